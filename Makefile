@@ -1,0 +1,45 @@
+# make run    the dashboard, with the demo runs built on first use
+# make test   the whole test suite, browser tests included
+# make bench  the measurements that README quotes
+# Each sets up .venv by itself; a second call installs nothing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8501
+export PORT
+
+.PHONY: run setup test lint bench clean
+.DEFAULT_GOAL := run
+
+run: $(VENV)/.user
+	@$(BIN)/python -m core demo
+	@$(BIN)/python -m dashboard.launch
+
+setup: $(VENV)/.user
+
+test: $(VENV)/.developer lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.developer
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.developer
+	$(BIN)/python -m core bench all
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnover needs Python 3.11 or newer; name one with: make run PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.user: requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -r requirements.txt
+	@touch $@
+
+$(VENV)/.developer: requirements-dev.txt requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -r requirements-dev.txt
+	@touch $(VENV)/.user $@

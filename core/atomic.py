@@ -1,0 +1,49 @@
+"""Files and folders that are whole or absent: written beside their place, then renamed into it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from core.errors import TurnoverError
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, make it durable, and rename it into place; nothing is left on failure.
+
+    Raises:
+        TurnoverError: if the disk is full or the folder cannot be written to.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        write(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise disk_error(path, error) from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def replace_folder(beside: Path, path: Path) -> None:
+    """Rename the finished folder `beside` to `path`; an older `path` goes only when the new one is in place."""
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    try:
+        if path.exists():
+            path.rename(old)
+        beside.rename(path)
+    except OSError as error:
+        raise disk_error(path, error) from None
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def disk_error(path: Path, error: OSError) -> TurnoverError:
+    """What a failed write means for the user."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return TurnoverError(f"{path}: the disk is full; free some space and run the same command again")
+    return TurnoverError(f"{path}: cannot be written ({error.strerror or error}); check the folder and its permissions")

@@ -1,0 +1,57 @@
+"""The command line: `python -m core COMMAND …`.
+
+Progress and words go to stderr, results to stdout: `--json` prints one JSON object there. Bad input is one line on stderr
+and exit code 2; Ctrl-C is exit code 130 and leaves work that the same command resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from core.errors import TurnoverError
+
+COMMANDS = ("demo", "train", "influence", "errors", "explain", "export", "runs", "bench", "worker")
+_DESCRIPTION = "Which training examples taught the model this mistake? Train with turn-over dropout, then ask."
+
+
+class _Parser(argparse.ArgumentParser):
+    """Bad usage is one line, like every other bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _Parser(prog="python -m core", description=_DESCRIPTION)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for name in COMMANDS:
+        module = importlib.import_module(f"core.commands.{name}")
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP[0].upper() + module.HELP[1:] + ".")
+        module.add_arguments(command)
+        command.add_argument("--json", action="store_true", help="print the result as one JSON object")
+        command.set_defaults(module=module)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    warnings.filterwarnings("ignore", module="torch")
+    try:
+        result: dict[str, Any] = arguments.module.execute(arguments)
+    except TurnoverError as error:
+        print(f"python -m core {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on where this one was", file=sys.stderr)
+        return 130
+    print(json.dumps(result, ensure_ascii=False) if arguments.json else arguments.module.describe(result))
+    return 0

@@ -1,0 +1,33 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+
+DEFAULT_RUNS = "runs"
+
+
+def positive(text: str) -> int:
+    """A whole number of 1 or more."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return number
+
+
+def add_run(parser: ArgumentParser, text: str = "run folder") -> None:
+    """`--run DIR`."""
+    parser.add_argument("--run", required=True, metavar="DIR", help=text)
+
+
+def add_device(parser: ArgumentParser) -> None:
+    """`--device NAME`."""
+    parser.add_argument("--device", metavar="NAME", help="cuda, mps or cpu (default: the best one there is)")
+
+
+def add_top(parser: ArgumentParser) -> None:
+    """`--top N`."""
+    parser.add_argument("--top", type=positive, default=5, metavar="N", help="how many proponents and opponents to show (default 5)")

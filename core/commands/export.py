@@ -1,0 +1,35 @@
+"""`export`: flagged training items as CSV."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from core.commands.arguments import add_run
+
+HELP = "write the flagged training items of a run to a CSV file"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Describe the options."""
+    add_run(parser)
+    parser.add_argument("--out", required=True, metavar="FILE.csv", help="file to write (replaced if it exists)")
+
+
+def execute(arguments: Namespace) -> dict[str, Any]:
+    """Write the file and return its name and number of flags."""
+    from core.atomic import write_atomic
+    from core.flags import Flags
+    from core.pipeline.export import export_csv
+    from core.runs import Run
+
+    run, out = Run(Path(arguments.run)), Path(arguments.out)
+    text = export_csv(run)
+    write_atomic(out, lambda beside: beside.write_text(text, encoding="utf-8"))
+    return {"out": str(out), "flags": len(Flags(run.folder).current())}
+
+
+def describe(result: dict[str, Any]) -> str:
+    """The result in words."""
+    return f"{result['flags']} flagged training items written to {result['out']}"

@@ -1,0 +1,47 @@
+"""`train`: a model with turn-over dropout, as a run folder."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from core.commands.arguments import add_device, add_run
+
+HELP = "train a classifier with turn-over dropout and write a run folder"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Describe the options."""
+    add_run(parser, "folder to write the run to (it must not exist; an interrupted run is resumed)")
+    parser.add_argument("--data", required=True, metavar="NAME", help="data set: digits, reviews (both built in) or sst2")
+    parser.add_argument("--path", metavar="DIR", help="folder with the files of sst2; without it, sst2 is loaded from the hub")
+    parser.add_argument("--limit", type=int, metavar="N", help="train on N training items, drawn at random by the seed")
+    parser.add_argument("--label-noise", type=float, metavar="F", help="make this share of training labels wrong on purpose (default: digits .05, else 0)")
+    parser.add_argument("--members", type=int, metavar="K", help="models with masks of their own, trained together (default: digits 8, else 16)")
+    parser.add_argument("--groups", type=int, metavar="G", help="mask G groups of units; 0 masks single units (default: texts 32, images 16)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of masks, initialisation, batches and label noise (default 0)")
+    parser.add_argument("--encoder", metavar="NAME", help="frozen text encoder: a hub name or a folder (default: the packaged all-MiniLM-L6-v2)")
+    add_device(parser)
+
+
+def execute(arguments: Namespace) -> dict[str, Any]:
+    """Train and return sizes, accuracies, losses, epochs, seconds and device."""
+    from core.models.text import DEFAULT_ENCODER
+    from core.pipeline.train import TrainSettings, train_run
+
+    chosen = {name: getattr(arguments, name) for name in ("data", "path", "limit", "label_noise", "members", "groups", "seed")}
+    settings = TrainSettings(**chosen, encoder=arguments.encoder or DEFAULT_ENCODER)
+    return train_run(settings, Path(arguments.run), arguments.device)
+
+
+def describe(result: dict[str, Any]) -> str:
+    """The result in words."""
+    return (
+        f"{result['run']}: {result['members']} members, {result['train_size']} training and {result['validation_size']} validation items, "
+        f"{result['epochs']} epochs in {result['seconds']:.0f} s on {result['device']}\n"
+        f"validation accuracy {result['validation_accuracy']:.1%} with turn-over dropout, {result['plain_accuracy']:.1%} without\n"
+        f"losses in nats: masked {result['masked_loss']:.3f}, flipped {result['flipped_loss']:.3f}, "
+        f"validation {result['validation_loss']:.3f}, under masks nobody owns {result['unowned_loss']:.3f}\n"
+        f"next: python -m core influence --run {result['run']}"
+    )

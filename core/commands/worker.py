@@ -1,0 +1,70 @@
+"""`worker`: answers questions about a run, one JSON line each, for the dashboard's Try page.
+
+The dashboard keeps torch out of its own process: it starts this one, waits for `{"ready": true}`, and then sends requests
+`{"text": …, "label": …, "top": …}` or `{"image": base64, "name": …, "label": …, "top": …}`. An answer is what `explain`
+returns (images as base64 instead of a path), or `{"error": one line}`. The process ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.commands.arguments import add_device, add_run
+from core.errors import TurnoverError
+
+if TYPE_CHECKING:
+    from core.pipeline.explain import Explainer
+
+HELP = "answer explain requests on standard input, one JSON line each (used by the dashboard)"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Describe the options."""
+    add_run(parser)
+    add_device(parser)
+
+
+def execute(arguments: Namespace) -> dict[str, Any]:
+    """Serve until standard input ends; return how many requests were answered."""
+    from core.pipeline.explain import Explainer
+    from core.runs import Run
+
+    explainer = Explainer(Run(Path(arguments.run)), arguments.device)
+    explainer.warm_up()
+    _say({"ready": True})
+    answered = 0
+    for line in sys.stdin:
+        try:
+            _say(_answer(explainer, json.loads(line)))
+        except TurnoverError as error:
+            _say({"error": str(error)})
+        except (ValueError, KeyError, TypeError, binascii.Error) as error:
+            _say({"error": f"not a request that can be answered ({error})"})
+        answered += 1
+    return {"answered": answered}
+
+
+def describe(result: dict[str, Any]) -> str:
+    """The result in words."""
+    return f"{result['answered']} requests answered"
+
+
+def _answer(explainer: Explainer, request: dict[str, Any]) -> dict[str, Any]:
+    label, top = request.get("label"), int(request.get("top", 5))
+    if "text" in request:
+        return explainer.explain_text(str(request["text"]), label, top)
+    content = base64.b64decode(request["image"], validate=True)
+    answer = explainer.explain_image(content, str(request.get("name", "image")), label, top)
+    for entry in answer["proponents"] + answer["opponents"]:
+        entry["image"] = base64.b64encode(Path(entry.pop("thumbnail")).read_bytes()).decode()
+    return answer
+
+
+def _say(answer: dict[str, Any]) -> None:
+    print(json.dumps(answer, ensure_ascii=True), flush=True)

@@ -1,0 +1,124 @@
+"""What every data source gives: splits of items, checked once, here.
+
+An item's *position* in the training split is its instance id, the number that its masks are made from; the user's own id
+stays beside it. Wrong labels can be planted on purpose (`plant_label_noise`), so that a run has a known right answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from core.errors import TurnoverError
+
+WRONG_LABEL = "wrong-label"
+"""The `planted` mark of an item whose label was made wrong on purpose."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """One split. `labels` are class numbers; either `texts` or `images` (uint8, `(N, H, W)`) is there.
+
+    `planted` says what was planted in an item on purpose ('' for nothing); `true_labels` are the labels before planting.
+    """
+
+    ids: list[str]
+    labels: np.ndarray
+    texts: list[str] | None = None
+    images: np.ndarray | None = None
+    planted: list[str] = field(default_factory=list)
+    true_labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> Items:
+        """The items of these rows, in this order."""
+        return Items(
+            [self.ids[row] for row in rows],
+            self.labels[rows],
+            None if self.texts is None else [self.texts[row] for row in rows],
+            None if self.images is None else self.images[rows],
+            [self.planted[row] for row in rows] if self.planted else [],
+            None if self.true_labels is None else self.true_labels[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named data set; `source` says in words where it was read from."""
+
+    name: str
+    source: str
+    classes: tuple[str, ...]
+    train: Items
+    validation: Items
+
+    @property
+    def kind(self) -> str:
+        """`text` or `image`."""
+        return "image" if self.train.images is not None else "text"
+
+    def fingerprint(self) -> str:
+        """SHA-256 over classes, ids, labels and contents of both splits."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for items in (self.train, self.validation):
+            digest.update(repr(items.ids).encode())
+            digest.update(items.labels.tobytes())
+            digest.update(repr(items.texts).encode() if items.images is None else items.images.tobytes())
+        return digest.hexdigest()
+
+
+def check_dataset(data: Dataset) -> Dataset:
+    """The data set itself, if a classifier can be trained on it.
+
+    Raises:
+        TurnoverError: for an empty split, ids that occur twice, or training labels of one class only.
+    """
+    for split, items in (("training", data.train), ("validation", data.validation)):
+        if not len(items):
+            raise TurnoverError(f"{data.source}: the {split} split is empty; add rows")
+        seen: set[str] = set()
+        for row, name in enumerate(items.ids):
+            if name in seen:
+                raise TurnoverError(f"{data.source}: row {row + 1} of the {split} split repeats the id {name!r}; make ids unique")
+            seen.add(name)
+    present = np.unique(data.train.labels)
+    if len(present) < 2:
+        only = data.classes[int(present[0])]
+        raise TurnoverError(f"{data.source}: all {len(data.train)} training items have the label {only!r}; a classifier needs two classes")
+    return data
+
+
+def limit_training(data: Dataset, limit: int, seed: int) -> Dataset:
+    """The data set with `limit` training items, drawn at random by `seed`.
+
+    Raises:
+        TurnoverError: if `limit` is below 2 or above the number of training items.
+    """
+    if not 2 <= limit <= len(data.train):
+        raise TurnoverError(f"--limit {limit}: choose a number from 2 to the {len(data.train)} training items of {data.name}")
+    rows = np.random.default_rng(seed).permutation(len(data.train))[:limit]
+    return check_dataset(replace(data, train=data.train.take(rows)))
+
+
+def plant_label_noise(data: Dataset, fraction: float, seed: int) -> Dataset:
+    """The data set with floor(fraction · N + ½) training labels changed to another class, each marked as planted.
+
+    Raises:
+        TurnoverError: if `fraction` is not in [0, 1).
+    """
+    if not 0 <= fraction < 1:
+        raise TurnoverError(f"--label-noise {fraction}: choose a share from 0 up to, but not including, 1")
+    rng = np.random.default_rng(seed)
+    count = int(fraction * len(data.train) + 0.5)
+    rows = rng.permutation(len(data.train))[:count]
+    labels = data.train.labels.copy()
+    labels[rows] = (labels[rows] + rng.integers(1, len(data.classes), count)) % len(data.classes)
+    planted = list(data.train.planted) or [""] * len(labels)
+    for row in rows:
+        planted[row] = WRONG_LABEL
+    train = replace(data.train, labels=labels, planted=planted, true_labels=data.train.labels.copy())
+    return check_dataset(replace(data, train=train))

@@ -1,0 +1,70 @@
+"""Images from users: opened with care, since a file can be anything; and thumbnails.
+
+A file is refused before it is decoded if it is large, and before it is expanded if its header promises too many pixels
+(a decompression bomb). What is left is turned upright by its EXIF orientation and reduced to grey.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from core.errors import TurnoverError
+
+MAX_BYTES = 20 * 2**20
+MAX_PIXELS = 40_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+
+
+def open_image(content: bytes, name: str) -> Image.Image:
+    """The first frame of an image file, upright, as 8-bit grey.
+
+    Raises:
+        TurnoverError: if the file is too large, has too many pixels, or is not a whole image of a known format.
+    """
+    if len(content) > MAX_BYTES:
+        raise TurnoverError(f"{name}: the file has {len(content) / 2**20:.0f} MB, the limit is {MAX_BYTES // 2**20} MB; make it smaller")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
+            if image.width * image.height > MAX_PIXELS:
+                raise TurnoverError(f"{name}: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,} in all; make it smaller")
+            image.load()
+    except UnidentifiedImageError:
+        raise TurnoverError(f"{name}: not an image that can be read; give a {', '.join(FORMATS)} file") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, TurnoverError):
+            raise
+        raise TurnoverError(f"{name}: the image is damaged ({error}); save it again") from None
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    upright = ImageOps.exif_transpose(image)
+    if "A" in upright.getbands() or "transparency" in upright.info:
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return upright.convert("L")
+
+
+def fit_image(image: Image.Image, height: int, width: int) -> np.ndarray:
+    """A user's picture in the form of the training images: padded to shape, bright strokes on black, uint8 `(H, W)`."""
+    pixels = np.asarray(image)
+    border = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+    if border.mean() > 127:
+        image = ImageOps.invert(image)
+    return np.asarray(ImageOps.pad(image, (width, height), color=0))
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """A uint8 image `(H, W)` as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def png_pixels(content: bytes) -> np.ndarray:
+    """The uint8 pixels of a PNG that `png_bytes` made."""
+    return np.asarray(Image.open(io.BytesIO(content), formats=("PNG",)))

@@ -1,0 +1,101 @@
+"""Instance masks: which units a training instance may use.
+
+Turn-over dropout (Kobayashi et al. 2020, section 3) gives every training instance z a fixed dropout mask m(z). Storing
+N masks for every layer would cost more than the model, so a mask is *computed*, each time, from nothing but
+(seed, layer, instance):
+
+1. SplitMix64 (Steele, Lea and Flood 2014) is seeded with a hash of (seed, layer, instance) and gives one 64-bit number
+   for every unit.
+2. The k units with the smallest numbers are on. Exactly k of them: the masks are *balanced*, which makes
+   the estimate less noisy than independent coin flips do.
+
+All arithmetic is on 64-bit integers modulo 2⁶⁴, so CPU, CUDA, one batch or another, this process or the next give the
+same bits (law 1). Nothing here knows about scaling; `core.dropout` turns bits into the values 0 and 1/p.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+MAX_ID = 2**63 - 1
+"""Instance ids are whole numbers from 0 to this one."""
+
+UNOWNED = 2**62
+"""Ids from here on are never given to a training instance by this package: masks that nobody owns."""
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+_WORD = 2**64
+_INDEX_BITS = 20
+MAX_UNITS = 2**_INDEX_BITS
+"""A layer may have at most this many maskable units (the unit's number shares a word with its random key)."""
+
+
+def _signed(word: int) -> int:
+    """A 64-bit word as the two's complement number that torch's int64 holds."""
+    word %= _WORD
+    return word - _WORD if word >= _WORD // 2 else word
+
+
+def mix(word: int) -> int:
+    """SplitMix64's finaliser on one Python integer: a bijection of 64-bit words."""
+    word %= _WORD
+    word = ((word ^ (word >> 30)) * _MIX_1) % _WORD
+    word = ((word ^ (word >> 27)) * _MIX_2) % _WORD
+    return word ^ (word >> 31)
+
+
+def derive_seed(seed: int, *path: int) -> int:
+    """A new 63-bit seed for a place named by `path` (member, epoch, layer …), unrelated to its neighbours' seeds."""
+    word = mix(seed + _GOLDEN)
+    for step in path:
+        word = mix(word ^ mix(step + _GOLDEN))
+    return word >> 1
+
+
+def _shift(words: Tensor, bits: int) -> Tensor:
+    """Logical right shift: torch's own carries the sign along."""
+    return (words >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(words: Tensor) -> Tensor:
+    """`mix` on int64 tensors, whose products wrap modulo 2⁶⁴."""
+    words = (words ^ _shift(words, 30)) * _signed(_MIX_1)
+    words = (words ^ _shift(words, 27)) * _signed(_MIX_2)
+    return words ^ _shift(words, 31)
+
+
+def units_on(units: int, p: float) -> int:
+    """How many of `units` units a mask with keep rate `p` leaves on: k = floor(p · units + .5).
+
+    Raises:
+        ValueError: if the mask would be all on or all off, so that one of the two sub-networks is empty.
+    """
+    on = int(p * units + 0.5)
+    if not 0 < on < units:
+        raise ValueError(f"p={p} of {units} units or groups leaves {on} on; choose p so that 0 < on < {units}")
+    return on
+
+
+def instance_masks(ids: Tensor, units: int, on: int, *, seed: int, layer: int) -> Tensor:
+    """The masks of some instances in one layer.
+
+    Args:
+        ids: int64 instance ids in [0, 2⁶³ − 1], any shape `(…)`; the masks are made on their device.
+        units: units (or groups of units) of the layer, at most `MAX_UNITS`.
+        on: how many units each mask leaves on.
+        seed: the member's mask seed.
+        layer: the layer's number in the network.
+
+    Returns:
+        Booleans `(…, units)`, `on` of them true in every row.
+    """
+    stream = _signed(mix(mix(seed + _GOLDEN) ^ mix(layer + 2 * _GOLDEN)))
+    rows = _mix(_mix(ids + _signed(_GOLDEN)) ^ stream)
+    counter = torch.arange(1, units + 1, device=ids.device)
+    keys = _mix(rows.unsqueeze(-1) + counter * _signed(_GOLDEN))
+    # The unit's own number in the low bits makes every key of a row different, so exactly `on` pass the threshold.
+    keys = (keys & ~(MAX_UNITS - 1)) | (counter - 1)
+    return keys <= keys.kthvalue(on, dim=-1, keepdim=True).values

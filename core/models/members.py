@@ -1,0 +1,134 @@
+"""K members trained and evaluated as one batched program.
+
+A single turn-over influence is noisy, since it depends on one draw of masks. Averaging over K *members*, models that
+differ in mask seed, initialisation and batch order, tames the noise and its spread gives a standard error. Training K
+small models one after another wastes the machine on tiny matrix products, so every weight here carries a leading member
+axis and one batched product serves all of them. The loss is a sum over members, so the members never mix: member k of a
+K-member model is the model that would be trained alone (a test).
+
+A `MemberModel` is a *prefix* (what lies before the first mask; for texts, nothing: the frozen features) and a *head*:
+
+    h = relu(W₁ (f ∘ m₁(z)) + b₁),   logits = W₂ (h ∘ m₂(z)) + b₂
+
+Activations are `(K, B, …)`. Only b₂ and the prefix are shared by all instances: these are the leaks (law 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from core.dropout import MaskScope, TurnoverDropout
+from core.errors import TurnoverError
+from core.masks import derive_seed
+
+_INIT, _MASKS = 1, 2
+
+
+def member_generators(seed: int, members: int, *path: int) -> list[torch.Generator]:
+    """One CPU random generator per member for the place named by `path`, each with a seed of its own."""
+    return [torch.Generator().manual_seed(derive_seed(seed, member, *path)) for member in range(members)]
+
+
+def _he_normal(generators: Sequence[torch.Generator], fan_in: int, shape: Sequence[int]) -> nn.Parameter:
+    """He initialisation, `(K, *shape)`, drawn member by member so that K does not change what a member gets."""
+    draws = [torch.randn(*shape, generator=generator, dtype=torch.float64) for generator in generators]
+    return nn.Parameter((torch.stack(draws) * math.sqrt(2 / fan_in)).to(torch.get_default_dtype()))
+
+
+class MemberTurnoverDropout(TurnoverDropout):
+    """Turn-over dropout for activations `(K, B, …)`, with one mask seed a member; ids are `(B,)` or `(K, B)`."""
+
+    def __init__(self, width: int, seeds: Sequence[int], groups: int | None, *, layer: int, dim: int = -1) -> None:
+        super().__init__(width, groups=groups, layer=layer, dim=dim)
+        self.seeds = tuple(seeds)
+
+    def bits(self, ids: Tensor) -> Tensor:
+        """Which units are on, `(K, B, units)`, for ids `(B,)` or `(K, B)`."""
+        rows = ids.expand(len(self.seeds), -1) if ids.dim() == 1 else ids
+        return torch.stack([self.seeded_bits(own, seed) for own, seed in zip(rows, self.seeds, strict=True)])
+
+    def _key(self) -> tuple[int, ...]:
+        return (*self.seeds, self.layer or 0)
+
+    def _ids_for(self, x: Tensor, scope: MaskScope) -> Tensor:
+        if scope.ids.shape not in (x.shape[1:2], x.shape[:2]):
+            raise TurnoverError(f"instance ids of shape {tuple(scope.ids.shape)} for {x.shape[0]} members and {x.shape[1]} rows; give one id per row")
+        return scope.ids_on(x.device)
+
+    def _broadcast(self, mask: Tensor, x: Tensor) -> Tensor:
+        shape = [1] * x.dim()
+        shape[0], shape[1], shape[self.dim] = x.shape[0], x.shape[1], self.width
+        return mask.view(shape)
+
+
+class MemberLinear(nn.Module):
+    """K linear layers in one batched product: `(K, B, in)` → `(K, B, out)`; `weight` is `(K, in, out)`."""
+
+    def __init__(self, width_in: int, width_out: int, generators: Sequence[torch.Generator]) -> None:
+        super().__init__()
+        self.weight = _he_normal(generators, width_in, (width_in, width_out))
+        self.bias = nn.Parameter(torch.zeros(len(generators), 1, width_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class MemberConv2d(nn.Module):
+    """K 3 × 3 convolutions as one grouped convolution: `(B, K·in, H, W)` → `(B, K·out, H, W)`."""
+
+    def __init__(self, channels_in: int, channels_out: int, generators: Sequence[torch.Generator]) -> None:
+        super().__init__()
+        self.weight = _he_normal(generators, 9 * channels_in, (channels_out, channels_in, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(len(generators), channels_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight.flatten(0, 1), self.bias.flatten(), padding=1, groups=self.weight.shape[0])
+
+
+class MemberHead(nn.Module):
+    """K turn-over heads: mask, linear, relu, mask, linear; `(K, B, width)` → logits `(K, B, classes)`."""
+
+    def __init__(self, width: int, hidden: int, classes: int, *, groups: int | None, seed: int, members: int) -> None:
+        super().__init__()
+        seeds = [derive_seed(seed, member, _MASKS) for member in range(members)]
+        self.mask_in = MemberTurnoverDropout(width, seeds, groups, layer=0)
+        self.linear_in = MemberLinear(width, hidden, member_generators(seed, members, _INIT, 0))
+        self.mask_hidden = MemberTurnoverDropout(hidden, seeds, groups, layer=1)
+        self.linear_out = MemberLinear(hidden, classes, member_generators(seed, members, _INIT, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        hidden = torch.relu(self.linear_in(self.mask_in(features)))
+        return self.linear_out(self.mask_hidden(hidden))
+
+
+class MemberModel(nn.Module):
+    """K classifiers that differ in masks, initialisation and batch order.
+
+    Attributes:
+        members: K.
+        prefix: module `(K, B, …)` → `(K, B, D)`, free of masks.
+        head: the turn-over heads.
+        leaks: what all instances share in spite of their masks, in words (law 3).
+    """
+
+    def __init__(self, prefix: nn.Module, head: MemberHead, leaks: Sequence[str]) -> None:
+        super().__init__()
+        self.prefix, self.head, self.leaks = prefix, head, tuple(leaks)
+        self.members = head.linear_in.weight.shape[0]
+        self.classes = head.linear_out.weight.shape[-1]
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the heads see of rows that all members share: `(B, …)` → `(K, B, D)`."""
+        return self.prefix(x.expand(self.members, *x.shape))
+
+    def member_rows(self, x: Tensor) -> Tensor:
+        """Logits `(K, B, classes)` of rows `(K, B, …)` of each member's own."""
+        return self.head(self.prefix(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `(K, B, classes)` of rows `(B, …)` that all members share."""
+        return self.head(self.features(x))

