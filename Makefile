@@ -27,7 +27,10 @@ lint: $(VENV)/.developer
 	$(BIN)/mypy
 
 bench: $(VENV)/.developer
-	$(BIN)/python -m core bench all
+	$(BIN)/python -m core bench masks
+	$(BIN)/python -m core bench demo
+	$(if $(SST2),$(BIN)/python -m core bench sst2 --path $(SST2),@echo "make bench SST2=folder measures SST-2 as well")
+	$(BIN)/python -m dashboard.bench
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
@@ -37,9 +40,10 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.user: requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -r requirements.txt
+	@echo "Installing what Turnover needs into $(VENV), once; with PyTorch this takes some minutes."
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 $(VENV)/.developer: requirements-dev.txt requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -r requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $(VENV)/.user $@

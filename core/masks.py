@@ -92,6 +92,8 @@ def instance_masks(ids: Tensor, units: int, on: int, *, seed: int, layer: int) -
     Returns:
         Booleans `(…, units)`, `on` of them true in every row.
     """
+    if ids.device.type == "mps":  # it lacks 64-bit kthvalue
+        return instance_masks(ids.cpu(), units, on, seed=seed, layer=layer).to(ids.device)
     stream = _signed(mix(mix(seed + _GOLDEN) ^ mix(layer + 2 * _GOLDEN)))
     rows = _mix(_mix(ids + _signed(_GOLDEN)) ^ stream)
     counter = torch.arange(1, units + 1, device=ids.device)

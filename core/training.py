@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from core.atomic import write_atomic
@@ -191,7 +191,7 @@ def _save_checkpoint(path: Path, model: MemberModel, optimizer: torch.optim.Opti
     tensors |= {name: torch.from_numpy(np.stack(getattr(history, name))) for name in _ITEM_LOSSES}
     facts = {"recipe": asdict(recipe), "curves": history.curves, "accuracy": history.accuracy}
     whole = {name: value.contiguous() for name, value in tensors.items()}
-    write_atomic(path, lambda beside: save_file(whole, beside, {"facts": json.dumps(facts)}))
+    write_atomic(path, lambda beside: beside.write_bytes(save(whole, {"facts": json.dumps(facts)})))
 
 
 def _load_checkpoint(path: Path, model: MemberModel, optimizer: torch.optim.Optimizer, recipe: Recipe) -> tuple[History, dict[str, Tensor]]:

@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+import platform
 from argparse import ArgumentParser, Namespace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-HELP = "measure speed, memory and quality on this machine"
+from core.errors import TurnoverError
+
+if TYPE_CHECKING:
+    from core.bench.row import Row
+
+HELP = "measure speed and quality on this machine"
+NAMES = ("masks", "demo", "sst2")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
+    parser.add_argument("name", choices=NAMES, help="masks: hashing against storing; demo: the demo runs; sst2: 5,000 real sentences")
+    parser.add_argument("--path", metavar="DIR", help="folder with the SST-2 files (for sst2)")
 
 
 def execute(arguments: Namespace) -> dict[str, Any]:
-    """Nothing yet."""
-    return {}
+    """Return the measured rows, with the machine they were measured on."""
+    import torch
+
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    return {"name": arguments.name, "machine": machine, "rows": [asdict(row) for row in _measure(arguments)]}
+
+
+def _measure(arguments: Namespace) -> Iterator[Row]:
+    from core.bench.demo import measure_demo
+    from core.bench.masks import measure_masks
+    from core.bench.sst2 import measure_sst2
+
+    if arguments.name == "masks":
+        return measure_masks()
+    if arguments.name == "demo":
+        return measure_demo()
+    if not arguments.path:
+        raise TurnoverError("bench sst2 needs the SST-2 files; name their folder with --path")
+    return measure_sst2(Path(arguments.path))
 
 
 def describe(result: dict[str, Any]) -> str:
-    """Nothing yet."""
-    return ""
+    """The rows as a Markdown table."""
+    lines = [f"Measured on {result['machine']}", "", "| case | measure | value | goal |", "| --- | --- | ---: | --- |"]
+    for row in result["rows"]:
+        value = f"{row['value']:,.0f}" if row["value"] >= 1000 else f"{row['value']:.4g}"
+        lines.append(f"| {row['case']} | {row['measure']} | {value} {row['unit']} | {row['goal']} |")
+    return "\n".join(lines)

@@ -25,11 +25,12 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     folders = {name: Path(arguments.folder) / f"demo-{name}" for name in DATA}
     built = [name for name in DATA if not (folders[name] / "influence" / "manifest.json").is_file()]
     for name in built:
-        _build(name, folders[name], arguments.device)
+        build(name, folders[name], arguments.device)
     return {"runs": [str(folder) for folder in folders.values()], "built": built, "seconds": round(time.perf_counter() - begun, 1)}
 
 
-def _build(name: str, folder: Path, device: str | None) -> None:
+def build(name: str, folder: Path, device: str | None) -> None:
+    """Train one demo run, if it is not there, and compute its influences."""
     from core.pipeline.influence import compute_influence
     from core.pipeline.train import TrainSettings, train_run
     from core.runs import Run

@@ -8,6 +8,7 @@ kept; past that, only the top of both ends of each target, with standard errors,
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -110,6 +111,15 @@ def _compute(run: Run, model: MemberModel, chosen: list[int], folder: Path, devi
     }
 
 
+def allocated(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """A new memory-mapped array whose disk space is taken at once: a full disk is an error here, not a crash on writing."""
+    array: np.ndarray = open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
 def _slices(model: MemberModel, job: _Job, count: int, folder: Path, estimator: Estimator, layout: str, advance: Advance) -> Iterator[np.ndarray]:
     """Compute, estimate and write one job, a slice of targets at a time; yields the member values `(K, t, N)`."""
     targets, width = len(job.labels), count if layout == "full" else min(count, 2 * TOP)
@@ -119,7 +129,7 @@ def _slices(model: MemberModel, job: _Job, count: int, folder: Path, estimator: 
         if not all(shape):
             np.save(path, np.empty(shape, dtype))
             return np.empty(shape, dtype)
-        return open_memmap(path, "w+", dtype, shape)
+        return allocated(path, shape, dtype)
 
     estimates, errors = (create(name, (targets, width), np.float32) for name in ("estimate", "error"))
     raw = create("members", (model.members, targets, count), np.float32) if layout == "full" else None

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from core.atomic import disk_error, replace_folder, write_atomic
@@ -37,8 +37,8 @@ from core.training import History, Recipe, Split, accuracy, fit, item_losses, pr
 
 RECIPES = {
     "digits": Recipe(learning_rate=2e-3, batch=64),
-    "reviews": Recipe(learning_rate=5e-4, batch=32),
-    "sst2": Recipe(learning_rate=1e-3, batch=64),
+    "reviews": Recipe(learning_rate=5e-4, batch=32, weight_decay=1.0),
+    "sst2": Recipe(learning_rate=1e-3, batch=64, weight_decay=1.0),
 }
 DEFAULT_NOISE = {"digits": 0.05}
 DEFAULT_MEMBERS = {"digits": 8}
@@ -107,8 +107,10 @@ def train_run(settings: TrainSettings, folder: Path, device_choice: str | None =
     begun = time.perf_counter()
     try:
         return _train(settings, data, folder, partial, device, begun)
-    except OSError as error:
-        raise disk_error(partial, error) from None
+    except (TurnoverError, OSError) as error:
+        if not _has_checkpoint(partial):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise disk_error(partial, error) if isinstance(error, OSError) else error from None
 
 
 def _train(settings: TrainSettings, data: Dataset, folder: Path, partial: Path, device: torch.device, begun: float) -> dict[str, Any]:
@@ -146,15 +148,20 @@ def _train(settings: TrainSettings, data: Dataset, folder: Path, partial: Path, 
     return {"run": str(folder), **results}
 
 
+def _has_checkpoint(partial: Path) -> bool:
+    """Whether a partial run holds training worth resuming."""
+    return any(partial.glob("*.checkpoint"))
+
+
 def _open_partial(folder: Path, settings: TrainSettings, data: Dataset) -> Path:
     """The folder that the run is made in, new or begun earlier with the same settings and data."""
     partial = folder.with_name(folder.name + ".partial")
     wanted = json.dumps({**asdict(settings), "fingerprint": data.fingerprint()})
     known = partial / "settings.json"
-    if known.exists():
-        if known.read_text(encoding="utf-8") != wanted:
-            raise TurnoverError(f"{partial} was begun with other settings or data; give the same again to resume, or delete it")
+    if known.exists() and known.read_text(encoding="utf-8") == wanted:
         return partial
+    if _has_checkpoint(partial):
+        raise TurnoverError(f"{partial} was begun with other settings or data; give the same again to resume, or delete it")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -229,7 +236,7 @@ def _write_run(partial: Path, data: Dataset, model: MemberModel, history: Histor
     curves = pd.DataFrame({"epoch": np.arange(1, history.epochs + 1), **history.curves, "accuracy": history.accuracy})
     curves.to_parquet(partial / "curves.parquet", index=False)
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, partial / "weights.safetensors")
+    (partial / "weights.safetensors").write_bytes(save(weights))
 
 
 def _facts(

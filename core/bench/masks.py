@@ -1,0 +1,45 @@
+"""Masks made when needed, against masks stored: units a second and bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from core.bench.row import Row
+from core.masks import instance_masks
+
+_INSTANCES, _UNITS, _BATCH, _REPEATS = 20_000, 384, 256, 5
+
+
+def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
+    seconds = []
+    for _ in range(_REPEATS):
+        begun = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - begun)
+    return sorted(seconds)[_REPEATS // 2]
+
+
+def measure_masks() -> Iterator[Row]:
+    """Hashing against looking up, on the CPU and, where there is one, on CUDA."""
+    for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+        device = torch.device(name)
+        ids = torch.randperm(_INSTANCES, device=device)
+        batches = ids.split(_BATCH)
+        stored = instance_masks(torch.arange(_INSTANCES, device=device), _UNITS, _UNITS // 2, seed=0, layer=0)
+
+        def hashed(batches: tuple[torch.Tensor, ...] = batches) -> None:
+            for batch in batches:
+                instance_masks(batch, _UNITS, _UNITS // 2, seed=0, layer=0)
+
+        def looked_up(batches: tuple[torch.Tensor, ...] = batches, stored: torch.Tensor = stored) -> None:
+            for batch in batches:
+                stored[batch]
+
+        for measure, work in (("hashed", hashed), ("stored, looked up", looked_up)):
+            yield Row(f"masks, {name}", f"{measure}: units a second", _INSTANCES * _UNITS / _median_seconds(work, device), "1/s")
+        yield Row(f"masks, {name}", f"memory to store {_INSTANCES:,} x {_UNITS} (hashed: 0)", stored.numel() / 2**20, "MB")

@@ -1,0 +1,1 @@
+"""How far influences can be trusted: measured against answers that are known."""

@@ -1,0 +1,1 @@
+"""What influence is compared with."""
