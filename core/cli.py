@@ -9,12 +9,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from core.errors import TurnoverError
+
+# Threads that wait by spinning make everything many times slower as soon as another program wants a core.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = ("demo", "train", "influence", "errors", "explain", "export", "runs", "bench", "worker")
 _DESCRIPTION = "Which training examples taught the model this mistake? Train with turn-over dropout, then ask."
@@ -53,5 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where this one was", file=sys.stderr)
         return 130
-    print(json.dumps(result, ensure_ascii=False) if arguments.json else arguments.module.describe(result))
+    _say(json.dumps(result, ensure_ascii=False) if arguments.json else arguments.module.describe(result))
     return 0
+
+
+def _say(text: str) -> None:
+    """Print a result; a reader that stops early (`| head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 import torch
@@ -166,7 +167,8 @@ class TurnoverDropout(nn.Module):
         if self.layer is None:
             with _numbering:
                 if self.layer is None:
-                    self.layer = len(scope.layers)
+                    taken = {layer.layer for layer in scope.layers.values()}
+                    self.layer = next(number for number in count(len(scope.layers)) if number not in taken)
         owner = scope.layers.setdefault(self._key(), self)
         if owner is not self:
             raise TurnoverError(f"two turn-over layers share seed {self.seed} and layer {self.layer}, so they would share masks; give them different layer=")

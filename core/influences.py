@@ -108,7 +108,10 @@ def _pair_losses(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
     """Losses `(K, t, n)` of logits `(K, t, n, …)` under labels `(t, …)`."""
     members, targets, count = logits.shape[:3]
     rows = labels.to(logits.device)[None, :, None].expand(members, targets, count, *labels.shape[1:])
-    return loss(logits.flatten(0, 2), rows.flatten(0, 2)).view(members, targets, count)
+    losses = loss(logits.flatten(0, 2), rows.flatten(0, 2))
+    if losses.shape != (members * targets * count,):
+        raise TurnoverError(f"the loss gave shape {tuple(losses.shape)}, not one loss a row; use reduction='none'")
+    return losses.view(members, targets, count)
 
 
 def _check(model: nn.Module, inputs: Inputs, labels: Tensor, ids: Tensor) -> None:
@@ -247,5 +250,6 @@ class _End:
 
     def columns(self) -> tuple[Tensor, Tensor, Tensor]:
         """Ids, means and standard errors, each `(targets, top)`."""
-        ids, means, errors = (torch.cat(column) for column in zip(*self.best.values(), strict=True))
+        none = torch.empty(0, self.top, dtype=torch.int64), torch.empty(0, self.top), torch.empty(0, self.top)
+        ids, means, errors = (torch.cat(column) for column in zip(*(self.best.values() or [none]), strict=True))
         return ids, means, errors

@@ -51,7 +51,7 @@ def derive_seed(seed: int, *path: int) -> int:
     """A new 63-bit seed for a place named by `path` (member, epoch, layer …), unrelated to its neighbours' seeds."""
     word = mix(seed + _GOLDEN)
     for step in path:
-        word = mix(word ^ mix(step + _GOLDEN))
+        word = mix(mix(word) ^ mix(step + _GOLDEN))  # one mix more on the left: seed 1, member 2 is not seed 2, member 1
     return word >> 1
 
 

@@ -2,7 +2,7 @@
 
     RUN/manifest.json         settings, data fingerprint, versions, seeds, timings, device, results, a checksum a file
         items.parquet         every item of both splits: split, id, label, text or image, planted, predicted probabilities
-        features.npy          what the heads see, (training items, D)
+        features.npy          what the heads see of every item, training items first, (items, D)
         curves.parquet        one row an epoch (Figure 2)
         item_losses.npy       (masked | flipped, epochs, training items), nats, mean over members
         weights.safetensors   the members
@@ -34,6 +34,9 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 RUN_FILES = ("items.parquet", "features.npy", "curves.parquet", "item_losses.npy", "weights.safetensors")
 INFLUENCE_FILES = ("self.npy", "mean_members.npy")
+RUN_FACTS = ("data", "kind", "classes", "settings", "results", "recipe")
+INFLUENCE_FACTS = ("run", "targets", "errors", "layout", "estimator", "agreement")
+"""What the two manifests must say."""
 _READ = 2**20
 
 
@@ -53,8 +56,8 @@ def write_manifest(folder: Path, facts: dict[str, Any], files: Sequence[str]) ->
     write_atomic(folder / MANIFEST, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
-def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
-    """A part's manifest, if all its files are as it says.
+def read_manifest(folder: Path, remedy: str, needed: Sequence[str] = ()) -> dict[str, Any]:
+    """A part's manifest, if it has the `needed` facts and all its files are as it says.
 
     Raises:
         TurnoverError: for a manifest that is missing, foreign or of another format, and for a file that is missing,
@@ -63,7 +66,8 @@ def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        version, files = manifest["format"], dict(manifest["files"])
+        version = manifest["format"]
+        files = {str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in dict(manifest["files"]).items()}
     except FileNotFoundError:
         raise TurnoverError(f"{folder}: no {MANIFEST}, so this is not a run; {remedy}") from None
     except (ValueError, KeyError, TypeError, UnicodeDecodeError):
@@ -72,14 +76,17 @@ def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
         raise disk_error(path, error) from None
     if version != FORMAT:
         raise TurnoverError(f"{path}: format {version}, this version reads format {FORMAT}; {remedy}")
-    for name, facts in files.items():
+    missing = [name for name in needed if name not in manifest]
+    if missing:
+        raise TurnoverError(f"{path}: says nothing of {missing[0]!r}, so it is not whole; {remedy}")
+    for name, (length, checksum) in files.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():
             raise TurnoverError(f"{file}: missing; {remedy}")
         size = file.stat().st_size
-        if size != facts["bytes"]:
-            raise TurnoverError(f"{file}: truncated or edited ({size:,} bytes instead of {facts['bytes']:,}); {remedy}")
-        if sha256(file) != facts["sha256"]:
+        if size != length:
+            raise TurnoverError(f"{file}: truncated or edited ({size:,} bytes instead of {length:,}); {remedy}")
+        if sha256(file) != checksum:
             raise TurnoverError(f"{file}: its contents were changed after it was written; {remedy}")
     return dict(manifest)
 
@@ -108,7 +115,7 @@ class RunInfluence:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest = read_manifest(folder, f"compute it again with `python -m core influence --run {folder.parent}`")
+        self.manifest = read_manifest(folder, f"compute it again with `python -m core influence --run {folder.parent}`", INFLUENCE_FACTS)
         self.targets: list[int] = self.manifest["targets"]
         self.errors: list[int] = self.manifest["errors"]
         self._place = {"truth": {t: i for i, t in enumerate(self.targets)}, "prediction": {t: i for i, t in enumerate(self.errors)}}
@@ -162,7 +169,7 @@ class Run:
         if not folder.is_dir():
             raise TurnoverError(f"{folder}: no such run; train one with `python -m core train --run {folder}`")
         self.folder = folder
-        self.manifest = read_manifest(folder, f"delete {folder} and train it again")
+        self.manifest = read_manifest(folder, f"delete {folder} and train it again", RUN_FACTS)
         missing = [name for name in RUN_FILES if name not in self.manifest["files"]]
         if missing:
             raise TurnoverError(f"{folder}: the manifest lists no {missing[0]}; delete {folder} and train it again")
@@ -216,6 +223,11 @@ class Run:
     def curves(self) -> pd.DataFrame:
         """One row an epoch: masked, flipped, validation, unowned (nats) and accuracy."""
         return pd.read_parquet(self.folder / "curves.parquet")
+
+    def features(self, split: str) -> np.ndarray:
+        """What the heads see of a split's items, `(n, D)`, memory-mapped and read-only."""
+        first = len(self.train)
+        return self.array("features")[:first] if split == "train" else self.array("features")[first:]
 
     def array(self, name: str) -> np.ndarray:
         """`features` or `item_losses`, memory-mapped and read-only."""

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from core.atomic import write_atomic
-from core.dropout import turnover
+from core.dropout import turnover, turnover_layers
 from core.errors import TurnoverError
 from core.masks import UNOWNED
 from core.models.members import MemberModel, member_generators
@@ -100,14 +101,14 @@ def item_losses(model: MemberModel, split: Split, ids: Tensor | None = None, fli
             with turnover(ids[rows], flipped) if ids is not None else nullcontext():
                 logits = model(split.inputs[rows])
             labels = split.labels[rows].expand(model.members, -1)
-            parts.append(nn.functional.cross_entropy(logits.transpose(1, 2).float(), labels, reduction="none"))
+            parts.append(nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none"))
     return torch.cat(parts, 1)
 
 
 def probabilities(model: MemberModel, inputs: Tensor) -> Tensor:
     """Class probabilities `(N, classes)` of the full network, mean over members."""
     with torch.inference_mode():
-        parts = [model(inputs[start : start + _EVALUATION_ROWS]).float().softmax(-1).mean(0) for start in range(0, len(inputs), _EVALUATION_ROWS)]
+        parts = [model(inputs[start : start + _EVALUATION_ROWS]).softmax(-1).mean(0) for start in range(0, len(inputs), _EVALUATION_ROWS)]
     return torch.cat(parts)
 
 
@@ -124,7 +125,7 @@ def _train_epoch(model: MemberModel, optimizer: torch.optim.Optimizer, train: Sp
     for ids in orders.split(recipe.batch, dim=1):
         with turnover(ids) if recipe.masked else nullcontext(), autocast:
             logits = model.member_rows(train.inputs[ids])
-        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), train.labels[ids].flatten()) * model.members
+            loss = nn.functional.cross_entropy(logits.flatten(0, 1), train.labels[ids].flatten()) * model.members
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -170,8 +171,8 @@ def fit(
         _train_epoch(model, optimizer, train, recipe, history.epochs)
         model.eval()
         _measure(model, train, validation, history)
-        if not np.isfinite(history.curves["masked"][-1]):
-            raise TurnoverError(f"the training loss is not finite after epoch {history.epochs}; check the inputs for infinite values")
+        if not np.isfinite([losses[-1] for losses in history.curves.values()]).all():
+            raise TurnoverError(f"a loss is not finite after epoch {history.epochs}; check the inputs of both splits for infinite or missing values")
         if history.kept == history.epochs - 1:
             best = {name: value.detach().clone() for name, value in model.state_dict().items()}
         if checkpoint is not None:
@@ -183,13 +184,19 @@ def fit(
     return history
 
 
+def _made_with(model: MemberModel, recipe: Recipe) -> dict[str, Any]:
+    """What must be the same for a checkpoint to fit: the recipe, the tensors' shapes, and the masks, which leave no tensor."""
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    return {"recipe": asdict(recipe), "shapes": shapes, "masks": [repr(mask) for mask in turnover_layers(model)]}
+
+
 def _save_checkpoint(path: Path, model: MemberModel, optimizer: torch.optim.Optimizer, recipe: Recipe, history: History, best: dict[str, Tensor]) -> None:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"adamw.{number}.{name}": value for name, value in state.items()}
     tensors |= {name: torch.from_numpy(np.stack(getattr(history, name))) for name in _ITEM_LOSSES}
-    facts = {"recipe": asdict(recipe), "curves": history.curves, "accuracy": history.accuracy}
+    facts = {"made_with": _made_with(model, recipe), "curves": history.curves, "accuracy": history.accuracy}
     whole = {name: value.contiguous() for name, value in tensors.items()}
     write_atomic(path, lambda beside: beside.write_bytes(save(whole, {"facts": json.dumps(facts)})))
 
@@ -198,9 +205,12 @@ def _load_checkpoint(path: Path, model: MemberModel, optimizer: torch.optim.Opti
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["facts"])
+            made_with, curves, accuracies = (facts[name] for name in ("made_with", "curves", "accuracy"))
             tensors = {name: file.get_tensor(name) for name in list(file.keys())}
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise TurnoverError(f"{path}: the checkpoint is damaged ({error}); delete it to train from the beginning") from None
+    if made_with != _made_with(model, recipe):
+        raise TurnoverError(f"{path}: the checkpoint was made with other settings; use the same settings to resume, or delete it")
     named: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}}
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
@@ -210,10 +220,7 @@ def _load_checkpoint(path: Path, model: MemberModel, optimizer: torch.optim.Opti
         elif kind == "adamw":
             number, _, moment = rest.partition(".")
             moments.setdefault(int(number), {})[moment] = value
-    shapes = {name: value.shape for name, value in model.state_dict().items()}
-    if facts["recipe"] != asdict(recipe) or {name: value.shape for name, value in named["model"].items()} != shapes:
-        raise TurnoverError(f"{path}: the checkpoint was made with other settings; use the same settings to resume, or delete it")
     model.load_state_dict(named["model"])
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    history = History(facts["curves"], facts["accuracy"], *(list(tensors[name].numpy()) for name in _ITEM_LOSSES))
+    history = History(curves, accuracies, *(list(tensors[name].numpy()) for name in _ITEM_LOSSES))
     return history, {name: value.to(next(model.parameters()).device) for name, value in named["best"].items()}

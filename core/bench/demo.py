@@ -7,15 +7,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from core.bench.row import Row
 from core.commands import demo
 from core.errors import TurnoverError
 from core.fidelity.planted import cue_lift, influence_scores, wrong_label_auc
 from core.pipeline.explain import Explainer
-from core.pipeline.model import split_inputs
 from core.rivals.similarity import signed_similarity
 from core.runs import Run
 
@@ -48,8 +44,8 @@ def _accuracies(run: Run) -> Iterator[Row]:
 def _cues(run: Run) -> Iterator[Row]:
     """Lift of the planted texts by influence, and by cosine similarity."""
     errors = run.errors
-    features, labels = np.asarray(run.array("features")), run.train["label"].to_numpy()
-    targets = split_inputs(run, "validation", errors, torch.device("cpu")).numpy()
+    features, labels = run.features("train"), run.train["label"].to_numpy()
+    targets = run.features("validation")[errors]
     similar = {
         error: signed_similarity(target, features, labels, run.item("validation", error)["predicted"]) for error, target in zip(errors, targets, strict=True)
     }

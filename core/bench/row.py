@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -14,3 +15,12 @@ class Row:
     value: float
     unit: str
     goal: str = ""
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| case | measure | value | goal |", "| --- | --- | ---: | --- |"]
+    for row in rows:
+        value = f"{row.value:,.0f}" if row.value >= 1000 else f"{row.value:.4g}"
+        lines.append(f"| {row.case} | {row.measure} | {value} {row.unit} | {row.goal} |")
+    return "\n".join(lines)

@@ -48,8 +48,6 @@ def _measure(arguments: Namespace) -> Iterator[Row]:
 
 def describe(result: dict[str, Any]) -> str:
     """The rows as a Markdown table."""
-    lines = [f"Measured on {result['machine']}", "", "| case | measure | value | goal |", "| --- | --- | ---: | --- |"]
-    for row in result["rows"]:
-        value = f"{row['value']:,.0f}" if row["value"] >= 1000 else f"{row['value']:.4g}"
-        lines.append(f"| {row['case']} | {row['measure']} | {value} {row['unit']} | {row['goal']} |")
-    return "\n".join(lines)
+    from core.bench.row import Row, table
+
+    return f"Measured on {result['machine']}\n\n{table([Row(**row) for row in result['rows']])}"

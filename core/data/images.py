@@ -16,6 +16,9 @@ from core.errors import TurnoverError
 
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 40_000_000
+_PLAIN = 8
+"""A border whose grey levels vary less than this (standard deviation) is a plain ground."""
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 
 
@@ -36,9 +39,11 @@ def open_image(content: bytes, name: str) -> Image.Image:
             image.load()
     except UnidentifiedImageError:
         raise TurnoverError(f"{name}: not an image that can be read; give a {', '.join(FORMATS)} file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, TurnoverError):
-            raise
+    except Image.DecompressionBombError:
+        raise TurnoverError(f"{name}: too many pixels, the limit is {MAX_PIXELS:,} in all; make it smaller") from None
+    except TurnoverError:
+        raise
+    except (OSError, SyntaxError, ValueError) as error:
         raise TurnoverError(f"{name}: the image is damaged ({error}); save it again") from None
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -50,12 +55,23 @@ def open_image(content: bytes, name: str) -> Image.Image:
 
 
 def fit_image(image: Image.Image, height: int, width: int) -> np.ndarray:
-    """A user's picture in the form of the training images: padded to shape, bright strokes on black, uint8 `(H, W)`."""
+    """A user's picture in the form of the training images: padded to shape, bright strokes on black, uint8 `(H, W)`.
+
+    A drawing on a plain ground is first cut to its strokes; one that has the right size already is not.
+    """
     pixels = np.asarray(image)
     border = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
     if border.mean() > 127:
         image = ImageOps.invert(image)
-    return np.asarray(ImageOps.pad(image, (width, height), color=0))
+    strokes = image.point(lambda level: 255 * (level > 127)).getbbox()
+    if pixels.shape != (height, width) and border.std() < _PLAIN and strokes:
+        image = image.crop(strokes)
+    # Pillow's own pad fails on pictures so thin that a side would shrink to nothing.
+    shrink = min(width / image.width, height / image.height)
+    inside = image.resize((max(1, round(image.width * shrink)), max(1, round(image.height * shrink))), Image.Resampling.BOX)
+    padded = Image.new("L", (width, height))
+    padded.paste(inside, ((width - inside.width) // 2, (height - inside.height) // 2))
+    return np.asarray(padded)
 
 
 def png_bytes(pixels: np.ndarray) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pandas as pd
@@ -19,18 +20,22 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         TurnoverError: for a missing, empty or torn file, text that is not UTF-8, or a missing column.
     """
     try:
-        table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str, keep_default_na=False, encoding="utf-8")
+        content = path.read_bytes()
+        separator = "\t" if path.suffix == ".tsv" else ","
+        table = pd.read_csv(io.StringIO(content.decode("utf-8-sig")), sep=separator, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise TurnoverError(f"{path}: no such file; check the path") from None
     except pd.errors.EmptyDataError:
         raise TurnoverError(f"{path}: the file is empty; it needs a header line with {', '.join(columns)} and rows below it") from None
     except UnicodeDecodeError as error:
-        row = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise TurnoverError(f"{path}, line {row}: not UTF-8 text (byte {error.object[error.start]:#04x}); save the file as UTF-8") from None
+        line = content[: content.index(error.object) + error.start].count(b"\n") + 1
+        raise TurnoverError(f"{path}, line {line}: not UTF-8 text (byte {error.object[error.start]:#04x}); save the file as UTF-8") from None
     except pd.errors.ParserError as error:
         raise TurnoverError(f"{path}: not a readable table ({str(error).strip()}); check quotes and separators") from None
     except OSError as error:
         raise TurnoverError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes fields that have no header for row names
+        raise TurnoverError(f"{path}: the rows have more fields than the header names; check quotes and separators")
     for column in columns:
         if column not in table.columns:
             raise TurnoverError(f"{path}: no column {column!r} (there are: {', '.join(map(str, table.columns))}); rename or add it")

@@ -46,6 +46,9 @@ class MemberTurnoverDropout(TurnoverDropout):
         super().__init__(width, groups=groups, layer=layer, dim=dim)
         self.seeds = tuple(seeds)
 
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, seeds={self.seeds}"
+
     def bits(self, ids: Tensor) -> Tensor:
         """Which units are on, `(K, B, units)`, for ids `(B,)` or `(K, B)`."""
         rows = ids.expand(len(self.seeds), -1) if ids.dim() == 1 else ids

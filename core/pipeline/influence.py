@@ -23,6 +23,7 @@ from torch import Tensor
 
 from core.atomic import disk_error, replace_folder
 from core.device import choose_device
+from core.errors import TurnoverError
 from core.estimate import Estimator, choose_estimator
 from core.influences import influence, self_influence
 from core.models.members import MemberModel
@@ -59,6 +60,8 @@ def compute_influence(run: Run, targets: str = "validation", device_choice: str 
     device = choose_device(device_choice)
     model = load_model(run, device)
     chosen = run.errors if targets == "errors" else [int(position) for position in run.validation.index]
+    if not chosen:
+        raise TurnoverError(f"{run.folder}: no validation item is misclassified, so there are no errors to explain; use --targets validation")
     beside = run.folder / ".influence.new"
     shutil.rmtree(beside, ignore_errors=True)
     try:
@@ -88,7 +91,7 @@ def _compute(run: Run, model: MemberModel, chosen: list[int], folder: Path, devi
     layout = "full" if 4 * members * count * (values - len(pilot_rows)) <= full_bytes else "top"
     with bar(values * members * count, f"{run.name}: influence", "pairs") as advance:
         pilot = influence(model, inputs[pilot_rows], labels[pilot_rows], np.arange(count), progress=advance)
-        estimator = choose_estimator(pilot.values.numpy(), np.asarray(run.array("features")), run.train["label"].to_numpy(), len(run.classes))
+        estimator = choose_estimator(pilot.values.numpy(), run.features("train"), run.train["label"].to_numpy(), len(run.classes))
         total = np.zeros((members, count))
         for job in jobs:
             for part in _slices(model, job, count, folder, estimator, layout, advance):

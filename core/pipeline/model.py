@@ -9,7 +9,6 @@ from torch import Tensor
 
 from core.data.images import png_pixels
 from core.models.members import MemberModel
-from core.models.text import TextEncoder
 from core.pipeline.train import TrainSettings, build_model, image_inputs
 from core.runs import Run
 
@@ -38,7 +37,4 @@ def split_inputs(run: Run, split: str, rows: list[int], device: torch.device) ->
     if run.kind == "image":
         images = run.split(split)["image"].loc[rows]
         return image_inputs(np.stack([png_pixels(content) for content in images])).to(device)
-    if split == "train":
-        return torch.from_numpy(np.asarray(run.array("features")[rows])).to(device)
-    encoder = TextEncoder(run_settings(run).encoder, device)
-    return torch.from_numpy(encoder.features(list(run.split(split)["text"].loc[rows]))).to(device)
+    return torch.from_numpy(np.asarray(run.features(split)[rows])).to(device)

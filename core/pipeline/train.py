@@ -43,6 +43,7 @@ RECIPES = {
 DEFAULT_NOISE = {"digits": 0.05}
 DEFAULT_MEMBERS = {"digits": 8}
 DEFAULT_GROUPS = {"text": 32, "image": 16}
+_SCRATCH = ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz")
 _PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn")
 
 
@@ -142,9 +143,9 @@ def _train(settings: TrainSettings, data: Dataset, folder: Path, partial: Path, 
     _write_run(partial, data, model, history, inputs, device)
     facts = _facts(settings, data, recipe, model, results, timings, device)
     write_manifest(partial, facts, RUN_FILES)
-    for name in ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz"):
-        (partial / name).unlink(missing_ok=True)
     replace_folder(partial, folder)
+    for name in _SCRATCH:  # only now: until the rename, a stop must find them
+        (folder / name).unlink(missing_ok=True)
     return {"run": str(folder), **results}
 
 
@@ -221,6 +222,13 @@ def _item_rows(split: str, items: Items, chances: np.ndarray) -> pd.DataFrame:
     return frame
 
 
+def _member_features(model: MemberModel, inputs: Tensor) -> np.ndarray:
+    """The members' own features of images, side by side: `(n, K · D)`."""
+    with torch.inference_mode():
+        parts = [model.features(rows).transpose(0, 1).flatten(1).cpu() for rows in inputs.split(512)]
+    return torch.cat(parts).numpy()
+
+
 def _write_run(partial: Path, data: Dataset, model: MemberModel, history: History, inputs: tuple[np.ndarray, np.ndarray], device: torch.device) -> None:
     """All files of a run but the manifest."""
     tensors = [torch.as_tensor(rows).to(device) for rows in inputs]
@@ -229,9 +237,8 @@ def _write_run(partial: Path, data: Dataset, model: MemberModel, history: Histor
         for split, items, rows in zip(("train", "validation"), (data.train, data.validation), tensors, strict=True)
     ]
     pd.concat(frames, ignore_index=True).to_parquet(partial / "items.parquet", index=False)
-    with torch.inference_mode():
-        features = inputs[0] if data.kind == "text" else model.features(tensors[0]).transpose(0, 1).flatten(1).cpu().numpy()
-    np.save(partial / "features.npy", np.asarray(features, np.float32))
+    features = inputs if data.kind == "text" else [_member_features(model, rows) for rows in tensors]
+    np.save(partial / "features.npy", np.concatenate(features).astype(np.float32, copy=False))
     np.save(partial / "item_losses.npy", np.stack((np.stack(history.masked_items), np.stack(history.flipped_items))))
     curves = pd.DataFrame({"epoch": np.arange(1, history.epochs + 1), **history.curves, "accuracy": history.accuracy})
     curves.to_parquet(partial / "curves.parquet", index=False)

@@ -1,0 +1,48 @@
+"""Errors: the misclassified validation items, and the training items that taught the model each mistake."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.components.error_detail import show_item, show_training_items
+from dashboard.components.error_table import choose_item, filters, table
+from dashboard.components.export import flags_bar
+from dashboard.components.flag_form import current_flags, flag_problem
+from dashboard.components.notice import no_influence, notice, quiet
+from dashboard.state import Opened, current_run
+from dashboard.views.errors import select
+
+
+@st.fragment
+def explore(opened: Opened) -> None:
+    """Filters, table and chosen item; a click runs only this."""
+    flags = current_flags(opened.run)
+    flags_bar(opened.run, len(flags))
+    matching = select(opened.errors, filters(opened.run.classes))
+    if not matching:
+        notice("No error matches", "Clear the search, or choose another class above.")
+        return
+    left, right = st.columns(2, gap="medium")
+    with left:
+        place = st.container()
+        chosen = choose_item(matching)
+        with place:
+            total = f" that match, out of {len(opened.errors):,}" if len(matching) < len(opened.errors) else ""
+            quiet(f"Error {chosen.place + 1:,} of {len(matching):,}{total}")
+            table(chosen, opened.run.kind)
+    with right:
+        explanation = show_item(opened, chosen.item)
+    flag_problem()
+    if explanation:
+        show_training_items(opened.run, explanation, flags)
+
+
+opened = current_run()
+total = len(opened.run.validation)
+if opened.errors:
+    quiet(f"{len(opened.errors):,} of {total:,} validation items are misclassified. Which training examples taught the model each mistake?")
+    if opened.influence_problem:
+        no_influence(opened.run, opened.influence_problem)
+    explore(opened)
+else:
+    notice("No errors", f"The model is right on all {total:,} validation items, so there is no mistake to explain. Try your own input instead.")

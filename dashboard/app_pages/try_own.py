@@ -1,0 +1,22 @@
+"""Try your own: a text or an image, its prediction, and the training items behind it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.components.notice import no_influence, quiet
+from dashboard.components.question import ask_for_question
+from dashboard.components.reply import ask_later, show_reply
+from dashboard.state import current_run, worker_of
+
+opened = current_run()
+quiet(f"See what the model makes of {'a text' if opened.run.kind == 'text' else 'an image'} of yours, and which training examples made it say so.")
+if opened.influence_problem:
+    no_influence(opened.run, opened.influence_problem)
+    st.stop()
+worker = worker_of(opened.run)
+worker.start()
+question = ask_for_question(opened.run)
+if question:
+    ask_later(opened.run, question)
+show_reply(opened.run, worker)

@@ -1,0 +1,101 @@
+"""`python -m dashboard.bench`: how quick and how small the dashboard is, seen from a real browser.
+
+Starts the dashboard as `make run` does, on runs that exist, with Chromium already open, and measures the seconds to the
+first words and to the first error with its training items, the time from a click on another error until it is shown, and
+the memory of the server while browsing. Needs Playwright and Chromium, which developers have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.bench.row import Row, table
+from dashboard.launch import ROOT, free_port
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+_CLICKS = (["Next"] * 5 + ["Previous"] * 5) * 2
+_FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+_SHOWN = ".to-target .to-id"
+
+
+def measure_dashboard(runs: Path) -> Iterator[Row]:
+    """First words, clicks and memory on the runs in a folder."""
+    from playwright.sync_api import sync_playwright
+
+    port = free_port(8600)
+    command = [sys.executable, "-m", "dashboard.launch", "--runs", str(runs), "--port", str(port)]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS)
+        page = chromium.new_page()
+        begun = time.perf_counter()
+        server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        try:
+            _open(page, f"http://127.0.0.1:{port}")
+            page.wait_for_selector("h1")
+            yield Row("dashboard", "first words after the start", time.perf_counter() - begun, "s", "<= 3")
+            page.wait_for_selector(_SHOWN)
+            yield Row("dashboard", "first error shown after the start", time.perf_counter() - begun, "s")
+            seconds = sorted(_clicks(page))
+            yield Row("dashboard", "click on another error, median", seconds[len(seconds) // 2], "s", "<= 0.5")
+            yield Row("dashboard", "click on another error, slowest", seconds[-1], "s")
+            yield Row("dashboard", "memory while browsing", _resident_megabytes(server.pid), "MB", "< 600")
+        finally:
+            server.kill()
+            server.wait()
+            chromium.close()
+
+
+def _open(page: Page, url: str) -> None:
+    """Go to the page as soon as the server listens."""
+    from playwright.sync_api import Error
+
+    for _ in range(600):
+        try:
+            page.goto(url)
+            return
+        except Error:
+            time.sleep(0.05)
+    raise SystemExit(f"no dashboard at {url} after 30 s")
+
+
+def _clicks(page: Page) -> Iterator[float]:
+    """Seconds from each click on a button until another error is shown."""
+    for button in _CLICKS:
+        page.wait_for_timeout(300)
+        before = page.locator(_SHOWN).inner_text()
+        begun = time.perf_counter()
+        page.get_by_role("button", name=button).click()
+        page.wait_for_function("([place, id]) => { const found = document.querySelector(place); return found && found.innerText !== id }", arg=[_SHOWN, before])
+        yield time.perf_counter() - begun
+
+
+def _resident_megabytes(process: int) -> float:
+    """Resident memory of a process, as `ps` says."""
+    said = subprocess.run(["ps", "-o", "rss=", "-p", str(process)], capture_output=True, text=True, check=True)
+    return int(said.stdout) / 1024
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m dashboard.bench", description="Measure the dashboard in Chromium.")
+    parser.add_argument("--runs", default=os.environ.get("TURNOVER_RUNS", "runs"), metavar="DIR", help="folder that holds the runs (default runs)")
+    runs = Path(parser.parse_args(argv).runs).resolve()
+    if shutil.which("chromium") is None:
+        print("python -m dashboard.bench: no Chromium found; install it with `apt-get install -y chromium`", file=sys.stderr)
+        return 2
+    print(table(list(measure_dashboard(runs))))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,49 @@
+"""The answer of the Try page: the prediction with its probabilities, and the training items behind it."""
+
+from __future__ import annotations
+
+from html import escape
+
+import streamlit as st
+
+from core.runs import Run
+from dashboard.components.cards import chip_html, image_html, marked_html, sides
+from dashboard.components.export import flags_bar
+from dashboard.components.flag_form import current_flags, flag_control, flag_problem
+from dashboard.components.notice import heading, quiet, said
+from dashboard.views.answer import Answer, Probability, Question, image_as_seen
+from dashboard.views.explanation import marked_target
+
+_MOST = 10
+
+
+def show_answer(run: Run, question: Question, answer: Answer) -> None:
+    """Input, prediction, what the numbers mean, and the cards."""
+    left, right = st.columns([6, 5], gap="medium")
+    with left:
+        heading("Your text" if question.text else "Your image, as the model sees it")
+        st.html(f'<div class="to-target">{_question_html(run, question, answer)}</div>')
+    with right:
+        heading(f"Predicted: {answer.predicted}")
+        st.html(f'<div class="to-chances">{"".join(map(_chance_html, range(_MOST), answer.probabilities))}</div>')
+    flags = current_flags(run)
+    flags_bar(run, len(flags))
+    explanation = answer.explanation
+    said(explanation.sentence)
+    quiet(explanation.units, explanation.yardstick, f"Computed in {answer.seconds:.2f} s.")
+    flag_problem()
+    sides(explanation, flags, lambda card: flag_control(run, card, flags.get(card.position)))
+
+
+def _question_html(run: Run, question: Question, answer: Answer) -> str:
+    if question.text:
+        return marked_html(marked_target(question.text, answer.explanation.proponents))
+    given = chip_html(f"your label: {question.label}") if question.label else ""
+    return image_html(image_as_seen(run, question.image, question.name), 144, "your image, as the model sees it") + given
+
+
+def _chance_html(place: int, chance: Probability) -> str:
+    """One class: its name, a bar and the percentage; the first is the prediction."""
+    first = ' class="to-first"' if place == 0 else ""
+    bar = f'<div class="to-bar" aria-hidden="true"><i style="width:{100 * chance.value:.1f}%"></i></div>'
+    return f'<span{first}>{escape(chance.label)}</span>{bar}<span class="to-percent">{chance.value:.1%}</span>'

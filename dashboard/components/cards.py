@@ -1,0 +1,90 @@
+"""Items drawn: marked text, pixelated images, and the cards of proponents and opponents."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from html import escape
+
+import streamlit as st
+
+from core.flags import Flag
+from dashboard.views.explanation import Card, Explanation
+from dashboard.views.words import MarkedText, Segment
+
+
+def marked_html(text: MarkedText) -> str:
+    """A text with its marks; what is long unfolds on a click."""
+    parts = _segments_html(text.head)
+    if text.tail:
+        left_out = f"<em> … and {text.left_out:,} characters more, which are not shown</em>" if text.left_out else ""
+        summary = f"Show all {text.length:,} characters" if not left_out else "Show more"
+        parts += f'<details class="to-more"><summary>{summary}</summary>{_segments_html(text.tail)}{left_out}</details>'
+    return f'<div class="to-text">{parts}</div>'
+
+
+def image_html(png: bytes, pixels: int, alt: str) -> str:
+    """A small image, enlarged without blur."""
+    data = base64.b64encode(png).decode("ascii")
+    return f'<img class="to-image" src="data:image/png;base64,{data}" alt="{escape(alt, quote=True)}" style="width:{pixels}px">'
+
+
+def chip_html(text: str, kind: str = "label") -> str:
+    """A short word in a frame: `label`, `wrong`, `planted` or `flag`."""
+    return f'<span class="to-chip to-{kind}">{escape(text)}</span>'
+
+
+def flag_html(flag: Flag | None) -> str:
+    """What was decided on a training item."""
+    if flag is None:
+        return ""
+    words = {"drop": "flagged: drop", "keep": "flagged: keep"}.get(flag.action, f"flagged: relabel to {flag.new_label}")
+    return chip_html(words, "flag")
+
+
+def signed(number: float, decimals: int) -> str:
+    """A number with its sign; the minus is a real one."""
+    return f"{number:+.{decimals}f}".replace("-", "−")
+
+
+def card_html(card: Card, decimals: int) -> str:
+    """A card's content: label, influence and the item."""
+    side = "for" if card.influence > 0 else "against"
+    error = "" if card.standard_error is None else f'<span class="to-error"> ± {card.standard_error:.{decimals}f}</span>'
+    number = f'<span class="to-number to-{side}">{signed(card.influence, decimals)}{error}</span>'
+    bar = f'<div class="to-bar to-{side}" aria-hidden="true"><i style="width:{100 * card.share:.0f}%"></i></div>'
+    body = marked_html(card.text) if card.text else image_html(card.image, 96, f"training image labelled {card.label}")
+    return f'<div class="to-line">{chip_html(card.label)}{number}</div>{bar}{body}'
+
+
+def foot_html(card: Card, flag: Flag | None) -> str:
+    """A card's last line: its id, and what is known and decided about it."""
+    planted = chip_html(f"planted: {card.planted}", "planted") if card.planted else ""
+    return f'<div class="to-foot"><span class="to-id">{escape(card.id)}</span>{planted}{flag_html(flag)}</div>'
+
+
+def sides(explanation: Explanation, flags: dict[int, Flag], below: Callable[[Card], None]) -> None:
+    """Proponents and opponents side by side; `below` draws the control at the foot of a card."""
+    columns = st.columns(2, gap="medium")
+    headings = (("Proponents", f"pushed towards “{explanation.target}”"), ("Opponents", f"pushed away from “{explanation.target}”"))
+    for column, (title, meaning), cards in zip(columns, headings, (explanation.proponents, explanation.opponents), strict=True):
+        with column:
+            st.html(f'<h2 class="to-side">{title} <span>{escape(meaning)}</span></h2>')
+            _card_list(cards, explanation.decimals, flags, below)
+
+
+def _card_list(cards: Sequence[Card], decimals: int, flags: dict[int, Flag], below: Callable[[Card], None]) -> None:
+    if not cards:
+        st.html('<p class="to-quiet">No training item has an influence of this sign.</p>')
+        return
+    place = st.container(gap="small") if cards[0].text else st.grid("auto", min_column_width=150, gap="small")
+    for card in cards:
+        with place.container(border=True, gap="xsmall"):
+            st.html(card_html(card, decimals))
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.html(foot_html(card, flags.get(card.position)))
+                below(card)
+
+
+def _segments_html(segments: Sequence[Segment]) -> str:
+    return "".join(f"<mark>{escape(segment.text)}</mark>" if segment.marked else escape(segment.text) for segment in segments)

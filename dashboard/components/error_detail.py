@@ -1,0 +1,63 @@
+"""The chosen error, what its numbers mean, and the training items behind it."""
+
+from __future__ import annotations
+
+from html import escape
+
+import streamlit as st
+
+from core.errors import TurnoverError
+from core.flags import Flag
+from core.runs import Run
+from dashboard.components.cards import chip_html, image_html, marked_html, sides
+from dashboard.components.flag_form import flag_control
+from dashboard.components.notice import problem, quiet, said
+from dashboard.state import Opened
+from dashboard.views.errors import ErrorItem
+from dashboard.views.explanation import PREDICTION, TRUTH, Explanation, explain_error, marked_target
+from dashboard.views.words import mark
+
+_TOPS = (5, 10, 20)
+
+
+def show_item(opened: Opened, item: ErrorItem) -> Explanation | None:
+    """The error itself and the choice of what to explain; returns the explanation, None if the run has no influence."""
+    place = st.container()
+    explanation = None if opened.influence_problem else _explain(opened.run, item)
+    with place:
+        st.html(_item_html(item, explanation))
+    return explanation
+
+
+def show_training_items(run: Run, explanation: Explanation, flags: dict[int, Flag]) -> None:
+    """The sentences that give the numbers their meaning, and the cards."""
+    sides(explanation, flags, lambda card: flag_control(run, card, flags.get(card.position)))
+
+
+def _explain(run: Run, item: ErrorItem) -> Explanation | None:
+    with st.container(horizontal=True, vertical_alignment="top"):
+        meaning = st.segmented_control("Influence on the", [PREDICTION, TRUTH], default=PREDICTION, required=True, key="meaning", bind="query-params")
+        top = st.selectbox("Items per side", _TOPS, key="top", bind="query-params", width=140)
+    try:
+        explanation = explain_error(run, item, meaning or PREDICTION, top)
+    except TurnoverError as error:
+        problem("This error has no influence", str(error))
+        return None
+    said(explanation.sentence)
+    quiet(explanation.units, explanation.yardstick)
+    return explanation
+
+
+def _item_html(item: ErrorItem, explanation: Explanation | None) -> str:
+    """The error: its text or image, and what the model made of it."""
+    if item.image:
+        body = image_html(item.image, 144, f"validation image of class {item.label}, predicted {item.predicted}")
+    else:
+        body = marked_html(marked_target(item.text, explanation.proponents) if explanation else mark(item.text, ()))
+    planted = chip_html(f"planted: {item.planted}", "planted") if item.planted else ""
+    facts = (
+        f'<span>true label {chip_html(item.label)}</span><span class="to-arrow">→</span>'
+        f"<span>predicted {chip_html(item.predicted, 'wrong')} with probability {item.probability:.0%}</span>{planted}"
+        f'<span class="to-id">{escape(item.id)}</span>'
+    )
+    return f'<div class="to-target">{body}<div class="to-facts">{facts}</div></div>'

@@ -1,0 +1,108 @@
+"""The list of errors: filters, the table, and which item is chosen.
+
+Filters and the chosen item live in the URL, so that a link shows the same elsewhere. The chosen item is a select box, which
+can be bound to the URL; a table's selection cannot, so the table is told what is chosen and reports clicks. Bound options have
+no `format_func`: the URL would hold what it returns.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.views.errors import ANY, SORTS, Choice, ErrorItem, Query, choice
+from dashboard.views.words import snippet
+
+ITEM, TABLE = "item", "errors-table"
+
+
+def filters(classes: list[str]) -> Query:
+    """The row of filters."""
+    true, predicted, search, sort = st.columns([3, 3, 5, 4])
+    options = [ANY, *classes]
+    return Query(
+        true=true.selectbox("True class", options, key="true", bind="query-params"),
+        predicted=predicted.selectbox("Predicted class", options, key="predicted", bind="query-params"),
+        search=search.text_input("Search", key="search", bind="query-params", type="search", live="300ms", placeholder="Words, an id or a mark") or "",
+        sort=sort.selectbox("Sort by", SORTS, key="sort", bind="query-params"),
+    )
+
+
+def choose_item(items: list[ErrorItem]) -> Choice:
+    """The chosen error, with steps to the one before and after.
+
+    The first error of all is always an option: it is the default, and only a default may be missing from the URL.
+    """
+    chosen = choice(items, st.session_state[ITEM] if ITEM in st.session_state else st.query_params.get(ITEM))
+    if st.session_state.get(ITEM, chosen.item.id) != chosen.item.id:
+        st.session_state[ITEM] = chosen.item.id
+    options = dict.fromkeys((items[0].id, *(item.id for item in chosen.page)))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        place = st.container()
+        neighbours = [items[min(max(chosen.place + by, 0), len(items) - 1)].id for by in (-1, 1)]
+        st.button("Previous", shortcut="K", on_click=_go, args=(neighbours[0],))
+        st.button("Next", shortcut="J", on_click=_go, args=(neighbours[1],))
+    shown = place.selectbox("Error", list(options), key=ITEM, bind="query-params", label_visibility="collapsed")
+    return choice(items, shown)
+
+
+def table(chosen: Choice, kind: str) -> None:
+    """A page of errors, the chosen one selected; a click or an arrow key chooses another."""
+    content = "text" if kind == "text" else "image"
+    st.session_state[TABLE] = {"selection": {"rows": [chosen.row], "columns": [], "cells": [(chosen.row, content)]}}
+    columns: dict[str, Any] = {
+        "text": st.column_config.TextColumn("Text", width=170),
+        "image": st.column_config.ImageColumn("Image", width="small"),
+        "label": st.column_config.TextColumn("True", width=72),
+        "predicted": st.column_config.TextColumn("Predicted", width=76),
+        "probability": st.column_config.NumberColumn("Prob.", format="%.0f%%", width=62, help="Probability of the predicted class"),
+        "planted": st.column_config.TextColumn("Planted"),
+        "id": st.column_config.TextColumn("Id"),
+    }
+    st.dataframe(
+        _frame(chosen.page, content),
+        key=TABLE,
+        on_select=_picked,
+        selection_mode=("single-row", "single-cell"),
+        column_config=columns,
+        hide_index=True,
+        lazy=False,
+        alt="Misclassified validation items; choosing one shows the training items behind it",
+    )
+    st.session_state["errors-ids"] = [item.id for item in chosen.page]
+
+
+def _frame(items: Sequence[ErrorItem], content: str) -> pd.DataFrame:
+    """What the table shows; a column of marks only where some item has one."""
+    shown = [snippet(item.text) if content == "text" else _thumbnail(item.image) for item in items]
+    frame = pd.DataFrame(
+        {
+            content: shown,
+            "label": [item.label for item in items],
+            "predicted": [item.predicted for item in items],
+            "probability": [100 * item.probability for item in items],
+            "planted": [item.planted for item in items],
+            "id": [item.id for item in items],
+        }
+    )
+    return frame if frame["planted"].any() else frame.drop(columns="planted")
+
+
+def _thumbnail(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def _picked() -> None:
+    selection = st.session_state[TABLE]["selection"]
+    ids = st.session_state["errors-ids"]
+    rows = [cell[0] for cell in selection["cells"]] or selection["rows"]
+    if rows and rows[0] < len(ids):
+        st.session_state[ITEM] = ids[rows[0]]
+
+
+def _go(item: str) -> None:
+    st.session_state[ITEM] = item

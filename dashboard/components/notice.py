@@ -1,0 +1,66 @@
+"""Sentences beside the data: quiet ones, empty states and problems. All text is escaped, since messages quote users' files."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from pathlib import Path
+
+import streamlit as st
+
+from core.runs import Run
+
+_CODE = re.compile(r"`([^`]+)`")
+
+
+def style() -> None:
+    """Send the style sheet of our own pieces; it takes no room on the page."""
+    st.html(Path(__file__).parents[1] / "style.css")
+
+
+def heading(title: str, text: str = "") -> None:
+    """A section's heading, with what it shows in a line below."""
+    line = f'<p class="to-quiet">{escape(text)}</p>' if text else ""
+    st.html(f'<h2 class="to-heading">{escape(title)}</h2>{line}')
+
+
+def quiet(*lines: str) -> None:
+    """Lines in small, quiet print."""
+    st.html("".join(f'<p class="to-quiet">{escape(line)}</p>' for line in lines if line))
+
+
+def said(text: str) -> None:
+    """A sentence in normal print."""
+    st.html(f'<p class="to-said">{escape(text)}</p>')
+
+
+def problem(title: str, message: str) -> None:
+    """Something that went wrong, and what to do about it."""
+    st.html(f'<div class="to-box to-problem" role="alert"><strong>{escape(title)}</strong><p>{_with_code(message)}</p></div>')
+
+
+def notice(title: str, message: str = "", command: str = "") -> None:
+    """Something that is not there, and the command that makes it."""
+    text = f"<p>{escape(message)}</p>" if message else ""
+    st.html(f'<div class="to-box" role="status"><strong>{escape(title)}</strong>{text}</div>')
+    if command:
+        st.code(command, language=None, wrap_lines=True)
+
+
+def no_influence(run: Run, message: str) -> None:
+    """Why a run's influence cannot be shown: it was not computed yet, or it is damaged."""
+    if run.has_influence:
+        problem("The influence cannot be shown", message)
+    else:
+        words = "This run has no influence yet, so nothing can say which training examples taught it its mistakes. Compute it, then reload this page:"
+        notice("No influence yet", words, f"python -m core influence --run {run.folder}")
+
+
+def no_runs(folder: Path) -> None:
+    """The state before the first run."""
+    notice("No runs yet", f"There is no run in the folder “{folder}”. Build the two demo runs, then reload this page:", "python -m core demo")
+
+
+def _with_code(message: str) -> str:
+    """A message, escaped; what stands between backticks is a command."""
+    return _CODE.sub(r"<code>\1</code>", escape(message))

@@ -1,0 +1,196 @@
+"""The worker process that holds a run's model, so that the dashboard itself stays small and quick.
+
+`python -m core worker --run DIR` says `{"ready": true}` on its standard output when the model is loaded, then answers one
+JSON line for every JSON line it reads. A `Worker` starts it in the background, asks it under a lock, starts it again if it
+died, and gives up on an answer that does not come in time: the process is ended then, since its late answer would be taken
+for the answer to the next question.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from core.errors import TurnoverError
+
+ROOT = Path(__file__).parents[1]
+ANSWER_SECONDS = 60.0
+READY_SECONDS = 180.0
+
+
+class Phase(Enum):
+    """What a worker is doing."""
+
+    STOPPED = "stopped"
+    WARMING = "warming up"
+    READY = "ready"
+    FAILED = "failed"
+
+
+def worker_command(run_folder: Path) -> list[str]:
+    """The command that starts the worker of a run."""
+    return [sys.executable, "-m", "core", "worker", "--run", str(run_folder.resolve())]
+
+
+class Worker:
+    """One run's worker process; safe to use from many threads."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
+        self._asking = threading.Lock()
+        self._changing = threading.Lock()
+        self._process: _Process | None = None
+        atexit.register(self.close)
+
+    @property
+    def phase(self) -> Phase:
+        """What the worker is doing now."""
+        return self._process.phase if self._process else Phase.STOPPED
+
+    @property
+    def problem(self) -> str:
+        """Why the worker failed, in one line."""
+        return self._process.problem if self._process else ""
+
+    def start(self, again: bool = False) -> None:
+        """Start the process in the background, unless it is there; one that failed is only started `again`."""
+        with self._changing:
+            if self._process is None or self._process.ended or (again and self._process.phase is Phase.FAILED):
+                self._end()
+                self._process = _Process(self._command)
+
+    def ask(self, request: dict[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+        """The worker's answer to a request; waits until the model is loaded.
+
+        Raises:
+            TurnoverError: if the worker says so, cannot be started, ends, or does not answer in time.
+        """
+        with self._asking:
+            self.start()
+            process = self._process
+            assert process is not None
+            try:
+                process.wait_ready(READY_SECONDS)
+                answer = process.ask(request, seconds)
+            except TimeoutError:
+                self.close()
+                self.start()
+                raise TurnoverError(f"no answer within {seconds:.0f} s; the engine was started again, so ask once more, or something shorter") from None
+        if "error" in answer:
+            raise TurnoverError(str(answer["error"]))
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        with self._changing:
+            self._end()
+
+    def _end(self) -> None:
+        if self._process:
+            self._process.end()
+            self._process = None
+
+
+class _Process:
+    """One life of a worker: its pipes are read by two threads until they close."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._begun = time.monotonic()
+        self._ready, self._said_last = threading.Event(), threading.Event()
+        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._complaints: deque[str] = deque(maxlen=5)
+        pipe = subprocess.PIPE
+        self._popen = subprocess.Popen(command, cwd=ROOT, text=True, encoding="utf-8", errors="replace", bufsize=1, stdin=pipe, stdout=pipe, stderr=pipe)
+        for target in (self._read_answers, self._read_complaints):
+            threading.Thread(target=target, daemon=True).start()
+
+    @property
+    def phase(self) -> Phase:
+        if self._popen.poll() is not None:
+            return Phase.STOPPED if self._ready.is_set() else Phase.FAILED
+        if self._ready.is_set():
+            return Phase.READY
+        return Phase.WARMING if time.monotonic() - self._begun < READY_SECONDS else Phase.FAILED
+
+    @property
+    def ended(self) -> bool:
+        """Whether it died after it had been ready; one that never was ready would only fail again."""
+        return self.phase is Phase.STOPPED
+
+    @property
+    def problem(self) -> str:
+        if self.phase is not Phase.FAILED:
+            return ""
+        if self._popen.poll() is None:
+            return f"the model was not loaded within {READY_SECONDS:.0f} s"
+        self._said_last.wait(1)
+        line = self._complaints[-1] if self._complaints else f"the engine ended with code {self._popen.returncode}"
+        return line.removeprefix("python -m core worker: ")
+
+    def wait_ready(self, seconds: float) -> None:
+        """Wait until the model is loaded.
+
+        Raises:
+            TurnoverError: if the process fails first, or takes longer.
+        """
+        end = time.monotonic() + seconds
+        while not self._ready.wait(0.05):
+            if self.phase is Phase.FAILED or time.monotonic() > end:
+                raise TurnoverError(self.problem or f"the model was not loaded within {seconds:.0f} s")
+
+    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Send one request and wait for its answer; a TimeoutError if it does not come."""
+        assert self._popen.stdin
+        try:
+            self._popen.stdin.write(json.dumps(request) + "\n")
+            answer = self._answers.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError from None
+        except OSError:
+            answer = None
+        if answer is None:
+            raise TurnoverError("the engine stopped while it was answering; ask again, and it is started anew")
+        return answer
+
+    def end(self) -> None:
+        """End the process; closing its standard input would do, if it listened."""
+        self._popen.kill()
+        self._popen.wait()
+        with contextlib.suppress(OSError):
+            assert self._popen.stdin
+            self._popen.stdin.close()
+
+    def _read_answers(self) -> None:
+        assert self._popen.stdout
+        for line in self._popen.stdout:
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                continue
+            if not isinstance(answer, dict):
+                continue
+            if answer.get("ready") is True:
+                self._ready.set()
+            else:
+                self._answers.put(answer)
+        self._popen.stdout.close()
+        self._answers.put(None)
+
+    def _read_complaints(self) -> None:
+        assert self._popen.stderr
+        for line in self._popen.stderr:
+            if line.strip():
+                self._complaints.append(line.strip())
+        self._popen.stderr.close()
+        self._said_last.set()

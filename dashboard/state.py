@@ -1,0 +1,95 @@
+"""What tabs share: opened runs, their errors and their workers; and which run a tab looks at.
+
+A run is opened once for each state of its files: the time of its manifest and of its influence's manifest are part of the
+key. `st.cache_resource` does not keep two tabs from loading the same thing at once, so loading holds a lock. A run that
+cannot be opened is not remembered: as soon as it is mended, the next click opens it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from core.errors import TurnoverError
+from core.runs import MANIFEST, Run
+from dashboard import engine
+from dashboard.components.notice import no_runs, problem
+from dashboard.views.errors import ANY, ErrorItem, error_items
+
+RUN_KEY = "run"
+_loading = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run, its errors, and what is wrong with its influence ("" if nothing is)."""
+
+    run: Run
+    errors: tuple[ErrorItem, ...]
+    influence_problem: str
+
+
+def runs_folder() -> Path:
+    """The folder that holds the runs."""
+    return Path(os.environ.get("TURNOVER_RUNS", "runs"))
+
+
+def forget_choices() -> None:
+    """Another run has other classes and items: filters and the chosen item go back to their defaults."""
+    st.session_state.update({"true": ANY, "predicted": ANY, "search": "", "item": ""})
+
+
+def current_run() -> Opened:
+    """The run that the sidebar names; where there is none, or it is damaged, the page says so and ends here."""
+    name = st.session_state.get(RUN_KEY)
+    if name is None:
+        no_runs(runs_folder())
+        st.stop()
+    try:
+        return open_run(runs_folder() / name)
+    except TurnoverError as error:
+        problem("This run cannot be opened", str(error))
+        st.stop()
+
+
+def open_run(folder: Path) -> Opened:
+    """A run, opened and checked once for each state of its files.
+
+    Raises:
+        TurnoverError: if it is damaged, foreign or gone.
+    """
+    with _loading:
+        return _open(str(folder), _changed(folder / MANIFEST), _changed(folder / "influence" / MANIFEST))
+
+
+def worker_of(run: Run) -> engine.Worker:
+    """The worker of a run, the same for all tabs; not started yet."""
+    with _loading:
+        return _worker(str(run.folder), _changed(run.folder / MANIFEST), _changed(run.folder / "influence" / MANIFEST))
+
+
+@st.cache_resource(max_entries=6, show_spinner=False)
+def _open(folder: str, changed: int, influence_changed: int) -> Opened:
+    run = Run(Path(folder))
+    try:
+        _ = run.influence
+    except TurnoverError as error:
+        return Opened(run, error_items(run, with_influence=False), str(error))
+    return Opened(run, error_items(run, with_influence=True), "")
+
+
+@st.cache_resource(max_entries=2, show_spinner=False, on_release=engine.Worker.close)
+def _worker(folder: str, changed: int, influence_changed: int) -> engine.Worker:
+    return engine.Worker(engine.worker_command(Path(folder)))
+
+
+def _changed(path: Path) -> int:
+    """When a file was changed last, in ns; 0 if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -1,0 +1,145 @@
+"""What the Try page shows: the worker's answer as probabilities and cards."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from core.data.images import fit_image, open_image, png_bytes, png_pixels
+from core.data.tables import MAX_CHARACTERS, check_text
+from core.errors import TurnoverError
+from core.runs import Run
+from dashboard.views.explanation import Card, Explanation, decimals_for, units_sentence, usual_yardstick, with_shares
+from dashboard.views.words import content_words, mark
+
+_UPLOAD_BYTES = 4 * MAX_CHARACTERS
+
+
+@dataclass(frozen=True)
+class Question:
+    """An input of the user's own; `label` is the class whose loss is meant, None for the predicted one."""
+
+    text: str = ""
+    image: bytes = b""
+    name: str = ""
+    label: str | None = None
+    top: int = 5
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The question as the worker reads it."""
+        content = {"image": base64.b64encode(self.image).decode("ascii"), "name": self.name} if self.image else {"text": self.text}
+        return {**content, "label": self.label, "top": self.top}
+
+
+@dataclass(frozen=True)
+class Probability:
+    """A class and its probability."""
+
+    label: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prediction, its probabilities (largest first), and the training items behind it."""
+
+    predicted: str
+    probabilities: tuple[Probability, ...]
+    explanation: Explanation
+    seconds: float
+
+
+def build_answer(run: Run, question: Question, reply: dict[str, Any]) -> Answer:
+    """The worker's reply to a question, ready to show.
+
+    Raises:
+        TurnoverError: if the reply is not what a worker says.
+    """
+    try:
+        words = content_words(question.text)
+        cards = [[_card(run, entry, words) for entry in reply[side]] for side in ("proponents", "opponents")]
+        proponents, opponents = with_shares(cards[0], cards[1])
+        chances = sorted(reply["probabilities"].items(), key=lambda pair: -pair[1])
+        explanation = Explanation(
+            target=str(reply["label"]),
+            sentence=_sentence(str(reply["label"]), str(reply["meaning"])),
+            units=units_sentence(str(reply["estimator"]), int(run.manifest["results"]["members"])),
+            yardstick=usual_yardstick(run),
+            decimals=decimals_for(proponents + opponents),
+            proponents=proponents,
+            opponents=opponents,
+        )
+        probabilities = tuple(Probability(str(name), float(value)) for name, value in chances)
+        return Answer(str(reply["predicted"]), probabilities, explanation, float(reply["seconds"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TurnoverError(f"the engine's answer cannot be read ({type(error).__name__}: {error}); ask again") from None
+
+
+def text_question(text: str, file: tuple[bytes, str] | None, label: str | None, top: int) -> Question:
+    """A question on a pasted text, or on an uploaded .txt file (content, name), which goes first.
+
+    Raises:
+        TurnoverError: if there is no text, or one that cannot be used.
+    """
+    chosen = text_of_upload(*file) if file else check_text(text, "your text")
+    return Question(text=chosen, label=label, top=top)
+
+
+def image_question(run: Run, file: tuple[bytes, str] | None, label: str | None, top: int) -> Question:
+    """A question on an uploaded image (content, name).
+
+    Raises:
+        TurnoverError: if there is none, or one that cannot be used.
+    """
+    if file is None:
+        raise TurnoverError("there is no image yet; upload one first")
+    image_as_seen(run, *file)
+    return Question(image=file[0], name=file[1], label=label, top=top)
+
+
+def text_of_upload(content: bytes, name: str) -> str:
+    """The text in an uploaded .txt file.
+
+    Raises:
+        TurnoverError: for a file that is too large, not UTF-8, or blank.
+    """
+    if len(content) > _UPLOAD_BYTES:
+        raise TurnoverError(f"{name}: {len(content):,} bytes is more than a text of {MAX_CHARACTERS:,} characters needs; shorten it")
+    try:
+        return check_text(content.decode("utf-8-sig"), name)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise TurnoverError(f"{name}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+
+
+def image_as_seen(run: Run, content: bytes, name: str) -> bytes:
+    """An uploaded image as the model sees it: grey, in the form of the training images; a PNG.
+
+    Raises:
+        TurnoverError: if the file is no whole image of sensible size.
+    """
+    height, width = png_pixels(run.train["image"].iloc[0]).shape
+    return png_bytes(fit_image(open_image(content, name), height, width))
+
+
+def _sentence(label: str, meaning: str) -> str:
+    whose = f"the predicted label “{label}”" if meaning == "prediction" else f"the label you gave, “{label}”"
+    return f"Influence on the loss of {whose}. Positive: learning this training item pushed the model towards it. Negative: away from it."
+
+
+def _card(run: Run, entry: dict[str, Any], words: frozenset[str]) -> Card:
+    position = int(entry["position"])
+    error = entry["standard_error"]
+    return Card(
+        position=position,
+        id=str(entry["id"]),
+        label=str(entry["label"]),
+        influence=float(entry["influence"]),
+        standard_error=None if error is None else float(error),
+        share=0.0,
+        planted=str(run.item("train", position)["planted"]),
+        text=mark(str(entry["text"]), words) if "text" in entry else None,
+        image=base64.b64decode(entry["image"]) if "image" in entry else b"",
+    )

@@ -1,0 +1,104 @@
+"""The misclassified validation items of a run: as rows, filtered, searched and sorted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.ranking import clearest_first
+from core.runs import Run
+
+ANY = "Any class"
+CLEAREST, CONFIDENT, POSITION = "Clearest explanation", "Most confident", "Position"
+SORTS = (CLEAREST, CONFIDENT, POSITION)
+
+PAGE = 500
+"""Rows that are sent to the browser at once; the steps to the next and the previous error go on from page to page."""
+
+
+@dataclass(frozen=True)
+class ErrorItem:
+    """A misclassified validation item.
+
+    `probability` is that of the (wrong) prediction; `rank` orders by clearest explanation, 0 first.
+    """
+
+    position: int
+    id: str
+    label: str
+    predicted: str
+    probability: float
+    planted: str
+    rank: int
+    text: str
+    image: bytes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen error, its place in all that match, and the page of errors that is shown with it."""
+
+    item: ErrorItem
+    place: int
+    page: tuple[ErrorItem, ...]
+
+    @property
+    def row(self) -> int:
+        """The chosen error's row on the page."""
+        return self.place % PAGE
+
+
+@dataclass(frozen=True)
+class Query:
+    """What the filters of the Errors page say."""
+
+    true: str = ANY
+    predicted: str = ANY
+    search: str = ""
+    sort: str = CLEAREST
+
+
+def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
+    """All errors of a run, clearest explanation first; by position if the run's influence cannot be used."""
+    classes = run.classes
+    positions = clearest_first(run) if with_influence else []
+    known = set(positions)
+    positions += [position for position in run.errors if position not in known]
+    items = []
+    for rank, position in enumerate(positions):
+        row = run.item("validation", position)
+        predicted = int(row["predicted"])
+        items.append(
+            ErrorItem(
+                position=position,
+                id=str(row["id"]),
+                label=classes[int(row["label"])],
+                predicted=classes[predicted],
+                probability=float(row[f"probability_{predicted}"]),
+                planted=str(row["planted"]),
+                rank=rank,
+                text=str(row["text"]) if run.kind == "text" else "",
+                image=bytes(row["image"]) if run.kind == "image" else b"",
+            )
+        )
+    return tuple(items)
+
+
+def select(items: tuple[ErrorItem, ...], query: Query) -> list[ErrorItem]:
+    """The errors that match a query, in its order."""
+    wanted = query.search.strip().lower()
+    chosen = [
+        item
+        for item in items
+        if query.true in (ANY, item.label)
+        and query.predicted in (ANY, item.predicted)
+        and (not wanted or wanted in item.text.lower() or wanted in item.id.lower() or wanted in item.planted.lower())
+    ]
+    keys = {CLEAREST: lambda item: item.rank, CONFIDENT: lambda item: -item.probability, POSITION: lambda item: item.position}
+    return sorted(chosen, key=keys.get(query.sort, keys[CLEAREST]))
+
+
+def choice(items: list[ErrorItem], wanted: str | None) -> Choice:
+    """The error with the id `wanted`, or the first one, with its page."""
+    place = next((place for place, item in enumerate(items) if item.id == wanted), 0)
+    first = place - place % PAGE
+    return Choice(items[place], place, tuple(items[first : first + PAGE]))

@@ -1,0 +1,99 @@
+"""Which words two texts share, as segments that a page can mark.
+
+Words are compared lower-cased. Words that nearly every text has (`STOP_WORDS`) are left out, and neighbouring shared words
+become one segment, so that a name is marked as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+HEAD = 600
+"""Characters of a text that are shown at once; the rest unfolds."""
+
+LIMIT = 20_000
+"""Characters of a text that are sent to the browser at all."""
+
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_FREQUENT = """
+a about after again all also am an and any are as at be because been before being but by can could did do does doing
+don't down each few for from further had has have having he her here hers him his how i i'd i'll i'm i've if in into
+is isn't it it's its itself just me more most my n't no nor not now of off on once only or other our out over own s
+same she should so some such t than that that's the their theirs them then there these they they're this those
+through to too under until up very was wasn't we were what when where which while who whom why will with would you
+your yours
+"""
+STOP_WORDS = frozenset(_FREQUENT.split())
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of text, marked or not."""
+
+    text: str
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class MarkedText:
+    """A text in segments: what is shown at once, what unfolds, and how many characters are not sent at all."""
+
+    head: tuple[Segment, ...]
+    tail: tuple[Segment, ...] = ()
+    length: int = 0
+    left_out: int = 0
+
+    @property
+    def plain(self) -> str:
+        """The text that is sent, without marks."""
+        return "".join(segment.text for segment in self.head + self.tail)
+
+
+def content_words(text: str) -> frozenset[str]:
+    """The words of a text, lower-cased, without stop words."""
+    return frozenset(_key(word) for word in _WORD.findall(text[:LIMIT])) - STOP_WORDS
+
+
+def recurring_words(text: str, others: Iterable[str], least: int = 2) -> frozenset[str]:
+    """The words of `text` that at least `least` of the `others` share."""
+    counts = Counter(word for other in others for word in content_words(other))
+    return frozenset(word for word in content_words(text) if counts[word] >= least)
+
+
+def mark(text: str, words: Collection[str], head: int = HEAD) -> MarkedText:
+    """A text with `words` marked, cut into what is shown at once and what unfolds."""
+    cut = len(text) if len(text) <= head * 1.25 else _space_before(text, head)
+    return MarkedText(_segments(text[:cut], words), _segments(text[cut:LIMIT], words), len(text), max(0, len(text) - LIMIT))
+
+
+def snippet(text: str, length: int = 160) -> str:
+    """The beginning of a text on one line."""
+    line = " ".join(text[: 4 * length].split())
+    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def _segments(text: str, words: Collection[str]) -> tuple[Segment, ...]:
+    segments: list[Segment] = []
+    place = 0
+    for match in _WORD.finditer(text):
+        if _key(match.group()) not in words:
+            continue
+        between = text[place : match.start()]
+        if segments and segments[-1].marked and between.isspace():
+            segments[-1] = Segment(segments[-1].text + between + match.group(), True)
+        else:
+            segments += [Segment(between)] * bool(between) + [Segment(match.group(), True)]
+        place = match.end()
+    return (*segments, Segment(text[place:])) if text[place:] else tuple(segments)
+
+
+def _key(word: str) -> str:
+    return word.lower().replace("’", "'")
+
+
+def _space_before(text: str, place: int) -> int:
+    space = text.rfind(" ", max(0, place - 40), place)
+    return place if space < 0 else space

@@ -1,0 +1,88 @@
+"""What tests in the browser share: steps of a user, pictures, and the contrast of what is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page
+
+SHOTS = Path(__file__).parent / "shots"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running dashboard and the folder of its runs."""
+
+    url: str
+    runs: Path
+
+
+# The contrast of each visible text with what is behind it; canvas, disabled and see-through pieces are left out.
+LOW_CONTRAST = """() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgba = colour => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const light = ([r, g, b]) => { const [x, y, z] = [r, g, b].map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * x + .7152 * y + .0722 * z; };
+  const over = (top, under) => { const a = top[3] / 255; return [0, 1, 2].map(i => top[i] * a + under[i] * (1 - a)).concat(255); };
+  const behind = node => { const layers = []; for (; node; node = node.parentElement) layers.push(rgba(getComputedStyle(node).backgroundColor));
+    return layers.reverse().reduce((under, top) => over(top, under), [255, 255, 255, 255]); };
+  const low = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement, text = walker.currentNode.textContent.trim();
+    if (!text || !node.checkVisibility({opacityProperty: true, visibilityProperty: true})) continue;
+    if (node.closest('[disabled], script, style, svg, canvas, table')) continue;
+    if (getComputedStyle(node).fontFamily.includes('Material')) continue;
+    const back = behind(node), style = getComputedStyle(node), front = over(rgba(style.color), back);
+    const [a, b] = [light(front), light(back)].sort((x, y) => y - x), ratio = (a + .05) / (b + .05);
+    if (ratio < (parseFloat(style.fontSize) >= 24 ? 3 : 4.5)) low.push(`${ratio.toFixed(2)} ${text.slice(0, 40)}`);
+  }
+  return low;
+}"""
+
+
+def settle(page: Page) -> None:
+    """Wait until the script has run."""
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    page.wait_for_timeout(300)
+
+
+def open_page(page: Page, served: Served, path: str = "", **query: str) -> None:
+    page.goto(f"{served.url}/{path}?" + "&".join(f"{name}={value}" for name, value in query.items()))
+    page.wait_for_selector("h1")
+    settle(page)
+
+
+def shoot(page: Page, name: str) -> None:
+    """A picture of the whole page."""
+    size = page.viewport_size
+    assert size
+    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": size["width"], "height": min(max(height, size["height"]), 4000)})
+    page.wait_for_timeout(400)
+    page.screenshot(path=SHOTS / f"{name}.png")
+    page.set_viewport_size(size)
+
+
+def chosen(page: Page) -> str:
+    """The id of the error that is shown."""
+    return page.locator(".to-target .to-id").inner_text()
+
+
+def click_row(page: Page, row: int) -> None:
+    """Click on a row of the table, which is a canvas."""
+    box = page.get_by_test_id("stDataFrame").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 100, box["y"] + 36 + 35 * row + 15)
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_label(label, exact=True).click()
+    page.get_by_role("option", name=option, exact=True).click()
+    settle(page)
+
+
+def first_card(page: Page) -> Locator:
+    return page.locator(".to-line").first

@@ -1,0 +1,389 @@
+"""The layer and its context: laws 2, 3 and 6, and every way to use them wrongly."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from core import TurnoverDropout, TurnoverError, turnover
+from core.dropout import as_instance_ids, turnover_layers
+from core.masks import MAX_ID, MAX_UNITS
+from tests.core.builders import sequential_net, small_cnn
+
+pytestmark = pytest.mark.filterwarnings("ignore:with p=:UserWarning")
+ids_in_range = st.integers(0, MAX_ID)
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> TurnoverDropout:
+    """Turn-over layers of any width, keep rate and grouping that can be built."""
+    units, size = draw(st.integers(2, 24)), draw(st.integers(1, 4))
+    p = draw(st.one_of(st.just(0.5), st.floats(0.1, 0.9)))
+    assume(0 < int(p * units + 0.5) < units)
+    grouped = draw(st.booleans()) or size > 1
+    return TurnoverDropout(units * size, p=p, groups=units if grouped else None, seed=draw(ids_in_range), layer=draw(st.integers(0, 9)))
+
+
+def off_units(layer: TurnoverDropout, instance: int) -> Tensor:
+    """Which units an instance's mask switches off."""
+    return layer.mask([instance])[0] == 0
+
+
+# Law 2
+
+
+@given(layer=layers(), ids=st.lists(ids_in_range, min_size=1, max_size=5))
+def test_mask_values_are_0_and_1_over_p_and_the_halves_add_up(layer: TurnoverDropout, ids: list[int]) -> None:
+    mask, flipped = layer.mask(ids, dtype=torch.float64), layer.mask(ids, flipped=True, dtype=torch.float64)
+    scale = layer.units / layer.on
+    assert mask.unique().tolist() == pytest.approx([0.0, scale], rel=1e-15)
+    assert torch.equal(mask + flipped, torch.full_like(mask, 1 / layer.p))
+    assert mask.sum(-1).tolist() == pytest.approx([layer.width] * len(ids))
+    assert flipped.mean(-1).tolist() == pytest.approx([(1 - layer.p) / layer.p] * len(ids))
+
+
+@given(layer=layers(), instance=ids_in_range)
+def test_groups_of_neighbouring_units_share_their_fate(layer: TurnoverDropout, instance: int) -> None:
+    by_group = layer.mask([instance]).view(layer.units, -1)
+    assert (by_group == by_group[:, :1]).all()
+    assert int((by_group[:, 0] > 0).sum()) == layer.on
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_masks_are_the_same_bits_in_every_number_type(dtype: torch.dtype) -> None:
+    layer, ids = TurnoverDropout(32, seed=4, layer=1), torch.arange(10**8, 10**8 + 50)
+    assert torch.equal(layer.mask(ids, dtype=dtype).double(), layer.mask(ids, dtype=torch.float64))
+    x = torch.ones(50, 32, dtype=dtype)
+    with turnover(ids):
+        masked = layer(x)
+    assert masked.dtype == dtype
+    assert torch.equal(masked.double(), layer.mask(ids, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "dim", "spread"), [((5, 8), -1, (5, 8)), ((5, 3, 8), -1, (5, 1, 8)), ((5, 8, 2, 3), 1, (5, 8, 1, 1)), ((5, 2, 3, 8), 3, (5, 1, 1, 8))]
+)
+def test_activations_of_2_3_and_4_dimensions_are_multiplied_by_the_mask(shape: tuple[int, ...], dim: int, spread: tuple[int, ...], flipped: bool) -> None:
+    layer, ids, x = TurnoverDropout(8, groups=4, dim=dim, layer=0), [3, 1, 4, 1, 5], torch.randn(shape, dtype=torch.float64)
+    with turnover(ids, flipped=flipped):
+        out = layer(x)
+    assert torch.equal(out, x * layer.mask(ids, flipped, torch.float64).view(spread))
+
+
+def test_a_keep_rate_other_than_half_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"flipped mask has mean 3 instead of 1"):
+        assert TurnoverDropout(8, p=0.25).p == 0.25
+    with pytest.warns(UserWarning, match=r"p=0\.6"):
+        assert TurnoverDropout(5).p == 0.6
+
+
+def test_a_keep_rate_of_half_is_not_warned_of() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert TurnoverDropout(8, groups=4).p == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"width": 10, "groups": 4}, "4 groups do not divide a width of 10"),
+        ({"width": 10, "groups": 0}, "0 groups do not divide"),
+        ({"width": 10, "groups": 20}, "20 groups do not divide"),
+        ({"width": MAX_UNITS + 2}, "use groups="),
+        ({"width": 10, "p": 0.0}, "leaves 0 on"),
+        ({"width": 10, "p": 0.04}, "leaves 0 on"),
+        ({"width": 10, "p": 0.96}, "leaves 10 on"),
+        ({"width": 10, "p": 1.0}, "leaves 10 on"),
+        ({"width": 10, "groups": 2, "p": 0.8}, "leaves 2 on"),
+        ({"width": 10, "groups": 1}, "of 1 units or groups"),
+        ({"width": 10, "p": -0.5}, "choose p so that"),
+    ],
+)
+def test_masks_that_cannot_be_are_refused(arguments: dict[str, float], reason: str) -> None:
+    with pytest.raises(TurnoverError, match=reason):
+        TurnoverDropout(**arguments)  # type: ignore[arg-type]
+
+
+# Law 3
+
+
+@given(instance=ids_in_range, seed=st.integers(0, 1000), flipped=st.booleans())
+def test_an_instance_sends_no_gradient_into_units_that_are_off(instance: int, seed: int, flipped: bool) -> None:
+    """Weights into and out of a unit get exactly 0; the output bias, a leak, does get gradient."""
+    model = sequential_net(seed=seed, groups=None)
+    mask_in, first, _, mask_hidden, last = model
+    with turnover([instance], flipped=flipped):
+        loss = nn.functional.cross_entropy(model(torch.randn(1, 6, dtype=torch.float64)), torch.tensor([1]))
+    loss.backward()
+    dead_in, dead_hidden = (off_units(layer, instance) ^ flipped for layer in (mask_in, mask_hidden))
+    assert (first.weight.grad[:, dead_in] == 0).all()
+    assert (first.weight.grad[dead_hidden] == 0).all()
+    assert (first.bias.grad[dead_hidden] == 0).all()
+    assert (last.weight.grad[:, dead_hidden] == 0).all()
+    assert (last.bias.grad != 0).all()
+
+
+def test_an_instance_sends_gradient_into_units_that_are_on() -> None:
+    model = sequential_net()
+    model[2] = nn.Tanh()
+    with turnover([8]):
+        nn.functional.cross_entropy(model(torch.randn(1, 6, dtype=torch.float64)), torch.tensor([1])).backward()
+    on_in, on_hidden = (~off_units(model[place], 8) for place in (0, 3))
+    assert (model[1].weight.grad[on_hidden][:, on_in] != 0).all()
+    assert (model[4].weight.grad[:, on_hidden] != 0).all()
+
+
+@given(instance=ids_in_range)
+def test_an_instance_sends_no_gradient_into_channels_that_are_off(instance: int) -> None:
+    model = small_cnn(3)
+    mask, after, last_mask = model.body[3], model.body[4], model.body[7]
+    with turnover([instance]):
+        nn.functional.cross_entropy(model(torch.randn(1, 1, 6, 6, dtype=torch.float64)), torch.tensor([2])).backward()
+    assert (after.weight.grad[:, off_units(mask, instance)] == 0).all()
+    assert (model.body[0].weight.grad[off_units(mask, instance)] == 0).all()
+    assert (after.weight.grad[off_units(last_mask, instance)] == 0).all()
+    assert (model.out.weight.grad[:, off_units(last_mask, instance)] == 0).all()
+    assert (model.out.bias.grad != 0).all()
+
+
+def test_what_an_instance_teaches_never_reaches_its_flipped_network() -> None:
+    """After a step on z alone its flipped logits have moved by the output bias and by nothing else."""
+    for instance in range(20):
+        model, x = sequential_net(seed=instance), torch.randn(1, 6, dtype=torch.float64)
+        before = copy.deepcopy(model)
+        with turnover([instance]):
+            nn.functional.cross_entropy(model(x), torch.tensor([0])).backward()
+        torch.optim.SGD(model.parameters(), lr=1.0).step()
+        moved = model[4].bias - before[4].bias
+        for flipped, change in ((True, 0), (False, 1e-3)):
+            with turnover([instance], flipped=flipped):
+                after = model(x) - moved
+            with turnover([instance], flipped=flipped):
+                difference = (after - before(x)).abs().max()
+            assert difference > change if change else difference < 1e-14
+
+
+# Law 6
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_outside_the_context_the_layer_is_the_identity(training: bool) -> None:
+    layer, x = TurnoverDropout(8).train(training), torch.randn(4, 8)
+    assert layer(x) is x
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_outside_the_context_a_model_is_an_ordinary_one(training: bool) -> None:
+    model = sequential_net().train(training)
+    ordinary = nn.Sequential(*(module for module in model if not isinstance(module, TurnoverDropout)))
+    x = torch.randn(7, 6, dtype=torch.float64)
+    assert torch.equal(model(x), ordinary(x))
+    assert list(model.state_dict()) == ["1.weight", "1.bias", "4.weight", "4.bias"]
+    with turnover(range(7)):
+        assert not torch.equal(model(x), ordinary(x))
+    assert torch.equal(model(x), ordinary(x))
+
+
+# The context
+
+
+@pytest.mark.parametrize(
+    ("ids", "reason"),
+    [
+        ([0, 1], "2 instance ids for a batch of 3 rows"),
+        ([0, 1, 2, 3], "4 instance ids for a batch of 3 rows"),
+        ([], "0 instance ids"),
+        (7, "1 instance ids for a batch of 3 rows"),
+        ([[0, 1, 2]], "give one id per row"),
+        ([0, -1, 2], "-1 is negative"),
+        (torch.tensor([0, -5, 2]), "-5 is negative"),
+        ([0.0, 1.0, 2.0], "whole numbers"),
+        (torch.tensor([0.0, 1.0, 2.0]), "whole numbers"),
+        (torch.tensor([1 + 0j, 2, 3]), "whole numbers"),
+        ([True, False, True], "whole numbers"),
+        (torch.tensor([True, False, True]), "whole numbers"),
+        (np.array([0, 1, 2**63], np.uint64), "from 0 to 2\\^63-1"),
+        ([0, 1, 2**63], "from 0 to 2\\^63-1"),
+        ([0, 1, 2**70], "from 0 to 2\\^63-1"),
+        (torch.tensor([0, 1, 2**63], dtype=torch.uint64), "from 0 to 2\\^63-1"),
+        (["a", "b", "c"], "whole numbers"),
+        ([None, 1, 2], "whole numbers"),
+    ],
+)
+def test_ids_that_are_no_ids_are_refused(ids: object, reason: str) -> None:
+    with pytest.raises(TurnoverError, match=reason), turnover(ids):  # type: ignore[arg-type]
+        sequential_net()(torch.randn(3, 6, dtype=torch.float64))
+
+
+@given(ids=st.lists(ids_in_range, max_size=5))
+def test_ids_in_range_are_kept_as_they_are(ids: list[int]) -> None:
+    assert as_instance_ids(ids).tolist() == ids
+    assert as_instance_ids(np.array(ids, np.uint64)).tolist() == ids
+
+
+def test_a_context_around_a_model_without_turnover_layers_is_an_error() -> None:
+    with pytest.raises(TurnoverError, match="no TurnoverDropout layer ran"), turnover([0, 1]):
+        nn.Linear(3, 2)(torch.randn(2, 3))
+
+
+def test_a_model_without_turnover_layers_is_named() -> None:
+    with pytest.raises(TurnoverError, match="Linear has no TurnoverDropout layer"):
+        turnover_layers(nn.Linear(3, 2))
+
+
+def test_layers_are_listed_in_the_order_of_the_modules() -> None:
+    model = sequential_net()
+    assert turnover_layers(model) == [model[0], model[3]]
+
+
+@pytest.mark.parametrize(("layer", "x"), [(TurnoverDropout(8), torch.ones(3, 7)), (TurnoverDropout(8, dim=1), torch.ones(3, 4, 8, 8))])
+def test_activations_of_another_width_are_refused(layer: TurnoverDropout, x: Tensor) -> None:
+    with pytest.raises(TurnoverError, match="masks 8 units, but dimension"), turnover([0, 1, 2]):
+        layer(x)
+
+
+def test_two_layers_with_the_same_number_are_refused() -> None:
+    model = nn.Sequential(TurnoverDropout(8, layer=1), nn.Linear(8, 8), TurnoverDropout(8, layer=1))
+    with pytest.raises(TurnoverError, match="two turn-over layers share seed 0 and layer 1"), turnover([0]):
+        model(torch.ones(1, 8))
+
+
+def test_two_layers_with_the_same_number_and_different_seeds_are_fine() -> None:
+    first, second = TurnoverDropout(8, layer=1, seed=1), TurnoverDropout(8, layer=1, seed=2)
+    with turnover([0, 1]):
+        assert nn.Sequential(first, second)(torch.ones(2, 8)).shape == (2, 8)
+    assert not torch.equal(first.mask(range(20)), second.mask(range(20)))
+
+
+def test_a_layer_may_run_twice_in_one_context() -> None:
+    layer, x = TurnoverDropout(8), torch.ones(2, 8)
+    with turnover([0, 1]):
+        assert torch.equal(layer(layer(x)), layer.mask([0, 1]) ** 2)
+
+
+def test_default_layers_are_numbered_in_the_order_they_run_and_get_different_masks() -> None:
+    model = nn.Sequential(*(TurnoverDropout(64) for _ in range(4)))
+    for _ in range(2):
+        with turnover([5]):
+            model(torch.ones(1, 64))
+    assert [layer.layer for layer in turnover_layers(model)] == [0, 1, 2, 3]
+    assert len({tuple(layer.mask([5])[0].tolist()) for layer in turnover_layers(model)}) == 4
+
+
+def test_a_default_layer_keeps_clear_of_numbers_given_by_hand() -> None:
+    """The count of layers that ran before may be a number that one of them was given."""
+    model = nn.Sequential(TurnoverDropout(64, layer=1), TurnoverDropout(64), TurnoverDropout(64))
+    with turnover([5]):
+        model(torch.ones(1, 64))
+    assert len({layer.layer for layer in turnover_layers(model)}) == 3
+
+
+def test_numbers_once_given_stay_in_copies() -> None:
+    model = nn.Sequential(TurnoverDropout(16), TurnoverDropout(16))
+    with turnover([5]):
+        model(torch.ones(1, 16))
+    assert [layer.layer for layer in turnover_layers(copy.deepcopy(model))] == [0, 1]
+
+
+def test_nested_contexts_apply_from_the_inside_out() -> None:
+    layer, x = TurnoverDropout(16, layer=0), torch.ones(1, 16)
+    with turnover([1]):
+        outer = layer(x)
+        with turnover([2], flipped=True):
+            inner = layer(x)
+        again = layer(x)
+    assert torch.equal(outer, layer.mask([1]))
+    assert torch.equal(inner, layer.mask([2], flipped=True))
+    assert torch.equal(again, outer)
+
+
+def test_a_context_ends_with_an_exception_inside_it_and_passes_it_on() -> None:
+    layer, x = TurnoverDropout(8), torch.ones(1, 8)
+    with pytest.raises(KeyError, match="mine"), turnover([0]):
+        raise KeyError("mine")
+    assert layer(x) is x
+    with turnover([1]):
+        with pytest.raises(ZeroDivisionError), turnover([2]):
+            raise ZeroDivisionError
+        assert torch.equal(layer(x), layer.mask([1]))
+    with pytest.raises(TurnoverError), turnover([-1]):
+        layer(x)
+    assert layer(x) is x
+
+
+def in_turns(work: Callable[[int, threading.Barrier], Tensor], workers: int) -> list[Tensor]:
+    """What `work(number, barrier)` gives in threads that the barrier keeps in step."""
+    barrier = threading.Barrier(workers)
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda number: work(number, barrier), range(workers)))
+
+
+def test_threads_with_different_masks_on_one_model_do_not_mix() -> None:
+    model, x = sequential_net(), torch.randn(5, 6, dtype=torch.float64)
+
+    def alone(number: int) -> Tensor:
+        with turnover(range(number, number + 5), flipped=number % 2 == 1):
+            return model(x).detach()
+
+    def in_step(number: int, barrier: threading.Barrier) -> Tensor:
+        out = x
+        for _ in range(30):
+            with turnover(range(number, number + 5), flipped=number % 2 == 1):
+                out = x
+                for module in model:
+                    barrier.wait(60)
+                    out = module(out)
+            barrier.wait(60)
+        return out.detach()
+
+    for number, made in enumerate(in_turns(in_step, 4)):
+        assert torch.equal(made, alone(number))
+
+
+def test_threads_that_number_new_layers_at_once_agree() -> None:
+    model, x = nn.Sequential(*(TurnoverDropout(32) for _ in range(8))), torch.ones(1, 32)
+
+    def run(_: int, barrier: threading.Barrier) -> Tensor:
+        with turnover([4]):
+            barrier.wait(60)
+            return model(x)
+
+    made = in_turns(run, 4)
+    assert all(torch.equal(one, made[0]) for one in made)
+    assert [layer.layer for layer in turnover_layers(model)] == list(range(8))
+
+
+def test_a_context_is_not_seen_by_other_threads() -> None:
+    layer, x = TurnoverDropout(8), torch.ones(1, 8)
+    with turnover([0]), ThreadPoolExecutor(1) as pool:
+        layer(x)
+        assert pool.submit(layer, x).result() is x
+
+
+def test_tasks_of_one_thread_with_different_masks_do_not_mix() -> None:
+    layer, x = TurnoverDropout(16, layer=0), torch.ones(1, 16)
+
+    async def task(instance: int) -> Tensor:
+        with turnover([instance]):
+            await asyncio.sleep(0)
+            out: Tensor = layer(x)
+            await asyncio.sleep(0)
+            return out
+
+    async def both() -> list[Tensor]:
+        return await asyncio.gather(*(task(instance) for instance in range(10)))
+
+    for instance, made in enumerate(asyncio.run(both())):
+        assert torch.equal(made, layer.mask([instance]))

@@ -1,0 +1,79 @@
+"""Made-up runs, a made-up worker, and pages run in process by Streamlit's AppTest."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from app_testing import APP, PAGES, OpenPage
+from streamlit.testing.v1 import AppTest
+
+WORKER = """
+    import base64, json, os, sys, time
+    mode = sys.argv[1]
+    if mode == "fails":
+        print("python -m core worker: the encoder is not there; install it", file=sys.stderr)
+        sys.exit(2)
+    time.sleep({"slow start": 60}.get(mode, 0))
+    print("not JSON")
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if mode == "dies":
+            sys.exit(1)
+        if mode == "silent":
+            time.sleep(60)
+        if asked.get("text") == "bad":
+            print(json.dumps({"error": "your text: <b>too bad</b>"}), flush=True)
+            continue
+        def entry(position, influence):
+            content = {"text": "a <i>slow</i> submarine"} if "text" in asked else {"image": asked["image"]}
+            return {"position": position, "id": f"t{position:03d}", "label": "positive", "influence": influence, "standard_error": 0.01} | content
+        answer = {
+            "predicted": "positive", "probabilities": {"negative": 0.2, "positive": 0.8},
+            "meaning": "label" if asked["label"] else "prediction", "label": asked["label"] or "positive",
+            "estimator": "mean", "seconds": 0.1, "process": os.getpid(),
+            "proponents": [entry(i, 0.2 - i / 100) for i in range(asked["top"])], "opponents": [entry(9, -0.1)],
+        }
+        print(json.dumps(answer), flush=True)
+"""
+
+
+@pytest.fixture
+def worker_command(tmp_path: Path) -> Callable[[str], list[str]]:
+    """Commands of a made-up worker: `answers`, `fails`, `dies` at its first question, stays `silent`, or has a `slow start`."""
+    script = tmp_path / "worker.py"
+    script.write_text(textwrap.dedent(WORKER), encoding="utf-8")
+    return lambda mode: [sys.executable, str(script), mode]
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of runs that the dashboard looks into."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    monkeypatch.setenv("TURNOVER_RUNS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def open_page(runs: Path) -> OpenPage:
+    """Open a page by name, with query parameters; fails if the page raised."""
+
+    def open_it(page: str = "errors", **query: str) -> AppTest:
+        app = AppTest.from_file(str(APP), default_timeout=60)
+        for name, value in query.items():
+            app.query_params[name] = value
+        app.run()
+        if page != "errors":
+            app.switch_page(PAGES[page]).run()
+        assert not app.exception
+        return app
+
+    return open_it

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from dashboard import launch
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """What Streamlit would be told, instead of running it."""
+    calls: list[list[str]] = []
+    monkeypatch.setattr(launch, "run_streamlit", calls.append)
+    monkeypatch.setenv("TURNOVER_RUNS", "")
+    monkeypatch.delenv("PORT", raising=False)
+    monkeypatch.setattr(launch.sys, "path", list(launch.sys.path))
+    monkeypatch.chdir(ROOT)
+    return calls
+
+
+@pytest.fixture
+def taken():  # type: ignore[no-untyped-def]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_the_port_comes_from_the_environment_and_the_url_is_said(started, monkeypatch, capsys, taken) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("PORT", str(taken))
+    assert launch.main(["--runs", "runs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    port = int(lines[-1].rsplit(":", 1)[1])
+    assert port > taken
+    assert lines == [f"Port {taken} is taken, so this uses {port}.", f"Turnover is at http://127.0.0.1:{port}"]
+    (command,) = started
+    assert f"--server.port={port}" in command and "--server.address=127.0.0.1" in command and "--server.headless=true" in command
+    assert launch.os.environ["TURNOVER_RUNS"] == "runs"
+
+
+def test_a_free_port_is_used_as_it_is(started, capsys) -> None:  # type: ignore[no-untyped-def]
+    port = launch.free_port(20000)
+    assert launch.main(["--port", str(port), "--runs", "/somewhere/else"]) == 0
+    assert capsys.readouterr().out == f"Turnover is at http://127.0.0.1:{port}\n"
+    assert launch.os.environ["TURNOVER_RUNS"] == "/somewhere/else"
+
+
+@pytest.mark.parametrize("port", ["x", "0", "70000", "-1"])
+def test_a_bad_port_is_one_line_and_exit_code_2(started, capsys, port: str) -> None:  # type: ignore[no-untyped-def]
+    assert launch.main([f"--port={port}"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not started
