@@ -67,7 +67,8 @@ def read_manifest(folder: Path, remedy: str, needed: Sequence[str] = ()) -> dict
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["format"]
-        files = {str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in dict(manifest["files"]).items()}
+        listed = dict(manifest["files"]) if version == FORMAT else {}
+        files = {str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in listed.items()}
     except FileNotFoundError:
         raise TurnoverError(f"{folder}: no {MANIFEST}, so this is not a run; {remedy}") from None
     except (ValueError, KeyError, TypeError, UnicodeDecodeError):

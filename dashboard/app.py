@@ -1,4 +1,7 @@
-"""The dashboard's entry: `python -m streamlit run dashboard/app.py`, better started by `python -m dashboard.launch`."""
+"""The dashboard's entry: `python -m streamlit run dashboard/app.py`, better started by `python -m dashboard.launch`.
+
+The first words need nothing but Streamlit. What reads runs is imported after them, since pandas alone takes a while.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from core.errors import TurnoverError
-from dashboard.components.notice import quiet, style
-from dashboard.state import RUN_KEY, forget_choices, open_run, runs_folder
-from dashboard.views.runs import run_names, summarise
+from dashboard.components.notice import style
 
 HERE = Path(__file__).parent
 
 
-def choose_run() -> None:
-    """The sidebar: which run, and what it is."""
-    names = run_names(runs_folder())
-    if not names:
-        return
-    name = st.selectbox("Run", names, key=RUN_KEY, bind="query-params", on_change=forget_choices)
-    try:
-        summary = summarise(open_run(runs_folder() / name).run)
-    except TurnoverError:
-        quiet("This run cannot be opened.")
-        return
-    quiet(f"{summary.data}: {summary.sizes}; {summary.quality}.")
+def sidebar() -> None:
+    """Which run is looked at."""
+    from dashboard.components.run_choice import choose_run
+
+    with st.sidebar:
+        choose_run()
 
 
 st.set_page_config("Turnover", page_icon=str(HERE / "icon.svg"), layout="wide", initial_sidebar_state=260)
@@ -39,6 +33,5 @@ page = st.navigation(
     ]
 )
 st.title(page.title)
-with st.sidebar:
-    choose_run()
+sidebar()
 page.run()

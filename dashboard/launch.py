@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,9 +22,10 @@ ROOT = Path(__file__).parents[1]
 ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 8501
 _TRIES = 100
+_QUIET_SECONDS = 2.0
 _FIRST_PAGE = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "PIL.Image"),
-    *("dashboard.state", "dashboard.views.runs", "dashboard.components.error_table", "dashboard.components.error_detail", "dashboard.components.export"),
+    *("dashboard.components.run_choice", "dashboard.components.error_table", "dashboard.components.error_detail", "dashboard.components.export"),
 )
 
 
@@ -105,7 +107,8 @@ def run_streamlit(argv: list[str]) -> None:
 
 
 def warm_up() -> None:
-    """Import what the first page needs while the browser still loads the frame around it."""
+    """Import what the first page needs, if no browser came at once: it would load its own files slower meanwhile."""
+    time.sleep(_QUIET_SECONDS)
     for name in _FIRST_PAGE:
         importlib.import_module(name)
 

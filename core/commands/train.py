@@ -19,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="train on N training items, drawn at random by the seed")
     parser.add_argument("--label-noise", type=float, metavar="F", help="make this share of training labels wrong on purpose (default: digits .05, else 0)")
     parser.add_argument("--members", type=int, metavar="K", help="models with masks of their own, trained together (default: digits 8, else 16)")
-    parser.add_argument("--groups", type=int, metavar="G", help="mask G groups of units; 0 masks single units (default: texts 32, images 16)")
+    parser.add_argument("--groups", type=int, metavar="G", help="mask G groups of units; 0 masks single units (default 16)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of masks, initialisation, batches and label noise (default 0)")
     parser.add_argument("--encoder", metavar="NAME", help="frozen text encoder: a hub name or a folder (default: the packaged all-MiniLM-L6-v2)")
     add_device(parser)

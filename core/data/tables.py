@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,6 +13,10 @@ from core.errors import TurnoverError
 
 MAX_CHARACTERS = 20_000
 """A longer text is refused: encoders read some hundred words, so most of it would be ignored in silence."""
+
+
+_CSV: dict[str, Any] = {"sep": ","}
+_TSV: dict[str, Any] = {"sep": "\t", "quoting": csv.QUOTE_NONE}  # as GLUE writes them: a quote is a character like any other
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -21,8 +27,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """
     try:
         content = path.read_bytes()
-        separator = "\t" if path.suffix == ".tsv" else ","
-        table = pd.read_csv(io.StringIO(content.decode("utf-8-sig")), sep=separator, dtype=str, keep_default_na=False)
+        form = _TSV if path.suffix == ".tsv" else _CSV
+        table = pd.read_csv(io.StringIO(content.decode("utf-8-sig")), dtype=str, keep_default_na=False, **form)
     except FileNotFoundError:
         raise TurnoverError(f"{path}: no such file; check the path") from None
     except pd.errors.EmptyDataError:

@@ -37,12 +37,12 @@ from core.training import History, Recipe, Split, accuracy, fit, item_losses, pr
 
 RECIPES = {
     "digits": Recipe(learning_rate=2e-3, batch=64),
-    "reviews": Recipe(learning_rate=5e-4, batch=32, weight_decay=1.0),
-    "sst2": Recipe(learning_rate=1e-3, batch=64, weight_decay=1.0),
+    "reviews": Recipe(learning_rate=3e-4, batch=32, weight_decay=2.0),
+    "sst2": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
 }
 DEFAULT_NOISE = {"digits": 0.05}
 DEFAULT_MEMBERS = {"digits": 8}
-DEFAULT_GROUPS = {"text": 32, "image": 16}
+DEFAULT_GROUPS = 16
 _SCRATCH = ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz")
 _PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn")
 
@@ -63,11 +63,11 @@ class TrainSettings:
     seed: int = 0
     encoder: str = DEFAULT_ENCODER
 
-    def resolved(self, kind: str) -> TrainSettings:
+    def resolved(self) -> TrainSettings:
         """The settings with every default filled in."""
         noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
         members = DEFAULT_MEMBERS.get(self.data, 16) if self.members is None else self.members
-        groups = DEFAULT_GROUPS[kind] if self.groups is None else self.groups
+        groups = DEFAULT_GROUPS if self.groups is None else self.groups
         if members < 1:
             raise TurnoverError(f"--members {members}: choose 1 or more")
         return replace(self, label_noise=noise, members=members, groups=groups)
@@ -100,7 +100,7 @@ def train_run(settings: TrainSettings, folder: Path, device_choice: str | None =
     data = load_data(settings.data, Path(settings.path) if settings.path else None)
     if settings.limit is not None:
         data = limit_training(data, settings.limit, settings.seed)
-    settings = settings.resolved(data.kind)
+    settings = settings.resolved()
     assert settings.label_noise is not None
     if settings.label_noise:
         data = plant_label_noise(data, settings.label_noise, settings.seed)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core.runs import Run
+if TYPE_CHECKING:
+    from core.runs import Run
 
 _CODE = re.compile(r"`([^`]+)`")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -36,6 +37,43 @@ def run_python(code: str, *arguments: object) -> str:
     return done.stdout
 
 
+_KILLING = """
+import os, signal, sys, threading
+from pathlib import Path
+
+folder, start, count, seconds, seen = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), 0
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def watch(event, arguments):
+    # What is opened, renamed, made or removed below the folder, from the first thing with `start` in its name.
+    global seen
+    places = [str(place) for place in arguments[:2]]
+    if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir") and any(folder in place for place in places):
+        if seen or any(start in place for place in places):
+            seen += 1
+            if seen == 1 and seconds:
+                threading.Timer(seconds, kill).start()
+            if seen == count:
+                kill()
+
+sys.addaudithook(watch)
+"""
+
+
+def run_killed(code: str, folder: Path, start: str, count: int, seconds: float = 0.0, *more: object) -> str | None:
+    """Standard output of a process that runs `code` and kills itself at the count-th file operation or after some seconds; None if killed.
+
+    Operations below `folder` count, from the first on a name that holds `start`; 0 means never. `code` may use `sys`, `Path` and `sys.argv`:
+    the folder is the first argument, `more` begin with the fifth.
+    """
+    command = [sys.executable, "-c", _KILLING + code, *map(str, (folder, start, count, seconds, *more))]
+    done = subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.stdout if done.returncode == 0 else None
+
+
 def splitmix(word: int) -> int:
     """SplitMix64's finaliser (Steele, Lea and Flood 2014) on Python integers."""
     word &= WORD - 1
@@ -54,6 +92,16 @@ def reference_mask(instance: int, units: int, on: int, *, seed: int, layer: int)
         signed = key - WORD if key >= WORD // 2 else key
         keys.append((signed >> 20, unit))
     return [key in sorted(keys)[:on] for key in keys]
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    """Normal numbers in float64, the same for the same seed."""
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def some_labels(rows: int, classes: int, seed: int = 0) -> Tensor:
+    """Class numbers, the same for the same seed."""
+    return torch.randint(0, classes, (rows,), generator=torch.Generator().manual_seed(seed))
 
 
 def sequential_net(width: int = 6, hidden: int = 8, classes: int = 3, *, groups: int | None = None, seed: int = 0) -> nn.Sequential:
@@ -138,6 +186,11 @@ def train_digits(folder: Path, **changes: Any) -> Path:
     """Train the small run, with other settings where named, and return its folder."""
     train_run(TrainSettings(**{**SMALL_RUN, **changes}), folder, "cpu")
     return folder
+
+
+def names(folder: Path) -> list[str]:
+    """What lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
 
 
 def checksums(run: Path) -> dict[str, str]:

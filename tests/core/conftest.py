@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,12 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = train_digits(tmp_path_factory.mktemp("runs") / "small")
     compute_influence(Run(folder))
     return folder
+
+
+@pytest.fixture
+def run_copy(small_run: Path, tmp_path: Path) -> Path:
+    """A run of one's own to change or spoil."""
+    return Path(shutil.copytree(small_run, tmp_path / "copy"))
 
 
 @pytest.fixture(scope="session")

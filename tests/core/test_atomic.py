@@ -10,13 +10,10 @@ import pytest
 
 from core import TurnoverError
 from core.atomic import replace_folder, write_atomic
+from tests.core.builders import names, run_killed
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 REFUSED = PermissionError(errno.EACCES, "Permission denied")
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_file_is_written_and_nothing_else(tmp_path: Path) -> None:
@@ -102,3 +99,45 @@ def test_remains_of_an_earlier_crash_do_not_stop_a_replacement(tmp_path: Path) -
 def test_a_folder_that_cannot_be_renamed_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(TurnoverError, match=r"part: cannot be written \(No such file or directory\)"):
         replace_folder(tmp_path / "beside", tmp_path / "part")
+
+
+# Killed at any moment
+
+_WRITE_FILE = """
+from core.atomic import write_atomic
+write_atomic(Path(sys.argv[1]) / "a.txt", lambda beside: beside.write_text("new" * 1000))
+"""
+_REPLACE_FOLDER = """
+from core.atomic import replace_folder
+replace_folder(Path(sys.argv[1]) / "beside", Path(sys.argv[1]) / "part")
+"""
+
+
+def test_a_file_is_whole_at_whatever_moment_its_writer_is_killed(tmp_path: Path) -> None:
+    path, kills, seen = tmp_path / "a.txt", 0, set()
+    path.write_text("old")
+    while run_killed(_WRITE_FILE, tmp_path, "a.txt", kills + 1) is None:
+        kills += 1
+        seen.add(path.read_text())
+    assert kills >= 3
+    assert seen == {"old", "new" * 1000}
+    assert path.read_text() == "new" * 1000
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_is_whole_or_absent_at_whatever_moment_its_writer_is_killed(there: bool, tmp_path: Path) -> None:
+    kills, done = 0, False
+    while not done:
+        place = tmp_path / str(kills)
+        place.mkdir()
+        for name, content in (("beside", "new"), ("part", "old")):
+            if there or name == "beside":
+                a_folder(place / name, content)
+                (place / name / "another").write_text(content)
+        done = run_killed(_REPLACE_FOLDER, place, "part", kills + 1) is not None
+        part = place / "part"
+        if part.exists():
+            assert {(part / name).read_text() for name in ("file", "another")} in ({"new"}, {"old"})
+        kills += 1
+    assert kills >= 2
+    assert names(tmp_path / str(kills - 1)) == ["part"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -182,6 +183,27 @@ def test_sst2_files_are_checked(train: str, reason: str, tmp_path: Path) -> None
     write(tmp_path, "train.csv", train)
     with pytest.raises(TurnoverError, match=reason):
         load_sst2(tmp_path)
+
+
+def test_sst2_from_the_hub_is_its_training_and_validation_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"sentence": ["fine", "poor"], "label": [1, 0], "idx": [0, 1]}
+    splits = datasets.DatasetDict({name: datasets.Dataset.from_dict(rows) for name in ("train", "validation", "test")})
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: {"stanfordnlp/sst2": splits}[name])
+    data = load_data("sst2")
+    assert (data.train.texts, data.train.labels.tolist()) == (["fine", "poor"], [1, 0])
+    assert (data.train.ids, data.validation.ids) == (["train-0", "train-1"], ["validation-0", "validation-1"])
+    assert data.source == "hub data set stanfordnlp/sst2"
+
+
+@pytest.mark.parametrize("failure", [ConnectionError("no route\nto host"), datasets.exceptions.DatasetNotFoundError("gone"), OSError()])
+def test_a_hub_that_cannot_be_reached_is_one_line_with_the_other_way(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_: str) -> None:
+        raise failure
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(TurnoverError, match=r"^SST-2 cannot be loaded from the hub as stanfordnlp/sst2 \(.*\); give a local folder with --path$") as raised:
+        load_data("sst2")
+    assert "\n" not in str(raised.value)
 
 
 # Any data set

@@ -20,18 +20,10 @@ from core.engine.plain import PlainPath, both_halves, evaluating, row_count, run
 from core.masks import MAX_ID
 from core.models.text import text_heads
 from core.models.vision import small_vgg
-from tests.core.builders import member_heads, naive_influence, sequential_net, shaken, small_cnn
+from tests.core.builders import member_heads, naive_influence, randn, sequential_net, shaken, small_cnn, some_labels
 
 IDS = [0, 1, 7, 10**8, 2**53 + 1, MAX_ID]
 EXACT, SINGLE = 1e-9, 1e-4
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def some_labels(rows: int, classes: int, seed: int = 0) -> Tensor:
-    return torch.randint(0, classes, (rows,), generator=torch.Generator().manual_seed(seed))
 
 
 def check_equal_to_naive(model: nn.Module, inputs: Tensor | Mapping[str, Tensor], labels: Tensor, path: type, **options: Any) -> None:

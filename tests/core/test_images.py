@@ -165,6 +165,7 @@ def mangled(content: bytes, seed: int) -> bytes:
     return bytes(made)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("form", FORMATS)
 def test_whatever_the_bytes_there_is_a_grey_picture_or_a_clear_line(form: str) -> None:
     exif = Image.Exif()

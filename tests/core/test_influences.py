@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from core import Influence, TurnoverError, influence, mean_influence, self_influence, top_influences, turnover
 from core.influences import default_loss
 from core.models.members import MemberModel
-from tests.core.builders import member_heads, sequential_net
+from tests.core.builders import member_heads, randn, sequential_net, some_labels
 
 EXACT = 1e-9
 
 
 def some_items(count: int, width: int = 8, classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, width, dtype=torch.float64, generator=generator), torch.randint(0, classes, (count,), generator=generator)
+    return randn(count, width, seed=seed), some_labels(count, classes, seed)
 
 
 def a_model(kind: str) -> nn.Module:
@@ -29,7 +28,7 @@ def a_model(kind: str) -> nn.Module:
 
 
 def some_influence(members: int) -> Influence:
-    return Influence(torch.randn(members, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), torch.tensor([5, 9, 2**40]), "a path")
+    return Influence(randn(members, 2, 3), torch.tensor([5, 9, 2**40]), "a path")
 
 
 # The functions beside the full matrix

@@ -115,7 +115,7 @@ def chances(features: tuple[np.ndarray, np.ndarray], keep: np.ndarray, seed: int
     data = load_reviews()
     train = Split(torch.from_numpy(features[0][keep]), torch.from_numpy(data.train.labels[keep]))
     validation = Split(torch.from_numpy(features[1]), torch.from_numpy(data.validation.labels))
-    model = text_heads(384, 2, members=4, groups=DEFAULT_GROUPS["text"], seed=seed)
+    model = text_heads(384, 2, members=4, groups=DEFAULT_GROUPS, seed=seed)
     fit(model, train, validation, RECIPES["reviews"])
     return probabilities(model, validation.inputs).numpy()
 

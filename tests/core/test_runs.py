@@ -21,12 +21,6 @@ from tests.core.builders import train_digits
 INFLUENCE_ARRAYS = ("self", "mean_members", "truth_estimate", "truth_error", "truth_members", "prediction_estimate", "prediction_error", "prediction_members")
 
 
-@pytest.fixture
-def run_copy(small_run: Path, tmp_path: Path) -> Path:
-    """A run of one's own to spoil."""
-    return Path(shutil.copytree(small_run, tmp_path / "copy"))
-
-
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 

@@ -66,3 +66,11 @@ def test_no_page_loads_anything_heavy(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_the_first_words_need_no_pandas() -> None:
+    script = "import sys, streamlit; before = set(sys.modules); import dashboard.components.notice; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert not {"pandas", "pyarrow", "numpy"} & set(ast.literal_eval(done.stdout))
+    tops = {name for node in ast.parse((ROOT / "dashboard" / "app.py").read_text()).body if isinstance(node, ast.ImportFrom) for name in [node.module]}
+    assert tops == {"__future__", "pathlib", "dashboard.components.notice"}
