@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.bench.row import Row
-from core.commands import demo
 from core.errors import TurnoverError
 from core.fidelity.planted import cue_lift, influence_scores, wrong_label_auc
+from core.pipeline.demo import DATA, build_demo, demo_folder
 from core.pipeline.explain import Explainer
 from core.rivals.similarity import signed_similarity
 from core.runs import Run
@@ -24,10 +24,10 @@ def measure_demo() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         begun = time.perf_counter()
-        for data in demo.DATA:
-            demo.build(data, folder / f"demo-{data}", None)
+        for data in DATA:
+            build_demo(folder, data)
         yield Row("demo runs", "both built", time.perf_counter() - begun, "s", "<= 120")
-        digits, reviews = (Run(folder / f"demo-{data}") for data in demo.DATA)
+        digits, reviews = (Run(demo_folder(folder, data)) for data in DATA)
         yield from _accuracies(digits)
         yield Row("demo-digits", "AUC of self-influence, planted labels", wrong_label_auc(digits), "", ">= .99")
         yield from _accuracies(reviews)

@@ -196,3 +196,16 @@ def names(folder: Path) -> list[str]:
 def checksums(run: Path) -> dict[str, str]:
     """SHA-256 of each file that a run's manifest lists."""
     return {name: sha256(run / name) for name in json.loads((run / "manifest.json").read_text(encoding="utf-8"))["files"]}
+
+
+def failing_after(calls: int, real: Callable[..., Any], error: BaseException) -> Callable[..., Any]:
+    """The function, failing from its calls-th call on."""
+    count = [0]
+
+    def function(*arguments: Any, **options: Any) -> Any:
+        count[0] += 1
+        if count[0] >= calls:
+            raise error
+        return real(*arguments, **options)
+
+    return function
