@@ -6,9 +6,12 @@ is the published method (Kobayashi et al. 2020, equation 2) and every faster pat
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -57,18 +60,38 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
+@dataclass
+class _Evaluated:
+    """A model in use: the modules to put back into training mode, and how many threads are at work."""
+
+    training: list[nn.Module]
+    threads: int = 0
+
+
+_changing_mode = threading.Lock()
+_evaluated: WeakKeyDictionary[nn.Module, _Evaluated] = WeakKeyDictionary()
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; every module's own mode is put back afterwards."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
+    """Evaluation mode and no gradients inside; when the last thread leaves, every module's own mode is put back."""
+    with _changing_mode:
+        if model not in _evaluated:
+            _evaluated[model] = _Evaluated([module for module in model.modules() if module.training])
+        use = _evaluated[model]
+        use.threads += 1
+        for module in use.training:
+            module.training = False
     try:
         with torch.no_grad():
             yield
     finally:
-        for module in training:
-            module.training = True
+        with _changing_mode:
+            use.threads -= 1
+            if not use.threads:
+                del _evaluated[model]
+                for module in use.training:
+                    module.training = True
 
 
 def both_halves(model: nn.Module, inputs: Inputs, ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -294,3 +295,26 @@ def test_both_halves_are_one_pass_under_each_mask() -> None:
     with turnover(ids):
         assert torch.equal(masked, run_model(model, x))
     assert not torch.equal(masked, flipped)
+
+
+def test_threads_on_one_model_in_training_mode_do_not_disturb_each_other() -> None:
+    """The one that ends first must not put the others back into training mode."""
+    model = small_cnn(3).train()
+    long_started, short_ended = threading.Event(), threading.Event()
+    modes: list[bool] = []
+
+    def long() -> None:
+        with evaluating(model):
+            long_started.set()
+            short_ended.wait(10)
+            modes.append(any(module.training for module in model.modules()))
+
+    worker = threading.Thread(target=long)
+    worker.start()
+    long_started.wait(10)
+    with evaluating(model):
+        modes.append(any(module.training for module in model.modules()))
+    short_ended.set()
+    worker.join()
+    assert modes == [False, False]
+    assert all(module.training for module in model.modules())
