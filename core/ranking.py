@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from core.atomic import disk_error, write_atomic
 from core.runs import Ranked, Run
 
 TOP = 10
@@ -44,8 +45,11 @@ def content_of(run: Run, position: int, split: str = "train") -> dict[str, str]:
         return {"text": str(item["text"])}
     path = run.folder / "thumbnails" / f"{split}-{position}.png"
     if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(item["image"])
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise disk_error(path.parent, error) from None
+        write_atomic(path, lambda beside: beside.write_bytes(item["image"]))
     return {"thumbnail": str(path)}
 
 
@@ -63,9 +67,11 @@ def clearness(run: Run, position: int) -> float:
 def known_answers(run: Run, position: int) -> int:
     """How many of an error's `TOP` proponents carry the same planted mark as the error: the answer known to be right."""
     mark = run.item("validation", position)["planted"]
+    if not mark:
+        return 0
     ranked = run.influence.ranked(position, "prediction")
     proponents = ranked.instances[ranked.ends(TOP)[0]]
-    return int((run.train["planted"].loc[proponents] == mark).sum()) if mark else 0
+    return int((run.train["planted"].loc[proponents] == mark).sum())
 
 
 def clearest_first(run: Run) -> list[int]:

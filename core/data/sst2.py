@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from core.data.base import Dataset, Items, check_dataset
-from core.data.tables import label_column, read_table, text_column
+from core.data.tables import label_column, read_table, require_column, text_column
 from core.errors import TurnoverError
 
 CLASSES = ("negative", "positive")
@@ -24,9 +24,9 @@ def _first_of(folder: Path, names: tuple[str, ...]) -> Path:
 
 
 def _read(path: Path) -> Items:
-    header = read_table(path, ("label",))
-    column = "text" if "text" in header.columns else "sentence"
-    table = read_table(path, (column, "label"))
+    table = read_table(path, ("label",))
+    column = "text" if "text" in table.columns else "sentence"
+    require_column(table, path, column)
     labels = np.asarray(label_column(table, path, "label", ("0", "1")), np.int64)
     return Items([f"{path.stem}-{row}" for row in range(len(table))], labels, texts=text_column(table, path, column))
 

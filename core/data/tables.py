@@ -43,11 +43,20 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes fields that have no header for row names
         raise TurnoverError(f"{path}: the rows have more fields than the header names; check quotes and separators")
     for column in columns:
-        if column not in table.columns:
-            raise TurnoverError(f"{path}: no column {column!r} (there are: {', '.join(map(str, table.columns))}); rename or add it")
+        require_column(table, path, column)
     if table.empty:
         raise TurnoverError(f"{path}: a header but no rows; add rows below it")
     return table
+
+
+def require_column(table: pd.DataFrame, path: Path, column: str) -> None:
+    """Check that a table has a column.
+
+    Raises:
+        TurnoverError: if it has not; the text lists the columns that are there.
+    """
+    if column not in table.columns:
+        raise TurnoverError(f"{path}: no column {column!r} (there are: {', '.join(map(str, table.columns))}); rename or add it")
 
 
 def check_text(text: str, where: str) -> str:

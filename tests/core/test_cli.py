@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,22 +42,24 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, 
     return parsed
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small digits run with influence, made by the commands themselves."""
-    folder = tmp_path_factory.mktemp("runs") / "small-digits"
-    assert main(["train", "--data", "digits", "--limit", "150", "--members", "2", "--run", str(folder)]) == 0
+def make_run(factory: pytest.TempPathFactory, data: str, limit: int) -> Path:
+    """A small run with influence, made by the commands themselves."""
+    folder = factory.mktemp("runs") / f"small-{data}"
+    assert main(["train", "--data", data, "--limit", str(limit), "--members", "2", "--run", str(folder)]) == 0
     assert main(["influence", "--run", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small digits run."""
+    return make_run(tmp_path_factory, "digits", 150)
 
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small reviews run with influence."""
-    folder = tmp_path_factory.mktemp("runs") / "small-reviews"
-    assert main(["train", "--data", "reviews", "--limit", "120", "--members", "2", "--run", str(folder)]) == 0
-    assert main(["influence", "--run", str(folder)]) == 0
-    return folder
+    """A small reviews run."""
+    return make_run(tmp_path_factory, "reviews", 120)
 
 
 def test_train_prints_what_it_promises_and_refuses_to_overwrite(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -126,6 +129,15 @@ def test_an_image_is_explained_with_thumbnails(capsys: pytest.CaptureFixture[str
     assert result["proponents"]
     for entry in result["proponents"]:
         assert Image.open(entry["thumbnail"]).size == (8, 8)
+
+
+def test_a_run_that_takes_no_thumbnails_is_one_line(capsys: pytest.CaptureFixture[str], digits: Path, tmp_path: Path) -> None:
+    """A folder that cannot be made is as good as a read-only run."""
+    copy = Path(shutil.copytree(digits, tmp_path / "copy", ignore=shutil.ignore_patterns("thumbnails")))
+    (copy / "thumbnails").write_text("in the way")
+    code, _, err = call(capsys, "errors", "--run", copy)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "thumbnails" in err
 
 
 def test_export_writes_the_flags_and_nothing_a_spreadsheet_would_run(capsys: pytest.CaptureFixture[str], reviews: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,16 +20,6 @@ from core.runs import RUN_FILES, write_manifest
 from tests.core.builders import checksums, failing_after, names, train_digits
 
 CPU = torch.device("cpu")
-RESULTS = ("train_size", "validation_size", "validation_accuracy", "validation_loss", "masked_loss", "flipped_loss", "epochs", "plain_accuracy")
-
-
-class Interruption(Exception):
-    """What a test throws into the middle of the work."""
-
-
-def settled(results: dict[str, Any]) -> dict[str, Any]:
-    """Results without the time they took and the place they went to."""
-    return {name: value for name, value in results.items() if name not in ("run", "seconds")}
 
 
 # Influences

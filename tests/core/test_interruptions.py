@@ -24,9 +24,6 @@ from core.runs import find_runs
 from core.training import History
 from tests.core.builders import ONE_THREAD, ROOT, checksums, failing_after, names, run_killed, train_digits
 
-CPU = torch.device("cpu")
-RESULTS = ("train_size", "validation_size", "validation_accuracy", "validation_loss", "masked_loss", "flipped_loss", "epochs", "plain_accuracy")
-
 
 class Interruption(Exception):
     """What a test throws into the middle of the work."""

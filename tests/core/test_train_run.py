@@ -23,15 +23,6 @@ CPU = torch.device("cpu")
 RESULTS = ("train_size", "validation_size", "validation_accuracy", "validation_loss", "masked_loss", "flipped_loss", "epochs", "plain_accuracy")
 
 
-class Interruption(Exception):
-    """What a test throws into the middle of the work."""
-
-
-def settled(results: dict[str, Any]) -> dict[str, Any]:
-    """Results without the time they took and the place they went to."""
-    return {name: value for name, value in results.items() if name not in ("run", "seconds")}
-
-
 # What a run holds
 
 
