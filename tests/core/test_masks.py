@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.dropout import as_instance_ids
-from core.masks import MAX_ID, MAX_UNITS, UNOWNED, derive_seed, instance_masks, mix, units_on
+from core.masks import MAX_ID, MAX_UNITS, UNOWNED, _masks_numpy, _masks_torch, derive_seed, instance_masks, mix, units_on
 from tests.core.builders import GOLDEN, WORD, reference_mask, run_python, splitmix
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -35,6 +35,18 @@ print(hashlib.sha256(instance_masks(ids, 96, 48, seed=7, layer=2).numpy().tobyte
 
 def bits(ids: list[int] | Tensor, units: int = 64, on: int = 32, seed: int = 0, layer: int = 0) -> Tensor:
     return instance_masks(torch.as_tensor(ids, dtype=torch.int64), units, on, seed=seed, layer=layer)
+
+
+def bits_in_torch(ids: Tensor, units: int, on: int, stream: int) -> Tensor:
+    return _masks_torch(ids, units, on, stream)
+
+
+def bits_in_numpy(ids: Tensor, units: int, on: int, stream: int) -> Tensor:
+    return torch.from_numpy(_masks_numpy(ids.numpy(), units, on, stream))
+
+
+BOTH = [bits_in_torch, bits_in_numpy]
+"""The two ways in which masks are computed, for accelerators and for the CPU."""
 
 
 def agreement(first: Tensor, second: Tensor) -> np.ndarray:
@@ -117,10 +129,44 @@ def test_exactly_k_units_are_on(ids: list[int], units: int, p: float, seed: int)
     assert bits(ids, units, on, seed).sum(-1).tolist() == [on] * len(ids)
 
 
-def test_units_whose_numbers_are_equal_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tie at the threshold is as rare as can be, so here every number ties."""
+@pytest.mark.parametrize("compute", BOTH)
+def test_units_whose_numbers_are_equal_are_told_apart(compute: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tie at the threshold is as rare as can be, so here every number ties: the units with the lowest numbers are on."""
     monkeypatch.setattr("core.masks._mix", torch.zeros_like)
-    assert bits([3, 4], 64, 20).sum(-1).tolist() == [20, 20]
+    monkeypatch.setattr("core.masks._mix_in_place", np.zeros_like)
+    assert compute(torch.tensor([3, 4]), 64, 20, stream=0).tolist() == [[True] * 20 + [False] * 44] * 2
+
+
+@given(
+    ids=st.lists(ids_in_range, max_size=12), units=st.integers(2, 300), p=st.floats(0.01, 0.99), stream=st.integers(0, WORD - 1), cache=st.integers(1, 2**15)
+)
+def test_torch_and_numpy_give_the_same_bits(ids: list[int], units: int, p: float, stream: int, cache: int) -> None:
+    """Also where numpy takes the rows in several turns."""
+    on = min(max(int(p * units + 0.5), 1), units - 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.masks._UNITS_IN_CACHE", cache)
+        for rows in (torch.tensor(ids, dtype=torch.int64), torch.tensor([ids] * 3, dtype=torch.int64)):
+            made, expected = bits_in_numpy(rows, units, on, stream), bits_in_torch(rows, units, on, stream)
+            assert made.shape == (*rows.shape, units)
+            assert torch.equal(made, expected)
+
+
+@pytest.mark.parametrize("compute", BOTH)
+@pytest.mark.parametrize("units", [2, 64, 384, MAX_UNITS])
+def test_both_ways_give_the_bits_of_the_definition(compute: Callable[..., Tensor], units: int) -> None:
+    ids = [0, 2**31, 2**53 + 1, MAX_ID] if units <= 384 else [MAX_ID]
+    stream = splitmix(splitmix(5 + GOLDEN) ^ splitmix(3 + 2 * GOLDEN))
+    made = compute(torch.tensor(ids), units, units // 2, stream=stream)
+    assert made.sum(-1).tolist() == [units // 2] * len(ids)
+    if units <= 384:
+        assert made.tolist() == [reference_mask(instance, units, units // 2, seed=5, layer=3) for instance in ids]
+
+
+def test_masks_leave_the_ids_as_they_were() -> None:
+    ids = torch.tensor([[0, 5], [2**62, MAX_ID]])
+    for compute in BOTH:
+        compute(ids, 8, 4, stream=1)
+        assert ids.tolist() == [[0, 5], [2**62, MAX_ID]]
 
 
 @given(units=st.integers(1, 5000), p=st.one_of(st.just(0.5), st.floats(0, 1)))
