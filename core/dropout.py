@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import numpy as np
@@ -39,6 +39,7 @@ class MaskScope:
 
     ids: Tensor
     flipped: bool
+    at_first_mask: Callable[[], object] | None = None
     layers: dict[tuple[int, ...], TurnoverDropout] = field(default_factory=dict)
     on_device: dict[torch.device, Tensor] = field(default_factory=dict)
 
@@ -85,7 +86,13 @@ def turnover(instance_ids: InstanceIds, flipped: bool = False) -> Iterator[None]
     Raises:
         TurnoverError: for ids out of range, a number of ids other than the batch size, or if no turn-over layer ran.
     """
-    scope = MaskScope(as_instance_ids(instance_ids), flipped)
+    with entered(MaskScope(as_instance_ids(instance_ids), flipped)):
+        yield
+
+
+@contextmanager
+def entered(scope: MaskScope) -> Iterator[None]:
+    """`turnover` for a scope made by hand; the engine's way to learn when the first mask is reached."""
     token = _scope.set(scope)
     try:
         yield
@@ -93,6 +100,17 @@ def turnover(instance_ids: InstanceIds, flipped: bool = False) -> Iterator[None]
         _scope.reset(token)
     if not scope.layers:
         raise TurnoverError("no TurnoverDropout layer ran inside the turnover context; add one to the model or leave the context out")
+
+
+@contextmanager
+def member_masks(member: int) -> Iterator[None]:
+    """Inside a `turnover` context with ids `(K, B)`: the ids of one member, for a model that knows nothing of members."""
+    scope = _scope.get()
+    if scope is None or scope.ids.dim() < 2:
+        yield
+        return
+    with entered(replace(scope, ids=scope.ids[member], on_device={})):
+        yield
 
 
 class TurnoverDropout(nn.Module):
@@ -156,6 +174,8 @@ class TurnoverDropout(nn.Module):
         scope = _scope.get()
         if scope is None:
             return x
+        if not scope.layers and scope.at_first_mask:
+            scope.at_first_mask()
         self._enter(scope)
         return x * self._broadcast(self.scale(self.bits(self._ids_for(x, scope)), scope.flipped, x.dtype), x)
 

@@ -12,7 +12,6 @@ standard error. `mean_influence` and `top_influences` never hold the matrix of p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,25 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from core.dropout import InstanceIds, as_instance_ids, turnover_layers
-from core.engine import PairPath, path_for
+from core.engine import path_for
 from core.engine.plain import Inputs, both_halves, device_of, evaluating, row_count, take_rows
+from core.engine.tiles import Loss, Progress, pair_losses, tiles
 from core.errors import TurnoverError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits `(R, …)` and labels `(R, …)` → one loss a row, `(R,)`."""
-
-Progress = Callable[[int], object]
 _SELF_ROWS = 256
-
-
-def default_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy in nats; for a single logit a row, binary cross-entropy with labels 0 and 1."""
-    if logits.dim() == 1 or logits.shape[-1] == 1:
-        return nn.functional.binary_cross_entropy_with_logits(logits.flatten(), labels.to(logits.dtype), reduction="none")
-    return nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -104,16 +93,6 @@ class TopInfluences:
     opponent_errors: Tensor
 
 
-def _pair_losses(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
-    """Losses `(K, t, n)` of logits `(K, t, n, …)` under labels `(t, …)`."""
-    members, targets, count = logits.shape[:3]
-    rows = labels.to(logits.device)[None, :, None].expand(members, targets, count, *labels.shape[1:])
-    losses = loss(logits.flatten(0, 2), rows.flatten(0, 2))
-    if losses.shape != (members * targets * count,):
-        raise TurnoverError(f"the loss gave shape {tuple(losses.shape)}, not one loss a row; use reduction='none'")
-    return losses.view(members, targets, count)
-
-
 def _check(model: nn.Module, inputs: Inputs, labels: Tensor, ids: Tensor) -> None:
     turnover_layers(model)
     if row_count(inputs) != len(labels):
@@ -128,22 +107,6 @@ def _dtype(model: nn.Module) -> torch.dtype:
     return torch.get_default_dtype() if first is None else first.dtype
 
 
-def _slices(length: int, step: int) -> Iterator[slice]:
-    return (slice(start, min(start + step, length)) for start in range(0, length, step))
-
-
-def _tiles(path: PairPath, labels: Tensor, ids: Tensor, loss: Loss, progress: Progress | None) -> Iterator[tuple[slice, slice, Tensor]]:
-    """All tiles `(targets, instances, values (K, t, n) on the CPU)`, one slice of targets after the other."""
-    for targets in _slices(len(labels), path.targets_per_tile):
-        for instances in _slices(len(ids), path.instances_per_tile):
-            masked, flipped = path.tile(targets, ids[instances])
-            own = labels[targets]
-            values = _pair_losses(loss, flipped, own) - _pair_losses(loss, masked, own)
-            yield targets, instances, values.cpu()
-            if progress:
-                progress(values.numel())
-
-
 def influence(
     model: nn.Module,
     inputs: Inputs,
@@ -152,6 +115,8 @@ def influence(
     loss: Loss | None = None,
     *,
     plain: bool = False,
+    dtype: torch.dtype | None = None,
+    memory: int | None = None,
     progress: Progress | None = None,
 ) -> Influence:
     """Influence of every training instance on every target (equation 2).
@@ -163,6 +128,8 @@ def influence(
         train_ids: ids of N training instances.
         loss: `(logits, labels) → one loss a row`; default cross-entropy in nats.
         plain: use the reference path, two forward passes per pair.
+        dtype: number type of the large products, such as `torch.bfloat16`: faster where the hardware has it, less exact. Default: the model's own.
+        memory: bytes that tiles may use beside the model and the result; default by device.
         progress: told the number of (member, target, instance) values just finished.
 
     Returns:
@@ -174,9 +141,9 @@ def influence(
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
     with evaluating(model):
-        path = path_for(model, inputs, plain=plain)
+        path = path_for(model, inputs, plain=plain, dtype=dtype, memory=memory)
         values = torch.empty(path.members, len(labels), len(ids), dtype=_dtype(model))
-        for targets, instances, tile in _tiles(path, labels, ids, loss or default_loss, progress):
+        for targets, instances, tile in tiles(path, labels, ids, loss, progress):
             values[:, targets, instances] = tile
     return Influence(values, ids, path.name)
 
@@ -190,17 +157,28 @@ def self_influence(model: nn.Module, inputs: Inputs, labels: Tensor, train_ids: 
     _check(model, inputs, labels, ids)
     if len(ids) != len(labels):
         raise TurnoverError(f"{len(ids)} ids for {len(labels)} training instances; self-influence needs one each")
-    device, loss = device_of(model), loss or default_loss
+    device = device_of(model)
     parts = []
     with evaluating(model):
-        for rows in _slices(len(ids), _SELF_ROWS):
+        for first in range(0, len(ids), _SELF_ROWS):
+            rows = slice(first, min(first + _SELF_ROWS, len(ids)))
             batch = take_rows(inputs, torch.arange(rows.start, rows.stop), device)
             masked, flipped = (logits.unsqueeze(2) for logits in both_halves(model, batch, ids[rows]))
-            parts.append((_pair_losses(loss, flipped, labels[rows]) - _pair_losses(loss, masked, labels[rows])).squeeze(2).cpu())
+            parts.append((pair_losses(loss, flipped, labels[rows]) - pair_losses(loss, masked, labels[rows])).squeeze(2).cpu())
     return torch.cat(parts, 1)
 
 
-def mean_influence(model: nn.Module, inputs: Inputs, labels: Tensor, train_ids: InstanceIds, loss: Loss | None = None) -> Tensor:
+def mean_influence(
+    model: nn.Module,
+    inputs: Inputs,
+    labels: Tensor,
+    train_ids: InstanceIds,
+    loss: Loss | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
     """Mean over all targets of each training instance's influence, `(members, N)` in nats, without holding the pairs.
 
     The score that cleansing sorts by (section 4.4). Args and errors as for `influence`.
@@ -208,48 +186,58 @@ def mean_influence(model: nn.Module, inputs: Inputs, labels: Tensor, train_ids: 
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
     with evaluating(model):
-        path = path_for(model, inputs)
+        path = path_for(model, inputs, dtype=dtype, memory=memory)
         total = torch.zeros(path.members, len(ids), dtype=torch.float64)
-        for _, instances, tile in _tiles(path, labels, ids, loss or default_loss, None):
+        for _, instances, tile in tiles(path, labels, ids, loss, progress):
             total[:, instances] += tile.sum(1, dtype=torch.float64)
     return (total / len(labels)).to(_dtype(model))
 
 
-def top_influences(model: nn.Module, inputs: Inputs, labels: Tensor, train_ids: InstanceIds, top: int = 10, loss: Loss | None = None) -> TopInfluences:
+def top_influences(
+    model: nn.Module,
+    inputs: Inputs,
+    labels: Tensor,
+    train_ids: InstanceIds,
+    top: int = 10,
+    loss: Loss | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> TopInfluences:
     """The `top` strongest proponents and opponents of each target by mean over members, without holding the pairs.
 
     Args and errors as for `influence`.
     """
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
-    proponents, opponents = _End(top, largest=True), _End(top, largest=False)
+    ends = [_End(len(labels), min(top, len(ids)), _dtype(model), largest) for largest in (True, False)]
     with evaluating(model):
-        path = path_for(model, inputs)
-        for targets, instances, tile in _tiles(path, labels, ids, loss or default_loss, None):
+        path = path_for(model, inputs, dtype=dtype, memory=memory)
+        for targets, instances, tile in tiles(path, labels, ids, loss, progress):
             part = Influence(tile, ids[instances], path.name)
-            proponents.add(targets, part)
-            opponents.add(targets, part)
-    return TopInfluences(*proponents.columns(), *opponents.columns())
+            for end in ends:
+                end.add(targets, part)
+    return TopInfluences(*(column for end in ends for column in (end.ids, end.means, end.errors)))
 
 
 class _End:
-    """One end of the ranking of every target, kept while slices of training instances pass by."""
+    """One end of the ranking of every target, kept while tiles pass by."""
 
-    def __init__(self, top: int, largest: bool) -> None:
-        self.top, self.largest = top, largest
-        self.best: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+    def __init__(self, targets: int, top: int, dtype: torch.dtype, largest: bool) -> None:
+        self.largest, self.top = largest, top
+        self.ids = torch.zeros(targets, top, dtype=torch.int64)
+        self.means, self.errors = (torch.full((targets, top), torch.nan, dtype=dtype) for _ in range(2))
+        self.filled = [0] * targets
 
     def add(self, targets: slice, part: Influence) -> None:
-        """Merge one tile into the best so far of its targets."""
-        ids, means, errors = part.train_ids.expand_as(part.mean), part.mean, part.standard_error
-        if targets.start in self.best:
-            before = self.best[targets.start]
-            ids, means, errors = (torch.cat((old, new), 1) for old, new in zip(before, (ids, means, errors), strict=True))
-        order = means.topk(min(self.top, means.shape[1]), largest=self.largest).indices
-        self.best[targets.start] = ids.gather(1, order), means.gather(1, order), errors.gather(1, order)
-
-    def columns(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids, means and standard errors, each `(targets, top)`."""
-        none = torch.empty(0, self.top, dtype=torch.int64), torch.empty(0, self.top), torch.empty(0, self.top)
-        ids, means, errors = (torch.cat(column) for column in zip(*(self.best.values() or [none]), strict=True))
-        return ids, means, errors
+        """Merge one tile into the best so far of its targets, which have all seen the same instances."""
+        before = self.filled[targets.start]
+        new = part.train_ids.expand_as(part.mean), part.mean, part.standard_error
+        columns = (self.ids, self.means, self.errors)
+        ids, means, errors = (torch.cat((column[targets, :before], values), 1) for column, values in zip(columns, new, strict=True))
+        filled = min(self.top, means.shape[1])
+        order = means.topk(filled, largest=self.largest).indices
+        for column, values in zip(columns, (ids, means, errors), strict=True):
+            column[targets, :filled] = values.gather(1, order)
+        self.filled[targets] = [filled] * (targets.stop - targets.start)

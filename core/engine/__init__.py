@@ -6,30 +6,78 @@ instances. `path_for` picks the fastest one that a model allows; `core.influence
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
-from core.engine.heads import HeadPath
-from core.engine.plain import Inputs, PlainPath
+from core.engine.chain import find_chain
+from core.engine.checked import CheckedPath
+from core.engine.heads import GroupHeads, SubmatrixHeads
+from core.engine.memory import Tiling, default_budget
+from core.engine.plain import Inputs, PlainPath, device_of
+from core.engine.prefix import PrefixPath
+from core.engine.submodels import FEW_TARGETS, SubmodelPath
+from core.models.ensemble import Ensemble
 from core.models.members import MemberModel
 
 
 class PairPath(Protocol):
     """Logits of (target, training instance) pairs, for one model and one set of targets."""
 
-    name: str
     members: int
-    targets_per_tile: int
-    instances_per_tile: int
+
+    @property
+    def name(self) -> str:
+        """How the logits are computed, in words."""
+        ...
+
+    @property
+    def tiling(self) -> Tiling:
+        """The size of its tiles."""
+        ...
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`."""
         ...
 
 
-def path_for(model: nn.Module, inputs: Inputs, *, plain: bool = False) -> PairPath:
+class EnsemblePath:
+    """Deep members, one after the other, each on its own path."""
+
+    def __init__(self, paths: Sequence[PairPath]) -> None:
+        self.paths, self.members = paths, len(paths)
+
+    @property
+    def name(self) -> str:
+        """How the logits are computed, in words."""
+        return self.paths[0].name
+
+    @property
+    def tiling(self) -> Tiling:
+        """The size of its tiles: the smallest that any member asks for."""
+        return min((path.tiling for path in self.paths), key=lambda tiling: tiling.targets * tiling.instances)
+
+    def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Masked and flipped logits, each `(K, targets, ids, classes)`."""
+        halves = [path.tile(targets, ids) for path in self.paths]
+        masked, flipped = (torch.cat(half) for half in zip(*halves, strict=True))
+        return masked, flipped
+
+
+def path_for(model: nn.Module, inputs: Inputs, *, plain: bool = False, dtype: torch.dtype | None = None, memory: int | None = None) -> PairPath:
     """The fastest path that this model allows; `plain=True` asks for the reference."""
-    if not plain and isinstance(model, MemberModel) and isinstance(inputs, Tensor) and HeadPath.fits(model):
-        return HeadPath(model, inputs)
-    return PlainPath(model, inputs)
+    memory = memory or default_budget(device_of(model))
+    if plain:
+        return PlainPath(model, inputs, memory, dtype)
+    if isinstance(model, Ensemble):
+        return EnsemblePath([path_for(member, inputs, dtype=dtype, memory=memory) for member in model.models])
+    if isinstance(model, MemberModel) and isinstance(inputs, Tensor):
+        for heads in (GroupHeads, SubmatrixHeads):
+            if heads.fits(model):
+                return heads(model, inputs, memory, dtype)
+    attempts: list[Callable[[], SubmodelPath | PrefixPath]] = [lambda: PrefixPath(model, inputs, memory, dtype)]
+    if isinstance(inputs, Tensor) and len(inputs) >= FEW_TARGETS and (chain := find_chain(model)):
+        attempts.insert(0, lambda: SubmodelPath(model, chain, inputs, memory, dtype))
+    return CheckedPath(attempts, PlainPath(model, inputs, memory, dtype))

@@ -1,85 +1,218 @@
 """The path of our own K-member models: mask algebra, exact, thousands of pairs for the price of one forward pass.
 
 The prefix has no masks, so its features f are computed once a target. Write a mask with p = ½ as m = 1 + σ with σ = ±1
-per group of units; the flipped mask is then m̃ = 1 − σ. With P_g = W_g f_g, the partial product of group g,
+per unit; the flipped mask is then m̃ = 1 − σ, and with s = ±1 the same for the hidden layer's mask,
 
-    W(f ∘ m) = Wf + Σ_g σ_g P_g        W(f ∘ m̃) = Wf − Σ_g σ_g P_g
+    W(f ∘ m) = Wf + W(f ∘ σ)        W(f ∘ m̃) = Wf − W(f ∘ σ)
 
-so one matrix product, (instances × groups) · (groups × targets·hidden), serves all pairs. A hidden unit j is read by the
-masked network if its own mask keeps it (s_j = +1), else by the flipped one (s_j = −1), never by both. One relu is enough:
+A hidden unit j is read by the masked network if its own mask keeps it (s_j = +1), else by the flipped one (s_j = −1),
+never by both. So one relu is enough, and the two outputs collect the two halves of h:
 
-    h_j = relu(b_j + (Wf)_j + s_j Σ_g σ_g P_gj)
+    h_j = relu(b_j + (Wf)_j + s_j (W(f ∘ σ))_j)
 
-and the two outputs collect the two halves of h. Tiles are kept small enough for the processor's cache.
+Two ways of getting W(f ∘ σ) for all pairs, one class each:
+
+- `GroupHeads`, for few groups of units: the partial products P_g = W_g f_g are made once a target; then
+  s_j Σ_g σ_g P_gj is one matrix product for all pairs, the signs of both masks in its right factor.
+- `SubmatrixHeads`, for masks of single units: half of the inputs are off, so W(f ∘ σ) = 2 W_kept f_kept − Wf needs only
+  half of the matrix, gathered once an instance for all targets.
+
+Activations have the instances (or the targets) last, so that the narrow output layer is a product with long rows.
 """
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 from torch import Tensor
 
+from core.engine.cores import spread
+from core.engine.memory import Cost, tile_size
 from core.engine.plain import device_of
-from core.models.members import MemberModel
+from core.models.members import MemberModel, MemberTurnoverDropout
 
-_PARTIALS_BYTES = 96 * 2**20
-_INSTANCES = 256
-_TARGETS_IN_CACHE = 8
+_MOST_SIGNS = 4096
+_TARGETS, _PAIRS = 128, 2**17
+_BLOCK = 1024
+_PAIRS_IN_CACHE, _PAIRS_ON_GPU = 2**11, 2**18
+_INSTANCES_IN_CACHE = 256
+_BLOCK_BUFFERS = 8
+_FEWEST_TARGETS = 2
+_SUBMATRICES = 2
+_FEW_TARGETS = 24
 
 
-class HeadPath:
-    """Exact influences of `MemberModel`s whose masks keep exactly half of the units."""
+class _Heads:
+    """What both ways share: the features of the targets, prepared once for all tiles of the same targets."""
 
-    def __init__(self, model: MemberModel, inputs: Tensor) -> None:
-        self.model, self.members, self.inputs, self.device = model, model.members, inputs, device_of(model)
-        head = model.head
-        self.name = f"mask algebra: {head.mask_in.units} partial products a target, one product for all pairs"
-        hidden = head.linear_in.weight.shape[-1]
-        bytes_a_target = head.mask_in.units * hidden * self.members * head.linear_in.weight.element_size()
-        self.targets_per_tile = max(1, min(128, _PARTIALS_BYTES // bytes_a_target))
-        self.instances_per_tile = _INSTANCES
-        self._prepared: tuple[slice, Tensor, Tensor] | None = None
+    how = ""
+
+    def __init__(self, model: MemberModel, inputs: Tensor, memory: int, dtype: torch.dtype | None) -> None:
+        self.model, self.head, self.inputs, self.device = model, model.head, inputs, device_of(model)
+        self.members, self.classes, self.hidden = model.members, model.classes, model.head.linear_in.weight.shape[-1]
+        self.own = model.head.linear_in.weight.dtype
+        self.dtype = dtype or self.own
+        self.name = f"mask algebra: {self.how}" + (f", in {str(self.dtype).removeprefix('torch.')}" if self.dtype != self.own else "")
+        most = _PAIRS_IN_CACHE if self.device.type == "cpu" else _PAIRS_ON_GPU
+        self.pairs_at_once = max(1, min(most, memory // (_BLOCK_BUFFERS * self.hidden * self.dtype.itemsize)))
+        self.tiling = tile_size(self._cost(), memory, _TARGETS, max(_BLOCK, _PAIRS // max(1, min(_TARGETS, len(inputs)))))
+        self._prepared: tuple[slice, tuple[Tensor, ...]] | None = None
 
     @staticmethod
     def fits(model: MemberModel) -> bool:
         """Whether both masks keep exactly half, so that flipping is a change of sign."""
         return all(2 * mask.on == mask.units for mask in (model.head.mask_in, model.head.mask_hidden))
 
+    def _cost(self) -> Cost:
+        logits = 4 * self.members * self.classes * self.own.itemsize
+        return Cost(self.members * self._target_numbers() * self.dtype.itemsize, 0, logits)
+
+    def _target_numbers(self) -> int:
+        raise NotImplementedError
+
+    def _prepare(self, features: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError
+
+    def _of(self, targets: slice) -> tuple[Tensor, ...]:
+        """What `_prepare` makes of some targets, kept until other targets are asked for."""
+        if self._prepared is None or self._prepared[0] != targets:
+            self._prepared = None
+            self._prepared = targets, self._prepare(self.model.features(self.inputs[targets].to(self.device, copy=True)))
+        return self._prepared[1]
+
+    def _signs(self, mask: MemberTurnoverDropout, member: int, ids: Tensor) -> Tensor:
+        """σ of each instance as columns, `(units or groups, n)`."""
+        return mask.seeded_bits(ids.to(self.device), mask.seeds[member]).T.to(self.dtype).contiguous() * 2 - 1
+
+
+class GroupHeads(_Heads):
+    """Exact influences of `MemberModel`s whose masks have few groups."""
+
+    def __init__(self, model: MemberModel, inputs: Tensor, memory: int, dtype: torch.dtype | None = None) -> None:
+        self.groups, self.readers = model.head.mask_in.units, model.head.mask_hidden.units
+        self.how = f"{self.groups} partial products a target, one product for all pairs"
+        super().__init__(model, inputs, memory, dtype)
+        self.readout = self.head.linear_out.weight.view(self.members, self.readers, -1, self.classes).transpose(2, 3).contiguous().to(self.dtype)
+
+    @staticmethod
+    def fits(model: MemberModel) -> bool:
+        """Whether both masks keep half of few groups."""
+        return _Heads.fits(model) and model.head.mask_in.units * model.head.mask_hidden.units <= _MOST_SIGNS
+
+    def _target_numbers(self) -> int:
+        return self.hidden * (self.groups + 1)
+
+    def _prepare(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Partial products and, as one more of them, the full pre-activations `(K, Q, t, H/Q, G + 1)`, Q being the groups of the hidden mask."""
+        members, rows, width = features.shape
+        weights = self.head.linear_in.weight.view(members, self.groups, width // self.groups, -1)
+        partials = features.view(members, rows, self.groups, -1).transpose(1, 2) @ weights
+        full = partials.sum(1, keepdim=True) + self.head.linear_in.bias.unsqueeze(1)
+        by_reader = torch.cat((partials, full), 1).unflatten(-1, (self.readers, -1))
+        return (by_reader.permute(0, 3, 2, 4, 1).to(self.dtype).contiguous(),)
+
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`."""
-        full, partials = self._prepare(targets)
-        count, hidden = full.shape[1:]
-        classes = self.model.classes
-        out = full.new_empty(self.members, len(ids), count, 2 * classes)
-        for member in range(self.members):
-            sign_in, sign_hidden, readout = self._instances(member, ids)
-            for first in range(0, count, _TARGETS_IN_CACHE):
-                rows = slice(first, min(first + _TARGETS_IN_CACHE, count))
-                swing = (sign_in @ partials[member, :, rows].flatten(1)).view(len(ids), -1, hidden)
-                units = torch.addcmul(full[member, rows], swing, sign_hidden.unsqueeze(1)).clamp_(min=0)
-                out[member, :, rows] = torch.bmm(units, readout)
-        out = out.transpose(1, 2) + self.model.head.linear_out.bias.repeat(1, 1, 2).unsqueeze(1)
-        return out[..., :classes], out[..., classes:]
+        (partials,) = self._of(targets)
+        out = torch.empty(2, self.members, partials.shape[2], self.classes, len(ids), dtype=self.own, device=self.device)
+        places = list(product(range(self.members), _steps(len(ids), _BLOCK)))
+        spread(lambda place: self._block(place[0], place[1], partials, ids, out), places, self.device)
+        masked, flipped = (out + self.head.linear_out.bias.unsqueeze(-1)).transpose(-1, -2)
+        return masked, flipped
 
-    def _prepare(self, targets: slice) -> tuple[Tensor, Tensor]:
-        """Full pre-activations `(K, t, H)` and partial products `(K, G, t, H)` of a slice of targets, kept for its tiles."""
-        if self._prepared is None or self._prepared[0] != targets:
-            head = self.model.head
-            features = self.model.features(self.inputs[targets].to(self.device))
-            members, rows, width = features.shape
-            groups = head.mask_in.units
-            by_group = features.view(members, rows, groups, width // groups).transpose(1, 2)
-            weights = head.linear_in.weight.view(members, groups, width // groups, -1)
-            partials = by_group @ weights
-            self._prepared = targets, partials.sum(1) + head.linear_in.bias, partials
-        return self._prepared[1:]
+    def _block(self, member: int, block: slice, partials: Tensor, ids: Tensor, out: Tensor) -> None:
+        """Logits of one member for some instances and all targets, without the output bias."""
+        sign_in, sign_hidden = (self._signs(mask, member, ids[block]) for mask in (self.head.mask_in, self.head.mask_hidden))
+        count = partials.shape[2]
+        width = max(_INSTANCES_IN_CACHE, self.pairs_at_once // count)
+        for columns in _steps(sign_in.shape[1], width):
+            own, hidden = sign_in[:, columns], sign_hidden[:, columns]
+            signs = _both_signs(own, hidden) if count > _FEWEST_TARGETS else None
+            for rows in _steps(count, max(1, self.pairs_at_once // width)):
+                products = partials[member, :, rows].flatten(1, 2)
+                activations = _pre_activations(products, own, hidden) if signs is None else torch.bmm(products, signs)
+                read = self.readout[member].unsqueeze(1) @ activations.clamp_(min=0).unflatten(1, (-1, self.hidden // self.readers))
+                total = read.sum(0, dtype=self.own)
+                swing = (read * hidden[:, None, None]).sum(0, dtype=self.own)
+                torch.add(total, swing, out=out[0, member, rows, :, block][..., columns])
+                torch.sub(total, swing, out=out[1, member, rows, :, block][..., columns])
 
-    def _instances(self, member: int, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Signs σ `(n, G)` and s `(n, H)`, and the readout `(n, H, 2·classes)`: masked columns, then flipped ones."""
-        head = self.model.head
-        ids = ids.to(self.device)
-        weight = head.linear_out.weight[member]
-        sign_in = head.mask_in.seeded_bits(ids, head.mask_in.seeds[member]).to(weight.dtype) * 2 - 1
-        bits = head.mask_hidden.seeded_bits(ids, head.mask_hidden.seeds[member])
-        kept, dropped = (head.mask_hidden.scale(bits, flipped, weight.dtype) for flipped in (False, True))
-        readout = torch.cat((kept.unsqueeze(-1) * weight, dropped.unsqueeze(-1) * weight), -1)
-        return sign_in, kept - 1, readout
+
+def _both_signs(sign_in: Tensor, sign_hidden: Tensor) -> Tensor:
+    """Right factors `(Q, G + 1, n)` of the product for all pairs: s σ, and ones for the full pre-activations."""
+    signs = sign_in.new_ones(len(sign_hidden), len(sign_in) + 1, sign_in.shape[1])
+    torch.mul(sign_hidden.unsqueeze(1), sign_in, out=signs[:, :-1])
+    return signs
+
+
+def _pre_activations(products: Tensor, sign_in: Tensor, sign_hidden: Tensor) -> Tensor:
+    """The same product's result `(Q, t·H/Q, n)`, the hidden signs applied afterwards: cheaper for few targets."""
+    swing = (products.flatten(0, 1)[:, :-1] @ sign_in).view(*products.shape[:2], -1)
+    return torch.addcmul(products[..., -1:], swing, sign_hidden.unsqueeze(1))
+
+
+class SubmatrixHeads(_Heads):
+    """Exact influences of `MemberModel`s whose masks keep half of the single units."""
+
+    how = "half of the first matrix for each instance, both halves of the output from one relu"
+
+    def _cost(self) -> Cost:
+        cost = super()._cost()
+        return Cost(cost.target + _SUBMATRICES * 3 * self.hidden * self.dtype.itemsize, cost.instance, cost.pair)
+
+    def _target_numbers(self) -> int:
+        return self.head.linear_in.weight.shape[1] + 2 * self.hidden
+
+    def _prepare(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Features `(K, D, t)`, their products Wf without and with the bias `(K, H, t)`."""
+        plain = (features @ self.head.linear_in.weight).transpose(1, 2)
+        full = plain + self.head.linear_in.bias.transpose(1, 2)
+        first, second, third = (part.to(self.dtype).contiguous() for part in (features.transpose(1, 2), plain, full))
+        return first, second, third
+
+    def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Masked and flipped logits, each `(K, targets, ids, classes)`."""
+        prepared = self._of(targets)
+        out = torch.empty(self.members, len(ids), 2, self.classes, prepared[0].shape[-1], dtype=self.own, device=self.device)
+        places = list(product(range(self.members), _steps(len(ids), _BLOCK)))
+        spread(lambda place: self._rows(place[0], place[1], ids, prepared, out), places, self.device)
+        out = out + self.head.linear_out.bias[:, :, None, :, None]
+        masked, flipped = out.permute(2, 0, 4, 1, 3)
+        return masked, flipped
+
+    def _rows(self, member: int, places: slice, ids: Tensor, prepared: tuple[Tensor, ...], out: Tensor) -> None:
+        """Logits of one member for some instances and all targets, without the output bias."""
+        features, plain, full = (part[member] for part in prepared)
+        weight = self.head.linear_in.weight[member].to(self.dtype)
+        inputs, hidden = (mask.seeded_bits(ids[places].to(self.device), mask.seeds[member]) for mask in (self.head.mask_in, self.head.mask_hidden))
+        inputs = self.head.mask_in.scale(inputs, False, self.dtype)
+        sign, readout = self._hidden(member, hidden)
+        few = features.shape[1] <= _FEW_TARGETS
+        kept = inputs.nonzero()[:, 1].view(len(inputs), -1) if not few else inputs
+        for rows in _steps(len(kept), max(1, self.pairs_at_once // features.shape[1]) if few else _SUBMATRICES):
+            swing = (_product if few else _submatrix_product)(features, weight, plain, kept[rows])
+            activations = torch.addcmul(full, swing, sign[rows]).clamp_(min=0)
+            out[member, places][rows] = (readout[rows] @ activations).unflatten(1, (2, self.classes))
+
+    def _hidden(self, member: int, bits: Tensor) -> tuple[Tensor, Tensor]:
+        """Signs s `(n, H, 1)`, and the readout `(n, 2·classes, H)`: masked rows, then flipped ones."""
+        weight = self.head.linear_out.weight[member].T.to(self.dtype)
+        on, off = (self.head.mask_hidden.scale(bits, flipped, self.dtype).unsqueeze(1) for flipped in (False, True))
+        return (on - 1).transpose(1, 2).contiguous(), torch.cat((on * weight, off * weight), 1)
+
+
+def _submatrix_product(features: Tensor, weight: Tensor, plain: Tensor, kept: Tensor) -> Tensor:
+    """W(f ∘ σ) `(n, H, t)` for features `(D, t)` and kept inputs `(n, D/2)`."""
+    matrix, part = (whole.index_select(0, kept.flatten()).unflatten(0, kept.shape) for whole in (weight, features))
+    return torch.baddbmm(plain.expand(len(kept), -1, -1), matrix.transpose(1, 2), part, beta=-1, alpha=2)
+
+
+def _product(features: Tensor, weight: Tensor, plain: Tensor, mask: Tensor) -> Tensor:
+    """The same from the masks `(n, D)` themselves: cheaper for few targets."""
+    masked = (mask - 1).unsqueeze(1) * features.T
+    return (masked @ weight).transpose(1, 2)
+
+
+def _steps(length: int, step: int) -> list[slice]:
+    return [slice(first, min(first + step, length)) for first in range(0, length, step)]

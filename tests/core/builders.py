@@ -7,16 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from core import TurnoverDropout, turnover
+from core import Influence, TurnoverDropout, influence, turnover
+from core.masks import MAX_ID
 from core.models.members import MemberHead, MemberModel
-from core.pipeline.train import TrainSettings, train_run
+from core.pipeline.settings import TrainSettings
+from core.pipeline.train import train_run
 from core.runs import sha256
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +28,11 @@ WORD = 2**64
 GOLDEN = 0x9E3779B97F4A7C15
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 """Environment of other processes, which must compute as this one does."""
+ODD_IDS = [0, 1, 7, 10**8, 2**53 + 1, MAX_ID]
+"""Small ids, and where floats and 32-bit words lose numbers."""
+ALGEBRA, HALVES, SHARED, PLAIN = "mask algebra: ", "half networks cut out", "shared prefix: ", "plain: "
+"""How the names of the engine's paths begin."""
+LAW_4 = {torch.float64: 1e-9, torch.float32: 1e-4}
 SMALL_RUN = {"data": "digits", "limit": 60, "members": 2, "groups": 16, "seed": 3}
 """Settings of a run that trains in three seconds."""
 
@@ -180,6 +188,79 @@ def naive_influence(
                         losses[flipped] = torch.stack([measure(own, label)[0] for own in logits_of(model, row)])
                 columns.append(losses[True] - losses[False])
     return torch.stack(columns, -1).view(-1, len(labels), len(ids))
+
+
+def check_law_4(
+    model: nn.Module,
+    inputs: Tensor | Mapping[str, Tensor],
+    labels: Tensor,
+    path: str,
+    ids: Sequence[int] = ODD_IDS,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    **options: Any,
+) -> Influence:
+    """`influence` takes the path whose name begins so, and gives the naive loop's values, which are not zero."""
+    expected = naive_influence(model, inputs, labels, list(ids), loss)
+    made = influence(model, inputs, labels, ids, loss, **options)
+    assert made.path.startswith(path), made.path
+    torch.testing.assert_close(made.values, expected, rtol=0, atol=LAW_4[expected.dtype])
+    assert expected.abs().max() > 1e-3
+    return made
+
+
+class Net(nn.Module):
+    """Layers `first`, `mask`, `hidden`, `late_mask` and `out` of widths 6, 8, 8 and 3 in float64, put together by a function of one's own."""
+
+    def __init__(self, run: Callable[[Net, Any], Any], **masks: Any) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.run = run
+        self.first, self.hidden, self.out = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.mask, self.late_mask = (TurnoverDropout(8, seed=5, layer=number, **masks) for number in (0, 1))
+        self.double().eval()
+
+    def forward(self, x: Any) -> Any:
+        return self.run(self, x)
+
+    def tail(self, features: Tensor) -> Tensor:
+        """All from the first mask on."""
+        logits: Tensor = self.out(self.late_mask(torch.relu(self.hidden(self.mask(features)))))
+        return logits
+
+
+def small_chain(classes: int = 3) -> nn.Sequential:
+    """A linear layer before the first mask, then those of `sequential_net`."""
+    tail = sequential_net(classes=classes)
+    return nn.Sequential(nn.Linear(6, 6), *tail).double()
+
+
+def a_case(kind: str) -> tuple[nn.Module, Tensor, Tensor, str]:
+    """A model with targets, labels and the path that it takes: one case for every way in which the engine computes."""
+    if kind == "groups":
+        return member_heads(groups=4), randn(7, 8), some_labels(7, 3), ALGEBRA
+    if kind in ("products", "submatrices"):  # these differ by the number of targets
+        rows = 5 if kind == "products" else 30
+        return member_heads(64, 80, members=2), randn(rows, 64), some_labels(rows, 3), ALGEBRA
+    if kind == "chain":
+        return small_chain(), randn(18, 6), some_labels(18, 3), HALVES
+    if kind == "prefix":
+        return small_cnn(3), randn(4, 1, 6, 6), some_labels(4, 3), SHARED
+    row_by_row = Net(lambda net, x: net.tail(net.first(torch.stack([2 * row for row in x]))))
+    return row_by_row, randn(5, 6), some_labels(5, 3), PLAIN
+
+
+KINDS = ("groups", "products", "submatrices", "chain", "prefix", "plain")
+
+
+@contextmanager
+def threads_of_torch(count: int) -> Iterator[None]:
+    """Operators of torch in so many threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def train_digits(folder: Path, **changes: Any) -> Path:

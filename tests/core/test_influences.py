@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from core import Influence, TurnoverError, influence, mean_influence, self_influence, top_influences, turnover
-from core.influences import default_loss
+from core.engine.tiles import default_loss
 from core.models.members import MemberModel
 from tests.core.builders import member_heads, randn, sequential_net, some_labels
 

@@ -1,0 +1,80 @@
+"""A fast path that is checked while it works.
+
+Sharing a prefix or slicing weights rests on how a model behaves when it is run, so every target is compared with the plain
+path for a few instances. Where they differ, or where the fast path gives up, all goes on
+with the plain path, and the path's name, which every result carries, says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from core.engine.memory import Tiling, is_out_of_memory
+from core.engine.plain import PlainPath
+from core.engine.prefix import NotSplittable, PrefixPath
+from core.engine.submodels import SubmodelPath
+
+_CHECKED = 2
+_BOUND = {torch.float64: 1e-9, torch.float32: 1e-4}
+_LOW_PRECISION_BOUND = 0.1
+
+
+Fast = SubmodelPath | PrefixPath
+
+
+class CheckedPath:
+    """The first of some fast paths that gives the plain path's logits, or else the plain path itself."""
+
+    def __init__(self, attempts: Sequence[Callable[[], Fast]], plain: PlainPath) -> None:
+        self.attempts, self.plain, self.members = list(attempts), plain, plain.members
+        self.path: Fast | PlainPath = plain
+        self.reason = ""
+        self._checked: slice | None = None
+        self._next()
+
+    @property
+    def name(self) -> str:
+        """How the logits are computed, and why not faster if they are not."""
+        return f"{self.path.name} (no part is shared: {self.reason})" if self.path is self.plain else self.path.name
+
+    @property
+    def tiling(self) -> Tiling:
+        """Of the path in use."""
+        return self.path.tiling
+
+    def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Masked and flipped logits, each `(K, targets, ids, classes)`."""
+        while self.path is not self.plain:
+            try:
+                halves = self.path.tile(targets, ids)
+                if self._checked != targets:
+                    self._compare(targets, ids[:_CHECKED], halves)
+                    self._checked = targets
+            except Exception as error:  # if the model itself is at fault, the plain path will say so
+                if is_out_of_memory(error):
+                    raise
+                self._next(error)
+            else:
+                return halves
+        return self.plain.tile(targets, ids)
+
+    def _next(self, error: Exception | None = None) -> None:
+        """Go on with the next path that can be made."""
+        self.path = self.plain
+        while self.path is self.plain and self.attempts:
+            try:
+                self.path = self.attempts.pop(0)()
+            except Exception as refusal:
+                error = refusal
+        if error:
+            self.reason = str(error).splitlines()[0] if isinstance(error, NotSplittable) else type(error).__name__
+
+    def _compare(self, targets: slice, ids: Tensor, halves: tuple[Tensor, Tensor]) -> None:
+        """Raise NotSplittable unless every target's logits for the first instances are those of the plain path."""
+        for fast, slow in zip(halves, self.plain.tile(targets, ids), strict=True):
+            bound = _BOUND.get(slow.dtype, _LOW_PRECISION_BOUND) if self.plain.dtype is None else _LOW_PRECISION_BOUND
+            if not torch.allclose(fast[:, :, : len(ids)].to(slow.dtype), slow, rtol=bound, atol=bound, equal_nan=True):
+                raise NotSplittable("the check against the plain path failed")

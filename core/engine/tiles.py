@@ -1,0 +1,84 @@
+"""From logits to influences, tile by tile.
+
+All pairs of targets and training instances are covered by tiles of the size that the path asks for. Where memory runs out
+in spite of the plan, the tile is cut into pieces, and the following ones are made smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from core.engine import PairPath
+from core.engine.memory import is_out_of_memory
+from core.errors import TurnoverError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits `(R, …)` and labels `(R, …)` → one loss a row, `(R,)`."""
+
+Progress = Callable[[int], object]
+"""What is told the number of values just finished."""
+
+Tile = tuple[slice, slice, Tensor]
+"""Targets, instances, and their values `(K, t, n)` on the CPU."""
+
+
+def default_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in nats; for a single logit a row, binary cross-entropy with labels 0 and 1."""
+    if logits.dim() == 1 or logits.shape[-1] == 1:
+        return nn.functional.binary_cross_entropy_with_logits(logits.flatten(), labels.to(logits.dtype), reduction="none")
+    return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def pair_losses(loss: Loss | None, logits: Tensor, labels: Tensor) -> Tensor:
+    """Losses `(K, t, n)` of logits `(K, t, n, …)` under labels `(t, …)`; for no loss the default one, without copies."""
+    members, targets, count = logits.shape[:3]
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    if loss is None and logits.dim() == 4 and logits.shape[-1] > 1 and labels.dim() == 1:
+        own = labels.to(logits.device).view(1, -1, 1, 1).expand(members, targets, count, 1)
+        return logits.logsumexp(-1) - logits.gather(-1, own).squeeze(-1)
+    loss = loss or default_loss
+    rows = labels.to(logits.device)[None, :, None].expand(members, targets, count, *labels.shape[1:])
+    losses = loss(logits.flatten(0, 2), rows.flatten(0, 2))
+    if losses.shape != (members * targets * count,):
+        raise TurnoverError(f"the loss gave shape {tuple(losses.shape)}, not one loss a row; use reduction='none'")
+    return losses.view(members, targets, count)
+
+
+def tiles(path: PairPath, labels: Tensor, ids: Tensor, loss: Loss | None, progress: Progress | None) -> Iterator[Tile]:
+    """All tiles, one slice of targets after the other; the size is asked for each time, since it may shrink on the way."""
+    first = 0
+    while first < len(labels):
+        targets = slice(first, min(first + path.tiling.targets, len(labels)))
+        first, second = targets.stop, 0
+        while second < len(ids):
+            instances = slice(second, min(second + path.tiling.instances, len(ids)))
+            second = instances.stop
+            for tile in _tile(path, targets, instances, labels, ids, loss):
+                yield tile
+                if progress:
+                    progress(tile[2].numel())
+
+
+def _tile(path: PairPath, targets: slice, instances: slice, labels: Tensor, ids: Tensor, loss: Loss | None) -> Iterator[Tile]:
+    """One tile, in pieces if memory runs out."""
+    try:
+        masked, flipped = path.tile(targets, ids[instances])
+        own = labels[targets]
+        values = (pair_losses(loss, flipped, own) - pair_losses(loss, masked, own)).cpu()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    else:
+        yield targets, instances, values
+        return
+    rows, columns = targets.stop - targets.start, instances.stop - instances.start
+    if rows == columns == 1:
+        raise TurnoverError("memory runs out even for one target and one training instance; use a smaller model or another device")
+    while path.tiling.targets >= rows and path.tiling.instances >= columns:
+        path.tiling.shrink()
+    for piece in path.tiling.rectangles(targets, instances):
+        yield from _tile(path, *piece, labels, ids, loss)

@@ -1,0 +1,45 @@
+"""K deep models side by side, for the price of K.
+
+Heads on frozen features are so small that K of them train as one batched program (`core.models.members`). A network that
+is trained as a whole fills the machine alone; its members differ in masks and initialisation just the same, but run one
+after the other. Usually there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from core.dropout import member_masks
+from core.models.members import Members
+
+
+class Ensemble(Members):
+    """Models `(B, …)` → logits `(B, classes)` as one K-member model.
+
+    Attributes:
+        models: the members; each has `features(x)`, what its output layers see, one vector or map a row.
+        leaks: what all instances share in spite of their masks, in words (law 3).
+    """
+
+    def __init__(self, models: Sequence[nn.Module], classes: int, leaks: Sequence[str]) -> None:
+        super().__init__(len(models), classes, leaks)
+        self.models = nn.ModuleList(models)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the members' output layers see of rows that all share, without masks: `(B, …)` → `(K, B, D)`."""
+        return torch.stack([model.features(x).flatten(1) for model in self.models])  # type: ignore[operator]
+
+    def member_rows(self, x: Tensor) -> Tensor:
+        """Logits `(K, B, classes)` of rows `(K, B, …)` of each member's own."""
+        logits = []
+        for member, (model, rows) in enumerate(zip(self.models, x, strict=True)):
+            with member_masks(member):
+                logits.append(model(rows))
+        return torch.stack(logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `(K, B, classes)` of rows `(B, …)` that all members share."""
+        return torch.stack([model(x) for model in self.models])

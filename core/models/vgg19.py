@@ -1,0 +1,131 @@
+"""VGG19 (Simonyan and Zisserman 2015) for 32 × 32 images, with turn-over dropout from the 12th convolution on.
+
+Kobayashi et al. (2020) trained VGG19 on CIFAR-10. Here it is the 16 convolutions of torchvision's `vgg19_bn`, each followed
+by batch norm and relu, and a classifier of three linear layers. VGG was made for images of 224 × 224, which leave 7 × 7
+positions of 512 channels for the classifier and its hidden layers of 4096 units: 119 million weights. Images of 32 × 32
+leave one position; for its 512 features hidden layers of 512 units are enough.
+
+Masked are the channels that the 12th and every later convolution reads, and the units that each linear layer reads. Where
+max pooling lies between a convolution and the next, the mask comes after it: a mask keeps or drops a whole channel and
+pooling works inside a channel, so the order makes no difference.
+
+A unit is safe from an instance whose mask switches it off, and with it every weight into or out of it: also the
+convolution whose output is the first that is masked. Leaks (law 3) are the convolutions before that one, the output bias,
+and batch norm, whose statistics every instance enters: through them, in training, a loss even reaches the other rows of
+its batch. `norm_after_mask=False` leaves batch norm out where channels are masked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from functools import partial
+
+import torch
+from torch import nn
+from torchvision.models import vgg19_bn  # type: ignore[import-untyped]
+
+from core.dropout import TurnoverDropout
+from core.errors import TurnoverError
+from core.masks import derive_seed
+
+CONVOLUTIONS = 16
+WIDTH = 512
+FIRST = 12
+_INIT, _MASKS = 1, 2
+
+
+class Vgg19(nn.Sequential):
+    """Images `(B, 3, 32, 32)` → logits `(B, classes)`; children `features`, `pool`, `flatten` and `classifier`.
+
+    Layers are numbered 1 to 19 from the image on: `features.conv12`, `classifier.linear17`; mask n comes before layer n.
+
+    Attributes:
+        leaks: what all instances share in spite of their masks, in words (law 3).
+    """
+
+    leaks: tuple[str, ...] = ()
+
+
+def vgg19(classes: int, *, groups: int | None, seed: int, first: int = FIRST, dropout: float = 0.0, norm_after_mask: bool = True) -> Vgg19:
+    """A new VGG19.
+
+    Args:
+        classes: number of classes.
+        groups: mask this many groups of channels or units in each layer; None means single ones.
+        seed: decides the masks and the weights.
+        first: number of the first convolution whose input is masked, 2 to 16.
+        dropout: rate of ordinary dropout beside the masks of the classifier's hidden layers.
+        norm_after_mask: keep batch norm behind the first mask.
+
+    Raises:
+        TurnoverError: if there is no such convolution, or `groups` does not divide a layer's width.
+    """
+    if not 2 <= first <= CONVOLUTIONS:
+        raise TurnoverError(f"first={first} is no convolution whose input can be masked; choose 2 to {CONVOLUTIONS}")
+    mask = partial(TurnoverDropout, groups=groups, seed=derive_seed(seed, _MASKS))
+    with torch.device("meta"):  # without memory and random numbers, for torchvision draws its own
+        parts: OrderedDict[str, nn.Module] = OrderedDict(
+            features=_features(first, norm_after_mask, mask),
+            pool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            classifier=_classifier(classes, dropout, mask),
+        )
+        model = Vgg19(parts)
+    model.to_empty(device="cpu")
+    _initialise(model, seed)
+    model.leaks = _leaks(first, norm_after_mask)
+    return model
+
+
+def _features(first: int, norm_after_mask: bool, mask: partial[TurnoverDropout]) -> nn.Sequential:
+    """torchvision's convolutions with masks between; relu not in place, so that hooks may keep what it reads."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    number = 0
+    for layer in vgg19_bn(weights=None).features:
+        if isinstance(layer, nn.Conv2d):
+            number += 1
+            if number >= first:
+                layers[f"mask{number}"] = mask(layer.in_channels, layer=number, dim=1)
+            layers[f"conv{number}"] = layer
+        elif isinstance(layer, nn.ReLU):
+            layers[f"relu{number}"] = nn.ReLU()
+        elif isinstance(layer, nn.MaxPool2d):
+            layers[f"pool{number}"] = layer
+        elif norm_after_mask or number < first:
+            layers[f"norm{number}"] = layer
+    return nn.Sequential(layers)
+
+
+def _classifier(classes: int, dropout: float, mask: partial[TurnoverDropout]) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, width_out in enumerate((WIDTH, WIDTH, classes), start=CONVOLUTIONS + 1):
+        layers[f"mask{number}"] = mask(WIDTH, layer=number)
+        layers[f"linear{number}"] = nn.Linear(WIDTH, width_out)
+        if number < CONVOLUTIONS + 3:
+            layers[f"relu{number}"] = nn.ReLU()
+            if dropout:
+                layers[f"dropout{number}"] = nn.Dropout(dropout)
+    return nn.Sequential(layers)
+
+
+def _initialise(model: nn.Module, seed: int) -> None:
+    """He initialisation, each layer from a seed of its own; masks double the mean square of what it reads, so its weights get half."""
+    number, gain = 0, 2.0
+    for module in model.modules():
+        if isinstance(module, TurnoverDropout):
+            gain = 2 * module.p
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            number += 1
+            generator = torch.Generator().manual_seed(derive_seed(seed, _INIT, number))
+            nn.init.normal_(module.weight, std=math.sqrt(gain / module.weight[0].numel()), generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _leaks(first: int, norm_after_mask: bool) -> tuple[str, ...]:
+    before = ["convolution 1 and its batch norm" if first == 3 else f"convolutions 1 to {first - 2} and their batch norms"] if first > 2 else []
+    normed = CONVOLUTIONS if norm_after_mask else first - 1
+    return (*before, f"the statistics of batch norms 1 to {normed}", "the output bias")
