@@ -19,7 +19,7 @@ WRONG_LABEL = "wrong-label"
 
 @dataclass(frozen=True)
 class Items:
-    """One split. `labels` are class numbers; either `texts` or `images` (uint8, `(N, H, W)`) is there.
+    """One split. `labels` are class numbers; either `texts` or `images` (uint8, `(N, H, W)` grey or `(N, H, W, 3)` RGB) is there.
 
     `planted` says what was planted in an item on purpose ('' for nothing); `true_labels` are the labels before planting.
     """
@@ -67,7 +67,11 @@ class Dataset:
         for items in (self.train, self.validation):
             digest.update(repr(items.ids).encode())
             digest.update(items.labels.tobytes())
-            digest.update(repr(items.texts).encode() if items.images is None else items.images.tobytes())
+            if items.images is not None:
+                digest.update(repr(items.images.shape).encode())
+                digest.update(np.ascontiguousarray(items.images).data)
+            for text in items.texts or []:  # one at a time: together they may fill the memory
+                digest.update(repr(text).encode())
         return digest.hexdigest()
 
 
@@ -100,8 +104,22 @@ def limit_training(data: Dataset, limit: int, seed: int) -> Dataset:
     """
     if not 2 <= limit <= len(data.train):
         raise TurnoverError(f"--limit {limit}: choose a number from 2 to the {len(data.train)} training items of {data.name}")
-    rows = np.random.default_rng(seed).permutation(len(data.train))[:limit]
-    return check_dataset(replace(data, train=data.train.take(rows)))
+    return check_dataset(replace(data, train=_drawn(data.train, limit, seed)))
+
+
+def limit_validation(data: Dataset, limit: int, seed: int) -> Dataset:
+    """The data set with `limit` validation items, drawn at random by `seed`.
+
+    Raises:
+        TurnoverError: if `limit` is below 1 or above the number of validation items.
+    """
+    if not 1 <= limit <= len(data.validation):
+        raise TurnoverError(f"--validation-limit {limit}: choose a number from 1 to the {len(data.validation)} validation items of {data.name}")
+    return replace(data, validation=_drawn(data.validation, limit, seed))
+
+
+def _drawn(items: Items, count: int, seed: int) -> Items:
+    return items.take(np.random.default_rng(seed).permutation(len(items))[:count])
 
 
 def plant_label_noise(data: Dataset, fraction: float, seed: int) -> Dataset:

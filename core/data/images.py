@@ -1,7 +1,8 @@
 """Images from users: opened with care, since a file can be anything; and thumbnails.
 
 A file is refused before it is decoded if it is large, and before it is expanded if its header promises too many pixels
-(a decompression bomb). What is left is turned upright by its EXIF orientation and reduced to grey.
+(a decompression bomb). What is left is turned upright by its EXIF orientation and reduced to grey, or to RGB for a model
+of colour images. Pixels are uint8, `(H, W)` grey or `(H, W, 3)` RGB.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _PLAIN = 8
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 
 
-def open_image(content: bytes, name: str) -> Image.Image:
-    """The first frame of an image file, upright, as 8-bit grey.
+def open_image(content: bytes, name: str, colour: bool = False) -> Image.Image:
+    """The first frame of an image file, upright, as 8-bit grey or RGB.
 
     Raises:
         TurnoverError: if the file is too large, has too many pixels, or is not a whole image of a known format.
@@ -51,14 +52,21 @@ def open_image(content: bytes, name: str) -> Image.Image:
     if "A" in upright.getbands() or "transparency" in upright.info:
         rgba = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return upright.convert("L")
+    return upright.convert("RGB" if colour else "L")
 
 
 def fit_image(image: Image.Image, height: int, width: int) -> np.ndarray:
-    """A user's picture in the form of the training images: padded to shape, bright strokes on black, uint8 `(H, W)`.
+    """A user's picture in the form of the training images, uint8: a grey one `(H, W)` as a drawing, an RGB one `(H, W, 3)` as a photograph.
 
-    A drawing on a plain ground is first cut to its strokes; one that has the right size already is not.
+    A photograph fills the shape, so its longer side loses both ends. A drawing is padded to it, bright strokes on black; one on
+    a plain ground is first cut to its strokes, unless it has the right size already.
     """
+    if image.mode == "RGB":
+        return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BOX))
+    return _fit_drawing(image, height, width)
+
+
+def _fit_drawing(image: Image.Image, height: int, width: int) -> np.ndarray:
     pixels = np.asarray(image)
     border = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
     if border.mean() > 127:
@@ -75,12 +83,12 @@ def fit_image(image: Image.Image, height: int, width: int) -> np.ndarray:
 
 
 def png_bytes(pixels: np.ndarray) -> bytes:
-    """A uint8 image `(H, W)` as a PNG file."""
+    """An image's pixels as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def png_pixels(content: bytes) -> np.ndarray:
-    """The uint8 pixels of a PNG that `png_bytes` made."""
+    """The pixels of a PNG that `png_bytes` made."""
     return np.asarray(Image.open(io.BytesIO(content), formats=("PNG",)))

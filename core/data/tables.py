@@ -1,4 +1,7 @@
-"""Text tables (CSV and TSV): read whole, checked row by row, with errors that name file, row and remedy."""
+"""Text tables (CSV and TSV): read whole, checked row by row, with errors that name file, row and remedy.
+
+`read_labelled_texts` is what most sources need: a file with one text and one label a row.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from core.data.base import Items
 from core.errors import TurnoverError
 
 MAX_CHARACTERS = 20_000
@@ -29,17 +34,14 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         content = path.read_bytes()
         form = _TSV if path.suffix == ".tsv" else _CSV
         table = pd.read_csv(io.StringIO(content.decode("utf-8-sig")), dtype=str, keep_default_na=False, **form)
-    except FileNotFoundError:
-        raise TurnoverError(f"{path}: no such file; check the path") from None
     except pd.errors.EmptyDataError:
         raise TurnoverError(f"{path}: the file is empty; it needs a header line with {', '.join(columns)} and rows below it") from None
-    except UnicodeDecodeError as error:
-        line = content[: content.index(error.object) + error.start].count(b"\n") + 1
-        raise TurnoverError(f"{path}, line {line}: not UTF-8 text (byte {error.object[error.start]:#04x}); save the file as UTF-8") from None
+    except UnicodeDecodeError:
+        raise not_utf8(path) from None
     except pd.errors.ParserError as error:
         raise TurnoverError(f"{path}: not a readable table ({str(error).strip()}); check quotes and separators") from None
     except OSError as error:
-        raise TurnoverError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+        raise unreadable(path, error) from None
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes fields that have no header for row names
         raise TurnoverError(f"{path}: the rows have more fields than the header names; check quotes and separators")
     for column in columns:
@@ -47,6 +49,81 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if table.empty:
         raise TurnoverError(f"{path}: a header but no rows; add rows below it")
     return table
+
+
+def unreadable(path: Path, error: OSError) -> TurnoverError:
+    """What a file that cannot be opened or read means for the user."""
+    if isinstance(error, FileNotFoundError):
+        return TurnoverError(f"{path}: no such file; check the path")
+    return TurnoverError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions")
+
+
+def not_utf8(path: Path) -> TurnoverError:
+    """What a file whose text is not UTF-8 means for the user: the first line that is not."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return TurnoverError(f"{path}, line {number}: not UTF-8 text (byte {line[error.start]:#04x}); save the file as UTF-8")
+    return TurnoverError(f"{path}: not UTF-8 text; save the file as UTF-8")
+
+
+def require_folder(folder: Path, what: str) -> None:
+    """Check that `--path` names a folder.
+
+    Raises:
+        TurnoverError: if it does not; the text says that it needs the folder with `what`.
+    """
+    if not folder.is_dir():
+        raise TurnoverError(f"{folder}: no such folder; --path names the folder with {what}")
+
+
+def first_of(folder: Path, names: tuple[str, ...]) -> Path:
+    """The first of these files that is in a folder.
+
+    Raises:
+        TurnoverError: if none is.
+    """
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    missing = f"no {names[0]} is" if len(names) == 1 else f"none of {', '.join(names)} is"
+    raise TurnoverError(f"{folder}: {missing} there; put {'it' if len(names) == 1 else 'one of them'} into the folder")
+
+
+def read_class_names(path: Path, count: int) -> tuple[str, ...]:
+    """Names of classes, one a line, in order of their numbers; blank lines do not count.
+
+    Raises:
+        TurnoverError: for a file that cannot be read, another number of names, or a name that occurs twice.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise not_utf8(path) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    names = [(number, line) for number, line in enumerate(lines, start=1) if line]
+    if len(names) != count:
+        raise TurnoverError(f"{path}: {len(names)} class names instead of {count}; write one a line")
+    return tuple(check_names(path, "line", names))
+
+
+def check_names(path: Path, place: str, names: list[tuple[int, str]]) -> list[str]:
+    """Class names that stand at these places (numbers of lines or rows) of a file.
+
+    Raises:
+        TurnoverError: for a name that is blank or occurs twice.
+    """
+    seen: set[str] = set()
+    for number, name in names:
+        if not name.strip():
+            raise TurnoverError(f"{path}, {place} {number}: the class name is empty; write one")
+        if name in seen:
+            raise TurnoverError(f"{path}, {place} {number}: the class name {name!r} occurs twice; make names unique")
+        seen.add(name)
+    return [name for _, name in names]
 
 
 def require_column(table: pd.DataFrame, path: Path, column: str) -> None:
@@ -88,3 +165,16 @@ def label_column(table: pd.DataFrame, path: Path, column: str, classes: tuple[st
         if label not in numbers:
             raise TurnoverError(f"{path}, row {row}, column {column}: the label {label!r} is not one of {', '.join(classes)}; correct it")
     return [numbers[label] for label in table[column]]
+
+
+def read_labelled_texts(path: Path, classes: tuple[str, ...]) -> Items:
+    """A table with columns `text` (or `sentence`) and `label`, a class number from 0; other columns are left out.
+
+    Raises:
+        TurnoverError: for a table, text or label that cannot be used.
+    """
+    table = read_table(path, ("label",))
+    column = "text" if "text" in table.columns else "sentence"
+    require_column(table, path, column)
+    labels = label_column(table, path, "label", tuple(map(str, range(len(classes)))))
+    return Items([f"{path.stem}-{row}" for row in range(len(table))], np.asarray(labels, np.int64), texts=text_column(table, path, column))

@@ -115,13 +115,13 @@ def text_of_upload(content: bytes, name: str) -> str:
 
 
 def image_as_seen(run: Run, content: bytes, name: str) -> bytes:
-    """An uploaded image as the model sees it: grey, in the form of the training images; a PNG.
+    """An uploaded image as the model sees it: in the form of the training images, grey or in colour; a PNG.
 
     Raises:
         TurnoverError: if the file is no whole image of sensible size.
     """
-    height, width = png_pixels(run.train["image"].iloc[0]).shape
-    return png_bytes(fit_image(open_image(content, name), height, width))
+    height, width, *channels = png_pixels(run.train["image"].iloc[0]).shape
+    return png_bytes(fit_image(open_image(content, name, colour=bool(channels)), height, width))
 
 
 def _sentence(label: str, meaning: str) -> str:

@@ -1,4 +1,4 @@
-"""Images from users: any bytes give an upright grey picture or one clear line."""
+"""Images from users: any bytes give an upright picture, grey or in colour, or one clear line."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def hollow_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
-def pixels(content: bytes) -> np.ndarray:
-    return np.asarray(open_image(content, "picture"))
+def pixels(content: bytes, colour: bool = False) -> np.ndarray:
+    return np.asarray(open_image(content, "picture", colour))
 
 
 # What is read
@@ -60,6 +60,21 @@ def test_colours_become_grey() -> None:
     colours = Image.new("RGB", (2, 1))
     colours.putdata([(255, 0, 0), (255, 255, 255)])
     assert pixels(encode(colours)).tolist() == [[76, 255]]
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP"])
+def test_colours_stay_colours_where_they_are_wanted(form: str) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+    assert np.array_equal(pixels(encode(Image.fromarray(photo), form), colour=True), photo)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_every_kind_of_file_gives_three_colours_where_they_are_wanted(mode: str) -> None:
+    """Grey ones three equal ones; what is transparent lies on white paper."""
+    drawn = Image.fromarray(np.full((16, 16), 65_535, np.uint16)) if mode == "I;16" else Image.new("RGB", (16, 16), "white").convert(mode)
+    content = encode(drawn, "JPEG" if mode == "CMYK" else "PNG")
+    assert pixels(content, colour=True).tolist() == [[[255, 255, 255]] * 16] * 16
+    assert pixels(encode(Image.new("RGBA", (1, 1), (255, 0, 0, 51))), colour=True).tolist() == [[[255, 204, 204]]]
 
 
 def test_sixteen_bits_are_scaled_to_eight() -> None:
@@ -166,8 +181,9 @@ def mangled(content: bytes, seed: int) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("colour", [False, True])
 @pytest.mark.parametrize("form", FORMATS)
-def test_whatever_the_bytes_there_is_a_grey_picture_or_a_clear_line(form: str) -> None:
+def test_whatever_the_bytes_there_is_a_picture_or_a_clear_line(form: str, colour: bool) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (12, 9, 3), np.uint8))
@@ -175,12 +191,12 @@ def test_whatever_the_bytes_there_is_a_grey_picture_or_a_clear_line(form: str) -
     opened = 0
     for seed in range(150):
         try:
-            image = open_image(mangled(content, seed), "mangled")
+            image = open_image(mangled(content, seed), "mangled", colour)
         except TurnoverError as error:
             assert str(error).startswith("mangled: ")
             assert "\n" not in str(error)
         else:
-            assert image.mode == "L"
+            assert image.mode == ("RGB" if colour else "L")
             opened += 1
     assert opened < 150
 
@@ -234,6 +250,28 @@ def test_a_wide_picture_keeps_its_proportions_between_black_bars() -> None:
     assert (fitted[6:] == 0).all()
 
 
-@given(image=arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12))))
+def test_a_photograph_of_the_right_size_is_left_as_it_is() -> None:
+    """Also one with a bright and plain border, which as a drawing would be inverted and cut."""
+    photo = np.full((8, 8, 3), 250, np.uint8)
+    photo[2:6, 3:5] = (10, 200, 30)
+    assert np.array_equal(fit_image(Image.fromarray(photo), 8, 8), photo)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_photograph_fills_the_shape_and_loses_both_ends_of_its_longer_side(turned: bool) -> None:
+    photo = np.zeros((40, 80, 3), np.uint8)
+    photo[:, :20], photo[:, 20:60], photo[:, 60:] = (255, 0, 0), (0, 200, 100), (0, 0, 255)
+    photo = photo.transpose(1, 0, 2) if turned else photo
+    assert (fit_image(Image.fromarray(photo), 8, 8) == (0, 200, 100)).all()
+
+
+@given(width=st.integers(1, 300), height=st.integers(1, 300), tall=st.integers(1, 40), wide=st.integers(1, 40))
+def test_any_photograph_is_fitted_to_any_shape(width: int, height: int, tall: int, wide: int) -> None:
+    fitted = fit_image(Image.new("RGB", (width, height), (90, 20, 7)), tall, wide)
+    assert (fitted.shape, fitted.dtype) == ((tall, wide, 3), np.uint8)
+    assert (fitted == (90, 20, 7)).all()
+
+
+@given(image=arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)) | st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3))))
 def test_thumbnails_keep_every_pixel(image: np.ndarray) -> None:
     assert np.array_equal(png_pixels(png_bytes(image)), image)
