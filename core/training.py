@@ -34,18 +34,24 @@ from torch import Tensor, nn
 from core.atomic import write_atomic
 from core.dropout import turnover, turnover_layers
 from core.errors import TurnoverError
-from core.masks import UNOWNED
-from core.models.members import MemberModel, member_generators
+from core.masks import MAX_ID, UNOWNED, derive_seed
+from core.models.members import Members, member_generators
+from core.models.state import load_trained, trained_state
 
 CURVES = ("masked", "flipped", "validation", "unowned")
-_ORDER = 4
+_ORDER, _DROPOUT, _AUGMENT = 4, 5, 6
+_MOVED = 4
 _ITEM_LOSSES = ("masked_items", "flipped_items", "validation_items")
 _EVALUATION_ROWS = 512
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: AdamW on cross-entropy, with early stopping on the validation loss."""
+    """How to train: AdamW on cross-entropy, with early stopping on the validation loss.
+
+    `masked` trains each row under its instance's mask; with `fresh` under a new random one at each step, which is ordinary
+    dropout of the same rate. `augment` moves and mirrors images.
+    """
 
     epochs: int = 30
     patience: int = 3
@@ -54,6 +60,8 @@ class Recipe:
     weight_decay: float = 0.01
     seed: int = 0
     masked: bool = True
+    fresh: bool = False
+    augment: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ class History:
         return int(np.flatnonzero(excess.mean(1) <= error)[-1])
 
 
-def item_losses(model: MemberModel, split: Split, ids: Tensor | None = None, flipped: bool = False) -> Tensor:
+def item_losses(model: Members, split: Split, ids: Tensor | None = None, flipped: bool = False) -> Tensor:
     """Cross-entropy of each member on each row, `(K, N)` in nats; under the rows' masks if ids are given."""
     parts = []
     with torch.inference_mode():
@@ -105,48 +113,64 @@ def item_losses(model: MemberModel, split: Split, ids: Tensor | None = None, fli
     return torch.cat(parts, 1)
 
 
-def probabilities(model: MemberModel, inputs: Tensor) -> Tensor:
+def probabilities(model: Members, inputs: Tensor) -> Tensor:
     """Class probabilities `(N, classes)` of the full network, mean over members."""
     with torch.inference_mode():
         parts = [model(inputs[start : start + _EVALUATION_ROWS]).softmax(-1).mean(0) for start in range(0, len(inputs), _EVALUATION_ROWS)]
     return torch.cat(parts)
 
 
-def accuracy(model: MemberModel, split: Split) -> float:
+def accuracy(model: Members, split: Split) -> float:
     """Share of rows whose most probable class (mean over members) is the label."""
     return float((probabilities(model, split.inputs).argmax(-1) == split.labels).float().mean())
 
 
-def _train_epoch(model: MemberModel, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int) -> None:
+def augmented(images: Tensor, random: torch.Generator) -> Tensor:
+    """Images `(B, C, H, W)` moved by up to four pixels and mirrored at random, the usual augmentation of small images; masks stay the instance's own."""
+    rows, _, height, width = images.shape
+    padded = nn.functional.pad(images, (_MOVED,) * 4)
+    down, right = torch.randint(0, 2 * _MOVED + 1, (2, rows), generator=random).tolist()
+    moved = torch.stack([padded[row, :, down[row] : down[row] + height, right[row] : right[row] + width] for row in range(rows)])
+    mirrored = torch.rand(rows, generator=random).to(images.device) < 0.5
+    return torch.where(mirrored.view(-1, 1, 1, 1), moved.flip(3), moved)
+
+
+def _train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int) -> None:
     rows = len(train.labels)
     orders = torch.stack([torch.randperm(rows, generator=own) for own in member_generators(recipe.seed, model.members, _ORDER, epoch)])
     orders = orders.to(train.labels.device)
     autocast = torch.autocast("cuda", torch.bfloat16) if train.labels.is_cuda else nullcontext()
+    random = torch.Generator().manual_seed(derive_seed(recipe.seed, _AUGMENT, epoch))
     for ids in orders.split(recipe.batch, dim=1):
-        with turnover(ids) if recipe.masked else nullcontext(), autocast:
-            logits = model.member_rows(train.inputs[ids])
+        inputs = train.inputs[ids]
+        if recipe.augment:
+            inputs = augmented(inputs.flatten(0, 1), random).view_as(inputs)
+        owners = torch.randint(UNOWNED, MAX_ID, ids.shape, generator=random).to(ids.device) if recipe.fresh else ids
+        with turnover(owners) if recipe.masked else nullcontext(), autocast:
+            logits = model.member_rows(inputs)
             loss = nn.functional.cross_entropy(logits.flatten(0, 1), train.labels[ids].flatten()) * model.members
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
 
-def _measure(model: MemberModel, train: Split, validation: Split, history: History) -> None:
-    own = torch.arange(len(train.labels))
-    unowned = UNOWNED + torch.arange(len(validation.labels))
-    masked, flipped = item_losses(model, train, own).mean(0), item_losses(model, train, own, flipped=True).mean(0)
+def _measure(model: Members, train: Split, validation: Split, history: History, owned: bool) -> None:
+    """Append the losses after an epoch; if instances own no masks, the losses under masks mean nothing and are NaN."""
     full = item_losses(model, validation).mean(0)
-    means = (masked, flipped, full, item_losses(model, validation, unowned))
-    for name, losses in zip(CURVES, means, strict=True):
+    own, under = torch.arange(len(train.labels)), [torch.full((len(train.labels),), torch.nan)] * 2
+    unowned = torch.tensor(torch.nan)
+    if owned:
+        under = [item_losses(model, train, own, flipped).mean(0) for flipped in (False, True)]
+        unowned = item_losses(model, validation, UNOWNED + torch.arange(len(validation.labels)))
+    for name, losses in zip(CURVES, (*under, full, unowned), strict=True):
         history.curves[name].append(float(losses.mean()))
-    history.masked_items.append(masked.cpu().numpy())
-    history.flipped_items.append(flipped.cpu().numpy())
-    history.validation_items.append(full.cpu().numpy())
+    for items, losses in zip((history.masked_items, history.flipped_items, history.validation_items), (*under, full), strict=True):
+        items.append(losses.cpu().numpy())
     history.accuracy.append(accuracy(model, validation))
 
 
 def fit(
-    model: MemberModel,
+    model: Members,
     train: Split,
     validation: Split,
     recipe: Recipe,
@@ -161,37 +185,41 @@ def fit(
     Raises:
         TurnoverError: if the checkpoint was made by another recipe or model, is damaged, or the loss is not finite.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    best = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    history = History()
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad], lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    best = {name: value.clone() for name, value in trained_state(model).items()}
+    history, owned = History(), recipe.masked and not recipe.fresh
     if checkpoint is not None and checkpoint.exists():
         history, best = _load_checkpoint(checkpoint, model, optimizer, recipe)
     while history.epochs < recipe.epochs and (not history.epochs or history.epochs - 1 - history.best < recipe.patience):
-        model.train()
-        _train_epoch(model, optimizer, train, recipe, history.epochs)
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, history.epochs))  # for ordinary dropout, the same in a resumed run
+            model.train()
+            _train_epoch(model, optimizer, train, recipe, history.epochs)
         model.eval()
-        _measure(model, train, validation, history)
-        if not np.isfinite([losses[-1] for losses in history.curves.values()]).all():
+        _measure(model, train, validation, history, owned)
+        if not np.isfinite([losses[-1] for name, losses in history.curves.items() if owned or name == "validation"]).all():
             raise TurnoverError(f"a loss is not finite after epoch {history.epochs}; check the inputs of both splits for infinite or missing values")
         if history.kept == history.epochs - 1:
-            best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            best = {name: value.clone() for name, value in trained_state(model).items()}
         if checkpoint is not None:
             _save_checkpoint(checkpoint, model, optimizer, recipe, history, best)
         if progress:
             progress(history)
-    model.load_state_dict(best)
+    load_trained(model, best)
     model.eval()
     return history
 
 
-def _made_with(model: MemberModel, recipe: Recipe) -> dict[str, Any]:
+def _made_with(model: Members, recipe: Recipe) -> dict[str, Any]:
     """What must be the same for a checkpoint to fit: the recipe, the tensors' shapes, and the masks, which leave no tensor."""
-    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    shapes = {name: list(value.shape) for name, value in trained_state(model).items()}
     return {"recipe": asdict(recipe), "shapes": shapes, "masks": [repr(mask) for mask in turnover_layers(model)]}
 
 
-def _save_checkpoint(path: Path, model: MemberModel, optimizer: torch.optim.Optimizer, recipe: Recipe, history: History, best: dict[str, Tensor]) -> None:
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+def _save_checkpoint(path: Path, model: Members, optimizer: torch.optim.Optimizer, recipe: Recipe, history: History, best: dict[str, Tensor]) -> None:
+    tensors = {f"model.{name}": value for name, value in trained_state(model).items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"adamw.{number}.{name}": value for name, value in state.items()}
@@ -201,7 +229,7 @@ def _save_checkpoint(path: Path, model: MemberModel, optimizer: torch.optim.Opti
     write_atomic(path, lambda beside: beside.write_bytes(save(whole, {"facts": json.dumps(facts)})))
 
 
-def _load_checkpoint(path: Path, model: MemberModel, optimizer: torch.optim.Optimizer, recipe: Recipe) -> tuple[History, dict[str, Tensor]]:
+def _load_checkpoint(path: Path, model: Members, optimizer: torch.optim.Optimizer, recipe: Recipe) -> tuple[History, dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["facts"])
@@ -220,7 +248,7 @@ def _load_checkpoint(path: Path, model: MemberModel, optimizer: torch.optim.Opti
         elif kind == "adamw":
             number, _, moment = rest.partition(".")
             moments.setdefault(int(number), {})[moment] = value
-    model.load_state_dict(named["model"])
+    load_trained(model, named["model"])
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     history = History(curves, accuracies, *(list(tensors[name].numpy()) for name in _ITEM_LOSSES))
     return history, {name: value.to(next(model.parameters()).device) for name, value in named["best"].items()}

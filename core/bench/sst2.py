@@ -9,7 +9,8 @@ from pathlib import Path
 from core.bench.row import Row
 from core.fidelity.planted import wrong_label_auc
 from core.pipeline.influence import compute_influence
-from core.pipeline.train import TrainSettings, train_run
+from core.pipeline.settings import TrainSettings
+from core.pipeline.train import train_run
 from core.runs import Run
 
 

@@ -15,12 +15,21 @@ if TYPE_CHECKING:
     from core.bench.row import Row
 
 HELP = "measure speed and quality on this machine"
-NAMES = ("masks", "demo", "sst2")
+NAMES = {
+    "masks": "hashing against storing",
+    "influence": "the engine against the published way (10 minutes)",
+    "demo": "the demo runs",
+    "sst2": "5,000 real sentences",
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
-    parser.add_argument("name", choices=NAMES, help="masks: hashing against storing; demo: the demo runs; sst2: 5,000 real sentences")
+    parser.add_argument(
+        "name",
+        choices=NAMES,
+        help="masks: hashing against storing; influence: the engine against the published way (10 minutes); demo: the demo runs; sst2: 5,000 real sentences",
+    )
     parser.add_argument("--path", metavar="DIR", help="folder with the SST-2 files (for sst2)")
 
 
@@ -29,7 +38,12 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     import torch
 
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
-    return {"name": arguments.name, "machine": machine, "rows": [asdict(row) for row in _measure(arguments)]}
+    facts: dict[str, Any] = {"name": arguments.name, "machine": machine}
+    if arguments.name == "influence":
+        from core.bench.influence import measure_influence
+
+        return facts | measure_influence()
+    return facts | {"rows": [asdict(row) for row in _measure(arguments)]}
 
 
 def _measure(arguments: Namespace) -> Iterator[Row]:
@@ -48,6 +62,8 @@ def _measure(arguments: Namespace) -> Iterator[Row]:
 
 def describe(result: dict[str, Any]) -> str:
     """The rows as a Markdown table."""
+    from core.bench.influence import describe_influence
     from core.bench.row import Row, table
 
-    return f"Measured on {result['machine']}\n\n{table([Row(**row) for row in result['rows']])}"
+    rows = describe_influence(result) if result["name"] == "influence" else table([Row(**row) for row in result["rows"]])
+    return f"Measured on {result['machine']}\n\n{rows}"

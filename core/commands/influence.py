@@ -15,20 +15,26 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser)
     parser.add_argument("--targets", choices=("validation", "errors"), default="validation", help="all validation items (default) or only the misclassified")
+    parser.add_argument("--memory", metavar="SIZE", help="memory to work in beside the result, such as 512M or 4G (default: what is free, at most 1G on a CPU)")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="bfloat16: faster where the hardware has it, less exact")
     add_device(parser)
 
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Compute, store and return targets, train_size, members, pairs, seconds and pairs_per_second."""
+    from core.engine.memory import parse_memory
     from core.pipeline.influence import compute_influence
     from core.runs import Run
 
-    return compute_influence(Run(Path(arguments.run)), arguments.targets, arguments.device)
+    memory = None if arguments.memory is None else parse_memory(arguments.memory)
+    return compute_influence(Run(Path(arguments.run)), arguments.targets, arguments.device, memory=memory, precision=arguments.precision)
 
 
 def describe(result: dict[str, Any]) -> str:
     """The result in words."""
+    error = result["precision_error"]
+    note = "" if error is None else f"\nin {result['precision']}: means differ from float32 by up to {error:.2g} nats"
     return (
         f"{result['targets']} targets x {result['train_size']} training items x {result['members']} members: {result['pairs']:,} values "
-        f"in {result['seconds']:.1f} s ({result['pairs_per_second']:,} a second)\nshown as: {result['estimator']}; computed by {result['path']}"
+        f"in {result['seconds']:.1f} s ({result['pairs_per_second']:,} a second)\nshown as: {result['estimator']}; computed by {result['path']}{note}"
     )

@@ -14,23 +14,29 @@ HELP = "train a classifier with turn-over dropout and write a run folder"
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser, "folder to write the run to (it must not exist; an interrupted run is resumed)")
-    parser.add_argument("--data", required=True, metavar="NAME", help="data set: digits, reviews (both built in) or sst2")
-    parser.add_argument("--path", metavar="DIR", help="folder with the files of sst2; without it, sst2 is loaded from the hub")
+    parser.add_argument("--data", required=True, metavar="NAME", help="data set: digits, reviews (both built in), sst2, yahoo or cifar10")
+    parser.add_argument("--path", metavar="DIR", help="folder with the files of sst2, yahoo or cifar10; without it, they are loaded from the hub")
     parser.add_argument("--limit", type=int, metavar="N", help="train on N training items, drawn at random by the seed")
+    parser.add_argument("--validation-limit", type=int, metavar="N", help="validate on N validation items, drawn at random by the seed")
     parser.add_argument("--label-noise", type=float, metavar="F", help="make this share of training labels wrong on purpose (default: digits .05, else 0)")
-    parser.add_argument("--members", type=int, metavar="K", help="models with masks of their own, trained together (default: digits 8, else 16)")
+    parser.add_argument("--members", type=int, metavar="K", help="models with masks of their own, trained together (default: digits and cifar10 8, else 16)")
     parser.add_argument("--groups", type=int, metavar="G", help="mask G groups of units; 0 masks single units (default 16)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of masks, initialisation, batches and label noise (default 0)")
     parser.add_argument("--encoder", metavar="NAME", help="frozen text encoder: a hub name or a folder (default: the packaged all-MiniLM-L6-v2)")
+    parser.add_argument("--model", metavar="NAME", help="texts: heads (default), adapters, masked-encoder; images: small-vgg (default), vgg19")
+    parser.add_argument("--layers", type=int, metavar="L", help="adapters in the last L layers of the encoder (default: all)")
+    parser.add_argument("--dropout", type=float, default=0.0, metavar="P", help="ordinary dropout beside the masks, for vgg19 (default 0)")
     add_device(parser)
 
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Train and return sizes, accuracies, losses, epochs, seconds and device."""
     from core.models.text import DEFAULT_ENCODER
-    from core.pipeline.train import TrainSettings, train_run
+    from core.pipeline.settings import TrainSettings
+    from core.pipeline.train import train_run
 
-    chosen = {name: getattr(arguments, name) for name in ("data", "path", "limit", "label_noise", "members", "groups", "seed")}
+    names = ("data", "path", "limit", "validation_limit", "label_noise", "members", "groups", "seed", "model", "layers", "dropout")
+    chosen = {name: getattr(arguments, name) for name in names}
     settings = TrainSettings(**chosen, encoder=arguments.encoder or DEFAULT_ENCODER)
     return train_run(settings, Path(arguments.run), arguments.device)
 

@@ -14,11 +14,9 @@ from core.data.images import fit_image, open_image
 from core.data.tables import check_text
 from core.device import choose_device
 from core.errors import TurnoverError
-from core.estimate import Estimator
 from core.influences import influence
-from core.models.text import TextEncoder
-from core.pipeline.model import input_shape, load_model, run_settings
-from core.pipeline.train import image_inputs
+from core.pipeline.architecture import TextInputs, image_inputs
+from core.pipeline.model import input_shape, load_model, run_settings, stored_estimator
 from core.ranking import training_entries
 from core.runs import Ranked, Run
 from core.training import probabilities
@@ -33,17 +31,14 @@ class Explainer:
 
     def __init__(self, run: Run, device_choice: str | None = None) -> None:
         self.run, self.device = run, choose_device(device_choice)
-        part = run.influence
-        smoother = np.asarray(part.array("smoother")) if "smoother.npy" in part.manifest["files"] else None
-        self.estimator = Estimator(part.estimator, smoother, part.manifest["agreement"])
+        self.estimator = stored_estimator(run)
         self.model = load_model(run, self.device)
-        self.encoder = TextEncoder(run_settings(run).encoder, self.device) if run.kind == "text" else None
+        self.inputs = TextInputs(run_settings(run), self.device) if run.kind == "text" else None
 
     def warm_up(self) -> None:
         """Answer one question for nobody, so that the first real one finds every library loaded."""
-        if self.encoder:
-            self.encoder.features(["warm"])
-        self._explain(torch.zeros(1, *input_shape(self.run)), None, 1)
+        example = self.inputs(["warm"]) if self.inputs else np.zeros((1, *input_shape(self.run)), np.float32)
+        self._explain(torch.from_numpy(example), None, 1)
 
     def explain_text(self, text: str, label: str | None = None, top: int = 5) -> dict[str, Any]:
         """Prediction and most influential training texts of a text; keys as `explain` describes.
@@ -51,9 +46,9 @@ class Explainer:
         Raises:
             TurnoverError: for an image run, an empty or too long text, or an unknown label.
         """
-        if self.encoder is None:
+        if self.inputs is None:
             raise TurnoverError(f"{self.run.name} is an image run; give an image")
-        return self._explain(torch.from_numpy(self.encoder.features([check_text(text, "your text")])), label, top)
+        return self._explain(torch.from_numpy(self.inputs([check_text(text, "your text")])), label, top)
 
     def explain_image(self, content: bytes, name: str, label: str | None = None, top: int = 5) -> dict[str, Any]:
         """Prediction and most influential training images of an image file; keys as `explain` describes.
@@ -63,8 +58,9 @@ class Explainer:
         """
         if self.run.kind != "image":
             raise TurnoverError(f"{self.run.name} is a text run; give a text")
-        _, height, width = input_shape(self.run)
-        return self._explain(image_inputs(fit_image(open_image(content, name), height, width)[None].copy()), label, top)
+        channels, height, width = input_shape(self.run)
+        image = open_image(content, name, colour=channels == 3)
+        return self._explain(image_inputs(fit_image(image, height, width)[None].copy()), label, top)
 
     def _explain(self, inputs: Tensor, label: str | None, top: int) -> dict[str, Any]:
         begun = time.perf_counter()

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from core.atomic import disk_error, replace_folder
 from core.device import choose_device
+from core.engine.memory import default_budget
 from core.errors import TurnoverError
 from core.estimate import Estimator, choose_estimator
-from core.influences import influence, self_influence
-from core.models.members import MemberModel
+from core.influences import Influence, influence, self_influence
+from core.models.members import Members
 from core.pipeline.model import load_model, split_inputs
 from core.progress import Advance, bar
 from core.runs import INFLUENCE_FILES, Run, write_manifest
@@ -35,8 +36,10 @@ FULL_BYTES = 2 * 2**30
 """Member values are kept up to this size; a larger run keeps the ends of each ranking."""
 
 TOP = 100
-_SLICE_BYTES = 128 * 2**20
-_PILOT = 48
+_PILOT, _PILOT_BYTES = 48, 512 * 2**20
+_COMPARED = 4
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+"""Number types of the large products; None is the model's own."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,28 @@ class _Job:
     labels: Tensor
 
 
-def compute_influence(run: Run, targets: str = "validation", device_choice: str | None = None, full_bytes: int = FULL_BYTES) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Resources:
+    """What a computation may use: bytes for tiles and slices beside the result, and the number type of its large products."""
+
+    memory: int
+    precision: str = "float32"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As keyword arguments of `influence`; half of the memory is for the engine, half for the slices that are estimated."""
+        return {"memory": self.memory // 2, "dtype": PRECISIONS[self.precision]}
+
+
+def compute_influence(
+    run: Run,
+    targets: str = "validation",
+    device_choice: str | None = None,
+    full_bytes: int = FULL_BYTES,
+    *,
+    memory: int | None = None,
+    precision: str = "float32",
+) -> dict[str, Any]:
     """Compute a run's influences on `validation` (all items, and the errors' predictions) or on the `errors` alone.
 
     Returns what `python -m core influence --json` prints. The folder `RUN/influence` is replaced when all is done.
@@ -59,6 +83,7 @@ def compute_influence(run: Run, targets: str = "validation", device_choice: str 
     begun = time.perf_counter()
     device = choose_device(device_choice)
     model = load_model(run, device)
+    resources = Resources(memory or default_budget(device), precision)
     chosen = run.errors if targets == "errors" else [int(position) for position in run.validation.index]
     if not chosen:
         raise TurnoverError(f"{run.folder}: no validation item is misclassified, so there are no errors to explain; use --targets validation")
@@ -66,7 +91,7 @@ def compute_influence(run: Run, targets: str = "validation", device_choice: str 
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir()
-        facts = _compute(run, model, chosen, beside, device, full_bytes)
+        facts = _compute(run, model, chosen, beside, device, full_bytes, resources)
         seconds = time.perf_counter() - begun
         facts |= {"run": run.manifest["files"]["weights.safetensors"]["sha256"], "seconds": round(seconds, 2)}
         write_manifest(beside, facts, sorted(path.name for path in beside.glob("*.npy")))
@@ -77,24 +102,27 @@ def compute_influence(run: Run, targets: str = "validation", device_choice: str 
         shutil.rmtree(beside, ignore_errors=True)
     pairs = facts["pairs"]
     sizes = {"targets": len(chosen), "train_size": len(run.train), "members": model.members, "pairs": pairs}
-    return {**sizes, "seconds": round(seconds, 2), "pairs_per_second": round(pairs / seconds), "estimator": facts["estimator"], "path": facts["path"]}
+    told = {key: facts[key] for key in ("estimator", "path", "precision", "precision_error")}
+    return {**sizes, "seconds": round(seconds, 2), "pairs_per_second": round(pairs / seconds), **told}
 
 
-def _compute(run: Run, model: MemberModel, chosen: list[int], folder: Path, device: torch.device, full_bytes: int) -> dict[str, Any]:
+def _compute(run: Run, model: Members, chosen: list[int], folder: Path, device: torch.device, full_bytes: int, resources: Resources) -> dict[str, Any]:
     inputs = split_inputs(run, "validation", chosen, device)
     labels, predicted = (torch.tensor(run.validation[column].loc[chosen].tolist(), device=device) for column in ("label", "predicted"))
     wrong = labels != predicted
     jobs = [_Job("truth", inputs, labels), _Job("prediction", inputs[wrong], predicted[wrong])]
     count, members = len(run.train), model.members
-    pilot_rows = np.random.default_rng(0).permutation(len(chosen))[:_PILOT]
+    pilot_size = max(_COMPARED, min(_PILOT, _PILOT_BYTES // (4 * members * count)))
+    pilot_rows = np.random.default_rng(0).permutation(len(chosen))[:pilot_size]
     values = sum(len(job.labels) for job in jobs) + len(pilot_rows)
     layout = "full" if 4 * members * count * (values - len(pilot_rows)) <= full_bytes else "top"
     with bar(values * members * count, f"{run.name}: influence", "pairs") as advance:
-        pilot = influence(model, inputs[pilot_rows], labels[pilot_rows], np.arange(count), progress=advance)
+        pilot = influence(model, inputs[pilot_rows], labels[pilot_rows], np.arange(count), progress=advance, **resources.options)
+        difference = _precision_error(model, inputs[pilot_rows], labels[pilot_rows], pilot, resources)
         estimator = choose_estimator(pilot.values.numpy(), run.features("train"), run.train["label"].to_numpy(), len(run.classes))
         total = np.zeros((members, count))
         for job in jobs:
-            for part in _slices(model, job, count, folder, estimator, layout, advance):
+            for part in _slices(model, job, count, folder, estimator, layout, advance, resources):
                 total += part.sum(1, dtype=np.float64) if job.meaning == "truth" else 0
     rows = list(range(count))
     own = self_influence(model, split_inputs(run, "train", rows, device), torch.tensor(run.train["label"].tolist()), rows)
@@ -110,6 +138,8 @@ def _compute(run: Run, model: MemberModel, chosen: list[int], folder: Path, devi
         "agreement": estimator.agreement,
         "penalty": estimator.penalty,
         "path": pilot.path,
+        "precision": resources.precision,
+        "precision_error": difference,
         "pairs": values * members * count,
     }
 
@@ -123,7 +153,17 @@ def allocated(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     return array
 
 
-def _slices(model: MemberModel, job: _Job, count: int, folder: Path, estimator: Estimator, layout: str, advance: Advance) -> Iterator[np.ndarray]:
+def _precision_error(model: Members, inputs: Tensor, labels: Tensor, pilot: Influence, resources: Resources) -> float | None:
+    """Largest difference in nats that the lower precision makes to the mean influences of a few targets; None at the model's own."""
+    if resources.options["dtype"] is None:
+        return None
+    exact = influence(model, inputs[:_COMPARED], labels[:_COMPARED], pilot.train_ids, memory=resources.memory // 2)
+    return float((exact.mean - pilot.mean[:_COMPARED]).abs().max())
+
+
+def _slices(
+    model: Members, job: _Job, count: int, folder: Path, estimator: Estimator, layout: str, advance: Advance, resources: Resources
+) -> Iterator[np.ndarray]:
     """Compute, estimate and write one job, a slice of targets at a time; yields the member values `(K, t, N)`."""
     targets, width = len(job.labels), count if layout == "full" else min(count, 2 * TOP)
 
@@ -137,10 +177,10 @@ def _slices(model: MemberModel, job: _Job, count: int, folder: Path, estimator: 
     estimates, errors = (create(name, (targets, width), np.float32) for name in ("estimate", "error"))
     raw = create("members", (model.members, targets, count), np.float32) if layout == "full" else None
     known = create("instances", (targets, width), np.int64) if layout == "top" else None
-    step = max(1, _SLICE_BYTES // (4 * model.members * count))
+    step = max(1, resources.memory // 2 // (3 * 4 * model.members * count))  # the values and what the estimator makes of them
     for first in range(0, targets, step):
         rows = slice(first, first + step)
-        part = influence(model, job.inputs[rows], job.labels[rows], np.arange(count), progress=advance).values.numpy()
+        part = influence(model, job.inputs[rows], job.labels[rows], np.arange(count), progress=advance, **resources.options).values.numpy()
         mean, error = estimator.apply(part)
         if raw is not None:
             raw[:, rows] = part

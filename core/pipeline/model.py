@@ -8,28 +8,43 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from core.data.images import png_pixels
-from core.models.members import MemberModel
-from core.pipeline.train import TrainSettings, build_model, image_inputs
+from core.estimate import Estimator
+from core.models.members import Members
+from core.models.state import load_trained
+from core.pipeline.architecture import TextInputs, build_model, image_inputs
+from core.pipeline.settings import TrainSettings
 from core.runs import Run
 
 
 def run_settings(run: Run) -> TrainSettings:
     """The settings that the run was trained with."""
-    return TrainSettings(**run.manifest["settings"])
+    return TrainSettings(**run.manifest["settings"]).resolved(run.kind)
 
 
 def input_shape(run: Run) -> tuple[int, ...]:
-    """Shape of one model input: `(D,)` features of a text, or an image `(C, H, W)`."""
+    """Shape of one model input: `(D,)` features or tokens of a text, or an image `(C, H, W)`."""
     if run.kind == "text":
         return run.array("features").shape[1:]
-    return (1, *png_pixels(run.item("train", 0)["image"]).shape)
+    height, width, *channels = png_pixels(run.item("train", 0)["image"]).shape
+    return (*(channels or [1]), height, width)
 
 
-def load_model(run: Run, device: torch.device) -> MemberModel:
+def load_model(run: Run, device: torch.device) -> Members:
     """The trained members, in evaluation mode."""
-    model = build_model(run.kind, run_settings(run), len(run.classes), input_shape(run))
-    model.load_state_dict(load_file(run.folder / "weights.safetensors"))
+    model = build_model(run_settings(run), len(run.classes), input_shape(run))
+    load_trained(model, load_file(run.folder / "weights.safetensors"))
     return model.to(device).eval()
+
+
+def stored_estimator(run: Run) -> Estimator:
+    """The run's way from member values to one number, as its influences were estimated.
+
+    Raises:
+        TurnoverError: if the run has no influence.
+    """
+    part = run.influence
+    smoother = np.asarray(part.array("smoother")) if "smoother.npy" in part.manifest["files"] else None
+    return Estimator(part.estimator, smoother, part.manifest["agreement"])
 
 
 def split_inputs(run: Run, split: str, rows: list[int], device: torch.device) -> Tensor:
@@ -37,4 +52,7 @@ def split_inputs(run: Run, split: str, rows: list[int], device: torch.device) ->
     if run.kind == "image":
         images = run.split(split)["image"].loc[rows]
         return image_inputs(np.stack([png_pixels(content) for content in images])).to(device)
-    return torch.from_numpy(np.asarray(run.features(split)[rows])).to(device)
+    settings = run_settings(run)
+    if settings.model == "heads":
+        return torch.from_numpy(np.asarray(run.features(split)[rows])).to(device)
+    return torch.from_numpy(TextInputs(settings, device)(run.split(split)["text"].loc[rows].tolist())).to(device)

@@ -11,7 +11,7 @@ import json
 import platform
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,68 +24,21 @@ from torch import Tensor
 
 from core.atomic import disk_error, replace_folder, write_atomic
 from core.data import load_data
-from core.data.base import Dataset, Items, limit_training, plant_label_noise
+from core.data.base import Dataset, Items, limit_training, limit_validation, plant_label_noise
 from core.data.images import png_bytes
 from core.device import choose_device, device_name
 from core.errors import TurnoverError
-from core.models.members import MemberModel
-from core.models.text import DEFAULT_ENCODER, TextEncoder, text_heads
-from core.models.vision import small_vgg
+from core.models.members import Members
+from core.models.state import trained_state
+from core.pipeline.architecture import TextInputs, build_model, image_inputs
+from core.pipeline.settings import TrainSettings
 from core.progress import bar
 from core.runs import RUN_FILES, write_manifest
 from core.training import History, Recipe, Split, accuracy, fit, item_losses, probabilities
 
-RECIPES = {
-    "digits": Recipe(learning_rate=2e-3, batch=64),
-    "reviews": Recipe(learning_rate=3e-4, batch=32, weight_decay=2.0),
-    "sst2": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
-}
-DEFAULT_NOISE = {"digits": 0.05}
-DEFAULT_MEMBERS = {"digits": 8}
-DEFAULT_GROUPS = 16
+_ROWS = 128
 _SCRATCH = ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz")
 _PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn")
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What a user chooses; None means the data set's own default.
-
-    `groups` = 0 masks single units.
-    """
-
-    data: str
-    path: str | None = None
-    limit: int | None = None
-    label_noise: float | None = None
-    members: int | None = None
-    groups: int | None = None
-    seed: int = 0
-    encoder: str = DEFAULT_ENCODER
-
-    def resolved(self) -> TrainSettings:
-        """The settings with every default filled in."""
-        noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
-        members = DEFAULT_MEMBERS.get(self.data, 16) if self.members is None else self.members
-        groups = DEFAULT_GROUPS if self.groups is None else self.groups
-        if members < 1:
-            raise TurnoverError(f"--members {members}: choose 1 or more")
-        return replace(self, label_noise=noise, members=members, groups=groups)
-
-
-def build_model(kind: str, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> MemberModel:
-    """The K-member model of a run: heads for features of `shape` (D,), a small VGG for images of `shape` (C, H, W)."""
-    assert settings.members is not None
-    options: dict[str, Any] = {"members": settings.members, "groups": settings.groups or None, "seed": settings.seed}
-    if kind == "text":
-        return text_heads(shape[0], classes, **options)
-    channels, height, width = shape
-    return small_vgg((channels, height, width), classes, **options)
-
-
-def image_inputs(images: np.ndarray) -> Tensor:
-    """Images uint8 `(N, H, W)` as model inputs float32 `(N, 1, H, W)` in [-1, 1]."""
-    return torch.from_numpy(images).unsqueeze(1).float() / 127.5 - 1
 
 
 def train_run(settings: TrainSettings, folder: Path, device_choice: str | None = None) -> dict[str, Any]:
@@ -100,7 +53,9 @@ def train_run(settings: TrainSettings, folder: Path, device_choice: str | None =
     data = load_data(settings.data, Path(settings.path) if settings.path else None)
     if settings.limit is not None:
         data = limit_training(data, settings.limit, settings.seed)
-    settings = settings.resolved()
+    if settings.validation_limit is not None:
+        data = limit_validation(data, settings.validation_limit, settings.seed)
+    settings = settings.resolved(data.kind)
     assert settings.label_noise is not None
     if settings.label_noise:
         data = plant_label_noise(data, settings.label_noise, settings.seed)
@@ -121,7 +76,7 @@ def _train(settings: TrainSettings, data: Dataset, folder: Path, partial: Path, 
         Split(torch.as_tensor(rows).to(device), torch.from_numpy(items.labels).to(device))
         for rows, items in zip(inputs, (data.train, data.validation), strict=True)
     )
-    recipe = replace(RECIPES[data.name], seed=settings.seed)
+    recipe = settings.recipe
     model, history = _fit(data, settings, train, validation, recipe, partial)
     trained = time.perf_counter()
     twin, _ = _fit(data, settings, train, validation, replace(recipe, masked=False), partial)
@@ -140,7 +95,7 @@ def _train(settings: TrainSettings, data: Dataset, folder: Path, partial: Path, 
         "seconds": round(time.perf_counter() - begun, 2),
         "device": device_name(device),
     }
-    _write_run(partial, data, model, history, inputs, device)
+    _write_run(partial, data, settings, model, history, inputs, device)
     facts = _facts(settings, data, recipe, model, results, timings, device)
     write_manifest(partial, facts, RUN_FILES)
     replace_folder(partial, folder)
@@ -179,10 +134,10 @@ def _inputs(data: Dataset, settings: TrainSettings, partial: Path, device: torch
         return train, validation
     kept = partial / "inputs.npz"
     if not kept.exists():
-        encoder = TextEncoder(settings.encoder, device)
+        inputs = TextInputs(settings, device)
         texts = [data.train.texts or [], data.validation.texts or []]
         with bar(sum(map(len, texts)), f"{data.name}: features", "texts") as advance:
-            train, validation = (encoder.features(part, advance) for part in texts)
+            train, validation = (inputs(part, advance) for part in texts)
 
         def write(beside: Path) -> None:
             with beside.open("wb") as file:
@@ -193,10 +148,10 @@ def _inputs(data: Dataset, settings: TrainSettings, partial: Path, device: torch
         return arrays["train"], arrays["validation"]
 
 
-def _fit(data: Dataset, settings: TrainSettings, train: Split, validation: Split, recipe: Recipe, partial: Path) -> tuple[MemberModel, History]:
+def _fit(data: Dataset, settings: TrainSettings, train: Split, validation: Split, recipe: Recipe, partial: Path) -> tuple[Members, History]:
     name = "masked" if recipe.masked else "plain"
     label = f"{data.name}: training" if recipe.masked else f"{data.name}: plain twin"
-    model = build_model(data.kind, settings, len(data.classes), tuple(train.inputs.shape[1:])).to(train.inputs.device)
+    model = build_model(settings, len(data.classes), tuple(train.inputs.shape[1:])).to(train.inputs.device)
     with bar(recipe.epochs, label, "epochs") as advance:
         history = fit(model, train, validation, recipe, partial / f"{name}.checkpoint", lambda _: advance(1))
         advance(recipe.epochs - history.epochs)
@@ -222,14 +177,16 @@ def _item_rows(split: str, items: Items, chances: np.ndarray) -> pd.DataFrame:
     return frame
 
 
-def _member_features(model: MemberModel, inputs: Tensor) -> np.ndarray:
-    """The members' own features of images, side by side: `(n, K · D)`."""
+def _member_features(model: Members, inputs: Tensor) -> np.ndarray:
+    """The members' own features, side by side: `(n, K · D)`."""
     with torch.inference_mode():
-        parts = [model.features(rows).transpose(0, 1).flatten(1).cpu() for rows in inputs.split(512)]
+        parts = [model.features(rows).transpose(0, 1).flatten(1).cpu() for rows in inputs.split(_ROWS)]
     return torch.cat(parts).numpy()
 
 
-def _write_run(partial: Path, data: Dataset, model: MemberModel, history: History, inputs: tuple[np.ndarray, np.ndarray], device: torch.device) -> None:
+def _write_run(
+    partial: Path, data: Dataset, settings: TrainSettings, model: Members, history: History, inputs: tuple[np.ndarray, np.ndarray], device: torch.device
+) -> None:
     """All files of a run but the manifest."""
     tensors = [torch.as_tensor(rows).to(device) for rows in inputs]
     frames = [
@@ -237,17 +194,17 @@ def _write_run(partial: Path, data: Dataset, model: MemberModel, history: Histor
         for split, items, rows in zip(("train", "validation"), (data.train, data.validation), tensors, strict=True)
     ]
     pd.concat(frames, ignore_index=True).to_parquet(partial / "items.parquet", index=False)
-    features = inputs if data.kind == "text" else [_member_features(model, rows) for rows in tensors]
+    features = inputs if settings.model == "heads" else [_member_features(model, rows) for rows in tensors]
     np.save(partial / "features.npy", np.concatenate(features).astype(np.float32, copy=False))
     np.save(partial / "item_losses.npy", np.stack((np.stack(history.masked_items), np.stack(history.flipped_items))))
     curves = pd.DataFrame({"epoch": np.arange(1, history.epochs + 1), **history.curves, "accuracy": history.accuracy})
     curves.to_parquet(partial / "curves.parquet", index=False)
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in trained_state(model).items()}
     (partial / "weights.safetensors").write_bytes(save(weights))
 
 
 def _facts(
-    settings: TrainSettings, data: Dataset, recipe: Recipe, model: MemberModel, results: dict[str, Any], timings: dict[str, float], device: torch.device
+    settings: TrainSettings, data: Dataset, recipe: Recipe, model: Members, results: dict[str, Any], timings: dict[str, float], device: torch.device
 ) -> dict[str, Any]:
     """What the manifest says of a run."""
     return {

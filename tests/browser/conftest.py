@@ -101,14 +101,15 @@ def write_working_run(name: str, kind: str, classes: tuple[str, ...], runs: Path
     import torch
     from safetensors.torch import save
 
+    from core.pipeline.architecture import build_model
     from core.pipeline.influence import compute_influence
-    from core.pipeline.train import TrainSettings, build_model
+    from core.pipeline.settings import TrainSettings
     from core.runs import Run
 
     torch.manual_seed(0)
-    settings = TrainSettings({"text": "reviews", "image": "digits"}[kind], members=2, groups=16)
+    settings = TrainSettings({"text": "reviews", "image": "digits"}[kind], members=2, groups=16).resolved(kind)
     width = 384 if kind == "text" else 5
-    model = build_model(kind, settings, len(classes), (width,) if kind == "text" else (1, 8, 8))
+    model = build_model(settings, len(classes), (width,) if kind == "text" else (1, 8, 8))
     weights = save({key: value.contiguous() for key, value in model.state_dict().items()})
     facts = {"settings": asdict(settings)}
     folder = FakeRun(name, kind, classes, members=2, width=width, weights=weights, influence=False, facts=facts).write(runs)

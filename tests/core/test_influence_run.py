@@ -13,9 +13,11 @@ import torch
 import core.pipeline.influence as influence_pipeline
 from core import Run, TurnoverError, influence, mean_influence, self_influence
 from core.models.text import TextEncoder
+from core.pipeline.architecture import image_inputs
 from core.pipeline.influence import compute_influence
 from core.pipeline.model import load_model, split_inputs
-from core.pipeline.train import TrainSettings, image_inputs, train_run
+from core.pipeline.settings import TrainSettings
+from core.pipeline.train import train_run
 from core.runs import RUN_FILES, write_manifest
 from tests.core.builders import checksums, failing_after, names, train_digits
 
@@ -87,7 +89,6 @@ def test_the_top_layout_holds_the_ends_of_the_full_one(top: int, run_copy: Path,
 
 def test_slices_of_targets_change_nothing(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: np.load(path) for path in (run_copy / "influence").glob("*.npy")}
-    monkeypatch.setattr(influence_pipeline, "_SLICE_BYTES", 4 * 2 * 60 * 50)
     compute_influence(Run(run_copy), device_choice="cpu")
     assert names(run_copy / "influence") == sorted([*before, "manifest.json"])
     for name, array in before.items():

@@ -94,7 +94,8 @@ def test_a_stop_in_the_last_moment_loses_no_training(tmp_path: Path, monkeypatch
 
 _KILLED_RUN = """
 import json
-from core.pipeline.train import TrainSettings, train_run
+from core.pipeline.settings import TrainSettings
+from core.pipeline.train import train_run
 print(json.dumps(train_run(TrainSettings(**json.loads(sys.argv[5])), Path(sys.argv[1]) / "run", "cpu")))
 """
 
@@ -141,7 +142,8 @@ _LIMITED_RUN = """
 import json, resource, sys
 from pathlib import Path
 from core.errors import TurnoverError
-from core.pipeline.train import TrainSettings, train_run
+from core.pipeline.settings import TrainSettings
+from core.pipeline.train import train_run
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 try:
     train_run(TrainSettings("digits", limit=20, members=1), Path(sys.argv[1]), "cpu")

@@ -12,7 +12,7 @@ import torch
 
 from core.data.reviews import CLASSES, FOLDER, load_reviews, read_reviews
 from core.models.text import text_heads
-from core.pipeline.train import DEFAULT_GROUPS, RECIPES
+from core.pipeline.settings import DEFAULT_GROUPS, RECIPES
 from core.training import Split, fit, probabilities
 
 SIZES = {"train": 800, "validation": 200, "electronics_validation": 100, "electronics_test": 300}

@@ -14,7 +14,8 @@ from core.data.base import WRONG_LABEL
 from core.data.digits import load_digits
 from core.data.images import png_pixels
 from core.pipeline.model import load_model, split_inputs
-from core.pipeline.train import TrainSettings, train_run
+from core.pipeline.settings import TrainSettings
+from core.pipeline.train import train_run
 from core.runs import RUN_FILES, find_runs
 from core.training import Split, accuracy, item_losses
 from tests.core.builders import SMALL_RUN, checksums, names, train_digits
@@ -31,7 +32,7 @@ def test_a_run_holds_what_its_command_prints(small_run: Path) -> None:
     results = manifest["results"]
     assert set(RESULTS) <= set(results)
     assert (results["train_size"], results["validation_size"], results["members"], results["device"]) == (60, 597, 2, "cpu")
-    assert manifest["settings"] | {} == TrainSettings(**SMALL_RUN).resolved().__dict__
+    assert manifest["settings"] | {} == TrainSettings(**SMALL_RUN).resolved("image").__dict__
     assert manifest["recipe"]["seed"] == SMALL_RUN["seed"]
     assert set(manifest) >= {"created", "data", "versions", "timings", "leaks", "device", "classes", "kind"}
     assert manifest["leaks"] == ["the convolutions before the first mask", "the output bias"]
@@ -130,7 +131,7 @@ def test_a_folder_that_exists_is_never_written_to(tmp_path: Path) -> None:
 
 
 def test_defaults_are_filled_in_by_data_set() -> None:
-    digits, reviews = TrainSettings("digits").resolved(), TrainSettings("reviews").resolved()
+    digits, reviews = TrainSettings("digits").resolved("image"), TrainSettings("reviews").resolved("text")
     assert (digits.label_noise, digits.members, digits.groups) == (0.05, 8, 16)
     assert (reviews.label_noise, reviews.members, reviews.groups) == (0.0, 16, 16)
-    assert TrainSettings("digits", label_noise=0.0, members=1, groups=0).resolved() == TrainSettings("digits", label_noise=0.0, members=1, groups=0)
+    assert TrainSettings("digits", label_noise=0.0, members=1, groups=0).resolved("image").members == 1

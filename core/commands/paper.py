@@ -1,0 +1,47 @@
+"""`paper`: the experiments of the paper, its numbers beside the measured ones."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from core.commands.arguments import add_device
+
+HELP = "rerun an experiment of Kobayashi et al. (2020)"
+EXPERIMENTS = {
+    "side-effect": "accuracy without and with turn-over dropout (4.1)",
+    "curves": "masked, flipped and validation losses (Figure 2)",
+    "cleansing": "SST-2 cleansed for Elec (Table 2)",
+}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Describe the options."""
+    parser.add_argument("name", choices=tuple(EXPERIMENTS), help="; ".join(f"{name}: {what}" for name, what in EXPERIMENTS.items()))
+    parser.add_argument("--path", required=True, metavar="DIR", help="folder that holds sst2/, elec/ and cifar10/")
+    parser.add_argument("--runs", default="runs/paper", metavar="DIR", help="where trained models are kept and used again (default runs/paper)")
+    parser.add_argument("--scale", choices=("small", "paper"), default="small", help="small: minutes on 2 cores (default); paper: the full setting, for a GPU")
+    add_device(parser)
+
+
+def execute(arguments: Namespace) -> dict[str, Any]:
+    """Run the experiment and return its rows."""
+    from core.device import choose_device, device_name
+    from core.paper.row import Setup
+
+    module = importlib.import_module(f"core.paper.{arguments.name.replace('-', '_')}")
+    setup = Setup(arguments.scale, Path(arguments.path), Path(arguments.runs), arguments.device)
+    rows = getattr(module, arguments.name.replace("-", "_"))(setup)
+    facts = {"experiment": arguments.name, "scale": arguments.scale, "device": device_name(choose_device(arguments.device)), "machine": platform.machine()}
+    return facts | {"rows": [asdict(row) for row in rows]}
+
+
+def describe(result: dict[str, Any]) -> str:
+    """The rows as a table."""
+    from core.paper.row import PaperRow, paper_table
+
+    return f"{result['experiment']}, {result['scale']} scale, on {result['device']}\n\n{paper_table([PaperRow(**row) for row in result['rows']])}"

@@ -1,0 +1,76 @@
+"""What turn-over dropout costs in accuracy (section 4.1), and what ordinary dropout of the same rate does (footnote 6).
+
+The same model is trained without dropout, with turn-over dropout, and with a new random mask at each step. Masks over all
+layers without adapters are what the paper found unstable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from core.device import choose_device
+from core.models.text import DEFAULT_ENCODER
+from core.paper.row import PaperRow, Setup
+from core.pipeline.architecture import build_model
+from core.pipeline.model import run_settings, split_inputs
+from core.pipeline.settings import TrainSettings
+from core.progress import bar
+from core.runs import Run
+from core.training import Split, accuracy, fit
+
+_PAPER = {5000: ("90.0 %", "88.3 %"), 20_000: ("90.5 %", "90.2 %")}
+_PAPER_IMAGES = ("92.0 %", "86.2 %", "91.3 %")
+_SMALL_IMAGES = 2000
+
+
+def text_settings(setup: Setup, size: int, model: str = "adapters") -> TrainSettings:
+    """SST-2 of this size; MiniLM and masks of groups at the small scale, BERT-base and single units at the paper's."""
+    small = setup.scale == "small"
+    encoder = DEFAULT_ENCODER if small else "bert-base-uncased"
+    return TrainSettings("sst2", path=setup.folder("sst2"), limit=size, model=model, groups=16 if small else 0, encoder=encoder)
+
+
+def image_settings(setup: Setup, dropout: float = 0.0) -> TrainSettings:
+    """VGG19 on CIFAR-10, a subset at the small scale."""
+    limit = _SMALL_IMAGES if setup.scale == "small" else None
+    return TrainSettings("cifar10", path=setup.folder("cifar10"), model="vgg19", limit=limit, groups=0, dropout=dropout)
+
+
+def side_effect(setup: Setup) -> Iterator[PaperRow]:
+    """Accuracies on SST-2 and on CIFAR-10."""
+    encoder = "MiniLM" if setup.scale == "small" else "BERT-base"
+    for size in (5000,) if setup.scale == "small" else (5000, 20_000):
+        setting = f"SST-2, N = {size:,}, {encoder} with adapters"
+        run = setup.run(f"sst2-adapters-{size}", text_settings(setup, size))
+        yield from _pair(run, setting, *_PAPER[size])
+        yield PaperRow("ordinary dropout of the same rate", setting, "", f"{_with_fresh_masks(run, setup):.1%}")
+    everywhere = setup.run("sst2-masked-encoder", text_settings(setup, 5000, "masked-encoder"))
+    yield from _pair(everywhere, f"SST-2, N = 5,000, {encoder}, masks over all layers, no adapters", "", "unstable")
+    setting = f"CIFAR-10{f', {_SMALL_IMAGES:,} images' if setup.scale == 'small' else ''}, VGG19"
+    yield from _pair(setup.run("cifar10-vgg19", image_settings(setup)), setting, *_PAPER_IMAGES[:2])
+    beside = setup.run("cifar10-vgg19-dropout", image_settings(setup, dropout=0.5))
+    yield PaperRow("turn-over and ordinary dropout", setting, _PAPER_IMAGES[2], f"{beside.manifest['results']['validation_accuracy']:.1%}")
+
+
+def _pair(run: Run, setting: str, without: str, with_masks: str) -> Iterator[PaperRow]:
+    """Accuracy without and with turn-over dropout."""
+    results = run.manifest["results"]
+    yield PaperRow("accuracy without dropout", setting, without, f"{results['plain_accuracy']:.1%}")
+    yield PaperRow("accuracy with turn-over dropout", setting, with_masks, f"{results['validation_accuracy']:.1%}")
+
+
+def _with_fresh_masks(run: Run, setup: Setup) -> float:
+    """Validation accuracy of the run's model trained with a new mask for each row of each batch."""
+    device, settings = choose_device(setup.device), run_settings(run)
+    train, validation = (
+        Split(split_inputs(run, name, list(items.index), device), torch.tensor(items["label"].tolist()).to(device))
+        for name, items in (("train", run.train), ("validation", run.validation))
+    )
+    model = build_model(settings, len(run.classes), tuple(train.inputs.shape[1:])).to(device)
+    recipe = replace(settings.recipe, fresh=True)
+    with bar(recipe.epochs, f"{run.name}: ordinary dropout", "epochs") as advance:
+        fit(model, train, validation, recipe, progress=lambda _: advance(1))
+    return accuracy(model, validation)

@@ -1,0 +1,78 @@
+"""From settings to models, and from items to what models read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.masks import derive_seed
+from core.models.adapters import TokenRows, adapter_classifier, masked_everywhere
+from core.models.ensemble import Ensemble
+from core.models.members import Members
+from core.models.text import TextEncoder, load_encoder, text_heads
+from core.models.vgg19 import vgg19
+from core.models.vision import small_vgg
+from core.pipeline.settings import TrainSettings
+
+_MEMBER = 7
+_DEEP_TOKENS = 128
+
+
+def build_model(settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
+    """The K-member model of resolved settings, for inputs of `shape`: (D,) features, (T,) tokens, or (C, H, W) images."""
+    assert settings.members is not None
+    groups = settings.groups or None
+    options: dict[str, Any] = {"members": settings.members, "groups": groups, "seed": settings.seed}
+    if settings.model == "heads":
+        return text_heads(shape[0], classes, **options)
+    if settings.model == "small-vgg":
+        channels, height, width = shape
+        return small_vgg((channels, height, width), classes, **options)
+    models = [_deep(settings, classes, derive_seed(settings.seed, member, _MEMBER)) for member in range(settings.members)]
+    return Ensemble(models, classes, models[0].leaks if settings.model == "vgg19" else models[0].model.leaks)
+
+
+def _deep(settings: TrainSettings, classes: int, seed: int) -> Any:
+    """One deep member."""
+    groups = settings.groups or None
+    if settings.model == "vgg19":
+        return vgg19(classes, groups=groups, seed=seed, dropout=settings.dropout)
+    if settings.model == "adapters":
+        return TokenRows(adapter_classifier(settings.encoder, classes, layers=settings.layers, groups=groups, seed=seed))
+    return TokenRows(masked_everywhere(settings.encoder, classes, groups=groups, seed=seed))
+
+
+class TextInputs:
+    """Texts → what a text model reads: features of the frozen encoder for heads, token ids for deep models.
+
+    Raises:
+        TurnoverError: as `load_encoder`.
+    """
+
+    def __init__(self, settings: TrainSettings, device: torch.device) -> None:
+        make = TextEncoder(settings.encoder, device).features if settings.model == "heads" else partial(_token_rows, load_encoder(settings.encoder)[0])
+        self.make: Callable[..., np.ndarray] = make
+
+    def __call__(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
+        """Features float32 `(N, D)`, or token ids int64 `(N, T)`; `progress` is told how many texts each batch held."""
+        return self.make(texts, progress)
+
+
+def _token_rows(tokenizer: Any, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
+    """Token ids `(N, T)`, cut and filled up to the same length for every call."""
+    made = tokenizer(list(texts), truncation=True, max_length=_DEEP_TOKENS, padding="max_length")["input_ids"]
+    if progress:
+        progress(len(texts))
+    return np.asarray(made, np.int64)
+
+
+def image_inputs(images: np.ndarray) -> Tensor:
+    """Images uint8, grey `(N, H, W)` or RGB `(N, H, W, 3)`, as model inputs float32 `(N, 1 or 3, H, W)` in [-1, 1]."""
+    pixels = torch.from_numpy(images)
+    channels_first = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
+    return channels_first.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)

@@ -1,0 +1,133 @@
+"""Cleanse a run's training set for a validation set of the user's choice, and retrain with and without what was removed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.cleansing import CONDITIONS, Retrained, count_removed, lowest, retrain, summarise
+from core.data.base import Items
+from core.data.elec import load_elec
+from core.device import choose_device
+from core.errors import TurnoverError
+from core.influences import mean_influence
+from core.pipeline.architecture import TextInputs, build_model
+from core.pipeline.model import load_model, run_settings, split_inputs, stored_estimator
+from core.progress import bar
+from core.runs import Run
+from core.training import Split
+
+VALIDATION_SETS = ("validation", "elec")
+
+
+@dataclass(frozen=True)
+class Cleansing:
+    """Everything a cleansing of one run for one validation set needs.
+
+    `targets` are the items that influences are computed on and that stop the training; `measured` are others, for the result.
+    """
+
+    run: Run
+    device: torch.device
+    train: Split
+    targets: Split
+    measured: Split
+    scores: np.ndarray
+
+
+def prepare(run: Run, validation: str = "validation", path: str | None = None, device_choice: str | None = None) -> Cleansing:
+    """Compute the mean influences of a run's training items on a validation set.
+
+    `validation` is `validation`, a random half of the run's own validation items, the other half of which measures; or
+    `elec`, whose files lie in the folder `path`.
+
+    Raises:
+        TurnoverError: for an unknown validation set, or one that does not fit the run.
+    """
+    device = choose_device(device_choice)
+    targets, measured = _splits(run, validation, path, device)
+    train = Split(split_inputs(run, "train", list(range(len(run.train))), device), torch.tensor(run.train["label"].tolist()).to(device))
+    model, count = load_model(run, device), len(run.train)
+    with bar(model.members * len(targets.labels) * count, f"{run.name}: mean influence", "pairs") as advance:
+        members = mean_influence(model, targets.inputs, targets.labels, np.arange(count), progress=advance)
+    scores, _ = stored_estimator(run).apply(members.unsqueeze(1).numpy())
+    return Cleansing(run, device, train, targets, measured, scores[0])
+
+
+def cleanse(cleansing: Cleansing, fraction: float, repeats: int, conditions: Sequence[str] = CONDITIONS) -> dict[str, Any]:
+    """Retrain with a fraction of the items removed; returns what `python -m core cleanse --json` prints.
+
+    Raises:
+        TurnoverError: for a fraction that removes nothing or everything of a class, or fewer than one repeat.
+    """
+    run, begun = cleansing.run, time.perf_counter()
+    total = len(cleansing.scores)
+    count = count_removed(total, fraction)
+    if not 0 < count < total or repeats < 1:
+        raise TurnoverError(
+            f"--fraction {fraction} of {total} items with --repeats {repeats}: choose a share that removes 1 to {total - 1} items, and 1 or more repeats"
+        )
+    removed = lowest(cleansing.scores, count)
+    labels = run.train["label"].to_numpy()
+    left = np.bincount(np.delete(labels, removed), minlength=len(run.classes))
+    if not left.all():
+        raise TurnoverError(f"--fraction {fraction} removes every training item of class {run.classes[int(left.argmin())]!r}; choose a smaller share")
+    settings = run_settings(run)
+
+    def build(seed: int) -> Any:
+        model = build_model(replace(settings, members=1, seed=seed), len(run.classes), tuple(cleansing.train.inputs.shape[1:]))
+        return model.to(cleansing.device)
+
+    results: list[Retrained] = []
+    with bar(repeats * len(conditions), f"{run.name}: retraining", "models") as advance:
+        splits = cleansing.train, cleansing.targets, cleansing.measured
+        for one in retrain(build, lambda seed: replace(settings.recipe, masked=False, seed=seed), *splits, cleansing.scores, count, range(repeats), conditions):
+            results.append(one)
+            advance(1)
+    by_class = np.bincount(labels[removed], minlength=len(run.classes))
+    return {
+        "run": str(run.folder),
+        "fraction": fraction,
+        "removed": count,
+        "removed_by_class": dict(zip(run.classes, by_class.tolist(), strict=True)),
+        "removed_ids": run.train["id"].iloc[removed].tolist(),
+        "repeats": repeats,
+        "targets": len(cleansing.targets.labels),
+        "measured_on": len(cleansing.measured.labels),
+        "conditions": [asdict(summary) for summary in summarise(results)],
+        "models": [asdict(one) for one in results],
+        "seconds": round(time.perf_counter() - begun, 2),
+    }
+
+
+def _splits(run: Run, validation: str, path: str | None, device: torch.device) -> tuple[Split, Split]:
+    """Targets and measured items of a validation set."""
+    if validation == "validation":
+        rows = np.random.default_rng(run_settings(run).seed).permutation(len(run.validation))
+        halves = (sorted(half.tolist()) for half in np.array_split(rows, 2))
+        first, second = (Split(split_inputs(run, "validation", half, device), _labels(run.validation["label"].loc[half], device)) for half in halves)
+        return first, second
+    if validation != "elec":
+        raise TurnoverError(f"--validation {validation}: choose one of {', '.join(VALIDATION_SETS)}")
+    if run.kind != "text" or tuple(run.classes) != ("negative", "positive"):
+        raise TurnoverError(f"--validation elec: {run.name} does not tell negative from positive texts; choose a run on sst2 or reviews")
+    if path is None:
+        raise TurnoverError("--validation elec: name the folder with its files with --path")
+    data, inputs = load_elec(Path(path)), TextInputs(run_settings(run), device)
+    first, second = (_foreign(items, inputs, device) for items in (data.validation, data.test))
+    return first, second
+
+
+def _foreign(items: Items, inputs: TextInputs, device: torch.device) -> Split:
+    return Split(torch.from_numpy(inputs(items.texts or [])).to(device), torch.from_numpy(items.labels).to(device))
+
+
+def _labels(values: Any, device: torch.device) -> Tensor:
+    return torch.tensor(values.tolist()).to(device)

@@ -1,0 +1,77 @@
+"""What a user chooses of a run, and what is chosen where the user says nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from core.errors import TurnoverError
+from core.models.text import DEFAULT_ENCODER
+from core.training import Recipe
+
+RECIPES = {
+    "digits": Recipe(learning_rate=2e-3, batch=64),
+    "reviews": Recipe(learning_rate=3e-4, batch=32, weight_decay=2.0),
+    "sst2": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
+    "yahoo": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
+    "cifar10": Recipe(learning_rate=1e-3, batch=64),
+}
+MODEL_RECIPES = {
+    "adapters": Recipe(epochs=8, patience=2, learning_rate=1e-3, batch=32),
+    "masked-encoder": Recipe(epochs=8, patience=2, learning_rate=5e-5, batch=32),
+    "vgg19": Recipe(epochs=100, patience=10, learning_rate=1e-3, batch=128, weight_decay=0.05, augment=True),
+}
+"""Recipes of the deep models, whatever the data; heads follow the data's."""
+
+TEXT_MODELS = ("heads", "adapters", "masked-encoder")
+IMAGE_MODELS = ("small-vgg", "vgg19")
+DEEP_MODELS = ("adapters", "masked-encoder", "vgg19")
+DEFAULT_NOISE = {"digits": 0.05}
+DEFAULT_MEMBERS = {"digits": 8, "cifar10": 8}
+DEFAULT_GROUPS = 16
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What a user chooses; None means the data set's own default.
+
+    `groups` = 0 masks single units.
+    """
+
+    data: str
+    path: str | None = None
+    limit: int | None = None
+    validation_limit: int | None = None
+    label_noise: float | None = None
+    members: int | None = None
+    groups: int | None = None
+    seed: int = 0
+    encoder: str = DEFAULT_ENCODER
+    model: str | None = None
+    layers: int | None = None
+    dropout: float = 0.0
+
+    def resolved(self, kind: str) -> TrainSettings:
+        """The settings with every default filled in, for data of this kind, `text` or `image`.
+
+        Raises:
+            TurnoverError: if the settings do not go together.
+        """
+        models = TEXT_MODELS if kind == "text" else IMAGE_MODELS
+        model = self.model or models[0]
+        if model not in models:
+            raise TurnoverError(f"--model {model}: {self.data} is {kind} data; choose one of {', '.join(models)}")
+        if self.layers is not None and model != "adapters":
+            raise TurnoverError(f"--layers says how many layers have adapters; {model} has none, so leave it out")
+        if self.dropout and model != "vgg19":
+            raise TurnoverError("--dropout is ordinary dropout beside the masks of vgg19; leave it out")
+        noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
+        members = (1 if model in DEEP_MODELS else DEFAULT_MEMBERS.get(self.data, 16)) if self.members is None else self.members
+        groups = DEFAULT_GROUPS if self.groups is None else self.groups
+        if members < 1:
+            raise TurnoverError(f"--members {members}: choose 1 or more")
+        return replace(self, label_noise=noise, members=members, groups=groups, model=model)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the resolved settings are trained."""
+        return replace(MODEL_RECIPES.get(self.model or "") or RECIPES[self.data], seed=self.seed)
