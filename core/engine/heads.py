@@ -22,6 +22,7 @@ Activations have the instances (or the targets) last, so that the narrow output 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import product
 
 import torch
@@ -43,7 +44,7 @@ _SUBMATRICES = 2
 _FEW_TARGETS = 24
 
 
-class _Heads:
+class _Heads(ABC):
     """What both ways share: the features of the targets, prepared once for all tiles of the same targets."""
 
     how = ""
@@ -68,11 +69,13 @@ class _Heads:
         logits = 4 * self.members * self.classes * self.own.itemsize
         return Cost(self.members * self._target_numbers() * self.dtype.itemsize, 0, logits)
 
+    @abstractmethod
     def _target_numbers(self) -> int:
-        raise NotImplementedError
+        """How many numbers are prepared for a target and member."""
 
+    @abstractmethod
     def _prepare(self, features: Tensor) -> tuple[Tensor, ...]:
-        raise NotImplementedError
+        """What all tiles need of some targets' features `(K, t, D)`."""
 
     def _of(self, targets: slice) -> tuple[Tensor, ...]:
         """What `_prepare` makes of some targets, kept until other targets are asked for."""

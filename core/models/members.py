@@ -16,6 +16,7 @@ Activations are `(K, B, …)`. Only b₂ and the prefix are shared by all instan
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -108,7 +109,7 @@ class MemberHead(nn.Module):
         return self.linear_out(self.mask_hidden(hidden))
 
 
-class Members(nn.Module):
+class Members(nn.Module, ABC):
     """K classifiers that differ in masks, initialisation and batch order.
 
     Attributes:
@@ -121,13 +122,13 @@ class Members(nn.Module):
         super().__init__()
         self.members, self.classes, self.leaks = members, classes, tuple(leaks)
 
+    @abstractmethod
     def features(self, x: Tensor) -> Tensor:
         """What the output layers see of rows that all members share: `(B, …)` → `(K, B, D)`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def member_rows(self, x: Tensor) -> Tensor:
         """Logits `(K, B, classes)` of rows `(K, B, …)` of each member's own."""
-        raise NotImplementedError
 
 
 class MemberModel(Members):

@@ -2,110 +2,34 @@
 
 from __future__ import annotations
 
-import copy
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import (
-    AlbertConfig,
-    AlbertModel,
-    BertConfig,
-    BertModel,
-    DistilBertConfig,
-    DistilBertModel,
-    ElectraConfig,
-    ElectraModel,
-    RobertaConfig,
-    RobertaModel,
-)
 
-from core import TurnoverDropout, TurnoverError, influence, turnover
+from core import TurnoverDropout, influence, turnover
 from core.dropout import turnover_layers
-from core.models.adapters import Adapter, AdapterClassifier, EncoderClassifier, MaskedClassifier, adapter_classifier, masked_everywhere
-from core.models.state import load_trained, trained_state
-from core.models.text import DEFAULT_ENCODER, load_encoder
+from core.models.adapters import Adapter, AdapterClassifier
+from core.models.state import trained_state
 from tests.core.builders import naive_influence, some_labels
-
-KINDS = ("bert", "roberta", "electra")
-BUILDS = ("adapters", "masked")
-LAYERS, WIDTH, PADDING, MANY = 3, 16, 1, range(24)
-SIZES = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50}
-PLACES = {
-    "the adapters' up-biases": ".up.bias",
-    "the embeddings": "encoder.embeddings",
-    "the queries, keys and values of attention": ".attention.self.",
-    "the first layer of each feed-forward network": ".intermediate.dense.",
-    "the LayerNorms": ".LayerNorm.",
-    "the output bias": "out.bias",
-}
-"""Where the leaks lie: a part of the names of their parameters."""
-
-
-def tiny_encoder(kind: str = "bert") -> nn.Module:
-    """An encoder of three layers with random weights."""
-    torch.manual_seed(0)
-    options = {**SIZES, "max_position_embeddings": 32, "initializer_range": 0.5, "pad_token_id": PADDING}
-    if kind == "roberta":
-        return RobertaModel(RobertaConfig(**options)).eval()
-    if kind == "electra":
-        return ElectraModel(ElectraConfig(**options, embedding_size=8)).eval()
-    return BertModel(BertConfig(**options)).eval()
-
-
-def around(build: str, encoder: nn.Module, *, groups: int | None = None, seed: int = 0) -> EncoderClassifier:
-    """One of our two models around an encoder."""
-    if build == "masked":
-        return MaskedClassifier(encoder, 3, groups=groups, seed=seed)
-    return AdapterClassifier(encoder, 3, layers=None, groups=groups, seed=seed, bottleneck=8)
-
-
-def built(build: str, kind: str = "bert", *, groups: int | None = None, seed: int = 0) -> EncoderClassifier:
-    return around(build, tiny_encoder(kind), groups=groups, seed=seed)
-
-
-def grown(model: EncoderClassifier) -> EncoderClassifier:
-    """The model in float64, its new weights as large as after much training, in evaluation mode."""
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in model.double().named_parameters():
-        if (isinstance(model, AdapterClassifier) and parameter.requires_grad) or name.startswith("out."):
-            parameter.data = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) / 2
-    return model.eval()
-
-
-def batch(rows: int = 2) -> dict[str, Tensor]:
-    """Token ids, the second text shorter than the others."""
-    ids = torch.randint(3, 50, (rows, 9), generator=torch.Generator().manual_seed(1))
-    keep = torch.ones_like(ids)
-    ids[1:2, 5:], keep[1:2, 5:] = PADDING, 0
-    return {"input_ids": ids, "attention_mask": keep}
-
-
-def gradients(model: nn.Module, instance: int, inputs: dict[str, Tensor]) -> dict[str, Tensor | None]:
-    """Gradients of the loss that an instance is trained on, by parameter."""
-    model.zero_grad()
-    with turnover([instance] * len(inputs["input_ids"])):
-        nn.functional.cross_entropy(model(**inputs), some_labels(len(inputs["input_ids"]), 3)).backward()
-    return {name: None if parameter.grad is None else parameter.grad.clone() for name, parameter in model.named_parameters()}
-
-
-def unmasked(model: nn.Module) -> nn.Module:
-    """A copy whose mask layers are gone."""
-    plain = copy.deepcopy(model)
-    for parent in list(plain.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, TurnoverDropout):
-                setattr(parent, name, nn.Identity())
-    return plain
-
-
-def is_leak(model: EncoderClassifier, name: str) -> bool:
-    return any(PLACES[leak] in name for leak in model.leaks)
-
+from tests.core.tiny_encoders import (
+    BUILDS,
+    KINDS,
+    LAYERS,
+    MANY,
+    PADDING,
+    PLACES,
+    WIDTH,
+    batch,
+    built,
+    gradients,
+    grown,
+    is_leak,
+    tiny_encoder,
+    unmasked,
+)
 
 # What an instance's loss can reach
 
@@ -278,119 +202,3 @@ def test_an_adapter_lies_before_the_residual_sum_and_the_layer_norm(kind: str) -
     x = end.dense(hidden)
     with_adapter = x + adapter.up(nn.functional.gelu(adapter.down(x)))
     torch.testing.assert_close(end(hidden, residual), end.LayerNorm(with_adapter + residual), rtol=0, atol=1e-12)
-
-
-# New weights
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_new_adapters_are_nearly_the_identity(kind: str) -> None:
-    encoder = tiny_encoder(kind)
-    before = encoder(**batch()).last_hidden_state
-    AdapterClassifier(encoder, 3, layers=None, groups=None, seed=0)
-    change = (encoder(**batch()).last_hidden_state - before).norm() / before.norm()
-    assert 0 < change < 0.01
-
-
-@pytest.mark.parametrize("build", BUILDS)
-def test_the_seed_decides_all_new_weights_and_nothing_else_does(build: str) -> None:
-    states = []
-    for random_seed, seed in enumerate((5, 5, 6)):
-        encoder = tiny_encoder()
-        torch.manual_seed(random_seed)
-        random_state = torch.get_rng_state()
-        states.append(trained_state(around(build, encoder, seed=seed)))
-        assert torch.equal(torch.get_rng_state(), random_state)
-    one, again, other = states
-    assert all(torch.equal(value, again[name]) for name, value in one.items())
-    assert not torch.equal(one["out.weight"], other["out.weight"])
-    drawn = [value for name, value in one.items() if name.endswith("down.weight")]
-    assert not any(torch.equal(value, drawn[0]) for value in drawn[1:])
-
-
-@pytest.mark.parametrize("build", BUILDS)
-def test_trained_weights_are_saved_without_what_is_frozen(build: str, tmp_path: Path) -> None:
-    model, file = grown(built(build, seed=2)), tmp_path / "weights.safetensors"
-    save_file(trained_state(model), file)
-    saved = load_file(file)
-    assert set(saved) == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if build == "adapters":
-        assert all(".dropout.1." in name or name.startswith("out.") for name in saved)
-    restored = built(build, seed=2).double().eval()
-    load_trained(restored, saved)
-    logits = []
-    for one in (model, restored):
-        with torch.no_grad(), turnover([3, 8]):
-            logits.append(one(**batch()))
-    assert torch.equal(*logits)
-
-
-def test_weights_of_another_model_are_refused() -> None:
-    state = trained_state(AdapterClassifier(tiny_encoder(), 3, layers=2, groups=None, seed=0))
-    for other in (AdapterClassifier(tiny_encoder(), 4, layers=2, groups=None, seed=0), AdapterClassifier(tiny_encoder(), 3, layers=1, groups=None, seed=0)):
-        before = {name: value.clone() for name, value in trained_state(other).items()}
-        with pytest.raises(TurnoverError, match=r"^the weights are of another AdapterClassifier: they differ at '[\w.]+'; .*$"):
-            load_trained(other, state)
-        assert all(torch.equal(value, before[name]) for name, value in trained_state(other).items())
-
-
-# Encoders
-
-
-@pytest.mark.parametrize("build", BUILDS)
-def test_an_encoder_of_another_kind_is_refused_by_name(build: str) -> None:
-    distilbert = DistilBertModel(DistilBertConfig(dim=8, hidden_dim=16, n_layers=2, n_heads=2, vocab_size=50))
-    albert = AlbertModel(AlbertConfig(hidden_size=8, embedding_size=4, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, vocab_size=50))
-    for encoder in (distilbert, albert, nn.Linear(3, 3)):
-        with pytest.raises(TurnoverError, match=rf"^{type(encoder).__name__} is not built like BERT .*$"):
-            around(build, encoder)
-
-
-def test_an_encoder_serves_one_classifier() -> None:
-    model = built("adapters")
-    with pytest.raises(TurnoverError, match=r"^this BertModel has turn-over dropout already; .*$"):
-        MaskedClassifier(model.encoder, 3, groups=None, seed=0)
-
-
-@pytest.mark.parametrize("layers", [0, -1, LAYERS + 1])
-def test_more_layers_than_there_are_is_refused(layers: int) -> None:
-    with pytest.raises(TurnoverError, match=rf"^layers={layers}, but the BertModel has 3; choose 1 to 3, or None for all$"):
-        AdapterClassifier(tiny_encoder(), 3, layers=layers, groups=None, seed=0)
-
-
-@pytest.mark.parametrize(("groups", "bottleneck", "width"), [(3, 8, 16), (16, 8, 8)])
-def test_groups_must_divide_both_widths(groups: int, bottleneck: int, width: int) -> None:
-    with pytest.raises(TurnoverError, match=rf"^{groups} groups do not divide a width of {width}; choose a divisor$"):
-        AdapterClassifier(tiny_encoder(), 3, layers=None, groups=groups, seed=0, bottleneck=bottleneck)
-
-
-def test_the_packaged_encoder_with_adapters() -> None:
-    tokenizer, encoder = load_encoder(DEFAULT_ENCODER)
-    inputs = tokenizer(["A warm, witty film.", "Dull."], padding=True, return_tensors="pt")
-    random_state = torch.get_rng_state()
-    model = adapter_classifier(DEFAULT_ENCODER, 2, layers=2, groups=32, seed=1).eval()
-    assert torch.equal(torch.get_rng_state(), random_state)
-    assert len(turnover_layers(model)) == 5
-    frozen = {name: value for name, value in model.named_parameters() if not value.requires_grad}
-    assert all(torch.equal(frozen[f"encoder.{name}"], value) for name, value in encoder.named_parameters() if "LayerNorm" in name)
-    with torch.no_grad():
-        change = model.encoder(**inputs).last_hidden_state - encoder(**inputs).last_hidden_state
-        assert change.norm() < 0.01 * encoder(**inputs).last_hidden_state.norm()
-        assert model(inputs["input_ids"], inputs["attention_mask"]).shape == (2, 2)
-
-
-def test_masks_everywhere_in_an_encoder_from_a_file_without_a_pooler(tmp_path: Path) -> None:
-    """The missing weights are drawn, and not from the global random state."""
-    encoder, tokenizer = BertModel(BertConfig(**SIZES), add_pooling_layer=False), load_encoder(DEFAULT_ENCODER)[0]
-    encoder.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    random_state = torch.get_rng_state()
-    model = masked_everywhere(str(tmp_path), 2, groups=None, seed=0)
-    assert torch.equal(torch.get_rng_state(), random_state)
-    assert len(turnover_layers(model)) == 2 * LAYERS + 1
-
-
-def test_an_encoder_that_cannot_be_loaded_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(TurnoverError, match="cannot be loaded: it is a local folder") as raised:
-        adapter_classifier(str(tmp_path), 2, layers=None, groups=None, seed=0)
-    assert "\n" not in str(raised.value)

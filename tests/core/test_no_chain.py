@@ -215,12 +215,12 @@ def one_mask_used_twice(net: Net, x: Tensor) -> Tensor:
     return net.out(net.mask(torch.relu(net.hidden(net.mask(net.first(x))))))
 
 
-def a_skip_before_the_mask(net: Net, x: Tensor) -> Tensor:
+def a_bypass_before_the_mask(net: Net, x: Tensor) -> Tensor:
     h = net.first(x)
     return net.tail(h + net.hidden(h).sin())
 
 
-@pytest.mark.parametrize("run", [one_layer_used_twice, one_mask_used_twice, a_skip_before_the_mask])
+@pytest.mark.parametrize("run", [one_layer_used_twice, one_mask_used_twice, a_bypass_before_the_mask])
 def test_law_4_for_chains_in_code_of_one_s_own(run: Callable[[Net, Tensor], Tensor]) -> None:
     check_law_4(Net(run), randn(MANY, 6), some_labels(MANY, 3), SHARED, IDS)
 
