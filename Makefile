@@ -28,6 +28,7 @@ lint: $(VENV)/.developer
 
 bench: $(VENV)/.developer
 	$(BIN)/python -m core bench masks
+	$(BIN)/python -m core bench influence
 	$(BIN)/python -m core bench demo
 	$(if $(SST2),$(BIN)/python -m core bench sst2 --path $(SST2),@echo "make bench SST2=folder measures SST-2 as well")
 	$(BIN)/python -m dashboard.bench
