@@ -22,6 +22,7 @@ from core.training import Recipe, Split, accuracy, fit, item_losses
 NONE, RANDOM, CLEANSED = "no cleansing", "random removal", "cleansing"
 CONDITIONS = (NONE, RANDOM, CLEANSED)
 _RANDOM = 8
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def summarise(results: Sequence[Retrained]) -> list[Summary]:
 def _summary(name: str, own: Sequence[Retrained], base: np.ndarray) -> Summary:
     accuracies, losses, stopping = (np.array([getattr(one, field) for one in own]) for field in ("accuracy", "loss", "validation_loss"))
     spread = 1 if len(own) > 1 else 0
-    paired = len(base) == len(own) > 1 and name != NONE and bool(np.ptp(accuracies - base))
+    paired = len(base) == len(own) > 1 and name != NONE and bool(np.ptp(accuracies - base) > _ROUNDING)
     p_value = float(ttest_rel(accuracies, base).pvalue) if paired else None
     accuracy_sd, loss_sd = (float(values.std(ddof=spread)) for values in (accuracies, losses))
     difference = float(accuracies.mean() - base.mean())

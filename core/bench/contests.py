@@ -31,6 +31,7 @@ from core.models.vgg19 import vgg19
 
 PUBLISHED_BATCH = 100
 _MEMBERS, _INSTANCES, _SEED = 16, 5000, 0
+_FEWER_INSTANCES, _FEW_TARGETS = 1000, 20
 _SAMPLE_TARGETS, _SAMPLE_INSTANCES = 2, 50
 _HEAD_INSTANCES, _HEAD_TARGETS = 500, 10
 
@@ -68,11 +69,12 @@ class _Whole(nn.Module):
 
 
 def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
-    """16 heads on MiniLM features of review sentences, 5,000 training instances."""
+    """16 heads on MiniLM features of review sentences, 5,000 training instances; 1,000 where unit masks meet many targets."""
     encoder = TextEncoder(device=device)
     tokens = _tokens(encoder, targets)
     model, one = (text_heads(encoder.width, 2, members=members, groups=groups, seed=_SEED).to(device).eval() for members in (_MEMBERS, 1))
-    ids, labels = torch.arange(_INSTANCES), torch.zeros(targets, dtype=torch.int64)
+    ids = torch.arange(_INSTANCES if groups or targets < _FEW_TARGETS else _FEWER_INSTANCES)
+    labels = torch.zeros(targets, dtype=torch.int64)
 
     def features(count: int) -> Tensor:
         return encoder.pooled({name: values[:count] for name, values in tokens.items()})
@@ -90,7 +92,7 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
         PART: Way(_MEMBERS * few * _HEAD_INSTANCES, partial(part, few, ids[:_HEAD_INSTANCES]), partial(part, sampled, some)),
     }
     for name, dtype in PRECISIONS.items():
-        ways[name] = Way(_MEMBERS * targets * _INSTANCES, partial(engine, dtype, targets, ids), partial(engine, dtype, sampled, some))
+        ways[name] = Way(_MEMBERS * targets * len(ids), partial(engine, dtype, targets, ids), partial(engine, dtype, sampled, some))
     return Contest(f"text heads, {'unit masks' if groups is None else f'{groups} groups'}, {targets} target{'s' * (targets > 1)}", ways)
 
 
@@ -98,7 +100,7 @@ def adapters(layers: int | None, device: torch.device) -> Contest:
     """MiniLM with adapters in its last layers (None for all), weights large enough to matter."""
     model = adapter_classifier(DEFAULT_ENCODER, 2, layers=layers, groups=None, seed=_SEED).to(device).eval()
     tokens = _tokens(TextEncoder(device=device), 2)
-    return _general(f"MiniLM, adapters in {'all' if layers is None else f'the last {layers}'} layers", _enlarged(model), tokens, 200, device)
+    return _general(f"MiniLM, adapters in {'all' if layers is None else f'the last {layers}'} layers", _enlarged(model), tokens, 100, device)
 
 
 def bert_base(device: torch.device) -> Contest:
@@ -117,7 +119,7 @@ def images(groups: int | None, device: torch.device) -> Contest:
     model = vgg19(10, groups=groups, seed=_SEED).to(device).eval()
     inputs = torch.randn(100, 3, 32, 32, generator=torch.Generator().manual_seed(_SEED)).to(device)
     name = "unit masks" if groups is None else f"{groups} groups"
-    return _general(f"VGG19, {name}, 100 targets", model, inputs, 100, device, _tail(model))
+    return _general(f"VGG19, {name}, 100 targets", model, inputs, 64, device, _tail(model))
 
 
 def example_network(groups: int | None, device: torch.device) -> Contest:
@@ -132,7 +134,7 @@ def example_network(groups: int | None, device: torch.device) -> Contest:
         nn.init.normal_(parameter, std=0.05, generator=torch_seeded)
     inputs = torch.randn(200, 784, generator=torch_seeded).to(device)
     name = "unit masks" if groups is None else f"{groups} groups"
-    return _general(f"784-768-768-768-10, {name}, 200 targets", model.to(device).eval(), inputs, 3000, device, (model[:2], model[2:]))
+    return _general(f"784-768-768-768-10, {name}, 200 targets", model.to(device).eval(), inputs, 1000, device, (model[:2], model[2:]))
 
 
 def _general(case: str, model: nn.Module, inputs: Inputs, count: int, device: torch.device, parts: tuple[nn.Module, nn.Module] | None = None) -> Contest:

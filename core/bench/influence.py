@@ -92,11 +92,11 @@ def measure(contest: Contest, count: int, device: torch.device, repeats: int = _
     reference = next(iter(contest.ways.values())).sample()
     for name, way in contest.ways.items():
         with peak_memory(device) as peak:
-            way.run()
+            flops = _flops(way)
         difference = float((way.sample()[0] - reference[0]).abs().max())
         best = matmul_flops() / seconds[_PEAK_LOW if name == ENGINE_LOW else _PEAK]
         rate = way.pairs / seconds[name]
-        yield PathRow(contest.case, name, count, way.pairs, seconds[name], rate, difference, peak[0], _flops(way) / seconds[name], best)
+        yield PathRow(contest.case, name, count, way.pairs, seconds[name], rate, difference, peak[0], flops / seconds[name], best)
 
 
 def _flops(way: Way) -> int:

@@ -42,4 +42,4 @@ class Ensemble(Members):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(K, B, classes)` of rows `(B, …)` that all members share."""
-        return torch.stack([model(x) for model in self.models])
+        return self.member_rows(x.expand(self.members, *x.shape))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.errors import TurnoverError
 from core.masks import derive_seed
 from core.models.adapters import TokenRows, adapter_classifier, masked_everywhere
 from core.models.ensemble import Ensemble
@@ -21,6 +22,7 @@ from core.pipeline.settings import TrainSettings
 
 _MEMBER = 7
 _DEEP_TOKENS = 128
+VGG19_SIZE = 32
 
 
 def build_model(settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
@@ -33,14 +35,16 @@ def build_model(settings: TrainSettings, classes: int, shape: tuple[int, ...]) -
     if settings.model == "small-vgg":
         channels, height, width = shape
         return small_vgg((channels, height, width), classes, **options)
-    models = [_deep(settings, classes, derive_seed(settings.seed, member, _MEMBER)) for member in range(settings.members)]
+    models = [_deep(settings, classes, shape, derive_seed(settings.seed, member, _MEMBER)) for member in range(settings.members)]
     return Ensemble(models, classes, models[0].leaks if settings.model == "vgg19" else models[0].model.leaks)
 
 
-def _deep(settings: TrainSettings, classes: int, seed: int) -> Any:
+def _deep(settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: int) -> Any:
     """One deep member."""
     groups = settings.groups or None
     if settings.model == "vgg19":
+        if shape != (3, *[VGG19_SIZE] * 2):
+            raise TurnoverError(f"--model vgg19 reads RGB images of {VGG19_SIZE} x {VGG19_SIZE} pixels, not {settings.data}'s; choose small-vgg")
         return vgg19(classes, groups=groups, seed=seed, dropout=settings.dropout)
     if settings.model == "adapters":
         return TokenRows(adapter_classifier(settings.encoder, classes, layers=settings.layers, groups=groups, seed=seed))
@@ -65,7 +69,7 @@ class TextInputs:
 
 def _token_rows(tokenizer: Any, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
     """Token ids `(N, T)`, cut and filled up to the same length for every call."""
-    made = tokenizer(list(texts), truncation=True, max_length=_DEEP_TOKENS, padding="max_length")["input_ids"]
+    made = tokenizer(list(texts), truncation=True, max_length=min(_DEEP_TOKENS, tokenizer.model_max_length), padding="max_length")["input_ids"]
     if progress:
         progress(len(texts))
     return np.asarray(made, np.int64)

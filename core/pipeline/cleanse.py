@@ -69,7 +69,7 @@ def cleanse(cleansing: Cleansing, fraction: float, repeats: int, conditions: Seq
     """
     run, begun = cleansing.run, time.perf_counter()
     total = len(cleansing.scores)
-    count = count_removed(total, fraction)
+    count = count_removed(total, fraction) if 0 < fraction < 1 else 0
     if not 0 < count < total or repeats < 1:
         raise TurnoverError(
             f"--fraction {fraction} of {total} items with --repeats {repeats}: choose a share that removes 1 to {total - 1} items, and 1 or more repeats"

@@ -64,6 +64,8 @@ class TrainSettings:
             raise TurnoverError(f"--layers says how many layers have adapters; {model} has none, so leave it out")
         if self.dropout and model != "vgg19":
             raise TurnoverError("--dropout is ordinary dropout beside the masks of vgg19; leave it out")
+        if not 0 <= self.dropout < 1:
+            raise TurnoverError(f"--dropout {self.dropout}: choose a rate from 0 up to, but not including, 1")
         noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
         members = (1 if model in DEEP_MODELS else DEFAULT_MEMBERS.get(self.data, 16)) if self.members is None else self.members
         groups = DEFAULT_GROUPS if self.groups is None else self.groups
