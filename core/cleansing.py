@@ -17,7 +17,7 @@ from scipy.stats import ttest_rel
 
 from core.masks import derive_seed
 from core.models.members import Members
-from core.training import Recipe, Split, accuracy, fit, item_losses
+from core.training import Recipe, Split, fit, validate
 
 NONE, RANDOM, CLEANSED = "no cleansing", "random removal", "cleansing"
 CONDITIONS = (NONE, RANDOM, CLEANSED)
@@ -99,9 +99,9 @@ def retrain(
         for condition in conditions:
             rows = torch.from_numpy(kept_rows(condition, scores, count, seed)).to(train.labels.device)
             model = build(seed)
-            fit(model, Split(train.inputs[rows], train.labels[rows]), stopping, recipe(seed))
-            losses = [float(item_losses(model, split).mean()) for split in (measured, stopping)]
-            yield Retrained(condition, seed, accuracy(model, measured), *losses)
+            history = fit(model, Split(train.inputs[rows], train.labels[rows]), stopping, recipe(seed))
+            losses, share_right = validate(model, measured)
+            yield Retrained(condition, seed, share_right, float(losses.mean()), history.curves["validation"][history.kept])
 
 
 def summarise(results: Sequence[Retrained]) -> list[Summary]:

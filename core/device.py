@@ -25,6 +25,12 @@ def choose_device(name: str | None = None) -> torch.device:
     return device
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until an accelerator has finished."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def device_name(device: torch.device) -> str:
     """What the manifest says: `cpu`, or the accelerator's own name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from core.dropout import InstanceIds, as_instance_ids, turnover_layers
 from core.engine import path_for
+from core.engine.memory import pieces
 from core.engine.plain import Inputs, both_halves, device_of, evaluating, row_count, take_rows
 from core.engine.tiles import Loss, Progress, pair_losses, tiles
 from core.errors import TurnoverError
@@ -160,8 +161,7 @@ def self_influence(model: nn.Module, inputs: Inputs, labels: Tensor, train_ids: 
     device = device_of(model)
     parts = []
     with evaluating(model):
-        for first in range(0, len(ids), _SELF_ROWS):
-            rows = slice(first, min(first + _SELF_ROWS, len(ids)))
+        for rows in pieces(slice(0, len(ids)), _SELF_ROWS):
             batch = take_rows(inputs, torch.arange(rows.start, rows.stop), device)
             masked, flipped = (logits.unsqueeze(2) for logits in both_halves(model, batch, ids[rows]))
             parts.append((pair_losses(loss, flipped, labels[rows]) - pair_losses(loss, masked, labels[rows])).squeeze(2).cpu())

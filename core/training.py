@@ -35,7 +35,7 @@ from core.atomic import write_atomic
 from core.dropout import turnover, turnover_layers
 from core.errors import TurnoverError
 from core.masks import MAX_ID, UNOWNED, derive_seed
-from core.models.members import Members, member_generators
+from core.models.members import Members
 from core.models.state import load_trained, trained_state
 
 CURVES = ("masked", "flipped", "validation", "unowned")
@@ -108,9 +108,25 @@ def item_losses(model: Members, split: Split, ids: Tensor | None = None, flipped
             rows = slice(start, start + _EVALUATION_ROWS)
             with turnover(ids[rows], flipped) if ids is not None else nullcontext():
                 logits = model(split.inputs[rows])
-            labels = split.labels[rows].expand(model.members, -1)
-            parts.append(nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none"))
+            parts.append(_member_losses(logits, split.labels[rows]))
     return torch.cat(parts, 1)
+
+
+def _member_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy `(K, B)` of logits `(K, B, C)`."""
+    return nn.functional.cross_entropy(logits.transpose(1, 2), labels.expand(len(logits), -1), reduction="none")
+
+
+def validate(model: Members, split: Split) -> tuple[Tensor, float]:
+    """`item_losses` and `accuracy` of the full network, from one pass."""
+    losses, predicted = [], []
+    with torch.inference_mode():
+        for start in range(0, len(split.labels), _EVALUATION_ROWS):
+            rows = slice(start, start + _EVALUATION_ROWS)
+            logits = model(split.inputs[rows])
+            losses.append(_member_losses(logits, split.labels[rows]))
+            predicted.append(logits.softmax(-1).mean(0).argmax(-1))
+    return torch.cat(losses, 1), float((torch.cat(predicted) == split.labels).float().mean())
 
 
 def probabilities(model: Members, inputs: Tensor) -> Tensor:
@@ -125,6 +141,11 @@ def accuracy(model: Members, split: Split) -> float:
     return float((probabilities(model, split.inputs).argmax(-1) == split.labels).float().mean())
 
 
+def epoch_order(rows: int, seed: int, member: int, epoch: int) -> Tensor:
+    """The order in which a member sees the training items in an epoch."""
+    return torch.randperm(rows, generator=torch.Generator().manual_seed(derive_seed(seed, member, _ORDER, epoch)))
+
+
 def augmented(images: Tensor, random: torch.Generator) -> Tensor:
     """Images `(B, C, H, W)` moved by up to four pixels and mirrored at random, the usual augmentation of small images; masks stay the instance's own."""
     rows, _, height, width = images.shape
@@ -137,8 +158,7 @@ def augmented(images: Tensor, random: torch.Generator) -> Tensor:
 
 def _train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int) -> None:
     rows = len(train.labels)
-    orders = torch.stack([torch.randperm(rows, generator=own) for own in member_generators(recipe.seed, model.members, _ORDER, epoch)])
-    orders = orders.to(train.labels.device)
+    orders = torch.stack([epoch_order(rows, recipe.seed, member, epoch) for member in range(model.members)]).to(train.labels.device)
     autocast = torch.autocast("cuda", torch.bfloat16) if train.labels.is_cuda else nullcontext()
     random = torch.Generator().manual_seed(derive_seed(recipe.seed, _AUGMENT, epoch))
     for ids in orders.split(recipe.batch, dim=1):
@@ -156,7 +176,8 @@ def _train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split,
 
 def _measure(model: Members, train: Split, validation: Split, history: History, owned: bool) -> None:
     """Append the losses after an epoch; if instances own no masks, the losses under masks mean nothing and are NaN."""
-    full = item_losses(model, validation).mean(0)
+    by_member, share_right = validate(model, validation)
+    full = by_member.mean(0)
     own, under = torch.arange(len(train.labels)), [torch.full((len(train.labels),), torch.nan)] * 2
     unowned = torch.tensor(torch.nan)
     if owned:
@@ -166,7 +187,7 @@ def _measure(model: Members, train: Split, validation: Split, history: History, 
         history.curves[name].append(float(losses.mean()))
     for items, losses in zip((history.masked_items, history.flipped_items, history.validation_items), (*under, full), strict=True):
         items.append(losses.cpu().numpy())
-    history.accuracy.append(accuracy(model, validation))
+    history.accuracy.append(share_right)
 
 
 def fit(

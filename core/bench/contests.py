@@ -11,7 +11,7 @@ change the work.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from core.data.reviews import load_reviews
 from core.dropout import TurnoverDropout, turnover
-from core.engine.plain import Inputs, take_rows
+from core.engine.plain import Inputs, row_count, take_rows
 from core.engine.submodels import FEW_TARGETS
 from core.engine.tiles import pair_losses
 from core.influences import influence
@@ -53,7 +53,7 @@ class Contest:
     """A model and data, and the ways to compute its influences."""
 
     case: str
-    ways: Mapping[str, Way] = field(default_factory=dict)
+    ways: Mapping[str, Way]
 
 
 class _Whole(nn.Module):
@@ -139,7 +139,7 @@ def example_network(groups: int | None, device: torch.device) -> Contest:
 
 def _general(case: str, model: nn.Module, inputs: Inputs, count: int, device: torch.device, parts: tuple[nn.Module, nn.Module] | None = None) -> Contest:
     """A contest for a one-member model; with its two parts, if somebody can name them, for (b)."""
-    targets = len(inputs) if isinstance(inputs, Tensor) else len(inputs["input_ids"])
+    targets = row_count(inputs)
     labels, ids = torch.zeros(targets, dtype=torch.int64), torch.arange(count)
     sampled = min(targets, _SAMPLE_TARGETS)
     some = min(count, _SAMPLE_INSTANCES)
@@ -151,7 +151,7 @@ def _general(case: str, model: nn.Module, inputs: Inputs, count: int, device: to
         )
 
     def engine(dtype: torch.dtype | None, targets: int, some: Tensor) -> Tensor:
-        return influence(model, _first_rows(inputs, targets), labels[:targets], some, dtype=dtype).values
+        return influence(model, take_rows(inputs, torch.arange(targets), device), labels[:targets], some, dtype=dtype).values
 
     def sample(dtype: torch.dtype | None) -> Tensor:
         return engine(dtype, min(targets, FEW_TARGETS), ids[:some])[:, :sampled]  # with so many targets as the path in question asks for
@@ -206,10 +206,6 @@ def _heads_part(model: MemberModel, features: Tensor, labels: Tensor, ids: Tenso
             parts.append(pair_losses(None, head.linear_out(hidden * second).unsqueeze(1), label[None]))
         both.append(torch.cat(parts, 1))
     return (both[1] - both[0]).cpu()
-
-
-def _first_rows(inputs: Inputs, count: int) -> Inputs:
-    return inputs[:count] if isinstance(inputs, Tensor) else {name: values[:count] for name, values in inputs.items()}
 
 
 def _tail(model: nn.Sequential) -> tuple[nn.Module, nn.Module]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.bench.row import Row
+from core.bench.timing import interleaved_medians
 from core.errors import TurnoverError
 from core.fidelity.planted import cue_lift, influence_scores, wrong_label_auc
 from core.pipeline.demo import DATA, build_demo, demo_folder
@@ -63,9 +64,5 @@ def _cues(run: Run) -> Iterator[Row]:
 def _explain(run: Run) -> Iterator[Row]:
     explainer = Explainer(run)
     explainer.warm_up()
-    seconds = []
-    for _ in range(_QUESTIONS):
-        begun = time.perf_counter()
-        explainer.explain_text(_QUESTION)
-        seconds.append(time.perf_counter() - begun)
-    yield Row(run.name, "explain a new text, model loaded (median)", sorted(seconds)[_QUESTIONS // 2], "s", "< 1")
+    seconds = interleaved_medians({"explain": lambda: explainer.explain_text(_QUESTION)}, _QUESTIONS, explainer.device)
+    yield Row(run.name, "explain a new text, model loaded (median)", seconds["explain"], "s", "< 1")

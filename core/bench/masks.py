@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
 from core.bench.row import Row
+from core.bench.timing import interleaved_medians
 from core.masks import instance_masks
 
 _INSTANCES, _UNITS, _BATCH, _REPEATS = 20_000, 384, 256, 5
-
-
-def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
-    seconds = []
-    for _ in range(_REPEATS):
-        begun = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - begun)
-    return sorted(seconds)[_REPEATS // 2]
 
 
 def measure_masks() -> Iterator[Row]:
@@ -40,6 +29,6 @@ def measure_masks() -> Iterator[Row]:
             for batch in batches:
                 stored[batch]
 
-        for measure, work in (("hashed", hashed), ("stored, looked up", looked_up)):
-            yield Row(f"masks, {name}", f"{measure}: units a second", _INSTANCES * _UNITS / _median_seconds(work, device), "1/s")
+        for measure, seconds in interleaved_medians({"hashed": hashed, "stored, looked up": looked_up}, _REPEATS, device).items():
+            yield Row(f"masks, {name}", f"{measure}: units a second", _INSTANCES * _UNITS / seconds, "1/s")
         yield Row(f"masks, {name}", f"memory to store {_INSTANCES:,} x {_UNITS} (hashed: 0)", stored.numel() / 2**20, "MB")

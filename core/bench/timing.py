@@ -11,15 +11,11 @@ from statistics import median
 
 import torch
 
+from core.device import synchronize
+
 _SIZE = 2048
 _COPIED = 2**27
 _EVERY_SECONDS = 0.002
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until an accelerator has finished."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def interleaved_medians(works: Mapping[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:

@@ -31,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Run the experiment and return its rows."""
     from core.device import choose_device, device_name
-    from core.paper.row import Setup
+    from core.paper.setup import Setup
 
     module = importlib.import_module(f"core.paper.{arguments.name.replace('-', '_')}")
     setup = Setup(arguments.scale, Path(arguments.path), Path(arguments.runs), arguments.device)

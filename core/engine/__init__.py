@@ -77,7 +77,8 @@ def path_for(model: nn.Module, inputs: Inputs, *, plain: bool = False, dtype: to
         for heads in (GroupHeads, SubmatrixHeads):
             if heads.fits(model):
                 return heads(model, inputs, memory, dtype)
-    attempts: list[Callable[[], SubmodelPath | PrefixPath]] = [lambda: PrefixPath(model, inputs, memory, dtype)]
+    reference = PlainPath(model, inputs, memory, dtype)
+    attempts: list[Callable[[], SubmodelPath | PrefixPath]] = [lambda: PrefixPath(model, inputs, reference.tiling.instances, dtype)]
     if isinstance(inputs, Tensor) and len(inputs) >= FEW_TARGETS and (chain := find_chain(model)):
         attempts.insert(0, lambda: SubmodelPath(model, chain, inputs, memory, dtype))
-    return CheckedPath(attempts, PlainPath(model, inputs, memory, dtype))
+    return CheckedPath(attempts, reference)

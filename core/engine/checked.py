@@ -1,8 +1,8 @@
 """A fast path that is checked while it works.
 
 Sharing a prefix or slicing weights rests on how a model behaves when it is run, so every target is compared with the plain
-path for a few instances. Where they differ, or where the fast path gives up, all goes on
-with the plain path, and the path's name, which every result carries, says why.
+path for a few instances. Where they differ, or where the fast path gives up, all goes on with the plain path, and the
+path's name, which every result carries, says why.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from core.engine.submodels import SubmodelPath
 _CHECKED = 2
 _BOUND = {torch.float64: 1e-9, torch.float32: 1e-4}
 _LOW_PRECISION_BOUND = 0.1
-
 
 Fast = SubmodelPath | PrefixPath
 

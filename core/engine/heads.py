@@ -23,13 +23,14 @@ Activations have the instances (or the targets) last, so that the narrow output 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from itertools import product
 
 import torch
 from torch import Tensor
 
 from core.engine.cores import spread
-from core.engine.memory import Cost, tile_size
+from core.engine.memory import Cost, pieces, tile_size
 from core.engine.plain import device_of
 from core.models.members import MemberModel, MemberTurnoverDropout
 
@@ -67,7 +68,7 @@ class _Heads(ABC):
 
     def _cost(self) -> Cost:
         logits = 4 * self.members * self.classes * self.own.itemsize
-        return Cost(self.members * self._target_numbers() * self.dtype.itemsize, 0, logits)
+        return Cost(self.members * self._target_numbers() * self.dtype.itemsize, logits)
 
     @abstractmethod
     def _target_numbers(self) -> int:
@@ -83,6 +84,10 @@ class _Heads(ABC):
             self._prepared = None
             self._prepared = targets, self._prepare(self.model.features(self.inputs[targets].to(self.device, copy=True)))
         return self._prepared[1]
+
+    def _spread(self, ids: Tensor, work: Callable[[int, slice], object]) -> None:
+        """Call `work` for every member and block of instances, on all cores."""
+        spread(lambda place: work(*place), list(product(range(self.members), pieces(slice(0, len(ids)), _BLOCK))), self.device)
 
     def _signs(self, mask: MemberTurnoverDropout, member: int, ids: Tensor) -> Tensor:
         """σ of each instance as columns, `(units or groups, n)`."""
@@ -119,8 +124,7 @@ class GroupHeads(_Heads):
         """Masked and flipped logits, each `(K, targets, ids, classes)`."""
         (partials,) = self._of(targets)
         out = torch.empty(2, self.members, partials.shape[2], self.classes, len(ids), dtype=self.own, device=self.device)
-        places = list(product(range(self.members), _steps(len(ids), _BLOCK)))
-        spread(lambda place: self._block(place[0], place[1], partials, ids, out), places, self.device)
+        self._spread(ids, lambda member, block: self._block(member, block, partials, ids, out))
         masked, flipped = (out + self.head.linear_out.bias.unsqueeze(-1)).transpose(-1, -2)
         return masked, flipped
 
@@ -129,10 +133,10 @@ class GroupHeads(_Heads):
         sign_in, sign_hidden = (self._signs(mask, member, ids[block]) for mask in (self.head.mask_in, self.head.mask_hidden))
         count = partials.shape[2]
         width = max(_INSTANCES_IN_CACHE, self.pairs_at_once // count)
-        for columns in _steps(sign_in.shape[1], width):
+        for columns in pieces(slice(0, sign_in.shape[1]), width):
             own, hidden = sign_in[:, columns], sign_hidden[:, columns]
             signs = _both_signs(own, hidden) if count > _FEWEST_TARGETS else None
-            for rows in _steps(count, max(1, self.pairs_at_once // width)):
+            for rows in pieces(slice(0, count), max(1, self.pairs_at_once // width)):
                 products = partials[member, :, rows].flatten(1, 2)
                 activations = _pre_activations(products, own, hidden) if signs is None else torch.bmm(products, signs)
                 read = self.readout[member].unsqueeze(1) @ activations.clamp_(min=0).unflatten(1, (-1, self.hidden // self.readers))
@@ -162,7 +166,7 @@ class SubmatrixHeads(_Heads):
 
     def _cost(self) -> Cost:
         cost = super()._cost()
-        return Cost(cost.target + _SUBMATRICES * 3 * self.hidden * self.dtype.itemsize, cost.instance, cost.pair)
+        return Cost(cost.target + _SUBMATRICES * 3 * self.hidden * self.dtype.itemsize, cost.pair)
 
     def _target_numbers(self) -> int:
         return self.head.linear_in.weight.shape[1] + 2 * self.hidden
@@ -178,8 +182,7 @@ class SubmatrixHeads(_Heads):
         """Masked and flipped logits, each `(K, targets, ids, classes)`."""
         prepared = self._of(targets)
         out = torch.empty(self.members, len(ids), 2, self.classes, prepared[0].shape[-1], dtype=self.own, device=self.device)
-        places = list(product(range(self.members), _steps(len(ids), _BLOCK)))
-        spread(lambda place: self._rows(place[0], place[1], ids, prepared, out), places, self.device)
+        self._spread(ids, lambda member, block: self._rows(member, block, ids, prepared, out))
         out = out + self.head.linear_out.bias[:, :, None, :, None]
         masked, flipped = out.permute(2, 0, 4, 1, 3)
         return masked, flipped
@@ -193,7 +196,7 @@ class SubmatrixHeads(_Heads):
         sign, readout = self._hidden(member, hidden)
         few = features.shape[1] <= _FEW_TARGETS
         kept = inputs.nonzero()[:, 1].view(len(inputs), -1) if not few else inputs
-        for rows in _steps(len(kept), max(1, self.pairs_at_once // features.shape[1]) if few else _SUBMATRICES):
+        for rows in pieces(slice(0, len(kept)), max(1, self.pairs_at_once // features.shape[1]) if few else _SUBMATRICES):
             swing = (_product if few else _submatrix_product)(features, weight, plain, kept[rows])
             activations = torch.addcmul(full, swing, sign[rows]).clamp_(min=0)
             out[member, places][rows] = (readout[rows] @ activations).unflatten(1, (2, self.classes))
@@ -215,7 +218,3 @@ def _product(features: Tensor, weight: Tensor, plain: Tensor, mask: Tensor) -> T
     """The same from the masks `(n, D)` themselves: cheaper for few targets."""
     masked = (mask - 1).unsqueeze(1) * features.T
     return (masked @ weight).transpose(1, 2)
-
-
-def _steps(length: int, step: int) -> list[slice]:
-    return [slice(first, min(first + step, length)) for first in range(0, length, step)]

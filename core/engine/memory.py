@@ -47,10 +47,9 @@ def default_budget(device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes that a tile needs: for each of its targets, for each of its instances, and for each pair of the two."""
+    """Bytes that a tile needs: for each of its targets, and for each pair of a target and an instance."""
 
     target: int
-    instance: int
     pair: int
 
 
@@ -73,20 +72,20 @@ class Tiling:
 
     def rectangles(self, targets: slice, instances: slice) -> list[tuple[slice, slice]]:
         """Tiles of this size that cover some targets and instances, all instances of one slice of targets after the other."""
-        return [(rows, columns) for rows in _slices(targets, self.targets) for columns in _slices(instances, self.instances)]
+        return [(rows, columns) for rows in pieces(targets, self.targets) for columns in pieces(instances, self.instances)]
 
 
-def _slices(whole: slice, step: int) -> list[slice]:
+def pieces(whole: slice, step: int) -> list[slice]:
+    """A slice cut into slices of `step`, the last one of what is left."""
     return [slice(first, min(first + step, whole.stop)) for first in range(whole.start, whole.stop, step)]
 
 
 def tile_size(cost: Cost, memory: int, most_targets: int, most_instances: int) -> Tiling:
     """The largest useful tile within `memory` bytes; at least one target and a few instances, whatever the budget."""
     instances = most_instances
-    while instances > _LEAST_INSTANCES and instances * (cost.instance + cost.pair) + cost.target > memory:
+    while instances > _LEAST_INSTANCES and instances * cost.pair + cost.target > memory:
         instances = max(_LEAST_INSTANCES, instances // 2)
-    left = memory - instances * cost.instance
-    return Tiling(max(1, min(most_targets, left // max(1, cost.target + instances * cost.pair))), instances)
+    return Tiling(max(1, min(most_targets, memory // max(1, cost.target + instances * cost.pair))), instances)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from core.dropout import MaskScope, entered
 from core.engine.memory import Tiling
-from core.engine.plain import Inputs, autocast, device_of, members_of, rows_within, run_model, take_rows
+from core.engine.plain import Inputs, autocast, device_of, members_of, run_model, take_rows
 
 _ROWS = 128
 _RECORDED = (2, 3)
@@ -127,15 +127,15 @@ def _is_free(operation: Any) -> bool:
 
 
 class PrefixPath:
-    """Two forward passes per pair from the first mask on; what lies before it once a target."""
+    """Two forward passes per pair from the first mask on, of at most `rows` rows; what lies before it once a target."""
 
     name = "shared prefix: what lies before the first mask once a target, then two passes per pair"
 
-    def __init__(self, model: nn.Module, inputs: Inputs, memory: int, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs, rows: int, dtype: torch.dtype | None = None) -> None:
         self.model, self.inputs, self.device, self.dtype = model, inputs, device_of(model), dtype
         self.members = members_of(model)
         self._recorded: tuple[int, tuple[_Call, ...]] | None = None
-        self.tiling = Tiling(1, rows_within(model, inputs, memory, _ROWS))
+        self.tiling = Tiling(1, min(rows, _ROWS))
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`.

@@ -23,7 +23,7 @@ from torch.nn import functional
 from core.dropout import TurnoverDropout, turnover_layers
 from core.engine.chain import Affine, Chain, Norm
 from core.engine.cores import spread
-from core.engine.memory import Cost, tile_size
+from core.engine.memory import Cost, pieces, tile_size
 from core.engine.plain import autocast, both_halves, device_of
 from core.engine.prefix import NotSplittable
 
@@ -58,7 +58,7 @@ class SubmodelPath:
         self.name = "half networks cut out for each instance" + (f", the first layer from {first.units} partial products a target" if self.by_groups else "")
         number = sample.dtype.itemsize
         prepared = sample.numel() + self.result.numel() * (first.units + 1 if self.by_groups else 1)
-        self.tiling = tile_size(Cost(prepared * number + 6 * number * max(sample.numel(), self.result.numel()), 0, 64), memory, _TARGETS, _INSTANCES)
+        self.tiling = tile_size(Cost(prepared * number + 6 * number * max(sample.numel(), self.result.numel()), 64), memory, _TARGETS, _INSTANCES)
         self._prepared: tuple[slice, tuple[Tensor, Tensor | None, Tensor | None]] | None = None
         self._transposed = {step: step.weight.detach().T.contiguous() for step in chain.steps if isinstance(step, nn.Linear)}
 
@@ -78,13 +78,12 @@ class SubmodelPath:
         logits: list[tuple[Tensor, Tensor] | None] = [None] * len(ids)
         together = max(1, min(16, _TOGETHER_BYTES // (self.result.numel() * self.result.itemsize * len(prepared[0]))))
 
-        def work(first: int) -> None:
-            block = slice(first, min(first + together, len(ids)))
+        def work(block: slice) -> None:
             own = {mask: bits[mask][block] for mask in masks}
             with autocast(self.device, self.dtype):
                 logits[block] = self._block(prepared, own)
 
-        spread(work, range(0, len(ids), together), self.device)
+        spread(work, pieces(slice(0, len(ids)), together), self.device)
         masked, flipped = (torch.stack([pair[half] for pair in logits if pair is not None], 1).unsqueeze(0) for half in (0, 1))
         return masked, flipped
 
@@ -125,9 +124,8 @@ class SubmodelPath:
         assert self.shared is not None
         reader = self.chain.readers[1]
         units = None if reader is None else kept[reader]
-        if self.shared.bias is not None:
-            result = result + self.shared.bias.view(-1, *[1] * (result.dim() - 2))
-        return self._run(2, result if units is None else result.index_select(1, units), units, kept)
+        wanted = result if units is None else result.index_select(1, units)
+        return self._run(2, _biased(self.shared, wanted, units), units, kept)
 
     def _run(self, begin: int, x: Tensor, units: Tensor | None, kept: Kept) -> Tensor:
         """The steps of a half network from `begin` on; `units` are those of x, None for all."""
@@ -137,10 +135,7 @@ class SubmodelPath:
                 units = kept[step]
             elif isinstance(step, Affine):
                 wanted = None if reader is None else kept[reader]
-                x = self._apply(step, x, units, wanted)
-                if step.bias is not None:
-                    bias = step.bias if wanted is None else step.bias[wanted]
-                    x = x + bias.view(-1, *[1] * (x.dim() - 2))
+                x = _biased(step, self._apply(step, x, units, wanted), wanted)
                 units = wanted
             elif isinstance(step, Norm):
                 x = _norm(step, x, units)
@@ -166,6 +161,13 @@ def _affine(step: Affine, x: Tensor, weight: Tensor) -> Tensor:
     if isinstance(step, nn.Linear):
         return functional.linear(x, weight)
     return functional.conv2d(x, weight, None, step.stride, step.padding, step.dilation)
+
+
+def _biased(step: Affine, x: Tensor, units: Tensor | None) -> Tensor:
+    """A layer's product, of some of its outputs, with their biases."""
+    if step.bias is None:
+        return x
+    return x + (step.bias if units is None else step.bias[units]).view(-1, *[1] * (x.dim() - 2))
 
 
 def _norm(step: Norm, x: Tensor, units: Tensor | None) -> Tensor:

@@ -166,7 +166,7 @@ class TokenRows(nn.Module):
 
     def __init__(self, model: EncoderClassifier) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.leaks = model, model.leaks
         self.padding = int(model.encoder.config.pad_token_id or 0)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from core.cleansing import CLEANSED, CONDITIONS, NONE, RANDOM
-from core.paper.row import PaperRow, Setup
+from core.paper.row import PaperRow
+from core.paper.setup import Setup
 from core.pipeline.cleanse import cleanse, prepare
 from core.pipeline.influence import compute_influence
 from core.pipeline.settings import TrainSettings

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from core.paper.row import PaperRow, Setup
+from core.paper.row import PaperRow
+from core.paper.setup import Setup
 from core.paper.side_effect import image_settings, text_settings
 
 _CURVES = ("masked", "flipped", "validation", "unowned")

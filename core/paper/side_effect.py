@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import torch
-
 from core.device import choose_device
 from core.models.text import DEFAULT_ENCODER
-from core.paper.row import PaperRow, Setup
+from core.paper.row import PaperRow
+from core.paper.setup import Setup
 from core.pipeline.architecture import build_model
-from core.pipeline.model import run_settings, split_inputs
+from core.pipeline.model import run_settings, run_split
 from core.pipeline.settings import TrainSettings
 from core.progress import bar
 from core.runs import Run
-from core.training import Split, accuracy, fit
+from core.training import fit
 
 _PAPER = {5000: ("90.0 %", "88.3 %"), 20_000: ("90.5 %", "90.2 %")}
 _PAPER_IMAGES = ("92.0 %", "86.2 %", "91.3 %")
@@ -65,12 +64,9 @@ def _pair(run: Run, setting: str, without: str, with_masks: str) -> Iterator[Pap
 def _with_fresh_masks(run: Run, setup: Setup) -> float:
     """Validation accuracy of the run's model trained with a new mask for each row of each batch."""
     device, settings = choose_device(setup.device), run_settings(run)
-    train, validation = (
-        Split(split_inputs(run, name, list(items.index), device), torch.tensor(items["label"].tolist()).to(device))
-        for name, items in (("train", run.train), ("validation", run.validation))
-    )
+    train, validation = (run_split(run, name, device) for name in ("train", "validation"))
     model = build_model(settings, len(run.classes), tuple(train.inputs.shape[1:])).to(device)
     recipe = replace(settings.recipe, fresh=True)
     with bar(recipe.epochs, f"{run.name}: ordinary dropout", "epochs") as advance:
-        fit(model, train, validation, recipe, progress=lambda _: advance(1))
-    return accuracy(model, validation)
+        history = fit(model, train, validation, recipe, progress=lambda _: advance(1))
+    return history.accuracy[history.kept]

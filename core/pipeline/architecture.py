@@ -36,7 +36,7 @@ def build_model(settings: TrainSettings, classes: int, shape: tuple[int, ...]) -
         channels, height, width = shape
         return small_vgg((channels, height, width), classes, **options)
     models = [_deep(settings, classes, shape, derive_seed(settings.seed, member, _MEMBER)) for member in range(settings.members)]
-    return Ensemble(models, classes, models[0].leaks if settings.model == "vgg19" else models[0].model.leaks)
+    return Ensemble(models, classes, models[0].leaks)
 
 
 def _deep(settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: int) -> Any:

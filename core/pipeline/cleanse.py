@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from core.cleansing import CONDITIONS, Retrained, count_removed, lowest, retrain, summarise
 from core.data.base import Items
@@ -19,7 +18,7 @@ from core.device import choose_device
 from core.errors import TurnoverError
 from core.influences import mean_influence
 from core.pipeline.architecture import TextInputs, build_model
-from core.pipeline.model import load_model, run_settings, split_inputs, stored_estimator
+from core.pipeline.model import load_model, run_settings, run_split, stored_estimator
 from core.progress import bar
 from core.runs import Run
 from core.training import Split
@@ -53,7 +52,7 @@ def prepare(run: Run, validation: str = "validation", path: str | None = None, d
     """
     device = choose_device(device_choice)
     targets, measured = _splits(run, validation, path, device)
-    train = Split(split_inputs(run, "train", list(range(len(run.train))), device), torch.tensor(run.train["label"].tolist()).to(device))
+    train = run_split(run, "train", device)
     model, count = load_model(run, device), len(run.train)
     with bar(model.members * len(targets.labels) * count, f"{run.name}: mean influence", "pairs") as advance:
         members = mean_influence(model, targets.inputs, targets.labels, np.arange(count), progress=advance)
@@ -111,8 +110,7 @@ def _splits(run: Run, validation: str, path: str | None, device: torch.device) -
     """Targets and measured items of a validation set."""
     if validation == "validation":
         rows = np.random.default_rng(run_settings(run).seed).permutation(len(run.validation))
-        halves = (sorted(half.tolist()) for half in np.array_split(rows, 2))
-        first, second = (Split(split_inputs(run, "validation", half, device), _labels(run.validation["label"].loc[half], device)) for half in halves)
+        first, second = (run_split(run, "validation", device, sorted(half.tolist())) for half in np.array_split(rows, 2))
         return first, second
     if validation != "elec":
         raise TurnoverError(f"--validation {validation}: choose one of {', '.join(VALIDATION_SETS)}")
@@ -127,7 +125,3 @@ def _splits(run: Run, validation: str, path: str | None, device: torch.device) -
 
 def _foreign(items: Items, inputs: TextInputs, device: torch.device) -> Split:
     return Split(torch.from_numpy(inputs(items.texts or [])).to(device), torch.from_numpy(items.labels).to(device))
-
-
-def _labels(values: Any, device: torch.device) -> Tensor:
-    return torch.tensor(values.tolist()).to(device)

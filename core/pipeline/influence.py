@@ -28,7 +28,7 @@ from core.errors import TurnoverError
 from core.estimate import Estimator, choose_estimator
 from core.influences import Influence, influence, self_influence
 from core.models.members import Members
-from core.pipeline.model import load_model, split_inputs
+from core.pipeline.model import load_model, run_split
 from core.progress import Advance, bar
 from core.runs import INFLUENCE_FILES, Run, write_manifest
 
@@ -107,8 +107,9 @@ def compute_influence(
 
 
 def _compute(run: Run, model: Members, chosen: list[int], folder: Path, device: torch.device, full_bytes: int, resources: Resources) -> dict[str, Any]:
-    inputs = split_inputs(run, "validation", chosen, device)
-    labels, predicted = (torch.tensor(run.validation[column].loc[chosen].tolist(), device=device) for column in ("label", "predicted"))
+    validation = run_split(run, "validation", device, chosen)
+    inputs, labels = validation.inputs, validation.labels
+    predicted = torch.tensor(run.validation["predicted"].loc[chosen].tolist(), device=device)
     wrong = labels != predicted
     jobs = [_Job("truth", inputs, labels), _Job("prediction", inputs[wrong], predicted[wrong])]
     count, members = len(run.train), model.members
@@ -124,8 +125,8 @@ def _compute(run: Run, model: Members, chosen: list[int], folder: Path, device: 
         for job in jobs:
             for part in _slices(model, job, count, folder, estimator, layout, advance, resources):
                 total += part.sum(1, dtype=np.float64) if job.meaning == "truth" else 0
-    rows = list(range(count))
-    own = self_influence(model, split_inputs(run, "train", rows, device), torch.tensor(run.train["label"].tolist()), rows)
+    train = run_split(run, "train", device)
+    own = self_influence(model, train.inputs, train.labels, np.arange(count))
     for name, array in zip(INFLUENCE_FILES, (own.numpy(), total / len(chosen)), strict=True):
         np.save(folder / name, np.asarray(array, np.float32))
     if estimator.smoother is not None:

@@ -14,6 +14,7 @@ from core.models.state import load_trained
 from core.pipeline.architecture import TextInputs, build_model, image_inputs
 from core.pipeline.settings import TrainSettings
 from core.runs import Run
+from core.training import Split
 
 
 def run_settings(run: Run) -> TrainSettings:
@@ -56,3 +57,10 @@ def split_inputs(run: Run, split: str, rows: list[int], device: torch.device) ->
     if settings.model == "heads":
         return torch.from_numpy(np.asarray(run.features(split)[rows])).to(device)
     return torch.from_numpy(TextInputs(settings, device)(run.split(split)["text"].loc[rows].tolist())).to(device)
+
+
+def run_split(run: Run, name: str, device: torch.device, rows: list[int] | None = None) -> Split:
+    """Some items of `train` or `validation`, all by default, with their labels."""
+    labels = run.split(name)["label"]
+    chosen = list(labels.index) if rows is None else rows
+    return Split(split_inputs(run, name, chosen, device), torch.tensor(labels.loc[chosen].tolist()).to(device))

@@ -34,7 +34,7 @@ from core.pipeline.architecture import TextInputs, build_model, image_inputs
 from core.pipeline.settings import TrainSettings
 from core.progress import bar
 from core.runs import RUN_FILES, write_manifest
-from core.training import History, Recipe, Split, accuracy, fit, item_losses, probabilities
+from core.training import History, Recipe, Split, fit, probabilities
 
 _ROWS = 128
 _SCRATCH = ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz")
@@ -79,16 +79,16 @@ def _train(settings: TrainSettings, data: Dataset, folder: Path, partial: Path, 
     recipe = settings.recipe
     model, history = _fit(data, settings, train, validation, recipe, partial)
     trained = time.perf_counter()
-    twin, _ = _fit(data, settings, train, validation, replace(recipe, masked=False), partial)
+    _, twin = _fit(data, settings, train, validation, replace(recipe, masked=False), partial)
     timings = {"features": featured - begun, "training": trained - featured, "twin": time.perf_counter() - trained}
     kept = history.kept
     results = {
         "train_size": len(data.train),
         "validation_size": len(data.validation),
-        "validation_accuracy": accuracy(model, validation),
-        "plain_accuracy": accuracy(twin, validation),
+        "validation_accuracy": history.accuracy[kept],
+        "plain_accuracy": twin.accuracy[twin.kept],
         **{f"{name}_loss": history.curves[name][kept] for name in ("validation", "masked", "flipped", "unowned")},
-        "plain_loss": float(item_losses(twin, validation).mean()),
+        "plain_loss": twin.curves["validation"][twin.kept],
         "epochs": history.epochs,
         "kept_epoch": kept + 1,
         "members": model.members,

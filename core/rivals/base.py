@@ -21,11 +21,11 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from core.device import synchronize
 from core.engine.plain import device_of
 from core.errors import TurnoverError
-from core.masks import derive_seed
 from core.models.members import Members
-from core.training import Recipe, Split
+from core.training import Recipe, Split, epoch_order
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
 """Losses `(B,)` of logits `(B, C)` and labels `(B,)`."""
@@ -34,7 +34,6 @@ Told = Callable[[float], object]
 """What a rival calls with the share of its work that it has just finished; the shares add up to 1."""
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-_ORDER = 4  # of `core.training`, whose batches these are (a test compares the two)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -81,8 +80,7 @@ class Schedule:
     def batches(self, rows: int) -> Iterator[Tensor]:
         """Row numbers of every step's batch, in order."""
         for epoch in range(self.epochs):
-            order = torch.Generator().manual_seed(derive_seed(self.seed, self.member, _ORDER, epoch))
-            yield from torch.randperm(rows, generator=order).split(self.batch)
+            yield from epoch_order(rows, self.seed, self.member, epoch).split(self.batch)
 
     def steps(self, rows: int) -> int:
         """How many steps training takes."""
@@ -189,8 +187,7 @@ class Clock:
         return cls(device_of(problem.model))
 
     def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        synchronize(self.device)
         return time.perf_counter()
 
     @contextmanager

@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -250,17 +249,6 @@ def a_case(kind: str) -> tuple[nn.Module, Tensor, Tensor, str]:
 
 
 KINDS = ("groups", "products", "submatrices", "chain", "prefix", "plain")
-
-
-@contextmanager
-def threads_of_torch(count: int) -> Iterator[None]:
-    """Operators of torch in so many threads inside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def train_digits(folder: Path, **changes: Any) -> Path:

@@ -15,10 +15,11 @@ import core.bench.timing as timing
 from core.bench import influence as bench_influence
 from core.bench.contests import ENGINE, ENGINE_LOW, PART, PUBLISHED, Contest, Way, example_network, heads
 from core.bench.influence import GrowthRow, PathRow, describe_influence, measure
+from core.bench.timing import threads as threads_inside
 from core.cli import main
 from core.influences import influence
 from core.runs import Run
-from tests.core.builders import naive_influence, sequential_net, some_labels, threads_of_torch
+from tests.core.builders import naive_influence, sequential_net, some_labels
 
 CPU = torch.device("cpu")
 IDS = list(range(30))
@@ -85,7 +86,7 @@ def test_a_contest_has_a_row_a_way(small_peaks: None) -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_operations_of_a_known_product_are_counted_on_any_number_of_threads(count: int) -> None:
-    with threads_of_torch(count):
+    with threads_inside(count):
         assert bench_influence._flops(Way(1, product, product)) == 2 * 8 * 16 * 4
         assert torch.get_num_threads() == count
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from core import TurnoverDropout, TurnoverError, influence
+from core.bench.timing import threads as threads_inside
 from core.engine.chain import find_chain
 from core.masks import MAX_ID
 from tests.core.builders import (
@@ -29,7 +30,6 @@ from tests.core.builders import (
     randn,
     small_chain,
     some_labels,
-    threads_of_torch,
 )
 
 MANY = 16
@@ -169,10 +169,10 @@ def test_two_masks_with_the_same_seed_and_number_are_refused_all_the_same() -> N
         influence(model, randn(MANY, 6), some_labels(MANY, 3), ODD_IDS)
 
 
-def test_law_5_in_two_threads_of_torch() -> None:
+def test_law_5_in_two_threads_inside() -> None:
     model, x, labels = small_chain(), randn(40, 6), some_labels(40, 3)
     one = influence(model, x, labels, range(70)).values
-    with threads_of_torch(2):
+    with threads_inside(2):
         two, again = (influence(model, x, labels, range(70)).values for _ in range(2))
     assert torch.equal(two, again)
     torch.testing.assert_close(one, two, rtol=0, atol=1e-12)

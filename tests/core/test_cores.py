@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from core.bench.timing import threads as threads_inside
 from core.engine.cores import spread
-from tests.core.builders import threads_of_torch
 
 CPU = torch.device("cpu")
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("count", [0, 1, 2, 57])
 def test_every_item_is_worked_on_once(threads: int, count: int) -> None:
     done: list[int] = []
-    with threads_of_torch(threads):
+    with threads_inside(threads):
         spread(done.append, range(count), CPU)
         assert torch.get_num_threads() == threads
     assert sorted(done) == list(range(count))
@@ -33,7 +33,7 @@ def test_items_run_side_by_side_in_as_many_threads_as_torch_has() -> None:
         together.wait(10)
         seen.add((threading.current_thread().name, torch.get_num_threads()))
 
-    with threads_of_torch(2):
+    with threads_inside(2):
         spread(work, range(8), CPU)
     assert 1 <= len({name for name, _ in seen}) <= 2
     assert {threads for _, threads in seen} == {1}
@@ -43,7 +43,7 @@ def test_items_run_side_by_side_in_as_many_threads_as_torch_has() -> None:
 @pytest.mark.parametrize(("threads", "device"), [(1, "cpu"), (2, "cuda"), (2, "mps")])
 def test_without_threads_to_spread_on_items_run_in_order_where_they_are_asked_for(threads: int, device: str) -> None:
     seen: list[tuple[int, int]] = []
-    with threads_of_torch(threads):
+    with threads_inside(threads):
         spread(lambda item: seen.append((item, threading.get_ident())), range(5), torch.device(device))
     assert seen == [(item, threading.get_ident()) for item in range(5)]
 
@@ -61,7 +61,7 @@ def test_the_first_error_is_raised_and_all_goes_on_afterwards(threads: int, erro
             raise ValueError("a later one")
 
     done: list[int] = []
-    with threads_of_torch(threads):
+    with threads_inside(threads):
         for _ in range(2):
             with pytest.raises(type(error), match="3"):
                 spread(work, range(20), CPU)
@@ -73,7 +73,7 @@ def test_the_first_error_is_raised_and_all_goes_on_afterwards(threads: int, erro
 
 def test_there_are_no_gradients_in_any_thread() -> None:
     weight, seen = torch.ones(2, requires_grad=True), []
-    with threads_of_torch(2), torch.no_grad():
+    with threads_inside(2), torch.no_grad():
         spread(lambda _: seen.append((weight * 2).requires_grad), range(6), CPU)
     assert seen == [False] * 6
     assert torch.is_grad_enabled()
@@ -105,7 +105,7 @@ def test_two_threads_may_spread_at_once(fails: bool) -> None:
                 assert not fails
         return done, torch.get_num_threads()
 
-    with threads_of_torch(2), ThreadPoolExecutor(2) as pool:
+    with threads_inside(2), ThreadPoolExecutor(2) as pool:
         results = list(pool.map(ask, range(2)))
         assert torch.get_num_threads() == 2
     for done, threads in results:
@@ -115,7 +115,7 @@ def test_two_threads_may_spread_at_once(fails: bool) -> None:
 
 def test_an_item_may_spread_items_of_its_own() -> None:
     done: list[tuple[int, int]] = []
-    with threads_of_torch(2):
+    with threads_inside(2):
         spread(lambda item: spread(lambda inner: done.append((item, inner)), range(3), CPU), range(4), CPU)
         assert torch.get_num_threads() == 2
     assert sorted(done) == [(item, inner) for item in range(4) for inner in range(3)]

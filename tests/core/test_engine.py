@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from core import TurnoverDropout, TurnoverError, influence, mean_influence, top_influences, turnover
+from core.bench.timing import threads as threads_inside
 from core.engine import path_for
 from core.engine.checked import CheckedPath
 from core.engine.memory import Tiling
@@ -35,7 +36,6 @@ from tests.core.builders import (
     sequential_net,
     small_cnn,
     some_labels,
-    threads_of_torch,
 )
 
 BUDGET = 2**30
@@ -124,11 +124,11 @@ def test_law_5_the_budget_changes_nothing(kind: str, memory: int) -> None:
 
 
 @every_kind
-def test_law_5_the_threads_of_torch_change_nothing_and_a_second_call_not_a_bit(kind: str) -> None:
+def test_law_5_the_threads_inside_change_nothing_and_a_second_call_not_a_bit(kind: str) -> None:
     model, x, labels, _ = a_case(kind)
     made = []
     for count in (1, 2):
-        with threads_of_torch(count):
+        with threads_inside(count):
             first, second = (influence(model, x, labels, range(70)).values for _ in range(2))
         assert torch.equal(first, second)
         made.append(first)
@@ -210,7 +210,7 @@ def test_everything_is_left_as_it_was(kind: str, fault: str | None, threads: int
     list(model.modules())[1].eval()
     real = nn.functional.cross_entropy
     loss = failing_after(2 if fault == "loss" else 10**9, lambda logits, rows: real(logits, rows, reduction="none"), ZeroDivisionError())
-    with threads_of_torch(threads), monkeypatch.context() as patch:
+    with threads_inside(threads), monkeypatch.context() as patch:
         if fault == "model":
             patch.setattr("core.dropout.instance_masks", failing_after(3, instance_masks, ZeroDivisionError()))
         before, around, given_x, given_labels = state(model), surroundings(), x.clone(), labels.clone()

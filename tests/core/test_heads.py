@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from core import influence
+from core.bench.timing import threads as threads_inside
 from core.engine import path_for
 from core.engine.heads import GroupHeads, SubmatrixHeads
 from core.engine.memory import Tiling
@@ -32,7 +33,6 @@ from tests.core.builders import (
     randn,
     shaken,
     some_labels,
-    threads_of_torch,
 )
 
 WAYS = {"groups": (GroupHeads, 10**9, 0), "submatrices": (SubmatrixHeads, 0, 0), "products": (SubmatrixHeads, 0, 10**9)}
@@ -162,11 +162,11 @@ def test_a_path_serves_tiles_in_any_order(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_law_5_in_two_threads_of_torch(way: str) -> None:
+def test_law_5_in_two_threads_inside(way: str) -> None:
     model, x, labels = member_heads(16, 24, groups=8), randn(30, 16), some_labels(30, 3)
     with forced(way, block=16):
         one = influence(model, x, labels, range(100)).values
-        with threads_of_torch(2):
+        with threads_inside(2):
             two, again = (influence(model, x, labels, range(100)).values for _ in range(2))
     assert torch.equal(two, again)
     torch.testing.assert_close(one, two, rtol=0, atol=1e-12)

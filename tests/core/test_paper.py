@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import core.paper.cleansing as cleansing_module
-import core.paper.row as row_module
+import core.paper.setup as paper_setup
 import core.paper.side_effect as side_effect_module
 from core import Run, TurnoverError
 from core.cleansing import CLEANSED, CONDITIONS, NONE
@@ -22,7 +22,8 @@ from core.data.elec import load_elec
 from core.models.text import DEFAULT_ENCODER
 from core.paper.cleansing import cleansing
 from core.paper.curves import curves
-from core.paper.row import PaperRow, Setup, paper_table
+from core.paper.row import PaperRow, paper_table
+from core.paper.setup import Setup
 from core.paper.side_effect import image_settings, side_effect, text_settings
 from core.pipeline.cleanse import cleanse, prepare
 from core.pipeline.model import load_model, run_settings
@@ -58,7 +59,7 @@ def test_a_run_is_trained_once_and_used_again(tmp_path: Path, monkeypatch: pytes
     settings = TrainSettings("digits", limit=30, members=1)
     first = setup.run("digits", settings)
     before = checksums(first.folder)
-    monkeypatch.setattr(row_module, "train_run", None)
+    monkeypatch.setattr(paper_setup, "train_run", None)
     assert setup.run("digits", replace(settings, seed=5)).folder == first.folder == tmp_path / "runs" / "digits"
     assert checksums(first.folder) == before
     assert names(tmp_path / "runs") == ["digits"]
@@ -190,7 +191,7 @@ def test_the_command_prints_json_and_a_table_and_trains_no_second_time(
     result = json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert {"experiment": "cleansing", "scale": "small"}.items() <= result.items()
     assert set(result["rows"][0]) == {"what", "setting", "paper", "measured"}
-    monkeypatch.setattr(row_module, "train_run", None)
+    monkeypatch.setattr(paper_setup, "train_run", None)
     assert main(arguments) == 0
     table = capsys.readouterr().out
     assert paper_table([PaperRow(**row) for row in result["rows"]]) in table
