@@ -35,7 +35,7 @@ _INDEX_BITS = 20
 MAX_UNITS = 2**_INDEX_BITS
 """A layer may have at most this many maskable units (the unit's number shares a word with its random key)."""
 
-_UNITS_IN_CACHE = 2**15
+_UNITS_IN_CACHE = 2**16
 
 
 def _signed(word: int) -> int:

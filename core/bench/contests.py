@@ -34,6 +34,7 @@ _MEMBERS, _INSTANCES, _SEED = 16, 5000, 0
 _FEWER_INSTANCES, _FEW_TARGETS = 1000, 20
 _SAMPLE_TARGETS, _SAMPLE_INSTANCES = 2, 50
 _HEAD_INSTANCES, _HEAD_TARGETS = 500, 10
+_IMAGE_INSTANCES, _ADAPTER_INSTANCES = 128, 500
 
 PUBLISHED, PART, ENGINE, ENGINE_LOW = "(a) published", "(b) masked part", "(c) engine", "(c) engine, bfloat16"
 PRECISIONS = {ENGINE: None, ENGINE_LOW: torch.bfloat16}
@@ -41,11 +42,15 @@ PRECISIONS = {ENGINE: None, ENGINE_LOW: torch.bfloat16}
 
 @dataclass(frozen=True)
 class Way:
-    """One way: `run` computes `pairs` pairs of (member, target, instance); `sample` gives influences `(K, t, n)` of a few of them."""
+    """One way: `run` computes `pairs` pairs of (member, target, instance); `sample` gives influences `(K, t, n)` of a few of them.
+
+    `masks` makes the masks that `run` needs and nothing else, where their share of the work is worth knowing.
+    """
 
     pairs: int
     run: Callable[[], object]
     sample: Callable[[], Tensor]
+    masks: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,11 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
     def part(count: int, some: Tensor) -> Tensor:
         return _heads_part(model, features(count), labels[:count], some)
 
+    def masks() -> None:
+        for mask in (model.head.mask_in, model.head.mask_hidden):
+            for seed in mask.seeds:
+                mask.seeded_bits(ids.to(device), seed)
+
     sampled = min(targets, _SAMPLE_TARGETS)
     few, some = min(targets, _HEAD_TARGETS), ids[:_SAMPLE_INSTANCES]
     ways = {
@@ -92,7 +102,7 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
         PART: Way(_MEMBERS * few * _HEAD_INSTANCES, partial(part, few, ids[:_HEAD_INSTANCES]), partial(part, sampled, some)),
     }
     for name, dtype in PRECISIONS.items():
-        ways[name] = Way(_MEMBERS * targets * len(ids), partial(engine, dtype, targets, ids), partial(engine, dtype, sampled, some))
+        ways[name] = Way(_MEMBERS * targets * len(ids), partial(engine, dtype, targets, ids), partial(engine, dtype, sampled, some), masks)
     return Contest(f"text heads, {'unit masks' if groups is None else f'{groups} groups'}, {targets} target{'s' * (targets > 1)}", ways)
 
 
@@ -100,7 +110,7 @@ def adapters(layers: int | None, device: torch.device) -> Contest:
     """MiniLM with adapters in its last layers (None for all), weights large enough to matter."""
     model = adapter_classifier(DEFAULT_ENCODER, 2, layers=layers, groups=None, seed=_SEED).to(device).eval()
     tokens = _tokens(TextEncoder(device=device), 2)
-    return _general(f"MiniLM, adapters in {'all' if layers is None else f'the last {layers}'} layers", _enlarged(model), tokens, 100, device)
+    return _general(f"MiniLM, adapters in {'all' if layers is None else f'the last {layers}'} layers", _enlarged(model), tokens, _ADAPTER_INSTANCES, device)
 
 
 def bert_base(device: torch.device) -> Contest:
@@ -119,7 +129,7 @@ def images(groups: int | None, device: torch.device) -> Contest:
     model = vgg19(10, groups=groups, seed=_SEED).to(device).eval()
     inputs = torch.randn(100, 3, 32, 32, generator=torch.Generator().manual_seed(_SEED)).to(device)
     name = "unit masks" if groups is None else f"{groups} groups"
-    return _general(f"VGG19, {name}, 100 targets", model, inputs, 64, device, _tail(model))
+    return _general(f"VGG19, {name}, 100 targets", model, inputs, _IMAGE_INSTANCES, device, _tail(model))
 
 
 def example_network(groups: int | None, device: torch.device) -> Contest:

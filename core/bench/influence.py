@@ -31,7 +31,10 @@ _TARGET_GROWTH = (16, 32, 64, 128, 256)
 
 @dataclass(frozen=True)
 class PathRow:
-    """One way in one contest; differences are to the published way, in nats; operations are those of the pairs timed."""
+    """One way in one contest; differences are to the published way, in nats; operations are those of the pairs timed.
+
+    `mask_seconds` is what making the masks alone takes on one thread, where that was measured.
+    """
 
     case: str
     path: str
@@ -43,6 +46,7 @@ class PathRow:
     peak_memory_mb: float
     flops_per_second: float
     matmul_peak_flops_per_second: float
+    mask_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ def measure_influence() -> dict[str, Any]:
 def measure(contest: Contest, count: int, device: torch.device, repeats: int = _REPEATS) -> Iterator[PathRow]:
     """The rows of one contest."""
     peaks = {_PEAK: matmul_peak(torch.float32, device), _PEAK_LOW: matmul_peak(torch.bfloat16, device)}
-    seconds = interleaved_medians({**{name: way.run for name, way in contest.ways.items()}, **peaks}, repeats, device)
+    masks = {_masks_of(name): way.masks for name, way in contest.ways.items() if way.masks}
+    seconds = interleaved_medians({**{name: way.run for name, way in contest.ways.items()}, **masks, **peaks}, repeats, device)
     reference = next(iter(contest.ways.values())).sample()
     for name, way in contest.ways.items():
         with peak_memory(device) as peak:
@@ -96,7 +101,11 @@ def measure(contest: Contest, count: int, device: torch.device, repeats: int = _
         difference = float((way.sample()[0] - reference[0]).abs().max())
         best = matmul_flops() / seconds[_PEAK_LOW if name == ENGINE_LOW else _PEAK]
         rate = way.pairs / seconds[name]
-        yield PathRow(contest.case, name, count, way.pairs, seconds[name], rate, difference, peak[0], flops / seconds[name], best)
+        yield PathRow(contest.case, name, count, way.pairs, seconds[name], rate, difference, peak[0], flops / seconds[name], best, seconds.get(_masks_of(name)))
+
+
+def _masks_of(way: str) -> str:
+    return f"masks of {way}"
 
 
 def _flops(way: Way) -> int:
@@ -139,15 +148,21 @@ def _slope(sizes: tuple[int, ...], seconds: tuple[float, ...]) -> float:
 
 
 def describe_influence(result: dict[str, Any]) -> str:
-    """The rows as Markdown tables; "× (a)" is how many times more pairs a second a way does than the published one."""
-    lines = ["| case | threads | way | pairs/s | × (a) | max difference, nats | peak memory, MB | share of matmul peak |"]
-    lines += ["| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |"]
+    """The rows as Markdown tables; "× (a)" is how many times more pairs a second a way does than the published one.
+
+    "Masks alone" is the share of the seconds that making the masks would take, spread evenly over the threads.
+    """
+    lines = ["| case | threads | way | pairs/s | × (a) | max difference, nats | peak memory, MB | share of matmul peak | masks alone |"]
+    lines += ["| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     slow: dict[tuple[str, int], float] = {}
     for row in (PathRow(**row) for row in result["rows"]):
         base = slow.setdefault((row.case, row.threads), row.pairs_per_second)
         share = row.flops_per_second / row.matmul_peak_flops_per_second
         times = f"{row.pairs_per_second:,.0f} | {row.pairs_per_second / base:,.1f}"
-        lines.append(f"| {row.case} | {row.threads} | {row.path} | {times} | {row.max_abs_difference:.1g} | {row.peak_memory_mb:,.0f} | {share:.0%} |")
+        masks = "" if row.mask_seconds is None else f"{row.mask_seconds / row.threads / row.seconds:.0%}"
+        lines.append(
+            f"| {row.case} | {row.threads} | {row.path} | {times} | {row.max_abs_difference:.1g} | {row.peak_memory_mb:,.0f} | {share:.0%} | {masks} |"
+        )
     lines += ["", "| growing | sizes | seconds | peak memory, MB | exponent |", "| --- | --- | --- | --- | ---: |"]
     for growth in (GrowthRow(**row) for row in result["growth"]):
         columns = [", ".join(f"{value:,}" for value in growth.sizes), *(_listed(values) for values in (growth.seconds, growth.peak_memory_mb))]

@@ -36,7 +36,7 @@ from core.models.members import MemberModel, MemberTurnoverDropout
 
 _MOST_SIGNS = 4096
 _TARGETS, _PAIRS = 128, 2**17
-_BLOCK = 1024
+_BLOCK, _LONG_BLOCK = 1024, 4096
 _PAIRS_IN_CACHE, _PAIRS_ON_GPU = 2**11, 2**18
 _INSTANCES_IN_CACHE = 256
 _BLOCK_BUFFERS = 8
@@ -49,6 +49,8 @@ class _Heads(ABC):
     """What both ways share: the features of the targets, prepared once for all tiles of the same targets."""
 
     how = ""
+    block = _BLOCK
+    """Instances of one task of `spread`."""
 
     def __init__(self, model: MemberModel, inputs: Tensor, memory: int, dtype: torch.dtype | None) -> None:
         self.model, self.head, self.inputs, self.device = model, model.head, inputs, device_of(model)
@@ -87,15 +89,18 @@ class _Heads(ABC):
 
     def _spread(self, ids: Tensor, work: Callable[[int, slice], object]) -> None:
         """Call `work` for every member and block of instances, on all cores."""
-        spread(lambda place: work(*place), list(product(range(self.members), pieces(slice(0, len(ids)), _BLOCK))), self.device)
+        spread(lambda place: work(*place), list(product(range(self.members), pieces(slice(0, len(ids)), self.block))), self.device)
 
     def _signs(self, mask: MemberTurnoverDropout, member: int, ids: Tensor) -> Tensor:
         """σ of each instance as columns, `(units or groups, n)`."""
-        return mask.seeded_bits(ids.to(self.device), mask.seeds[member]).T.to(self.dtype).contiguous() * 2 - 1
+        bits = mask.seeded_bits(ids.to(self.device), mask.seeds[member]).T.contiguous()
+        return bits.to(torch.int8).mul_(2).sub_(1).to(self.dtype)
 
 
 class GroupHeads(_Heads):
     """Exact influences of `MemberModel`s whose masks have few groups."""
+
+    block = _LONG_BLOCK
 
     def __init__(self, model: MemberModel, inputs: Tensor, memory: int, dtype: torch.dtype | None = None) -> None:
         self.groups, self.readers = model.head.mask_in.units, model.head.mask_hidden.units
@@ -131,19 +136,27 @@ class GroupHeads(_Heads):
     def _block(self, member: int, block: slice, partials: Tensor, ids: Tensor, out: Tensor) -> None:
         """Logits of one member for some instances and all targets, without the output bias."""
         sign_in, sign_hidden = (self._signs(mask, member, ids[block]) for mask in (self.head.mask_in, self.head.mask_hidden))
+        readout, outputs = self.readout[member], out[:, member, ..., block]
         count = partials.shape[2]
-        width = max(_INSTANCES_IN_CACHE, self.pairs_at_once // count)
+        few = count <= _FEWEST_TARGETS
+        width = min(sign_in.shape[1], max(_INSTANCES_IN_CACHE, self.pairs_at_once // count))
+        step = max(1, min(count, self.pairs_at_once // width))
+        buffer = sign_in.new_empty(self.hidden * step * width)
         for columns in pieces(slice(0, sign_in.shape[1]), width):
             own, hidden = sign_in[:, columns], sign_hidden[:, columns]
-            signs = _both_signs(own, hidden) if count > _FEWEST_TARGETS else None
-            for rows in pieces(slice(0, count), max(1, self.pairs_at_once // width)):
+            signs = None if few else _both_signs(own, hidden)
+            for rows in pieces(slice(0, count), step):
                 products = partials[member, :, rows].flatten(1, 2)
-                activations = _pre_activations(products, own, hidden) if signs is None else torch.bmm(products, signs)
-                read = self.readout[member].unsqueeze(1) @ activations.clamp_(min=0).unflatten(1, (-1, self.hidden // self.readers))
+                result = buffer[: products.shape[0] * products.shape[1] * own.shape[1]].view(*products.shape[:2], -1)
+                if signs is None:
+                    _pre_activations(products, own, hidden, result)
+                else:
+                    torch.bmm(products, signs, out=result)
+                read = readout.unsqueeze(1) @ result.clamp_(min=0).unflatten(1, (-1, self.hidden // self.readers))
                 total = read.sum(0, dtype=self.own)
-                swing = (read * hidden[:, None, None]).sum(0, dtype=self.own)
-                torch.add(total, swing, out=out[0, member, rows, :, block][..., columns])
-                torch.sub(total, swing, out=out[1, member, rows, :, block][..., columns])
+                swing = read.mul_(hidden[:, None, None]).sum(0, dtype=self.own)
+                torch.add(total, swing, out=outputs[0, rows, :, columns])
+                torch.sub(total, swing, out=outputs[1, rows, :, columns])
 
 
 def _both_signs(sign_in: Tensor, sign_hidden: Tensor) -> Tensor:
@@ -153,16 +166,20 @@ def _both_signs(sign_in: Tensor, sign_hidden: Tensor) -> Tensor:
     return signs
 
 
-def _pre_activations(products: Tensor, sign_in: Tensor, sign_hidden: Tensor) -> Tensor:
+def _pre_activations(products: Tensor, sign_in: Tensor, sign_hidden: Tensor, result: Tensor) -> None:
     """The same product's result `(Q, t·H/Q, n)`, the hidden signs applied afterwards: cheaper for few targets."""
-    swing = (products.flatten(0, 1)[:, :-1] @ sign_in).view(*products.shape[:2], -1)
-    return torch.addcmul(products[..., -1:], swing, sign_hidden.unsqueeze(1))
+    torch.mm(products.flatten(0, 1)[:, :-1], sign_in, out=result.flatten(0, 1))
+    result.mul_(sign_hidden.unsqueeze(1)).add_(products[..., -1:])
 
 
 class SubmatrixHeads(_Heads):
     """Exact influences of `MemberModel`s whose masks keep half of the single units."""
 
     how = "half of the first matrix for each instance, both halves of the output from one relu"
+
+    def __init__(self, model: MemberModel, inputs: Tensor, memory: int, dtype: torch.dtype | None = None) -> None:
+        few_on_cpu = len(inputs) <= _FEW_TARGETS and device_of(model).type == "cpu"
+        super().__init__(model, inputs, memory, None if few_on_cpu else dtype)  # thin products in bfloat16 are slower there
 
     def _cost(self) -> Cost:
         cost = super()._cost()
@@ -194,7 +211,7 @@ class SubmatrixHeads(_Heads):
         inputs, hidden = (mask.seeded_bits(ids[places].to(self.device), mask.seeds[member]) for mask in (self.head.mask_in, self.head.mask_hidden))
         inputs = self.head.mask_in.scale(inputs, False, self.dtype)
         sign, readout = self._hidden(member, hidden)
-        few = features.shape[1] <= _FEW_TARGETS
+        few = features.shape[1] <= _FEW_TARGETS and self.dtype == self.own
         kept = inputs.nonzero()[:, 1].view(len(inputs), -1) if not few else inputs
         for rows in pieces(slice(0, len(kept)), max(1, self.pairs_at_once // features.shape[1]) if few else _SUBMATRICES):
             swing = (_product if few else _submatrix_product)(features, weight, plain, kept[rows])

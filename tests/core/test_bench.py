@@ -71,7 +71,7 @@ def a_contest() -> Contest:
 def test_a_contest_has_a_row_a_way(small_peaks: None) -> None:
     rows = list(measure(a_contest(), 1, CPU, 1))
     keys = {"case", "path", "threads", "pairs", "seconds", "pairs_per_second", "max_abs_difference", "peak_memory_mb", "flops_per_second"}
-    assert {field.name for field in fields(PathRow)} == keys | {"matmul_peak_flops_per_second"}
+    assert {field.name for field in fields(PathRow)} == keys | {"matmul_peak_flops_per_second", "mask_seconds"}
     assert [(row.case, row.path, row.threads, row.pairs) for row in rows] == [
         ("a small network", way, 1, pairs) for way, pairs in ((PUBLISHED, 15), (ENGINE, 90), (PART, 7))
     ]
@@ -81,6 +81,7 @@ def test_a_contest_has_a_row_a_way(small_peaks: None) -> None:
         assert row.flops_per_second > 0 and row.matmul_peak_flops_per_second > 0
         assert row.peak_memory_mb >= 0
     assert rows[0].max_abs_difference == 0
+    assert [row.mask_seconds for row in rows] == [None] * 3
     assert rows[2].flops_per_second * rows[2].seconds == pytest.approx(1024)
 
 
@@ -146,13 +147,13 @@ def test_peak_memory_sees_what_is_held_and_let_go() -> None:
 
 
 def test_a_result_becomes_two_tables() -> None:
-    slow = PathRow("a case", PUBLISHED, 1, 100, 0.1, 1000.0, 0.0, 12.0, 5e9, 1e10)
-    fast = PathRow("a case", ENGINE, 1, 10_000, 0.1, 250_000.0, 2e-6, 34.0, 9e9, 1e10)
+    slow = PathRow("a case", PUBLISHED, 1, 100, 0.1, 1000.0, 0.0, 12.0, 5e9, 1e10, None)
+    fast = PathRow("a case", ENGINE, 1, 10_000, 0.1, 250_000.0, 2e-6, 34.0, 9e9, 1e10, 0.02)
     growth = GrowthRow("things", (10, 2000), (0.1, 0.25), (1.0, 2.0), 1.5)
     result = {"rows": [asdict(slow), asdict(fast)], "growth": [asdict(growth)], "copy_bytes_per_second": 1.25e10}
     lines = describe_influence(json.loads(json.dumps(result))).split("\n")
-    assert "| a case | 1 | (a) published | 1,000 | 1.0 | 0 | 12 | 50% |" in lines
-    assert "| a case | 1 | (c) engine | 250,000 | 250.0 | 2e-06 | 34 | 90% |" in lines
+    assert "| a case | 1 | (a) published | 1,000 | 1.0 | 0 | 12 | 50% |  |" in lines
+    assert "| a case | 1 | (c) engine | 250,000 | 250.0 | 2e-06 | 34 | 90% | 20% |" in lines
     assert "| things | 10, 2,000 | 0.1, 0.25 | 1, 2 | 1.50 |" in lines
     assert lines[-1] == "A large copy moves 12.5 GB/s."
 
