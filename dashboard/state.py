@@ -15,10 +15,11 @@ from pathlib import Path
 import streamlit as st
 
 from core.errors import TurnoverError
+from core.report.errors import ErrorItem, error_items
 from core.runs import MANIFEST, Run
 from dashboard import engine
 from dashboard.components.notice import no_runs, problem
-from dashboard.views.errors import ANY, ErrorItem, error_items
+from dashboard.views.errors import ANY
 
 RUN_KEY = "run"
 _loading = threading.Lock()

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_device, add_run
+from core.commands.arguments import add_device, add_run, positive
 
 HELP = "compute the influence of all training items on the validation items of a run"
 
@@ -15,6 +15,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser)
     parser.add_argument("--targets", choices=("validation", "errors"), default="validation", help="all validation items (default) or only the misclassified")
+    parser.add_argument("--most", type=positive, metavar="N", help="at most N targets, drawn at random (default: all)")
     parser.add_argument("--memory", metavar="SIZE", help="memory to work in beside the result, such as 512M or 4G (default: what is free, at most 1G on a CPU)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="bfloat16: faster where the hardware has it, less exact")
     add_device(parser)
@@ -27,7 +28,8 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     from core.runs import Run
 
     memory = None if arguments.memory is None else parse_memory(arguments.memory)
-    return compute_influence(Run(Path(arguments.run)), arguments.targets, arguments.device, memory=memory, precision=arguments.precision)
+    options = {"memory": memory, "precision": arguments.precision, "most": arguments.most}
+    return compute_influence(Run(Path(arguments.run)), arguments.targets, arguments.device, **options)
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -15,7 +15,10 @@ HELP = "rerun an experiment of Kobayashi et al. (2020)"
 EXPERIMENTS = {
     "side-effect": "accuracy without and with turn-over dropout (4.1)",
     "curves": "masked, flipped and validation losses (Figure 2)",
+    "errors-text": "the training sentences behind mistakes on SST-2 (Figures 3 and 4)",
+    "errors-images": "the training images behind mistakes on CIFAR-10 (Figure 5)",
     "cleansing": "SST-2 cleansed for Elec (Table 2)",
+    "complexity": "what every method costs in time and storage, and how that grows (Table 1)",
 }
 
 

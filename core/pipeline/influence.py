@@ -72,9 +72,11 @@ def compute_influence(
     *,
     memory: int | None = None,
     precision: str = "float32",
+    most: int | None = None,
 ) -> dict[str, Any]:
     """Compute a run's influences on `validation` (all items, and the errors' predictions) or on the `errors` alone.
 
+    Of more targets than `most`, 1 or more, that many are drawn at random, the same ones every time.
     Returns what `python -m core influence --json` prints. The folder `RUN/influence` is replaced when all is done.
 
     Raises:
@@ -87,6 +89,8 @@ def compute_influence(
     chosen = run.errors if targets == "errors" else [int(position) for position in run.validation.index]
     if not chosen:
         raise TurnoverError(f"{run.folder}: no validation item is misclassified, so there are no errors to explain; use --targets validation")
+    if most is not None and most < len(chosen):
+        chosen = sorted(np.random.default_rng(0).choice(chosen, most, replace=False).tolist())
     beside = run.folder / ".influence.new"
     shutil.rmtree(beside, ignore_errors=True)
     try:
@@ -113,7 +117,7 @@ def _compute(run: Run, model: Members, chosen: list[int], folder: Path, device: 
     wrong = labels != predicted
     jobs = [_Job("truth", inputs, labels), _Job("prediction", inputs[wrong], predicted[wrong])]
     count, members = len(run.train), model.members
-    pilot_size = max(_COMPARED, min(_PILOT, _PILOT_BYTES // (4 * members * count)))
+    pilot_size = _COMPARED if members == 1 else max(_COMPARED, min(_PILOT, _PILOT_BYTES // (4 * members * count)))  # one member has no choice
     pilot_rows = np.random.default_rng(0).permutation(len(chosen))[:pilot_size]
     values = sum(len(job.labels) for job in jobs) + len(pilot_rows)
     layout = "full" if 4 * members * count * (values - len(pilot_rows)) <= full_bytes else "top"

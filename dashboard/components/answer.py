@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import streamlit as st
 
+from core.report.explanation import marked_target
+from core.report.fragments import chip_html, image_html, marked_html, safe
 from core.runs import Run
-from dashboard.components.cards import chip_html, image_html, marked_html, sides
+from dashboard.components.cards import sides
 from dashboard.components.export import flags_bar
 from dashboard.components.flag_form import current_flags, flag_control, flag_problem
 from dashboard.components.notice import heading, quiet, said
 from dashboard.views.answer import Answer, Probability, Question, image_as_seen
-from dashboard.views.explanation import marked_target
 
 _MOST = 10
 
@@ -46,4 +45,4 @@ def _chance_html(place: int, chance: Probability) -> str:
     """One class: its name, a bar and the percentage; the first is the prediction."""
     first = ' class="to-first"' if place == 0 else ""
     bar = f'<div class="to-bar" aria-hidden="true"><i style="width:{100 * chance.value:.1f}%"></i></div>'
-    return f'<span{first}>{escape(chance.label)}</span>{bar}<span class="to-percent">{chance.value:.1%}</span>'
+    return f'<span{first}>{safe(chance.label)}</span>{bar}<span class="to-percent">{chance.value:.1%}</span>'

@@ -1,37 +1,14 @@
-"""Items drawn: marked text, pixelated images, and the cards of proponents and opponents."""
+"""The cards of proponents and opponents."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
-from html import escape
 
 import streamlit as st
 
 from core.flags import Flag
-from dashboard.views.explanation import Card, Explanation
-from dashboard.views.words import MarkedText, Segment
-
-
-def marked_html(text: MarkedText) -> str:
-    """A text with its marks; what is long unfolds on a click."""
-    parts = _segments_html(text.head)
-    if text.tail:
-        left_out = f"<em> … and {text.left_out:,} characters more, which are not shown</em>" if text.left_out else ""
-        summary = f"Show all {text.length:,} characters" if not left_out else "Show more"
-        parts += f'<details class="to-more"><summary>{summary}</summary>{_segments_html(text.tail)}{left_out}</details>'
-    return f'<div class="to-text">{parts}</div>'
-
-
-def image_html(png: bytes, pixels: int, alt: str) -> str:
-    """A small image, enlarged without blur."""
-    data = base64.b64encode(png).decode("ascii")
-    return f'<img class="to-image" src="data:image/png;base64,{data}" alt="{escape(alt, quote=True)}" style="width:{pixels}px">'
-
-
-def chip_html(text: str, kind: str = "label") -> str:
-    """A short word in a frame: `label`, `wrong`, `planted` or `flag`."""
-    return f'<span class="to-chip to-{kind}">{escape(text)}</span>'
+from core.report.explanation import Card, Explanation
+from core.report.fragments import chip_html, image_html, marked_html, safe, signed
 
 
 def flag_html(flag: Flag | None) -> str:
@@ -40,11 +17,6 @@ def flag_html(flag: Flag | None) -> str:
         return ""
     words = {"drop": "flagged: drop", "keep": "flagged: keep"}.get(flag.action, f"flagged: relabel to {flag.new_label}")
     return chip_html(words, "flag")
-
-
-def signed(number: float, decimals: int) -> str:
-    """A number with its sign; the minus is a real one."""
-    return f"{number:+.{decimals}f}".replace("-", "−")
 
 
 def card_html(card: Card, decimals: int) -> str:
@@ -60,7 +32,7 @@ def card_html(card: Card, decimals: int) -> str:
 def foot_html(card: Card, flag: Flag | None) -> str:
     """A card's last line: its id, and what is known and decided about it."""
     planted = chip_html(f"planted: {card.planted}", "planted") if card.planted else ""
-    return f'<div class="to-foot"><span class="to-id">{escape(card.id)}</span>{planted}{flag_html(flag)}</div>'
+    return f'<div class="to-foot"><span class="to-id">{safe(card.id)}</span>{planted}{flag_html(flag)}</div>'
 
 
 def sides(explanation: Explanation, flags: dict[int, Flag], below: Callable[[Card], None]) -> None:
@@ -69,7 +41,7 @@ def sides(explanation: Explanation, flags: dict[int, Flag], below: Callable[[Car
     headings = (("Proponents", f"pushed towards “{explanation.target}”"), ("Opponents", f"pushed away from “{explanation.target}”"))
     for column, (title, meaning), cards in zip(columns, headings, (explanation.proponents, explanation.opponents), strict=True):
         with column:
-            st.html(f'<h2 class="to-side">{title} <span>{escape(meaning)}</span></h2>')
+            st.html(f'<h2 class="to-side">{title} <span>{safe(meaning)}</span></h2>')
             _card_list(cards, explanation.decimals, flags, below)
 
 
@@ -84,7 +56,3 @@ def _card_list(cards: Sequence[Card], decimals: int, flags: dict[int, Flag], bel
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.html(foot_html(card, flags.get(card.position)))
                 below(card)
-
-
-def _segments_html(segments: Sequence[Segment]) -> str:
-    return "".join(f"<mark>{escape(segment.text)}</mark>" if segment.marked else escape(segment.text) for segment in segments)

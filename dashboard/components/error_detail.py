@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import streamlit as st
 
 from core.errors import TurnoverError
 from core.flags import Flag
+from core.report.errors import ErrorItem
+from core.report.explanation import PREDICTION, TRUTH, Explanation, explain_error, marked_target
+from core.report.fragments import chip_html, image_html, marked_html, safe
+from core.report.words import mark
 from core.runs import Run
-from dashboard.components.cards import chip_html, image_html, marked_html, sides
+from dashboard.components.cards import sides
 from dashboard.components.flag_form import flag_control
 from dashboard.components.notice import problem, quiet, said
 from dashboard.state import Opened
-from dashboard.views.errors import ErrorItem
-from dashboard.views.explanation import PREDICTION, TRUTH, Explanation, explain_error, marked_target
-from dashboard.views.words import mark
 
 _TOPS = (5, 10, 20)
 
@@ -58,6 +57,6 @@ def _item_html(item: ErrorItem, explanation: Explanation | None) -> str:
     facts = (
         f'<span>true label {chip_html(item.label)}</span><span class="to-arrow">→</span>'
         f"<span>predicted {chip_html(item.predicted, 'wrong')} with probability {item.probability:.0%}</span>{planted}"
-        f'<span class="to-id">{escape(item.id)}</span>'
+        f'<span class="to-id">{safe(item.id)}</span>'
     )
     return f'<div class="to-target">{body}<div class="to-facts">{facts}</div></div>'

@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard.views.errors import ANY, SORTS, Choice, ErrorItem, Query, choice
-from dashboard.views.words import snippet
+from core.report.errors import ErrorItem
+from core.report.words import snippet
+from dashboard.views.errors import ANY, SORTS, Choice, Query, choice
 
 ITEM, TABLE = "item", "errors-table"
 

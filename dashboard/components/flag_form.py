@@ -9,9 +9,9 @@ import streamlit as st
 
 from core.errors import TurnoverError
 from core.flags import Flag, Flags
+from core.report.explanation import Card
 from core.runs import Run
 from dashboard.components.notice import problem
-from dashboard.views.explanation import Card
 
 _PROBLEM = "flag_problem"
 _ACTIONS = {"drop": "Drop", "relabel": "Relabel", "keep": "Keep"}

@@ -9,9 +9,9 @@ from typing import Any
 from core.data.images import fit_image, open_image, png_bytes, png_pixels
 from core.data.tables import MAX_CHARACTERS, check_text
 from core.errors import TurnoverError
+from core.report.explanation import Card, Explanation, decimals_for, units_sentence, usual_yardstick, with_shares
+from core.report.words import content_words, mark
 from core.runs import Run
-from dashboard.views.explanation import Card, Explanation, decimals_for, units_sentence, usual_yardstick, with_shares
-from dashboard.views.words import content_words, mark
 
 _UPLOAD_BYTES = 4 * MAX_CHARACTERS
 

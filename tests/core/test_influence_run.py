@@ -117,6 +117,22 @@ def test_influences_on_the_errors_alone(run_copy: Path) -> None:
         run.influence.ranked(right, "truth")
 
 
+@pytest.mark.parametrize(("targets", "most", "count"), [("errors", 3, 3), ("validation", 5, 5), ("errors", 10**6, None)])
+def test_at_most_so_many_targets_the_same_every_time(targets: str, most: int, count: int | None, run_copy: Path) -> None:
+    full, run = Run(run_copy).influence, Run(run_copy)
+    truth = np.array(full.array("truth_members"))
+    places = {name: {target: place for place, target in enumerate(known)} for name, known in (("truth", full.targets), ("errors", full.errors))}
+    wrong = np.array(full.array("prediction_members"))
+    assert compute_influence(run, targets, "cpu", most=most)["targets"] == (len(run.errors) if count is None else count)
+    part = Run(run_copy).influence
+    assert part.targets == sorted(set(part.targets)) and part.errors == [target for target in part.targets if target in run.errors]
+    np.testing.assert_allclose(part.array("truth_members"), truth[:, [places["truth"][target] for target in part.targets]], atol=1e-5)
+    np.testing.assert_allclose(part.array("prediction_members"), wrong[:, [places["errors"][target] for target in part.errors]], atol=1e-5)
+    before = checksums(run_copy / "influence")
+    compute_influence(run, targets, "cpu", most=most)
+    assert checksums(run_copy / "influence") == before
+
+
 def without_errors(folder: Path) -> Run:
     """The run as it would be had the model been right everywhere."""
     items = pd.read_parquet(folder / "items.parquet")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
+from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import core.paper.cleansing as cleansing_module
+import core.paper.errors_images as errors_images_module
+import core.paper.errors_text as errors_text_module
+import core.paper.mistakes as mistakes_module
 import core.paper.setup as paper_setup
 import core.paper.side_effect as side_effect_module
 from core import Run, TurnoverError
@@ -22,12 +28,15 @@ from core.data.elec import load_elec
 from core.models.text import DEFAULT_ENCODER
 from core.paper.cleansing import cleansing
 from core.paper.curves import curves
+from core.paper.errors_images import errors_images
+from core.paper.errors_text import errors_text
 from core.paper.row import PaperRow, paper_table
 from core.paper.setup import Setup
 from core.paper.side_effect import image_settings, side_effect, text_settings
 from core.pipeline.cleanse import cleanse, prepare
 from core.pipeline.model import load_model, run_settings
-from core.pipeline.settings import DEFAULT_MEMBERS, TrainSettings
+from core.pipeline.settings import DEFAULT_MEMBERS, MODEL_RECIPES, TrainSettings
+from core.report.facts import explained_pattern
 from core.training import Recipe
 from tests.core.builders import checksums, names
 from tests.core.token_builders import elec_in, encoder_in, sst2_in
@@ -129,6 +138,58 @@ def test_side_effects_have_the_paper_s_numbers_beside_ours(scale: str, count: in
             assert row.measured == f"{results['validation_accuracy']:.1%}"
     assert [row.paper for row in rows[:2]] == ["90.0 %", "88.3 %"]
     assert [row.paper for row in rows[-3:]] == ["92.0 %", "86.2 %", "91.3 %"]
+
+
+# Mistakes explained
+
+
+@pytest.fixture
+def wrong_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    """Adapters in a tiny encoder, and sentences of which many are misclassified, since the labels to validate on are turned round."""
+    data, encoder = Path(sst2_in(tmp_path / "data" / "sst2", 24, 10)), encoder_in(tmp_path / "encoder")
+    development = pd.read_csv(data / "dev.csv")
+    development.assign(label=1 - development["label"]).to_csv(data / "dev.csv", index=False)
+    settings = TrainSettings("sst2", path=str(data), model="adapters", encoder=encoder, limit=20)
+    monkeypatch.setattr(errors_text_module, "text_settings", lambda setup, size: settings)
+    monkeypatch.setitem(MODEL_RECIPES, "adapters", replace(MODEL_RECIPES["adapters"], epochs=1, batch=12))
+    monkeypatch.setitem(errors_text_module._MOST, "small", 2)
+    return Setup("small", tmp_path / "data", tmp_path / "runs", "cpu")
+
+
+def test_mistakes_on_texts_are_explained_on_a_page_and_counted(wrong_texts: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = list(errors_text(wrong_texts))
+    run = Run(wrong_texts.runs / "sst2-adapters-5000")
+    pattern = explained_pattern(run)
+    assert len(run.errors) > 2 and pattern and pattern.errors == len(run.influence.targets) == 2
+    assert names(wrong_texts.runs) == ["errors-text.html", run.name]
+    measured = [row.measured for row in rows]
+    assert measured[:3] == [f"{len(run.errors)} of 10", "2", str(wrong_texts.runs / "errors-text.html")]
+    assert measured[3].startswith(f"{pattern.proponents:.1%} ± ") and f"of all training items {pattern.chance:.1%}" in measured[3]
+    assert measured[4] == f"{pattern.opponents:.1%}"
+    assert all(row.paper == "" and "members: 1, estimator: mean" in row.setting for row in rows)
+    page = (wrong_texts.runs / "errors-text.html").read_text(encoding="utf-8")
+    assert page.count("<article") == 2
+    assert all(run.item("validation", target)["id"] in page for target in run.influence.targets)
+    before = checksums(run.folder / "influence")
+    monkeypatch.setattr(paper_setup, "train_run", None)
+    monkeypatch.setattr(mistakes_module, "compute_influence", None)
+    assert list(errors_text(wrong_texts)) == rows
+    assert checksums(run.folder / "influence") == before
+
+
+def test_mistakes_on_images_show_the_images(run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(run_copy / "influence")
+    setup = a_setup(tmp_path)
+    setup.runs.mkdir()
+    asked: list[tuple[str, TrainSettings]] = []
+    monkeypatch.setattr(Setup, "run", lambda self, name, settings: (asked.append((name, settings)), Run(run_copy))[1])
+    monkeypatch.setattr(errors_images_module, "_MOST", 4)
+    rows, run = list(errors_images(setup)), Run(run_copy)
+    assert asked == [("cifar10-vgg19", image_settings(setup))]
+    assert run.influence.targets == run.influence.errors and len(run.influence.errors) == 4
+    assert rows[1].measured == "4"
+    page = (setup.runs / "errors-images.html").read_text(encoding="utf-8")
+    assert all(b64encode(run.item("validation", target)["image"]).decode() in page for target in run.influence.targets)
 
 
 # Cleansing on tiny texts

@@ -14,10 +14,11 @@ from fake_runs import HOSTILE, FakeRun, png, remove_influence, truncate
 from streamlit.testing.v1 import AppTest
 
 from core.flags import Flags
+from core.report.errors import error_items
 from core.runs import Run
 from dashboard import engine, state
 from dashboard.engine import Phase
-from dashboard.views.errors import PAGE, error_items
+from dashboard.views.errors import PAGE
 
 PAGES = ("errors", "curves", "try")
 

@@ -10,11 +10,12 @@ from fake_runs import EPOCHS, FakeRun, png
 
 from core.errors import TurnoverError
 from core.ranking import clearness
+from core.report.errors import error_items
+from core.report.explanation import PREDICTION, TRUTH, decimals_for, explain_error, marked_target, rounded, usual_yardstick, yardstick_sentence
 from core.runs import Ranked, Run
 from dashboard.views.answer import Question, build_answer, image_as_seen, image_question, text_of_upload, text_question
 from dashboard.views.curves import build_curves
-from dashboard.views.errors import ANY, CLEAREST, CONFIDENT, POSITION, Query, error_items, select
-from dashboard.views.explanation import PREDICTION, TRUTH, decimals_for, explain_error, marked_target, rounded, usual_yardstick, yardstick_sentence
+from dashboard.views.errors import ANY, CLEAREST, CONFIDENT, POSITION, Query, select
 from dashboard.views.runs import run_names, summarise
 
 
@@ -123,7 +124,7 @@ def test_numbers_keep_their_digits() -> None:
 
 
 def _card():  # type: ignore[no-untyped-def]
-    from dashboard.views.explanation import Card
+    from core.report.explanation import Card
 
     return Card(0, "t0", "positive", 0.3, 0.1, 0.0, "", None, b"")
 

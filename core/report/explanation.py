@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.ranking import finite
+from core.report.errors import ErrorItem
+from core.report.words import LIMIT, MarkedText, content_words, mark, recurring_words
 from core.runs import Ranked, Run
-from dashboard.views.errors import ErrorItem
-from dashboard.views.words import MarkedText, content_words, mark, recurring_words
 
 PREDICTION, TRUTH = "prediction", "truth"
 _SAMPLE = 50
@@ -49,7 +49,7 @@ class Explanation:
     opponents: tuple[Card, ...]
 
 
-def explain_error(run: Run, item: ErrorItem, meaning: str, top: int) -> Explanation:
+def explain_error(run: Run, item: ErrorItem, meaning: str, top: int, limit: int = LIMIT) -> Explanation:
     """The training items behind a misclassified validation item.
 
     Args:
@@ -57,12 +57,13 @@ def explain_error(run: Run, item: ErrorItem, meaning: str, top: int) -> Explanat
         item: the error.
         meaning: `prediction` (loss of the predicted label) or `truth` (loss of the true label).
         top: how many of each side.
+        limit: characters of a text that are kept.
 
     Raises:
         TurnoverError: if the run has no usable influence for this item.
     """
     ranked = run.influence.ranked(item.position, meaning)
-    sides = [[_ranked_card(run, ranked, place, words_of(item.text)) for place in places] for places in ranked.ends(top)]
+    sides = [[_ranked_card(run, ranked, place, words_of(item.text), limit) for place in places] for places in ranked.ends(top)]
     proponents, opponents = with_shares(sides[0], sides[1])
     return Explanation(
         target=item.predicted if meaning == PREDICTION else item.label,
@@ -80,10 +81,10 @@ def words_of(text: str) -> frozenset[str]:
     return content_words(text)
 
 
-def marked_target(text: str, proponents: Collection[Card]) -> MarkedText:
+def marked_target(text: str, proponents: Collection[Card], limit: int = LIMIT) -> MarkedText:
     """A target's text, with the words marked that at least two of its proponents share."""
     others = [card.text.plain for card in proponents if card.text]
-    return mark(text, recurring_words(text, others))
+    return mark(text, recurring_words(text, others), limit=limit)
 
 
 def meaning_sentence(item: ErrorItem, meaning: str) -> str:
@@ -148,7 +149,7 @@ def _shared(card: Card, largest: float) -> Card:
     return Card(**{**vars(card), "share": abs(card.influence) / largest})
 
 
-def _ranked_card(run: Run, ranked: Ranked, place: int, words: frozenset[str]) -> Card:
+def _ranked_card(run: Run, ranked: Ranked, place: int, words: frozenset[str], limit: int) -> Card:
     position = int(ranked.instances[place])
     item = run.item("train", position)
     return Card(
@@ -159,6 +160,6 @@ def _ranked_card(run: Run, ranked: Ranked, place: int, words: frozenset[str]) ->
         standard_error=finite(ranked.errors[place]),
         share=0.0,
         planted=str(item["planted"]),
-        text=mark(str(item["text"]), words) if run.kind == "text" else None,
+        text=mark(str(item["text"]), words, limit=limit) if run.kind == "text" else None,
         image=bytes(item["image"]) if run.kind == "image" else b"",
     )

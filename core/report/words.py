@@ -1,4 +1,4 @@
-"""Which words two texts share, as segments that a page can mark.
+"""Which words two texts share, as segments that a page can mark; and texts that a page can show without harm.
 
 Words are compared lower-cased. Words that nearly every text has (`STOP_WORDS`) are left out, and neighbouring shared words
 become one segment, so that a name is marked as a whole.
@@ -17,6 +17,9 @@ HEAD = 600
 LIMIT = 20_000
 """Characters of a text that are sent to the browser at all."""
 
+_CONTROLS = {*range(32), *range(0x7F, 0xA0)} - {ord(character) for character in "\t\n\r"}
+_TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+_VISIBLE = dict.fromkeys(_CONTROLS | _TURNING | {*range(0xD800, 0xE000)}, 0xFFFD)
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _FREQUENT = """
 a about after again all also am an and any are as at be because been before being but by can could did do does doing
@@ -63,16 +66,23 @@ def recurring_words(text: str, others: Iterable[str], least: int = 2) -> frozens
     return frozenset(word for word in content_words(text) if counts[word] >= least)
 
 
-def mark(text: str, words: Collection[str], head: int = HEAD) -> MarkedText:
-    """A text with `words` marked, cut into what is shown at once and what unfolds."""
+def mark(text: str, words: Collection[str], head: int = HEAD, limit: int = LIMIT) -> MarkedText:
+    """A text with `words` marked, cut into what is shown at once and what unfolds; nothing past `limit` characters is kept."""
     cut = len(text) if len(text) <= head * 1.25 else _space_before(text, head)
-    return MarkedText(_segments(text[:cut], words), _segments(text[cut:LIMIT], words), len(text), max(0, len(text) - LIMIT))
+    return MarkedText(_segments(text[:cut], words), _segments(text[cut:limit], words), len(text), max(0, len(text) - limit))
 
 
 def snippet(text: str, length: int = 160) -> str:
     """The beginning of a text on one line."""
-    line = " ".join(text[: 4 * length].split())
+    line = " ".join(visible(text[: 4 * length]).split())
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def visible(text: str) -> str:
+    """A text with U+FFFD for each character that would not show: controls, those that turn the direction of writing, halves
+    of surrogate pairs. Tabs and line breaks stay.
+    """
+    return text.translate(_VISIBLE)
 
 
 def _segments(text: str, words: Collection[str]) -> tuple[Segment, ...]:
