@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from core.errors import TurnoverError
 from core.models.ensemble import Ensemble
 from core.models.members import MemberConv2d, MemberLinear, MemberModel, Members
+from core.models.pixels import PixelPrefix
 from core.models.vision import VggPrefix
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
@@ -37,7 +38,7 @@ def _filled(layer: Layer, weight: Tensor, bias: Tensor) -> Layer:
 
 
 def plain_classifier(model: Members, member: int = 0) -> nn.Module:
-    """A copy of one member of text heads, of a small VGG or of an ensemble.
+    """A copy of one member of heads on features or pixels, of a small VGG or of an ensemble.
 
     Raises:
         TurnoverError: if there is no such member, or the model is of another kind.
@@ -55,6 +56,8 @@ def _prefix(prefix: nn.Module, member: int) -> list[nn.Module]:
     """The layers before the head."""
     if isinstance(prefix, nn.Identity):
         return []
+    if isinstance(prefix, PixelPrefix):
+        return [nn.Flatten(), _linear(prefix.linear, member), nn.ReLU()]
     if isinstance(prefix, VggPrefix):
         layers = [_convolution(layer, member) if isinstance(layer, MemberConv2d) else copy.deepcopy(layer) for layer in prefix.layers]
         return [*layers, nn.Flatten()]

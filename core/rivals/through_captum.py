@@ -2,7 +2,8 @@
 
 captum 0.9 sets a model's weights and its parameters' `requires_grad`, seeds the global random generator, and warns on every
 call; so it is given a copy, and the generators' states are put back afterwards. Linear and convolution layers get their
-gradients row by row in one pass (captum's `sample_wise_grads_per_batch`), any other model one row after the other.
+gradients row by row in one pass (captum's `sample_wise_grads_per_batch`), any other model one row after the other, and so
+does a model of token ids: captum hooks each layer's input, which must have a gradient, and whole numbers pass none on.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def influence(method: Any, targets: Split, bytes_each: int, progress: Told) -> T
 def common_options(problem: Problem, size: int) -> dict[str, Any]:
     """Options of every captum class that takes gradients of `size` parameters."""
     layers = trained_layers(problem.model)
-    at_once = all(isinstance(module, nn.Linear | nn.Conv2d) for module in layers.values())
+    at_once = all(isinstance(module, nn.Linear | nn.Conv2d) for module in layers.values()) and problem.train.inputs.is_floating_point()
     frozen = not all(own.requires_grad for own in problem.model.parameters())
     bytes_each = size * next(problem.model.parameters()).element_size()
     return {
