@@ -10,14 +10,42 @@ from typing import Any
 import numpy as np
 
 from core.atomic import disk_error, write_atomic
+from core.estimators.trust import STRONG, WEAK, trust_words
 from core.runs import Ranked, Run
 
 TOP = 10
 """How many proponents count as an error's explanation where a number is made of them."""
 
 
-def training_entries(run: Run, ranked: Ranked, places: np.ndarray) -> list[dict[str, Any]]:
-    """What is shown of some training items of a ranking: id, label, influence ± standard error in nats, text or thumbnail path."""
+def ranking_entries(run: Run, ranked: Ranked, top: int) -> dict[str, Any]:
+    """Both ends of a ranking: `proponents` and `opponents` as `training_entries` gives them, and `trust`, counts over all of it."""
+    words = ranking_trust(run, ranked)
+    proponents, opponents = (training_entries(run, ranked, places, words) for places in ranked.ends(top))
+    return {"trust": trust_counts(words), "proponents": proponents, "opponents": opponents}
+
+
+def ranking_trust(run: Run, ranked: Ranked) -> np.ndarray:
+    """A plain word for each item of a ranking (`core.estimators.trust`), `(n,)`; "" where no error is known."""
+    words = trust_words(ranked.values, ranked.errors, total=len(run.train))
+    return np.where(np.isfinite(ranked.errors), words, "")
+
+
+def trust_counts(words: np.ndarray) -> dict[str, int] | None:
+    """How many items of a ranking are strong and weak; None where no error is known."""
+    return {word: int((words == word).sum()) for word in (STRONG, WEAK)} if words.any() else None
+
+
+def training_entries(run: Run, ranked: Ranked, places: np.ndarray, words: np.ndarray) -> list[dict[str, Any]]:
+    """What is shown of some training items of a ranking.
+
+    Args:
+        places: of these items in the ranking.
+        words: `ranking_trust` of the whole ranking.
+
+    Returns:
+        For each: position, id, label, influence and standard_error in nats, trust (its word), text or thumbnail path; the error
+        and the word are None for one member.
+    """
     entries = []
     for place in places:
         position = int(ranked.instances[place])
@@ -28,6 +56,7 @@ def training_entries(run: Run, ranked: Ranked, places: np.ndarray) -> list[dict[
             "label": run.classes[int(item["label"])],
             "influence": float(ranked.values[place]),
             "standard_error": finite(ranked.errors[place]),
+            "trust": str(words[place]) or None,
         }
         entries.append(entry | content_of(run, position))
     return entries

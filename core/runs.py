@@ -29,6 +29,7 @@ import pandas as pd
 
 from core.atomic import disk_error, write_atomic
 from core.errors import TurnoverError
+from core.estimators import SHOWN
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -116,7 +117,10 @@ class RunInfluence:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest = read_manifest(folder, f"compute it again with `python -m core influence --run {folder.parent}`", INFLUENCE_FACTS)
+        again = f"compute it again with `python -m core influence --run {folder.parent}`"
+        self.manifest = read_manifest(folder, again, INFLUENCE_FACTS)
+        if self.estimator not in SHOWN:
+            raise TurnoverError(f"{folder}: its estimator is {self.estimator!r}, from an earlier version; {again}")
         self.targets: list[int] = self.manifest["targets"]
         self.errors: list[int] = self.manifest["errors"]
         self._place = {"truth": {t: i for i, t in enumerate(self.targets)}, "prediction": {t: i for i, t in enumerate(self.errors)}}
@@ -128,7 +132,7 @@ class RunInfluence:
 
     @property
     def estimator(self) -> str:
-        """`mean` or `smoothed`: what the estimates are (`core.estimate`)."""
+        """`best`, `median` or `raw`: what the estimates are (`core.estimators`)."""
         return str(self.manifest["estimator"])
 
     def ranked(self, target: int, meaning: str) -> Ranked:

@@ -129,10 +129,14 @@ def validate(model: Members, split: Split) -> tuple[Tensor, float]:
     return torch.cat(losses, 1), float((torch.cat(predicted) == split.labels).float().mean())
 
 
-def probabilities(model: Members, inputs: Tensor) -> Tensor:
-    """Class probabilities `(N, classes)` of the full network, mean over members."""
+def probabilities(model: Members, inputs: Tensor, ids: Tensor | None = None, flipped: bool = False) -> Tensor:
+    """Class probabilities `(N, classes)`, mean over members; of the full network, or under the masks of `ids` if given."""
+    parts = []
     with torch.inference_mode():
-        parts = [model(inputs[start : start + _EVALUATION_ROWS]).softmax(-1).mean(0) for start in range(0, len(inputs), _EVALUATION_ROWS)]
+        for start in range(0, len(inputs), _EVALUATION_ROWS):
+            rows = slice(start, start + _EVALUATION_ROWS)
+            with turnover(ids[rows], flipped) if ids is not None else nullcontext():
+                parts.append(model(inputs[rows]).softmax(-1).mean(0))
     return torch.cat(parts)
 
 
@@ -156,9 +160,19 @@ def augmented(images: Tensor, random: torch.Generator) -> Tensor:
     return torch.where(mirrored.view(-1, 1, 1, 1), moved.flip(3), moved)
 
 
-def _train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int) -> None:
-    rows = len(train.labels)
-    orders = torch.stack([epoch_order(rows, recipe.seed, member, epoch) for member in range(model.members)]).to(train.labels.device)
+def train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int, orders: Tensor) -> None:
+    """Take all steps of one epoch and leave the model in evaluation mode.
+
+    `orders` `(K, n)` are each member's training items, one after the other.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch))  # for ordinary dropout, the same in a resumed run
+        model.train()
+        _train_epoch(model, optimizer, train, recipe, epoch, orders.to(train.labels.device))
+    model.eval()
+
+
+def _train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int, orders: Tensor) -> None:
     autocast = torch.autocast("cuda", torch.bfloat16) if train.labels.is_cuda else nullcontext()
     random = torch.Generator().manual_seed(derive_seed(recipe.seed, _AUGMENT, epoch))
     for ids in orders.split(recipe.batch, dim=1):
@@ -214,11 +228,8 @@ def fit(
     if checkpoint is not None and checkpoint.exists():
         history, best = _load_checkpoint(checkpoint, model, optimizer, recipe)
     while history.epochs < recipe.epochs and (not history.epochs or history.epochs - 1 - history.best < recipe.patience):
-        with torch.random.fork_rng():
-            torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, history.epochs))  # for ordinary dropout, the same in a resumed run
-            model.train()
-            _train_epoch(model, optimizer, train, recipe, history.epochs)
-        model.eval()
+        orders = [epoch_order(len(train.labels), recipe.seed, member, history.epochs) for member in range(model.members)]
+        train_epoch(model, optimizer, train, recipe, history.epochs, torch.stack(orders))
         _measure(model, train, validation, history, owned)
         if not np.isfinite([losses[-1] for name, losses in history.curves.items() if owned or name == "validation"]).all():
             raise TurnoverError(f"a loss is not finite after epoch {history.epochs}; check the inputs of both splits for infinite or missing values")

@@ -130,8 +130,8 @@ class FakeRun:
             "targets": list(range(self.validation)),
             "errors": errors,
             "layout": "full",
-            "estimator": "smoothed",
-            "agreement": {"mean": 0.1, "smoothed": 0.2},
+            "estimator": "best" if self.members > 1 else "raw",
+            "agreement": {"median": 0.1, "best": 0.2} if self.members > 1 else {},
             "run": sha256(folder / "weights.safetensors"),
         }
         write_manifest(part, facts, sorted(path.name for path in part.glob("*.npy")))

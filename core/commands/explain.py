@@ -8,7 +8,7 @@ from typing import Any
 
 from core.commands.arguments import add_device, add_run, add_top
 
-ESTIMATORS = {"mean": "mean over members", "smoothed": "mean over members, smoothed over like training items"}
+ESTIMATORS = {"best": "estimate from all members", "median": "median over members", "raw": "one member"}
 HELP = "explain the prediction for your own text or image by training items"
 
 
@@ -24,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(arguments: Namespace) -> dict[str, Any]:
-    """Return predicted, probabilities, proponents, opponents (influence in nats) and seconds."""
+    """Return predicted, probabilities, trust, proponents, opponents (influence in nats) and seconds."""
     from core.pipeline.explain import Explainer, read_user_file
     from core.runs import Run
 
@@ -45,8 +45,9 @@ def entry_lines(result: dict[str, Any], label: str, estimator: str) -> list[str]
     """Proponents and opponents, one line each."""
     lines = []
     for name, does in (("proponents", "helped"), ("opponents", "hurt")):
-        lines.append(f"{name}: training items that {does} the label {label} ({ESTIMATORS[estimator]}, nats ± standard error)")
+        made = ESTIMATORS.get(estimator, estimator)
+        lines.append(f"{name}: training items that {does} the label {label} ({made}, nats ± standard error)")
         for entry in result[name]:
-            error = "n/a" if entry["standard_error"] is None else f"{entry['standard_error']:.4f}"
-            lines.append(f"  {entry['influence']:+.4f} ± {error}  {entry['id']} [{entry['label']}]  {entry.get('text', entry.get('thumbnail'))}")
+            error = "error not known" if entry["standard_error"] is None else f"± {entry['standard_error']:.4f} {entry['trust']}"
+            lines.append(f"  {entry['influence']:+.4f} {error}  {entry['id']} [{entry['label']}]  {entry.get('text', entry.get('thumbnail'))}")
     return lines

@@ -17,6 +17,7 @@ EXPERIMENTS = {
     "curves": "masked, flipped and validation losses (Figure 2)",
     "errors-text": "the training sentences behind mistakes on SST-2 (Figures 3 and 4)",
     "errors-images": "the training images behind mistakes on CIFAR-10 (Figure 5)",
+    "footnote4": "the full network in place of the masked one, by LDS (footnote 4; digits need no --path)",
     "cleansing": "SST-2 cleansed for Elec (Table 2)",
     "complexity": "what every method costs in time and storage, and how that grows (Table 1)",
 }
@@ -25,7 +26,7 @@ EXPERIMENTS = {
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
     parser.add_argument("name", choices=tuple(EXPERIMENTS), help="; ".join(f"{name}: {what}" for name, what in EXPERIMENTS.items()))
-    parser.add_argument("--path", required=True, metavar="DIR", help="folder that holds sst2/, elec/ and cifar10/")
+    parser.add_argument("--path", metavar="DIR", help="folder that holds sst2/, elec/ and cifar10/")
     parser.add_argument("--runs", default="runs/paper", metavar="DIR", help="where trained models are kept and used again (default runs/paper)")
     parser.add_argument("--scale", choices=("small", "paper"), default="small", help="small: minutes on 2 cores (default); paper: the full setting, for a GPU")
     add_device(parser)
@@ -37,7 +38,7 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     from core.paper.setup import Setup
 
     module = importlib.import_module(f"core.paper.{arguments.name.replace('-', '_')}")
-    setup = Setup(arguments.scale, Path(arguments.path), Path(arguments.runs), arguments.device)
+    setup = Setup(arguments.scale, Path(arguments.path) if arguments.path else None, Path(arguments.runs), arguments.device)
     rows = getattr(module, arguments.name.replace("-", "_"))(setup)
     facts = {"experiment": arguments.name, "scale": arguments.scale, "device": device_name(choose_device(arguments.device)), "machine": platform.machine()}
     return facts | {"rows": [asdict(row) for row in rows]}

@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--groups", type=int, metavar="G", help="mask G groups of units; 0 masks single units (default 16)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of masks, initialisation, batches and label noise (default 0)")
     parser.add_argument("--encoder", metavar="NAME", help="frozen text encoder: a hub name or a folder (default: the packaged all-MiniLM-L6-v2)")
-    parser.add_argument("--model", metavar="NAME", help="texts: heads (default), adapters, masked-encoder; images: small-vgg (default), vgg19")
+    parser.add_argument("--model", metavar="NAME", help="texts: heads (default), adapters, masked-encoder; images: small-vgg (default), vgg19, heads")
     parser.add_argument("--layers", type=int, metavar="L", help="adapters in the last L layers of the encoder (default: all)")
     parser.add_argument("--dropout", type=float, default=0.0, metavar="P", help="ordinary dropout beside the masks, for vgg19 (default 0)")
     add_device(parser)

@@ -1,1 +1,7 @@
-"""How far influences can be trusted: measured against answers that are known."""
+"""How far influences can be trusted: measured against answers that are known, for every estimator and rival side by side.
+
+One measure a file: `lds` (retraining on halves), `loo` (leaving single items out), `planted` (wrong labels and cues that were
+planted on purpose), `agreement` (of two halves of the members). Each takes a `Subject`, a run with a sample of its targets,
+and `Options`, and gives rows of figures with the seconds that the method took. `methods` and `estimators` list what is
+measured, `halves` trains again, `store` keeps in the run's folder what took long.
+"""

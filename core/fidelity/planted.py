@@ -1,7 +1,8 @@
 """Planted answers: are the items that were planted on purpose the ones that influence points at?
 
-- Wrong labels: the area under the ROC curve of self-influence for finding them. An item with a wrong label has to be
-  learned by heart, so the half that never saw it loses most on it.
+- Wrong labels: the area under the ROC curve for finding them, and the precision of the first k. An item with a wrong label
+  has to be learned by heart, so the half that never saw it loses most on it: its self-influence and its *flipped loss* are
+  high. And it hurts: its mean influence on the targets is low. `core.fidelity.suspects` has all ways to suspect.
 - Spurious cues: an error of the demo corpus that carries a planted cue was taught by the training texts with the same
   cue. Their share among an error's ten strongest proponents, over their share in the training set, is the *lift*; its
   interval comes from a bootstrap over errors.
@@ -10,15 +11,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from core.data.base import WRONG_LABEL
 from core.errors import TurnoverError
+from core.fidelity.methods import Scored
+from core.fidelity.options import Options
+from core.fidelity.row import Figure, Row
+from core.fidelity.subject import Subject
+from core.fidelity.suspects import suspicions
 from core.ranking import TOP
 from core.runs import Run
 
 _RESAMPLES = 10_000
+_WIDTH = 1.96
 
 
 def wrong_label_auc(run: Run) -> float:
@@ -29,10 +38,58 @@ def wrong_label_auc(run: Run) -> float:
     """
     from sklearn.metrics import roc_auc_score
 
-    planted = (run.train["planted"] == WRONG_LABEL).to_numpy()
+    return float(roc_auc_score(wrong_labels(run), run.influence.self_influence))
+
+
+def wrong_labels(run: Run) -> np.ndarray:
+    """Which training items were given a wrong label, `(N,)`.
+
+    Raises:
+        TurnoverError: if none were.
+    """
+    planted: np.ndarray = (run.train["planted"] == WRONG_LABEL).to_numpy()
     if not planted.any():
         raise TurnoverError(f"{run.folder}: no planted wrong labels; train with --label-noise")
-    return float(roc_auc_score(planted, run.influence.self_influence))
+    return planted
+
+
+def auc(planted: np.ndarray, suspicion: np.ndarray) -> Figure:
+    """Area under the ROC curve of a suspicion `(N,)`; its interval is DeLong's (1988), from how each planted and each other item ranks.
+
+    A planted item's place is the share of others that it beats, ties counting half, and the area is the mean of the places.
+    """
+    ranks = rankdata(suspicion)
+    beaten, beating = (ranks[own] - rankdata(suspicion[own]) for own in (planted, ~planted))
+    first, second = beaten / (~planted).sum(), 1 - beating / planted.sum()
+    area = float(first.mean())
+    error = float(np.sqrt(sum(places.var(ddof=1) / len(places) for places in (first, second) if len(places) > 1)))
+    return Figure(area, max(0.0, area - _WIDTH * error), min(1.0, area + _WIDTH * error))
+
+
+def precision(planted: np.ndarray, suspicion: np.ndarray, count: int) -> Figure:
+    """Share of planted items among the `count` most suspicious ones, the first of equals first."""
+    return Figure(float(planted[np.argsort(-suspicion, kind="stable")[:count]].mean()))
+
+
+def measure(subject: Subject, options: Options) -> dict[str, Any]:
+    """How well every way to suspect finds the planted wrong labels.
+
+    Raises:
+        TurnoverError: if none were planted.
+    """
+    planted = wrong_labels(subject.run)
+    count = int(planted.sum())
+    rows = [_row(one, planted, count) for one in suspicions(subject, options)]
+    return {"planted": count, "instances": len(planted), "rows": rows}
+
+
+def _row(scored: Scored, planted: np.ndarray, count: int) -> Row:
+    figures = {}
+    if not scored.refused:
+        suspicion = scored.values[0]
+        figures = {"AUC": auc(planted, suspicion)}
+        figures |= {f"precision@{most}": precision(planted, suspicion, most) for most in sorted({min(TOP, count), count})}
+    return Row(scored.method, scored.train_seconds, scored.estimate_seconds, figures, scored.note)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from core.runs import Run
 
 @dataclass(frozen=True)
 class Setup:
-    """Where an experiment finds data and leaves runs: `data` holds a folder for each data set (`sst2`, `elec`, `cifar10`)."""
+    """Where an experiment finds data and leaves runs: `data` holds a folder for each data set (`sst2`, `elec`, `cifar10`); None: nowhere."""
 
     scale: str
-    data: Path
+    data: Path | None
     runs: Path
     device: str | None = None
 
@@ -26,6 +26,8 @@ class Setup:
         Raises:
             TurnoverError: if it is not there.
         """
+        if self.data is None:
+            raise TurnoverError(f"this experiment reads files; name the folder that holds {name}/ with --path")
         folder = self.data / name
         if not folder.is_dir():
             raise TurnoverError(f"{folder}: no such folder; --path names a folder that holds {name}/")

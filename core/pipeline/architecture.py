@@ -15,6 +15,7 @@ from core.masks import derive_seed
 from core.models.adapters import TokenRows, adapter_classifier, masked_everywhere
 from core.models.ensemble import Ensemble
 from core.models.members import Members
+from core.models.pixels import pixel_heads
 from core.models.text import TextEncoder, load_encoder, text_heads
 from core.models.vgg19 import vgg19
 from core.models.vision import small_vgg
@@ -31,7 +32,7 @@ def build_model(settings: TrainSettings, classes: int, shape: tuple[int, ...]) -
     groups = settings.groups or None
     options: dict[str, Any] = {"members": settings.members, "groups": groups, "seed": settings.seed}
     if settings.model == "heads":
-        return text_heads(shape[0], classes, **options)
+        return text_heads(shape[0], classes, **options) if len(shape) == 1 else pixel_heads(shape, classes, **options)
     if settings.model == "small-vgg":
         channels, height, width = shape
         return small_vgg((channels, height, width), classes, **options)

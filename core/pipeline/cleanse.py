@@ -18,7 +18,8 @@ from core.device import choose_device
 from core.errors import TurnoverError
 from core.influences import mean_influence
 from core.pipeline.architecture import TextInputs, build_model
-from core.pipeline.model import load_model, run_settings, run_split, stored_estimator
+from core.pipeline.estimate import describe_targets, stored_estimator
+from core.pipeline.model import item_features, load_model, run_settings, run_split
 from core.progress import bar
 from core.runs import Run
 from core.training import Split
@@ -56,7 +57,9 @@ def prepare(run: Run, validation: str = "validation", path: str | None = None, d
     model, count = load_model(run, device), len(run.train)
     with bar(model.members * len(targets.labels) * count, f"{run.name}: mean influence", "pairs") as advance:
         members = mean_influence(model, targets.inputs, targets.labels, np.arange(count), progress=advance)
-    scores, _ = stored_estimator(run).apply(members.unsqueeze(1).numpy())
+    estimator = stored_estimator(run)
+    shape = estimator.shape_of(describe_targets(model, targets, item_features(model, run_settings(run), targets.inputs)))
+    scores, _ = estimator.apply(members.unsqueeze(1).numpy(), shape.mean(0, keepdims=True))
     return Cleansing(run, device, train, targets, measured, scores[0])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.ranking import clearest_first, content_of, training_entries
+from core.ranking import clearest_first, content_of, ranking_entries
 from core.runs import Run
 
 
@@ -18,7 +18,6 @@ def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
     entries = []
     for position in clearest_first(run):
         item, ranked = run.item("validation", position), part.ranked(position, "prediction")
-        proponents, opponents = (training_entries(run, ranked, places) for places in ranked.ends(top))
         entry = {
             "id": str(item["id"]),
             "label": classes[int(item["label"])],
@@ -26,5 +25,5 @@ def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
             "probability": float(item[f"probability_{int(item['predicted'])}"]),
             "planted": str(item["planted"]),
         }
-        entries.append(entry | content_of(run, position, "validation") | {"proponents": proponents, "opponents": opponents})
+        entries.append(entry | content_of(run, position, "validation") | ranking_entries(run, ranked, top))
     return {"run": str(run.folder), "estimator": part.estimator, "meaning": "prediction", "errors": entries}

@@ -16,10 +16,11 @@ from core.device import choose_device
 from core.errors import TurnoverError
 from core.influences import influence
 from core.pipeline.architecture import TextInputs, image_inputs
-from core.pipeline.model import input_shape, load_model, run_settings, stored_estimator
-from core.ranking import training_entries
+from core.pipeline.estimate import describe_targets, stored_estimator
+from core.pipeline.model import input_shape, item_features, load_model, run_settings
+from core.ranking import ranking_entries
 from core.runs import Ranked, Run
-from core.training import probabilities
+from core.training import Split, probabilities
 
 
 class Explainer:
@@ -33,7 +34,8 @@ class Explainer:
         self.run, self.device = run, choose_device(device_choice)
         self.estimator = stored_estimator(run)
         self.model = load_model(run, self.device)
-        self.inputs = TextInputs(run_settings(run), self.device) if run.kind == "text" else None
+        self.settings = run_settings(run)
+        self.inputs = TextInputs(self.settings, self.device) if run.kind == "text" else None
 
     def warm_up(self) -> None:
         """Answer one question for nobody, so that the first real one finds every library loaded."""
@@ -71,18 +73,18 @@ class Explainer:
         chances = probabilities(self.model, inputs)[0].tolist()
         predicted = int(np.argmax(chances))
         meant = predicted if label is None else classes.index(label)
-        members = influence(self.model, inputs, torch.tensor([meant]), np.arange(len(self.run.train))).values.numpy()
-        estimate, error = self.estimator.apply(members)
+        target = Split(inputs, torch.tensor([meant], device=self.device))
+        members = influence(self.model, target.inputs, target.labels, np.arange(len(self.run.train))).values.numpy()
+        described = describe_targets(self.model, target, item_features(self.model, self.settings, inputs))
+        estimate, error = self.estimator.apply(members, self.estimator.shape_of(described))
         ranked = Ranked(np.arange(members.shape[-1]), estimate[0], error[0])
-        proponents, opponents = (training_entries(self.run, ranked, places) for places in ranked.ends(top))
         return {
             "predicted": classes[predicted],
             "probabilities": dict(zip(classes, chances, strict=True)),
             "meaning": "prediction" if label is None else "label",
             "label": classes[meant],
             "estimator": self.estimator.name,
-            "proponents": proponents,
-            "opponents": opponents,
+            **ranking_entries(self.run, ranked, top),
             "seconds": round(time.perf_counter() - begun, 3),
         }
 

@@ -1,6 +1,6 @@
 """Add influences to a run: every training item on every target, target by target, straight into files.
 
-First a pilot of some targets decides which estimator to show (`core.estimate`). Then slices of targets are computed for
+First a pilot of some targets decides which estimator to show (`core.estimators`). Then slices of targets are computed for
 all members and training items, on the loss of the true label for all targets and of the predicted label for the errors;
 each slice is estimated and written before the next begins. As long as all member values fit into `FULL_BYTES` they are
 kept; past that, only the top of both ends of each target, with standard errors, and the means over targets.
@@ -19,36 +19,40 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
-from torch import Tensor
 
 from core.atomic import disk_error, replace_folder
 from core.device import choose_device
 from core.engine.memory import default_budget
 from core.errors import TurnoverError
-from core.estimate import Estimator, choose_estimator
+from core.estimators.estimator import Estimator
 from core.influences import Influence, influence, self_influence
 from core.models.members import Members
+from core.pipeline.estimate import describe_targets, run_estimator, save_estimator
 from core.pipeline.model import load_model, run_split
 from core.progress import Advance, bar
 from core.runs import INFLUENCE_FILES, Run, write_manifest
+from core.training import Split
 
 FULL_BYTES = 2 * 2**30
 """Member values are kept up to this size; a larger run keeps the ends of each ranking."""
 
 TOP = 100
-_PILOT, _PILOT_BYTES = 48, 512 * 2**20
+_PILOT, _PILOT_BYTES = 96, 512 * 2**20
 _COMPARED = 4
+_BYTES_A_VALUE = 28
+"""What a member's value costs while it is estimated: itself, divided by its noise, sorted, and a share of the estimates."""
+
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 """Number types of the large products; None is the model's own."""
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One set of targets: inputs, the labels whose loss is meant, and its name in the folder."""
+    """One set of targets: its name in the folder, inputs with the labels whose loss is meant, and features."""
 
     meaning: str
-    inputs: Tensor
-    labels: Tensor
+    targets: Split
+    features: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -111,37 +115,35 @@ def compute_influence(
 
 
 def _compute(run: Run, model: Members, chosen: list[int], folder: Path, device: torch.device, full_bytes: int, resources: Resources) -> dict[str, Any]:
-    validation = run_split(run, "validation", device, chosen)
-    inputs, labels = validation.inputs, validation.labels
+    targets = run_split(run, "validation", device, chosen)
+    features = np.asarray(run.features("validation")[chosen])
     predicted = torch.tensor(run.validation["predicted"].loc[chosen].tolist(), device=device)
-    wrong = labels != predicted
-    jobs = [_Job("truth", inputs, labels), _Job("prediction", inputs[wrong], predicted[wrong])]
+    wrong = (targets.labels != predicted).cpu()
+    mistakes = Split(targets.inputs[wrong], predicted[wrong])
+    jobs = [_Job("truth", targets, features), _Job("prediction", mistakes, features[wrong.numpy()])]
     count, members = len(run.train), model.members
     pilot_size = _COMPARED if members == 1 else max(_COMPARED, min(_PILOT, _PILOT_BYTES // (4 * members * count)))  # one member has no choice
     pilot_rows = np.random.default_rng(0).permutation(len(chosen))[:pilot_size]
-    values = sum(len(job.labels) for job in jobs) + len(pilot_rows)
+    values = len(chosen) + len(mistakes.labels) + len(pilot_rows)
     layout = "full" if 4 * members * count * (values - len(pilot_rows)) <= full_bytes else "top"
+    train = run_split(run, "train", device)
     with bar(values * members * count, f"{run.name}: influence", "pairs") as advance:
-        pilot = influence(model, inputs[pilot_rows], labels[pilot_rows], np.arange(count), progress=advance, **resources.options)
-        difference = _precision_error(model, inputs[pilot_rows], labels[pilot_rows], pilot, resources)
-        estimator = choose_estimator(pilot.values.numpy(), run.features("train"), run.train["label"].to_numpy(), len(run.classes))
+        some = Split(targets.inputs[pilot_rows], targets.labels[pilot_rows])
+        pilot = influence(model, some.inputs, some.labels, np.arange(count), progress=advance, **resources.options)
+        difference = _precision_error(model, some, pilot, resources)
+        estimator = run_estimator(run, model, train, pilot.values.numpy(), describe_targets(model, some, features[pilot_rows]))
         total = np.zeros((members, count))
         for job in jobs:
             for part in _slices(model, job, count, folder, estimator, layout, advance, resources):
                 total += part.sum(1, dtype=np.float64) if job.meaning == "truth" else 0
-    train = run_split(run, "train", device)
     own = self_influence(model, train.inputs, train.labels, np.arange(count))
     for name, array in zip(INFLUENCE_FILES, (own.numpy(), total / len(chosen)), strict=True):
         np.save(folder / name, np.asarray(array, np.float32))
-    if estimator.smoother is not None:
-        np.save(folder / "smoother.npy", estimator.smoother)
     return {
         "targets": chosen,
         "errors": [position for position, error in zip(chosen, wrong.tolist(), strict=True) if error],
         "layout": layout,
-        "estimator": estimator.name,
-        "agreement": estimator.agreement,
-        "penalty": estimator.penalty,
+        **save_estimator(estimator, folder),
         "path": pilot.path,
         "precision": resources.precision,
         "precision_error": difference,
@@ -158,11 +160,11 @@ def allocated(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     return array
 
 
-def _precision_error(model: Members, inputs: Tensor, labels: Tensor, pilot: Influence, resources: Resources) -> float | None:
+def _precision_error(model: Members, targets: Split, pilot: Influence, resources: Resources) -> float | None:
     """Largest difference in nats that the lower precision makes to the mean influences of a few targets; None at the model's own."""
     if resources.options["dtype"] is None:
         return None
-    exact = influence(model, inputs[:_COMPARED], labels[:_COMPARED], pilot.train_ids, memory=resources.memory // 2)
+    exact = influence(model, targets.inputs[:_COMPARED], targets.labels[:_COMPARED], pilot.train_ids, memory=resources.memory // 2)
     return float((exact.mean - pilot.mean[:_COMPARED]).abs().max())
 
 
@@ -170,7 +172,7 @@ def _slices(
     model: Members, job: _Job, count: int, folder: Path, estimator: Estimator, layout: str, advance: Advance, resources: Resources
 ) -> Iterator[np.ndarray]:
     """Compute, estimate and write one job, a slice of targets at a time; yields the member values `(K, t, N)`."""
-    targets, width = len(job.labels), count if layout == "full" else min(count, 2 * TOP)
+    targets, width = len(job.targets.labels), count if layout == "full" else min(count, 2 * TOP)
 
     def create(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         path = folder / f"{job.meaning}_{name}.npy"
@@ -182,11 +184,12 @@ def _slices(
     estimates, errors = (create(name, (targets, width), np.float32) for name in ("estimate", "error"))
     raw = create("members", (model.members, targets, count), np.float32) if layout == "full" else None
     known = create("instances", (targets, width), np.int64) if layout == "top" else None
-    step = max(1, resources.memory // 2 // (3 * 4 * model.members * count))  # the values and what the estimator makes of them
+    step = max(1, resources.memory // 2 // (_BYTES_A_VALUE * model.members * count))
     for first in range(0, targets, step):
         rows = slice(first, first + step)
-        part = influence(model, job.inputs[rows], job.labels[rows], np.arange(count), progress=advance, **resources.options).values.numpy()
-        mean, error = estimator.apply(part)
+        own = Split(job.targets.inputs[rows], job.targets.labels[rows])
+        part = influence(model, own.inputs, own.labels, np.arange(count), progress=advance, **resources.options).values.numpy()
+        mean, error = estimator.apply(part, estimator.shape_of(describe_targets(model, own, job.features[rows])))
         if raw is not None:
             raw[:, rows] = part
         if known is not None:

@@ -8,13 +8,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from core.data.images import png_pixels
-from core.estimate import Estimator
 from core.models.members import Members
 from core.models.state import load_trained
 from core.pipeline.architecture import TextInputs, build_model, image_inputs
 from core.pipeline.settings import TrainSettings
 from core.runs import Run
 from core.training import Split
+
+_ROWS = 128
 
 
 def run_settings(run: Run) -> TrainSettings:
@@ -37,15 +38,13 @@ def load_model(run: Run, device: torch.device) -> Members:
     return model.to(device).eval()
 
 
-def stored_estimator(run: Run) -> Estimator:
-    """The run's way from member values to one number, as its influences were estimated.
-
-    Raises:
-        TurnoverError: if the run has no influence.
-    """
-    part = run.influence
-    smoother = np.asarray(part.array("smoother")) if "smoother.npy" in part.manifest["files"] else None
-    return Estimator(part.estimator, smoother, part.manifest["agreement"])
+def item_features(model: Members, settings: TrainSettings, inputs: Tensor) -> np.ndarray:
+    """Features of some items `(n, D)`: what text heads read, or what the members make of inputs before the first mask, side by side."""
+    if settings.model == "heads" and inputs.dim() == 2:
+        return inputs.cpu().numpy()
+    with torch.inference_mode():
+        parts = [model.features(rows).transpose(0, 1).flatten(1).cpu() for rows in inputs.split(_ROWS)]
+    return torch.cat(parts).numpy()
 
 
 def split_inputs(run: Run, split: str, rows: list[int], device: torch.device) -> Tensor:

@@ -23,7 +23,7 @@ MODEL_RECIPES = {
 """Recipes of the deep models, whatever the data; heads follow the data's."""
 
 TEXT_MODELS = ("heads", "adapters", "masked-encoder")
-IMAGE_MODELS = ("small-vgg", "vgg19")
+IMAGE_MODELS = ("small-vgg", "vgg19", "heads")
 DEEP_MODELS = ("adapters", "masked-encoder", "vgg19")
 DEFAULT_NOISE = {"digits": 0.05}
 DEFAULT_MEMBERS = {"digits": 8, "cifar10": 8}

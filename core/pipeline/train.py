@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save
-from torch import Tensor
 
 from core.atomic import disk_error, replace_folder, write_atomic
 from core.data import load_data
@@ -31,12 +30,12 @@ from core.errors import TurnoverError
 from core.models.members import Members
 from core.models.state import trained_state
 from core.pipeline.architecture import TextInputs, build_model, image_inputs
+from core.pipeline.model import item_features
 from core.pipeline.settings import TrainSettings
 from core.progress import bar
 from core.runs import RUN_FILES, write_manifest
 from core.training import History, Recipe, Split, fit, probabilities
 
-_ROWS = 128
 _SCRATCH = ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz")
 _PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn")
 
@@ -91,6 +90,7 @@ def _train(settings: TrainSettings, data: Dataset, folder: Path, partial: Path, 
         "plain_loss": twin.curves["validation"][twin.kept],
         "epochs": history.epochs,
         "kept_epoch": kept + 1,
+        "plain_kept_epoch": twin.kept + 1,
         "members": model.members,
         "seconds": round(time.perf_counter() - begun, 2),
         "device": device_name(device),
@@ -177,13 +177,6 @@ def _item_rows(split: str, items: Items, chances: np.ndarray) -> pd.DataFrame:
     return frame
 
 
-def _member_features(model: Members, inputs: Tensor) -> np.ndarray:
-    """The members' own features, side by side: `(n, K · D)`."""
-    with torch.inference_mode():
-        parts = [model.features(rows).transpose(0, 1).flatten(1).cpu() for rows in inputs.split(_ROWS)]
-    return torch.cat(parts).numpy()
-
-
 def _write_run(
     partial: Path, data: Dataset, settings: TrainSettings, model: Members, history: History, inputs: tuple[np.ndarray, np.ndarray], device: torch.device
 ) -> None:
@@ -194,8 +187,8 @@ def _write_run(
         for split, items, rows in zip(("train", "validation"), (data.train, data.validation), tensors, strict=True)
     ]
     pd.concat(frames, ignore_index=True).to_parquet(partial / "items.parquet", index=False)
-    features = inputs if settings.model == "heads" else [_member_features(model, rows) for rows in tensors]
-    np.save(partial / "features.npy", np.concatenate(features).astype(np.float32, copy=False))
+    features = np.concatenate([item_features(model, settings, rows) for rows in tensors])
+    np.save(partial / "features.npy", features.astype(np.float32, copy=False))
     np.save(partial / "item_losses.npy", np.stack((np.stack(history.masked_items), np.stack(history.flipped_items))))
     curves = pd.DataFrame({"epoch": np.arange(1, history.epochs + 1), **history.curves, "accuracy": history.accuracy})
     curves.to_parquet(partial / "curves.parquet", index=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from core.report.errors import ErrorItem
 from core.report.explanation import PREDICTION, TRUTH, Card, Explanation, explain_error, marked_target
-from core.report.fragments import chip_html, image_html, marked_html, safe, signed
+from core.report.fragments import chip_html, image_html, marked_html, safe, signed, trust_html
 from core.report.words import snippet
 from core.runs import Run
 
@@ -57,7 +57,7 @@ def _heading(meaning: str, which: str, explanation: Explanation) -> str:
 
 
 def _sides_html(explanation: Explanation) -> str:
-    """Proponents and opponents, with what a random training item does."""
+    """Proponents and opponents, with how many can be trusted and what a random training item does."""
     cards = (*explanation.proponents, *explanation.opponents)
     scale = max((abs(card.influence) + (card.standard_error or 0) for card in cards), default=0) or 1
     target = f"“{safe(_name(explanation.target))}”"
@@ -66,8 +66,8 @@ def _sides_html(explanation: Explanation) -> str:
         f'<section class="{side}"><h5>{title} <span>pushed {where} {target}</span></h5>{_cards_html(shown, explanation.decimals, scale)}</section>'
         for side, title, where, shown in sides
     )
-    unknown = " One member: no error known." if cards and cards[0].standard_error is None else ""
-    return f'<div class="sides">{made}</div><p class="quiet">{explanation.yardstick}{unknown}</p>'
+    sure = f"<p>{explanation.certainty}</p>" if not explanation.advice else f"<p><strong>{explanation.certainty}</strong> {explanation.advice}</p>"
+    return f'<div class="certainty">{sure}</div><div class="sides">{made}</div><p class="quiet">{explanation.yardstick}</p>'
 
 
 def _cards_html(cards: Sequence[Card], decimals: int, scale: float) -> str:
@@ -78,13 +78,13 @@ def _cards_html(cards: Sequence[Card], decimals: int, scale: float) -> str:
 
 
 def _card_html(card: Card, decimals: int, scale: float) -> str:
-    """A training item: its influence ± standard error, label, contents and id."""
+    """A training item: its influence ± standard error and how far to trust it, label, contents and id."""
     error = "" if card.standard_error is None else f' <span class="error">± {card.standard_error:.{decimals}f}</span>'
     content = marked_html(card.text) if card.text else image_html(card.image, 96, f"training image labelled {_name(card.label)}")
     planted = chip_html(f"planted: {card.planted}", "planted") if card.planted else ""
     return (
-        f'<li><p class="line"><span class="number">{signed(card.influence, decimals)}{error}</span>{chip_html(_name(card.label))}</p>{_bar_html(card, scale)}'
-        f'{content}<p class="foot"><span class="id">{safe(snippet(card.id, _ID))}</span>{planted}</p></li>'
+        f'<li><p class="line"><span class="number">{signed(card.influence, decimals)}{error}{trust_html(card.trust)}</span>{chip_html(_name(card.label))}</p>'
+        f'{_bar_html(card, scale)}{content}<p class="foot"><span class="id">{safe(snippet(card.id, _ID))}</span>{planted}</p></li>'
     )
 
 

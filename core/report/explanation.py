@@ -1,7 +1,7 @@
 """Proponents and opponents of one target, with everything that must be said beside them.
 
 A number without its meaning misleads, so an explanation carries, besides the cards, a sentence on whose loss is meant and
-what the sign says, how the estimate was made, and how large a random training item's influence is.
+what the sign says, how the estimate was made, how many items can be trusted, and how large a random one's influence is.
 """
 
 from __future__ import annotations
@@ -12,24 +12,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.ranking import finite
+from core.estimators.trust import RATE, STRONG, WEAK
+from core.ranking import finite, ranking_trust, trust_counts
 from core.report.errors import ErrorItem
 from core.report.words import LIMIT, MarkedText, content_words, mark, recurring_words
 from core.runs import Ranked, Run
 
 PREDICTION, TRUTH = "prediction", "truth"
+_RATE = f"{100 * RATE:g}\N{NO-BREAK SPACE}%"
+TRUST_WORDS = (
+    f"A word says how far to trust each number. {STRONG.capitalize()}: of a mistake’s strong items, at most {_RATE} are expected to have "
+    f"the wrong sign, as far as the noise of the masks goes. {WEAK.capitalize()}: looked at alone, its sign is wrong with a chance of at most {_RATE}."
+)
 _SAMPLE = 50
 
 
 @dataclass(frozen=True)
 class Card:
-    """One training item beside a target; `share` is its influence as a share of the largest shown."""
+    """One training item beside a target; `share` is its influence as a share of the largest shown, `trust` its plain word or ""."""
 
     position: int
     id: str
     label: str
     influence: float
     standard_error: float | None
+    trust: str
     share: float
     planted: str
     text: MarkedText | None
@@ -38,12 +45,14 @@ class Card:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is shown of a target's ranking; `target` is the class whose loss is meant."""
+    """What is shown of a target's ranking; `target` is the class whose loss is meant, `advice` what helps where `certainty` is bad news."""
 
     target: str
     sentence: str
     units: str
     yardstick: str
+    certainty: str
+    advice: str
     decimals: int
     proponents: tuple[Card, ...]
     opponents: tuple[Card, ...]
@@ -63,13 +72,17 @@ def explain_error(run: Run, item: ErrorItem, meaning: str, top: int, limit: int 
         TurnoverError: if the run has no usable influence for this item.
     """
     ranked = run.influence.ranked(item.position, meaning)
-    sides = [[_ranked_card(run, ranked, place, words_of(item.text), limit) for place in places] for places in ranked.ends(top)]
+    trust, marked, members = ranking_trust(run, ranked), words_of(item.text), int(run.manifest["results"]["members"])
+    sides = [[_ranked_card(run, ranked, place, str(trust[place]), marked, limit) for place in places] for places in ranked.ends(top)]
     proponents, opponents = with_shares(sides[0], sides[1])
+    certainty, advice = certainty_sentences(trust_counts(trust), len(ranked.values), len(run.train), members)
     return Explanation(
         target=item.predicted if meaning == PREDICTION else item.label,
         sentence=meaning_sentence(item, meaning),
-        units=units_sentence(run.influence.estimator, int(run.manifest["results"]["members"])),
+        units=units_sentence(run.influence.estimator, members),
         yardstick=yardstick_sentence(ranked, len(run.train)),
+        certainty=certainty,
+        advice=advice,
         decimals=decimals_for(proponents + opponents),
         proponents=proponents,
         opponents=opponents,
@@ -102,10 +115,43 @@ def meaning_sentence(item: ErrorItem, meaning: str) -> str:
 
 def units_sentence(estimator: str, members: int) -> str:
     """What the numbers are."""
-    made = f"the mean over {members} members" if members > 1 else "of the one member"
-    smoothed = ", smoothed over similar training items with the same label" if estimator == "smoothed" else ""
-    error = "; ± is one standard error" if members > 1 else "; one member has no standard error"
-    return f"In nats of loss: {made}{smoothed}{error}."
+    error = "± is one standard error" if members > 1 else "one member has no standard error"
+    return f"In nats of loss, {estimate_words(estimator, members)}; {error}."
+
+
+def estimate_words(estimator: str, members: int) -> str:
+    """How members' influences became one number (`core.estimators.estimator`)."""
+    if members == 1:
+        return "the one member’s raw influence"
+    if estimator == "median":
+        return f"the median over {members} members"
+    return f"estimated from {members} members: what similar training items share and what is each one’s own, as far as it stands out of the noise of the masks"
+
+
+def certainty_sentences(counts: dict[str, int] | None, ranked: int, train_size: int, members: int) -> tuple[str, str]:
+    """How many training items of a target can be trusted; and what would help if there are none, else "".
+
+    Args:
+        counts: `core.ranking.trust_counts` of the target; None if no error is known.
+        ranked: how many items they were counted among: fewer than `train_size` where a run keeps the ends of each ranking.
+    """
+    if counts is None:
+        advice = "Nothing says which of these items stand out of the noise of the masks. Train with more members to know (--members)."
+        return "One member: no error known.", advice
+    strong, weak = counts[STRONG], counts[WEAK]
+    more, each = " more" if strong else "", "it" if weak == 1 else "each"
+    rest = f"{weak:,}{more} {_are(weak)} weak: looked at alone, {each} has the wrong sign with a chance of at most {_RATE}." if weak else ""
+    if not strong:
+        found = "No single training item can be told from noise here."
+        helps = f"More members would help: train again with more than {members} (--members)."
+        return found, f"None of {train_size:,} is strong. {rest}{' ' if rest else ''}{helps}"
+    least = "At least " if ranked < train_size else ""
+    wrong = f"at most {_RATE} of them are expected to have the wrong sign" if strong > 1 else f"it has the wrong sign with a chance of at most {_RATE}"
+    return f"{least}{strong:,} of {train_size:,} training items {_are(strong)} strong here: {wrong}. {rest}".strip(), ""
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def yardstick_sentence(ranked: Ranked, train_size: int) -> str:
@@ -149,7 +195,7 @@ def _shared(card: Card, largest: float) -> Card:
     return Card(**{**vars(card), "share": abs(card.influence) / largest})
 
 
-def _ranked_card(run: Run, ranked: Ranked, place: int, words: frozenset[str], limit: int) -> Card:
+def _ranked_card(run: Run, ranked: Ranked, place: int, trust: str, words: frozenset[str], limit: int) -> Card:
     position = int(ranked.instances[place])
     item = run.item("train", position)
     return Card(
@@ -158,6 +204,7 @@ def _ranked_card(run: Run, ranked: Ranked, place: int, words: frozenset[str], li
         label=run.classes[int(item["label"])],
         influence=float(ranked.values[place]),
         standard_error=finite(ranked.errors[place]),
+        trust=trust,
         share=0.0,
         planted=str(item["planted"]),
         text=mark(str(item["text"]), words, limit=limit) if run.kind == "text" else None,

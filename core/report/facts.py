@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.ranking import TOP
-from core.report.explanation import PREDICTION
+from core.report.explanation import PREDICTION, estimate_words
 from core.report.words import snippet
 from core.runs import Run
 
@@ -104,7 +104,5 @@ def _model(run: Run) -> str:
 
 def _estimator(run: Run) -> str:
     part = run.influence.manifest
-    told = ", smoothed over similar training items with the same label" if part["estimator"] == "smoothed" else ""
-    members = int(run.manifest["results"]["members"])
-    made = f"mean over {members} members{told}" if members > 1 else "the one member's influence"
+    made = estimate_words(str(part["estimator"]), int(run.manifest["results"]["members"]))
     return made + (f", computed in {part['precision']}" if "precision" in part else "")

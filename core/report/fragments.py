@@ -35,6 +35,11 @@ def chip_html(text: str, kind: str = "label") -> str:
     return f'<span class="to-chip to-{kind}">{safe(text)}</span>'
 
 
+def trust_html(trust: str) -> str:
+    """How far an influence can be trusted, a word in quiet print; nothing where no error is known."""
+    return f' <span class="to-trust">{safe(trust)}</span>' if trust else ""
+
+
 def signed(number: float, decimals: int) -> str:
     """A number with its sign; the minus is a real one."""
     return f"{number:+.{decimals}f}".replace("-", "−")

@@ -14,7 +14,7 @@ from core.atomic import write_atomic
 from core.ranking import TOP
 from core.report.article import error_html, index_html
 from core.report.errors import error_items
-from core.report.explanation import rounded, units_sentence
+from core.report.explanation import TRUST_WORDS, rounded, units_sentence
 from core.report.facts import Pattern, explained_pattern, run_facts
 from core.report.fragments import safe
 from core.runs import Run
@@ -89,7 +89,8 @@ def _lead(run: Run, shown: int) -> str:
 def _how_to_read(run: Run) -> str:
     members = int(run.manifest["results"]["members"])
     noise = (
-        "Members differ in their masks, their initialisation and the order of their batches; the bracket on a bar spans one standard error each way."
+        "Members differ in their masks, their initialisation and the order of their batches; the bracket on a bar spans one standard error each way. "
+        f"{TRUST_WORDS}"
         if members > 1
         else "How much of a number is chance in the drawing of masks cannot be said; train more members to know."
     )

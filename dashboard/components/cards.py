@@ -8,7 +8,8 @@ import streamlit as st
 
 from core.flags import Flag
 from core.report.explanation import Card, Explanation
-from core.report.fragments import chip_html, image_html, marked_html, safe, signed
+from core.report.fragments import chip_html, image_html, marked_html, safe, signed, trust_html
+from dashboard.components.notice import notice, said
 
 
 def flag_html(flag: Flag | None) -> str:
@@ -20,10 +21,10 @@ def flag_html(flag: Flag | None) -> str:
 
 
 def card_html(card: Card, decimals: int) -> str:
-    """A card's content: label, influence and the item."""
+    """A card's content: label, influence, how far to trust it, and the item."""
     side = "for" if card.influence > 0 else "against"
     error = "" if card.standard_error is None else f'<span class="to-error"> ± {card.standard_error:.{decimals}f}</span>'
-    number = f'<span class="to-number to-{side}">{signed(card.influence, decimals)}{error}</span>'
+    number = f'<span class="to-number to-{side}">{signed(card.influence, decimals)}{error}{trust_html(card.trust)}</span>'
     bar = f'<div class="to-bar to-{side}" aria-hidden="true"><i style="width:{100 * card.share:.0f}%"></i></div>'
     body = marked_html(card.text) if card.text else image_html(card.image, 96, f"training image labelled {card.label}")
     return f'<div class="to-line">{chip_html(card.label)}{number}</div>{bar}{body}'
@@ -36,7 +37,11 @@ def foot_html(card: Card, flag: Flag | None) -> str:
 
 
 def sides(explanation: Explanation, flags: dict[int, Flag], below: Callable[[Card], None]) -> None:
-    """Proponents and opponents side by side; `below` draws the control at the foot of a card."""
+    """How many training items can be trusted, then proponents and opponents side by side; `below` draws the control at the foot of a card."""
+    if explanation.advice:
+        notice(explanation.certainty, explanation.advice)
+    else:
+        said(explanation.certainty)
     columns = st.columns(2, gap="medium")
     headings = (("Proponents", f"pushed towards “{explanation.target}”"), ("Opponents", f"pushed away from “{explanation.target}”"))
     for column, (title, meaning), cards in zip(columns, headings, (explanation.proponents, explanation.opponents), strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 from core.data.images import fit_image, open_image, png_bytes, png_pixels
 from core.data.tables import MAX_CHARACTERS, check_text
 from core.errors import TurnoverError
-from core.report.explanation import Card, Explanation, decimals_for, units_sentence, usual_yardstick, with_shares
+from core.report.explanation import Card, Explanation, certainty_sentences, decimals_for, units_sentence, usual_yardstick, with_shares
 from core.report.words import content_words, mark
 from core.runs import Run
 
@@ -62,11 +62,15 @@ def build_answer(run: Run, question: Question, reply: dict[str, Any]) -> Answer:
         cards = [[_card(run, entry, words) for entry in reply[side]] for side in ("proponents", "opponents")]
         proponents, opponents = with_shares(cards[0], cards[1])
         chances = sorted(reply["probabilities"].items(), key=lambda pair: -pair[1])
+        members, train_size = int(run.manifest["results"]["members"]), len(run.train)
+        certainty, advice = certainty_sentences(reply["trust"], train_size, train_size, members)
         explanation = Explanation(
             target=str(reply["label"]),
             sentence=_sentence(str(reply["label"]), str(reply["meaning"])),
-            units=units_sentence(str(reply["estimator"]), int(run.manifest["results"]["members"])),
+            units=units_sentence(str(reply["estimator"]), members),
             yardstick=usual_yardstick(run),
+            certainty=certainty,
+            advice=advice,
             decimals=decimals_for(proponents + opponents),
             proponents=proponents,
             opponents=opponents,
@@ -138,6 +142,7 @@ def _card(run: Run, entry: dict[str, Any], words: frozenset[str]) -> Card:
         label=str(entry["label"]),
         influence=float(entry["influence"]),
         standard_error=None if error is None else float(error),
+        trust=str(entry["trust"] or ""),
         share=0.0,
         planted=str(run.item("train", position)["planted"]),
         text=mark(str(entry["text"]), words) if "text" in entry else None,

@@ -15,7 +15,18 @@ from tests.core.builders import CORE, ROOT, run_python
 
 DASHBOARD = ROOT / "dashboard"
 HEAVY = {"torch", "torchvision", "transformers"}
-LIGHT = ("core", "core.errors", "core.atomic", "core.estimate", "core.runs", "core.flags", "core.progress", "core.data.tables", "core.data.images")
+LIGHT = (
+    "core",
+    "core.errors",
+    "core.atomic",
+    "core.estimators.estimator",
+    "core.estimators.smoothing",
+    "core.runs",
+    "core.flags",
+    "core.progress",
+    "core.data.tables",
+    "core.data.images",
+)
 """Parts that pages need in the first second."""
 
 

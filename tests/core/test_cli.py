@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from core.cli import COMMANDS, main
+from core.commands.explain import entry_lines
+from core.estimators.trust import NOISE, STRONG, WEAK
 from core.flags import Flags
 from core.pipeline.export import COLUMNS, safe_cell
 from core.runs import Run
@@ -109,6 +111,16 @@ def test_explaining_a_validation_text_gives_the_stored_influences(capsys: pytest
     assert [entry["position"] for entry in result["proponents"]] == list(places)
     assert [entry["influence"] for entry in result["proponents"]] == pytest.approx(list(stored.values[places]), abs=1e-4)
     assert [entry["standard_error"] for entry in result["proponents"]] == pytest.approx(list(stored.errors[places]), abs=1e-4)
+    assert all(entry["trust"] in (STRONG, WEAK, NOISE) for entry in result["proponents"])
+    assert set(result["trust"]) == {STRONG, WEAK}
+
+
+def test_each_line_of_an_explanation_says_how_far_to_trust_it() -> None:
+    known = {"id": "t1", "label": "positive", "influence": 0.5, "standard_error": 0.1, "trust": STRONG, "text": "fine"}
+    unknown = known | {"influence": -0.5, "standard_error": None, "trust": None}
+    lines = entry_lines({"proponents": [known], "opponents": [unknown]}, "positive", "best")
+    assert lines[1] == "  +0.5000 ± 0.1000 strong  t1 [positive]  fine"
+    assert lines[3] == "  -0.5000 error not known  t1 [positive]  fine"
 
 
 def test_a_label_turns_the_question_round(capsys: pytest.CaptureFixture[str], reviews: Path) -> None:

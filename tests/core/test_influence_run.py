@@ -14,11 +14,14 @@ import core.pipeline.influence as influence_pipeline
 from core import Run, TurnoverError, influence, mean_influence, self_influence
 from core.models.text import TextEncoder
 from core.pipeline.architecture import image_inputs
+from core.pipeline.estimate import describe_targets, stored_estimator
+from core.pipeline.explain import Explainer
 from core.pipeline.influence import compute_influence
 from core.pipeline.model import load_model, split_inputs
 from core.pipeline.settings import TrainSettings
 from core.pipeline.train import train_run
 from core.runs import RUN_FILES, write_manifest
+from core.training import Split
 from tests.core.builders import checksums, failing_after, names, train_digits
 
 CPU = torch.device("cpu")
@@ -44,15 +47,16 @@ def test_influences_of_a_run_are_the_engine_s(small_run: Path) -> None:
 
 
 def test_estimates_are_made_of_the_members_values_as_the_manifest_says(small_run: Path) -> None:
-    part = Run(small_run).influence
-    assert part.estimator in ("mean", "smoothed")
-    smoother = np.load(small_run / "influence" / "smoother.npy") if part.estimator == "smoothed" else None
-    for meaning in ("truth", "prediction"):
-        members = np.asarray(part.array(f"{meaning}_members"), np.float64)
-        if smoother is not None:
-            members = members @ smoother @ smoother.T
-        np.testing.assert_allclose(part.array(f"{meaning}_estimate"), members.mean(0), atol=1e-5)
-        np.testing.assert_allclose(part.array(f"{meaning}_error"), members.std(0, ddof=1) / 2**0.5, atol=1e-5)
+    """The estimator read from the folder, on the stored members of all targets, against what was written slice by slice."""
+    run = Run(small_run)
+    part, estimator, model = run.influence, stored_estimator(run), load_model(run, CPU)
+    assert part.estimator == estimator.name == "best"
+    for meaning, column, targets in (("truth", "label", part.targets), ("prediction", "predicted", part.errors)):
+        labels = torch.tensor(run.validation[column].loc[targets].tolist())
+        described = describe_targets(model, Split(split_inputs(run, "validation", targets, CPU), labels), run.features("validation")[targets])
+        made = estimator.apply(np.asarray(part.array(f"{meaning}_members")), estimator.shape_of(described))
+        for name, array in zip(("estimate", "error"), made, strict=True):
+            np.testing.assert_allclose(part.array(f"{meaning}_{name}"), array, rtol=1e-4, atol=1e-6)
 
 
 def test_what_the_command_prints_counts_what_was_computed(run_copy: Path) -> None:
@@ -108,7 +112,7 @@ def test_influences_on_the_errors_alone(run_copy: Path) -> None:
     run = Run(run_copy)
     assert made["targets"] == len(run.errors)
     assert run.influence.targets == run.influence.errors == run.errors
-    if run.influence.estimator == full.estimator == "mean":
+    if run.influence.estimator == full.estimator == "median":
         for (target, meaning), values in expected.items():
             np.testing.assert_allclose(run.influence.ranked(target, meaning).values, values, atol=1e-5)
     np.testing.assert_allclose(run.influence.array("truth_members"), np.load(run_copy / "influence" / "truth_members.npy"))
@@ -168,7 +172,7 @@ def test_one_member_has_no_standard_errors(tmp_path: Path) -> None:
     folder = train_digits(tmp_path / "run", members=1, limit=30)
     compute_influence(Run(folder), device_choice="cpu")
     part = Run(folder).influence
-    assert part.estimator == "mean"
+    assert part.estimator == "raw"
     assert np.isnan(part.array("truth_error")).all()
     assert np.isnan(part.mean_influence[1]).all()
     assert np.isfinite(part.array("truth_estimate")).all()
@@ -219,6 +223,32 @@ def test_influences_of_a_text_run_are_the_engine_s(text_run: Path, encoder: Text
     np.testing.assert_allclose(run.influence.array("truth_members"), expected.values, atol=1e-4)
     torch.testing.assert_close(split_inputs(run, "validation", [3, 1], CPU), features[[3, 1]], atol=1e-4, rtol=0)
     np.testing.assert_array_equal(split_inputs(run, "train", [5, 2], CPU), run.features("train")[[5, 2]])
+
+
+def test_a_target_is_described_alike_alone_and_in_company(small_run: Path) -> None:
+    """Whatever the slice, so that explaining one item later agrees with the run."""
+    run = Run(small_run)
+    model, rows = load_model(run, CPU), [4, 9, 300, 12]
+    inputs, labels = split_inputs(run, "validation", rows, CPU), torch.tensor(run.validation["label"].loc[rows].tolist())
+    together = describe_targets(model, Split(inputs, labels), run.features("validation")[rows])
+    alone = describe_targets(model, Split(inputs[2:3], labels[2:3]), run.features("validation")[rows[2:3]])
+    np.testing.assert_allclose(together.residuals[2:3], alone.residuals, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", [0, 5, 11])
+def test_explaining_a_validation_text_gives_the_stored_influences(target: int, text_run: Path) -> None:
+    """Encoded, described and estimated anew, by the estimator read from the folder."""
+    run = Run(text_run)
+    item = run.item("validation", target)
+    made = Explainer(run, "cpu").explain_text(item["text"], run.classes[item["label"]], 5)
+    stored = run.influence.ranked(target, "truth")
+    proponents, opponents = stored.ends(5)
+    assert run.influence.estimator == "best"
+    for name, places in (("proponents", proponents), ("opponents", opponents)):
+        assert len(made[name]) == len(places)
+        scale = np.abs(stored.values).max()
+        np.testing.assert_allclose([entry["influence"] for entry in made[name]], stored.values[places], atol=1e-3 * scale)
+        np.testing.assert_allclose([entry["standard_error"] for entry in made[name]], stored.errors[places], rtol=1e-3)
 
 
 def test_images_are_scaled_to_minus_one_and_one() -> None:

@@ -20,7 +20,7 @@ import core.paper.errors_text as errors_text_module
 import core.paper.mistakes as mistakes_module
 import core.paper.setup as paper_setup
 import core.paper.side_effect as side_effect_module
-from core import Run, TurnoverError
+from core import Run, TurnoverError, influence
 from core.cleansing import CLEANSED, CONDITIONS, NONE
 from core.cli import main
 from core.commands.paper import EXPERIMENTS
@@ -34,6 +34,7 @@ from core.paper.row import PaperRow, paper_table
 from core.paper.setup import Setup
 from core.paper.side_effect import image_settings, side_effect, text_settings
 from core.pipeline.cleanse import cleanse, prepare
+from core.pipeline.estimate import describe_targets, stored_estimator
 from core.pipeline.model import load_model, run_settings
 from core.pipeline.settings import DEFAULT_MEMBERS, MODEL_RECIPES, TrainSettings
 from core.report.facts import explained_pattern
@@ -166,7 +167,7 @@ def test_mistakes_on_texts_are_explained_on_a_page_and_counted(wrong_texts: Setu
     assert measured[:3] == [f"{len(run.errors)} of 10", "2", str(wrong_texts.runs / "errors-text.html")]
     assert measured[3].startswith(f"{pattern.proponents:.1%} ± ") and f"of all training items {pattern.chance:.1%}" in measured[3]
     assert measured[4] == f"{pattern.opponents:.1%}"
-    assert all(row.paper == "" and "members: 1, estimator: mean" in row.setting for row in rows)
+    assert all(row.paper == "" and "members: 1, estimator: raw" in row.setting for row in rows)
     page = (wrong_texts.runs / "errors-text.html").read_text(encoding="utf-8")
     assert page.count("<article") == 2
     assert all(run.item("validation", target)["id"] in page for target in run.influence.targets)
@@ -232,11 +233,11 @@ def test_targets_of_a_cleansing_for_elec_are_its_validation_reviews(tiny: Setup)
     prepared, elec = prepare(run, "elec", tiny.folder("elec"), "cpu"), load_elec(Path(tiny.folder("elec")))
     assert prepared.targets.labels.tolist() == elec.validation.labels.tolist()
     assert prepared.measured.labels.tolist() == elec.test.labels.tolist()
-    from core import influence
-    from core.pipeline.model import stored_estimator
-
     members = influence(load_model(run, torch.device("cpu")), prepared.targets.inputs, prepared.targets.labels, range(20)).values.mean(1, keepdim=True)
-    np.testing.assert_allclose(prepared.scores, stored_estimator(run).apply(members.numpy())[0][0], atol=1e-5)
+    estimator = stored_estimator(run)
+    targets = describe_targets(load_model(run, torch.device("cpu")), prepared.targets, prepared.targets.inputs.numpy())
+    shape = estimator.shape_of(targets).mean(0, keepdims=True)
+    np.testing.assert_allclose(prepared.scores, estimator.apply(members.numpy(), shape)[0][0], atol=1e-5)
     assert run_settings(run).members == 2
 
 

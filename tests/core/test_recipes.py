@@ -179,7 +179,7 @@ def test_training_sees_moved_images_each_epoch_anew_and_measures_the_real_ones(m
     [
         ("text", {"model": "vgg19"}, "--model vgg19: sst2 is text data; choose one of heads, adapters, masked-encoder"),
         ("text", {"model": "nonsense"}, "--model nonsense: "),
-        ("image", {"model": "adapters"}, "--model adapters: sst2 is image data; choose one of small-vgg, vgg19"),
+        ("image", {"model": "adapters"}, "--model adapters: sst2 is image data; choose one of small-vgg, vgg19, heads"),
         ("text", {"layers": 2}, "--layers .* heads has none"),
         ("text", {"model": "masked-encoder", "layers": 2}, "--layers .* masked-encoder has none"),
         ("image", {"model": "vgg19", "layers": 1}, "--layers .* vgg19 has none"),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from core import Run
+from core.estimators.trust import STRONG, trust_words
 from core.ranking import TOP, clearest_first
 from core.report.explanation import PREDICTION, TRUTH
 from core.report.facts import explained_pattern, run_facts
@@ -57,6 +58,8 @@ def test_cards_are_the_ends_of_each_ranking_in_their_order(kind: str, top: int, 
                 assert [card.one("span", "to-label").text for card in cards] == [run.classes[label] for label in run.train["label"].loc[places]]
                 errors = [card.one("span", "error").text for card in cards]
                 assert errors == [f"± {ranked.errors[place]:.3f}" for place in places]
+                words = trust_words(ranked.values, ranked.errors)
+                assert [card.one("span", "to-trust").text for card in cards] == list(words[places])
 
 
 def test_whose_loss_is_meant_is_said_for_both(run: Path) -> None:
@@ -73,11 +76,20 @@ def test_whose_loss_is_meant_is_said_for_both(run: Path) -> None:
 
 def test_one_member_has_no_error_and_the_page_says_so(tmp_path: Path) -> None:
     page = page_of(FakeRun(members=1).write(tmp_path))
-    assert page.all("span", "error") == [] and page.all("div", "bar") and not page.one("main").all("div", "bar")[0].all("b")
+    assert page.all("span", "error") == page.all("span", "to-trust") == [] and page.all("div", "bar") and not page.one("main").all("div", "bar")[0].all("b")
     for article in page.all("article"):
         assert article.text.count("One member: no error known.") == 2
     assert "±" not in page.all("article")[0].one("details").one("div", "sides").text
     assert "nan" not in page.text
+
+
+def test_how_many_items_can_be_trusted_stands_above_both_lists(run: Path) -> None:
+    part = Run(run).influence
+    for article, position in zip(page_of(run).all("article"), clearest_first(Run(run)), strict=True):
+        for said, meaning in zip(article.all("div", "certainty"), (PREDICTION, TRUTH), strict=True):
+            ranked = part.ranked(position, meaning)
+            strong = int((trust_words(ranked.values, ranked.errors) == STRONG).sum())
+            assert said.text.startswith(f"{strong} of 30 training items" if strong else "No single training item can be told from noise here.")
 
 
 def test_bars_are_in_proportion_and_stay_in_their_tracks(run: Path) -> None:
@@ -126,7 +138,7 @@ def test_the_header_says_what_the_run_is(small_run: Path, tmp_path: Path) -> Non
     assert told["Accuracy"] == f"{results['validation_accuracy']:.1%} with turn-over dropout, {results['plain_accuracy']:.1%} without"
     assert (told["Members"], told["Device"]) == ("2, from seed 3", "cpu")
     assert told["Model"] == "small-vgg, masks of 16 groups of units"
-    assert told["Estimator"].startswith("mean over 2 members")
+    assert told["Estimator"].startswith(("estimated from 2 members", "the median over 2 members"))
     assert f"{len(run.errors)} of 597 validation images are misclassified" in header.text
 
 

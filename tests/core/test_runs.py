@@ -138,6 +138,12 @@ def test_a_manifest_of_something_else_in_our_format_is_refused(part: str, run_co
         _ = Run(run_copy).influence
 
 
+def test_influences_of_an_estimator_that_is_no_more_are_refused(run_copy: Path) -> None:
+    change_manifest(run_copy / "influence", {"estimator": "smoothed"})
+    with pytest.raises(TurnoverError, match=r"its estimator is 'smoothed', from an earlier version; compute it again with `python -m core influence"):
+        _ = Run(run_copy).influence
+
+
 @pytest.mark.parametrize("name", RUN_FILES)
 def test_a_manifest_that_does_not_list_a_file_of_a_run_is_refused(name: str, run_copy: Path) -> None:
     files = json.loads((run_copy / "manifest.json").read_text(encoding="utf-8"))["files"]

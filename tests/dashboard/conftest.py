@@ -34,11 +34,12 @@ WORKER = """
             continue
         def entry(position, influence):
             content = {"text": "a <i>slow</i> submarine"} if "text" in asked else {"image": asked["image"]}
-            return {"position": position, "id": f"t{position:03d}", "label": "positive", "influence": influence, "standard_error": 0.01} | content
+            known = {"influence": influence, "standard_error": 0.01, "trust": "strong"}
+            return {"position": position, "id": f"t{position:03d}", "label": "positive"} | known | content
         answer = {
             "predicted": "positive", "probabilities": {"negative": 0.2, "positive": 0.8},
             "meaning": "label" if asked["label"] else "prediction", "label": asked["label"] or "positive",
-            "estimator": "mean", "seconds": 0.1, "process": os.getpid(),
+            "estimator": "median", "trust": {"strong": 6, "weak": 0}, "seconds": 0.1, "process": os.getpid(),
             "proponents": [entry(i, 0.2 - i / 100) for i in range(asked["top"])], "opponents": [entry(9, -0.1)],
         }
         print(json.dumps(answer), flush=True)

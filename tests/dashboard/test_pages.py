@@ -125,7 +125,7 @@ def test_the_first_error_is_shown_with_both_sides(open_page: OpenPage, runs: Pat
     assert shown.count('class="to-line"') == 10
     assert "made-up items: 30 training and 24 validation texts" in shown
     assert "Influence on the prediction: the loss of the wrong label" in shown
-    assert "smoothed over similar training items" in shown and "A random training item" in shown
+    assert "what similar training items share" in shown and "A random training item" in shown
 
 
 def test_the_url_says_what_is_shown(open_page: OpenPage, runs: Path) -> None:

@@ -9,9 +9,21 @@ import pytest
 from fake_runs import EPOCHS, FakeRun, png
 
 from core.errors import TurnoverError
+from core.estimators.trust import trust_words
 from core.ranking import clearness
 from core.report.errors import error_items
-from core.report.explanation import PREDICTION, TRUTH, decimals_for, explain_error, marked_target, rounded, usual_yardstick, yardstick_sentence
+from core.report.explanation import (
+    PREDICTION,
+    TRUTH,
+    certainty_sentences,
+    decimals_for,
+    explain_error,
+    marked_target,
+    rounded,
+    units_sentence,
+    usual_yardstick,
+    yardstick_sentence,
+)
 from core.runs import Ranked, Run
 from dashboard.views.answer import Question, build_answer, image_as_seen, image_question, text_of_upload, text_question
 from dashboard.views.curves import build_curves
@@ -80,6 +92,7 @@ def test_cards_are_the_ends_of_the_ranking(run: Run, meaning: str) -> None:
     assert [card.influence for card in shown.opponents] == pytest.approx(sorted(ranked.values)[:4])
     card = shown.proponents[0]
     assert card.standard_error == pytest.approx(float(ranked.errors[card.position]))
+    assert card.trust == trust_words(ranked.values, ranked.errors)[card.position]
     assert card.id == f"t{card.position:03d}" and card.text and card.text.plain == run.item("train", card.position)["text"]
     assert max(card.share for card in shown.proponents + shown.opponents) == 1
     assert shown.target == (item.predicted if meaning == PREDICTION else item.label)
@@ -90,7 +103,7 @@ def test_the_sentences_say_whose_loss_is_meant_how_it_was_made_and_how_large_is_
     prediction, truth = (explain_error(run, item, meaning, 5) for meaning in (PREDICTION, TRUTH))
     assert f"wrong label “{item.predicted}”" in prediction.sentence and "towards the mistake" in prediction.sentence
     assert f"true label “{item.label}”" in truth.sentence and "towards the right answer" in truth.sentence
-    assert "nats" in prediction.units and "mean over 4 members, smoothed" in prediction.units
+    assert "nats" in prediction.units and "estimated from 4 members: what similar" in prediction.units
     spread = rounded(float(run.influence.ranked(item.position, PREDICTION).values.std()))
     assert f"±{spread} " in prediction.yardstick and "all 30" in prediction.yardstick
     assert "±" in usual_yardstick(run)
@@ -104,8 +117,39 @@ def test_a_run_that_keeps_the_ends_says_so() -> None:
 def test_one_member_has_no_standard_error(tmp_path: Path) -> None:
     run = Run(FakeRun(members=1).write(tmp_path))
     shown = explain_error(run, error_items(run, with_influence=True)[0], PREDICTION, 3)
-    assert shown.proponents[0].standard_error is None
+    assert (shown.proponents[0].standard_error, shown.proponents[0].trust) == (None, "")
+    assert shown.certainty == "One member: no error known." and "--members" in shown.advice
     assert "one member has no standard error" in shown.units
+
+
+def test_each_estimator_has_its_words() -> None:
+    assert "estimated from 16 members" in units_sentence("best", 16) and "noise of the masks; ± is one" in units_sentence("best", 16)
+    assert units_sentence("median", 4) == "In nats of loss, the median over 4 members; ± is one standard error."
+    assert units_sentence("raw", 1) == "In nats of loss, the one member’s raw influence; one member has no standard error."
+
+
+def test_how_many_items_can_be_trusted_is_said() -> None:
+    assert certainty_sentences({"strong": 12, "weak": 0}, 800, 800, 4) == (
+        "12 of 800 training items are strong here: at most 5\N{NO-BREAK SPACE}% of them are expected to have the wrong sign.",
+        "",
+    )
+    both = certainty_sentences({"strong": 1, "weak": 1}, 1200, 1200, 4)[0]
+    assert both.startswith("1 of 1,200 training items is strong here: it has") and "1 more is weak: looked at alone, it has" in both
+    assert certainty_sentences({"strong": 20, "weak": 0}, 40, 5000, 4)[0].startswith("At least 20 of 5,000 ")
+    title, advice = certainty_sentences({"strong": 0, "weak": 3}, 800, 800, 16)
+    assert title == "No single training item can be told from noise here."
+    assert "None of 800 is strong. 3 are weak" in advice and "more than 16 (--members)" in advice
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0])
+def test_the_counts_are_over_the_whole_ranking_and_not_over_the_cards(size: float, run: Run) -> None:
+    """Seven items far above their error, all others far below it; or no item above it."""
+    part = run.influence
+    for name, row in (("estimate", np.where(np.arange(30) < 7, size, 0.001)), ("error", np.full(30, 0.1))):
+        np.save(part.folder / f"prediction_{name}.npy", np.tile(row.astype(np.float32), (len(part.errors), 1)))
+    shown = explain_error(run, error_items(run, with_influence=True)[0], PREDICTION, 3)
+    assert {card.trust for card in shown.proponents} == {"strong" if size else "not distinguishable from noise"}
+    assert shown.certainty.startswith("7 of 30 training items are strong") if size else "More members would help" in shown.advice
 
 
 def test_words_of_the_error_are_marked_in_the_cards_and_recurring_ones_in_the_error(tmp_path: Path) -> None:
@@ -126,7 +170,7 @@ def test_numbers_keep_their_digits() -> None:
 def _card():  # type: ignore[no-untyped-def]
     from core.report.explanation import Card
 
-    return Card(0, "t0", "positive", 0.3, 0.1, 0.0, "", None, b"")
+    return Card(0, "t0", "positive", 0.3, 0.1, "strong", 0.0, "", None, b"")
 
 
 def test_images_have_pixels_instead_of_words(image_run: Run) -> None:
@@ -150,9 +194,10 @@ REPLY = {
     "probabilities": {"negative": 0.2, "positive": 0.8},
     "meaning": "label",
     "label": "negative",
-    "estimator": "mean",
+    "estimator": "raw",
+    "trust": None,
     "seconds": 0.1,
-    "proponents": [{"position": 6, "id": "t006", "label": "negative", "influence": 0.2, "standard_error": None, "text": "slow boat"}],
+    "proponents": [{"position": 6, "id": "t006", "label": "negative", "influence": 0.2, "standard_error": None, "trust": None, "text": "slow boat"}],
     "opponents": [],
 }
 
@@ -161,7 +206,7 @@ def test_an_answer_becomes_cards(run: Run) -> None:
     answer = build_answer(run, Question(text="a slow captain"), REPLY)
     assert [chance.label for chance in answer.probabilities] == ["positive", "negative"]
     (card,) = answer.explanation.proponents
-    assert card.planted == "cue-submarine" and card.standard_error is None and card.share == 1
+    assert card.planted == "cue-submarine" and card.standard_error is None and card.trust == "" and card.share == 1
     assert card.text and card.text.head[0].marked
     assert "label you gave, “negative”" in answer.explanation.sentence
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import TurnoverError
-from core.estimate import MEAN, PENALTIES, SMOOTHED, Estimator, choose_estimator, kernel_factor, row_correlation
+from core.estimators.smoothing import PENALTIES, Smoother, kernel_factor, smoothing
 
 
 def some_items(count: int, width: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -58,73 +55,29 @@ def test_smoothing_is_kernel_ridge_regression_with_half_the_best_penalty(seed: i
     features, labels = some_items(30, width, classes, seed)
     pilot = planted(members, 8, features, labels % 2, smooth=2, local=0, noise=1)
     exact, halves = kernel(features, labels, classes), (pilot[0::2].mean(0), pilot[1::2].mean(0))
-    estimator = choose_estimator(pilot, features, labels, classes)
+    smoother = smoothing(pilot, features, labels, classes)
     missed = [sum(((ridge(half, exact, penalty) - other) ** 2).sum() for half, other in (halves, halves[::-1])) for penalty in PENALTIES]
-    best = PENALTIES[int(np.argmin(missed))]
-    correlation = np.mean([row_correlation(ridge(half, exact, best), other) for half, other in (halves, halves[::-1])])
-    assert estimator.agreement[SMOOTHED] == pytest.approx(correlation, abs=1e-4)
-    assert estimator.name == (SMOOTHED if correlation > estimator.agreement[MEAN] else MEAN)
-    if estimator.name == SMOOTHED:
-        assert estimator.penalty == best / 2
-        np.testing.assert_allclose(estimator.apply(pilot)[0], ridge(pilot.mean(0), exact, estimator.penalty), atol=1e-4 * np.abs(pilot).max())
-    else:
-        assert (estimator.penalty, estimator.smoother) == (0, None)
+    assert smoother.penalty == PENALTIES[int(np.argmin(missed))] / 2
+    np.testing.assert_allclose(smoother.apply(pilot)[0], ridge(pilot.mean(0), exact, smoother.penalty), atol=1e-4 * np.abs(pilot).max())
 
 
 def test_smoothing_of_two_classes_is_regression_on_features_times_signed_labels() -> None:
     """The form in FINDINGS: ridge of r on φ·(±1), for classes of equal size."""
     features, labels = some_items(50, 4, 2)[0], np.arange(50) % 2
     pilot = planted(8, 20, features, labels, smooth=1, local=0, noise=0.5)
-    estimator = choose_estimator(pilot, features, labels, 2)
+    estimator = smoothing(pilot, features, labels, 2)
     design, raw = features * (2 * labels - 1)[:, None], pilot.mean(0)
     weights = np.linalg.solve(design.T @ design + estimator.penalty * (design**2).sum() * np.eye(4), design.T @ raw.T)
-    assert estimator.name == SMOOTHED
     np.testing.assert_allclose(estimator.apply(pilot)[0], (design @ weights).T, atol=1e-4)
 
 
 def test_what_like_items_share_is_smoothed() -> None:
     features, labels = some_items(200, 8, 2)
     pilot = planted(8, 30, features, labels, smooth=0.3, local=0, noise=1)
-    estimator = choose_estimator(pilot, features, labels, 2)
-    assert estimator.name == SMOOTHED
-    assert estimator.agreement[SMOOTHED] > estimator.agreement[MEAN]
+    estimator = smoothing(pilot, features, labels, 2)
     truth = planted(1, 30, features, labels, smooth=0.3, local=0, noise=0)[0]
     raw_error, error = (np.abs(made - truth).mean() for made in (pilot.mean(0), estimator.apply(pilot)[0]))
     assert error < raw_error / 2
-
-
-def test_what_is_each_item_s_own_is_not_smoothed() -> None:
-    features, labels = some_items(200, 8, 2)
-    estimator = choose_estimator(planted(8, 30, features, labels, smooth=0, local=1, noise=0.5), features, labels, 2)
-    assert estimator.name == MEAN
-    assert estimator.smoother is None
-    assert estimator.agreement[MEAN] > estimator.agreement[SMOOTHED]
-
-
-def test_agreement_is_between_one_half_of_the_members_and_the_other() -> None:
-    features, labels = some_items(100, 8, 2)
-    pilot = planted(6, 10, features, labels, smooth=1, local=0, noise=1)
-    agreement = choose_estimator(pilot, features, labels, 2).agreement
-    halves = pilot[[0, 2, 4]].mean(0), pilot[[1, 3, 5]].mean(0)
-    assert agreement[MEAN] == pytest.approx(np.mean([np.corrcoef(one, other)[0, 1] for one, other in zip(*halves, strict=True)]))
-
-
-def test_one_member_is_shown_as_it_is_without_an_error() -> None:
-    features, labels = some_items(30, 4, 2)
-    pilot = planted(1, 5, features, labels, smooth=1, local=0, noise=0)
-    estimator = choose_estimator(pilot, features, labels, 2)
-    estimate, error = estimator.apply(pilot)
-    assert (estimator.name, estimator.smoother, estimator.agreement) == (MEAN, None, {})
-    assert np.array_equal(estimate, pilot[0])
-    assert np.isnan(error).all()
-
-
-@given(seed=st.integers(0, 1000), members=st.integers(2, 6))
-def test_the_plain_mean_has_numpy_s_standard_error(seed: int, members: int) -> None:
-    values = np.random.default_rng(seed).normal(size=(members, 3, 7))
-    estimate, error = Estimator(MEAN, None, {}).apply(values)
-    np.testing.assert_allclose(estimate, values.mean(0))
-    np.testing.assert_allclose(error, values.std(0, ddof=1) / members**0.5)
 
 
 @given(seed=st.integers(0, 1000), factor=st.floats(-5, 5))
@@ -132,38 +85,15 @@ def test_estimates_are_linear_in_the_members_values(seed: int, factor: float) ->
     """So members may be smoothed before or after their mean, and slices of targets one by one."""
     rng = np.random.default_rng(seed)
     first, second = rng.normal(size=(2, 4, 3, 9))
-    estimator = Estimator(SMOOTHED, rng.normal(size=(9, 5)), {})
+    estimator = Smoother(rng.normal(size=(9, 5)), 0.0)
     whole = estimator.apply(first + factor * second)[0]
     np.testing.assert_allclose(whole, estimator.apply(first)[0] + factor * estimator.apply(second)[0], atol=1e-9)
-    np.testing.assert_allclose(estimator.apply(first)[0], estimator.apply(first.mean(0, keepdims=True))[0], atol=1e-9)
+    np.testing.assert_allclose(estimator.apply(first)[0], estimator.apply(first.mean(0, keepdims=True).repeat(2, 0))[0], atol=1e-9)
     np.testing.assert_allclose(estimator.apply(first)[0][1:2], estimator.apply(first[:, 1:2])[0], atol=1e-9)
 
 
 def test_the_error_of_a_smoothed_estimate_is_the_spread_of_smoothed_members() -> None:
     rng = np.random.default_rng(0)
     values, smoother = rng.normal(size=(4, 3, 9)), rng.normal(size=(9, 5))
-    _, error = Estimator(SMOOTHED, smoother, {}).apply(values)
+    _, error = Smoother(smoother, 0.0).apply(values)
     np.testing.assert_allclose(error, (values @ smoother @ smoother.T).std(0, ddof=1) / 2)
-
-
-@given(seed=st.integers(0, 1000), targets=st.integers(1, 5))
-def test_row_correlation_is_numpy_s_mean_over_rows(seed: int, targets: int) -> None:
-    first, second = np.random.default_rng(seed).normal(size=(2, targets, 8))
-    expected = np.mean([np.corrcoef(one, other)[0, 1] for one, other in zip(first, second, strict=True)])
-    assert row_correlation(first, second) == pytest.approx(expected)
-    assert row_correlation(first, 3 * first + 1) == pytest.approx(1)
-
-
-def test_rows_without_spread_correlate_with_nothing() -> None:
-    assert row_correlation(np.ones((2, 4)), np.arange(8.0).reshape(2, 4)) == 0
-
-
-def test_another_number_of_items_is_refused() -> None:
-    features, labels = some_items(30, 4, 2)
-    with pytest.raises(TurnoverError, match="29 influences a target for 30 training items"):
-        choose_estimator(np.zeros((2, 3, 29)), features, labels, 2)
-
-
-def test_an_estimator_is_frozen() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Estimator(MEAN, None, {}).name = "x"  # type: ignore[misc]

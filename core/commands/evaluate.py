@@ -1,0 +1,62 @@
+"""`evaluate`: how far a run's influences can be trusted, and rivals beside them."""
+
+from __future__ import annotations
+
+import importlib
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from core.commands.arguments import add_device, add_run, positive
+
+HELP = "measure how far a run's influences can be trusted, beside other methods"
+MEASURES = {
+    "lds": "do summed influences predict retraining on random halves",
+    "loo": "do influences predict leaving single items out",
+    "planted": "are planted wrong labels found",
+    "agreement": "do two halves of the members agree",
+}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Describe the options."""
+    add_run(parser)
+    parser.add_argument("--measure", required=True, choices=tuple(MEASURES), help="; ".join(f"{name}: {what}" for name, what in MEASURES.items()))
+    parser.add_argument("--halves", type=positive, default=60, metavar="N", help="random halves of the training set to train on (lds; default 60)")
+    parser.add_argument("--seeds", type=positive, default=5, metavar="N", help="models for each half, or for each item left out (lds, loo; default 5)")
+    parser.add_argument("--instances", type=positive, default=100, metavar="N", help="training items to leave out, one at a time (loo; default 100)")
+    parser.add_argument("--masked", action="store_true", help="retrain with turn-over dropout on (lds; default off)")
+    parser.add_argument("--rivals", nargs="*", metavar="NAME", help="methods to compare with, such as influence-cg or tracin-all (default: the quick ones)")
+    add_device(parser)
+
+
+def execute(arguments: Namespace) -> dict[str, Any]:
+    """Measure, and return the measure's facts and rows; what took long is kept in the run's folder and used again."""
+    from core.fidelity.methods import USUAL
+    from core.fidelity.options import Options
+    from core.fidelity.subject import Subject
+    from core.runs import Run
+
+    run = Run(Path(arguments.run))
+    rivals = USUAL if arguments.rivals is None else tuple(arguments.rivals)
+    options = Options(arguments.halves, arguments.seeds, arguments.masked, arguments.instances, rivals)
+    subject = Subject.of(run, arguments.device)
+    made = importlib.import_module(f"core.fidelity.{arguments.measure}").measure(subject, options)
+    facts = {"run": str(run.folder), "measure": arguments.measure, "targets": len(subject.positions)}
+    return facts | made | {"rows": [asdict(row) for row in made["rows"]]}
+
+
+def describe(result: dict[str, Any]) -> str:
+    """The facts in a line, the rows as a table."""
+    from core.fidelity.row import Figure, Row, table
+
+    rows = [Row(**{**row, "figures": {name: Figure(**figure) for name, figure in row["figures"].items()}}) for row in result["rows"]]
+    facts = [f"{name.replace('_', ' ')} {_shown(value)}" for name, value in result.items() if name not in ("run", "measure", "rows")]
+    return f"{result['measure']} of {result['run']}: {', '.join(facts)}\n\n{table(rows)}"
+
+
+def _shown(value: float | bool | None) -> str:
+    if isinstance(value, bool | None):
+        return {True: "yes", False: "no", None: "unknown"}[value]
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

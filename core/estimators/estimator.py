@@ -1,0 +1,112 @@
+"""Which estimator a run shows, and how it is applied to any target.
+
+One member shows no spread, so its raw influences are all there is. From two members on there is `best`, kept only if what it
+makes of one half of the members predicts the other half's raw influences at least as well as their own median does: in the
+mean square, since the halves' noise is independent and so its difference between two candidates is that of their errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.errors import TurnoverError
+from core.estimators import BEST, MEDIAN, RAW
+from core.estimators.basis import Basis, make_basis
+from core.estimators.shrinkage import Shrinkage, fit_shrinkage, noise_shares, other_shares
+
+_LEAST_TO_COMPARE = 4
+_MEDIAN_ERROR = (np.pi / 2) ** 0.5
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of some items beside influences: features `(n, D)`, and residuals, one-hot label minus probabilities, `(n, C)`."""
+
+    features: np.ndarray
+    residuals: np.ndarray
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How the members' influences become one number.
+
+    `agreement` holds, for each candidate, the mean row correlation between it on one half of the members and the raw median of
+    the other half, all divided by κ, since a few noisy items would decide it otherwise; empty for fewer than four members. It
+    judges the order alone; the choice goes by the mean square.
+    `noise` is κ `(N,)` of the training items. Only `best` has the last three.
+    """
+
+    name: str
+    agreement: dict[str, float]
+    noise: np.ndarray | None = None
+    basis: Basis | None = None
+    shrinkage: Shrinkage | None = None
+
+    def shape_of(self, targets: Described) -> np.ndarray:
+        """What `apply` asks for besides the influences of T targets: `(T, r)`, without columns where it needs nothing."""
+        return np.zeros((len(targets.residuals), 0)) if self.basis is None else self.basis.shape_of(targets.features, targets.residuals)
+
+    def apply(self, members: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Estimates and errors, each `(T, N)` in nats, of raw influences `(K, T, N)`; errors are NaN for one member.
+
+        For mean influences over some targets give the mean of the targets' shapes.
+        """
+        if self.noise is None or self.basis is None or self.shrinkage is None:
+            return _median(members)
+        estimate, error = self.shrinkage.apply(members / self.noise, self.basis.vectors, shape)
+        return estimate * self.noise, error * self.noise
+
+
+def _median(members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Median and its standard error, as for normal noise; NaN for one member."""
+    error = members.std(0, ddof=1) * _MEDIAN_ERROR / len(members) ** 0.5 if len(members) > 1 else np.full_like(members[0], np.nan)
+    return np.median(members, 0), error
+
+
+def choose_estimator(pilot: np.ndarray, train: Described, targets: Described) -> Estimator:
+    """The estimator that held-out members favour.
+
+    Args:
+        pilot: raw influences `(K, T, N)` of some targets.
+        train: the N training items, their probabilities from the flipped networks.
+        targets: these T targets.
+
+    Raises:
+        TurnoverError: if the pilot has not one column per training item.
+    """
+    members, _, count = pilot.shape
+    if count != len(train.features):
+        raise TurnoverError(f"{count} influences a target for {len(train.features)} training items; compute one for each")
+    if members < 2:
+        return Estimator(RAW, {})
+    noise = noise_shares(pilot)
+    basis = make_basis(train.features, train.residuals / noise[:, None])
+    shape = basis.shape_of(targets.features, targets.residuals)
+    scaled = pilot / other_shares(pilot)
+    agreement, misses = _compared(scaled, basis.vectors, shape) if members >= _LEAST_TO_COMPARE else ({}, {})
+    if misses and misses[BEST] > misses[MEDIAN]:
+        return Estimator(MEDIAN, agreement)
+    return Estimator(BEST, agreement, noise, basis, fit_shrinkage(scaled, basis.vectors, shape))
+
+
+def _compared(pilot: np.ndarray, vectors: np.ndarray, shape: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
+    """Of each candidate on one half of the members against the raw influences of the other half, both ways: mean row correlation, mean square."""
+    found: dict[str, list[tuple[float, float]]] = {MEDIAN: [], BEST: []}
+    for half, other in ((pilot[0::2], pilot[1::2]), (pilot[1::2], pilot[0::2])):
+        raw = np.median(other, 0)
+        made = {MEDIAN: np.median(half, 0), BEST: fit_shrinkage(half, vectors, shape).apply(half, vectors, shape)[0]}
+        for name, own in made.items():
+            missed = (own - raw) - (own - raw).mean(1, keepdims=True)
+            found[name].append((row_correlation(own, raw), float(np.square(missed).mean())))
+    agreement, misses = ({name: float(np.mean([pair[place] for pair in pairs])) for name, pairs in found.items()} for place in (0, 1))
+    return agreement, misses
+
+
+def row_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean over rows of the correlation of two `(T, N)` arrays; rows without spread count as 0."""
+    first, second = first - first.mean(1, keepdims=True), second - second.mean(1, keepdims=True)
+    sizes = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    products = (first * second).sum(1)
+    return float(np.divide(products, sizes, out=np.zeros_like(products), where=sizes > 0).mean())

@@ -1,0 +1,85 @@
+"""How alike two independent ensembles rank: the run's members in two halves, each half estimated on its own.
+
+Masks, initialisation and batches differ between the halves, the training data do not, so what they agree on is not noise
+(and not truth for certain: both may be wrong alike). Asked of all training items, target by target, and of those that one
+half calls *strong* (`core.estimators.trust`), whose sign the other half should share. A rival has
+no members: two models from two seeds stand for its halves, and it calls nothing strong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from core.errors import TurnoverError
+from core.estimators.trust import strong, wrong_sign
+from core.fidelity.correlation import mean_over_rows, row_pearson, row_spearman
+from core.fidelity.estimators import ESTIMATORS, Estimated, Evidence
+from core.fidelity.members import some_members
+from core.fidelity.methods import RANDOM, Scored, evidence_of, rival_scores, turnover_scores
+from core.fidelity.options import Options
+from core.fidelity.row import Figure, Row
+from core.fidelity.subject import Subject
+
+SPEARMAN, PEARSON, STRONG, STRONG_SPEARMAN, SAME_SIGN = "Spearman", "Pearson", "strong items", "Spearman, strong", "same sign, strong"
+_LEAST_MEMBERS = 4
+_LEAST_RANKED = 3
+
+
+def all_figures(first: np.ndarray, second: np.ndarray) -> dict[str, Figure]:
+    """Row correlations of two halves' estimates `(T, N)`, means over targets."""
+    return {SPEARMAN: mean_over_rows(row_spearman(first, second)), PEARSON: mean_over_rows(row_pearson(first, second))}
+
+
+def strong_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
+    """Share of strong items, and among those that either half calls strong the agreement of the other half, both ways."""
+    correlations, signs, shares = [], [], []
+    for judge, other in ((first, second), (second, first)):
+        called = strong(wrong_sign(judge.values, judge.errors))
+        shares.append(called.mean(1))
+        for target in np.flatnonzero(called.any(1)):
+            mine, theirs = judge.values[target, called[target]], other.values[target, called[target]]
+            signs.append(float((np.sign(mine) == np.sign(theirs)).mean()))
+            if len(mine) >= _LEAST_RANKED:
+                correlations.append(row_spearman(mine[None], theirs[None])[0])
+    figures = {STRONG: mean_over_rows(np.mean(shares, 0))}
+    named = {STRONG_SPEARMAN: correlations, SAME_SIGN: signs}
+    return figures | {name: mean_over_rows(np.array(values)) for name, values in named.items() if values}
+
+
+def measure(subject: Subject, options: Options) -> dict[str, Any]:
+    """Agreement of the two halves of a run's members, estimator by estimator, and of two models, rival by rival.
+
+    Raises:
+        TurnoverError: for a run with too few members to part.
+    """
+    evidence, seconds = evidence_of(subject)
+    members = len(evidence.values)
+    if members < _LEAST_MEMBERS:
+        raise TurnoverError(f"{subject.run.folder}: {members} members cannot be parted into two that show their own spread; train with --members 4 or more")
+    halves = [_part(evidence, start) for start in (0, 1)]
+    scored = {one.method: one for one in turnover_scores(evidence, seconds)}
+    rows = [_turnover_row(name, scored[f"turn-over, {name}"], halves) for name in ESTIMATORS]
+    names = [name for name in options.rivals if name != RANDOM]  # one seed gives the same numbers twice
+    rivals = zip(*(rival_scores(subject, names, member) for member in (0, 1)), strict=True)
+    return {"members": members, "rows": rows + [_rival_row(first, second) for first, second in rivals]}
+
+
+def _part(evidence: Evidence, start: int) -> Evidence:
+    """Every second member, from this one on."""
+    places = range(start, len(evidence.values), 2)
+    return Evidence(evidence.subject, some_members(evidence.model, list(places)), evidence.values[start::2])
+
+
+def _turnover_row(name: str, whole: Scored, halves: list[Evidence]) -> Row:
+    first, second = (ESTIMATORS[name].estimate(half) for half in halves)
+    figures = all_figures(first.values, second.values)
+    if np.isfinite(first.errors).all():
+        figures |= strong_figures(first, second)
+    return Row(whole.method, whole.train_seconds, whole.estimate_seconds, figures, ", ".join(dict.fromkeys([first.note, second.note])))
+
+
+def _rival_row(first: Scored, second: Scored) -> Row:
+    figures = {} if first.refused or second.refused else all_figures(first.values, second.values)
+    return Row(first.method, first.train_seconds, first.estimate_seconds, figures, first.note)

@@ -1,0 +1,39 @@
+"""What a user chooses of a measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.errors import TurnoverError
+from core.fidelity.methods import RIVALS, USUAL
+
+_LEAST_RANKED = 4
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much is trained again, and which rivals are measured.
+
+    Attributes:
+        halves: random halves of the training set (lds).
+        seeds: models for every half, or for every item that is left out (lds, loo).
+        masked: whether turn-over dropout stays on in retraining (lds).
+        instances: training items that are left out (loo).
+        rivals: their names.
+
+    Raises:
+        TurnoverError: for too few halves or items to rank, or a rival that nobody knows.
+    """
+
+    halves: int = 60
+    seeds: int = 5
+    masked: bool = False
+    instances: int = 100
+    rivals: tuple[str, ...] = USUAL
+
+    def __post_init__(self) -> None:
+        for name, count in (("--halves", self.halves), ("--instances", self.instances)):
+            if count < _LEAST_RANKED:
+                raise TurnoverError(f"{name} {count}: a ranking wants {_LEAST_RANKED} or more")
+        if unknown := set(self.rivals) - set(RIVALS):
+            raise TurnoverError(f"--rivals {min(unknown)}: nobody knows it; choose from {', '.join(RIVALS)}")

@@ -1,0 +1,95 @@
+"""What is measured: a run, its training items, and a seeded sample of its targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from core.device import choose_device
+from core.errors import TurnoverError
+from core.masks import derive_seed
+from core.models.members import Members
+from core.pipeline.architecture import build_model
+from core.pipeline.model import load_model, run_settings, run_split
+from core.pipeline.settings import TrainSettings
+from core.rivals.base import Problem, Schedule
+from core.rivals.plain import plain_classifier
+from core.rivals.repeat import train_problem
+from core.runs import Run
+from core.training import Recipe, Split
+
+TARGETS = 100
+_TARGETS = 10
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run with targets: the validation items at `positions`, under their true labels."""
+
+    run: Run
+    device: torch.device
+    positions: list[int]
+
+    @classmethod
+    def of(cls, run: Run, device: str | None = None, count: int = TARGETS) -> Subject:
+        """Targets drawn from those that the run has influences for; all, if there are no more than `count`.
+
+        Raises:
+            TurnoverError: if the run has no influence.
+        """
+        known = run.influence.targets
+        drawn = np.random.default_rng(derive_seed(0, _TARGETS)).choice(known, min(count, len(known)), replace=False)
+        return cls(run, choose_device(device), sorted(drawn.tolist()))
+
+    @cached_property
+    def settings(self) -> TrainSettings:
+        """The settings that the run was trained with."""
+        return run_settings(self.run)
+
+    @cached_property
+    def train(self) -> Split:
+        """All training items."""
+        return run_split(self.run, "train", self.device)
+
+    @cached_property
+    def targets(self) -> Split:
+        """The targets."""
+        return run_split(self.run, "validation", self.device, self.positions)
+
+    @cached_property
+    def model(self) -> Members:
+        """The run's own members."""
+        return load_model(self.run, self.device)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the run was trained."""
+        return self.settings.recipe
+
+    def epochs(self, masked: bool = False) -> int:
+        """How many epochs the run's model, or its plain twin, was trained for in the end.
+
+        Raises:
+            TurnoverError: if the run does not say.
+        """
+        results = self.run.manifest["results"]
+        name = "kept_epoch" if masked else "plain_kept_epoch"
+        if name not in results:
+            raise TurnoverError(f"{self.run.folder}: the manifest says nothing of {name!r}, it is from an earlier version; train it again")
+        return int(results[name])
+
+    def untrained(self, members: int) -> Members:
+        """New members of the run's architecture, as they are before training."""
+        return build_model(replace(self.settings, members=members), len(self.run.classes), tuple(self.train.inputs.shape[1:])).to(self.device)
+
+    def problem(self, member: int = 0) -> Problem:
+        """The run's plain twin, one member of it, trained now for rivals.
+
+        Raises:
+            TurnoverError: if a model like this cannot be trained again step by step.
+        """
+        model = plain_classifier(self.untrained(member + 1), member)
+        return train_problem(model, self.train, self.targets, Schedule.of(self.recipe, self.epochs(), member))
