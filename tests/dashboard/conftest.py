@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from app_testing import APP, PAGES, OpenPage
 from streamlit.testing.v1 import AppTest
+
+from dashboard import engine
 
 WORKER = """
     import base64, json, os, sys, time
@@ -78,3 +81,12 @@ def open_page(runs: Path) -> OpenPage:
         return app
 
     return open_it
+
+
+@pytest.fixture
+def fresh(worker_command: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing cached from another test, and a made-up worker."""
+    monkeypatch.setattr(engine, "worker_command", lambda folder: worker_command("answers"))
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
