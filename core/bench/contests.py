@@ -87,6 +87,9 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
     def engine(dtype: torch.dtype | None, count: int, some: Tensor) -> Tensor:
         return influence(model, features(count), labels[:count], some, dtype=dtype).values
 
+    def sample(dtype: torch.dtype | None) -> Tensor:
+        return engine(dtype, targets, some)[:, :sampled]  # few targets would take another path
+
     def part(count: int, some: Tensor) -> Tensor:
         return _heads_part(model, features(count), labels[:count], some)
 
@@ -102,7 +105,7 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
         PART: Way(_MEMBERS * few * _HEAD_INSTANCES, partial(part, few, ids[:_HEAD_INSTANCES]), partial(part, sampled, some)),
     }
     for name, dtype in PRECISIONS.items():
-        ways[name] = Way(_MEMBERS * targets * len(ids), partial(engine, dtype, targets, ids), partial(engine, dtype, sampled, some), masks)
+        ways[name] = Way(_MEMBERS * targets * len(ids), partial(engine, dtype, targets, ids), partial(sample, dtype), masks)
     return Contest(f"text heads, {'unit masks' if groups is None else f'{groups} groups'}, {targets} target{'s' * (targets > 1)}", ways)
 
 
