@@ -102,6 +102,7 @@ def test_the_ways_of_the_heads_agree(targets: int) -> None:
         torch.testing.assert_close(sample[0], samples[PUBLISHED][0], rtol=0, atol=0.2 if name == ENGINE_LOW else 1e-4)
     torch.testing.assert_close(samples[ENGINE], samples[PART], rtol=0, atol=1e-4)
     assert samples[PUBLISHED].abs().max() > 1e-2
+    assert [way.masks is not None for way in contest.ways.values()] == [False, False, True, True]
     assert [way.pairs for way in contest.ways.values()] == [100, 16 * targets * 500, 16 * targets * 5000, 16 * targets * 5000]
 
 
