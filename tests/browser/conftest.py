@@ -108,8 +108,8 @@ def write_working_run(name: str, kind: str, classes: tuple[str, ...], runs: Path
 
     torch.manual_seed(0)
     settings = TrainSettings({"text": "reviews", "image": "digits"}[kind], members=2, groups=16).resolved(kind)
-    width = 384 if kind == "text" else 5
-    model = build_model(settings, len(classes), (width,) if kind == "text" else (1, 8, 8))
+    model = build_model(settings, len(classes), (384,) if kind == "text" else (1, 8, 8))
+    width = 384 if kind == "text" else model.features(torch.zeros(1, 1, 8, 8)).numel()
     weights = save({key: value.contiguous() for key, value in model.state_dict().items()})
     facts = {"settings": asdict(settings)}
     folder = FakeRun(name, kind, classes, members=2, width=width, weights=weights, influence=False, facts=facts).write(runs)

@@ -21,13 +21,13 @@ def check_close(rough: Tensor, exact: Tensor) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_are_close_on_every_path_and_float32_is_as_it_was(kind: str) -> None:
-    """Networks with random weights, whose influences spread by one to four nats; half networks stay in float32 on a CPU."""
+    """Networks with random weights, whose influences spread by one to four nats; half networks, and unit masks with few targets, stay in float32 on a CPU."""
     model, x, labels, path = a_case(kind)
     model, x = model.float(), x.float()
     exact, rough = (influence(model, x, labels, range(200), dtype=dtype) for dtype in (None, torch.bfloat16))
     assert torch.equal(influence(model, x, labels, range(200)).values, exact.values)
     assert rough.path.startswith(path)
-    assert kind == "chain" or not torch.equal(rough.values, exact.values)
+    assert torch.equal(rough.values, exact.values) == (kind in ("chain", "products"))
     check_close(rough.values, exact.values)
 
 
@@ -39,7 +39,8 @@ def test_values_of_heads_of_full_size_are_close_and_the_path_says_it(groups: int
     x = nn.functional.normalize(randn(targets, 384).float(), dim=-1) * 384**0.5
     exact, rough = (influence(model, x, labels, ids, dtype=dtype) for dtype in (None, torch.bfloat16))
     assert exact.path.startswith(ALGEBRA)
-    assert rough.path == f"{exact.path}, in bfloat16"
+    stays = groups is None and targets == 3
+    assert rough.path == exact.path + ("" if stays else ", in bfloat16")
     check_close(rough.values, exact.values)
 
 
