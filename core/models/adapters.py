@@ -178,6 +178,10 @@ class TokenRows(nn.Module):
         """Mean token vectors `(B, width)`."""
         return self.model.pooled(*self._trimmed(tokens))
 
+    def reading_order(self, tokens: Tensor) -> Tensor:
+        """Short texts first, so that a batch of long ones pads nothing but long ones."""
+        return (tokens != self.padding).sum(1).argsort(stable=True)
+
     def _trimmed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Ids and attention mask, without the columns that are padding in every row."""
         real = tokens != self.padding

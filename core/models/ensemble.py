@@ -20,7 +20,7 @@ class Ensemble(Members):
     """Models `(B, …)` → logits `(B, classes)` as one K-member model.
 
     Attributes:
-        models: the members; each has `features(x)`, what its output layers see, one vector or map a row.
+        models: the members; each has `features(x)`, what its output layers see, one vector or map a row, and may have a `reading_order(x)`.
         leaks: what all instances share in spite of their masks, in words (law 3).
     """
 
@@ -39,6 +39,11 @@ class Ensemble(Members):
             with member_masks(member):
                 logits.append(model(rows))
         return torch.stack(logits)
+
+    def reading_order(self, x: Tensor) -> Tensor:
+        """The members' own order, if they have one."""
+        own: Tensor = getattr(self.models[0], "reading_order", super().reading_order)(x)
+        return own
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(K, B, classes)` of rows `(B, …)` that all members share."""

@@ -130,6 +130,10 @@ class Members(nn.Module, ABC):
     def member_rows(self, x: Tensor) -> Tensor:
         """Logits `(K, B, classes)` of rows `(K, B, …)` of each member's own."""
 
+    def reading_order(self, x: Tensor) -> Tensor:
+        """Numbers of the rows `(B, …)` in the order in which the model reads many of them fastest, `(B,)`: as they are."""
+        return torch.arange(len(x), device=x.device)
+
 
 class MemberModel(Members):
     """K turn-over heads behind a prefix.

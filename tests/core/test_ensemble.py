@@ -13,7 +13,7 @@ from core import TurnoverError, influence, turnover
 from core.models.adapters import TokenRows
 from core.models.ensemble import Ensemble
 from core.models.state import load_trained, trained_state
-from core.training import History, Recipe, Split, fit
+from core.training import History, Recipe, Split, fit, item_losses, probabilities, validate
 from tests.core.builders import member_heads, naive_influence, randn, sequential_net, some_labels
 from tests.core.test_training import Interruption, same_history, same_weights
 from tests.core.token_builders import PADDING, grown, token_ensemble, token_member, token_rows
@@ -135,6 +135,34 @@ def test_rows_are_trimmed_to_the_longest_text(monkeypatch: pytest.MonkeyPatch) -
     model(wide)
     model(wide[1:2])
     assert widths == [(9, [9, 5, 9, 5]), (5, [5])]
+
+
+@pytest.mark.parametrize("flipped", [None, False, True])
+def test_short_texts_are_measured_together_and_every_loss_stays_with_its_text(flipped: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens = cases("adapters")
+    split, ids, widths = Split(tokens, some_labels(4, 3)), None if flipped is None else torch.tensor(IDS), []
+    together = item_losses(model, split, ids, bool(flipped))
+    chances = probabilities(model, tokens, ids, bool(flipped))
+    assert model.reading_order(tokens).tolist() == [1, 3, 0, 2]
+    for member in model.models:
+        real = member.model.forward
+        monkeypatch.setattr(member.model, "forward", lambda ids, keep, real=real: (widths.append(ids.shape[1]), real(ids, keep))[1])
+    monkeypatch.setattr("core.training._EVALUATION_ROWS", 2)
+    torch.testing.assert_close(item_losses(model, split, ids, bool(flipped)), together, rtol=0, atol=1e-12)
+    assert widths == [5] * model.members + [9] * model.members
+    torch.testing.assert_close(probabilities(model, tokens, ids, bool(flipped)), chances, rtol=0, atol=1e-12)
+    alone = torch.cat(
+        [
+            item_losses(model, Split(tokens[row : row + 1], split.labels[row : row + 1]), None if ids is None else ids[row : row + 1], bool(flipped))
+            for row in range(4)
+        ],
+        1,
+    )
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
+    if flipped is None:
+        losses, share = validate(model, split)
+        torch.testing.assert_close(losses, together, rtol=0, atol=1e-12)
+        assert share == float((chances.argmax(1) == split.labels).double().mean())
 
 
 @pytest.mark.parametrize("build", BUILDS)
