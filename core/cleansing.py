@@ -40,8 +40,22 @@ class Retrained:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A condition less another, seed by seed: mean differences of accuracy and loss (nats), each with the two-sided p-value of a paired t-test.
+
+    A p-value is None where it has no meaning: for one seed, or where all differences are the same.
+    """
+
+    other: str
+    accuracy: float
+    accuracy_p: float | None
+    loss: float
+    loss_p: float | None
+
+
+@dataclass(frozen=True)
 class Summary:
-    """Mean and standard deviation over seeds of one condition; `difference` is that of accuracy to no cleansing, with its paired two-sided p-value."""
+    """Mean and standard deviation over seeds of one condition, and how it compares with those before it in `CONDITIONS`."""
 
     condition: str
     accuracy: float
@@ -49,8 +63,7 @@ class Summary:
     loss: float
     loss_sd: float
     validation_loss: float
-    difference: float
-    p_value: float | None
+    against: tuple[Comparison, ...]
 
 
 def count_removed(total: int, fraction: float) -> int:
@@ -105,17 +118,32 @@ def retrain(
 
 
 def summarise(results: Sequence[Retrained]) -> list[Summary]:
-    """One summary for each condition, in the order of `CONDITIONS`; no cleansing must be among them."""
+    """One summary for each condition that was trained, in the order of `CONDITIONS`."""
     by_condition = {name: sorted((one for one in results if one.condition == name), key=lambda one: one.seed) for name in CONDITIONS}
-    base = np.array([one.accuracy for one in by_condition[NONE]])
-    return [_summary(name, own, base) for name, own in by_condition.items() if own]
+    there = [(name, own) for name, own in by_condition.items() if own]
+    return [_summary(name, own, there[:number]) for number, (name, own) in enumerate(there)]
 
 
-def _summary(name: str, own: Sequence[Retrained], base: np.ndarray) -> Summary:
-    accuracies, losses, stopping = (np.array([getattr(one, field) for one in own]) for field in ("accuracy", "loss", "validation_loss"))
+def _summary(name: str, own: Sequence[Retrained], before: Sequence[tuple[str, Sequence[Retrained]]]) -> Summary:
+    accuracies, losses, stopping = (_values(own, field) for field in ("accuracy", "loss", "validation_loss"))
     spread = 1 if len(own) > 1 else 0
-    paired = len(base) == len(own) > 1 and name != NONE and bool(np.ptp(accuracies - base) > _ROUNDING)
-    p_value = float(ttest_rel(accuracies, base).pvalue) if paired else None
     accuracy_sd, loss_sd = (float(values.std(ddof=spread)) for values in (accuracies, losses))
-    difference = float(accuracies.mean() - base.mean())
-    return Summary(name, float(accuracies.mean()), accuracy_sd, float(losses.mean()), loss_sd, float(stopping.mean()), difference, p_value)
+    against = tuple(_comparison(own, other, results) for other, results in before)
+    return Summary(name, float(accuracies.mean()), accuracy_sd, float(losses.mean()), loss_sd, float(stopping.mean()), against)
+
+
+def _comparison(own: Sequence[Retrained], other: str, results: Sequence[Retrained]) -> Comparison:
+    """How a condition's models compare with another's of the same seeds."""
+    pairs = [(_values(own, field), _values(results, field)) for field in ("accuracy", "loss")]
+    (accuracy, accuracy_p), (loss, loss_p) = ((float(mine.mean() - theirs.mean()), _paired_p(mine, theirs)) for mine, theirs in pairs)
+    return Comparison(other, accuracy, accuracy_p, loss, loss_p)
+
+
+def _paired_p(mine: np.ndarray, theirs: np.ndarray) -> float | None:
+    """p-value of a paired t-test; None without a spread of differences, which rounding does not make."""
+    meant = len(mine) == len(theirs) > 1 and bool(np.ptp(mine - theirs) > _ROUNDING)
+    return float(ttest_rel(mine, theirs).pvalue) if meant else None
+
+
+def _values(results: Sequence[Retrained], field: str) -> np.ndarray:
+    return np.array([getattr(one, field) for one in results])

@@ -38,8 +38,14 @@ def describe(result: dict[str, Any]) -> str:
     """The conditions as a table."""
     classes = ", ".join(f"{count} {name}" for name, count in result["removed_by_class"].items())
     lines = [f"{result['removed']} training items removed ({classes}) for {result['targets']} targets; measured on {result['measured_on']} other items\n"]
-    lines += ["| condition | accuracy | loss, nats | accuracy against no cleansing |", "| --- | ---: | ---: | ---: |"]
+    lines += ["| condition | accuracy | loss, nats | accuracy and loss against those above |", "| --- | ---: | ---: | --- |"]
     for one in result["conditions"]:
-        change = "" if one["p_value"] is None else f"{one['difference']:+.1%} (p = {one['p_value']:.2g})"
-        lines.append(f"| {one['condition']} | {one['accuracy']:.1%} ± {one['accuracy_sd']:.1%} | {one['loss']:.3f} ± {one['loss_sd']:.3f} | {change} |")
+        accuracy, loss = f"{one['accuracy']:.1%} ± {one['accuracy_sd']:.1%}", f"{one['loss']:.3f} ± {one['loss_sd']:.3f}"
+        lines.append(f"| {one['condition']} | {accuracy} | {loss} | {'; '.join(_against(other) for other in one['against'])} |")
     return "\n".join([*lines, "", f"± standard deviation over {result['repeats']} seeds; p of a paired t-test, two-sided"])
+
+
+def _against(other: dict[str, Any]) -> str:
+    """One comparison in a few words."""
+    accuracy_p, loss_p = ("" if other[name] is None else f" (p = {other[name]:.2g})" for name in ("accuracy_p", "loss_p"))
+    return f"{other['other']}: {other['accuracy']:+.1%}{accuracy_p}, {other['loss']:+.3f}{loss_p}"

@@ -26,6 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="texts: heads (default), adapters, masked-encoder; images: small-vgg (default), vgg19, heads")
     parser.add_argument("--layers", type=int, metavar="L", help="adapters in the last L layers of the encoder (default: all)")
     parser.add_argument("--dropout", type=float, default=0.0, metavar="P", help="ordinary dropout beside the masks, for vgg19 (default 0)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="train for at most N epochs (default: the model's or the data set's own)")
     add_device(parser)
 
 
@@ -35,7 +36,7 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     from core.pipeline.settings import TrainSettings
     from core.pipeline.train import train_run
 
-    names = ("data", "path", "limit", "validation_limit", "label_noise", "members", "groups", "seed", "model", "layers", "dropout")
+    names = ("data", "path", "limit", "validation_limit", "label_noise", "members", "groups", "seed", "model", "layers", "dropout", "epochs")
     chosen = {name: getattr(arguments, name) for name in names}
     settings = TrainSettings(**chosen, encoder=arguments.encoder or DEFAULT_ENCODER)
     return train_run(settings, Path(arguments.run), arguments.device)

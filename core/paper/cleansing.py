@@ -35,9 +35,17 @@ def cleansing(setup: Setup) -> Iterator[PaperRow]:
             one = _condition(tried[fraction], name)
             paper_accuracy, paper_loss = _PAPER[name] if fraction == _FRACTIONS[0] else ("", "")
             setting = f"SST-2 to Elec, {model}, {fraction:.0%} removed{chosen}, {_REPEATS} seeds"
-            against = "" if one["p_value"] is None else f" ({one['difference']:+.1%}, paired p = {one['p_value']:.2g})"
-            yield PaperRow(f"{name}: accuracy", setting, paper_accuracy, f"{one['accuracy']:.1%} ± {one['accuracy_sd']:.1%}{against}")
-            yield PaperRow(f"{name}: loss", setting, paper_loss, f"{one['loss']:.3f} ± {one['loss_sd']:.3f}")
+            yield PaperRow(f"{name}: accuracy", setting, paper_accuracy, f"{one['accuracy']:.1%} ± {one['accuracy_sd']:.1%}{_against(one, 'accuracy', '+.1%')}")
+            yield PaperRow(f"{name}: loss", setting, paper_loss, f"{one['loss']:.3f} ± {one['loss_sd']:.3f}{_against(one, 'loss', '+.3f')}")
+
+
+def _against(one: dict[str, Any], what: str, form: str) -> str:
+    """How a condition compares with those before it, in brackets; with paired p-values."""
+    parts = []
+    for other in one["against"]:
+        p_value = other[f"{what}_p"]
+        parts.append(f"{other[what]:{form}} against {other['other']}" + ("" if p_value is None else f", paired p = {p_value:.2g}"))
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _condition(result: dict[str, Any], name: str) -> dict[str, Any]:

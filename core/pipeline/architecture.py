@@ -46,7 +46,7 @@ def _deep(settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: i
     if settings.model == "vgg19":
         if shape != (3, *[VGG19_SIZE] * 2):
             raise TurnoverError(f"--model vgg19 reads RGB images of {VGG19_SIZE} x {VGG19_SIZE} pixels, not {settings.data}'s; choose small-vgg")
-        return vgg19(classes, groups=groups, seed=seed, dropout=settings.dropout)
+        return vgg19(classes, groups=groups, seed=seed, dropout=settings.dropout, norm_after_mask=settings.late_norm)
     if settings.model == "adapters":
         return TokenRows(adapter_classifier(settings.encoder, classes, layers=settings.layers, groups=groups, seed=seed))
     return TokenRows(masked_everywhere(settings.encoder, classes, groups=groups, seed=seed))

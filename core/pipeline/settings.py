@@ -34,7 +34,7 @@ DEFAULT_GROUPS = 16
 class TrainSettings:
     """What a user chooses; None means the data set's own default.
 
-    `groups` = 0 masks single units.
+    `groups` = 0 masks single units. `late_norm` keeps the batch norms behind the first mask of vgg19, whose statistics leak.
     """
 
     data: str
@@ -49,6 +49,8 @@ class TrainSettings:
     model: str | None = None
     layers: int | None = None
     dropout: float = 0.0
+    epochs: int | None = None
+    late_norm: bool = True
 
     def resolved(self, kind: str) -> TrainSettings:
         """The settings with every default filled in, for data of this kind, `text` or `image`.
@@ -66,6 +68,10 @@ class TrainSettings:
             raise TurnoverError("--dropout is ordinary dropout beside the masks of vgg19; leave it out")
         if not 0 <= self.dropout < 1:
             raise TurnoverError(f"--dropout {self.dropout}: choose a rate from 0 up to, but not including, 1")
+        if not self.late_norm and model != "vgg19":
+            raise TurnoverError(f"late_norm is about the batch norms of vgg19; {model} has none")
+        if self.epochs is not None and self.epochs < 1:
+            raise TurnoverError(f"--epochs {self.epochs}: choose 1 or more")
         noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
         members = (1 if model in DEEP_MODELS else DEFAULT_MEMBERS.get(self.data, 16)) if self.members is None else self.members
         groups = DEFAULT_GROUPS if self.groups is None else self.groups
@@ -76,4 +82,5 @@ class TrainSettings:
     @property
     def recipe(self) -> Recipe:
         """How the resolved settings are trained."""
-        return replace(MODEL_RECIPES.get(self.model or "") or RECIPES[self.data], seed=self.seed)
+        known = MODEL_RECIPES.get(self.model or "") or RECIPES[self.data]
+        return replace(known, seed=self.seed, epochs=self.epochs or known.epochs)

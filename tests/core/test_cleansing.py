@@ -81,17 +81,33 @@ def test_a_summary_is_numpy_s_and_its_p_value_scipy_s() -> None:
     shuffled = [(results(NONE, base) + results(CLEANSED, own))[place] for place in np.random.default_rng(1).permutation(8)]
     none, cleansed = summarise(shuffled)
     assert (none.condition, cleansed.condition) == (NONE, CLEANSED)
-    assert (none.p_value, none.difference) == (None, 0)
-    assert cleansed.p_value == pytest.approx(ttest_rel(own, base).pvalue)
-    assert cleansed.difference == pytest.approx(np.mean(own) - np.mean(base))
+    assert none.against == ()
+    (against,) = cleansed.against
+    assert against.other == NONE
+    assert (against.accuracy_p, against.loss_p) == pytest.approx((ttest_rel(own, base).pvalue,) * 2)  # these losses are the accuracies plus 1
+    assert (against.accuracy, against.loss) == pytest.approx((np.mean(own) - np.mean(base),) * 2)
     assert (cleansed.accuracy, cleansed.accuracy_sd) == pytest.approx((np.mean(own), np.std(own, ddof=1)))
     assert (cleansed.loss, cleansed.loss_sd, cleansed.validation_loss) == pytest.approx((np.mean(own) + 1, np.std(own, ddof=1), np.mean(own) + 2))
+
+
+def test_every_condition_is_compared_with_those_before_it() -> None:
+    """Accuracy and loss each with its own seeds' differences."""
+    accuracies = {NONE: [0.5, 0.75, 0.625], RANDOM: [0.5, 0.5, 0.75], CLEANSED: [0.75, 0.875, 0.75]}
+    losses = {NONE: [0.3, 0.5, 0.4], RANDOM: [0.5, 0.25, 0.75], CLEANSED: [0.1, 0.125, 0.3]}
+    made = [Retrained(name, seed, accuracies[name][seed], losses[name][seed], 0.0) for seed in range(3) for name in CONDITIONS]
+    summaries = {one.condition: {other.other: other for other in one.against} for one in summarise(made)}
+    assert {name: list(others) for name, others in summaries.items()} == {NONE: [], RANDOM: [NONE], CLEANSED: [NONE, RANDOM]}
+    for name, others in summaries.items():
+        for other, found in others.items():
+            assert found.accuracy_p == pytest.approx(ttest_rel(accuracies[name], accuracies[other]).pvalue)
+            assert found.loss_p == pytest.approx(ttest_rel(losses[name], losses[other]).pvalue)
+            assert found.loss == pytest.approx(np.mean(losses[name]) - np.mean(losses[other]))
 
 
 @pytest.mark.parametrize("own", [[0.5], [0.5, 0.625, 0.75], [0.625, 0.75, 0.875]])
 def test_without_a_spread_of_differences_there_is_no_p_value(own: list[float]) -> None:
     none, cleansed = summarise(results(NONE, [0.5, 0.625, 0.75][: len(own)]) + results(CLEANSED, own))
-    assert cleansed.p_value is None
+    assert (cleansed.against[0].accuracy_p, cleansed.against[0].loss_p) == (None, None)
     if len(own) == 1:
         assert (none.accuracy_sd, cleansed.loss_sd) == (0, 0)
 
@@ -101,7 +117,7 @@ def test_differences_that_are_equal_but_for_rounding_have_no_p_value() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _, cleansed = summarise(results(NONE, [0.1, 0.0, 0.5]) + results(CLEANSED, [0.3, 0.2, 0.7]))
-    assert cleansed.p_value is None
+    assert (cleansed.against[0].accuracy_p, cleansed.against[0].loss_p) == (None, None)
 
 
 # Retraining

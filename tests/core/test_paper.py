@@ -81,6 +81,7 @@ def test_the_scales_differ_as_they_say(tmp_path: Path) -> None:
     assert [(one.encoder, one.groups, one.limit, one.members) for one in texts] == [(DEFAULT_ENCODER, 16, 5000, 1), ("bert-base-uncased", 0, 5000, 1)]
     images = [image_settings(setup, 0.5).resolved("image") for setup in (small, paper)]
     assert [(one.model, one.limit, one.groups, one.dropout) for one in images] == [("vgg19", 2000, 0, 0.5), ("vgg19", None, 0, 0.5)]
+    assert [(one.validation_limit, one.recipe.epochs) for one in images] == [(500, 5), (None, MODEL_RECIPES["vgg19"].epochs)]
 
 
 @pytest.mark.parametrize("missing", ["sst2", "elec", "cifar10"])
@@ -107,8 +108,8 @@ def test_curves_are_those_of_the_runs(small_run: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(Setup, "run", lambda self, name, settings: Run(small_run))
     rows, run = list(curves(a_setup(tmp_path))), Run(small_run)
     epochs, kept = len(run.curves), int(run.manifest["results"]["kept_epoch"])
-    assert len(rows) == 2 * (epochs + 2)
-    assert [row.what for row in rows if row.what.endswith("(kept)")] == [f"epoch {kept} (kept)"] * 2
+    assert len(rows) == 3 * (epochs + 2)
+    assert [row.what for row in rows if row.what.endswith("(kept)")] == [f"epoch {kept} (kept)"] * 3
     first, at_kept = run.curves.iloc[0], run.curves.iloc[kept - 1]
     assert rows[0].measured.startswith(f"masked {first['masked']:.3f}, flipped {first['flipped']:.3f}, validation {first['validation']:.3f}")
     assert rows[epochs].measured == f"{at_kept['flipped'] / at_kept['validation']:.2f}"

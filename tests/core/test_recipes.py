@@ -186,6 +186,8 @@ def test_training_sees_moved_images_each_epoch_anew_and_measures_the_real_ones(m
         ("image", {"dropout": 0.5}, "--dropout is ordinary dropout beside the masks of vgg19"),
         ("text", {"model": "adapters", "dropout": 0.1}, "--dropout is ordinary dropout"),
         ("image", {"members": 0}, "--members 0: choose 1 or more"),
+        ("image", {"late_norm": False}, "late_norm is about the batch norms of vgg19; small-vgg has none"),
+        ("text", {"epochs": 0}, "--epochs 0: choose 1 or more"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused_in_one_line(kind: str, options: dict[str, Any], expected: str) -> None:
@@ -209,6 +211,7 @@ def test_defaults_follow_data_and_model(data: str, kind: str, model: str | None,
     assert (made.model, made.members, made.groups, made.label_noise, made.layers) == (resolved, members, 16, noise, None)
     assert made.resolved(kind) == made
     said = TrainSettings(data, model=model, members=3, groups=0, label_noise=0.25, seed=9).resolved(kind)
+    assert replace(said, epochs=2).recipe == replace(said.recipe, epochs=2)
     assert (said.members, said.groups, said.label_noise) == (3, 0, 0.25)
     assert said.recipe == replace(MODEL_RECIPES[resolved] if resolved in MODEL_RECIPES else RECIPES[data], seed=9)
 
@@ -225,6 +228,7 @@ BAD_CALLS = {
     "layers of heads": "--data reviews --layers 2",
     "more layers than there are": "--data reviews --limit 30 --validation-limit 10 --model adapters --layers 99",
     "dropout of heads": "--data reviews --dropout 0.5",
+    "no epochs": "--data reviews --epochs 0",
 }
 
 
