@@ -16,6 +16,8 @@ from torchvision.models import vgg19_bn
 from core import TurnoverDropout, TurnoverError, influence, turnover
 from core.dropout import turnover_layers
 from core.models.vgg19 import Vgg19, vgg19
+from core.pipeline.architecture import build_model
+from core.pipeline.settings import TrainSettings
 from tests.core.builders import naive_influence, randn, some_labels
 
 MASKED = {12: 512, 13: 512, 14: 512, 15: 512, 16: 512, 17: 512, 18: 512, 19: 512}
@@ -230,6 +232,13 @@ def test_a_new_network_neither_blows_up_nor_fades(norm_after_mask: bool) -> None
     with torch.no_grad(), turnover(range(8)):
         spread = model(randn(8, 3, 32, 32).float()).std()
     assert 0.1 < spread < 3
+
+
+@pytest.mark.parametrize(("late_norm", "norms"), [(True, 16), (False, 11)])
+def test_settings_say_whether_batch_norm_lies_behind_the_first_mask(late_norm: bool, norms: int) -> None:
+    model = build_model(TrainSettings("cifar10", model="vgg19", late_norm=late_norm).resolved("image"), 10, (3, 32, 32))
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) == norms
+    assert f"the statistics of batch norms 1 to {norms}" in model.leaks
 
 
 @pytest.mark.parametrize("options", [{}, {"dropout": 0.2, "norm_after_mask": False}])
