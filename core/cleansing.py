@@ -3,7 +3,8 @@
 The score of a training item is its mean influence on a validation set: most negative, it hurts most. What matters is the
 comparison: a smaller training set changes a model even if any items went. So three *conditions* are trained from the same
 seeds, without turn-over dropout: no removal, the same number of items removed at random (others for each seed), and the
-lowest scores removed. Differences between conditions are paired by seed.
+lowest scores removed. Differences between conditions are paired by seed. Of each training the epoch with the least loss
+on the items that stop it is kept.
 """
 
 from __future__ import annotations

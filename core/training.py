@@ -50,7 +50,8 @@ class Recipe:
     """How to train: AdamW on cross-entropy, with early stopping on the validation loss.
 
     `masked` trains each row under its instance's mask; with `fresh` under a new random one at each step, which is ordinary
-    dropout of the same rate. `augment` moves and mirrors images.
+    dropout of the same rate. `augment` moves and mirrors images. `keep_best` keeps the epoch with the lowest validation loss
+    itself, for a model that shall do well and has no training items to tell of.
     """
 
     epochs: int = 30
@@ -62,6 +63,7 @@ class Recipe:
     masked: bool = True
     fresh: bool = False
     augment: bool = False
+    keep_best: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class History:
     masked_items: list[np.ndarray] = field(default_factory=list)
     flipped_items: list[np.ndarray] = field(default_factory=list)
     validation_items: list[np.ndarray] = field(default_factory=list)
+    keep_best: bool = False
 
     @property
     def epochs(self) -> int:
@@ -93,7 +96,9 @@ class History:
 
     @property
     def kept(self) -> int:
-        """Number (from 0) of the last epoch whose validation loss is within one standard error of the best."""
+        """Number (from 0) of the last epoch whose validation loss is within one standard error of the best, or of the best."""
+        if self.keep_best:
+            return self.best
         best = self.validation_items[self.best]
         excess = np.stack(self.validation_items) - best
         error = excess.std(1) / np.sqrt(len(best))
@@ -220,7 +225,7 @@ def fit(
         [parameter for parameter in model.parameters() if parameter.requires_grad], lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     best = {name: value.clone() for name, value in trained_state(model).items()}
-    history, owned = History(), recipe.masked and not recipe.fresh
+    history, owned = History(keep_best=recipe.keep_best), recipe.masked and not recipe.fresh
     if checkpoint is not None and checkpoint.exists():
         history, best = _load_checkpoint(checkpoint, model, optimizer, recipe)
     while history.epochs < recipe.epochs and (not history.epochs or history.epochs - 1 - history.best < recipe.patience):
@@ -278,5 +283,5 @@ def _load_checkpoint(path: Path, model: Members, optimizer: torch.optim.Optimize
             moments.setdefault(int(number), {})[moment] = value
     load_trained(model, named["model"])
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    history = History(curves, accuracies, *(list(tensors[name].numpy()) for name in _ITEM_LOSSES))
+    history = History(curves, accuracies, *(list(tensors[name].numpy()) for name in _ITEM_LOSSES), recipe.keep_best)
     return history, {name: value.to(next(model.parameters()).device) for name, value in named["best"].items()}

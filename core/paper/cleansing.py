@@ -18,7 +18,7 @@ from core.pipeline.settings import TrainSettings
 from core.runs import Run
 
 _PAPER = {NONE: ("77.0 ± .9 %", ".536"), RANDOM: ("76.8 ± 1.1 %", ""), CLEANSED: ("78.3 ± .2 %", ".484")}
-_FRACTIONS = (0.01, 0.02, 0.05, 0.1)
+_FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2)
 _REPEATS = 8
 
 

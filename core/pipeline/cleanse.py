@@ -90,7 +90,9 @@ def cleanse(cleansing: Cleansing, fraction: float, repeats: int, conditions: Seq
     results: list[Retrained] = []
     with bar(repeats * len(conditions), f"{run.name}: retraining", "models") as advance:
         splits = cleansing.train, cleansing.targets, cleansing.measured
-        for one in retrain(build, lambda seed: replace(settings.recipe, masked=False, seed=seed), *splits, cleansing.scores, count, range(repeats), conditions):
+        for one in retrain(
+            build, lambda seed: replace(settings.recipe, masked=False, keep_best=True, seed=seed), *splits, cleansing.scores, count, range(repeats), conditions
+        ):
             results.append(one)
             advance(1)
     by_class = np.bincount(labels[removed], minlength=len(run.classes))
