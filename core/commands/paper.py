@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
     parser.add_argument("name", choices=tuple(EXPERIMENTS), help="; ".join(f"{name}: {what}" for name, what in EXPERIMENTS.items()))
     parser.add_argument("--path", metavar="DIR", help="folder that holds sst2/, elec/ and cifar10/")
-    parser.add_argument("--runs", default="runs/paper", metavar="DIR", help="where trained models are kept and used again (default runs/paper)")
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="where trained models are kept, used again and opened by the dashboard (default runs)")
     parser.add_argument("--scale", choices=("small", "paper"), default="small", help="small: minutes on 2 cores (default); paper: the full setting, for a GPU")
     add_device(parser)
 

@@ -57,7 +57,7 @@ def _run(setup: Setup) -> Run:
     settings = TrainSettings("sst2", path=setup.folder("sst2"), limit=5000) if small else TrainSettings(
         "sst2", path=setup.folder("sst2"), limit=20_000, model="adapters", groups=0, encoder="bert-base-uncased"
     )  # fmt: skip
-    run = setup.run(f"sst2-cleansing-{setup.scale}", settings)
+    run = setup.run("sst2-cleansing", settings)
     if not run.has_influence:
         compute_influence(run, "validation" if small else "errors", setup.device)
     return Run(run.folder)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import TurnoverError
+from core.pipeline.model import run_settings
 from core.pipeline.settings import TrainSettings
 from core.pipeline.train import train_run
 from core.runs import Run
@@ -34,8 +35,15 @@ class Setup:
         return str(folder)
 
     def run(self, name: str, settings: TrainSettings) -> Run:
-        """The run of this name, trained now unless it is there."""
-        folder = self.runs / name
+        """The run `paper-NAME-SCALE`, trained now unless it is there.
+
+        Raises:
+            TurnoverError: if it is there, but was trained with other settings; wherever its data lay.
+        """
+        folder = self.runs / f"paper-{name}-{self.scale}"
         if not folder.exists():
             train_run(settings, folder, self.device)
-        return Run(folder)
+        run = Run(folder)
+        if replace(run_settings(run), path=settings.path) != settings.resolved(run.kind):
+            raise TurnoverError(f"{folder} was trained with other settings than this experiment's; delete it, or name another folder with --runs")
+        return run

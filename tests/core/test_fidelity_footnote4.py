@@ -63,7 +63,7 @@ def test_rows_hold_both_choices_for_every_estimator_and_data_set(small: Setup) -
         own = rows[place * 2 * len(ESTIMATORS) :][: 2 * len(ESTIMATORS)]
         for name, first, second in zip(ESTIMATORS, own[::2], own[1::2], strict=True):
             assert first.setting.startswith(f"{data}, N = {size}, 2 members, {name}") and second.setting.startswith(f"{data}, N = {size}, 2 members, {name}")
-        subject = Subject.of(Run(small.runs / f"footnote4-{data}"), "cpu")
+        subject = Subject.of(Run(small.runs / f"paper-footnote4-{data}-small"), "cpu")
         evidence, _ = evidence_of(subject)
         inside, losses = halves_of(subject, Options(halves=4, seeds=1))
         for values, measured in ((evidence.values, own[2].measured), (full_influence(evidence), own[3].measured)):

@@ -70,9 +70,11 @@ def test_a_run_is_trained_once_and_used_again(tmp_path: Path, monkeypatch: pytes
     first = setup.run("digits", settings)
     before = checksums(first.folder)
     monkeypatch.setattr(paper_setup, "train_run", None)
-    assert setup.run("digits", replace(settings, seed=5)).folder == first.folder == tmp_path / "runs" / "digits"
+    assert setup.run("digits", replace(settings, path="elsewhere")).folder == first.folder == tmp_path / "runs" / "paper-digits-small"
+    with pytest.raises(TurnoverError, match=r"^[^\n]*paper-digits-small was trained with other settings[^\n]*delete it[^\n]*$"):
+        setup.run("digits", replace(settings, seed=5))
     assert checksums(first.folder) == before
-    assert names(tmp_path / "runs") == ["digits"]
+    assert names(tmp_path / "runs") == ["paper-digits-small"]
 
 
 def test_the_scales_differ_as_they_say(tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def wrong_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
 
 def test_mistakes_on_texts_are_explained_on_a_page_and_counted(wrong_texts: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = list(errors_text(wrong_texts))
-    run = Run(wrong_texts.runs / "sst2-adapters-5000")
+    run = Run(wrong_texts.runs / "paper-sst2-adapters-5000-small")
     pattern = explained_pattern(run)
     assert len(run.errors) > 2 and pattern and pattern.errors == len(run.influence.targets) == 2
     assert names(wrong_texts.runs) == ["errors-text.html", run.name]
@@ -211,7 +213,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
 
 def test_cleansing_rows_are_those_of_cleanse(tiny: Setup) -> None:
     rows = list(cleansing(tiny))
-    run = Run(tiny.runs / "sst2-cleansing-small")
+    run = Run(tiny.runs / "paper-sst2-cleansing-small")
     assert run.has_influence
     prepared = prepare(run, "elec", tiny.folder("elec"), "cpu")
     tried = {fraction: {one["condition"]: one for one in cleanse(prepared, fraction, 2)["conditions"]} for fraction in (0.1, 0.3)}
