@@ -49,6 +49,7 @@ _EVALUATION_ROWS = 512
 class Recipe:
     """How to train: AdamW on cross-entropy, with early stopping on the validation loss.
 
+    With `decay` the learning rate falls to zero in a straight line over the `epochs`, step by step.
     `masked` trains each row under its instance's mask; with `fresh` under a new random one at each step, which is ordinary
     dropout of the same rate. `augment` moves and mirrors images. `keep_best` keeps the epoch with the lowest validation loss
     itself, for a model that shall do well and has no training items to tell of.
@@ -64,6 +65,11 @@ class Recipe:
     fresh: bool = False
     augment: bool = False
     keep_best: bool = False
+    decay: bool = False
+
+    def rate(self, epoch: float) -> float:
+        """The learning rate after so many epochs, whole ones and a part."""
+        return self.learning_rate * (1 - epoch / self.epochs) if self.decay else self.learning_rate
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,10 @@ def train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split, 
 def _train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int, orders: Tensor) -> None:
     autocast = torch.autocast("cuda", torch.bfloat16) if train.labels.is_cuda else nullcontext()
     random = torch.Generator().manual_seed(derive_seed(recipe.seed, _AUGMENT, epoch))
-    for ids in orders.split(recipe.batch, dim=1):
+    batches = orders.split(recipe.batch, dim=1)
+    for step, ids in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate(epoch + step / len(batches))
         inputs = train.inputs[ids]
         if recipe.augment:
             inputs = augmented(inputs.flatten(0, 1), random).view_as(inputs)

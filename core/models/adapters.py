@@ -9,7 +9,10 @@ There are two in each of the last L layers, one after attention and one after th
 sub-layer's dense layer and ordinary dropout, before the residual sum and its LayerNorm. The mean of the last layer's
 token vectors, masked once more, gives the logits. U and V start near zero, so that a new adapter is nearly the identity.
 
-The encoder is frozen with its LayerNorms, which Houlsby et al. train: every instance would change them. Of what is
+The encoder is frozen with its LayerNorms, which Houlsby et al. train: every instance would change them. Its ordinary dropout
+is off: with it an item takes more steps to learn, and in each of them the other items, which share half of its units, react
+to what it wrote there. Its flipped half has the reactions without the item, and so does worse than a half that never
+met it. Of what is
 trained, a row of V, its part of the bias c and a column of U belong to one unit of the bottleneck, a column of the output
 layer to one feature, and all are safe from an instance whose mask switches that unit or feature off. The up-biases d and
 the output bias belong to no masked unit: these are the leaks (law 3).
@@ -137,6 +140,9 @@ class AdapterClassifier(EncoderClassifier):
         encoder.requires_grad_(False)
         first = 0 if layers is None else len(ends) - 2 * layers
         _insert(ends, first, lambda number: Adapter(ends[number].dense.out_features, bottleneck, groups=groups, seed=seed, layer=number))
+        for module in encoder.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
 
 
 class MaskedClassifier(EncoderClassifier):

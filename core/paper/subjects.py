@@ -78,7 +78,7 @@ def text_subject(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int)
     encoder = "MiniLM" if setup.scale == "small" else "BERT-base"
     setting, schedule, sgd = f"SST-2, two-layer heads on frozen {encoder}", HEADS_SGD, HEADS_SGD
     if isinstance(model, TokenRows):
-        setting, schedule, sgd = f"SST-2, {encoder} with adapters, ordinary dropout off", ADAPTERS_ADAMW, ADAPTERS_SGD
+        setting, schedule, sgd = f"SST-2, {encoder} with adapters", ADAPTERS_ADAMW, ADAPTERS_SGD
         model = FixedWidth(model)
         train, target = (Split(cut, split.labels) for cut, split in zip(model.cut(train.inputs, target.inputs), (train, target), strict=True))
     return Subject(setting, model.to(device), train, target, reached, schedule, sgd, settings.groups or None, left_out)
@@ -87,16 +87,13 @@ def text_subject(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int)
 class FixedWidth(nn.Module):
     """An `EncoderClassifier` on token ids `(B, T)` whose steps do not depend on what the texts are, as `torch.func` wants it.
 
-    It has no ordinary dropout, and attention is written out, since fused kernels have no second derivatives.
+    Attention is written out, since fused kernels have no second derivatives.
     """
 
     def __init__(self, rows: TokenRows) -> None:
         super().__init__()
         self.model, self.padding = rows.model, rows.padding
         self.model.encoder.set_attn_implementation("eager")
-        for module in self.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits `(B, classes)`."""

@@ -71,10 +71,12 @@ class Schedule:
         """A run's recipe, stopped after so many epochs (of a run: the epoch that it kept).
 
         Raises:
-            TurnoverError: if the recipe changes its images at random, which no rival repeats.
+            TurnoverError: if the recipe changes its images at random or its learning rate on the way, which no rival repeats.
         """
         if recipe.augment:
             raise TurnoverError("a recipe with augmentation cannot be repeated image by image; train the plain model without it")
+        if recipe.decay:
+            raise TurnoverError("a recipe whose learning rate falls cannot be repeated by methods that know one rate; train the plain model without it")
         return cls(epochs, recipe.batch, recipe.learning_rate, recipe.weight_decay, recipe.seed, member=member)
 
     def batches(self, rows: int) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,8 +38,9 @@ from tests.core.tiny_encoders import (
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("groups", [None, 4])
 def test_law_3_adapters(kind: str, groups: int | None) -> None:
-    """In training mode, the encoder's ordinary dropout included."""
+    """In training mode, in which a frozen encoder computes what it always does."""
     model = grown(built("adapters", kind, groups=groups)).train()
+    torch.testing.assert_close(model(**batch()), copy.deepcopy(model).eval()(**batch()), rtol=0, atol=0)
     for instance in (0, 7, 2**62):
         grads = gradients(model, instance, batch())
         for name, adapter in model.named_modules():

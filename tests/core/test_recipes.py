@@ -91,21 +91,41 @@ def test_fresh_training_stops_early_and_keeps_the_epoch_that_the_rule_names() ->
     assert all(torch.equal(value, states[history.kept][name]) for name, value in model.state_dict().items())
 
 
-def test_fresh_training_resumes_bit_equal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decay", [False, True])
+def test_fresh_training_resumes_bit_equal(decay: bool, tmp_path: Path) -> None:
+    recipe = replace(FRESH, decay=decay)
     whole, resumed, checkpoint = new_model(), new_model(), tmp_path / "checkpoint"
-    expected = fit(whole, TRAIN, VALIDATION, FRESH)
+    expected = fit(whole, TRAIN, VALIDATION, recipe)
 
     def stop(history: History) -> None:
         if history.epochs == 2:
             raise Interruption
 
     with pytest.raises(Interruption):
-        fit(new_model(), TRAIN, VALIDATION, FRESH, checkpoint, stop)
-    history = fit(resumed, TRAIN, VALIDATION, FRESH, checkpoint)
+        fit(new_model(), TRAIN, VALIDATION, recipe, checkpoint, stop)
+    history = fit(resumed, TRAIN, VALIDATION, recipe, checkpoint)
     assert same_weights(resumed, whole)
     assert history.curves["validation"] == expected.curves["validation"]
     with pytest.raises(TurnoverError, match="other settings"):
-        fit(new_model(), TRAIN, VALIDATION, replace(FRESH, fresh=False), checkpoint)
+        fit(new_model(), TRAIN, VALIDATION, replace(recipe, fresh=False), checkpoint)
+
+
+# Falling rates
+
+
+def test_the_rate_falls_in_a_straight_line_to_zero_and_stays_where_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """30 rows in batches of 8 are 4 steps an epoch."""
+    rates: list[float] = []
+
+    class Recording(torch.optim.AdamW):
+        def step(self, closure: Any = None) -> Any:
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Recording)
+    fit(new_model(), TRAIN, VALIDATION, replace(FRESH, decay=True))
+    fit(new_model(), TRAIN, VALIDATION, FRESH)
+    np.testing.assert_allclose(rates, [*np.linspace(1e-2, 0, 16, endpoint=False), *[1e-2] * 16])
 
 
 def test_inputs_that_are_not_finite_are_refused_with_fresh_masks_too() -> None:
@@ -216,7 +236,8 @@ def test_defaults_follow_data_and_model(data: str, kind: str, model: str | None,
     assert said.recipe == replace(MODEL_RECIPES[resolved] if resolved in MODEL_RECIPES else RECIPES[data], seed=9)
 
 
-def test_only_vgg19_augments_and_no_recipe_is_fresh() -> None:
+def test_only_vgg19_augments_only_adapters_decay_and_no_recipe_is_fresh() -> None:
+    assert [name for name, recipe in {**RECIPES, **MODEL_RECIPES}.items() if recipe.decay] == ["adapters"]
     assert [name for name, recipe in {**RECIPES, **MODEL_RECIPES}.items() if recipe.augment] == ["vgg19"]
     assert all(recipe.masked and not recipe.fresh for recipe in {**RECIPES, **MODEL_RECIPES}.values())
 

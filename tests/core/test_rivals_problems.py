@@ -224,6 +224,8 @@ def test_bad_problems_are_one_line() -> None:
         Schedule(1, optimizer="adam")  # type: ignore[arg-type]
     with pytest.raises(TurnoverError, match="augmentation"):
         Schedule.of(Recipe(augment=True), 1)
+    with pytest.raises(TurnoverError, match="learning rate falls"):
+        Schedule.of(Recipe(decay=True), 1)
     assert (SHORT_SGD.penalty, SHORT_ADAMW.penalty) == (0.01, 0.0)
     assert SHORT_SGD.steps(24) == len(list(SHORT_SGD.batches(24))) == 16
 
