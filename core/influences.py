@@ -12,6 +12,7 @@ standard error. `mean_influence` and `top_influences` never hold the matrix of p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -139,14 +140,35 @@ def influence(
     Raises:
         TurnoverError: for ids out of range, as many labels as not targets, or a model without turn-over layers.
     """
+    return influences(model, inputs, (labels,), train_ids, loss, plain=plain, dtype=dtype, memory=memory, progress=progress)[0]
+
+
+def influences(
+    model: nn.Module,
+    inputs: Inputs,
+    labels: Sequence[Tensor],
+    train_ids: InstanceIds,
+    loss: Loss | None = None,
+    *,
+    plain: bool = False,
+    dtype: torch.dtype | None = None,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> list[Influence]:
+    """`influence` under several labels of the same targets, such as an error's true and predicted one, for the forward passes of one.
+
+    Args and errors as for `influence`, with `labels` several times one label a target; one result for each.
+    """
     ids = as_instance_ids(train_ids)
-    _check(model, inputs, labels, ids)
+    for own in labels:
+        _check(model, inputs, own, ids)
     with evaluating(model):
         path = path_for(model, inputs, plain=plain, dtype=dtype, memory=memory)
-        values = torch.empty(path.members, len(labels), len(ids), dtype=_dtype(model))
+        values = [torch.empty(path.members, row_count(inputs), len(ids), dtype=_dtype(model)) for _ in labels]
         for targets, instances, tile in tiles(path, labels, ids, loss, progress):
-            values[:, targets, instances] = tile
-    return Influence(values, ids, path.name)
+            for whole, part in zip(values, tile, strict=True):
+                whole[:, targets, instances] = part
+    return [Influence(own, ids, path.name) for own in values]
 
 
 def self_influence(model: nn.Module, inputs: Inputs, labels: Tensor, train_ids: InstanceIds, loss: Loss | None = None) -> Tensor:
@@ -188,7 +210,7 @@ def mean_influence(
     with evaluating(model):
         path = path_for(model, inputs, dtype=dtype, memory=memory)
         total = torch.zeros(path.members, len(ids), dtype=torch.float64)
-        for _, instances, tile in tiles(path, labels, ids, loss, progress):
+        for _, instances, (tile,) in tiles(path, (labels,), ids, loss, progress):
             total[:, instances] += tile.sum(1, dtype=torch.float64)
     return (total / len(labels)).to(_dtype(model))
 
@@ -214,7 +236,7 @@ def top_influences(
     ends = [_End(len(labels), min(top, len(ids)), _dtype(model), largest) for largest in (True, False)]
     with evaluating(model):
         path = path_for(model, inputs, dtype=dtype, memory=memory)
-        for targets, instances, tile in tiles(path, labels, ids, loss, progress):
+        for targets, instances, (tile,) in tiles(path, (labels,), ids, loss, progress):
             part = Influence(tile, ids[instances], path.name)
             for end in ends:
                 end.add(targets, part)

@@ -292,5 +292,6 @@ def _load_checkpoint(path: Path, model: Members, optimizer: torch.optim.Optimize
             moments.setdefault(int(number), {})[moment] = value
     load_trained(model, named["model"])
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    history = History(curves, accuracies, *(list(tensors[name].numpy()) for name in _ITEM_LOSSES), keep_best=recipe.keep_best)
+    items = {name: list(tensors[name].numpy()) for name in _ITEM_LOSSES}
+    history = History(curves, accuracies, **items, keep_best=recipe.keep_best)
     return history, {name: value.to(next(model.parameters()).device) for name, value in named["best"].items()}

@@ -6,7 +6,7 @@ in spite of the plan, the tile is cut into pieces, and the following ones are ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Progress = Callable[[int], object]
 """What is told the number of values just finished."""
 
-Tile = tuple[slice, slice, Tensor]
-"""Targets, instances, and their values `(K, t, n)` on the CPU."""
+Tile = tuple[slice, slice, list[Tensor]]
+"""Targets, instances, and their values `(K, t, n)` on the CPU, one tensor for each label of a target."""
 
 
 def default_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -48,11 +48,14 @@ def pair_losses(loss: Loss | None, logits: Tensor, labels: Tensor) -> Tensor:
     return losses.view(members, targets, count)
 
 
-def tiles(path: PairPath, labels: Tensor, ids: Tensor, loss: Loss | None, progress: Progress | None) -> Iterator[Tile]:
-    """All tiles, one slice of targets after the other; the size is asked for each time, since it may shrink on the way."""
-    first = 0
-    while first < len(labels):
-        targets = slice(first, min(first + path.tiling.targets, len(labels)))
+def tiles(path: PairPath, labels: Sequence[Tensor], ids: Tensor, loss: Loss | None, progress: Progress | None) -> Iterator[Tile]:
+    """All tiles, one slice of targets after the other; the size is asked for each time, since it may shrink on the way.
+
+    `labels` are one or more times one label for each target: what they have in common, the forward passes, is computed once.
+    """
+    first, count = 0, len(labels[0])
+    while first < count:
+        targets = slice(first, min(first + path.tiling.targets, count))
         first, second = targets.stop, 0
         while second < len(ids):
             instances = slice(second, min(second + path.tiling.instances, len(ids)))
@@ -60,15 +63,15 @@ def tiles(path: PairPath, labels: Tensor, ids: Tensor, loss: Loss | None, progre
             for tile in _tile(path, targets, instances, labels, ids, loss):
                 yield tile
                 if progress:
-                    progress(tile[2].numel())
+                    progress(sum(values.numel() for values in tile[2]))
 
 
-def _tile(path: PairPath, targets: slice, instances: slice, labels: Tensor, ids: Tensor, loss: Loss | None) -> Iterator[Tile]:
+def _tile(path: PairPath, targets: slice, instances: slice, labels: Sequence[Tensor], ids: Tensor, loss: Loss | None) -> Iterator[Tile]:
     """One tile, in pieces if memory runs out."""
     try:
         masked, flipped = path.tile(targets, ids[instances])
-        own = labels[targets]
-        values = (pair_losses(loss, flipped, own) - pair_losses(loss, masked, own)).cpu()
+        differences = (pair_losses(loss, flipped, own[targets]) - pair_losses(loss, masked, own[targets]) for own in labels)
+        values = [difference.cpu() for difference in differences]
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -87,6 +87,6 @@ def full_influence(evidence: Evidence) -> np.ndarray:
     values = np.empty(evidence.values.shape, np.float32)
     with evaluating(model), bar(values.size, f"{run.name}: against the full network", "pairs") as advance:
         path = _AgainstFull(path_for(model, targets.inputs), model(targets.inputs))
-        for rows, columns, tile in tiles(path, targets.labels, ids, None, advance):
+        for rows, columns, (tile,) in tiles(path, (targets.labels,), ids, None, advance):
             values[:, rows, columns] = tile.numpy()
     return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import core.influences as influences_module
 from core import Influence, TurnoverError, influence, mean_influence, self_influence, top_influences, turnover
 from core.engine.tiles import default_loss
+from core.influences import influences
 from core.models.members import MemberModel
 from tests.core.builders import member_heads, randn, sequential_net, some_labels
 
@@ -74,6 +77,38 @@ def test_top_influences_are_the_ends_of_the_ranking(kind: str, count: int, top: 
         torch.testing.assert_close(means, whole.mean.gather(1, found - 1000), rtol=0, atol=EXACT)
         torch.testing.assert_close(errors, whole.standard_error.gather(1, found - 1000), rtol=0, atol=EXACT, equal_nan=True)
         assert all(len(set(row)) == min(top, count) for row in found.tolist())
+
+
+@pytest.mark.parametrize("kind", ["members", "user"])
+def test_several_labels_share_the_passes_of_one(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (x, labels) = a_model(kind), some_items(5)
+    others, passes = (labels + 1) % 3, 0
+    expected = [influence(model, x, own, range(40)) for own in (labels, others)]
+    real = influences_module.path_for
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        path = real(*arguments, **options)
+        compute = path.tile
+
+        def tile(*asked: Any) -> Any:
+            nonlocal passes
+            passes += 1
+            return compute(*asked)
+
+        monkeypatch.setattr(path, "tile", tile, raising=False)
+        return path
+
+    monkeypatch.setattr(influences_module, "path_for", counted)
+    told: list[int] = []
+    made = influences(model, x, (labels, others), range(40), progress=told.append)
+    together = passes
+    influence(model, x, labels, range(40))
+    assert together == passes - together > 0
+    assert sum(told) == 2 * expected[0].values.numel()
+    for own, alone in zip(made, expected, strict=True):
+        torch.testing.assert_close(own.values, alone.values, rtol=0, atol=0)
+        assert own.path == alone.path
+    assert not torch.allclose(made[0].values, made[1].values)
 
 
 def test_a_loss_of_one_s_own_reaches_every_function() -> None:
