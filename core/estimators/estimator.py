@@ -44,9 +44,14 @@ class Estimator:
     basis: Basis | None = None
     shrinkage: Shrinkage | None = None
 
+    @property
+    def directions(self) -> int:
+        """Columns r of a target's shape; 0 where the estimator asks for none."""
+        return 0 if self.basis is None else self.basis.vectors.shape[1]
+
     def shape_of(self, targets: Described) -> np.ndarray:
         """What `apply` asks for besides the influences of T targets: `(T, r)`, without columns where it needs nothing."""
-        return np.zeros((len(targets.residuals), 0)) if self.basis is None else self.basis.shape_of(targets.features, targets.residuals)
+        return np.zeros((len(targets.residuals), 0), np.float32) if self.basis is None else self.basis.shape_of(targets.features, targets.residuals)
 
     def apply(self, members: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Estimates and errors, each `(T, N)` in nats, of raw influences `(K, T, N)`; errors are NaN for one member.
@@ -54,15 +59,33 @@ class Estimator:
         For mean influences over some targets give the mean of the targets' shapes.
         """
         if self.noise is None or self.basis is None or self.shrinkage is None:
-            return _median(members)
-        estimate, error = self.shrinkage.apply(members / self.noise, self.basis.vectors, shape)
+            return np.median(members, 0), _spread(members)
+        estimate, error = self.shrinkage.posterior(members / self.noise, self.basis.vectors, shape).items()
         return estimate * self.noise, error * self.noise
 
+    def group(self, members: np.ndarray, shape: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Summed estimates of groups of training items and their errors, each `(T, G)` in nats; errors are NaN for one member.
 
-def _median(members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Median and its standard error, as for normal noise; NaN for one member."""
-    error = members.std(0, ddof=1) * _MEDIAN_ERROR / len(members) ** 0.5 if len(members) > 1 else np.full_like(members[0], np.nan)
-    return np.median(members, 0), error
+        A sum is that of the items' estimates from `apply`. Its error is not the root of their summed squares, since errors of
+        items go together: for `best` it comes from their joint distribution (`core.estimators.posterior`), for the median
+        from the spread of the members' own sums. The median of those sums would be another estimate; but then a group would
+        not be the sum of what is shown of its items, which are medians because few members have single values far out.
+
+        Args:
+            members: raw influences `(K, T, N)`.
+            shape: of the targets, as for `apply`.
+            inside: which items are in which group, `(G, N)`.
+        """
+        if self.noise is None or self.basis is None or self.shrinkage is None:
+            loads = inside.astype(members.dtype)
+            return np.median(members, 0) @ loads.T, _spread(members @ loads.T)
+        return self.shrinkage.posterior(members / self.noise, self.basis.vectors, shape).sums(inside * self.noise.astype(np.float64))
+
+
+def _spread(members: np.ndarray) -> np.ndarray:
+    """Standard error of the median over members `(K, …)`, as for normal noise; NaN for one member."""
+    count = len(members)
+    return members.std(0, ddof=1) * _MEDIAN_ERROR / count**0.5 if count > 1 else np.full_like(members[0], np.nan)
 
 
 def choose_estimator(pilot: np.ndarray, train: Described, targets: Described) -> Estimator:
@@ -96,7 +119,7 @@ def _compared(pilot: np.ndarray, vectors: np.ndarray, shape: np.ndarray) -> tupl
     found: dict[str, list[tuple[float, float]]] = {MEDIAN: [], BEST: []}
     for half, other in ((pilot[0::2], pilot[1::2]), (pilot[1::2], pilot[0::2])):
         raw = np.median(other, 0)
-        made = {MEDIAN: np.median(half, 0), BEST: fit_shrinkage(half, vectors, shape).apply(half, vectors, shape)[0]}
+        made = {MEDIAN: np.median(half, 0), BEST: fit_shrinkage(half, vectors, shape).posterior(half, vectors, shape).items()[0]}
         for name, own in made.items():
             missed = (own - raw) - (own - raw).mean(1, keepdims=True)
             found[name].append((row_correlation(own, raw), float(np.square(missed).mean())))

@@ -21,8 +21,8 @@ features say. With δ and τ large the estimate is the plain median, with δ = �
 
 The mean of a target's influences over all items, which is hardly larger than its own noise, is left out.
 
-The error of an estimate is its posterior standard deviation, with the uncertainty of w, a and τ² in it. It knows the noise
-of the masks, not what a network trained otherwise would do.
+The error of an estimate is its posterior standard deviation, with the uncertainty of w, a and τ² in it
+(`core.estimators.posterior`). It knows the noise of the masks, not what a network trained otherwise would do.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
+from core.estimators.posterior import Posterior
 
 _BINS = 24
 _ROUNDS = 3
@@ -54,33 +56,41 @@ class Shrinkage:
     own: float
     own_error: float
 
-    def apply(self, members: np.ndarray, vectors: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Estimates and errors, each `(T, N)`, of influences that were divided by κ.
+    def posterior(self, members: np.ndarray, vectors: np.ndarray, shape: np.ndarray) -> Posterior:
+        """What is known of influences that were divided by κ.
 
         Args:
             members: `(K, T, N)`, K ≥ 2.
             vectors: U, `(N, r)`.
             shape: of the targets, `(T, r)`.
         """
-        whole, halves = _centred(members)
+        whole, halves, means = _centred(members)
         noise, rest_noise = _noise(halves, vectors)
         coefficients = whole @ vectors
         expected = self.weight * shape
         strength, strength_variance = _strengths(coefficients, expected, noise, self.strength, self.strength_variance)
         kept = self.deviation / (self.deviation + noise)
         prior = strength * expected
-        unsure = np.square(strength * shape) * self.weight_variance + np.square(expected) * strength_variance
-        variance = kept * noise + np.square(1 - kept) * unsure
         held, most = self.own / (self.own + rest_noise), self.own + self.own_error
-        spread = np.square(vectors)
-        outside = most * rest_noise / (most + rest_noise) * np.clip(1 - spread.sum(1), 0, 1)
-        own = held * (whole - coefficients @ vectors.T)
-        return (prior + kept * (coefficients - prior)) @ vectors.T + own, np.sqrt(variance @ spread.T + outside)
+        estimated = prior + kept * (coefficients - prior)
+        outside = held * (whole - coefficients @ vectors.T)
+        off = [mean - (estimated @ vectors.mean(0) + outside.mean(1))[:, None] for mean in means]
+        return Posterior(
+            vectors=vectors,
+            coefficients=estimated,
+            outside=outside,
+            independent=kept * noise,
+            reaction=(1 - kept) * expected * np.sqrt(strength_variance),
+            weight=(1 - kept) * strength * shape * np.sqrt(self.weight_variance),
+            bins=_bins(len(self.weight)),
+            outside_variance=most * rest_noise / (most + rest_noise),
+            shift=np.maximum(off[0] * off[1], 0),
+        )
 
 
 def fit_shrinkage(members: np.ndarray, vectors: np.ndarray, shape: np.ndarray) -> Shrinkage:
-    """The shares and variances that some targets' influences, divided by κ, show; arguments as for `Shrinkage.apply`."""
-    whole, halves = _centred(members)
+    """The shares and variances that some targets' influences, divided by κ, show; arguments as for `Shrinkage.posterior`."""
+    whole, halves, _ = _centred(members)
     noise, rest_noise = _noise(halves, vectors)
     coefficients, split = whole @ vectors, [half @ vectors for half in halves]
     strengths, strength, strength_variance = np.ones((len(shape), 1)), 1.0, 0.0
@@ -166,13 +176,14 @@ def _strengths(coefficients: np.ndarray, expected: np.ndarray, noise: np.ndarray
     return mean + kept * ((coefficients * expected).sum(1, keepdims=True) / sizes - mean), kept * error
 
 
-def _centred(members: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Medians `(T, N)` over all members and over two halves of them, each row without its mean."""
+def _centred(members: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Medians `(T, N)` over all members and over two halves of them, each row without its mean; and the halves' means `(T, 1)`."""
     if len(members) < 2:
         raise ValueError("one member shows no noise; give two or more")
     parts = [np.median(part, 0).astype(np.float64) for part in (members, members[0::2], members[1::2])]
-    whole, *halves = (part - part.mean(1, keepdims=True) for part in parts)
-    return whole, halves
+    means = [part.mean(1, keepdims=True) for part in parts]
+    whole, *halves = (part - mean for part, mean in zip(parts, means, strict=True))
+    return whole, halves, means[1:]
 
 
 def _noise(halves: list[np.ndarray], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
