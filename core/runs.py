@@ -117,10 +117,10 @@ class RunInfluence:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        again = f"compute it again with `python -m core influence --run {folder.parent}`"
-        self.manifest = read_manifest(folder, again, INFLUENCE_FACTS)
+        self._again = f"compute it again with `python -m core influence --run {folder.parent}`"
+        self.manifest = read_manifest(folder, self._again, INFLUENCE_FACTS)
         if self.estimator not in SHOWN:
-            raise TurnoverError(f"{folder}: its estimator is {self.estimator!r}, from an earlier version; {again}")
+            raise TurnoverError(f"{folder}: its estimator is {self.estimator!r}, from an earlier version; {self._again}")
         self.targets: list[int] = self.manifest["targets"]
         self.errors: list[int] = self.manifest["errors"]
         self._place = {"truth": {t: i for i, t in enumerate(self.targets)}, "prediction": {t: i for i, t in enumerate(self.errors)}}
@@ -141,14 +141,35 @@ class RunInfluence:
         Raises:
             TurnoverError: if this target was not computed.
         """
+        meaning, place = self._placed(target, meaning)
+        values, errors = self.array(f"{meaning}_estimate")[place], self.array(f"{meaning}_error")[place]
+        known = self.array(f"{meaning}_instances")[place] if self.manifest["layout"] == "top" else np.arange(len(values))
+        return Ranked(np.asarray(known), np.asarray(values), np.asarray(errors))
+
+    def evidence(self, target: int, meaning: str) -> tuple[np.ndarray, np.ndarray]:
+        """What the estimates of a target were made of: the members' raw influences `(K, 1, N)` and its shape `(1, r)`, as for `Estimator.apply`.
+
+        Raises:
+            TurnoverError: if this target was not computed, or the run did not keep these.
+        """
+        meaning, place = self._placed(target, meaning)
+        if self.manifest["layout"] == "top":
+            raise TurnoverError(
+                f"{self.folder}: keeps only the ends of each ranking, so sums over groups are not known; "
+                f"compute fewer targets with `python -m core influence --run {self.folder.parent} --targets errors --most 50`"
+            )
+        if f"{meaning}_shape.npy" not in self.manifest["files"]:
+            raise TurnoverError(f"{self.folder}: from an earlier version that knew no groups; {self._again}")
+        return np.array(self.array(f"{meaning}_members")[:, [place]]), np.array(self.array(f"{meaning}_shape")[[place]])
+
+    def _placed(self, target: int, meaning: str) -> tuple[str, int]:
+        """Whose arrays hold a target, and in which row: a target that is no error has its prediction under `truth`."""
         place = self._place[meaning].get(target)
         if place is None and meaning == "prediction" and target in self._place["truth"]:
             meaning, place = "truth", self._place["truth"][target]
         if place is None:
             raise TurnoverError(f"validation item {target} has no influences in this run; compute them with --targets validation")
-        values, errors = self.array(f"{meaning}_estimate")[place], self.array(f"{meaning}_error")[place]
-        known = self.array(f"{meaning}_instances")[place] if self.manifest["layout"] == "top" else np.arange(len(values))
-        return Ranked(np.asarray(known), np.asarray(values), np.asarray(errors))
+        return meaning, place
 
     @cached_property
     def self_influence(self) -> np.ndarray:

@@ -122,7 +122,7 @@ class FakeRun:
         for meaning, targets in (("truth", self.validation), ("prediction", len(errors))):
             members = rng.normal(0, 0.05, (self.members, targets, self.train)).astype(np.float32)
             error = members.std(0, ddof=1) / np.sqrt(self.members) if self.members > 1 else np.full(members.shape[1:], np.nan)
-            for name, array in (("members", members), ("estimate", members.mean(0)), ("error", error)):
+            for name, array in (("members", members), ("estimate", members.mean(0)), ("error", error), ("shape", np.zeros((targets, 0)))):
                 np.save(part / f"{meaning}_{name}.npy", array.astype(np.float32))
         np.save(part / "self.npy", rng.random((self.members, self.train)).astype(np.float32))
         np.save(part / "mean_members.npy", rng.normal(size=(self.members, self.train)).astype(np.float32))

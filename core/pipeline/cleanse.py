@@ -16,9 +16,10 @@ from core.data.base import Items
 from core.data.elec import load_elec
 from core.device import choose_device
 from core.errors import TurnoverError
+from core.estimators.stored import stored_estimator
 from core.influences import mean_influence
 from core.pipeline.architecture import TextInputs, build_model
-from core.pipeline.estimate import describe_targets, stored_estimator
+from core.pipeline.estimate import describe_targets
 from core.pipeline.model import item_features, load_model, run_settings, run_split
 from core.progress import bar
 from core.runs import Run

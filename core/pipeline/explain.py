@@ -14,9 +14,10 @@ from core.data.images import fit_image, open_image
 from core.data.tables import check_text
 from core.device import choose_device
 from core.errors import TurnoverError
+from core.estimators.stored import stored_estimator
 from core.influences import influence
 from core.pipeline.architecture import TextInputs, image_inputs
-from core.pipeline.estimate import describe_targets, stored_estimator
+from core.pipeline.estimate import describe_targets
 from core.pipeline.model import input_shape, item_features, load_model, run_settings
 from core.ranking import ranking_entries
 from core.runs import Ranked, Run

@@ -3,7 +3,8 @@
 First a pilot of some targets decides which estimator to show (`core.estimators`). Then slices of targets are computed for
 all members and training items, on the loss of the true label for all targets and of the predicted label for the errors;
 each slice is estimated and written before the next begins. As long as all member values fit into `FULL_BYTES` they are
-kept; past that, only the top of both ends of each target, with standard errors, and the means over targets.
+kept, with what the estimator asks of each target beside them, so that groups of training items can be summed later
+(`core.groups`); past that, only the top of both ends of each target, with standard errors, and the means over targets.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from core.device import choose_device
 from core.engine.memory import default_budget
 from core.errors import TurnoverError
 from core.estimators.estimator import Estimator
+from core.estimators.stored import save_estimator
 from core.influences import Influence, influence, self_influence
 from core.models.members import Members
-from core.pipeline.estimate import describe_targets, run_estimator, save_estimator
+from core.pipeline.estimate import describe_targets, run_estimator
 from core.pipeline.model import load_model, run_split
 from core.progress import Advance, bar
 from core.runs import INFLUENCE_FILES, Run, write_manifest
@@ -183,15 +185,17 @@ def _slices(
 
     estimates, errors = (create(name, (targets, width), np.float32) for name in ("estimate", "error"))
     raw = create("members", (model.members, targets, count), np.float32) if layout == "full" else None
+    shapes = create("shape", (targets, estimator.directions), np.float32) if layout == "full" else None
     known = create("instances", (targets, width), np.int64) if layout == "top" else None
     step = max(1, resources.memory // 2 // (_BYTES_A_VALUE * model.members * count))
     for first in range(0, targets, step):
         rows = slice(first, first + step)
         own = Split(job.targets.inputs[rows], job.targets.labels[rows])
         part = influence(model, own.inputs, own.labels, np.arange(count), progress=advance, **resources.options).values.numpy()
-        mean, error = estimator.apply(part, estimator.shape_of(describe_targets(model, own, job.features[rows])))
-        if raw is not None:
-            raw[:, rows] = part
+        shape = estimator.shape_of(describe_targets(model, own, job.features[rows]))
+        mean, error = estimator.apply(part, shape)
+        if raw is not None and shapes is not None:
+            raw[:, rows], shapes[rows] = part, shape
         if known is not None:
             order = np.argsort(-mean, axis=1, kind="stable")
             ends = order if count <= 2 * TOP else np.concatenate((order[:, :TOP], order[:, -TOP:]), 1)

@@ -12,9 +12,10 @@ import torch
 
 import core.pipeline.influence as influence_pipeline
 from core import Run, TurnoverError, influence, mean_influence, self_influence
+from core.estimators.stored import stored_estimator
 from core.models.text import TextEncoder
 from core.pipeline.architecture import image_inputs
-from core.pipeline.estimate import describe_targets, stored_estimator
+from core.pipeline.estimate import describe_targets
 from core.pipeline.explain import Explainer
 from core.pipeline.influence import compute_influence
 from core.pipeline.model import load_model, split_inputs

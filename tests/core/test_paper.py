@@ -25,6 +25,7 @@ from core.cleansing import CLEANSED, CONDITIONS, NONE
 from core.cli import main
 from core.commands.paper import EXPERIMENTS
 from core.data.elec import load_elec
+from core.estimators.stored import stored_estimator
 from core.models.text import DEFAULT_ENCODER
 from core.paper.cleansing import cleansing
 from core.paper.curves import curves
@@ -34,7 +35,7 @@ from core.paper.row import PaperRow, paper_table
 from core.paper.setup import Setup
 from core.paper.side_effect import image_settings, side_effect, text_settings
 from core.pipeline.cleanse import cleanse, prepare
-from core.pipeline.estimate import describe_targets, stored_estimator
+from core.pipeline.estimate import describe_targets
 from core.pipeline.model import load_model, run_settings
 from core.pipeline.settings import DEFAULT_MEMBERS, MODEL_RECIPES, TrainSettings
 from core.report.facts import explained_pattern
