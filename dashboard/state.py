@@ -41,7 +41,7 @@ def runs_folder() -> Path:
 
 def forget_choices() -> None:
     """Another run has other classes and items: filters and the chosen item go back to their defaults."""
-    st.session_state.update({"true": ANY, "predicted": ANY, "search": "", "item": ""})
+    st.session_state.update({"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": ""})
 
 
 def current_run() -> Opened:

@@ -8,6 +8,7 @@ from dashboard.components.error_detail import show_item, show_training_items
 from dashboard.components.error_table import choose_item, filters, table
 from dashboard.components.export import flags_bar
 from dashboard.components.flag_form import current_flags, flag_problem
+from dashboard.components.groups import show_groups
 from dashboard.components.notice import no_influence, notice, quiet
 from dashboard.state import Opened, current_run
 from dashboard.views.errors import select
@@ -35,6 +36,7 @@ def explore(opened: Opened) -> None:
     flag_problem()
     if explanation:
         show_training_items(opened.run, explanation, flags)
+        show_groups(opened.run, chosen.item)
 
 
 opened = current_run()

@@ -1,0 +1,67 @@
+"""Below the cards: which group of training items flips the error, and what groups did to it together."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.errors import TurnoverError
+from core.groups.sums import Sum
+from core.report.errors import ErrorItem
+from core.report.explanation import rounded
+from core.report.fragments import chip_html, image_html, safe, trust_html
+from core.runs import Run
+from dashboard.components.notice import heading, problem, quiet, said
+from dashboard.views.groups import Groups, Removed, build_groups, number
+
+
+def show_groups(run: Run, item: ErrorItem) -> None:
+    """The section on groups of one error."""
+    heading("Groups", "Many training items together, which often stand out of the noise where single ones cannot.")
+    flip, words = st.container(), ""
+    if run.kind == "text":
+        words = st.text_input("Sum all training texts that contain", key="containing", bind="query-params", max_chars=200, placeholder="A word or a name") or ""
+    try:
+        groups = build_groups(run, item, words)
+    except TurnoverError as error:
+        problem("Groups cannot be summed", str(error))
+        return
+    with flip:
+        said(groups.flip)
+        quiet(groups.caution)
+        if groups.removed:
+            st.html(_removed_html(groups))
+    if groups.missing:
+        quiet(groups.missing)
+    st.html(_table_html(groups, item))
+    quiet("In nats, ± one standard error. A random group has as many items of each label; its ± is the standard deviation over such groups.")
+
+
+def _removed_html(groups: Groups) -> str:
+    """The items that flip the error; they unfold on a click."""
+    items = "".join(f"<li>{_item_html(one)}</li>" for one in groups.removed)
+    more = f"<p>… and {groups.size - len(groups.removed):,} more</p>" if groups.size > len(groups.removed) else ""
+    return f'<details class="to-more"><summary>Show the items, what counts most first</summary><ol class="to-removed">{items}</ol>{more}</details>'
+
+
+def _item_html(one: Removed) -> str:
+    content = image_html(one.image, 40, f"training image labelled {one.label}") if one.image else f'<span dir="auto">{safe(one.text)}</span>'
+    return f'{chip_html(one.label)} {content} <span class="to-id">{safe(one.id)}</span>'
+
+
+def _table_html(groups: Groups, item: ErrorItem) -> str:
+    """A row for each group, with its influence on the predicted and on the true label."""
+    heads = (f"On the prediction, “{item.predicted}”", f"On the truth, “{item.label}”")
+    head = "".join(f'<th scope="col">{safe(text)}</th>' for text in ("Group", "Items", *heads))
+    rows = "".join(
+        f'<tr><th scope="row" dir="auto">{safe(row.name)}</th><td>{row.size:,}</td><td>{_sum_html(row.prediction)}</td><td>{_sum_html(row.truth)}</td></tr>'
+        for row in groups.rows
+    )
+    return f'<table class="to-groups"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _sum_html(one: Sum) -> str:
+    """Influence ± error, its word, and what random groups do."""
+    side = "for" if one.influence > 0 else "against"
+    error = "error not known" if one.standard_error is None else f"± {rounded(one.standard_error)}"
+    usual = "" if one.random is None else f'<br><span class="to-trust">random: {number(one.random[0])} ± {rounded(one.random[1])}</span>'
+    return f'<span class="to-number to-{side}">{number(one.influence)}</span> <span class="to-error">{error}</span>{trust_html(one.trust or "")}{usual}'

@@ -1,0 +1,108 @@
+"""What groups of training items did to a mistake, and which group flips it, in words and rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.errors import TurnoverError
+from core.groups.choose import containing, ends, planted, planted_marks
+from core.groups.flip import Flip, smallest_flip
+from core.groups.sums import Mistake, Sum
+from core.ranking import TOP
+from core.report.errors import ErrorItem
+from core.report.explanation import rounded
+from core.report.words import snippet
+from core.runs import Run
+
+_LISTED, _MARKS = 50, 6
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A training item of the group that flips a mistake."""
+
+    id: str
+    label: str
+    text: str
+    image: bytes
+
+
+@dataclass(frozen=True)
+class Row:
+    """A group, how many items it has, and its influence on the predicted and on the true label."""
+
+    name: str
+    size: int
+    prediction: Sum
+    truth: Sum
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What is shown: whether and how the mistake flips, the first `removed` of the items that do it, and the groups' influences.
+
+    `missing` says why the words looked for make no group, or is empty.
+    """
+
+    flip: str
+    caution: str
+    size: int
+    removed: tuple[Removed, ...]
+    rows: tuple[Row, ...]
+    missing: str
+
+
+def build_groups(run: Run, item: ErrorItem, words: str = "") -> Groups:
+    """The groups of a mistake: its top proponents and opponents, training texts that contain `words`, if any, and planted marks.
+
+    Raises:
+        TurnoverError: if the run has no usable influence for this item, or cannot sum influences.
+    """
+    mistake, chosen, missing = Mistake(run, item.position), ends(run, item.position, TOP), ""
+    if words.strip():
+        try:
+            chosen.append(containing(run, words))
+        except TurnoverError as error:
+            missing = str(error)
+    chosen += [planted(run, mark) for mark in planted_marks(run)[:_MARKS]]
+    sums = [mistake.sums(chosen, meaning) for meaning in ("prediction", "truth")]
+    flip = smallest_flip(mistake)
+    return Groups(
+        flip=flip_sentence(flip, item, len(run.train)),
+        caution=caution_sentence(len(run.classes)),
+        size=len(flip.instances),
+        removed=tuple(_removed(run, int(position)) for position in flip.instances[:_LISTED]),
+        rows=tuple(Row(group.name, len(group.instances), *pair) for group, *pair in zip(chosen, *sums, strict=True)),
+        missing=missing,
+    )
+
+
+def flip_sentence(flip: Flip, item: ErrorItem, train_size: int) -> str:
+    """Which removal flips a mistake, and what it does to the two losses."""
+    before, after = (true - predicted for predicted, true in (flip.before, flip.after))
+    now = f"the loss of the true label “{item.label}” is {rounded(before)} nats above that of the predicted one"
+    if not len(flip.instances):
+        return f"No group of up to half of the {train_size:,} training items is predicted to flip this error: {now}."
+    these = "this training item" if len(flip.instances) == 1 else f"these {len(flip.instances):,} training items"
+    noise = "error not known" if flip.standard_error is None else f"± {rounded(flip.standard_error)}"
+    return f"Removing {these} is predicted to flip this error to “{item.label}”: {now}, and predicted to be {rounded(-after)} below it ({noise}) then."
+
+
+def caution_sentence(classes: int) -> str:
+    """What the prediction of a flip leaves out."""
+    third = " Another label might win instead." if classes > 2 else ""
+    return (
+        "A prediction, not a retraining: influences are those of half networks, summed as if they added up, and the whole network may move "
+        f"several times less. Then more items are needed.{third}"
+    )
+
+
+def number(one: float) -> str:
+    """A sum with its sign, two digits long."""
+    return f"{'−' if one < 0 else '+'}{rounded(abs(one))}"
+
+
+def _removed(run: Run, position: int) -> Removed:
+    row = run.item("train", position)
+    text = snippet(str(row["text"])) if run.kind == "text" else ""
+    return Removed(str(row["id"]), run.classes[int(row["label"])], text, bytes(row["image"]) if run.kind == "image" else b"")
