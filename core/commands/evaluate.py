@@ -15,8 +15,11 @@ MEASURES = {
     "lds": "do summed influences predict retraining on random halves",
     "loo": "do influences predict leaving single items out",
     "planted": "are planted wrong labels found",
+    "removal": "is an error gone when its proponents are removed and the model is trained again",
     "agreement": "do two halves of the members agree",
 }
+
+_SEEDS = {"removal": 3}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -24,8 +27,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("--measure", required=True, choices=tuple(MEASURES), help="; ".join(f"{name}: {what}" for name, what in MEASURES.items()))
     parser.add_argument("--halves", type=positive, default=60, metavar="N", help="random halves of the training set to train on (lds; default 60)")
-    parser.add_argument("--seeds", type=positive, default=5, metavar="N", help="models for each half, or for each item left out (lds, loo; default 5)")
+    parser.add_argument("--seeds", type=positive, metavar="N", help="models for each half or item left out (lds, loo; default 5), or removal (default 3)")
     parser.add_argument("--instances", type=positive, default=100, metavar="N", help="training items to leave out, one at a time (loo; default 100)")
+    parser.add_argument("--errors", type=positive, default=10, metavar="N", help="errors whose proponents are removed (removal; default 10)")
+    parser.add_argument("--remove", type=positive, nargs="+", default=(5, 20, 80), metavar="K", help="proponents to remove (removal; default 5 20 80)")
     parser.add_argument("--masked", action="store_true", help="retrain with turn-over dropout on (lds; default off)")
     parser.add_argument("--rivals", nargs="*", metavar="NAME", help="methods to compare with, such as influence-cg or tracin-all (default: the quick ones)")
     add_device(parser)
@@ -40,7 +45,8 @@ def execute(arguments: Namespace) -> dict[str, Any]:
 
     run = Run(Path(arguments.run))
     rivals = USUAL if arguments.rivals is None else tuple(arguments.rivals)
-    options = Options(arguments.halves, arguments.seeds, arguments.masked, arguments.instances, rivals)
+    seeds = arguments.seeds or _SEEDS.get(arguments.measure, 5)
+    options = Options(arguments.halves, seeds, arguments.masked, arguments.instances, rivals, arguments.errors, tuple(arguments.remove))
     subject = Subject.of(run, arguments.device)
     made = importlib.import_module(f"core.fidelity.{arguments.measure}").measure(subject, options)
     facts = {"run": str(run.folder), "measure": arguments.measure, "targets": len(subject.positions)}

@@ -43,6 +43,14 @@ def mean_spearman(first: np.ndarray, second: np.ndarray) -> Figure:
     return Figure(float(row_spearman(first, second).mean()), *_bounds(np.array(means)))
 
 
+def pooled_spearman(first: np.ndarray, second: np.ndarray) -> Figure:
+    """Rank correlation of all entries together, `(T, n)` each, its interval from a bootstrap over rows: the entries of a row are not independent."""
+    rng, targets = np.random.default_rng(0), len(first)
+    drawn = (rng.integers(targets, size=targets) for _ in range(_RESAMPLES))
+    again = [row_spearman(first[rows].reshape(1, -1), second[rows].reshape(1, -1))[0] for rows in drawn]
+    return Figure(float(row_spearman(first.reshape(1, -1), second.reshape(1, -1))[0]), *_bounds(np.array(again)))
+
+
 def mean_over_rows(values: np.ndarray) -> Figure:
     """Mean of one number a target, `(T,)`, its interval from a bootstrap over targets."""
     means = np.random.default_rng(0).choice(values, (_RESAMPLES, len(values))).mean(1)

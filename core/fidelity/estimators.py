@@ -11,7 +11,7 @@ import numpy as np
 from core.estimators.smoothing import smoothing
 from core.fidelity.subject import Subject
 from core.models.members import Members
-from core.pipeline.estimate import describe_targets, run_estimator
+from core.pipeline.estimate import describe_targets, run_estimator, stored_estimator
 
 
 class Estimated(NamedTuple):
@@ -65,11 +65,14 @@ def _smoothed(evidence: Evidence) -> Estimated:
 
 
 def _shown(evidence: Evidence) -> Estimated:
-    """What a run with these influences shows."""
+    """What a run with these influences shows: by the run's own estimator, or of some of its members by the one that they favour."""
     subject = evidence.subject
     features = np.asarray(subject.run.features("validation")[subject.positions])
     targets = describe_targets(evidence.model, subject.targets, features)
-    made = run_estimator(subject.run, evidence.model, subject.train, evidence.values, targets)
+    if len(evidence.values) == subject.settings.members:
+        made = stored_estimator(subject.run)
+    else:
+        made = run_estimator(subject.run, evidence.model, subject.train, evidence.values, targets)
     return Estimated(*made.apply(evidence.values, made.shape_of(targets)), made.name)
 
 

@@ -48,7 +48,7 @@ def left_out_losses(subject: Subject, instances: np.ndarray, seeds: int) -> np.n
     Raises:
         TurnoverError: if the run's model cannot be trained again step by step.
     """
-    store = Store(subject.run, "left-out", {"targets": subject.positions, "instances": instances.tolist(), "epochs": subject.epochs()})
+    store = Store(subject.run, "left-out", {**subject.asked, "instances": instances.tolist(), "epochs": subject.epochs()})
     names = [f"member-{member:03d}" for member in range(seeds)]
     missing = [member for member, name in enumerate(names) if name not in store]
     chosen = torch.from_numpy(instances)

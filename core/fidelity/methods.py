@@ -64,10 +64,11 @@ def evidence_of(subject: Subject) -> tuple[Evidence, float]:
     """The run's raw influences on the targets, and the seconds that they took."""
     part = subject.run.influence
     if part.manifest["layout"] == "full":
-        places = [part.targets.index(position) for position in subject.positions]
-        values = np.asarray(part.array("truth_members")[:, places])
+        known = part.targets if subject.meaning == "truth" else part.errors
+        places = [known.index(position) for position in subject.positions]
+        values = np.asarray(part.array(f"{subject.meaning}_members")[:, places])
         return Evidence(subject, subject.model, values), part.manifest["seconds"] * values.size / part.manifest["pairs"]
-    store = Store(subject.run, "influences", {"targets": subject.positions})
+    store = Store(subject.run, "influences", subject.asked)
     if "members" not in store:
         begun, targets, count = time.perf_counter(), subject.targets, len(subject.run.train)
         with bar(subject.model.members * len(targets.labels) * count, f"{subject.run.name}: influence", "pairs") as advance:
@@ -91,7 +92,7 @@ def turnover_scores(evidence: Evidence, seconds: float) -> Iterator[Scored]:
 
 def rival_scores(subject: Subject, names: Sequence[str], member: int = 0) -> Iterator[Scored]:
     """The rivals of these names on one member of the plain twin, for the subject's targets; kept in the run's folder."""
-    store = Store(subject.run, "rivals", {"targets": subject.positions, "epochs": subject.epochs(), "member": member})
+    store = Store(subject.run, "rivals", {**subject.asked, "epochs": subject.epochs(), "member": member})
     yield from _kept(store, subject, names, member, lambda method, problem: method(problem))
 
 

@@ -16,9 +16,11 @@ class Options:
 
     Attributes:
         halves: random halves of the training set (lds).
-        seeds: models for every half, or for every item that is left out (lds, loo).
+        seeds: models for every half, for every item that is left out, or for every removal (lds, loo, removal).
         masked: whether turn-over dropout stays on in retraining (lds).
         instances: training items that are left out (loo).
+        errors: errors whose proponents are removed (removal).
+        removed: how many proponents are removed at once, each of these numbers in turn (removal).
         rivals: their names.
 
     Raises:
@@ -30,6 +32,8 @@ class Options:
     masked: bool = False
     instances: int = 100
     rivals: tuple[str, ...] = USUAL
+    errors: int = 10
+    removed: tuple[int, ...] = (5, 20, 80)
 
     def __post_init__(self) -> None:
         for name, count in (("--halves", self.halves), ("--instances", self.instances)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,22 +28,30 @@ _TARGETS = 10
 
 @dataclass(frozen=True)
 class Subject:
-    """A run with targets: the validation items at `positions`, under their true labels."""
+    """A run with targets: the validation items at `positions`, under their true labels (`truth`) or the predicted ones (`prediction`)."""
 
     run: Run
     device: torch.device
     positions: list[int]
+    meaning: str = "truth"
 
     @classmethod
-    def of(cls, run: Run, device: str | None = None, count: int = TARGETS) -> Subject:
-        """Targets drawn from those that the run has influences for; all, if there are no more than `count`.
+    def of(cls, run: Run, device: str | None = None, count: int = TARGETS, meaning: str = "truth") -> Subject:
+        """Targets drawn from those that the run has influences for, errors in case of `prediction`; all, if there are no more than `count`.
 
         Raises:
-            TurnoverError: if the run has no influence.
+            TurnoverError: if the run has no influence, or errors are asked for and it makes none.
         """
-        known = run.influence.targets
+        known = run.influence.targets if meaning == "truth" else run.influence.errors
+        if not known:
+            raise TurnoverError(f"{run.folder}: no validation item with influences is misclassified, so there is no error to explain")
         drawn = np.random.default_rng(derive_seed(0, _TARGETS)).choice(known, min(count, len(known)), replace=False)
-        return cls(run, choose_device(device), sorted(drawn.tolist()))
+        return cls(run, choose_device(device), sorted(drawn.tolist()), meaning)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the targets are, in words and numbers: by this, what was kept for them is known again."""
+        return {"targets": self.positions, "meaning": self.meaning}
 
     @cached_property
     def settings(self) -> TrainSettings:
@@ -56,8 +65,12 @@ class Subject:
 
     @cached_property
     def targets(self) -> Split:
-        """The targets."""
-        return run_split(self.run, "validation", self.device, self.positions)
+        """The targets, each with the label whose loss is meant."""
+        items = run_split(self.run, "validation", self.device, self.positions)
+        if self.meaning == "truth":
+            return items
+        predicted = self.run.validation["predicted"].loc[self.positions]
+        return Split(items.inputs, torch.tensor(predicted.tolist()).to(self.device))
 
     @cached_property
     def model(self) -> Members:

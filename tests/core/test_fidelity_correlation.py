@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from core.fidelity.correlation import mean_over_rows, mean_spearman, reliability, row_pearson, row_spearman, spearman_brown
+from core.fidelity.correlation import mean_over_rows, mean_spearman, pooled_spearman, reliability, row_pearson, row_spearman, spearman_brown
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -37,6 +37,16 @@ def test_an_interval_holds_its_value_and_narrows() -> None:
     assert (many.high or 0) - (many.low or 0) < 0.5 * ((few.high or 0) - (few.low or 0))
     same = mean_spearman(truth, truth)
     assert (same.value, same.low, same.high) == pytest.approx((1, 1, 1))
+
+
+def test_pooled_entries_of_a_row_stand_or_fall_together() -> None:
+    """Repeating every column changes no interval: a row's entries are one observation."""
+    first, second = noise(30, 4), noise(30, 4, seed=1)
+    figure = pooled_spearman(first, first + second)
+    assert figure.value == pytest.approx(spearmanr(first.ravel(), (first + second).ravel()).statistic)
+    again = pooled_spearman(np.tile(first, 5), np.tile(first + second, 5))
+    assert (again.low, again.high) == pytest.approx((figure.low, figure.high), abs=0.01)
+    assert figure.low is not None and figure.high is not None and figure.low < figure.value < figure.high
 
 
 def test_the_interval_of_a_mean_is_about_two_standard_errors() -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import core.fidelity.estimators as estimators_module
-import core.fidelity.halves as halves_module
 import core.fidelity.methods as methods_module
+import core.fidelity.retrained as retrained_module
 from core import Run, TurnoverError
 from core.cli import main
 from core.data.base import WRONG_LABEL
@@ -30,8 +30,8 @@ from tests.core.builders import train_digits
 from tests.core.token_builders import encoder_in, sst2_in
 
 QUICK = ("similarity", "tracin-last")
-SMALL = ("--halves", "6", "--seeds", "2", "--instances", "5", "--rivals", *QUICK)
-MEASURES = ("lds", "loo", "planted", "agreement")
+SMALL = ("--halves", "6", "--seeds", "2", "--instances", "5", "--errors", "4", "--remove", "3", "12", "--rivals", *QUICK)
+MEASURES = ("lds", "loo", "planted", "removal", "agreement")
 
 
 def make_run(folder: Path, **changes: Any) -> Path:
@@ -77,7 +77,7 @@ def refusal(capsys: pytest.CaptureFixture[str], run: Path, *arguments: str) -> s
 @pytest.mark.parametrize("measure", MEASURES)
 def test_every_measure_has_every_method_with_its_costs(measure: str, measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = evaluate(capsys, measured, measure)
-    assert (result["measure"], result["targets"], result["run"]) == (measure, 40, str(measured))
+    assert (result["measure"], result["targets"], result["run"]) == (measure, 4 if measure == "removal" else 40, str(measured))
     methods = [row["method"] for row in result["rows"]]
     for name in (*(f"turn-over, {name}" for name in ESTIMATORS), *(RIVALS[name].name for name in QUICK)):
         assert any(method.endswith(name) for method in methods), name
@@ -96,7 +96,7 @@ def test_a_second_call_trains_nothing_and_says_the_same(
     measure: str, measured: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = evaluate(capsys, measured, measure)
-    for module, name in ((halves_module, "train_epoch"), (Subject, "problem"), (methods_module, "influence")):
+    for module, name in ((retrained_module, "train_epoch"), (Subject, "problem"), (methods_module, "influence")):
         monkeypatch.setattr(module, name, None)
     again = evaluate(capsys, measured, measure)
     assert [row["figures"] for row in again["rows"]] == [row["figures"] for row in first["rows"]]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import core.fidelity.halves as halves_module
+import core.fidelity.retrained as retrained_module
 import core.training as training_module
 from core import Run, TurnoverError
 from core.dropout import turnover
@@ -118,7 +119,7 @@ def test_a_half_s_models_are_those_trained_alone(subject: Subject, monkeypatch: 
 def test_a_half_does_not_depend_on_the_halves_beside_it(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     halves = halves_of(subject)
     together = retrained_losses(subject, halves, SEEDS)
-    monkeypatch.setattr(halves_module, "_TOGETHER", SEEDS)
+    monkeypatch.setattr(retrained_module, "_TOGETHER", SEEDS)
     monkeypatch.setattr(halves_module, "Store", lambda run, name, settings: Stored())
     np.testing.assert_allclose(retrained_losses(subject, halves, SEEDS), together, rtol=0, atol=1e-4)
 
@@ -164,7 +165,7 @@ class Stored:
 def test_a_second_call_trains_nothing_and_gives_the_same_bits(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     halves = halves_of(subject)
     first = retrained_losses(subject, halves, SEEDS)
-    monkeypatch.setattr(halves_module, "train_epoch", None)
+    monkeypatch.setattr(retrained_module, "train_epoch", None)
     assert np.array_equal(retrained_losses(subject, halves, SEEDS), first)
     for changed in ((halves, SEEDS + 1, False), (halves, SEEDS, True), (halves[:4], SEEDS, False)):
         with pytest.raises(TypeError):  # other settings train again
@@ -173,16 +174,16 @@ def test_a_second_call_trains_nothing_and_gives_the_same_bits(subject: Subject, 
 
 def test_an_interrupted_call_goes_on_after_the_last_block(subject: Subject, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     halves = halves_of(subject)
-    monkeypatch.setattr(halves_module, "_TOGETHER", 2 * SEEDS)  # blocks of 2, 2 and 1 halves, 3 epochs each
+    monkeypatch.setattr(retrained_module, "_TOGETHER", 2 * SEEDS)  # blocks of 2, 2 and 1 halves, 3 epochs each
     whole = Subject(Run(Path(shutil.copytree(subject.run.folder, tmp_path / "whole"))), subject.device, subject.positions)
     expected = retrained_losses(whole, halves, SEEDS)
-    real = halves_module.train_epoch
-    monkeypatch.setattr(halves_module, "train_epoch", failing_after(5, real, KeyboardInterrupt()))
+    real = retrained_module.train_epoch
+    monkeypatch.setattr(retrained_module, "train_epoch", failing_after(5, real, KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         retrained_losses(subject, halves, SEEDS)
     (folder,) = (subject.run.folder / "fidelity").iterdir()
     assert names(folder) == ["block-000.npy", "manifest.json"]
-    monkeypatch.setattr(halves_module, "train_epoch", failing_after(7, real, AssertionError("the first block was trained again")))
+    monkeypatch.setattr(retrained_module, "train_epoch", failing_after(7, real, AssertionError("the first block was trained again")))
     assert np.array_equal(retrained_losses(subject, halves, SEEDS), expected)
 
 

@@ -35,7 +35,10 @@ def ridge_problem(member: int = 0) -> Problem:
 def a_subject(folder: Path, problem: Callable[[int], Problem] = ridge_problem) -> Subject:
     """What the measure reads of a subject, around a ridge regression."""
     run = SimpleNamespace(folder=folder, name="ridge", manifest={"files": {"weights.safetensors": {"sha256": "abc"}}})
-    return cast(Subject, SimpleNamespace(run=run, positions=POSITIONS, train=ridge_problem().train, problem=problem, epochs=lambda: CONVEX.epochs))
+    return cast(
+        Subject,
+        SimpleNamespace(run=run, positions=POSITIONS, asked={"targets": POSITIONS}, train=ridge_problem().train, problem=problem, epochs=lambda: CONVEX.epochs),
+    )
 
 
 def closed_form(instances: np.ndarray, asked: Split) -> Tensor:

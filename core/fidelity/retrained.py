@@ -1,0 +1,80 @@
+"""Models trained again on some of the training items, many at once: what several measures hold influences against.
+
+A set of training items is trained on S times, as members 0 … S − 1 of the run's seed: every set has the same S starts, and
+batch orders that depend on member, epoch and size alone, so that two sets of one size differ by their items and by nothing
+else that could be held still. Recipe and number of epochs are those of the run's plain twin, or of the run itself where
+turn-over dropout stays on. All models of a block are members of one model (`core.models.members`): each takes its own
+batches from its own rows, and no model feels another, so model (set, seed) is the one that would be trained alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from core.errors import TurnoverError
+from core.fidelity.members import some_members
+from core.fidelity.store import Store
+from core.fidelity.subject import Subject
+from core.models.ensemble import Ensemble
+from core.models.members import Members
+from core.progress import Advance, bar
+from core.rivals.losses import row_bytes
+from core.training import epoch_order, train_epoch
+
+_TOGETHER = 60
+_BATCH_BYTES = 2**30
+_COPIES = 3  # of each layer's result: itself, its gradient, and one on the way
+
+Look = Callable[[Members], torch.Tensor]
+"""What is asked of K trained models: `(K, …)`."""
+
+
+def retrained(subject: Subject, sets: Mapping[str, np.ndarray], seeds: int, store: Store, look: Look, masked: bool = False) -> dict[str, np.ndarray]:
+    """What `look` sees of models trained on some sets of training positions: sets `(n, size)` by name, answers `(seeds, n, …)`.
+
+    Blocks of sets are kept in the store as soon as they are trained, and are not trained again.
+
+    Raises:
+        TurnoverError: if a kept block was changed, or training diverges.
+    """
+    few, epochs = subject.untrained(seeds), subject.epochs(masked)
+    size = _block_size(few, subject, seeds)
+    blocks = {name: {f"{name}-{number:03d}": rows for number, rows in enumerate(torch.from_numpy(own).split(size))} for name, own in sets.items()}
+    missing = {part: rows for parts in blocks.values() for part, rows in parts.items() if part not in store}
+    label = f"{subject.run.name}: retraining{' with turn-over dropout' if masked else ''}"
+    if missing:
+        with bar(sum(map(len, missing.values())) * seeds * epochs, label, "model epochs") as advance:
+            for part, rows in missing.items():
+                seen = look(_train_block(few, subject, rows, masked, epochs, advance))
+                if not seen.isfinite().all():
+                    raise TurnoverError(f"{subject.run.folder}: training again diverged with learning rate {subject.recipe.learning_rate:g}")
+                store.keep(part, seen.unflatten(0, (len(rows), seeds)).transpose(0, 1).cpu().numpy())
+    return {name: np.concatenate([store.load(part)[0] for part in parts], 1) for name, parts in blocks.items()}
+
+
+def _block_size(few: Members, subject: Subject, seeds: int) -> int:
+    """How many sets train at once: deep models one by one, small ones as many as a batch of each fits into memory for."""
+    if isinstance(few, Ensemble):
+        return 1
+    batch = _COPIES * subject.recipe.batch * row_bytes(few, subject.train.inputs)
+    return max(1, min(_TOGETHER // seeds, _BATCH_BYTES // batch))
+
+
+def _train_block(few: Members, subject: Subject, rows: torch.Tensor, masked: bool, epochs: int, advance: Advance) -> Members:
+    """The members `few`, each trained on every one of some sets `(n, size)`; the models of a set lie side by side."""
+    seeds, (sets, size) = few.members, rows.shape
+    model = some_members(few, [*range(seeds)] * sets)
+    recipe = replace(subject.recipe, masked=masked)
+    optimizer = torch.optim.AdamW(
+        [own for own in model.parameters() if own.requires_grad], lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
+    own = rows.repeat_interleave(seeds, 0)
+    for epoch in range(epochs):
+        orders = torch.stack([epoch_order(size, recipe.seed, seed, epoch) for seed in range(seeds)]).repeat(sets, 1)
+        train_epoch(model, optimizer, subject.train, recipe, epoch, own.gather(1, orders))
+        advance(model.members)
+    return model
