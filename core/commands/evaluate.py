@@ -15,6 +15,7 @@ MEASURES = {
     "lds": "do summed influences predict retraining on random halves",
     "loo": "do influences predict leaving single items out",
     "planted": "are planted wrong labels found",
+    "real-errors": "are label errors found that people confirmed",
     "removal": "is an error gone when its proponents are removed and the model is trained again",
     "agreement": "do two halves of the members agree",
 }
@@ -48,7 +49,7 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     seeds = arguments.seeds or _SEEDS.get(arguments.measure, 5)
     options = Options(arguments.halves, seeds, arguments.masked, arguments.instances, rivals, arguments.errors, tuple(arguments.remove))
     subject = Subject.of(run, arguments.device)
-    made = importlib.import_module(f"core.fidelity.{arguments.measure}").measure(subject, options)
+    made = importlib.import_module(f"core.fidelity.{arguments.measure.replace('-', '_')}").measure(subject, options)
     facts = {"run": str(run.folder), "measure": arguments.measure, "targets": len(subject.positions)}
     return facts | made | {"rows": [asdict(row) for row in made["rows"]]}
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from core.data.base import Dataset
 from core.data.cifar10 import load_cifar10
 from core.data.digits import load_digits
+from core.data.imdb_checks import load_imdb_checks
 from core.data.reviews import load_reviews
 from core.data.sst2 import load_sst2
 from core.data.yahoo import load_yahoo
 from core.errors import TurnoverError
 
 _PACKAGED: dict[str, Callable[[], Dataset]] = {"digits": load_digits, "reviews": load_reviews}
-_EXTERNAL: dict[str, Callable[[Path | None], Dataset]] = {"sst2": load_sst2, "yahoo": load_yahoo, "cifar10": load_cifar10}
+_EXTERNAL: dict[str, Callable[[Path | None], Dataset]] = {"sst2": load_sst2, "imdb-checks": load_imdb_checks, "yahoo": load_yahoo, "cifar10": load_cifar10}
 NAMES = (*_PACKAGED, *_EXTERNAL)
 
 

@@ -16,12 +16,16 @@ from core.errors import TurnoverError
 WRONG_LABEL = "wrong-label"
 """The `planted` mark of an item whose label was made wrong on purpose."""
 
+CONFIRMED_ERROR = "confirmed-error"
+"""The mark, in the same place, of an item whose label people have found to be wrong."""
+
 
 @dataclass(frozen=True)
 class Items:
     """One split. `labels` are class numbers; either `texts` or `images` (uint8, `(N, H, W)` grey or `(N, H, W, 3)` RGB) is there.
 
-    `planted` says what was planted in an item on purpose ('' for nothing); `true_labels` are the labels before planting.
+    `planted` says what was planted in an item on purpose, or that its label is known to be wrong ('' for nothing);
+    `true_labels` are the labels before planting.
     """
 
     ids: list[str]

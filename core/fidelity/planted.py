@@ -47,10 +47,19 @@ def wrong_labels(run: Run) -> np.ndarray:
     Raises:
         TurnoverError: if none were.
     """
-    planted: np.ndarray = (run.train["planted"] == WRONG_LABEL).to_numpy()
-    if not planted.any():
-        raise TurnoverError(f"{run.folder}: no planted wrong labels; train with --label-noise")
-    return planted
+    return marked_items(run, WRONG_LABEL, "no planted wrong labels; train with --label-noise")
+
+
+def marked_items(run: Run, mark: str, missing: str) -> np.ndarray:
+    """Which training items carry a mark, `(N,)`.
+
+    Raises:
+        TurnoverError: if none does; the text says what is `missing`.
+    """
+    marked: np.ndarray = (run.train["planted"] == mark).to_numpy()
+    if not marked.any():
+        raise TurnoverError(f"{run.folder}: {missing}")
+    return marked
 
 
 def auc(planted: np.ndarray, suspicion: np.ndarray) -> Figure:
@@ -78,9 +87,12 @@ def measure(subject: Subject, options: Options) -> dict[str, Any]:
         TurnoverError: if none were planted.
     """
     planted = wrong_labels(subject.run)
-    count = int(planted.sum())
-    rows = [_row(one, planted, count) for one in suspicions(subject, options)]
-    return {"planted": count, "instances": len(planted), "rows": rows}
+    return {"planted": int(planted.sum()), "instances": len(planted), "rows": suspicion_rows(subject, options, planted)}
+
+
+def suspicion_rows(subject: Subject, options: Options, wrong: np.ndarray) -> list[Row]:
+    """How well every way to suspect finds the training items that are `wrong` `(N,)`."""
+    return [_row(one, wrong, int(wrong.sum())) for one in suspicions(subject, options)]
 
 
 def _row(scored: Scored, planted: np.ndarray, count: int) -> Row:

@@ -12,6 +12,7 @@ RECIPES = {
     "digits": Recipe(learning_rate=2e-3, batch=64),
     "reviews": Recipe(learning_rate=3e-4, batch=32, weight_decay=2.0),
     "sst2": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
+    "imdb-checks": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
     "yahoo": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
     "cifar10": Recipe(learning_rate=1e-3, batch=64),
 }
