@@ -16,6 +16,7 @@ MEASURES = {
     "loo": "do influences predict leaving single items out",
     "planted": "are planted wrong labels found",
     "real-errors": "are label errors found that people confirmed",
+    "duplicates": "do known near duplicates rank high",
     "removal": "is an error gone when its proponents are removed and the model is trained again",
     "agreement": "do two halves of the members agree",
 }
@@ -32,6 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--instances", type=positive, default=100, metavar="N", help="training items to leave out, one at a time (loo; default 100)")
     parser.add_argument("--errors", type=positive, default=10, metavar="N", help="errors whose proponents are removed (removal; default 10)")
     parser.add_argument("--remove", type=positive, nargs="+", default=(5, 20, 80), metavar="K", help="proponents to remove (removal; default 5 20 80)")
+    parser.add_argument("--path", metavar="FILE", help="near duplicates, a CSV with test_index and train_index, or its folder (duplicates)")
     parser.add_argument("--masked", action="store_true", help="retrain with turn-over dropout on (lds; default off)")
     parser.add_argument("--rivals", nargs="*", metavar="NAME", help="methods to compare with, such as influence-cg or tracin-all (default: the quick ones)")
     add_device(parser)
@@ -47,7 +49,8 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     run = Run(Path(arguments.run))
     rivals = USUAL if arguments.rivals is None else tuple(arguments.rivals)
     seeds = arguments.seeds or _SEEDS.get(arguments.measure, 5)
-    options = Options(arguments.halves, seeds, arguments.masked, arguments.instances, rivals, arguments.errors, tuple(arguments.remove))
+    pairs = Path(arguments.path) if arguments.path else None
+    options = Options(arguments.halves, seeds, arguments.masked, arguments.instances, rivals, arguments.errors, tuple(arguments.remove), pairs)
     subject = Subject.of(run, arguments.device)
     made = importlib.import_module(f"core.fidelity.{arguments.measure.replace('-', '_')}").measure(subject, options)
     facts = {"run": str(run.folder), "measure": arguments.measure, "targets": len(subject.positions)}

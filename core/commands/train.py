@@ -18,6 +18,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--path", metavar="DIR", help="folder with the files of sst2, imdb-checks, yahoo or cifar10; without it, they are loaded from the hub")
     parser.add_argument("--limit", type=int, metavar="N", help="train on N training items, drawn at random by the seed")
     parser.add_argument("--validation-limit", type=int, metavar="N", help="validate on N validation items, drawn at random by the seed")
+    parser.add_argument("--keep", metavar="FILE", help="near duplicates that the limits must not drop: a CSV with test_index and train_index, or its folder")
     parser.add_argument("--label-noise", type=float, metavar="F", help="make this share of training labels wrong on purpose (default: digits .05, else 0)")
     parser.add_argument("--members", type=int, metavar="K", help="models with masks of their own, trained together (default: digits and cifar10 8, else 16)")
     parser.add_argument("--groups", type=int, metavar="G", help="mask G groups of units; 0 masks single units (default 16)")
@@ -36,7 +37,7 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     from core.pipeline.settings import TrainSettings
     from core.pipeline.train import train_run
 
-    names = ("data", "path", "limit", "validation_limit", "label_noise", "members", "groups", "seed", "model", "layers", "dropout", "epochs")
+    names = ("data", "path", "limit", "validation_limit", "label_noise", "members", "groups", "seed", "model", "layers", "dropout", "epochs", "keep")
     chosen = {name: getattr(arguments, name) for name in names}
     settings = TrainSettings(**chosen, encoder=arguments.encoder or DEFAULT_ENCODER)
     return train_run(settings, Path(arguments.run), arguments.device)

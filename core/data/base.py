@@ -7,6 +7,7 @@ stays beside it. Wrong labels can be planted on purpose (`plant_label_noise`), s
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -100,30 +101,34 @@ def check_dataset(data: Dataset) -> Dataset:
     return data
 
 
-def limit_training(data: Dataset, limit: int, seed: int) -> Dataset:
-    """The data set with `limit` training items, drawn at random by `seed`.
+def limit_training(data: Dataset, limit: int, seed: int, kept: Collection[str] = ()) -> Dataset:
+    """The data set with `limit` training items: those whose ids are `kept`, the others drawn at random by `seed`.
 
     Raises:
-        TurnoverError: if `limit` is below 2 or above the number of training items.
+        TurnoverError: if `limit` is below 2 or the number of items kept, or above the number of training items.
     """
     if not 2 <= limit <= len(data.train):
         raise TurnoverError(f"--limit {limit}: choose a number from 2 to the {len(data.train)} training items of {data.name}")
-    return check_dataset(replace(data, train=_drawn(data.train, limit, seed)))
+    return check_dataset(replace(data, train=_drawn(data.train, limit, seed, kept, "--limit")))
 
 
-def limit_validation(data: Dataset, limit: int, seed: int) -> Dataset:
-    """The data set with `limit` validation items, drawn at random by `seed`.
+def limit_validation(data: Dataset, limit: int, seed: int, kept: Collection[str] = ()) -> Dataset:
+    """The data set with `limit` validation items: those whose ids are `kept`, the others drawn at random by `seed`.
 
     Raises:
-        TurnoverError: if `limit` is below 1 or above the number of validation items.
+        TurnoverError: if `limit` is below 1 or the number of items kept, or above the number of validation items.
     """
     if not 1 <= limit <= len(data.validation):
         raise TurnoverError(f"--validation-limit {limit}: choose a number from 1 to the {len(data.validation)} validation items of {data.name}")
-    return replace(data, validation=_drawn(data.validation, limit, seed))
+    return replace(data, validation=_drawn(data.validation, limit, seed, kept, "--validation-limit"))
 
 
-def _drawn(items: Items, count: int, seed: int) -> Items:
-    return items.take(np.random.default_rng(seed).permutation(len(items))[:count])
+def _drawn(items: Items, count: int, seed: int, kept: Collection[str], option: str) -> Items:
+    order = np.random.default_rng(seed).permutation(len(items))
+    named = np.array([items.ids[row] in kept for row in order])
+    if named.sum() > count:
+        raise TurnoverError(f"{option} {count}: --keep names {named.sum()} of the items; choose that many or more")
+    return items.take(np.concatenate((order[named], order[~named]))[:count])
 
 
 def plant_label_noise(data: Dataset, fraction: float, seed: int) -> Dataset:

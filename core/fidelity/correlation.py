@@ -53,8 +53,17 @@ def pooled_spearman(first: np.ndarray, second: np.ndarray) -> Figure:
 
 def mean_over_rows(values: np.ndarray) -> Figure:
     """Mean of one number a target, `(T,)`, its interval from a bootstrap over targets."""
-    means = np.random.default_rng(0).choice(values, (_RESAMPLES, len(values))).mean(1)
-    return Figure(float(values.mean()), *_bounds(means))
+    return Figure(float(values.mean()), *_bounds(_resampled(values).mean(1)))
+
+
+def median_over_rows(values: np.ndarray) -> Figure:
+    """Median of one number a target, `(T,)`, its interval from a bootstrap over targets."""
+    return Figure(float(np.median(values)), *_bounds(np.median(_resampled(values), 1)))
+
+
+def _resampled(values: np.ndarray) -> np.ndarray:
+    """Samples of the values with repeats, `(resamples, T)`."""
+    return np.random.default_rng(0).choice(values, (_RESAMPLES, len(values)))
 
 
 def _bounds(means: np.ndarray) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from core.errors import TurnoverError
 from core.fidelity.methods import RIVALS, USUAL
@@ -19,9 +20,10 @@ class Options:
         seeds: models for every half, for every item that is left out, or for every removal (lds, loo, removal).
         masked: whether turn-over dropout stays on in retraining (lds).
         instances: training items that are left out (loo).
+        rivals: their names.
         errors: errors whose proponents are removed (removal).
         removed: how many proponents are removed at once, each of these numbers in turn (removal).
-        rivals: their names.
+        pairs: file or folder with near duplicates (duplicates).
 
     Raises:
         TurnoverError: for too few halves or items to rank, or a rival that nobody knows.
@@ -34,6 +36,7 @@ class Options:
     rivals: tuple[str, ...] = USUAL
     errors: int = 10
     removed: tuple[int, ...] = (5, 20, 80)
+    pairs: Path | None = None
 
     def __post_init__(self) -> None:
         for name, count in (("--halves", self.halves), ("--instances", self.instances)):

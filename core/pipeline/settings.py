@@ -36,6 +36,7 @@ class TrainSettings:
     """What a user chooses; None means the data set's own default.
 
     `groups` = 0 masks single units. `late_norm` keeps the batch norms behind the first mask of vgg19, whose statistics leak.
+    `keep` names a file of near duplicates (`core.data.pairs`) that limits must not drop.
     """
 
     data: str
@@ -52,6 +53,7 @@ class TrainSettings:
     dropout: float = 0.0
     epochs: int | None = None
     late_norm: bool = True
+    keep: str | None = None
 
     def resolved(self, kind: str) -> TrainSettings:
         """The settings with every default filled in, for data of this kind, `text` or `image`.
@@ -73,6 +75,8 @@ class TrainSettings:
             raise TurnoverError(f"late_norm is about the batch norms of vgg19; {model} has none")
         if self.epochs is not None and self.epochs < 1:
             raise TurnoverError(f"--epochs {self.epochs}: choose 1 or more")
+        if self.keep and self.limit is None and self.validation_limit is None:
+            raise TurnoverError("--keep names items that --limit and --validation-limit must not drop; there is no limit, so leave it out")
         noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
         members = (1 if model in DEEP_MODELS else DEFAULT_MEMBERS.get(self.data, 16)) if self.members is None else self.members
         groups = DEFAULT_GROUPS if self.groups is None else self.groups

@@ -25,6 +25,7 @@ from core.atomic import disk_error, replace_folder, write_atomic
 from core.data import load_data
 from core.data.base import Dataset, Items, limit_training, limit_validation, plant_label_noise
 from core.data.images import png_bytes
+from core.data.pairs import pairs_between
 from core.device import choose_device, device_name
 from core.errors import TurnoverError
 from core.models.members import Members
@@ -49,11 +50,7 @@ def train_run(settings: TrainSettings, folder: Path, device_choice: str | None =
     if folder.exists():
         raise TurnoverError(f"{folder} exists; choose another --run, or delete it first")
     device = choose_device(device_choice)
-    data = load_data(settings.data, Path(settings.path) if settings.path else None)
-    if settings.limit is not None:
-        data = limit_training(data, settings.limit, settings.seed)
-    if settings.validation_limit is not None:
-        data = limit_validation(data, settings.validation_limit, settings.seed)
+    data = _limited(load_data(settings.data, Path(settings.path) if settings.path else None), settings)
     settings = settings.resolved(data.kind)
     assert settings.label_noise is not None
     if settings.label_noise:
@@ -66,6 +63,16 @@ def train_run(settings: TrainSettings, folder: Path, device_choice: str | None =
         if not _has_checkpoint(partial):
             shutil.rmtree(partial, ignore_errors=True)
         raise disk_error(partial, error) if isinstance(error, OSError) else error from None
+
+
+def _limited(data: Dataset, settings: TrainSettings) -> Dataset:
+    """As many items of both splits as the settings want, with the near duplicates that they keep."""
+    pairs = pairs_between(Path(settings.keep), data.validation.ids, data.train.ids) if settings.keep else []
+    if settings.limit is not None:
+        data = limit_training(data, settings.limit, settings.seed, {data.train.ids[own] for _, own in pairs})
+    if settings.validation_limit is not None:
+        data = limit_validation(data, settings.validation_limit, settings.seed, {data.validation.ids[target] for target, _ in pairs})
+    return data
 
 
 def _train(settings: TrainSettings, data: Dataset, folder: Path, partial: Path, device: torch.device, begun: float) -> dict[str, Any]:
