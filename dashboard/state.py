@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import streamlit as st
 
 from core.errors import TurnoverError
+from core.report.certainty import Certainty, run_certainty
 from core.report.errors import ErrorItem, error_items
 from core.runs import MANIFEST, Run
 from dashboard import engine
@@ -32,6 +34,11 @@ class Opened:
     run: Run
     errors: tuple[ErrorItem, ...]
     influence_problem: str
+
+    @cached_property
+    def certainty(self) -> Certainty | None:
+        """What of the run's influences can be told from noise, counted once for all tabs; None if they cannot be used."""
+        return None if self.influence_problem else run_certainty(self.run)
 
 
 def runs_folder() -> Path:

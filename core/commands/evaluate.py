@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(arguments: Namespace) -> dict[str, Any]:
-    """Measure, and return the measure's facts and rows; what took long is kept in the run's folder and used again."""
+    """Measure, and return the measure's facts and rows; both they and what took long are kept in the run's folder."""
     from core.fidelity.methods import USUAL
     from core.fidelity.options import Options
+    from core.fidelity.results import keep_result
     from core.fidelity.subject import Subject
     from core.runs import Run
 
@@ -54,7 +56,9 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     subject = Subject.of(run, arguments.device)
     made = importlib.import_module(f"core.fidelity.{arguments.measure.replace('-', '_')}").measure(subject, options)
     facts = {"run": str(run.folder), "measure": arguments.measure, "targets": len(subject.positions)}
-    return facts | made | {"rows": [asdict(row) for row in made["rows"]]}
+    result = facts | made | {"rows": [asdict(row) for row in made["rows"]]}
+    keep_result(run, result)
+    return result
 
 
 def describe(result: dict[str, Any]) -> str:
@@ -62,8 +66,12 @@ def describe(result: dict[str, Any]) -> str:
     from core.fidelity.row import Figure, Row, table
 
     rows = [Row(**{**row, "figures": {name: Figure(**figure) for name, figure in row["figures"].items()}}) for row in result["rows"]]
-    facts = [f"{name.replace('_', ' ')} {_shown(value)}" for name, value in result.items() if name not in ("run", "measure", "rows")]
-    return f"{result['measure']} of {result['run']}: {', '.join(facts)}\n\n{table(rows)}"
+    return f"{result['measure']} of {result['run']}: {setting(result)}\n\n{table(rows)}"
+
+
+def setting(facts: Mapping[str, Any]) -> str:
+    """What was measured with, in a line."""
+    return ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in facts.items() if name not in ("run", "measure", "rows"))
 
 
 def _shown(value: float | bool | None) -> str:

@@ -4,6 +4,10 @@ Masks, initialisation and batches differ between the halves, the training data d
 (and not truth for certain: both may be wrong alike). Asked of all training items, target by target, and of those that one
 half calls *strong* (`core.estimators.trust`), whose sign the other half should share. A rival has
 no members: two models from two seeds stand for its halves, and it calls nothing strong.
+
+*Coverage* tells whether the errors are wide enough: how often the two halves' estimates v₁ and v₂, with errors e₁ and e₂, differ
+by no more than 1.96 √(e₁² + e₂²). True errors of unshrunk estimates give 95 %; more is no fault, since what is shrunk moves less
+than its error says. Among the ten largest of a target, which were chosen for being large, errors that are too small show first.
 """
 
 from __future__ import annotations
@@ -18,11 +22,14 @@ from core.fidelity.correlation import mean_over_rows, row_pearson, row_spearman
 from core.fidelity.estimators import ESTIMATORS, Estimated, Evidence
 from core.fidelity.members import some_members
 from core.fidelity.methods import RANDOM, Scored, evidence_of, rival_scores, turnover_scores
+from core.fidelity.names import COVERAGE, COVERAGE_TOP, SAME_SIGN, SPEARMAN, STRONG
 from core.fidelity.options import Options
 from core.fidelity.row import Figure, Row
 from core.fidelity.subject import Subject
+from core.ranking import TOP
 
-SPEARMAN, PEARSON, STRONG, STRONG_SPEARMAN, SAME_SIGN = "Spearman", "Pearson", "strong items", "Spearman, strong", "same sign, strong"
+PEARSON, STRONG_SPEARMAN = "Pearson", "Spearman, strong"
+_WIDTH = 1.96
 _LEAST_MEMBERS = 4
 _LEAST_RANKED = 3
 
@@ -46,6 +53,14 @@ def strong_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
     figures = {STRONG: mean_over_rows(np.mean(shares, 0))}
     named = {STRONG_SPEARMAN: correlations, SAME_SIGN: signs}
     return figures | {name: mean_over_rows(np.array(values)) for name, values in named.items() if values}
+
+
+def coverage_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
+    """How often the halves differ by no more than their errors allow 95 times in 100: over all items, and over the `TOP` largest of either half."""
+    inside = np.abs(first.values - second.values) <= _WIDTH * np.hypot(first.errors, second.errors)
+    tops = [np.argsort(-np.abs(half.values), axis=1, kind="stable")[:, :TOP] for half in (first, second)]
+    largest = np.mean([np.take_along_axis(inside, top, 1).mean(1) for top in tops], 0)
+    return {COVERAGE: mean_over_rows(inside.mean(1)), COVERAGE_TOP: mean_over_rows(largest)}
 
 
 def measure(subject: Subject, options: Options) -> dict[str, Any]:
@@ -76,7 +91,7 @@ def _turnover_row(name: str, whole: Scored, halves: list[Evidence]) -> Row:
     first, second = (ESTIMATORS[name].estimate(half) for half in halves)
     figures = all_figures(first.values, second.values)
     if np.isfinite(first.errors).all():
-        figures |= strong_figures(first, second)
+        figures |= strong_figures(first, second) | coverage_figures(first, second)
     return Row(whole.method, whole.train_seconds, whole.estimate_seconds, figures, ", ".join(dict.fromkeys([first.note, second.note])))
 
 

@@ -15,11 +15,12 @@ import numpy as np
 from core.fidelity.correlation import mean_spearman, reliability, row_spearman
 from core.fidelity.halves import draw_halves, retrained_losses
 from core.fidelity.methods import Scored, evidence_of, rival_scores, turnover_scores
+from core.fidelity.names import LDS
 from core.fidelity.options import Options
 from core.fidelity.row import Figure, Row
 from core.fidelity.subject import Subject
 
-LDS, PLACEBO = "LDS", "placebo"
+PLACEBO = "placebo"
 _PLACEBOS = 10
 _PLACEBO_LIMIT = 0.05
 _OFF = "the placebo is not 0: take more halves or targets"

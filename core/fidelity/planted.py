@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 from core.data.base import WRONG_LABEL
 from core.errors import TurnoverError
 from core.fidelity.methods import Scored
+from core.fidelity.names import AUC
 from core.fidelity.options import Options
 from core.fidelity.row import Figure, Row
 from core.fidelity.subject import Subject
@@ -99,7 +100,7 @@ def _row(scored: Scored, planted: np.ndarray, count: int) -> Row:
     figures = {}
     if not scored.refused:
         suspicion = scored.values[0]
-        figures = {"AUC": auc(planted, suspicion)}
+        figures = {AUC: auc(planted, suspicion)}
         figures |= {f"precision@{most}": precision(planted, suspicion, most) for most in sorted({min(TOP, count), count})}
     return Row(scored.method, scored.train_seconds, scored.estimate_seconds, figures, scored.note)
 

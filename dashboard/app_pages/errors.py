@@ -10,6 +10,7 @@ from dashboard.components.export import flags_bar
 from dashboard.components.flag_form import current_flags, flag_problem
 from dashboard.components.groups import show_groups
 from dashboard.components.notice import no_influence, notice, quiet
+from dashboard.components.trust_note import trust_note
 from dashboard.state import Opened, current_run
 from dashboard.views.errors import select
 
@@ -35,6 +36,7 @@ def explore(opened: Opened) -> None:
         explanation = show_item(opened, chosen.item)
     flag_problem()
     if explanation:
+        trust_note(opened, explanation)
         show_training_items(opened.run, explanation, flags)
         show_groups(opened.run, chosen.item)
 

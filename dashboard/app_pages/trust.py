@@ -1,0 +1,23 @@
+"""Trust: how far the influences of the open run can be trusted, by themselves and beside other methods."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.fidelity.results import read_results
+from dashboard.components.measured import show_measured
+from dashboard.components.notice import no_influence, quiet
+from dashboard.components.trust_words import show_trust, show_words
+from dashboard.state import current_run
+from dashboard.views.trust import build_trust
+
+opened = current_run()
+quiet("How far the influences of this run can be trusted: told from noise, and measured against answers that are known.")
+if opened.certainty is None:
+    no_influence(opened.run, opened.influence_problem)
+    st.stop()
+results = read_results(opened.run)
+trust = build_trust(opened.certainty, results)
+show_trust(trust)
+show_measured(opened.run, results)
+show_words(trust)

@@ -1,0 +1,25 @@
+"""The top of the Trust page: the sentence, the numbers, and what the words on the cards mean in this run."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.report.fragments import safe
+from dashboard.components.notice import heading, quiet
+from dashboard.views.trust import Trust
+
+
+def show_trust(trust: Trust) -> None:
+    """The sentence in large print, and the numbers behind it."""
+    st.html(f'<p class="to-verdict {"" if trust.readable else "to-doubt"}">{safe(trust.sentence)}</p>')
+    with st.grid(4, min_column_width=150):
+        for number in trust.numbers:
+            st.metric(number.name, number.value, border=True, help=number.help)
+
+
+def show_words(trust: Trust) -> None:
+    """Strong, weak and the rest, in plain words, and what is known of them."""
+    heading("What the words on the cards mean here")
+    items = "".join(f"<dt>{safe(word.word)}</dt><dd>{safe(word.meaning)}{f' <em>{safe(word.here)}</em>' if word.here else ''}</dd>" for word in trust.words)
+    st.html(f'<dl class="to-words">{items}</dl>')
+    quiet(*trust.checked)
