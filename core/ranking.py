@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from core.atomic import disk_error, write_atomic
-from core.estimators.trust import STRONG, WEAK, trust_words
+from core.estimators.trust import STRONG, WEAK, freedom_of, trust_words
 from core.runs import Ranked, Run
 
 TOP = 10
@@ -26,7 +26,8 @@ def ranking_entries(run: Run, ranked: Ranked, top: int) -> dict[str, Any]:
 
 def ranking_trust(run: Run, ranked: Ranked) -> np.ndarray:
     """A plain word for each item of a ranking (`core.estimators.trust`), `(n,)`; "" where no error is known."""
-    words = trust_words(ranked.values, ranked.errors, total=len(run.train))
+    freedom = freedom_of(run.influence.estimator, int(run.manifest["results"]["members"]))
+    words = trust_words(ranked.values, ranked.errors, len(run.train), freedom)
     return np.where(np.isfinite(ranked.errors), words, "")
 
 

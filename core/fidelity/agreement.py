@@ -2,7 +2,9 @@
 
 Masks, initialisation and batches differ between the halves, the training data do not, so what they agree on is not noise
 (and not truth for certain: both may be wrong alike). Asked of all training items, target by target, and of those that one
-half calls *strong* (`core.estimators.trust`), whose sign the other half should share. A rival has
+half calls *strong* (`core.estimators.trust`), whose sign the other half should share. The other half
+is noisy too, so beside the share of equal signs stands the share that both halves' own chances of a wrong sign, w₁ and w₂, let
+one expect, 1 − w₁ (1 − w₂) − w₂ (1 − w₁): errors that are too small claim more than there is. A rival has
 no members: two models from two seeds stand for its halves, and it calls nothing strong.
 
 *Coverage* tells whether the errors are wide enough: how often the two halves' estimates v₁ and v₂, with errors e₁ and e₂, differ
@@ -22,7 +24,7 @@ from core.fidelity.correlation import mean_over_rows, row_pearson, row_spearman
 from core.fidelity.estimators import ESTIMATORS, Estimated, Evidence
 from core.fidelity.members import some_members
 from core.fidelity.methods import RANDOM, Scored, evidence_of, rival_scores, turnover_scores
-from core.fidelity.names import COVERAGE, COVERAGE_TOP, SAME_SIGN, SPEARMAN, STRONG
+from core.fidelity.names import COVERAGE, COVERAGE_TOP, SAME_SIGN, SAME_SIGN_CLAIMED, SAME_SIGN_TOP, SPEARMAN, STRONG
 from core.fidelity.options import Options
 from core.fidelity.row import Figure, Row
 from core.fidelity.subject import Subject
@@ -40,27 +42,41 @@ def all_figures(first: np.ndarray, second: np.ndarray) -> dict[str, Figure]:
 
 
 def strong_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
-    """Share of strong items, and among those that either half calls strong the agreement of the other half, both ways."""
-    correlations, signs, shares = [], [], []
-    for judge, other in ((first, second), (second, first)):
-        called = strong(wrong_sign(judge.values, judge.errors))
+    """Share of strong items, and among those that either half calls strong the agreement of the other half, both ways.
+
+    Once more among the strong ones of its `TOP` largest alone, those that a page shows first.
+    """
+    correlations, signs, claimed, firsts, shares = [], [], [], [], []
+    chances = [wrong_sign(half.values, half.errors, half.freedom) for half in (first, second)]
+    expected = 1 - chances[0] * (1 - chances[1]) - chances[1] * (1 - chances[0])
+    for judge, other, own in ((first, second, chances[0]), (second, first, chances[1])):
+        called = strong(own)
         shares.append(called.mean(1))
+        same, top = np.sign(judge.values) == np.sign(other.values), _largest(judge)
         for target in np.flatnonzero(called.any(1)):
             mine, theirs = judge.values[target, called[target]], other.values[target, called[target]]
-            signs.append(float((np.sign(mine) == np.sign(theirs)).mean()))
+            signs.append(float(same[target, called[target]].mean()))
+            claimed.append(float(expected[target, called[target]].mean()))
+            shown = top[target][called[target, top[target]]]  # strong chances are those of large ratios, which need not be large influences
+            firsts += [float(same[target, shown].mean())] if len(shown) else []
             if len(mine) >= _LEAST_RANKED:
                 correlations.append(row_spearman(mine[None], theirs[None])[0])
     figures = {STRONG: mean_over_rows(np.mean(shares, 0))}
-    named = {STRONG_SPEARMAN: correlations, SAME_SIGN: signs}
+    named = {STRONG_SPEARMAN: correlations, SAME_SIGN: signs, SAME_SIGN_CLAIMED: claimed, SAME_SIGN_TOP: firsts}
     return figures | {name: mean_over_rows(np.array(values)) for name, values in named.items() if values}
 
 
 def coverage_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
     """How often the halves differ by no more than their errors allow 95 times in 100: over all items, and over the `TOP` largest of either half."""
     inside = np.abs(first.values - second.values) <= _WIDTH * np.hypot(first.errors, second.errors)
-    tops = [np.argsort(-np.abs(half.values), axis=1, kind="stable")[:, :TOP] for half in (first, second)]
-    largest = np.mean([np.take_along_axis(inside, top, 1).mean(1) for top in tops], 0)
+    largest = np.mean([np.take_along_axis(inside, _largest(half), 1).mean(1) for half in (first, second)], 0)
     return {COVERAGE: mean_over_rows(inside.mean(1)), COVERAGE_TOP: mean_over_rows(largest)}
+
+
+def _largest(half: Estimated) -> np.ndarray:
+    """Places of the `TOP` largest influences of either sign, `(T, TOP)`."""
+    places: np.ndarray = np.argsort(-np.abs(half.values), axis=1, kind="stable")[:, :TOP]
+    return places
 
 
 def measure(subject: Subject, options: Options) -> dict[str, Any]:

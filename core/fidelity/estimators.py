@@ -9,17 +9,23 @@ from typing import NamedTuple
 import numpy as np
 
 from core.estimators.smoothing import smoothing
+from core.estimators.stored import stored_estimator
+from core.estimators.trust import freedom_of
 from core.fidelity.subject import Subject
 from core.models.members import Members
-from core.pipeline.estimate import describe_targets, run_estimator, stored_estimator
+from core.pipeline.estimate import describe_targets, run_estimator
 
 
 class Estimated(NamedTuple):
-    """Estimates and errors, each `(T, N)` in nats; errors are NaN for one member. `note` says what there is to say."""
+    """Estimates and errors, each `(T, N)` in nats; errors are NaN for one member. `note` says what there is to say.
+
+    `freedom` is that of the errors (`core.estimators.trust.wrong_sign`).
+    """
 
     values: np.ndarray
     errors: np.ndarray
     note: str = ""
+    freedom: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,17 +57,17 @@ def _error(values: np.ndarray) -> np.ndarray:
 
 
 def _mean(evidence: Evidence) -> Estimated:
-    return Estimated(evidence.values.mean(0), _error(evidence.values))
+    return Estimated(evidence.values.mean(0), _error(evidence.values), freedom=len(evidence.values) - 1)
 
 
 def _median(evidence: Evidence) -> Estimated:
-    return Estimated(np.median(evidence.values, 0), _error(evidence.values) * (np.pi / 2) ** 0.5)
+    return Estimated(np.median(evidence.values, 0), _error(evidence.values) * (np.pi / 2) ** 0.5, freedom=len(evidence.values) - 1)
 
 
 def _smoothed(evidence: Evidence) -> Estimated:
     run = evidence.subject.run
     made = smoothing(evidence.values, run.features("train"), run.train["label"].to_numpy(), len(run.classes))
-    return Estimated(*made.apply(evidence.values))
+    return Estimated(*made.apply(evidence.values), freedom=len(evidence.values) - 1)
 
 
 def _shown(evidence: Evidence) -> Estimated:
@@ -73,7 +79,7 @@ def _shown(evidence: Evidence) -> Estimated:
         made = stored_estimator(subject.run)
     else:
         made = run_estimator(subject.run, evidence.model, subject.train, evidence.values, targets)
-    return Estimated(*made.apply(evidence.values, made.shape_of(targets)), made.name)
+    return Estimated(*made.apply(evidence.values, made.shape_of(targets)), made.name, freedom_of(made.name, len(evidence.values)))
 
 
 ESTIMATORS: Mapping[str, Way] = {

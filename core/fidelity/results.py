@@ -70,7 +70,7 @@ def keep_result(run: Run, result: dict[str, Any]) -> Path:
 def read_results(run: Run) -> Results:
     """All results that a run keeps; a damaged file is a line among the problems, and hides no other."""
     found, problems = [], []
-    for path in sorted((run.folder / FOLDER).glob("*.json")):
+    for path in sorted((run.folder / FOLDER).glob("*.json"), key=lambda path: path.stem):
         try:
             found.append(_read(run, path))
         except TurnoverError as error:

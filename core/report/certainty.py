@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.estimators.trust import RATE, strong, wrong_sign
+from core.estimators.trust import RATE, freedom_of, strong, wrong_sign
 from core.report.explanation import PREDICTION
 from core.runs import Run
 
@@ -68,9 +68,11 @@ def run_certainty(run: Run) -> Certainty:
     found: list[tuple[np.ndarray, np.ndarray]] = []
     if members > 1 and part.errors:
         estimates, errors = (part.array(f"{PREDICTION}_{name}") for name in ("estimate", "error"))
+        freedom = freedom_of(part.estimator, members)
         step = max(1, _VALUES // estimates.shape[1])
         for first in range(0, len(estimates), step):
-            chances = wrong_sign(*(np.asarray(array[first : first + step]) for array in (estimates, errors)))
+            rows = slice(first, first + step)
+            chances = wrong_sign(np.asarray(estimates[rows]), np.asarray(errors[rows]), freedom)
             found.append((strong(chances, total).sum(1), (chances <= RATE).sum(1)))
     counts = [np.concatenate(parts) for parts in zip(*found, strict=True)] or [np.empty(0, int)] * 2
     certain, passing = (dict(zip(part.errors, own.tolist(), strict=False)) for own in counts)

@@ -66,7 +66,7 @@ def measured_figure(measured: Measured) -> go.Figure:
         legend={"orientation": "h", "y": 1.12, "x": 0, "title": None},
         hovermode="closest",
         xaxis={"title": "Seconds for training and estimating", "type": "log", "dtick": 1, "zeroline": False},
-        yaxis={"title": safe(measured.figure), "zeroline": False},
+        yaxis={"title": safe(measured.axis), "zeroline": False},
     )
     return figure
 

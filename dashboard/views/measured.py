@@ -7,17 +7,20 @@ from dataclasses import dataclass
 import pandas as pd
 
 from core.commands.evaluate import MEASURES, setting
-from core.fidelity.names import AS_SHOWN, AUC, LDS, SPEARMAN, TARGETS, TURNOVER
+from core.fidelity.names import AS_SHOWN, AUC, LDS, RANK, SPEARMAN, TARGETS, TURNOVER
 from core.fidelity.results import Result
 from core.fidelity.row import Row
 
 _MAIN = {"lds": LDS, "loo": TARGETS, "planted": AUC, "agreement": SPEARMAN}
 """The figure of a measure that its picture shows; of any other, the first one."""
 
-_CHANCE = {LDS: 0.0, TARGETS: 0.0, SPEARMAN: 0.0, AUC: 0.5}
+_CHANCE = {LDS: 0.0, TARGETS: 0.0, SPEARMAN: 0.0, AUC: 0.5, RANK: 0.5}
 """What a method that knows nothing has."""
 
 _SHORTEST = 0.001
+_LOW = (RANK,)
+"""Figures of which less is better."""
+
 OURS, RIVAL = "turn-over", "other method"
 
 
@@ -49,7 +52,7 @@ class Measured:
 
     Attributes:
         question: what was asked, in a sentence.
-        figure: what the picture shows of each method.
+        figure: what the picture shows of each method, and `axis` with what is better.
         points: best first; methods without the figure are left out and stand in the table with their note.
         ceiling: the most that can be reached; None where nobody knows.
         chance: what a method that knows nothing has; None where nobody knows.
@@ -63,6 +66,7 @@ class Measured:
     name: str
     question: str
     figure: str
+    axis: str
     points: tuple[Point, ...]
     ceiling: float | None
     chance: float | None
@@ -78,7 +82,7 @@ def build_measured(result: Result, folder: str) -> Measured:
     figures = list(dict.fromkeys(name for row in result.rows for name in row.figures))
     wanted = _MAIN.get(result.measure, "")
     figure = wanted if wanted in figures or not figures else figures[0]
-    known = sorted((row for row in result.rows if figure in row.figures), key=lambda row: -row.figures[figure].value)
+    known = sorted((row for row in result.rows if figure in row.figures), key=lambda row: row.figures[figure].value * (1 if figure in _LOW else -1))
     points = tuple(_point(number, row, figure) for number, row in enumerate(known, start=1))
     masked = " --masked" if result.name.endswith("-masked") else ""
     ceiling = _ceiling(result, figure)
@@ -87,6 +91,7 @@ def build_measured(result: Result, folder: str) -> Measured:
         name=result.name,
         question=f"{question[:1].upper()}{question[1:]}{'?' if result.measure in MEASURES else ''}",
         figure=figure,
+        axis=f"{figure} ({'lower' if figure in _LOW else 'higher'} is better)",
         points=points,
         ceiling=ceiling,
         chance=_CHANCE.get(figure),
@@ -134,7 +139,7 @@ def _alt(figure: str, points: tuple[Point, ...], ceiling: float | None) -> str:
     if not points:
         return "No method gave a number."
     best, shown = points[0], next((point for point in points if point.shown), None)
-    words = f"{figure} against seconds for {len(points)} methods; highest: {best.method}, {best.value:.2f}"
+    words = f"{figure} against seconds for {len(points)} methods; best: {best.method}, {best.value:.2f}"
     if shown is not None and shown is not best:
         words += f"; what pages show: {shown.value:.2f}, number {shown.number}"
     return words + ("" if ceiling is None else f"; the most that can be reached: {ceiling:.2f}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median, quantiles
 
 from core.estimators.trust import NOISE, RATE, STRONG, WEAK
-from core.fidelity.names import AS_SHOWN, COVERAGE_TOP, LDS, SAME_SIGN, SPEARMAN
+from core.fidelity.names import AS_SHOWN, COVERAGE_TOP, LDS, SAME_SIGN, SAME_SIGN_TOP, SPEARMAN
 from core.fidelity.results import Result, Results
 from core.fidelity.row import Figure
 from core.report.certainty import Certainty
@@ -77,7 +78,9 @@ def _errors(count: int) -> str:
 
 def _numbers(certainty: Certainty, fresh: dict[str, Result]) -> tuple[Number, ...]:
     known, unknown = certainty.known, "unknown"
-    share = Number("Errors with a strong item", f"{certainty.share:.0%}" if known else unknown, f"Of {certainty.errors:,} errors; influence on the prediction")
+    share = Number(
+        "With a strong item", f"{certainty.share:.0%}" if known else unknown, f"Share of {_errors(certainty.errors)}; by influence on the prediction"
+    )
     usual = f"{'≥ ' if certainty.partly else ''}{certainty.usual:,.0f}" if known else unknown
     strong = Number("Strong items an error", usual, f"Median over errors, of {certainty.train_size:,} training items")
     members = Number("Members", f"{certainty.members:,}", "Models that differ in masks, initialisation and batches; their spread shows the noise")
@@ -120,8 +123,8 @@ def _words(certainty: Certainty) -> tuple[Word, ...]:
 def _usually(certainty: Certainty, counts: dict[int, int]) -> str:
     if not counts:
         return ""
-    ordered = sorted(counts.values())
-    low, middle, high = (ordered[round(place * (len(ordered) - 1))] for place in (0.1, 0.5, 0.9))
+    first, *_, last = quantiles(counts.values(), n=10, method="inclusive") if len(counts) > 1 else [*counts.values()] * 2
+    low, middle, high = (round(number) for number in (first, median(counts.values()), last))
     return f"Here: {middle:,} of {certainty.train_size:,} an error (the middle four fifths of the errors have {low:,} to {high:,})."
 
 
@@ -133,6 +136,7 @@ def _checked(certainty: Certainty, fresh: dict[str, Result]) -> tuple[str, ...]:
         lines.append(
             f"Checked on independent members: what {half} members call strong, the other {certainty.members - half} give the same sign "
             f"in {signs.value:.1%} of the cases{_bounds(signs)}."
+            + ("" if (first := _shown_figure(fresh, "agreement", SAME_SIGN_TOP)) is None else f" Among the ten largest of each target: {first.value:.1%}.")
         )
     if (inside := _shown_figure(fresh, "agreement", COVERAGE_TOP)) is not None:
         lines.append(

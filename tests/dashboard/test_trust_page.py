@@ -50,7 +50,7 @@ def test_nothing_measured_names_the_command(open_page: OpenPage, runs: Path) -> 
     assert app.title[0].value == "Trust" and "Nothing is measured yet" in html_of(app)
     assert app.code[0].value == f"python -m core evaluate --run {folder} --measure lds"
     assert not app.get("plotly_chart") and "<code>--measure agreement</code>" in html_of(app)
-    assert [metric.label for metric in app.metric] == ["Errors with a strong item", "Strong items an error", "Agreement, raw", "Members"]
+    assert [metric.label for metric in app.metric] == ["With a strong item", "Strong items an error", "Agreement, raw", "Members"]
     assert app.metric[2].value == "0.20" and app.metric[3].value == "4"
 
 
@@ -59,7 +59,7 @@ def test_one_measure_is_a_picture_with_its_numbers(open_page: OpenPage, runs: Pa
     keep(folder, "lds", *lds_rows(), halves=6, ceiling=0.9)
     app = open_page("trust")
     (chart,) = app.get("plotly_chart")
-    assert "highest: turn-over, as shown, 0.60" in str(chart.proto) and "the most that can be reached" in str(chart.proto)
+    assert "best: turn-over, as shown, 0.60" in str(chart.proto) and "the most that can be reached" in str(chart.proto)
     table = app.dataframe[0].value
     assert list(table["Method"]) == ["turn-over, as shown", "TracIn", "turn-over, one member", "a method"]
     assert list(table["LDS, 95 %"]) == ["0.500 to 0.700", "0.200 to 0.400", "0.050 to 0.150", ""]

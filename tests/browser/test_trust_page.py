@@ -1,0 +1,69 @@
+"""The Trust page in a real browser: a picture that a link reproduces, readable in both themes and on a small screen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser_testing import LOW_CONTRAST, Served, open_page, settle, shoot
+from fake_runs import HOSTILE, FakeRun
+from playwright.sync_api import Page, expect
+
+from core.fidelity.results import keep_result
+from core.runs import Run
+
+
+@pytest.fixture
+def measured(served: Served) -> Iterator[Path]:
+    """A run with two measures, one of them with a method whose name would be mischief as markup."""
+    folder = served.runs / "measured"
+    if not folder.exists():
+        FakeRun("measured").write(served.runs)
+        for measure, figure in (("lds", "LDS"), ("agreement", "Spearman")):
+            methods = ("turn-over, as shown", "turn-over, mean of members", "signed cosine similarity", HOSTILE[0])
+            rows = [
+                {"method": name, "train_seconds": 3.0 * place, "estimate_seconds": 0.5, "note": ""}
+                | {"figures": {figure: {"value": 0.6 - place / 10, "low": 0.5 - place / 10, "high": 0.7 - place / 10}}}
+                for place, name in enumerate(methods)
+            ]
+            keep_result(Run(folder), json.loads(json.dumps({"run": str(folder), "measure": measure, "targets": 24, "ceiling": 0.9, "rows": rows})))
+    yield folder
+
+
+def test_a_measure_is_chosen_by_keyboard_and_linked(page: Page, served: Served, measured: Path) -> None:
+    open_page(page, served, "trust", run="measured", measure="lds")
+    expect(page.get_by_role("heading", name="Do summed influences predict retraining")).to_be_visible()
+    expect(page.locator(".js-plotly-plot .scatterlayer .trace")).to_have_count(2)
+    expect(page.get_by_label("LDS against seconds for 4 methods; best: turn-over, as shown, 0.60")).to_have_count(1)
+    assert page.locator(".to-key li").count() == 4 and page.locator(".to-key img, .to-key b").count() == 0
+    assert page.title() != "owned"
+    page.get_by_role("radio", name="agreement").focus()
+    page.keyboard.press("Space")
+    expect(page.get_by_role("heading", name="Do two halves of the members agree")).to_be_visible()
+    settle(page)
+    assert "measure=agreement" in page.url
+    page.get_by_text("What else can be measured").click()
+    expect(page.get_by_text("--measure planted")).to_be_visible()
+
+
+def test_noisy_errors_lead_to_the_page(page: Page, served: Served, measured: Path) -> None:
+    open_page(page, served, run="measured")
+    expect(page.get_by_text("too noisy to read one by one")).to_be_visible()
+    page.get_by_role("link", name="How far to trust this run").click()
+    expect(page.get_by_role("heading", name="Trust", exact=True)).to_be_visible()
+    settle(page)
+    expect(page.get_by_text("Do summed influences predict retraining")).to_be_attached()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_is_readable(page: Page, served: Served, measured: Path, scheme: str, width: int) -> None:
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.set_viewport_size({"width": width, "height": 900})
+    for run in ("measured", "texts", "waiting"):
+        open_page(page, served, "trust", run=run)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(LOW_CONTRAST) == []
+        shoot(page, f"trust-{run}-{scheme}-{width}")
