@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.estimators.stored import stored_estimator
-from core.estimators.trust import trust_words
+from core.estimators.trust import freedom_of, trust_words
 from core.groups.choose import Group
 from core.ranking import finite
 from core.runs import Run
@@ -50,7 +50,8 @@ class Mistake:
             return []
         values, errors = (found[0] for found in self.estimator.group(*self.evidence[meaning], self._inside([group.instances for group in groups])))
         known = np.isfinite(errors)
-        words = np.where(known, trust_words(values, errors), "")
+        freedom = freedom_of(self.estimator.name, int(self.run.manifest["results"]["members"]))
+        words = np.where(known, trust_words(values, errors, freedom=freedom), "")
         return [
             Sum(float(value), finite(error), str(word) or None, self._random(group, meaning))
             for group, value, error, word in zip(groups, values, errors, words, strict=True)

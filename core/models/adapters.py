@@ -6,16 +6,20 @@ leave more of each instance in the model. An adapter is a bottleneck beside the 
     a(x) = x + U (gelu(V x + c) ∘ m(z)) + d
 
 There are two in each of the last L layers, one after attention and one after the feed-forward network, each behind the
-sub-layer's dense layer and ordinary dropout, before the residual sum and its LayerNorm. The mean of the last layer's
-token vectors, masked once more, gives the logits. U and V start near zero, so that a new adapter is nearly the identity.
+dense layer that ends the sub-layer, before the residual sum and its LayerNorm. The mean of the last layer's token vectors,
+masked once more, gives the logits. U starts near zero, so that new adapters change little.
 
-The encoder is frozen with its LayerNorms, which Houlsby et al. train: every instance would change them. Its ordinary dropout
-is off: with it an item takes more steps to learn, and in each of them the other items, which share half of its units, react
-to what it wrote there. Its flipped half has the reactions without the item, and so does worse than a half that never
-met it. Of what is
-trained, a row of V, its part of the bias c and a column of U belong to one unit of the bottleneck, a column of the output
-layer to one feature, and all are safe from an instance whose mask switches that unit or feature off. The up-biases d and
-the output bias belong to no masked unit: these are the leaks (law 3).
+The encoder is frozen with its LayerNorms, which Houlsby et al. train: every instance would change them. Of what is trained,
+a row of V, its part of the bias c and a column of U belong to one unit of the bottleneck, a column of the output layer to
+one feature, and all are safe from an instance whose mask switches that unit or feature off. The up-biases d and the output
+bias belong to no masked unit: these are the leaks (law 3).
+
+Leaks make the half that never saw an item look too good; there is an effect the other way. Items share half of their units,
+so they react to what an item wrote there; its flipped half holds the reactions without the item, and does worse on it than
+a network that never met it would. The less an item resembles the others where it is written, and the fewer steps come after
+it, the weaker the reaction. So V starts at its usual size, since from near zero all units would grow in the same
+direction; the encoder's ordinary dropout is off, since with it an item takes more steps to learn; and the recipe lets the
+learning rate fall to zero.
 
 Masks over all layers and no adapters is what Kobayashi et al. (2020, section 4.1) found unstable. `MaskedClassifier` is
 that model, for comparison: the whole encoder is trained, and most of it leaks.
@@ -36,7 +40,7 @@ from core.models.text import load_encoder, token_mean
 
 BOTTLENECK = 64
 _INIT, _MASKS = 1, 2
-_ADAPTER_STD = 0.01  # as Houlsby et al.
+_UP_STD = 0.01  # as Houlsby et al.
 _OUTPUT_STD = 0.02  # BERT's own
 
 
@@ -53,9 +57,9 @@ class Adapter(nn.Module):
 
     def __init__(self, width: int, bottleneck: int, *, groups: int | None, seed: int, layer: int) -> None:
         super().__init__()
-        self.down = _linear(width, bottleneck, _ADAPTER_STD, derive_seed(seed, _INIT, layer, 0))
+        self.down = _linear(width, bottleneck, width**-0.5, derive_seed(seed, _INIT, layer, 0))
         self.mask = TurnoverDropout(bottleneck, groups=groups, seed=derive_seed(seed, _MASKS), layer=layer)
-        self.up = _linear(bottleneck, width, _ADAPTER_STD, derive_seed(seed, _INIT, layer, 1))
+        self.up = _linear(bottleneck, width, _UP_STD, derive_seed(seed, _INIT, layer, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.up(self.mask(nn.functional.gelu(self.down(x))))
