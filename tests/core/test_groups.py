@@ -107,7 +107,7 @@ def test_a_group_has_the_sum_of_what_the_run_shows_of_its_items(small_run: Path,
         assert [one.trust for one in made] == list(trust_words(values[0], errors[0]))
 
 
-def test_groups_are_summed_without_torch(small_run: Path) -> None:
+def test_groups_are_summed_without_torch(run_copy: Path) -> None:
     code = """
 import json, sys
 from pathlib import Path
@@ -118,7 +118,7 @@ name = str(run.item("validation", run.influence.errors[0])["id"])
 assert [entry["id"] for entry in group_influences(run, [], [name])["errors"]] == [name]
 print(json.dumps([name for name in sys.modules if "." not in name]))
 """
-    assert not set(json.loads(run_python(code, small_run))) & {"torch", "transformers", "torchvision"}
+    assert not set(json.loads(run_python(code, run_copy))) & {"torch", "transformers", "torchvision"}
 
 
 def test_random_groups_are_all_groups_with_as_many_items_of_each_label(tmp_path: Path) -> None:
