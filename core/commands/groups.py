@@ -53,7 +53,8 @@ def describe(result: dict[str, Any]) -> str:
         lines.append(f"  {_flip_line(error, result['train_size'])}")
     flips = result["flips"]
     median = "" if flips["median_removed"] is None else f", by removing {flips['median_removed']:g} training items in the median"
-    return "\n".join([*lines, "", f"{flips['predicted']} of {flips['errors']} errors are predicted to flip{median}; a prediction, not a retraining"])
+    found = f"{flips['predicted']} of {flips['errors']} errors are predicted to flip at face value{median}"
+    return "\n".join([*lines, "", f"{found}; this is no retraining, after which a whole network moves far less"])
 
 
 def _group_line(group: dict[str, Any], error: dict[str, Any]) -> str:
@@ -77,6 +78,6 @@ def _flip_line(error: dict[str, Any], train_size: int) -> str:
     noise = "error not known" if flip["margin_error"] is None else f"± {flip['margin_error']:.3f}"
     more = ", …" if flip["removed"] > _LISTED else ""
     return (
-        f"predicted to flip to {error['label']} without {flip['removed']} training item{'s' if flip['removed'] > 1 else ''}: "
+        f"at face value predicted to flip to {error['label']} without {flip['removed']} training item{'s' if flip['removed'] > 1 else ''}: "
         f"margin {margin:.3f} to {after:.3f} {noise} nats; {', '.join(flip['ids'][:_LISTED])}{more}"
     )

@@ -8,6 +8,6 @@ others would have taught it too. Their sum says more, and its error grows far mo
 - `sums`: a group's influence on a mistake, its error and a word for it, and how it compares with random groups.
 - `flip`: the smallest group whose removal is predicted to flip the mistake.
 
-Sums of influences predict what removing a group does as far as influences do, and as if influences of items added up. They
-are those of half networks: against retraining a whole one they may be off by a common factor. Nothing here needs torch.
+Sums of influences say which groups matter more than others. They are those of half networks and of items that leave one by
+one: training a whole network again without the group moves it several times less. Nothing here needs torch.
 """

@@ -11,9 +11,11 @@ items has a larger sum. Of three classes or more, flipping to the true class is 
 With two classes one loss determines the other, but their influences are estimated one by one, so losses predicted after
 removal need not fit together to the last digit.
 
-What is found is a prediction, not a retraining: influences are those of half networks, taken as if they added up, and may
-be off by a common factor. The items are those with the largest *estimates*. `best` allows for that, being shrunk; with
-`median` or one member the largest are too large by chance, and the group is too small.
+What is found is a prediction taken at face value, not a retraining, and an optimistic one. Influences are those of half
+networks, where a mask doubles what is left on, and they are those of single items: when a group goes, what stays stands in for it. So
+a whole network that is trained again moves several times less than the sum says, and the group that flips it is larger. The
+items are those with the largest *estimates*. `best` allows for that, being shrunk; with `median` or one member the largest
+are too large by chance, and the group is smaller still.
 """
 
 from __future__ import annotations

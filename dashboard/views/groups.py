@@ -85,15 +85,17 @@ def flip_sentence(flip: Flip, item: ErrorItem, train_size: int) -> str:
         return f"No group of up to half of the {train_size:,} training items is predicted to flip this error: {now}."
     these = "this training item" if len(flip.instances) == 1 else f"these {len(flip.instances):,} training items"
     noise = "error not known" if flip.standard_error is None else f"± {rounded(flip.standard_error)}"
-    return f"Removing {these} is predicted to flip this error to “{item.label}”: {now}, and predicted to be {rounded(-after)} below it ({noise}) then."
+    then = f"predicted to be {rounded(-after)} below it ({noise}) then"
+    return f"Taken at face value, removing {these} is predicted to flip this error to “{item.label}”: {now}, and {then}."
 
 
 def caution_sentence(classes: int) -> str:
     """What the prediction of a flip leaves out."""
     third = " Another label might win instead." if classes > 2 else ""
     return (
-        "A prediction, not a retraining: influences are those of half networks, summed as if they added up, and the whole network may move "
-        f"several times less. Then more items are needed.{third}"
+        "A prediction by sums of influences, not a retraining, and an optimistic one: influences are those of half networks, and what is left of the "
+        "training items stands in for those that are gone. A whole network that is trained again moves far less, so count on removing many more."
+        f"{third}"
     )
 
 

@@ -52,11 +52,11 @@ def test_words_that_no_text_contains_are_said_and_make_no_row(tmp_path: Path) ->
 def test_the_sentence_says_how_many_items_flip_an_error_and_what_they_do() -> None:
     flip = Flip(np.array([4, 2]), (0.25, 1.51), (1.75, 1.7), 0.31)
     assert flip_sentence(flip, ITEM, 800) == (
-        "Removing these 2 training items is predicted to flip this error to “negative”: the loss of the true label “negative” is 1.3 nats above "
-        "that of the predicted one, and predicted to be 0.050 below it (± 0.31) then."
+        "Taken at face value, removing these 2 training items is predicted to flip this error to “negative”: "
+        "the loss of the true label “negative” is 1.3 nats above that of the predicted one, and predicted to be 0.050 below it (± 0.31) then."
     )
     one = flip_sentence(Flip(np.array([4]), (0.25, 1.5), (1.75, 1.7), None), ITEM, 800)
-    assert "Removing this training item is" in one and "(error not known)" in one
+    assert "removing this training item is" in one and "(error not known)" in one
     none = flip_sentence(Flip(np.array([], np.int64), (0.25, 1.5), (0.25, 1.5), None), ITEM, 1800)
     assert none.startswith("No group of up to half of the 1,800 training items is predicted to flip this error: the loss")
     assert "Another label" in caution_sentence(3) and "Another label" not in caution_sentence(2)
