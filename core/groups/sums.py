@@ -49,9 +49,8 @@ class Mistake:
         if not groups:
             return []
         values, errors = (found[0] for found in self.estimator.group(*self.evidence[meaning], self._inside([group.instances for group in groups])))
-        known = np.isfinite(errors)
-        freedom = freedom_of(self.estimator.name, int(self.run.manifest["results"]["members"]))
-        words = np.where(known, trust_words(values, errors, freedom=freedom), "")
+        freedom = freedom_of(self.estimator.name, len(self.evidence[meaning][0]))  # a sum of medians has the spread of K sums
+        words = np.where(np.isfinite(errors), trust_words(values, errors, freedom=freedom), "")
         return [
             Sum(float(value), finite(error), str(word) or None, self._random(group, meaning))
             for group, value, error, word in zip(groups, values, errors, words, strict=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from core import Run, TurnoverError
 from core.estimators.stored import stored_estimator
-from core.estimators.trust import trust_words
+from core.estimators.trust import NOISE, STRONG, trust_words
 from core.flags import Flags
 from core.groups import choose
 from core.groups.choose import Group
@@ -105,6 +105,23 @@ def test_a_group_has_the_sum_of_what_the_run_shows_of_its_items(small_run: Path,
         values, errors = stored_estimator(run).group(*run.influence.evidence(error, meaning), inside)
         assert [one.standard_error for one in made] == pytest.approx(errors[0])
         assert [one.trust for one in made] == list(trust_words(values[0], errors[0]))
+
+
+def test_a_sum_of_medians_is_judged_by_student_s_t(tmp_path: Path) -> None:
+    """The same numbers get fewer words: with four members, 1.9 errors are too few for a sign that is wrong in at most 5 %."""
+    folder, words = FakeRun().write(tmp_path), {}
+    for name in ("best", "median"):
+        facts = json.loads((folder / "influence" / MANIFEST).read_text(encoding="utf-8"))
+        files = list(facts.pop("files"))
+        write_manifest(folder / "influence", {key: value for key, value in facts.items() if key != "format"} | {"estimator": name}, files)
+        mistake = Mistake(Run(folder), Run(folder).influence.errors[0])
+        (members, shape), group = mistake.evidence["truth"], random_groups(30, (5,))
+        sums = members[:, 0, group[0].instances].sum(1)
+        middle, error = np.median(members[:, 0, group[0].instances], 0).sum(), np.sqrt(np.pi / 2) * sums.std(ddof=1) / 2
+        shifted = members + ((1.9 * error - middle) / 5).astype(np.float32)
+        mistake.evidence["truth"] = shifted, shape
+        words[name] = mistake.sums(group, "truth")[0].trust
+    assert words == {"best": STRONG, "median": NOISE}
 
 
 def test_groups_are_summed_without_torch(run_copy: Path) -> None:
