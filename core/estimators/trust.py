@@ -5,10 +5,10 @@ sign: its chance is Φ(−|v|/s). Where s comes from the spread of an item's own
 it is itself a guess, and of hundreds of items those with too small an s would come first: Student's t with K − 1 degrees of
 freedom (1908) stands there in place of Φ. Errors of `best` come from all pairs of a target together.
 
-Many training items are looked at together, so the items of a target that are called *strong*
-are found by Benjamini and Hochberg's step-up procedure (1995) at a rate of 5 %: of all strong items at most that share is
-expected to have the wrong sign. *Weak* items pass 5 % each on their own; all others are *not distinguishable from noise*.
-Pages need this, so it does without scipy.
+Many training items are looked at together, so the items of a target that are called *strong* are found by Benjamini and
+Hochberg's step-up procedure (1995) at a rate of 5 %: of all strong items at most that share is expected to have the wrong sign
+(`core.fidelity.agreement` checks it on independent members). *Weak* items pass 5 % each on their own; all others are *not
+distinguishable from noise*. Pages need this, so it does without scipy.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 
 from core.estimators.trust import NOISE, RATE, STRONG, WEAK
-from core.fidelity.names import AS_SHOWN, COVERAGE_TOP, LDS, SAME_SIGN, SAME_SIGN_TOP, SPEARMAN
+from core.fidelity.names import AS_SHOWN, COVERAGE_TOP, LDS, SAME_SIGN, SAME_SIGN_CLAIMED, SAME_SIGN_TOP, SPEARMAN
 from core.fidelity.results import Result, Results
 from core.fidelity.row import Figure
 from core.report.certainty import Certainty
@@ -132,11 +132,12 @@ def _checked(certainty: Certainty, fresh: dict[str, Result]) -> tuple[str, ...]:
     """What was measured of the words, and what they do not say."""
     lines = []
     if (signs := _shown_figure(fresh, "agreement", SAME_SIGN)) is not None:
-        half = certainty.members // 2
+        half, claimed, first = certainty.members // 2, *(_shown_figure(fresh, "agreement", name) for name in (SAME_SIGN_CLAIMED, SAME_SIGN_TOP))
         lines.append(
             f"Checked on independent members: what {half} members call strong, the other {certainty.members - half} give the same sign "
             f"in {signs.value:.1%} of the cases{_bounds(signs)}."
-            + ("" if (first := _shown_figure(fresh, "agreement", SAME_SIGN_TOP)) is None else f" Among the ten largest of each target: {first.value:.1%}.")
+            + ("" if claimed is None else f" By the error bars of both, which are noisy alike, one would expect {claimed.value:.1%}.")
+            + ("" if first is None else f" Among the ten largest of each target: {first.value:.1%}.")
         )
     if (inside := _shown_figure(fresh, "agreement", COVERAGE_TOP)) is not None:
         lines.append(

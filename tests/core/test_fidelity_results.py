@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import core.fidelity.loo as loo
+import core.fidelity.planted as planted
+from core.cli import main
 from core.fidelity.names import TARGETS
 from core.fidelity.results import FOLDER, Result, keep_result, read_results
 from core.fidelity.row import Figure, Row
@@ -138,3 +140,11 @@ def test_no_torch_is_needed() -> None:
 
 def test_names_that_pages_look_for_are_the_measures_own() -> None:
     assert loo.TARGETS == TARGETS
+
+
+def test_evaluate_keeps_what_it_prints(run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(planted, "measure", lambda subject, options: {"instances": 7, "rows": list(ROWS)})
+    assert main(["evaluate", "--run", str(run_copy), "--measure", "planted", "--device", "cpu", "--json"]) == 0
+    printed, result = json.loads(capsys.readouterr().out), only(run_copy)
+    assert result.rows == ROWS and result.facts["instances"] == printed["instances"] == 7
+    assert [asdict(row) for row in result.rows] == printed["rows"] and not result.stale
