@@ -14,9 +14,9 @@ TRUST_PAGE = "app_pages/trust.py"
 def trust_note(opened: Opened, explanation: Explanation) -> None:
     """Say what to read in place of single influences, if none of this error's, or of none of the run's errors, stands out of the noise."""
     certainty = opened.certainty
-    nowhere = certainty is not None and not certainty.share
-    if not (explanation.advice or nowhere):
+    if certainty is None or (certainty.share and not explanation.advice):
         return
-    whose = "of any error of this run" if nowhere else "of this error"
-    quiet(f"The influences {whose} are too noisy to read one by one. Look at groups of training items, or train again with more members.")
+    whose = "of this error" if certainty.share else "of any error of this run"
+    reason = f"The influences {whose} are too noisy to read one by one." if certainty.known else "Nothing tells single influences of one member from noise."
+    quiet(f"{reason} Look at groups of training items, or train again with more members.")
     st.page_link(TRUST_PAGE, label="How far to trust this run")

@@ -136,6 +136,7 @@ def test_one_member_knows_nothing_of_noise(open_page: OpenPage, runs: Path) -> N
     app = open_page("trust")
     assert "with one member nothing tells them from noise" in html_of(app)
     assert [metric.value for metric in app.metric] == ["unknown", "unknown", "unknown", "1"]
+    assert "Nothing tells single influences of one member from noise" in html_of(open_page("errors"))
 
 
 def test_no_errors_at_all(open_page: OpenPage, runs: Path) -> None:
