@@ -1,15 +1,14 @@
 """Add influences to a run: every training item on every target, target by target, straight into files.
 
 First a pilot of some targets decides which estimator to show (`core.estimators`). Then slices of targets are computed for
-all members and training items, on the loss of the true label for all targets and of the predicted label for the errors;
-each slice is estimated and written before the next begins. As long as all member values fit into `FULL_BYTES` they are
+all members and training items, on the loss of the true label for all targets and of the predicted label for the errors,
+whose forward passes serve both; each slice is estimated and written before the next begins. As long as all member values fit into `FULL_BYTES` they are
 kept, with what the estimator asks of each target beside them, so that groups of training items can be summed later
 (`core.groups`); past that, only the top of both ends of each target, with standard errors, and the means over targets.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,26 +18,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 
 from core.atomic import disk_error, replace_folder
 from core.device import choose_device
 from core.engine.memory import default_budget
 from core.errors import TurnoverError
-from core.estimators.estimator import Estimator
 from core.estimators.stored import save_estimator
-from core.influences import Influence, influence, self_influence
+from core.influences import Influence, influence, influences, self_influence
 from core.models.members import Members
 from core.pipeline.estimate import describe_targets, run_estimator
+from core.pipeline.influence_files import InfluenceFiles
 from core.pipeline.model import load_model, run_split
-from core.progress import Advance, bar
+from core.progress import bar
 from core.runs import INFLUENCE_FILES, Run, write_manifest
 from core.training import Split
 
 FULL_BYTES = 2 * 2**30
 """Member values are kept up to this size; a larger run keeps the ends of each ranking."""
 
-TOP = 100
 _PILOT, _PILOT_BYTES = 96, 512 * 2**20
 _COMPARED = 4
 _BYTES_A_VALUE = 28
@@ -49,20 +46,16 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One set of targets: its name in the folder, inputs with the labels whose loss is meant, and features."""
-
-    meaning: str
-    targets: Split
-    features: np.ndarray
-
-
-@dataclass(frozen=True)
 class Resources:
     """What a computation may use: bytes for tiles and slices beside the result, and the number type of its large products."""
 
     memory: int
     precision: str = "float32"
+
+    @property
+    def lowered(self) -> bool:
+        """Whether the products are less exact than the model."""
+        return PRECISIONS[self.precision] is not None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -120,86 +113,60 @@ def _compute(run: Run, model: Members, chosen: list[int], folder: Path, device: 
     targets = run_split(run, "validation", device, chosen)
     features = np.asarray(run.features("validation")[chosen])
     predicted = torch.tensor(run.validation["predicted"].loc[chosen].tolist(), device=device)
-    wrong = (targets.labels != predicted).cpu()
-    mistakes = Split(targets.inputs[wrong], predicted[wrong])
-    jobs = [_Job("truth", targets, features), _Job("prediction", mistakes, features[wrong.numpy()])]
+    wrong = (targets.labels != predicted).cpu().numpy()
+    labels, places = {"truth": targets.labels, "prediction": predicted}, {"truth": np.arange(len(chosen)), "prediction": np.cumsum(wrong) - 1}
     count, members = len(run.train), model.members
-    pilot_size = _COMPARED if members == 1 else max(_COMPARED, min(_PILOT, _PILOT_BYTES // (4 * members * count)))  # one member has no choice
+    compared = _COMPARED if resources.lowered else 1
+    pilot_size = compared if members == 1 else max(_COMPARED, min(_PILOT, _PILOT_BYTES // (4 * members * count)))  # one member has no choice
     pilot_rows = np.random.default_rng(0).permutation(len(chosen))[:pilot_size]
-    values = len(chosen) + len(mistakes.labels) + len(pilot_rows)
-    layout = "full" if 4 * members * count * (values - len(pilot_rows)) <= full_bytes else "top"
+    values = len(chosen) + int(wrong.sum())
+    layout = "full" if 4 * members * count * values <= full_bytes else "top"
+    pairs = (values + len(pilot_rows)) * members * count
     train = run_split(run, "train", device)
-    with bar(values * members * count, f"{run.name}: influence", "pairs") as advance:
+    with bar(pairs, f"{run.name}: influence", "pairs") as advance:
+
+        def compute(inputs: torch.Tensor, asked: list[torch.Tensor]) -> list[Influence]:
+            return influences(model, inputs, asked, np.arange(count), progress=advance, **resources.options)
+
         some = Split(targets.inputs[pilot_rows], targets.labels[pilot_rows])
-        pilot = influence(model, some.inputs, some.labels, np.arange(count), progress=advance, **resources.options)
+        (pilot,) = compute(some.inputs, [some.labels])
         difference = _precision_error(model, some, pilot, resources)
         estimator = run_estimator(run, model, train, pilot.values.numpy(), describe_targets(model, some, features[pilot_rows]))
+        sizes = {"truth": len(chosen), "prediction": int(wrong.sum())}
+        files = {meaning: InfluenceFiles(folder, meaning, layout, (members, size, count), estimator.directions) for meaning, size in sizes.items()}
         total = np.zeros((members, count))
-        for job in jobs:
-            for part in _slices(model, job, count, folder, estimator, layout, advance, resources):
-                total += part.sum(1, dtype=np.float64) if job.meaning == "truth" else 0
+        for rows, meanings in _parts(wrong, resources.memory // 2 // (_BYTES_A_VALUE * members * count)):
+            made = compute(targets.inputs[rows], [labels[meaning][rows] for meaning in meanings])
+            for meaning, part in zip(meanings, (one.values.numpy() for one in made), strict=True):
+                shape = estimator.shape_of(describe_targets(model, Split(targets.inputs[rows], labels[meaning][rows]), features[rows]))
+                files[meaning].put(places[meaning][rows], part, shape, *estimator.apply(part, shape))
+            total += made[0].values.sum(1, dtype=torch.float64).numpy()
     own = self_influence(model, train.inputs, train.labels, np.arange(count))
     for name, array in zip(INFLUENCE_FILES, (own.numpy(), total / len(chosen)), strict=True):
         np.save(folder / name, np.asarray(array, np.float32))
     return {
         "targets": chosen,
-        "errors": [position for position, error in zip(chosen, wrong.tolist(), strict=True) if error],
+        "errors": np.asarray(chosen)[wrong].tolist(),
         "layout": layout,
         **save_estimator(estimator, folder),
         "path": pilot.path,
         "precision": resources.precision,
         "precision_error": difference,
-        "pairs": values * members * count,
+        "pairs": pairs,
     }
-
-
-def allocated(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """A new memory-mapped array whose disk space is taken at once: a full disk is an error here, not a crash on writing."""
-    array: np.ndarray = open_memmap(path, "w+", dtype, shape)
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array
 
 
 def _precision_error(model: Members, targets: Split, pilot: Influence, resources: Resources) -> float | None:
     """Largest difference in nats that the lower precision makes to the mean influences of a few targets; None at the model's own."""
-    if resources.options["dtype"] is None:
+    if not resources.lowered:
         return None
     exact = influence(model, targets.inputs[:_COMPARED], targets.labels[:_COMPARED], pilot.train_ids, memory=resources.memory // 2)
     return float((exact.mean - pilot.mean[:_COMPARED]).abs().max())
 
 
-def _slices(
-    model: Members, job: _Job, count: int, folder: Path, estimator: Estimator, layout: str, advance: Advance, resources: Resources
-) -> Iterator[np.ndarray]:
-    """Compute, estimate and write one job, a slice of targets at a time; yields the member values `(K, t, N)`."""
-    targets, width = len(job.targets.labels), count if layout == "full" else min(count, 2 * TOP)
-
-    def create(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        path = folder / f"{job.meaning}_{name}.npy"
-        if not all(shape):
-            np.save(path, np.empty(shape, dtype))
-            return np.empty(shape, dtype)
-        return allocated(path, shape, dtype)
-
-    estimates, errors = (create(name, (targets, width), np.float32) for name in ("estimate", "error"))
-    raw = create("members", (model.members, targets, count), np.float32) if layout == "full" else None
-    shapes = create("shape", (targets, estimator.directions), np.float32) if layout == "full" else None
-    known = create("instances", (targets, width), np.int64) if layout == "top" else None
-    step = max(1, resources.memory // 2 // (_BYTES_A_VALUE * model.members * count))
-    for first in range(0, targets, step):
-        rows = slice(first, first + step)
-        own = Split(job.targets.inputs[rows], job.targets.labels[rows])
-        part = influence(model, own.inputs, own.labels, np.arange(count), progress=advance, **resources.options).values.numpy()
-        shape = estimator.shape_of(describe_targets(model, own, job.features[rows]))
-        mean, error = estimator.apply(part, shape)
-        if raw is not None and shapes is not None:
-            raw[:, rows], shapes[rows] = part, shape
-        if known is not None:
-            order = np.argsort(-mean, axis=1, kind="stable")
-            ends = order if count <= 2 * TOP else np.concatenate((order[:, :TOP], order[:, -TOP:]), 1)
-            known[rows] = ends
-            mean, error = (np.take_along_axis(array, ends, 1) for array in (mean, error))
-        estimates[rows], errors[rows] = mean, error
-        yield part
+def _parts(mistaken: np.ndarray, step: int) -> Iterator[tuple[np.ndarray, tuple[str, ...]]]:
+    """Rows of targets that are computed at once, and the labels that they are computed for: both of a mistake's share its forward passes."""
+    for rows, meanings in ((np.flatnonzero(~mistaken), ("truth",)), (np.flatnonzero(mistaken), ("truth", "prediction"))):
+        size = max(1, step // len(meanings))
+        for first in range(0, len(rows), size):
+            yield rows[first : first + size], meanings

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import core.pipeline.influence as influence_pipeline
+import core.pipeline.influence_files as influence_files
 from core import Run, TurnoverError, influence, mean_influence, self_influence
 from core.estimators.stored import stored_estimator
 from core.models.text import TextEncoder
@@ -73,7 +74,7 @@ def test_what_the_command_prints_counts_what_was_computed(run_copy: Path) -> Non
 def test_the_top_layout_holds_the_ends_of_the_full_one(top: int, run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = Run(run_copy).influence
     whole = {target: full.ranked(target, "prediction") for target in full.targets}
-    monkeypatch.setattr(influence_pipeline, "TOP", top)
+    monkeypatch.setattr(influence_files, "TOP", top)
     compute_influence(Run(run_copy), device_choice="cpu", full_bytes=0)
     part = Run(run_copy).influence
     assert part.manifest["layout"] == "top"
@@ -182,7 +183,7 @@ def test_one_member_has_no_standard_errors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(28, "No space left on device"), RuntimeError("x")])
 def test_influences_that_fail_leave_the_old_ones_and_no_scraps(failure: BaseException, run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = checksums(run_copy / "influence")
-    monkeypatch.setattr(influence_pipeline, "influence", failing_after(2, influence, failure))
+    monkeypatch.setattr(influence_pipeline, "influences", failing_after(2, influence_pipeline.influences, failure))
     with pytest.raises(TurnoverError if isinstance(failure, OSError) else type(failure)):
         compute_influence(Run(run_copy), device_choice="cpu")
     assert checksums(run_copy / "influence") == before

@@ -190,7 +190,7 @@ def test_a_disk_that_fills_up_at_the_end_costs_no_training(place: str, calls: in
 def test_space_for_influences_is_taken_before_they_are_computed(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sparse file that is mapped into memory would crash the process, without a word, when the disk fills up."""
     sparse: list[str] = []
-    real = influence_pipeline.influence
+    real = influence_pipeline.influences
 
     def looking(*arguments: Any, **options: Any) -> Any:
         for path in (run_copy / ".influence.new").glob("*.npy"):
@@ -199,6 +199,6 @@ def test_space_for_influences_is_taken_before_they_are_computed(run_copy: Path, 
                 sparse.append(path.name)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(influence_pipeline, "influence", looking)
+    monkeypatch.setattr(influence_pipeline, "influences", looking)
     compute_influence(Run(run_copy), device_choice="cpu")
     assert sparse == []
