@@ -23,6 +23,7 @@ from core.atomic import disk_error, replace_folder
 from core.device import choose_device
 from core.engine.memory import default_budget
 from core.errors import TurnoverError
+from core.estimators.estimator import Described
 from core.estimators.stored import save_estimator
 from core.influences import Influence, influence, influences, self_influence
 from core.models.members import Members
@@ -109,36 +110,56 @@ def compute_influence(
     return {**sizes, "seconds": round(seconds, 2), "pairs_per_second": round(pairs / seconds), **told}
 
 
+@dataclass(frozen=True)
+class _Targets:
+    """What influences are asked on: inputs, features `(T, D)`, and the labels that are meant, `truth` and `prediction`."""
+
+    inputs: torch.Tensor
+    features: np.ndarray
+    labels: dict[str, torch.Tensor]
+
+    @classmethod
+    def of(cls, run: Run, chosen: list[int], device: torch.device) -> _Targets:
+        items = run_split(run, "validation", device, chosen)
+        predicted = torch.tensor(run.validation["predicted"].loc[chosen].tolist(), device=device)
+        return cls(items.inputs, np.asarray(run.features("validation")[chosen]), {"truth": items.labels, "prediction": predicted})
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """Which are misclassified, `(T,)`."""
+        made: np.ndarray = (self.labels["truth"] != self.labels["prediction"]).cpu().numpy()
+        return made
+
+    def split(self, rows: np.ndarray, meaning: str = "truth") -> Split:
+        return Split(self.inputs[rows], self.labels[meaning][rows])
+
+    def described(self, model: Members, rows: np.ndarray, meaning: str = "truth") -> Described:
+        return describe_targets(model, self.split(rows, meaning), self.features[rows])
+
+
 def _compute(run: Run, model: Members, chosen: list[int], folder: Path, device: torch.device, full_bytes: int, resources: Resources) -> dict[str, Any]:
-    targets = run_split(run, "validation", device, chosen)
-    features = np.asarray(run.features("validation")[chosen])
-    predicted = torch.tensor(run.validation["predicted"].loc[chosen].tolist(), device=device)
-    wrong = (targets.labels != predicted).cpu().numpy()
-    labels, places = {"truth": targets.labels, "prediction": predicted}, {"truth": np.arange(len(chosen)), "prediction": np.cumsum(wrong) - 1}
-    count, members = len(run.train), model.members
-    compared = _COMPARED if resources.lowered else 1
-    pilot_size = compared if members == 1 else max(_COMPARED, min(_PILOT, _PILOT_BYTES // (4 * members * count)))  # one member has no choice
-    pilot_rows = np.random.default_rng(0).permutation(len(chosen))[:pilot_size]
-    values = len(chosen) + int(wrong.sum())
-    layout = "full" if 4 * members * count * values <= full_bytes else "top"
-    pairs = (values + len(pilot_rows)) * members * count
-    train = run_split(run, "train", device)
+    targets, train = _Targets.of(run, chosen, device), run_split(run, "train", device)
+    wrong, count, members = targets.wrong, len(run.train), model.members
+    sizes = {"truth": len(chosen), "prediction": int(wrong.sum())}
+    places = {"truth": np.arange(len(chosen)), "prediction": np.cumsum(wrong) - 1}
+    layout = "full" if 4 * members * count * sum(sizes.values()) <= full_bytes else "top"
+    pilot_rows = np.random.default_rng(0).permutation(len(chosen))[: _pilot_size(members, count, resources)]
+    pairs = (sum(sizes.values()) + len(pilot_rows)) * members * count
     with bar(pairs, f"{run.name}: influence", "pairs") as advance:
 
-        def compute(inputs: torch.Tensor, asked: list[torch.Tensor]) -> list[Influence]:
-            return influences(model, inputs, asked, np.arange(count), progress=advance, **resources.options)
+        def compute(rows: np.ndarray, *meanings: str) -> list[Influence]:
+            labels = [targets.labels[meaning][rows] for meaning in meanings]
+            return influences(model, targets.inputs[rows], labels, np.arange(count), progress=advance, **resources.options)
 
-        some = Split(targets.inputs[pilot_rows], targets.labels[pilot_rows])
-        (pilot,) = compute(some.inputs, [some.labels])
-        difference = _precision_error(model, some, pilot, resources)
-        estimator = run_estimator(run, model, train, pilot.values.numpy(), describe_targets(model, some, features[pilot_rows]))
-        sizes = {"truth": len(chosen), "prediction": int(wrong.sum())}
+        (pilot,) = compute(pilot_rows, "truth")
+        difference = _precision_error(model, targets.split(pilot_rows), pilot, resources)
+        estimator = run_estimator(run, model, train, pilot.values.numpy(), targets.described(model, pilot_rows))
         files = {meaning: InfluenceFiles(folder, meaning, layout, (members, size, count), estimator.directions) for meaning, size in sizes.items()}
         total = np.zeros((members, count))
         for rows, meanings in _parts(wrong, resources.memory // 2 // (_BYTES_A_VALUE * members * count)):
-            made = compute(targets.inputs[rows], [labels[meaning][rows] for meaning in meanings])
+            made = compute(rows, *meanings)
             for meaning, part in zip(meanings, (one.values.numpy() for one in made), strict=True):
-                shape = estimator.shape_of(describe_targets(model, Split(targets.inputs[rows], labels[meaning][rows]), features[rows]))
+                shape = estimator.shape_of(targets.described(model, rows, meaning))
                 files[meaning].put(places[meaning][rows], part, shape, *estimator.apply(part, shape))
             total += made[0].values.sum(1, dtype=torch.float64).numpy()
     own = self_influence(model, train.inputs, train.labels, np.arange(count))
@@ -154,6 +175,13 @@ def _compute(run: Run, model: Members, chosen: list[int], folder: Path, device: 
         "precision_error": difference,
         "pairs": pairs,
     }
+
+
+def _pilot_size(members: int, count: int, resources: Resources) -> int:
+    """How many targets the pilot has: one member has no choice of estimator, and only a lower precision wants some to compare."""
+    if members == 1:
+        return _COMPARED if resources.lowered else 1
+    return max(_COMPARED, min(_PILOT, _PILOT_BYTES // (4 * members * count)))
 
 
 def _precision_error(model: Members, targets: Split, pilot: Influence, resources: Resources) -> float | None:
