@@ -23,7 +23,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -51,8 +51,9 @@ class Recipe:
 
     With `decay` the learning rate falls to zero in a straight line over the `epochs`, step by step.
     `masked` trains each row under its instance's mask; with `fresh` under a new random one at each step, which is ordinary
-    dropout of the same rate. `augment` moves and mirrors images. `keep_best` keeps the epoch with the lowest validation loss
-    itself, for a model that shall do well and has no training items to tell of.
+    dropout of the same rate. `augment` moves and mirrors images. `keep` names the epoch that is kept: `learned`, the last one within one standard error
+    of the best; `best` itself, for a model that shall do well and has no training items to tell of; or `last`, the end that a
+    falling rate was planned for.
     """
 
     epochs: int = 30
@@ -64,7 +65,7 @@ class Recipe:
     masked: bool = True
     fresh: bool = False
     augment: bool = False
-    keep_best: bool = False
+    keep: Literal["learned", "best", "last"] = "learned"
     decay: bool = False
 
     def rate(self, epoch: float) -> float:
@@ -89,7 +90,7 @@ class History:
     masked_items: list[np.ndarray] = field(default_factory=list)
     flipped_items: list[np.ndarray] = field(default_factory=list)
     validation_items: list[np.ndarray] = field(default_factory=list)
-    keep_best: bool = False
+    keep: str = "learned"
 
     @property
     def epochs(self) -> int:
@@ -102,9 +103,9 @@ class History:
 
     @property
     def kept(self) -> int:
-        """Number (from 0) of the last epoch whose validation loss is within one standard error of the best, or of the best."""
-        if self.keep_best:
-            return self.best
+        """Number (from 0) of the epoch that `Recipe.keep` names; `learned`: the last whose validation loss is within one standard error of the best."""
+        if self.keep != "learned":
+            return self.best if self.keep == "best" else self.epochs - 1
         best = self.validation_items[self.best]
         excess = np.stack(self.validation_items) - best
         error = excess.std(1) / np.sqrt(len(best))
@@ -234,7 +235,7 @@ def fit(
         [parameter for parameter in model.parameters() if parameter.requires_grad], lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     best = {name: value.clone() for name, value in trained_state(model).items()}
-    history, owned = History(keep_best=recipe.keep_best), recipe.masked and not recipe.fresh
+    history, owned = History(keep=recipe.keep), recipe.masked and not recipe.fresh
     if checkpoint is not None and checkpoint.exists():
         history, best = _load_checkpoint(checkpoint, model, optimizer, recipe)
     while history.epochs < recipe.epochs and (not history.epochs or history.epochs - 1 - history.best < recipe.patience):
@@ -293,5 +294,5 @@ def _load_checkpoint(path: Path, model: Members, optimizer: torch.optim.Optimize
     load_trained(model, named["model"])
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     items = {name: list(tensors[name].numpy()) for name in _ITEM_LOSSES}
-    history = History(curves, accuracies, **items, keep_best=recipe.keep_best)
+    history = History(curves, accuracies, **items, keep=recipe.keep)
     return history, {name: value.to(next(model.parameters()).device) for name, value in named["best"].items()}

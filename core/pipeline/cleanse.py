@@ -92,7 +92,7 @@ def cleanse(cleansing: Cleansing, fraction: float, repeats: int, conditions: Seq
     with bar(repeats * len(conditions), f"{run.name}: retraining", "models") as advance:
         splits = cleansing.train, cleansing.targets, cleansing.measured
         for one in retrain(
-            build, lambda seed: replace(settings.recipe, masked=False, keep_best=True, seed=seed), *splits, cleansing.scores, count, range(repeats), conditions
+            build, lambda seed: replace(settings.recipe, masked=False, keep="best", seed=seed), *splits, cleansing.scores, count, range(repeats), conditions
         ):
             results.append(one)
             advance(1)

@@ -17,7 +17,7 @@ RECIPES = {
     "cifar10": Recipe(learning_rate=1e-3, batch=64),
 }
 MODEL_RECIPES = {
-    "adapters": Recipe(epochs=2, learning_rate=1.3e-3, batch=32, decay=True),
+    "adapters": Recipe(epochs=2, learning_rate=1.3e-3, batch=32, decay=True, keep="last"),
     "masked-encoder": Recipe(epochs=8, patience=2, learning_rate=5e-5, batch=32),
     "vgg19": Recipe(epochs=100, patience=10, learning_rate=1e-3, batch=32, weight_decay=0.05, augment=True),
 }

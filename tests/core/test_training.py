@@ -197,22 +197,22 @@ def test_kept_by_example() -> None:
     items = [base + 2, base + 1, base, base + 0.09 + noise, base + 0.11 + noise]
     history = History({**History().curves, "validation": [float(row.mean()) for row in items]}, [0.0] * 5, validation_items=items)
     assert (history.best, history.kept) == (2, 3)
-    assert replace(history, keep_best=True).kept == 2
+    assert (replace(history, keep="best").kept, replace(history, keep="last").kept) == (2, 4)
 
 
-@pytest.mark.parametrize("keep_best", [False, True])
+@pytest.mark.parametrize("keep", ["learned", "best", "last"])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_model_is_left_at_the_kept_epoch(seed: int, keep_best: bool) -> None:
+def test_the_model_is_left_at_the_kept_epoch(seed: int, keep: str) -> None:
     """Here one before the last: the model learns fast, and so many validation items see it get worse."""
     model, states, validation = new_model(), [], a_split(600, 1)
 
     def keep(_: History) -> None:
         states.append({name: value.clone() for name, value in model.state_dict().items()})
 
-    recipe = replace(RECIPE, epochs=30, patience=8, learning_rate=0.05, seed=seed, keep_best=keep_best)
+    recipe = replace(RECIPE, epochs=30, patience=8, learning_rate=0.05, seed=seed, keep=keep)
     history = fit(model, TRAIN, validation, recipe, progress=keep)
-    assert history.kept < history.epochs - 1
-    assert not keep_best or history.kept == history.best
+    assert history.kept < history.epochs - 1 if keep != "last" else history.kept == history.epochs - 1
+    assert keep != "best" or history.kept == history.best
     assert all(torch.equal(value, states[history.kept][name]) for name, value in model.state_dict().items())
     assert float(item_losses(model, validation).mean()) == pytest.approx(history.curves["validation"][history.kept], rel=1e-6)
     assert not model.training
