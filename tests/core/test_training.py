@@ -206,11 +206,11 @@ def test_the_model_is_left_at_the_kept_epoch(seed: int, keep: str) -> None:
     """Here one before the last: the model learns fast, and so many validation items see it get worse."""
     model, states, validation = new_model(), [], a_split(600, 1)
 
-    def keep(_: History) -> None:
+    def remember(_: History) -> None:
         states.append({name: value.clone() for name, value in model.state_dict().items()})
 
     recipe = replace(RECIPE, epochs=30, patience=8, learning_rate=0.05, seed=seed, keep=keep)
-    history = fit(model, TRAIN, validation, recipe, progress=keep)
+    history = fit(model, TRAIN, validation, recipe, progress=remember)
     assert history.kept < history.epochs - 1 if keep != "last" else history.kept == history.epochs - 1
     assert keep != "best" or history.kept == history.best
     assert all(torch.equal(value, states[history.kept][name]) for name, value in model.state_dict().items())
