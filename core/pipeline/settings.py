@@ -19,7 +19,7 @@ RECIPES = {
 MODEL_RECIPES = {
     "adapters": Recipe(epochs=2, learning_rate=1.3e-3, batch=32, decay=True, keep="last"),
     "masked-encoder": Recipe(epochs=8, patience=2, learning_rate=5e-5, batch=32),
-    "vgg19": Recipe(epochs=100, patience=10, learning_rate=1e-3, batch=32, weight_decay=0.05, augment=True),
+    "vgg19": Recipe(epochs=100, patience=10, learning_rate=1e-3, batch=128, weight_decay=0.05, augment=True),
 }
 """Recipes of the deep models, whatever the data; heads follow the data's."""
 
