@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core.errors import TurnoverError
@@ -38,12 +38,13 @@ class Setup:
         """The run `paper-NAME-SCALE`, trained now unless it is there.
 
         Raises:
-            TurnoverError: if it is there, but was trained with other settings; wherever its data lay.
+            TurnoverError: if it is there, but was trained with other settings or by another recipe; wherever its data lay.
         """
         folder = self.runs / f"paper-{name}-{self.scale}"
         if not folder.exists():
             train_run(settings, folder, self.device)
         run = Run(folder)
-        if replace(run_settings(run), path=settings.path) != settings.resolved(run.kind):
+        wanted = settings.resolved(run.kind)
+        if replace(run_settings(run), path=settings.path) != wanted or run.manifest["recipe"] != asdict(wanted.recipe):
             raise TurnoverError(f"{folder} was trained with other settings than this experiment's; delete it, or name another folder with --runs")
         return run

@@ -48,8 +48,9 @@ def side_effect(setup: Setup) -> Iterator[PaperRow]:
         run = setup.run(f"sst2-adapters-{size}", text_settings(setup, size))
         yield from _pair(run, setting, *_PAPER[size])
         yield PaperRow("ordinary dropout of the same rate", setting, "", f"{_with_fresh_masks(run, setup):.1%}")
-    everywhere = setup.run("sst2-masked-encoder", text_settings(setup, 5000, "masked-encoder"))
-    yield from _pair(everywhere, f"SST-2, N = 5,000, {encoder}, masks over all layers, no adapters", "", "unstable")
+    size, epochs = (2000, 2) if setup.scale == "small" else (5000, None)
+    everywhere = setup.run("sst2-masked-encoder", replace(text_settings(setup, size, "masked-encoder"), epochs=epochs))
+    yield from _pair(everywhere, f"SST-2, N = {size:,}, {encoder}, masks over all layers, no adapters", "", "unstable")
     subset = f", {_SMALL['limit']:,} images, {_SMALL['epochs']} epochs" if setup.scale == "small" else ""
     setting = f"CIFAR-10{subset}, VGG19"
     yield from _pair(setup.run("cifar10-vgg19", image_settings(setup)), setting, *_PAPER_IMAGES[:2])

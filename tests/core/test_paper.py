@@ -37,7 +37,7 @@ from core.paper.side_effect import image_settings, side_effect, text_settings
 from core.pipeline.cleanse import cleanse, prepare
 from core.pipeline.estimate import describe_targets
 from core.pipeline.model import load_model, run_settings
-from core.pipeline.settings import DEFAULT_MEMBERS, MODEL_RECIPES, TrainSettings
+from core.pipeline.settings import DEFAULT_MEMBERS, MODEL_RECIPES, RECIPES, TrainSettings
 from core.report.facts import explained_pattern
 from core.training import Recipe
 from tests.core.builders import checksums, names
@@ -74,6 +74,9 @@ def test_a_run_is_trained_once_and_used_again(tmp_path: Path, monkeypatch: pytes
     assert setup.run("digits", replace(settings, path="elsewhere")).folder == first.folder == tmp_path / "runs" / "paper-digits-small"
     with pytest.raises(TurnoverError, match=r"^[^\n]*paper-digits-small was trained with other settings[^\n]*delete it[^\n]*$"):
         setup.run("digits", replace(settings, seed=5))
+    with monkeypatch.context() as patch, pytest.raises(TurnoverError, match="other settings"):
+        patch.setitem(RECIPES, "digits", replace(RECIPES["digits"], weight_decay=0.5))
+        setup.run("digits", settings)
     assert checksums(first.folder) == before
     assert names(tmp_path / "runs") == ["paper-digits-small"]
 
