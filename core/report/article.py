@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from core.report.errors import ErrorItem
 from core.report.explanation import PREDICTION, TRUTH, Card, Explanation, explain_error, marked_target
-from core.report.fragments import chip_html, image_html, marked_html, safe, signed, trust_html
+from core.report.fragments import chip_html, image_html, mark_html, marked_html, safe, signed, trust_html
 from core.report.words import snippet
 from core.runs import Run
 
@@ -35,7 +35,7 @@ def error_html(run: Run, item: ErrorItem, place: int, top: int) -> str:
         TurnoverError: if the run has no usable influence for this item.
     """
     prediction, truth = (explain_error(run, item, meaning, top, CHARACTERS) for meaning in (PREDICTION, TRUTH))
-    planted = chip_html(f"planted: {item.planted}", "planted") if item.planted else ""
+    planted = mark_html(item.planted)
     return (
         f'<article id="mistake-{place}" aria-labelledby="title-{place}"><h3 id="title-{place}"><span class="place">{place}</span> '
         f"{chip_html(_name(item.label))} taken for {chip_html(_name(item.predicted), 'wrong')}</h3>"
@@ -81,7 +81,7 @@ def _card_html(card: Card, decimals: int, scale: float) -> str:
     """A training item: its influence ± standard error and how far to trust it, label, contents and id."""
     error = "" if card.standard_error is None else f' <span class="error">± {card.standard_error:.{decimals}f}</span>'
     content = marked_html(card.text) if card.text else image_html(card.image, 96, f"training image labelled {_name(card.label)}")
-    planted = chip_html(f"planted: {card.planted}", "planted") if card.planted else ""
+    planted = mark_html(card.planted)
     return (
         f'<li><p class="line"><span class="number">{signed(card.influence, decimals)}{error}{trust_html(card.trust)}</span>{chip_html(_name(card.label))}</p>'
         f'{_bar_html(card, scale)}{content}<p class="foot"><span class="id">{safe(snippet(card.id, _ID))}</span>{planted}</p></li>'

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
+from core.data.base import CONFIRMED_ERROR
 from core.report.words import MarkedText, Segment, visible
 
 
@@ -33,6 +34,13 @@ def image_html(png: bytes, pixels: int, alt: str) -> str:
 def chip_html(text: str, kind: str = "label") -> str:
     """A short word in a frame: `label`, `wrong`, `planted` or `flag`."""
     return f'<span class="to-chip to-{kind}">{safe(text)}</span>'
+
+
+def mark_html(mark: str) -> str:
+    """What is known of an item beforehand, as a chip: what was planted in it, or that people found its label wrong; nothing for no mark."""
+    if not mark:
+        return ""
+    return chip_html("label found wrong by people" if mark == CONFIRMED_ERROR else f"planted: {mark}", "planted")
 
 
 def trust_html(trust: str) -> str:

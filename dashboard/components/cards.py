@@ -8,7 +8,7 @@ import streamlit as st
 
 from core.flags import Flag
 from core.report.explanation import Card, Explanation
-from core.report.fragments import chip_html, image_html, marked_html, safe, signed, trust_html
+from core.report.fragments import chip_html, image_html, mark_html, marked_html, safe, signed, trust_html
 from dashboard.components.notice import notice, said
 
 
@@ -32,7 +32,7 @@ def card_html(card: Card, decimals: int) -> str:
 
 def foot_html(card: Card, flag: Flag | None) -> str:
     """A card's last line: its id, and what is known and decided about it."""
-    planted = chip_html(f"planted: {card.planted}", "planted") if card.planted else ""
+    planted = mark_html(card.planted)
     return f'<div class="to-foot"><span class="to-id">{safe(card.id)}</span>{planted}{flag_html(flag)}</div>'
 
 

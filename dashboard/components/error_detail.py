@@ -8,7 +8,7 @@ from core.errors import TurnoverError
 from core.flags import Flag
 from core.report.errors import ErrorItem
 from core.report.explanation import PREDICTION, TRUTH, Explanation, explain_error, marked_target
-from core.report.fragments import chip_html, image_html, marked_html, safe
+from core.report.fragments import chip_html, image_html, mark_html, marked_html, safe
 from core.report.words import mark
 from core.runs import Run
 from dashboard.components.cards import sides
@@ -53,7 +53,7 @@ def _item_html(item: ErrorItem, explanation: Explanation | None) -> str:
         body = image_html(item.image, 144, f"validation image of class {item.label}, predicted {item.predicted}")
     else:
         body = marked_html(marked_target(item.text, explanation.proponents) if explanation else mark(item.text, ()))
-    planted = chip_html(f"planted: {item.planted}", "planted") if item.planted else ""
+    planted = mark_html(item.planted)
     facts = (
         f'<span>true label {chip_html(item.label)}</span><span class="to-arrow">→</span>'
         f"<span>predicted {chip_html(item.predicted, 'wrong')} with probability {item.probability:.0%}</span>{planted}"

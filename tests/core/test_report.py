@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from core import Run
+from core.data.base import CONFIRMED_ERROR
 from core.estimators.trust import STRONG, trust_words
 from core.ranking import TOP, clearest_first
 from core.report.explanation import PREDICTION, TRUTH
 from core.report.facts import explained_pattern, run_facts
+from core.report.fragments import mark_html
 from core.report.page import write_report
 from core.runs import MANIFEST, write_manifest
 from tests.core.page_reader import number, page_of, read_page, sides
@@ -200,3 +202,10 @@ def test_a_run_without_errors_has_no_pattern_and_one_error_no_spread_of_shares(t
     change_facts(run / "influence", lambda manifest: manifest.update(errors=manifest["errors"][:1]))
     pattern = explained_pattern(Run(run))
     assert pattern and (pattern.errors, pattern.proponents_error) == (1, None)
+
+
+def test_a_mark_says_who_put_it_there() -> None:
+    assert mark_html("") == ""
+    assert "planted: cue-director" in mark_html("cue-director")
+    assert "label found wrong by people" in mark_html(CONFIRMED_ERROR) and "planted:" not in mark_html(CONFIRMED_ERROR)
+    assert "<b>" not in mark_html("<b>bold</b>")
