@@ -10,7 +10,7 @@ from core.report.fragments import safe
 from core.runs import Run
 from dashboard.components.measured_figure import key_list, measured_figure
 from dashboard.components.notice import heading, notice, problem, quiet
-from dashboard.views.measured import Measured, build_measured
+from dashboard.views.measured import Measured, build_measured, in_order
 
 KEY = "measure"
 
@@ -19,13 +19,13 @@ def show_measured(run: Run, results: Results) -> None:
     """The pictures of a run, one at a time; results that cannot be read are named, and hide no other."""
     for text in results.problems:
         problem("A result cannot be shown", text)
-    if results.found:
-        names = [result.name for result in results.found]
+    if found := in_order(results.found):
+        names = [result.name for result in found]
         # what is chosen of one run may not be measured in another: then the first is shown
         if st.session_state.get(KEY) not in (None, *names):
             st.session_state[KEY] = names[0]
         chosen = st.segmented_control("Measure", names, default=names[0], required=True, key=KEY, bind="query-params")
-        _show(build_measured(next(result for result in results.found if result.name == (chosen or names[0])), str(run.folder)))
+        _show(build_measured(next(result for result in found if result.name == (chosen or names[0])), str(run.folder)))
     elif not results.problems:
         words = "How far these influences predict retraining, and how other methods do, takes some minutes to measure. For a start, then reload this page:"
         notice("Nothing is measured yet", words, f"python -m core evaluate --run {run.folder} --measure lds")

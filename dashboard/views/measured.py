@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -75,6 +76,12 @@ class Measured:
     alt: str
     stale: str
     command: str
+
+
+def in_order(found: Sequence[Result]) -> list[Result]:
+    """Results in the order in which the measures are listed, what says most first; any other after them, by name."""
+    places = {name: place for place, name in enumerate(MEASURES)}
+    return sorted(found, key=lambda result: (places.get(result.measure, len(places)), result.name))
 
 
 def build_measured(result: Result, folder: str) -> Measured:
