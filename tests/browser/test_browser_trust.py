@@ -43,16 +43,16 @@ def measured(served: Served) -> Iterator[Path]:
 
 def test_a_measure_is_chosen_by_keyboard_and_linked(page: Page, served: Served, measured: Path) -> None:
     open_page(page, served, "trust", run="measured")
-    expect(page.get_by_role("heading", name="Do two halves of the members agree")).to_be_visible()
+    expect(page.get_by_role("heading", name="Do summed influences predict retraining")).to_be_visible()
     expect(page.locator(".js-plotly-plot .scatterlayer .trace")).to_have_count(2, timeout=30_000)
-    expect(page.get_by_label("Spearman against seconds for 4 methods; best: turn-over, as shown, 0.60")).to_have_count(1)
+    expect(page.get_by_label("LDS against seconds for 4 methods; best: turn-over, as shown, 0.60")).to_have_count(1)
     assert page.locator(".to-key li").count() == 4 and page.locator(".to-key img, .to-key b").count() == 0
     assert page.title() != "owned"
-    page.get_by_role("radio", name="lds").focus()
+    page.get_by_role("radio", name="agreement").focus()
     page.keyboard.press("Space")
-    expect(page.get_by_role("heading", name="Do summed influences predict retraining")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name="Do two halves of the members agree")).to_be_visible(timeout=30_000)
     settle(page)
-    assert "measure=lds" in page.url
+    assert "measure=agreement" in page.url
     page.get_by_text("What else can be measured").click()
     expect(page.get_by_text("--measure planted")).to_be_visible()
 
