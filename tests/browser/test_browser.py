@@ -94,7 +94,7 @@ def test_curves(page: Page, served: Served) -> None:
     expect(page.locator(".js-plotly-plot .scatterlayer .trace")).to_have_count(4)
     expect(page.get_by_text("How to read this")).to_be_visible()
     expect(page.get_by_label(re.compile("Losses per epoch over 3 epochs"))).to_have_count(1)
-    expect(page).to_have_url(re.compile("curves.*run=texts"))
+    expect(page).to_have_url(re.compile("curves.*run=texts"), timeout=20_000)
     shoot(page, "curves")
 
 
