@@ -11,7 +11,8 @@ the mean cross-entropy of a batch, summed over members. Four losses are measured
 
 Training stops when the validation loss has not fallen for `patience` epochs. Kept is the last epoch whose validation loss
 is within one standard error of the best one's (of the paired difference, over validation items): among epochs that the
-validation set cannot tell apart, the one that has learned most from its training items says most about them. A checkpoint
+validation set cannot tell apart, the one that has learned most from its training items says most about them. `Recipe.keep`
+may name another. A checkpoint
 after every epoch holds everything that the next one needs, and batch orders depend only on (seed, epoch, member), so a
 resumed run gives the same bits as one that was never stopped.
 """

@@ -56,7 +56,8 @@ class Posterior:
 
     def sums(self, loads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Estimates and errors, each `(T, G)`, of sums weighted by `loads` `(G, N)`, none of them negative."""
-        inside, lengths = loads @ self.vectors, np.square(loads).sum(1)
+        used = loads.any(0)  # groups are small, and turning all of U into float64 would take longer than all the rest
+        inside, lengths = loads[:, used] @ self.vectors[used], np.square(loads).sum(1)
         pairs = np.square(loads.sum(1)) - lengths
         variances = self._variances(inside, lengths) + self.shift * pairs
         return self.coefficients @ inside.T + self.outside @ loads.T, np.sqrt(variances)

@@ -2,9 +2,10 @@
 
 First a pilot of some targets decides which estimator to show (`core.estimators`). Then slices of targets are computed for
 all members and training items, on the loss of the true label for all targets and of the predicted label for the errors,
-whose forward passes serve both; each slice is estimated and written before the next begins. As long as all member values fit into `FULL_BYTES` they are
-kept, with what the estimator asks of each target beside them, so that groups of training items can be summed later
-(`core.groups`); past that, only the top of both ends of each target, with standard errors, and the means over targets.
+whose forward passes serve both; each slice is estimated and written before the next begins. As long as all member values
+fit into `FULL_BYTES` they are kept, with what the estimator asks of each target beside them, so that groups of training
+items can be summed later (`core.groups`); past that, only the top of both ends of each target, with standard errors, and
+the means over targets.
 """
 
 from __future__ import annotations
