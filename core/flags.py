@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import getpass
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
@@ -60,15 +60,23 @@ class Flags:
         Raises:
             TurnoverError: for an unknown action, a relabel without a label, or a file that cannot be written.
         """
+        return self.put_many([instance], action, new_label, note)[0]
+
+    def put_many(self, instances: Iterable[int], action: str, new_label: str = "", note: str = "") -> list[Flag]:
+        """The same decision on several training items: all of them are durable when this returns, or none was stored.
+
+        Raises:
+            TurnoverError: as `put`.
+        """
         if action not in ACTIONS:
             raise TurnoverError(f"unknown action {action!r}; choose one of {', '.join(ACTIONS)}")
         if (action == "relabel") != bool(new_label):
             raise TurnoverError("a relabel needs the new label, and only a relabel has one")
-        return self._append(instance, action, new_label, note[:_MAX_NOTE])
+        return self._append(instances, action, new_label, note[:_MAX_NOTE])
 
     def clear(self, instance: int) -> None:
         """Take the decision on a training item back; its history stays."""
-        self._append(instance, _CLEARED, "", "")
+        self._append([instance], _CLEARED, "", "")
 
     def current(self) -> dict[int, Flag]:
         """The decision in force for each flagged training item, by instance."""
@@ -79,11 +87,12 @@ class Flags:
             flags = [Flag(*row) for row in database.execute(f"{newest} AND action != ? ORDER BY instance", (_CLEARED,))]
         return {flag.instance: flag for flag in flags}
 
-    def _append(self, instance: int, action: str, new_label: str, note: str) -> Flag:
-        flag = Flag(int(instance), action, new_label, note, user_name(), datetime.now(UTC).isoformat(timespec="seconds"))
+    def _append(self, instances: Iterable[int], action: str, new_label: str, note: str) -> list[Flag]:
+        by, at = user_name(), datetime.now(UTC).isoformat(timespec="seconds")
+        flags = [Flag(int(instance), action, new_label, note, by, at) for instance in instances]
         with self._open() as database:
-            database.execute(f"INSERT INTO decisions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", astuple(flag))
-        return flag
+            database.executemany(f"INSERT INTO decisions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", map(astuple, flags))
+        return flags
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

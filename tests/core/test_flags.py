@@ -46,3 +46,13 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "flags.sqlite").write_text("not a database, but long enough to look like a file with something in it" * 9)
     with pytest.raises(TurnoverError, match=r"flags\.sqlite"):
         Flags(tmp_path).current()
+
+
+def test_one_decision_on_many_items_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
+    flags = Flags(tmp_path)
+    stored = flags.put_many([4, 2, 9], "drop", note="hurts")
+    assert [flag.instance for flag in stored] == [4, 2, 9]
+    assert {number: flag.note for number, flag in flags.current().items()} == {2: "hurts", 4: "hurts", 9: "hurts"}
+    with pytest.raises(TypeError):
+        flags.put_many([1, None], "drop")  # type: ignore[list-item]
+    assert list(flags.current()) == [2, 4, 9]
