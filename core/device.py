@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
 import torch
+from torch import nn
 
 from core.errors import TurnoverError
+
+Model = TypeVar("Model", bound=nn.Module)
+_KINDS = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+_changing = threading.Lock()
+_asked: list[list[str]] = []
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -34,3 +45,29 @@ def synchronize(device: torch.device) -> None:
 def device_name(device: torch.device) -> str:
     """What the manifest says: `cpu`, or the accelerator's own name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def placed(model: Model, device: torch.device) -> Model:
+    """The model on a device; on a GPU with the channels of convolutions last, as its fastest kernels read them."""
+    for module in model.to(device).modules() if device.type == "cuda" else ():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """All bits of float32 in products on a GPU, whose convolutions drop 13 of 23 by default (TensorFloat-32), until the last thread leaves."""
+    with _changing:
+        _asked.append([kind.fp32_precision for kind in _KINDS])
+        for kind in _KINDS:
+            kind.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        with _changing:
+            first = _asked[0]
+            _asked.pop()
+            if not _asked:
+                for kind, precision in zip(_KINDS, first, strict=True):
+                    kind.fp32_precision = precision

@@ -119,7 +119,7 @@ def _masks_torch(ids: Tensor, units: int, on: int, stream: int) -> Tensor:
     keys = _mix(rows.unsqueeze(-1) + counter * _signed(_GOLDEN))
     # The unit's own number in the low bits makes every key of a row different, so exactly `on` pass the threshold.
     keys = (keys & ~(MAX_UNITS - 1)) | (counter - 1)
-    return keys <= keys.kthvalue(on, dim=-1, keepdim=True).values
+    return keys <= keys.sort(-1).values[..., on - 1 : on]  # on a GPU far faster than kthvalue
 
 
 def _masks_numpy(ids: np.ndarray, units: int, on: int, stream: int) -> np.ndarray:

@@ -50,7 +50,7 @@ _EVALUATION_ROWS = 512
 class Recipe:
     """How to train: AdamW on cross-entropy, with early stopping on the validation loss.
 
-    With `decay` the learning rate falls to zero in a straight line over the `epochs`, step by step.
+    With `decay` the learning rate falls to zero in a straight line over the `epochs`, step by step, and all of them are run.
     `masked` trains each row under its instance's mask; with `fresh` under a new random one at each step, which is ordinary
     dropout of the same rate. `augment` moves and mirrors images. `keep` names the epoch that is kept: `learned`, the last one within one standard error
     of the best; `best` itself, for a model that shall do well and has no training items to tell of; or `last`, the end that a
@@ -161,12 +161,15 @@ def epoch_order(rows: int, seed: int, member: int, epoch: int) -> Tensor:
 
 def augmented(images: Tensor, random: torch.Generator) -> Tensor:
     """Images `(B, C, H, W)` moved by up to four pixels and mirrored at random, the usual augmentation of small images; masks stay the instance's own."""
-    rows, _, height, width = images.shape
-    padded = nn.functional.pad(images, (_MOVED,) * 4)
-    down, right = torch.randint(0, 2 * _MOVED + 1, (2, rows), generator=random).tolist()
-    moved = torch.stack([padded[row, :, down[row] : down[row] + height, right[row] : right[row] + width] for row in range(rows)])
+    rows, channels, height, width = images.shape
+    down, right = torch.randint(0, 2 * _MOVED + 1, (2, rows), generator=random).to(images.device)
     mirrored = torch.rand(rows, generator=random).to(images.device) < 0.5
-    return torch.where(mirrored.view(-1, 1, 1, 1), moved.flip(3), moved)
+    columns = torch.arange(width, device=images.device).expand(rows, -1)
+    columns = right.unsqueeze(1) + torch.where(mirrored.unsqueeze(1), columns.flip(1), columns)
+    lines = down.unsqueeze(1) + torch.arange(height, device=images.device)
+    padded = nn.functional.pad(images, (_MOVED,) * 4)
+    whole = torch.arange(rows, device=images.device).view(-1, 1, 1, 1), torch.arange(channels, device=images.device).view(1, -1, 1, 1)
+    return padded[(*whole, lines.view(rows, 1, -1, 1), columns.view(rows, 1, 1, -1))]
 
 
 def train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int, orders: Tensor) -> None:
@@ -239,7 +242,7 @@ def fit(
     history, owned = History(keep=recipe.keep), recipe.masked and not recipe.fresh
     if checkpoint is not None and checkpoint.exists():
         history, best = _load_checkpoint(checkpoint, model, optimizer, recipe)
-    while history.epochs < recipe.epochs and (not history.epochs or history.epochs - 1 - history.best < recipe.patience):
+    while history.epochs < recipe.epochs and (recipe.decay or not history.epochs or history.epochs - 1 - history.best < recipe.patience):
         orders = [epoch_order(len(train.labels), recipe.seed, member, history.epochs) for member in range(model.members)]
         train_epoch(model, optimizer, train, recipe, history.epochs, torch.stack(orders))
         _measure(model, train, validation, history, owned)

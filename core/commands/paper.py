@@ -29,6 +29,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--path", metavar="DIR", help="folder that holds sst2/, elec/ and cifar10/")
     parser.add_argument("--runs", default="runs", metavar="DIR", help="where trained models are kept, used again and opened by the dashboard (default runs)")
     parser.add_argument("--scale", choices=("small", "paper"), default="small", help="small: minutes on 2 cores (default); paper: the full setting, for a GPU")
+    parser.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="text encoder: a hub name or a folder (default: the packaged all-MiniLM-L6-v2; at the paper's scale bert-base-uncased)",
+    )
     add_device(parser)
 
 
@@ -38,7 +43,7 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     from core.paper.setup import Setup
 
     module = importlib.import_module(f"core.paper.{arguments.name.replace('-', '_')}")
-    setup = Setup(arguments.scale, Path(arguments.path) if arguments.path else None, Path(arguments.runs), arguments.device)
+    setup = Setup(arguments.scale, Path(arguments.path) if arguments.path else None, Path(arguments.runs), arguments.device, arguments.encoder)
     rows = getattr(module, arguments.name.replace("-", "_"))(setup)
     facts = {"experiment": arguments.name, "scale": arguments.scale, "device": device_name(choose_device(arguments.device)), "machine": platform.machine()}
     return facts | {"rows": [asdict(row) for row in rows]}

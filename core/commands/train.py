@@ -14,8 +14,8 @@ HELP = "train a classifier with turn-over dropout and write a run folder"
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser, "folder to write the run to (it must not exist; an interrupted run is resumed)")
-    parser.add_argument("--data", required=True, metavar="NAME", help="data set: digits, reviews (both built in), sst2, imdb-checks, yahoo or cifar10")
-    parser.add_argument("--path", metavar="DIR", help="folder with the files of sst2, imdb-checks, yahoo or cifar10; without it: the hub (not imdb-checks)")
+    parser.add_argument("--data", required=True, metavar="NAME", help="digits, reviews (both built in), sst2, sst2-phrases, imdb-checks, yahoo or cifar10")
+    parser.add_argument("--path", metavar="DIR", help="folder with the files of data that are not built in; without it: the hub (not imdb-checks)")
     parser.add_argument("--limit", type=int, metavar="N", help="train on N training items, drawn at random by the seed")
     parser.add_argument("--validation-limit", type=int, metavar="N", help="validate on N validation items, drawn at random by the seed")
     parser.add_argument("--keep", metavar="FILE", help="near duplicates that the limits must not drop: a CSV with test_index and train_index, or its folder")

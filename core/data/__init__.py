@@ -13,12 +13,18 @@ from core.data.cifar10 import load_cifar10
 from core.data.digits import load_digits
 from core.data.imdb_checks import load_imdb_checks
 from core.data.reviews import load_reviews
-from core.data.sst2 import load_sst2
+from core.data.sst2 import load_sst2, load_sst2_phrases
 from core.data.yahoo import load_yahoo
 from core.errors import TurnoverError
 
 _PACKAGED: dict[str, Callable[[], Dataset]] = {"digits": load_digits, "reviews": load_reviews}
-_EXTERNAL: dict[str, Callable[[Path | None], Dataset]] = {"sst2": load_sst2, "imdb-checks": load_imdb_checks, "yahoo": load_yahoo, "cifar10": load_cifar10}
+_EXTERNAL: dict[str, Callable[[Path | None], Dataset]] = {
+    "sst2": load_sst2,
+    "sst2-phrases": load_sst2_phrases,
+    "imdb-checks": load_imdb_checks,
+    "yahoo": load_yahoo,
+    "cifar10": load_cifar10,
+}
 NAMES = (*_PACKAGED, *_EXTERNAL)
 
 

@@ -213,7 +213,8 @@ class SubmatrixHeads(_Heads):
         sign, readout = self._hidden(member, hidden)
         few = features.shape[1] <= _FEW_TARGETS and self.dtype == self.own
         kept = inputs.nonzero()[:, 1].view(len(inputs), -1) if not few else inputs
-        for rows in pieces(slice(0, len(kept)), max(1, self.pairs_at_once // features.shape[1]) if few else _SUBMATRICES):
+        step = max(1, self.pairs_at_once // features.shape[1]) if few or self.device.type != "cpu" else _SUBMATRICES
+        for rows in pieces(slice(0, len(kept)), step):
             swing = (_product if few else _submatrix_product)(features, weight, plain, kept[rows])
             activations = torch.addcmul(full, swing, sign[rows]).clamp_(min=0)
             out[member, places][rows] = (readout[rows] @ activations).unflatten(1, (2, self.classes))

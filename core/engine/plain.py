@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from core.device import exact_products
 from core.dropout import turnover, turnover_layers
 from core.engine.memory import Tiling
 from core.errors import TurnoverError
@@ -26,7 +27,7 @@ from core.models.members import Members
 Inputs = Tensor | Mapping[str, Tensor]
 """A batch: one tensor, or the named tensors of a Hugging Face model; rows first."""
 
-_ROWS = 256
+_ROWS, _ROWS_ON_GPU = 256, 4096
 _LARGEST_RESULTS = 6
 
 
@@ -88,7 +89,7 @@ _evaluated: WeakKeyDictionary[nn.Module, _Evaluated] = WeakKeyDictionary()
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; when the last thread leaves, every module's own mode is put back."""
+    """Evaluation mode, no gradients and exact products inside; when the last thread leaves, every module's own mode is put back."""
     with _changing_mode:
         if model not in _evaluated:
             _evaluated[model] = _Evaluated([module for module in model.modules() if module.training])
@@ -97,7 +98,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         for module in use.training:
             module.training = False
     try:
-        with torch.no_grad():
+        with torch.no_grad(), exact_products():
             yield
     finally:
         with _changing_mode:
@@ -150,7 +151,7 @@ class PlainPath:
         turnover_layers(model)
         self.model, self.inputs, self.device, self.dtype = model, inputs, device_of(model), dtype
         self.members = members_of(model)
-        self.tiling = Tiling(1, rows_within(model, inputs, memory, _ROWS))
+        self.tiling = Tiling(1, rows_within(model, inputs, memory, _ROWS if self.device.type == "cpu" else _ROWS_ON_GPU))
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`; no pass has more rows than the path's own tile."""

@@ -12,6 +12,7 @@ from typing import Any
 from core.cleansing import CLEANSED, CONDITIONS, NONE, RANDOM
 from core.paper.row import PaperRow
 from core.paper.setup import Setup
+from core.paper.side_effect import text_settings
 from core.pipeline.cleanse import cleanse, prepare
 from core.pipeline.influence import compute_influence
 from core.pipeline.settings import TrainSettings
@@ -28,7 +29,7 @@ def cleansing(setup: Setup) -> Iterator[PaperRow]:
     prepared = prepare(run, "elec", setup.folder("elec"), setup.device)
     tried = {fraction: cleanse(prepared, fraction, _REPEATS) for fraction in _FRACTIONS}
     best = min(tried, key=lambda fraction: _condition(tried[fraction], CLEANSED)["validation_loss"])
-    model = "heads on MiniLM" if setup.scale == "small" else "BERT-base with adapters"
+    model = f"heads on {setup.encoder_name}" if setup.scale == "small" else f"{setup.encoder_name} with adapters"
     for fraction in dict.fromkeys((_FRACTIONS[0], best)):
         chosen = ", chosen by validation loss" if fraction == best else ""
         for name in CONDITIONS:
@@ -54,9 +55,7 @@ def _condition(result: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _run(setup: Setup) -> Run:
     small = setup.scale == "small"
-    settings = TrainSettings("sst2", path=setup.folder("sst2"), limit=5000) if small else TrainSettings(
-        "sst2", path=setup.folder("sst2"), limit=20_000, model="adapters", groups=0, encoder="bert-base-uncased"
-    )  # fmt: skip
+    settings = TrainSettings("sst2", path=setup.folder("sst2"), limit=5000, encoder=setup.text_encoder) if small else text_settings(setup, 20_000)
     run = setup.run("sst2-cleansing", settings)
     if not run.has_influence:
         compute_influence(run, "validation" if small else "errors", setup.device)

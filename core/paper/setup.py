@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core.errors import TurnoverError
+from core.models.text import DEFAULT_ENCODER
 from core.pipeline.model import run_settings
 from core.pipeline.settings import TrainSettings
 from core.pipeline.train import train_run
@@ -20,6 +21,17 @@ class Setup:
     data: Path | None
     runs: Path
     device: str | None = None
+    encoder: str | None = None
+
+    @property
+    def text_encoder(self) -> str:
+        """The encoder of the text models: the one that was named, else the packaged MiniLM at the small scale and the paper's BERT."""
+        return self.encoder or (DEFAULT_ENCODER if self.scale == "small" else "bert-base-uncased")
+
+    @property
+    def encoder_name(self) -> str:
+        """The same as tables call it."""
+        return {DEFAULT_ENCODER: "MiniLM", "bert-base-uncased": "BERT-base"}.get(self.text_encoder, Path(self.text_encoder).name)
 
     def folder(self, name: str) -> str:
         """The folder of one data set.

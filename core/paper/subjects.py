@@ -75,7 +75,7 @@ def text_subject(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int)
         for texts, labels in ((data.train.texts or [], data.train.labels), ((data.validation.texts or [])[:1], data.validation.labels[:1]))
     )
     model = plain_classifier(build_model(settings, len(data.classes), tuple(train.inputs.shape[1:])))
-    encoder = "MiniLM" if setup.scale == "small" else "BERT-base"
+    encoder = setup.encoder_name
     setting, schedule, sgd = f"SST-2, two-layer heads on frozen {encoder}", HEADS_SGD, HEADS_SGD
     if isinstance(model, TokenRows):
         setting, schedule, sgd = f"SST-2, {encoder} with adapters", ADAPTERS_ADAMW, ADAPTERS_SGD

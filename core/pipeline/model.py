@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from core.data.images import png_pixels
+from core.device import placed
 from core.models.members import Members
 from core.models.state import load_trained
 from core.pipeline.architecture import TextInputs, build_model, image_inputs
@@ -35,7 +36,7 @@ def load_model(run: Run, device: torch.device) -> Members:
     """The trained members, in evaluation mode."""
     model = build_model(run_settings(run), len(run.classes), input_shape(run))
     load_trained(model, load_file(run.folder / "weights.safetensors"))
-    return model.to(device).eval()
+    return placed(model, device).eval()
 
 
 def item_features(model: Members, settings: TrainSettings, inputs: Tensor) -> np.ndarray:

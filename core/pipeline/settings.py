@@ -12,6 +12,7 @@ RECIPES = {
     "digits": Recipe(learning_rate=2e-3, batch=64),
     "reviews": Recipe(learning_rate=3e-4, batch=32, weight_decay=2.0),
     "sst2": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
+    "sst2-phrases": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
     "imdb-checks": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
     "yahoo": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
     "cifar10": Recipe(learning_rate=1e-3, batch=64),
@@ -19,7 +20,7 @@ RECIPES = {
 MODEL_RECIPES = {
     "adapters": Recipe(epochs=2, learning_rate=1.3e-3, batch=32, decay=True, keep="last"),
     "masked-encoder": Recipe(epochs=8, patience=2, learning_rate=5e-5, batch=32),
-    "vgg19": Recipe(epochs=100, patience=10, learning_rate=1e-3, batch=128, weight_decay=0.05, augment=True),
+    "vgg19": Recipe(epochs=24, learning_rate=1e-3, batch=256, weight_decay=0.05, augment=True, decay=True, keep="last"),
 }
 """Recipes of the deep models, whatever the data; heads follow the data's."""
 

@@ -26,7 +26,7 @@ from core.data import load_data
 from core.data.base import Dataset, Items, limit_training, limit_validation, plant_label_noise
 from core.data.images import png_bytes
 from core.data.pairs import pairs_between
-from core.device import choose_device, device_name
+from core.device import choose_device, device_name, placed
 from core.errors import TurnoverError
 from core.models.members import Members
 from core.models.state import trained_state
@@ -158,7 +158,7 @@ def _inputs(data: Dataset, settings: TrainSettings, partial: Path, device: torch
 def _fit(data: Dataset, settings: TrainSettings, train: Split, validation: Split, recipe: Recipe, partial: Path) -> tuple[Members, History]:
     name = "masked" if recipe.masked else "plain"
     label = f"{data.name}: training" if recipe.masked else f"{data.name}: plain twin"
-    model = build_model(settings, len(data.classes), tuple(train.inputs.shape[1:])).to(train.inputs.device)
+    model = placed(build_model(settings, len(data.classes), tuple(train.inputs.shape[1:])), train.inputs.device)
     with bar(recipe.epochs, label, "epochs") as advance:
         history = fit(model, train, validation, recipe, partial / f"{name}.checkpoint", lambda _: advance(1))
         advance(recipe.epochs - history.epochs)

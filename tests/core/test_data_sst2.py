@@ -9,7 +9,7 @@ import pytest
 
 from core import TurnoverError
 from core.data import load_data
-from core.data.sst2 import load_sst2
+from core.data.sst2 import load_sst2, load_sst2_phrases
 
 GOOD = "text,label\nsome,1\nother,0\n"
 
@@ -87,3 +87,14 @@ def test_sst2_from_the_hub_is_its_training_and_validation_sentences(monkeypatch:
     assert (data.train.texts, data.train.labels.tolist()) == (["fine", "poor"], [1, 0])
     assert (data.train.ids, data.validation.ids) == (["train-0", "train-1"], ["validation-0", "validation-1"])
     assert data.source == "hub data set stanfordnlp/sst2"
+
+
+def test_phrases_are_another_training_set_of_the_same_folder(tmp_path: Path) -> None:
+    folder = sst2_folder(tmp_path, "train_sentences.csv", "train_phrases.csv", "dev_shared.csv")
+    assert load_data("sst2", folder).train.texts == ["from train_sentences.csv", "more of train_sentences.csv"]
+    phrases = load_data("sst2-phrases", folder)
+    assert phrases.train.texts == ["from train_phrases.csv", "more of train_phrases.csv"]
+    assert phrases.validation.texts == load_data("sst2", folder).validation.texts
+    (folder / "train_phrases.csv").unlink()
+    with pytest.raises(TurnoverError, match=r"none of train_phrases\.csv, train\.tsv is there"):
+        load_sst2_phrases(folder)

@@ -85,6 +85,9 @@ def test_the_scales_differ_as_they_say(tmp_path: Path) -> None:
     small, paper = a_setup(tmp_path / "small"), a_setup(tmp_path / "paper", "paper")
     texts = [text_settings(setup, 5000).resolved("text") for setup in (small, paper)]
     assert [(one.encoder, one.groups, one.limit, one.members) for one in texts] == [(DEFAULT_ENCODER, 16, 5000, 1), ("bert-base-uncased", 0, 5000, 1)]
+    assert [(text_settings(paper, size).data, paper.encoder_name) for size in (5000, 20_000)] == [("sst2", "BERT-base"), ("sst2-phrases", "BERT-base")]
+    named = replace(paper, encoder="some/where/else")
+    assert (text_settings(named, 5000).encoder, named.encoder_name, small.encoder_name) == ("some/where/else", "else", "MiniLM")
     images = [image_settings(setup, 0.5).resolved("image") for setup in (small, paper)]
     assert [(one.model, one.limit, one.groups, one.dropout) for one in images] == [("vgg19", 2000, 0, 0.5), ("vgg19", None, 0, 0.5)]
     assert [(one.validation_limit, one.recipe.epochs) for one in images] == [(500, 5), (None, MODEL_RECIPES["vgg19"].epochs)]

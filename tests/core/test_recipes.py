@@ -236,9 +236,10 @@ def test_defaults_follow_data_and_model(data: str, kind: str, model: str | None,
     assert said.recipe == replace(MODEL_RECIPES[resolved] if resolved in MODEL_RECIPES else RECIPES[data], seed=9)
 
 
-def test_only_vgg19_augments_only_adapters_decay_and_no_recipe_is_fresh() -> None:
-    assert [name for name, recipe in {**RECIPES, **MODEL_RECIPES}.items() if recipe.decay] == ["adapters"]
+def test_only_vgg19_augments_deep_models_decay_and_no_recipe_is_fresh() -> None:
+    assert [name for name, recipe in {**RECIPES, **MODEL_RECIPES}.items() if recipe.decay] == ["adapters", "vgg19"]
     assert [name for name, recipe in {**RECIPES, **MODEL_RECIPES}.items() if recipe.augment] == ["vgg19"]
+    assert all(recipe.keep == "last" for recipe in MODEL_RECIPES.values() if recipe.decay)
     assert all(recipe.masked and not recipe.fresh for recipe in {**RECIPES, **MODEL_RECIPES}.values())
 
 
