@@ -10,6 +10,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.components.notice import style
+from dashboard.components.sign_in import require_sign_in
 
 HERE = Path(__file__).parent
 
@@ -31,8 +32,10 @@ page = st.navigation(
         st.Page("app_pages/curves.py", title="Curves", url_path="curves"),
         st.Page("app_pages/trust.py", title="Trust", url_path="trust"),
         st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),
+        st.Page("app_pages/about.py", title="About", url_path="about"),
     ]
 )
 st.title(page.title)
+require_sign_in()
 sidebar()
 page.run()

@@ -1,4 +1,4 @@
-"""`python -m dashboard.launch [--runs DIR] [--port N]`: start the dashboard, bound to this machine only.
+"""`python -m dashboard.launch [--runs DIR] [--port N]`: start the dashboard, bound to this machine only unless HOST says otherwise.
 
 The port is `--port`, else the environment variable PORT, else 8501; if it is taken, the next free one, which is said.
 The server runs headless, so that a machine without a browser neither fails nor asks for an e-mail address.
@@ -7,6 +7,7 @@ The server runs headless, so that a machine without a browser neither fails nor 
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import socket
@@ -19,7 +20,9 @@ from pathlib import Path
 from core.errors import TurnoverError
 
 ROOT = Path(__file__).parents[1]
-ADDRESS = "127.0.0.1"
+LOCAL = "127.0.0.1"
+_LOOPBACK = (LOCAL, "localhost", "::1")
+_EVERY_ADDRESS = ("0.0.0.0", "::")
 DEFAULT_PORT = 8501
 _TRIES = 100
 _QUIET_SECONDS = 2.0
@@ -29,44 +32,68 @@ _FIRST_PAGE = (
 )
 
 
-def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of this machine."""
-    with socket.socket() as probe:
+def is_free(port: int, host: str = LOCAL) -> bool:
+    """Whether nobody listens on a port of this machine.
+
+    Raises:
+        OSError: if this machine has no such address.
+    """
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((ADDRESS, port))
-        except OSError:
-            return False
+            probe.bind(address)
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise
     return True
 
 
-def free_port(wanted: int) -> int | None:
-    """The wanted port, or the next free one after it; None if there is none near."""
-    return next((port for port in range(wanted, min(wanted + _TRIES, 65536)) if is_free(port)), None)
+def free_port(wanted: int, host: str = LOCAL) -> int | None:
+    """The wanted port, or the next free one after it; None if there is none near. Raises an OSError as `is_free`."""
+    return next((port for port in range(wanted, min(wanted + _TRIES, 65536)) if is_free(port, host)), None)
 
 
-def arguments(port: int) -> list[str]:
-    """What Streamlit is told; the rest is in .streamlit/config.toml."""
-    return ["run", str(ROOT / "dashboard" / "app.py"), f"--server.port={port}", f"--server.address={ADDRESS}", "--server.headless=true"]
+def arguments(port: int, host: str = LOCAL) -> list[str]:
+    """What Streamlit is told; the rest is in .streamlit/config.toml, which allows this machine's own names alone."""
+    told = ["run", str(ROOT / "dashboard" / "app.py"), f"--server.port={port}", f"--server.address={host}", "--server.headless=true"]
+    if host in _LOOPBACK:
+        return told
+    names = ("*",) if host in _EVERY_ADDRESS else (*_LOOPBACK[:2], host)
+    return [*told, *(f"--server.allowedHosts={name}" for name in names)]
+
+
+def warn(host: str, port: int) -> None:
+    """Say what it means to serve on another address than this machine's own."""
+    print(
+        f"Warning: HOST={host}, so everyone who can reach port {port} of this machine reads the runs' data, flags items and starts jobs, over plain HTTP. "
+        "Set up sign-in and a proxy with TLS first (README, Safety).",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options; PORT and TURNOVER_RUNS of the environment are their defaults."""
+    """The options; PORT and TURNOVER_RUNS of the environment are their defaults. HOST is read from there alone: who opens a door shall mean it."""
     parser = argparse.ArgumentParser(prog="python -m dashboard.launch", description="Open the dashboard on the runs in a folder.")
     parser.add_argument("--runs", default=os.environ.get("TURNOVER_RUNS", "runs"), metavar="DIR", help="folder that holds the runs (default runs)")
     parser.add_argument("--port", default=os.environ.get("PORT") or str(DEFAULT_PORT), metavar="N", help=f"port (default PORT, else {DEFAULT_PORT})")
     return parser.parse_args(argv)
 
 
-def find_port(wanted: str) -> int:
+def find_port(wanted: str, host: str = LOCAL) -> int:
     """The port to serve on; says so if it is not the wanted one.
 
     Raises:
-        TurnoverError: if `wanted` is no port, or no port near it is free.
+        TurnoverError: if `wanted` is no port, no port near it is free, or this machine has no address `host`.
     """
     if not wanted.isdecimal() or not 1 <= int(wanted) <= 65535:
         raise TurnoverError(f"port {wanted!r}: choose a number from 1 to 65535")
-    port = free_port(int(wanted))
+    try:
+        port = free_port(int(wanted), host)
+    except OSError as error:
+        raise TurnoverError(f"HOST={host}: this machine cannot serve there ({error.strerror}); leave HOST out, or name one of its addresses") from None
     if port is None:
         raise TurnoverError(f"no free port from {wanted} on; choose another with --port or PORT")
     if port != int(wanted):
@@ -76,25 +103,27 @@ def find_port(wanted: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Find a port and serve the dashboard; returns the exit code."""
-    options = parse(argv)
+    options, host = parse(argv), os.environ.get("HOST") or LOCAL
     try:
-        port = find_port(options.port)
+        port = find_port(options.port, host)
     except TurnoverError as error:
         print(f"python -m dashboard.launch: {error}", file=sys.stderr)
         return 2
-    serve(port, Path(options.runs))
+    serve(port, Path(options.runs), host)
     return 0
 
 
-def serve(port: int, runs: Path) -> None:
+def serve(port: int, runs: Path, host: str = LOCAL) -> None:
     """Say where the dashboard is, and serve it until it is stopped."""
-    print(f"Turnover is at http://{ADDRESS}:{port}", flush=True)
+    if host not in _LOOPBACK:
+        warn(host, port)
+    print(f"Turnover is at http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
     runs = runs.resolve()
     here = Path.cwd() == ROOT and runs.is_relative_to(ROOT)
     os.environ["TURNOVER_RUNS"] = str(runs.relative_to(ROOT)) if here else str(runs)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    run_streamlit(arguments(port))
+    run_streamlit(arguments(port, host))
 
 
 def run_streamlit(argv: list[str]) -> None:

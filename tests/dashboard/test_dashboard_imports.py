@@ -55,7 +55,7 @@ def test_no_page_loads_anything_heavy(tmp_path: Path) -> None:
         from dashboard import engine
         engine.worker_command = lambda folder: [sys.executable, "-c", "input()"]
         app = AppTest.from_file({str(ROOT / "dashboard" / "app.py")!r}, default_timeout=60).run()
-        for page in ("errors", "curves", "trust", "try_own"):
+        for page in ("errors", "curves", "trust", "try_own", "about"):
             app.switch_page(f"app_pages/{{page}}.py").run()
             assert app.title[0].value and not app.exception
         Flags(Path({str(folder)!r})).put(1, "drop")
@@ -73,4 +73,4 @@ def test_the_first_words_need_no_pandas() -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert not {"pandas", "pyarrow", "numpy"} & set(ast.literal_eval(done.stdout))
     tops = {name for node in ast.parse((ROOT / "dashboard" / "app.py").read_text()).body if isinstance(node, ast.ImportFrom) for name in [node.module]}
-    assert tops == {"__future__", "pathlib", "dashboard.components.notice"}
+    assert tops == {"__future__", "pathlib", "dashboard.components.notice", "dashboard.components.sign_in"}

@@ -17,6 +17,7 @@ def started(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     monkeypatch.setattr(launch, "run_streamlit", calls.append)
     monkeypatch.setenv("TURNOVER_RUNS", "")
     monkeypatch.delenv("PORT", raising=False)
+    monkeypatch.delenv("HOST", raising=False)
     monkeypatch.setattr(launch.sys, "path", list(launch.sys.path))
     monkeypatch.chdir(ROOT)
     return calls
@@ -54,3 +55,37 @@ def test_a_bad_port_is_one_line_and_exit_code_2(started, capsys, port: str) -> N
     assert launch.main([f"--port={port}"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not started
+
+
+@pytest.mark.parametrize(("host", "names"), [("0.0.0.0", ["*"]), ("127.0.0.2", ["127.0.0.1", "localhost", "127.0.0.2"])])
+def test_another_address_is_warned_of_and_allowed(started, monkeypatch, capsys, host: str, names: list[str]) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("HOST", host)
+    assert launch.main(["--runs", "runs"]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith(f"Warning: HOST={host}, so everyone who can reach port ") and said.err.count("\n") == 1
+    assert said.out.splitlines()[-1].startswith(f"Turnover is at http://{host}:")
+    (command,) = started
+    assert f"--server.address={host}" in command
+    assert [part.partition("=")[2] for part in command if part.startswith("--server.allowedHosts")] == names
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1", "localhost"])
+def test_this_machine_s_own_names_need_no_warning(started, monkeypatch, capsys, host: str) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("HOST", host)
+    assert launch.main(["--runs", "runs"]) == 0
+    assert capsys.readouterr().err == ""
+    assert not [part for part in started[0] if "allowedHosts" in part]
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no such host"])
+def test_an_address_that_is_not_this_machine_s_is_one_line(started, monkeypatch, capsys, host: str) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("HOST", host)
+    assert launch.main(["--runs", "runs"]) == 2
+    assert capsys.readouterr().err.startswith(f"python -m dashboard.launch: HOST={host}: this machine cannot serve there")
+    assert not started
+
+
+def test_an_address_of_version_6_is_written_as_urls_want_it(started, capsys) -> None:  # type: ignore[no-untyped-def]
+    launch.serve(9000, ROOT / "runs", "::")
+    assert capsys.readouterr().out == "Turnover is at http://[::]:9000\n"
+    assert started == [launch.arguments(9000, "::")] and "--server.allowedHosts=*" in started[0]

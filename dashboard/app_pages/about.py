@@ -1,0 +1,27 @@
+"""About: how to read an influence, its limits, and where the open run comes from."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.report.fragments import safe
+from dashboard.components.notice import heading, quiet, said
+from dashboard.state import current_run
+from dashboard.views.about import HOW_TO_READ, LIMITS, build_about
+
+said(
+    "Turnover trains a classifier with turn-over dropout (Kobayashi, Yokoi, Suzuki and Inui 2020, “Efficient Estimation of Influence of a Training "
+    "Instance”): every training item owns a fixed dropout mask, so half of the network learns from it and half never sees it. The item's influence on "
+    "an input is the loss of the half that never saw it, minus the loss of the half that did."
+)
+heading("How to read an influence")
+st.html('<dl class="to-words">' + "".join(f"<dt>{safe(name)}</dt><dd>{safe(text)}</dd>" for name, text in HOW_TO_READ) + "</dl>")
+heading("What it cannot tell")
+st.html('<ul class="to-list">' + "".join(f"<li>{safe(limit)}</li>" for limit in LIMITS) + "</ul>")
+opened = current_run()
+heading("Where this run comes from", f"What the manifest of {opened.run.name} says.")
+for name, facts in build_about(opened.run).groups:
+    rows = "".join(f"<dt>{safe(fact)}</dt><dd>{safe(value)}</dd>" for fact, value in facts)
+    with st.expander(name, expanded=name == "Data"):
+        st.html(f'<dl class="to-pairs">{rows}</dl>')
+quiet("Made by python -m core; everything on these pages is computed from the run's folder or by the engine on this machine.")
