@@ -20,7 +20,10 @@ from core.errors import TurnoverError
 # Threads that wait by spinning make everything many times slower as soon as another program wants a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-COMMANDS = ("demo", "train", "influence", "errors", "groups", "explain", "report", "cleanse", "evaluate", "export", "runs", "paper", "bench", "worker")
+COMMANDS = (
+    *("demo", "train", "influence", "errors", "groups", "explain", "report", "cleanse", "evaluate"),
+    *("export", "import-flags", "apply", "runs", "paper", "bench", "worker"),
+)
 _DESCRIPTION = "Which training examples taught the model this mistake? Train with turn-over dropout, then ask."
 
 
@@ -37,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m core", description=_DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name in COMMANDS:
-        module = importlib.import_module(f"core.commands.{name}")
+        module = importlib.import_module(f"core.commands.{name.replace('-', '_')}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP[0].upper() + module.HELP[1:] + ".")
         module.add_arguments(command)
         command.add_argument("--json", action="store_true", help="print the result as one JSON object")

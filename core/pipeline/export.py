@@ -37,7 +37,7 @@ def export_csv(run: Run) -> str:
 
     Columns: `COLUMNS`; the second is named `text` or `image` (path of a thumbnail), `errors` lists error ids.
     """
-    flags = Flags(run.folder).current()
+    flags = {instance: flag for instance, flag in Flags(run.folder).current().items() if instance < len(run.train)}
     known = run.has_influence
     parts = errors_of(run) if known and flags else {}
     buffer = io.StringIO()
