@@ -22,6 +22,7 @@ from core.runs import MANIFEST, Run
 from dashboard import engine
 from dashboard.components.notice import no_runs, problem
 from dashboard.views.errors import ANY
+from dashboard.views.flags import ANY_DECISION, ANYBODY
 
 RUN_KEY = "run"
 _loading = threading.Lock()
@@ -49,6 +50,7 @@ def runs_folder() -> Path:
 def forget_choices() -> None:
     """Another run has other classes and items: filters and the chosen item go back to their defaults."""
     st.session_state.update({"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": ""})
+    st.session_state.update({"decision": ANY_DECISION, "class": ANY, "person": ANYBODY, "words": "", "flag": ""})
 
 
 def current_run() -> Opened:

@@ -1,4 +1,4 @@
-"""A run's mistakes as one HTML file, to send to someone who has neither the run nor Turnover.
+"""A run's mistakes, and the flags that people put on its training items, as one HTML file, to send to someone who has neither the run nor Turnover.
 
 Nothing is loaded from elsewhere and no script runs: images are part of the file, what unfolds is `<details>`, and a content
 security policy in the page forbids the rest. Its size is bounded: so many errors, so many training items on each side, so
@@ -16,6 +16,7 @@ from core.report.article import error_html, index_html
 from core.report.errors import error_items
 from core.report.explanation import TRUST_WORDS, rounded, units_sentence
 from core.report.facts import Pattern, explained_pattern, run_facts
+from core.report.flagged import flags_html
 from core.report.fragments import safe
 from core.runs import Run
 
@@ -42,7 +43,19 @@ def write_report(run: Run, path: Path, errors: int = ERRORS, top: int = SIDE) ->
         What `python -m core report --json` prints: report (the path), misclassified, explained, shown and bytes.
 
     Raises:
-        TurnoverError: if the run has no usable influence, or the file cannot be written.
+        TurnoverError: if the run has no usable influence, its flags cannot be read, or the file cannot be written.
+    """
+    explained = len(run.influence.errors)
+    content = report_page(run, errors, top).encode()
+    write_atomic(path, lambda beside: beside.write_bytes(content))
+    return {"report": str(path), "misclassified": len(run.errors), "explained": explained, "shown": min(explained, errors), "bytes": len(content)}
+
+
+def report_page(run: Run, errors: int = ERRORS, top: int = SIDE) -> str:
+    """The page that `write_report` writes.
+
+    Raises:
+        TurnoverError: if the run has no usable influence, or its flags cannot be read.
     """
     explained = set(run.influence.errors)
     items = [item for item in error_items(run, with_influence=True) if item.position in explained][:errors]
@@ -50,9 +63,7 @@ def write_report(run: Run, path: Path, errors: int = ERRORS, top: int = SIDE) ->
     body = [_header(run, len(items)), "<main>", _how_to_read(run), _numbers(explained_pattern(run))]
     if items:
         body += [f"<h2>The mistakes</h2>{index_html(items)}", *articles]
-    content = _document(f"What taught {run.name} its mistakes", "\n".join([*body, "</main>", _FOOTER])).encode()
-    write_atomic(path, lambda beside: beside.write_bytes(content))
-    return {"report": str(path), "misclassified": len(run.errors), "explained": len(explained), "shown": len(items), "bytes": len(content)}
+    return _document(f"What taught {run.name} its mistakes", "\n".join([*body, flags_html(run), "</main>", _FOOTER]))
 
 
 def _document(title: str, body: str) -> str:

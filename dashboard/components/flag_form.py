@@ -5,28 +5,42 @@ The form is only made when the popover is open, so that ten cards cost ten butto
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
 import streamlit as st
 
 from core.errors import TurnoverError
-from core.flags import Flag, Flags
-from core.report.explanation import Card
+from core.flags import MAX_NOTE, Flag
 from core.runs import Run
 from dashboard.components.notice import problem
+from dashboard.components.people import flags_of
 
 _PROBLEM = "flag_problem"
 _ACTIONS = {"drop": "Drop", "relabel": "Relabel", "keep": "Keep"}
 
 
+class Labelled(Protocol):
+    """A training item that can be flagged."""
+
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def label(self) -> str: ...
+
+
 def current_flags(run: Run) -> dict[int, Flag]:
     """The decisions in force; if they cannot be read, the page says so and goes on without them."""
     try:
-        return Flags(run.folder).current()
+        return flags_of(run).current()
     except TurnoverError as error:
         problem("The flags cannot be read", str(error))
         return {}
 
 
-def flag_control(run: Run, card: Card, flag: Flag | None) -> None:
+def flag_control(run: Run, card: Labelled, flag: Flag | None) -> None:
     """The popover of one card."""
     key = f"flag-{card.position}"
     popover = st.popover("Change flag" if flag else "Flag", key=key, on_change="rerun", type="tertiary")
@@ -42,8 +56,18 @@ def flag_problem() -> None:
         problem("The flag was not stored", message)
 
 
-def _form(run: Run, card: Card, flag: Flag | None, key: str) -> None:
-    others = [name for name in run.classes if name != card.label]
+@contextmanager
+def stored() -> Iterator[None]:
+    """Around a change of flags: what keeps it from being stored is said by `flag_problem`."""
+    try:
+        yield
+    except TurnoverError as error:
+        st.session_state[_PROBLEM] = str(error)
+
+
+def decision_fields(classes: list[str], label: str, flag: Flag | None, key: str, lines: int = 1) -> None:
+    """The fields of a decision on an item that has this label; `lines` of room for the note. What they say is `decided`."""
+    others = [name for name in classes if name != label]
     action = st.segmented_control(
         "What should happen to this training item?",
         list(_ACTIONS),
@@ -55,7 +79,22 @@ def _form(run: Run, card: Card, flag: Flag | None, key: str) -> None:
     if action == "relabel":
         known = others.index(flag.new_label) if flag and flag.new_label in others else 0
         st.selectbox("New label", others, index=known, key=f"{key}-label")
-    st.text_input("Note", value=flag.note if flag else "", key=f"{key}-note", placeholder="Why? (optional)", on_change="ignore")
+    note, hint = flag.note if flag else "", "Why? (optional)"
+    if lines > 1:
+        st.text_area("Note", note, height=26 * lines, max_chars=MAX_NOTE, key=f"{key}-note", placeholder=hint, on_change="ignore")
+    else:
+        st.text_input("Note", note, key=f"{key}-note", placeholder=hint, on_change="ignore")
+
+
+def decided(key: str) -> tuple[str, str, str]:
+    """Action, new label and note, as the fields with this key say."""
+    state = st.session_state
+    action = state.get(f"{key}-action") or "drop"
+    return action, state.get(f"{key}-label", "") if action == "relabel" else "", state.get(f"{key}-note") or ""
+
+
+def _form(run: Run, card: Labelled, flag: Flag | None, key: str) -> None:
+    decision_fields(run.classes, card.label, flag, key)
     with st.container(horizontal=True):
         st.button("Save", key=f"{key}-save", on_click=_save, args=(run, card.position))
         if flag:
@@ -64,18 +103,12 @@ def _form(run: Run, card: Card, flag: Flag | None, key: str) -> None:
 
 def _save(run: Run, position: int) -> None:
     key, state = f"flag-{position}", st.session_state
-    action = state.get(f"{key}-action") or "drop"
-    label = state.get(f"{key}-label", "") if action == "relabel" else ""
-    try:
-        Flags(run.folder).put(position, action, label, state.get(f"{key}-note") or "")
-    except TurnoverError as error:
-        state[_PROBLEM] = str(error)
+    with stored():
+        flags_of(run).put(position, *decided(key))
     state[key] = False
 
 
 def _clear(run: Run, position: int) -> None:
-    try:
-        Flags(run.folder).clear(position)
-    except TurnoverError as error:
-        st.session_state[_PROBLEM] = str(error)
+    with stored():
+        flags_of(run).clear(position)
     st.session_state[f"flag-{position}"] = False

@@ -13,6 +13,7 @@ PAGES = {
     "curves": "app_pages/curves.py",
     "trust": "app_pages/trust.py",
     "try": "app_pages/try_own.py",
+    "flags": "app_pages/flags.py",
     "about": "app_pages/about.py",
 }
 OpenPage = Callable[..., AppTest]

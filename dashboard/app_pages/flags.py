@@ -1,0 +1,56 @@
+"""Flags & export: what people decided on training items, where they differ, and the way of it to the data set."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.errors import TurnoverError
+from core.report.flagged import flagged_items
+from dashboard.components.error_table import choose_item
+from dashboard.components.export import downloads
+from dashboard.components.flag_detail import show_flag
+from dashboard.components.flag_steps import import_form, show_disputes, undo_bar
+from dashboard.components.flag_table import FLAG, flag_filters, flag_table
+from dashboard.components.notice import notice, problem, quiet
+from dashboard.components.people import flags_of
+from dashboard.state import Opened, current_run
+from dashboard.views.flags import disputes, select, summary
+
+
+@st.fragment
+def manage(opened: Opened) -> None:
+    """All of the page; a click runs only this."""
+    run = opened.run
+    try:
+        overview = flags_of(run).overview()
+    except TurnoverError as error:
+        problem("The flags cannot be read", str(error))
+        return
+    items = flagged_items(run, overview.flags)
+    if items:
+        quiet(summary(items))
+    undo_bar(run, overview.last)
+    show_disputes(run, disputes(run, overview.conflicts))
+    if not items:
+        notice("No training item is flagged yet", "Open Errors, choose a mistake, and flag the training items that should be dropped, relabelled or kept.")
+        import_form(run)
+        return
+    matching = select(items, flag_filters(run.classes, items))
+    if matching:
+        left, right = st.columns(2, gap="medium")
+        with left:
+            place = st.container()
+            chosen = choose_item(matching, FLAG, "Flagged item")
+            with place:
+                quiet(f"Flag {chosen.place + 1:,} of {len(matching):,}{f' that match, out of {len(items):,}' if len(matching) < len(items) else ''}")
+                flag_table(chosen, run.kind)
+        with right:
+            show_flag(run, chosen.item)
+    else:
+        notice("No flag matches", "Clear the search, or choose another decision, class or person above.")
+    downloads(opened)
+    import_form(run)
+
+
+quiet("What people decided on training items. Flags change nothing by themselves: export them, and apply them to the data set.")
+manage(current_run())

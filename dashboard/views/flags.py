@@ -1,0 +1,165 @@
+"""What the Flags page shows: flags filtered and a page at a time, what undo takes back, where people differ, and how to apply them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import Any
+
+from core.data import NAMES
+from core.flags import CLEARED, Conflict, Decision, Flag, Step
+from core.report.flagged import Flagged, count_words, flagged_items, minute, people_words, verdict_words
+from core.report.words import snippet
+from core.runs import Run
+from dashboard.views.errors import ANY
+
+ANY_DECISION, ANYBODY = "Any decision", "Anybody"
+DECISIONS = {ANY_DECISION: "", "Drop": "drop", "Relabel": "relabel", "Keep": "keep"}
+
+_NAMED, _ID, _NAME = 3, 60, 60
+
+
+@dataclass(frozen=True)
+class FlagQuery:
+    """What the filters say."""
+
+    decision: str = ANY_DECISION
+    label: str = ANY
+    person: str = ANYBODY
+    search: str = ""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the decisions that people differ in: a letter for it, who decided so, their notes, and the decision itself."""
+
+    letter: str
+    words: str
+    people: tuple[str, ...]
+    notes: tuple[str, ...]
+    flag: Flag
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """A training item on which people differ; `now` is what is in force until somebody settles."""
+
+    item: Flagged
+    sides: tuple[Side, ...]
+    now: str
+
+
+def newest_first(items: Iterable[Flagged]) -> list[Flagged]:
+    """Flags in the order in which they are shown."""
+    return sorted(items, key=lambda item: item.flag.at, reverse=True)
+
+
+def people(items: Iterable[Flagged]) -> list[str]:
+    """Who has decided, by name."""
+    return sorted({item.flag.by for item in items})
+
+
+def select(items: Iterable[Flagged], query: FlagQuery) -> list[Flagged]:
+    """The flags that match a query, newest first."""
+    wanted, action = query.search.strip().lower(), DECISIONS.get(query.decision, "")
+    return newest_first(
+        item
+        for item in items
+        if action in ("", item.flag.action)
+        and query.label in (ANY, item.label)
+        and query.person in (ANYBODY, item.flag.by)
+        and (not wanted or any(wanted in text.lower() for text in (item.id, item.text, item.flag.note, item.flag.new_label, item.planted)))
+    )
+
+
+def summary(items: Sequence[Flagged]) -> str:
+    """How many flags there are, one or more, of which sort and by whom."""
+    flags = [item.flag for item in items]
+    return f"{len(items):,} training item{'s' if len(items) > 1 else ''} flagged: {count_words(flags)}; by {people_words(flags)}."
+
+
+def undo_sentence(run: Run, step: Step | None) -> str:
+    """What undo takes back, in words."""
+    if step is None:
+        return "There is nothing of yours to undo."
+    if step.kind == "import":
+        what = f"the import of {len(step.flags):,} flag{'s' if len(step.flags) > 1 else ''}"
+    else:
+        first = step.flags[0]
+        settled = "settled as " if step.kind == "settle" else ""
+        what = f"“{settled}{snippet(verdict_words(first), _NAME)}” on {_items(run, [flag.instance for flag in step.flags])}"
+    return f"Undo takes back {what}, of {minute(step.at)}."
+
+
+def disputes(run: Run, conflicts: Sequence[Conflict]) -> list[Dispute]:
+    """The items on which people differ, ready to be settled."""
+    found = []
+    for conflict in conflicts:
+        newest = conflict.flag or conflict.decisions[-1].flag
+        for item in flagged_items(run, {conflict.instance: newest}):
+            now = f"{verdict_words(conflict.flag)} ({conflict.flag.by})" if conflict.flag else "no flag"
+            found.append(Dispute(item, _sides(conflict.decisions), now))
+    return found
+
+
+def history_lines(history: Iterable[Decision]) -> list[tuple[str, str]]:
+    """All decisions on an item, oldest first: what and by whom, and the note."""
+    return [(f"{_who(decision)}: {_done(decision)}", decision.flag.note) for decision in history]
+
+
+def import_sentence(told: dict[str, Any]) -> str:
+    """What an import did, in words."""
+    if not told["new"]:
+        return f"Nothing new: {told['known']:,} of its flags are known here already." if told["known"] else "There is no flag in it that could be imported."
+    differing = f" {told['conflicting']:,} of them differ from what others decided; settle them above." if told["conflicting"] else ""
+    known = f" {told['known']:,} were known already." if told["known"] else ""
+    return f"{told['new']:,} flag{'s are' if told['new'] > 1 else ' is'} new.{differing}{known}"
+
+
+def apply_command(run: Run, name: str) -> tuple[str, str]:
+    """The command that applies the patch `name` to the training data, and what to put into it; the second is "" where nothing is missing."""
+    settings = run.manifest["settings"]
+    source, folder = str(settings.get("data", "")), settings.get("path")
+    ending = "csv" if run.kind == "text" else "parquet"
+    data, missing = shlex.quote(source), ""
+    if folder or source not in NAMES:
+        data = "DATA"
+        missing = f"DATA is the file or folder that holds the training {run.kind}s{f', in {folder}' if folder else ''}."
+    return f"python -m core apply --patch {shlex.quote(name)} --data {data} --out cleansed.{ending}", missing
+
+
+def _sides(decisions: Sequence[Decision]) -> tuple[Side, ...]:
+    groups: dict[tuple[str, str], list[Decision]] = {}
+    for decision in decisions:
+        groups.setdefault(decision.flag.verdict, []).append(decision)
+    return tuple(
+        Side(
+            letter,
+            verdict_words(group[-1].flag),
+            tuple(_who(decision) for decision in group),
+            tuple(decision.flag.note for decision in group if decision.flag.note),
+            group[-1].flag,
+        )
+        for letter, group in zip(ascii_uppercase, groups.values(), strict=False)
+    )
+
+
+def _who(decision: Decision) -> str:
+    return f"{decision.flag.by}{' (imported)' if decision.imported else ''}, {minute(decision.flag.at)}"
+
+
+def _done(decision: Decision) -> str:
+    words = "cleared the flag" if decision.flag.action == CLEARED else verdict_words(decision.flag)
+    settled = "settled: " if decision.kind == "settle" else ""
+    return f"{settled}{words}{f' (undone {minute(decision.undone)})' if decision.undone else ''}"
+
+
+def _items(run: Run, instances: Sequence[int]) -> str:
+    """Some training items by their ids; of many, the first."""
+    known = run.train["id"].to_numpy()
+    names = [snippet(str(known[instance]), _ID) if instance < len(known) else str(instance) for instance in instances[:_NAMED]]
+    if len(instances) <= _NAMED:
+        return ", ".join(names)
+    return f"{len(instances):,} items ({', '.join(names)} …)"
