@@ -64,10 +64,10 @@ class Store:
 
     def read(self, look: Callable[[sqlite3.Connection], T], nothing: T) -> T:
         """What `look` finds in the file; `nothing` if there is no file, or an empty one."""
-        if not self.path.exists():
-            return nothing
 
         def attempt() -> T:
+            if not self.path.exists():
+                return nothing
             try:
                 return self._look(self.path, look, nothing)
             except sqlite3.OperationalError as error:

@@ -72,7 +72,7 @@ def flagged(run: Run) -> Group:
         TurnoverError: if none is, or the flags cannot be read.
     """
     chosen = np.zeros(len(run.train), bool)
-    chosen[[flag.instance for flag in Flags(run.folder).current().values() if flag.action == "drop"]] = True
+    chosen[[instance for instance, flag in Flags(run.folder).current().items() if flag.action == "drop" and instance < len(chosen)]] = True
     return _group("flagged to be dropped", chosen, f"{run.folder}: no training item is flagged to be dropped; flag some on the Errors page")
 
 

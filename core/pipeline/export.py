@@ -41,7 +41,7 @@ def export_csv(run: Run) -> str:
     known = run.has_influence
     parts = errors_of(run) if known and flags else {}
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    writer = csv.writer(buffer, lineterminator="\r\n")  # so that a lone return is quoted too, behind which a cell could begin anew
     writer.writerow([run.kind if name == "content" else name for name in COLUMNS])
     for instance, flag in flags.items():
         item = run.item("train", instance)
