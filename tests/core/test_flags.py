@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from core.errors import TurnoverError
@@ -156,6 +156,47 @@ def test_an_import_changes_no_flag_that_was_put_here(calls: list[tuple[str, str,
             assert after[decision.flag.instance] == decision.flag
             local.add(decision.flag.instance)
         state = after
+
+
+@settings(max_examples=10)
+@given(some.lists(some.tuples(PEOPLE, some.sampled_from(["put", "put", "clear", "settle", "undo", "undo"]), VERDICTS, some.integers(0, 2)), max_size=12))
+def test_what_undo_leaves_is_what_the_other_calls_alone_would_have_made(
+    tmp_path_factory: pytest.TempPathFactory, calls: list[tuple[str, str, tuple[str, str], int]]
+) -> None:
+    """Through the file: two folders, one where calls are undone, one where these are never made."""
+    folder, alone = tmp_path_factory.mktemp("undone"), tmp_path_factory.mktemp("alone")
+    standing: list[tuple[str, str, tuple[str, str], int]] = []
+    for call in calls:
+        by, does, _, _ = call
+        own = [place for place, one in enumerate(standing) if one[0] == by]
+        if does != "undo":
+            standing.append(call)
+            make(folder, call)
+        elif own:
+            del standing[own[-1]]
+            Flags(folder, by=by).undo()
+        else:
+            with pytest.raises(TurnoverError, match="nothing to undo"):
+                Flags(folder, by=by).undo()
+    for call in standing:
+        make(alone, call)
+    assert verdicts(Flags(folder)) == verdicts(Flags(alone))
+    disputed = [
+        [(one.instance, [(decision.flag.by, decision.flag.verdict) for decision in one.decisions]) for one in Flags(place).conflicts()]
+        for place in (folder, alone)
+    ]
+    assert disputed[0] == disputed[1]
+
+
+def make(folder: Path, call: tuple[str, str, tuple[str, str], int]) -> None:
+    by, does, (action, label), instance = call
+    flags = Flags(folder, by=by)
+    if does == "clear" or (does == "put" and action == CLEARED):
+        flags.clear(instance)
+    elif does == "put":
+        flags.put_many([instance, instance + 1], action, label)
+    else:
+        flags.settle(instance, action, label)
 
 
 def test_undo_walks_back_through_one_s_own_calls_and_leaves_those_of_others(tmp_path: Path) -> None:
