@@ -14,10 +14,12 @@ from dashboard.components.notice import style
 HERE = Path(__file__).parent
 
 
-def sidebar() -> None:
-    """Which run is looked at."""
+def sidebar(page: str) -> None:
+    """Which run is looked at, and what a link to the page says of it."""
     from dashboard.components.run_choice import choose_run
+    from dashboard.state import follow_link
 
+    follow_link(page)
     with st.sidebar:
         choose_run()
 
@@ -27,12 +29,13 @@ style()
 st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
 page = st.navigation(
     [
-        st.Page("app_pages/errors.py", title="Errors", url_path="errors", default=True),
+        st.Page("app_pages/overview.py", title="Overview", default=True),
+        st.Page("app_pages/errors.py", title="Errors", url_path="errors"),
         st.Page("app_pages/curves.py", title="Curves", url_path="curves"),
         st.Page("app_pages/trust.py", title="Trust", url_path="trust"),
         st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),
     ]
 )
 st.title(page.title)
-sidebar()
+sidebar(page.url_path)
 page.run()

@@ -23,7 +23,9 @@ from dashboard import engine
 from dashboard.components.notice import no_runs, problem
 from dashboard.views.errors import ANY
 
-RUN_KEY = "run"
+RUN_KEY, _PAGE = "run", "page"
+_CHOICES = {"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": "", "confused": ANY, "taken-for": ANY}
+"""What is chosen of one run, by widget, and where it begins in another."""
 _loading = threading.Lock()
 
 
@@ -48,7 +50,17 @@ def runs_folder() -> Path:
 
 def forget_choices() -> None:
     """Another run has other classes and items: filters and the chosen item go back to their defaults."""
-    st.session_state.update({"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": ""})
+    st.session_state.update(_CHOICES)
+
+
+def follow_link(page: str) -> None:
+    """On another page than before, a link that chooses something goes before what the tab remembers: what it leaves out begins anew."""
+    if st.session_state.get(_PAGE) == page:
+        return
+    st.session_state[_PAGE] = page
+    if named := [name for name in st.query_params if name != RUN_KEY]:
+        for name in (*_CHOICES, *named):
+            st.session_state.pop(name, None)
 
 
 def current_run() -> Opened:
