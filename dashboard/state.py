@@ -16,15 +16,21 @@ from pathlib import Path
 import streamlit as st
 
 from core.errors import TurnoverError
+from core.pipeline.export import errors_of
 from core.report.certainty import Certainty, run_certainty
 from core.report.errors import ErrorItem, error_items
 from core.runs import MANIFEST, Run
 from dashboard import engine
 from dashboard.components.notice import no_runs, problem
 from dashboard.views.errors import ANY
+from dashboard.views.training import SELF, TrainingItem, training_items
 
 RUN_KEY, _PAGE = "run", "page"
-_CHOICES = {"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": "", "confused": ANY, "taken-for": ANY}
+_CHOICES = {
+    **{"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": ""},
+    **{"confused": ANY, "taken-for": ANY},
+    **{"train": "", "find": "", "order": SELF},
+}
 """What is chosen of one run, by widget, and where it begins in another."""
 _loading = threading.Lock()
 
@@ -41,6 +47,16 @@ class Opened:
     def certainty(self) -> Certainty | None:
         """What of the run's influences can be told from noise, counted once for all tabs; None if they cannot be used."""
         return None if self.influence_problem else run_certainty(self.run)
+
+    @cached_property
+    def training(self) -> tuple[TrainingItem, ...]:
+        """All training items with what ranks them, by position."""
+        return training_items(self.run, with_influence=not self.influence_problem)
+
+    @cached_property
+    def taught(self) -> dict[int, list[str]]:
+        """For each training position, the ids of the errors among whose strongest proponents it is; empty without influence."""
+        return {} if self.influence_problem else errors_of(self.run)
 
 
 def runs_folder() -> Path:

@@ -16,7 +16,7 @@ import streamlit as st
 
 from core.report.errors import ErrorItem
 from core.report.words import snippet
-from dashboard.views.errors import ANY, SORTS, Choice, Query, choice
+from dashboard.views.errors import ANY, SORTS, Choice, NamedT, Query, choice
 
 ITEM, TABLE = "item", "errors-table"
 
@@ -33,25 +33,25 @@ def filters(classes: list[str]) -> Query:
     )
 
 
-def choose_item(items: list[ErrorItem]) -> Choice:
-    """The chosen error, with steps to the one before and after.
+def choose_item(items: list[NamedT], key: str = ITEM, label: str = "Error") -> Choice[NamedT]:
+    """The chosen item of a list, with steps to the one before and after.
 
-    The first error of all is always an option: it is the default, and only a default may be missing from the URL.
+    The first item of all is always an option: it is the default, and only a default may be missing from the URL.
     """
-    chosen = choice(items, st.session_state[ITEM] if ITEM in st.session_state else st.query_params.get(ITEM))
-    if st.session_state.get(ITEM, chosen.item.id) != chosen.item.id:
-        st.session_state[ITEM] = chosen.item.id
+    chosen = choice(items, st.session_state[key] if key in st.session_state else st.query_params.get(key))
+    if st.session_state.get(key, chosen.item.id) != chosen.item.id:
+        st.session_state[key] = chosen.item.id
     options = dict.fromkeys((items[0].id, *(item.id for item in chosen.page)))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         place = st.container()
         neighbours = [items[min(max(chosen.place + by, 0), len(items) - 1)].id for by in (-1, 1)]
-        st.button("Previous", shortcut="K", on_click=_go, args=(neighbours[0],))
-        st.button("Next", shortcut="J", on_click=_go, args=(neighbours[1],))
-    shown = place.selectbox("Error", list(options), key=ITEM, bind="query-params", label_visibility="collapsed")
+        st.button("Previous", shortcut="K", on_click=_go, args=(key, neighbours[0]))
+        st.button("Next", shortcut="J", on_click=_go, args=(key, neighbours[1]))
+    shown = place.selectbox(label, list(options), key=key, bind="query-params", label_visibility="collapsed")
     return choice(items, shown)
 
 
-def table(chosen: Choice, kind: str) -> None:
+def table(chosen: Choice[ErrorItem], kind: str) -> None:
     """A page of errors, the chosen one selected; a click or an arrow key chooses another."""
     content = "text" if kind == "text" else "image"
     st.session_state[TABLE] = {"selection": {"rows": [chosen.row], "columns": [], "cells": [(chosen.row, content)]}}
@@ -79,7 +79,7 @@ def table(chosen: Choice, kind: str) -> None:
 
 def _frame(items: Sequence[ErrorItem], content: str) -> pd.DataFrame:
     """What the table shows; a column of marks only where some item has one."""
-    shown = [snippet(item.text) if content == "text" else _thumbnail(item.image) for item in items]
+    shown = [snippet(item.text) if content == "text" else thumbnail(item.image) for item in items]
     frame = pd.DataFrame(
         {
             content: shown,
@@ -93,7 +93,8 @@ def _frame(items: Sequence[ErrorItem], content: str) -> pd.DataFrame:
     return frame if frame["planted"].any() else frame.drop(columns="planted")
 
 
-def _thumbnail(png: bytes) -> str:
+def thumbnail(png: bytes) -> str:
+    """An image as the address that a table's column of images takes."""
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
@@ -105,5 +106,5 @@ def _picked() -> None:
         st.session_state[ITEM] = ids[rows[0]]
 
 
-def _go(item: str) -> None:
-    st.session_state[ITEM] = item
+def _go(key: str, item: str) -> None:
+    st.session_state[key] = item

@@ -5,16 +5,27 @@ The form is only made when the popover is open, so that ten cards cost ten butto
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import streamlit as st
 
 from core.errors import TurnoverError
 from core.flags import Flag, Flags
-from core.report.explanation import Card
 from core.runs import Run
 from dashboard.components.notice import problem
 
 _PROBLEM = "flag_problem"
 _ACTIONS = {"drop": "Drop", "relabel": "Relabel", "keep": "Keep"}
+
+
+class Labelled(Protocol):
+    """A training item that can be flagged."""
+
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def label(self) -> str: ...
 
 
 def current_flags(run: Run) -> dict[int, Flag]:
@@ -26,7 +37,7 @@ def current_flags(run: Run) -> dict[int, Flag]:
         return {}
 
 
-def flag_control(run: Run, card: Card, flag: Flag | None) -> None:
+def flag_control(run: Run, card: Labelled, flag: Flag | None) -> None:
     """The popover of one card."""
     key = f"flag-{card.position}"
     popover = st.popover("Change flag" if flag else "Flag", key=key, on_change="rerun", type="tertiary")
@@ -42,7 +53,7 @@ def flag_problem() -> None:
         problem("The flag was not stored", message)
 
 
-def _form(run: Run, card: Card, flag: Flag | None, key: str) -> None:
+def _form(run: Run, card: Labelled, flag: Flag | None, key: str) -> None:
     others = [name for name in run.classes if name != card.label]
     action = st.segmented_control(
         "What should happen to this training item?",

@@ -7,12 +7,17 @@ import streamlit as st
 from core.runs import Run
 from dashboard.state import RUN_KEY
 
-ERRORS_PAGE, TRUST_PAGE = "app_pages/errors.py", "app_pages/trust.py"
+ERRORS_PAGE, TRAINING_PAGE, TRUST_PAGE = "app_pages/errors.py", "app_pages/training_item.py", "app_pages/trust.py"
 
 
 def errors_link(run: Run, label: str, **chosen: str) -> None:
     """A link to the Errors page with an `item` or with filters chosen."""
     _link(ERRORS_PAGE, run, label, chosen)
+
+
+def training_link(run: Run, label: str, item: str) -> None:
+    """A link to the page of a training item, by its id."""
+    _link(TRAINING_PAGE, run, label, {"train": item})
 
 
 def _link(page: str, run: Run, label: str, chosen: dict[str, str]) -> None:

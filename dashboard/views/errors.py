@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from core.report.errors import ErrorItem
 
@@ -14,17 +15,27 @@ PAGE = 500
 """Rows that are sent to the browser at once; the steps to the next and the previous error go on from page to page."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The chosen error, its place in all that match, and the page of errors that is shown with it."""
+class Named(Protocol):
+    """What can be chosen from a list."""
 
-    item: ErrorItem
+    @property
+    def id(self) -> str: ...
+
+
+NamedT = TypeVar("NamedT", bound=Named)
+
+
+@dataclass(frozen=True)
+class Choice(Generic[NamedT]):
+    """The chosen item, its place in all that match, and the page of items that is shown with it."""
+
+    item: NamedT
     place: int
-    page: tuple[ErrorItem, ...]
+    page: tuple[NamedT, ...]
 
     @property
     def row(self) -> int:
-        """The chosen error's row on the page."""
+        """The chosen item's row on the page."""
         return self.place % PAGE
 
 
@@ -52,8 +63,8 @@ def select(items: tuple[ErrorItem, ...], query: Query) -> list[ErrorItem]:
     return sorted(chosen, key=keys.get(query.sort, keys[CLEAREST]))
 
 
-def choice(items: list[ErrorItem], wanted: str | None) -> Choice:
-    """The error with the id `wanted`, or the first one, with its page."""
+def choice(items: list[NamedT], wanted: str | None) -> Choice[NamedT]:
+    """The item with the id `wanted`, or the first one, with its page."""
     place = next((place for place, item in enumerate(items) if item.id == wanted), 0)
     first = place - place % PAGE
     return Choice(items[place], place, tuple(items[first : first + PAGE]))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
-from app_testing import OpenPage, html_of
+from app_testing import OpenPage, html_of, links
 from fake_runs import HOSTILE, FakeRun, truncate
-from streamlit.testing.v1 import AppTest
 
 from core.ranking import clearness
 from core.report.errors import error_items
@@ -20,11 +18,6 @@ from dashboard.views.overview import Confusion, build_confusion, starting_points
 
 pytestmark = pytest.mark.usefixtures("fresh")
 DIGITS = tuple("0123456789")
-
-
-def links(app: AppTest) -> list[tuple[str, dict[str, list[str]]]]:
-    """Labels and parameters of the links that choose something."""
-    return [(link.proto.label, parse_qs(link.proto.query_string)) for link in app.get("page_link") if link.proto.query_string]
 
 
 # The view
