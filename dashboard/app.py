@@ -32,6 +32,7 @@ page = st.navigation(
         st.Page("app_pages/overview.py", title="Overview", default=True),
         st.Page("app_pages/errors.py", title="Errors", url_path="errors"),
         st.Page("app_pages/training_item.py", title="Training item", url_path="training"),
+        st.Page("app_pages/map.py", title="Map", url_path="map"),
         st.Page("app_pages/curves.py", title="Curves", url_path="curves"),
         st.Page("app_pages/trust.py", title="Trust", url_path="trust"),
         st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),

@@ -12,10 +12,12 @@ import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from core.errors import TurnoverError
+from core.groups.sums import MeanMistake
 from core.pipeline.export import errors_of
 from core.report.certainty import Certainty, run_certainty
 from core.report.errors import ErrorItem, error_items
@@ -23,6 +25,8 @@ from core.runs import MANIFEST, Run
 from dashboard import engine
 from dashboard.components.notice import no_runs, problem
 from dashboard.views.errors import ANY
+from dashboard.views.map import Points, build_points, project
+from dashboard.views.map_group import ALL
 from dashboard.views.training import SELF, TrainingItem, training_items
 
 RUN_KEY, _PAGE = "run", "page"
@@ -30,6 +34,7 @@ _CHOICES = {
     **{"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": ""},
     **{"confused": ANY, "taken-for": ANY},
     **{"train": "", "find": "", "order": SELF},
+    **{"target": ALL, "of-class": ANY},
 }
 """What is chosen of one run, by widget, and where it begins in another."""
 _loading = threading.Lock()
@@ -52,6 +57,26 @@ class Opened:
     def training(self) -> tuple[TrainingItem, ...]:
         """All training items with what ranks them, by position."""
         return training_items(self.run, with_influence=not self.influence_problem)
+
+    @cached_property
+    def all_mistakes(self) -> MeanMistake:
+        """The mean over all errors, ready to be summed; raises a TurnoverError where the run cannot."""
+        return MeanMistake(self.run)
+
+    @cached_property
+    def _maps(self) -> dict[str, Points]:
+        return {}
+
+    @cached_property
+    def drawn(self) -> dict[tuple[str, str], Any]:
+        """Figures of maps, by places and colours, for all tabs."""
+        return {}
+
+    def map_by(self, what: str) -> Points:
+        """The points of a map, placed once for all tabs; raises a TurnoverError where there are none."""
+        if what not in self._maps:
+            self._maps[what] = build_points(self.run, project(self.run, what))
+        return self._maps[what]
 
     @cached_property
     def taught(self) -> dict[int, list[str]]:

@@ -13,6 +13,7 @@ PAGES = {
     "overview": "app_pages/overview.py",
     "errors": "app_pages/errors.py",
     "training": "app_pages/training_item.py",
+    "map": "app_pages/map.py",
     "curves": "app_pages/curves.py",
     "trust": "app_pages/trust.py",
     "try": "app_pages/try_own.py",

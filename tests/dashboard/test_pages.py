@@ -14,7 +14,7 @@ from core.report.errors import error_items
 from core.runs import Run
 from dashboard.views.errors import PAGE
 
-PAGES = ("overview", "errors", "training", "curves", "trust", "try")
+PAGES = ("overview", "errors", "training", "map", "curves", "trust", "try")
 pytestmark = pytest.mark.usefixtures("fresh")
 
 
