@@ -22,8 +22,8 @@ def show_accuracy(run: Run, errors: int) -> None:
     """Accuracy with and without turn-over dropout, and how many errors there are."""
     results = run.manifest["results"]
     with st.grid(4, min_column_width=150):
-        st.metric("Accuracy", f"{results['validation_accuracy']:.1%}", border=True, help="Share of the validation items, with turn-over dropout")
-        st.metric("Without it", f"{results['plain_accuracy']:.1%}", border=True, help="The plain twin, trained alike without turn-over dropout")
+        st.metric("Validation accuracy", f"{results['validation_accuracy']:.1%}", border=True, help="With turn-over dropout")
+        st.metric("Plain twin accuracy", f"{results['plain_accuracy']:.1%}", border=True, help="The same network, trained alike without turn-over dropout")
         st.metric("Errors", f"{errors:,}", border=True, help=f"Of {len(run.validation):,} validation items")
         st.metric("Members", f"{results['members']:,}", border=True, help="Models that differ in masks, initialisation and batches")
 
@@ -52,7 +52,7 @@ def show_facts(opened: Opened) -> None:
     heading("This run")
     facts = run_facts(opened.run, with_influence=not opened.influence_problem)
     st.html(f'<dl class="to-about">{"".join(f"<div><dt>{safe(name)}</dt><dd>{safe(value)}</dd></div>" for name, value in facts.items())}</dl>')
-    if not facts.get("Leaks"):
+    if opened.run.manifest.get("leaks") == []:
         quiet("Nothing is listed that leaks from one training item’s half of the network into the other.")
 
 

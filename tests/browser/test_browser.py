@@ -91,7 +91,7 @@ def test_a_flag_survives_a_reload_and_is_exported(page: Page, served: Served) ->
 def test_curves(page: Page, served: Served) -> None:
     open_page(page, served, run="texts")
     page.get_by_role("link", name="Curves").click()
-    expect(page.locator(".js-plotly-plot .scatterlayer .trace")).to_have_count(4)
+    expect(page.locator(".js-plotly-plot .scatterlayer .trace")).to_have_count(4, timeout=30_000)
     expect(page.get_by_text("How to read this")).to_be_visible()
     expect(page.get_by_label(re.compile("Losses per epoch over 3 epochs"))).to_have_count(1)
     expect(page).to_have_url(re.compile("curves.*run=texts"), timeout=20_000)
