@@ -15,10 +15,12 @@ from dashboard.components.sign_in import require_sign_in
 HERE = Path(__file__).parent
 
 
-def sidebar() -> None:
-    """Which run is looked at."""
+def sidebar(page: str) -> None:
+    """Which run is looked at, and what a link to the page says of it."""
     from dashboard.components.run_choice import choose_run
+    from dashboard.state import follow_link
 
+    follow_link(page)
     with st.sidebar:
         choose_run()
 
@@ -28,7 +30,10 @@ style()
 st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
 page = st.navigation(
     [
-        st.Page("app_pages/errors.py", title="Errors", url_path="errors", default=True),
+        st.Page("app_pages/overview.py", title="Overview", default=True),
+        st.Page("app_pages/errors.py", title="Errors", url_path="errors"),
+        st.Page("app_pages/training_item.py", title="Training item", url_path="training"),
+        st.Page("app_pages/map.py", title="Map", url_path="map"),
         st.Page("app_pages/curves.py", title="Curves", url_path="curves"),
         st.Page("app_pages/trust.py", title="Trust", url_path="trust"),
         st.Page("app_pages/flags.py", title="Flags & export", url_path="flags"),
@@ -38,5 +43,5 @@ page = st.navigation(
 )
 st.title(page.title)
 require_sign_in()
-sidebar()
+sidebar(page.url_path)
 page.run()

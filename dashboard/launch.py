@@ -28,7 +28,8 @@ _TRIES = 100
 _QUIET_SECONDS = 2.0
 _FIRST_PAGE = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "PIL.Image"),
-    *("dashboard.components.run_choice", "dashboard.components.error_table", "dashboard.components.error_detail", "dashboard.components.export"),
+    *("dashboard.components.run_choice", "dashboard.components.overview", "dashboard.components.confusion"),
+    *("dashboard.components.error_table", "dashboard.components.error_detail", "dashboard.components.export"),
 )
 
 

@@ -12,10 +12,13 @@ import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from core.errors import TurnoverError
+from core.groups.sums import MeanMistake
+from core.pipeline.export import errors_of
 from core.report.certainty import Certainty, run_certainty
 from core.report.errors import ErrorItem, error_items
 from core.runs import MANIFEST, Run
@@ -23,8 +26,19 @@ from dashboard import engine
 from dashboard.components.notice import no_runs, problem
 from dashboard.views.errors import ANY
 from dashboard.views.flags import ANY_DECISION, ANYBODY
+from dashboard.views.map import Points, build_points, project
+from dashboard.views.map_group import ALL
+from dashboard.views.training import SELF, TrainingItem, training_items
 
-RUN_KEY = "run"
+RUN_KEY, _PAGE = "run", "page"
+_CHOICES = {
+    **{"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": ""},
+    **{"confused": ANY, "taken-for": ANY},
+    **{"train": "", "find": "", "order": SELF},
+    **{"target": ALL, "of-class": ANY},
+    **{"decision": ANY_DECISION, "class": ANY, "person": ANYBODY, "words": "", "flag": ""},
+}
+"""What is chosen of one run, by widget, and where it begins in another."""
 _loading = threading.Lock()
 
 
@@ -41,6 +55,36 @@ class Opened:
         """What of the run's influences can be told from noise, counted once for all tabs; None if they cannot be used."""
         return None if self.influence_problem else run_certainty(self.run)
 
+    @cached_property
+    def training(self) -> tuple[TrainingItem, ...]:
+        """All training items with what ranks them, by position."""
+        return training_items(self.run, with_influence=not self.influence_problem)
+
+    @cached_property
+    def all_mistakes(self) -> MeanMistake:
+        """The mean over all errors, ready to be summed; raises a TurnoverError where the run cannot."""
+        return MeanMistake(self.run)
+
+    @cached_property
+    def _maps(self) -> dict[str, Points]:
+        return {}
+
+    @cached_property
+    def drawn(self) -> dict[tuple[str, str], Any]:
+        """Figures of maps, by places and colours, for all tabs."""
+        return {}
+
+    def map_by(self, what: str) -> Points:
+        """The points of a map, placed once for all tabs; raises a TurnoverError where there are none."""
+        if what not in self._maps:
+            self._maps[what] = build_points(self.run, project(self.run, what))
+        return self._maps[what]
+
+    @cached_property
+    def taught(self) -> dict[int, list[str]]:
+        """For each training position, the ids of the errors among whose strongest proponents it is; empty without influence."""
+        return {} if self.influence_problem else errors_of(self.run)
+
 
 def runs_folder() -> Path:
     """The folder that holds the runs."""
@@ -49,8 +93,17 @@ def runs_folder() -> Path:
 
 def forget_choices() -> None:
     """Another run has other classes and items: filters and the chosen item go back to their defaults."""
-    st.session_state.update({"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": ""})
-    st.session_state.update({"decision": ANY_DECISION, "class": ANY, "person": ANYBODY, "words": "", "flag": ""})
+    st.session_state.update(_CHOICES)
+
+
+def follow_link(page: str) -> None:
+    """On another page than before, a link that chooses something goes before what the tab remembers: what it leaves out begins anew."""
+    if st.session_state.get(_PAGE) == page:
+        return
+    st.session_state[_PAGE] = page
+    if named := [name for name in st.query_params if name != RUN_KEY]:
+        for name in (*_CHOICES, *named):
+            st.session_state.pop(name, None)
 
 
 def current_run() -> Opened:

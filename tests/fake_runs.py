@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from core.runs import RUN_FILES, sha256, write_manifest
+from core.runs import MANIFEST, RUN_FILES, sha256, write_manifest
 
 MEMBERS = 4
 EPOCHS = 3
@@ -147,6 +148,22 @@ def png(pixels: np.ndarray) -> bytes:
 def truncate(path: Path) -> None:
     """Cut a file in half."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def keep_ends(run: Path, top: int) -> None:
+    """Leave of each ranking only its two ends, as a run too large for whole rankings does."""
+    part = run / "influence"
+    facts = json.loads((part / MANIFEST).read_text(encoding="utf-8"))
+    for meaning in ("truth", "prediction"):
+        estimates, errors = (np.load(part / f"{meaning}_{name}.npy") for name in ("estimate", "error"))
+        order = np.argsort(-estimates, axis=1, kind="stable")
+        ends = np.concatenate((order[:, :top], order[:, -top:]), 1)
+        for name, array in (("estimate", np.take_along_axis(estimates, ends, 1)), ("error", np.take_along_axis(errors, ends, 1)), ("instances", ends)):
+            np.save(part / f"{meaning}_{name}.npy", array)
+        for name in ("members", "shape"):
+            (part / f"{meaning}_{name}.npy").unlink()
+    told = {name: fact for name, fact in facts.items() if name not in ("format", "files", "layout")}
+    write_manifest(part, {**told, "layout": "top"}, sorted(path.name for path in part.glob("*.npy")))
 
 
 def remove_influence(run: Path) -> None:

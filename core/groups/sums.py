@@ -1,4 +1,4 @@
-"""What groups of training items did to one mistake: sums of their influences, with errors and words."""
+"""What groups of training items did to one mistake, or to all of them on average: sums of their influences, with errors and words."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.errors import TurnoverError
 from core.estimators.stored import stored_estimator
 from core.estimators.trust import freedom_of, trust_words
 from core.groups.choose import Group
@@ -28,18 +29,18 @@ class Sum:
     random: tuple[float, float] | None
 
 
-class Mistake:
-    """The influences of all N training items on one misclassified validation item, ready to be summed.
+MEANINGS = ("prediction", "truth")
 
-    Raises:
-        TurnoverError: if the run has no usable influence for this item, or did not keep what sums need.
+
+class Summable:
+    """The influences of all N training items on two losses, ready to be summed.
+
+    `evidence` is what each was estimated from, as `RunInfluence.evidence` gives it, and `items` the estimates, `(N,)` each.
     """
 
-    def __init__(self, run: Run, position: int) -> None:
-        self.run, self.position = run, position
+    def __init__(self, run: Run, evidence: dict[str, tuple[np.ndarray, np.ndarray]], items: dict[str, np.ndarray]) -> None:
+        self.run, self.evidence, self.items = run, evidence, items
         self.estimator = stored_estimator(run)
-        self.evidence = {meaning: run.influence.evidence(position, meaning) for meaning in ("prediction", "truth")}
-        self.items = {meaning: run.influence.ranked(position, meaning).values.astype(np.float64) for meaning in self.evidence}
 
     def sums(self, groups: Sequence[Group], meaning: str) -> list[Sum]:
         """The groups' influences on the loss of the predicted label (`prediction`) or of the true one (`truth`).
@@ -84,3 +85,45 @@ class Mistake:
             mean += count * own.mean()
             variance += count * (1 - count / len(own)) * own.var(ddof=1) if len(own) > count else 0
         return float(mean), float(variance**0.5)
+
+
+class Mistake(Summable):
+    """The influences on one misclassified validation item.
+
+    Raises:
+        TurnoverError: if the run has no usable influence for this item, or did not keep what sums need.
+    """
+
+    def __init__(self, run: Run, position: int) -> None:
+        self.position = position
+        evidence = {meaning: run.influence.evidence(position, meaning) for meaning in MEANINGS}
+        super().__init__(run, evidence, {meaning: run.influence.ranked(position, meaning).values.astype(np.float64) for meaning in MEANINGS})
+
+
+class MeanMistake(Summable):
+    """The influences on the mean loss of all misclassified validation items that have influences: estimated as a target of its own.
+
+    The errors of one training item's influences on many targets go together, since its mask is the same; so the error of
+    their mean is not known from their errors, but it is that of this one target. Nor is the estimate the mean of theirs: less
+    of it is noise, so less is shrunk away.
+
+    Raises:
+        TurnoverError: if no mistake has usable influences, or the run did not keep what sums need.
+    """
+
+    def __init__(self, run: Run) -> None:
+        if not run.influence.errors:
+            raise TurnoverError(f"{run.folder}: no error has influences, so there is nothing to sum")
+        evidence = {meaning: _mean_evidence(run, meaning) for meaning in MEANINGS}
+        estimator = stored_estimator(run)
+        super().__init__(run, evidence, {meaning: estimator.apply(*found)[0][0] for meaning, found in evidence.items()})
+
+
+def _mean_evidence(run: Run, meaning: str) -> tuple[np.ndarray, np.ndarray]:
+    """Evidence, averaged over all mistakes that have it; one at a time, since all of them may not fit into memory."""
+    errors = run.influence.errors
+    members, shape = (part.astype(np.float64) for part in run.influence.evidence(errors[0], meaning))
+    for error in errors[1:]:
+        for total, part in zip((members, shape), run.influence.evidence(error, meaning), strict=True):
+            total += part
+    return members / len(errors), shape / len(errors)

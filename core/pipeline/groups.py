@@ -10,11 +10,9 @@ import numpy as np
 from core.errors import TurnoverError
 from core.groups.choose import Group, ends
 from core.groups.flip import Flip, smallest_flip
-from core.groups.sums import Mistake
+from core.groups.sums import MEANINGS, Mistake
 from core.ranking import clearest_first, content_of
 from core.runs import Run
-
-MEANINGS = ("prediction", "truth")
 
 
 def group_influences(run: Run, groups: Sequence[Group], ids: Sequence[str] = (), top: int = 10) -> dict[str, Any]:

@@ -180,8 +180,13 @@ def rounded(value: float) -> str:
 
 
 def decimals_for(cards: Collection[Card]) -> int:
+    """Decimals for the influences of some cards."""
+    return decimals_of([card.influence for card in cards])
+
+
+def decimals_of(influences: Collection[float]) -> int:
     """Decimals that give the largest influence at least two digits, and never fewer than three."""
-    largest = max((abs(card.influence) for card in cards), default=0.0)
+    largest = max(map(abs, influences), default=0.0)
     return 3 if largest >= 0.01 or largest == 0 else min(8, 1 - math.floor(math.log10(largest)))
 
 

@@ -69,12 +69,16 @@ def explained_pattern(run: Run) -> Pattern | None:
     )
 
 
-def run_facts(run: Run) -> dict[str, str]:
-    """What a run is: data, model, members and seed, accuracy, estimator, device and the rest, as far as its manifests say."""
-    return {name: value for name, value in _facts(run) if value}
+def run_facts(run: Run, with_influence: bool = True) -> dict[str, str]:
+    """What a run is: data, model, members and seed, accuracy, estimator, device and the rest, as far as its manifests say.
+
+    Raises:
+        TurnoverError: `with_influence`, if the run has none that can be used.
+    """
+    return {name: value for name, value in _facts(run, with_influence) if value}
 
 
-def _facts(run: Run) -> Iterator[tuple[str, str]]:
+def _facts(run: Run, with_influence: bool) -> Iterator[tuple[str, str]]:
     manifest, results, settings = run.manifest, run.manifest["results"], run.manifest["settings"]
     data, versions = manifest["data"], manifest.get("versions", {})
     yield "Data", f"{data.get('name', '')}: {data.get('source', '')}"
@@ -84,7 +88,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "Model", _model(run)
     yield "Members", f"{results['members']}{'' if 'seed' not in settings else ', from seed ' + str(settings['seed'])}"
     yield "Accuracy", f"{results['validation_accuracy']:.1%} with turn-over dropout, {results['plain_accuracy']:.1%} without"
-    yield "Estimator", _estimator(run)
+    yield "Estimator", _estimator(run) if with_influence else ""
     yield "Device", str(manifest.get("device", ""))
     yield "Trained", f"{str(manifest.get('created', ''))[:10]}{', torch ' + versions['torch'] if 'torch' in versions else ''}"
     yield "Leaks", ", ".join(map(str, manifest.get("leaks", [])))

@@ -7,9 +7,10 @@ import streamlit as st
 from core.report.explanation import marked_target
 from core.report.fragments import chip_html, image_html, marked_html, safe
 from core.runs import Run
+from dashboard.components.card_controls import card_controls
 from dashboard.components.cards import sides
 from dashboard.components.export import flags_bar
-from dashboard.components.flag_form import current_flags, flag_control, flag_problem
+from dashboard.components.flag_form import current_flags, flag_problem
 from dashboard.components.notice import heading, quiet, said
 from dashboard.views.answer import Answer, Probability, Question, image_as_seen
 
@@ -31,7 +32,7 @@ def show_answer(run: Run, question: Question, answer: Answer) -> None:
     said(explanation.sentence)
     quiet(explanation.units, explanation.yardstick, f"Computed in {answer.seconds:.2f} s.")
     flag_problem()
-    sides(explanation, flags, lambda card: flag_control(run, card, flags.get(card.position)))
+    sides(explanation, flags, lambda card: card_controls(run, card, flags.get(card.position)))
 
 
 def _question_html(run: Run, question: Question, answer: Answer) -> str:

@@ -11,8 +11,8 @@ from core.report.explanation import PREDICTION, TRUTH, Explanation, explain_erro
 from core.report.fragments import chip_html, image_html, mark_html, marked_html, safe
 from core.report.words import mark
 from core.runs import Run
+from dashboard.components.card_controls import card_controls
 from dashboard.components.cards import sides
-from dashboard.components.flag_form import flag_control
 from dashboard.components.notice import problem, quiet, said
 from dashboard.state import Opened
 
@@ -30,7 +30,7 @@ def show_item(opened: Opened, item: ErrorItem) -> Explanation | None:
 
 def show_training_items(run: Run, explanation: Explanation, flags: dict[int, Flag]) -> None:
     """The sentences that give the numbers their meaning, and the cards."""
-    sides(explanation, flags, lambda card: flag_control(run, card, flags.get(card.position)))
+    sides(explanation, flags, lambda card: card_controls(run, card, flags.get(card.position)))
 
 
 def _explain(run: Run, item: ErrorItem) -> Explanation | None:

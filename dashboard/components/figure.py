@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dashboard.views.curves import Curves
+from dashboard.views.curves import Curves, Series
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -16,13 +17,18 @@ _COLOURS = {"masked": "#3b82bd", "flipped": "#cf6f2d", "unowned": "#8f70c4", "va
 
 
 def curves_figure(curves: Curves) -> go.Figure:
+    """The figure of a run's curves."""
+    return losses_figure(curves.epochs, curves.series, curves.kept)
+
+
+def losses_figure(epochs: Sequence[int], series: Sequence[Series], kept: int, height: int = 440) -> go.Figure:
     """One line a loss, told apart by dash and marker as well as by colour, and the kept epoch."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for line in curves.series:
+    for line in series:
         figure.add_scatter(
-            x=curves.epochs,
+            x=epochs,
             y=line.values,
             name=line.name,
             mode="lines+markers",
@@ -30,13 +36,13 @@ def curves_figure(curves: Curves) -> go.Figure:
             marker={"symbol": _SYMBOLS[line.column], "size": 8},
             hovertemplate="%{y:.3f}",
         )
-    figure.add_vline(x=curves.kept, line={"dash": "dot", "width": 1.5, "color": "gray"}, annotation_text="kept", annotation_position="top right")
+    figure.add_vline(x=kept, line={"dash": "dot", "width": 1.5, "color": "gray"}, annotation_text="kept", annotation_position="top right")
     figure.update_layout(
-        height=440,
+        height=height,
         margin={"l": 0, "r": 0, "t": 48, "b": 0},
-        legend={"orientation": "h", "y": 1.14, "x": 0, "title": None},
+        legend={"orientation": "h", "y": 1 + 62 / height, "x": 0, "title": None},
         hovermode="x unified",
-        xaxis={"title": "Epoch", "dtick": max(1, len(curves.epochs) // 12), "zeroline": False},
+        xaxis={"title": "Epoch", "dtick": max(1, len(epochs) // 12), "zeroline": False},
         yaxis={"title": "Loss (nats)", "rangemode": "tozero"},
     )
     return figure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from core.errors import TurnoverError
@@ -11,7 +13,7 @@ from core.report.explanation import rounded
 from core.report.fragments import chip_html, image_html, safe, trust_html
 from core.runs import Run
 from dashboard.components.notice import heading, problem, quiet, said
-from dashboard.views.groups import Groups, Removed, build_groups, number
+from dashboard.views.groups import Groups, Removed, Row, build_groups, number
 
 
 def show_groups(run: Run, item: ErrorItem) -> None:
@@ -32,7 +34,12 @@ def show_groups(run: Run, item: ErrorItem) -> None:
             st.html(_removed_html(groups))
     if groups.missing:
         quiet(groups.missing)
-    st.html(_table_html(groups, item))
+    show_sums(groups.rows, (f"On the prediction, “{item.predicted}”", f"On the truth, “{item.label}”"))
+
+
+def show_sums(groups: Sequence[Row], heads: tuple[str, str]) -> None:
+    """A table of groups with their influences on two losses."""
+    st.html(_table_html(groups, heads))
     quiet("In nats, ± one standard error. A random group has as many items of each label; its ± is the standard deviation over such groups.")
 
 
@@ -48,13 +55,12 @@ def _item_html(one: Removed) -> str:
     return f'{chip_html(one.label)} {content} <span class="to-id">{safe(one.id)}</span>'
 
 
-def _table_html(groups: Groups, item: ErrorItem) -> str:
+def _table_html(groups: Sequence[Row], heads: tuple[str, str]) -> str:
     """A row for each group, with its influence on the predicted and on the true label."""
-    heads = (f"On the prediction, “{item.predicted}”", f"On the truth, “{item.label}”")
     head = "".join(f'<th scope="col">{safe(text)}</th>' for text in ("Group", "Items", *heads))
     rows = "".join(
         f'<tr><th scope="row" dir="auto">{safe(row.name)}</th><td>{row.size:,}</td><td>{_sum_html(row.prediction)}</td><td>{_sum_html(row.truth)}</td></tr>'
-        for row in groups.rows
+        for row in groups
     )
     return f'<table class="to-groups"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 

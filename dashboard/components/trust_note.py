@@ -5,10 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from core.report.explanation import Explanation
+from dashboard.components.links import TRUST_PAGE
 from dashboard.components.notice import quiet
 from dashboard.state import Opened
-
-TRUST_PAGE = "app_pages/trust.py"
 
 
 def trust_note(opened: Opened, explanation: Explanation) -> None:

@@ -11,10 +11,15 @@ from dashboard.views.trust import Trust
 
 def show_trust(trust: Trust) -> None:
     """The sentence in large print, and the numbers behind it."""
-    st.html(f'<p class="to-verdict {"" if trust.readable else "to-doubt"}">{safe(trust.sentence)}</p>')
+    verdict(trust.sentence, trust.readable)
     with st.grid(4, min_column_width=150):
         for number in trust.numbers:
             st.metric(number.name, number.value, border=True, help=number.help)
+
+
+def verdict(sentence: str, good: bool) -> None:
+    """A sentence in large print, with a rule in the colour of good or of bad news beside it."""
+    st.html(f'<p class="to-verdict {"" if good else "to-doubt"}">{safe(sentence)}</p>')
 
 
 def show_words(trust: Trust) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from core.errors import TurnoverError
 from core.groups.choose import containing, ends, planted, planted_marks
 from core.groups.flip import Flip, smallest_flip
-from core.groups.sums import Mistake, Sum
+from core.groups.sums import MEANINGS, Mistake, Sum
 from core.ranking import TOP
 from core.report.errors import ErrorItem
 from core.report.explanation import rounded
@@ -65,7 +65,7 @@ def build_groups(run: Run, item: ErrorItem, words: str = "") -> Groups:
         except TurnoverError as error:
             missing = str(error)
     chosen += [planted(run, mark) for mark in planted_marks(run)[:_MARKS]]
-    sums = [mistake.sums(chosen, meaning) for meaning in ("prediction", "truth")]
+    sums = [mistake.sums(chosen, meaning) for meaning in MEANINGS]
     flip = smallest_flip(mistake)
     return Groups(
         flip=flip_sentence(flip, item, len(run.train)),

@@ -49,7 +49,7 @@ def settle(page: Page) -> None:
     page.wait_for_timeout(300)
 
 
-def open_page(page: Page, served: Served, path: str = "", **query: str) -> None:
+def open_page(page: Page, served: Served, path: str = "errors", **query: str) -> None:
     page.goto(f"{served.url}/{path}?" + "&".join(f"{name}={value}" for name, value in query.items()))
     page.wait_for_selector("h1")
     settle(page)

@@ -14,7 +14,7 @@ from core.report.errors import error_items
 from core.runs import Run
 from dashboard.views.errors import PAGE
 
-PAGES = ("errors", "curves", "trust", "flags", "try")
+PAGES = ("overview", "errors", "training", "map", "curves", "trust", "flags", "try")
 pytestmark = pytest.mark.usefixtures("fresh")
 
 

@@ -1,0 +1,49 @@
+"""Training item: one training item, whom it helps and hurts, and whether its label is in doubt."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.components.error_table import choose_item
+from dashboard.components.export import flags_bar
+from dashboard.components.flag_form import current_flags, flag_problem
+from dashboard.components.notice import no_influence, notice, quiet
+from dashboard.components.training_detail import show_effects, show_losses, show_neighbours, show_part_in_errors, show_training_item
+from dashboard.components.training_table import ITEM, training_filters, training_table
+from dashboard.state import Opened, current_run
+from dashboard.views.training import FLAGGED, select_training
+
+
+@st.fragment
+def explore(opened: Opened) -> None:
+    """Search, table and chosen item; a click runs only this."""
+    flags = current_flags(opened.run)
+    flags_bar(opened.run, len(flags))
+    search, order = training_filters()
+    matching = select_training(opened.training, search, order, flags)
+    if not matching:
+        words = "None is flagged yet: choose another order." if order == FLAGGED and not flags else "Clear the search, or choose another order above."
+        notice("No training item matches", words)
+        return
+    left, right = st.columns(2, gap="medium")
+    with left:
+        place = st.container()
+        chosen = choose_item(matching, ITEM, "Training item")
+        with place:
+            quiet(f"Training item {chosen.place + 1:,} of {len(matching):,}")
+            training_table(chosen, opened.run.kind)
+    with right:
+        show_training_item(opened, chosen.item, flags.get(chosen.item.position))
+    flag_problem()
+    if not opened.influence_problem:
+        show_effects(opened, chosen.item)
+        show_part_in_errors(opened, chosen.item)
+    show_losses(opened.run, chosen.item)
+    show_neighbours(opened, chosen.item)
+
+
+opened = current_run()
+quiet("What one training item taught the model: whom it helps and whom it hurts, and whether its label is in doubt.")
+if opened.influence_problem:
+    no_influence(opened.run, opened.influence_problem)
+explore(opened)

@@ -1,0 +1,78 @@
+"""The confusion matrix: a table whose cells, rows and columns lead to the errors behind them.
+
+A cell is chosen by mouse, by arrow keys, or by the two select boxes, which live in the URL; only the link below it leaves the
+page, so that arrow keys can pass through the table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core.runs import Run
+from dashboard.components.links import errors_link
+from dashboard.components.notice import quiet, said
+from dashboard.views.errors import ANY
+from dashboard.views.overview import Confusion
+
+TRUE, PREDICTED, TABLE = "confused", "taken-for", "confusion"
+_SHADE = "#cf6f2d"
+"""Of the errors, in both themes, never so dense that the number on it is hard to read."""
+
+_TALL = 24
+"""Rows that are shown without scrolling."""
+
+
+def show_confusion(run: Run, confusion: Confusion) -> None:
+    """Select boxes, the table, and the link to the errors behind what is chosen."""
+    left, right = st.columns(2)
+    options = [ANY, *confusion.classes]
+    true = left.selectbox("True class", options, key=TRUE, bind="query-params")
+    predicted = right.selectbox("Predicted class", options, key=PREDICTED, bind="query-params")
+    _table(confusion, true, predicted)
+    said(confusion.chosen(true, predicted))
+    if confusion.behind(true, predicted):
+        errors_link(run, "Show these errors", true=true, predicted=predicted)
+
+
+def _table(confusion: Confusion, true: str, predicted: str) -> None:
+    """True classes downwards, predicted ones to the right; the last row and column count errors."""
+    cells = [] if true == predicted == ANY else [(confusion.options.index(true), str(confusion.options.index(predicted)))]
+    st.session_state[TABLE] = {"selection": {"rows": [], "columns": [], "cells": cells}}
+    names = [*confusion.classes, "All errors"]
+    frame = pd.DataFrame(confusion.table, columns=[str(place) for place in range(len(names))])
+    columns: dict[str, Any] = {name: st.column_config.NumberColumn(label, width=64) for name, label in zip(frame.columns, names, strict=True)}
+    frame.insert(0, "true", names)
+    columns["true"] = st.column_config.TextColumn("True ↓  predicted →", width=150, pinned=True)
+    st.dataframe(
+        frame.style.apply(_shades, axis=None, confusion=confusion),
+        key=TABLE,
+        on_select=lambda: _picked(confusion.options),
+        selection_mode="single-cell",
+        column_config=columns,
+        hide_index=True,
+        lazy=False,
+        width="content",
+        height="content" if len(names) <= _TALL else 35 * _TALL,
+        alt=confusion.alt,
+    )
+    quiet("Rows are true classes, columns predicted ones. The darker, the more errors; right answers are on the diagonal.")
+
+
+def _shades(frame: pd.DataFrame, confusion: Confusion) -> pd.DataFrame:
+    """A background for each cell with errors."""
+    wrong, shades = confusion.errors, pd.DataFrame("", index=frame.index, columns=frame.columns)
+    most = wrong.max(initial=1)
+    for true, predicted in zip(*wrong.nonzero(), strict=True):
+        shades.loc[true, str(predicted)] = f"background-color: {_SHADE}{round(24 + 80 * wrong[true, predicted] / most):02x}"
+    return shades
+
+
+def _picked(options: list[str]) -> None:
+    cells = st.session_state[TABLE]["selection"]["cells"]
+    if cells:
+        row, column = cells[0]
+        st.session_state[TRUE] = options[row]
+        st.session_state[PREDICTED] = ANY if column == "true" else options[int(column)]

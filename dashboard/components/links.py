@@ -1,0 +1,24 @@
+"""Links from page to page. They name the run, so that one opened in another tab shows the same; labels are Markdown, so none is made of data."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.runs import Run
+from dashboard.state import RUN_KEY
+
+ERRORS_PAGE, TRAINING_PAGE, TRUST_PAGE = "app_pages/errors.py", "app_pages/training_item.py", "app_pages/trust.py"
+
+
+def errors_link(run: Run, label: str, **chosen: str) -> None:
+    """A link to the Errors page with an `item` or with filters chosen."""
+    _link(ERRORS_PAGE, run, label, chosen)
+
+
+def training_link(run: Run, label: str, item: str) -> None:
+    """A link to the page of a training item, by its id."""
+    _link(TRAINING_PAGE, run, label, {"train": item})
+
+
+def _link(page: str, run: Run, label: str, chosen: dict[str, str]) -> None:
+    st.page_link(page, label=label, query_params={RUN_KEY: run.name, **chosen})

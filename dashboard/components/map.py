@@ -1,0 +1,152 @@
+"""The map with its choices, and what the training items chosen on it did together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core.errors import TurnoverError
+from core.groups.sums import Summable
+from core.report.errors import ErrorItem
+from dashboard.components.error_table import thumbnail
+from dashboard.components.groups import show_sums
+from dashboard.components.links import errors_link
+from dashboard.components.map_figure import map_figure
+from dashboard.components.notice import heading, notice, problem, quiet, said
+from dashboard.state import Opened
+from dashboard.views.errors import ANY
+from dashboard.views.map import COLOURS, FEATURES, INFLUENCES, PROJECTIONS, SELF, Points, colours, narrowed
+from dashboard.views.map_group import ALL, LISTED, Chosen, Member, choose_group, losses_of, members_of, sums_of
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_OFFERED = 500
+"""Errors, clearest first, whose influences can be chosen."""
+
+
+def show_map(opened: Opened) -> tuple[set[int], str, str, bool]:
+    """The map; returns numbers of the items drawn around, words and label that narrow them, and whether the map shows influences."""
+    left, middle, right = st.columns([3, 3, 5])
+    what = left.selectbox("Places by", PROJECTIONS, key="places", bind="query-params")
+    by = middle.selectbox("Colour by", COLOURS, key="colour", bind="query-params")
+    label = right.selectbox("Choose training items of class", [ANY, *opened.run.classes], key="of-class", bind="query-params")
+    words = ""
+    if opened.run.kind == "text":
+        words = st.text_input("Choose training texts that contain", key="containing", bind="query-params", max_chars=200, placeholder="A word or a name") or ""
+    if opened.influence_problem and (what == INFLUENCES or by == SELF):
+        notice("No influence", "This run has none that can be used, so places are by features and colours by label.")
+        what, by = FEATURES, (COLOURS[0] if by == SELF else by)
+    try:
+        points = opened.map_by(what)
+    except TurnoverError as error:
+        problem("Influences make no map here", str(error))
+        what, points = FEATURES, opened.map_by(FEATURES)
+    event: Any = st.plotly_chart(
+        _figure(opened, points, (what, by), words, label),
+        width="stretch",
+        key=f"map-{what}-{opened.run.name}",
+        on_select="rerun",
+        selection_mode=("points", "box", "lasso"),
+        alt=f"Map of {len(points.numbers):,} items by their {what.lower()}, coloured by {by.lower()}; the table and the fields here choose items without it",
+        config={"displaylogo": False, "displayModeBar": False},
+    )
+    _explain(what, points)
+    return {int(np.ravel(point["customdata"])[0]) for point in event["selection"]["points"]}, words, label, what == INFLUENCES
+
+
+def show_group(opened: Opened, drawn: set[int], words: str, label: str, by_influence: bool) -> None:
+    """The chosen training items and their summed influence."""
+    chosen = choose_group(opened.run, drawn, words, label, by_influence)
+    heading("The chosen training items")
+    error = None if opened.influence_problem else _choose_error(opened)
+    if chosen is None:
+        if drawn or words.strip() or label != ANY:
+            said("No training item is chosen: draw around some, or choose other words or another class.")
+        else:
+            said("Draw around points on the map, or choose words or a class above it.")
+        return
+    count = len(chosen.group.instances)
+    others = f"; {chosen.validation:,} validation items were drawn around, too, and are left out" if chosen.validation else ""
+    said(f"{count:,} training item{'' if count == 1 else 's'}{others}.")
+    losses = None if opened.influence_problem else _losses(opened, error)
+    if losses is not None:
+        _show_sums(opened, losses, chosen, error)
+    _show_members(opened.run.kind, members_of(opened.run, chosen, losses), count)
+
+
+def _figure(opened: Opened, points: Points, kind: tuple[str, str], words: str, label: str) -> go.Figure:
+    """The figure with what words and label choose in full colour; without them it is made once, since plotly takes .15 s for 5,000 points."""
+    if words.strip() or label != ANY:
+        highlighted = np.append(narrowed(opened.run, words, label), np.zeros(len(opened.run.validation), bool))
+        return map_figure(points, colours(opened.run, points, kind[1]), highlighted)
+    if kind not in opened.drawn:
+        opened.drawn[kind] = map_figure(points, colours(opened.run, points, kind[1]), None)
+    return opened.drawn[kind]
+
+
+def _explain(what: str, points: Points) -> None:
+    left_out = f" {len(points.numbers):,} items are drawn, taken at random; {points.left_out:,} are not." if points.left_out else ""
+    seen = "what the model’s heads see of an item" if what == FEATURES else "its influences on the truth of validation items (at most 200 of them)"
+    others = ", open diamonds validation items, crosses errors" if what == FEATURES else ", the only items that have influences"
+    quiet(
+        f"Principal components of {seen}: these two directions hold {points.share:.0%} of the variance.{left_out}",
+        f"Circles are training items{others}. Draw around points to choose them; a double click lets them go, and so does another map.",
+    )
+
+
+def _choose_error(opened: Opened) -> ErrorItem | None:
+    """The error that is meant; None for all of them."""
+    known = set(opened.run.influence.errors)
+    offered = {error.id: error for error in opened.errors[:_OFFERED] if error.position in known}
+    if st.session_state.get("target", ALL) not in (ALL, *offered):
+        st.session_state["target"] = ALL
+    return offered.get(st.selectbox("Influence on", [ALL, *offered], key="target", bind="query-params") or ALL)
+
+
+def _losses(opened: Opened, error: ErrorItem | None) -> Summable | None:
+    try:
+        return opened.all_mistakes if error is None else losses_of(opened.run, error)
+    except TurnoverError as found:
+        problem("Influences cannot be summed", str(found))
+        return None
+
+
+def _show_sums(opened: Opened, losses: Summable, chosen: Chosen, error: ErrorItem | None) -> None:
+    errors = len(opened.run.influence.errors)
+    if error is None:
+        heads = (f"On the predictions, mean over {errors:,} errors", f"On the truth, mean over {errors:,} errors")
+    else:
+        heads = (f"On the prediction, “{error.predicted}”", f"On the truth, “{error.label}”")
+    show_sums([sums_of(losses, chosen)], heads)
+    if chosen.group.ranked:
+        quiet("These items were drawn around because of their influences, so random groups are no comparison.")
+    if error is not None:
+        errors_link(opened.run, f"Open error {error.rank + 1:,}", item=error.id)
+
+
+def _show_members(kind: str, members: Sequence[Member], count: int) -> None:
+    """A table of the chosen items."""
+    frame = pd.DataFrame(
+        {
+            "content": [member.text if kind == "text" else thumbnail(member.image) for member in members],
+            "label": [member.label for member in members],
+            "influence": [member.influence for member in members],
+            "planted": [member.planted or None for member in members],
+            "id": [member.id for member in members],
+        }
+    ).dropna(axis=1, how="all")
+    columns: dict[str, Any] = {
+        "content": st.column_config.TextColumn("Text", width=220) if kind == "text" else st.column_config.ImageColumn("Image", width="small"),
+        "label": st.column_config.TextColumn("Label", width=80),
+        "influence": st.column_config.NumberColumn("Influence", format="%.4f", width=84, help="On the prediction, in nats"),
+        "planted": st.column_config.TextColumn("Planted"),
+        "id": st.column_config.TextColumn("Id"),
+    }
+    st.dataframe(frame, column_config=columns, hide_index=True, lazy=False, alt="The chosen training items, the largest influences first")
+    if count > len(members):
+        quiet(f"The first {LISTED:,} of {count:,}.")
