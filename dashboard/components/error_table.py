@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -34,7 +35,7 @@ def filters(classes: list[str]) -> Query:
 
 
 def choose_item(items: list[ErrorItem]) -> Choice:
-    """The chosen error, with steps to the one before and after.
+    """The chosen error, with steps to the one before and after; `lost` is what the URL or an earlier choice named, if it is not there.
 
     The first error of all is always an option: it is the default, and only a default may be missing from the URL.
     """
@@ -48,7 +49,7 @@ def choose_item(items: list[ErrorItem]) -> Choice:
         st.button("Previous", shortcut="K", on_click=_go, args=(neighbours[0],))
         st.button("Next", shortcut="J", on_click=_go, args=(neighbours[1],))
     shown = place.selectbox("Error", list(options), key=ITEM, bind="query-params", label_visibility="collapsed")
-    return choice(items, shown)
+    return replace(choice(items, shown), lost=chosen.lost)
 
 
 def table(chosen: Choice, kind: str) -> None:

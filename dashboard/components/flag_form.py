@@ -5,6 +5,9 @@ The form is only made when the popover is open, so that ten cards cost ten butto
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import streamlit as st
 
 from core.errors import TurnoverError
@@ -42,6 +45,15 @@ def flag_problem() -> None:
         problem("The flag was not stored", message)
 
 
+@contextmanager
+def stored() -> Iterator[None]:
+    """Around a change of flags: what keeps it from being stored is said by `flag_problem`."""
+    try:
+        yield
+    except TurnoverError as error:
+        st.session_state[_PROBLEM] = str(error)
+
+
 def _form(run: Run, card: Card, flag: Flag | None, key: str) -> None:
     others = [name for name in run.classes if name != card.label]
     action = st.segmented_control(
@@ -66,16 +78,12 @@ def _save(run: Run, position: int) -> None:
     key, state = f"flag-{position}", st.session_state
     action = state.get(f"{key}-action") or "drop"
     label = state.get(f"{key}-label", "") if action == "relabel" else ""
-    try:
+    with stored():
         Flags(run.folder).put(position, action, label, state.get(f"{key}-note") or "")
-    except TurnoverError as error:
-        state[_PROBLEM] = str(error)
     state[key] = False
 
 
 def _clear(run: Run, position: int) -> None:
-    try:
+    with stored():
         Flags(run.folder).clear(position)
-    except TurnoverError as error:
-        st.session_state[_PROBLEM] = str(error)
     st.session_state[f"flag-{position}"] = False
