@@ -6,6 +6,7 @@ import streamlit as st
 
 from core.report.explanation import marked_target
 from core.report.fragments import chip_html, image_html, marked_html, safe
+from core.report.pieces import run_cut
 from core.runs import Run
 from dashboard.components.cards import sides
 from dashboard.components.export import flags_bar
@@ -16,8 +17,8 @@ from dashboard.views.answer import Answer, Probability, Question, image_as_seen
 _MOST = 10
 
 
-def show_answer(run: Run, question: Question, answer: Answer) -> None:
-    """Input, prediction, what the numbers mean, and the cards."""
+def show_prediction(run: Run, question: Question, answer: Answer) -> None:
+    """Input and prediction."""
     left, right = st.columns([6, 5], gap="medium")
     with left:
         heading("Your text" if question.text else "Your image, as the model sees it")
@@ -25,6 +26,10 @@ def show_answer(run: Run, question: Question, answer: Answer) -> None:
     with right:
         heading(f"Predicted: {answer.predicted}")
         st.html(f'<div class="to-chances">{"".join(map(_chance_html, range(_MOST), answer.probabilities))}</div>')
+
+
+def show_behind(run: Run, answer: Answer) -> None:
+    """What the numbers mean, and the cards."""
     flags = current_flags(run)
     flags_bar(run, len(flags))
     explanation = answer.explanation
@@ -36,7 +41,7 @@ def show_answer(run: Run, question: Question, answer: Answer) -> None:
 
 def _question_html(run: Run, question: Question, answer: Answer) -> str:
     if question.text:
-        return marked_html(marked_target(question.text, answer.explanation.proponents))
+        return marked_html(marked_target(question.text, answer.explanation.proponents, cut=run_cut(run)))
     given = chip_html(f"your label: {question.label}") if question.label else ""
     return image_html(image_as_seen(run, question.image, question.name), 144, "your image, as the model sees it") + given
 
