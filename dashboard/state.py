@@ -48,7 +48,7 @@ def runs_folder() -> Path:
 
 def forget_choices() -> None:
     """Another run has other classes and items: filters and the chosen item go back to their defaults."""
-    st.session_state.update({"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": ""})
+    st.session_state.update({"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": "", "epoch": ""})
 
 
 def current_run() -> Opened:
