@@ -12,7 +12,7 @@ from dashboard.components.cards import sides
 from dashboard.components.export import flags_bar
 from dashboard.components.flag_form import current_flags, flag_control, flag_problem
 from dashboard.components.notice import heading, quiet, said
-from dashboard.views.answer import Answer, Probability, Question, image_as_seen
+from dashboard.views.answer import Answer, Probability, Question, image_of
 
 _MOST = 10
 
@@ -21,7 +21,8 @@ def show_prediction(run: Run, question: Question, answer: Answer) -> None:
     """Input and prediction."""
     left, right = st.columns([6, 5], gap="medium")
     with left:
-        heading("Your text" if question.text else "Your image, as the model sees it")
+        own = "Your text" if question.text else "Your image, as the model sees it"
+        heading(f"Validation item {question.item}" if question.item else own)
         st.html(f'<div class="to-target">{_question_html(run, question, answer)}</div>')
     with right:
         heading(f"Predicted: {answer.predicted}")
@@ -43,7 +44,7 @@ def _question_html(run: Run, question: Question, answer: Answer) -> str:
     if question.text:
         return marked_html(marked_target(question.text, answer.explanation.proponents, cut=run_cut(run)))
     given = chip_html(f"your label: {question.label}") if question.label else ""
-    return image_html(image_as_seen(run, question.image, question.name), 144, "your image, as the model sees it") + given
+    return image_html(image_of(run, question), 144, "your image, as the model sees it") + given
 
 
 def _chance_html(place: int, chance: Probability) -> str:

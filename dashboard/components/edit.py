@@ -12,9 +12,9 @@ from dashboard.components.asking import ask
 from dashboard.components.moved import show_items, show_moved, show_weights
 from dashboard.components.notice import heading, problem
 from dashboard.engine import Worker
-from dashboard.views.answer import Answer, Question, image_as_seen
+from dashboard.views.answer import Answer, Question, image_of
 from dashboard.views.batch import Reply
-from dashboard.views.edits import Part, Weight, compare, edited, followed, parts_of, parts_request, weigh
+from dashboard.views.edits import Part, Weight, compare, edited, followed, parts_of, parts_request, unit_of, weigh
 
 _STATE = "try-edit"
 
@@ -45,7 +45,7 @@ def show_edit(run: Run, worker: Worker, question: Question, answer: Answer, key:
         edit = _weighed(worker, answer, parts, edit)
     if edit.weights:
         with left:
-            show_weights(b"" if question.text else image_as_seen(run, question.image, question.name), edit.weights, target)
+            show_weights(b"" if question.text else image_of(run, question), edit.weights, target)
     if edit.reply and edit.reply.answer:
         moved = compare(answer, edit.reply.answer)
         with right:
@@ -62,9 +62,9 @@ def _form(question: Question, answer: Answer, parts: tuple[Part, ...], key: str)
         with st.form(f"try-edit-form-{key}", border=False):
             st.text_area("Edited", value=question.text, key=f"try-edited-{key}", height=110)
             st.form_submit_button("Ask again", on_click=_ask_edit, args=(question, answer, key))
-    what = "word" if question.text else "patch"
     if not parts:
         return
+    what = unit_of(question)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         names = [part.name for part in parts]
         chosen = f"try-part-{key}"
@@ -98,7 +98,8 @@ def _weigh(key: str) -> None:
 def _weighed(worker: Worker, answer: Answer, parts: tuple[Part, ...], edit: _Edit) -> _Edit:
     edit = replace(edit, weighing=False)
     try:
-        return _keep(replace(edit, weights=weigh(answer, parts, worker.ask(parts_request(parts)))))
+        with st.spinner("Asking without each part"):
+            return _keep(replace(edit, weights=weigh(answer, parts, worker.ask(parts_request(parts)))))
     except TurnoverError as error:
         problem("No answer", str(error))
         return _keep(edit)

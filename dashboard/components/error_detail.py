@@ -17,10 +17,12 @@ from dashboard.components.flag_form import flag_control
 from dashboard.components.flag_keys import flag_keys
 from dashboard.components.issue import issue_text
 from dashboard.components.notice import problem, quiet, said
+from dashboard.components.question import ITEM
 from dashboard.components.scale import current_draw, show_random
-from dashboard.state import Opened
+from dashboard.state import RUN_KEY, Opened
 
 _TOPS = (5, 10, 20)
+_TRY_PAGE = "app_pages/try_own.py"
 
 
 def show_item(opened: Opened, item: ErrorItem) -> Explanation | None:
@@ -37,6 +39,7 @@ def show_training_items(run: Run, item: ErrorItem, explanation: Explanation, fla
     with st.container(horizontal=True, vertical_alignment="center"):
         flag_keys(run, explanation, flags)
         issue_text(run, item, explanation)
+        st.page_link(_TRY_PAGE, label="Change it and see what moves", query_params={RUN_KEY: run.name, ITEM: item.id})
     sides(explanation, flags, lambda card: flag_control(run, card, flags.get(card.position)))
 
 

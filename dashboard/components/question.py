@@ -8,9 +8,10 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from core.errors import TurnoverError
 from core.runs import Run
 from dashboard.components.notice import problem
-from dashboard.views.answer import Question, image_question, text_question
+from dashboard.views.answer import Question, image_question, item_question, text_question
 from dashboard.views.batch import MAX_ROWS, batch_questions
 
+ITEM, _LINKED = "error", "try-linked"
 _IMAGES = ["png", "jpg", "jpeg", "webp"]
 _PREDICTED = "The predicted one"
 _TOPS = (5, 10, 20)
@@ -39,6 +40,20 @@ def ask_for_questions(run: Run) -> tuple[Question, ...]:
     except TurnoverError as error:
         problem("This cannot be explained", str(error))
         return ()
+
+
+def asked_by_link(run: Run) -> tuple[Question, ...]:
+    """The validation item that the URL names, once; a line says so if there is no such item."""
+    item = st.query_params.get(ITEM, "")
+    try:
+        question = item_question(run, item) if item else None
+    except TurnoverError as error:
+        problem("This cannot be explained", str(error))
+        return ()
+    if question is None or st.session_state.get(_LINKED) == (str(run.folder), item):
+        return ()
+    st.session_state[_LINKED] = (str(run.folder), item)
+    return (question,)
 
 
 def _content(upload: UploadedFile | None) -> tuple[bytes, str] | None:

@@ -11,17 +11,19 @@ from core.data.tables import MAX_CHARACTERS, check_text
 from core.errors import TurnoverError
 from core.report.explanation import Card, Explanation, certainty_sentences, decimals_for, units_sentence, usual_yardstick, with_shares
 from core.report.pieces import run_cut
-from core.report.words import content_words, mark
+from core.report.words import content_words, mark, snippet
 from core.runs import Run
 
 _UPLOAD_BYTES = 4 * MAX_CHARACTERS
+_NAME = 80
 
 
 @dataclass(frozen=True)
 class Question:
     """An input of the user's own; `label` is the class whose loss is meant, None for the predicted one.
 
-    `fitted`: the image is a PNG in the form of the training images; `also`: training items whose influence is wanted wherever they rank.
+    `fitted`: the image is a PNG in the form of the training images; `also`: training items whose influence is wanted wherever they rank;
+    `item`: the id of the validation item that this is, if it is one.
     """
 
     text: str = ""
@@ -31,6 +33,7 @@ class Question:
     top: int = 5
     fitted: bool = False
     also: tuple[int, ...] = ()
+    item: str = ""
 
     @property
     def request(self) -> dict[str, Any]:
@@ -111,6 +114,21 @@ def image_question(run: Run, file: tuple[bytes, str] | None, label: str | None, 
     return Question(image=file[0], name=file[1], label=label, top=top)
 
 
+def item_question(run: Run, item: str) -> Question:
+    """A question on the validation item with this id, about its predicted label.
+
+    Raises:
+        TurnoverError: if there is none.
+    """
+    found = run.validation[run.validation["id"] == item]
+    if found.empty:
+        raise TurnoverError(f"“{snippet(item, _NAME)}” is not a validation item of this run; open the Errors page and choose one")
+    row = found.iloc[0]
+    if run.kind == "text":
+        return Question(text=str(row["text"]), item=item)
+    return Question(image=bytes(row["image"]), name=item, fitted=True, item=item)
+
+
 def text_of_upload(content: bytes, name: str) -> str:
     """The text in an uploaded .txt file.
 
@@ -124,6 +142,11 @@ def text_of_upload(content: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise TurnoverError(f"{name}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+
+
+def image_of(run: Run, question: Question) -> bytes:
+    """A question's image as the model sees it. Errors as `image_as_seen`."""
+    return question.image if question.fitted else image_as_seen(run, question.image, question.name)
 
 
 def image_as_seen(run: Run, content: bytes, name: str) -> bytes:

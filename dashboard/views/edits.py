@@ -16,20 +16,23 @@ from core.errors import TurnoverError
 from core.report.explanation import Card
 from core.report.words import snippet
 from core.runs import Run
-from dashboard.views.answer import Answer, Question, image_as_seen
+from dashboard.views.answer import Answer, Question, image_of
 
 GRID = 4
 """An image is cut into so many rows and columns of patches."""
 
-MOST_WORDS = 100
+MOST_WORDS, MOST_SENTENCES = 60, 30
+"""A text of more words is cut into sentences, of which so many can be left out: a longer wait would be none for a page."""
+
 _NAME = 40
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
+_SENTENCE = re.compile(r"[^.!?\n]*\w[^.!?\n]*[.!?]*")
 _LEAST = 1e-12
 
 
 @dataclass(frozen=True)
 class Part:
-    """A word or a patch: what it is called, and the question without it."""
+    """A word, a sentence or a patch: what it is called, and the question without it."""
 
     name: str
     question: Question
@@ -62,15 +65,23 @@ class Moved:
     items: tuple[tuple[Card | None, Card], ...]
 
 
+def unit_of(question: Question) -> str:
+    """What the parts of an input are: `word`, `sentence` or `patch`."""
+    if question.image:
+        return "patch"
+    return "word" if len(_WORD.findall(question.text)) <= MOST_WORDS else "sentence"
+
+
 def parts_of(run: Run, question: Question, label: str) -> tuple[Part, ...]:
-    """The parts of an input that can be left out: its first words, or patches of an image; questions ask for `label`.
+    """The parts of an input that can be left out: words or the first sentences of a text, patches of an image; questions ask for `label`.
 
     A patch of a drawing becomes empty paper, one of a photograph the photograph's mean colour.
 
     Raises:
         TurnoverError: if the image cannot be read.
     """
-    return tuple(_words(replace(question, label=label)) if question.text else _patches(run, replace(question, label=label)))
+    asked = replace(question, label=label)
+    return tuple(_patches(run, asked) if question.image else _pieces(asked, *_UNITS[unit_of(question)]))
 
 
 def parts_request(parts: Sequence[Part]) -> dict[str, Any]:
@@ -102,7 +113,7 @@ def edited(question: Question, answer: Answer, text: str) -> Question:
 def followed(question: Question, answer: Answer) -> Question:
     """A question that can be compared with an answer."""
     cards = answer.explanation.proponents + answer.explanation.opponents
-    return replace(question, label=answer.explanation.target, also=tuple(card.position for card in cards))
+    return replace(question, label=answer.explanation.target, item="", also=tuple(card.position for card in cards))
 
 
 def compare(before: Answer, after: Answer) -> Moved:
@@ -129,9 +140,12 @@ def _loss(chance: float) -> float:
     return -math.log(max(chance, _LEAST))
 
 
-def _words(question: Question) -> Iterator[Part]:
+_UNITS = {"word": (_WORD, MOST_WORDS), "sentence": (_SENTENCE, MOST_SENTENCES)}
+
+
+def _pieces(question: Question, piece: re.Pattern[str], most: int) -> Iterator[Part]:
     text = question.text
-    for number, match in zip(range(1, MOST_WORDS + 1), _WORD.finditer(text), strict=False):
+    for number, match in zip(range(1, most + 1), piece.finditer(text), strict=False):
         left, right = text[: match.start()], text[match.end() :]
         rest = left + (right.lstrip(" ") if left.endswith(" ") or not left else right)
         if rest.strip():
@@ -139,7 +153,7 @@ def _words(question: Question) -> Iterator[Part]:
 
 
 def _patches(run: Run, question: Question) -> Iterator[Part]:
-    pixels = png_pixels(image_as_seen(run, question.image, question.name))
+    pixels = png_pixels(image_of(run, question))
     blank = pixels.mean((0, 1)).round().astype(np.uint8) if pixels.ndim == 3 else np.uint8(0)
     down, right = ([length * step // GRID for step in range(GRID + 1)] for length in pixels.shape[:2])
     for row in range(GRID):

@@ -78,6 +78,16 @@ def test_a_text_is_changed_and_what_moved_is_shown(page: Page, served: Served) -
     shoot(page, "try-many")
 
 
+def test_an_error_leads_to_its_changes(page: Page, served: Served) -> None:
+    open_page(page, served, run="images")
+    error = chosen(page)
+    page.get_by_role("link", name="Change it and see what moves").click()
+    expect(page.get_by_role("heading", name=f"Validation item {error}")).to_be_visible(timeout=180_000)
+    settle(page)
+    assert f"error={error}" in page.url
+    assert page.locator(".to-target img").count() == 1
+
+
 def test_patches_of_an_image_are_left_out(page: Page, served: Served) -> None:
     open_page(page, served, "try", run="images")
     drawn = np.zeros((64, 64), np.uint8)

@@ -35,14 +35,15 @@ def first(run: Run) -> ErrorItem:
 
 
 @pytest.mark.parametrize("meaning", [PREDICTION, TRUTH])
-def test_the_random_item_is_the_same_for_the_same_error_and_draw(run: Run, meaning: str) -> None:
+def test_the_random_item_is_the_same_for_the_same_error_and_draw(tmp_path: Path, meaning: str) -> None:
+    run = Run(FakeRun(train=8).write(tmp_path))
     ranked = run.influence.ranked(first(run).position, meaning)
     one, again = (explain_error(run, first(run), meaning, 3).random for _ in range(2))
     assert one == again and one is not None
     assert one.influence == pytest.approx(float(ranked.values[one.position]))
     shown = explain_error(run, first(run), meaning, 3)
     assert one.share == pytest.approx(min(1, abs(one.influence) / max(abs(card.influence) for card in shown.proponents + shown.opponents)))
-    drawn = {explain_error(run, first(run), meaning, 3, draw=number).random.position for number in range(300)}  # type: ignore[union-attr]
+    drawn = {explain_error(run, first(run), meaning, 3, draw=number).random.position for number in range(60)}  # type: ignore[union-attr]
     assert len(drawn) == len(run.train), "every training item can be drawn"
 
 

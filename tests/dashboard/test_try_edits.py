@@ -19,9 +19,9 @@ from core.data.images import png_pixels
 from core.errors import TurnoverError
 from core.report.words import visible
 from core.runs import Run
-from dashboard.views.answer import Question, build_answer
+from dashboard.views.answer import Question, build_answer, item_question
 from dashboard.views.batch import MAX_ROWS, Reply, batch_questions, batch_table
-from dashboard.views.edits import GRID, MOST_WORDS, compare, edited, followed, parts_of, parts_request, weigh
+from dashboard.views.edits import GRID, MOST_SENTENCES, MOST_WORDS, compare, edited, followed, parts_of, parts_request, unit_of, weigh
 
 pytestmark = pytest.mark.usefixtures("fresh")
 TEXT = Question(text="a slow submarine")
@@ -63,7 +63,17 @@ def test_each_word_is_left_out_once(run: Run) -> None:
     ]
     assert {(part.question.label, part.question.top) for part in parts} == {("negative", 7)}
     assert parts_of(run, Question(text="alone"), "negative") == ()
-    assert len(parts_of(run, Question(text="word " * 500), "negative")) == MOST_WORDS
+    assert len(parts_of(run, Question(text="word " * MOST_WORDS), "negative")) == MOST_WORDS
+
+
+def test_of_a_long_text_each_sentence_is_left_out_once(run: Run) -> None:
+    text = "Well! A dull film... " + "words and words " * 30 + "?\nIt ends.\n… "
+    parts = parts_of(run, Question(text=text), "negative")
+    assert unit_of(Question(text=text)) == "sentence" and unit_of(Question(image=b"x")) == "patch"
+    assert [part.name.split(". ", 1)[1][:12].strip() for part in parts] == ["Well!", "A dull film.", "words and wo", "It ends."]
+    assert parts[1].question.text.startswith("Well! words and words")
+    assert "It ends" not in parts[3].question.text and "Well" not in parts[0].question.text
+    assert len(parts_of(run, Question(text="One more. " * 500), "negative")) == MOST_SENTENCES
 
 
 @given(text=st.text(min_size=1, max_size=60))
@@ -226,6 +236,27 @@ def test_many_texts_are_answered_and_one_is_chosen(open_page: OpenPage, runs: Pa
     assert "Predicted: negative" in html_of(app) and app.text_area(key="try-edited-0-2").value == "a boat"
     app.selectbox(key="try-row").select(2).run()
     assert "your text: &lt;b&gt;too bad&lt;/b&gt;" in html_of(app) and not app.exception
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_an_error_is_opened_by_link_and_changed(open_page: OpenPage, runs: Path, kind: str) -> None:
+    run = Run(FakeRun(kind=kind, texts=["a slow submarine story"], classes=("negative", "positive")).write(runs))
+    question = item_question(run, "v003")
+    assert question.image == bytes(run.item("validation", 3)["image"]) and question.request.get("fitted", False) == (kind == "image")
+    app = settle(open_page("try", error="v003"))
+    shown = html_of(app)
+    assert not app.exception and "Validation item v003" in shown and "Predicted: positive" in shown
+    app.button(key="try-weigh-0-0").click().run()
+    assert ("3. submarine</span>" if kind == "text" else 'class="to-map"') in html_of(app)
+    if kind == "text":
+        ask(app, "My own submarine")
+        assert "Validation item" not in html_of(app) and "My own <mark>submarine</mark>" in html_of(app)
+
+
+def test_a_link_to_no_item_says_so(open_page: OpenPage, runs: Path) -> None:
+    FakeRun().write(runs)
+    app = settle(open_page("try", error="<b>x</b>"))
+    assert "“&lt;b&gt;x&lt;/b&gt;” is not a validation item of this run" in html_of(app) and not app.exception
 
 
 def test_a_table_without_texts_is_said(open_page: OpenPage, runs: Path) -> None:
