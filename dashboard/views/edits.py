@@ -14,6 +14,7 @@ import numpy as np
 from core.data.images import png_bytes, png_pixels
 from core.errors import TurnoverError
 from core.report.explanation import Card
+from core.report.fragments import signed
 from core.report.words import snippet
 from core.runs import Run
 from dashboard.views.answer import Answer, Question, image_of
@@ -126,7 +127,7 @@ def compare(before: Answer, after: Answer) -> Moved:
     new = [(None, card) for card in after.explanation.proponents + after.explanation.opponents if card.position not in shown]
     return Moved(
         chances=tuple(sorted(chances, key=lambda one: -abs((one.after or 0) - (one.before or 0)))),
-        loss=f"Loss of “{label}”: {losses[0]:.3f} before, {losses[1]:.3f} after ({losses[1] - losses[0]:+.3f} nats).".replace("-", "−"),
+        loss=f"Loss of “{label}”: {losses[0]:.3f} before, {losses[1]:.3f} after ({signed(losses[1] - losses[0], 3)} nats).",
         items=(*sorted(items, key=lambda pair: -abs(pair[1].influence - (pair[0].influence if pair[0] else 0))), *new),
     )
 
