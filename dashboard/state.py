@@ -32,7 +32,7 @@ from dashboard.views.training import SELF, TrainingItem, training_items
 
 RUN_KEY, _PAGE = "run", "page"
 _CHOICES = {
-    **{"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": ""},
+    **{"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": "", "epoch": ""},
     **{"confused": ANY, "taken-for": ANY},
     **{"train": "", "find": "", "order": SELF},
     **{"target": ALL, "of-class": ANY},

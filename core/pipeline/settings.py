@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from core.errors import TurnoverError
-from core.models.text import DEFAULT_ENCODER
+from core.models.encoders import DEFAULT_ENCODER
 from core.training import Recipe
 
 RECIPES = {

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from core.report.errors import ErrorItem
 from core.report.explanation import PREDICTION, TRUTH, Card, Explanation, explain_error, marked_target
 from core.report.fragments import chip_html, image_html, mark_html, marked_html, safe, signed, trust_html
-from core.report.words import snippet
+from core.report.pieces import run_cut
+from core.report.words import Cut, snippet
 from core.runs import Run
 
 CHARACTERS = 4000
@@ -39,17 +40,17 @@ def error_html(run: Run, item: ErrorItem, place: int, top: int) -> str:
     return (
         f'<article id="mistake-{place}" aria-labelledby="title-{place}"><h3 id="title-{place}"><span class="place">{place}</span> '
         f"{chip_html(_name(item.label))} taken for {chip_html(_name(item.predicted), 'wrong')}</h3>"
-        f'<div class="target">{_target_html(item, prediction)}</div>'
+        f'<div class="target">{_target_html(item, prediction, run_cut(run))}</div>'
         f'<p class="foot">predicted with probability {item.probability:.0%}{planted}<span class="id">{safe(snippet(item.id, _ID))}</span></p>'
         f"<section>{_heading('prediction', 'wrong', prediction)}{_sides_html(prediction)}</section>"
         f"<details><summary>{_heading('truth', 'true', truth)}</summary>{_sides_html(truth)}</details></article>"
     )
 
 
-def _target_html(item: ErrorItem, explanation: Explanation) -> str:
+def _target_html(item: ErrorItem, explanation: Explanation, cut: Cut | None) -> str:
     if item.image:
         return image_html(item.image, 160, f"validation image of class {_name(item.label)}, predicted {_name(item.predicted)}")
-    return marked_html(marked_target(item.text, explanation.proponents, CHARACTERS))
+    return marked_html(marked_target(item.text, explanation.proponents, CHARACTERS, cut))
 
 
 def _heading(meaning: str, which: str, explanation: Explanation) -> str:

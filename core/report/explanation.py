@@ -7,15 +7,17 @@ what the sign says, how the estimate was made, how many items can be trusted, an
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from core.estimators.trust import RATE, STRONG, WEAK
 from core.ranking import finite, ranking_trust, trust_counts
 from core.report.errors import ErrorItem
-from core.report.words import LIMIT, MarkedText, content_words, mark, recurring_words
+from core.report.pieces import run_cut
+from core.report.words import LIMIT, Cut, MarkedText, content_words, mark, recurring_words
 from core.runs import Ranked, Run
 
 PREDICTION, TRUTH = "prediction", "truth"
@@ -45,7 +47,10 @@ class Card:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is shown of a target's ranking; `target` is the class whose loss is meant, `advice` what helps where `certainty` is bad news."""
+    """What is shown of a target's ranking; `target` is the class whose loss is meant, `advice` what helps where `certainty` is bad news.
+
+    `random` is one training item taken at random, so that the scale of the others is felt; None where its influence is not known.
+    """
 
     target: str
     sentence: str
@@ -56,9 +61,10 @@ class Explanation:
     decimals: int
     proponents: tuple[Card, ...]
     opponents: tuple[Card, ...]
+    random: Card | None = None
 
 
-def explain_error(run: Run, item: ErrorItem, meaning: str, top: int, limit: int = LIMIT) -> Explanation:
+def explain_error(run: Run, item: ErrorItem, meaning: str, top: int, limit: int = LIMIT, draw: int = 0) -> Explanation:
     """The training items behind a misclassified validation item.
 
     Args:
@@ -67,14 +73,17 @@ def explain_error(run: Run, item: ErrorItem, meaning: str, top: int, limit: int 
         meaning: `prediction` (loss of the predicted label) or `truth` (loss of the true label).
         top: how many of each side.
         limit: characters of a text that are kept.
+        draw: which random training item is shown for scale; the same for the same error and number.
 
     Raises:
         TurnoverError: if the run has no usable influence for this item.
     """
-    ranked = run.influence.ranked(item.position, meaning)
-    trust, marked, members = ranking_trust(run, ranked), words_of(item.text), int(run.manifest["results"]["members"])
-    sides = [[_ranked_card(run, ranked, place, str(trust[place]), marked, limit) for place in places] for places in ranked.ends(top)]
+    ranked, cut = run.influence.ranked(item.position, meaning), run_cut(run)
+    trust, marked, members = ranking_trust(run, ranked), content_words(item.text, cut), int(run.manifest["results"]["members"])
+    ends, usual = ranked.ends(top), _random_place(ranked, len(run.train), f"{item.id} {draw}")
+    sides = [[_ranked_card(run, ranked, place, str(trust[place]), marked, limit) for place in places] for places in (*ends, usual)]
     proponents, opponents = with_shares(sides[0], sides[1])
+    largest = max((abs(card.influence) for card in proponents + opponents), default=0.0) or 1.0
     certainty, advice = certainty_sentences(trust_counts(trust), len(ranked.values), len(run.train), members)
     return Explanation(
         target=item.predicted if meaning == PREDICTION else item.label,
@@ -86,18 +95,19 @@ def explain_error(run: Run, item: ErrorItem, meaning: str, top: int, limit: int 
         decimals=decimals_for(proponents + opponents),
         proponents=proponents,
         opponents=opponents,
+        random=next((_shared(card, largest) for card in sides[2]), None),
     )
 
 
-def words_of(text: str) -> frozenset[str]:
-    """The words of a target that are marked in its cards."""
-    return content_words(text)
+def _random_place(ranked: Ranked, train_size: int, seed: str) -> list[int]:
+    """The place of a training item taken at random; none where a run keeps the ends of each ranking only, since those are no random items."""
+    return [] if len(ranked.values) < train_size else [random.Random(seed).randrange(train_size)]
 
 
-def marked_target(text: str, proponents: Collection[Card], limit: int = LIMIT) -> MarkedText:
-    """A target's text, with the words marked that at least two of its proponents share."""
+def marked_target(text: str, proponents: Collection[Card], limit: int = LIMIT, cut: Cut | None = None) -> MarkedText:
+    """A target's text, with the words marked that at least two of its proponents share, and with `cut` the pieces of words."""
     others = [card.text.plain for card in proponents if card.text]
-    return mark(text, recurring_words(text, others), limit=limit)
+    return mark(text, recurring_words(text, others, cut=cut), limit=limit, cut=cut)
 
 
 def meaning_sentence(item: ErrorItem, meaning: str) -> str:
@@ -197,7 +207,7 @@ def with_shares(proponents: Collection[Card], opponents: Collection[Card]) -> tu
 
 
 def _shared(card: Card, largest: float) -> Card:
-    return Card(**{**vars(card), "share": abs(card.influence) / largest})
+    return replace(card, share=min(1.0, abs(card.influence) / largest))
 
 
 def _ranked_card(run: Run, ranked: Ranked, place: int, trust: str, words: frozenset[str], limit: int) -> Card:
@@ -212,6 +222,6 @@ def _ranked_card(run: Run, ranked: Ranked, place: int, trust: str, words: frozen
         trust=trust,
         share=0.0,
         planted=str(item["planted"]),
-        text=mark(str(item["text"]), words, limit=limit) if run.kind == "text" else None,
+        text=mark(str(item["text"]), words, limit=limit, cut=run_cut(run)) if run.kind == "text" else None,
         image=bytes(item["image"]) if run.kind == "image" else b"",
     )

@@ -1,14 +1,15 @@
 """Which words two texts share, as segments that a page can mark; and texts that a page can show without harm.
 
 Words are compared lower-cased. Words that nearly every text has (`STOP_WORDS`) are left out, and neighbouring shared words
-become one segment, so that a name is marked as a whole.
+become one segment, so that a name is marked as a whole. Where it is known how an encoder cuts words (`core.report.pieces`), a
+run of pieces that two words share is marked inside them, if it has at least five letters: shorter ones are mostly endings.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 HEAD = 600
@@ -30,6 +31,10 @@ through to too under until up very was wasn't we were what when where which whil
 your yours
 """
 STOP_WORDS = frozenset(_FREQUENT.split())
+Cut = Callable[[str], Collection[tuple[str, int, int]]]
+"""A word's pieces as an encoder names them, and where in the word each begins and ends."""
+
+_LETTERS = 5
 
 
 @dataclass(frozen=True)
@@ -55,21 +60,23 @@ class MarkedText:
         return "".join(segment.text for segment in self.head + self.tail)
 
 
-def content_words(text: str) -> frozenset[str]:
-    """The words of a text, lower-cased, without stop words."""
-    return frozenset(_key(word) for word in _WORD.findall(text[:LIMIT])) - STOP_WORDS
+def content_words(text: str, cut: Cut | None = None) -> frozenset[str]:
+    """The words of a text, lower-cased, without stop words; with `cut` also the runs of pieces in them, such as "un ##christ"."""
+    words = {word for word in _WORD.findall(text[:LIMIT]) if _key(word) not in STOP_WORDS}
+    inside = {run for word in words for run, _, _ in _runs(word, cut)} if cut else set()
+    return frozenset(map(_key, words)) | inside
 
 
-def recurring_words(text: str, others: Iterable[str], least: int = 2) -> frozenset[str]:
-    """The words of `text` that at least `least` of the `others` share."""
-    counts = Counter(word for other in others for word in content_words(other))
-    return frozenset(word for word in content_words(text) if counts[word] >= least)
+def recurring_words(text: str, others: Iterable[str], least: int = 2, cut: Cut | None = None) -> frozenset[str]:
+    """What `content_words` finds in `text` and in at least `least` of the `others`."""
+    counts = Counter(word for other in others for word in content_words(other, cut))
+    return frozenset(word for word in content_words(text, cut) if counts[word] >= least)
 
 
-def mark(text: str, words: Collection[str], head: int = HEAD, limit: int = LIMIT) -> MarkedText:
-    """A text with `words` marked, cut into what is shown at once and what unfolds; nothing past `limit` characters is kept."""
-    cut = len(text) if len(text) <= head * 1.25 else _space_before(text, head)
-    return MarkedText(_segments(text[:cut], words), _segments(text[cut:limit], words), len(text), max(0, len(text) - limit))
+def mark(text: str, words: Collection[str], head: int = HEAD, limit: int = LIMIT, cut: Cut | None = None) -> MarkedText:
+    """A text with `words` (as `content_words` gives them) marked, cut into what is shown at once and what unfolds; nothing past `limit` characters is kept."""
+    end = len(text) if len(text) <= head * 1.25 else _space_before(text, head)
+    return MarkedText(_segments(text[:end], words, cut), _segments(text[end:limit], words, cut), len(text), max(0, len(text) - limit))
 
 
 def snippet(text: str, length: int = 160) -> str:
@@ -85,19 +92,38 @@ def visible(text: str) -> str:
     return text.translate(_VISIBLE)
 
 
-def _segments(text: str, words: Collection[str]) -> tuple[Segment, ...]:
+def _segments(text: str, words: Collection[str], cut: Cut | None) -> tuple[Segment, ...]:
     segments: list[Segment] = []
     place = 0
-    for match in _WORD.finditer(text):
-        if _key(match.group()) not in words:
-            continue
-        between = text[place : match.start()]
-        if segments and segments[-1].marked and between.isspace():
-            segments[-1] = Segment(segments[-1].text + between + match.group(), True)
+    for begin, end in _shared(text, words, cut):
+        between = text[place:begin]
+        if segments and segments[-1].marked and (between.isspace() or not between):
+            segments[-1] = Segment(segments[-1].text + text[place:end], True)
         else:
-            segments += [Segment(between)] * bool(between) + [Segment(match.group(), True)]
-        place = match.end()
+            segments += [Segment(between)] * bool(between) + [Segment(text[begin:end], True)]
+        place = end
     return (*segments, Segment(text[place:])) if text[place:] else tuple(segments)
+
+
+def _shared(text: str, words: Collection[str], cut: Cut | None) -> Iterator[tuple[int, int]]:
+    """Where a shared word, or the longest shared run of pieces inside a word, begins and ends; in order."""
+    for match in _WORD.finditer(text):
+        word, first = match.group(), match.start()
+        if _key(word) in words:
+            yield first, match.end()
+        elif cut and (found := [(end - begin, begin, end) for run, begin, end in _runs(word, cut) if run in words]):
+            _, begin, end = max(found)
+            yield first + begin, first + end
+
+
+def _runs(word: str, cut: Cut) -> Iterator[tuple[str, int, int]]:
+    """Neighbouring pieces of a word, joined by spaces, and where they begin and end; a word of one piece has none but itself."""
+    pieces = list(cut(word))
+    for first in range(len(pieces)):
+        for last in range(first, len(pieces) if len(pieces) > 1 else 0):
+            begin, end = pieces[first][1], pieces[last][2]
+            if end - begin >= _LETTERS and word[begin:end].lower() not in STOP_WORDS:
+                yield " ".join(name for name, _, _ in pieces[first : last + 1]), begin, end
 
 
 def _key(word: str) -> str:

@@ -10,9 +10,10 @@ from dashboard.components.export import flags_bar
 from dashboard.components.flag_form import current_flags, flag_problem
 from dashboard.components.groups import show_groups
 from dashboard.components.notice import no_influence, notice, quiet
+from dashboard.components.progress import progress
 from dashboard.components.trust_note import trust_note
 from dashboard.state import Opened, current_run
-from dashboard.views.errors import select
+from dashboard.views.errors import lost_sentence, select
 
 
 @st.fragment
@@ -30,14 +31,15 @@ def explore(opened: Opened) -> None:
         chosen = choose_item(matching)
         with place:
             total = f" that match, out of {len(opened.errors):,}" if len(matching) < len(opened.errors) else ""
-            quiet(f"Error {chosen.place + 1:,} of {len(matching):,}{total}")
+            here = f"Error {chosen.place + 1:,} of {len(matching):,}{total}"
+            quiet(lost_sentence(opened.errors, chosen.lost), here, progress(opened.run, chosen.item, matching))
             table(chosen, opened.run.kind)
     with right:
         explanation = show_item(opened, chosen.item)
     flag_problem()
     if explanation:
         trust_note(opened, explanation)
-        show_training_items(opened.run, explanation, flags)
+        show_training_items(opened.run, chosen.item, explanation, flags)
         show_groups(opened.run, chosen.item)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.components.notice import no_influence, quiet
-from dashboard.components.question import ask_for_question
+from dashboard.components.question import ask_for_questions, asked_by_link
 from dashboard.components.reply import ask_later, show_reply
 from dashboard.state import current_run, worker_of
 
@@ -16,7 +16,7 @@ if opened.influence_problem:
     st.stop()
 worker = worker_of(opened.run)
 worker.start()
-question = ask_for_question(opened.run)
-if question:
-    ask_later(opened.run, question)
+questions = ask_for_questions(opened.run) or asked_by_link(opened.run)
+if questions:
+    ask_later(opened.run, questions)
 show_reply(opened.run, worker)

@@ -6,26 +6,32 @@ import streamlit as st
 
 from core.report.explanation import marked_target
 from core.report.fragments import chip_html, image_html, marked_html, safe
+from core.report.pieces import run_cut
 from core.runs import Run
 from dashboard.components.card_controls import card_controls
 from dashboard.components.cards import sides
 from dashboard.components.export import flags_bar
 from dashboard.components.flag_form import current_flags, flag_problem
 from dashboard.components.notice import heading, quiet, said
-from dashboard.views.answer import Answer, Probability, Question, image_as_seen
+from dashboard.views.answer import Answer, Probability, Question, image_of
 
 _MOST = 10
 
 
-def show_answer(run: Run, question: Question, answer: Answer) -> None:
-    """Input, prediction, what the numbers mean, and the cards."""
+def show_prediction(run: Run, question: Question, answer: Answer) -> None:
+    """Input and prediction."""
     left, right = st.columns([6, 5], gap="medium")
     with left:
-        heading("Your text" if question.text else "Your image, as the model sees it")
+        own = "Your text" if question.text else "Your image, as the model sees it"
+        heading(f"Validation item {question.item}" if question.item else own)
         st.html(f'<div class="to-target">{_question_html(run, question, answer)}</div>')
     with right:
         heading(f"Predicted: {answer.predicted}")
         st.html(f'<div class="to-chances">{"".join(map(_chance_html, range(_MOST), answer.probabilities))}</div>')
+
+
+def show_behind(run: Run, answer: Answer) -> None:
+    """What the numbers mean, and the cards."""
     flags = current_flags(run)
     flags_bar(run, len(flags))
     explanation = answer.explanation
@@ -37,9 +43,9 @@ def show_answer(run: Run, question: Question, answer: Answer) -> None:
 
 def _question_html(run: Run, question: Question, answer: Answer) -> str:
     if question.text:
-        return marked_html(marked_target(question.text, answer.explanation.proponents))
+        return marked_html(marked_target(question.text, answer.explanation.proponents, cut=run_cut(run)))
     given = chip_html(f"your label: {question.label}") if question.label else ""
-    return image_html(image_as_seen(run, question.image, question.name), 144, "your image, as the model sees it") + given
+    return image_html(image_of(run, question), 144, "your image, as the model sees it") + given
 
 
 def _chance_html(place: int, chance: Probability) -> str:

@@ -20,14 +20,25 @@ def flag_html(flag: Flag | None) -> str:
     return chip_html(words, "flag")
 
 
+def influence_html(card: Card, decimals: int) -> str:
+    """An influence ± its standard error, and how far to trust it."""
+    error = "" if card.standard_error is None else f'<span class="to-error"> ± {card.standard_error:.{decimals}f}</span>'
+    return f'<span class="to-number to-{_side(card)}">{signed(card.influence, decimals)}{error}{trust_html(card.trust)}</span>'
+
+
+def influence_bar(card: Card) -> str:
+    """An influence as a bar, in shares of the largest shown."""
+    return f'<div class="to-bar to-{_side(card)}" aria-hidden="true"><i style="width:{100 * card.share:.0f}%"></i></div>'
+
+
+def _side(card: Card) -> str:
+    return "for" if card.influence > 0 else "against"
+
+
 def card_html(card: Card, decimals: int) -> str:
     """A card's content: label, influence, how far to trust it, and the item."""
-    side = "for" if card.influence > 0 else "against"
-    error = "" if card.standard_error is None else f'<span class="to-error"> ± {card.standard_error:.{decimals}f}</span>'
-    number = f'<span class="to-number to-{side}">{signed(card.influence, decimals)}{error}{trust_html(card.trust)}</span>'
-    bar = f'<div class="to-bar to-{side}" aria-hidden="true"><i style="width:{100 * card.share:.0f}%"></i></div>'
     body = marked_html(card.text) if card.text else image_html(card.image, 96, f"training image labelled {card.label}")
-    return f'<div class="to-line">{chip_html(card.label)}{number}</div>{bar}{body}'
+    return f'<div class="to-line">{chip_html(card.label)}{influence_html(card, decimals)}</div>{influence_bar(card)}{body}'
 
 
 def foot_html(card: Card, flag: Flag | None) -> str:

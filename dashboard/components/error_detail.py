@@ -9,14 +9,20 @@ from core.flags import Flag
 from core.report.errors import ErrorItem
 from core.report.explanation import PREDICTION, TRUTH, Explanation, explain_error, marked_target
 from core.report.fragments import chip_html, image_html, mark_html, marked_html, safe
-from core.report.words import mark
+from core.report.pieces import run_cut
+from core.report.words import Cut, mark
 from core.runs import Run
 from dashboard.components.card_controls import card_controls
 from dashboard.components.cards import sides
+from dashboard.components.flag_keys import flag_keys
+from dashboard.components.issue import issue_text
 from dashboard.components.notice import problem, quiet, said
-from dashboard.state import Opened
+from dashboard.components.question import ITEM
+from dashboard.components.scale import current_draw, show_random
+from dashboard.state import RUN_KEY, Opened
 
 _TOPS = (5, 10, 20)
+_TRY_PAGE = "app_pages/try_own.py"
 
 
 def show_item(opened: Opened, item: ErrorItem) -> Explanation | None:
@@ -24,12 +30,16 @@ def show_item(opened: Opened, item: ErrorItem) -> Explanation | None:
     place = st.container()
     explanation = None if opened.influence_problem else _explain(opened.run, item)
     with place:
-        st.html(_item_html(item, explanation))
+        st.html(_item_html(item, explanation, run_cut(opened.run)))
     return explanation
 
 
-def show_training_items(run: Run, explanation: Explanation, flags: dict[int, Flag]) -> None:
-    """The sentences that give the numbers their meaning, and the cards."""
+def show_training_items(run: Run, item: ErrorItem, explanation: Explanation, flags: dict[int, Flag]) -> None:
+    """What can be done with all of them, the sentences that give the numbers their meaning, and the cards."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        flag_keys(run, explanation, flags)
+        issue_text(run, item, explanation)
+        st.page_link(_TRY_PAGE, label="Change it and see what moves", query_params={RUN_KEY: run.name, ITEM: item.id})
     sides(explanation, flags, lambda card: card_controls(run, card, flags.get(card.position)))
 
 
@@ -38,21 +48,22 @@ def _explain(run: Run, item: ErrorItem) -> Explanation | None:
         meaning = st.segmented_control("Influence on the", [PREDICTION, TRUTH], default=PREDICTION, required=True, key="meaning", bind="query-params")
         top = st.selectbox("Items per side", _TOPS, key="top", bind="query-params", width=140)
     try:
-        explanation = explain_error(run, item, meaning or PREDICTION, top)
+        explanation = explain_error(run, item, meaning or PREDICTION, top, draw=current_draw(item))
     except TurnoverError as error:
         problem("This error has no influence", str(error))
         return None
     said(explanation.sentence)
     quiet(explanation.units, explanation.yardstick)
+    show_random(item, explanation)
     return explanation
 
 
-def _item_html(item: ErrorItem, explanation: Explanation | None) -> str:
+def _item_html(item: ErrorItem, explanation: Explanation | None, cut: Cut | None) -> str:
     """The error: its text or image, and what the model made of it."""
     if item.image:
         body = image_html(item.image, 144, f"validation image of class {item.label}, predicted {item.predicted}")
     else:
-        body = marked_html(marked_target(item.text, explanation.proponents) if explanation else mark(item.text, ()))
+        body = marked_html(marked_target(item.text, explanation.proponents, cut=cut) if explanation else mark(item.text, ()))
     planted = mark_html(item.planted)
     facts = (
         f'<span>true label {chip_html(item.label)}</span><span class="to-arrow">→</span>'

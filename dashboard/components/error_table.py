@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -34,7 +35,7 @@ def filters(classes: list[str]) -> Query:
 
 
 def choose_item(items: list[NamedT], key: str = ITEM, label: str = "Error") -> Choice[NamedT]:
-    """The chosen item of a list, with steps to the one before and after.
+    """The chosen item of a list, with steps to the one before and after; `lost` is what the URL or an earlier choice named, if it is not there.
 
     The first item of all is always an option: it is the default, and only a default may be missing from the URL.
     """
@@ -48,7 +49,7 @@ def choose_item(items: list[NamedT], key: str = ITEM, label: str = "Error") -> C
         st.button("Previous", shortcut="K", on_click=_go, args=(key, neighbours[0]))
         st.button("Next", shortcut="J", on_click=_go, args=(key, neighbours[1]))
     shown = place.selectbox(label, list(options), key=key, bind="query-params", label_visibility="collapsed")
-    return choice(items, shown)
+    return replace(choice(items, shown), lost=chosen.lost)
 
 
 def table(chosen: Choice[ErrorItem], kind: str) -> None:

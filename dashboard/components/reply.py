@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from core.errors import TurnoverError
 from core.runs import Run
-from dashboard.components.answer import show_answer
+from dashboard.components.answer import show_behind, show_prediction
+from dashboard.components.asking import ask
+from dashboard.components.batch import ROW, choose_row
+from dashboard.components.edit import show_edit
 from dashboard.components.notice import notice, problem, quiet
 from dashboard.engine import Phase, Worker
-from dashboard.views.answer import Answer, Question, build_answer
+from dashboard.views.answer import Question
+from dashboard.views.batch import Reply
 
 _STATE = "try-state"
 _LOOK_AGAIN = 1.0
@@ -19,17 +22,19 @@ _LOOK_AGAIN = 1.0
 
 @dataclass(frozen=True)
 class _Asked:
-    """The last question, and what came back: an answer or a problem."""
+    """The last questions, by number, and what came back to each of them."""
 
     run: str
-    question: Question
-    answer: Answer | None = None
-    problem: str = ""
+    number: int
+    questions: tuple[Question, ...]
+    replies: tuple[Reply, ...] = ()
 
 
-def ask_later(run: Run, question: Question) -> None:
-    """Note a question; it is asked as soon as the worker is ready."""
-    st.session_state[_STATE] = _Asked(str(run.folder), question)
+def ask_later(run: Run, questions: tuple[Question, ...]) -> None:
+    """Note questions; they are asked as soon as the worker is ready."""
+    before = st.session_state.get(_STATE)
+    st.session_state[_STATE] = _Asked(str(run.folder), before.number + 1 if before else 0, questions)
+    st.session_state[ROW] = 1
 
 
 def show_reply(run: Run, worker: Worker) -> None:
@@ -46,26 +51,30 @@ def _reply(run: Run, worker: Worker, waited: bool) -> None:
         st.button("Start it again", on_click=worker.start, kwargs={"again": True})
         return
     if worker.phase is Phase.WARMING:
-        more = " Your question is asked as soon as it is ready." if asked and not asked.answer else " You can already write."
+        more = " Your question is asked as soon as it is ready." if asked and not asked.replies else " You can already write."
         notice("The model is warming up", f"This takes some seconds, once.{more}")
         return
     if waited:
         st.rerun()
-    if asked and not asked.answer and not asked.problem:
-        asked = _ask(run, worker, asked)
     if asked is None:
         quiet("The model is ready.")
-    elif asked.answer:
-        show_answer(run, asked.question, asked.answer)
-    else:
-        problem("No answer", asked.problem)
+        return
+    if not asked.replies:
+        asked = _ask_all(run, worker, asked)
+    row = choose_row(asked.replies) if len(asked.replies) > 1 else 0
+    reply = asked.replies[row]
+    if reply.answer is None:
+        problem("No answer", reply.problem)
+        return
+    show_prediction(run, reply.question, reply.answer)
+    show_edit(run, worker, reply.question, reply.answer, f"{asked.number}-{row}")
+    show_behind(run, reply.answer)
 
 
-def _ask(run: Run, worker: Worker, asked: _Asked) -> _Asked:
-    with st.spinner("Looking for the training examples behind it"):
-        try:
-            asked = replace(asked, answer=build_answer(run, asked.question, worker.ask(asked.question.request)))
-        except TurnoverError as error:
-            asked = replace(asked, problem=str(error))
+def _ask_all(run: Run, worker: Worker, asked: _Asked) -> _Asked:
+    """Ask one question after the other; an answer that is there stays there."""
+    total = len(asked.questions)
+    with st.spinner("Looking for the training examples behind it" if total == 1 else f"Looking for the training examples behind {total} texts"):
+        asked = replace(asked, replies=tuple(ask(run, worker, question) for question in asked.questions))
     st.session_state[_STATE] = asked
     return asked

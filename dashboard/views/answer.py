@@ -10,27 +10,37 @@ from core.data.images import fit_image, open_image, png_bytes, png_pixels
 from core.data.tables import MAX_CHARACTERS, check_text
 from core.errors import TurnoverError
 from core.report.explanation import Card, Explanation, certainty_sentences, decimals_for, units_sentence, usual_yardstick, with_shares
-from core.report.words import content_words, mark
+from core.report.pieces import run_cut
+from core.report.words import content_words, mark, snippet
 from core.runs import Run
 
 _UPLOAD_BYTES = 4 * MAX_CHARACTERS
+_NAME = 80
 
 
 @dataclass(frozen=True)
 class Question:
-    """An input of the user's own; `label` is the class whose loss is meant, None for the predicted one."""
+    """An input of the user's own; `label` is the class whose loss is meant, None for the predicted one.
+
+    `fitted`: the image is a PNG in the form of the training images; `also`: training items whose influence is wanted wherever they rank;
+    `item`: the id of the validation item that this is, if it is one.
+    """
 
     text: str = ""
     image: bytes = b""
     name: str = ""
     label: str | None = None
     top: int = 5
+    fitted: bool = False
+    also: tuple[int, ...] = ()
+    item: str = ""
 
     @property
     def request(self) -> dict[str, Any]:
         """The question as the worker reads it."""
         content = {"image": base64.b64encode(self.image).decode("ascii"), "name": self.name} if self.image else {"text": self.text}
-        return {**content, "label": self.label, "top": self.top}
+        wanted = {"fitted": True} if self.fitted else {}
+        return {**content, **wanted, "label": self.label, "top": self.top, **({"also": list(self.also)} if self.also else {})}
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,13 @@ class Probability:
 
 @dataclass(frozen=True)
 class Answer:
-    """A prediction, its probabilities (largest first), and the training items behind it."""
+    """A prediction, its probabilities (largest first), and the training items behind it; `also` those that were asked for."""
 
     predicted: str
     probabilities: tuple[Probability, ...]
     explanation: Explanation
     seconds: float
+    also: tuple[Card, ...] = ()
 
 
 def build_answer(run: Run, question: Question, reply: dict[str, Any]) -> Answer:
@@ -58,8 +69,8 @@ def build_answer(run: Run, question: Question, reply: dict[str, Any]) -> Answer:
         TurnoverError: if the reply is not what a worker says.
     """
     try:
-        words = content_words(question.text)
-        cards = [[_card(run, entry, words) for entry in reply[side]] for side in ("proponents", "opponents")]
+        words = content_words(question.text, run_cut(run))
+        cards = [[_card(run, entry, words) for entry in reply[side]] for side in ("proponents", "opponents", *(["also"] if question.also else []))]
         proponents, opponents = with_shares(cards[0], cards[1])
         chances = sorted(reply["probabilities"].items(), key=lambda pair: -pair[1])
         members, train_size = int(run.manifest["results"]["members"]), len(run.train)
@@ -76,7 +87,7 @@ def build_answer(run: Run, question: Question, reply: dict[str, Any]) -> Answer:
             opponents=opponents,
         )
         probabilities = tuple(Probability(str(name), float(value)) for name, value in chances)
-        return Answer(str(reply["predicted"]), probabilities, explanation, float(reply["seconds"]))
+        return Answer(str(reply["predicted"]), probabilities, explanation, float(reply["seconds"]), tuple(cards[2]) if question.also else ())
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TurnoverError(f"the engine's answer cannot be read ({type(error).__name__}: {error}); ask again") from None
 
@@ -103,6 +114,21 @@ def image_question(run: Run, file: tuple[bytes, str] | None, label: str | None, 
     return Question(image=file[0], name=file[1], label=label, top=top)
 
 
+def item_question(run: Run, item: str) -> Question:
+    """A question on the validation item with this id, about its predicted label.
+
+    Raises:
+        TurnoverError: if there is none.
+    """
+    found = run.validation[run.validation["id"] == item]
+    if found.empty:
+        raise TurnoverError(f"“{snippet(item, _NAME)}” is not a validation item of this run; open the Errors page and choose one")
+    row = found.iloc[0]
+    if run.kind == "text":
+        return Question(text=str(row["text"]), item=item)
+    return Question(image=bytes(row["image"]), name=item, fitted=True, item=item)
+
+
 def text_of_upload(content: bytes, name: str) -> str:
     """The text in an uploaded .txt file.
 
@@ -118,13 +144,18 @@ def text_of_upload(content: bytes, name: str) -> str:
         raise TurnoverError(f"{name}, line {line}: not UTF-8 text; save the file as UTF-8") from None
 
 
+def image_of(run: Run, question: Question) -> bytes:
+    """A question's image as the model sees it. Errors as `image_as_seen`."""
+    return question.image if question.fitted else image_as_seen(run, question.image, question.name)
+
+
 def image_as_seen(run: Run, content: bytes, name: str) -> bytes:
     """An uploaded image as the model sees it: in the form of the training images, grey or in colour; a PNG.
 
     Raises:
         TurnoverError: if the file is no whole image of sensible size.
     """
-    height, width, *channels = png_pixels(run.train["image"].iloc[0]).shape
+    height, width, *channels = png_pixels(run.item("train", 0)["image"]).shape
     return png_bytes(fit_image(open_image(content, name, colour=bool(channels)), height, width))
 
 
@@ -145,6 +176,6 @@ def _card(run: Run, entry: dict[str, Any], words: frozenset[str]) -> Card:
         trust=str(entry["trust"] or ""),
         share=0.0,
         planted=str(run.item("train", position)["planted"]),
-        text=mark(str(entry["text"]), words) if "text" in entry else None,
+        text=mark(str(entry["text"]), words, cut=run_cut(run)) if "text" in entry else None,
         image=base64.b64decode(entry["image"]) if "image" in entry else b"",
     )

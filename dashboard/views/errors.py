@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from core.report.errors import ErrorItem
+from core.report.words import snippet
 
 ANY = "Any class"
 CLEAREST, CONFIDENT, POSITION = "Clearest explanation", "Most confident", "Position"
@@ -13,6 +14,8 @@ SORTS = (CLEAREST, CONFIDENT, POSITION)
 
 PAGE = 500
 """Rows that are sent to the browser at once; the steps to the next and the previous error go on from page to page."""
+
+_NAME = 80
 
 
 class Named(Protocol):
@@ -27,11 +30,12 @@ NamedT = TypeVar("NamedT", bound=Named)
 
 @dataclass(frozen=True)
 class Choice(Generic[NamedT]):
-    """The chosen item, its place in all that match, and the page of items that is shown with it."""
+    """The chosen item, its place in all that match, the page of items that is shown with it, and the id that was wanted but is not there, or ""."""
 
     item: NamedT
     place: int
     page: tuple[NamedT, ...]
+    lost: str = ""
 
     @property
     def row(self) -> int:
@@ -65,6 +69,15 @@ def select(items: tuple[ErrorItem, ...], query: Query) -> list[ErrorItem]:
 
 def choice(items: list[NamedT], wanted: str | None) -> Choice[NamedT]:
     """The item with the id `wanted`, or the first one, with its page."""
-    place = next((place for place, item in enumerate(items) if item.id == wanted), 0)
+    found = next((place for place, item in enumerate(items) if item.id == wanted), None)
+    place = found or 0
     first = place - place % PAGE
-    return Choice(items[place], place, tuple(items[first : first + PAGE]))
+    return Choice(items[place], place, tuple(items[first : first + PAGE]), wanted if wanted and found is None else "")
+
+
+def lost_sentence(items: tuple[ErrorItem, ...], lost: str) -> str:
+    """Why an error that was asked for is not shown; "" if none is missing."""
+    if not lost:
+        return ""
+    why = "does not match the filters" if any(item.id == lost for item in items) else "is not among the errors of this run"
+    return f"“{snippet(lost, _NAME)}” {why}, so the first that matches is shown."

@@ -56,14 +56,15 @@ def open_page(page: Page, served: Served, path: str = "errors", **query: str) ->
 
 
 def shoot(page: Page, name: str) -> None:
-    """A picture of the whole page."""
+    """A picture of the whole page, which is left as far down as it was."""
     size = page.viewport_size
     assert size
-    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    height, top = page.evaluate("(({scrollHeight, scrollTop}) => [scrollHeight, scrollTop])(document.querySelector('[data-testid=stMain]'))")
     page.set_viewport_size({"width": size["width"], "height": min(max(height, size["height"]), 4000)})
     page.wait_for_timeout(400)
     page.screenshot(path=SHOTS / f"{name}.png")
     page.set_viewport_size(size)
+    page.evaluate("top => document.querySelector('[data-testid=stMain]').scrollTo(0, top)", top)
 
 
 def chosen(page: Page) -> str:

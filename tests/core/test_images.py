@@ -107,6 +107,45 @@ def test_a_moving_picture_gives_its_first_frame() -> None:
     assert (pixels(content) == 200).all()
 
 
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_other_moving_pictures_give_their_first_frame_too(form: str) -> None:
+    frames = [Image.new("RGB", (4, 3), (grey,) * 3) for grey in (200, 20, 90)]
+    content = encode(frames[0], form, save_all=True, append_images=frames[1:], duration=100, lossless=True)
+    assert (pixels(content) == 200).all()
+
+
+def deep_png(colour_type: int, samples: list[int]) -> bytes:
+    """One pixel of 16 bits a sample: grey with alpha (4), RGB (2) or RGBA (6), which Pillow does not write."""
+    header = struct.pack(">IIBBBBB", 1, 1, 16, colour_type, 0, 0, 0)
+    row = b"\0" + struct.pack(f">{len(samples)}H", *samples)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("colour_type", "samples", "seen"),
+    [(2, [65_535, 256 * 40, 0], [255, 40, 0]), (4, [256 * 90, 65_535], [90] * 3), (4, [0, 0], [255] * 3), (6, [65_535, 0, 0, 0], [255] * 3)],
+)
+def test_sixteen_bits_with_colour_or_alpha_are_scaled_too(colour_type: int, samples: list[int], seen: list[int]) -> None:
+    assert pixels(deep_png(colour_type, samples), colour=True).tolist() == [[seen]]
+
+
+def test_each_entry_of_a_palette_can_be_transparent_by_itself() -> None:
+    drawn = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    drawn.putpalette([0, 0, 0, 200, 0, 0, 0, 0, 0])
+    assert pixels(encode(drawn, transparency=bytes([0, 255, 51])), colour=True).tolist() == [[[255] * 3, [200, 0, 0], [204] * 3]]
+
+
+def test_a_turned_photograph_from_a_camera_is_put_upright() -> None:
+    """A JPEG with the EXIF note that it lies on its side: bright left half becomes the bright upper half."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    photo = np.zeros((32, 64), np.uint8)
+    photo[:, :32] = 250
+    upright = pixels(encode(Image.fromarray(photo), "JPEG", exif=exif, quality=95))
+    assert upright.shape == (64, 32)
+    assert upright[:24].min() > 230 and upright[40:].max() < 20
+
+
 @pytest.mark.parametrize(
     ("orientation", "stored"),
     [
@@ -143,6 +182,20 @@ def test_a_truncated_image_is_refused_by_name(cut: int, form: str) -> None:
 def test_a_file_that_is_no_image_is_refused_by_name(content: bytes) -> None:
     with pytest.raises(TurnoverError, match=r"^notes\.txt: .*(give a PNG, JPEG, WEBP, BMP, GIF file|save it again)"):
         open_image(content, "notes.txt")
+
+
+def test_the_name_of_a_file_says_nothing() -> None:
+    """What counts is the content: a text called .png is none, and a JPEG called .png is a JPEG."""
+    with pytest.raises(TurnoverError, match=r"^mine\.png: not an image"):
+        open_image(b"just words " * 100, "mine.png")
+    assert open_image(encode(Image.new("L", (16, 16), 90), "JPEG"), "mine.png").getpixel((0, 0)) == 90
+
+
+def test_a_note_in_an_image_that_unpacks_to_much_too_much_is_refused() -> None:
+    whole = encode(Image.fromarray(STROKE))
+    note = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3 * 2**20), 9))
+    with pytest.raises(TurnoverError, match=r"^noted\.png: the image is damaged .*; save it again"):
+        open_image(whole[:33] + note + whole[33:], "noted.png")
 
 
 @pytest.mark.parametrize("form", ["TIFF", "ICO", "PPM", "TGA"])

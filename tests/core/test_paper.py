@@ -26,7 +26,7 @@ from core.cli import main
 from core.commands.paper import EXPERIMENTS
 from core.data.elec import load_elec
 from core.estimators.stored import stored_estimator
-from core.models.text import DEFAULT_ENCODER
+from core.models.encoders import DEFAULT_ENCODER
 from core.paper.cleansing import cleansing
 from core.paper.curves import curves
 from core.paper.errors_images import errors_images

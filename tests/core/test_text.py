@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import TurnoverError
-from core.models.text import MAX_TOKENS, TextEncoder, encoder_folder, length_batches
+from core.models.encoders import encoder_folder
+from core.models.text import MAX_TOKENS, TextEncoder, length_batches
 from core.runs import sha256
 
 TEXTS = ["A warm, witty film.", "Dull.", "It goes on and on and on, " * 12, "Ça va? 你好 🎬", "I left after ten minutes; so did the projectionist."]

@@ -32,6 +32,13 @@ WORKER = """
             sys.exit(1)
         if mode == "silent":
             time.sleep(60)
+        def chances(text):
+            positive = 0.8 if "submarine" in text else 0.3
+            return {"negative": 1 - positive, "positive": positive}
+        if "texts" in asked or "images" in asked:
+            contents = asked.get("texts") or ["submarine" if place % 2 else "" for place in range(len(asked["images"]))]
+            print(json.dumps({"probabilities": [chances(content) for content in contents]}), flush=True)
+            continue
         if asked.get("text") == "bad":
             print(json.dumps({"error": "your text: <b>too bad</b>"}), flush=True)
             continue
@@ -39,12 +46,15 @@ WORKER = """
             content = {"text": "a <i>slow</i> submarine"} if "text" in asked else {"image": asked["image"]}
             known = {"influence": influence, "standard_error": 0.01, "trust": "strong"}
             return {"position": position, "id": f"t{position:03d}", "label": "positive"} | known | content
+        known = chances(asked.get("text", "submarine"))
         answer = {
-            "predicted": "positive", "probabilities": {"negative": 0.2, "positive": 0.8},
-            "meaning": "label" if asked["label"] else "prediction", "label": asked["label"] or "positive",
+            "predicted": max(known, key=known.get), "probabilities": known,
+            "meaning": "label" if asked["label"] else "prediction", "label": asked["label"] or max(known, key=known.get),
             "estimator": "median", "trust": {"strong": 6, "weak": 0}, "seconds": 0.1, "process": os.getpid(),
             "proponents": [entry(i, 0.2 - i / 100) for i in range(asked["top"])], "opponents": [entry(9, -0.1)],
         }
+        if "also" in asked:
+            answer["also"] = [entry(position, position / 10) for position in asked["also"]]
         print(json.dumps(answer), flush=True)
 """
 

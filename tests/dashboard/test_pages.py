@@ -184,7 +184,7 @@ def test_another_run_forgets_the_filters(open_page: OpenPage, runs: Path) -> Non
 def test_an_image_run_shows_pictures(open_page: OpenPage, runs: Path) -> None:
     FakeRun(kind="image", classes=tuple("0123456789")).write(runs)
     app = open_page()
-    assert html_of(app).count('src="data:image/png;base64,') == 11
+    assert html_of(app).count('src="data:image/png;base64,') == 12
     assert app.dataframe[0].value["image"].iloc[0].startswith("data:image/png;base64,")
 
 

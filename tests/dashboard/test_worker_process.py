@@ -12,7 +12,7 @@ from dashboard import engine
 from dashboard.engine import Phase, Worker, worker_command
 
 Commands = Callable[[str], list[str]]
-ASKED = {"text": "hello", "label": None, "top": 2}
+ASKED = {"text": "a submarine", "label": None, "top": 2}
 
 
 @pytest.fixture
