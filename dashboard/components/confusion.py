@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -21,8 +22,8 @@ TRUE, PREDICTED, TABLE = "confused", "taken-for", "confusion"
 _SHADE = "#cf6f2d"
 """Of the errors, in both themes, never so dense that the number on it is hard to read."""
 
-_TALL = 24
-"""Rows that are shown without scrolling."""
+_TALL, _SHADED = 24, 64
+"""Rows that are shown without scrolling, and with shades: pandas takes long to style many cells."""
 
 
 def show_confusion(run: Run, confusion: Confusion) -> None:
@@ -47,7 +48,7 @@ def _table(confusion: Confusion, true: str, predicted: str) -> None:
     frame.insert(0, "true", names)
     columns["true"] = st.column_config.TextColumn("True ↓  predicted →", width=150, pinned=True)
     st.dataframe(
-        frame.style.apply(_shades, axis=None, confusion=confusion),
+        frame.style.apply(_shades, axis=None, confusion=confusion) if len(names) <= _SHADED else frame,
         key=TABLE,
         on_select=lambda: _picked(confusion.options),
         selection_mode="single-cell",
@@ -58,16 +59,17 @@ def _table(confusion: Confusion, true: str, predicted: str) -> None:
         height="content" if len(names) <= _TALL else 35 * _TALL,
         alt=confusion.alt,
     )
-    quiet("Rows are true classes, columns predicted ones. The darker, the more errors; right answers are on the diagonal.")
+    shades = " The darker, the more errors." if len(names) <= _SHADED else ""
+    quiet(f"Rows are true classes, columns predicted ones.{shades} Right answers are on the diagonal.")
 
 
 def _shades(frame: pd.DataFrame, confusion: Confusion) -> pd.DataFrame:
     """A background for each cell with errors."""
-    wrong, shades = confusion.errors, pd.DataFrame("", index=frame.index, columns=frame.columns)
+    wrong, shades = confusion.errors, np.full(frame.shape, "", dtype=object)
     most = wrong.max(initial=1)
     for true, predicted in zip(*wrong.nonzero(), strict=True):
-        shades.loc[true, str(predicted)] = f"background-color: {_SHADE}{round(24 + 80 * wrong[true, predicted] / most):02x}"
-    return shades
+        shades[true, 1 + predicted] = f"background-color: {_SHADE}{round(24 + 80 * wrong[true, predicted] / most):02x}"
+    return pd.DataFrame(shades, index=frame.index, columns=frame.columns)
 
 
 def _picked(options: list[str]) -> None:

@@ -12,9 +12,10 @@ import streamlit as st
 from core.errors import TurnoverError
 from core.groups.sums import Summable
 from core.report.errors import ErrorItem
+from core.runs import Run
 from dashboard.components.error_table import thumbnail
 from dashboard.components.groups import show_sums
-from dashboard.components.links import errors_link
+from dashboard.components.links import errors_link, training_link
 from dashboard.components.map_figure import map_figure
 from dashboard.components.notice import heading, notice, problem, quiet, said
 from dashboard.state import Opened
@@ -76,7 +77,7 @@ def show_group(opened: Opened, drawn: set[int], words: str, label: str, by_influ
     losses = None if opened.influence_problem else _losses(opened, error)
     if losses is not None:
         _show_sums(opened, losses, chosen, error)
-    _show_members(opened.run.kind, members_of(opened.run, chosen, losses), count)
+    _show_members(opened.run, members_of(opened.run, chosen, losses), count)
 
 
 def _figure(opened: Opened, points: Points, kind: tuple[str, str], words: str, label: str) -> go.Figure:
@@ -129,8 +130,9 @@ def _show_sums(opened: Opened, losses: Summable, chosen: Chosen, error: ErrorIte
         errors_link(opened.run, f"Open error {error.rank + 1:,}", item=error.id)
 
 
-def _show_members(kind: str, members: Sequence[Member], count: int) -> None:
-    """A table of the chosen items."""
+def _show_members(run: Run, members: Sequence[Member], count: int) -> None:
+    """A table of the chosen items; a cell leads to the item's own page."""
+    kind = run.kind
     frame = pd.DataFrame(
         {
             "content": [member.text if kind == "text" else thumbnail(member.image) for member in members],
@@ -147,6 +149,18 @@ def _show_members(kind: str, members: Sequence[Member], count: int) -> None:
         "planted": st.column_config.TextColumn("Planted"),
         "id": st.column_config.TextColumn("Id"),
     }
-    st.dataframe(frame, column_config=columns, hide_index=True, lazy=False, alt="The chosen training items, the largest influences first")
+    event: Any = st.dataframe(
+        frame,
+        on_select="rerun",
+        selection_mode="single-cell",
+        column_config=columns,
+        hide_index=True,
+        lazy=False,
+        alt="The chosen training items, the largest influences first; choosing one leads to its page",
+    )
     if count > len(members):
         quiet(f"The first {LISTED:,} of {count:,}.")
+    if cells := event["selection"]["cells"]:
+        training_link(run, "Open the selected training item", members[cells[0][0]].id)
+    else:
+        quiet("Select a cell to open its training item.")

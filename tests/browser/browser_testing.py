@@ -74,7 +74,9 @@ def chosen(page: Page) -> str:
 
 def click_row(page: Page, row: int) -> None:
     """Click on a row of the table, which is a canvas."""
-    box = page.get_by_test_id("stDataFrame").bounding_box()
+    table = page.get_by_test_id("stDataFrame")
+    table.scroll_into_view_if_needed()
+    box = table.bounding_box()
     assert box
     page.mouse.click(box["x"] + 100, box["y"] + 36 + 35 * row + 15)
 

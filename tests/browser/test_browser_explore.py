@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from browser_testing import LOW_CONTRAST, Served, choose, chosen, open_page, settle, shoot
+from browser_testing import LOW_CONTRAST, Served, choose, chosen, click_row, open_page, settle, shoot
 from playwright.sync_api import Browser, Page, expect
 
 PAGES = (("", "texts"), ("", "images"), ("", "waiting"), ("training", "texts"), ("training", "images"), ("map", "texts"), ("map", "waiting"))
@@ -106,6 +106,8 @@ def test_a_group_is_drawn_around_and_narrowed_by_words(page: Page, served: Serve
     expect(page.get_by_role("rowheader", name="“submarine”", exact=True)).to_be_visible()
     settle(page)
     assert "containing=submarine" in page.url
+    click_row(page, 1)
+    expect(page.get_by_role("link", name="Open the selected training item")).to_be_visible()
     draw_around_all(page)
     expect(page.get_by_role("rowheader", name=re.compile("points drawn around, “submarine”"))).to_be_visible()
     choose(page, "Colour by", "Self-influence")

@@ -103,6 +103,12 @@ def test_the_url_holds_the_chosen_cell(open_page: OpenPage, runs: Path) -> None:
     assert "4 errors taken for “positive”." in html_of(app)
 
 
+def test_many_classes_are_shown_without_shades(open_page: OpenPage, runs: Path) -> None:
+    FakeRun(classes=[f"c{number}" for number in range(600)], train=600, validation=600, members=2).write(runs)
+    app = open_page("overview", confused="c3", **{"taken-for": "c4"})
+    assert app.dataframe[0].value.shape == (601, 602) and "1 error of class “c3” taken for “c4”." in html_of(app)
+
+
 def test_a_link_shows_what_it_says_whatever_was_chosen_before(open_page: OpenPage, runs: Path) -> None:
     run = Run(FakeRun().write(runs))
     item = next(error for error in error_items(run, with_influence=True) if error.label == "positive")

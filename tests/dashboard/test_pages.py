@@ -30,6 +30,16 @@ def test_no_runs_at_all(open_page: OpenPage, page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("influence", [True, False])
+@pytest.mark.parametrize(("kind", "classes"), [("text", ("negative", "positive")), ("image", tuple("0123456789"))])
+def test_every_page_opens(open_page: OpenPage, runs: Path, page: str, influence: bool, kind: str, classes: tuple[str, ...]) -> None:
+    FakeRun(kind=kind, classes=classes, influence=influence).write(runs)
+    app = open_page(page)
+    assert app.title[0].value.casefold().startswith(page) and "cannot be" not in html_of(app)
+    assert ("No influence yet" in html_of(app)) is (not influence and page != "curves")
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_a_damaged_run_names_the_file_and_the_remedy(open_page: OpenPage, runs: Path, page: str) -> None:
     folder = FakeRun().write(runs)
     truncate(folder / "items.parquet")
