@@ -18,7 +18,8 @@ from scipy.stats import ttest_rel
 
 from core.masks import derive_seed
 from core.models.members import Members
-from core.training import Recipe, Split, fit, validate
+from core.recipe import Recipe
+from core.training import Split, fit, validate
 
 NONE, RANDOM, CLEANSED = "no cleansing", "random removal", "cleansing"
 CONDITIONS = (NONE, RANDOM, CLEANSED)

@@ -26,7 +26,8 @@ from core.engine.tiles import pair_losses
 from core.influences import influence
 from core.models.adapters import EncoderClassifier, adapter_classifier
 from core.models.members import MemberModel
-from core.models.text import DEFAULT_ENCODER, TextEncoder, text_heads
+from core.models.names import DEFAULT_ENCODER
+from core.models.text import TextEncoder, text_heads
 from core.models.vgg19 import vgg19
 
 PUBLISHED_BATCH = 100

@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Train and return sizes, accuracies, losses, epochs, seconds and device."""
-    from core.models.text import DEFAULT_ENCODER
+    from core.models.names import DEFAULT_ENCODER
     from core.pipeline.settings import TrainSettings
     from core.pipeline.train import train_run
 

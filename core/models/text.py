@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from core.errors import TurnoverError
 from core.models.members import MemberHead, MemberModel
+from core.models.names import DEFAULT_ENCODER
 
-DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 MAX_TOKENS = 256
 MAX_CHARACTERS = 20_000
 HIDDEN = 384

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from core.device import choose_device
-from core.models.text import DEFAULT_ENCODER
+from core.models.names import DEFAULT_ENCODER
 from core.paper.row import PaperRow
 from core.paper.setup import Setup
 from core.pipeline.architecture import build_model

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from core.errors import TurnoverError
-from core.models.text import DEFAULT_ENCODER
-from core.training import Recipe
+from core.models.names import DEFAULT_ENCODER
+from core.recipe import Recipe
 
 RECIPES = {
     "digits": Recipe(learning_rate=2e-3, batch=64),

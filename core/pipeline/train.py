@@ -34,8 +34,9 @@ from core.pipeline.architecture import TextInputs, build_model, image_inputs
 from core.pipeline.model import item_features
 from core.pipeline.settings import TrainSettings
 from core.progress import bar
+from core.recipe import Recipe
 from core.runs import RUN_FILES, write_manifest
-from core.training import History, Recipe, Split, fit, probabilities
+from core.training import History, Split, fit, probabilities
 
 _SCRATCH = ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz")
 _PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn")

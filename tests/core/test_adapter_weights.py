@@ -20,8 +20,9 @@ from transformers import (
 from core import TurnoverError, turnover
 from core.dropout import turnover_layers
 from core.models.adapters import AdapterClassifier, MaskedClassifier, adapter_classifier, masked_everywhere
+from core.models.names import DEFAULT_ENCODER
 from core.models.state import load_trained, trained_state
-from core.models.text import DEFAULT_ENCODER, load_encoder
+from core.models.text import load_encoder
 from tests.core.tiny_encoders import (
     BUILDS,
     KINDS,

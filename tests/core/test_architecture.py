@@ -27,6 +27,7 @@ LIGHT = (
     "core.runs",
     "core.flags",
     "core.progress",
+    "core.pipeline.settings",
     "core.data.tables",
     "core.data.images",
 )

@@ -21,8 +21,9 @@ from core.cli import main
 from core.models.members import Members
 from core.pipeline.architecture import build_model
 from core.pipeline.model import run_settings, split_inputs
+from core.recipe import Recipe
 from core.runs import Run
-from core.training import Recipe, Split, accuracy, fit, item_losses
+from core.training import Split, accuracy, fit, item_losses
 from tests.core.builders import member_heads, run_python, train_digits
 from tests.core.test_training import TRAIN, VALIDATION, a_split
 

@@ -26,7 +26,7 @@ from core.cli import main
 from core.commands.paper import EXPERIMENTS
 from core.data.elec import load_elec
 from core.estimators.stored import stored_estimator
-from core.models.text import DEFAULT_ENCODER
+from core.models.names import DEFAULT_ENCODER
 from core.paper.cleansing import cleansing
 from core.paper.curves import curves
 from core.paper.errors_images import errors_images
@@ -38,8 +38,8 @@ from core.pipeline.cleanse import cleanse, prepare
 from core.pipeline.estimate import describe_targets
 from core.pipeline.model import load_model, run_settings
 from core.pipeline.settings import DEFAULT_MEMBERS, MODEL_RECIPES, RECIPES, TrainSettings
+from core.recipe import Recipe
 from core.report.facts import explained_pattern
-from core.training import Recipe
 from tests.core.builders import checksums, names
 from tests.core.token_builders import elec_in, encoder_in, sst2_in
 

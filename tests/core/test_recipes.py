@@ -21,7 +21,8 @@ from core.masks import UNOWNED
 from core.models.members import MemberModel
 from core.models.vision import small_vgg
 from core.pipeline.settings import MODEL_RECIPES, RECIPES, TrainSettings
-from core.training import History, Recipe, Split, accuracy, augmented, fit
+from core.recipe import Recipe
+from core.training import History, Split, accuracy, augmented, fit
 from tests.core.test_training import TRAIN, VALIDATION, Interruption, new_model, same_weights
 from tests.core.token_builders import small_images
 
