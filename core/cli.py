@@ -20,7 +20,7 @@ from core.errors import TurnoverError
 # Threads that wait by spinning make everything many times slower as soon as another program wants a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-COMMANDS = ("demo", "train", "influence", "errors", "groups", "explain", "report", "cleanse", "evaluate", "export", "runs", "paper", "bench", "worker")
+COMMANDS = ("demo", "train", "influence", "errors", "groups", "explain", "report", "cleanse", "evaluate", "export", "runs", "paper", "bench", "worker", "job")
 _DESCRIPTION = "Which training examples taught the model this mistake? Train with turn-over dropout, then ask."
 
 
