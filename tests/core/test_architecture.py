@@ -27,7 +27,9 @@ LIGHT = (
     "core.runs",
     "core.flags",
     "core.progress",
+    "core.pipeline.plan",
     "core.pipeline.settings",
+    "core.jobs",
     "core.data.tables",
     "core.data.images",
 )
