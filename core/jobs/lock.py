@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_TRIES, _PAUSE = 5, 0.02
-"""Somebody who only looks has it for an instant."""
+_PAUSES = (0, 0.01, 0.05, 0.2)
+"""Seconds before each try to lock: somebody who only looks has it for an instant."""
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def locked(path: Path) -> Iterator[int | None]:
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        yield file if any(_take(file, fcntl.LOCK_EX) or time.sleep(_PAUSE) for _ in range(_TRIES)) else None
+        yield file if any(_take(file, fcntl.LOCK_EX, pause) for pause in _PAUSES) else None
     finally:
         os.close(file)
 
@@ -34,7 +34,7 @@ def is_locked(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _take(file, fcntl.LOCK_SH)
+        return not _take(file, fcntl.LOCK_SH, 0)
     finally:
         os.close(file)
 
@@ -50,7 +50,8 @@ def wait_for(path: Path) -> int:
     return file
 
 
-def _take(file: int, how: int) -> bool:
+def _take(file: int, how: int, pause: float) -> bool:
+    time.sleep(pause)
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:

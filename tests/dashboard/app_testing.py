@@ -8,7 +8,13 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 APP = Path(__file__).parents[2] / "dashboard" / "app.py"
-PAGES = {"errors": "app_pages/errors.py", "curves": "app_pages/curves.py", "trust": "app_pages/trust.py", "try": "app_pages/try_own.py"}
+PAGES = {
+    "errors": "app_pages/errors.py",
+    "curves": "app_pages/curves.py",
+    "trust": "app_pages/trust.py",
+    "try": "app_pages/try_own.py",
+    "train": "app_pages/train.py",
+}
 OpenPage = Callable[..., AppTest]
 
 
