@@ -30,6 +30,7 @@ LIGHT = (
     "core.pipeline.plan",
     "core.pipeline.settings",
     "core.jobs",
+    "core.cleansing.results",
     "core.data.tables",
     "core.data.images",
 )

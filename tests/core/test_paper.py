@@ -21,7 +21,7 @@ import core.paper.mistakes as mistakes_module
 import core.paper.setup as paper_setup
 import core.paper.side_effect as side_effect_module
 from core import Run, TurnoverError, influence
-from core.cleansing import CLEANSED, CONDITIONS, NONE
+from core.cleansing.choose import CLEANSED, CONDITIONS, NONE
 from core.cli import main
 from core.commands.paper import EXPERIMENTS
 from core.data.elec import load_elec
