@@ -31,6 +31,7 @@ page = st.navigation(
         st.Page("app_pages/curves.py", title="Curves", url_path="curves"),
         st.Page("app_pages/trust.py", title="Trust", url_path="trust"),
         st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),
+        st.Page("app_pages/cleanse.py", title="Cleanse", url_path="cleanse"),
         st.Page("app_pages/train.py", title="Train", url_path="train"),
     ]
 )

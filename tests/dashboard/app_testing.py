@@ -14,6 +14,7 @@ PAGES = {
     "trust": "app_pages/trust.py",
     "try": "app_pages/try_own.py",
     "train": "app_pages/train.py",
+    "cleanse": "app_pages/cleanse.py",
 }
 OpenPage = Callable[..., AppTest]
 

@@ -55,7 +55,7 @@ def test_no_page_loads_anything_heavy(tmp_path: Path) -> None:
         from dashboard import engine
         engine.worker_command = lambda folder: [sys.executable, "-c", "input()"]
         app = AppTest.from_file({str(ROOT / "dashboard" / "app.py")!r}, default_timeout=60).run()
-        for page in ("errors", "curves", "trust", "try_own", "train"):
+        for page in ("errors", "curves", "trust", "try_own", "train", "cleanse"):
             app.switch_page(f"app_pages/{{page}}.py").run()
             assert app.title[0].value and not app.exception
         Flags(Path({str(folder)!r})).put(1, "drop")

@@ -14,7 +14,7 @@ from core.report.errors import error_items
 from core.runs import Run
 from dashboard.views.errors import PAGE
 
-PAGES = ("errors", "curves", "trust", "try")
+PAGES = ("errors", "curves", "trust", "try", "cleanse")
 pytestmark = pytest.mark.usefixtures("fresh")
 
 
