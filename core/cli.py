@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = (
     *("demo", "train", "influence", "errors", "groups", "explain", "report", "cleanse", "evaluate"),
-    *("export", "import-flags", "apply", "runs", "paper", "bench", "worker"),
+    *("export", "import-flags", "apply", "runs", "paper", "bench", "worker", "job"),
 )
 _DESCRIPTION = "Which training examples taught the model this mistake? Train with turn-over dropout, then ask."
 

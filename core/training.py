@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,40 +38,13 @@ from core.errors import TurnoverError
 from core.masks import MAX_ID, UNOWNED, derive_seed
 from core.models.members import Members
 from core.models.state import load_trained, trained_state
+from core.recipe import Recipe
 
 CURVES = ("masked", "flipped", "validation", "unowned")
 _ORDER, _DROPOUT, _AUGMENT = 4, 5, 6
 _MOVED = 4
 _ITEM_LOSSES = ("masked_items", "flipped_items", "validation_items")
 _EVALUATION_ROWS = 512
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: AdamW on cross-entropy, with early stopping on the validation loss.
-
-    With `decay` the learning rate falls to zero in a straight line over the `epochs`, step by step, and all of them are run.
-    `masked` trains each row under its instance's mask; with `fresh` under a new random one at each step, which is ordinary
-    dropout of the same rate. `augment` moves and mirrors images. `keep` names the epoch that is kept: `learned`, the last one within one standard error
-    of the best; `best` itself, for a model that shall do well and has no training items to tell of; or `last`, the end that a
-    falling rate was planned for.
-    """
-
-    epochs: int = 30
-    patience: int = 3
-    batch: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    seed: int = 0
-    masked: bool = True
-    fresh: bool = False
-    augment: bool = False
-    keep: Literal["learned", "best", "last"] = "learned"
-    decay: bool = False
-
-    def rate(self, epoch: float) -> float:
-        """The learning rate after so many epochs, whole ones and a part."""
-        return self.learning_rate * (1 - epoch / self.epochs) if self.decay else self.learning_rate
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import streamlit as st
 
+from core.cleansing.scores import Scores, run_scores
 from core.errors import TurnoverError
 from core.groups.sums import MeanMistake
 from core.pipeline.export import errors_of
@@ -133,6 +134,24 @@ def worker_of(run: Run) -> engine.Worker:
     """The worker of a run, the same for all tabs; not started yet."""
     with _loading:
         return _worker(str(run.folder), _changed(run.folder / MANIFEST), _changed(run.folder / "influence" / MANIFEST))
+
+
+def scores_of(run: Run, validation: str) -> Scores:
+    """A run's mean influences on a validation set, estimated once for all tabs.
+
+    Raises:
+        TurnoverError: as `run_scores`.
+    """
+    with _loading:
+        kept = run.folder / "cleansing" / f"{validation}.npz"
+        return _scores(run, validation, str(run.folder), _changed(run.folder / "influence" / MANIFEST), _changed(kept))
+
+
+@st.cache_resource(max_entries=6, show_spinner=False)
+def _scores(_run: Run, validation: str, folder: str, influence_changed: int, kept_changed: int) -> Scores:
+    scores = run_scores(_run, validation)
+    _ = scores.estimates
+    return scores
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)

@@ -23,29 +23,55 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--path", metavar="DIR", help="folder with the files of elec")
     parser.add_argument("--repeats", type=int, default=4, metavar="R", help="models for each condition, from seeds 0 to R - 1 (default 4)")
+    parser.add_argument("--flags", action="store_true", help="also train on what you flagged: without what you drop, under the labels that you relabel to")
+    parser.add_argument("--score-only", action="store_true", help="only compute the mean influences, and keep them with the run; retrain nothing")
     add_device(parser)
 
 
 def execute(arguments: Namespace) -> dict[str, Any]:
-    """Score, remove, retrain and return the conditions with mean and standard deviation."""
+    """Score, remove, retrain and return the conditions with mean and standard deviation; the result is kept in the run's folder."""
+    from core.cleansing.choose import CONDITIONS, WITH_FLAGS, Decisions
+    from core.cleansing.results import keep_cleansing
+    from core.cleansing.scores import OWN, keep_scores
+    from core.flags import Flags
     from core.pipeline.cleanse import cleanse, prepare
     from core.runs import Run
 
-    return cleanse(prepare(Run(Path(arguments.run)), arguments.validation, arguments.path, arguments.device), arguments.fraction, arguments.repeats)
+    run = Run(Path(arguments.run))
+    decisions = Decisions.of(Flags(run.folder).current(), run.classes, len(run.train)) if arguments.flags else None
+    prepared = prepare(run, arguments.validation, arguments.path, arguments.device)
+    if arguments.validation != OWN:
+        keep_scores(run, arguments.validation, prepared.scored)
+    if arguments.score_only:
+        return {"run": str(run.folder), "validation": arguments.validation, "targets": prepared.scored.targets, "scored": len(prepared.scores)}
+    conditions = WITH_FLAGS if decisions else CONDITIONS
+    result = cleanse(prepared, arguments.fraction, arguments.repeats, conditions, decisions, lambda known: keep_cleansing(run, known, finished=False))
+    keep_cleansing(run, result)
+    return result
 
 
 def describe(result: dict[str, Any]) -> str:
     """The conditions as a table."""
+    if "scored" in result:
+        return f"{result['run']}: mean influence of {result['scored']} training items on {result['targets']} items of {result['validation']}"
     classes = ", ".join(f"{count} {name}" for name, count in result["removed_by_class"].items())
     lines = [f"{result['removed']} training items removed ({classes}) for {result['targets']} targets; measured on {result['measured_on']} other items\n"]
     lines += ["| condition | accuracy | loss, nats | accuracy and loss against those above |", "| --- | ---: | ---: | --- |"]
     for one in result["conditions"]:
         accuracy, loss = f"{one['accuracy']:.1%} ± {one['accuracy_sd']:.1%}", f"{one['loss']:.3f} ± {one['loss_sd']:.3f}"
         lines.append(f"| {one['condition']} | {accuracy} | {loss} | {'; '.join(_against(other) for other in one['against'])} |")
-    return "\n".join([*lines, "", f"± standard deviation over {result['repeats']} seeds; p of a paired t-test, two-sided"])
+    return "\n".join([*lines, "", f"± standard deviation over {result['repeats']} seeds; p of a paired t-test, two-sided; 95 % intervals in brackets"])
 
 
 def _against(other: dict[str, Any]) -> str:
     """One comparison in a few words."""
-    accuracy_p, loss_p = ("" if other[name] is None else f" (p = {other[name]:.2g})" for name in ("accuracy_p", "loss_p"))
-    return f"{other['other']}: {other['accuracy']:+.1%}{accuracy_p}, {other['loss']:+.3f}{loss_p}"
+    accuracy, loss = _known(other, "accuracy", "+.1%"), _known(other, "loss", "+.3f")
+    return f"{other['other']}: {other['accuracy']:+.1%}{accuracy}, {other['loss']:+.3f}{loss}"
+
+
+def _known(other: dict[str, Any], what: str, form: str) -> str:
+    """p and interval of a difference, where they have a meaning."""
+    if other[f"{what}_p"] is None:
+        return ""
+    low, high = other[f"{what}_interval"]
+    return f" (p = {other[f'{what}_p']:.2g}, [{low:{form}}, {high:{form}}])"

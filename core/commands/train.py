@@ -28,23 +28,31 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--layers", type=int, metavar="L", help="adapters in the last L layers of the encoder (default: all)")
     parser.add_argument("--dropout", type=float, default=0.0, metavar="P", help="ordinary dropout beside the masks, for vgg19 (default 0)")
     parser.add_argument("--epochs", type=int, metavar="N", help="train for at most N epochs (default: the model's or the data set's own)")
+    parser.add_argument("--check", action="store_true", help="only see whether settings and data go together, and say sizes and classes; train nothing")
     add_device(parser)
 
 
 def execute(arguments: Namespace) -> dict[str, Any]:
-    """Train and return sizes, accuracies, losses, epochs, seconds and device."""
+    """Train and return sizes, accuracies, losses, epochs, seconds and device; or check, and return sizes and classes."""
     from core.models.encoders import DEFAULT_ENCODER
     from core.pipeline.settings import TrainSettings
-    from core.pipeline.train import train_run
 
     names = ("data", "path", "limit", "validation_limit", "label_noise", "members", "groups", "seed", "model", "layers", "dropout", "epochs", "keep")
     chosen = {name: getattr(arguments, name) for name in names}
     settings = TrainSettings(**chosen, encoder=arguments.encoder or DEFAULT_ENCODER)
+    if arguments.check:
+        from core.pipeline.plan import plan_run, report
+
+        return report(plan_run(settings, Path(arguments.run)))
+    from core.pipeline.train import train_run
+
     return train_run(settings, Path(arguments.run), arguments.device)
 
 
 def describe(result: dict[str, Any]) -> str:
     """The result in words."""
+    if "classes" in result:
+        return _describe_check(result)
     return (
         f"{result['run']}: {result['members']} members, {result['train_size']} training and {result['validation_size']} validation items, "
         f"{result['epochs']} epochs in {result['seconds']:.0f} s on {result['device']}\n"
@@ -52,4 +60,15 @@ def describe(result: dict[str, Any]) -> str:
         f"losses in nats: masked {result['masked_loss']:.3f}, flipped {result['flipped_loss']:.3f}, "
         f"validation {result['validation_loss']:.3f}, under masks nobody owns {result['unowned_loss']:.3f}\n"
         f"next: python -m core influence --run {result['run']}"
+    )
+
+
+def _describe_check(result: dict[str, Any]) -> str:
+    """What would be trained on what, in words."""
+    classes = ", ".join(f"{one['name']} {one['train']} and {one['validation']}" for one in result["classes"])
+    return (
+        f"{result['data']}: {result['train_size']} training and {result['validation_size']} validation {result['kind']}s\n"
+        f"classes: {classes}\n{result['planted_labels']} training labels made wrong on purpose\n"
+        f"{result['model']} with {result['members']} members, at most {result['epochs']} epochs, into {result['run']}"
+        f"{'; goes on with a training that was stopped' if result['resumes'] else ''}"
     )

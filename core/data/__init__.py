@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.data.base import Dataset
@@ -17,15 +18,27 @@ from core.data.sst2 import load_sst2, load_sst2_phrases
 from core.data.yahoo import load_yahoo
 from core.errors import TurnoverError
 
-_PACKAGED: dict[str, Callable[[], Dataset]] = {"digits": load_digits, "reviews": load_reviews}
-_EXTERNAL: dict[str, Callable[[Path | None], Dataset]] = {
-    "sst2": load_sst2,
-    "sst2-phrases": load_sst2_phrases,
-    "imdb-checks": load_imdb_checks,
-    "yahoo": load_yahoo,
-    "cifar10": load_cifar10,
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of data set: `text` or `image`, and whether it comes with the package, from a folder, or from the hub where no folder is named."""
+
+    kind: str
+    load: Callable[[Path | None], Dataset]
+    packaged: bool = False
+    hub: bool = False
+
+
+SOURCES = {
+    "digits": Source("image", lambda _: load_digits(), packaged=True),
+    "reviews": Source("text", lambda _: load_reviews(), packaged=True),
+    "sst2": Source("text", load_sst2, hub=True),
+    "sst2-phrases": Source("text", load_sst2_phrases, hub=True),
+    "imdb-checks": Source("text", load_imdb_checks),
+    "yahoo": Source("text", load_yahoo, hub=True),
+    "cifar10": Source("image", load_cifar10, hub=True),
 }
-NAMES = (*_PACKAGED, *_EXTERNAL)
+NAMES = tuple(SOURCES)
 
 
 def load_data(name: str, path: Path | None = None) -> Dataset:
@@ -36,10 +49,8 @@ def load_data(name: str, path: Path | None = None) -> Dataset:
     """
     if name == "elec":
         raise TurnoverError("elec has no training set; train on sst2, then cleanse that run with `python -m core cleanse --validation elec --path DIR`")
-    if name in _EXTERNAL:
-        return _EXTERNAL[name](path)
-    if name not in _PACKAGED:
+    if name not in SOURCES:
         raise TurnoverError(f"unknown data set {name!r}; choose one of {', '.join(NAMES)}")
-    if path is not None:
+    if SOURCES[name].packaged and path is not None:
         raise TurnoverError(f"the data set {name} comes with the package; leave --path out")
-    return _PACKAGED[name]()
+    return SOURCES[name].load(path)

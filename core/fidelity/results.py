@@ -7,7 +7,6 @@ shows it says so. A later call of the same measure takes the file's place. Nothi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from core.atomic import disk_error, write_atomic
 from core.errors import TurnoverError
 from core.fidelity.row import Figure, Row
 from core.runs import Run
+from core.stale import made_with, stale_since
 
 FOLDER = Path("fidelity", "results")
 _MASKED = "retrained_with_turnover_dropout"
@@ -58,7 +58,7 @@ def keep_result(run: Run, result: dict[str, Any]) -> Path:
     """
     folder = run.folder / FOLDER
     path = folder / f"{result['measure']}{'-masked' if result.get(_MASKED) else ''}.json"
-    text = json.dumps({"made_with": _made_with(run), "result": result}, indent=1, ensure_ascii=False)
+    text = json.dumps({"made_with": made_with(run), "result": result}, indent=1, ensure_ascii=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -78,13 +78,6 @@ def read_results(run: Run) -> Results:
     return Results(tuple(found), tuple(problems))
 
 
-def _made_with(run: Run) -> dict[str, str]:
-    """Checksums of the weights, and of all files of the influence together: the same numbers computed anew have the same."""
-    sums = {name: facts["sha256"] for name, facts in run.influence.manifest["files"].items()}
-    influence = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
-    return {"run": run.manifest["files"]["weights.safetensors"]["sha256"], "influence": influence}
-
-
 def _read(run: Run, path: Path) -> Result:
     """One result.
 
@@ -93,22 +86,12 @@ def _read(run: Run, path: Path) -> Result:
     """
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        result, made_with = dict(kept["result"]), dict(kept["made_with"])
+        result, made = dict(kept["result"]), dict(kept["made_with"])
         measure, rows = str(result.pop("measure")), tuple(_row(row) for row in result.pop("rows"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         again = path.stem.removesuffix("-masked")
         raise TurnoverError(f"{path}: not readable as a result; measure again with `python -m core evaluate --run {run.folder} --measure {again}`") from None
-    return Result(path.stem, measure, result, rows, _stale(run, made_with))
-
-
-def _stale(run: Run, made_with: dict[str, Any]) -> str:
-    if made_with.get("run") != run.manifest["files"]["weights.safetensors"]["sha256"]:
-        return "The run was trained again since this was measured."
-    try:
-        now = _made_with(run)
-    except TurnoverError:
-        return "The influences that this was measured of cannot be read any more."
-    return "" if made_with.get("influence") == now["influence"] else "The influences were computed again since this was measured."
+    return Result(path.stem, measure, result, rows, stale_since(run, made))
 
 
 def _row(row: dict[str, Any]) -> Row:

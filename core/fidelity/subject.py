@@ -16,11 +16,12 @@ from core.models.members import Members
 from core.pipeline.architecture import build_model
 from core.pipeline.model import load_model, run_settings, run_split
 from core.pipeline.settings import TrainSettings
+from core.recipe import Recipe
 from core.rivals.base import Problem, Schedule
 from core.rivals.plain import plain_classifier
 from core.rivals.repeat import train_problem
 from core.runs import Run
-from core.training import Recipe, Split
+from core.training import Split
 
 TARGETS = 100
 _TARGETS = 10

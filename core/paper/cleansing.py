@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from core.cleansing import CLEANSED, CONDITIONS, NONE, RANDOM
+from core.cleansing.choose import CLEANSED, CONDITIONS, NONE, RANDOM
 from core.paper.row import PaperRow
 from core.paper.setup import Setup
 from core.paper.side_effect import text_settings

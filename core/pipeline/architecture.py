@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.errors import TurnoverError
 from core.masks import derive_seed
 from core.models.adapters import TokenRows, adapter_classifier, masked_everywhere
 from core.models.ensemble import Ensemble
@@ -19,11 +18,10 @@ from core.models.pixels import pixel_heads
 from core.models.text import TextEncoder, load_encoder, text_heads
 from core.models.vgg19 import vgg19
 from core.models.vision import small_vgg
-from core.pipeline.settings import TrainSettings
+from core.pipeline.settings import TrainSettings, check_image_size
 
 _MEMBER = 7
 _DEEP_TOKENS = 128
-VGG19_SIZE = 32
 
 
 def build_model(settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
@@ -44,8 +42,7 @@ def _deep(settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: i
     """One deep member."""
     groups = settings.groups or None
     if settings.model == "vgg19":
-        if shape != (3, *[VGG19_SIZE] * 2):
-            raise TurnoverError(f"--model vgg19 reads RGB images of {VGG19_SIZE} x {VGG19_SIZE} pixels, not {settings.data}'s; choose small-vgg")
+        check_image_size(settings, (*shape[1:], *shape[:1]))
         return vgg19(classes, groups=groups, seed=seed, dropout=settings.dropout, norm_after_mask=settings.late_norm)
     if settings.model == "adapters":
         return TokenRows(adapter_classifier(settings.encoder, classes, layers=settings.layers, groups=groups, seed=seed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.cleansing import CONDITIONS, Retrained, count_removed, lowest, retrain, summarise
+from core.cleansing.choose import CONDITIONS, FLAGGED, Decisions, check_classes, count_removed, given_labels, kept_rows, lowest
+from core.cleansing.retraining import retrain
+from core.cleansing.scores import OWN, VALIDATION_SETS, Scores
+from core.cleansing.summary import Retrained, summarise
 from core.data.base import Items
 from core.data.elec import load_elec
 from core.device import choose_device
@@ -22,10 +25,9 @@ from core.pipeline.architecture import TextInputs, build_model
 from core.pipeline.estimate import describe_targets
 from core.pipeline.model import item_features, load_model, run_settings, run_split
 from core.progress import bar
+from core.recipe import Recipe
 from core.runs import Run
 from core.training import Split
-
-VALIDATION_SETS = ("validation", "elec")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Cleansing:
     """Everything a cleansing of one run for one validation set needs.
 
     `targets` are the items that influences are computed on and that stop the training; `measured` are others, for the result.
+    `validation` is what they were called.
     """
 
     run: Run
@@ -40,7 +43,13 @@ class Cleansing:
     train: Split
     targets: Split
     measured: Split
-    scores: np.ndarray
+    scored: Scores
+    validation: str
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Mean influence of each training item on the targets, `(N,)` in nats."""
+        return self.scored.estimates[0]
 
 
 def prepare(run: Run, validation: str = "validation", path: str | None = None, device_choice: str | None = None) -> Cleansing:
@@ -60,61 +69,94 @@ def prepare(run: Run, validation: str = "validation", path: str | None = None, d
         members = mean_influence(model, targets.inputs, targets.labels, np.arange(count), progress=advance)
     estimator = stored_estimator(run)
     shape = estimator.shape_of(describe_targets(model, targets, item_features(model, run_settings(run), targets.inputs)))
-    scores, _ = estimator.apply(members.unsqueeze(1).numpy(), shape.mean(0, keepdims=True))
-    return Cleansing(run, device, train, targets, measured, scores[0])
+    scored = Scores(members.numpy(), shape.mean(0, keepdims=True), estimator, len(targets.labels), "" if path is None else str(path))
+    return Cleansing(run, device, train, targets, measured, scored, validation)
 
 
-def cleanse(cleansing: Cleansing, fraction: float, repeats: int, conditions: Sequence[str] = CONDITIONS) -> dict[str, Any]:
+def cleanse(
+    cleansing: Cleansing,
+    fraction: float,
+    repeats: int,
+    conditions: Sequence[str] = CONDITIONS,
+    decisions: Decisions | None = None,
+    told: Callable[[dict[str, Any]], object] | None = None,
+) -> dict[str, Any]:
     """Retrain with a fraction of the items removed; returns what `python -m core cleanse --json` prints.
 
+    With the condition `FLAGGED`, also on what people decided. `told` gets the same, as far as it is known, after each model.
+
     Raises:
-        TurnoverError: for a fraction that removes nothing or everything of a class, or fewer than one repeat.
+        TurnoverError: for a fraction that removes nothing or everything of a class, decisions that do, or fewer than one repeat.
     """
     run, begun = cleansing.run, time.perf_counter()
-    total = len(cleansing.scores)
-    count = count_removed(total, fraction) if 0 < fraction < 1 else 0
-    if not 0 < count < total or repeats < 1:
-        raise TurnoverError(
-            f"--fraction {fraction} of {total} items with --repeats {repeats}: choose a share that removes 1 to {total - 1} items, and 1 or more repeats"
-        )
-    removed = lowest(cleansing.scores, count)
-    labels = run.train["label"].to_numpy()
-    left = np.bincount(np.delete(labels, removed), minlength=len(run.classes))
-    if not left.all():
-        raise TurnoverError(f"--fraction {fraction} removes every training item of class {run.classes[int(left.argmin())]!r}; choose a smaller share")
+    count = _count(len(cleansing.scores), fraction, repeats)
+    _check_left(cleansing, count, conditions, decisions, fraction)
     settings = run_settings(run)
 
     def build(seed: int) -> Any:
         model = build_model(replace(settings, members=1, seed=seed), len(run.classes), tuple(cleansing.train.inputs.shape[1:]))
         return model.to(cleansing.device)
 
-    results: list[Retrained] = []
+    def recipe(seed: int) -> Recipe:
+        return replace(settings.recipe, masked=False, keep="best", seed=seed)
+
+    facts, results = _facts(cleansing, fraction, repeats, count, decisions if FLAGGED in conditions else None), list[Retrained]()
+    splits = cleansing.train, cleansing.targets, cleansing.measured
     with bar(repeats * len(conditions), f"{run.name}: retraining", "models") as advance:
-        splits = cleansing.train, cleansing.targets, cleansing.measured
-        for one in retrain(
-            build, lambda seed: replace(settings.recipe, masked=False, keep="best", seed=seed), *splits, cleansing.scores, count, range(repeats), conditions
-        ):
+        for one in retrain(build, recipe, *splits, cleansing.scores, count, range(repeats), conditions, decisions):
             results.append(one)
             advance(1)
-    by_class = np.bincount(labels[removed], minlength=len(run.classes))
+            if told:
+                told(facts | _found(results, begun))
+    return facts | _found(results, begun)
+
+
+def _count(total: int, fraction: float, repeats: int) -> int:
+    count = count_removed(total, fraction) if 0 < fraction < 1 else 0
+    if not 0 < count < total or repeats < 1:
+        raise TurnoverError(
+            f"--fraction {fraction} of {total} items with --repeats {repeats}: choose a share that removes 1 to {total - 1} items, and 1 or more repeats"
+        )
+    return count
+
+
+def _check_left(cleansing: Cleansing, count: int, conditions: Sequence[str], decisions: Decisions | None, fraction: float) -> None:
+    """See whether every class has an item left in what a person chose to remove."""
+    labels = cleansing.run.train["label"].to_numpy()
+    check_classes(np.delete(labels, lowest(cleansing.scores, count)), cleansing.run.classes, f"--fraction {fraction} removes")
+    if FLAGGED in conditions:
+        rows = kept_rows(FLAGGED, cleansing.scores, count, 0, decisions)
+        check_classes(given_labels(FLAGGED, labels, decisions)[rows], cleansing.run.classes, "the flags take away")
+
+
+def _facts(cleansing: Cleansing, fraction: float, repeats: int, count: int, decisions: Decisions | None) -> dict[str, Any]:
+    """What is known before anything is trained."""
+    run, removed = cleansing.run, lowest(cleansing.scores, count)
+    by_class = np.bincount(run.train["label"].to_numpy()[removed], minlength=len(run.classes))
     return {
         "run": str(run.folder),
+        "validation": cleansing.validation,
+        "path": cleansing.scored.path,
         "fraction": fraction,
         "removed": count,
         "removed_by_class": dict(zip(run.classes, by_class.tolist(), strict=True)),
         "removed_ids": run.train["id"].iloc[removed].tolist(),
+        "flags": None if decisions is None else {"dropped": len(decisions.dropped), "relabelled": len(decisions.relabelled)},
         "repeats": repeats,
         "targets": len(cleansing.targets.labels),
         "measured_on": len(cleansing.measured.labels),
-        "conditions": [asdict(summary) for summary in summarise(results)],
-        "models": [asdict(one) for one in results],
-        "seconds": round(time.perf_counter() - begun, 2),
     }
+
+
+def _found(results: Sequence[Retrained], begun: float) -> dict[str, Any]:
+    """What the models trained so far say."""
+    summaries, models = ([asdict(one) for one in some] for some in (summarise(results), results))
+    return {"conditions": summaries, "models": models, "seconds": round(time.perf_counter() - begun, 2)}
 
 
 def _splits(run: Run, validation: str, path: str | None, device: torch.device) -> tuple[Split, Split]:
     """Targets and measured items of a validation set."""
-    if validation == "validation":
+    if validation == OWN:
         rows = np.random.default_rng(run_settings(run).seed).permutation(len(run.validation))
         first, second = (run_split(run, "validation", device, sorted(half.tolist())) for half in np.array_split(rows, 2))
         return first, second

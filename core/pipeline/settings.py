@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from core.errors import TurnoverError
 from core.models.encoders import DEFAULT_ENCODER
-from core.training import Recipe
+from core.recipe import Recipe
 
 RECIPES = {
     "digits": Recipe(learning_rate=2e-3, batch=64),
@@ -30,6 +30,7 @@ DEEP_MODELS = ("adapters", "masked-encoder", "vgg19")
 DEFAULT_NOISE = {"digits": 0.05}
 DEFAULT_MEMBERS = {"digits": 8, "cifar10": 8}
 DEFAULT_GROUPS = 16
+VGG19_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -90,3 +91,13 @@ class TrainSettings:
         """How the resolved settings are trained."""
         known = MODEL_RECIPES.get(self.model or "") or RECIPES[self.data]
         return replace(known, seed=self.seed, epochs=self.epochs or known.epochs)
+
+
+def check_image_size(settings: TrainSettings, shape: tuple[int, ...]) -> None:
+    """See whether the model of resolved settings reads images of `shape`, (H, W) or (H, W, 3).
+
+    Raises:
+        TurnoverError: if it does not.
+    """
+    if settings.model == "vgg19" and tuple(shape) != (VGG19_SIZE, VGG19_SIZE, 3):
+        raise TurnoverError(f"--model vgg19 reads RGB images of {VGG19_SIZE} x {VGG19_SIZE} pixels, not {settings.data}'s; choose small-vgg")

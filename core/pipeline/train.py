@@ -7,7 +7,6 @@ again after Ctrl-C or a crash, goes on where it stopped. When all is there the f
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import time
@@ -22,20 +21,20 @@ import torch
 from safetensors.torch import save
 
 from core.atomic import disk_error, replace_folder, write_atomic
-from core.data import load_data
-from core.data.base import Dataset, Items, limit_training, limit_validation, plant_label_noise
+from core.data.base import Dataset, Items
 from core.data.images import png_bytes
-from core.data.pairs import pairs_between
 from core.device import choose_device, device_name, placed
 from core.errors import TurnoverError
 from core.models.members import Members
 from core.models.state import trained_state
 from core.pipeline.architecture import TextInputs, build_model, image_inputs
 from core.pipeline.model import item_features
+from core.pipeline.plan import Plan, has_checkpoint, open_partial, plan_run
 from core.pipeline.settings import TrainSettings
 from core.progress import bar
+from core.recipe import Recipe
 from core.runs import RUN_FILES, write_manifest
-from core.training import History, Recipe, Split, fit, probabilities
+from core.training import History, Split, fit, probabilities
 
 _SCRATCH = ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz")
 _PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn")
@@ -47,35 +46,20 @@ def train_run(settings: TrainSettings, folder: Path, device_choice: str | None =
     Raises:
         TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings.
     """
-    if folder.exists():
-        raise TurnoverError(f"{folder} exists; choose another --run, or delete it first")
     device = choose_device(device_choice)
-    data = _limited(load_data(settings.data, Path(settings.path) if settings.path else None), settings)
-    settings = settings.resolved(data.kind)
-    assert settings.label_noise is not None
-    if settings.label_noise:
-        data = plant_label_noise(data, settings.label_noise, settings.seed)
-    partial = _open_partial(folder, settings, data)
+    plan = plan_run(settings, folder)
+    partial = open_partial(plan)
     begun = time.perf_counter()
     try:
-        return _train(settings, data, folder, partial, device, begun)
+        return _train(plan, partial, device, begun)
     except (TurnoverError, OSError) as error:
-        if not _has_checkpoint(partial):
+        if not has_checkpoint(partial):
             shutil.rmtree(partial, ignore_errors=True)
         raise disk_error(partial, error) if isinstance(error, OSError) else error from None
 
 
-def _limited(data: Dataset, settings: TrainSettings) -> Dataset:
-    """As many items of both splits as the settings want, with the near duplicates that they keep."""
-    pairs = pairs_between(Path(settings.keep), data.validation.ids, data.train.ids) if settings.keep else []
-    if settings.limit is not None:
-        data = limit_training(data, settings.limit, settings.seed, {data.train.ids[own] for _, own in pairs})
-    if settings.validation_limit is not None:
-        data = limit_validation(data, settings.validation_limit, settings.seed, {data.validation.ids[target] for target, _ in pairs})
-    return data
-
-
-def _train(settings: TrainSettings, data: Dataset, folder: Path, partial: Path, device: torch.device, begun: float) -> dict[str, Any]:
+def _train(plan: Plan, partial: Path, device: torch.device, begun: float) -> dict[str, Any]:
+    settings, data, folder = plan.settings, plan.data, plan.folder
     inputs = _inputs(data, settings, partial, device)
     featured = time.perf_counter()
     train, validation = (
@@ -109,29 +93,6 @@ def _train(settings: TrainSettings, data: Dataset, folder: Path, partial: Path, 
     for name in _SCRATCH:  # only now: until the rename, a stop must find them
         (folder / name).unlink(missing_ok=True)
     return {"run": str(folder), **results}
-
-
-def _has_checkpoint(partial: Path) -> bool:
-    """Whether a partial run holds training worth resuming."""
-    return any(partial.glob("*.checkpoint"))
-
-
-def _open_partial(folder: Path, settings: TrainSettings, data: Dataset) -> Path:
-    """The folder that the run is made in, new or begun earlier with the same settings and data."""
-    partial = folder.with_name(folder.name + ".partial")
-    wanted = json.dumps({**asdict(settings), "fingerprint": data.fingerprint()})
-    known = partial / "settings.json"
-    if known.exists() and known.read_text(encoding="utf-8") == wanted:
-        return partial
-    if _has_checkpoint(partial):
-        raise TurnoverError(f"{partial} was begun with other settings or data; give the same again to resume, or delete it")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise disk_error(partial, error) from None
-    write_atomic(known, lambda beside: beside.write_text(wanted, encoding="utf-8"))
-    return partial
 
 
 def _inputs(data: Dataset, settings: TrainSettings, partial: Path, device: torch.device) -> tuple[np.ndarray, np.ndarray]:

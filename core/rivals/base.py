@@ -25,7 +25,8 @@ from core.device import synchronize
 from core.engine.plain import device_of
 from core.errors import TurnoverError
 from core.models.members import Members
-from core.training import Recipe, Split, epoch_order
+from core.recipe import Recipe
+from core.training import Split, epoch_order
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
 """Losses `(B,)` of logits `(B, C)` and labels `(B,)`."""

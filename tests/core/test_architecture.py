@@ -27,6 +27,10 @@ LIGHT = (
     "core.runs",
     "core.flags",
     "core.progress",
+    "core.pipeline.plan",
+    "core.pipeline.settings",
+    "core.jobs",
+    "core.cleansing.results",
     "core.data.tables",
     "core.data.images",
 )

@@ -16,13 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from core.cleansing import CLEANSED, CONDITIONS, NONE, RANDOM, Retrained, count_removed, kept_rows, lowest, retrain, summarise
+from core.cleansing.choose import CLEANSED, CONDITIONS, NONE, RANDOM, count_removed, kept_rows, lowest
+from core.cleansing.retraining import retrain
+from core.cleansing.summary import Retrained, summarise
 from core.cli import main
 from core.models.members import Members
 from core.pipeline.architecture import build_model
 from core.pipeline.model import run_settings, split_inputs
+from core.recipe import Recipe
 from core.runs import Run
-from core.training import Recipe, Split, accuracy, fit, item_losses
+from core.training import Split, accuracy, fit, item_losses
 from tests.core.builders import member_heads, run_python, train_digits
 from tests.core.test_training import TRAIN, VALIDATION, a_split
 
@@ -65,7 +68,7 @@ def test_random_removal_differs_by_seed_ignores_scores_and_is_even() -> None:
 
 
 def test_random_removal_is_the_same_in_another_process() -> None:
-    code = "import numpy as np; from core.cleansing import *; print([kept_rows(RANDOM, np.zeros(30), 6, s).tolist() for s in (0, 1, 2**40)])"
+    code = "import numpy as np; from core.cleansing.choose import *; print([kept_rows(RANDOM, np.zeros(30), 6, s).tolist() for s in (0, 1, 2**40)])"
     assert json.loads(run_python(code)) == [kept_rows(RANDOM, SCORES, 6, seed).tolist() for seed in (0, 1, 2**40)]
 
 

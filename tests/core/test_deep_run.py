@@ -136,7 +136,7 @@ def test_a_deep_run_is_cleansed_for_another_domain(deep_run: Path, tmp_path: Pat
 
 def test_vgg19_from_end_to_end(short_recipes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     data = small_images(24, 4)
-    monkeypatch.setattr("core.pipeline.train.load_data", lambda *_: data)
+    monkeypatch.setattr("core.pipeline.plan.load_data", lambda *_: data)
     folder = tmp_path / "run"
     result = command(capsys, "train", "--data", "cifar10", "--model", "vgg19", "--dropout", 0.5, "--run", folder)
     command(capsys, "influence", "--run", folder)

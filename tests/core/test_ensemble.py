@@ -13,7 +13,8 @@ from core import TurnoverError, influence, turnover
 from core.models.adapters import TokenRows
 from core.models.ensemble import Ensemble
 from core.models.state import load_trained, trained_state
-from core.training import History, Recipe, Split, fit, item_losses, probabilities, validate
+from core.recipe import Recipe
+from core.training import History, Split, fit, item_losses, probabilities, validate
 from tests.core.builders import member_heads, naive_influence, randn, sequential_net, some_labels
 from tests.core.test_training import Interruption, same_history, same_weights
 from tests.core.token_builders import PADDING, grown, token_ensemble, token_member, token_rows

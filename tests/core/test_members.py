@@ -16,7 +16,8 @@ from core.masks import MAX_ID, derive_seed
 from core.models.members import MemberConv2d, MemberLinear, MemberModel, member_generators
 from core.models.text import text_heads
 from core.models.vision import small_vgg
-from core.training import History, Recipe, Split, fit
+from core.recipe import Recipe
+from core.training import History, Split, fit
 from tests.core.builders import member_heads, shaken
 
 _BATCH_ORDER = 4

@@ -21,7 +21,7 @@ import core.paper.mistakes as mistakes_module
 import core.paper.setup as paper_setup
 import core.paper.side_effect as side_effect_module
 from core import Run, TurnoverError, influence
-from core.cleansing import CLEANSED, CONDITIONS, NONE
+from core.cleansing.choose import CLEANSED, CONDITIONS, NONE
 from core.cli import main
 from core.commands.paper import EXPERIMENTS
 from core.data.elec import load_elec
@@ -38,8 +38,8 @@ from core.pipeline.cleanse import cleanse, prepare
 from core.pipeline.estimate import describe_targets
 from core.pipeline.model import load_model, run_settings
 from core.pipeline.settings import DEFAULT_MEMBERS, MODEL_RECIPES, RECIPES, TrainSettings
+from core.recipe import Recipe
 from core.report.facts import explained_pattern
-from core.training import Recipe
 from tests.core.builders import checksums, names
 from tests.core.token_builders import elec_in, encoder_in, sst2_in
 

@@ -21,7 +21,8 @@ from core.masks import UNOWNED
 from core.models.members import MemberModel
 from core.models.vision import small_vgg
 from core.pipeline.settings import MODEL_RECIPES, RECIPES, TrainSettings
-from core.training import History, Recipe, Split, accuracy, augmented, fit
+from core.recipe import Recipe
+from core.training import History, Split, accuracy, augmented, fit
 from tests.core.test_training import TRAIN, VALIDATION, Interruption, new_model, same_weights
 from tests.core.token_builders import small_images
 
@@ -267,6 +268,6 @@ def test_bad_settings_are_one_line_and_code_2(case: str, tmp_path: Path, capsys:
 def test_a_dropout_that_is_no_rate_is_one_line_and_code_2(
     rate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("core.pipeline.train.load_data", lambda *_: small_images(4, 2))
+    monkeypatch.setattr("core.pipeline.plan.load_data", lambda *_: small_images(4, 2))
     assert main(["train", "--data", "cifar10", "--model", "vgg19", "--dropout", rate, "--run", str(tmp_path / "run")]) == 2
     assert "--dropout" in capsys.readouterr().err

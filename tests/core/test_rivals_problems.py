@@ -17,11 +17,12 @@ from core.errors import TurnoverError
 from core.models.ensemble import Ensemble
 from core.models.text import text_heads
 from core.models.vision import small_vgg
+from core.recipe import Recipe
 from core.rivals.base import Problem, Schedule, cross_entropy
 from core.rivals.losses import RowLosses, parameter_names, row_bytes
 from core.rivals.plain import plain_classifier
 from core.rivals.repeat import NOTHING, Trail, train_problem, train_stack
-from core.training import Recipe, Split, fit
+from core.training import Split, fit
 from tests.core.builders import randn, shaken, some_labels
 
 CONVEX = Schedule(epochs=600, batch=1000, learning_rate=0.6, weight_decay=0.1, optimizer="sgd")

@@ -19,7 +19,8 @@ from core import TurnoverError, turnover
 from core.masks import UNOWNED
 from core.models.members import MemberModel
 from core.models.vision import small_vgg
-from core.training import CURVES, History, Recipe, Split, accuracy, fit, item_losses, probabilities
+from core.recipe import Recipe
+from core.training import CURVES, History, Split, accuracy, fit, item_losses, probabilities
 from tests.core.builders import member_heads
 
 RECIPE = Recipe(epochs=5, patience=10, batch=8, learning_rate=1e-2, seed=2)

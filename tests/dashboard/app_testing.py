@@ -16,8 +16,10 @@ PAGES = {
     "curves": "app_pages/curves.py",
     "map": "app_pages/map.py",
     "trust": "app_pages/trust.py",
+    "cleanse": "app_pages/cleanse.py",
     "try": "app_pages/try_own.py",
     "flags": "app_pages/flags.py",
+    "train": "app_pages/train.py",
     "about": "app_pages/about.py",
 }
 OpenPage = Callable[..., AppTest]

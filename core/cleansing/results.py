@@ -1,0 +1,148 @@
+"""What cleansings of a run came to, kept in RUN/cleansing/NAME.json; one that is still being measured in NAME.partial.
+
+A file holds what `cleanse --json` prints, and the checksums of the weights and influences that were measured. A later
+cleansing with the same settings takes its place. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.atomic import write_atomic
+from core.cleansing.choose import WITH_FLAGS
+from core.cleansing.scores import FOLDER, cleansing_folder
+from core.errors import TurnoverError
+from core.runs import Run
+from core.stale import made_with, stale_since
+
+_DONE, _PARTIAL = ".json", ".partial"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A condition less another one: the mean over seeds, p of a paired t-test and its 95 % interval, None where they have no meaning."""
+
+    other: str
+    value: float
+    p: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Means and standard deviations over seeds of one condition; `seeds` is how many models it has."""
+
+    name: str
+    seeds: int
+    accuracy: float
+    accuracy_sd: float
+    loss: float
+    loss_sd: float
+    accuracy_against: tuple[Difference, ...]
+    loss_against: tuple[Difference, ...]
+
+
+@dataclass(frozen=True)
+class Cleansed:
+    """One cleansing of a run.
+
+    Attributes:
+        name: of the file.
+        facts: what `cleanse --json` prints, beside the conditions.
+        conditions: in the order of `WITH_FLAGS`.
+        finished: whether all models are trained.
+        stale: what has changed since, in words; "" if nothing has.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+    conditions: tuple[Condition, ...]
+    finished: bool
+    stale: str
+
+
+def keep_cleansing(run: Run, result: dict[str, Any], finished: bool = True) -> Path:
+    """Keep a result of a run, whole or as far as it is known; returns the file.
+
+    Raises:
+        TurnoverError: if the disk is full or the folder cannot be written to.
+    """
+    name = f"{result['validation']}-{result['fraction']:g}{'-flags' if result['flags'] else ''}"
+    folder = cleansing_folder(run)
+    path = folder / f"{name}{_DONE if finished else _PARTIAL}"
+    text = json.dumps({"made_with": made_with(run), "result": result}, indent=1, ensure_ascii=False)
+    write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    if finished:
+        (folder / f"{name}{_PARTIAL}").unlink(missing_ok=True)
+    return path
+
+
+def read_cleansings(run: Run) -> tuple[list[Cleansed], list[str]]:
+    """All cleansings that a run keeps, newest first, and what is wrong with files that cannot be read."""
+    found: list[tuple[float, Cleansed]] = []
+    problems = []
+    for path in sorted((run.folder / FOLDER).glob("*")):
+        if path.suffix in (_DONE, _PARTIAL):
+            try:
+                found.append((path.stat().st_mtime, _read(run, path)))
+            except FileNotFoundError:
+                continue
+            except TurnoverError as error:
+                problems.append(str(error))
+    return [one for _, one in sorted(found, key=lambda pair: -pair[0])], problems
+
+
+def _read(run: Run, path: Path) -> Cleansed:
+    """One cleansing.
+
+    Raises:
+        TurnoverError: for a file that is none, or says of a number what is none.
+    """
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        result, made = dict(kept["result"]), dict(kept["made_with"])
+        models = [str(one["condition"]) for one in result["models"]]
+        conditions = tuple(_condition(one, models) for one in result.pop("conditions"))
+        _check(result)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+        raise TurnoverError(f"{path}: not readable as a cleansing; delete it, and retrain again") from None
+    return Cleansed(path.stem, result, conditions, path.suffix == _DONE, stale_since(run, made))
+
+
+def _check(result: dict[str, Any]) -> None:
+    for name in ("removed", "repeats", "targets", "measured_on"):
+        if not isinstance(result[name], int):
+            raise TypeError(name)
+    _number(result["fraction"])
+    if not isinstance(result["validation"], str) or not isinstance(result["removed_ids"], list) or not isinstance(result["flags"], dict | None):
+        raise TypeError(result)
+
+
+def _condition(one: dict[str, Any], models: Sequence[str]) -> Condition:
+    name = str(one["condition"])
+    if name not in WITH_FLAGS:
+        raise ValueError(name)
+    accuracy, accuracy_sd, loss, loss_sd = (_number(one[key]) for key in ("accuracy", "accuracy_sd", "loss", "loss_sd"))
+    against = [tuple(_difference(other, what) for other in one["against"]) for what in ("accuracy", "loss")]
+    return Condition(name, models.count(name), accuracy, accuracy_sd, loss, loss_sd, *against)
+
+
+def _difference(other: dict[str, Any], what: str) -> Difference:
+    p, interval = other[f"{what}_p"], other[f"{what}_interval"]
+    bounds = None if interval is None else (_number(interval[0]), _number(interval[1]))
+    return Difference(str(other["other"]), _number(other[what]), None if p is None else _number(p), bounds)
+
+
+def _number(value: Any) -> float:
+    """A finite number; anything else is a ValueError or TypeError."""
+    number = float(value)
+    if isinstance(value, str) or not math.isfinite(number):
+        raise ValueError(value)
+    return number

@@ -1,0 +1,116 @@
+"""Start, cancel, resume and forget jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from core.atomic import disk_error, write_atomic
+from core.errors import TurnoverError
+from core.jobs.job import BEGUN, CANCELLED, FACTS, FOLDER, GROUP, LOCK, LOG, OUTCOME, PROGRESS, Job, read_job, read_outcome, write_outcome
+from core.jobs.lock import is_locked, locked
+
+ROOT = Path(__file__).parents[2]
+
+
+def start_job(runs: Path, steps: Sequence[Sequence[str]], label: str) -> Job:
+    """Start a job in a process of its own: each step is the arguments of one `python -m core …`, without --json.
+
+    Raises:
+        TurnoverError: if there is no step, or the job's folder cannot be written.
+    """
+    if not steps or not all(steps):
+        raise TurnoverError("a job needs a step, and each step a command")
+    now = datetime.now(UTC)
+    folder = runs / FOLDER / f"{now:%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
+    facts = {"label": label, "created": now.isoformat(timespec="seconds"), "steps": [list(step) for step in steps]}
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise disk_error(folder, error) from None
+    write_atomic(folder / FACTS, lambda beside: beside.write_text(json.dumps(facts), encoding="utf-8"))
+    _launch(folder)
+    return read_job(folder)
+
+
+def cancel_job(job: Job) -> None:
+    """End a job's processes, politely; those that do not listen are ended by force some seconds later. Returns at once.
+
+    Raises:
+        TurnoverError: if the job's folder cannot be written.
+    """
+    if not is_locked(job.folder / LOCK):
+        return
+    try:
+        (job.folder / CANCELLED).touch()  # before the signal: what dies of it shall not be taken for a failure
+        group = int((job.folder / GROUP).read_text())
+    except FileNotFoundError:
+        return  # it has only just been started, and looks for the mark before it begins
+    except (OSError, ValueError) as error:
+        raise TurnoverError(f"{job.folder}: the job cannot be cancelled ({error}); check the folder and its permissions") from None
+    if is_locked(job.folder / LOCK):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGTERM)
+
+
+def resume_job(job: Job) -> Job:
+    """Start the same steps again, without those that are finished; each goes on where it was as far as its command can.
+
+    Raises:
+        TurnoverError: if the job is still at work or all done, or its folder cannot be written.
+    """
+    outcome = read_outcome(job.folder)
+    if outcome.finished:
+        raise TurnoverError(f"job “{job.label}” is done; there is nothing to resume")
+    _launch(job.folder)
+    return read_job(job.folder)
+
+
+def forget_job(job: Job) -> None:
+    """Delete a job's folder, not what the job made.
+
+    Raises:
+        TurnoverError: if the job is still at work.
+    """
+    with contextlib.suppress(FileNotFoundError), locked(job.folder / LOCK) as lock:
+        if lock is None:
+            raise TurnoverError(f"job “{job.label}” is still at work; cancel it first")
+        (job.folder / FACTS).unlink(missing_ok=True)  # first: without it nobody takes the rest for a job
+        shutil.rmtree(job.folder, ignore_errors=True)
+
+
+def _launch(folder: Path) -> None:
+    """Start the process that runs the steps. It gets the locked file as its standard input, and hands it on to its children.
+
+    Raises:
+        TurnoverError: if the job is at work already, or the system gives no process.
+    """
+    try:
+        with locked(folder / LOCK) as lock, (folder / LOG).open("ab") as log:
+            if lock is None:
+                raise TurnoverError(f"{folder.name}: this job is at work already")
+            _clear(folder)
+            command = [sys.executable, "-m", "core", "job", "--folder", str(folder.resolve())]
+            process = subprocess.Popen(command, cwd=ROOT, stdin=lock, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
+    except OSError as error:
+        raise disk_error(folder, error) from None
+    threading.Thread(target=process.wait, daemon=True).start()  # so that it leaves no zombie behind
+
+
+def _clear(folder: Path) -> None:
+    """Forget the last attempt, but not what its finished steps printed."""
+    results = read_outcome(folder).results
+    for name in (GROUP, BEGUN, CANCELLED, PROGRESS, OUTCOME):
+        (folder / name).unlink(missing_ok=True)
+    if results:
+        write_outcome(folder, list(results))

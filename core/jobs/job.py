@@ -1,0 +1,149 @@
+"""A job as its folder tells of it now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from core.atomic import write_atomic
+from core.errors import TurnoverError
+from core.jobs.lock import is_locked
+from core.progress import Progress, read_progress
+
+FOLDER = ".jobs"
+FACTS, LOCK, GROUP, PROGRESS, OUTCOME, CANCELLED, LOG = "job.json", "lock", "pid", "progress.json", "outcome.json", "cancelled", "log"
+TURN, BEGUN = "turn", "begun"
+_TAIL = 8192
+
+
+class State(Enum):
+    """What has become of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+    @property
+    def active(self) -> bool:
+        """Whether its processes live."""
+        return self in (State.QUEUED, State.RUNNING, State.STOPPING)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the finished steps printed, whether the job is over, and what went wrong, "" if nothing did."""
+
+    results: tuple[dict[str, Any], ...] = ()
+    finished: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job at the moment when it was looked at.
+
+    Attributes:
+        folder: where it is kept; its name is the job's id, and later jobs have later names.
+        label: what it is, in its maker's words.
+        created: UTC, ISO 8601.
+        steps: the arguments of each `python -m core …`, run one after the other.
+        state: what has become of it.
+        outcome: what the finished steps printed, and what went wrong.
+        progress: how far the step at work is; None while it says nothing.
+    """
+
+    folder: Path
+    label: str
+    created: str
+    steps: tuple[tuple[str, ...], ...]
+    state: State
+    outcome: Outcome
+    progress: Progress | None
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+
+def read_job(folder: Path) -> Job:
+    """The job in a folder.
+
+    Raises:
+        TurnoverError: if there is none, or its description cannot be read.
+    """
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        steps = tuple(tuple(map(_text, step)) for step in facts["steps"])
+        label, created = _text(facts["label"]), _text(facts["created"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise TurnoverError(f"{folder}: no job, or a damaged one; delete the folder") from None
+    locked = is_locked(folder / LOCK)  # before the outcome: a job writes it, and then ends
+    outcome = read_outcome(folder)
+    state = _state(folder, locked, outcome)
+    return Job(folder, label, created, steps, state, outcome, read_progress(folder / PROGRESS) if state.active else None)
+
+
+def find_jobs(runs: Path) -> list[Job]:
+    """The jobs of a runs folder, newest first; damaged ones are left out."""
+    found = []
+    for path in sorted((runs / FOLDER).glob(f"*/{FACTS}"), reverse=True):
+        try:
+            found.append(read_job(path.parent))
+        except TurnoverError:
+            continue
+    return found
+
+
+def log_tail(job: Job, lines: int = 20) -> str:
+    """The last lines that the job's processes said on stderr."""
+    try:
+        with (job.folder / LOG).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _TAIL))
+            said = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join([line for line in said.splitlines() if line.strip()][-lines:])
+
+
+def read_outcome(folder: Path) -> Outcome:
+    """What was noted of the finished steps; nothing, where nothing can be read."""
+    try:
+        facts = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
+        return Outcome(tuple(dict(result) for result in facts["results"]), facts["finished"] is True, _text(facts["error"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return Outcome()
+
+
+def write_outcome(folder: Path, results: Sequence[object], finished: bool = False, error: str = "") -> None:
+    """Note what the finished steps printed, and whether and how the job ended.
+
+    Raises:
+        TurnoverError: if the disk is full or the folder cannot be written to.
+    """
+    text = json.dumps({"results": list(results), "finished": finished, "error": error}, ensure_ascii=False)
+    write_atomic(folder / OUTCOME, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def _state(folder: Path, locked: bool, outcome: Outcome) -> State:
+    if outcome.error or outcome.finished:
+        return State.FAILED if outcome.error else State.DONE
+    cancelled = (folder / CANCELLED).exists()
+    if not locked:
+        return State.CANCELLED if cancelled else State.LOST
+    if cancelled:
+        return State.STOPPING
+    return State.RUNNING if (folder / BEGUN).exists() else State.QUEUED
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value

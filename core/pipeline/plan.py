@@ -1,0 +1,122 @@
+"""What a training is about to do: settings and data that go together, checked before torch is loaded and anything is trained.
+
+Work on a run goes on in `RUN.partial`, where a training that was stopped is resumed from, by the same settings and data only.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.atomic import disk_error, write_atomic
+from core.data import load_data
+from core.data.base import WRONG_LABEL, Dataset, limit_training, limit_validation, plant_label_noise
+from core.data.pairs import pairs_between
+from core.errors import TurnoverError
+from core.pipeline.settings import TrainSettings, check_image_size
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run to be made: its settings with every default filled in, its data as they are trained on, and where it will lie."""
+
+    settings: TrainSettings
+    data: Dataset
+    folder: Path
+
+    @property
+    def partial(self) -> Path:
+        """The folder that the run is made in."""
+        return self.folder.with_name(self.folder.name + ".partial")
+
+    @cached_property
+    def wanted(self) -> str:
+        """What a partial run must have been begun with to be resumed."""
+        return json.dumps({**asdict(self.settings), "fingerprint": self.data.fingerprint()})
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a partial run is there that goes on."""
+        known = self.partial / "settings.json"
+        return known.exists() and known.read_text(encoding="utf-8") == self.wanted
+
+
+def plan_run(settings: TrainSettings, folder: Path) -> Plan:
+    """Load the data and see whether all goes together.
+
+    Raises:
+        TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings.
+    """
+    if folder.exists():
+        raise TurnoverError(f"{folder} exists; choose another --run, or delete it first")
+    data = _limited(load_data(settings.data, Path(settings.path) if settings.path else None), settings)
+    settings = settings.resolved(data.kind)
+    assert settings.label_noise is not None
+    if settings.label_noise:
+        data = plant_label_noise(data, settings.label_noise, settings.seed)
+    if data.train.images is not None:
+        check_image_size(settings, data.train.images.shape[1:])
+    plan = Plan(settings, data, folder)
+    if not plan.resumes and has_checkpoint(plan.partial):
+        raise TurnoverError(f"{plan.partial} was begun with other settings or data; give the same again to resume, or delete it")
+    return plan
+
+
+def open_partial(plan: Plan) -> Path:
+    """The folder that the run is made in, new or begun earlier with the same settings and data.
+
+    Raises:
+        TurnoverError: if it cannot be written.
+    """
+    if plan.resumes:
+        return plan.partial
+    try:
+        shutil.rmtree(plan.partial, ignore_errors=True)
+        plan.partial.mkdir(parents=True)
+    except OSError as error:
+        raise disk_error(plan.partial, error) from None
+    write_atomic(plan.partial / "settings.json", lambda beside: beside.write_text(plan.wanted, encoding="utf-8"))
+    return plan.partial
+
+
+def has_checkpoint(partial: Path) -> bool:
+    """Whether a partial run holds training worth resuming."""
+    return any(partial.glob("*.checkpoint"))
+
+
+def report(plan: Plan) -> dict[str, Any]:
+    """What `python -m core train --check --json` prints: sizes, classes, what was planted, and the settings that count."""
+    data, settings = plan.data, plan.settings
+    counts = {
+        split: np.bincount(items.labels, minlength=len(data.classes)).tolist() for split, items in (("train", data.train), ("validation", data.validation))
+    }
+    return {
+        "run": str(plan.folder),
+        "data": data.source,
+        "kind": data.kind,
+        "train_size": len(data.train),
+        "validation_size": len(data.validation),
+        "classes": [{"name": name, **{split: own[number] for split, own in counts.items()}} for number, name in enumerate(data.classes)],
+        "planted_labels": data.train.planted.count(WRONG_LABEL),
+        "model": settings.model,
+        "members": settings.members,
+        "groups": settings.groups,
+        "epochs": settings.recipe.epochs,
+        "resumes": plan.resumes,
+    }
+
+
+def _limited(data: Dataset, settings: TrainSettings) -> Dataset:
+    """As many items of both splits as the settings want, with the near duplicates that they keep."""
+    pairs = pairs_between(Path(settings.keep), data.validation.ids, data.train.ids) if settings.keep else []
+    if settings.limit is not None:
+        data = limit_training(data, settings.limit, settings.seed, {data.train.ids[own] for _, own in pairs})
+    if settings.validation_limit is not None:
+        data = limit_validation(data, settings.validation_limit, settings.seed, {data.validation.ids[target] for target, _ in pairs})
+    return data

@@ -1,0 +1,25 @@
+"""Cleanse: which training items hurt, what removing them is predicted to do, and whether retraining bears it out."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.components.cleanse import show_plan
+from dashboard.components.cleanse_choice import choose_scores, choose_share
+from dashboard.components.flag_form import current_flags
+from dashboard.components.notice import no_influence, quiet
+from dashboard.components.retraining import ask_for_retraining, show_retraining
+from dashboard.state import current_run
+
+opened = current_run()
+quiet("Which training items hurt a validation set, and is the model better without them?")
+if opened.influence_problem:
+    no_influence(opened.run, opened.influence_problem)
+    st.stop()
+run, flags = opened.run, current_flags(opened.run)
+validation, scores = choose_scores(run)
+if scores:
+    share = choose_share()
+    if show_plan(run, scores, share, validation, flags):
+        ask_for_retraining(run, scores, share, validation, flags)
+show_retraining(run)

@@ -1,0 +1,81 @@
+"""The list of jobs: how far each is, what went wrong, and buttons to cancel, resume and forget; looked at again while one is at work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from core.errors import TurnoverError
+from core.jobs import Job, cancel_job, forget_job, resume_job
+from core.report.fragments import safe
+from dashboard.components.notice import problem
+from dashboard.state import RUN_KEY
+from dashboard.views.jobs import JobCard, job_cards
+
+_PROBLEM = "job-problem"
+_LOOK_AGAIN = 1.0
+
+
+def show_jobs(find: Callable[[], list[Job]], meanwhile: Callable[[], object] | None = None) -> None:
+    """The jobs that `find` finds, newest first; while one is at work, they and what `meanwhile` draws are looked at every second."""
+    active = _active(find())
+    st.fragment(_jobs, run_every=_LOOK_AGAIN if active else None)(find, meanwhile, active)
+
+
+def _jobs(find: Callable[[], list[Job]], meanwhile: Callable[[], object] | None, active: set[str]) -> None:
+    jobs = find()
+    if _active(jobs) != active:
+        st.rerun()  # the whole page: there may be a new run, a new result, or nothing left to wait for
+    message = st.session_state.pop(_PROBLEM, "")
+    if message:
+        problem("That was not possible", message)
+    for card in job_cards(jobs):
+        _card(card)
+    if meanwhile:
+        meanwhile()
+
+
+def _active(jobs: list[Job]) -> set[str]:
+    return {job.id for job in jobs if job.state.active}
+
+
+def _card(card: JobCard) -> None:
+    with st.container(border=True, gap="xsmall"):
+        st.html(
+            f'<div class="to-line"><strong dir="auto">{safe(card.title[:200])}</strong><span class="to-chip">{safe(card.state)}</span></div>'
+            f'<p class="to-quiet">{safe(card.line[:1000])}</p>'
+        )
+        if card.share is not None:
+            st.html(
+                f'<div class="to-progress" role="progressbar" aria-label="Progress of the step at work" aria-valuemin="0" aria-valuemax="100" '
+                f'aria-valuenow="{100 * card.share:.0f}"><i style="width:{100 * card.share:.1f}%"></i></div>'
+            )
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            _buttons(card)
+        if card.log:
+            st.html(f'<details class="to-more"><summary>What it said last</summary><pre class="to-log">{_lines(card.log)}</pre></details>')
+
+
+def _buttons(card: JobCard) -> None:
+    key = f"job-{card.job.id}"
+    if card.run:  # a link of the browser's own: Streamlit's would add the run to the URL's, or refuse to drop what widgets hold there
+        st.html(f'<a href="./?{urlencode({RUN_KEY: card.run})}" target="_self">Open the run</a>', width="content")
+    if card.can_cancel:
+        st.button("Cancel", key=f"{key}-cancel", on_click=_do, args=(cancel_job, card.job))
+    if card.can_resume:
+        st.button("Resume", key=f"{key}-resume", on_click=_do, args=(resume_job, card.job))
+    if not card.job.state.active:
+        st.button("Forget", key=f"{key}-forget", on_click=_do, args=(forget_job, card.job), type="tertiary")
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(safe, text.splitlines()))
+
+
+def _do(what: Callable[[Job], object], job: Job) -> None:
+    try:
+        what(job)
+    except TurnoverError as error:
+        st.session_state[_PROBLEM] = str(error)

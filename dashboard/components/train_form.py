@@ -1,0 +1,100 @@
+"""The form of the Train page. What it says lives in the URL; empty fields mean the data set's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from core.data import NAMES, SOURCES
+from core.errors import TurnoverError
+from core.jobs import start_job
+from dashboard.commands import answer_of
+from dashboard.components.notice import problem, quiet, said
+from dashboard.views.train import GROUPS, Wish, arguments, build_report, free_name, models_of, problem_of, steps, what_follows
+
+_NAME, _MODEL, _REPORT = "train-name", "train-model", "train-report"
+
+
+def ask_for_training(runs: Path) -> Wish:
+    """The fields; returns what they say."""
+    if st.session_state.pop("train-started", False):
+        st.session_state[_NAME] = ""
+    left, right = st.columns(2, gap="medium")
+    with left:
+        data = st.selectbox("Data", NAMES, key="train-data", bind="query-params")
+        path, source = "", SOURCES[data]
+        if not source.packaged:
+            empty = "Empty: from the hub" if source.hub else "The folder with its files"
+            path = st.text_input("Folder with the files", key="train-path", bind="query-params", placeholder=empty) or ""
+    with right:
+        models = models_of(data)
+        if st.session_state.get(_MODEL) not in (None, *models):
+            st.session_state[_MODEL] = models[0]
+        model = st.selectbox("Model", models, key=_MODEL, bind="query-params")
+        suggested = free_name(data, runs)
+        name = st.text_input("Run name", key=_NAME, bind="query-params", placeholder=suggested, max_chars=80) or ""
+    usual = Wish(data, model, suggested).settings
+    with st.grid(4, min_column_width=150):
+        members = st.number_input("Members", 1, 256, None, key="train-members", bind="query-params", placeholder=f"{usual.members}")
+        limit = st.number_input("Training items", 2, None, None, key="train-limit", bind="query-params", placeholder="all")
+        validation_limit = st.number_input("Validation items", 1, None, None, key="train-validation", bind="query-params", placeholder="all")
+        epochs = st.number_input("Epochs at most", 1, 1000, None, key="train-epochs", bind="query-params", placeholder=f"{usual.recipe.epochs}")
+        noise = st.number_input(
+            "Wrong labels, %", 0.0, 99.0, None, 1.0, "%g", key="train-noise", bind="query-params", placeholder=f"{100 * (usual.label_noise or 0):g}"
+        )
+        masked = st.selectbox("Masks are of", list(GROUPS.values()), key="train-groups", bind="query-params")
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="train-seed", bind="query-params")
+    groups = next(number for number, words in GROUPS.items() if words == masked)
+    return Wish(data, model, name.strip() or suggested, path.strip(), limit, validation_limit, members, groups, epochs, noise, seed)
+
+
+def start_or_check(wish: Wish, runs: Path) -> None:
+    """Two buttons: see whether data and settings go together, and start; nothing starts that does not pass the check."""
+    wrong = problem_of(wish, runs)
+    if wrong:
+        problem("This cannot be trained yet", wrong)
+    else:
+        quiet(what_follows(wish))
+    with st.container(horizontal=True):
+        start = st.button("Start training", disabled=bool(wrong), key="train-start")
+        check = st.button("Check the data", disabled=bool(wrong), key="train-check")
+    if (start or check) and _checked(wish, runs) and start:
+        _start(wish, runs)
+    _show_report(wish, runs)
+
+
+def _checked(wish: Wish, runs: Path) -> bool:
+    """Whether settings and data go together; what came out is kept and shown as long as the form says the same."""
+    asked = arguments(wish, runs)
+    with st.spinner("Looking at the data"):
+        try:
+            st.session_state[_REPORT] = asked, answer_of([*asked, "--check"]), ""
+        except TurnoverError as error:
+            st.session_state[_REPORT] = asked, {}, str(error)
+    return bool(st.session_state[_REPORT][1])
+
+
+def _start(wish: Wish, runs: Path) -> None:
+    try:
+        start_job(runs, steps(wish, runs), f"Train {wish.name}: {wish.data}, {wish.model}")
+    except TurnoverError as error:
+        problem("The training did not start", str(error))
+        return
+    st.session_state["train-started"] = True
+    st.session_state.pop(_REPORT, None)
+    st.rerun()
+
+
+def _show_report(wish: Wish, runs: Path) -> None:
+    asked, told, wrong = st.session_state.get(_REPORT, ([], {}, ""))
+    if asked != arguments(wish, runs):
+        return
+    if wrong:
+        problem("This cannot be trained", wrong)
+        return
+    report = build_report(told)
+    said(report.sentence)
+    if report.resumes:
+        quiet(report.resumes)
+    st.dataframe(report.table, hide_index=True, height="content" if len(report.table) <= 12 else 420, alt="How many items each class has")

@@ -1,0 +1,185 @@
+"""What a cleansing would remove, what that is predicted to do, and which of it can be flagged."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from core.cleansing.choose import check_classes, count_removed, lowest
+from core.cleansing.scores import Scores
+from core.errors import TurnoverError
+from core.flags import Flag
+from core.report.explanation import rounded
+from core.report.words import snippet
+from core.runs import Run
+from dashboard.views.groups import number
+
+LISTED = 200
+"""Rows of the table of what goes."""
+
+_BINS = 60
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Some training items with like scores: the bounds, how many they are, and whether they go."""
+
+    low: float
+    high: float
+    count: int
+    removed: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is shown of a removal.
+
+    Attributes:
+        positions: of what goes, the most harmful first.
+        bins: the distribution of all scores; no bin holds both what goes and what stays.
+        threshold: the highest score of what goes, nats.
+        summary: how many go of which classes, and how many planted ones are among them.
+        effect: what the removal is predicted to do to the mean loss.
+        caution: what the prediction is worth.
+        classes: by class, how many there are and go.
+        table: the first `LISTED` of what goes.
+        alt: the distribution in words.
+    """
+
+    positions: np.ndarray
+    bins: tuple[Bin, ...]
+    threshold: float
+    summary: str
+    effect: str
+    caution: str
+    classes: pd.DataFrame
+    table: pd.DataFrame
+    alt: str
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """Which of the removed items can be flagged to drop: those that nobody has decided on; and what is said of the others."""
+
+    positions: tuple[int, ...]
+    sentence: str
+
+
+def build_plan(run: Run, scores: Scores, fraction: float, flags: Mapping[int, Flag]) -> Plan:
+    """What goes when this fraction of the training items is removed.
+
+    Raises:
+        TurnoverError: if nothing goes, or every item of a class.
+    """
+    values, errors = scores.estimates
+    count = count_removed(len(values), fraction)
+    if not 0 < count < len(values):
+        raise TurnoverError(f"{fraction:.1%} of {len(values):,} training items is not one item; choose a larger share")
+    positions, labels = lowest(values, count), run.train["label"].to_numpy()
+    check_classes(np.delete(labels, positions), run.classes, f"Removing {fraction:.1%} takes away")
+    threshold = float(values[positions[-1]])
+    bins = _bins(np.asarray(values, np.float64), threshold, count)
+    total, error = scores.total(positions)
+    return Plan(
+        positions=positions,
+        bins=bins,
+        threshold=threshold,
+        summary=_summary(run, positions),
+        effect=_effect(total, error, scores.targets),
+        caution=_caution(run, total),
+        classes=_classes(run.classes, labels, positions),
+        table=_table(run, positions[:LISTED], values, errors, flags),
+        alt=f"Mean influence of {len(values):,} training items, from {values.min():.2g} to {values.max():.2g} nats; the {count:,} lowest, "
+        f"up to {threshold:.2g}, are removed",
+    )
+
+
+def build_adoption(plan: Plan, flags: Mapping[int, Flag]) -> Adoption:
+    """What flagging the removal would store."""
+    decided = [flags[int(position)].action for position in plan.positions if int(position) in flags]
+    new = tuple(int(position) for position in plan.positions if int(position) not in flags)
+    others = [f"{decided.count(action):,} {words}" for action, words in _DECIDED.items() if action in decided]
+    stays = f" {_listed(others)}: what was decided on them stays." if others else ""
+    return Adoption(new, f"{len(new):,} of the {len(plan.positions):,} items will be flagged to drop, with a note on where the flag comes from.{stays}")
+
+
+_DECIDED = {"keep": "are flagged to keep", "relabel": "to relabel", "drop": "to drop already"}
+
+
+def adoption_note(fraction: float, validation: str) -> str:
+    """The note on flags that come from a cleansing."""
+    return f"Cleansing: among the lowest {fraction:.1%} by mean influence on {'the validation items' if validation == 'validation' else validation}."
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _bins(values: np.ndarray, threshold: float, count: int) -> tuple[Bin, ...]:
+    """A histogram whose bins meet at the threshold; equals of the threshold that stay count as going by their number, not by their value."""
+    width = max(float(np.ptp(values)) / _BINS, np.finfo(np.float64).tiny)
+    ordered = np.sort(values)
+    found = []
+    for part, removed in ((ordered[:count], True), (ordered[count:], False)):
+        places = np.floor((threshold - part) / width).astype(int) if removed else np.floor((part - threshold) / width).astype(int)
+        for place, size in zip(*np.unique(places, return_counts=True), strict=True):
+            low = threshold - (place + 1) * width if removed else threshold + place * width
+            found.append(Bin(float(low), float(low + width), int(size), removed))
+    return tuple(sorted(found, key=lambda one: (one.low, not one.removed)))
+
+
+def _summary(run: Run, positions: np.ndarray) -> str:
+    """How many go, and how many of them are known to be wrong or were planted."""
+    marks = run.train["planted"].to_numpy()
+    gone = f"{len(positions):,} of {len(marks):,} training items go"
+    planted = int((marks != "").sum())
+    if not planted:
+        return f"{gone}."
+    return f"{gone}; {int((marks[positions] != '').sum()):,} of them are among the {planted:,} that are planted or known to be wrong."
+
+
+def _effect(total: float, error: float | None, targets: int) -> str:
+    noise = "error not known, with one member" if error is None else f"± {rounded(error)}"
+    return f"Predicted, at face value: removing them changes the mean loss on {targets:,} items by {number(total)} nats ({noise})."
+
+
+def _caution(run: Run, total: float) -> str:
+    loss = float(run.curves["validation"].iloc[int(run.manifest["results"]["kept_epoch"]) - 1])
+    too_much = f" It is more than the whole loss on the validation items, {rounded(loss)} nats, so it cannot come true." if -total > loss else ""
+    return (
+        "Influences are those of half networks, and what is left stands in for what goes: whole networks move far less."
+        f"{too_much} The measure “removal” on the Trust page shows what such sums are worth; retrain below to know."
+    )
+
+
+def _classes(classes: list[str], labels: np.ndarray, positions: np.ndarray) -> pd.DataFrame:
+    there, gone = (np.bincount(some, minlength=len(classes)) for some in (labels, labels[positions]))
+    share = np.divide(gone, there, out=np.zeros(len(classes)), where=there > 0)
+    return pd.DataFrame({"Class": classes, "Training items": there, "Go": gone, "Share": share})
+
+
+def _table(run: Run, positions: np.ndarray, values: np.ndarray, errors: np.ndarray, flags: Mapping[int, Flag]) -> pd.DataFrame:
+    """What goes, most harmful first; columns of marks and flags only where there are some."""
+    rows = run.train.loc[positions]
+    content = [snippet(str(text)) for text in rows["text"]] if run.kind == "text" else [_thumbnail(png) for png in rows["image"]]
+    actions = [flags[int(position)].action if int(position) in flags else "" for position in positions]
+    frame = pd.DataFrame(
+        {
+            "Text" if run.kind == "text" else "Image": content,
+            "Label": [run.classes[int(label)] for label in rows["label"]],
+            "Influence": np.asarray(values[positions], np.float64),
+            "±": np.asarray(errors[positions], np.float64),
+            "Planted": rows["planted"].to_list(),
+            "Flag": actions,
+            "Id": rows["id"].to_list(),
+        }
+    )
+    return frame.drop(columns=[name for name in ("Planted", "Flag") if not frame[name].any()])
+
+
+def _thumbnail(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"

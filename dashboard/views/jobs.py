@@ -1,0 +1,106 @@
+"""Jobs as the pages tell of them: one card a job, with what can be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.jobs import Job, State, log_tail
+from core.progress import Progress
+from core.runs import MANIFEST
+
+_GOES_ON = "Resume it, and it goes on where it was."
+_WORDS = {
+    State.QUEUED: "Waits for its turn, since another job is at work.",
+    State.STOPPING: "Is being stopped.",
+    State.CANCELLED: f"Cancelled. {_GOES_ON}",
+    State.LOST: f"Its process is gone, as after a restart of the machine. {_GOES_ON}",
+}
+
+
+@dataclass(frozen=True)
+class JobCard:
+    """One job: what it is, how it stands in a word and a sentence, and what can be done.
+
+    Attributes:
+        share: how far the step at work is, from 0 to 1; None where no job is at work.
+        log: what it said last, if it failed.
+        run: name of the run that it made, "" if there is none.
+    """
+
+    job: Job
+    title: str
+    state: str
+    line: str
+    share: float | None
+    log: str
+    run: str
+
+    @property
+    def can_cancel(self) -> bool:
+        return self.job.state in (State.QUEUED, State.RUNNING)
+
+    @property
+    def can_resume(self) -> bool:
+        return self.job.state in (State.FAILED, State.CANCELLED, State.LOST)
+
+
+def job_cards(jobs: Iterable[Job]) -> list[JobCard]:
+    """A card for each job, in their order."""
+    return [_card(job) for job in jobs]
+
+
+def jobs_with(jobs: Iterable[Job], command: str, run: Path | None = None) -> list[Job]:
+    """The jobs that begin with this command of `python -m core`, on this run folder if one is named."""
+    return [job for job in jobs if job.steps[0][0] == command and (run is None or run_of(job).resolve() == run.resolve())]
+
+
+def run_of(job: Job) -> Path:
+    """The run folder that a job is about; the current folder if it names none."""
+    step = job.steps[0]
+    return Path(step[step.index("--run") + 1]) if "--run" in step[:-1] else Path()
+
+
+def time_left(seconds: float) -> str:
+    """So many seconds, in the unit that fits."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _card(job: Job) -> JobCard:
+    run = run_of(job)
+    made = run.name if job.steps[0][0] == "train" and (run / MANIFEST).is_file() else ""
+    share = (job.progress.share if job.progress else 0.0) if job.state is State.RUNNING else None
+    return JobCard(job, job.label, job.state.value, _line(job), share, log_tail(job) if job.state is State.FAILED else "", made)
+
+
+def _line(job: Job) -> str:
+    if job.state is State.RUNNING:
+        done = len(job.outcome.results)
+        steps = f"Step {done + 1} of {len(job.steps)}: " if len(job.steps) > 1 else ""
+        return f"{steps}{_progress(job.progress, job.steps[min(done, len(job.steps) - 1)][0])}"
+    if job.state is State.DONE:
+        return _results(job.outcome.results)
+    if job.state is State.FAILED:
+        return job.outcome.error
+    return _WORDS[job.state]
+
+
+def _progress(progress: Progress | None, command: str) -> str:
+    if progress is None:
+        return f"{command} is starting"
+    left = "" if progress.seconds_left is None or progress.done >= progress.total else f", about {time_left(progress.seconds_left)} left"
+    return f"{progress.stage}, {progress.done:,} of {progress.total:,} {progress.unit}{left}"
+
+
+def _results(results: Sequence[dict[str, Any]]) -> str:
+    """What came out, as far as it can be said in a line."""
+    first = results[0] if results else {}
+    accuracy, members = first.get("validation_accuracy"), first.get("members")
+    if not isinstance(accuracy, float):
+        return "Done."
+    return f"Done: {members} members, {accuracy:.1%} accurate on the validation items, {first.get('plain_accuracy', 0.0):.1%} without turn-over dropout."
