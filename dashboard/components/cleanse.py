@@ -39,7 +39,7 @@ def show_plan(run: Run, scores: Scores, fraction: float, validation: str, flags:
             "Text": st.column_config.TextColumn(width="large"),
         },
         hide_index=True,
-        height=320,
+        height="content" if len(plan.table) <= 8 else 320,
         lazy=False,
         alt="The training items that go",
     )

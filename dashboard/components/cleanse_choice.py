@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from core.cleansing.scores import ELEC, OWN, Scores, has_scores
@@ -43,7 +45,7 @@ def _compute(run: Run, validation: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         folder = (st.text_input("Folder with the files", key="elec-path", bind="query-params") or "").strip()
         if st.button("Compute influences", disabled=not folder, key="cleanse-score"):
-            step = ["cleanse", "--run", str(run.folder), "--validation", validation, "--path", folder, "--score-only"]
+            step = ["cleanse", "--run", str(run.folder), "--validation", validation, "--path", str(Path(folder).expanduser()), "--score-only"]
             start_retraining(step, f"Influences of {run.name} on {validation}")
 
 

@@ -107,7 +107,7 @@ def build_adoption(plan: Plan, flags: Mapping[int, Flag]) -> Adoption:
     return Adoption(new, f"{len(new):,} of the {len(plan.positions):,} items will be flagged to drop, with a note on where the flag comes from.{stays}")
 
 
-_DECIDED = {"keep": "are flagged to keep", "relabel": "to relabel", "drop": "to drop already"}
+_DECIDED = {"keep": "flagged to keep", "relabel": "flagged to relabel", "drop": "flagged to drop already"}
 
 
 def adoption_note(fraction: float, validation: str) -> str:

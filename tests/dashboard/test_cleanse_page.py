@@ -83,7 +83,7 @@ def test_adopting_asks_stores_with_a_note_and_overwrites_nothing(open_page: Open
     gone = run_scores(Run(folder)).estimates[0].argsort(kind="stable")[:10].tolist()
     Flags(folder).put(gone[3], "keep", note="mine")
     app = open_page("cleanse", share="5.0")
-    assert "9 of the 10 items will be flagged to drop" in html_of(app) and "1 are flagged to keep" in html_of(app)
+    assert "9 of the 10 items will be flagged to drop" in html_of(app) and "1 flagged to keep" in html_of(app)
     assert set(Flags(folder).current()) == {gone[3]}
     Flags(folder).put(gone[4], "keep", note="meanwhile")
     button(app, "Flag 9 to drop").click().run()

@@ -108,7 +108,7 @@ def test_adopting_leaves_what_people_decided(run: Run) -> None:
     adoption = build_adoption(build_plan(run, scores, 0.1, flags), flags)
     assert set(adoption.positions) == set(positions) - set(flags)
     assert adoption.sentence.startswith(f"{len(adoption.positions)} of the 6 items will be flagged to drop")
-    assert "1 are flagged to keep, 1 to relabel and 1 to drop already: what was decided on them stays." in adoption.sentence
+    assert "1 flagged to keep, 1 flagged to relabel and 1 flagged to drop already: what was decided on them stays." in adoption.sentence
 
 
 def test_a_note_says_where_a_flag_comes_from() -> None:
