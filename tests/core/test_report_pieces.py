@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_runs import FakeRun
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from core.report.explanation import PREDICTION, explain_error, marked_target
 from core.report.pieces import encoder_cut, run_cut
 from core.report.words import content_words, mark, recurring_words
 from core.runs import Run
+from tests.fake_runs import FakeRun
 
 CUT = encoder_cut(DEFAULT_ENCODER)
 
