@@ -28,26 +28,20 @@ def sidebar(page: str) -> None:
 st.set_page_config("Turnover", page_icon=str(HERE / "icon.svg"), layout="wide", initial_sidebar_state=260)
 style()
 st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
-page = st.navigation(
-    {
-        "Mistakes": [
-            st.Page("app_pages/overview.py", title="Overview", default=True),
-            st.Page("app_pages/errors.py", title="Errors", url_path="errors"),
-            st.Page("app_pages/training_item.py", title="Training item", url_path="training"),
-            st.Page("app_pages/map.py", title="Map", url_path="map"),
-            st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),
-        ],
-        "Remedies": [
-            st.Page("app_pages/flags.py", title="Flags & export", url_path="flags"),
-            st.Page("app_pages/cleanse.py", title="Cleanse", url_path="cleanse"),
-            st.Page("app_pages/train.py", title="Train", url_path="train"),
-        ],
-        "Trust": [
-            st.Page("app_pages/curves.py", title="Curves", url_path="curves"),
-            st.Page("app_pages/trust.py", title="Trust", url_path="trust"),
-            st.Page("app_pages/about.py", title="About", url_path="about"),
-        ],
-    }
+page = st.navigation(  # in one list: with headings between, it is not one that a screen reader can read
+    [
+        st.Page("app_pages/overview.py", title="Overview", default=True),
+        st.Page("app_pages/errors.py", title="Errors", url_path="errors"),
+        st.Page("app_pages/training_item.py", title="Training item", url_path="training"),
+        st.Page("app_pages/map.py", title="Map", url_path="map"),
+        st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),
+        st.Page("app_pages/flags.py", title="Flags & export", url_path="flags"),
+        st.Page("app_pages/cleanse.py", title="Cleanse", url_path="cleanse"),
+        st.Page("app_pages/train.py", title="Train", url_path="train"),
+        st.Page("app_pages/curves.py", title="Curves", url_path="curves"),
+        st.Page("app_pages/trust.py", title="Trust", url_path="trust"),
+        st.Page("app_pages/about.py", title="About", url_path="about"),
+    ]
 )
 st.title(page.title)
 require_sign_in()

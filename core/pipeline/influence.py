@@ -29,14 +29,11 @@ from core.estimators.stored import save_estimator
 from core.influences import Influence, influence, influences, self_influence
 from core.models.members import Members
 from core.pipeline.estimate import describe_targets, run_estimator
-from core.pipeline.influence_files import InfluenceFiles
+from core.pipeline.influence_files import FULL_BYTES, InfluenceFiles
 from core.pipeline.model import load_model, run_split
 from core.progress import bar
 from core.runs import INFLUENCE_FILES, Run, write_manifest
 from core.training import Split
-
-FULL_BYTES = 2 * 2**30
-"""Member values are kept up to this size; a larger run keeps the ends of each ranking."""
 
 _PILOT, _PILOT_BYTES = 96, 512 * 2**20
 _COMPARED = 4

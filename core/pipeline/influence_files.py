@@ -9,6 +9,8 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 TOP = 100
+FULL_BYTES = 2 * 2**30
+"""Member values are kept up to this size; a larger run keeps the ends of each ranking."""
 
 
 class InfluenceFiles:

@@ -7,7 +7,11 @@ from axe_playwright_python.sync_playwright import Axe
 from browser_testing import Served, open_page
 from playwright.sync_api import Page
 
-VIEWS = (("", "texts"), ("", "images"), ("curves", "texts"), ("trust", "texts"), ("try", "texts"), ("about", "texts"), ("", "waiting"))
+VIEWS = (
+    *((path, "texts") for path in ("", "errors", "training", "map", "try", "flags", "cleanse", "train", "curves", "trust", "about")),
+    *((path, "images") for path in ("", "errors", "training", "try")),
+    *((path, "waiting") for path in ("", "errors", "cleanse")),
+)
 
 STREAMLIT = "stFileUploaderDropzone"
 """Streamlit's uploader is a `section` with the role of decoration that can be focused; nothing of ours can change that."""
