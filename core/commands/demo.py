@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -15,7 +16,12 @@ HELP = "build the demo runs (digits and reviews) where they are missing"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
-    parser.add_argument("--folder", default=DEFAULT_RUNS, metavar="DIR", help=f"folder to build them in (default {DEFAULT_RUNS})")
+    parser.add_argument(
+        "--folder",
+        default=os.environ.get("TURNOVER_RUNS", DEFAULT_RUNS),
+        metavar="DIR",
+        help=f"folder to build them in (default: TURNOVER_RUNS, else {DEFAULT_RUNS})",
+    )
     add_device(parser)
 
 

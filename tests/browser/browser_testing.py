@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from playwright.sync_api import Locator, Page
 
+ROOT = Path(__file__).parents[2]
 SHOTS = Path(__file__).parent / "shots"
 
 
@@ -89,3 +93,23 @@ def choose(page: Page, label: str, option: str) -> None:
 
 def first_card(page: Page) -> Locator:
     return page.locator(".to-line").first
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_healthy(url: str, seconds: float = 60) -> None:
+    """Wait until the server answers."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"no dashboard at {url} after {seconds:.0f} s")

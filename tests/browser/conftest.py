@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +14,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from browser_testing import SHOTS, Served
+from browser_testing import ROOT, SHOTS, Served, free_port, wait_until_healthy
 from fake_runs import HOSTILE, FakeRun
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-ROOT = Path(__file__).parents[2]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 KNOWN_404 = ("_stcore/health", "_stcore/host-config")
 """Streamlit's pages below the first ask for these in the wrong place; harmless."""
@@ -114,23 +110,3 @@ def write_working_run(name: str, kind: str, classes: tuple[str, ...], runs: Path
     facts = {"settings": asdict(settings)}
     folder = FakeRun(name, kind, classes, members=2, width=width, weights=weights, influence=False, facts=facts).write(runs)
     compute_influence(Run(folder), device_choice="cpu")
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_healthy(url: str, seconds: float = 60) -> None:
-    """Wait until the server answers."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"no dashboard at {url} after {seconds:.0f} s")
