@@ -132,13 +132,13 @@ def _show_sums(opened: Opened, losses: Summable, chosen: Chosen, error: ErrorIte
 
 def _show_members(run: Run, members: Sequence[Member], count: int) -> None:
     """A table of the chosen items; a cell leads to the item's own page."""
-    kind = run.kind
+    kind, planted = run.kind, [member.planted for member in members]
     frame = pd.DataFrame(
         {
             "content": [member.text if kind == "text" else thumbnail(member.image) for member in members],
             "label": [member.label for member in members],
             "influence": [member.influence for member in members],
-            "planted": [member.planted or None for member in members],
+            "planted": planted if any(planted) else None,
             "id": [member.id for member in members],
         }
     ).dropna(axis=1, how="all")
