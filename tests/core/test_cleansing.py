@@ -189,10 +189,10 @@ def strict(text: str) -> Any:
 
 
 @pytest.mark.parametrize("repeats", [1, 2])
-def test_the_command_scores_removes_retrains_and_prints_json(repeats: int, small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["cleanse", "--run", str(small_run), "--fraction", "0.1", "--repeats", str(repeats), "--json"]) == 0
+def test_the_command_scores_removes_retrains_and_prints_json(repeats: int, run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cleanse", "--run", str(run_copy), "--fraction", "0.1", "--repeats", str(repeats), "--json"]) == 0
     result = strict(capsys.readouterr().out)
-    run = Run(small_run)
+    run = Run(run_copy)
     assert (result["removed"], result["repeats"], result["targets"], result["measured_on"]) == (6, repeats, 299, 298)
     assert len(set(result["removed_ids"])) == 6 and set(result["removed_ids"]) <= set(run.train["id"])
     removed = run.train.set_index("id").loc[result["removed_ids"], "label"]
@@ -201,8 +201,8 @@ def test_the_command_scores_removes_retrains_and_prints_json(repeats: int, small
     assert [(one["seed"], one["condition"]) for one in result["models"]] == [(seed, name) for seed in range(repeats) for name in CONDITIONS]
 
 
-def test_the_command_prints_a_table(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["cleanse", "--run", str(small_run), "--fraction", "0.05", "--repeats", "1"]) == 0
+def test_the_command_prints_a_table(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cleanse", "--run", str(run_copy), "--fraction", "0.05", "--repeats", "1"]) == 0
     table = capsys.readouterr().out
     assert all(f"| {name} |" in table for name in CONDITIONS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from core.runs import Run
 
 
 @pytest.fixture(scope="module")
-def explainer(small_run: Path) -> Explainer:
-    return Explainer(Run(small_run), "cpu")
+def explainer(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Explainer:
+    """On a copy, since explaining leaves thumbnails."""
+    return Explainer(Run(Path(shutil.copytree(small_run, tmp_path_factory.mktemp("explained") / "copy"))), "cpu")
 
 
 def image(explainer: Explainer, position: int = 3) -> bytes:
