@@ -1,6 +1,6 @@
 # make run    the dashboard, with the demo runs built on first use
 # make test   the whole test suite, browser tests included
-# make bench  the measurements that README quotes
+# make bench  the measurements of BENCHMARKS.md
 # Each sets up .venv by itself; a second call installs nothing.
 
 PYTHON ?= python3
