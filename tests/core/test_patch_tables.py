@@ -15,12 +15,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as some
 
+from core.data.records import FORMS
 from core.data.sst2 import CLASSES
 from core.data.tables import read_labelled_texts, read_table
 from core.errors import TurnoverError
 from core.patch.apply import apply_patch, undo_patch
 from core.patch.content import pixel_hash, text_hash
-from core.patch.records import FORMS
 from tests.core.builders import names
 from tests.fake_runs import png
 
