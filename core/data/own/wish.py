@@ -11,7 +11,7 @@ FILES, HUB = "files", "hub:"
 """`data` of settings for files, and what it begins with for the hub: `hub:NAME`, or `hub:NAME:CONFIGURATION`."""
 SMALLEST, LARGEST = 8, 256
 """Sides of images that models here read."""
-_HUB_NAME = re.compile(r"hub:[\w.-]+(/[\w.-]+)?(:[\w.-]+)?", re.ASCII)
+_HUB_NAME = re.compile(r"hub:\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
