@@ -17,7 +17,7 @@ import numpy as np
 from core.atomic import disk_error, write_atomic
 from core.data import load_data
 from core.data.base import WRONG_LABEL, Dataset, limit_training, limit_validation, plant_label_noise
-from core.data.own import OwnData, load_own
+from core.data.own import OwnData, is_own, load_own
 from core.data.pairs import pairs_between
 from core.data.report import look_at
 from core.errors import TurnoverError
@@ -122,7 +122,7 @@ def report(plan: Plan) -> dict[str, Any]:
 
 def _loaded(settings: TrainSettings) -> Dataset:
     """The data that settings name."""
-    if not settings.is_own:
+    if not is_own(settings.data):
         if settings.own:
             settings.own.check(settings.data)
         return load_data(settings.data, Path(settings.path) if settings.path else None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.data.own.wish import FILES, HUB, OwnData
+from core.data.own.wish import OwnData, is_own
 from core.errors import TurnoverError
 from core.models.encoders import DEFAULT_ENCODER
 from core.recipe import Recipe
@@ -74,11 +74,6 @@ class TrainSettings:
         own = told.get("own")
         return cls(**{**told, "own": OwnData(**own) if own else None})
 
-    @property
-    def is_own(self) -> bool:
-        """Whether the data are a user's own, rather than one of `core.data.NAMES`."""
-        return self.data == FILES or self.data.startswith(HUB)
-
     def resolved(self, kind: str) -> TrainSettings:
         """The settings with every default filled in, for data of this kind, `text` or `image`.
 
@@ -102,12 +97,12 @@ class TrainSettings:
         if self.keep and self.limit is None and self.validation_limit is None:
             raise TurnoverError("--keep names items that --limit and --validation-limit must not drop; there is no limit, so leave it out")
         noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
-        usual = OWN_MEMBERS[kind] if self.is_own else DEFAULT_MEMBERS.get(self.data, 16)
+        usual = OWN_MEMBERS[kind] if is_own(self.data) else DEFAULT_MEMBERS.get(self.data, 16)
         members = (1 if model in DEEP_MODELS else usual) if self.members is None else self.members
         groups = DEFAULT_GROUPS if self.groups is None else self.groups
         if members < 1:
             raise TurnoverError(f"--members {members}: choose 1 or more")
-        own = replace(self.own or OwnData(), kind=kind) if self.is_own else None
+        own = replace(self.own or OwnData(), kind=kind) if is_own(self.data) else None
         return replace(self, label_noise=noise, members=members, groups=groups, model=model, own=own)
 
     @property

@@ -5,6 +5,6 @@ one by one (`rows`). What was guessed, left out and split off is said in the dat
 """
 
 from core.data.own.load import load_own
-from core.data.own.wish import FILES, HUB, OwnData
+from core.data.own.wish import FILES, HUB, OwnData, is_own
 
-__all__ = ["FILES", "HUB", "OwnData", "load_own"]
+__all__ = ["FILES", "HUB", "OwnData", "is_own", "load_own"]

@@ -14,6 +14,11 @@ SMALLEST, LARGEST = 8, 256
 _HUB_NAME = re.compile(r"hub:\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?", re.ASCII)
 
 
+def is_own(data: str) -> bool:
+    """Whether settings' `data` are a user's own, rather than one of `core.data.NAMES`."""
+    return data == FILES or data.startswith(HUB)
+
+
 @dataclass(frozen=True)
 class OwnData:
     """Files, or splits of a hub data set, and the columns that count; None is guessed or left out.
