@@ -12,7 +12,7 @@ from core.errors import TurnoverError
 from core.jobs import start_job
 from dashboard.commands import answer_of
 from dashboard.components.notice import bullets, problem, quiet, said
-from dashboard.components.own_data_form import ask_for_own_data
+from dashboard.components.own_data_form import ask_for_columns, ask_for_place
 from dashboard.views.own_data import OWN
 from dashboard.views.train import GROUPS, Wish, arguments, build_report, free_name, models_of, problem_of, steps, usual_values, what_follows
 
@@ -25,15 +25,7 @@ def ask_for_training(runs: Path) -> Wish:
         st.session_state[_NAME] = ""
     left, right = st.columns(2, gap="medium")
     with left:
-        chosen = st.selectbox("Data", [*NAMES, *OWN.values()], key="train-data", bind="query-params")
-        data = next((name for name, words in OWN.items() if words == chosen), chosen)
-        own: OwnData | None = None
-        path, source = "", SOURCES.get(data)
-        if source is None:
-            data, own = ask_for_own_data(data)
-        elif not source.packaged:
-            empty = "Empty: from the hub" if source.hub else "The folder with its files"
-            path = st.text_input("Folder with the files", key="train-path", bind="query-params", placeholder=empty) or ""
+        data, path, own = _ask_for_data()
     with right:
         models = models_of(data)
         if st.session_state.get(_MODEL) not in (None, *models):
@@ -41,6 +33,7 @@ def ask_for_training(runs: Path) -> Wish:
         model = st.selectbox("Model", models, key=_MODEL, bind="query-params")
         suggested = free_name(data, runs, own)
         name = st.text_input("Run name", key=_NAME, bind="query-params", placeholder=suggested, max_chars=80) or ""
+    own = ask_for_columns(own) if own else None
     usual = usual_values(data, model)
     with st.grid(4, min_column_width=150):
         members = st.number_input("Members", 1, 256, None, key="train-members", bind="query-params", placeholder=usual["members"])
@@ -52,6 +45,20 @@ def ask_for_training(runs: Path) -> Wish:
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="train-seed", bind="query-params")
     groups = next(number for number, words in GROUPS.items() if words == masked)
     return Wish(data, model, name.strip() or suggested, path.strip(), limit, validation_limit, members, groups, epochs, noise, seed, own)
+
+
+def _ask_for_data() -> tuple[str, str, OwnData | None]:
+    """`data` of the settings, the folder that its files are in, and where a user's own items are."""
+    chosen = st.selectbox("Data", [*NAMES, *OWN.values()], key="train-data", bind="query-params")
+    data = next((name for name, words in OWN.items() if words == chosen), chosen)
+    source = SOURCES.get(data)
+    if source is None:
+        data, own = ask_for_place(data)
+        return data, "", own
+    if source.packaged:
+        return data, "", None
+    empty = "Empty: from the hub" if source.hub else "The folder with its files"
+    return data, st.text_input("Folder with the files", key="train-path", bind="query-params", placeholder=empty) or "", None
 
 
 def start_or_check(wish: Wish, runs: Path) -> None:

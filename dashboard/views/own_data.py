@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from core.data.own import FILES, HUB, OwnData
 from core.data.own.files import ENDINGS
@@ -23,9 +24,10 @@ def title_of(data: str) -> str:
 
 def clean(wish: OwnData) -> OwnData:
     """The same without blank fields, and with whole paths: the work is done in another folder."""
-    said = {name: value.strip() or None if isinstance(value, str) else value for name, value in asdict(wish).items()}
-    paths = {name: str(Path(said[name]).expanduser().absolute()) for name in _PATHS if said[name]}
-    return OwnData(**{**said, **paths})
+    said: dict[str, Any] = {name: value.strip() or None if isinstance(value, str) else value for name, value in asdict(wish).items()}
+    for name in _PATHS:
+        said[name] = str(Path(said[name]).expanduser().absolute()) if said[name] else None
+    return OwnData(**said)
 
 
 def own_problem(data: str, wish: OwnData) -> str:

@@ -106,7 +106,7 @@ def usual_values(data: str, model: str) -> dict[str, str]:
     """What empty fields mean, as far as it is known before the data are read."""
     known = Wish(data, model, "x").settings
     if is_own(data) and known.model not in DEEP_MODELS:
-        members = "16 for texts, 8 for images" if model in (SUITS, "heads") else f"{known.members}"
+        members = "16, images 8" if model in (SUITS, "heads") else f"{known.members}"
         return {"members": members, "epochs": f"{known.recipe.epochs}", "noise": "0"}
     return {"members": f"{known.members}", "epochs": f"{known.recipe.epochs}", "noise": f"{100 * (known.label_noise or 0):g}"}
 

@@ -76,7 +76,7 @@ def test_columns_are_guessed_from_names_and_contents_and_the_guess_is_said(tmp_p
     data = load(write(tmp_path / f"a.{form}", columns))
     assert sorted(data.train.ids + data.validation.ids) == sorted(columns["Index"])
     expected = "text from column Review (guessed), label from column Sentiment (guessed), id from column Index (guessed)"
-    assert expected in data.notes[0] and "name others with --…-column" in data.notes[0]
+    assert expected in data.notes[0] and "where that is wrong, name the column" in data.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def find_columns(table: Table, wish: OwnData) -> Columns:
     named = wish.text_column or wish.image_column
     notes = [_said(kind, content, named), _said("label", label, wish.label_column), *notes]
     guessed = any("(guessed)" in note for note in notes)
-    return Columns(kind, content, label, name, (f"{table.name}: {', '.join(notes)}{'; name others with --…-column' if guessed else ''}",))
+    return Columns(kind, content, label, name, (f"{table.name}: {', '.join(notes)}{'; where that is wrong, name the column' if guessed else ''}",))
 
 
 def _said(what: str, column: str, named: str | None) -> str:
