@@ -70,10 +70,11 @@ def describe(result: dict[str, Any]) -> str:
 
 def _describe_check(result: dict[str, Any]) -> str:
     """What would be trained on what, in words."""
+    report = "".join(f"{line}\n" for line in result["data_report"])
     classes = ", ".join(f"{one['name']} {one['train']} and {one['validation']}" for one in result["classes"])
     return (
         f"{result['data']}: {result['train_size']} training and {result['validation_size']} validation {result['kind']}s\n"
-        f"classes: {classes}\n{''.join(f'{line}{chr(10)}' for line in result['data_report'])}{result['planted_labels']} training labels made wrong on purpose\n"
+        f"classes: {classes}\n{report}{result['planted_labels']} training labels made wrong on purpose\n"
         f"{result['model']} with {result['members']} members, at most {result['epochs']} epochs, into {result['run']}"
         f"{'; goes on with a training that was stopped' if result['resumes'] else ''}"
     )

@@ -186,6 +186,19 @@ def test_what_cannot_be_used_is_one_line_with_place_and_remedy(tmp_path: Path, c
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_the_numbers_that_pandas_writes_beside_rows_are_ids(tmp_path: Path, name: str) -> None:
+    pd.DataFrame({"words": FRAME["text"], "kind": FRAME["label"]}, index=range(7, 19)).to_csv(tmp_path / "a.csv", index_label=name)
+    data = load(tmp_path / "a.csv")
+    assert sorted(map(int, data.train.ids + data.validation.ids)) == list(range(7, 19)) and set(data.classes) == {"no", "yes"}
+
+
+def test_a_table_is_no_list_of_names(tmp_path: Path) -> None:
+    """It would be read as one class a row, the header among them."""
+    with pytest.raises(TurnoverError, match=r"c\.csv: a table; write the names of the classes one a line"):
+        load(write(tmp_path / "a.csv", FRAME), classes=str(csv_of(tmp_path, "label,name\n0,bad\n1,good\n", "c.csv")))
+
+
 BAD_WISHES = {
     "no file": ({}, r"none\.csv: no such file"),
     "no column": ({"text_column": "words"}, r"no column 'words' \(there are: text, label\); name one of these"),

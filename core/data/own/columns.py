@@ -15,7 +15,7 @@ from core.errors import TurnoverError
 TEXTS = ("text", "sentence", "review", "content", "comment", "message", "body", "document", "question", "headline", "title")
 LABELS = ("label", "labels", "class", "target", "sentiment", "category", "topic", "intent", "y")
 IMAGES = ("image", "img", "picture", "bytes", "path", "file_name", "filename", "file")
-IDS = ("id", "index", "idx", "uid", "guid", "item_id")
+IDS = ("id", "index", "idx", "uid", "guid", "item_id", "", "unnamed: 0", "__index_level_0__")
 _LOOKED_AT = 200
 """Cells that a guess looks at."""
 
@@ -72,7 +72,7 @@ def find_columns(table: Table, wish: OwnData) -> Columns:
 
 
 def _said(what: str, column: str, named: str | None) -> str:
-    return f"{what} from column {column}{'' if named else ' (guessed)'}"
+    return f"{what} from {f'column {column}' if column.strip() else 'the column without a name'}{'' if named else ' (guessed)'}"
 
 
 def _content(table: Table, wish: OwnData, label: str | None) -> tuple[str, str]:

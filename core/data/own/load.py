@@ -10,7 +10,7 @@ import numpy as np
 
 from core.data.base import Dataset, Items, check_dataset
 from core.data.own.columns import Columns, find_columns, has_ids
-from core.data.own.files import read_own
+from core.data.own.files import ENDINGS, read_own
 from core.data.own.hub import read_hub
 from core.data.own.pictures import pixels_of, usual_size
 from core.data.own.rows import Rows, usable_rows
@@ -63,7 +63,7 @@ class _Reader:
 
     def __init__(self, table: Table, wish: OwnData) -> None:
         self.columns, self._named_id = find_columns(table, wish), wish.id_column is not None
-        self.names = read_class_names(Path(wish.classes).expanduser()) if wish.classes else table.classes.get(self.columns.label)
+        self.names = _names_in(Path(wish.classes).expanduser()) if wish.classes else table.classes.get(self.columns.label)
         self.notes = [*self.columns.notes]
         self.shape: tuple[int, int] | None = None
         rows = usable_rows(table, self.columns, self.names)
@@ -105,6 +105,12 @@ class _Reader:
         self.notes += _left_out(rows)
         labels = np.array([numbers[rows.labels[row]] for row in rows.kept], np.int64)
         return Items(rows.ids(), labels, texts=contents) if isinstance(contents, list) else Items(rows.ids(), labels, images=contents)
+
+
+def _names_in(path: Path) -> tuple[str, ...]:
+    if path.suffix.lower() in ENDINGS:
+        raise TurnoverError(f"{path}: a table; write the names of the classes one a line, in the order of their numbers, into a text file")
+    return read_class_names(path)
 
 
 def _classes(rows: Rows) -> tuple[str, ...]:
