@@ -199,6 +199,22 @@ def test_a_table_is_no_list_of_names(tmp_path: Path) -> None:
         load(write(tmp_path / "a.csv", FRAME), classes=str(csv_of(tmp_path, "label,name\n0,bad\n1,good\n", "c.csv")))
 
 
+PIECES = some.sampled_from([*',\t"\n\r{}:[]\0é\ud800 1x', "text", "label", "id", '"text"', '"label"', "null"])
+WHOLE = some.one_of(some.binary(max_size=60), some.lists(PIECES, max_size=40).map(lambda parts: "".join(parts).encode("utf-8", "surrogatepass")))
+
+
+@given(WHOLE, some.sampled_from(FORMS), some.sampled_from([b"", b"text,label\n", b"text\tlabel\n", b'{"text": "x", "label": "y"}\n', b"PAR1"]))
+def test_any_bytes_are_read_or_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, content: bytes, form: str, start: bytes) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / f"a.{form}"
+    path.write_bytes(start + content)
+    try:
+        data = load(path)
+    except TurnoverError as error:
+        assert str(error)
+        return
+    assert len(data.train) and len(data.validation) and all(text.strip() for text in data.train.texts or [])
+
+
 BAD_WISHES = {
     "no file": ({}, r"none\.csv: no such file"),
     "no column": ({"text_column": "words"}, r"no column 'words' \(there are: text, label\); name one of these"),
