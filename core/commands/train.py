@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.commands.arguments import add_device, add_run
+from core.commands.own_data import add_own_data, own_data
 
 HELP = "train a classifier with turn-over dropout and write a run folder"
 
@@ -14,7 +15,8 @@ HELP = "train a classifier with turn-over dropout and write a run folder"
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser, "folder to write the run to (it must not exist; an interrupted run is resumed)")
-    parser.add_argument("--data", required=True, metavar="NAME", help="digits, reviews (both built in), sst2, sst2-phrases, imdb-checks, yahoo or cifar10")
+    known = "digits, reviews (both built in), sst2, sst2-phrases, imdb-checks, yahoo or cifar10; hub:NAME for one of the hub; your own files: --train"
+    parser.add_argument("--data", metavar="NAME", help=known)
     parser.add_argument("--path", metavar="DIR", help="folder with the files of data that are not built in; without it: the hub (not imdb-checks)")
     parser.add_argument("--limit", type=int, metavar="N", help="train on N training items, drawn at random by the seed")
     parser.add_argument("--validation-limit", type=int, metavar="N", help="validate on N validation items, drawn at random by the seed")
@@ -30,6 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="train for at most N epochs (default: the model's or the data set's own)")
     parser.add_argument("--check", action="store_true", help="only see whether settings and data go together, and say sizes and classes; train nothing")
     add_device(parser)
+    add_own_data(parser)
 
 
 def execute(arguments: Namespace) -> dict[str, Any]:
@@ -37,9 +40,10 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     from core.models.encoders import DEFAULT_ENCODER
     from core.pipeline.settings import TrainSettings
 
-    names = ("data", "path", "limit", "validation_limit", "label_noise", "members", "groups", "seed", "model", "layers", "dropout", "epochs", "keep")
+    data, own = own_data(arguments)
+    names = ("path", "limit", "validation_limit", "label_noise", "members", "groups", "seed", "model", "layers", "dropout", "epochs", "keep")
     chosen = {name: getattr(arguments, name) for name in names}
-    settings = TrainSettings(**chosen, encoder=arguments.encoder or DEFAULT_ENCODER)
+    settings = TrainSettings(data, **chosen, own=own, encoder=arguments.encoder or DEFAULT_ENCODER)
     if arguments.check:
         from core.pipeline.plan import plan_run, report
 
@@ -53,10 +57,11 @@ def describe(result: dict[str, Any]) -> str:
     """The result in words."""
     if "classes" in result:
         return _describe_check(result)
+    tested = f"test accuracy {result['test_accuracy']:.1%} on {result['test_size']} items, measured once\n" if "test_accuracy" in result else ""
     return (
         f"{result['run']}: {result['members']} members, {result['train_size']} training and {result['validation_size']} validation items, "
         f"{result['epochs']} epochs in {result['seconds']:.0f} s on {result['device']}\n"
-        f"validation accuracy {result['validation_accuracy']:.1%} with turn-over dropout, {result['plain_accuracy']:.1%} without\n"
+        f"validation accuracy {result['validation_accuracy']:.1%} with turn-over dropout, {result['plain_accuracy']:.1%} without\n{tested}"
         f"losses in nats: masked {result['masked_loss']:.3f}, flipped {result['flipped_loss']:.3f}, "
         f"validation {result['validation_loss']:.3f}, under masks nobody owns {result['unowned_loss']:.3f}\n"
         f"next: python -m core influence --run {result['run']}"
@@ -65,10 +70,11 @@ def describe(result: dict[str, Any]) -> str:
 
 def _describe_check(result: dict[str, Any]) -> str:
     """What would be trained on what, in words."""
+    report = "".join(f"{line}\n" for line in result["data_report"])
     classes = ", ".join(f"{one['name']} {one['train']} and {one['validation']}" for one in result["classes"])
     return (
         f"{result['data']}: {result['train_size']} training and {result['validation_size']} validation {result['kind']}s\n"
-        f"classes: {classes}\n{result['planted_labels']} training labels made wrong on purpose\n"
+        f"classes: {classes}\n{report}{result['planted_labels']} training labels made wrong on purpose\n"
         f"{result['model']} with {result['members']} members, at most {result['epochs']} epochs, into {result['run']}"
         f"{'; goes on with a training that was stopped' if result['resumes'] else ''}"
     )

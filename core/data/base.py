@@ -7,7 +7,7 @@ stays beside it. Wrong labels can be planted on purpose (`plant_label_noise`), s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -39,6 +39,13 @@ class Items:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def contents(self) -> Sequence[Hashable]:
+        """Each item's text, or a digest of its pixels: equal for equal ones."""
+        if self.images is None:
+            return self.texts or []
+        return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in self.images]
+
     def take(self, rows: np.ndarray) -> Items:
         """The items of these rows, in this order."""
         return Items(
@@ -53,13 +60,18 @@ class Items:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named data set; `source` says in words where it was read from."""
+    """A named data set; `source` says in words where it was read from.
+
+    `test` are items on which a finished model is measured once; `notes` say how the data were read, where there was a choice.
+    """
 
     name: str
     source: str
     classes: tuple[str, ...]
     train: Items
     validation: Items
+    test: Items | None = field(default=None, kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def kind(self) -> str:

@@ -11,7 +11,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from core.errors import TurnoverError
 
@@ -53,6 +53,18 @@ def open_image(content: bytes, name: str, colour: bool = False) -> Image.Image:
         rgba = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return upright.convert("RGB" if colour else "L")
+
+
+def image_size(content: bytes) -> tuple[int, int] | None:
+    """Height and width of an image file as its header says, upright; None for what is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def fit_image(image: Image.Image, height: int, width: int) -> np.ndarray:

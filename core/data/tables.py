@@ -97,8 +97,8 @@ def first_of(folder: Path, names: tuple[str, ...]) -> Path:
     raise TurnoverError(f"{folder}: {missing} there; put {'it' if len(names) == 1 else 'one of them'} into the folder")
 
 
-def read_class_names(path: Path, count: int) -> tuple[str, ...]:
-    """Names of classes, one a line, in order of their numbers; blank lines do not count.
+def read_class_names(path: Path, count: int | None = None) -> tuple[str, ...]:
+    """Names of `count` classes, or of any number, one a line, in order of their numbers; blank lines do not count.
 
     Raises:
         TurnoverError: for a file that cannot be read, another number of names, or a name that occurs twice.
@@ -110,8 +110,8 @@ def read_class_names(path: Path, count: int) -> tuple[str, ...]:
     except OSError as error:
         raise unreadable(path, error) from None
     names = [(number, line) for number, line in enumerate(lines, start=1) if line]
-    if len(names) != count:
-        raise TurnoverError(f"{path}: {len(names)} class names instead of {count}; write one a line")
+    if len(names) != (count or max(2, len(names))):
+        raise TurnoverError(f"{path}: {len(names)} class names instead of {count or '2 or more'}; write one a line")
     return tuple(check_names(path, "line", names))
 
 

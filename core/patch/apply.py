@@ -15,6 +15,7 @@ from typing import Any
 
 from core.atomic import write_atomic
 from core.data import NAMES
+from core.data.records import FORMS
 from core.data.tables import unreadable
 from core.errors import TurnoverError
 from core.patch.builtin import packaged_table
@@ -23,7 +24,6 @@ from core.patch.form import Patch
 from core.patch.merge import patch_file
 from core.patch.parquet import ParquetFile
 from core.patch.plan import Plan, label_column, make_plan
-from core.patch.records import FORMS
 from core.patch.tables import TextFile, restored
 
 FORMAT = 1
@@ -96,9 +96,7 @@ def _onto_file(patch: Patch, content: bytes, name: str, form: str, out: Path, un
         plan = make_plan(patch, table, label)
         cleansed, rest = table.cleansed(plan, label_column(table, patch.classes, label)), content
     else:
-        if patch.shape:
-            raise TurnoverError(f"{name}: the patch is about images; give a parquet file of images, or a folder with one folder a class")
-        file = TextFile(content, name, form, hashes, text)
+        file = TextFile(content, name, form, hashes, text, patch.shape)
         plan = make_plan(patch, file, label)
         cleansed, changes = file.cleansed(plan, label_column(file, patch.classes, label))
         rest = _lines(changes)
@@ -123,10 +121,10 @@ def _content(data: Path) -> tuple[bytes, str, str]:
     """Contents, name and form of a file, or of the table of a data set that is no file."""
     if not data.exists() and str(data) in NAMES:
         return packaged_table(str(data))
-    if data.suffix not in (*FORMS, _PARQUET):
+    if data.suffix.lower() not in (*FORMS, _PARQUET):
         raise TurnoverError(f"{data}: neither a folder, nor a data set's name, nor a file that ends with {', '.join((*FORMS, _PARQUET))}; convert it")
     try:
-        return data.read_bytes(), str(data), data.suffix
+        return data.read_bytes(), str(data), data.suffix.lower()
     except OSError as error:
         raise unreadable(data, error) from None
 

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core.atomic import disk_error, replace_folder
+from core.data.folders import files_in
 from core.data.images import MAX_BYTES
-from core.data.tables import unreadable
 from core.errors import TurnoverError
 from core.patch.content import file_hash
 from core.patch.plan import Plan
@@ -60,22 +60,6 @@ class ImageFolder:
             taken.add(place)
             where[path] = place
         return where
-
-
-def files_in(folder: Path) -> list[PurePosixPath]:
-    """All files below a folder, as paths relative to it.
-
-    Raises:
-        TurnoverError: if it cannot be read, or there is a link in it, which a copy would not keep.
-    """
-    try:
-        found = sorted(folder.rglob("*"))
-    except OSError as error:
-        raise unreadable(folder, error) from None
-    for path in found:
-        if path.is_symlink():
-            raise TurnoverError(f"{path}: a link; put the file itself there")
-    return [PurePosixPath(path.relative_to(folder).as_posix()) for path in found if path.is_file()]
 
 
 def folders_in(folder: Path) -> list[PurePosixPath]:

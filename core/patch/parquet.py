@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from core.data.arrow import cells_of, image_bytes, is_binary, parquet_table
 from core.errors import TurnoverError
 from core.patch.content import file_hash, text_hash
 from core.patch.plan import Plan
@@ -34,13 +35,10 @@ class ParquetFile:
 
     def __init__(self, content: bytes, name: str, hashes: Collection[str], shape: tuple[int, ...], column: str | None = None) -> None:
         self.name, self._shape = name, shape
-        try:
-            self._table = pq.read_table(pa.BufferReader(content))
-        except (pa.ArrowException, OSError) as error:
-            raise TurnoverError(f"{name}: not a readable parquet file ({str(error).splitlines()[0]}); write it again") from None
-        binary = [field.name for field in self._table.schema if _is_binary(field.type)]
+        self._table = parquet_table(content, name)
+        binary = [field.name for field in self._table.schema if is_binary(field.type)]
         plain = [field.name for field in self._table.schema if field.name not in binary and not pa.types.is_nested(field.type)]
-        self.columns: dict[str, Sequence[Any]] = {column: self._table.column(column).to_pylist() for column in plain}
+        self.columns: dict[str, Sequence[Any]] = {column: cells_of(self._table, column, name) for column in plain}
         if shape:
             chosen = column or next((one for one in (*_IMAGES, *binary) if one in binary), None)
             if chosen not in binary:
@@ -58,11 +56,11 @@ class ParquetFile:
         """The hash of a row's text or image."""
         if row not in self._known:
             cell = self._contents[row].as_py()
-            content = cell.get("bytes") if isinstance(cell, dict) else cell
             if self._shape:
-                self._known[row] = file_hash(f"{self.name}, {self.place(row)}", content, self._shape) if isinstance(content, bytes) else ""
+                content = image_bytes(cell)
+                self._known[row] = file_hash(f"{self.name}, {self.place(row)}", content, self._shape) if content else ""
             else:
-                self._known[row] = text_hash(content) if isinstance(content, str) else ""
+                self._known[row] = text_hash(cell) if isinstance(cell, str) else ""
         return self._known[row]
 
     def cleansed(self, plan: Plan, label: str) -> bytes:
@@ -78,10 +76,3 @@ class ParquetFile:
         written = io.BytesIO()
         pq.write_table(table.take(pa.array(kept)) if plan.dropped else table, written)
         return written.getvalue()
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        place = kind.get_field_index("bytes")
-        return place >= 0 and _is_binary(kind.field(place).type)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)

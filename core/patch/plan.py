@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from core.data.own.columns import LABELS, named_like
 from core.errors import TurnoverError
 from core.patch.form import Line, Patch
 
@@ -75,16 +76,17 @@ def make_plan(patch: Patch, source: Source, label: str | None = None) -> Plan:
 
 
 def label_column(source: Source, classes: Sequence[str], named: str | None) -> str:
-    """The column that holds labels: the named one, `label`, or the only one that holds nothing but classes."""
+    """The column that holds labels: the named one, `label`, or the one that holds nothing but classes, by a usual name if there are some."""
     if named is not None and named not in source.columns:
         raise TurnoverError(f"{source.name}: no column {named!r} (there are: {', '.join(source.columns)}); name one of these")
     if named or _LABEL in source.columns:
         return named or _LABEL
     known = {*classes, *map(str, range(len(classes)))}
-    fitting = [name for name, cells in source.columns.items() if len(cells) and all(str(cell) in known for cell in cells)]
-    if len(fitting) != 1:
+    fitting = [name for name, cells in source.columns.items() if len(cells) and all(str(cell) in known for cell in cells if cell not in (None, ""))]
+    chosen = fitting[0] if len(fitting) == 1 else named_like(fitting, LABELS)
+    if chosen is None:
         raise TurnoverError(f"{source.name}: which column holds the labels? (there are: {', '.join(source.columns)}); name it with --label-column")
-    return fitting[0]
+    return chosen
 
 
 def _add(plan: Plan, line: Line, row: int, labels: _Labels) -> None:
@@ -120,7 +122,8 @@ class _Labels:
 
     def value(self, row: int, name: str) -> Any:
         """A class as the row's cell writes it."""
-        return type(self.cells[row])(self._text(name))
+        cell, text = self.cells[row], self._text(name)
+        return text == str(True) if isinstance(cell, bool) else type(cell)(text)
 
 
 class _Rows:

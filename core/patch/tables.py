@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+from core.data.folders import inside
+from core.data.images import MAX_BYTES
+from core.data.own.columns import TEXTS, image_paths, named_like
+from core.data.records import FORMS, utf8
 from core.errors import TurnoverError
-from core.patch.content import text_hash
+from core.patch.content import file_hash, text_hash
 from core.patch.plan import Plan
-from core.patch.records import FORMS
-
-_TEXTS = ("text", "sentence")
 
 
 class TextFile:
@@ -22,25 +24,34 @@ class TextFile:
         name: what to call it in errors.
         form: the end of its name, `.csv`, `.tsv` or `.jsonl`.
         hashes: of the texts that a patch is about.
-        column: that holds the texts; if it is None, the one that holds most of those, else `text` or `sentence`.
+        column: that holds the texts, or paths of images; if it is None, the one that holds most of the texts, else one with a usual name.
+        shape: of the images as a model sees them, whose paths begin at the file's folder; () for texts.
 
     Raises:
         TurnoverError: if the file cannot be read, or no column holds texts.
     """
 
-    def __init__(self, content: bytes, name: str, form: str, hashes: Collection[str], column: str | None = None) -> None:
-        self.name, self._form = name, FORMS[form]
+    def __init__(self, content: bytes, name: str, form: str, hashes: Collection[str], column: str | None = None, shape: tuple[int, ...] = ()) -> None:
+        self.name, self._form, self._shape, self._folder = name, FORMS[form], shape, Path(name).parent
         self._records = self._form.split(utf8(content, name), name)
         self.columns: dict[str, Sequence[Any]] = dict(self._records.columns)
-        self._texts = self.columns[text_column(self.columns, set(hashes), name, column)]
+        self._contents = self.columns[image_column(self.columns, name, column) if shape else text_column(self.columns, set(hashes), name, column)]
 
     def place(self, row: int) -> str:
         """What to call a row; rows count from 1, the header left out."""
         return f"row {row + 1}"
 
     def digest(self, row: int) -> str:
-        """The hash of a row's text."""
-        return _hash(self._texts[row])
+        """The hash of a row's text or image; "" for what is none."""
+        cell = self._contents[row]
+        if not self._shape:
+            return _hash(cell)
+        try:
+            path = inside(self._folder, cell)
+            large = path.stat().st_size > MAX_BYTES
+            return "" if large else file_hash(str(path), path.read_bytes(), self._shape)
+        except (OSError, ValueError, TypeError):
+            return ""
 
     def cleansed(self, plan: Plan, label: str) -> tuple[bytes, list[dict[str, Any]]]:
         """The file with a plan carried out, and for each row that was changed what it was (`was`) and became (`now`).
@@ -97,23 +108,24 @@ def text_column(columns: dict[str, Sequence[Any]], hashes: set[str], name: str, 
         return named
     found = {column: sum(_hash(cell) in hashes for cell in cells) for column, cells in columns.items()}
     best = max(found, key=found.__getitem__, default="")
-    column = best if found.get(best) else next((one for one in _TEXTS if one in columns), "")
+    column = best if found.get(best) else named_like(columns, TEXTS) or ""
     if not column:
         raise TurnoverError(f"{name}: no column holds the texts of the patch (there are: {', '.join(columns)}); name it with --text-column")
     return column
 
 
-def utf8(content: bytes, name: str) -> str:
-    """A file's text.
+def image_column(columns: dict[str, Sequence[Any]], name: str, named: str | None) -> str:
+    """Which column holds paths of images.
 
     Raises:
-        TurnoverError: if it is not UTF-8; the text names the first line that is not.
+        TurnoverError: if there is none, or none of the name that was given.
     """
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise TurnoverError(f"{name}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+    if named is not None and named not in columns:
+        raise TurnoverError(f"{name}: no column {named!r} (there are: {', '.join(columns)}); name one of these")
+    column = named or next((one for one, cells in columns.items() if image_paths(cells)), None)
+    if column is None:
+        raise TurnoverError(f"{name}: the patch is about images, and no column holds paths of image files; give the file or folder that holds them")
+    return column
 
 
 def _hash(cell: Any) -> str:

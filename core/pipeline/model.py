@@ -21,7 +21,7 @@ _ROWS = 128
 
 def run_settings(run: Run) -> TrainSettings:
     """The settings that the run was trained with."""
-    return TrainSettings(**run.manifest["settings"]).resolved(run.kind)
+    return TrainSettings.read(run.manifest["settings"]).resolved(run.kind)
 
 
 def input_shape(run: Run) -> tuple[int, ...]:

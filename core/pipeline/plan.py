@@ -17,7 +17,9 @@ import numpy as np
 from core.atomic import disk_error, write_atomic
 from core.data import load_data
 from core.data.base import WRONG_LABEL, Dataset, limit_training, limit_validation, plant_label_noise
+from core.data.own import OwnData, is_own, load_own
 from core.data.pairs import pairs_between
+from core.data.report import look_at
 from core.errors import TurnoverError
 from core.pipeline.settings import TrainSettings, check_image_size
 
@@ -40,6 +42,11 @@ class Plan:
         """What a partial run must have been begun with to be resumed."""
         return json.dumps({**asdict(self.settings), "fingerprint": self.data.fingerprint()})
 
+    @cached_property
+    def data_report(self) -> list[str]:
+        """What a person should know of the data, in lines."""
+        return look_at(self.data).lines
+
     @property
     def resumes(self) -> bool:
         """Whether a partial run is there that goes on."""
@@ -55,7 +62,7 @@ def plan_run(settings: TrainSettings, folder: Path) -> Plan:
     """
     if folder.exists():
         raise TurnoverError(f"{folder} exists; choose another --run, or delete it first")
-    data = _limited(load_data(settings.data, Path(settings.path) if settings.path else None), settings)
+    data = _limited(_loaded(settings), settings)
     settings = settings.resolved(data.kind)
     assert settings.label_noise is not None
     if settings.label_noise:
@@ -103,6 +110,7 @@ def report(plan: Plan) -> dict[str, Any]:
         "train_size": len(data.train),
         "validation_size": len(data.validation),
         "classes": [{"name": name, **{split: own[number] for split, own in counts.items()}} for number, name in enumerate(data.classes)],
+        "data_report": plan.data_report,
         "planted_labels": data.train.planted.count(WRONG_LABEL),
         "model": settings.model,
         "members": settings.members,
@@ -110,6 +118,17 @@ def report(plan: Plan) -> dict[str, Any]:
         "epochs": settings.recipe.epochs,
         "resumes": plan.resumes,
     }
+
+
+def _loaded(settings: TrainSettings) -> Dataset:
+    """The data that settings name."""
+    if not is_own(settings.data):
+        if settings.own:
+            settings.own.check(settings.data)
+        return load_data(settings.data, Path(settings.path) if settings.path else None)
+    if settings.path:
+        raise TurnoverError("--path is for data sets with files of their own form; leave it out")
+    return load_own(settings.data, settings.own or OwnData(), settings.seed)
 
 
 def _limited(data: Dataset, settings: TrainSettings) -> Dataset:

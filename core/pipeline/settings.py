@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from core.data.own.wish import OwnData, is_own
 from core.errors import TurnoverError
 from core.models.encoders import DEFAULT_ENCODER
 from core.recipe import Recipe
@@ -17,6 +20,11 @@ RECIPES = {
     "yahoo": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
     "cifar10": Recipe(learning_rate=1e-3, batch=64),
 }
+OWN_RECIPES = {
+    "text": Recipe(learning_rate=1e-3, batch=32, weight_decay=2.0),
+    "image": Recipe(learning_rate=1e-3, batch=64),
+}
+"""By the kind of a user's own data."""
 MODEL_RECIPES = {
     "adapters": Recipe(epochs=2, learning_rate=1.3e-3, batch=32, decay=True, keep="last"),
     "masked-encoder": Recipe(epochs=8, patience=2, learning_rate=5e-5, batch=32),
@@ -29,6 +37,7 @@ IMAGE_MODELS = ("small-vgg", "vgg19", "heads")
 DEEP_MODELS = ("adapters", "masked-encoder", "vgg19")
 DEFAULT_NOISE = {"digits": 0.05}
 DEFAULT_MEMBERS = {"digits": 8, "cifar10": 8}
+OWN_MEMBERS = {"text": 16, "image": 8}
 DEFAULT_GROUPS = 16
 VGG19_SIZE = 32
 
@@ -38,7 +47,8 @@ class TrainSettings:
     """What a user chooses; None means the data set's own default.
 
     `groups` = 0 masks single units. `late_norm` keeps the batch norms behind the first mask of vgg19, whose statistics leak.
-    `keep` names a file of near duplicates (`core.data.pairs`) that limits must not drop.
+    `keep` names a file of near duplicates (`core.data.pairs`) that limits must not drop. `own` says which files or splits
+    are read where `data` is `files` or `hub:NAME`.
     """
 
     data: str
@@ -56,6 +66,13 @@ class TrainSettings:
     epochs: int | None = None
     late_norm: bool = True
     keep: str | None = None
+    own: OwnData | None = None
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> TrainSettings:
+        """The settings as a run's manifest tells them."""
+        own = told.get("own")
+        return cls(**{**told, "own": OwnData(**own) if own else None})
 
     def resolved(self, kind: str) -> TrainSettings:
         """The settings with every default filled in, for data of this kind, `text` or `image`.
@@ -80,16 +97,18 @@ class TrainSettings:
         if self.keep and self.limit is None and self.validation_limit is None:
             raise TurnoverError("--keep names items that --limit and --validation-limit must not drop; there is no limit, so leave it out")
         noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
-        members = (1 if model in DEEP_MODELS else DEFAULT_MEMBERS.get(self.data, 16)) if self.members is None else self.members
+        usual = OWN_MEMBERS[kind] if is_own(self.data) else DEFAULT_MEMBERS.get(self.data, 16)
+        members = (1 if model in DEEP_MODELS else usual) if self.members is None else self.members
         groups = DEFAULT_GROUPS if self.groups is None else self.groups
         if members < 1:
             raise TurnoverError(f"--members {members}: choose 1 or more")
-        return replace(self, label_noise=noise, members=members, groups=groups, model=model)
+        own = replace(self.own or OwnData(), kind=kind) if is_own(self.data) else None
+        return replace(self, label_noise=noise, members=members, groups=groups, model=model, own=own)
 
     @property
     def recipe(self) -> Recipe:
         """How the resolved settings are trained."""
-        known = MODEL_RECIPES.get(self.model or "") or RECIPES[self.data]
+        known = MODEL_RECIPES.get(self.model or "") or (OWN_RECIPES[self.own.kind or "text"] if self.own else RECIPES[self.data])
         return replace(known, seed=self.seed, epochs=self.epochs or known.epochs)
 
 

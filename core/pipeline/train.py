@@ -72,12 +72,14 @@ def _train(plan: Plan, partial: Path, device: torch.device, begun: float) -> dic
     _, twin = _fit(data, settings, train, validation, replace(recipe, masked=False), partial)
     timings = {"features": featured - begun, "training": trained - featured, "twin": time.perf_counter() - trained}
     kept = history.kept
+    tested = {} if data.test is None else {"test_size": len(data.test), "test_accuracy": _accuracy(model, data.test, settings, device)}
     results = {
         "train_size": len(data.train),
         "validation_size": len(data.validation),
         "validation_accuracy": history.accuracy[kept],
         "plain_accuracy": twin.accuracy[twin.kept],
         **{f"{name}_loss": history.curves[name][kept] for name in ("validation", "masked", "flipped", "unowned")},
+        **tested,
         "plain_loss": twin.curves["validation"][twin.kept],
         "epochs": history.epochs,
         "kept_epoch": kept + 1,
@@ -87,12 +89,19 @@ def _train(plan: Plan, partial: Path, device: torch.device, begun: float) -> dic
         "device": device_name(device),
     }
     _write_run(partial, data, settings, model, history, inputs, device)
-    facts = _facts(settings, data, recipe, model, results, timings, device)
+    facts = _facts(settings, data, recipe, model, results, timings, device) | {"data_report": plan.data_report}
     write_manifest(partial, facts, RUN_FILES)
     replace_folder(partial, folder)
     for name in _SCRATCH:  # only now: until the rename, a stop must find them
         (folder / name).unlink(missing_ok=True)
     return {"run": str(folder), **results}
+
+
+def _accuracy(model: Members, items: Items, settings: TrainSettings, device: torch.device) -> float:
+    """The share of items that the finished model is right on."""
+    inputs = torch.from_numpy(TextInputs(settings, device)(items.texts or [])) if items.images is None else image_inputs(items.images)
+    right = probabilities(model, inputs.to(device)).argmax(1).cpu() == torch.from_numpy(items.labels)
+    return float(right.float().mean())
 
 
 def _inputs(data: Dataset, settings: TrainSettings, partial: Path, device: torch.device) -> tuple[np.ndarray, np.ndarray]:

@@ -88,6 +88,7 @@ def _facts(run: Run, with_influence: bool) -> Iterator[tuple[str, str]]:
     yield "Model", _model(run)
     yield "Members", f"{results['members']}{'' if 'seed' not in settings else ', from seed ' + str(settings['seed'])}"
     yield "Accuracy", f"{results['validation_accuracy']:.1%} with turn-over dropout, {results['plain_accuracy']:.1%} without"
+    yield "Test", f"{results['test_accuracy']:.1%} of {results['test_size']:,} test items" if "test_accuracy" in results else ""
     yield "Estimator", _estimator(run) if with_influence else ""
     yield "Device", str(manifest.get("device", ""))
     yield "Trained", f"{str(manifest.get('created', ''))[:10]}{', torch ' + versions['torch'] if 'torch' in versions else ''}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.report.fragments import safe
-from dashboard.components.notice import heading, quiet, said
+from dashboard.components.notice import bullets, heading, quiet, said
 from dashboard.state import current_run
 from dashboard.views.about import HOW_TO_READ, LIMITS, build_about
 
@@ -17,11 +17,14 @@ said(
 heading("How to read an influence")
 st.html('<dl class="to-words">' + "".join(f"<dt>{safe(name)}</dt><dd>{safe(text)}</dd>" for name, text in HOW_TO_READ) + "</dl>")
 heading("What it cannot tell")
-st.html('<ul class="to-list">' + "".join(f"<li>{safe(limit)}</li>" for limit in LIMITS) + "</ul>")
+bullets(LIMITS)
 opened = current_run()
 heading("Where this run comes from", f"What the manifest of {opened.run.name} says.")
-for name, facts in build_about(opened.run).groups:
+about = build_about(opened.run)
+for name, facts in about.groups:
     rows = "".join(f"<dt>{safe(fact)}</dt><dd>{safe(value)}</dd>" for fact, value in facts)
     with st.expander(name, expanded=name == "Data"):
         st.html(f'<dl class="to-pairs">{rows}</dl>')
+        if name == "Data":
+            bullets(about.data_report)
 quiet("Made by python -m core; everything on these pages is computed from the run's folder or by the engine on this machine.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,13 @@ def heading(title: str, text: str = "") -> None:
     """A section's heading, with what it shows in a line below."""
     line = f'<p class="to-quiet">{escape(text)}</p>' if text else ""
     st.html(f'<h2 class="to-heading">{escape(title)}</h2>{line}')
+
+
+def bullets(lines: Iterable[str]) -> None:
+    """Lines as a list; nothing where there are none."""
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    if items:
+        st.html(f'<ul class="to-list">{items}</ul>')
 
 
 def quiet(*lines: str) -> None:

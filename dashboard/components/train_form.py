@@ -7,11 +7,14 @@ from pathlib import Path
 import streamlit as st
 
 from core.data import NAMES, SOURCES
+from core.data.own import OwnData
 from core.errors import TurnoverError
 from core.jobs import start_job
 from dashboard.commands import answer_of
-from dashboard.components.notice import problem, quiet, said
-from dashboard.views.train import GROUPS, Wish, arguments, build_report, free_name, models_of, problem_of, steps, what_follows
+from dashboard.components.notice import bullets, problem, quiet, said
+from dashboard.components.own_data_form import ask_for_columns, ask_for_place
+from dashboard.views.own_data import OWN
+from dashboard.views.train import GROUPS, Wish, arguments, build_report, free_name, models_of, problem_of, steps, usual_values, what_follows
 
 _NAME, _MODEL, _REPORT = "train-name", "train-model", "train-report"
 
@@ -22,31 +25,40 @@ def ask_for_training(runs: Path) -> Wish:
         st.session_state[_NAME] = ""
     left, right = st.columns(2, gap="medium")
     with left:
-        data = st.selectbox("Data", NAMES, key="train-data", bind="query-params")
-        path, source = "", SOURCES[data]
-        if not source.packaged:
-            empty = "Empty: from the hub" if source.hub else "The folder with its files"
-            path = st.text_input("Folder with the files", key="train-path", bind="query-params", placeholder=empty) or ""
+        data, path, own = _ask_for_data()
     with right:
         models = models_of(data)
         if st.session_state.get(_MODEL) not in (None, *models):
             st.session_state[_MODEL] = models[0]
         model = st.selectbox("Model", models, key=_MODEL, bind="query-params")
-        suggested = free_name(data, runs)
+        suggested = free_name(data, runs, own)
         name = st.text_input("Run name", key=_NAME, bind="query-params", placeholder=suggested, max_chars=80) or ""
-    usual = Wish(data, model, suggested).settings
+    own = ask_for_columns(own) if own else None
+    usual = usual_values(data, model)
     with st.grid(4, min_column_width=150):
-        members = st.number_input("Members", 1, 256, None, key="train-members", bind="query-params", placeholder=f"{usual.members}")
+        members = st.number_input("Members", 1, 256, None, key="train-members", bind="query-params", placeholder=usual["members"])
         limit = st.number_input("Training items", 2, None, None, key="train-limit", bind="query-params", placeholder="all")
         validation_limit = st.number_input("Validation items", 1, None, None, key="train-validation", bind="query-params", placeholder="all")
-        epochs = st.number_input("Epochs at most", 1, 1000, None, key="train-epochs", bind="query-params", placeholder=f"{usual.recipe.epochs}")
-        noise = st.number_input(
-            "Wrong labels, %", 0.0, 99.0, None, 1.0, "%g", key="train-noise", bind="query-params", placeholder=f"{100 * (usual.label_noise or 0):g}"
-        )
+        epochs = st.number_input("Epochs at most", 1, 1000, None, key="train-epochs", bind="query-params", placeholder=usual["epochs"])
+        noise = st.number_input("Wrong labels, %", 0.0, 99.0, None, 1.0, "%g", key="train-noise", bind="query-params", placeholder=usual["noise"])
         masked = st.selectbox("Masks are of", list(GROUPS.values()), key="train-groups", bind="query-params")
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="train-seed", bind="query-params")
     groups = next(number for number, words in GROUPS.items() if words == masked)
-    return Wish(data, model, name.strip() or suggested, path.strip(), limit, validation_limit, members, groups, epochs, noise, seed)
+    return Wish(data, model, name.strip() or suggested, path.strip(), limit, validation_limit, members, groups, epochs, noise, seed, own)
+
+
+def _ask_for_data() -> tuple[str, str, OwnData | None]:
+    """`data` of the settings, the folder that its files are in, and where a user's own items are."""
+    chosen = st.selectbox("Data", [*NAMES, *OWN.values()], key="train-data", bind="query-params")
+    data = next((name for name, words in OWN.items() if words == chosen), chosen)
+    source = SOURCES.get(data)
+    if source is None:
+        data, own = ask_for_place(data)
+        return data, "", own
+    if source.packaged:
+        return data, "", None
+    empty = "Empty: from the hub" if source.hub else "The folder with its files"
+    return data, st.text_input("Folder with the files", key="train-path", bind="query-params", placeholder=empty) or "", None
 
 
 def start_or_check(wish: Wish, runs: Path) -> None:
@@ -77,7 +89,7 @@ def _checked(wish: Wish, runs: Path) -> bool:
 
 def _start(wish: Wish, runs: Path) -> None:
     try:
-        start_job(runs, steps(wish, runs), f"Train {wish.name}: {wish.data}, {wish.model}")
+        start_job(runs, steps(wish, runs), wish.title)
     except TurnoverError as error:
         problem("The training did not start", str(error))
         return
@@ -95,6 +107,7 @@ def _show_report(wish: Wish, runs: Path) -> None:
         return
     report = build_report(told)
     said(report.sentence)
+    bullets(report.lines)
     if report.resumes:
         quiet(report.resumes)
     st.dataframe(report.table, hide_index=True, height="content" if len(report.table) <= 12 else 420, alt="How many items each class has")

@@ -35,12 +35,15 @@ class About:
     """Facts on the run as pairs of a name and a value, in groups with a heading; all values are text as files hold it."""
 
     groups: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    data_report: tuple[str, ...] = ()
+    """What a person should know of the data, in lines."""
 
 
 def build_about(run: Run) -> About:
     """Where a run comes from, of what its manifests tell."""
     manifest = run.manifest
-    settings = {name: value for name, value in manifest["settings"].items() if value not in (None, "", False)}
+    chosen = {**manifest["settings"], **(manifest["settings"].get("own") or {}), "own": None}
+    settings = {name: value for name, value in chosen.items() if value not in (None, "", False)}
     data = [("Name", manifest["data"].get("name")), ("Source", manifest["data"].get("source")), ("Fingerprint", manifest["data"].get("fingerprint"))]
     made = [("Created", manifest.get("created")), ("Device", manifest.get("device")), ("Leaks", ", ".join(manifest.get("leaks", ())))]
     groups = (
@@ -51,7 +54,7 @@ def build_about(run: Run) -> About:
         ("Versions", _told(manifest.get("versions", {}).items())),
         ("Files, SHA-256", _told((name, facts["sha256"]) for name, facts in manifest["files"].items())),
     )
-    return About(tuple(group for group in groups if group[1]))
+    return About(tuple(group for group in groups if group[1]), tuple(map(str, manifest.get("data_report", ()))))
 
 
 def _told(pairs: Any) -> tuple[tuple[str, str], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
@@ -121,6 +122,9 @@ def import_sentence(told: dict[str, Any]) -> str:
 def apply_command(run: Run, name: str) -> tuple[str, str]:
     """The command that applies the patch `name` to the training data, and what to put into it; the second is "" where nothing is missing."""
     settings = run.manifest["settings"]
+    own = settings.get("own") or {}
+    if own.get("train"):
+        return _apply_own(name, own), ""
     source, folder = str(settings.get("data", "")), settings.get("path")
     ending = "csv" if run.kind == "text" else "parquet"
     data, missing = shlex.quote(source), ""
@@ -128,6 +132,13 @@ def apply_command(run: Run, name: str) -> tuple[str, str]:
         data = "DATA"
         missing = f"DATA is the file or folder that holds the training {run.kind}s{f', in {folder}' if folder else ''}."
     return f"python -m core apply --patch {shlex.quote(name)} --data {data} --out cleansed.{ending}", missing
+
+
+def _apply_own(name: str, own: dict[str, Any]) -> str:
+    """The command where the training data are a user's own file or folder, with the columns that were named."""
+    data, columns = Path(own["train"]), {"--text-column": own.get("text_column") or own.get("image_column"), "--label-column": own.get("label_column")}
+    named = "".join(f" {option} {shlex.quote(column)}" for option, column in columns.items() if column)
+    return f"python -m core apply --patch {shlex.quote(name)} --data {shlex.quote(str(data))} --out {shlex.quote(f'cleansed{data.suffix}')}{named}"
 
 
 def _sides(decisions: Sequence[Decision]) -> tuple[Side, ...]:

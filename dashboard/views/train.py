@@ -10,8 +10,10 @@ from typing import Any
 import pandas as pd
 
 from core.data import SOURCES
+from core.data.own import OwnData, is_own
 from core.errors import TurnoverError
 from core.pipeline.settings import DEEP_MODELS, IMAGE_MODELS, TEXT_MODELS, TrainSettings
+from dashboard.views.own_data import own_name, own_options, own_problem, title_of
 
 GROUPS = {16: "16 groups", 8: "8 groups", 32: "32 groups", 0: "single units"}
 """What a mask masks, the usual first."""
@@ -19,12 +21,15 @@ GROUPS = {16: "16 groups", 8: "8 groups", 32: "32 groups", 0: "single units"}
 DEEP_TARGETS = 20
 """Errors that a deep model's influences are computed on: each takes a forward pass of the whole model for every training item."""
 
+SUITS = "what suits the data"
+"""In the place of a model, where data of one's own decide."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What the form says; None and "" mean the data set's own. `noise` is in percent."""
+    """What the form says; None and "" mean the data set's own. `noise` is in percent; `own` counts where `data` are files or of the hub."""
 
     data: str
     model: str
@@ -37,6 +42,12 @@ class Wish:
     epochs: int | None = None
     noise: float | None = None
     seed: int = 0
+    own: OwnData | None = None
+
+    @property
+    def title(self) -> str:
+        """What a job that trains it is called."""
+        return f"Train {self.name}: {title_of(self.data)}, {self.model}"
 
     @property
     def settings(self) -> TrainSettings:
@@ -47,37 +58,57 @@ class Wish:
         """
         return TrainSettings(
             self.data,
+            own=self.own,
             limit=self.limit,
             validation_limit=self.validation_limit,
             label_noise=None if self.noise is None else self.noise / 100,
             members=self.members,
             groups=self.groups,
             seed=self.seed,
-            model=self.model,
+            model=None if self.model == SUITS else self.model,
             epochs=self.epochs,
-        ).resolved(SOURCES[self.data].kind)
+        ).resolved(self._kind)
+
+    @property
+    def _kind(self) -> str:
+        """`text` or `image`; of data of one's own it is not known before they are read, so the one that the model reads."""
+        if is_own(self.data):
+            return "image" if self.model in IMAGE_MODELS and self.model not in TEXT_MODELS else "text"
+        return SOURCES[self.data].kind
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a training would be made of, in a sentence, and its classes as a table."""
+    """What a training would be made of: a sentence, what a person should know of the data in lines, and the classes as a table."""
 
     sentence: str
+    lines: tuple[str, ...]
     resumes: str
     table: pd.DataFrame
 
 
 def models_of(data: str) -> tuple[str, ...]:
     """The models that fit a data set, the usual first."""
+    if is_own(data):
+        return (SUITS, *dict.fromkeys((*TEXT_MODELS, *IMAGE_MODELS)))
     return TEXT_MODELS if SOURCES[data].kind == "text" else IMAGE_MODELS
 
 
-def free_name(data: str, runs: Path) -> str:
+def free_name(data: str, runs: Path, own: OwnData | None = None) -> str:
     """A name that no run has."""
-    number = 1
-    while _taken(f"{data}-{number}", runs):
+    number, name = 1, own_name(data, own or OwnData()) if is_own(data) else data
+    while _taken(f"{name}-{number}", runs):
         number += 1
-    return f"{data}-{number}"
+    return f"{name}-{number}"
+
+
+def usual_values(data: str, model: str) -> dict[str, str]:
+    """What empty fields mean, as far as it is known before the data are read."""
+    known = Wish(data, model, "x").settings
+    if is_own(data) and known.model not in DEEP_MODELS:
+        members = "16, images 8" if model in (SUITS, "heads") else f"{known.members}"
+        return {"members": members, "epochs": f"{known.recipe.epochs}", "noise": "0"}
+    return {"members": f"{known.members}", "epochs": f"{known.recipe.epochs}", "noise": f"{100 * (known.label_noise or 0):g}"}
 
 
 def problem_of(wish: Wish, runs: Path) -> str:
@@ -86,11 +117,8 @@ def problem_of(wish: Wish, runs: Path) -> str:
         return "A run's name has letters, digits, dots, dashes and underscores, begins with a letter or a digit, and has at most 80 characters."
     if (runs / wish.name).exists():
         return f"There is a run named {wish.name} already; choose another name."
-    source = SOURCES[wish.data]
-    if not source.packaged and not wish.path and not source.hub:
-        return f"Name the folder with the files of {wish.data}."
-    if not source.packaged and wish.path and not Path(wish.path).expanduser().is_dir():
-        return f"{wish.path}: no such folder; check the path."
+    if wrong := own_problem(wish.data, wish.own or OwnData()) if is_own(wish.data) else _path_problem(wish):
+        return wrong
     try:
         _ = wish.settings
     except TurnoverError as error:
@@ -98,12 +126,20 @@ def problem_of(wish: Wish, runs: Path) -> str:
     return ""
 
 
+def _path_problem(wish: Wish) -> str:
+    source = SOURCES[wish.data]
+    if not source.packaged and not wish.path and not source.hub:
+        return f"Name the folder with the files of {wish.data}."
+    if not source.packaged and wish.path and not Path(wish.path).expanduser().is_dir():
+        return f"{wish.path}: no such folder; check the path."
+    return ""
+
+
 def arguments(wish: Wish, runs: Path) -> list[str]:
     """The arguments of `python -m core` that train it."""
     options = {
-        "--data": wish.data,
-        "--path": "" if SOURCES[wish.data].packaged or not wish.path else str(Path(wish.path).expanduser()),
-        "--model": wish.model,
+        **(own_options(wish.data, wish.own or OwnData()) if is_own(wish.data) else _named_options(wish)),
+        "--model": "" if wish.model == SUITS else wish.model,
         "--limit": wish.limit,
         "--validation-limit": wish.validation_limit,
         "--members": wish.members,
@@ -114,6 +150,11 @@ def arguments(wish: Wish, runs: Path) -> list[str]:
         "--run": runs / wish.name,
     }
     return ["train", *(f"{part}" for name, value in options.items() if value not in (None, "") for part in (name, value))]
+
+
+def _named_options(wish: Wish) -> dict[str, object]:
+    """Which of the known data sets, and where its files are."""
+    return {"--data": wish.data, "--path": "" if SOURCES[wish.data].packaged or not wish.path else str(Path(wish.path).expanduser())}
 
 
 def steps(wish: Wish, runs: Path) -> list[list[str]]:
@@ -137,7 +178,7 @@ def build_report(told: dict[str, Any]) -> Report:
     )
     resumes = "A training of this name was stopped earlier; it goes on from there." if told["resumes"] else ""
     table = pd.DataFrame(told["classes"]).rename(columns={"name": "Class", "train": "Training items", "validation": "Validation items"})
-    return Report(sentence, resumes, table)
+    return Report(sentence, tuple(told["data_report"]), resumes, table)
 
 
 def _taken(name: str, runs: Path) -> bool:

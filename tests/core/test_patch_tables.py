@@ -15,12 +15,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as some
 
+from core.data.records import FORMS
 from core.data.sst2 import CLASSES
 from core.data.tables import read_labelled_texts, read_table
 from core.errors import TurnoverError
 from core.patch.apply import apply_patch, undo_patch
 from core.patch.content import pixel_hash, text_hash
-from core.patch.records import FORMS
 from tests.core.builders import names
 from tests.fake_runs import png
 
@@ -313,3 +313,33 @@ def test_nothing_that_is_there_is_overwritten(tmp_path: Path) -> None:
         with pytest.raises(TurnoverError, match="exists; choose another --out"):
             apply_patch(patch, data, tmp_path / taken.removesuffix(".undo"))
     assert names(tmp_path) == ["out.csv.undo", "p", "train.csv"]
+
+
+def test_labels_that_are_true_or_false_become_the_other(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "one", "label": true}\n{"text": "two", "label": false}\n')
+    lines = [patch_line("data-0", "one", "True", "relabel", "False"), patch_line("data-1", "two", "False", "relabel", "True")]
+    there_and_back(tmp_path, data, write_patch(tmp_path / "p", lines, ("False", "True")))
+    assert [json.loads(line)["label"] for line in (tmp_path / "clean.jsonl").read_text().splitlines()] == [False, True]
+
+
+def test_a_column_of_labels_is_found_beside_blank_cells_and_others_like_it(tmp_path: Path) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("guess,words,sentiment\npositive,one,negative\nnegative,two,\n")
+    there_and_back(tmp_path, data, write_patch(tmp_path / "p", [patch_line("data-0", "one", "negative", "relabel", "positive")]))
+    assert (tmp_path / "clean.csv").read_text() == "guess,words,sentiment\npositive,one,positive\nnegative,two,\n"
+
+
+def test_paths_of_images_that_lead_out_of_the_folder_are_not_opened(tmp_path: Path) -> None:
+    """A row of the same pixels is changed in the folder, and not where it leads out of it."""
+    pixels = np.full((8, 8, 3), 7, np.uint8)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for path in (folder / "a.png", tmp_path / "b.png"):
+        path.write_bytes(png(pixels))
+    lines = [patch_line(f"data-{row}", "", "negative", "drop", sha256=pixel_hash(pixels)) for row in range(2)]
+    data = folder / "data.csv"
+    data.write_text("image,label\na.png,negative\n../b.png,negative\n")
+    done = apply_patch(write_patch(tmp_path / "p", lines, shape=(8, 8, 3)), data, tmp_path / "clean.csv")
+    assert (done["dropped"], [one["place"] for one in done["refused"]]) == (1, ["row 2"])
+    assert (tmp_path / "clean.csv").read_text() == "image,label\n../b.png,negative\n"

@@ -45,6 +45,19 @@ class Form:
     changed: Callable[[str, list[str], str, Any], str]
 
 
+def utf8(content: bytes, name: str) -> str:
+    """A file's text.
+
+    Raises:
+        TurnoverError: if it is not UTF-8; the text names the first line that is not.
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise TurnoverError(f"{name}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+
+
 def _fields(text: str, place: int, pattern: re.Pattern[str], where: str) -> tuple[list[re.Match[str]], int]:
     """The fields of the record that begins at `place`, and where the next one begins."""
     fields = []

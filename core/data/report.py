@@ -1,0 +1,100 @@
+"""The data report: what a person should know of a data set before a model is trained on it, in a few lines."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.data.base import Dataset
+
+_NAMED = 5
+_NAME = 40
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What was found.
+
+    Attributes:
+        kind: `text` or `image`.
+        notes: how the data were read and what was left out.
+        repeated: training items with the content and the label of an earlier one.
+        torn: contents of training items that carry more than one label.
+        torn_ids: ids of the items of the first of them.
+        shared: validation items whose content is among the training items'.
+        single: classes with one training item.
+        missing: classes without any training item.
+        unmeasured: classes without any validation item.
+        alike: groups of classes whose names differ in spaces or capitals only.
+    """
+
+    kind: str
+    notes: tuple[str, ...] = ()
+    repeated: int = 0
+    torn: int = 0
+    torn_ids: tuple[str, ...] = ()
+    shared: int = 0
+    single: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...] = ()
+    alike: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def lines(self) -> list[str]:
+        """The report in plain sentences, what was done first."""
+        found = [
+            (self.torn, f"{_many(self.torn, self.kind)} among the training items with two or more labels, such as {_listed(self.torn_ids)}"),
+            (self.repeated, f"{_many(self.repeated, 'training item')} with the {self.kind} and label of an earlier one"),
+            (self.shared, f"{_many(self.shared, 'validation item')} with {_a(self.kind)} that is trained on as well, so the accuracy flatters"),
+            (len(self.missing), f"no training item of {_listed(self.missing)}"),
+            (len(self.single), f"one training item only of {_listed(self.single)}"),
+            (len(self.unmeasured), f"no validation item of {_listed(self.unmeasured)}"),
+            *((1, f"classes whose names differ in spaces or capitals only: {_listed(names)}") for names in self.alike),
+        ]
+        return [*self.notes, *(line for count, line in found if count)]
+
+
+def look_at(data: Dataset) -> DataReport:
+    """The report on a data set; labels that were made wrong on purpose count as they were before."""
+    train, validation = data.train.contents, data.validation.contents
+    labels = data.train.labels if data.train.true_labels is None else data.train.true_labels
+    rows = defaultdict[Hashable, list[int]](list)
+    for row, content in enumerate(train):
+        rows[content].append(row)
+    torn = [own for own in rows.values() if len({*labels[own].tolist()}) > 1]
+    counts, measured = (np.bincount(own, minlength=len(data.classes)) for own in (labels, data.validation.labels))
+
+    def classes(own: np.ndarray, count: int) -> tuple[str, ...]:
+        return tuple(data.classes[number] for number in np.flatnonzero(own == count))
+
+    alike = defaultdict[str, list[str]](list)
+    for name in data.classes:
+        alike["".join(name.split()).casefold()].append(name)
+    return DataReport(
+        kind=data.kind,
+        notes=data.notes,
+        repeated=sum(len(own) - len({*labels[own].tolist()}) for own in rows.values()),
+        torn=len(torn),
+        torn_ids=tuple(data.train.ids[row] for row in (torn[0] if torn else ())),
+        shared=sum(content in rows for content in validation),
+        single=classes(counts, 1),
+        missing=classes(counts, 0),
+        unmeasured=classes(measured, 0),
+        alike=tuple(tuple(names) for names in alike.values() if len(names) > 1),
+    )
+
+
+def _many(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def _a(what: str) -> str:
+    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(name if len(name) <= _NAME else f"{name[:_NAME]}…" for name in names[:_NAMED])
+    return f"{shown} and {len(names) - _NAMED:,} more" if len(names) > _NAMED else shown
