@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from core.commands.arguments import add_device, add_run
+from core.models.source import is_own
 
 HELP = "train a classifier with turn-over dropout and write a run folder"
+_MODELS = "texts: heads (default), adapters, masked-encoder; images: small-vgg (default), vgg19, heads; or module:function, code of your own that builds one"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -24,7 +26,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--groups", type=int, metavar="G", help="mask G groups of units; 0 masks single units (default 16)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of masks, initialisation, batches and label noise (default 0)")
     parser.add_argument("--encoder", metavar="NAME", help="frozen text encoder: a hub name or a folder (default: the packaged all-MiniLM-L6-v2)")
-    parser.add_argument("--model", metavar="NAME", help="texts: heads (default), adapters, masked-encoder; images: small-vgg (default), vgg19, heads")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help=_MODELS,
+    )
     parser.add_argument("--layers", type=int, metavar="L", help="adapters in the last L layers of the encoder (default: all)")
     parser.add_argument("--dropout", type=float, default=0.0, metavar="P", help="ordinary dropout beside the masks, for vgg19 (default 0)")
     parser.add_argument("--epochs", type=int, metavar="N", help="train for at most N epochs (default: the model's or the data set's own)")
@@ -59,7 +65,7 @@ def describe(result: dict[str, Any]) -> str:
         f"validation accuracy {result['validation_accuracy']:.1%} with turn-over dropout, {result['plain_accuracy']:.1%} without\n"
         f"losses in nats: masked {result['masked_loss']:.3f}, flipped {result['flipped_loss']:.3f}, "
         f"validation {result['validation_loss']:.3f}, under masks nobody owns {result['unowned_loss']:.3f}\n"
-        f"next: python -m core influence --run {result['run']}"
+        f"next: python -m core influence --run {result['run']}{' --model ' + result['model'] if is_own(result['model']) else ''}"
     )
 
 

@@ -14,7 +14,9 @@ from core.masks import derive_seed
 from core.models.adapters import TokenRows, adapter_classifier, masked_everywhere
 from core.models.ensemble import Ensemble
 from core.models.members import Members
+from core.models.own import TOKENS, own_members, reading
 from core.models.pixels import pixel_heads
+from core.models.source import is_own
 from core.models.text import TextEncoder, load_encoder, text_heads
 from core.models.vgg19 import vgg19
 from core.models.vision import small_vgg
@@ -24,9 +26,23 @@ _MEMBER = 7
 _DEEP_TOKENS = 128
 
 
+def reads_features(settings: TrainSettings, kind: str) -> bool:
+    """Whether the model of resolved settings reads features of a frozen encoder, which are made once and which a run keeps."""
+    return kind == "text" and (settings.model == "heads" or (is_own(settings.model) and not _reads_tokens(settings)))
+
+
+def _reads_tokens(settings: TrainSettings) -> bool:
+    assert settings.model is not None and settings.source is not None
+    return reading(settings.model, settings.source) == TOKENS
+
+
 def build_model(settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
     """The K-member model of resolved settings, for inputs of `shape`: (D,) features, (T,) tokens, or (C, H, W) images."""
     assert settings.members is not None
+    if is_own(settings.model):
+        assert settings.model is not None and settings.source is not None
+        tokens = len(shape) == 1 and _reads_tokens(settings)
+        return own_members(settings.model, settings.source, classes, shape, members=settings.members, seed=settings.seed, tokens=tokens)
     groups = settings.groups or None
     options: dict[str, Any] = {"members": settings.members, "groups": groups, "seed": settings.seed}
     if settings.model == "heads":
@@ -50,15 +66,17 @@ def _deep(settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: i
 
 
 class TextInputs:
-    """Texts → what a text model reads: features of the frozen encoder for heads, token ids for deep models.
+    """Texts → what a text model reads: features of the frozen encoder (`reads_features`), or token ids for deep models.
 
     Raises:
         TurnoverError: as `load_encoder`.
     """
 
     def __init__(self, settings: TrainSettings, device: torch.device) -> None:
-        make = TextEncoder(settings.encoder, device).features if settings.model == "heads" else partial(_token_rows, load_encoder(settings.encoder)[0])
-        self.make: Callable[..., np.ndarray] = make
+        features = reads_features(settings, "text")
+        self.make: Callable[..., np.ndarray] = (
+            TextEncoder(settings.encoder, device).features if features else partial(_token_rows, load_encoder(settings.encoder)[0])
+        )
 
     def __call__(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
         """Features float32 `(N, D)`, or token ids int64 `(N, T)`; `progress` is told how many texts each batch held."""

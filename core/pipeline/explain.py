@@ -36,8 +36,7 @@ class Explainer:
         self.run, self.device = run, choose_device(device_choice)
         self.estimator = stored_estimator(run)
         self.model = load_model(run, self.device)
-        self.settings = run_settings(run)
-        self.inputs = TextInputs(self.settings, self.device) if run.kind == "text" else None
+        self.inputs = TextInputs(run_settings(run), self.device) if run.kind == "text" else None
 
     def warm_up(self) -> None:
         """Answer one question for nobody, so that the first real one finds every library loaded."""
@@ -100,7 +99,7 @@ class Explainer:
         meant = predicted if label is None else classes.index(label)
         target = Split(inputs, torch.tensor([meant], device=self.device))
         members = influence(self.model, target.inputs, target.labels, np.arange(len(self.run.train))).values.numpy()
-        described = describe_targets(self.model, target, item_features(self.model, self.settings, inputs))
+        described = describe_targets(self.model, target, item_features(self.model, inputs))
         estimate, error = self.estimator.apply(members, self.estimator.shape_of(described))
         ranked = Ranked(np.arange(members.shape[-1]), estimate[0], error[0])
         return {

@@ -11,7 +11,7 @@ from core.data.images import png_pixels
 from core.device import placed
 from core.models.members import Members
 from core.models.state import load_trained
-from core.pipeline.architecture import TextInputs, build_model, image_inputs
+from core.pipeline.architecture import TextInputs, build_model, image_inputs, reads_features
 from core.pipeline.settings import TrainSettings
 from core.runs import Run
 from core.training import Split
@@ -25,9 +25,12 @@ def run_settings(run: Run) -> TrainSettings:
 
 
 def input_shape(run: Run) -> tuple[int, ...]:
-    """Shape of one model input: `(D,)` features or tokens of a text, or an image `(C, H, W)`."""
-    if run.kind == "text":
+    """Shape of one model input: `(D,)` features or `(T,)` tokens of a text, or an image `(C, H, W)`."""
+    settings = run_settings(run)
+    if reads_features(settings, run.kind):
         return run.array("features").shape[1:]
+    if run.kind == "text":
+        return TextInputs(settings, torch.device("cpu"))([""]).shape[1:]
     height, width, *channels = png_pixels(run.item("train", 0)["image"]).shape
     return (*(channels or [1]), height, width)
 
@@ -39,9 +42,9 @@ def load_model(run: Run, device: torch.device) -> Members:
     return placed(model, device).eval()
 
 
-def item_features(model: Members, settings: TrainSettings, inputs: Tensor) -> np.ndarray:
-    """Features of some items `(n, D)`: what text heads read, or what the members make of inputs before the first mask, side by side."""
-    if settings.model == "heads" and inputs.dim() == 2:
+def item_features(model: Members, inputs: Tensor) -> np.ndarray:
+    """Features of some items `(n, D)`: those of a frozen encoder where the model reads such, or what the members' output layers see, side by side."""
+    if inputs.dim() == 2 and inputs.is_floating_point():
         return inputs.cpu().numpy()
     with torch.inference_mode():
         parts = [model.features(rows).transpose(0, 1).flatten(1).cpu() for rows in inputs.split(_ROWS)]
@@ -54,7 +57,7 @@ def split_inputs(run: Run, split: str, rows: list[int], device: torch.device) ->
         images = run.split(split)["image"].loc[rows]
         return image_inputs(np.stack([png_pixels(content) for content in images])).to(device)
     settings = run_settings(run)
-    if settings.model == "heads":
+    if reads_features(settings, run.kind):
         return torch.from_numpy(np.asarray(run.features(split)[rows])).to(device)
     return torch.from_numpy(TextInputs(settings, device)(run.split(split)["text"].loc[rows].tolist())).to(device)
 

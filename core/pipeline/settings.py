@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from core.errors import TurnoverError
 from core.models.encoders import DEFAULT_ENCODER
+from core.models.source import is_own, source_checksum
 from core.recipe import Recipe
 
 RECIPES = {
@@ -23,6 +24,8 @@ MODEL_RECIPES = {
     "vgg19": Recipe(epochs=24, learning_rate=1e-3, batch=256, weight_decay=0.05, augment=True, decay=True, keep="last"),
 }
 """Recipes of the deep models, whatever the data; heads follow the data's."""
+OWN_RECIPE = Recipe(learning_rate=1e-3, batch=64)
+"""The recipe of modules of the user's own, whatever the data."""
 
 TEXT_MODELS = ("heads", "adapters", "masked-encoder")
 IMAGE_MODELS = ("small-vgg", "vgg19", "heads")
@@ -38,7 +41,8 @@ class TrainSettings:
     """What a user chooses; None means the data set's own default.
 
     `groups` = 0 masks single units. `late_norm` keeps the batch norms behind the first mask of vgg19, whose statistics leak.
-    `keep` names a file of near duplicates (`core.data.pairs`) that limits must not drop.
+    `keep` names a file of near duplicates (`core.data.pairs`) that limits must not drop. `source` is the SHA-256 of the file that
+    a model of the user's own is built by.
     """
 
     data: str
@@ -56,6 +60,7 @@ class TrainSettings:
     epochs: int | None = None
     late_norm: bool = True
     keep: str | None = None
+    source: str | None = None
 
     def resolved(self, kind: str) -> TrainSettings:
         """The settings with every default filled in, for data of this kind, `text` or `image`.
@@ -65,8 +70,11 @@ class TrainSettings:
         """
         models = TEXT_MODELS if kind == "text" else IMAGE_MODELS
         model = self.model or models[0]
-        if model not in models:
-            raise TurnoverError(f"--model {model}: {self.data} is {kind} data; choose one of {', '.join(models)}")
+        own = is_own(model)
+        if model not in models and not own:
+            raise TurnoverError(f"--model {model}: {self.data} is {kind} data; choose one of {', '.join(models)}, or module:function of your own")
+        if own and self.groups is not None:
+            raise TurnoverError(f"--groups {self.groups}: {model} makes its own masks; leave it out")
         if self.layers is not None and model != "adapters":
             raise TurnoverError(f"--layers says how many layers have adapters; {model} has none, so leave it out")
         if self.dropout and model != "vgg19":
@@ -80,16 +88,17 @@ class TrainSettings:
         if self.keep and self.limit is None and self.validation_limit is None:
             raise TurnoverError("--keep names items that --limit and --validation-limit must not drop; there is no limit, so leave it out")
         noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
-        members = (1 if model in DEEP_MODELS else DEFAULT_MEMBERS.get(self.data, 16)) if self.members is None else self.members
-        groups = DEFAULT_GROUPS if self.groups is None else self.groups
+        members = (1 if model in DEEP_MODELS or own else DEFAULT_MEMBERS.get(self.data, 16)) if self.members is None else self.members
+        groups = DEFAULT_GROUPS if self.groups is None and not own else self.groups
         if members < 1:
             raise TurnoverError(f"--members {members}: choose 1 or more")
-        return replace(self, label_noise=noise, members=members, groups=groups, model=model)
+        source = source_checksum(model) if own and self.source is None else self.source
+        return replace(self, label_noise=noise, members=members, groups=groups, model=model, source=source)
 
     @property
     def recipe(self) -> Recipe:
         """How the resolved settings are trained."""
-        known = MODEL_RECIPES.get(self.model or "") or RECIPES[self.data]
+        known = OWN_RECIPE if is_own(self.model) else MODEL_RECIPES.get(self.model or "") or RECIPES[self.data]
         return replace(known, seed=self.seed, epochs=self.epochs or known.epochs)
 
 

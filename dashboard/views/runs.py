@@ -27,6 +27,11 @@ def run_names(folder: Path) -> list[str]:
     return sorted(names, key=lambda name: (name != FIRST, name))
 
 
+def share_words(share: float | None, unknown: str = "unknown") -> str:
+    """A share in percent; a word where it is not known, as of the plain twin of a model that was trained elsewhere."""
+    return unknown if share is None else f"{share:.1%}"
+
+
 def summarise(run: Run) -> RunSummary:
     """What a run is, in words."""
     results = run.manifest["results"]
