@@ -10,7 +10,10 @@ from core.commands.arguments import add_device, add_run
 from core.models.source import is_own
 
 HELP = "train a classifier with turn-over dropout and write a run folder"
-_MODELS = "texts: heads (default), adapters, masked-encoder; images: small-vgg (default), vgg19, heads; or module:function, code of your own that builds one"
+_MODELS = (
+    "texts: heads (default), adapters, masked-encoder; images: small-vgg (default), vgg19, heads, torchvision:NAME (frozen, with heads); "
+    "or module:function, code of your own that builds one"
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -25,7 +28,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--members", type=int, metavar="K", help="models with masks of their own, trained together (default: digits and cifar10 8, else 16)")
     parser.add_argument("--groups", type=int, metavar="G", help="mask G groups of units; 0 masks single units (default 16)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of masks, initialisation, batches and label noise (default 0)")
-    parser.add_argument("--encoder", metavar="NAME", help="frozen text encoder: a hub name or a folder (default: the packaged all-MiniLM-L6-v2)")
+    parser.add_argument(
+        "--encoder", metavar="NAME", help="frozen encoder, a hub name or a folder; images: for heads (default: texts all-MiniLM-L6-v2, packaged; images none)"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="weights of torchvision:NAME, a safetensors file (default: random)")
+    parser.add_argument("--pretrained", action="store_true", help="download torchvision's own weights of torchvision:NAME")
     parser.add_argument(
         "--model",
         metavar="NAME",
@@ -43,7 +50,23 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     from core.models.encoders import DEFAULT_ENCODER
     from core.pipeline.settings import TrainSettings
 
-    names = ("data", "path", "limit", "validation_limit", "label_noise", "members", "groups", "seed", "model", "layers", "dropout", "epochs", "keep")
+    names = (
+        "data",
+        "path",
+        "limit",
+        "validation_limit",
+        "label_noise",
+        "members",
+        "groups",
+        "seed",
+        "model",
+        "layers",
+        "dropout",
+        "epochs",
+        "keep",
+        "weights",
+        "pretrained",
+    )
     chosen = {name: getattr(arguments, name) for name in names}
     settings = TrainSettings(**chosen, encoder=arguments.encoder or DEFAULT_ENCODER)
     if arguments.check:

@@ -55,6 +55,19 @@ def source_checksum(model: str) -> str:
     return hashlib.sha256(_content(_path(model), model)).hexdigest()
 
 
+def file_checksum(path: str) -> str:
+    """SHA-256 of a file of weights.
+
+    Raises:
+        TurnoverError: if it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TurnoverError(f"--weights {path}: cannot be read ({error.strerror}); check the path") from None
+
+
 def load_function(model: str, checksum: str) -> Callable[..., Any]:
     """The function that `module:function` names, from the source file with this SHA-256.
 

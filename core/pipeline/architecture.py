@@ -12,11 +12,13 @@ from torch import Tensor
 
 from core.masks import derive_seed
 from core.models.adapters import TokenRows, adapter_classifier, masked_everywhere
+from core.models.encoders import DEFAULT_ENCODER
 from core.models.ensemble import Ensemble
+from core.models.image_encoders import ImageEncoder, hub_images, torchvision_images
 from core.models.members import Members
 from core.models.own import TOKENS, own_members, reading
 from core.models.pixels import pixel_heads
-from core.models.source import is_own
+from core.models.source import is_own, is_torchvision
 from core.models.text import TextEncoder, load_encoder, text_heads
 from core.models.vgg19 import vgg19
 from core.models.vision import small_vgg
@@ -28,7 +30,9 @@ _DEEP_TOKENS = 128
 
 def reads_features(settings: TrainSettings, kind: str) -> bool:
     """Whether the model of resolved settings reads features of a frozen encoder, which are made once and which a run keeps."""
-    return kind == "text" and (settings.model == "heads" or (is_own(settings.model) and not _reads_tokens(settings)))
+    if kind == "image":
+        return is_torchvision(settings.model) or (settings.model == "heads" and settings.encoder != DEFAULT_ENCODER)
+    return settings.model == "heads" or (is_own(settings.model) and not _reads_tokens(settings))
 
 
 def _reads_tokens(settings: TrainSettings) -> bool:
@@ -45,7 +49,7 @@ def build_model(settings: TrainSettings, classes: int, shape: tuple[int, ...]) -
         return own_members(settings.model, settings.source, classes, shape, members=settings.members, seed=settings.seed, tokens=tokens)
     groups = settings.groups or None
     options: dict[str, Any] = {"members": settings.members, "groups": groups, "seed": settings.seed}
-    if settings.model == "heads":
+    if settings.model == "heads" or is_torchvision(settings.model):
         return text_heads(shape[0], classes, **options) if len(shape) == 1 else pixel_heads(shape, classes, **options)
     if settings.model == "small-vgg":
         channels, height, width = shape
@@ -89,6 +93,37 @@ def _token_rows(tokenizer: Any, texts: Sequence[str], progress: Callable[[int], 
     if progress:
         progress(len(texts))
     return np.asarray(made, np.int64)
+
+
+class ImageInputs:
+    """Images → what an image model reads: pixels, or features of a frozen encoder (`reads_features`).
+
+    Raises:
+        TurnoverError: if the encoder cannot be loaded.
+    """
+
+    def __init__(self, settings: TrainSettings, device: torch.device) -> None:
+        self.make: Callable[..., np.ndarray] = _pixels
+        if reads_features(settings, "image"):
+            self.make = _image_encoder(settings, device).features
+
+    def __call__(self, images: np.ndarray, progress: Callable[[int], object] | None = None) -> np.ndarray:
+        """Pixels float32 `(N, C, H, W)` as `image_inputs`, or features float32 `(N, D)`; `progress` is told how many images each batch held."""
+        return self.make(images, progress)
+
+
+def _image_encoder(settings: TrainSettings, device: torch.device) -> ImageEncoder:
+    if settings.model == "heads":
+        return hub_images(settings.encoder, device)
+    assert settings.model is not None
+    return torchvision_images(settings.model, settings.weights, settings.source, settings.pretrained, settings.seed, device)
+
+
+def _pixels(images: np.ndarray, progress: Callable[[int], object] | None = None) -> np.ndarray:
+    if progress:
+        progress(len(images))
+    made: np.ndarray = image_inputs(images).numpy()
+    return made
 
 
 def image_inputs(images: np.ndarray) -> Tensor:

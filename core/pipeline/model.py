@@ -29,8 +29,11 @@ def input_shape(run: Run) -> tuple[int, ...]:
     settings = run_settings(run)
     if reads_features(settings, run.kind):
         return run.array("features").shape[1:]
-    if run.kind == "text":
-        return TextInputs(settings, torch.device("cpu"))([""]).shape[1:]
+    return TextInputs(settings, torch.device("cpu"))([""]).shape[1:] if run.kind == "text" else image_shape(run)
+
+
+def image_shape(run: Run) -> tuple[int, ...]:
+    """Shape `(C, H, W)` of a run's images."""
     height, width, *channels = png_pixels(run.item("train", 0)["image"]).shape
     return (*(channels or [1]), height, width)
 
@@ -53,12 +56,12 @@ def item_features(model: Members, inputs: Tensor) -> np.ndarray:
 
 def split_inputs(run: Run, split: str, rows: list[int], device: torch.device) -> Tensor:
     """Model inputs `(n, …)` of some items of `train` or `validation`."""
-    if run.kind == "image":
-        images = run.split(split)["image"].loc[rows]
-        return image_inputs(np.stack([png_pixels(content) for content in images])).to(device)
     settings = run_settings(run)
     if reads_features(settings, run.kind):
         return torch.from_numpy(np.asarray(run.features(split)[rows])).to(device)
+    if run.kind == "image":
+        images = run.split(split)["image"].loc[rows]
+        return image_inputs(np.stack([png_pixels(content) for content in images])).to(device)
     return torch.from_numpy(TextInputs(settings, device)(run.split(split)["text"].loc[rows].tolist())).to(device)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from core.errors import TurnoverError
 from core.models.encoders import DEFAULT_ENCODER
-from core.models.source import is_own, source_checksum
+from core.models.source import file_checksum, is_own, is_torchvision, source_checksum
 from core.recipe import Recipe
 
 RECIPES = {
@@ -42,7 +42,7 @@ class TrainSettings:
 
     `groups` = 0 masks single units. `late_norm` keeps the batch norms behind the first mask of vgg19, whose statistics leak.
     `keep` names a file of near duplicates (`core.data.pairs`) that limits must not drop. `source` is the SHA-256 of the file that
-    a model of the user's own is built by.
+    a model of the user's own is built by, or of `weights`. `weights` (a safetensors file) and `pretrained` are for torchvision's frozen networks.
     """
 
     data: str
@@ -61,6 +61,8 @@ class TrainSettings:
     late_norm: bool = True
     keep: str | None = None
     source: str | None = None
+    weights: str | None = None
+    pretrained: bool = False
 
     def resolved(self, kind: str) -> TrainSettings:
         """The settings with every default filled in, for data of this kind, `text` or `image`.
@@ -71,8 +73,15 @@ class TrainSettings:
         models = TEXT_MODELS if kind == "text" else IMAGE_MODELS
         model = self.model or models[0]
         own = is_own(model)
-        if model not in models and not own:
-            raise TurnoverError(f"--model {model}: {self.data} is {kind} data; choose one of {', '.join(models)}, or module:function of your own")
+        if model not in models and not own and not (kind == "image" and is_torchvision(model)):
+            known = [*models, *(["torchvision:NAME"] if kind == "image" else [])]
+            raise TurnoverError(f"--model {model}: {self.data} is {kind} data; choose one of {', '.join(known)}, or module:function of your own")
+        if kind == "image" and self.encoder != DEFAULT_ENCODER and model != "heads":
+            raise TurnoverError(f"--encoder {self.encoder}: {model} reads pixels; an image encoder goes with --model heads")
+        if (self.weights or self.pretrained) and not is_torchvision(model):
+            raise TurnoverError(f"--weights and --pretrained are for torchvision's networks, not {model}; leave them out")
+        if self.weights and self.pretrained:
+            raise TurnoverError("--weights names a file, --pretrained downloads; give one of them")
         if own and self.groups is not None:
             raise TurnoverError(f"--groups {self.groups}: {model} makes its own masks; leave it out")
         if self.layers is not None and model != "adapters":
@@ -92,7 +101,7 @@ class TrainSettings:
         groups = DEFAULT_GROUPS if self.groups is None and not own else self.groups
         if members < 1:
             raise TurnoverError(f"--members {members}: choose 1 or more")
-        source = source_checksum(model) if own and self.source is None else self.source
+        source = self.source or (source_checksum(model) if own else file_checksum(self.weights) if self.weights else None)
         return replace(self, label_noise=noise, members=members, groups=groups, model=model, source=source)
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from core.errors import TurnoverError
 from core.models.members import Members
 from core.models.own import OwnMembers, found_leaks
 from core.models.source import allow
-from core.pipeline.architecture import TextInputs, build_model, image_inputs
+from core.pipeline.architecture import ImageInputs, TextInputs, build_model, image_inputs, reads_features
 from core.pipeline.plan import Plan, has_checkpoint, open_partial, plan_run
 from core.pipeline.settings import TrainSettings
 from core.pipeline.written import results_of, write_run
@@ -70,16 +71,16 @@ def _train(plan: Plan, partial: Path, device: torch.device, begun: float) -> dic
 
 
 def model_inputs(data: Dataset, settings: TrainSettings, partial: Path, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """Model inputs of both splits; a text encoder runs once, and its features are kept for a resumed run."""
-    if data.kind == "image":
+    """Model inputs of both splits; a frozen encoder runs once, and its features are kept for a resumed run."""
+    if data.kind == "image" and not reads_features(settings, "image"):
         train, validation = (image_inputs(items.images).numpy() for items in (data.train, data.validation) if items.images is not None)
         return train, validation
     kept = partial / "inputs.npz"
     if not kept.exists():
-        inputs = TextInputs(settings, device)
-        texts = [data.train.texts or [], data.validation.texts or []]
-        with bar(sum(map(len, texts)), f"{data.name}: features", "texts") as advance:
-            train, validation = (inputs(part, advance) for part in texts)
+        inputs: Callable[..., np.ndarray] = (ImageInputs if data.kind == "image" else TextInputs)(settings, device)
+        contents: list[Any] = [items.texts or [] if items.images is None else items.images for items in (data.train, data.validation)]
+        with bar(sum(map(len, contents)), f"{data.name}: features", f"{data.kind}s") as advance:
+            train, validation = (inputs(part, advance) for part in contents)
 
         def write(beside: Path) -> None:
             with beside.open("wb") as file:

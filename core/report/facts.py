@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.models.encoders import DEFAULT_ENCODER
 from core.models.source import is_own
 from core.ranking import TOP
 from core.report.explanation import PREDICTION, estimate_words
@@ -106,6 +107,8 @@ def _model(run: Run) -> str:
         layers = settings.get("layers")
         link = "on" if own or settings["model"] == "heads" else "in"
         where = f" {link} {settings.get('encoder')}{f', last {layers} layers' if layers else ''}"
+    elif settings["model"] == "heads" and settings.get("encoder") not in (None, DEFAULT_ENCODER):
+        where = f" on {settings['encoder']}"
     masks = "its own masks" if own else f"masks of {f'{groups} groups of units' if groups else 'single units'}"
     return f"{settings['model']}{where}, {masks}"
 

@@ -36,5 +36,5 @@ def summarise(run: Run) -> RunSummary:
     """What a run is, in words."""
     results = run.manifest["results"]
     sizes = f"{results['train_size']:,} training and {results['validation_size']:,} validation {run.kind}s"
-    quality = f"{results['members']} members, {results['validation_accuracy']:.1%} accurate"
+    quality = f"{results['members']} member{'' if results['members'] == 1 else 's'}, {results['validation_accuracy']:.1%} accurate"
     return RunSummary(run.name, str(run.manifest["data"]["source"]), sizes, quality)
