@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from core.errors import TurnoverError
     from core.influences import Influence, TopInfluences, influence, mean_influence, self_influence, top_influences
     from core.pipeline.adopt import save_run
+    from core.pipeline.influence import compute_influence
     from core.runs import Run
 
 _HOMES = {
@@ -35,6 +36,7 @@ _HOMES = {
     "top_influences": "core.influences",
     "Run": "core.runs",
     "save_run": "core.pipeline.adopt",
+    "compute_influence": "core.pipeline.influence",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "TopInfluences",
     "TurnoverDropout",
     "TurnoverError",
+    "compute_influence",
     "influence",
     "mean_influence",
     "save_run",

@@ -152,11 +152,13 @@ def _run(name: str, path: Path, content: bytes) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     before = sys.modules.get(name)
     sys.modules[name] = module  # data classes and the like look for their module there
+    done = False
     try:
         exec(compile(content, str(path), "exec"), module.__dict__)
-    except BaseException:
-        sys.modules.pop(name)
-        if before is not None:
+        done = True
+    finally:
+        if before is not None:  # what the user has imported stays what it was
             sys.modules[name] = before
-        raise
+        elif not done:
+            sys.modules.pop(name)
     return module

@@ -86,16 +86,51 @@ def letters(classes, shape, seed):
 letters.reads = "letters"
 """
 
+FINE_TUNED = """
+from torch import nn
+from torchvision.models import resnet18
+
+from core import TurnoverDropout
+
+
+class FineTuned(nn.Module):
+    \"\"\"A resnet18 that is trained from its last stage on, with a mask before every layer there.\"\"\"
+
+    def __init__(self, classes, seed):
+        super().__init__()
+        self.network = resnet18(num_classes=classes).requires_grad_(False)
+        places = [name for name, layer in self.network.named_modules() if name.startswith(("layer4", "fc")) and isinstance(layer, nn.Conv2d | nn.Linear)]
+        for number, name in enumerate(places):
+            layer = self.network.get_submodule(name).requires_grad_(True)
+            width, dim = (layer.in_features, -1) if isinstance(layer, nn.Linear) else (layer.in_channels, 1)
+            self.network.set_submodule(name, nn.Sequential(TurnoverDropout(width, seed=seed, layer=number, dim=dim), layer))
+
+    def train(self, mode=True):
+        super().train(mode)
+        for layer in self.network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()  # its statistics would be shared by all training items
+        return self
+
+    def forward(self, images):
+        return self.network(images.expand(-1, 3, -1, -1))
+
+
+def build(classes, shape, seed):
+    return FineTuned(classes, seed)
+"""
+
 
 @pytest.fixture
 def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory with `own_images.py` and `own_texts.py`, and nothing allowed or imported yet."""
+    """A working directory with `own_images.py`, `own_texts.py` and `fine_tuned.py`, and nothing allowed or imported yet."""
     (tmp_path / "own_images.py").write_text(IMAGES, encoding="utf-8")
     (tmp_path / "own_texts.py").write_text(TEXTS, encoding="utf-8")
+    (tmp_path / "fine_tuned.py").write_text(FINE_TUNED, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(source, "_allowed", set())
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delenv(source.ALLOW, raising=False)
     yield tmp_path
-    for name in ("own_images", "own_texts", "evil"):
+    for name in ("own_images", "own_texts", "fine_tuned", "evil"):
         sys.modules.pop(name, None)

@@ -234,3 +234,38 @@ def test_looking_for_leaks_changes_nothing() -> None:
     found_leaks(model, x, some_labels(4, 3))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters()) and not model.training
+
+
+# A network of torchvision, fine-tuned from a layer on
+
+
+def test_law_3_for_a_fine_tuned_network_of_torchvision(own_code: Path) -> None:
+    """No column of a trained weight learns from an item whose mask switches its unit off; the output bias alone leaks, and what is frozen stays."""
+    allow("fine_tuned:build")
+    checksum = source_checksum("fine_tuned:build")
+    members = own_members("fine_tuned:build", checksum, 3, (1, 32, 32), members=1, seed=2, tokens=False)
+    model, x, y = members.models[0], torch.randn(4, 1, 32, 32), some_labels(4, 3)
+    masked = [layer for layer in model.modules() if isinstance(layer, nn.Sequential) and isinstance(layer[0], TurnoverDropout)]
+    trained = {name for name, own in model.named_parameters() if own.requires_grad}
+    assert len(masked) == 6 and len(trained) == 7
+    for instance in range(3):
+        model.zero_grad()
+        with turnover([instance] * 4):
+            nn.functional.cross_entropy(model(x), y).backward()
+        for mask, layer in masked:  # type: ignore[misc]
+            off = mask.mask([instance])[0] == 0  # type: ignore[has-type]
+            gradient = layer.weight.grad  # type: ignore[has-type]
+            assert gradient[:, off].eq(0).all() and gradient[:, ~off].ne(0).any()
+    assert found_leaks(model, x, y) == ("network.fc.1.bias",)
+    assert members.features(x).shape == (1, 4, 512)
+
+
+def test_a_fine_tuned_network_from_end_to_end(own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ("--data", "digits", "--limit", 12, "--validation-limit", 4, "--epochs", 1)
+    command(capsys, "train", *few, "--model", "fine_tuned:build", "--run", own_code / "run")
+    made = command(capsys, "influence", "--run", own_code / "run", "--model", "fine_tuned:build")
+    assert made["path"].startswith("shared prefix")
+    run = Run(own_code / "run")
+    rows = split_inputs(run, "validation", [0, 1, 2, 3], CPU)
+    expected = influence(load_model(run, CPU), rows, torch.tensor(run.validation["label"].tolist()), range(12), plain=True).values
+    np.testing.assert_allclose(run.influence.array("truth_members"), expected, atol=1e-4)
