@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from core.models.source import is_own
 
 HELP = "train a classifier with turn-over dropout and write a run folder"
 _MODELS = (
-    "texts: heads (default), adapters, masked-encoder; images: small-vgg (default), vgg19, heads, torchvision:NAME (frozen, with heads); "
+    "texts: heads (default), adapters, masked-encoder; images: small-vgg (default), vgg19, heads, torchvision:NAME; "
     "or module:function, code of your own that builds one"
 )
 
@@ -33,11 +34,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--weights", metavar="FILE", help="weights of torchvision:NAME, a safetensors file (default: random)")
     parser.add_argument("--pretrained", action="store_true", help="download torchvision's own weights of torchvision:NAME")
-    parser.add_argument(
-        "--model",
-        metavar="NAME",
-        help=_MODELS,
-    )
+    parser.add_argument("--model", metavar="NAME", help=_MODELS)
+    parser.add_argument("--from-layer", metavar="L", help="train torchvision:NAME from this layer on, with masks from there (default: frozen, heads on it)")
     parser.add_argument("--layers", type=int, metavar="L", help="adapters in the last L layers of the encoder (default: all)")
     parser.add_argument("--dropout", type=float, default=0.0, metavar="P", help="ordinary dropout beside the masks, for vgg19 (default 0)")
     parser.add_argument("--epochs", type=int, metavar="N", help="train for at most N epochs (default: the model's or the data set's own)")
@@ -50,25 +48,8 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     from core.models.encoders import DEFAULT_ENCODER
     from core.pipeline.settings import TrainSettings
 
-    names = (
-        "data",
-        "path",
-        "limit",
-        "validation_limit",
-        "label_noise",
-        "members",
-        "groups",
-        "seed",
-        "model",
-        "layers",
-        "dropout",
-        "epochs",
-        "keep",
-        "weights",
-        "pretrained",
-    )
-    chosen = {name: getattr(arguments, name) for name in names}
-    settings = TrainSettings(**chosen, encoder=arguments.encoder or DEFAULT_ENCODER)
+    chosen = {one.name: getattr(arguments, one.name) for one in fields(TrainSettings) if hasattr(arguments, one.name)}
+    settings = TrainSettings(**{**chosen, "encoder": arguments.encoder or DEFAULT_ENCODER})
     if arguments.check:
         from core.pipeline.plan import plan_run, report
 

@@ -63,9 +63,14 @@ def _pooled(made: Any) -> Tensor:
 
 def pixels_of(images: np.ndarray) -> Tensor:
     """RGB images uint8 `(N, H, W, 3)` as torchvision's models read them: `(N, 3, 224, 224)`, centred and scaled as ImageNet's."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    return as_imagenet(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+
+
+def as_imagenet(pixels: Tensor) -> Tensor:
+    """RGB images `(N, 3, H, W)` in [0, 1] as `(N, 3, 224, 224)`, centred and scaled as ImageNet's."""
     larger = nn.functional.interpolate(pixels, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)
-    return (larger - torch.tensor(_MEAN).view(3, 1, 1)) / torch.tensor(_STD).view(3, 1, 1)
+    mean, std = (torch.tensor(own, device=pixels.device, dtype=pixels.dtype).view(3, 1, 1) for own in (_MEAN, _STD))
+    return (larger - mean) / std
 
 
 def hub_images(name: str, device: torch.device) -> ImageEncoder:
@@ -98,14 +103,24 @@ def torchvision_images(model: str, weights: str | None, checksum: str | None, pr
     Raises:
         TurnoverError: if there is no such classifier, or the weights are not its own.
     """
-    if weights is not None and file_checksum(weights) != checksum:
-        raise TurnoverError(f"--weights {weights}: the file changed since the run was made; put it back as it was, or train again")
+    if weights is not None:
+        check_weights(weights, checksum)
     network = torchvision_network(model, weights, pretrained, seed)
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise TurnoverError(f"--model {model}: it has no linear layer whose inputs could be its features; choose another")
     network.set_submodule(linear[-1], nn.Identity())
     return ImageEncoder(network, pixels_of, device)
+
+
+def check_weights(weights: str, checksum: str | None) -> None:
+    """See whether a file of weights is the one with this SHA-256.
+
+    Raises:
+        TurnoverError: if it is not.
+    """
+    if file_checksum(weights) != checksum:
+        raise TurnoverError(f"--weights {weights}: the file changed since the run was made; put it back as it was, or train again")
 
 
 def torchvision_network(model: str, weights: str | None, pretrained: bool, seed: int) -> nn.Module:

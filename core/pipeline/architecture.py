@@ -14,9 +14,10 @@ from core.masks import derive_seed
 from core.models.adapters import TokenRows, adapter_classifier, masked_everywhere
 from core.models.encoders import DEFAULT_ENCODER
 from core.models.ensemble import Ensemble
-from core.models.image_encoders import ImageEncoder, hub_images, torchvision_images
+from core.models.finetuned import LEAKS, FineTuned, fine_tuned
+from core.models.image_encoders import ImageEncoder, check_weights, hub_images, torchvision_images
 from core.models.members import Members
-from core.models.own import TOKENS, own_members, reading
+from core.models.own import TOKENS, OwnMembers, own_members, reading
 from core.models.pixels import pixel_heads
 from core.models.source import is_own, is_torchvision
 from core.models.text import TextEncoder, load_encoder, text_heads
@@ -31,7 +32,7 @@ _DEEP_TOKENS = 128
 def reads_features(settings: TrainSettings, kind: str) -> bool:
     """Whether the model of resolved settings reads features of a frozen encoder, which are made once and which a run keeps."""
     if kind == "image":
-        return is_torchvision(settings.model) or (settings.model == "heads" and settings.encoder != DEFAULT_ENCODER)
+        return (is_torchvision(settings.model) and settings.from_layer is None) or (settings.model == "heads" and settings.encoder != DEFAULT_ENCODER)
     return settings.model == "heads" or (is_own(settings.model) and not _reads_tokens(settings))
 
 
@@ -49,6 +50,9 @@ def build_model(settings: TrainSettings, classes: int, shape: tuple[int, ...]) -
         return own_members(settings.model, settings.source, classes, shape, members=settings.members, seed=settings.seed, tokens=tokens)
     groups = settings.groups or None
     options: dict[str, Any] = {"members": settings.members, "groups": groups, "seed": settings.seed}
+    if settings.from_layer is not None:
+        seeds = [derive_seed(settings.seed, member, _MEMBER) for member in range(settings.members)]
+        return OwnMembers([_fine_tuned(settings, classes, seed) for seed in seeds], classes, LEAKS)
     if settings.model == "heads" or is_torchvision(settings.model):
         return text_heads(shape[0], classes, **options) if len(shape) == 1 else pixel_heads(shape, classes, **options)
     if settings.model == "small-vgg":
@@ -56,6 +60,14 @@ def build_model(settings: TrainSettings, classes: int, shape: tuple[int, ...]) -
         return small_vgg((channels, height, width), classes, **options)
     models = [_deep(settings, classes, shape, derive_seed(settings.seed, member, _MEMBER)) for member in range(settings.members)]
     return Ensemble(models, classes, models[0].leaks)
+
+
+def _fine_tuned(settings: TrainSettings, classes: int, seed: int) -> FineTuned:
+    assert settings.model is not None and settings.from_layer is not None
+    if settings.weights is not None:
+        check_weights(settings.weights, settings.source)
+    loaded = {"weights": settings.weights, "pretrained": settings.pretrained}
+    return fine_tuned(settings.model, settings.from_layer, classes, **loaded, groups=settings.groups or None, seed=seed)  # type: ignore[arg-type]
 
 
 def _deep(settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: int) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -40,7 +42,10 @@ def image_shape(run: Run) -> tuple[int, ...]:
 
 def load_model(run: Run, device: torch.device) -> Members:
     """The trained members, in evaluation mode."""
-    model = build_model(run_settings(run), len(run.classes), input_shape(run))
+    settings = run_settings(run)
+    if settings.from_layer is not None:  # the run has all weights, also those that were not trained
+        settings = replace(settings, weights=None, pretrained=False)
+    model = build_model(settings, len(run.classes), input_shape(run))
     load_trained(model, load_file(run.folder / "weights.safetensors"))
     return placed(model, device).eval()
 

@@ -26,6 +26,8 @@ MODEL_RECIPES = {
 """Recipes of the deep models, whatever the data; heads follow the data's."""
 OWN_RECIPE = Recipe(learning_rate=1e-3, batch=64)
 """The recipe of modules of the user's own, whatever the data."""
+FINE_TUNED_RECIPE = Recipe(epochs=10, patience=2, learning_rate=3e-4, batch=32)
+"""The recipe of torchvision's networks that are trained from a layer on."""
 
 TEXT_MODELS = ("heads", "adapters", "masked-encoder")
 IMAGE_MODELS = ("small-vgg", "vgg19", "heads")
@@ -42,7 +44,8 @@ class TrainSettings:
 
     `groups` = 0 masks single units. `late_norm` keeps the batch norms behind the first mask of vgg19, whose statistics leak.
     `keep` names a file of near duplicates (`core.data.pairs`) that limits must not drop. `source` is the SHA-256 of the file that
-    a model of the user's own is built by, or of `weights`. `weights` (a safetensors file) and `pretrained` are for torchvision's frozen networks.
+    a model of the user's own is built by, or of `weights`. `weights` (a safetensors file) and `pretrained` are for torchvision's networks,
+    which are frozen, or trained from the layer `from_layer` on.
     """
 
     data: str
@@ -63,6 +66,7 @@ class TrainSettings:
     source: str | None = None
     weights: str | None = None
     pretrained: bool = False
+    from_layer: str | None = None
 
     def resolved(self, kind: str) -> TrainSettings:
         """The settings with every default filled in, for data of this kind, `text` or `image`.
@@ -80,6 +84,8 @@ class TrainSettings:
             raise TurnoverError(f"--encoder {self.encoder}: {model} reads pixels; an image encoder goes with --model heads")
         if (self.weights or self.pretrained) and not is_torchvision(model):
             raise TurnoverError(f"--weights and --pretrained are for torchvision's networks, not {model}; leave them out")
+        if self.from_layer and not is_torchvision(model):
+            raise TurnoverError(f"--from-layer {self.from_layer} is for torchvision's networks, not {model}; leave it out")
         if self.weights and self.pretrained:
             raise TurnoverError("--weights names a file, --pretrained downloads; give one of them")
         if own and self.groups is not None:
@@ -97,7 +103,7 @@ class TrainSettings:
         if self.keep and self.limit is None and self.validation_limit is None:
             raise TurnoverError("--keep names items that --limit and --validation-limit must not drop; there is no limit, so leave it out")
         noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
-        members = (1 if model in DEEP_MODELS or own else DEFAULT_MEMBERS.get(self.data, 16)) if self.members is None else self.members
+        members = (1 if model in DEEP_MODELS or own or self.from_layer else DEFAULT_MEMBERS.get(self.data, 16)) if self.members is None else self.members
         groups = DEFAULT_GROUPS if self.groups is None and not own else self.groups
         if members < 1:
             raise TurnoverError(f"--members {members}: choose 1 or more")
@@ -107,7 +113,7 @@ class TrainSettings:
     @property
     def recipe(self) -> Recipe:
         """How the resolved settings are trained."""
-        known = OWN_RECIPE if is_own(self.model) else MODEL_RECIPES.get(self.model or "") or RECIPES[self.data]
+        known = OWN_RECIPE if is_own(self.model) else FINE_TUNED_RECIPE if self.from_layer else MODEL_RECIPES.get(self.model or "") or RECIPES[self.data]
         return replace(known, seed=self.seed, epochs=self.epochs or known.epochs)
 
 

@@ -59,7 +59,7 @@ def _train(plan: Plan, partial: Path, device: torch.device, begun: float) -> dic
     train, validation = splits_of(data, inputs, device)
     recipe = settings.recipe
     model, history = _fit(data, settings, train, validation, recipe, partial)
-    if isinstance(model, OwnMembers):
+    if isinstance(model, OwnMembers) and not model.leaks:
         model.leaks = found_leaks(model.models[0], train.inputs, train.labels)
     trained = time.perf_counter()
     _, twin = _fit(data, settings, train, validation, replace(recipe, masked=False), partial)
