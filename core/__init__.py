@@ -14,12 +14,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from core.data.base import Dataset, Items
     from core.dropout import TurnoverDropout, turnover
     from core.errors import TurnoverError
     from core.influences import Influence, TopInfluences, influence, mean_influence, self_influence, top_influences
+    from core.pipeline.adopt import save_run
+    from core.pipeline.influence import compute_influence
     from core.runs import Run
 
 _HOMES = {
+    "Dataset": "core.data.base",
+    "Items": "core.data.base",
     "TurnoverDropout": "core.dropout",
     "turnover": "core.dropout",
     "TurnoverError": "core.errors",
@@ -30,16 +35,22 @@ _HOMES = {
     "mean_influence": "core.influences",
     "top_influences": "core.influences",
     "Run": "core.runs",
+    "save_run": "core.pipeline.adopt",
+    "compute_influence": "core.pipeline.influence",
 }
 
 __all__ = [
+    "Dataset",
     "Influence",
+    "Items",
     "Run",
     "TopInfluences",
     "TurnoverDropout",
     "TurnoverError",
+    "compute_influence",
     "influence",
     "mean_influence",
+    "save_run",
     "self_influence",
     "top_influences",
     "turnover",

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from core.errors import TurnoverError
+from core.models.source import allow
 
 # Threads that wait by spinning make everything many times slower as soon as another program wants a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = (
-    *("demo", "train", "influence", "errors", "groups", "explain", "report", "cleanse", "evaluate"),
+    *("demo", "train", "adopt", "influence", "errors", "groups", "explain", "report", "cleanse", "evaluate"),
     *("export", "import-flags", "apply", "runs", "paper", "bench", "worker", "job"),
 )
 _DESCRIPTION = "Which training examples taught the model this mistake? Train with turn-over dropout, then ask."
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
     warnings.filterwarnings("ignore", module="torch")
+    allow(getattr(arguments, "model", None))
     try:
         result: dict[str, Any] = arguments.module.execute(arguments)
     except TurnoverError as error:

@@ -111,6 +111,11 @@ class Ranked:
         opponents = [place for place in order[::-1][:top] if self.values[place] < 0]
         return np.array(proponents, np.int64), np.array(opponents, np.int64)
 
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a training item: instance, influence and standard_error, strongest proponent first."""
+        made = pd.DataFrame({"instance": self.instances, "influence": self.values, "standard_error": self.errors})
+        return made.sort_values("influence", ascending=False, kind="stable", ignore_index=True)
+
 
 class RunInfluence:
     """The influence part of a run; arrays are memory-mapped."""

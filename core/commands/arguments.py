@@ -28,6 +28,11 @@ def add_device(parser: ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="cuda, mps or cpu (default: the best one there is)")
 
 
+def add_model(parser: ArgumentParser) -> None:
+    """`--model MODULE:FUNCTION`, for commands that load a run's model; `core.cli` allows what is named so."""
+    parser.add_argument("--model", metavar="M:F", help="module:function of your own that the run was made with: its code is run only if you name it again")
+
+
 def add_top(parser: ArgumentParser) -> None:
     """`--top N`."""
     parser.add_argument("--top", type=positive, default=5, metavar="N", help="how many proponents and opponents to show (default 5)")

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_device, add_run
+from core.commands.arguments import add_device, add_model, add_run
 
 HELP = "remove the most harmful training items of a run and retrain: no cleansing, random removal, cleansing"
 
@@ -26,6 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--flags", action="store_true", help="also train on what you flagged: without what you drop, under the labels that you relabel to")
     parser.add_argument("--score-only", action="store_true", help="only compute the mean influences, and keep them with the run; retrain nothing")
     add_device(parser)
+    add_model(parser)
 
 
 def execute(arguments: Namespace) -> dict[str, Any]:

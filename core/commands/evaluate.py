@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_device, add_run, positive
+from core.commands.arguments import add_device, add_model, add_run, positive
 
 HELP = "measure how far a run's influences can be trusted, beside other methods"
 MEASURES = {
@@ -38,6 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--masked", action="store_true", help="retrain with turn-over dropout on (lds; default off)")
     parser.add_argument("--rivals", nargs="*", metavar="NAME", help="methods to compare with, such as influence-cg or tracin-all (default: the quick ones)")
     add_device(parser)
+    add_model(parser)
 
 
 def execute(arguments: Namespace) -> dict[str, Any]:

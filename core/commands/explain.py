@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_device, add_run, add_top
+from core.commands.arguments import add_device, add_model, add_run, add_top
 
 ESTIMATORS = {"best": "estimate from all members", "median": "median over members", "raw": "one member"}
 HELP = "explain the prediction for your own text or image by training items"
@@ -21,6 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--label", metavar="L", help="influence on the loss of this class (default: the predicted one)")
     add_top(parser)
     add_device(parser)
+    add_model(parser)
 
 
 def execute(arguments: Namespace) -> dict[str, Any]:

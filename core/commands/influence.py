@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_device, add_run, positive
+from core.commands.arguments import add_device, add_model, add_run, positive
 
 HELP = "compute the influence of all training items on the validation items of a run"
 
@@ -19,6 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--memory", metavar="SIZE", help="memory to work in beside the result, such as 512M or 4G (default: what is free, at most 1G on a CPU)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="bfloat16: faster where the hardware has it, less exact")
     add_device(parser)
+    add_model(parser)
 
 
 def execute(arguments: Namespace) -> dict[str, Any]:

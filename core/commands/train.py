@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from core.commands.arguments import add_device, add_run
 from core.commands.own_data import add_own_data, own_data
+from core.models.source import is_module
 
 HELP = "train a classifier with turn-over dropout and write a run folder"
+_MODELS = (
+    "texts: heads (default), adapters, masked-encoder; images: small-vgg (default), vgg19, heads, torchvision:NAME; "
+    "or module:function, code of your own that builds one"
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -25,8 +31,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--members", type=int, metavar="K", help="models with masks of their own, trained together (default: digits and cifar10 8, else 16)")
     parser.add_argument("--groups", type=int, metavar="G", help="mask G groups of units; 0 masks single units (default 16)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of masks, initialisation, batches and label noise (default 0)")
-    parser.add_argument("--encoder", metavar="NAME", help="frozen text encoder: a hub name or a folder (default: the packaged all-MiniLM-L6-v2)")
-    parser.add_argument("--model", metavar="NAME", help="texts: heads (default), adapters, masked-encoder; images: small-vgg (default), vgg19, heads")
+    parser.add_argument(
+        "--encoder", metavar="NAME", help="frozen encoder, a hub name or a folder; images: for heads (default: texts all-MiniLM-L6-v2, packaged; images none)"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="weights of torchvision:NAME, a safetensors file (default: random)")
+    parser.add_argument("--pretrained", action="store_true", help="download torchvision's own weights of torchvision:NAME")
+    parser.add_argument("--model", metavar="NAME", help=_MODELS)
+    parser.add_argument("--from-layer", metavar="L", help="train torchvision:NAME from this layer on, with masks from there (default: frozen, heads on it)")
     parser.add_argument("--layers", type=int, metavar="L", help="adapters in the last L layers of the encoder (default: all)")
     parser.add_argument("--dropout", type=float, default=0.0, metavar="P", help="ordinary dropout beside the masks, for vgg19 (default 0)")
     parser.add_argument("--epochs", type=int, metavar="N", help="train for at most N epochs (default: the model's or the data set's own)")
@@ -41,9 +52,8 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     from core.pipeline.settings import TrainSettings
 
     data, own = own_data(arguments)
-    names = ("path", "limit", "validation_limit", "label_noise", "members", "groups", "seed", "model", "layers", "dropout", "epochs", "keep")
-    chosen = {name: getattr(arguments, name) for name in names}
-    settings = TrainSettings(data, **chosen, own=own, encoder=arguments.encoder or DEFAULT_ENCODER)
+    chosen = {one.name: getattr(arguments, one.name) for one in fields(TrainSettings) if hasattr(arguments, one.name)}
+    settings = TrainSettings(**{**chosen, "data": data, "own": own, "encoder": arguments.encoder or DEFAULT_ENCODER})
     if arguments.check:
         from core.pipeline.plan import plan_run, report
 
@@ -64,7 +74,7 @@ def describe(result: dict[str, Any]) -> str:
         f"validation accuracy {result['validation_accuracy']:.1%} with turn-over dropout, {result['plain_accuracy']:.1%} without\n{tested}"
         f"losses in nats: masked {result['masked_loss']:.3f}, flipped {result['flipped_loss']:.3f}, "
         f"validation {result['validation_loss']:.3f}, under masks nobody owns {result['unowned_loss']:.3f}\n"
-        f"next: python -m core influence --run {result['run']}"
+        f"next: python -m core influence --run {result['run']}{' --model ' + result['model'] if is_module(result['model']) else ''}"
     )
 
 

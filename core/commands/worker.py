@@ -18,7 +18,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.commands.arguments import add_device, add_run
+from core.commands.arguments import add_device, add_model, add_run
 from core.errors import TurnoverError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser)
     add_device(parser)
+    add_model(parser)
 
 
 def execute(arguments: Namespace) -> dict[str, Any]:

@@ -93,6 +93,8 @@ class Subject:
         name = "kept_epoch" if masked else "plain_kept_epoch"
         if name not in results:
             raise TurnoverError(f"{self.run.folder}: the manifest says nothing of {name!r}, it is from an earlier version; train it again")
+        if results["plain_accuracy"] is None:
+            raise TurnoverError(f"{self.run.folder}: trained elsewhere, nobody knows how, so it cannot be trained again; use a run that was trained here")
         return int(results[name])
 
     def untrained(self, members: int) -> Members:

@@ -116,7 +116,10 @@ class Members(nn.Module, ABC):
         members: K.
         classes: number of classes.
         leaks: what all instances share in spite of their masks, in words (law 3).
+        whole: whether all tensors are saved, those that are never trained too.
     """
+
+    whole = False
 
     def __init__(self, members: int, classes: int, leaks: Sequence[str]) -> None:
         super().__init__()

@@ -10,8 +10,8 @@ from core.errors import TurnoverError
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors that training changes, by name: all but frozen parameters."""
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    """The tensors that training changes, by name: all but frozen parameters; of a `whole` model, whose frozen part is not known by name, these too."""
+    frozen = {name for name, parameter in model.named_parameters() if not (parameter.requires_grad or getattr(model, "whole", False))}
     return {name: value.detach() for name, value in model.state_dict().items() if name not in frozen}
 
 

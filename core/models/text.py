@@ -51,6 +51,13 @@ def token_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     return (hidden * keep).sum(1) / keep.sum(1)
 
 
+def _positions(encoder: nn.Module) -> int:
+    """How many tokens an encoder has positions for; RoBERTa and its like begin to count behind the number of the padding token."""
+    limit = int(getattr(encoder.config, "max_position_embeddings", MAX_TOKENS) or MAX_TOKENS)
+    padding = [module.padding_idx for name, module in encoder.named_modules() if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)]
+    return limit - padding[0] - 1 if padding and padding[0] is not None else limit
+
+
 class TextEncoder:
     """A frozen encoder: texts → features.
 
@@ -62,8 +69,7 @@ class TextEncoder:
         self.tokenizer, self.model = load_encoder(name)
         self.name, self.device = name, torch.device(device)
         self.model.requires_grad_(False).to(self.device)
-        limit = int(getattr(self.model.config, "max_position_embeddings", MAX_TOKENS) or MAX_TOKENS)
-        self.max_tokens = min(MAX_TOKENS, limit)
+        self.max_tokens = min(MAX_TOKENS, self.tokenizer.model_max_length, _positions(self.model))
         self.width = int(self.model.config.hidden_size)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:

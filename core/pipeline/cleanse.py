@@ -68,7 +68,7 @@ def prepare(run: Run, validation: str = "validation", path: str | None = None, d
     with bar(model.members * len(targets.labels) * count, f"{run.name}: mean influence", "pairs") as advance:
         members = mean_influence(model, targets.inputs, targets.labels, np.arange(count), progress=advance)
     estimator = stored_estimator(run)
-    shape = estimator.shape_of(describe_targets(model, targets, item_features(model, run_settings(run), targets.inputs)))
+    shape = estimator.shape_of(describe_targets(model, targets, item_features(model, targets.inputs)))
     scored = Scores(members.numpy(), shape.mean(0, keepdims=True), estimator, len(targets.labels), "" if path is None else str(path))
     return Cleansing(run, device, train, targets, measured, scored, validation)
 

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.data.images import fit_image, open_image
+from core.data.images import fit_image, open_image, png_pixels
 from core.data.tables import check_text
 from core.device import choose_device
 from core.errors import TurnoverError
 from core.estimators.stored import stored_estimator
 from core.influences import influence
-from core.pipeline.architecture import TextInputs, image_inputs
+from core.pipeline.architecture import ImageInputs, TextInputs
 from core.pipeline.estimate import describe_targets
-from core.pipeline.model import input_shape, item_features, load_model, run_settings
+from core.pipeline.model import image_shape, item_features, load_model, run_settings
 from core.ranking import ranking_entries, ranking_trust, training_entries
 from core.runs import Ranked, Run
 from core.training import Split, probabilities
@@ -36,13 +36,13 @@ class Explainer:
         self.run, self.device = run, choose_device(device_choice)
         self.estimator = stored_estimator(run)
         self.model = load_model(run, self.device)
-        self.settings = run_settings(run)
-        self.inputs = TextInputs(self.settings, self.device) if run.kind == "text" else None
+        settings = run_settings(run)
+        self.texts = TextInputs(settings, self.device) if run.kind == "text" else None
+        self.images = ImageInputs(settings, self.device) if run.kind == "image" else None
 
     def warm_up(self) -> None:
         """Answer one question for nobody, so that the first real one finds every library loaded."""
-        example = self.inputs(["warm"]) if self.inputs else np.zeros((1, *input_shape(self.run)), np.float32)
-        self._explain(torch.from_numpy(example), None, 1)
+        self._explain(self._texts(["warm"]) if self.texts else self._made(png_pixels(self.run.item("train", 0)["image"])), None, 1)
 
     def explain_text(self, text: str, label: str | None = None, top: int = 5, also: Sequence[int] = ()) -> dict[str, Any]:
         """Prediction and most influential training texts of a text; keys as `explain` describes, and `also` for these training items, wherever they rank.
@@ -71,18 +71,23 @@ class Explainer:
         return self._predict(torch.cat([self._image(content, "image", fitted=True) for content in contents]))
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
-        if self.inputs is None:
+        if self.texts is None:
             raise TurnoverError(f"{self.run.name} is an image run; give an image")
-        return torch.from_numpy(self.inputs([check_text(text, "your text") for text in texts]))
+        return torch.from_numpy(self.texts([check_text(text, "your text") for text in texts]))
 
     def _image(self, content: bytes, name: str, fitted: bool) -> Tensor:
         if self.run.kind != "image":
             raise TurnoverError(f"{self.run.name} is a text run; give a text")
-        channels, height, width = input_shape(self.run)
+        channels, height, width = image_shape(self.run)
         image = open_image(content, name, colour=channels == 3)
         if fitted and image.size != (width, height):
             raise TurnoverError(f"{name}: {image.width} x {image.height} pixels instead of {width} x {height}; give it as it was fitted")
-        return image_inputs((np.asarray(image) if fitted else fit_image(image, height, width))[None].copy())
+        return self._made(np.asarray(image) if fitted else fit_image(image, height, width))
+
+    def _made(self, pixels: np.ndarray) -> Tensor:
+        """Model input `(1, …)` of an image in the form of the training images."""
+        assert self.images is not None
+        return torch.from_numpy(self.images(pixels[None].copy()))
 
     def _predict(self, inputs: Tensor) -> list[dict[str, float]]:
         return [dict(zip(self.run.classes, row, strict=True)) for row in probabilities(self.model, inputs.to(self.device)).tolist()]
@@ -100,7 +105,7 @@ class Explainer:
         meant = predicted if label is None else classes.index(label)
         target = Split(inputs, torch.tensor([meant], device=self.device))
         members = influence(self.model, target.inputs, target.labels, np.arange(len(self.run.train))).values.numpy()
-        described = describe_targets(self.model, target, item_features(self.model, self.settings, inputs))
+        described = describe_targets(self.model, target, item_features(self.model, inputs))
         estimate, error = self.estimator.apply(members, self.estimator.shape_of(described))
         ranked = Ranked(np.arange(members.shape[-1]), estimate[0], error[0])
         return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -11,7 +13,7 @@ from core.data.images import png_pixels
 from core.device import placed
 from core.models.members import Members
 from core.models.state import load_trained
-from core.pipeline.architecture import TextInputs, build_model, image_inputs
+from core.pipeline.architecture import TextInputs, build_model, image_inputs, reads_features
 from core.pipeline.settings import TrainSettings
 from core.runs import Run
 from core.training import Split
@@ -25,23 +27,32 @@ def run_settings(run: Run) -> TrainSettings:
 
 
 def input_shape(run: Run) -> tuple[int, ...]:
-    """Shape of one model input: `(D,)` features or tokens of a text, or an image `(C, H, W)`."""
-    if run.kind == "text":
+    """Shape of one model input: `(D,)` features or `(T,)` tokens of a text, or an image `(C, H, W)`."""
+    settings = run_settings(run)
+    if reads_features(settings, run.kind):
         return run.array("features").shape[1:]
+    return TextInputs(settings, torch.device("cpu"))([""]).shape[1:] if run.kind == "text" else image_shape(run)
+
+
+def image_shape(run: Run) -> tuple[int, ...]:
+    """Shape `(C, H, W)` of a run's images."""
     height, width, *channels = png_pixels(run.item("train", 0)["image"]).shape
     return (*(channels or [1]), height, width)
 
 
 def load_model(run: Run, device: torch.device) -> Members:
     """The trained members, in evaluation mode."""
-    model = build_model(run_settings(run), len(run.classes), input_shape(run))
+    settings = run_settings(run)
+    if settings.from_layer is not None:  # the run has all weights, also those that were not trained
+        settings = replace(settings, weights=None, pretrained=False)
+    model = build_model(settings, len(run.classes), input_shape(run))
     load_trained(model, load_file(run.folder / "weights.safetensors"))
     return placed(model, device).eval()
 
 
-def item_features(model: Members, settings: TrainSettings, inputs: Tensor) -> np.ndarray:
-    """Features of some items `(n, D)`: what text heads read, or what the members make of inputs before the first mask, side by side."""
-    if settings.model == "heads" and inputs.dim() == 2:
+def item_features(model: Members, inputs: Tensor) -> np.ndarray:
+    """Features of some items `(n, D)`: those of a frozen encoder where the model reads such, or what the members' output layers see, side by side."""
+    if inputs.dim() == 2 and inputs.is_floating_point():
         return inputs.cpu().numpy()
     with torch.inference_mode():
         parts = [model.features(rows).transpose(0, 1).flatten(1).cpu() for rows in inputs.split(_ROWS)]
@@ -50,12 +61,12 @@ def item_features(model: Members, settings: TrainSettings, inputs: Tensor) -> np
 
 def split_inputs(run: Run, split: str, rows: list[int], device: torch.device) -> Tensor:
     """Model inputs `(n, …)` of some items of `train` or `validation`."""
+    settings = run_settings(run)
+    if reads_features(settings, run.kind):
+        return torch.from_numpy(np.asarray(run.features(split)[rows])).to(device)
     if run.kind == "image":
         images = run.split(split)["image"].loc[rows]
         return image_inputs(np.stack([png_pixels(content) for content in images])).to(device)
-    settings = run_settings(run)
-    if settings.model == "heads":
-        return torch.from_numpy(np.asarray(run.features(split)[rows])).to(device)
     return torch.from_numpy(TextInputs(settings, device)(run.split(split)["text"].loc[rows].tolist())).to(device)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from core.data.own.wish import OwnData, is_own
 from core.errors import TurnoverError
 from core.models.encoders import DEFAULT_ENCODER
+from core.models.source import file_checksum, is_module, is_torchvision, source_checksum
 from core.recipe import Recipe
 
 RECIPES = {
@@ -31,6 +32,10 @@ MODEL_RECIPES = {
     "vgg19": Recipe(epochs=24, learning_rate=1e-3, batch=256, weight_decay=0.05, augment=True, decay=True, keep="last"),
 }
 """Recipes of the deep models, whatever the data; heads follow the data's."""
+OWN_RECIPE = Recipe(learning_rate=1e-3, batch=64)
+"""The recipe of modules of the user's own, whatever the data."""
+FINE_TUNED_RECIPE = Recipe(epochs=10, patience=2, learning_rate=3e-4, batch=32)
+"""The recipe of torchvision's networks that are trained from a layer on."""
 
 TEXT_MODELS = ("heads", "adapters", "masked-encoder")
 IMAGE_MODELS = ("small-vgg", "vgg19", "heads")
@@ -48,7 +53,9 @@ class TrainSettings:
 
     `groups` = 0 masks single units. `late_norm` keeps the batch norms behind the first mask of vgg19, whose statistics leak.
     `keep` names a file of near duplicates (`core.data.pairs`) that limits must not drop. `own` says which files or splits
-    are read where `data` is `files` or `hub:NAME`.
+    are read where `data` is `files` or `hub:NAME`. `source` is the SHA-256 of the file that a model of the user's own is built by,
+    or of `weights`. `weights` (a safetensors file) and `pretrained` are for torchvision's networks, which are frozen, or trained
+    from the layer `from_layer` on.
     """
 
     data: str
@@ -67,6 +74,10 @@ class TrainSettings:
     late_norm: bool = True
     keep: str | None = None
     own: OwnData | None = None
+    source: str | None = None
+    weights: str | None = None
+    pretrained: bool = False
+    from_layer: str | None = None
 
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> TrainSettings:
@@ -82,8 +93,20 @@ class TrainSettings:
         """
         models = TEXT_MODELS if kind == "text" else IMAGE_MODELS
         model = self.model or models[0]
-        if model not in models:
-            raise TurnoverError(f"--model {model}: {self.data} is {kind} data; choose one of {', '.join(models)}")
+        module = is_module(model)
+        if model not in models and not module and not (kind == "image" and is_torchvision(model)):
+            known = [*models, *(["torchvision:NAME"] if kind == "image" else [])]
+            raise TurnoverError(f"--model {model}: {self.data} is {kind} data; choose one of {', '.join(known)}, or module:function of your own")
+        if kind == "image" and self.encoder != DEFAULT_ENCODER and model != "heads":
+            raise TurnoverError(f"--encoder {self.encoder}: {model} reads pixels; an image encoder goes with --model heads")
+        if (self.weights or self.pretrained) and not is_torchvision(model):
+            raise TurnoverError(f"--weights and --pretrained are for torchvision's networks, not {model}; leave them out")
+        if self.from_layer and not is_torchvision(model):
+            raise TurnoverError(f"--from-layer {self.from_layer} is for torchvision's networks, not {model}; leave it out")
+        if self.weights and self.pretrained:
+            raise TurnoverError("--weights names a file, --pretrained downloads; give one of them")
+        if module and self.groups is not None:
+            raise TurnoverError(f"--groups {self.groups}: {model} makes its own masks; leave it out")
         if self.layers is not None and model != "adapters":
             raise TurnoverError(f"--layers says how many layers have adapters; {model} has none, so leave it out")
         if self.dropout and model != "vgg19":
@@ -98,17 +121,23 @@ class TrainSettings:
             raise TurnoverError("--keep names items that --limit and --validation-limit must not drop; there is no limit, so leave it out")
         noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
         usual = OWN_MEMBERS[kind] if is_own(self.data) else DEFAULT_MEMBERS.get(self.data, 16)
-        members = (1 if model in DEEP_MODELS else usual) if self.members is None else self.members
-        groups = DEFAULT_GROUPS if self.groups is None else self.groups
+        members = (1 if model in DEEP_MODELS or module or self.from_layer else usual) if self.members is None else self.members
+        groups = DEFAULT_GROUPS if self.groups is None and not module else self.groups
         if members < 1:
             raise TurnoverError(f"--members {members}: choose 1 or more")
         own = replace(self.own or OwnData(), kind=kind) if is_own(self.data) else None
-        return replace(self, label_noise=noise, members=members, groups=groups, model=model, own=own)
+        source = self.source or (source_checksum(model) if module else file_checksum(self.weights) if self.weights else None)
+        return replace(self, label_noise=noise, members=members, groups=groups, model=model, own=own, source=source)
 
     @property
     def recipe(self) -> Recipe:
         """How the resolved settings are trained."""
-        known = MODEL_RECIPES.get(self.model or "") or (OWN_RECIPES[self.own.kind or "text"] if self.own else RECIPES[self.data])
+        if is_module(self.model):
+            known = OWN_RECIPE
+        elif self.from_layer:
+            known = FINE_TUNED_RECIPE
+        else:
+            known = MODEL_RECIPES.get(self.model or "") or (OWN_RECIPES[self.own.kind or "text"] if self.own else RECIPES[self.data])
         return replace(known, seed=self.seed, epochs=self.epochs or known.epochs)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.models.encoders import DEFAULT_ENCODER
+from core.models.source import is_module
 from core.ranking import TOP
 from core.report.explanation import PREDICTION, estimate_words
 from core.report.words import snippet
@@ -87,11 +89,13 @@ def _facts(run: Run, with_influence: bool) -> Iterator[tuple[str, str]]:
     yield "Classes", ", ".join(names) + (f" and {more} more" if more > 0 else "")
     yield "Model", _model(run)
     yield "Members", f"{results['members']}{'' if 'seed' not in settings else ', from seed ' + str(settings['seed'])}"
-    yield "Accuracy", f"{results['validation_accuracy']:.1%} with turn-over dropout, {results['plain_accuracy']:.1%} without"
+    without = "unknown" if results["plain_accuracy"] is None else f"{results['plain_accuracy']:.1%}"
+    yield "Accuracy", f"{results['validation_accuracy']:.1%} with turn-over dropout, {without} without"
     yield "Test", f"{results['test_accuracy']:.1%} of {results['test_size']:,} test items" if "test_accuracy" in results else ""
     yield "Estimator", _estimator(run) if with_influence else ""
     yield "Device", str(manifest.get("device", ""))
-    yield "Trained", f"{str(manifest.get('created', ''))[:10]}{', torch ' + versions['torch'] if 'torch' in versions else ''}"
+    trained = "elsewhere, made a run on " if "adopted" in manifest else ""
+    yield "Trained", f"{trained}{str(manifest.get('created', ''))[:10]}{', torch ' + versions['torch'] if 'torch' in versions else ''}"
     yield "Leaks", ", ".join(map(str, manifest.get("leaks", [])))
 
 
@@ -99,12 +103,15 @@ def _model(run: Run) -> str:
     settings = run.manifest["settings"]
     if "model" not in settings:
         return ""
-    where = ""
+    groups, own, where = settings.get("groups"), is_module(settings["model"]), ""
     if run.kind == "text":
         layers = settings.get("layers")
-        where = f" {'on' if settings['model'] == 'heads' else 'in'} {settings.get('encoder')}{f', last {layers} layers' if layers else ''}"
-    groups = settings.get("groups")
-    return f"{settings['model']}{where}, masks of {f'{groups} groups of units' if groups else 'single units'}"
+        link = "on" if own or settings["model"] == "heads" else "in"
+        where = f" {link} {settings.get('encoder')}{f', last {layers} layers' if layers else ''}"
+    elif settings["model"] == "heads" and settings.get("encoder") not in (None, DEFAULT_ENCODER):
+        where = f" on {settings['encoder']}"
+    masks = "its own masks" if own else f"masks of {f'{groups} groups of units' if groups else 'single units'}"
+    return f"{settings['model']}{where}, {masks}"
 
 
 def _estimator(run: Run) -> str:

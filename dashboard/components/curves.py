@@ -14,6 +14,7 @@ from dashboard.components.gaps import draw_curves
 from dashboard.components.notice import heading, notice, problem, quiet, said
 from dashboard.state import RUN_KEY, runs_folder
 from dashboard.views.curves import HOW_TO_READ, Curves, Leak, build_partial, leak_sentence, leaks, training_sentence
+from dashboard.views.runs import share_words
 
 _CHOSEN = "The run in the sidebar"
 _SECONDS = 2.0
@@ -56,7 +57,7 @@ def show_numbers(curves: Curves) -> None:
     """Four numbers at the kept or last epoch."""
     with st.grid(4, min_column_width=150):
         st.metric("Validation accuracy", f"{curves.validation_accuracy:.1%}", border=True)
-        st.metric("Plain twin accuracy", "not yet" if curves.plain_accuracy is None else f"{curves.plain_accuracy:.1%}", border=True)
+        st.metric("Plain twin accuracy", share_words(curves.plain_accuracy, "unknown" if curves.kept else "not yet"), border=True)
         st.metric("Flipped loss", f"{curves.flipped:.3f}", border=True)
         st.metric("Unowned loss", f"{curves.unowned:.3f}", border=True)
     when = "At the kept epoch" if curves.kept else "After the last epoch"

@@ -15,6 +15,7 @@ from dashboard.components.notice import heading, no_influence, quiet
 from dashboard.components.trust_words import verdict
 from dashboard.state import Opened
 from dashboard.views.overview import Start
+from dashboard.views.runs import share_words
 from dashboard.views.trust import GOAL, sentence_of
 
 
@@ -23,7 +24,7 @@ def show_accuracy(run: Run, errors: int) -> None:
     results = run.manifest["results"]
     with st.grid(4, min_column_width=150):
         st.metric("Validation accuracy", f"{results['validation_accuracy']:.1%}", border=True, help="With turn-over dropout")
-        st.metric("Plain twin accuracy", f"{results['plain_accuracy']:.1%}", border=True, help="The same network, trained alike without turn-over dropout")
+        st.metric("Plain twin accuracy", share_words(results["plain_accuracy"]), border=True, help="The same network, trained alike without turn-over dropout")
         st.metric("Errors", f"{errors:,}", border=True, help=f"Of {len(run.validation):,} validation items")
         st.metric("Members", f"{results['members']:,}", border=True, help="Models that differ in masks, initialisation and batches")
 

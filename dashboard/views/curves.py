@@ -36,7 +36,7 @@ class Series:
 class Curves:
     """All that the Curves page shows; `kept` is the epoch whose weights the run keeps, None while it is being trained.
 
-    Losses and accuracy are those of the kept or else of the last epoch; the plain twin's accuracy is None until it is trained.
+    Losses and accuracy are those of the kept or else of the last epoch; the plain twin's accuracy is None until it is trained, or if it never was.
     """
 
     epochs: tuple[int, ...]
@@ -61,7 +61,7 @@ _LINES = (
 def build_curves(run: Run) -> Curves:
     """The curves of a run."""
     results = run.manifest["results"]
-    return _built(run.curves, int(results["kept_epoch"]), float(results["validation_accuracy"]), float(results["plain_accuracy"]))
+    return _built(run.curves, int(results["kept_epoch"]), float(results["validation_accuracy"]), results["plain_accuracy"])
 
 
 def build_partial(partial: Partial) -> Curves | None:

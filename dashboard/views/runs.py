@@ -27,9 +27,14 @@ def run_names(folder: Path) -> list[str]:
     return sorted(names, key=lambda name: (name != FIRST, name))
 
 
+def share_words(share: float | None, unknown: str = "unknown") -> str:
+    """A share in percent; a word where it is not known, as of the plain twin of a model that was trained elsewhere."""
+    return unknown if share is None else f"{share:.1%}"
+
+
 def summarise(run: Run) -> RunSummary:
     """What a run is, in words."""
     results = run.manifest["results"]
     sizes = f"{results['train_size']:,} training and {results['validation_size']:,} validation {run.kind}s"
-    quality = f"{results['members']} members, {results['validation_accuracy']:.1%} accurate"
+    quality = f"{results['members']} member{'' if results['members'] == 1 else 's'}, {results['validation_accuracy']:.1%} accurate"
     return RunSummary(run.name, str(run.manifest["data"]["source"]), sizes, quality)

@@ -29,6 +29,7 @@ LIGHT = (
     "core.progress",
     "core.pipeline.plan",
     "core.pipeline.settings",
+    "core.models.source",
     "core.jobs",
     "core.cleansing.results",
     "core.data.tables",

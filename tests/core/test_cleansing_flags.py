@@ -126,7 +126,7 @@ def test_scores_from_the_run_s_influence_are_those_computed_anew(estimated: Path
     scores, model = run_scores(run), load_model(run, CPU)
     targets = run_split(run, "validation", CPU)
     members = mean_influence(model, targets.inputs, targets.labels, np.arange(len(run.train))).numpy()
-    shape = scores.estimator.shape_of(describe_targets(model, targets, item_features(model, run_settings(run), targets.inputs)))
+    shape = scores.estimator.shape_of(describe_targets(model, targets, item_features(model, targets.inputs)))
     values, errors = scores.estimator.apply(members[:, None], shape.mean(0, keepdims=True))
     for found, expected in zip(scores.estimates, (values[0], errors[0]), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -77,7 +77,7 @@ def test_a_stop_in_the_last_moment_loses_no_training(tmp_path: Path, monkeypatch
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_pipeline, "replace_folder", stop)
+        patch.setattr("core.pipeline.written.replace_folder", stop)
         with pytest.raises(KeyboardInterrupt):
             train_digits(tmp_path / "run", **settings)
     trained: list[int] = []

@@ -129,7 +129,7 @@ def test_a_stopped_training_goes_on_with_the_same_files_only(tmp_path: Path, cap
     data = data_in(tmp_path, "folder")
     asked = ["train", "--train", str(data), "--run", str(tmp_path / "run"), "--members", "1", "--epochs", "2"]
     with monkeypatch.context() as stopped:
-        stopped.setattr("core.pipeline.train._write_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        stopped.setattr("core.pipeline.train.write_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main(asked) == 130
     assert told(capsys, *asked, "--check")["resumes"] is True
     (data / "food" / "0.png").unlink()

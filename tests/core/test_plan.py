@@ -37,7 +37,7 @@ def test_a_check_says_what_the_run_will_have_and_makes_nothing(tmp_path: Path, s
 
 
 def test_a_check_says_whether_a_stopped_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("core.pipeline.train._write_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("core.pipeline.train.write_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         train_digits(tmp_path / "run", limit=20, members=1, groups=None, seed=0)
     before = names(tmp_path / "run.partial")

@@ -1,0 +1,127 @@
+"""Modules of the user's own as members of a run (`core.models.source` finds their code).
+
+The function that `--model module:function` names is called as `function(classes, shape, seed)` and returns a module with
+`TurnoverDropout` inside, which makes logits `(B, classes)` of a batch `(B, *shape)`. Images come as float32 `(B, C, H, W)` in
+[-1, 1]; texts as features `(B, D)` of the frozen encoder, or, where `function.reads = "tokens"`, as token ids `(B, T)`. Member k
+of a run with seed S is built with seed S + k, and what the function draws at random is drawn from that seed.
+
+What such a module's instances share is found by running it: a parameter leaks if some of its numbers get a gradient under
+every one of 32 instances' masks; what a mask guards is on under all of them with probability 2⁻³².
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from core.dropout import TurnoverDropout, turnover, turnover_layers
+from core.errors import TurnoverError
+from core.models.ensemble import Ensemble
+from core.models.source import failing_in_one_line, load_function
+
+TOKENS, FEATURES = "tokens", "features"
+_MASKS, _ROWS = 32, 4
+_MOST_NAMED = 12
+
+
+class OwnMembers(Ensemble):
+    """Modules of the user's own as one K-member model; `features` are what the last mask sees, mean over positions."""
+
+    whole = True
+
+    def features(self, x: Tensor) -> Tensor:
+        """What each member's last mask sees of rows that all share: `(B, …)` → `(K, B, D)`."""
+        return torch.stack([_last_masked(model, x) for model in self.models])
+
+
+def reading(model: str, checksum: str) -> str:
+    """What a module for texts reads: `features` or `tokens`. Errors as `load_function`."""
+    reads = getattr(load_function(model, checksum), "reads", FEATURES)
+    if reads not in (FEATURES, TOKENS):
+        raise TurnoverError(f"--model {model}: its function says that it reads {reads!r}; choose {FEATURES!r} or {TOKENS!r}")
+    return str(reads)
+
+
+def own_members(model: str, checksum: str, classes: int, shape: tuple[int, ...], *, members: int, seed: int, tokens: bool) -> OwnMembers:
+    """K new modules of the user's own.
+
+    Raises:
+        TurnoverError: if the code may not be loaded or fails, gives no module with masks or other logits than `(B, classes)`, or two members share masks.
+    """
+    build = load_function(model, checksum)
+    made = []
+    for member in range(members):
+        with failing_in_one_line(model), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + member)
+            own = build(classes, shape, seed + member)
+            _check(own, model, classes, torch.zeros(2, *shape, dtype=torch.int64 if tokens else torch.float32))
+        made.append(own)
+    masks = [mask for own in made for mask in {layer._key() for layer in turnover_layers(own)}]
+    if len(set(masks)) < len(masks):
+        raise TurnoverError(f"--model {model}: two members would have the same masks; give TurnoverDropout the function's seed, seed=seed, or --members 1")
+    return OwnMembers(made, classes, ())
+
+
+def _check(own: object, model: str, classes: int, rows: Tensor) -> None:
+    """Run a new module on two rows, once plain and once under masks, which also numbers its mask layers."""
+    if not isinstance(own, nn.Module):
+        raise TurnoverError(f"--model {model}: the function returned a {type(own).__name__}; return a torch.nn.Module")
+    turnover_layers(own)
+    own.eval()
+    with torch.no_grad():
+        plain = own(rows)
+        with turnover([0, 1]):
+            masked = own(rows)
+    for made in (plain, masked):
+        shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        if shape != (2, classes):
+            raise TurnoverError(f"--model {model}: of inputs {tuple(rows.shape)} it makes {shape}; return logits of shape (2, {classes}), one row an input")
+
+
+def _last_masked(model: nn.Module, x: Tensor) -> Tensor:
+    """Input of the last mask layer that runs, `(B, width)`, mean over positions."""
+    seen: list[tuple[TurnoverDropout, Tensor]] = []
+
+    def keep(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, TurnoverDropout)
+        seen[:] = [(layer, inputs[0])]
+
+    hooks = [layer.register_forward_pre_hook(keep) for layer in turnover_layers(model)]
+    try:
+        model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    layer, hidden = seen[0]
+    return hidden.movedim(layer.dim, -1).reshape(len(hidden), -1, layer.width).mean(1)
+
+
+def found_leaks(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[str, ...]:
+    """What instances share in spite of their masks, in words: parameters, by gradients on some rows, and the statistics of batch norms."""
+    rows, right = inputs[:_ROWS], labels[:_ROWS]
+    model.train()
+    counted = [name for name, module in model.named_modules() if getattr(module, "track_running_stats", False) and module.training]
+    model.eval()
+    trained = {name: own for name, own in model.named_parameters() if own.requires_grad}
+    shared = {name: torch.ones_like(own, dtype=torch.bool) for name, own in trained.items()}
+    for instance in range(_MASKS):
+        with torch.enable_grad(), turnover([instance] * len(rows)):
+            loss = nn.functional.cross_entropy(model(rows), right)
+        for (name, _), gradient in zip(trained.items(), torch.autograd.grad(loss, list(trained.values()), allow_unused=True), strict=True):
+            shared[name] &= torch.zeros_like(shared[name]) if gradient is None else gradient != 0
+    leaking = [_share(name, part) for name, part in shared.items() if part.any()]
+    return (*_few(leaking, "parameters"), *_few([f"the statistics of {name}" for name in counted], "statistics"))
+
+
+def _share(name: str, shared: Tensor) -> str:
+    """A parameter's name, and how much of it leaks where that is not all of it."""
+    part = math.floor(100 * float(shared.float().mean()))
+    return name if part == 100 else f"{max(1, part)} % of {name}"
+
+
+def _few(names: list[str], what: str) -> list[str]:
+    """The first names, and how many more there are."""
+    more = len(names) - _MOST_NAMED
+    return [*names[:_MOST_NAMED], *([f"{more} more {what}"] if more > 0 else [])]

@@ -1,0 +1,151 @@
+"""Make a run of a model with turn-over dropout that was trained elsewhere.
+
+What such a model must have been trained with: masks of its own (`core.turnover(ids)`), where the id of a training item is its
+position in the data, 0 … N − 1; and the inputs that a run gives it (`core.models.own`). The losses of now stand as the one epoch
+of its curves. Of its plain twin nothing is known.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from core.atomic import disk_error
+from core.data.base import Dataset, check_dataset
+from core.device import choose_device, placed
+from core.dropout import turnover_layers
+from core.errors import TurnoverError
+from core.models.encoders import DEFAULT_ENCODER
+from core.models.own import OwnMembers, found_leaks
+from core.models.source import allow, is_module
+from core.pipeline.architecture import build_model
+from core.pipeline.plan import Plan, open_partial, plan_run
+from core.pipeline.settings import TrainSettings
+from core.pipeline.train import model_inputs, splits_of
+from core.pipeline.written import results_of, write_run
+from core.runs import Run
+from core.training import History, measured
+
+_ERRORS = 2
+
+
+def adopt_run(settings: TrainSettings, weights: Path, folder: Path, device_choice: str | None = None) -> dict[str, Any]:
+    """Make a run of the weights in a safetensors file; returns what `python -m core adopt --json` prints.
+
+    Raises:
+        TurnoverError: for bad settings or data, a folder that exists, or weights that are not those of the settings' model.
+    """
+    device = choose_device(device_choice)
+    _require_own(settings.model)
+    plan = plan_run(replace(settings, members=1, label_noise=0.0), folder)
+    return _adopt(plan, _read(weights), str(weights), device)
+
+
+def save_run(
+    folder: str | Path, data: Dataset, module: nn.Module, model: str, *, seed: int = 0, encoder: str = DEFAULT_ENCODER, device: str | None = None
+) -> Run:
+    """Write a run of a module that you have trained, and open it.
+
+    Args:
+        folder: where the run will lie; it must not exist.
+        data: what it was trained and is validated on; the instance ids of the training were the positions in `data.train`.
+        module: the trained module.
+        model: `module:function`, the code that builds one like it (`core.models.own`).
+        seed: what the function was called with.
+        encoder: whose features or tokens a module for texts reads.
+        device: to compute on; the best one by default.
+
+    Raises:
+        TurnoverError: for a folder that exists, data or a module that do not go together, or a module with other masks than the function's.
+    """
+    _require_own(model)
+    wanted = TrainSettings(data=data.name, model=model, members=1, label_noise=0.0, seed=seed, encoder=encoder)
+    plan = Plan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
+    if plan.folder.exists():
+        raise TurnoverError(f"{folder} exists; choose another folder, or delete it first")
+    result = _adopt(plan, module.state_dict(), "the module", choose_device(device), trained=module)
+    if not result["learned"]:
+        warnings.warn(UNLEARNED, stacklevel=2)
+    return Run(plan.folder)
+
+
+UNLEARNED = "items do no better under their own masks than under the flipped ones: was the model trained under these masks, with positions as ids?"
+
+
+def _require_own(model: str | None) -> None:
+    if not is_module(model):
+        raise TurnoverError(f"--model {model}: a model that was trained elsewhere is named by the code that builds it, module:function")
+    allow(model)
+
+
+def _read(weights: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise TurnoverError(f"{weights}: no weights that can be read ({error}); give a safetensors file") from None
+
+
+def _adopt(plan: Plan, state: Mapping[str, Tensor], where: str, device: torch.device, trained: nn.Module | None = None) -> dict[str, Any]:
+    begun, partial = time.perf_counter(), open_partial(plan)
+    try:
+        inputs = model_inputs(plan.data, plan.settings, partial, device)
+        train, validation = splits_of(plan.data, inputs, device)
+        model = build_model(plan.settings, len(plan.data.classes), tuple(train.inputs.shape[1:]))
+        assert isinstance(model, OwnMembers)
+        _fill(model.models[0], state, where)
+        if trained is not None and not _same_masks(trained, model.models[0]):
+            raise TurnoverError(f"{plan.settings.model} makes other masks than the module has; give the seed that it was built with, and fixed layer= numbers")
+        placed(model, device)
+        history = measured(model, train, validation)
+        model.leaks = found_leaks(model.models[0], train.inputs, train.labels)
+        results = results_of(plan.data, model, history, None, time.perf_counter() - begun, device)
+        facts = {"recipe": {}, "results": results, "adopted": where}
+        write_run(partial, plan.folder, plan.data, plan.settings, model, history, inputs, facts)
+    except OSError as error:
+        raise disk_error(partial, error) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return {"run": str(plan.folder), "model": plan.settings.model, **results, "learned": _learned(history)}
+
+
+def _same_masks(trained: nn.Module, built: nn.Module) -> bool:
+    """Whether two modules have the same mask layers; one that never ran has no number yet."""
+    layers, others = turnover_layers(trained), turnover_layers(built)
+    alike = (
+        (own.width, own.units, own.on, own.seed, own.dim) == (other.width, other.units, other.on, other.seed, other.dim) and own.layer in (None, other.layer)
+        for own, other in zip(layers, others, strict=False)
+    )
+    return len(layers) == len(others) and all(alike)
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Put weights into a new module.
+
+    Raises:
+        TurnoverError: if they are not its own, by name and shape.
+    """
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in state.items()}
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            has = f"is of shape {given[name]}" if name in given else "is missing"
+            needs = f"the model that the function builds has {wanted[name]}" if name in wanted else "the model that the function builds has no such tensor"
+            raise TurnoverError(f"{where}: {name!r} {has}, but {needs}; give the weights and the function of one model")
+    module.load_state_dict(dict(state))
+
+
+def _learned(history: History) -> bool:
+    """Whether training items do better under their own masks than under the flipped ones, by two standard errors."""
+    gain = history.flipped_items[0] - history.masked_items[0]
+    return bool(gain.mean() > _ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))

@@ -1,0 +1,136 @@
+"""Code of a user's own, written to files as `--model module:function` finds it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.models import source
+
+IMAGES = """
+from torch import nn
+
+from core import TurnoverDropout
+
+
+def build(classes, shape, seed):
+    return nn.Sequential(
+        nn.Conv2d(shape[0], 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        TurnoverDropout(64, seed=seed), nn.Linear(64, 16), nn.ReLU(),
+        TurnoverDropout(16, seed=seed), nn.Linear(16, classes),
+    )
+
+
+def unseeded(classes, shape, seed):
+    return nn.Sequential(nn.Flatten(), TurnoverDropout(64), nn.Linear(64, classes))
+
+
+def maskless(classes, shape, seed):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+
+
+def one_too_many(classes, shape, seed):
+    return nn.Sequential(nn.Flatten(), TurnoverDropout(64, seed=seed), nn.Linear(64, classes + 1))
+
+
+def text(classes, shape, seed):
+    return "no module"
+
+
+def failing(classes, shape, seed):
+    raise ValueError("not\\ntoday")
+
+
+def mute(classes, shape, seed):
+    raise SystemExit
+
+
+number = 7
+"""
+TEXTS = """
+import torch
+from torch import nn
+
+from core import TurnoverDropout
+
+
+class Bag(nn.Module):
+    def __init__(self, classes, seed):
+        super().__init__()
+        self.vectors, self.mask, self.out = nn.Embedding(60, 8, padding_idx=0), TurnoverDropout(8, seed=seed), nn.Linear(8, classes)
+
+    def forward(self, tokens):
+        return self.out(self.mask(self.vectors(tokens).mean(1)))
+
+
+def tokens(classes, shape, seed):
+    assert shape == (128,)
+    return Bag(classes, seed)
+
+
+tokens.reads = "tokens"
+
+
+def features(classes, shape, seed):
+    assert shape == (32,)
+    return nn.Sequential(TurnoverDropout(32, seed=seed), nn.Linear(32, classes))
+
+
+def letters(classes, shape, seed):
+    return Bag(classes, seed)
+
+
+letters.reads = "letters"
+"""
+
+FINE_TUNED = """
+from torch import nn
+from torchvision.models import resnet18
+
+from core import TurnoverDropout
+
+
+class FineTuned(nn.Module):
+    \"\"\"A resnet18 that is trained from its last stage on, with a mask before every layer there.\"\"\"
+
+    def __init__(self, classes, seed):
+        super().__init__()
+        self.network = resnet18(num_classes=classes).requires_grad_(False)
+        places = [name for name, layer in self.network.named_modules() if name.startswith(("layer4", "fc")) and isinstance(layer, nn.Conv2d | nn.Linear)]
+        for number, name in enumerate(places):
+            layer = self.network.get_submodule(name).requires_grad_(True)
+            width, dim = (layer.in_features, -1) if isinstance(layer, nn.Linear) else (layer.in_channels, 1)
+            self.network.set_submodule(name, nn.Sequential(TurnoverDropout(width, seed=seed, layer=number, dim=dim), layer))
+
+    def train(self, mode=True):
+        super().train(mode)
+        for layer in self.network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()  # its statistics would be shared by all training items
+        return self
+
+    def forward(self, images):
+        return self.network(images.expand(-1, 3, -1, -1))
+
+
+def build(classes, shape, seed):
+    return FineTuned(classes, seed)
+"""
+
+
+@pytest.fixture
+def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory with `own_images.py`, `own_texts.py` and `fine_tuned.py`, and nothing allowed or imported yet."""
+    (tmp_path / "own_images.py").write_text(IMAGES, encoding="utf-8")
+    (tmp_path / "own_texts.py").write_text(TEXTS, encoding="utf-8")
+    (tmp_path / "fine_tuned.py").write_text(FINE_TUNED, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(source, "_allowed", set())
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv(source.ALLOW, raising=False)
+    yield tmp_path
+    for name in ("own_images", "own_texts", "fine_tuned", "evil"):
+        sys.modules.pop(name, None)
