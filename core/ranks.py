@@ -20,6 +20,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from core.errors import TurnoverError
 from core.world import World, world
@@ -74,7 +76,7 @@ class _Together(Ranks):
         self.lost = ""
         self._met, self._ended = 0, threading.Event()
         try:
-            self._store: Any = dist.PrefixStore("turnover", next(iter(dist.rendezvous("env://", place.rank, place.size, timeout=_START)))[0])
+            self._store: Any = PrefixStore("turnover", next(iter(rendezvous("env://", place.rank, place.size, timeout=_START)))[0])
             self.at("starting")
             self._set("here")
             self._wait([f"here/{rank}" for rank in range(self.size)], _START.total_seconds())
@@ -132,7 +134,7 @@ class _Together(Ranks):
     def _talk(self, talk: Any, rank: int) -> Any:
         try:
             if not dist.is_initialized():
-                dist.init_process_group("gloo", store=dist.PrefixStore("gloo", self._store), rank=self.rank, world_size=self.size)
+                dist.init_process_group("gloo", store=PrefixStore("gloo", self._store), rank=self.rank, world_size=self.size)
             return talk()
         except RuntimeError as error:
             raise TurnoverError(self._told() or f"{self._named(rank)} cannot be reached ({str(error).splitlines()[0]}); {_AGAIN}") from None

@@ -17,7 +17,7 @@ from core.pipeline.influence import compute_influence
 from core.pipeline.influence_parts import units_of
 from core.ranks import ALONE, Ranks
 from tests.core.builders import checksums, failing_after, names
-from tests.core.rank_testing import run_ranks
+from tests.core.rank_testing import run_frozen, run_ranks
 
 MEMORY = 2**29
 OPTIONS = ("--memory", "512M", "--device", "cpu")
@@ -182,6 +182,15 @@ def test_a_rank_that_dies_is_named_and_what_was_finished_is_kept(bare: Path, tmp
     assert done.code == 0, done.said
     assert done.result["kept_pairs"] > 0
     assert checksums(bare / "influence") == checksums(alone / "influence")
+
+
+def test_a_rank_that_stands_still_is_named_and_the_others_do_not_wait_for_ever(bare: Path, tmp_path: Path) -> None:
+    done = run_frozen(tmp_path, "influence", "--run", bare, *OPTIONS, moment=2)
+    assert done.code == 2
+    line = done.said.strip().splitlines()[-1]
+    assert line.startswith("python -m core influence: rank 1 of 2 (part ")
+    assert line.endswith("was not heard for 5 s and is lost; start the same command again: what is finished is kept")
+    assert list((bare / PARTIAL).glob("targets-*.npz"))
 
 
 def test_fewer_targets_than_ranks_are_cut_into_blocks_of_training_items(bare: Path, tmp_path: Path, alone: Path) -> None:
