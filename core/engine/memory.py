@@ -40,14 +40,18 @@ def default_budget(device: torch.device) -> int:
 
     Ranks that share a device share them.
     """
-    ranks = world().local_size
     if device.type == "cuda":
-        return int(0.6 * torch.cuda.mem_get_info(device)[0]) // -(-ranks // torch.cuda.device_count())
+        return int(0.6 * torch.cuda.mem_get_info(device)[0]) // -(-world().local_size // torch.cuda.device_count())
+    return min(_MOST_ON_CPU, host_budget())
+
+
+def host_budget() -> int:
+    """A quarter of this machine's free memory, shared by its ranks: what values that came from a GPU may take."""
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):  # macOS does not tell
         free = 4 * _MOST_ON_CPU
-    return min(_MOST_ON_CPU, free // 4 // ranks)
+    return free // 4 // world().local_size
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ import torch
 from core.atomic import disk_error, replace_folder
 from core.device import choose_device
 from core.engine import gains_from_targets
-from core.engine.memory import default_budget, pieces
+from core.engine.memory import default_budget, host_budget, pieces
+from core.engine.plain import device_of
 from core.errors import TurnoverError
 from core.estimators.estimator import Estimator
 from core.influences import Influence, influence, influences, self_influence
@@ -215,7 +216,7 @@ class _Work:
         """Compute, estimate and keep a unit, slice by slice of what the memory holds."""
         found: dict[str, list[np.ndarray]] = {}
         total = np.zeros((self.model.members, len(self.run.train)))
-        step = _step(self.model.members, len(self.run.train), self.resources) // len(unit.meanings)
+        step = _step(self.model.members, len(self.run.train), self.cut.held) // len(unit.meanings)
         for place in pieces(slice(0, len(unit.rows)), max(1, step)):
             rows = unit.rows[place]
             made = self._values(unit, rows, advance)
@@ -253,22 +254,24 @@ class _Work:
         return facts
 
 
-def _step(members: int, count: int, resources: Resources) -> int:
-    """Targets whose values are estimated at a time."""
-    return resources.memory // 2 // (_BYTES_A_VALUE * members * count)
+def _step(members: int, count: int, held: int) -> int:
+    """Targets whose values are estimated at a time in so many bytes."""
+    return held // (_BYTES_A_VALUE * members * count)
 
 
 def _cut(model: Members, count: int, targets: Targets, layout: str, resources: Resources, ranks: Ranks) -> Cut:
     """How the work is cut: in units of many targets where these are cheaper together, of what the memory holds, and enough for all ranks."""
-    many = gains_from_targets(model)
+    many, held = gains_from_targets(model), resources.memory // 2
+    if device_of(model).type == "cuda":  # values leave the GPU to be estimated
+        held = min(held, host_budget())
     most = _MANY if many else _FEW
     if layout == "full":  # a unit is held in memory as a whole
-        most = min(most, _step(model.members, count, resources))
+        most = min(most, _step(model.members, count, held))
     if ranks.size > 1:
         most = min(most, -(-len(targets.wrong) // (ranks.size if many else 4 * ranks.size)))
     most = max(1, most)
     units = len(units_of(targets.wrong, most))
-    return Cut(resources.memory, most, min(count, -(-ranks.size // units)))
+    return Cut(resources.memory, held, most, min(count, -(-ranks.size // units)))
 
 
 def _pilot_size(members: int, count: int, resources: Resources) -> int:

@@ -32,9 +32,13 @@ _FINGERPRINT = "fingerprint"
 
 @dataclass(frozen=True)
 class Cut:
-    """How the work is cut: `memory` bytes for tiles and slices of each rank, targets a unit, and blocks of training items a unit."""
+    """How the work is cut: bytes of `memory` for each rank, of which `held` are for values that are being estimated; targets and blocks a unit.
+
+    Blocks are of training items; there are several only where units are fewer than ranks.
+    """
 
     memory: int
+    held: int
     targets: int
     blocks: int = 1
 
