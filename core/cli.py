@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from core.errors import TurnoverError
 from core.models.source import allow
+from core.world import world
 
 # Threads that wait by spinning make everything many times slower as soon as another program wants a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -25,6 +26,8 @@ COMMANDS = (
     *("demo", "train", "adopt", "influence", "errors", "groups", "explain", "report", "cleanse", "evaluate"),
     *("export", "import-flags", "apply", "runs", "paper", "bench", "worker", "job"),
 )
+TOGETHER = ("train", "influence")
+"""Commands that several processes do together under torchrun."""
 _DESCRIPTION = "Which training examples taught the model this mistake? Train with turn-over dropout, then ask."
 
 
@@ -55,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module="torch")
     allow(getattr(arguments, "model", None))
     try:
+        if world().size > 1 and arguments.command not in TOGETHER:
+            raise TurnoverError(f"this command is for one process; leave torchrun out (it serves {' and '.join(TOGETHER)})")
         result: dict[str, Any] = arguments.module.execute(arguments)
     except TurnoverError as error:
         print(f"python -m core {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
@@ -62,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where this one was", file=sys.stderr)
         return 130
-    _say(json.dumps(result, ensure_ascii=False) if arguments.json else arguments.module.describe(result))
+    if world().is_first:
+        _say(json.dumps(result, ensure_ascii=False) if arguments.json else arguments.module.describe(result))
     return 0
 
 

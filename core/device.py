@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from core.errors import TurnoverError
+from core.world import world
 
 Model = TypeVar("Model", bound=nn.Module)
 _KINDS = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
@@ -19,21 +20,29 @@ _asked: list[list[str]] = []
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """The named device, or the best one there is: CUDA, then MPS, then CPU.
+    """The named device, or the best one there is: CUDA, then MPS, then CPU. Of several ranks on a machine each has a GPU of its own while there are enough.
 
     Raises:
         TurnoverError: if the named device is not on this machine.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name is None:
-        return torch.device(next(kind for kind, present in there.items() if present))
+        return _own(torch.device(next(kind for kind, present in there.items() if present)))
     try:
         device = torch.device(name)
     except RuntimeError:
         raise TurnoverError(f"--device {name}: unknown; choose cuda, mps or cpu") from None
     if not there.get(device.type, False):
         raise TurnoverError(f"--device {name}: there is no such device here; available: {', '.join(kind for kind, present in there.items() if present)}")
-    return device
+    return _own(device)
+
+
+def _own(device: torch.device) -> torch.device:
+    """This rank's GPU; any other device as it is."""
+    place = world()
+    if device.type != "cuda" or device.index is not None or place.size == 1:
+        return device
+    return torch.device("cuda", place.local_rank % torch.cuda.device_count())
 
 
 def synchronize(device: torch.device) -> None:

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from core.world import world
+
 Advance = Callable[[int], object]
 """What a stage calls with the number of units it has just finished."""
 
@@ -44,7 +46,10 @@ class Progress:
 
 @contextmanager
 def bar(total: int, label: str, unit: str) -> Iterator[Advance]:
-    """Progress over `total` units."""
+    """Progress over `total` units; of several ranks the first one tells its own."""
+    if not world().is_first:
+        yield lambda _: None
+        return
     file = os.environ.get(VARIABLE)
     if file:
         yield _Stage(Path(file), total, label, unit).advance

@@ -19,25 +19,22 @@ resumed run gives the same bits as one that was never stopped.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from core.atomic import write_atomic
-from core.dropout import turnover, turnover_layers
+from core.checkpoint import Trainee, load_checkpoint, save_checkpoint
+from core.dropout import turnover
 from core.errors import TurnoverError
 from core.masks import MAX_ID, UNOWNED, derive_seed
 from core.models.members import Members
 from core.models.state import load_trained, trained_state
+from core.ranks import ALONE, Ranks
 from core.recipe import Recipe
 
 CURVES = ("masked", "flipped", "validation", "unowned")
@@ -98,13 +95,22 @@ def _member_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 def validate(model: Members, split: Split) -> tuple[Tensor, float]:
     """`item_losses` and `accuracy` of the full network, from one pass."""
+    judged = _judged(model, split)
+    return judged[:, 0], _share_right(judged[:, 1:].mean(0), split.labels)
+
+
+def _judged(model: Members, split: Split) -> Tensor:
+    """Each member's losses and, below them, class probabilities on each row, `(K, 1 + C, N)`."""
 
     def judged(logits: Tensor, rows: Tensor) -> Tensor:
-        right = logits.softmax(-1).mean(0).argmax(-1) == split.labels[rows]
-        return torch.cat((_member_losses(logits, split.labels[rows]), right[None]))
+        return torch.cat((_member_losses(logits, split.labels[rows]).unsqueeze(1), logits.softmax(-1).transpose(1, 2)), 1)
 
-    losses = _evaluated(model, split.inputs, judged)
-    return losses[:-1], float(losses[-1].mean())
+    return _evaluated(model, split.inputs, judged)
+
+
+def _share_right(chances: Tensor, labels: Tensor) -> float:
+    """Accuracy of probabilities `(C, N)`."""
+    return float((chances.argmax(0) == labels).float().mean())
 
 
 def probabilities(model: Members, inputs: Tensor, ids: Tensor | None = None, flipped: bool = False) -> Tensor:
@@ -145,51 +151,62 @@ def augmented(images: Tensor, random: torch.Generator) -> Tensor:
     return padded[(*whole, lines.view(rows, 1, -1, 1), columns.view(rows, 1, 1, -1))]
 
 
-def train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int, orders: Tensor) -> None:
+def train_epoch(
+    model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int, orders: Tensor, members: range | None = None
+) -> None:
     """Take all steps of one epoch and leave the model in evaluation mode.
 
-    `orders` `(K, n)` are each member's training items, one after the other.
+    `orders` `(K, n)` are each member's training items, one after the other; `members` are their numbers, 0 to K − 1 by default.
     """
+    members = members or range(model.members)
     with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch))  # for ordinary dropout, the same in a resumed run
+        torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch, *([members.start] if members.start else [])))  # for ordinary dropout, resumed or not
         model.train()
-        _train_epoch(model, optimizer, train, recipe, epoch, orders.to(train.labels.device))
+        randoms = [torch.Generator().manual_seed(derive_seed(recipe.seed, _AUGMENT, epoch, member)) for member in members]
+        _train_epoch(model, optimizer, train, recipe, epoch, orders.to(train.labels.device), randoms)
     model.eval()
 
 
-def _train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int, orders: Tensor) -> None:
+def _train_epoch(
+    model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int, orders: Tensor, randoms: Sequence[torch.Generator]
+) -> None:
     autocast = torch.autocast("cuda", torch.bfloat16) if train.labels.is_cuda else nullcontext()
-    random = torch.Generator().manual_seed(derive_seed(recipe.seed, _AUGMENT, epoch))
     batches = orders.split(recipe.batch, dim=1)
     for step, ids in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(epoch + step / len(batches))
         inputs = train.inputs[ids]
         if recipe.augment:
-            inputs = augmented(inputs.flatten(0, 1), random).view_as(inputs)
-        owners = torch.randint(UNOWNED, MAX_ID, ids.shape, generator=random).to(ids.device) if recipe.fresh else ids
+            inputs = torch.stack([augmented(own, random) for own, random in zip(inputs, randoms, strict=True)])
+        owners = torch.stack([torch.randint(UNOWNED, MAX_ID, ids.shape[1:], generator=random) for random in randoms]).to(ids.device) if recipe.fresh else ids
         with turnover(owners) if recipe.masked else nullcontext(), autocast:
             logits = model.member_rows(inputs)
-            loss = nn.functional.cross_entropy(logits.flatten(0, 1), train.labels[ids].flatten()) * model.members
+            losses = nn.functional.cross_entropy(logits.flatten(0, 1), train.labels[ids].flatten(), reduction="none")
+            loss = losses.view(len(ids), -1).mean(1).sum()  # a member's own share has the same bits in any company
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
 
-def _measure(model: Members, train: Split, validation: Split, history: History, owned: bool) -> None:
-    """Append the losses after an epoch; if instances own no masks, the losses under masks mean nothing and are NaN."""
-    by_member, share_right = validate(model, validation)
-    full = by_member.mean(0)
-    own, under = torch.arange(len(train.labels)), [torch.full((len(train.labels),), torch.nan)] * 2
-    unowned = torch.tensor(torch.nan)
+def _measure(model: Members, ranks: Ranks, train: Split, validation: Split, history: History, owned: bool) -> None:
+    """Append the losses after an epoch, means over the members of all ranks; if instances own no masks, the losses under masks mean nothing and are NaN."""
+    count, seen = len(train.labels), len(validation.labels)
+    judged = _judged(model, validation)
+    parts = [judged.flatten(1)]
     if owned:
-        under = [item_losses(model, train, own, flipped).mean(0) for flipped in (False, True)]
-        unowned = item_losses(model, validation, UNOWNED + torch.arange(len(validation.labels)))
-    for name, losses in zip(CURVES, (*under, full, unowned), strict=True):
+        own, nobody = torch.arange(count), UNOWNED + torch.arange(seen)
+        parts += [item_losses(model, train, own), item_losses(model, train, own, True), item_losses(model, validation, nobody)]
+    means = ranks.mean(torch.cat(parts, 1))
+    by_class, *under = means.split([part.shape[1] for part in parts])
+    full = by_class.view(-1, seen)
+    if not owned:
+        under = [torch.full((size,), torch.nan) for size in (count, count, seen)]
+    masked, flipped, unowned = under
+    for name, losses in zip(CURVES, (masked, flipped, full[0], unowned), strict=True):
         history.curves[name].append(float(losses.mean()))
-    for items, losses in zip((history.masked_items, history.flipped_items, history.validation_items), (*under, full), strict=True):
+    for items, losses in zip((history.masked_items, history.flipped_items, history.validation_items), (masked, flipped, full[0]), strict=True):
         items.append(losses.cpu().numpy())
-    history.accuracy.append(share_right)
+    history.accuracy.append(_share_right(full[1:], validation.labels))
 
 
 def measured(model: Members, train: Split, validation: Split) -> History:
@@ -199,7 +216,7 @@ def measured(model: Members, train: Split, validation: Split) -> History:
         TurnoverError: if a loss is not finite.
     """
     history = History(keep="last")
-    _measure(model.eval(), train, validation, history, owned=True)
+    _measure(model.eval(), ALONE, train, validation, history, owned=True)
     if not np.isfinite([losses[-1] for losses in history.curves.values()]).all():
         raise TurnoverError("a loss is not finite; check the weights, and the inputs of both splits, for infinite or missing values")
     return history
@@ -212,11 +229,15 @@ def fit(
     recipe: Recipe,
     checkpoint: Path | None = None,
     progress: Callable[[History], object] | None = None,
+    *,
+    ranks: Ranks = ALONE,
+    total: int | None = None,
 ) -> History:
     """Train `model` in place and leave it at the epoch that `History.kept` names.
 
     Training item i has instance id i. With a `checkpoint` path, the state after each epoch is kept there and training
-    goes on from it if it exists.
+    goes on from it if it exists. Of several ranks each has its share of `total` members as `model`; the losses, and so all
+    decisions, are the same on every rank.
 
     Raises:
         TurnoverError: if the checkpoint was made by another recipe or model, is damaged, or the loss is not finite.
@@ -226,63 +247,24 @@ def fit(
     )
     best = {name: value.clone() for name, value in trained_state(model).items()}
     history, owned = History(keep=recipe.keep), recipe.masked and not recipe.fresh
+    trainee = Trainee(model, optimizer, recipe, ranks, total or model.members)
     if checkpoint is not None and checkpoint.exists():
-        history, best = _load_checkpoint(checkpoint, model, optimizer, recipe)
+        facts, best, items = load_checkpoint(checkpoint, trainee, _ITEM_LOSSES)
+        history = History(facts["curves"], facts["accuracy"], **{name: list(losses.numpy()) for name, losses in items.items()}, keep=recipe.keep)
     while history.epochs < recipe.epochs and (recipe.decay or not history.epochs or history.epochs - 1 - history.best < recipe.patience):
-        orders = [epoch_order(len(train.labels), recipe.seed, member, history.epochs) for member in range(model.members)]
-        train_epoch(model, optimizer, train, recipe, history.epochs, torch.stack(orders))
-        _measure(model, train, validation, history, owned)
+        orders = [epoch_order(len(train.labels), recipe.seed, member, history.epochs) for member in trainee.members]
+        ranks.at(f"epoch {history.epochs + 1}, members {trainee.members.start + 1} to {trainee.members.stop}")
+        train_epoch(model, optimizer, train, recipe, history.epochs, torch.stack(orders), trainee.members)
+        _measure(model, ranks, train, validation, history, owned)
         if not np.isfinite([losses[-1] for name, losses in history.curves.items() if owned or name == "validation"]).all():
             raise TurnoverError(f"a loss is not finite after epoch {history.epochs}; check the inputs of both splits for infinite or missing values")
         if history.kept == history.epochs - 1:
             best = {name: value.clone() for name, value in trained_state(model).items()}
         if checkpoint is not None:
-            _save_checkpoint(checkpoint, model, optimizer, recipe, history, best)
+            items = {name: torch.from_numpy(np.stack(getattr(history, name))) for name in _ITEM_LOSSES}
+            save_checkpoint(checkpoint, trainee, best, items, {"curves": history.curves, "accuracy": history.accuracy})
         if progress:
             progress(history)
     load_trained(model, best)
     model.eval()
     return history
-
-
-def _made_with(model: Members, recipe: Recipe) -> dict[str, Any]:
-    """What must be the same for a checkpoint to fit: the recipe, the tensors' shapes, and the masks, which leave no tensor."""
-    shapes = {name: list(value.shape) for name, value in trained_state(model).items()}
-    return {"recipe": asdict(recipe), "shapes": shapes, "masks": [repr(mask) for mask in turnover_layers(model)]}
-
-
-def _save_checkpoint(path: Path, model: Members, optimizer: torch.optim.Optimizer, recipe: Recipe, history: History, best: dict[str, Tensor]) -> None:
-    tensors = {f"model.{name}": value for name, value in trained_state(model).items()}
-    tensors |= {f"best.{name}": value for name, value in best.items()}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adamw.{number}.{name}": value for name, value in state.items()}
-    tensors |= {name: torch.from_numpy(np.stack(getattr(history, name))) for name in _ITEM_LOSSES}
-    facts = {"made_with": _made_with(model, recipe), "curves": history.curves, "accuracy": history.accuracy}
-    whole = {name: value.contiguous() for name, value in tensors.items()}
-    write_atomic(path, lambda beside: beside.write_bytes(save(whole, {"facts": json.dumps(facts)})))
-
-
-def _load_checkpoint(path: Path, model: Members, optimizer: torch.optim.Optimizer, recipe: Recipe) -> tuple[History, dict[str, Tensor]]:
-    try:
-        with safe_open(path, "pt") as file:
-            facts = json.loads(file.metadata()["facts"])
-            made_with, curves, accuracies = (facts[name] for name in ("made_with", "curves", "accuracy"))
-            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise TurnoverError(f"{path}: the checkpoint is damaged ({error}); delete it to train from the beginning") from None
-    if made_with != _made_with(model, recipe):
-        raise TurnoverError(f"{path}: the checkpoint was made with other settings; use the same settings to resume, or delete it")
-    named: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}}
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind in named:
-            named[kind][rest] = value
-        elif kind == "adamw":
-            number, _, moment = rest.partition(".")
-            moments.setdefault(int(number), {})[moment] = value
-    load_trained(model, named["model"])
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    items = {name: list(tensors[name].numpy()) for name in _ITEM_LOSSES}
-    history = History(curves, accuracies, **items, keep=recipe.keep)
-    return history, {name: value.to(next(model.parameters()).device) for name, value in named["best"].items()}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from core.pipeline.influence_files import FULL_BYTES, InfluenceFiles
+from core.pipeline.influence_files import FULL_BYTES, InfluenceFiles, kept
 from core.runs import INFLUENCE_FILES, RUN_FILES, sha256, write_manifest
 
 MEMBERS = 16
@@ -88,7 +88,7 @@ class RandomRun:
                 drawn = MEMBERS if layout == "full" else 1  # where the ends alone are kept, members need not be drawn one by one
                 raw = _SD * rng.standard_normal((drawn, len(rows), self.train), np.float32)
                 error = raw.std(0) / MEMBERS**0.5 if drawn > 1 else np.full(raw.shape[1:], _SD, np.float32)
-                files.put(rows, raw, np.zeros((len(rows), _DIRECTIONS), np.float32), raw.mean(0), error)
+                files.put(rows, kept(layout, raw, np.zeros((len(rows), _DIRECTIONS), np.float32), raw.mean(0), error))
         np.save(folder / "self.npy", rng.random((MEMBERS, self.train), np.float32))
         np.save(folder / "mean_members.npy", _SD * rng.standard_normal((MEMBERS, self.train), np.float32))
         assert all((folder / name).is_file() for name in INFLUENCE_FILES)

@@ -16,7 +16,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("--targets", choices=("validation", "errors"), default="validation", help="all validation items (default) or only the misclassified")
     parser.add_argument("--most", type=positive, metavar="N", help="at most N targets, drawn at random (default: all)")
-    parser.add_argument("--memory", metavar="SIZE", help="memory to work in beside the result, such as 512M or 4G (default: what is free, at most 1G on a CPU)")
+    parser.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="memory to work in beside the result, such as 512M or 4G (default: what is free, at most 1G on a CPU); of each rank under torchrun",
+    )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="bfloat16: faster where the hardware has it, less exact")
     add_device(parser)
     add_model(parser)
@@ -26,11 +30,13 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     """Compute, store and return targets, train_size, members, pairs, seconds and pairs_per_second."""
     from core.engine.memory import parse_memory
     from core.pipeline.influence import compute_influence
+    from core.ranks import open_ranks
     from core.runs import Run
 
     memory = None if arguments.memory is None else parse_memory(arguments.memory)
     options = {"memory": memory, "precision": arguments.precision, "most": arguments.most}
-    return compute_influence(Run(Path(arguments.run)), arguments.targets, arguments.device, **options)
+    with open_ranks() as ranks:
+        return compute_influence(Run(Path(arguments.run)), arguments.targets, arguments.device, ranks=ranks, **options)
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -59,8 +59,10 @@ def execute(arguments: Namespace) -> dict[str, Any]:
 
         return report(plan_run(settings, Path(arguments.run)))
     from core.pipeline.train import train_run
+    from core.ranks import open_ranks
 
-    return train_run(settings, Path(arguments.run), arguments.device)
+    with open_ranks() as ranks:
+        return train_run(settings, Path(arguments.run), arguments.device, ranks=ranks)
 
 
 def describe(result: dict[str, Any]) -> str:

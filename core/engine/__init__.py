@@ -82,3 +82,9 @@ def path_for(model: nn.Module, inputs: Inputs, *, plain: bool = False, dtype: to
     if isinstance(inputs, Tensor) and len(inputs) >= FEW_TARGETS and (chain := find_chain(model)):
         attempts.insert(0, lambda: SubmodelPath(model, chain, inputs, memory, dtype))
     return CheckedPath(attempts, reference)
+
+
+def gains_from_targets(model: nn.Module) -> bool:
+    """Whether many targets at once cost less for each, since what is made for an instance serves all of them."""
+    member = model.models[0] if isinstance(model, Ensemble) else model
+    return isinstance(member, MemberModel) or find_chain(member) is not None

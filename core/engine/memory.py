@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from core.errors import TurnoverError
+from core.world import world
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _MOST_ON_CPU = 2**30
@@ -35,14 +36,22 @@ def parse_memory(text: str) -> int:
 
 
 def default_budget(device: torch.device) -> int:
-    """Bytes for tiles: 60 % of a GPU's free memory; on a CPU a quarter of what is free, but at most 1 GB, since small tiles stay in its caches."""
+    """Bytes for tiles: 60 % of a GPU's free memory; on a CPU a quarter of what is free, but at most 1 GB, since small tiles stay in its caches.
+
+    Ranks that share a device share them.
+    """
     if device.type == "cuda":
-        return int(0.6 * torch.cuda.mem_get_info(device)[0])
+        return int(0.6 * torch.cuda.mem_get_info(device)[0]) // -(-world().local_size // torch.cuda.device_count())
+    return min(_MOST_ON_CPU, host_budget())
+
+
+def host_budget() -> int:
+    """A quarter of this machine's free memory, shared by its ranks: what values that came from a GPU may take."""
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):  # macOS does not tell
         free = 4 * _MOST_ON_CPU
-    return min(_MOST_ON_CPU, free // 4)
+    return free // 4 // world().local_size
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,17 +33,24 @@ def save_estimator(estimator: Estimator, folder: Path) -> dict[str, Any]:
     return facts | {"shrinkage": {name: getattr(estimator.shrinkage, name) for name in _SCALARS}}
 
 
+def load_estimator(folder: Path, facts: Mapping[str, Any]) -> Estimator:
+    """The estimator that was written into a folder, with what `save_estimator` returned."""
+    if "shrinkage" not in facts:
+        return Estimator(str(facts["estimator"]), facts["agreement"])
+
+    def array(name: str) -> np.ndarray:
+        loaded: np.ndarray = np.load(folder / f"{name}.npy", allow_pickle=False)
+        return loaded
+
+    basis = Basis(array("vectors"), array("projector"), array("random") if (folder / "random.npy").exists() else None)
+    shrinkage = Shrinkage(**dict(zip(_BY_DIRECTION, array("shrinkage"), strict=True)), **facts["shrinkage"])
+    return Estimator(str(facts["estimator"]), facts["agreement"], array("noise"), basis, shrinkage)
+
+
 def stored_estimator(run: Run) -> Estimator:
     """The run's way from member values to one number, as its influences were estimated.
 
     Raises:
         TurnoverError: if the run has no influence.
     """
-    part = run.influence
-    facts, files = part.manifest, part.manifest["files"]
-    if "vectors.npy" not in files:
-        return Estimator(part.estimator, facts["agreement"])
-    noise, vectors, projector, by_direction = (np.asarray(part.array(name)) for name in ("noise", "vectors", "projector", "shrinkage"))
-    random = np.asarray(part.array("random")) if "random.npy" in files else None
-    shrinkage = Shrinkage(**dict(zip(_BY_DIRECTION, by_direction, strict=True)), **facts["shrinkage"])
-    return Estimator(part.estimator, facts["agreement"], noise, Basis(vectors, projector, random), shrinkage)
+    return load_estimator(run.influence.folder, run.influence.manifest)

@@ -1,20 +1,23 @@
-"""Add influences to a run: every training item on every target, target by target, straight into files.
+"""Add influences to a run: every training item on every target, in parts that outlive a stop, joined when all are there.
 
-First a pilot of some targets decides which estimator to show (`core.estimators`). Then slices of targets are computed for
+First a pilot of some targets decides which estimator to show (`core.estimators`). Then units of targets are computed for
 all members and training items, on the loss of the true label for all targets and of the predicted label for the errors,
-whose forward passes serve both; each slice is estimated and written before the next begins. As long as all member values
-fit into `FULL_BYTES` they are kept, with what the estimator asks of each target beside them, so that groups of training
-items can be summed later (`core.groups`); past that, only the top of both ends of each target, with standard errors, and
-the means over targets.
+whose forward passes serve both; each unit is estimated and kept as a file before the next begins (`influence_parts`). A job
+that was stopped goes on with the units that are missing; of several ranks (`core.ranks`) each takes every size-th, and where
+there are fewer units than ranks, units are cut into blocks of training items as well. The first rank joins all into files.
+
+As long as all member values fit into `FULL_BYTES` they are kept, with what the estimator asks of each target beside them, so
+that groups of training items can be summed later (`core.groups`); past that, only the top of both ends of each target, with
+standard errors, and the means over targets.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,44 +25,30 @@ import torch
 
 from core.atomic import disk_error, replace_folder
 from core.device import choose_device
-from core.engine.memory import default_budget
+from core.engine import gains_from_targets
+from core.engine.memory import default_budget, host_budget, pieces
+from core.engine.plain import device_of
 from core.errors import TurnoverError
-from core.estimators.estimator import Described
-from core.estimators.stored import save_estimator
+from core.estimators.estimator import Estimator
 from core.influences import Influence, influence, influences, self_influence
 from core.models.members import Members
-from core.pipeline.estimate import describe_targets, run_estimator
-from core.pipeline.influence_files import FULL_BYTES, InfluenceFiles
+from core.pipeline import influence_files
+from core.pipeline.estimate import run_estimator
+from core.pipeline.influence_files import FULL_BYTES, OWN, TOTAL, join_parts, kept
+from core.pipeline.influence_parts import Cut, Parts, Unit, units_of
+from core.pipeline.influence_targets import Resources, Targets
 from core.pipeline.model import load_model, run_split
-from core.progress import bar
-from core.runs import INFLUENCE_FILES, Run, write_manifest
+from core.progress import Advance, bar
+from core.ranks import ALONE, Ranks
+from core.runs import FORMAT, Run, write_manifest
 from core.training import Split
 
 _PILOT, _PILOT_BYTES = 96, 512 * 2**20
 _COMPARED = 4
 _BYTES_A_VALUE = 28
 """What a member's value costs while it is estimated: itself, divided by its noise, sorted, and a share of the estimates."""
-
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
-"""Number types of the large products; None is the model's own."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a computation may use: bytes for tiles and slices beside the result, and the number type of its large products."""
-
-    memory: int
-    precision: str = "float32"
-
-    @property
-    def lowered(self) -> bool:
-        """Whether the products are less exact than the model."""
-        return PRECISIONS[self.precision] is not None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """As keyword arguments of `influence`; half of the memory is for the engine, half for the slices that are estimated."""
-        return {"memory": self.memory // 2, "dtype": PRECISIONS[self.precision]}
+_MANY, _FEW = 256, 16
+"""Most targets a unit: many where they are cheaper together, else few, so that a stop loses little."""
 
 
 def compute_influence(
@@ -71,108 +60,215 @@ def compute_influence(
     memory: int | None = None,
     precision: str = "float32",
     most: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Compute a run's influences on `validation` (all items, and the errors' predictions) or on the `errors` alone.
 
-    Of more targets than `most`, 1 or more, that many are drawn at random, the same ones every time.
-    Returns what `python -m core influence --json` prints. The folder `RUN/influence` is replaced when all is done.
+    Of more targets than `most`, 1 or more, that many are drawn at random, the same ones every time. `memory` is that of each rank.
+    Returns what `python -m core influence --json` prints, nothing on ranks but the first. The folder `RUN/influence` is replaced
+    when all is done; until then finished parts wait in `RUN/.influence.partial`, for the same computation only.
 
     Raises:
         TurnoverError: if the run or the device cannot be used, or the disk is full.
     """
     begun = time.perf_counter()
     device = choose_device(device_choice)
-    model = load_model(run, device)
-    resources = Resources(memory or default_budget(device), precision)
     chosen = run.errors if targets == "errors" else [int(position) for position in run.validation.index]
     if not chosen:
         raise TurnoverError(f"{run.folder}: no validation item is misclassified, so there are no errors to explain; use --targets validation")
     if most is not None and most < len(chosen):
         chosen = sorted(np.random.default_rng(0).choice(chosen, most, replace=False).tolist())
-    beside = run.folder / ".influence.new"
-    shutil.rmtree(beside, ignore_errors=True)
+    identity = {"run": run.manifest["files"], "targets": chosen, "full_bytes": full_bytes, "top": influence_files.TOP, "memory": memory}
+    identity |= {"precision": precision, "device": device.type, "torch": torch.__version__, "format": FORMAT}
+    parts = Parts(run.folder / ".influence.partial", identity)
     try:
-        beside.mkdir()
-        facts = _compute(run, model, chosen, beside, device, full_bytes, resources)
-        seconds = time.perf_counter() - begun
-        facts |= {"run": run.manifest["files"]["weights.safetensors"]["sha256"], "seconds": round(seconds, 2)}
-        write_manifest(beside, facts, sorted(path.name for path in beside.glob("*.npy")))
-        replace_folder(beside, run.folder / "influence")
+        with _kept_if_worth(parts, ranks):
+            work = _Work.begun(run, chosen, parts, device, full_bytes, Resources(memory or default_budget(device), precision), ranks)
+            computed = work.compute()
+            if not ranks.is_first:
+                return {}
+            facts = work.join(begun)
     except OSError as error:
-        raise disk_error(beside, error) from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    pairs = facts["pairs"]
-    sizes = {"targets": len(chosen), "train_size": len(run.train), "members": model.members, "pairs": pairs}
+        raise disk_error(parts.folder, error) from None
+    pairs, seconds = facts["pairs"], facts["seconds"]
+    sizes = {"targets": len(chosen), "train_size": len(run.train), "members": work.model.members, "pairs": pairs}
     told = {key: facts[key] for key in ("estimator", "path", "precision", "precision_error")}
-    return {**sizes, "seconds": round(seconds, 2), "pairs_per_second": round(pairs / seconds), **told}
+    return {**sizes, "seconds": seconds, "pairs_per_second": round(computed / max(seconds, 0.01)), "kept_pairs": pairs - computed, **told}
 
 
-@dataclass(frozen=True)
-class _Targets:
-    """What influences are asked on: inputs, features `(T, D)`, and the labels that are meant, `truth` and `prediction`."""
+@contextmanager
+def _kept_if_worth(parts: Parts, ranks: Ranks) -> Iterator[None]:
+    """Leave the parts for the next try if this one fails, unless there is nothing in them."""
+    try:
+        yield
+    except BaseException:
+        if ranks.size == 1 and not parts.any_finished:
+            parts.remove()
+        raise
 
-    inputs: torch.Tensor
-    features: np.ndarray
-    labels: dict[str, torch.Tensor]
+
+@dataclass
+class _Work:
+    """What one rank has at hand: the run and its model, all targets, how they are cut, and the finished parts."""
+
+    run: Run
+    model: Members
+    device: torch.device
+    targets: Targets
+    chosen: list[int]
+    layout: str
+    resources: Resources
+    cut: Cut
+    parts: Parts
+    ranks: Ranks
+    estimator: Estimator = field(init=False)
+    told: dict[str, Any] = field(init=False)
 
     @classmethod
-    def of(cls, run: Run, chosen: list[int], device: torch.device) -> _Targets:
-        items = run_split(run, "validation", device, chosen)
-        predicted = torch.tensor(run.validation["predicted"].loc[chosen].tolist(), device=device)
-        return cls(items.inputs, np.asarray(run.features("validation")[chosen]), {"truth": items.labels, "prediction": predicted})
+    def begun(cls, run: Run, chosen: list[int], parts: Parts, device: torch.device, full_bytes: int, resources: Resources, ranks: Ranks) -> _Work:
+        """The work as it was cut when it began, which may be now."""
+        model, targets = load_model(run, device), Targets.of(run, chosen, device)
+        layout = "full" if 4 * model.members * len(run.train) * (len(chosen) + int(targets.wrong.sum())) <= full_bytes else "top"
+        if ranks.is_first and parts.cut is None:
+            parts.begin(_cut(model, len(run.train), targets, layout, resources, ranks))
+        ranks.meet()
+        cut = parts.cut
+        if cut is None:
+            raise TurnoverError(f"{parts.folder}: not of this computation; give all ranks the same command, and a folder that they share")
+        return cls(run, model, device, targets, chosen, layout, Resources(cut.memory, resources.precision), cut, parts, ranks)
 
     @property
-    def wrong(self) -> np.ndarray:
-        """Which are misclassified, `(T,)`."""
-        made: np.ndarray = (self.labels["truth"] != self.labels["prediction"]).cpu().numpy()
-        return made
+    def units(self) -> list[Unit]:
+        return units_of(self.targets.wrong, self.cut.targets)
 
-    def split(self, rows: np.ndarray, meaning: str = "truth") -> Split:
-        return Split(self.inputs[rows], self.labels[meaning][rows])
+    def pairs(self, units: Sequence[Unit]) -> int:
+        """How many values some units have."""
+        return sum(len(unit.rows) * len(unit.meanings) for unit in units) * self.model.members * len(self.run.train)
 
-    def described(self, model: Members, rows: np.ndarray, meaning: str = "truth") -> Described:
-        return describe_targets(model, self.split(rows, meaning), self.features[rows])
+    def compute(self) -> int:
+        """Compute this rank's missing parts and wait for the others'; returns how many values were missing, of all ranks."""
+        missing = [unit for unit in self.units if not self.parts.has(unit.name())]
+        self._pilot()
+        if self.cut.blocks > 1:
+            self._blocks(missing)
+        numbers = {unit.number for unit in missing}
+        own = [unit for unit in self.ranks.own(self.units) if unit.number in numbers]
+        with bar(self.pairs(own), f"{self.run.name}: influence", "pairs") as advance:
+            for unit in own:
+                self.ranks.at(f"part {unit.number + 1} of {len(self.units)}, {len(unit.rows)} targets from number {unit.rows[0]} on")
+                self._unit(unit, advance)
+        if self.ranks.rank == self.ranks.size - 1 and not self.parts.has(OWN):
+            self.ranks.at("self-influence")
+            train = run_split(self.run, "train", self.device)
+            self.parts.save(OWN, {OWN: self_influence(self.model, train.inputs, train.labels, np.arange(len(train.labels))).numpy()})
+        self.ranks.at("finished its parts")
+        self.ranks.meet()
+        return self.pairs(missing)
+
+    def _influences(self, rows: np.ndarray, meanings: Sequence[str], ids: np.ndarray, advance: Advance) -> list[Influence]:
+        labels = [self.targets.labels[meaning][rows] for meaning in meanings]
+        return influences(self.model, self.targets.inputs[rows], labels, ids, progress=advance, **self.resources.options)
+
+    def _pilot(self) -> None:
+        """Let a pilot choose the estimator, once; what it said is read back, so that all ranks and tries estimate with the same bits."""
+        if self.ranks.is_first and self.parts.estimator() is None:
+            self.ranks.at("the pilot")
+            members, count = self.model.members, len(self.run.train)
+            rows = np.random.default_rng(0).permutation(len(self.chosen))[: _pilot_size(members, count, self.resources)]
+            with bar(len(rows) * members * count, f"{self.run.name}: which estimator", "pairs") as advance:
+                (pilot,) = self._influences(rows, ("truth",), np.arange(count), advance)
+            difference = _precision_error(self.model, self.targets.split(rows), pilot, self.resources)
+            described, train = self.targets.described(self.model, rows), run_split(self.run, "train", self.device)
+            estimator = run_estimator(self.run, self.model, train, pilot.values.numpy(), described)
+            self.parts.save_estimator(estimator, {"path": pilot.path, "precision_error": difference})
+        self.ranks.meet()
+        found = self.parts.estimator()
+        assert found is not None
+        self.estimator, self.told = found
+
+    def _blocks(self, missing: Sequence[Unit]) -> None:
+        """Raw values of the missing units, block by block of training items, each rank its own blocks."""
+        for unit, block in self.ranks.own([(unit, block) for unit in missing for block in range(self.cut.blocks)]):
+            if not self.parts.has(unit.name(block)):
+                self.ranks.at(f"block {block + 1} of {self.cut.blocks} of part {unit.number + 1}")
+                made = self._influences(unit.rows, unit.meanings, self._ids(block), lambda _: None)
+                self.parts.save(unit.name(block), {meaning: one.values.numpy() for meaning, one in zip(unit.meanings, made, strict=True)})
+        self.ranks.at("finished its blocks")
+        self.ranks.meet()
+
+    def _ids(self, block: int) -> np.ndarray:
+        """The training items of a block."""
+        return np.array_split(np.arange(len(self.run.train)), self.cut.blocks)[block]
+
+    def _values(self, unit: Unit, rows: np.ndarray, advance: Advance) -> dict[str, np.ndarray]:
+        """The members' values `(K, t, N)` of some of a unit's targets, computed now or from blocks that were."""
+        if self.cut.blocks > 1:
+            blocks = [self.parts.load(unit.name(block)) for block in range(self.cut.blocks)]
+            inside = np.isin(unit.rows, rows)
+            return {meaning: np.concatenate([block[meaning] for block in blocks], 2)[:, inside] for meaning in unit.meanings}
+        made = self._influences(rows, unit.meanings, np.arange(len(self.run.train)), advance)
+        return {meaning: one.values.numpy() for meaning, one in zip(unit.meanings, made, strict=True)}
+
+    def _unit(self, unit: Unit, advance: Advance) -> None:
+        """Compute, estimate and keep a unit, slice by slice of what the memory holds."""
+        found: dict[str, list[np.ndarray]] = {}
+        total = np.zeros((self.model.members, len(self.run.train)))
+        step = _step(self.model.members, len(self.run.train), self.cut.held) // len(unit.meanings)
+        for place in pieces(slice(0, len(unit.rows)), max(1, step)):
+            rows = unit.rows[place]
+            made = self._values(unit, rows, advance)
+            for meaning, values in made.items():
+                shape = self.estimator.shape_of(self.targets.described(self.model, rows, meaning))
+                for name, array in kept(self.layout, values, shape, *self.estimator.apply(values, shape)).items():
+                    found.setdefault(f"{meaning}_{name}", []).append(array)
+            total += made["truth"].sum(1, dtype=np.float64)
+        arrays = {name: np.concatenate(slices, int(name.endswith("_members"))) for name, slices in found.items()}
+        self.parts.save(unit.name(), {**arrays, TOTAL: total})
+
+    def join(self, begun: float) -> dict[str, Any]:
+        """Put all parts together as `RUN/influence`; returns its manifest's facts. `begun` is when the computation did."""
+        folder, wrong = self.run.folder / ".influence.new", self.targets.wrong
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.mkdir()
+            shape = self.model.members, len(self.chosen), len(self.run.train)
+            join_parts(folder, self.parts, self.units, wrong, self.layout, shape, self.estimator)
+            facts = {
+                "targets": self.chosen,
+                "errors": np.asarray(self.chosen)[wrong].tolist(),
+                "layout": self.layout,
+                **self.told,
+                "precision": self.resources.precision,
+                "pairs": self.pairs(self.units),
+                "run": self.run.manifest["files"]["weights.safetensors"]["sha256"],
+                "seconds": round(time.perf_counter() - begun, 2),
+            }
+            write_manifest(folder, facts, sorted(path.name for path in folder.glob("*.npy")))
+            replace_folder(folder, self.run.folder / "influence")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.parts.remove()
+        return facts
 
 
-def _compute(run: Run, model: Members, chosen: list[int], folder: Path, device: torch.device, full_bytes: int, resources: Resources) -> dict[str, Any]:
-    targets, train = _Targets.of(run, chosen, device), run_split(run, "train", device)
-    wrong, count, members = targets.wrong, len(run.train), model.members
-    sizes = {"truth": len(chosen), "prediction": int(wrong.sum())}
-    places = {"truth": np.arange(len(chosen)), "prediction": np.cumsum(wrong) - 1}
-    layout = "full" if 4 * members * count * sum(sizes.values()) <= full_bytes else "top"
-    pilot_rows = np.random.default_rng(0).permutation(len(chosen))[: _pilot_size(members, count, resources)]
-    pairs = (sum(sizes.values()) + len(pilot_rows)) * members * count
-    with bar(pairs, f"{run.name}: influence", "pairs") as advance:
+def _step(members: int, count: int, held: int) -> int:
+    """Targets whose values are estimated at a time in so many bytes."""
+    return held // (_BYTES_A_VALUE * members * count)
 
-        def compute(rows: np.ndarray, *meanings: str) -> list[Influence]:
-            labels = [targets.labels[meaning][rows] for meaning in meanings]
-            return influences(model, targets.inputs[rows], labels, np.arange(count), progress=advance, **resources.options)
 
-        (pilot,) = compute(pilot_rows, "truth")
-        difference = _precision_error(model, targets.split(pilot_rows), pilot, resources)
-        estimator = run_estimator(run, model, train, pilot.values.numpy(), targets.described(model, pilot_rows))
-        files = {meaning: InfluenceFiles(folder, meaning, layout, (members, size, count), estimator.directions) for meaning, size in sizes.items()}
-        total = np.zeros((members, count))
-        for rows, meanings in _parts(wrong, resources.memory // 2 // (_BYTES_A_VALUE * members * count)):
-            made = compute(rows, *meanings)
-            for meaning, part in zip(meanings, (one.values.numpy() for one in made), strict=True):
-                shape = estimator.shape_of(targets.described(model, rows, meaning))
-                files[meaning].put(places[meaning][rows], part, shape, *estimator.apply(part, shape))
-            total += made[0].values.sum(1, dtype=torch.float64).numpy()
-    own = self_influence(model, train.inputs, train.labels, np.arange(count))
-    for name, array in zip(INFLUENCE_FILES, (own.numpy(), total / len(chosen)), strict=True):
-        np.save(folder / name, np.asarray(array, np.float32))
-    return {
-        "targets": chosen,
-        "errors": np.asarray(chosen)[wrong].tolist(),
-        "layout": layout,
-        **save_estimator(estimator, folder),
-        "path": pilot.path,
-        "precision": resources.precision,
-        "precision_error": difference,
-        "pairs": pairs,
-    }
+def _cut(model: Members, count: int, targets: Targets, layout: str, resources: Resources, ranks: Ranks) -> Cut:
+    """How the work is cut: in units of many targets where these are cheaper together, of what the memory holds, and enough for all ranks."""
+    many, held = gains_from_targets(model), resources.memory // 2
+    if device_of(model).type == "cuda":  # values leave the GPU to be estimated
+        held = min(held, host_budget())
+    most = _MANY if many else _FEW
+    if layout == "full":  # a unit is held in memory as a whole
+        most = min(most, _step(model.members, count, held))
+    if ranks.size > 1:
+        most = min(most, -(-len(targets.wrong) // (ranks.size if many else 4 * ranks.size)))
+    most = max(1, most)
+    units = len(units_of(targets.wrong, most))
+    return Cut(resources.memory, held, most, min(count, -(-ranks.size // units)))
 
 
 def _pilot_size(members: int, count: int, resources: Resources) -> int:
@@ -188,11 +284,3 @@ def _precision_error(model: Members, targets: Split, pilot: Influence, resources
         return None
     exact = influence(model, targets.inputs[:_COMPARED], targets.labels[:_COMPARED], pilot.train_ids, memory=resources.memory // 2)
     return float((exact.mean - pilot.mean[:_COMPARED]).abs().max())
-
-
-def _parts(mistaken: np.ndarray, step: int) -> Iterator[tuple[np.ndarray, tuple[str, ...]]]:
-    """Rows of targets that are computed at once, and the labels that they are computed for: both of a mistake's share its forward passes."""
-    for rows, meanings in ((np.flatnonzero(~mistaken), ("truth",)), (np.flatnonzero(mistaken), ("truth", "prediction"))):
-        size = max(1, step // len(meanings))
-        for first in range(0, len(rows), size):
-            yield rows[first : first + size], meanings

@@ -1,16 +1,24 @@
-"""The files of a run's influences on one kind of label, filled target by target."""
+"""The files of a run's influences on one kind of label, filled with some targets after the other."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from core.estimators.estimator import Estimator
+from core.estimators.stored import save_estimator
+from core.pipeline.influence_parts import Parts, Unit
+from core.runs import INFLUENCE_FILES
+
 TOP = 100
 FULL_BYTES = 2 * 2**30
 """Member values are kept up to this size; a larger run keeps the ends of each ranking."""
+OWN, TOTAL = "self", "total"
+"""Names in parts: of the self-influences, and of the sum over a part's targets on their true labels, `(K, N)`."""
 
 
 class InfluenceFiles:
@@ -46,16 +54,22 @@ class InfluenceFiles:
         self.shapes = create("shape", (targets, directions), np.float32) if full else None
         self.instances = None if full else create("instances", (targets, width), np.int64)
 
-    def put(self, rows: np.ndarray, members: np.ndarray, shape: np.ndarray, estimate: np.ndarray, error: np.ndarray) -> None:
-        """Fill in some targets: member values `(K, t, N)`, what the estimator asked `(t, r)`, estimates and errors `(t, N)`."""
+    def put(self, rows: np.ndarray, made: Mapping[str, np.ndarray]) -> None:
+        """Fill in some targets with what `kept` made of them."""
         if self.members is not None and self.shapes is not None:
-            self.members[:, rows], self.shapes[rows] = members, shape
+            self.members[:, rows], self.shapes[rows] = made["members"], made["shape"]
         if self.instances is not None:
-            order = np.argsort(-estimate, axis=1, kind="stable")
-            ends = order if order.shape[1] <= 2 * TOP else np.concatenate((order[:, :TOP], order[:, -TOP:]), 1)
-            self.instances[rows] = ends
-            estimate, error = (np.take_along_axis(array, ends, 1) for array in (estimate, error))
-        self.estimates[rows], self.errors[rows] = estimate, error
+            self.instances[rows] = made["instances"]
+        self.estimates[rows], self.errors[rows] = made["estimate"], made["error"]
+
+
+def kept(layout: str, members: np.ndarray, shape: np.ndarray, estimate: np.ndarray, error: np.ndarray) -> dict[str, np.ndarray]:
+    """What a layout keeps of some targets: of member values `(K, t, N)`, what the estimator asked `(t, r)`, estimates and errors `(t, N)`."""
+    if layout == "full":
+        return {"members": members, "shape": shape, "estimate": estimate, "error": error}
+    order = np.argsort(-estimate, axis=1, kind="stable")
+    ends = order if order.shape[1] <= 2 * TOP else np.concatenate((order[:, :TOP], order[:, -TOP:]), 1)
+    return {"instances": ends, **{name: np.take_along_axis(array, ends, 1) for name, array in (("estimate", estimate), ("error", error))}}
 
 
 def allocated(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -65,3 +79,28 @@ def allocated(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
+
+
+def join_parts(folder: Path, parts: Parts, units: Sequence[Unit], wrong: np.ndarray, layout: str, shape: tuple[int, int, int], estimator: Estimator) -> None:
+    """Write all files of an influence but its manifest into a folder, from the parts of all units.
+
+    `wrong` says which targets are misclassified, `shape` is members, targets and training items.
+
+    Raises:
+        TurnoverError: if a part was damaged.
+        OSError: if the disk has no room for the files.
+    """
+    members, targets, count = shape
+    places = {"truth": np.arange(targets), "prediction": np.cumsum(wrong) - 1}
+    sizes = {"truth": targets, "prediction": int(wrong.sum())}
+    files = {meaning: InfluenceFiles(folder, meaning, layout, (members, size, count), estimator.directions) for meaning, size in sizes.items()}
+    total = np.zeros((members, count))
+    for unit in units:
+        part = parts.load(unit.name())
+        total += part.pop(TOTAL)
+        for meaning in unit.meanings:
+            own = {name.removeprefix(f"{meaning}_"): array for name, array in part.items() if name.startswith(f"{meaning}_")}
+            files[meaning].put(places[meaning][unit.rows], own)
+    for name, array in zip(INFLUENCE_FILES, (parts.load(OWN)[OWN], total / targets), strict=True):
+        np.save(folder / name, np.asarray(array, np.float32))
+    save_estimator(estimator, folder)

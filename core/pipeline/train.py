@@ -18,23 +18,29 @@ import numpy as np
 import torch
 
 from core.atomic import disk_error, write_atomic
+from core.checkpoint import whole_tensors
 from core.data.base import Dataset, Items
 from core.device import choose_device, placed
 from core.errors import TurnoverError
 from core.models.members import Members
 from core.models.own import OwnMembers, found_leaks
+from core.models.share import part_of
 from core.models.source import allow
+from core.models.state import load_trained, trained_state
 from core.pipeline.architecture import ImageInputs, TextInputs, build_model, image_inputs, reads_features
 from core.pipeline.plan import Plan, has_checkpoint, open_partial, plan_run
 from core.pipeline.settings import TrainSettings
 from core.pipeline.written import results_of, write_run
 from core.progress import Advance, bar
+from core.ranks import ALONE, Ranks
 from core.recipe import Recipe
 from core.training import History, Split, accuracy, fit
 
 
-def train_run(settings: TrainSettings, folder: Path, device_choice: str | None = None) -> dict[str, Any]:
-    """Train a run and write it to `folder`; returns what `python -m core train --json` prints.
+def train_run(settings: TrainSettings, folder: Path, device_choice: str | None = None, *, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Train a run and write it to `folder`; returns what `python -m core train --json` prints, nothing on ranks but the first.
+
+    Of several ranks each trains some members; the first one encodes texts, and writes.
 
     Raises:
         TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings.
@@ -42,27 +48,39 @@ def train_run(settings: TrainSettings, folder: Path, device_choice: str | None =
     device = choose_device(device_choice)
     allow(settings.model)
     plan = plan_run(settings, folder)
-    partial = open_partial(plan)
+    partial = plan.partial
+    if ranks.size > (plan.settings.members or 1):
+        raise TurnoverError(f"{ranks.size} ranks for {plan.settings.members} members, of which each rank trains some; start at most so many")
+    ranks.meet()  # all have looked before anything is written
+    if ranks.is_first:
+        open_partial(plan)
     begun = time.perf_counter()
     try:
-        return _train(plan, partial, device, begun)
+        return _train(plan, partial, device, begun, ranks)
     except (TurnoverError, OSError) as error:
-        if not has_checkpoint(partial):
+        if ranks.size == 1 and not has_checkpoint(partial):
             shutil.rmtree(partial, ignore_errors=True)
         raise disk_error(partial, error) if isinstance(error, OSError) else error from None
 
 
-def _train(plan: Plan, partial: Path, device: torch.device, begun: float) -> dict[str, Any]:
+def _train(plan: Plan, partial: Path, device: torch.device, begun: float, ranks: Ranks) -> dict[str, Any]:
     settings, data, folder = plan.settings, plan.data, plan.folder
+    ranks.at("the features of all items")
+    if not ranks.is_first:
+        ranks.meet()
     inputs = model_inputs(data, settings, partial, device)
+    if ranks.is_first:
+        ranks.meet()
     featured = time.perf_counter()
     train, validation = splits_of(data, inputs, device)
     recipe = settings.recipe
-    model, history = _fit(data, settings, train, validation, recipe, partial)
+    model, history = _fit(data, settings, train, validation, recipe, partial, ranks)
     if isinstance(model, OwnMembers) and not model.leaks:
         model.leaks = found_leaks(model.models[0], train.inputs, train.labels)
     trained = time.perf_counter()
-    _, twin = _fit(data, settings, train, validation, replace(recipe, masked=False), partial)
+    _, twin = _fit(data, settings, train, validation, replace(recipe, masked=False), partial, ranks)
+    if not ranks.is_first:
+        return {}
     timings = {"features": featured - begun, "training": trained - featured, "twin": time.perf_counter() - trained}
     results = results_of(data, model, history, twin, time.perf_counter() - begun, device)
     if data.test is not None:
@@ -121,11 +139,17 @@ def splits_of(data: Dataset, inputs: tuple[np.ndarray, np.ndarray], device: torc
     return train, validation
 
 
-def _fit(data: Dataset, settings: TrainSettings, train: Split, validation: Split, recipe: Recipe, partial: Path) -> tuple[Members, History]:
+def _fit(data: Dataset, settings: TrainSettings, train: Split, validation: Split, recipe: Recipe, partial: Path, ranks: Ranks) -> tuple[Members, History]:
+    """Train this rank's members; the model of all members on the first rank, and their history on every one."""
     name = "masked" if recipe.masked else "plain"
     label = f"{data.name}: training" if recipe.masked else f"{data.name}: plain twin"
-    model = placed(build_model(settings, len(data.classes), tuple(train.inputs.shape[1:])), train.inputs.device)
+    device, total = train.inputs.device, settings.members or 1
+    whole = build_model(settings, len(data.classes), tuple(train.inputs.shape[1:]))
+    model = placed(part_of(whole, ranks.share(total)), device)
     with bar(recipe.epochs, label, "epochs") as advance:
-        history = fit(model, train, validation, recipe, partial / f"{name}.checkpoint", lambda _: advance(1))
+        history = fit(model, train, validation, recipe, partial / f"{name}.checkpoint", lambda _: advance(1), ranks=ranks, total=total)
         advance(recipe.epochs - history.epochs)
+    if weights := whole_tensors(model, trained_state(model), ranks) if ranks.size > 1 else {}:
+        load_trained(whole, weights)
+        return placed(whole, device).eval(), history
     return model, history

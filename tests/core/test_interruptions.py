@@ -17,9 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 import core.pipeline.influence as influence_pipeline
+import core.pipeline.influence_files as influence_files
 import core.pipeline.train as train_pipeline
 from core import Run, TurnoverError
 from core.pipeline.influence import compute_influence
+from core.pipeline.influence_files import InfluenceFiles
 from core.runs import find_runs
 from core.training import History
 from tests.core.builders import ONE_THREAD, ROOT, checksums, failing_after, names, run_killed, train_digits
@@ -187,18 +189,33 @@ def test_a_disk_that_fills_up_at_the_end_costs_no_training(place: str, calls: in
         assert checksums(train_digits(tmp_path / "run")) == checksums(small_run)
 
 
-def test_space_for_influences_is_taken_before_they_are_computed(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_space_for_influences_is_taken_before_they_are_joined(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sparse file that is mapped into memory would crash the process, without a word, when the disk fills up."""
     sparse: list[str] = []
-    real = influence_pipeline.influences
+    seen: list[str] = []
+    real = InfluenceFiles.put
 
-    def looking(*arguments: Any, **options: Any) -> Any:
+    def looking(*arguments: Any) -> None:
         for path in (run_copy / ".influence.new").glob("*.npy"):
             facts = path.stat()
+            seen.append(path.name)
             if facts.st_blocks * 512 < facts.st_size:
                 sparse.append(path.name)
-        return real(*arguments, **options)
+        real(*arguments)
 
-    monkeypatch.setattr(influence_pipeline, "influences", looking)
+    monkeypatch.setattr(InfluenceFiles, "put", looking)
     compute_influence(Run(run_copy), device_choice="cpu")
+    assert {"truth_members.npy", "prediction_estimate.npy"} <= set(seen)
     assert sparse == []
+
+
+def test_a_disk_that_is_full_when_influences_are_joined_costs_no_computation(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = checksums(run_copy / "influence")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(influence_files, "allocated", failing_after(2, influence_files.allocated, OSError(28, "No space left on device")))
+        with pytest.raises(TurnoverError, match=r"the disk is full; free some space and run the same command again"):
+            compute_influence(Run(run_copy), device_choice="cpu")
+    assert checksums(run_copy / "influence") == before
+    monkeypatch.setattr(influence_pipeline, "influences", None)
+    assert compute_influence(Run(run_copy), device_choice="cpu")["kept_pairs"] > 0
+    assert checksums(run_copy / "influence") == before

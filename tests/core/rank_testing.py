@@ -1,0 +1,85 @@
+"""Commands run by two ranks in processes of their own, as torchrun starts them, one of which may be killed on the way."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.core.builders import ONE_THREAD, ROOT
+
+_SCRIPT = """
+import json, os, runpy, sys
+import core.pipeline.influence
+import core.pipeline.influence_parts
+import core.ranks
+import core.training
+
+arguments, rank, moment, units, end = json.loads(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
+core.pipeline.influence._MANY = units
+core.ranks.SILENCE = 5.0
+count = 0
+
+def dying(real):
+    def function(*arguments, **options):
+        global count
+        count += 1
+        if os.environ.get("RANK") == rank and count == moment:
+            os.kill(os.getpid(), end)
+        return real(*arguments, **options)
+    return function
+
+core.pipeline.influence_parts.Parts.save = dying(core.pipeline.influence_parts.Parts.save)
+core.training.train_epoch = dying(core.training.train_epoch)
+sys.argv = ["core", *arguments]
+runpy.run_module("core", run_name="__main__", alter_sys=True)
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a job ended: its exit code, the JSON object that it printed, and all that it said."""
+
+    code: int
+    result: dict[str, Any]
+    said: str
+
+
+def run_ranks(folder: Path, *arguments: object, ranks: int = 2, kill: str = "", moment: int = 0, units: int = 256, seconds: float = 120) -> Done:
+    """Run `python -m core ARGUMENTS --json` in so many ranks, in units of at most so many targets.
+
+    The rank named `kill` is killed as it is about to keep its moment-th part, or to begin its moment-th epoch. One rank runs without torchrun.
+    """
+    script = folder / "ranks.py"
+    script.write_text(_SCRIPT, encoding="utf-8")
+    starter = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    given = json.dumps([*map(str, arguments), "--json"])
+    command = [sys.executable, *starter, str(script), given, kill, str(moment), str(units), str(int(signal.SIGKILL))]
+    environment = {**ONE_THREAD, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+    return Done(done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr)
+
+
+def run_frozen(folder: Path, *arguments: object, moment: int, seconds: float = 120) -> Done:
+    """How the first of two ranks ends when the second one stands still as it is about to keep its moment-th part; without torchrun to look after them."""
+    script = folder / "ranks.py"
+    script.write_text(_SCRIPT, encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, str(script), json.dumps([*map(str, arguments), "--json"]), "1", str(moment), "100", str(int(signal.SIGSTOP))]
+    shared = {**ONE_THREAD, "PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    places = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    first, second = (subprocess.Popen(command, cwd=ROOT, env=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for place in places)
+    try:
+        printed, said = first.communicate(timeout=seconds)
+        return Done(first.returncode, json.loads(printed) if printed.strip() else {}, said)
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.communicate()
