@@ -27,6 +27,7 @@ from core.errors import TurnoverError
 from core.estimators.estimator import Described
 from core.estimators.stored import save_estimator
 from core.influences import Influence, influence, influences, self_influence
+from core.lock import alone
 from core.models.members import Members
 from core.pipeline.estimate import describe_targets, run_estimator
 from core.pipeline.influence_files import InfluenceFiles
@@ -81,8 +82,15 @@ def compute_influence(
     Returns what `python -m core influence --json` prints. The folder `RUN/influence` is replaced when all is done.
 
     Raises:
-        TurnoverError: if the run or the device cannot be used, or the disk is full.
+        TurnoverError: if the run or the device cannot be used, the disk is full, or another process computes influences of this run.
     """
+    with alone(run.folder / ".influence.lock", f"computing influences of {run.folder}"):
+        return _replace_influence(run, targets, device_choice, full_bytes, memory, precision, most)
+
+
+def _replace_influence(
+    run: Run, targets: str, device_choice: str | None, full_bytes: int, memory: int | None, precision: str, most: int | None
+) -> dict[str, Any]:
     begun = time.perf_counter()
     device = choose_device(device_choice)
     model = load_model(run, device)

@@ -25,6 +25,7 @@ from core.data.base import Dataset, Items
 from core.data.images import png_bytes
 from core.device import choose_device, device_name, placed
 from core.errors import TurnoverError
+from core.lock import alone
 from core.models.members import Members
 from core.models.state import trained_state
 from core.pipeline.architecture import TextInputs, build_model, image_inputs
@@ -44,18 +45,20 @@ def train_run(settings: TrainSettings, folder: Path, device_choice: str | None =
     """Train a run and write it to `folder`; returns what `python -m core train --json` prints.
 
     Raises:
-        TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings.
+        TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings
+            or is worked on by another process.
     """
     device = choose_device(device_choice)
     plan = plan_run(settings, folder)
-    partial = open_partial(plan)
-    begun = time.perf_counter()
-    try:
-        return _train(plan, partial, device, begun)
-    except (TurnoverError, OSError) as error:
-        if not has_checkpoint(partial):
-            shutil.rmtree(partial, ignore_errors=True)
-        raise disk_error(partial, error) if isinstance(error, OSError) else error from None
+    with alone(plan.lock, f"training {folder}"):
+        partial = open_partial(plan)
+        begun = time.perf_counter()
+        try:
+            return _train(plan, partial, device, begun)
+        except (TurnoverError, OSError) as error:
+            if not has_checkpoint(partial):
+                shutil.rmtree(partial, ignore_errors=True)
+            raise disk_error(partial, error) if isinstance(error, OSError) else error from None
 
 
 def _train(plan: Plan, partial: Path, device: torch.device, begun: float) -> dict[str, Any]:
