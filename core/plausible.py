@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -22,6 +25,9 @@ KINDS = ("text", "image")
 CURVES = ("epoch", "masked", "flipped", "validation", "unowned", "accuracy")
 _TOLD = ("created", "device")
 _LAYOUTS = ("full", "top")
+_NATS = 1e12
+"""No loss is so high; squares of lower ones still fit into float32."""
+
 _MEANINGS = {"truth": "targets", "prediction": "errors"}
 
 
@@ -29,7 +35,9 @@ class Implausible(ValueError):
     """What cannot be, in a few words; the caller knows the file and the remedy."""
 
 
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, EOFError, NotImplementedError, MemoryError)
+UNREADABLE: tuple[type[Exception], ...] = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, EOFError)
+UNREADABLE += (NotImplementedError, MemoryError, RecursionError)
+UNREADABLE += (SyntaxError, TokenError, BadZipFile, zlib.error)  # of the head of a .npy file, and of .npz
 """What NumPy, pandas and pyarrow raise for files that they cannot read."""
 
 
@@ -42,7 +50,7 @@ def told_of(path: Path, remedy: str) -> Iterator[None]:
         raise
     except Implausible as error:
         raise TurnoverError(f"{path}: {error} cannot be as it says; {remedy}") from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise TurnoverError(f"{path}: not readable ({' '.join(str(error).split())[:200]}); {remedy}") from None
 
 
@@ -95,8 +103,9 @@ def check_items(items: pd.DataFrame, facts: Mapping[str, Any]) -> None:
     _require(_whole(items["position"]) and items["position"].tolist() == [*range(sizes[0]), *range(sizes[1])], "position")
     for name in ("label", "predicted"):
         _require(_whole(items[name]) and items[name].between(0, classes - 1).all(), name)
-    for name in ("id", "planted", kind):
+    for name in (column for column in items.columns if not pd.api.types.is_numeric_dtype(items[column])):
         _require(set(map(type, items[name])) <= {bytes if name == "image" else str}, name)
+    _require(not any(pd.api.types.is_numeric_dtype(items[name]) for name in ("id", "planted", kind)), "id")
     _require(not items.duplicated(["split", "id"]).any(), "id")
     for name in chances:
         _require(items[name].dtype.kind == "f" and items[name].between(0, 1.001).all(), name)
@@ -156,11 +165,17 @@ def check_influence(facts: Mapping[str, Any], array: Callable[[str], np.ndarray]
     _require(set(facts["errors"]) == set(wrong) & set(facts["targets"]), "errors")
     for name in ("self", "mean_members"):
         check_array(array(name), members, train)
+        _require((np.abs(array(name)) < _NATS).all(), name)
     for meaning, named in _MEANINGS.items():
         count, full = len(facts[named]), facts["layout"] == "full"
         width = train if full else array(f"{meaning}_estimate").shape[-1]
         for name in ("estimate", "error"):
             check_array(array(f"{meaning}_{name}"), count, width)
+        estimates, spread = array(f"{meaning}_estimate"), array(f"{meaning}_error")
+        _require((np.abs(estimates) < _NATS).all(), f"{meaning}_estimate")
+        _require(not ((spread < 0) | (spread > _NATS)).any(), f"{meaning}_error")  # one member has no error: it is NaN
+        if f"{meaning}_shape.npy" in facts["files"]:
+            check_array(array(f"{meaning}_shape"), count, None)
         if full:
             check_array(array(f"{meaning}_members"), members, count, train)
             continue
