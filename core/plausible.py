@@ -105,7 +105,8 @@ def check_items(items: pd.DataFrame, facts: Mapping[str, Any]) -> None:
         _require(_whole(items[name]) and items[name].between(0, classes - 1).all(), name)
     for name in (column for column in items.columns if not pd.api.types.is_numeric_dtype(items[column])):
         _require(set(map(type, items[name])) <= {bytes if name == "image" else str}, name)
-    _require(not any(pd.api.types.is_numeric_dtype(items[name]) for name in ("id", "planted", kind)), "id")
+    for name in ("id", "planted", kind):
+        _require(not pd.api.types.is_numeric_dtype(items[name]), name)
     _require(not items.duplicated(["split", "id"]).any(), "id")
     for name in chances:
         _require(items[name].dtype.kind == "f" and items[name].between(0, 1.001).all(), name)

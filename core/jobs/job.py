@@ -84,7 +84,7 @@ def read_job(folder: Path) -> Job:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         steps = tuple(tuple(map(_text, step)) for step in facts["steps"])
         label, created = _text(facts["label"]), _text(facts["created"])
-        if not steps or not all(steps) or first_link(folder) or folder.is_symlink():
+        if not steps or not all(steps) or not all(isinstance(step, list) for step in facts["steps"]) or first_link(folder) or folder.is_symlink():
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise TurnoverError(f"{folder}: no job, or a damaged one; delete the folder") from None
