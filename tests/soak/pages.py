@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import re
@@ -54,8 +53,6 @@ _WORDS = (
 def fuzz_pages(folder: Path) -> Example:
     """Every page with query parameters at random, now and then with a file of the run spoiled."""
     os.environ["TURNOVER_RUNS"] = str(folder)
-    for name in filter(re.compile("streamlit").match, list(logging.root.manager.loggerDict)):
-        logging.getLogger(name).setLevel(logging.ERROR)  # else each page warns that nobody looks at it
     engine.worker_command = lambda run_folder: [sys.executable, "-c", _WORKER]
     made = [FakeRun(name, name, train=12, validation=9, members=2).write(folder) for name in ("text", "image")]
     made.append(FakeRun("bare", train=12, validation=9, influence=False).write(folder))
