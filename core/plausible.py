@@ -123,14 +123,14 @@ def check_curves(curves: pd.DataFrame, facts: Mapping[str, Any]) -> None:
         _require(name in curves.columns and curves[name].dtype.kind in "fi", name)
 
 
-def check_array(array: np.ndarray, *shape: int | None) -> None:
-    """See whether an array has numbers, and this shape; None stands for any length.
+def check_array(array: np.ndarray, *shape: int | None, kind: str = "f") -> None:
+    """See whether an array has numbers of this kind (`dtype.kind`), and this shape; None stands for any length.
 
     Raises:
         Implausible: if it does not.
     """
     fits = len(array.shape) == len(shape) and all(wanted in (None, length) for wanted, length in zip(shape, array.shape, strict=True))
-    _require(array.dtype.kind in "fi" and fits, f"{array.dtype} {array.shape}")
+    _require(array.dtype.kind == kind and fits, f"{array.dtype} {array.shape}")
 
 
 def check_influence_facts(facts: Mapping[str, Any]) -> None:
@@ -181,8 +181,8 @@ def check_influence(facts: Mapping[str, Any], array: Callable[[str], np.ndarray]
             check_array(array(f"{meaning}_members"), members, count, train)
             continue
         instances = array(f"{meaning}_instances")
-        check_array(instances, count, width)
-        _require(instances.dtype.kind == "i" and bool(((instances >= 0) & (instances < train)).all()), f"{meaning}_instances")
+        check_array(instances, count, width, kind="i")
+        _require(((instances >= 0) & (instances < train)).all(), f"{meaning}_instances")
 
 
 def _require(holds: object, what: str) -> None:

@@ -117,6 +117,7 @@ SPOIL: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "another shape": lambda values: values[:1] if len(values) > 1 else values[:, :1],
     "another axis": lambda values: values[None],
     "words": lambda values: values.astype("U8"),
+    "whole numbers": lambda values: values.astype(np.int64),
     "complex": lambda values: values.astype(complex),
 }
 

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=10_000, metavar="N", help="spoiled files and links (default 10,000)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of everything that is drawn at random (default 0)")
     options = parser.parse_args()
-    os.environ["STREAMLIT_LOGGER_LEVEL"] = "error"  # else each page warns that nobody looks at it
+    os.environ["STREAMLIT_LOGGER_LEVEL"] = "critical"  # else each page warns that nobody looks at it
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         if options.rounds:
