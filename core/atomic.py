@@ -29,6 +29,12 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         beside.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Delete what processes that were killed left of `write_atomic` in a folder in which nobody else writes."""
+    for scrap in folder.glob(".*.new"):
+        scrap.unlink(missing_ok=True)
+
+
 def replace_folder(beside: Path, path: Path) -> None:
     """Rename the finished folder `beside` to `path`; an older `path` goes only when the new one is in place."""
     old = path.with_name(f".{path.name}.old")

@@ -16,9 +16,6 @@ Arrays are memory-mapped. Nothing here needs torch: pages open runs without it.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,70 +24,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.atomic import disk_error, write_atomic
 from core.errors import TurnoverError
 from core.estimators import SHOWN
+from core.manifest import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
+from core.plausible import check_array, check_curves, check_influence, check_influence_facts, check_items, check_run_facts, first_link, told_of
 
-FORMAT = 1
-MANIFEST = "manifest.json"
+__all__ = ["FORMAT", "INFLUENCE_FILES", "MANIFEST", "RUN_FILES", "Ranked", "Run", "RunInfluence", "find_runs", "read_manifest", "sha256", "write_manifest"]
+
 RUN_FILES = ("items.parquet", "features.npy", "curves.parquet", "item_losses.npy", "weights.safetensors")
 INFLUENCE_FILES = ("self.npy", "mean_members.npy")
 RUN_FACTS = ("data", "kind", "classes", "settings", "results", "recipe")
 INFLUENCE_FACTS = ("run", "targets", "errors", "layout", "estimator", "agreement")
 """What the two manifests must say."""
-_READ = 2**20
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_READ):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def write_manifest(folder: Path, facts: dict[str, Any], files: Sequence[str]) -> None:
-    """Write a part's manifest: the facts, the format number, and size and checksum of each file."""
-    listed = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in files}
-    text = json.dumps({"format": FORMAT, **facts, "files": listed}, indent=1, ensure_ascii=False)
-    write_atomic(folder / MANIFEST, lambda beside: beside.write_text(text, encoding="utf-8"))
-
-
-def read_manifest(folder: Path, remedy: str, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """A part's manifest, if it has the `needed` facts and all its files are as it says.
-
-    Raises:
-        TurnoverError: for a manifest that is missing, foreign or of another format, and for a file that is missing,
-            truncated or edited; the text names the file and ends with `remedy`.
-    """
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        version = manifest["format"]
-        listed = dict(manifest["files"]) if version == FORMAT else {}
-        files = {str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in listed.items()}
-    except FileNotFoundError:
-        raise TurnoverError(f"{folder}: no {MANIFEST}, so this is not a run; {remedy}") from None
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-        raise TurnoverError(f"{path}: not a Turnover manifest; {remedy}") from None
-    except OSError as error:
-        raise disk_error(path, error) from None
-    if version != FORMAT:
-        raise TurnoverError(f"{path}: format {version}, this version reads format {FORMAT}; {remedy}")
-    missing = [name for name in needed if name not in manifest]
-    if missing:
-        raise TurnoverError(f"{path}: says nothing of {missing[0]!r}, so it is not whole; {remedy}")
-    for name, (length, checksum) in files.items():
-        file = folder / name
-        if Path(name).name != name or not file.is_file():
-            raise TurnoverError(f"{file}: missing; {remedy}")
-        size = file.stat().st_size
-        if size != length:
-            raise TurnoverError(f"{file}: truncated or edited ({size:,} bytes instead of {length:,}); {remedy}")
-        if sha256(file) != checksum:
-            raise TurnoverError(f"{file}: its contents were changed after it was written; {remedy}")
-    return dict(manifest)
 
 
 @dataclass(frozen=True)
@@ -124,6 +69,8 @@ class RunInfluence:
         self.folder = folder
         self._again = f"compute it again with `python -m core influence --run {folder.parent}`"
         self.manifest = read_manifest(folder, self._again, INFLUENCE_FACTS)
+        with told_of(folder / MANIFEST, self._again):
+            check_influence_facts(self.manifest)
         if self.estimator not in SHOWN:
             raise TurnoverError(f"{folder}: its estimator is {self.estimator!r}, from an earlier version; {self._again}")
         self.targets: list[int] = self.manifest["targets"]
@@ -131,9 +78,14 @@ class RunInfluence:
         self._place = {"truth": {t: i for i, t in enumerate(self.targets)}, "prediction": {t: i for i, t in enumerate(self.errors)}}
 
     def array(self, name: str) -> np.ndarray:
-        """One array of the part, read-only."""
-        loaded: np.ndarray = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        return loaded
+        """One array of the part, read-only.
+
+        Raises:
+            TurnoverError: if the part has none of this name, or it cannot be read.
+        """
+        if f"{name}.npy" not in self.manifest["files"]:
+            raise TurnoverError(f"{self.folder}: the manifest lists no {name}.npy; {self._again}")
+        return _mapped(self.folder / f"{name}.npy", self._again)
 
     @property
     def estimator(self) -> str:
@@ -199,11 +151,15 @@ class Run:
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise TurnoverError(f"{folder}: no such run; train one with `python -m core train --run {folder}`")
-        self.folder = folder
-        self.manifest = read_manifest(folder, f"delete {folder} and train it again", RUN_FACTS)
+        if link := first_link(folder):
+            raise TurnoverError(f"{link}: a link, which could lead out of the run; put the file itself there")
+        self.folder, self._again = folder, f"delete {folder} and train it again"
+        self.manifest = read_manifest(folder, self._again, RUN_FACTS)
         missing = [name for name in RUN_FILES if name not in self.manifest["files"]]
         if missing:
-            raise TurnoverError(f"{folder}: the manifest lists no {missing[0]}; delete {folder} and train it again")
+            raise TurnoverError(f"{folder}: the manifest lists no {missing[0]}; {self._again}")
+        with told_of(folder / MANIFEST, self._again):
+            check_run_facts(self.manifest)
 
     @property
     def name(self) -> str:
@@ -221,7 +177,10 @@ class Run:
     @cached_property
     def items(self) -> pd.DataFrame:
         """All items: split, position, id, label, predicted, probability_0 …, text or image (PNG bytes), planted."""
-        return pd.read_parquet(self.folder / "items.parquet")
+        with told_of(self.folder / "items.parquet", self._again):
+            read = pd.read_parquet(self.folder / "items.parquet")
+            check_items(read, self.manifest)
+        return read
 
     def split(self, name: str) -> pd.DataFrame:
         """The items of `train` or `validation`, in order of position."""
@@ -253,7 +212,10 @@ class Run:
     @cached_property
     def curves(self) -> pd.DataFrame:
         """One row an epoch: masked, flipped, validation, unowned (nats) and accuracy."""
-        return pd.read_parquet(self.folder / "curves.parquet")
+        with told_of(self.folder / "curves.parquet", self._again):
+            read = pd.read_parquet(self.folder / "curves.parquet")
+            check_curves(read, self.manifest)
+        return read
 
     def features(self, split: str) -> np.ndarray:
         """What the heads see of a split's items, `(n, D)`, memory-mapped and read-only."""
@@ -262,7 +224,11 @@ class Run:
 
     def array(self, name: str) -> np.ndarray:
         """`features` or `item_losses`, memory-mapped and read-only."""
-        loaded: np.ndarray = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        path, results = self.folder / f"{name}.npy", self.manifest["results"]
+        loaded = _mapped(path, self._again)
+        shape = (len(self.items), None) if name == "features" else (2, results["epochs"], len(self.train))
+        with told_of(path, self._again):
+            check_array(loaded, *shape)
         return loaded
 
     @property
@@ -281,7 +247,17 @@ class Run:
         part = RunInfluence(self.folder / "influence")
         if part.manifest["run"] != self.manifest["files"]["weights.safetensors"]["sha256"]:
             raise TurnoverError(f"{part.folder}: made for another run's weights; compute it again with `python -m core influence --run {self.folder}`")
+        sizes = (self.manifest["results"]["members"], len(self.train), len(self.validation))
+        with told_of(part.folder, f"compute it again with `python -m core influence --run {self.folder}`"):
+            check_influence(part.manifest, part.array, sizes, self.errors)
         return part
+
+
+def _mapped(path: Path, remedy: str) -> np.ndarray:
+    """An array in a file, memory-mapped and read-only."""
+    with told_of(path, remedy):
+        loaded: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return loaded
 
 
 def find_runs(folder: Path) -> list[Path]:

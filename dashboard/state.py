@@ -1,6 +1,6 @@
 """What tabs share: opened runs, their errors and their workers; and which run a tab looks at.
 
-A run is opened once for each state of its files: the time of its manifest and of its influence's manifest are part of the
+A run is opened once for each state of its files: what tells its manifest and its influence's from older ones is part of the
 key. `st.cache_resource` does not keep two tabs from loading the same thing at once, so loading holds a lock. A run that
 cannot be opened is not remembered: as soon as it is mended, the next click opens it.
 """
@@ -148,14 +148,14 @@ def scores_of(run: Run, validation: str) -> Scores:
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)
-def _scores(_run: Run, validation: str, folder: str, influence_changed: int, kept_changed: int) -> Scores:
+def _scores(_run: Run, validation: str, folder: str, influence_changed: tuple[int, ...], kept_changed: tuple[int, ...]) -> Scores:
     scores = run_scores(_run, validation)
     _ = scores.estimates
     return scores
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)
-def _open(folder: str, changed: int, influence_changed: int) -> Opened:
+def _open(folder: str, changed: tuple[int, ...], influence_changed: tuple[int, ...]) -> Opened:
     run = Run(Path(folder))
     try:
         _ = run.influence
@@ -165,13 +165,14 @@ def _open(folder: str, changed: int, influence_changed: int) -> Opened:
 
 
 @st.cache_resource(max_entries=2, show_spinner=False, on_release=engine.Worker.close)
-def _worker(folder: str, changed: int, influence_changed: int) -> engine.Worker:
+def _worker(folder: str, changed: tuple[int, ...], influence_changed: tuple[int, ...]) -> engine.Worker:
     return engine.Worker(engine.worker_command(Path(folder)))
 
 
-def _changed(path: Path) -> int:
-    """When a file was changed last, in ns; 0 if there is none."""
+def _changed(path: Path) -> tuple[int, ...]:
+    """What tells a file from one that took its place, also where a clock was put back or a copy kept its time; () if there is none."""
     try:
-        return path.stat().st_mtime_ns
+        facts = path.stat()
     except OSError:
-        return 0
+        return ()
+    return facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_size

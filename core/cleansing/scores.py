@@ -11,7 +11,6 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from core.atomic import disk_error, write_atomic
 from core.errors import TurnoverError
 from core.estimators.estimator import Estimator
 from core.estimators.stored import stored_estimator
+from core.plausible import UNREADABLE
 from core.ranking import finite
 from core.runs import Run
 from core.stale import made_with, stale_since
@@ -126,7 +126,7 @@ def _kept(run: Run, validation: str) -> Scores:
         made, targets, source = dict(facts["made_with"]), int(facts["targets"]), str(facts["path"])
     except FileNotFoundError:
         raise TurnoverError(f"{run.folder}: no influences on {validation} yet") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
+    except UNREADABLE:
         raise TurnoverError(f"{path}: not readable as scores; {again}") from None
     if stale := stale_since(run, made):
         raise TurnoverError(f"{path}: {stale.replace('measured', 'computed')} So {again}")

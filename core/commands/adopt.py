@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from core.commands.arguments import add_device, add_run
+from core.commands.own_data import add_own_data, own_data
+from core.errors import TurnoverError
 
 HELP = "write a run folder of your own model that was trained with turn-over dropout elsewhere"
 
@@ -16,10 +18,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_run(parser, "folder to write the run to (it must not exist)")
     parser.add_argument("--model", required=True, metavar="M:F", help="module:function that builds the model, called with (classes, shape, seed)")
     parser.add_argument("--weights", required=True, metavar="FILE", help="its trained weights, a safetensors file")
-    parser.add_argument("--data", required=True, metavar="NAME", help="what it was trained on, the position of a training item being its instance id")
+    parser.add_argument("--data", metavar="NAME", help="what it was trained on, the position of a training item being its instance id")
     parser.add_argument("--path", metavar="DIR", help="folder with the files of data that are not built in")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed that the function was called with (default 0)")
     parser.add_argument("--encoder", metavar="NAME", help="text encoder whose features or tokens it reads (default: the packaged all-MiniLM-L6-v2)")
+    add_own_data(parser)
     add_device(parser)
 
 
@@ -29,8 +32,11 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     from core.pipeline.adopt import adopt_run
     from core.pipeline.settings import TrainSettings
 
-    chosen = {name: getattr(arguments, name) for name in ("data", "path", "seed", "model")}
-    settings = TrainSettings(**chosen, encoder=arguments.encoder or DEFAULT_ENCODER)
+    data, own = own_data(arguments)
+    if own is not None and own.train and not own.validation:
+        raise TurnoverError("--validation: name the validation items; drawing them from --train would change the positions that are instance ids")
+    chosen = {name: getattr(arguments, name) for name in ("path", "seed", "model")}
+    settings = TrainSettings(data, **chosen, own=own, encoder=arguments.encoder or DEFAULT_ENCODER)
     return adopt_run(settings, Path(arguments.weights), Path(arguments.run), arguments.device)
 
 

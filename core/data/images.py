@@ -29,23 +29,7 @@ def open_image(content: bytes, name: str, colour: bool = False) -> Image.Image:
     Raises:
         TurnoverError: if the file is too large, has too many pixels, or is not a whole image of a known format.
     """
-    if len(content) > MAX_BYTES:
-        raise TurnoverError(f"{name}: the file has {len(content) / 2**20:.0f} MB, the limit is {MAX_BYTES // 2**20} MB; make it smaller")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise TurnoverError(f"{name}: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,} in all; make it smaller")
-            image.load()
-    except UnidentifiedImageError:
-        raise TurnoverError(f"{name}: not an image that can be read; give a {', '.join(FORMATS)} file") from None
-    except Image.DecompressionBombError:
-        raise TurnoverError(f"{name}: too many pixels, the limit is {MAX_PIXELS:,} in all; make it smaller") from None
-    except TurnoverError:
-        raise
-    except (OSError, SyntaxError, ValueError) as error:
-        raise TurnoverError(f"{name}: the image is damaged ({error}); save it again") from None
+    image = _decoded(content, name, FORMATS)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     upright = ImageOps.exif_transpose(image)
@@ -65,6 +49,28 @@ def image_size(content: bytes) -> tuple[int, int] | None:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def _decoded(content: bytes, name: str, formats: tuple[str, ...]) -> Image.Image:
+    """An image as the file has it. Errors as `open_image`."""
+    if len(content) > MAX_BYTES:
+        raise TurnoverError(f"{name}: the file has {len(content) / 2**20:.0f} MB, the limit is {MAX_BYTES // 2**20} MB; make it smaller")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image: Image.Image = Image.open(io.BytesIO(content), formats=formats)
+            if image.width * image.height > MAX_PIXELS:
+                raise TurnoverError(f"{name}: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,} in all; make it smaller")
+            image.load()
+    except UnidentifiedImageError:
+        raise TurnoverError(f"{name}: not an image that can be read; give a {', '.join(formats)} file") from None
+    except Image.DecompressionBombError:
+        raise TurnoverError(f"{name}: too many pixels, the limit is {MAX_PIXELS:,} in all; make it smaller") from None
+    except TurnoverError:
+        raise
+    except (OSError, SyntaxError, ValueError) as error:
+        raise TurnoverError(f"{name}: the image is damaged ({error}); save it again") from None
+    return image
 
 
 def fit_image(image: Image.Image, height: int, width: int) -> np.ndarray:
@@ -102,5 +108,12 @@ def png_bytes(pixels: np.ndarray) -> bytes:
 
 
 def png_pixels(content: bytes) -> np.ndarray:
-    """The pixels of a PNG that `png_bytes` made."""
-    return np.asarray(Image.open(io.BytesIO(content), formats=("PNG",)))
+    """The pixels of a PNG that `png_bytes` made.
+
+    Raises:
+        TurnoverError: if it is no PNG of grey or RGB pixels, or too large.
+    """
+    image = _decoded(content, "an image of the run", ("PNG",))
+    if image.mode not in ("L", "RGB"):
+        raise TurnoverError(f"an image of the run: {image.mode} instead of grey or RGB pixels; train the run again")
+    return np.asarray(image)

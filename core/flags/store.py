@@ -126,6 +126,8 @@ class Store:
                 raise disk_error(self.path, error) from None
             except UnicodeEncodeError:
                 raise TurnoverError(f"{self.path}: a label cannot be written as UTF-8; correct the names of the classes") from None
+            except UnicodeDecodeError:
+                raise TurnoverError(f"{self.path}: flags cannot be read, since it is damaged; move the file away") from None
             time.sleep(random.uniform(0.001, 0.05))
 
 

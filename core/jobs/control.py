@@ -18,7 +18,7 @@ from pathlib import Path
 from core.atomic import disk_error, write_atomic
 from core.errors import TurnoverError
 from core.jobs.job import BEGUN, CANCELLED, FACTS, FOLDER, GROUP, LOCK, LOG, OUTCOME, PROGRESS, Job, read_job, read_outcome, write_outcome
-from core.jobs.lock import is_locked, locked
+from core.lock import is_locked, locked
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from core.atomic import write_atomic
 from core.errors import TurnoverError
-from core.jobs.lock import is_locked
+from core.lock import is_locked
+from core.plausible import first_link
 from core.progress import Progress, read_progress
 
 FOLDER = ".jobs"
@@ -83,6 +84,8 @@ def read_job(folder: Path) -> Job:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         steps = tuple(tuple(map(_text, step)) for step in facts["steps"])
         label, created = _text(facts["label"]), _text(facts["created"])
+        if not steps or not all(steps) or not all(isinstance(step, list) for step in facts["steps"]) or first_link(folder) or folder.is_symlink():
+            raise ValueError
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise TurnoverError(f"{folder}: no job, or a damaged one; delete the folder") from None
     locked = is_locked(folder / LOCK)  # before the outcome: a job writes it, and then ends

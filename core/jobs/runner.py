@@ -15,7 +15,7 @@ from core.atomic import write_atomic
 from core.errors import TurnoverError
 from core.jobs.control import ROOT
 from core.jobs.job import BEGUN, CANCELLED, GROUP, LOG, PROGRESS, TURN, Job, read_job, write_outcome
-from core.jobs.lock import wait_for
+from core.lock import wait_for
 from core.progress import VARIABLE
 
 GRACE = 5.0

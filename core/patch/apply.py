@@ -130,14 +130,16 @@ def _content(data: Path) -> tuple[bytes, str, str]:
 
 
 def _new(out: Path, data: Path) -> Path:
-    """The undo file that goes with a copy; both places must be free, and not in what is copied."""
-    undo = out.with_name(out.name + UNDO)
-    for path in (out, undo):
-        if path.exists():
-            raise TurnoverError(f"{path} exists; choose another --out, or delete it first")
+    """The undo file that goes with a copy, whose place must be free, and not in what is copied."""
+    if out.exists():
+        raise _taken(out)
     if data.is_dir() and data.resolve() in out.resolve().parents:
         raise TurnoverError(f"{out} is in {data}, which is not changed; choose another --out")
-    return undo
+    return out.with_name(out.name + UNDO)
+
+
+def _taken(path: Path) -> TurnoverError:
+    return TurnoverError(f"{path} exists; choose another --out, or delete it first")
 
 
 def _lines(objects: Sequence[dict[str, Any]]) -> bytes:
@@ -145,7 +147,12 @@ def _lines(objects: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _write_undo(path: Path, facts: dict[str, Any], rest: bytes) -> None:
+    """Write an undo file, or see that it is there already: the same command may have been stopped between this file and the copy."""
     content = _lines([{_KEY: FORMAT, **facts}]) + rest
+    if path.exists():
+        if not path.is_file() or path.read_bytes() != content:
+            raise _taken(path)
+        return
     write_atomic(path, lambda beside: beside.write_bytes(content))
 
 

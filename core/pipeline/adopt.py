@@ -26,6 +26,7 @@ from core.data.base import Dataset, check_dataset
 from core.device import choose_device, placed
 from core.dropout import turnover_layers
 from core.errors import TurnoverError
+from core.lock import alone
 from core.models.encoders import DEFAULT_ENCODER
 from core.models.own import OwnMembers, found_leaks
 from core.models.source import allow, is_module
@@ -97,6 +98,11 @@ def _read(weights: Path) -> dict[str, Tensor]:
 
 
 def _adopt(plan: Plan, state: Mapping[str, Tensor], where: str, device: torch.device, trained: nn.Module | None = None) -> dict[str, Any]:
+    with alone(plan.lock, f"making {plan.folder}"):
+        return _made(plan, state, where, device, trained)
+
+
+def _made(plan: Plan, state: Mapping[str, Tensor], where: str, device: torch.device, trained: nn.Module | None) -> dict[str, Any]:
     begun, partial = time.perf_counter(), open_partial(plan)
     try:
         inputs = model_inputs(plan.data, plan.settings, partial, device)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ from core.engine.plain import device_of
 from core.errors import TurnoverError
 from core.estimators.estimator import Estimator
 from core.influences import Influence, influence, influences, self_influence
+from core.lock import alone
 from core.models.members import Members
 from core.pipeline import influence_files
 from core.pipeline.estimate import run_estimator
@@ -69,8 +70,15 @@ def compute_influence(
     when all is done; until then finished parts wait in `RUN/.influence.partial`, for the same computation only.
 
     Raises:
-        TurnoverError: if the run or the device cannot be used, or the disk is full.
+        TurnoverError: if the run or the device cannot be used, the disk is full, or another process computes influences of this run.
     """
+    with alone(run.folder / ".influence.lock", f"computing influences of {run.folder}") if ranks.is_first else nullcontext():
+        return _replace_influence(run, targets, device_choice, full_bytes, memory, precision, most, ranks)
+
+
+def _replace_influence(
+    run: Run, targets: str, device_choice: str | None, full_bytes: int, memory: int | None, precision: str, most: int | None, ranks: Ranks
+) -> dict[str, Any]:
     begun = time.perf_counter()
     device = choose_device(device_choice)
     chosen = run.errors if targets == "errors" else [int(position) for position in run.validation.index]

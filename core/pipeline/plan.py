@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from core.atomic import disk_error, write_atomic
+from core.atomic import disk_error, sweep, write_atomic
 from core.data import load_data
 from core.data.base import WRONG_LABEL, Dataset, limit_training, limit_validation, plant_label_noise
 from core.data.own import OwnData, is_own, load_own
@@ -36,6 +36,11 @@ class Plan:
     def partial(self) -> Path:
         """The folder that the run is made in."""
         return self.folder.with_name(self.folder.name + ".partial")
+
+    @property
+    def lock(self) -> Path:
+        """What the process that makes the run holds (`core.lock.alone`)."""
+        return self.folder.with_name(f".{self.folder.name}.lock")
 
     @cached_property
     def wanted(self) -> str:
@@ -60,8 +65,7 @@ def plan_run(settings: TrainSettings, folder: Path) -> Plan:
     Raises:
         TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings.
     """
-    if folder.exists():
-        raise TurnoverError(f"{folder} exists; choose another --run, or delete it first")
+    _check_free(folder)
     data = _limited(_loaded(settings), settings)
     settings = settings.resolved(data.kind)
     assert settings.label_noise is not None
@@ -70,18 +74,30 @@ def plan_run(settings: TrainSettings, folder: Path) -> Plan:
     if data.train.images is not None:
         check_image_size(settings, data.train.images.shape[1:])
     plan = Plan(settings, data, folder)
-    if not plan.resumes and has_checkpoint(plan.partial):
-        raise TurnoverError(f"{plan.partial} was begun with other settings or data; give the same again to resume, or delete it")
+    _check_resumable(plan)
     return plan
 
 
+def _check_free(folder: Path) -> None:
+    if folder.exists():
+        raise TurnoverError(f"{folder} exists; choose another --run, or delete it first")
+
+
+def _check_resumable(plan: Plan) -> None:
+    if not plan.resumes and has_checkpoint(plan.partial):
+        raise TurnoverError(f"{plan.partial} was begun with other settings or data; give the same again to resume, or delete it")
+
+
 def open_partial(plan: Plan) -> Path:
-    """The folder that the run is made in, new or begun earlier with the same settings and data.
+    """The folder that the run is made in, new or begun earlier with the same settings and data. Nobody else may work in it (`Plan.lock`).
 
     Raises:
-        TurnoverError: if it cannot be written.
+        TurnoverError: if it cannot be written, or somebody has made the run, or begun another one there, since it was planned.
     """
+    _check_free(plan.folder)
+    _check_resumable(plan)
     if plan.resumes:
+        sweep(plan.partial)
         return plan.partial
     try:
         shutil.rmtree(plan.partial, ignore_errors=True)

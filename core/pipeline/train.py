@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from core.checkpoint import whole_tensors
 from core.data.base import Dataset, Items
 from core.device import choose_device, placed
 from core.errors import TurnoverError
+from core.lock import alone
 from core.models.members import Members
 from core.models.own import OwnMembers, found_leaks
 from core.models.share import part_of
@@ -43,18 +45,24 @@ def train_run(settings: TrainSettings, folder: Path, device_choice: str | None =
     Of several ranks each trains some members; the first one encodes texts, and writes.
 
     Raises:
-        TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings.
+        TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings
+            or is worked on by another process.
     """
     device = choose_device(device_choice)
     allow(settings.model)
     plan = plan_run(settings, folder)
-    partial = plan.partial
     if ranks.size > (plan.settings.members or 1):
         raise TurnoverError(f"{ranks.size} ranks for {plan.settings.members} members, of which each rank trains some; start at most so many")
     ranks.meet()  # all have looked before anything is written
+    with alone(plan.lock, f"training {folder}") if ranks.is_first else nullcontext():
+        return _made(plan, device, ranks)
+
+
+def _made(plan: Plan, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+    """What `train_run` returns, while nobody else works on the same run."""
+    partial, begun = plan.partial, time.perf_counter()
     if ranks.is_first:
         open_partial(plan)
-    begun = time.perf_counter()
     try:
         return _train(plan, partial, device, begun, ranks)
     except (TurnoverError, OSError) as error:

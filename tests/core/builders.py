@@ -45,27 +45,10 @@ def run_python(code: str, *arguments: object) -> str:
 
 
 _KILLING = """
-import os, signal, sys, threading
+import sys
 from pathlib import Path
-
-folder, start, count, seconds, seen = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), 0
-
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def watch(event, arguments):
-    # What is opened, renamed, made or removed below the folder, from the first thing with `start` in its name.
-    global seen
-    places = [str(place) for place in arguments[:2]]
-    if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir") and any(folder in place for place in places):
-        if seen or any(start in place for place in places):
-            seen += 1
-            if seen == 1 and seconds:
-                threading.Timer(seconds, kill).start()
-            if seen == count:
-                kill()
-
-sys.addaudithook(watch)
+from tests.core.killing import die
+die(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
 """
 
 

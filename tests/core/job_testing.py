@@ -12,7 +12,7 @@ import pytest
 
 from core.jobs import Job, read_job
 from core.jobs.job import LOCK
-from core.jobs.lock import is_locked
+from core.lock import is_locked
 
 QUICK = ["runs", "--folder", "nowhere"]
 HANGING = ["export", "--run", "nowhere"]

@@ -17,6 +17,7 @@ import core
 from core.cli import main
 from core.data import load_data
 from core.data.base import Dataset
+from core.data.images import png_bytes
 from core.models import source
 from core.pipeline.adopt import UNLEARNED
 from core.pipeline.architecture import image_inputs
@@ -162,3 +163,21 @@ def test_the_manifest_says_that_a_run_was_adopted(own_code: Path) -> None:
     assert facts["Trained"].startswith("elsewhere, made a run on 20")
     assert facts["Model"] == "own_images:build, its own masks"
     assert json.loads((run.folder / "manifest.json").read_text(encoding="utf-8"))["adopted"] == "the module"
+
+
+def test_own_files_are_adopted_with_their_validation_items_alone(own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Own images are RGB; drawing validation items from the training file would change who owns which mask."""
+    images = np.random.default_rng(0).integers(0, 255, (30, 8, 8, 3), np.uint8)
+    for split, rows in (("train", range(20)), ("validation", range(20, 30))):
+        for row in rows:
+            path = own_code / split / ("even", "odd")[row % 2] / f"{row:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png_bytes(images[row]))
+    source.allow(MODEL)
+    module = source.load_function(MODEL, source.source_checksum(MODEL))(2, (3, 8, 8), SEED)
+    save_file(module.state_dict(), own_code / "rgb.safetensors")
+    options = ("--model", MODEL, "--weights", own_code / "rgb.safetensors", "--seed", SEED, "--train", own_code / "train")
+    assert "--validation: name the validation items" in refused(capsys, "adopt", *options, "--run", own_code / "run")
+    made = command(capsys, "adopt", *options, "--validation", own_code / "validation", "--run", own_code / "run")
+    assert (made["train_size"], made["validation_size"]) == (20, 10)
+    assert core.Run(own_code / "run").classes == ["even", "odd"]

@@ -95,6 +95,34 @@ def test_nothing_is_pickled(path: Path) -> None:
             assert allowed.get("allow_pickle", "False") == "False", f"line {call.lineno}"
 
 
+RUNS_CODE = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "pd.eval", "torch.jit.load", "torch.hub.load"}
+
+
+@pytest.mark.parametrize("path", named(modules(CORE) + modules(DASHBOARD) + modules(ROOT / ".ci")))
+def test_no_data_is_ever_run_as_code(path: Path) -> None:
+    """Neither by Python nor by a shell, nor is code run that comes with a model or a data set; but for a module that the user names."""
+    found = code_at_risk(path.read_text(encoding="utf-8"))
+    named_by_the_user = ["exec", "compile"] if path.name == "source.py" and path.parent.name == "models" else []
+    assert [line.partition(": ")[2] for line in found] == named_by_the_user
+
+
+def code_at_risk(code: str) -> list[str]:
+    """Calls that could run what was read."""
+    found = []
+    for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
+        name, options = ast.unparse(call.func), {option.arg: ast.unparse(option.value) for option in call.keywords}
+        risky = name in RUNS_CODE or any(options.get(option, "False") != "False" for option in ("shell", "allow_pickle", "trust_remote_code"))
+        careless = (name == "np.load" and "allow_pickle" not in options) or (name == "AutoModel.from_pretrained" and options.get("use_safetensors") != "True")
+        found += [f"line {call.lineno}: {name}"] if risky or careless else []
+    return found
+
+
+def test_code_that_would_be_run_is_found() -> None:
+    codes = ("eval(text)", "subprocess.run(text, shell=True)", "np.load(path)", "np.load(path, allow_pickle=True)", "AutoModel.from_pretrained(name)")
+    assert all(code_at_risk(code) for code in codes)
+    assert not code_at_risk("np.load(path, allow_pickle=False), subprocess.run(words), re.compile(text)")
+
+
 @pytest.mark.parametrize("path", named(modules(DASHBOARD)))
 def test_the_dashboard_imports_no_torch_at_the_top(path: Path) -> None:
     assert not roots(imported_on_loading(path)) & HEAVY

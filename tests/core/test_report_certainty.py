@@ -25,12 +25,12 @@ def make(folder: Path, change: dict[str, object] | None = None, keep: int | None
     np.save(part / "prediction_error.npy", errors * np.geomspace(0.05, 3, len(errors))[:, None].astype(np.float32))
     files = set(facts["files"])
     if keep:
-        estimates = np.load(part / "prediction_estimate.npy")
-        order = np.argsort(-np.abs(estimates), 1)[:, :keep]
-        for name in ("estimate", "error"):
-            np.save(part / f"prediction_{name}.npy", np.take_along_axis(np.load(part / f"prediction_{name}.npy"), order, 1))
-        np.save(part / "prediction_instances.npy", order)
-        files |= {"prediction_instances.npy"}
+        for meaning in ("truth", "prediction"):
+            order = np.argsort(-np.abs(np.load(part / f"{meaning}_estimate.npy")), 1)[:, :keep]
+            for name in ("estimate", "error"):
+                np.save(part / f"{meaning}_{name}.npy", np.take_along_axis(np.load(part / f"{meaning}_{name}.npy"), order, 1))
+            np.save(part / f"{meaning}_instances.npy", order)
+            files |= {f"{meaning}_instances.npy"}
         change = {"layout": "top"}
     write_manifest(part, {key: fact for key, fact in facts.items() if key not in ("format", "files")} | (change or {}), sorted(files))
     return Run(path)

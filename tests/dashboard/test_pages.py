@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,19 @@ def test_a_mended_run_opens_without_a_restart(open_page: OpenPage, runs: Path) -
     (folder / "items.parquet").write_bytes(whole)
     app.run()
     assert "cannot be opened" not in html_of(app) and "Proponents" in html_of(app)
+
+
+def test_a_run_that_took_the_place_of_another_at_the_same_time_is_opened_anew(open_page: OpenPage, runs: Path) -> None:
+    """As where a clock was put back, or a copy kept its times."""
+    folder = FakeRun(validation=24).write(runs)
+    manifests = [folder / "manifest.json", folder / "influence" / "manifest.json"]
+    times = [path.stat().st_mtime_ns for path in manifests]
+    assert "8 of 24 validation items" in html_of(open_page())
+    shutil.rmtree(folder)
+    FakeRun(validation=27).write(runs)
+    for path, time in zip(manifests, times, strict=True):
+        os.utime(path, ns=(time, time))
+    assert "9 of 27 validation items" in html_of(open_page())
 
 
 @pytest.mark.parametrize("page", PAGES)
