@@ -1,5 +1,6 @@
 # make run    the dashboard, with the demo runs built on first use
 # make test   the whole test suite, browser tests included
+# make soak   works killed at any moment and done again, and all that is read spoiled at random: a quarter of an hour
 # make bench  the measurements of BENCHMARKS.md
 # Each sets up .venv by itself; a second call installs nothing.
 
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PORT ?= 8501
 export PORT
 
-.PHONY: run setup test lint bench clean
+.PHONY: run setup test lint soak bench clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.user
@@ -20,6 +21,9 @@ setup: $(VENV)/.user
 
 test: $(VENV)/.developer lint
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.developer
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak --rounds 200 --examples 10000
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .

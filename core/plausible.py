@@ -84,7 +84,7 @@ def check_run_facts(facts: Mapping[str, Any]) -> None:
     for name in ("train_size", "validation_size", "members", "epochs", "kept_epoch"):
         _require(_is_count(results.get(name), 1), f"results: {name}")
     _require(results["kept_epoch"] <= results["epochs"], "results: kept_epoch")
-    unknown = {name for name in _OF_THE_TWIN if results.get(name, 0) is None}  # of a model that was trained elsewhere
+    unknown = {name for name in _OF_THE_TWIN if "adopted" in facts and results.get(name, 0) is None}
     for name in {"validation_accuracy", "plain_accuracy"} - unknown:
         _require(_is_number(results.get(name)) and 0 <= results[name] <= 1, f"results: {name}")
     _require(all(isinstance(value, str) or _is_number(value) or name in unknown for name, value in results.items()), "results")
