@@ -69,7 +69,7 @@ def warn(host: str, port: int) -> None:
     """Say what it means to serve on another address than this machine's own."""
     print(
         f"Warning: HOST={host}, so everyone who can reach port {port} of this machine reads the runs' data, flags items and starts jobs, over plain HTTP. "
-        "Set up sign-in and a proxy with TLS first (README, Safety).",
+        "Set up sign-in and a proxy with TLS first (README, Security).",
         file=sys.stderr,
         flush=True,
     )

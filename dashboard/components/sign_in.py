@@ -1,4 +1,4 @@
-"""Sign-in, where the one who serves the dashboard has set it up in `.streamlit/secrets.toml` (README, Safety)."""
+"""Sign-in, where the one who serves the dashboard has set it up in `.streamlit/secrets.toml` (README, Security)."""
 
 from __future__ import annotations
 
