@@ -95,6 +95,12 @@ def first_card(page: Page) -> Locator:
     return page.locator(".to-line").first
 
 
+def forget_flags(run: Path) -> None:
+    """No flag of a run, with what SQLite keeps beside them."""
+    for path in run.glob("flags.sqlite*"):
+        path.unlink()
+
+
 def free_port() -> int:
     """A port that nobody uses now."""
     with socket.socket() as probe:

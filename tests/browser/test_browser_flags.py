@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_testing import LOW_CONTRAST, Served, choose, first_card, open_page, settle, shoot
+from browser_testing import LOW_CONTRAST, Served, choose, first_card, forget_flags, open_page, settle, shoot
 from fake_runs import HOSTILE, FakeRun
 from playwright.sync_api import Page, expect
 
@@ -28,8 +28,7 @@ def flagged(served: Served) -> Iterator[Path]:
     Flags(folder, by="bob").put_many([2, 3], "keep", note=MISCHIEF)
     yield folder
     for name in ("flagged", "flagged-copy"):
-        for path in (served.runs / name).glob("flags.sqlite*"):
-            path.unlink()
+        forget_flags(served.runs / name)
 
 
 def test_from_a_flag_to_a_patch_that_a_colleague_imports(page: Page, served: Served, flagged: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from browser_testing import LOW_CONTRAST, Served, open_page, settle, shoot
+from browser_testing import LOW_CONTRAST, Served, forget_flags, open_page, settle, shoot
 from playwright.sync_api import Browser, Page, expect
 
 from core.flags import Flags
@@ -87,7 +87,7 @@ def test_a_cleansing_is_chosen_retrained_and_adopted(page: Page, served: Served)
     expect(page.get_by_text("3 training items were flagged to drop.")).to_be_visible(timeout=30_000)
     assert {flag.action for flag in Flags(folder).current().values()} == {"drop"}
     expect(page.get_by_text("Also on your 3 flags")).to_be_visible()
-    (folder / "flags.sqlite").unlink()
+    forget_flags(folder)
     shutil.rmtree(folder / "cleansing")
     for job in find_jobs(served.runs):
         forget_job(job)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_testing import LOW_CONTRAST, Served, chosen, open_page, settle, shoot
+from browser_testing import LOW_CONTRAST, Served, chosen, forget_flags, open_page, settle, shoot
 from fake_runs import FakeRun, png
 from playwright.sync_api import Page, expect
 from safetensors.numpy import save_file
@@ -43,7 +43,7 @@ def test_errors_are_worked_through_by_key(page: Page, served: Served) -> None:
         settle(page)
         assert Flags(served.runs / "texts").current() == {}
     finally:
-        (served.runs / "texts" / "flags.sqlite").unlink()
+        forget_flags(served.runs / "texts")
     page.get_by_role("button", name="Copy as Markdown").click()
     expect(page.locator("[data-testid=stCode]")).to_contain_text("### `v")
     assert f"run=texts&item={chosen(page)}&meaning=prediction" in page.locator("[data-testid=stCode]").inner_text()
