@@ -166,6 +166,21 @@ def keep_ends(run: Path, top: int) -> None:
     write_manifest(part, {**told, "layout": "top"}, sorted(path.name for path in part.glob("*.npy")))
 
 
+def keep_targets(run: Path, targets: Sequence[int]) -> None:
+    """Leave the influences on some targets only, as if no others had been computed."""
+    part = run / "influence"
+    facts = json.loads((part / MANIFEST).read_text(encoding="utf-8"))
+    kept = {"targets": [target for target in facts["targets"] if target in targets], "errors": [target for target in facts["errors"] if target in targets]}
+    for meaning, name in (("truth", "targets"), ("prediction", "errors")):
+        rows = [facts[name].index(target) for target in kept[name]]
+        for array in ("members", "estimate", "error", "shape"):
+            path = part / f"{meaning}_{array}.npy"
+            whole = np.load(path)
+            np.save(path, whole[:, rows] if array == "members" else whole[rows])
+    told = {name: fact for name, fact in facts.items() if name not in ("format", "files")}
+    write_manifest(part, {**told, **kept}, sorted(path.name for path in part.glob("*.npy")))
+
+
 def remove_influence(run: Path) -> None:
     """Take a run's influence away."""
     shutil.rmtree(run / "influence")

@@ -22,7 +22,7 @@ from core.report.fragments import mark_html
 from core.report.page import write_report
 from core.runs import MANIFEST, write_manifest
 from tests.core.page_reader import number, page_of, read_page, sides
-from tests.fake_runs import FakeRun
+from tests.fake_runs import FakeRun, keep_targets
 
 
 def change_facts(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -161,8 +161,7 @@ def test_no_more_mistakes_than_asked_for_clearest_first(run: Path, count: int, s
 
 
 def test_errors_without_influences_are_counted_and_not_shown(run: Path, tmp_path: Path) -> None:
-    known = Run(run).influence.errors[:3]
-    change_facts(run / "influence", lambda manifest: manifest.update(errors=known, targets=known))
+    keep_targets(run, Run(run).influence.errors[:3])
     made = write_report(Run(run), tmp_path / "page.html")
     assert (made["misclassified"], made["explained"], made["shown"]) == (8, 3, 3)
     assert "Influences were computed for 3 of them." in (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -199,7 +198,7 @@ def test_the_pattern_is_counted_by_hand(run: Path) -> None:
 
 def test_a_run_without_errors_has_no_pattern_and_one_error_no_spread_of_shares(tmp_path: Path, run: Path) -> None:
     assert explained_pattern(Run(FakeRun("none", errors=False).write(tmp_path))) is None
-    change_facts(run / "influence", lambda manifest: manifest.update(errors=manifest["errors"][:1]))
+    keep_targets(run, Run(run).influence.errors[:1])
     pattern = explained_pattern(Run(run))
     assert pattern and (pattern.errors, pattern.proponents_error) == (1, None)
 
