@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,16 +17,8 @@ from core.report.explanation import PREDICTION, TRUTH
 from core.report.facts import explained_pattern, run_facts
 from core.report.fragments import mark_html
 from core.report.page import write_report
-from core.runs import MANIFEST, write_manifest
 from tests.core.page_reader import number, page_of, read_page, sides
 from tests.fake_runs import FakeRun, keep_targets
-
-
-def change_facts(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change what a part's manifest says."""
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    change(manifest)
-    write_manifest(folder, {name: value for name, value in manifest.items() if name not in ("format", "files")}, list(manifest["files"]))
 
 
 @pytest.fixture
