@@ -270,9 +270,14 @@ def test_a_disk_that_fills_up_is_said_in_one_line_and_leaves_nothing(digits: Pat
     assert {path: path.stat().st_mtime_ns for path in digits.rglob("*") if path.is_file()} == before
 
 
+def listen() -> None:
+    """A process that was started in the background ignores Ctrl-C, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> None:
     arguments = ("train", "--data", "digits", "--limit", "200", "--members", "2", "--run", str(tmp_path / "run"))
-    running = subprocess.Popen([sys.executable, "-m", "core", *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen([sys.executable, "-m", "core", *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=listen)
     partial = tmp_path / "run.partial" / "masked.checkpoint"
     while not partial.exists() and running.poll() is None:
         time.sleep(0.02)
