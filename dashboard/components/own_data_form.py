@@ -10,6 +10,7 @@ import streamlit as st
 from core.data.own import FILES, HUB, OwnData
 from core.data.own.files import ENDINGS
 from core.data.own.wish import LARGEST, SMALLEST
+from dashboard.components.numbers import whole_number
 from dashboard.views.own_data import clean
 
 _TEXTS = {
@@ -45,7 +46,7 @@ def ask_for_columns(own: OwnData) -> OwnData:
     with st.expander("Columns, names of classes, size of images", expanded=shown), st.grid(3, min_column_width=200):
         for name, (label, empty) in _TEXTS.items():
             said[name] = _field(label, keys[name], empty)
-        said["size"] = st.number_input("Side of images, pixels", SMALLEST, LARGEST, None, key=keys["size"], bind="query-params", placeholder="the usual one")
+        said["size"] = whole_number("Side of images, pixels", SMALLEST, LARGEST, None, key=keys["size"], bind="query-params", placeholder="the usual one")
     return clean(replace(own, **said))
 
 

@@ -14,6 +14,7 @@ from core.runs import Run
 from dashboard.components.cleanse_choice import start_retraining
 from dashboard.components.jobs import show_jobs
 from dashboard.components.notice import heading, notice, problem, quiet, said
+from dashboard.components.numbers import whole_number
 from dashboard.state import runs_folder
 from dashboard.views.jobs import jobs_with
 from dashboard.views.retrained import build_retrained
@@ -28,7 +29,7 @@ def ask_for_retraining(run: Run, scores: Scores, fraction: float, validation: st
         quiet("Half of the validation items choose what goes, the other half measures; so what goes may differ a little from the list above.")
     decided = sum(flag.action != "keep" for flag in flags.values())
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        repeats = st.number_input("Seeds", 1, 50, 4, key="repeats", bind="query-params", width=140)
+        repeats = whole_number("Seeds", 1, 50, 4, key="repeats", bind="query-params", width=140)
         with_flags = st.checkbox(f"Also on your {decided:,} flags", key="with-flags", bind="query-params") if decided else False
         begin = st.button("Retrain", key="cleanse-retrain")
     if not decided:

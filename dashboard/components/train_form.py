@@ -12,6 +12,7 @@ from core.errors import TurnoverError
 from core.jobs import start_job
 from dashboard.commands import answer_of
 from dashboard.components.notice import bullets, problem, quiet, said
+from dashboard.components.numbers import whole_number
 from dashboard.components.own_data_form import ask_for_columns, ask_for_place
 from dashboard.views.own_data import OWN
 from dashboard.views.train import GROUPS, Wish, arguments, build_report, free_name, models_of, problem_of, steps, usual_values, what_follows
@@ -36,13 +37,13 @@ def ask_for_training(runs: Path) -> Wish:
     own = ask_for_columns(own) if own else None
     usual = usual_values(data, model)
     with st.grid(4, min_column_width=150):
-        members = st.number_input("Members", 1, 256, None, key="train-members", bind="query-params", placeholder=usual["members"])
-        limit = st.number_input("Training items", 2, None, None, key="train-limit", bind="query-params", placeholder="all")
-        validation_limit = st.number_input("Validation items", 1, None, None, key="train-validation", bind="query-params", placeholder="all")
-        epochs = st.number_input("Epochs at most", 1, 1000, None, key="train-epochs", bind="query-params", placeholder=usual["epochs"])
+        members = whole_number("Members", 1, 256, None, key="train-members", bind="query-params", placeholder=usual["members"])
+        limit = whole_number("Training items", 2, None, None, key="train-limit", bind="query-params", placeholder="all")
+        validation_limit = whole_number("Validation items", 1, None, None, key="train-validation", bind="query-params", placeholder="all")
+        epochs = whole_number("Epochs at most", 1, 1000, None, key="train-epochs", bind="query-params", placeholder=usual["epochs"])
         noise = st.number_input("Wrong labels, %", 0.0, 99.0, None, 1.0, "%g", key="train-noise", bind="query-params", placeholder=usual["noise"])
         masked = st.selectbox("Masks are of", list(GROUPS.values()), key="train-groups", bind="query-params")
-        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="train-seed", bind="query-params")
+        seed = whole_number("Seed", 0, 2**31 - 1, 0, key="train-seed", bind="query-params")
     groups = next(number for number, words in GROUPS.items() if words == masked)
     return Wish(data, model, name.strip() or suggested, path.strip(), limit, validation_limit, members, groups, epochs, noise, seed, own)
 

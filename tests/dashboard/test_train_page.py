@@ -122,3 +122,15 @@ def test_a_damaged_job_hides_no_other(open_page: OpenPage, runs: Path) -> None:
     (fake_job(runs, TRAIN, "torn", "1") / "job.json").write_text("{")
     fake_job(runs, TRAIN, "Train x", "2", cancelled=True)
     assert "Train x" in html_of(open_page("train")) and "Cancelled. Resume it" in html_of(open_page("train"))
+
+
+FIELDS = (("train", "train-seed"), ("train", "train-members"), ("train", "train-noise"), ("cleanse", "share"), ("cleanse", "repeats"))
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "-1e999", "inf", "nan"])
+@pytest.mark.parametrize(("page", "field"), FIELDS)
+def test_a_number_in_the_url_that_no_float_holds_is_ignored_or_told_of(open_page: OpenPage, runs: Path, page: str, field: str, value: str) -> None:
+    FakeRun().write(runs)
+    app = open_page(page, **{field: value})
+    assert app.title[0].value.casefold() == page
+    assert page == "cleanse" or app.button or "This address cannot be read" in html_of(app)
