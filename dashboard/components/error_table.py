@@ -1,13 +1,11 @@
 """The list of errors: filters, the table, and which item is chosen.
 
 Filters and the chosen item live in the URL, so that a link shows the same elsewhere. The chosen item is a select box, which
-can be bound to the URL; a table's selection cannot, so the table is told what is chosen and reports clicks. Bound options have
-no `format_func`: the URL would hold what it returns.
+can be bound to the URL. Bound options have no `format_func`: the URL would hold what it returns.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,10 +14,10 @@ import pandas as pd
 import streamlit as st
 
 from core.report.errors import ErrorItem
-from core.report.words import snippet
+from dashboard.components.item_table import content_columns, contents, item_table
 from dashboard.views.errors import ANY, SORTS, Choice, NamedT, Query, choice
 
-ITEM, TABLE = "item", "errors-table"
+ITEM = "item"
 
 
 def filters(classes: list[str]) -> Query:
@@ -54,36 +52,23 @@ def choose_item(items: list[NamedT], key: str = ITEM, label: str = "Error") -> C
 
 def table(chosen: Choice[ErrorItem], kind: str) -> None:
     """A page of errors, the chosen one selected; a click or an arrow key chooses another."""
-    content = "text" if kind == "text" else "image"
-    st.session_state[TABLE] = {"selection": {"rows": [chosen.row], "columns": [], "cells": [(chosen.row, content)]}}
     columns: dict[str, Any] = {
-        "text": st.column_config.TextColumn("Text", width=170),
-        "image": st.column_config.ImageColumn("Image", width="small"),
+        **content_columns(170),
         "label": st.column_config.TextColumn("True", width=72),
         "predicted": st.column_config.TextColumn("Predicted", width=76),
         "probability": st.column_config.NumberColumn("Prob.", format="%.0f%%", width=62, help="Probability of the predicted class"),
         "planted": st.column_config.TextColumn("Planted"),
         "id": st.column_config.TextColumn("Id"),
     }
-    st.dataframe(
-        _frame(chosen.page, content),
-        key=TABLE,
-        on_select=_picked,
-        selection_mode=("single-row", "single-cell"),
-        column_config=columns,
-        hide_index=True,
-        lazy=False,
-        alt="Misclassified validation items; choosing one shows the training items behind it",
-    )
-    st.session_state["errors-ids"] = [item.id for item in chosen.page]
+    alt = "Misclassified validation items; choosing one shows the training items behind it"
+    item_table("errors", ITEM, _frame(chosen.page, kind), chosen, columns, alt)
 
 
-def _frame(items: Sequence[ErrorItem], content: str) -> pd.DataFrame:
+def _frame(items: Sequence[ErrorItem], kind: str) -> pd.DataFrame:
     """What the table shows; a column of marks only where some item has one."""
-    shown = [snippet(item.text) if content == "text" else thumbnail(item.image) for item in items]
     frame = pd.DataFrame(
         {
-            content: shown,
+            **contents(items, kind),
             "label": [item.label for item in items],
             "predicted": [item.predicted for item in items],
             "probability": [100 * item.probability for item in items],
@@ -92,19 +77,6 @@ def _frame(items: Sequence[ErrorItem], content: str) -> pd.DataFrame:
         }
     )
     return frame if frame["planted"].any() else frame.drop(columns="planted")
-
-
-def thumbnail(png: bytes) -> str:
-    """An image as the address that a table's column of images takes."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-def _picked() -> None:
-    selection = st.session_state[TABLE]["selection"]
-    ids = st.session_state["errors-ids"]
-    rows = [cell[0] for cell in selection["cells"]] or selection["rows"]
-    if rows and rows[0] < len(ids):
-        st.session_state[ITEM] = ids[rows[0]]
 
 
 def _go(key: str, item: str) -> None:

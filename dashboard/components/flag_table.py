@@ -10,11 +10,11 @@ import streamlit as st
 
 from core.report.flagged import Flagged, verdict_words
 from core.report.words import snippet
-from dashboard.components.error_table import thumbnail
+from dashboard.components.item_table import content_columns, contents, item_table
 from dashboard.views.errors import ANY, Choice
 from dashboard.views.flags import ANYBODY, DECISIONS, FlagQuery, people
 
-FLAG, TABLE, PERSON = "flag", "flags-table", "person"
+FLAG, PERSON = "flag", "person"
 
 
 def flag_filters(classes: list[str], items: Sequence[Flagged]) -> FlagQuery:
@@ -33,11 +33,8 @@ def flag_filters(classes: list[str], items: Sequence[Flagged]) -> FlagQuery:
 
 def flag_table(chosen: Choice[Flagged], kind: str) -> None:
     """A page of flags, the chosen one selected; a click or an arrow key chooses another."""
-    content = "text" if kind == "text" else "image"
-    st.session_state[TABLE] = {"selection": {"rows": [chosen.row], "columns": [], "cells": [(chosen.row, content)]}}
     columns: dict[str, Any] = {
-        "text": st.column_config.TextColumn("Text", width=190),
-        "image": st.column_config.ImageColumn("Image", width="small"),
+        **content_columns(190),
         "label": st.column_config.TextColumn("Label", width=72),
         "decision": st.column_config.TextColumn("Decision", width=96),
         "by": st.column_config.TextColumn("By", width=80),
@@ -45,24 +42,13 @@ def flag_table(chosen: Choice[Flagged], kind: str) -> None:
         "at": st.column_config.DatetimeColumn("At (UTC)", format="YYYY-MM-DD HH:mm"),
         "id": st.column_config.TextColumn("Id"),
     }
-    st.dataframe(
-        _frame(chosen.page, content),
-        key=TABLE,
-        on_select=_picked,
-        selection_mode=("single-row", "single-cell"),
-        column_config=columns,
-        hide_index=True,
-        lazy=False,
-        alt="Flagged training items; choosing one shows it with its note",
-    )
-    st.session_state["flags-ids"] = [item.id for item in chosen.page]
+    item_table("flags", FLAG, _frame(chosen.page, kind), chosen, columns, "Flagged training items; choosing one shows it with its note")
 
 
-def _frame(items: Sequence[Flagged], content: str) -> pd.DataFrame:
-    shown = [snippet(item.text) if content == "text" else thumbnail(item.image) for item in items]
+def _frame(items: Sequence[Flagged], kind: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            content: shown,
+            **contents(items, kind),
             "label": [item.label for item in items],
             "decision": [verdict_words(item.flag) for item in items],
             "by": [item.flag.by for item in items],
@@ -71,11 +57,3 @@ def _frame(items: Sequence[Flagged], content: str) -> pd.DataFrame:
             "id": [item.id for item in items],
         }
     )
-
-
-def _picked() -> None:
-    selection = st.session_state[TABLE]["selection"]
-    ids = st.session_state["flags-ids"]
-    rows = [cell[0] for cell in selection["cells"]] or selection["rows"]
-    if rows and rows[0] < len(ids):
-        st.session_state[FLAG] = ids[rows[0]]

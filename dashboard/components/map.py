@@ -13,8 +13,8 @@ from core.errors import TurnoverError
 from core.groups.sums import Summable
 from core.report.errors import ErrorItem
 from core.runs import Run
-from dashboard.components.error_table import thumbnail
 from dashboard.components.groups import show_sums
+from dashboard.components.item_table import thumbnail
 from dashboard.components.links import errors_link, training_link
 from dashboard.components.map_figure import map_figure
 from dashboard.components.notice import heading, notice, problem, quiet, said

@@ -7,12 +7,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core.report.words import snippet
-from dashboard.components.error_table import thumbnail
+from dashboard.components.item_table import content_columns, contents, item_table
 from dashboard.views.errors import Choice
 from dashboard.views.training import FLAGGED, ORDERS, SELF, TrainingItem
 
-ITEM, TABLE, _IDS = "train", "training-table", "training-ids"
+ITEM = "train"
 
 
 def training_filters() -> tuple[str, str]:
@@ -24,28 +23,16 @@ def training_filters() -> tuple[str, str]:
 
 def training_table(chosen: Choice[TrainingItem], kind: str) -> None:
     """A page of training items, the chosen one selected; a click or an arrow key chooses another."""
-    content = "text" if kind == "text" else "image"
-    st.session_state[TABLE] = {"selection": {"rows": [], "columns": [], "cells": [(chosen.row, content)]}}
     numbers = {"self": "Self-infl.", "mean": "Mean infl.", "loss": "Flipped loss"}
     columns: dict[str, Any] = {
-        "text": st.column_config.TextColumn("Text", width=170),
-        "image": st.column_config.ImageColumn("Image", width="small"),
+        **content_columns(170),
         "label": st.column_config.TextColumn("Label", width=72),
         **{name: st.column_config.NumberColumn(title, format="%.3f", width=84) for name, title in numbers.items()},
         "planted": st.column_config.TextColumn("Planted"),
         "id": st.column_config.TextColumn("Id"),
     }
-    st.dataframe(
-        _frame(chosen.page, content),
-        key=TABLE,
-        on_select=_picked,
-        selection_mode="single-cell",
-        column_config=columns,
-        hide_index=True,
-        lazy=False,
-        alt="Training items; choosing one shows what it did to the model",
-    )
-    st.session_state[_IDS] = [item.id for item in chosen.page]
+    alt = "Training items; choosing one shows what it did to the model"
+    item_table("training", ITEM, _frame(chosen.page, kind), chosen, columns, alt, rows=False)
 
 
 def go_to(item: str) -> None:
@@ -55,11 +42,11 @@ def go_to(item: str) -> None:
         st.session_state["order"] = SELF
 
 
-def _frame(items: tuple[TrainingItem, ...], content: str) -> pd.DataFrame:
+def _frame(items: tuple[TrainingItem, ...], kind: str) -> pd.DataFrame:
     """What the table shows; columns that say nothing are left out."""
     frame = pd.DataFrame(
         {
-            content: [snippet(item.text) if content == "text" else thumbnail(item.image) for item in items],
+            **contents(items, kind),
             "label": [item.label for item in items],
             "self": [item.self_influence for item in items],
             "mean": [item.mean_influence for item in items],
@@ -69,9 +56,3 @@ def _frame(items: tuple[TrainingItem, ...], content: str) -> pd.DataFrame:
         }
     )
     return frame.dropna(axis=1, how="all")
-
-
-def _picked() -> None:
-    cells, ids = st.session_state[TABLE]["selection"]["cells"], st.session_state[_IDS]
-    if cells and cells[0][0] < len(ids):
-        st.session_state[ITEM] = ids[cells[0][0]]
