@@ -17,7 +17,8 @@ PEOPLE = 20
 def test_twenty_sessions_flag_at_once(browser: Browser, served: Served) -> None:
     """Each has a session of its own, looks at an error of its own, and saves without waiting for the others."""
     folder = FakeRun("many", train=60, validation=3 * PEOPLE).write(served.runs)
-    tabs = [browser.new_context(viewport={"width": 1280, "height": 900}).new_page() for _ in range(PEOPLE)]
+    context = browser.new_context(viewport={"width": 1280, "height": 900})  # one, so that Streamlit's scripts are fetched once; each tab is a session
+    tabs = [context.new_page() for _ in range(PEOPLE)]
     for number, tab in enumerate(tabs):
         tab.goto(f"{served.url}/errors?run=many&item=v{3 * number:03d}", wait_until="commit")
     for number, tab in enumerate(tabs):
@@ -35,5 +36,4 @@ def test_twenty_sessions_flag_at_once(browser: Browser, served: Served) -> None:
         notes = [note for (note,) in database.execute("SELECT note FROM decisions")]
     assert sorted(notes) == sorted(f"from {number}" for number in range(PEOPLE))
     assert all(flag.action == "drop" and flag.note in notes for flag in Flags(folder).current().values())
-    for tab in tabs:
-        tab.context.close()
+    context.close()

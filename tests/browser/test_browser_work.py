@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_testing import LOW_CONTRAST, Served, chosen, forget_flags, open_page, settle, shoot
+from browser_testing import LOW_CONTRAST, Served, choose, chosen, forget_flags, open_page, settle, shoot
 from fake_runs import FakeRun, png
 from playwright.sync_api import Page, expect
 from safetensors.numpy import save_file
@@ -74,8 +74,8 @@ def test_a_text_is_changed_and_what_moved_is_shown(page: Page, served: Served) -
     expect(page.get_by_text("mine.csv")).to_be_visible()
     page.get_by_role("button", name="Explain").click()
     expect(page.get_by_role("heading", name="2 texts")).to_be_visible(timeout=60_000)
-    page.get_by_label("Explain row").click()
-    page.get_by_role("option", name="2", exact=True).click()
+    settle(page)
+    choose(page, "Explain row", "2")
     expect(page.locator(".to-target")).to_have_text("Clever <i>music</i>")
     shoot(page, "try-many")
 
