@@ -23,7 +23,7 @@ from core.world import world
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = (
-    *("demo", "train", "adopt", "influence", "errors", "groups", "explain", "report", "cleanse", "evaluate"),
+    *("demo", "train", "adopt", "influence", "errors", "groups", "explain", "report", "cleanse", "evaluate", "map"),
     *("export", "import-flags", "apply", "runs", "paper", "bench", "worker", "job"),
 )
 TOGETHER = ("train", "influence")

@@ -27,7 +27,7 @@ from dashboard import engine
 from dashboard.components.notice import no_runs, problem
 from dashboard.views.errors import ANY
 from dashboard.views.flags import ANY_DECISION, ANYBODY
-from dashboard.views.map import Points, build_points, project
+from dashboard.views.map import COMPONENTS, UMAP, Points, build_points, project, project_umap
 from dashboard.views.map_group import ALL
 from dashboard.views.training import SELF, TrainingItem, training_items
 
@@ -67,19 +67,28 @@ class Opened:
         return MeanMistake(self.run)
 
     @cached_property
-    def _maps(self) -> dict[str, Points]:
+    def _maps(self) -> dict[tuple[str, str], Points]:
         return {}
 
     @cached_property
-    def drawn(self) -> dict[tuple[str, str], Any]:
-        """Figures of maps, by places and colours, for all tabs."""
+    def drawn(self) -> dict[tuple[str, str, str], Any]:
+        """Figures of maps, by places, way and colours, for all tabs."""
         return {}
 
     def map_by(self, what: str) -> Points:
         """The points of a map, placed once for all tabs; raises a TurnoverError where there are none."""
-        if what not in self._maps:
-            self._maps[what] = build_points(self.run, project(self.run, what))
-        return self._maps[what]
+        if (what, COMPONENTS) not in self._maps:
+            self._maps[what, COMPONENTS] = build_points(self.run, project(self.run, what))
+        return self._maps[what, COMPONENTS]
+
+    def umap_by(self, what: str) -> Points | None:
+        """The points as UMAP places them, read once for all tabs; None where that was not computed yet. Raises a TurnoverError if they are damaged."""
+        if (what, UMAP) not in self._maps:
+            placed = project_umap(self.run, what)
+            if placed is None:
+                return None
+            self._maps[what, UMAP] = build_points(self.run, placed)
+        return self._maps[what, UMAP]
 
     @cached_property
     def taught(self) -> dict[int, list[str]]:

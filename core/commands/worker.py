@@ -4,8 +4,9 @@ The dashboard keeps torch out of its own process: it starts this one, waits for 
 `{"text": …, "label": …, "top": …}` or `{"image": base64, "name": …, "label": …, "top": …}`. An answer is what `explain`
 returns (images as base64 instead of a path), or `{"error": one line}`. With `"also": [positions]` it has the influence of
 these training items too, wherever they rank; with `"fitted": true` an image is taken as it is. `{"texts": […]}` and
-`{"images": [base64, …]}` (fitted ones) are answered by `{"probabilities": [class → probability, …]}` alone. The process ends
-with its standard input.
+`{"images": [base64, …]}` (fitted ones) are answered by `{"probabilities": [class → probability, …]}` alone. Images with a
+`"label"` and `"instances": [positions]` are answered by `{"influences": images × instances, "estimator": …}`, in nats. The process
+ends with its standard input.
 """
 
 from __future__ import annotations
@@ -63,7 +64,12 @@ def _answer(explainer: Explainer, request: dict[str, Any]) -> dict[str, Any]:
     if "texts" in request:
         return {"probabilities": explainer.predict_texts([str(text) for text in request["texts"]])}
     if "images" in request:
-        return {"probabilities": explainer.predict_images([base64.b64decode(image, validate=True) for image in request["images"]])}
+        images = [base64.b64decode(image, validate=True) for image in request["images"]]
+        if "instances" in request:
+            instances = [int(position) for position in request["instances"]]
+            values, estimator = explainer.influence_on(images, str(request["label"]), instances)
+            return {"influences": values.tolist(), "estimator": estimator}
+        return {"probabilities": explainer.predict_images(images)}
     label, top, also = request.get("label"), int(request.get("top", 5)), [int(position) for position in request.get("also", [])]
     if "text" in request:
         return explainer.explain_text(str(request["text"]), label, top, also)

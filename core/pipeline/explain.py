@@ -15,8 +15,11 @@ from core.data.images import fit_image, open_image, png_pixels
 from core.data.tables import check_text
 from core.device import choose_device
 from core.errors import TurnoverError
+from core.estimators import MEDIAN
+from core.estimators.estimator import Estimator
 from core.estimators.stored import stored_estimator
 from core.influences import influence
+from core.models.members import MemberModel
 from core.pipeline.architecture import ImageInputs, TextInputs
 from core.pipeline.estimate import describe_targets
 from core.pipeline.model import image_shape, item_features, load_model, run_settings
@@ -70,6 +73,27 @@ class Explainer:
         """Class probabilities of images that are in the form of the training images. Errors as `explain_image`."""
         return self._predict(torch.cat([self._image(content, "image", fitted=True) for content in contents]))
 
+    def influence_on(self, contents: Sequence[bytes], label: str, instances: Sequence[int]) -> tuple[np.ndarray, str]:
+        """Influence of some training items on the loss of `label` for images in the form of the training images, and the estimator it comes from.
+
+        `best` estimates an item's influence from those of all training items. Deep models would take minutes for these, so theirs comes
+        from the given items alone, as the median over members.
+
+        Returns:
+            `(images, instances)` in nats, and one of `core.estimators.SHOWN`.
+
+        Raises:
+            TurnoverError: as `explain_image`.
+        """
+        self._check(instances, label)
+        inputs = torch.cat([self._image(content, "image", fitted=True) for content in contents]).to(self.device)
+        targets = Split(inputs, torch.full((len(inputs),), self.run.classes.index(label), device=self.device))
+        if self.estimator.directions and isinstance(self.model, MemberModel):
+            return self._estimated(targets)[0][:, list(instances)], self.estimator.name
+        alone = Estimator(MEDIAN, {}) if self.estimator.directions else self.estimator
+        members = influence(self.model, targets.inputs, targets.labels, np.array(instances, np.int64)).values.numpy()
+        return alone.apply(members, np.zeros((len(inputs), 0)))[0], alone.name
+
     def _texts(self, texts: Sequence[str]) -> Tensor:
         if self.texts is None:
             raise TurnoverError(f"{self.run.name} is an image run; give an image")
@@ -92,22 +116,23 @@ class Explainer:
     def _predict(self, inputs: Tensor) -> list[dict[str, float]]:
         return [dict(zip(self.run.classes, row, strict=True)) for row in probabilities(self.model, inputs.to(self.device)).tolist()]
 
+    def _check(self, positions: Sequence[int], label: str | None) -> None:
+        """Raise a TurnoverError for what is no training item or no label of the run."""
+        if unknown := [position for position in positions if not 0 <= position < len(self.run.train)]:
+            raise TurnoverError(f"no training item {unknown[0]}; there are {len(self.run.train):,}, counted from 0")
+        if label is not None and label not in self.run.classes:
+            raise TurnoverError(f"unknown label {label!r}; choose one of {', '.join(self.run.classes)}")
+
     def _explain(self, inputs: Tensor, label: str | None, top: int, also: Sequence[int] = ()) -> dict[str, Any]:
         begun = time.perf_counter()
-        if unknown := [position for position in also if not 0 <= position < len(self.run.train)]:
-            raise TurnoverError(f"no training item {unknown[0]}; there are {len(self.run.train):,}, counted from 0")
-        classes = self.run.classes
-        if label is not None and label not in classes:
-            raise TurnoverError(f"unknown label {label!r}; choose one of {', '.join(classes)}")
-        inputs = inputs.to(self.device)
+        self._check(also, label)
+        classes, inputs = self.run.classes, inputs.to(self.device)
         chances = probabilities(self.model, inputs)[0].tolist()
         predicted = int(np.argmax(chances))
         meant = predicted if label is None else classes.index(label)
         target = Split(inputs, torch.tensor([meant], device=self.device))
-        members = influence(self.model, target.inputs, target.labels, np.arange(len(self.run.train))).values.numpy()
-        described = describe_targets(self.model, target, item_features(self.model, inputs))
-        estimate, error = self.estimator.apply(members, self.estimator.shape_of(described))
-        ranked = Ranked(np.arange(members.shape[-1]), estimate[0], error[0])
+        estimate, error = self._estimated(target)
+        ranked = Ranked(np.arange(estimate.shape[-1]), estimate[0], error[0])
         return {
             "predicted": classes[predicted],
             "probabilities": dict(zip(classes, chances, strict=True)),
@@ -118,6 +143,12 @@ class Explainer:
             **({"also": training_entries(self.run, ranked, np.array(also), ranking_trust(self.run, ranked))} if also else {}),
             "seconds": round(time.perf_counter() - begun, 3),
         }
+
+    def _estimated(self, targets: Split) -> tuple[np.ndarray, np.ndarray]:
+        """The run's estimates of all training items' influences on some targets, and their errors, each `(targets, N)`."""
+        members = influence(self.model, targets.inputs, targets.labels, np.arange(len(self.run.train))).values.numpy()
+        described = describe_targets(self.model, targets, item_features(self.model, targets.inputs))
+        return self.estimator.apply(members, self.estimator.shape_of(described))
 
 
 def read_user_file(path: Path) -> bytes:

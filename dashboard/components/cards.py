@@ -47,8 +47,11 @@ def foot_html(card: Card, flag: Flag | None) -> str:
     return f'<div class="to-foot"><span class="to-id">{safe(card.id)}</span>{planted}{flag_html(flag)}</div>'
 
 
-def sides(explanation: Explanation, flags: dict[int, Flag], below: Callable[[Card], None]) -> None:
-    """How many training items can be trusted, then proponents and opponents side by side; `below` draws the control at the foot of a card."""
+def sides(explanation: Explanation, flags: dict[int, Flag], below: Callable[[Card], None], more: Callable[[Card], str] | None = None) -> None:
+    """How many training items can be trusted, then proponents and opponents side by side.
+
+    `below` draws the control at the foot of a card; `more` gives HTML that follows a card's own.
+    """
     if explanation.advice:
         notice(explanation.certainty, explanation.advice)
     else:
@@ -58,17 +61,17 @@ def sides(explanation: Explanation, flags: dict[int, Flag], below: Callable[[Car
     for column, (title, meaning), cards in zip(columns, headings, (explanation.proponents, explanation.opponents), strict=True):
         with column:
             st.html(f'<h2 class="to-side">{title} <span>{safe(meaning)}</span></h2>')
-            _card_list(cards, explanation.decimals, flags, below)
+            _card_list(cards, explanation.decimals, flags, below, more)
 
 
-def _card_list(cards: Sequence[Card], decimals: int, flags: dict[int, Flag], below: Callable[[Card], None]) -> None:
+def _card_list(cards: Sequence[Card], decimals: int, flags: dict[int, Flag], below: Callable[[Card], None], more: Callable[[Card], str] | None) -> None:
     if not cards:
         st.html('<p class="to-quiet">No training item has an influence of this sign.</p>')
         return
     place = st.container(gap="small") if cards[0].text else st.grid("auto", min_column_width=150, gap="small")
     for card in cards:
         with place.container(border=True, gap="xsmall"):
-            st.html(card_html(card, decimals))
+            st.html(card_html(card, decimals) + (more(card) if more else ""))
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.html(foot_html(card, flags.get(card.position)))
                 below(card)

@@ -9,10 +9,10 @@ import streamlit as st
 from core.cleansing.scores import ELEC, OWN, Scores, has_scores
 from core.data.sst2 import CLASSES
 from core.errors import TurnoverError
-from core.jobs import start_job
 from core.runs import Run
+from dashboard.components.jobs import begin_job
 from dashboard.components.notice import notice, problem
-from dashboard.state import runs_folder, scores_of
+from dashboard.state import scores_of
 
 _NAMES = {OWN: "The run’s own", ELEC: "Reviews of electronics (Elec)"}
 
@@ -46,14 +46,4 @@ def _compute(run: Run, validation: str) -> None:
         folder = (st.text_input("Folder with the files", key="elec-path", bind="query-params") or "").strip()
         if st.button("Compute influences", disabled=not folder, key="cleanse-score"):
             step = ["cleanse", "--run", str(run.folder), "--validation", validation, "--path", str(Path(folder).expanduser()), "--score-only"]
-            start_retraining(step, f"Influences of {run.name} on {validation}")
-
-
-def start_retraining(step: list[str], label: str) -> None:
-    """Start a job of one step; the page says so if that is not possible."""
-    try:
-        start_job(runs_folder(), [step], label)
-    except TurnoverError as error:
-        problem("The job did not start", str(error))
-        return
-    st.rerun()
+            begin_job(step, f"Influences of {run.name} on {validation}")

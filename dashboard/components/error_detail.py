@@ -18,6 +18,7 @@ from dashboard.components.flag_keys import flag_keys
 from dashboard.components.issue import issue_text
 from dashboard.components.notice import problem, quiet, said
 from dashboard.components.question import ITEM
+from dashboard.components.regions import show_regions
 from dashboard.components.scale import current_draw, show_random
 from dashboard.state import RUN_KEY, Opened
 
@@ -40,7 +41,8 @@ def show_training_items(run: Run, item: ErrorItem, explanation: Explanation, fla
         flag_keys(run, explanation, flags)
         issue_text(run, item, explanation)
         st.page_link(_TRY_PAGE, label="Change it and see what moves", query_params={RUN_KEY: run.name, ITEM: item.id})
-    sides(explanation, flags, lambda card: card_controls(run, card, flags.get(card.position)))
+    regions = show_regions(run, item, explanation)
+    sides(explanation, flags, lambda card: card_controls(run, card, flags.get(card.position)), regions)
 
 
 def _explain(run: Run, item: ErrorItem) -> Explanation | None:

@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from core.errors import TurnoverError
-from core.jobs import Job, cancel_job, forget_job, resume_job
+from core.jobs import Job, cancel_job, forget_job, resume_job, start_job
 from core.report.fragments import safe
 from dashboard.components.notice import problem
-from dashboard.state import RUN_KEY
+from dashboard.state import RUN_KEY, runs_folder
 from dashboard.views.jobs import JobCard, job_cards
 
 _PROBLEM = "job-problem"
@@ -22,6 +22,16 @@ def show_jobs(find: Callable[[], list[Job]], meanwhile: Callable[[], object] | N
     """The jobs that `find` finds, newest first; while one is at work, they and what `meanwhile` draws are looked at every second."""
     active = _active(find())
     st.fragment(_jobs, run_every=_LOOK_AGAIN if active else None)(find, meanwhile, active)
+
+
+def begin_job(step: list[str], label: str) -> None:
+    """Start a job of one step; the page says so if that is not possible."""
+    try:
+        start_job(runs_folder(), [step], label)
+    except TurnoverError as error:
+        problem("The job did not start", str(error))
+        return
+    st.rerun()
 
 
 def _jobs(find: Callable[[], list[Job]], meanwhile: Callable[[], object] | None, active: set[str]) -> None:

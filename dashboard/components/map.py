@@ -17,10 +17,11 @@ from dashboard.components.groups import show_sums
 from dashboard.components.item_table import thumbnail
 from dashboard.components.links import errors_link, training_link
 from dashboard.components.map_figure import map_figure
+from dashboard.components.map_umap import choose_way, umap_points
 from dashboard.components.notice import heading, notice, problem, quiet, said
 from dashboard.state import Opened
 from dashboard.views.errors import ANY
-from dashboard.views.map import COLOURS, FEATURES, INFLUENCES, PROJECTIONS, SELF, Points, colours, narrowed
+from dashboard.views.map import COLOURS, COMPONENTS, FEATURES, INFLUENCES, PROJECTIONS, SELF, UMAP, Points, colours, missing_umap, narrowed
 from dashboard.views.map_group import ALL, LISTED, Chosen, Member, choose_group, losses_of, members_of, sums_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def show_map(opened: Opened) -> tuple[set[int], str, str, bool]:
     """The map; returns numbers of the items drawn around, words and label that narrow them, and whether the map shows influences."""
     left, middle, right = st.columns([3, 3, 5])
     what = left.selectbox("Places by", PROJECTIONS, key="places", bind="query-params")
+    with left:
+        way = choose_way()
     by = middle.selectbox("Colour by", COLOURS, key="colour", bind="query-params")
     label = right.selectbox("Choose training items of class", [ANY, *opened.run.classes], key="of-class", bind="query-params")
     words = ""
@@ -42,18 +45,15 @@ def show_map(opened: Opened) -> tuple[set[int], str, str, bool]:
     if opened.influence_problem and (what == INFLUENCES or by == SELF):
         notice("No influence", "This run has none that can be used, so places are by features and colours by label.")
         what, by = FEATURES, (COLOURS[0] if by == SELF else by)
-    try:
-        points = opened.map_by(what)
-    except TurnoverError as error:
-        problem("Influences make no map here", str(error))
-        what, points = FEATURES, opened.map_by(FEATURES)
+    what, way, points = _points(opened, what, way)
+    places = f"{what.lower()}, placed by UMAP" if way == UMAP else what.lower()
     event: Any = st.plotly_chart(
-        _figure(opened, points, (what, by), words, label),
+        _figure(opened, points, (what, way, by), words, label),
         width="stretch",
-        key=f"map-{what}-{opened.run.name}",
+        key=f"map-{what}-{way}-{opened.run.name}",
         on_select="rerun",
         selection_mode=("points", "box", "lasso"),
-        alt=f"Map of {len(points.numbers):,} items by their {what.lower()}, coloured by {by.lower()}; the table and the fields here choose items without it",
+        alt=f"Map of {len(points.numbers):,} items by their {places}, coloured by {by.lower()}; the table and the fields here choose items without it",
         config={"displaylogo": False, "displayModeBar": False},
     )
     _explain(what, points)
@@ -80,13 +80,24 @@ def show_group(opened: Opened, drawn: set[int], words: str, label: str, by_influ
     _show_members(opened.run, members_of(opened.run, chosen, losses), count)
 
 
-def _figure(opened: Opened, points: Points, kind: tuple[str, str], words: str, label: str) -> go.Figure:
+def _points(opened: Opened, what: str, way: str) -> tuple[str, str, Points]:
+    """The points and what they are; where there can be none, or none yet, the page says so and shows others."""
+    try:
+        points = opened.map_by(what)
+    except TurnoverError as error:
+        problem("Influences make no map here", str(error))
+        what, points = FEATURES, opened.map_by(FEATURES)
+    placed = umap_points(opened, what) if way == UMAP else None
+    return (what, COMPONENTS, points) if placed is None else (what, UMAP, placed)
+
+
+def _figure(opened: Opened, points: Points, kind: tuple[str, str, str], words: str, label: str) -> go.Figure:
     """The figure with what words and label choose in full colour; without them it is made once, since plotly takes .15 s for 5,000 points."""
     if words.strip() or label != ANY:
         highlighted = np.append(narrowed(opened.run, words, label), np.zeros(len(opened.run.validation), bool))
-        return map_figure(points, colours(opened.run, points, kind[1]), highlighted)
+        return map_figure(points, colours(opened.run, points, kind[2]), highlighted)
     if kind not in opened.drawn:
-        opened.drawn[kind] = map_figure(points, colours(opened.run, points, kind[1]), None)
+        opened.drawn[kind] = map_figure(points, colours(opened.run, points, kind[2]), None)
     return opened.drawn[kind]
 
 
@@ -94,9 +105,14 @@ def _explain(what: str, points: Points) -> None:
     left_out = f" {len(points.numbers):,} items are drawn, taken at random; {points.left_out:,} are not." if points.left_out else ""
     seen = "what the model’s heads see of an item" if what == FEATURES else "its influences on the truth of validation items (at most 200 of them)"
     others = ", open diamonds validation items, crosses errors" if what == FEATURES else ", the only items that have influences"
+    if points.share is None:
+        made = f"UMAP of {seen}: near items are alike, but how far groups lie apart says little."
+    else:
+        made = f"Principal components of {seen}: these two directions hold {points.share:.0%} of the variance."
     quiet(
-        f"Principal components of {seen}: these two directions hold {points.share:.0%} of the variance.{left_out}",
+        f"{made}{left_out}",
         f"Circles are training items{others}. Draw around points to choose them; a double click lets them go, and so does another map.",
+        missing_umap(),
     )
 
 

@@ -11,8 +11,9 @@ from core.report.fragments import chip_html, image_html, marked_html, safe, sign
 from core.report.words import mark, snippet
 from dashboard.components.cards import influence_html
 from dashboard.components.notice import quiet, said
+from dashboard.components.patches import patches_html
 from dashboard.views.batch import Reply
-from dashboard.views.edits import GRID, Change, Moved, Weight
+from dashboard.views.edits import Change, Moved, Weight
 
 _MOST, _TEXT, _LEAST = 10, 110, 0.0005
 
@@ -42,7 +43,8 @@ def show_weights(image: bytes, weights: Sequence[Weight], target: str) -> None:
     """What each part is worth for the label `target`: its loss without the part, the largest changes first; an `image` (if it is one) with its patches."""
     largest = max(abs(weight.loss) for weight in weights) or 1.0
     if image:
-        st.html(_map_html(image, weights, largest))
+        drawn = image_html(image, 160, "your image; patches that matter are in colour, and listed beside it")
+        st.html(patches_html(drawn, 160, [weight.loss for weight in weights]))
     telling = [weight for weight in sorted(weights, key=lambda one: -abs(one.loss)) if abs(weight.loss) >= _LEAST]
     lines = "".join(_weight_html(weight, largest) for weight in telling[:_MOST])
     st.html(f'<div class="to-chances">{lines}</div>')
@@ -59,13 +61,6 @@ def _weight_html(weight: Weight, largest: float) -> str:
     side = "for" if weight.loss > 0 else "against"
     bar = f'<div class="to-bar to-{side}" aria-hidden="true"><i style="width:{100 * abs(weight.loss) / largest:.0f}%"></i></div>'
     return f'<span dir="auto">{safe(weight.name)}</span>{bar}<span class="to-percent">{signed(weight.loss, 3)}, {weight.probability:.1%}</span>'
-
-
-def _map_html(image: bytes, weights: Sequence[Weight], largest: float) -> str:
-    """The image under a grid of patches: blue ones speak for the label, orange ones against it; the list below says the same."""
-    cells = "".join(f'<i class="to-{"for" if one.loss > 0 else "against"}" style="opacity:{0.75 * abs(one.loss) / largest:.2f}"></i>' for one in weights)
-    drawn = image_html(image, 160, "your image; patches that matter are in colour, and listed beside it")
-    return f'<div class="to-map">{drawn}<div style="--cells:{GRID}" aria-hidden="true">{cells}</div></div>'
 
 
 def _item_html(card: Card) -> str:

@@ -1,8 +1,9 @@
-"""Asks the worker and shows its reply; while the model loads, it looks again every second and the page stays usable."""
+"""Asks the worker as soon as it is ready, and shows its reply."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import streamlit as st
 
@@ -11,13 +12,13 @@ from dashboard.components.answer import show_behind, show_prediction
 from dashboard.components.asking import ask
 from dashboard.components.batch import ROW, choose_row
 from dashboard.components.edit import show_edit
-from dashboard.components.notice import notice, problem, quiet
-from dashboard.engine import Phase, Worker
+from dashboard.components.notice import problem, quiet
+from dashboard.components.when_ready import when_ready
+from dashboard.engine import Worker
 from dashboard.views.answer import Question
 from dashboard.views.batch import Reply
 
 _STATE = "try-state"
-_LOOK_AGAIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,19 @@ def ask_later(run: Run, questions: tuple[Question, ...]) -> None:
 
 def show_reply(run: Run, worker: Worker) -> None:
     """What there is to show: the engine warming up, a failure, or the answer."""
-    waiting = worker.phase is Phase.WARMING
-    st.fragment(_reply, run_every=_LOOK_AGAIN if waiting else None)(run, worker, waiting)
+    asked = _asked(run)
+    meanwhile = "Your question is asked as soon as it is ready." if asked and not asked.replies else "You can already write."
+    when_ready(worker, meanwhile, partial(_reply, run, worker))
 
 
-def _reply(run: Run, worker: Worker, waited: bool) -> None:
+def _asked(run: Run) -> _Asked | None:
+    """What was asked of this run."""
     asked = st.session_state.get(_STATE)
-    asked = asked if asked and asked.run == str(run.folder) else None
-    if worker.phase is Phase.FAILED:
-        problem("The engine did not start", worker.problem)
-        st.button("Start it again", on_click=worker.start, kwargs={"again": True})
-        return
-    if worker.phase is Phase.WARMING:
-        more = " Your question is asked as soon as it is ready." if asked and not asked.replies else " You can already write."
-        notice("The model is warming up", f"This takes some seconds, once.{more}")
-        return
-    if waited:
-        st.rerun()
+    return asked if asked and asked.run == str(run.folder) else None
+
+
+def _reply(run: Run, worker: Worker) -> None:
+    asked = _asked(run)
     if asked is None:
         quiet("The model is ready.")
         return

@@ -11,8 +11,7 @@ from core.cleansing.scores import OWN, Scores
 from core.flags import Flag
 from core.jobs import Job, find_jobs
 from core.runs import Run
-from dashboard.components.cleanse_choice import start_retraining
-from dashboard.components.jobs import show_jobs
+from dashboard.components.jobs import begin_job, show_jobs
 from dashboard.components.notice import heading, notice, problem, quiet, said
 from dashboard.components.numbers import whole_number
 from dashboard.state import runs_folder
@@ -38,7 +37,7 @@ def ask_for_retraining(run: Run, scores: Scores, fraction: float, validation: st
         step = ["cleanse", "--run", str(run.folder), "--fraction", f"{fraction:.4g}", "--repeats", str(repeats), "--validation", validation]
         step += [] if validation == OWN else ["--path", scores.path]
         step += ["--flags"] if with_flags else []
-        start_retraining(step, f"Cleanse {run.name}: {fraction:.1%}, {repeats} seeds{', with flags' if '--flags' in step else ''}")
+        begin_job(step, f"Cleanse {run.name}: {fraction:.1%}, {repeats} seeds{', with flags' if '--flags' in step else ''}")
 
 
 def show_retraining(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Items in two dimensions: principal components of what the model's heads see, or of what training items did to validation items."""
+"""Items in two dimensions: principal components of what the model's heads see or of what training items did to validation items, or UMAP's places."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.errors import TurnoverError
+from core.maps import INSTALL, has_umap, kept_places, map_rows
 from core.report.words import snippet
 from core.runs import Run
 from dashboard.views.errors import ANY
 
 FEATURES, INFLUENCES = "Features", "Influences"
 PROJECTIONS = (FEATURES, INFLUENCES)
+COMPONENTS, UMAP = "Principal components", "UMAP"
+WAYS = (COMPONENTS, UMAP)
 LABEL, PREDICTED, SELF = "Label", "Predicted label", "Self-influence"
 COLOURS = (LABEL, PREDICTED, SELF)
 TRAINING, RIGHT, ERROR = "training item", "validation item", "error"
@@ -20,15 +22,15 @@ TRAINING, RIGHT, ERROR = "training item", "validation item", "error"
 MOST = 5000
 """Points that are drawn at most: browsers draw each one by itself."""
 
-_FITTED, _TARGETS, _DISTINCT = 1000, 200, 10
+_FITTED, _DISTINCT = 1000, 10
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Places of items `(n, 2)`, training items first, and the share of the variance that these two directions hold."""
+    """Places of items `(n, 2)`, training items first, and the share of the variance that these two directions hold; UMAP knows none."""
 
     places: np.ndarray
-    share: float
+    share: float | None
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Points:
     kinds: np.ndarray
     hover: tuple[str, ...]
     left_out: int
-    share: float
+    share: float | None
 
 
 @dataclass(frozen=True)
@@ -70,22 +72,25 @@ def principal(rows: np.ndarray) -> Projection:
     return Projection(places, float(values[-2:].sum() / max(values.sum(), np.finfo(float).tiny)))
 
 
-def project(run: Run, what: str) -> Projection:
-    """All items by their features, or the training items by their influences on the truth of validation items, a sample where there are many.
+def by_of(what: str) -> str:
+    """One of `PROJECTIONS` as `core.maps` calls it."""
+    return what.lower()
 
-    Raises:
-        TurnoverError: for influences that the run has not, or of which it keeps the ends only.
-    """
-    if what == FEATURES:
-        return principal(run.array("features"))
-    part = run.influence
-    if part.manifest["layout"] != "full":
-        raise TurnoverError(
-            f"{part.folder}: keeps only the ends of each ranking, so training items cannot be compared by all their influences; choose features"
-        )
-    estimates = part.array("truth_estimate")
-    rows = np.sort(np.random.default_rng(0).permutation(len(estimates))[:_TARGETS])
-    return principal(np.ascontiguousarray(estimates[rows].T))
+
+def project(run: Run, what: str) -> Projection:
+    """Principal components of all items' features, or of the training items' influences. Errors as `core.maps.map_rows`."""
+    return principal(map_rows(run, by_of(what)))
+
+
+def project_umap(run: Run, what: str) -> Projection | None:
+    """The places that UMAP gave the same items; None where they were not computed yet. Errors as `core.maps.kept_places`."""
+    places = kept_places(run, by_of(what))
+    return None if places is None else Projection(places, None)
+
+
+def missing_umap() -> str:
+    """How to get UMAP, in a line; "" where it is there."""
+    return "" if has_umap() else f"Places by UMAP, too, can be had with “{INSTALL}”."
 
 
 def build_points(run: Run, projection: Projection) -> Points:

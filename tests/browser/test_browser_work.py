@@ -80,9 +80,16 @@ def test_a_text_is_changed_and_what_moved_is_shown(page: Page, served: Served) -
     shoot(page, "try-many")
 
 
-def test_an_error_leads_to_its_changes(page: Page, served: Served) -> None:
+def test_the_regions_of_an_error_are_marked_and_it_leads_to_its_changes(page: Page, served: Served) -> None:
     open_page(page, served, run="images")
     error = chosen(page)
+    page.get_by_role("button", name="Mark the regions").click()
+    expect(page.locator(".to-region .to-map i")).to_have_count(16, timeout=180_000)
+    settle(page)
+    images = page.locator(".to-map img")
+    assert images.count() == 6 and all("row " in (image.get_attribute("alt") or "") for image in images.all())
+    assert page.evaluate(LOW_CONTRAST) == []
+    shoot(page, "errors-regions")
     page.get_by_role("link", name="Change it and see what moves").click()
     expect(page.get_by_role("heading", name=f"Validation item {error}")).to_be_visible(timeout=180_000)
     settle(page)

@@ -31,6 +31,7 @@ LIGHT = (
     "core.pipeline.settings",
     "core.models.source",
     "core.jobs",
+    "core.maps",
     "core.cleansing.results",
     "core.data.tables",
     "core.data.images",

@@ -9,12 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from core import TurnoverError
+import core.pipeline.explain as explain_module
+from core import TurnoverError, influence
 from core.commands.worker import _answer
 from core.data.images import png_bytes, png_pixels
+from core.estimators.estimator import Estimator
+from core.models.ensemble import Ensemble
+from core.pipeline.estimate import describe_targets
 from core.pipeline.explain import Explainer
+from core.pipeline.model import item_features
 from core.runs import Run
+from core.training import Split
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +83,46 @@ def test_the_worker_answers_all_of_it_in_json(explainer: Explainer) -> None:
     assert base64.b64decode(reply["also"][0]["image"]) == explainer.run.item("train", 7)["image"]
     (alone,) = json.loads(json.dumps(_answer(explainer, {"images": [encoded]})))["probabilities"]
     assert alone == pytest.approx(reply["probabilities"], abs=1e-5)
+
+
+# Influence of given training items, for the regions of an error
+
+
+def plain(explainer: Explainer, content: bytes, label: str, instances: list[int], estimator: Estimator) -> np.ndarray:
+    """Influences `(instances,)` on one image alone, by two forward passes per pair: all training items where the estimator looks at them."""
+    target = Split(torch.tensor(png_pixels(content)[None, None] / 127.5 - 1, dtype=torch.float32), torch.tensor([explainer.run.classes.index(label)]))
+    described = describe_targets(explainer.model, target, item_features(explainer.model, target.inputs))
+    ids = np.arange(len(explainer.run.train)) if estimator.directions else np.array(instances)
+    members = influence(explainer.model, target.inputs, target.labels, ids, plain=True).values.numpy()
+    found = estimator.apply(members, estimator.shape_of(described))[0][0]
+    return found[instances] if estimator.directions else found
+
+
+@pytest.mark.parametrize("shown", ["best", "median", "deep"])
+def test_influences_on_edits_are_those_of_the_plain_loop(explainer: Explainer, monkeypatch: pytest.MonkeyPatch, shown: str) -> None:
+    """So what an influence falls by without a patch is the plain loop's on the image as it is, less that on the edited one."""
+    if shown == "median":
+        monkeypatch.setattr(explainer, "estimator", Estimator("median", {}))
+    if shown == "deep":
+        monkeypatch.setattr(explain_module, "MemberModel", Ensemble)
+    assert explainer.estimator.directions or shown == "median"
+    label, instances = explainer.run.classes[3], [9, 0, 4]
+    edited = png_pixels(image(explainer)).copy()
+    edited[2:4, 2:6] = 0
+    contents = [image(explainer), png_bytes(edited)]
+    values, name = explainer.influence_on(contents, label, instances)
+    own = explainer.estimator if shown == "best" else Estimator("median", {})
+    expected = np.stack([plain(explainer, content, label, instances, own) for content in contents])
+    assert name == own.name and values.shape == (2, 3)
+    np.testing.assert_allclose(values[0] - values[1], expected[0] - expected[1], rtol=1e-3, atol=1e-5)
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3
+    asked = {"images": [base64.b64encode(content).decode() for content in contents], "label": label, "instances": instances}
+    reply = json.loads(json.dumps(_answer(explainer, asked)))
+    assert reply["estimator"] == name and np.allclose(reply["influences"], values, atol=1e-6)
+
+
+def test_influences_of_nobody_or_on_no_label_are_refused(explainer: Explainer) -> None:
+    with pytest.raises(TurnoverError, match="no training item -1"):
+        explainer.influence_on([image(explainer)], explainer.run.classes[0], [-1])
+    with pytest.raises(TurnoverError, match="unknown label 'x'"):
+        explainer.influence_on([image(explainer)], "x", [0])

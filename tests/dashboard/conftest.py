@@ -35,6 +35,11 @@ WORKER = """
         def chances(text):
             positive = 0.8 if "submarine" in text else 0.3
             return {"negative": 1 - positive, "positive": positive}
+        if "instances" in asked:  # the first patch holds all influence, the last one takes from it
+            changes = [0, *(-1 / (1 + place) for place in range(len(asked["images"]) - 2)), 0.25]
+            values = [[1 + change * (1 + position) for position in range(len(asked["instances"]))] for change in changes]
+            print(json.dumps({"error": "no <b>such</b> label"} if asked["label"] == "bad" else {"influences": values, "estimator": "median"}), flush=True)
+            continue
         if "texts" in asked or "images" in asked:
             contents = asked.get("texts") or ["submarine" if place % 2 else "" for place in range(len(asked["images"]))]
             print(json.dumps({"probabilities": [chances(content) for content in contents]}), flush=True)

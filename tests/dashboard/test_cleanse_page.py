@@ -19,7 +19,7 @@ from core.cleansing.scores import keep_scores, run_scores
 from core.cleansing.summary import Retrained, summarise
 from core.flags import Flags
 from core.runs import Run
-from dashboard.components import cleanse_choice
+from dashboard.components import jobs
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("fresh")
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The steps of jobs that would have been started."""
     calls: list[list[str]] = []
-    monkeypatch.setattr(cleanse_choice, "start_job", lambda _, steps, label: calls.extend(steps))
+    monkeypatch.setattr(jobs, "start_job", lambda _, steps, label: calls.extend(steps))
     return calls
 
 

@@ -1,0 +1,100 @@
+"""Marks the patches of an error's image on which its proponents' influence rests, once the user wants it: that takes the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import streamlit as st
+
+from core.errors import TurnoverError
+from core.report.errors import ErrorItem
+from core.report.explanation import Card, Explanation
+from core.report.fragments import image_html, safe, signed
+from core.runs import Run
+from dashboard.components.notice import heading, problem, quiet
+from dashboard.components.patches import patches_html
+from dashboard.components.when_ready import when_ready
+from dashboard.engine import Worker
+from dashboard.state import worker_of
+from dashboard.views.regions import Region, Regions, build_regions, patches_of, regions_request
+
+_STATE = "error-regions"
+_MOST, _WIDE, _NARROW = 6, 160, 96
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What regions are wanted of, and what came back: the regions, or why there are none."""
+
+    of: tuple[object, ...]
+    regions: Regions | None = None
+    problem: str = ""
+
+
+def show_regions(run: Run, item: ErrorItem, explanation: Explanation) -> Callable[[Card], str]:
+    """The button, or what came of it: the region of all proponents together; returns the HTML of a card's own region, "" while there is none."""
+    if run.kind != "image" or not explanation.proponents:
+        return lambda card: ""
+    wanted = _Wanted((str(run.folder), item.id, explanation.target, *(card.position for card in explanation.proponents)))
+    known = st.session_state.get(_STATE)
+    if known is None or known.of != wanted.of:
+        st.button("Mark the regions", key="mark-regions", on_click=_keep, args=(wanted,), help=_HELP)
+    elif known.problem:
+        problem("The regions cannot be marked", known.problem)
+        st.button("Try again", key="mark-regions", on_click=_keep, args=(wanted,))
+    elif known.regions is None:
+        worker = worker_of(run)
+        worker.start()
+        when_ready(worker, "The regions are marked as soon as it is ready.", partial(_ask, run, worker, item, explanation, wanted))
+    else:
+        _show_together(known.regions, len(explanation.proponents))
+        return partial(_card_html, known.regions)
+    return lambda card: ""
+
+
+_HELP = "Blanks each patch of the error’s image in turn, to see on which of them the proponents’ influence rests"
+
+
+def _keep(wanted: _Wanted) -> None:
+    st.session_state[_STATE] = wanted
+
+
+def _ask(run: Run, worker: Worker, item: ErrorItem, explanation: Explanation, wanted: _Wanted) -> None:
+    """Ask the engine, and draw the page again with what it says."""
+    try:
+        with st.spinner("Blanking each patch in turn"):
+            question, parts = patches_of(run, item.id, explanation.target)
+            reply = worker.ask(regions_request(question, parts, explanation))
+            found = _Wanted(wanted.of, build_regions(question, parts, explanation, int(run.manifest["results"]["members"]), reply))
+    except TurnoverError as error:
+        found = _Wanted(wanted.of, problem=str(error))
+    _keep(found)
+    st.rerun()
+
+
+def _show_together(regions: Regions, count: int) -> None:
+    """The error's image with the patches on which all shown proponents together rest, and a line for each of those that count most."""
+    together = regions.together
+    heading("Regions", f"Where on the error’s image the influence of the {count} proponents below rests, together and, on each card, one by one.")
+    alt = f"the error’s image; largest changes of the proponents’ summed influence without a patch: {together.told}"
+    lines = "".join(f"<li>{safe(together.named(fall))}</li>" for fall in together.largest[:_MOST])
+    st.html(
+        f'<div class="to-region">{patches_html(image_html(regions.image, _WIDE, alt), _WIDE, _values(together))}'
+        f"<div>Together {safe(signed(together.whole, together.decimals))} nats. Without a patch it changes by<ul>{lines}</ul></div></div>"
+    )
+    quiet(regions.caption)
+
+
+def _card_html(regions: Regions, card: Card) -> str:
+    """The error's image with the patches on which one proponent rests, and in words on which most; "" for other cards."""
+    region = regions.by_item.get(card.position)
+    if region is None:
+        return ""
+    drawn = image_html(regions.image, _NARROW, f"the error’s image; largest changes of this influence without a patch: {region.told}")
+    return f'{patches_html(drawn, _NARROW, _values(region))}<div class="to-id">{safe(region.rests)}</div>'
+
+
+def _values(region: Region) -> list[float]:
+    return [fall.value for fall in region.falls]

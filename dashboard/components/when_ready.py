@@ -1,0 +1,31 @@
+"""What a page draws once the engine can answer; while the model loads, the page looks again every second and stays usable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from dashboard.components.notice import notice, problem
+from dashboard.engine import Phase, Worker
+
+_LOOK_AGAIN = 1.0
+
+
+def when_ready(worker: Worker, meanwhile: str, draw: Callable[[], None]) -> None:
+    """What there is to show: the engine warming up, with what the user shall know `meanwhile`, its failure, or what `draw` draws."""
+    waiting = worker.phase is Phase.WARMING
+    st.fragment(_look, run_every=_LOOK_AGAIN if waiting else None)(worker, waiting, meanwhile, draw)
+
+
+def _look(worker: Worker, waited: bool, meanwhile: str, draw: Callable[[], None]) -> None:
+    if worker.phase is Phase.FAILED:
+        problem("The engine did not start", worker.problem)
+        st.button("Start it again", on_click=worker.start, kwargs={"again": True})
+        return
+    if worker.phase is Phase.WARMING:
+        notice("The model is warming up", f"This takes some seconds, once. {meanwhile}")
+        return
+    if waited:
+        st.rerun()
+    draw()

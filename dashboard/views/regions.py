@@ -1,0 +1,117 @@
+"""Where on an error's image its proponents' influence rests: each patch is blanked in turn, and what the influence falls by is the patch's share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from core.errors import TurnoverError
+from core.report.explanation import Explanation, decimals_of, estimate_words
+from core.report.fragments import signed
+from core.runs import Run
+from dashboard.views.answer import Question, item_question
+from dashboard.views.edits import Part, parts_of, parts_request
+
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Fall:
+    """A patch, and by how much an influence falls when it is blanked (nats): above 0 the influence rests on it, below it grows without it."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Region:
+    """An influence on the whole image (nats), and what it falls by without each patch, in order of the patches."""
+
+    whole: float
+    falls: tuple[Fall, ...]
+
+    @property
+    def largest(self) -> tuple[Fall, ...]:
+        """The patches that change it at all, the largest changes first."""
+        return tuple(sorted((fall for fall in self.falls if fall.value), key=lambda fall: -abs(fall.value)))
+
+    @property
+    def decimals(self) -> int:
+        """Decimals for its numbers."""
+        return decimals_of([fall.value for fall in self.falls])
+
+    def named(self, fall: Fall) -> str:
+        """A patch and how the influence changes without it, in words that need no colour: `row 2, column 3 (−0.410 nats)`."""
+        return f"{fall.name} ({signed(-fall.value, self.decimals)} nats)"
+
+    @property
+    def told(self) -> str:
+        """The patches that change it most, in words."""
+        return "; ".join(map(self.named, self.largest[:_NAMED])) or "none, no patch changes it"
+
+    @property
+    def rests(self) -> str:
+        """The patch on which it rests most, in words."""
+        best = max(self.falls, key=lambda fall: fall.value)
+        return f"rests most on {self.named(best)}" if best.value > 0 else "rests on no single patch"
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of an error's proponents, together and by training position, with what the numbers are in a sentence."""
+
+    image: bytes
+    together: Region
+    by_item: dict[int, Region]
+    caption: str
+
+
+def patches_of(run: Run, item: str, target: str) -> tuple[Question, tuple[Part, ...]]:
+    """A validation item by its id, and the item without each of its patches, about the label `target`.
+
+    Raises:
+        TurnoverError: if there is no such item.
+    """
+    question = item_question(run, item)
+    return question, parts_of(run, question, target)
+
+
+def regions_request(question: Question, parts: Sequence[Part], explanation: Explanation) -> dict[str, Any]:
+    """The worker's request: the proponents' influences on the image as it is, and on each that lacks a patch."""
+    images = parts_request((Part("", question), *parts))
+    return {**images, "label": explanation.target, "instances": [card.position for card in explanation.proponents]}
+
+
+def build_regions(question: Question, parts: Sequence[Part], explanation: Explanation, members: int, reply: dict[str, Any]) -> Regions:
+    """The worker's reply, ready to show.
+
+    Raises:
+        TurnoverError: if the reply is not what a worker says.
+    """
+    positions, names = [card.position for card in explanation.proponents], [part.name for part in parts]
+    try:
+        influences = np.array(reply["influences"], float)
+        if influences.shape != (1 + len(parts), len(positions)) or not np.isfinite(influences).all():
+            raise ValueError(f"influences of shape {influences.shape}")
+        made = estimate_words(str(reply["estimator"]), members)
+    except (KeyError, TypeError, ValueError) as error:
+        raise TurnoverError(f"the engine's answer cannot be read ({type(error).__name__}: {error}); ask again") from None
+    return Regions(
+        image=question.image,
+        together=_region(names, influences.sum(1)),
+        by_item={position: _region(names, column) for position, column in zip(positions, influences.T, strict=True)},
+        caption=(
+            f"Each patch of the error’s image was blanked in turn, and the influence on the loss of “{explanation.target}” computed again ({made}). "
+            "Blue: it falls without the patch, so it rests there. Orange: it grows. Each picture’s fullest colour is its own largest change; "
+            "numbers are the change in nats, and no standard error is known for them. The model never saw such blanks: this says what the model uses, not why."
+        ),
+    )
+
+
+def _region(names: Sequence[str], influences: np.ndarray) -> Region:
+    """The region of an influence on the whole image and without each patch, `(1 + patches,)`."""
+    falls = influences[0] - influences[1:]
+    return Region(float(influences[0]), tuple(Fall(name, float(value)) for name, value in zip(names, falls, strict=True)))
