@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    beside = path.with_name(f".{path.name}.{threading.get_native_id()}.new")  # no other thread of any process has this number
     try:
         write(beside)
         with beside.open("rb") as file:

@@ -10,10 +10,12 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from core.atomic import disk_error
 from core.errors import TurnoverError
+from core.progress import bar
 
 _PAUSES = (0, 0.01, 0.05, 0.2)
 """Seconds before each try to lock: somebody who only looks has it for an instant."""
@@ -34,15 +36,16 @@ def locked(path: Path) -> Iterator[int | None]:
 
 
 @contextmanager
-def alone(path: Path, work: str) -> Iterator[None]:
+def alone(path: Path, work: str, wait: bool = False) -> Iterator[None]:
     """Do some `work` that no other process may do at the same time. While it is done, a file with this process's number is locked.
 
     Raises:
-        TurnoverError: if another process is at it; the text has its number. And if the file cannot be made.
+        TurnoverError: if another process is at it and this one does not `wait`; the text has its number, and since when. And if
+            the file cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = _alone(path, work)
+        file = _alone(path, work, wait)
     except OSError as error:
         raise disk_error(path, error) from None
     try:
@@ -75,22 +78,30 @@ def wait_for(path: Path) -> int:
     return file
 
 
-def _alone(path: Path, work: str) -> int:
+def _alone(path: Path, work: str, wait: bool) -> int:
     """The locked file that is at `path` now, with this process's number in it."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             if not any(_take(file, fcntl.LOCK_EX, pause) for pause in _PAUSES):
-                number = os.read(file, 20).decode("ascii", "replace").strip()
-                raise TurnoverError(f"process {number or '(number unknown)'} is {work} already; wait until it is done, or end it")
+                if not wait:
+                    raise TurnoverError(f"{_told(file, work)}; wait until it is done, or end it")
+                with bar(1, f"waiting: {_told(file, work)}", "turns"):
+                    fcntl.flock(file, fcntl.LOCK_EX)
             if _is_at(file, path):
                 os.ftruncate(file, 0)
-                os.write(file, f"{os.getpid()}\n".encode())
+                os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
                 return file
         except BaseException:
             os.close(file)
             raise
         os.close(file)
+
+
+def _told(file: int, work: str) -> str:
+    """Who has it locked, and since when."""
+    number = os.pread(file, 20, 0).decode("ascii", "replace").strip()
+    return f"process {number or '(number unknown)'} is {work} already, since {datetime.fromtimestamp(os.fstat(file).st_mtime):%Y-%m-%d %H:%M}"
 
 
 def _is_at(file: int, path: Path) -> bool:

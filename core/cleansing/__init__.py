@@ -8,7 +8,7 @@ training the epoch with the least loss on the items that stop it is kept.
 
 choose       what each condition trains on
 retraining   the trainings themselves
-summary      means, and paired differences with intervals
+summary      means, and paired differences with intervals; needs no torch
 scores       the scores, as a run keeps them; needs no torch
 results      what came out, kept with the run; needs no torch
 """

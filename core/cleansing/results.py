@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,35 +17,12 @@ from typing import Any
 from core.atomic import write_atomic
 from core.cleansing.choose import WITH_FLAGS
 from core.cleansing.scores import FOLDER, cleansing_folder
+from core.cleansing.summary import Comparison, Summary
 from core.errors import TurnoverError
 from core.runs import Run
 from core.stale import made_with, stale_since
 
 _DONE, _PARTIAL = ".json", ".partial"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A condition less another one: the mean over seeds, p of a paired t-test and its 95 % interval, None where they have no meaning."""
-
-    other: str
-    value: float
-    p: float | None
-    interval: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Means and standard deviations over seeds of one condition; `seeds` is how many models it has."""
-
-    name: str
-    seeds: int
-    accuracy: float
-    accuracy_sd: float
-    loss: float
-    loss_sd: float
-    accuracy_against: tuple[Difference, ...]
-    loss_against: tuple[Difference, ...]
 
 
 @dataclass(frozen=True)
@@ -55,13 +33,15 @@ class Cleansed:
         name: of the file.
         facts: what `cleanse --json` prints, beside the conditions.
         conditions: in the order of `WITH_FLAGS`.
+        seeds: by condition, how many models it has so far.
         finished: whether all models are trained.
         stale: what has changed since, in words; "" if nothing has.
     """
 
     name: str
     facts: Mapping[str, Any]
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Summary, ...]
+    seeds: Counter[str]
     finished: bool
     stale: str
 
@@ -106,14 +86,14 @@ def _read(run: Run, path: Path) -> Cleansed:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         result, made = dict(kept["result"]), dict(kept["made_with"])
-        models = [str(one["condition"]) for one in result["models"]]
-        conditions = tuple(_condition(one, models) for one in result.pop("conditions"))
+        seeds = Counter(str(one["condition"]) for one in result["models"])
+        conditions = tuple(_summary(one) for one in result.pop("conditions"))
         _check(result)
     except FileNotFoundError:
         raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         raise TurnoverError(f"{path}: not readable as a cleansing; delete it, and retrain again") from None
-    return Cleansed(path.stem, result, conditions, path.suffix == _DONE, stale_since(run, made))
+    return Cleansed(path.stem, result, conditions, seeds, path.suffix == _DONE, stale_since(run, made))
 
 
 def _check(result: dict[str, Any]) -> None:
@@ -125,19 +105,23 @@ def _check(result: dict[str, Any]) -> None:
         raise TypeError(result)
 
 
-def _condition(one: dict[str, Any], models: Sequence[str]) -> Condition:
+def _summary(one: dict[str, Any]) -> Summary:
     name = str(one["condition"])
     if name not in WITH_FLAGS:
         raise ValueError(name)
-    accuracy, accuracy_sd, loss, loss_sd = (_number(one[key]) for key in ("accuracy", "accuracy_sd", "loss", "loss_sd"))
-    against = [tuple(_difference(other, what) for other in one["against"]) for what in ("accuracy", "loss")]
-    return Condition(name, models.count(name), accuracy, accuracy_sd, loss, loss_sd, *against)
+    accuracy, accuracy_sd, loss, loss_sd, validation_loss = (_number(one[key]) for key in ("accuracy", "accuracy_sd", "loss", "loss_sd", "validation_loss"))
+    return Summary(name, accuracy, accuracy_sd, loss, loss_sd, validation_loss, tuple(_comparison(other) for other in one["against"]))
 
 
-def _difference(other: dict[str, Any], what: str) -> Difference:
+def _comparison(other: dict[str, Any]) -> Comparison:
+    return Comparison(str(other["other"]), *_difference(other, "accuracy"), *_difference(other, "loss"))
+
+
+def _difference(other: dict[str, Any], what: str) -> tuple[float, float | None, tuple[float, float] | None]:
+    """A mean difference, its p-value and its interval."""
     p, interval = other[f"{what}_p"], other[f"{what}_interval"]
     bounds = None if interval is None else (_number(interval[0]), _number(interval[1]))
-    return Difference(str(other["other"]), _number(other[what]), None if p is None else _number(p), bounds)
+    return _number(other[what]), None if p is None else _number(p), bounds
 
 
 def _number(value: Any) -> float:

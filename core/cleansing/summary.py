@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import ttest_1samp
 
 from core.cleansing.choose import WITH_FLAGS
 
@@ -82,6 +81,8 @@ def _comparison(own: Sequence[Retrained], other: str, results: Sequence[Retraine
 
 def _tested(differences: np.ndarray) -> tuple[float | None, tuple[float, float] | None]:
     """p-value and 95 % interval of a paired t-test; None without a spread of differences, which rounding does not make."""
+    from scipy.stats import ttest_1samp  # takes a second, which pages that only read summaries do without
+
     if len(differences) < 2 or np.ptp(differences) <= _ROUNDING:
         return None, None
     found = ttest_1samp(differences, 0.0)

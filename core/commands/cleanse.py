@@ -35,19 +35,21 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     from core.cleansing.results import keep_cleansing
     from core.cleansing.scores import OWN, keep_scores
     from core.flags import Flags
+    from core.lock import alone
     from core.pipeline.cleanse import cleanse, prepare
     from core.runs import Run
 
     run = Run(Path(arguments.run))
     decisions = Decisions.of(Flags(run.folder).current(), run.classes, len(run.train)) if arguments.flags else None
-    prepared = prepare(run, arguments.validation, arguments.path, arguments.device)
-    if arguments.validation != OWN:
-        keep_scores(run, arguments.validation, prepared.scored)
-    if arguments.score_only:
-        return {"run": str(run.folder), "validation": arguments.validation, "targets": prepared.scored.targets, "scored": len(prepared.scores)}
-    conditions = WITH_FLAGS if decisions else CONDITIONS
-    result = cleanse(prepared, arguments.fraction, arguments.repeats, conditions, decisions, lambda known: keep_cleansing(run, known, finished=False))
-    keep_cleansing(run, result)
+    with alone(run.folder / ".cleanse.lock", f"cleansing {run.folder}"):
+        prepared = prepare(run, arguments.validation, arguments.path, arguments.device)
+        if arguments.validation != OWN:
+            keep_scores(run, arguments.validation, prepared.scored)
+        if arguments.score_only:
+            return {"run": str(run.folder), "validation": arguments.validation, "targets": prepared.scored.targets, "scored": len(prepared.scores)}
+        conditions = WITH_FLAGS if decisions else CONDITIONS
+        result = cleanse(prepared, arguments.fraction, arguments.repeats, conditions, decisions, lambda known: keep_cleansing(run, known, finished=False))
+        keep_cleansing(run, result)
     return result
 
 

@@ -47,6 +47,7 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     from core.fidelity.options import Options
     from core.fidelity.results import keep_result
     from core.fidelity.subject import Subject
+    from core.lock import alone
     from core.runs import Run
 
     run = Run(Path(arguments.run))
@@ -55,10 +56,11 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     pairs = Path(arguments.path) if arguments.path else None
     options = Options(arguments.halves, seeds, arguments.masked, arguments.instances, rivals, arguments.errors, tuple(arguments.remove), pairs)
     subject = Subject.of(run, arguments.device)
-    made = importlib.import_module(f"core.fidelity.{arguments.measure.replace('-', '_')}").measure(subject, options)
-    facts = {"run": str(run.folder), "measure": arguments.measure, "targets": len(subject.positions)}
-    result = facts | made | {"rows": [asdict(row) for row in made["rows"]]}
-    keep_result(run, result)
+    with alone(run.folder / f".evaluate-{arguments.measure}.lock", f"measuring {arguments.measure} of {run.folder}"):
+        made = importlib.import_module(f"core.fidelity.{arguments.measure.replace('-', '_')}").measure(subject, options)
+        facts = {"run": str(run.folder), "measure": arguments.measure, "targets": len(subject.positions)}
+        result = facts | made | {"rows": [asdict(row) for row in made["rows"]]}
+        keep_result(run, result)
     return result
 
 

@@ -18,8 +18,10 @@ def parquet_table(content: bytes, name: str) -> pa.Table:
         TurnoverError: if it is no whole parquet file.
     """
     try:
-        return pq.read_table(pa.BufferReader(content))
-    except (pa.ArrowException, OSError) as error:
+        table = pq.read_table(pa.BufferReader(content))
+        _ = table.column_names  # which may be no UTF-8
+        return table
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or ["damaged"])[0]
         raise TurnoverError(f"{name}: not a readable parquet file ({reason}); write it again") from None
 

@@ -117,8 +117,11 @@ def _read_parquet(path: Path, split: str) -> Items:
             columns = _columns(path, file.schema_arrow)
             pieces = (batch.to_pydict() for batch in file.iter_batches(_STEP, columns=columns))
             with bar(file.metadata.num_rows, f"cifar10: {path.name}", "images") as advance:
-                return _collect(str(path), split, file.metadata.num_rows, pieces, advance)
-    except (pa.ArrowException, OSError) as error:
+                items = _collect(str(path), split, pieces, advance)
+            if len(items) != file.metadata.num_rows:
+                raise TurnoverError(f"{path}: {len(items):,} rows, where its own count says {file.metadata.num_rows:,}; write it again")
+            return items
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of columns' names
         if isinstance(error, OSError) and error.errno:  # the others are pyarrow's own
             raise unreadable(path, error) from None
         raise TurnoverError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]}); write it again") from None
@@ -146,28 +149,30 @@ def _from_hub() -> Dataset:
         undecoded = rows.select_columns(["img", "label"]).cast_column("img", Image(decode=False))
         pieces = ({"image": [image["bytes"] for image in piece["img"]], "label": piece["label"]} for piece in undecoded.iter(_STEP))
         with bar(len(rows), f"cifar10: {split}", "images") as advance:
-            parts.append(_collect(f"{HUB_NAME}, split {split}", split, len(rows), pieces, advance))
+            parts.append(_collect(f"{HUB_NAME}, split {split}", split, pieces, advance))
     return check_dataset(Dataset("cifar10", f"hub data set {HUB_NAME}", CLASSES, *parts))
 
 
-def _collect(place: str, split: str, count: int, pieces: Iterable[dict[str, list[Any]]], advance: Advance) -> Items:
-    """Items of pieces with the columns image, label and maybe index, `count` rows together."""
-    images = np.empty((count, SIDE, SIDE, 3), np.uint8)
-    labels = np.empty(count, np.int64)
+def _collect(place: str, split: str, pieces: Iterable[dict[str, list[Any]]], advance: Advance) -> Items:
+    """Items of pieces with the columns image, label and maybe index."""
+    images: list[np.ndarray] = [np.empty((0, SIDE, SIDE, 3), np.uint8)]
+    labels: list[int] = []
     ids: list[str] = []
     for piece in pieces:
-        first = len(ids)
+        first, pixels = len(ids), []
         for row, (content, label) in enumerate(zip(piece["image"], piece["label"], strict=True), start=first):
             where = f"{place}, row {row + 1}"
             if label not in range(len(CLASSES)):
                 raise TurnoverError(f"{where}, column label: {label} is not one of 0 to {len(CLASSES) - 1}; correct it")
-            images[row], labels[row] = _pixels(content, f"{where}, column image"), label
+            pixels.append(_pixels(content, f"{where}, column image"))
+            labels.append(label)
         numbers = piece.get("index", range(first, first + len(piece["label"])))
         if None in numbers:
             raise TurnoverError(f"{place}, row {first + list(numbers).index(None) + 1}, column index: there is none; give every image one")
         ids += [f"{split}-{number}" for number in numbers]
+        images += [np.stack(pixels)] if pixels else []
         advance(len(piece["label"]))
-    return Items(ids, labels, images=images)
+    return Items(ids, np.asarray(labels, np.int64), images=np.concatenate(images))
 
 
 def _pixels(content: bytes | None, where: str) -> np.ndarray:

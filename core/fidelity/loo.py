@@ -50,15 +50,16 @@ def left_out_losses(subject: Subject, instances: np.ndarray, seeds: int) -> np.n
     """
     store = Store(subject.run, "left-out", {**subject.asked, "instances": instances.tolist(), "epochs": subject.epochs()})
     names = [f"member-{member:03d}" for member in range(seeds)]
-    missing = [member for member, name in enumerate(names) if name not in store]
     chosen = torch.from_numpy(instances)
-    if missing:
-        with bar(len(missing) * len(instances), f"{subject.run.name}: leave-one-out", "models") as advance:
-            for member in missing:
-                problem, own = subject.problem(member), take(subject.train, chosen)
-                both = (torch.cat(parts) for parts in zip((problem.targets.inputs, problem.targets.labels), (own.inputs, own.labels), strict=True))
-                made = Retraining(_TOGETHER).scores(replace(problem, targets=Split(*both)), chosen, lambda share: advance(round(share * len(instances))))
-                store.keep(names[member], made.values.cpu().numpy())
+    with store.filling():
+        missing = [member for member, name in enumerate(names) if name not in store]
+        if missing:
+            with bar(len(missing) * len(instances), f"{subject.run.name}: leave-one-out", "models") as advance:
+                for member in missing:
+                    problem, own = subject.problem(member), take(subject.train, chosen)
+                    both = (torch.cat(parts) for parts in zip((problem.targets.inputs, problem.targets.labels), (own.inputs, own.labels), strict=True))
+                    made = Retraining(_TOGETHER).scores(replace(problem, targets=Split(*both)), chosen, lambda share: advance(round(share * len(instances))))
+                    store.keep(names[member], made.values.cpu().numpy())
     return np.stack([store.load(name)[0] for name in names])
 
 

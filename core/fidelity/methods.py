@@ -69,11 +69,12 @@ def evidence_of(subject: Subject) -> tuple[Evidence, float]:
         values = np.asarray(part.array(f"{subject.meaning}_members")[:, places])
         return Evidence(subject, subject.model, values), part.manifest["seconds"] * values.size / part.manifest["pairs"]
     store = Store(subject.run, "influences", subject.asked)
-    if "members" not in store:
-        begun, targets, count = time.perf_counter(), subject.targets, len(subject.run.train)
-        with bar(subject.model.members * len(targets.labels) * count, f"{subject.run.name}: influence", "pairs") as advance:
-            values = influence(subject.model, targets.inputs, targets.labels, np.arange(count), progress=advance).values.numpy()
-        store.keep("members", values, seconds=time.perf_counter() - begun)
+    with store.filling():
+        if "members" not in store:
+            begun, targets, count = time.perf_counter(), subject.targets, len(subject.run.train)
+            with bar(subject.model.members * len(targets.labels) * count, f"{subject.run.name}: influence", "pairs") as advance:
+                values = influence(subject.model, targets.inputs, targets.labels, np.arange(count), progress=advance).values.numpy()
+            store.keep("members", values, seconds=time.perf_counter() - begun)
     values, facts = store.load("members")
     return Evidence(subject, subject.model, values), facts["seconds"]
 
@@ -110,15 +111,16 @@ def self_scores(subject: Subject, names: Sequence[str], instances: np.ndarray) -
 
 def _kept(store: Store, subject: Subject, names: Sequence[str], member: int, score: Callable[[Method, Problem], Scores]) -> Iterator[Scored]:
     """What the store holds, computed first where it is missing."""
-    if missing := [name for name in names if name not in store]:
-        with bar(len(missing), f"{subject.run.name}: rivals", "methods") as advance:
-            begun = time.perf_counter()
-            problem = _problem(subject, member)
-            trained = time.perf_counter() - begun
-            for name in missing:
-                made = _scored(RIVALS[name], problem, trained, score)
-                store.keep(name, made.values, train_seconds=made.train_seconds, estimate_seconds=made.estimate_seconds, note=made.note)
-                advance(1)
+    with store.filling():
+        if missing := [name for name in names if name not in store]:
+            with bar(len(missing), f"{subject.run.name}: rivals", "methods") as advance:
+                begun = time.perf_counter()
+                problem = _problem(subject, member)
+                trained = time.perf_counter() - begun
+                for name in missing:
+                    made = _scored(RIVALS[name], problem, trained, score)
+                    store.keep(name, made.values, train_seconds=made.train_seconds, estimate_seconds=made.estimate_seconds, note=made.note)
+                    advance(1)
     for name in names:
         values, facts = store.load(name)
         yield Scored(RIVALS[name].name, values, **facts)

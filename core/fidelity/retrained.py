@@ -44,15 +44,16 @@ def retrained(subject: Subject, sets: Mapping[str, np.ndarray], seeds: int, stor
     few, epochs = subject.untrained(seeds), subject.epochs(masked)
     size = _block_size(few, subject, seeds)
     blocks = {name: {f"{name}-{number:03d}": rows for number, rows in enumerate(torch.from_numpy(own).split(size))} for name, own in sets.items()}
-    missing = {part: rows for parts in blocks.values() for part, rows in parts.items() if part not in store}
     label = f"{subject.run.name}: retraining{' with turn-over dropout' if masked else ''}"
-    if missing:
-        with bar(sum(map(len, missing.values())) * seeds * epochs, label, "model epochs") as advance:
-            for part, rows in missing.items():
-                seen = look(_train_block(few, subject, rows, masked, epochs, advance))
-                if not seen.isfinite().all():
-                    raise TurnoverError(f"{subject.run.folder}: training again diverged with learning rate {subject.recipe.learning_rate:g}")
-                store.keep(part, seen.unflatten(0, (len(rows), seeds)).transpose(0, 1).cpu().numpy())
+    with store.filling():
+        missing = {part: rows for parts in blocks.values() for part, rows in parts.items() if part not in store}
+        if missing:
+            with bar(sum(map(len, missing.values())) * seeds * epochs, label, "model epochs") as advance:
+                for part, rows in missing.items():
+                    seen = look(_train_block(few, subject, rows, masked, epochs, advance))
+                    if not seen.isfinite().all():
+                        raise TurnoverError(f"{subject.run.folder}: training again diverged with learning rate {subject.recipe.learning_rate:g}")
+                    store.keep(part, seen.unflatten(0, (len(rows), seeds)).transpose(0, 1).cpu().numpy())
     return {name: np.concatenate([store.load(part)[0] for part in parts], 1) for name, parts in blocks.items()}
 
 

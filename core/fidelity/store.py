@@ -2,20 +2,24 @@
 
 The key is a hash of the run's weights and of all settings, so another run's or setting's results are never taken for these.
 Only what is a function of these alone is kept: retrained losses, scores of rivals, raw influences. Each array is written as
-soon as it is there, so work that was stopped goes on after the last one. The manifest lists the arrays with checksums.
+soon as it is there, so work that was stopped goes on after the last one. The manifest lists the arrays with checksums. Two
+measures may need the same arrays at the same time; the second one waits for the first, and computes what is still missing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from core.atomic import disk_error, write_atomic
-from core.runs import Run, read_manifest, write_manifest
+from core.lock import alone
+from core.runs import MANIFEST, Run, read_manifest, write_manifest
 
 FOLDER = "fidelity"
 _DIGITS = 16
@@ -32,9 +36,24 @@ class Store:
         self._made_with = {"run": run.manifest["files"]["weights.safetensors"]["sha256"], **settings}
         key = hashlib.sha256(json.dumps(self._made_with, sort_keys=True).encode()).hexdigest()[:_DIGITS]
         self.folder = run.folder / FOLDER / f"{name}-{key}"
-        self._facts: dict[str, dict[str, Any]] = {}
-        if (self.folder / "manifest.json").exists():
-            self._facts = read_manifest(self.folder, f"delete {self.folder}, and it is computed again", ("facts",))["facts"]
+        self._facts = self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        if not (self.folder / MANIFEST).exists():
+            return {}
+        known: dict[str, dict[str, Any]] = read_manifest(self.folder, f"delete {self.folder}, and it is computed again", ("facts",))["facts"]
+        return known
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """To look what is missing and keep it while no other process does: one that does is waited for, and what it kept is there then.
+
+        Raises:
+            TurnoverError: if the folder cannot be written to, or an array was changed after it was written.
+        """
+        with alone(self.folder.with_name(f".{self.folder.name}.lock"), f"filling {self.folder}", wait=True):
+            self._facts = self._read()
+            yield
 
     def __contains__(self, name: str) -> bool:
         return name in self._facts

@@ -100,7 +100,8 @@ def _progress(progress: Progress | None, command: str) -> str:
 def _results(results: Sequence[dict[str, Any]]) -> str:
     """What came out, as far as it can be said in a line."""
     first = results[0] if results else {}
-    accuracy, members = first.get("validation_accuracy"), first.get("members")
+    accuracy, plain = first.get("validation_accuracy"), first.get("plain_accuracy")
     if not isinstance(accuracy, float):
         return "Done."
-    return f"Done: {members} members, {accuracy:.1%} accurate on the validation items, {first.get('plain_accuracy', 0.0):.1%} without turn-over dropout."
+    without = f", {plain:.1%} without turn-over dropout" if isinstance(plain, float) else ""  # a model trained elsewhere has no plain twin
+    return f"Done: {first.get('members')} members, {accuracy:.1%} accurate on the validation items{without}."

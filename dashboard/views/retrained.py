@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from core.cleansing.choose import CLEANSED, FLAGGED, NONE, RANDOM
-from core.cleansing.results import Cleansed, Condition, Difference
+from core.cleansing.results import Cleansed
+from core.cleansing.summary import Comparison
 
 _PAIRS = ((CLEANSED, RANDOM), (CLEANSED, NONE), (FLAGGED, NONE), (FLAGGED, RANDOM))
 """Which conditions are compared in sentences, what says most first."""
+_MEASURES = {"loss": (1, 3, "nats", -1), "accuracy": (100, 1, "points", 1)}
+"""How a difference is shown: its factor, digits and unit, and which sign is better."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,9 @@ class RetrainedView:
 
 def build_retrained(cleansed: Cleansed) -> RetrainedView:
     """All that is shown of one cleansing, whole or as far as it is measured."""
-    by_name = {one.name: one for one in cleansed.conditions}
-    pairs = [(by_name[name], other) for name, other in _PAIRS if name in by_name and other in by_name]
-    sentences = tuple(sentence for own, other in pairs for sentence in _sentences(own, other)) if cleansed.finished else ()
-    return RetrainedView(cleansed.name, _setting(cleansed), sentences, _table(cleansed.conditions), cleansed.stale)
+    pairs = [(one, other) for pair in _PAIRS for one in cleansed.conditions for other in one.against if (one.condition, other.other) == pair]
+    sentences = [_sentence(one.condition, cleansed.seeds[one.condition], other, what) for one, other in pairs for what in _MEASURES]
+    return RetrainedView(cleansed.name, _setting(cleansed), tuple(sentences) if cleansed.finished else (), _table(cleansed), cleansed.stale)
 
 
 def _setting(cleansed: Cleansed) -> str:
@@ -42,35 +44,32 @@ def _setting(cleansed: Cleansed) -> str:
     )
 
 
-def _sentences(own: Condition, other: str) -> list[str]:
-    """How a condition compares with another, in loss and in accuracy."""
-    loss = next(one for one in own.loss_against if one.other == other)
-    accuracy = next(one for one in own.accuracy_against if one.other == other)
-    return [_sentence(own, loss, "loss", f"{abs(loss.value):.3f} nats", -1), _sentence(own, accuracy, "accuracy", f"{100 * abs(accuracy.value):.1f} points", 1)]
-
-
-def _sentence(own: Condition, difference: Difference, what: str, amount: str, better: int) -> str:
-    name = f"{own.name[:1].upper()}{own.name[1:]}"
-    if difference.interval is None:
-        why = "one seed has no interval" if own.seeds < 2 else "all seeds differ by the same"
-        return f"{name} against {difference.other}: nothing can be said of the {what}, since {why}."
-    low, high = difference.interval
-    scale, digits = (100, 1) if what == "accuracy" else (1, 3)
-    interval = f"95 % interval of the difference {_signed(low * scale, digits)} to {_signed(high * scale, digits)}"
+def _sentence(condition: str, seeds: int, other: Comparison, what: str) -> str:
+    """How a condition compares with another in loss or accuracy."""
+    difference, interval = (other.loss, other.loss_interval) if what == "loss" else (other.accuracy, other.accuracy_interval)
+    factor, digits, unit, better = _MEASURES[what]
+    own, against = f"{condition[:1].upper()}{condition[1:]}", f"against {other.other}"
+    if interval is None:
+        why = "one seed has no interval" if seeds < 2 else "all seeds differ by the same"
+        return f"{own} {against}: nothing can be said of the {what}, since {why}."
+    low, high = interval
+    bounds = f"95 % interval of the difference {_signed(low * factor, digits)} to {_signed(high * factor, digits)}"
     if low <= 0 <= high:
-        return f"{name} against {difference.other}: no difference in {what} can be told from chance ({interval})."
-    return f"{name} {'improved' if difference.value * better > 0 else 'worsened'} the {what} by {amount} against {difference.other} ({interval})."
+        return f"{own} {against}: no difference in {what} can be told from chance ({bounds})."
+    amount = f"{factor * abs(difference):.{digits}f} {unit}"
+    return f"{own} {'improved' if difference * better > 0 else 'worsened'} the {what} by {amount} {against} ({bounds})."
 
 
-def _table(conditions: tuple[Condition, ...]) -> pd.DataFrame:
+def _table(cleansed: Cleansed) -> pd.DataFrame:
     """A row for each condition; ± is the standard deviation over seeds, differences have p and a 95 % interval."""
+    rows = [(one, cleansed.seeds[one.condition]) for one in cleansed.conditions]
     return pd.DataFrame(
         {
-            "Condition": [one.name for one in conditions],
-            "Models": [one.seeds for one in conditions],
-            "Accuracy": [_spread(100 * one.accuracy, 100 * one.accuracy_sd, one.seeds, 1, " %") for one in conditions],
-            "Loss, nats": [_spread(one.loss, one.loss_sd, one.seeds, 3, "") for one in conditions],
-            "Loss against": ["; ".join(_short(other) for other in one.loss_against) for one in conditions],
+            "Condition": [one.condition for one, _ in rows],
+            "Models": [seeds for _, seeds in rows],
+            "Accuracy": [_spread(100 * one.accuracy, 100 * one.accuracy_sd, seeds, 1, " %") for one, seeds in rows],
+            "Loss, nats": [_spread(one.loss, one.loss_sd, seeds, 3, "") for one, seeds in rows],
+            "Loss against": ["; ".join(_short(other) for other in one.against) for one, _ in rows],
         }
     )
 
@@ -79,9 +78,11 @@ def _spread(mean: float, deviation: float, seeds: int, digits: int, unit: str) -
     return f"{mean:.{digits}f}{f' ± {deviation:.{digits}f}' if seeds > 1 else ''}{unit}"
 
 
-def _short(other: Difference) -> str:
-    known = "" if other.interval is None or other.p is None else f" [{_signed(other.interval[0], 3)}, {_signed(other.interval[1], 3)}], p = {other.p:.2g}"
-    return f"{other.other} {_signed(other.value, 3)}{known}"
+def _short(other: Comparison) -> str:
+    if other.loss_interval is None or other.loss_p is None:
+        return f"{other.other} {_signed(other.loss, 3)}"
+    low, high = (_signed(bound, 3) for bound in other.loss_interval)
+    return f"{other.other} {_signed(other.loss, 3)} [{low}, {high}], p = {other.loss_p:.2g}"
 
 
 def _signed(value: float, digits: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from core import TurnoverError
 from core.data import load_data
+from core.data.arrow import parquet_table
 from core.data.cifar10 import CLASSES, ROW_BYTES
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (23, 32, 32, 3), np.uint8)
@@ -203,10 +205,67 @@ def test_a_folder_without_the_files_is_refused(tmp_path: Path) -> None:
     check_refused(tmp_path, r"data_batch_4\.bin: no such file; check the path")
 
 
+def test_a_program_in_a_pickled_file_is_not_run(tmp_path: Path) -> None:
+    class Program:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "it ran",)
+
+    for name, reason in (("data_batch_1", "pickled and not read"), ("data_batch_1.bin", "truncated"), ("train.parquet", "not a readable parquet file")):
+        folder = tmp_path / name.replace(".", "-")
+        folder.mkdir()
+        (parquet(folder) if "parquet" in name else folder).joinpath(name).write_bytes(pickle.dumps(Program()))
+        check_refused(folder, reason)
+    assert pickle.loads(pickle.dumps(Program())) is None and (tmp_path / "it ran").exists()
+
+
 @pytest.mark.parametrize("name", ["cifar-10-batches-py", "data_batch_1"])
 def test_the_pickled_version_is_refused_with_the_other_one(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     check_refused(tmp_path, rf"{name}: the python version is pickled and not read; get the binary version, cifar-10-binary\.tar\.gz")
+
+
+# Parquet files that say of themselves what is not so
+
+
+def with_footer(folder: Path, at: bytes, put: bytes) -> Path:
+    """The parquet files, the first of these bytes in the footer of the training file replaced by others."""
+    path = parquet(folder, index=None) / "train.parquet"
+    content = path.read_bytes()
+    length = int.from_bytes(content[-8:-4], "little")
+    data, footer = content[: -8 - length], content[-8 - length : -8]
+    assert at in footer
+    footer = footer.replace(at, put, 1)
+    path.write_bytes(data + footer + len(footer).to_bytes(4, "little") + content[-4:])
+    return folder
+
+
+def varint(number: int) -> bytes:
+    """A number in Thrift's compact form."""
+    word, made = (number << 1) ^ (number >> 63), bytearray()
+    while word > 127:
+        made.append(word & 127 | 128)
+        word >>= 7
+    return bytes([*made, word])
+
+
+COUNT = bytes([0x16]) + varint(20)
+"""The number of rows as it stands in the footer, before those of row groups."""
+
+
+@pytest.mark.parametrize("count", [0, 3, 21, 63, 10**12])
+def test_a_wrong_number_of_rows_is_told_and_no_image_made_up(count: int, tmp_path: Path) -> None:
+    check_refused(with_footer(tmp_path, COUNT, COUNT[:1] + varint(count)), rf"train\.parquet: 20 rows, where its own count says {count:,}; write it again")
+
+
+def test_a_negative_number_of_rows_is_one_line(tmp_path: Path) -> None:
+    check_refused(with_footer(tmp_path, COUNT, COUNT[:1] + varint(-5)), r"train\.parquet: ")
+
+
+def test_a_name_of_a_column_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    folder = with_footer(tmp_path, b"\x05image", b"\x05\xffmage")
+    check_refused(folder, r"train\.parquet: not a readable parquet file")
+    with pytest.raises(TurnoverError, match=r"^own: not a readable parquet file .*utf-8"):
+        parquet_table((folder / "train.parquet").read_bytes(), "own")
 
 
 # The hub

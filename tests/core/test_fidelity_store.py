@@ -52,6 +52,19 @@ def test_a_file_without_its_line_in_the_manifest_does_not_count(tmp_path: Path) 
     assert a_store(tmp_path).load("two")[0].tolist() == [1, 1, 1]
 
 
+def test_who_fills_it_second_knows_what_the_first_kept_and_keeps_it(tmp_path: Path) -> None:
+    first, second = a_store(tmp_path), a_store(tmp_path)
+    with first.filling():
+        first.keep("one", np.ones(2))
+    assert "one" not in second
+    with second.filling():
+        assert "one" in second
+        second.keep("two", np.zeros(2))
+    again = a_store(tmp_path)
+    assert again.load("one")[0].tolist() == [1, 1] and again.load("two")[0].tolist() == [0, 0]
+    assert names(tmp_path / "fidelity") == [first.folder.name]
+
+
 @pytest.mark.parametrize("spoil", ["edit", "cut", "remove"])
 def test_a_changed_file_is_refused_with_the_remedy(spoil: str, tmp_path: Path) -> None:
     store = a_store(tmp_path)

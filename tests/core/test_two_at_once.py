@@ -10,10 +10,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import core.fidelity.methods as methods
 from core import Run, TurnoverError
+from core.atomic import write_atomic
+from core.cleansing.results import read_cleansings
+from core.cli import build_parser, main
+from core.fidelity.results import read_results
 from core.lock import alone
 from core.pipeline.influence import compute_influence
 from tests.core.builders import ROOT, checksums, names, train_digits
@@ -35,7 +41,9 @@ def held_elsewhere(lock: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_second_training_is_refused_by_the_first_ones_number(tmp_path: Path) -> None:
     with held_elsewhere(tmp_path / ".run.lock") as other:
-        with pytest.raises(TurnoverError, match=rf"^process {other.pid} is training .*/run already; wait until it is done, or end it$"):
+        with pytest.raises(
+            TurnoverError, match=rf"^process {other.pid} is training .*/run already, since \d{{4}}-\d\d-\d\d \d\d:\d\d; wait until it is done, or end it$"
+        ):
             train_digits(tmp_path / "run", limit=20, members=1)
         assert names(tmp_path) == [".run.lock"]
         train_digits(tmp_path / "another", limit=20, members=1)
@@ -86,6 +94,107 @@ def test_two_trainings_at_once_leave_a_whole_run(tmp_path: Path) -> None:
     refused = together(*[lambda: train_digits(tmp_path / "run", limit=20, members=1)] * 2)
     assert len(refused) == 1 and any(word in str(refused[0]) for word in ("is training", "exists; choose another"))
     assert len(Run(tmp_path / "run").train) == 20 and names(tmp_path) == ["run"]
+
+
+# Measures, cleansings, groups
+
+
+def execute(command: str, run: Path, *options: str) -> dict[str, Any]:
+    """What a command returns."""
+    arguments = build_parser().parse_args([command, "--run", str(run), *options])
+    done: dict[str, Any] = arguments.module.execute(arguments)
+    return done
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """A run with few targets, which is soon measured."""
+    folder = train_digits(tmp_path / "few", validation_limit=20)
+    compute_influence(Run(folder), device_choice="cpu")
+    return folder
+
+
+PLANTED = ("evaluate", ("--measure", "planted", "--rivals", "random", "--device", "cpu"))
+LOO = ("evaluate", ("--measure", "loo", "--instances", "4", "--seeds", "1", "--rivals", "random", "--device", "cpu"))
+LDS = ("evaluate", ("--measure", "lds", "--halves", "4", "--seeds", "1", "--rivals", "random", "--device", "cpu"))
+CLEANSE = ("cleanse", ("--fraction", "0.1", "--repeats", "1", "--device", "cpu"))
+OTHERS = {"planted": (".evaluate-planted.lock", "measuring planted of", PLANTED), "cleanse": (".cleanse.lock", "cleansing", CLEANSE)}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_second_one_is_refused_in_a_line_and_writes_nothing(case: str, few: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock, words, (command, options) = OTHERS[case]
+    before = names(few)
+    with held_elsewhere(few / lock) as other:
+        capsys.readouterr()
+        assert main([command, "--run", str(few), *options]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"python -m core {command}: process {other.pid} is {words} {few} already, since 20") and said.count("\n") == 1
+        assert names(few) == sorted([*before, lock])
+        assert execute(LOO[0], few, *LOO[1])["measure"] == "loo"
+    execute(command, few, *options)
+    assert not [name for name in names(few) if name.startswith(".")]
+
+
+def test_two_cleansings_at_once_leave_a_whole_one(few: Path) -> None:
+    refused = together(*[lambda: execute(CLEANSE[0], few, *CLEANSE[1])] * 2)
+    assert len(refused) == 1 and "is cleansing" in str(refused[0])
+    (found,), problems = read_cleansings(Run(few))
+    assert found.finished and not problems and names(few / "cleansing") == ["validation-0.1.json"]
+
+
+def test_two_measures_at_once_compute_what_both_need_once(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave-one-out asks rivals for self-influence and for the targets', and so for the scores that the other measure asks for."""
+    asked, real = list[int](), methods._problem
+    monkeypatch.setattr(methods, "_problem", lambda subject, member: asked.append(member) or real(subject, member))
+    assert together(*[lambda work=work: execute(work[0], few, *work[1]) for work in (LDS, LOO)]) == []  # type: ignore[misc]
+    assert asked == [0, 0]
+    kept = read_results(Run(few))
+    assert [one.name for one in kept.found] == ["lds", "loo"] and not kept.problems
+    assert not list(few.rglob(".*"))
+    monkeypatch.setattr(methods, "_problem", None)
+    for command, options in (LDS, LOO):
+        execute(command, few, *options)
+
+
+def test_groups_asked_twice_at_once_are_the_same_and_their_pictures_whole(run_copy: Path) -> None:
+    run, answers = Run(run_copy), list[dict[str, Any]]()
+    mistakes = [option for position in run.errors[:8] for option in ("--error", str(run.item("validation", position)["id"]))]
+    assert together(*[lambda: answers.append(execute("groups", run_copy, *mistakes))] * 4) == []
+    assert len(answers) == 4 and all(answer == answers[0] for answer in answers)
+    pictures = sorted((run_copy / "thumbnails").iterdir())
+    assert pictures and all(path.suffix == ".png" and path.read_bytes().endswith(b"IEND\xaeB`\x82") for path in pictures)
+
+
+def test_a_file_written_twice_at_once_is_one_or_the_other(tmp_path: Path) -> None:
+    def write(content: str) -> None:
+        for _ in range(100):
+            write_atomic(tmp_path / "file", lambda beside: beside.write_text(content))
+
+    assert together(*[lambda content=content: write(content) for content in ("a" * 5000, "b" * 10, "c" * 99)]) == []  # type: ignore[misc]
+    assert (tmp_path / "file").read_text() in ("a" * 5000, "b" * 10, "c" * 99) and names(tmp_path) == ["file"]
+
+
+# Locks
+
+
+def test_who_waits_says_for_whom_and_goes_on_when_that_one_is_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = threading.Event()
+
+    def work() -> None:
+        with alone(tmp_path / ".lock", "at work", wait=True):
+            assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
+            done.set()
+
+    with held_elsewhere(tmp_path / ".lock") as other:
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert not done.wait(1)
+        assert f"waiting: process {other.pid} is at work already, since 20" in capsys.readouterr().err
+        other.kill()
+        assert done.wait(20)
+        thread.join()
+    assert names(tmp_path) == []
 
 
 def test_what_a_process_left_when_it_was_killed_keeps_nobody_out(tmp_path: Path) -> None:

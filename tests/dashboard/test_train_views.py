@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_jobs import at_work, fake_job
@@ -100,6 +101,13 @@ def test_a_card_for_every_state(tmp_path: Path) -> None:
     assert {name for name, card in cards.items() if card.can_resume} == {"failed", "cancelled", "lost"}
     assert {name: card.run for name, card in cards.items() if card.run} == {"done": "made"}
     assert {card.state for card in cards.values()} == {state.value for state in State}
+
+
+@pytest.mark.parametrize("unknown", [{"plain_accuracy": None}, {}, {"plain_accuracy": "<b>"}])
+def test_a_model_without_a_plain_twin_is_done_all_the_same(unknown: dict[str, Any], tmp_path: Path) -> None:
+    fake_job(tmp_path, TRAIN, outcome={"results": [{"validation_accuracy": 0.9, "members": 8, **unknown}], "finished": True, "error": ""})
+    (card,) = job_cards(find_jobs(tmp_path))
+    assert card.line == "Done: 8 members, 90.0% accurate on the validation items."
 
 
 def test_jobs_are_told_apart_by_command_and_run(tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from core.cleansing.results import keep_cleansing, read_cleansings
 from core.cleansing.scores import Scores, keep_scores, run_scores
 from core.columns import influence_column
 from core.data.images import FORMATS, fit_image, open_image
-from core.data.sst2 import load_sst2
 from core.errors import TurnoverError
 from core.estimators.stored import stored_estimator
 from core.fidelity.results import FOLDER as RESULTS
@@ -136,23 +135,6 @@ def fuzz_arrays(folder: Path) -> Example:
         part = chance.choice((run, run / "influence", run / "influence"))
         arrays = sorted(path.name for path in part.glob("*.npy"))
         _spoiled_part(part, chance.choice(arrays), RUN_FILES if part == run else tuple(arrays), spoil, run)
-
-    return one
-
-
-def fuzz_data(folder: Path) -> Example:
-    """CSV and TSV files that a user trains on."""
-    rows = [("text", "label"), *((f"a “{word}”, film {number}", number % 2) for number, word in enumerate(["good", "bad", "slow"] * 4))]
-    forms = {suffix: "".join(f'"{text}"{mark}{label}\n' for text, label in rows).encode() for suffix, mark in ((".csv", ","), (".tsv", "\t"))}
-
-    def one(chance: random.Random) -> None:
-        suffix = chance.choice(list(forms))
-        for name in ("train", "dev"):
-            for path in folder.glob(f"{name}.*"):
-                path.unlink()
-            content = forms[suffix].replace(b'"', b"") if suffix == ".tsv" else forms[suffix]
-            (folder / f"{name}{suffix}").write_bytes(mutated_bytes(chance, content) if chance.random() < 0.7 else content)
-        load_sst2(folder)
 
     return one
 
@@ -302,6 +284,7 @@ def fuzz_flags(folder: Path) -> Example:
 
 def subjects() -> dict[str, Callable[[Path], Example]]:
     """All subjects by name."""
+    from tests.soak.corpora import fuzz_data
     from tests.soak.pages import fuzz_pages
 
     own = (fuzz_manifests, fuzz_tables, fuzz_arrays, fuzz_data, fuzz_images, fuzz_patches, fuzz_apply, fuzz_results, fuzz_jobs, fuzz_flags, fuzz_pages)
