@@ -21,7 +21,7 @@ from core.errors import TurnoverError
 
 ROOT = Path(__file__).parents[1]
 LOCAL = "127.0.0.1"
-_LOOPBACK = (LOCAL, "localhost", "::1")
+LOOPBACK = (LOCAL, "localhost", "::1")
 _EVERY_ADDRESS = ("0.0.0.0", "::")
 DEFAULT_PORT = 8501
 _TRIES = 100
@@ -59,9 +59,9 @@ def free_port(wanted: int, host: str = LOCAL) -> int | None:
 def arguments(port: int, host: str = LOCAL) -> list[str]:
     """What Streamlit is told; the rest is in .streamlit/config.toml, which allows this machine's own names alone."""
     told = ["run", str(ROOT / "dashboard" / "app.py"), f"--server.port={port}", f"--server.address={host}", "--server.headless=true"]
-    if host in _LOOPBACK:
+    if host in LOOPBACK:
         return told
-    names = ("*",) if host in _EVERY_ADDRESS else (*_LOOPBACK[:2], host)
+    names = ("*",) if host in _EVERY_ADDRESS else (*LOOPBACK[:2], host)
     return [*told, *(f"--server.allowedHosts={name}" for name in names)]
 
 
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(port: int, runs: Path, host: str = LOCAL) -> None:
     """Say where the dashboard is, and serve it until it is stopped."""
-    if host not in _LOOPBACK:
+    if host not in LOOPBACK:
         warn(host, port)
     print(f"Turnover is at http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
     runs = runs.resolve()

@@ -57,7 +57,12 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     if arguments.check:
         from core.pipeline.plan import plan_run, report
 
-        return report(plan_run(settings, Path(arguments.run)))
+        plan = plan_run(settings, Path(arguments.run))
+        if plan.settings.named_model:
+            from core.pipeline.try_model import try_model
+
+            try_model(plan)
+        return report(plan)
     from core.pipeline.train import train_run
     from core.ranks import open_ranks
 

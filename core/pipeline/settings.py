@@ -130,6 +130,11 @@ class TrainSettings:
         return replace(self, label_noise=noise, members=members, groups=groups, model=model, own=own, source=source)
 
     @property
+    def named_model(self) -> bool:
+        """Whether resolved settings name a model of which only building it tells whether it is right (`core.pipeline.try_model`)."""
+        return is_torchvision(self.model) or is_module(self.model) or self.encoder != DEFAULT_ENCODER or self.layers is not None
+
+    @property
     def recipe(self) -> Recipe:
         """How the resolved settings are trained."""
         if is_module(self.model):

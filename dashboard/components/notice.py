@@ -49,6 +49,11 @@ def problem(title: str, message: str) -> None:
     st.html(f'<div class="to-box to-problem" role="alert"><strong>{escape(title)}</strong><p>{_with_code(message)}</p></div>')
 
 
+def wrong_field(message: str) -> None:
+    """What is wrong in the field above, in a line."""
+    st.html(f'<p class="to-quiet to-wrong-field">{_with_code(message)}</p>')
+
+
 def notice(title: str, message: str = "", command: str = "") -> None:
     """Something that is not there, and the command that makes it."""
     text = f"<p>{escape(message)}</p>" if message else ""

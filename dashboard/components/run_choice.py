@@ -15,6 +15,7 @@ def choose_run() -> None:
     names = run_names(runs_folder())
     if not names:
         return
+    _name_once(names)
     name = st.selectbox("Run", names, key=RUN_KEY, bind="query-params", on_change=forget_choices)
     try:
         summary = summarise(open_run(runs_folder() / name).run)
@@ -22,3 +23,9 @@ def choose_run() -> None:
         quiet("This run cannot be opened.")
         return
     quiet(f"{summary.data}: {summary.sizes}; {summary.quality}.")
+
+
+def _name_once(names: list[str]) -> None:
+    """A followed link's `run=` and the one that the tab had stand in the URL together, since Streamlit joins them; writing the value leaves one."""
+    if len(named := st.query_params.get_all(RUN_KEY)) > 1 and named[-1] in names:
+        st.session_state[RUN_KEY] = named[-1]

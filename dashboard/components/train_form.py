@@ -14,10 +14,12 @@ from dashboard.commands import answer_of
 from dashboard.components.notice import bullets, problem, quiet, said
 from dashboard.components.numbers import whole_number
 from dashboard.components.own_data_form import ask_for_columns, ask_for_place
+from dashboard.components.train_model_form import choose_model, runs_own_code
 from dashboard.views.own_data import OWN
-from dashboard.views.train import GROUPS, Wish, arguments, build_report, free_name, models_of, problem_of, steps, usual_values, what_follows
+from dashboard.views.train import GROUPS, Wish, arguments, build_report, free_name, problem_of, steps, usual_values, what_follows
+from dashboard.views.train_model import MODULE
 
-_NAME, _MODEL, _REPORT = "train-name", "train-model", "train-report"
+_NAME, _REPORT = "train-name", "train-report"
 
 
 def ask_for_training(runs: Path) -> Wish:
@@ -28,24 +30,21 @@ def ask_for_training(runs: Path) -> Wish:
     with left:
         data, path, own = _ask_for_data()
     with right:
-        models = models_of(data)
-        if st.session_state.get(_MODEL) not in (None, *models):
-            st.session_state[_MODEL] = models[0]
-        model = st.selectbox("Model", models, key=_MODEL, bind="query-params")
+        model, details = choose_model(data)
         suggested = free_name(data, runs, own)
         name = st.text_input("Run name", key=_NAME, bind="query-params", placeholder=suggested, max_chars=80) or ""
     own = ask_for_columns(own) if own else None
-    usual = usual_values(data, model)
+    usual = usual_values(data, model, details)
     with st.grid(4, min_column_width=150):
         members = whole_number("Members", 1, 256, None, key="train-members", bind="query-params", placeholder=usual["members"])
         limit = whole_number("Training items", 2, None, None, key="train-limit", bind="query-params", placeholder="all")
         validation_limit = whole_number("Validation items", 1, None, None, key="train-validation", bind="query-params", placeholder="all")
         epochs = whole_number("Epochs at most", 1, 1000, None, key="train-epochs", bind="query-params", placeholder=usual["epochs"])
         noise = st.number_input("Wrong labels, %", 0.0, 99.0, None, 1.0, "%g", key="train-noise", bind="query-params", placeholder=usual["noise"])
-        masked = st.selectbox("Masks are of", list(GROUPS.values()), key="train-groups", bind="query-params")
+        masked = GROUPS[16] if model == MODULE else st.selectbox("Masks are of", list(GROUPS.values()), key="train-groups", bind="query-params")
         seed = whole_number("Seed", 0, 2**31 - 1, 0, key="train-seed", bind="query-params")
     groups = next(number for number, words in GROUPS.items() if words == masked)
-    return Wish(data, model, name.strip() or suggested, path.strip(), limit, validation_limit, members, groups, epochs, noise, seed, own)
+    return Wish(data, model, name.strip() or suggested, path.strip(), limit, validation_limit, members, groups, epochs, noise, seed, own, details)
 
 
 def _ask_for_data() -> tuple[str, str, OwnData | None]:
@@ -64,7 +63,7 @@ def _ask_for_data() -> tuple[str, str, OwnData | None]:
 
 def start_or_check(wish: Wish, runs: Path) -> None:
     """Two buttons: see whether data and settings go together, and start; nothing starts that does not pass the check."""
-    wrong = problem_of(wish, runs)
+    wrong = problem_of(wish, runs, runs_own_code())
     if wrong:
         problem("This cannot be trained yet", wrong)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import pandas as pd
 from core.data import SOURCES
 from core.data.own import OwnData, is_own
 from core.errors import TurnoverError
+from core.models.source import ALLOW
 from core.pipeline.settings import DEEP_MODELS, IMAGE_MODELS, TEXT_MODELS, TrainSettings
 from dashboard.views.own_data import own_name, own_options, own_problem, title_of
+from dashboard.views.train_model import MODULE, NETWORK, NOT_OFFERED, PRETRAINED, USUAL, Details, encoder_of, name_of, options_of, problems
 
 GROUPS = {16: "16 groups", 8: "8 groups", 32: "32 groups", 0: "single units"}
 """What a mask masks, the usual first."""
@@ -24,6 +26,8 @@ DEEP_TARGETS = 20
 SUITS = "what suits the data"
 """In the place of a model, where data of one's own decide."""
 
+_UNREAD = "not read yet"
+"""In the place of the checksum of a file that the training reads."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -43,11 +47,18 @@ class Wish:
     noise: float | None = None
     seed: int = 0
     own: OwnData | None = None
+    details: Details = USUAL
 
     @property
     def title(self) -> str:
         """What a job that trains it is called."""
-        return f"Train {self.name}: {title_of(self.data)}, {self.model}"
+        start = f" from {self.details.from_layer}" if self.details.from_layer else ""
+        return f"Train {self.name}: {title_of(self.data)}, {name_of(self.model, self.details)}{start}"
+
+    @property
+    def deep(self) -> bool:
+        """Whether a forward pass of the whole model is needed for every training item; taken for granted of a user's own."""
+        return self.model in (*DEEP_MODELS, MODULE) or bool(self.details.from_layer)
 
     @property
     def settings(self) -> TrainSettings:
@@ -63,18 +74,22 @@ class Wish:
             validation_limit=self.validation_limit,
             label_noise=None if self.noise is None else self.noise / 100,
             members=self.members,
-            groups=self.groups,
+            groups=None if self.model == MODULE else self.groups,
             seed=self.seed,
-            model=None if self.model == SUITS else self.model,
+            encoder=encoder_of(self.details),
+            model=None if self.model == SUITS else name_of(self.model, self.details),
+            layers=self.details.layers,
             epochs=self.epochs,
+            source=_UNREAD,
+            weights=self.details.weights or None,
+            pretrained=self.details.source == PRETRAINED,
+            from_layer=self.details.from_layer or None,
         ).resolved(self._kind)
 
     @property
     def _kind(self) -> str:
         """`text` or `image`; of data of one's own it is not known before they are read, so the one that the model reads."""
-        if is_own(self.data):
-            return "image" if self.model in IMAGE_MODELS and self.model not in TEXT_MODELS else "text"
-        return SOURCES[self.data].kind
+        return kind_of(self.data) or ("image" if self.model in (*IMAGE_MODELS, NETWORK) and self.model not in TEXT_MODELS else "text")
 
 
 @dataclass(frozen=True)
@@ -87,11 +102,15 @@ class Report:
     table: pd.DataFrame
 
 
-def models_of(data: str) -> tuple[str, ...]:
-    """The models that fit a data set, the usual first."""
-    if is_own(data):
-        return (SUITS, *dict.fromkeys((*TEXT_MODELS, *IMAGE_MODELS)))
-    return TEXT_MODELS if SOURCES[data].kind == "text" else IMAGE_MODELS
+def kind_of(data: str) -> str:
+    """`text` or `image`; "" of data of one's own, which have to be read first."""
+    return "" if is_own(data) else SOURCES[data].kind
+
+
+def models_of(data: str, own_code: bool = True) -> tuple[str, ...]:
+    """The models that fit a data set, the usual first; a module of the user's own where its code may be run."""
+    known = {"text": TEXT_MODELS, "image": (*IMAGE_MODELS, NETWORK), "": (SUITS, *dict.fromkeys((*TEXT_MODELS, *IMAGE_MODELS)), NETWORK)}
+    return (*known[kind_of(data)], MODULE) if own_code else known[kind_of(data)]
 
 
 def free_name(data: str, runs: Path, own: OwnData | None = None) -> str:
@@ -102,23 +121,28 @@ def free_name(data: str, runs: Path, own: OwnData | None = None) -> str:
     return f"{name}-{number}"
 
 
-def usual_values(data: str, model: str) -> dict[str, str]:
+def usual_values(data: str, model: str, details: Details = USUAL) -> dict[str, str]:
     """What empty fields mean, as far as it is known before the data are read."""
-    known = Wish(data, model, "x").settings
-    if is_own(data) and known.model not in DEEP_MODELS:
+    wish = Wish(data, model, "x", details=replace(details, weights="", layers=None) if model != MODULE else Details(module="a:b"))
+    known = wish.settings
+    if is_own(data) and not wish.deep:
         members = "16, images 8" if model in (SUITS, "heads") else f"{known.members}"
         return {"members": members, "epochs": f"{known.recipe.epochs}", "noise": "0"}
     return {"members": f"{known.members}", "epochs": f"{known.recipe.epochs}", "noise": f"{100 * (known.label_noise or 0):g}"}
 
 
-def problem_of(wish: Wish, runs: Path) -> str:
-    """What is wrong with a wish, in a line; "" if nothing can be seen without the data."""
+def problem_of(wish: Wish, runs: Path, own_code: bool = True) -> str:
+    """What is wrong with a wish, in a line; "" if nothing can be seen without the data. `own_code` as for `models_of`."""
+    if wish.model == MODULE and not own_code:
+        return NOT_OFFERED
     if not _NAME.fullmatch(wish.name) or wish.name.endswith(".partial"):
         return "A run's name has letters, digits, dots, dashes and underscores, begins with a letter or a digit, and has at most 80 characters."
     if (runs / wish.name).exists():
         return f"There is a run named {wish.name} already; choose another name."
     if wrong := own_problem(wish.data, wish.own or OwnData()) if is_own(wish.data) else _path_problem(wish):
         return wrong
+    if marked := problems(wish.model, wish.details):
+        return next(iter(marked.values()))
     try:
         _ = wish.settings
     except TurnoverError as error:
@@ -139,17 +163,18 @@ def arguments(wish: Wish, runs: Path) -> list[str]:
     """The arguments of `python -m core` that train it."""
     options = {
         **(own_options(wish.data, wish.own or OwnData()) if is_own(wish.data) else _named_options(wish)),
-        "--model": "" if wish.model == SUITS else wish.model,
+        "--model": "" if wish.model == SUITS else name_of(wish.model, wish.details),
+        **options_of(wish.model, wish.details),
         "--limit": wish.limit,
         "--validation-limit": wish.validation_limit,
         "--members": wish.members,
-        "--groups": wish.groups,
+        "--groups": None if wish.model == MODULE else wish.groups,
         "--epochs": wish.epochs,
         "--label-noise": None if wish.noise is None else f"{wish.noise / 100:g}",
         "--seed": wish.seed,
         "--run": runs / wish.name,
     }
-    return ["train", *(f"{part}" for name, value in options.items() if value not in (None, "") for part in (name, value))]
+    return ["train", *(f"{part}" for name, value in options.items() if value not in (None, "") for part in ((name,) if value is True else (name, value)))]
 
 
 def _named_options(wish: Wish) -> dict[str, object]:
@@ -159,14 +184,16 @@ def _named_options(wish: Wish) -> dict[str, object]:
 
 def steps(wish: Wish, runs: Path) -> list[list[str]]:
     """The steps of the job: train, then compute the influences."""
-    few = ["--targets", "errors", "--most", str(DEEP_TARGETS)] if wish.model in DEEP_MODELS else []
-    return [arguments(wish, runs), ["influence", "--run", str(runs / wish.name), *few]]
+    few = ["--targets", "errors", "--most", str(DEEP_TARGETS)] if wish.deep else []
+    code = ["--model", wish.details.module] if wish.model == MODULE else []
+    return [arguments(wish, runs), ["influence", "--run", str(runs / wish.name), *few, *code]]
 
 
 def what_follows(wish: Wish) -> str:
     """What is done after training, in a sentence."""
-    targets = f"at most {DEEP_TARGETS} errors, since this model is deep" if wish.model in DEEP_MODELS else "all validation items"
-    return f"After the training, influences are computed on {targets}. Close this page if you like: the work goes on, and is here when you come back."
+    targets = f"at most {DEEP_TARGETS} errors, since this model {'may be' if wish.model == MODULE else 'is'} deep" if wish.deep else "all validation items"
+    later = f" To try inputs of your own on it later, start the dashboard with {ALLOW}={wish.details.module}." if wish.model == MODULE else ""
+    return f"After the training, influences are computed on {targets}. Close this page if you like: the work goes on, and is here when you come back.{later}"
 
 
 def build_report(told: dict[str, Any]) -> Report:

@@ -48,8 +48,13 @@ LOW_CONTRAST = """() => {
 
 
 def settle(page: Page) -> None:
-    """Wait until the script has run."""
+    """Wait until the script has run and its pieces are drawn.
+
+    Streamlit fetches the code of each kind of piece when it is first needed and shows a grey block meanwhile, also after the script
+    has ended: such a button is not there yet, and its key does nothing.
+    """
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    page.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
     page.wait_for_timeout(300)
 
 

@@ -22,8 +22,6 @@ def test_errors_are_worked_through_by_key(page: Page, served: Served) -> None:
     open_page(page, served, run="texts", item="nothing")
     expect(page.get_by_text("“nothing” is not among the errors of this run")).to_be_visible()
     first = chosen(page)
-    page.locator("h1").click()  # keys go to the page, not to what was focused
-    settle(page)
     for key, number in (("j", 2), ("j", 3), ("j", 4)):
         page.keyboard.press(key)
         expect(page.get_by_text(f"{number} of 8 seen in this session")).to_be_visible()

@@ -30,6 +30,8 @@ LIGHT = (
     "core.pipeline.plan",
     "core.pipeline.settings",
     "core.models.source",
+    "core.models.encoders",
+    "core.models.networks",
     "core.jobs",
     "core.maps",
     "core.cleansing.results",

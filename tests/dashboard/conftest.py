@@ -85,7 +85,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def open_page(runs: Path) -> OpenPage:
     """Open a page by name, with query parameters; fails if the page raised."""
 
-    def open_it(page: str = "errors", **query: str) -> AppTest:
+    def open_it(page: str = "errors", **query: str | list[str]) -> AppTest:
         app = AppTest.from_file(str(APP), default_timeout=60)
         for name, value in query.items():
             app.query_params[name] = value

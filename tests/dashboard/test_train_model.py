@@ -1,0 +1,165 @@
+"""Models beyond the built-in ones on the Train page: the fields that each needs, what is refused at the field, and what is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_testing import OpenPage, html_of
+from streamlit.testing.v1 import AppTest
+
+from core.cli import build_parser
+from dashboard.components import train_form, train_model_form
+from dashboard.views.train import DEEP_TARGETS, SUITS, Wish, arguments, models_of, problem_of, steps, usual_values, what_follows
+from dashboard.views.train_model import MODULE, NETWORK, NOT_OFFERED, OF_FILE, PRETRAINED, Details, cleaned, fields_of, notes, problems
+
+FULL = Details("some/encoder", 2, "resnet18", OF_FILE, "/w.safetensors", "layer4", "/mine.py:build")
+WRONG = '<p class="to-quiet to-wrong-field">'
+OPTIONS = {"encoder": "encoder", "layers": "layers", "weights": "weights", "from_layer": "from_layer"}
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> str:
+    """A module that says so if it is run."""
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'was run')!r}, 'w')\nfrom os import path\nsize = 3\ndef build(classes, shape, seed): ...\n")
+    return f"{tmp_path / 'mine.py'}:build"
+
+
+# Views
+
+
+@pytest.mark.parametrize("data", ["digits", "sst2", "cifar10", "files"])
+def test_only_what_a_model_needs_is_sent(data: str, tmp_path: Path) -> None:
+    kind = {"digits": "image", "cifar10": "image", "sst2": "text", "files": ""}[data]
+    for model in models_of(data):
+        if model == SUITS:
+            continue
+        sent = build_parser().parse_args(arguments(Wish(data, model, "x", details=cleaned(FULL, model, kind)), tmp_path))
+        needed = fields_of(model, kind)
+        assert {name for name, option in OPTIONS.items() if getattr(sent, option)} == set(needed) & set(OPTIONS)
+        assert sent.model == {NETWORK: "torchvision:resnet18", MODULE: "/mine.py:build"}.get(model, model)
+        assert not sent.pretrained and (sent.groups is None) == (model == MODULE)
+
+
+def test_weights_of_a_file_are_not_sent_with_others(tmp_path: Path) -> None:
+    details = cleaned(Details(network="resnet18", source=PRETRAINED, weights="/w.safetensors"), NETWORK, "image")
+    sent = build_parser().parse_args(arguments(Wish("digits", NETWORK, "x", details=details), tmp_path))
+    assert sent.pretrained and sent.weights is None and problems(NETWORK, details) == {}
+    assert "Downloaded" in notes(details)["source"]
+
+
+def test_networks_are_for_images_and_own_code_only_where_it_may_be_run() -> None:
+    assert NETWORK not in models_of("sst2") and NETWORK in models_of("digits") and NETWORK in models_of("files")
+    assert all(MODULE in models_of(data) and MODULE not in models_of(data, own_code=False) for data in ("sst2", "digits", "files"))
+
+
+def test_own_code_is_refused_where_it_may_not_be_run_whatever_the_form_says(module: str, tmp_path: Path) -> None:
+    wish = Wish("digits", MODULE, "x", details=Details(module=module))
+    assert problem_of(wish, tmp_path / "runs") == "" and problem_of(wish, tmp_path / "runs", own_code=False) == NOT_OFFERED
+    assert not (tmp_path / "was run").exists()
+
+
+def test_a_module_is_named_to_both_steps_and_few_errors_are_explained(module: str, tmp_path: Path) -> None:
+    wish = Wish("digits", MODULE, "x", details=Details(module=module))
+    trained, influence = (build_parser().parse_args(step) for step in steps(wish, tmp_path))
+    assert trained.model == influence.model == module and influence.most == DEEP_TARGETS
+    assert f"TURNOVER_ALLOW_MODULES={module}" in what_follows(wish) and usual_values("digits", MODULE)["members"] == "1"
+
+
+@pytest.mark.parametrize(("first", "members", "most"), [("", "8", None), ("layer4", "1", DEEP_TARGETS)])
+def test_a_network_trained_from_a_layer_on_is_deep(first: str, members: str, most: int | None, tmp_path: Path) -> None:
+    details = Details(network="resnet18", from_layer=first)
+    wish = Wish("digits", NETWORK, "x", details=details)
+    assert usual_values("digits", NETWORK, details)["members"] == members and problem_of(wish, tmp_path) == ""
+    assert build_parser().parse_args(steps(wish, tmp_path)[1]).most == most
+    assert wish.title == f"Train x: digits, torchvision:resnet18{' from layer4' if first else ''}"
+
+
+@pytest.mark.parametrize(
+    ("model", "details", "field", "words"),
+    [
+        ("heads", Details(encoder="/nowhere/<b>"), "encoder", "no such folder"),
+        ("heads", Details(encoder="."), "encoder", "the folder lacks config.json"),
+        (NETWORK, Details(network="resnet18", source=OF_FILE), "weights", "Name the safetensors file"),
+        (NETWORK, Details(network="resnet18", source=OF_FILE, weights="/nowhere"), "weights", "no such file"),
+        (NETWORK, Details(network="resnet18", from_layer="--pretrained"), "from_layer", "A layer's name has letters"),
+        (MODULE, Details(), "module", "Write FILE.py:function"),
+        (MODULE, Details(module="os:system"), "module", "Write FILE.py:function"),
+        (MODULE, Details(module="/nowhere.py:build"), "module", "cannot be read"),
+        (MODULE, Details(module="MINE:no"), "module", "has no function no; it has path, size, build"),
+        (MODULE, Details(module="BAD:build"), "module", "no Python"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_field_and_nothing_is_run(model: str, details: Details, field: str, words: str, module: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def (")
+    named = details.module.replace("MINE", module.removesuffix(":build")).replace("BAD", str(tmp_path / "bad.py"))
+    details = Details(**{**vars(details), "module": named})
+    assert words in problems(model, details)[field] and words in problem_of(Wish("digits", model, "x", details=details), tmp_path)
+    assert not (tmp_path / "was run").exists()
+
+
+# The page
+
+
+def open_train(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch, own_code: bool = True, **query: str) -> AppTest:
+    for place in (train_form, train_model_form):
+        monkeypatch.setattr(place, "runs_own_code", lambda: own_code)
+    return open_page("train", **query)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What would have been started, all that is checked being right."""
+    calls: list[Any] = []
+    monkeypatch.setattr(train_form, "start_job", lambda runs, steps, title: calls.append(steps))
+    monkeypatch.setattr(train_form, "_checked", lambda wish, runs: True)
+    return calls
+
+
+def press_start(app: AppTest) -> None:
+    next(one for one in app.button if one.label == "Start training").click().run()
+    assert not app.exception
+
+
+pytestmark = pytest.mark.usefixtures("fresh")
+
+
+def test_a_network_of_torchvision_from_the_url(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch, started: list[Any]) -> None:
+    query = {"train-model": NETWORK, "train-network": "vgg19_bn", "train-from-layer": "classifier", "train-weights": PRETRAINED}
+    app = open_train(open_page, monkeypatch, **query)
+    assert "Downloaded from PyTorch" in html_of(app) and app.number_input(key="train-members").placeholder == "1"
+    press_start(app)
+    assert started[0][0][:9] == ["train", "--data", "digits", "--model", "torchvision:vgg19_bn", "--from-layer", "classifier", "--pretrained", "--groups"]
+
+
+def test_an_encoder_of_the_hub_is_said_to_be_downloaded_and_one_that_cannot_be_is_refused(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_train(open_page, monkeypatch, **{"train-data": "reviews", "train-model": "adapters", "train-encoder": "nobody/nothing"})
+    assert "asks the Hugging Face hub" in html_of(app) and app.number_input(key="train-layers").placeholder == "all"
+    app.text_input(key="train-encoder").set_value("/nowhere/<b>x</b>").run()
+    assert WRONG in html_of(app) and "<b>x" not in html_of(app) and "asks the Hugging Face hub" not in html_of(app)
+    assert next(one for one in app.button if one.label == "Start training").disabled
+
+
+def test_own_code_is_named_on_the_page_and_never_by_a_link(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch, started: list[Any], module: str) -> None:
+    app = open_train(open_page, monkeypatch, **{"train-model": MODULE, "train-module": module})
+    assert app.text_input(key="train-module").value == "" and "Write FILE.py:function" in html_of(app)
+    app.text_input(key="train-module").set_value(module).run()
+    assert WRONG not in html_of(app) and not [one for one in app.selectbox if one.key == "train-groups"]
+    press_start(app)
+    assert started[0][0][3:5] == started[0][1][-2:] == ["--model", module]
+
+
+def test_own_code_is_not_offered_where_others_can_reach_the_page(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_train(open_page, monkeypatch, own_code=False, **{"train-model": MODULE})
+    assert MODULE not in app.selectbox(key="train-model").options and app.selectbox(key="train-model").value == "small-vgg"
+    assert "Your own module is not offered here" in html_of(app)
+
+
+@pytest.mark.parametrize(
+    ("address", "signs_in", "runs"), [("127.0.0.1", None, True), ("0.0.0.0", None, False), (None, None, False), ("127.0.0.1", True, False)]
+)
+def test_own_code_is_run_for_this_machine_alone(address: str | None, signs_in: bool | None, runs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_model_form.st, "get_option", lambda name: {"server.address": address}[name])
+    monkeypatch.setattr(train_model_form.st, "user", {} if signs_in is None else {"is_logged_in": signs_in})
+    assert train_model_form.runs_own_code() is runs
