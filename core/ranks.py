@@ -132,9 +132,10 @@ class _Together(Ranks):
                 try:
                     work.wait(_LISTEN)
                     return
-                except RuntimeError:
-                    if work.is_completed():  # it failed; else only this wait is over, in which no interruption is heard
-                        raise
+                except RuntimeError:  # it failed; or only this wait is over, in which no interruption is heard
+                    if work.is_completed():
+                        work.wait()
+                        return
 
         self._talk(add, ranks)
         return whole.to(own.device)

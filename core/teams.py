@@ -6,7 +6,8 @@ others, so that all take the step that one process takes on the whole batch. Row
 has them. A batch of fewer rows than ranks is computed by all of them, each counted as one of so many.
 
 A step adds up one number for every trained weight, through the processors' memory (gloo): it pays where a batch takes long
-beside that. Equal up to rounding, that is; in bfloat16, as GPUs train, to its own. Ordinary dropout draws other numbers.
+beside that. Equal up to rounding, that is; in bfloat16, as GPUs train, to its own. Ordinary dropout draws other numbers than
+one process would, and what else a network lets rows of a batch share, but for batch norm, each rank's rows share alone.
 """
 
 from __future__ import annotations

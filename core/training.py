@@ -162,7 +162,7 @@ def train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split, 
     `orders` `(K, n)` are each member's training items, one after the other; `team` are the ranks that train these members, by default this one alone.
     """
     team = team or one_rank(model.members)
-    mine = [team.members.start, team.place] if team.place else [team.members.start] if team.members.start else []
+    mine = [team.members.start, team.place] if team.place else [team.members.start] if team.members.start else []  # else ranks drop the same units
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch, *mine))  # for ordinary dropout, resumed or not
         model.train()

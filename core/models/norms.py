@@ -48,10 +48,11 @@ def _normalised(norm: _BATCH_NORM, team: Team, weight: float, x: Tensor) -> Tens
     """`norm` of rows `(B, C, …)`, in float32 at least; also moves its running statistics, as torch does."""
     dims, shape = [dim for dim in range(x.dim()) if dim != 1], [1, -1, *[1] * (x.dim() - 2)]
     wide = x if x.dtype == torch.float64 else x.float()
-    count = team.add(wide.new_tensor([weight * x.numel() / x.shape[1]]))
-    mean = _Added.apply(wide.sum(dims) * weight, team) / count  # type: ignore[no-untyped-call]
+    sums = _Added.apply(torch.cat((wide.sum(dims), wide.new_tensor([x.numel() / x.shape[1]]))) * weight, team)
+    count = sums[-1].detach()
+    mean = sums[:-1] / count
     centred = wide - mean.view(shape)
-    variance = _Added.apply(centred.square().sum(dims) * weight, team) / count  # type: ignore[no-untyped-call]
+    variance = _Added.apply(centred.square().sum(dims) * weight, team) / count
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         norm.num_batches_tracked += 1
         share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
