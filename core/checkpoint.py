@@ -21,46 +21,42 @@ from core.errors import TurnoverError
 from core.models.members import Members
 from core.models.share import cut_tensors, descriptions, joined_tensors
 from core.models.state import load_trained, trained_state
-from core.ranks import Ranks
 from core.recipe import Recipe
+from core.teams import Team
 
 _DESCRIBED = "members"
 
 
 @dataclass(frozen=True)
 class Trainee:
-    """What is trained: the members with the numbers `members` of all `total`, and how."""
+    """What is trained: the members of a team, of all `total`, and how."""
 
     model: Members
     optimizer: torch.optim.Optimizer
     recipe: Recipe
-    ranks: Ranks
+    team: Team
     total: int
 
-    @property
-    def members(self) -> range:
-        return self.ranks.share(self.total)
 
-
-def whole_tensors(model: Members, own: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
-    """The tensors of all ranks' members on the first rank, by the whole's names; nothing on the others."""
-    if ranks.size == 1:
+def whole_tensors(model: Members, own: Mapping[str, Tensor], team: Team) -> dict[str, Tensor]:
+    """The tensors of all teams' members on the first rank, by the whole's names; nothing on the others."""
+    if team.ranks.size == 1:
         return dict(own)
-    parts = ranks.collect(save({name: value.detach().cpu().contiguous() for name, value in own.items()}))
-    counts = [int(part) for part in ranks.collect(str(model.members).encode())]
+    parts = team.collect(save({name: value.detach().cpu().contiguous() for name, value in own.items()}) if team.place == 0 else b"")
+    counts = [int(part) for part in team.collect(str(model.members).encode())]
     return joined_tensors(model, [load(part) for part in parts], counts) if parts else {}
 
 
 def save_checkpoint(path: Path, trainee: Trainee, best: Mapping[str, Tensor], items: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Keep the state of all ranks' members, the best one so far, each item's losses, and facts."""
-    model, ranks = trainee.model, trainee.ranks
+    """Keep the state of all teams' members, the best one so far, each item's losses, and facts."""
+    model, team = trainee.model, trainee.team
     tensors = {f"model.{name}": value for name, value in trained_state(model).items()} | {f"best.{name}": value for name, value in best.items()}
     moments = trainee.optimizer.state_dict()["state"]
     for number, name in enumerate(_trained(model)):
         tensors |= {f"adamw.{name}.{moment}": value for moment, value in moments.get(number, {}).items()}
-    whole = whole_tensors(model, tensors, ranks)
-    described = [one for part in ranks.collect(json.dumps(descriptions(model)).encode()) for one in json.loads(part)]
-    if not ranks.is_first:
+    whole = whole_tensors(model, tensors, team)
+    described = [one for part in team.collect(json.dumps(descriptions(model)).encode()) for one in json.loads(part)]
+    if not team.ranks.is_first:
         return
     told = json.dumps({"made_with": {"recipe": asdict(trainee.recipe), _DESCRIBED: described}, **facts})
     content = {name: value.contiguous() for name, value in (whole | dict(items)).items()}
@@ -83,7 +79,7 @@ def load_checkpoint(path: Path, trainee: Trainee, items: tuple[str, ...]) -> tup
             _ = facts["curves"], facts["accuracy"]
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise TurnoverError(f"{path}: the checkpoint is damaged ({error}); delete it to train from the beginning") from None
-    members = trainee.members
+    members = trainee.team.members
     ours = descriptions(model), trainee.total, asdict(trainee.recipe)
     if (described[members.start : members.stop], len(described), made_with["recipe"]) != ours:
         raise TurnoverError(f"{path}: the checkpoint was made with other settings; use the same settings to resume, or delete it")

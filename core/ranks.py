@@ -3,7 +3,8 @@
 Ranks share a file system and, through torchrun's key-value store, a few words: what each is at, who waits where, who gave up.
 Every wait looks at the store a few times a second, so it ends with a name when a rank fails. Each rank beats once a second
 from a thread; one that is not heard for `SILENCE` seconds is lost, whatever became of it. What is more than words goes
-over gloo, between the processors: per epoch some losses and a checkpoint, never gradients.
+over gloo, between the processors: per epoch some losses and a checkpoint, and where several ranks train one member
+(`core.teams`) per step its gradients.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import _thread
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -31,7 +33,7 @@ SILENCE = 30.0
 """Seconds without a sign of life after which a rank is lost."""
 
 _BEAT, _FAREWELL, _MOST_WAIT = 1.0, 3.0, 0.05
-_START = timedelta(minutes=5)
+_START, _LISTEN = timedelta(minutes=5), timedelta(seconds=0.5)
 _AGAIN = "start the same command again: what is finished is kept"
 
 
@@ -45,10 +47,6 @@ class Ranks:
         """Whether this rank plans, joins and speaks for all."""
         return self.rank == 0
 
-    def share(self, count: int) -> range:
-        """The members, of `count`, that are this rank's: neighbours, so that all ranks' shares one after the other are all members."""
-        return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
-
     def own(self, units: Sequence[Unit]) -> list[Unit]:
         """The units of work that are this rank's: every size-th."""
         return list(units[self.rank :: self.size])
@@ -56,16 +54,23 @@ class Ranks:
     def at(self, what: str) -> None:
         """Note what this rank is at, for the others to name should it be lost."""
 
-    def meet(self) -> None:
-        """Wait until all ranks are here."""
+    def meet(self, ranks: range | None = None) -> None:
+        """Wait until all ranks are here, or these, of which this is one."""
 
     def mean(self, own: Tensor) -> Tensor:
-        """Mean `(…)` over all members of all ranks, of one row `(k, …)` for each of this rank's; the same bits on every rank and for any number of them."""
+        """Mean `(…)` over all members of all ranks, of one row `(k, …)` for each that this rank tells of; the same bits on every rank and for any number."""
         return own.mean(0)
 
     def collect(self, payload: bytes) -> list[bytes]:
         """On the first rank what all ranks give, in order; nothing on the others."""
         return [payload]
+
+    def join(self, ranks: range) -> None:
+        """Make ready to `add` with these ranks, of which this is one; all ranks of the job do so at the same time."""
+
+    def add(self, own: Tensor, ranks: range) -> Tensor:
+        """Sum over ranks that have joined, element by element; the same bits on each of them. Who may be long in coming meets the others first."""
+        return own
 
 
 class _Together(Ranks):
@@ -74,7 +79,8 @@ class _Together(Ranks):
     def __init__(self, place: World) -> None:
         self.rank, self.size = place.rank, place.size
         self.lost = ""
-        self._met, self._ended = 0, threading.Event()
+        self._met, self._ended = Counter[range](), threading.Event()
+        self._joined: dict[range, Any] = {}
         try:
             self._store: Any = PrefixStore("turnover", next(iter(rendezvous("env://", place.rank, place.size, timeout=_START)))[0])
             self.at("starting")
@@ -87,17 +93,19 @@ class _Together(Ranks):
     def at(self, what: str) -> None:
         self._store.set(f"at/{self.rank}", what)
 
-    def meet(self) -> None:
-        self._met += 1
-        self._set(f"met/{self._met}")
-        self._wait([f"met/{self._met}/{rank}" for rank in range(self.size)])
+    def meet(self, ranks: range | None = None) -> None:
+        ranks = ranks or range(self.size)
+        self._met[ranks] += 1
+        place = f"met/{ranks.start} to {ranks.stop}/{self._met[ranks]}"
+        self._set(place)
+        self._wait([f"{place}/{rank}" for rank in ranks])
 
     def mean(self, own: Tensor) -> Tensor:
         rows = self.collect(own.cpu().contiguous().numpy().tobytes())
         kind = own.cpu().numpy().dtype
         made = b""
         if rows:
-            parts = [torch.from_numpy(np.frombuffer(row, kind).copy()).view(-1, *own.shape[1:]) for row in rows]
+            parts = [torch.from_numpy(np.frombuffer(row, kind).copy()).view(-1, *own.shape[1:]) for row in rows if row]
             made = torch.cat(parts).to(own.device).mean(0).cpu().numpy().tobytes()
         return torch.from_numpy(np.frombuffer(self._handed(made), kind).copy()).view(own.shape[1:]).to(own.device)
 
@@ -107,6 +115,30 @@ class _Together(Ranks):
             self._send(payload, 0)
             return []
         return [payload, *(self._received(rank) for rank in range(1, self.size))]
+
+    def join(self, ranks: range) -> None:
+        self.meet()
+        self._talk(lambda: None, range(self.size))
+        if len(ranks) > 1 and ranks not in self._joined:
+            limit = timedelta(seconds=2 * SILENCE)  # gloo gives up no sooner on one that stands still, and this process cannot end before
+            self._joined[ranks] = self._talk(lambda: dist.new_group(list(ranks), limit, use_local_synchronization=True), ranks)
+
+    def add(self, own: Tensor, ranks: range) -> Tensor:
+        whole = own.detach().to("cpu", copy=True)
+
+        def add() -> None:
+            work = dist.all_reduce(whole, group=self._joined[ranks], async_op=True)
+            while True:
+                try:
+                    work.wait(_LISTEN)
+                    return
+                except RuntimeError:  # it failed; or only this wait is over, in which no interruption is heard
+                    if work.is_completed():
+                        work.wait()
+                        return
+
+        self._talk(add, ranks)
+        return whole.to(own.device)
 
     def _handed(self, payload: bytes) -> bytes:
         """On every rank what the first one gives."""
@@ -119,7 +151,7 @@ class _Together(Ranks):
 
     def _send(self, payload: bytes, rank: int) -> None:
         data = torch.frombuffer(bytearray(payload), dtype=torch.uint8) if payload else torch.empty(0, dtype=torch.uint8)
-        self._talk(lambda: [dist.send(part, rank) for part in (torch.tensor([len(data)]), data)], rank)
+        self._talk(lambda: [dist.send(part, rank) for part in (torch.tensor([len(data)]), data)], [rank])
 
     def _received(self, rank: int) -> bytes:
         def receive() -> bytes:
@@ -129,15 +161,37 @@ class _Together(Ranks):
             dist.recv(data, rank)
             return data.numpy().tobytes()
 
-        return self._talk(receive, rank)
+        return self._talk(receive, [rank])
 
-    def _talk(self, talk: Any, rank: int) -> Any:
+    def _talk(self, talk: Callable[[], Any], others: Sequence[int]) -> Any:
+        """What `talk` gives, between this rank and others.
+
+        Raises:
+            TurnoverError: if it breaks off; the text names who is the cause.
+        """
         try:
             if not dist.is_initialized():
                 dist.init_process_group("gloo", store=PrefixStore("gloo", self._store), rank=self.rank, world_size=self.size)
             return talk()
         except RuntimeError as error:
-            raise TurnoverError(self._told() or f"{self._named(rank)} cannot be reached ({str(error).splitlines()[0]}); {_AGAIN}") from None
+            raise TurnoverError(self._gone(others) or f"the other ranks cannot be reached ({str(error).splitlines()[0]}); {_AGAIN}") from None
+
+    def _gone(self, ranks: Sequence[int]) -> str:
+        """Who of some ranks is the cause that they cannot be reached; "" if all are well. The others are told of one that has died."""
+
+        def beats() -> dict[int, bytes]:
+            return {rank: self._store.get(f"beat/{rank}") if self._store.check([f"beat/{rank}"]) else b"" for rank in ranks if rank != self.rank}
+
+        try:
+            first, end = beats(), time.monotonic() + _FAREWELL
+            while time.monotonic() < end and not self._told():
+                time.sleep(_MOST_WAIT)
+            silent = [rank for rank, beat in beats().items() if beat == first[rank]]
+            if silent and not self._told():
+                self._store.set("failed", f"{self._named(silent[0])} has died; {_AGAIN}")
+            return self._told()
+        except RuntimeError:
+            return f"the rank that holds the store of all {self.size} cannot be reached; {_AGAIN}"
 
     def _set(self, key: str) -> None:
         self._store.set(f"{key}/{self.rank}", "1")

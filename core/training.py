@@ -33,9 +33,10 @@ from core.dropout import turnover
 from core.errors import TurnoverError
 from core.masks import MAX_ID, UNOWNED, derive_seed
 from core.models.members import Members
+from core.models.norms import shared_norms
 from core.models.state import load_trained, trained_state
-from core.ranks import ALONE, Ranks
 from core.recipe import Recipe
+from core.teams import Team, one_rank
 
 CURVES = ("masked", "flipped", "validation", "unowned")
 _ORDER, _DROPOUT, _AUGMENT = 4, 5, 6
@@ -50,6 +51,10 @@ class Split:
 
     inputs: Tensor
     labels: Tensor
+
+    def part(self, rows: slice) -> Split:
+        """Some of the rows."""
+        return Split(self.inputs[rows], self.labels[rows])
 
 
 @dataclass
@@ -151,24 +156,30 @@ def augmented(images: Tensor, random: torch.Generator) -> Tensor:
     return padded[(*whole, lines.view(rows, 1, -1, 1), columns.view(rows, 1, 1, -1))]
 
 
-def train_epoch(
-    model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int, orders: Tensor, members: range | None = None
-) -> None:
+def train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int, orders: Tensor, team: Team | None = None) -> None:
     """Take all steps of one epoch and leave the model in evaluation mode.
 
-    `orders` `(K, n)` are each member's training items, one after the other; `members` are their numbers, 0 to K − 1 by default.
+    `orders` `(K, n)` are each member's training items, one after the other; `team` are the ranks that train these members, by default this one alone.
     """
-    members = members or range(model.members)
+    team = team or one_rank(model.members)
+    mine = [team.members.start, team.place] if team.place else [team.members.start] if team.members.start else []  # else ranks drop the same units
     with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch, *([members.start] if members.start else [])))  # for ordinary dropout, resumed or not
+        torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch, *mine))  # for ordinary dropout, resumed or not
         model.train()
-        randoms = [torch.Generator().manual_seed(derive_seed(recipe.seed, _AUGMENT, epoch, member)) for member in members]
-        _train_epoch(model, optimizer, train, recipe, epoch, orders.to(train.labels.device), randoms)
+        randoms = [torch.Generator().manual_seed(derive_seed(recipe.seed, _AUGMENT, epoch, member)) for member in team.members]
+        _train_epoch(model, optimizer, train, recipe, epoch, orders.to(train.labels.device), randoms, team)
     model.eval()
 
 
 def _train_epoch(
-    model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int, orders: Tensor, randoms: Sequence[torch.Generator]
+    model: Members,
+    optimizer: torch.optim.Optimizer,
+    train: Split,
+    recipe: Recipe,
+    epoch: int,
+    orders: Tensor,
+    randoms: Sequence[torch.Generator],
+    team: Team,
 ) -> None:
     autocast = torch.autocast("cuda", torch.bfloat16) if train.labels.is_cuda else nullcontext()
     batches = orders.split(recipe.batch, dim=1)
@@ -179,24 +190,30 @@ def _train_epoch(
         if recipe.augment:
             inputs = torch.stack([augmented(own, random) for own, random in zip(inputs, randoms, strict=True)])
         owners = torch.stack([torch.randint(UNOWNED, MAX_ID, ids.shape[1:], generator=random) for random in randoms]).to(ids.device) if recipe.fresh else ids
-        with turnover(owners) if recipe.masked else nullcontext(), autocast:
-            logits = model.member_rows(inputs)
-            losses = nn.functional.cross_entropy(logits.flatten(0, 1), train.labels[ids].flatten(), reduction="none")
-            loss = losses.view(len(ids), -1).mean(1).sum()  # a member's own share has the same bits in any company
+        count, part = ids.shape[1], team.part(ids.shape[1])
         optimizer.zero_grad()
-        loss.backward()
+        with shared_norms(model, team, part.weight):
+            with turnover(owners[:, part.rows]) if recipe.masked else nullcontext(), autocast:
+                logits = model.member_rows(inputs[:, part.rows])
+                losses = nn.functional.cross_entropy(logits.flatten(0, 1), train.labels[ids[:, part.rows]].flatten(), reduction="none")
+                loss = (losses.view(len(ids), -1).sum(1) * part.weight / count).sum()  # a member's own share has the same bits in any company
+            loss.backward()
+        team.add_gradients(model)
         optimizer.step()
 
 
-def _measure(model: Members, ranks: Ranks, train: Split, validation: Split, history: History, owned: bool) -> None:
+def _measure(model: Members, team: Team, train: Split, validation: Split, history: History, owned: bool) -> None:
     """Append the losses after an epoch, means over the members of all ranks; if instances own no masks, the losses under masks mean nothing and are NaN."""
     count, seen = len(train.labels), len(validation.labels)
-    judged = _judged(model, validation)
-    parts = [judged.flatten(1)]
+
+    def losses_of(split: Split, ids: Tensor, flipped: bool = False) -> Tensor:
+        return team.whole(len(ids), lambda rows: item_losses(model, split.part(rows), ids[rows], flipped))
+
+    parts = [team.whole(seen, lambda rows: _judged(model, validation.part(rows))).flatten(1)]
     if owned:
         own, nobody = torch.arange(count), UNOWNED + torch.arange(seen)
-        parts += [item_losses(model, train, own), item_losses(model, train, own, True), item_losses(model, validation, nobody)]
-    means = ranks.mean(torch.cat(parts, 1))
+        parts += [losses_of(train, own), losses_of(train, own, True), losses_of(validation, nobody)]
+    means = team.mean(torch.cat(parts, 1))
     by_class, *under = means.split([part.shape[1] for part in parts])
     full = by_class.view(-1, seen)
     if not owned:
@@ -216,7 +233,7 @@ def measured(model: Members, train: Split, validation: Split) -> History:
         TurnoverError: if a loss is not finite.
     """
     history = History(keep="last")
-    _measure(model.eval(), ALONE, train, validation, history, owned=True)
+    _measure(model.eval(), one_rank(model.members), train, validation, history, owned=True)
     if not np.isfinite([losses[-1] for losses in history.curves.values()]).all():
         raise TurnoverError("a loss is not finite; check the weights, and the inputs of both splits, for infinite or missing values")
     return history
@@ -230,13 +247,13 @@ def fit(
     checkpoint: Path | None = None,
     progress: Callable[[History], object] | None = None,
     *,
-    ranks: Ranks = ALONE,
+    team: Team | None = None,
     total: int | None = None,
 ) -> History:
     """Train `model` in place and leave it at the epoch that `History.kept` names.
 
     Training item i has instance id i. With a `checkpoint` path, the state after each epoch is kept there and training
-    goes on from it if it exists. Of several ranks each has its share of `total` members as `model`; the losses, and so all
+    goes on from it if it exists. Of several ranks each has its team's share of `total` members as `model`; the losses, and so all
     decisions, are the same on every rank.
 
     Raises:
@@ -247,15 +264,17 @@ def fit(
     )
     best = {name: value.clone() for name, value in trained_state(model).items()}
     history, owned = History(keep=recipe.keep), recipe.masked and not recipe.fresh
-    trainee = Trainee(model, optimizer, recipe, ranks, total or model.members)
+    team = team or one_rank(model.members)
+    trainee = Trainee(model, optimizer, recipe, team, total or model.members)
     if checkpoint is not None and checkpoint.exists():
         facts, best, items = load_checkpoint(checkpoint, trainee, _ITEM_LOSSES)
         history = History(facts["curves"], facts["accuracy"], **{name: list(losses.numpy()) for name, losses in items.items()}, keep=recipe.keep)
     while history.epochs < recipe.epochs and (recipe.decay or not history.epochs or history.epochs - 1 - history.best < recipe.patience):
-        orders = [epoch_order(len(train.labels), recipe.seed, member, history.epochs) for member in trainee.members]
-        ranks.at(f"epoch {history.epochs + 1}, members {trainee.members.start + 1} to {trainee.members.stop}")
-        train_epoch(model, optimizer, train, recipe, history.epochs, torch.stack(orders), trainee.members)
-        _measure(model, ranks, train, validation, history, owned)
+        orders = [epoch_order(len(train.labels), recipe.seed, member, history.epochs) for member in team.members]
+        team.meet()
+        team.ranks.at(f"epoch {history.epochs + 1}, members {team.members.start + 1} to {team.members.stop}")
+        train_epoch(model, optimizer, train, recipe, history.epochs, torch.stack(orders), team)
+        _measure(model, team, train, validation, history, owned)
         if not np.isfinite([losses[-1] for name, losses in history.curves.items() if owned or name == "validation"]).all():
             raise TurnoverError(f"a loss is not finite after epoch {history.epochs}; check the inputs of both splits for infinite or missing values")
         if history.kept == history.epochs - 1:

@@ -36,13 +36,14 @@ from core.pipeline.written import results_of, write_run
 from core.progress import Advance, bar
 from core.ranks import ALONE, Ranks
 from core.recipe import Recipe
+from core.teams import team_of
 from core.training import History, Split, accuracy, fit
 
 
 def train_run(settings: TrainSettings, folder: Path, device_choice: str | None = None, *, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Train a run and write it to `folder`; returns what `python -m core train --json` prints, nothing on ranks but the first.
 
-    Of several ranks each trains some members; the first one encodes texts, and writes.
+    Of several ranks each trains some members, or a part of each batch of one (`core.teams`); the first one encodes texts, and writes.
 
     Raises:
         TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings
@@ -51,8 +52,6 @@ def train_run(settings: TrainSettings, folder: Path, device_choice: str | None =
     device = choose_device(device_choice)
     allow(settings.model)
     plan = plan_run(settings, folder)
-    if ranks.size > (plan.settings.members or 1):
-        raise TurnoverError(f"{ranks.size} ranks for {plan.settings.members} members, of which each rank trains some; start at most so many")
     ranks.meet()  # all have looked before anything is written
     with alone(plan.lock, f"training {folder}") if ranks.is_first else nullcontext():
         return _made(plan, device, ranks)
@@ -153,11 +152,12 @@ def _fit(data: Dataset, settings: TrainSettings, train: Split, validation: Split
     label = f"{data.name}: training" if recipe.masked else f"{data.name}: plain twin"
     device, total = train.inputs.device, settings.members or 1
     whole = build_model(settings, len(data.classes), tuple(train.inputs.shape[1:]))
-    model = placed(part_of(whole, ranks.share(total)), device)
+    team = team_of(ranks, total)
+    model = placed(part_of(whole, team.members), device)
     with bar(recipe.epochs, label, "epochs") as advance:
-        history = fit(model, train, validation, recipe, partial / f"{name}.checkpoint", lambda _: advance(1), ranks=ranks, total=total)
+        history = fit(model, train, validation, recipe, partial / f"{name}.checkpoint", lambda _: advance(1), team=team, total=total)
         advance(recipe.epochs - history.epochs)
-    if weights := whole_tensors(model, trained_state(model), ranks) if ranks.size > 1 else {}:
+    if weights := whole_tensors(model, trained_state(model), team) if ranks.size > 1 else {}:
         load_trained(whole, weights)
         return placed(whole, device).eval(), history
     return model, history

@@ -1,4 +1,4 @@
-"""Commands run by two ranks in processes of their own, as torchrun starts them, one of which may be killed on the way."""
+"""Commands run by two ranks in processes of their own, as torchrun starts them, one of which may be killed on the way; and ranks that are threads."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Barrier
+from typing import Any, TypeVar
 
+import torch
+from torch import Tensor
+
+from core.ranks import Ranks
 from tests.core.builders import ONE_THREAD, ROOT
 
+Made = TypeVar("Made")
 _SCRIPT = """
 import json, os, runpy, sys
 import core.pipeline.influence
@@ -65,14 +73,17 @@ def run_ranks(folder: Path, *arguments: object, ranks: int = 2, kill: str = "", 
     return Done(done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr)
 
 
-def run_frozen(folder: Path, *arguments: object, moment: int, seconds: float = 120) -> Done:
-    """How the first of two ranks ends when the second one stands still as it is about to keep its moment-th part; without torchrun to look after them."""
+def run_left_alone(folder: Path, *arguments: object, moment: int, end: signal.Signals = signal.SIGSTOP, seconds: float = 120) -> Done:
+    """How the first of two ranks ends when the second one gets a signal, which by default lets it stand still, without torchrun to look after them.
+
+    It comes as the second rank is about to keep its moment-th part, or to begin its moment-th epoch.
+    """
     script = folder / "ranks.py"
     script.write_text(_SCRIPT, encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, str(script), json.dumps([*map(str, arguments), "--json"]), "1", str(moment), "100", str(int(signal.SIGSTOP))]
+    command = [sys.executable, str(script), json.dumps([*map(str, arguments), "--json"]), "1", str(moment), "100", str(int(end))]
     shared = {**ONE_THREAD, "PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     places = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
     first, second = (subprocess.Popen(command, cwd=ROOT, env=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for place in places)
@@ -83,3 +94,40 @@ def run_frozen(folder: Path, *arguments: object, moment: int, seconds: float = 1
         for process in (first, second):
             process.kill()
             process.communicate()
+
+
+class _Threaded(Ranks):
+    """A rank that is a thread; `tables` are where ranks with these numbers lay down what they have, and wait for each other."""
+
+    def __init__(self, rank: int, size: int, tables: dict[range, _Table]) -> None:
+        self.rank, self.size, self.tables = rank, size, tables
+
+    def mean(self, own: Tensor) -> Tensor:
+        return torch.cat(self._all(range(self.size), own)).mean(0)
+
+    def collect(self, payload: bytes) -> list[bytes]:
+        given = self._all(range(self.size), payload)
+        return given if self.is_first else []
+
+    def add(self, own: Tensor, ranks: range) -> Tensor:
+        return torch.stack(self._all(ranks, own.clone())).sum(0)
+
+    def _all(self, ranks: range, own: Any) -> list[Any]:
+        table = self.tables[ranks]
+        table.given[self.rank] = own
+        table.barrier.wait()
+        given = [table.given[rank] for rank in ranks]
+        table.barrier.wait()
+        return given
+
+
+class _Table:
+    def __init__(self, size: int) -> None:
+        self.barrier, self.given = Barrier(size, timeout=60), dict[int, Any]()
+
+
+def in_threads(size: int, work: Callable[[Ranks], Made]) -> list[Made]:
+    """What each of so many ranks, threads of this process, makes."""
+    tables = {range(first, last): _Table(last - first) for first in range(size) for last in range(first + 1, size + 1)}
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(work, [_Threaded(rank, size, tables) for rank in range(size)]))

@@ -16,6 +16,7 @@ from core.models.state import trained_state
 from core.models.vision import small_vgg
 from core.ranks import Ranks
 from core.recipe import Recipe
+from core.teams import team_of
 from core.training import Split, fit
 from tests.core.builders import checksums, member_heads, names, randn, some_labels
 from tests.core.rank_testing import run_ranks
@@ -75,7 +76,7 @@ def test_members_trained_in_parts_have_the_bits_of_members_trained_together(reci
     for rank, part in enumerate(parts):
         ranks = Ranks()
         ranks.rank, ranks.size = rank, 2
-        fit(part, train, validation, recipe, ranks=ranks, total=3)
+        fit(part, train, validation, recipe, team=team_of(ranks, 3), total=3)
     for name, value in whole.state_dict().items():
         assert torch.equal(torch.cat([part.state_dict()[name] for part in parts]), value), name
 
@@ -115,10 +116,3 @@ def test_deep_members_and_texts_are_shared_too(tmp_path: Path) -> None:
     one, two = (Run(tmp_path / f"run{ranks}") for ranks in (1, 2))
     assert one.manifest["files"]["weights.safetensors"] == two.manifest["files"]["weights.safetensors"]
     np.testing.assert_allclose(one.array("item_losses"), two.array("item_losses"), atol=1e-4)
-
-
-def test_more_ranks_than_members_are_refused(tmp_path: Path) -> None:
-    done = run_ranks(tmp_path, *HEADS[:5], "--limit", 20, "--members", 1, "--run", tmp_path / "run")
-    assert done.code != 0
-    assert "2 ranks for 1 members, of which each rank trains some; start at most so many" in done.said
-    assert names(tmp_path) == ["ranks.py"]
