@@ -22,7 +22,8 @@ class Served:
     runs: Path
 
 
-# The contrast of each visible text with what is behind it; canvas, disabled and see-through pieces are left out.
+# The contrast of each visible text with what is behind it; canvas, disabled and see-through pieces are left out, and the number above a
+# slider's thumb, which is part of the thumb.
 LOW_CONTRAST = """() => {
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
   const rgba = colour => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
@@ -37,7 +38,7 @@ LOW_CONTRAST = """() => {
   while (walker.nextNode()) {
     const node = walker.currentNode.parentElement, text = walker.currentNode.textContent.trim();
     if (!text || !node.checkVisibility({opacityProperty: true, visibilityProperty: true})) continue;
-    if (node.closest('[disabled], script, style, svg, canvas, table')) continue;
+    if (node.closest('[disabled], script, style, svg, canvas, table, [data-testid=stSliderThumbValue]')) continue;
     if (getComputedStyle(node).fontFamily.includes('Material')) continue;
     const back = behind(node), style = getComputedStyle(node), front = over(rgba(style.color), back);
     const [a, b] = [light(front), light(back)].sort((x, y) => y - x), ratio = (a + .05) / (b + .05);

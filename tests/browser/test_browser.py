@@ -8,8 +8,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pytest
-from browser_testing import LOW_CONTRAST, Served, choose, chosen, click_row, first_card, open_page, settle, shoot
+from browser_testing import Served, choose, chosen, click_row, first_card, open_page, settle, shoot
 from fake_runs import png
 from playwright.sync_api import Browser, Page, expect
 
@@ -140,18 +139,6 @@ def test_hostile_texts_do_nothing(page: Page, served: Served) -> None:
         if step == 0:
             shoot(page, "errors-hostile")
         page.get_by_role("button", name="Next").click()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_every_page_is_readable(page: Page, served: Served, scheme: str, width: int) -> None:
-    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    page.set_viewport_size({"width": width, "height": 900 if width > 400 else 844})
-    for path, run in (("errors", "texts"), ("errors", "images"), ("errors", "waiting"), ("curves", "texts"), ("try", "texts"), ("try", "waiting")):
-        open_page(page, served, path, run=run)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate(LOW_CONTRAST) == []
-        shoot(page, f"{path}-{run}-{scheme}-{width}")
 
 
 def test_a_damaged_run_says_what_to_do(page: Page, served: Served) -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 
-import pytest
-from browser_testing import LOW_CONTRAST, Served, choose, chosen, click_row, open_page, settle, shoot
+from browser_testing import Served, choose, chosen, click_row, open_page, settle, shoot
 from playwright.sync_api import Browser, Page, expect
-
-PAGES = (("", "texts"), ("", "images"), ("", "waiting"), ("training", "texts"), ("training", "images"), ("map", "texts"), ("map", "waiting"))
 
 
 def click_cell(page: Page, row: int, column: int) -> None:
@@ -119,15 +116,3 @@ def test_hostile_texts_do_nothing(page: Page, served: Served) -> None:
         open_page(page, served, path, run="hostile", containing="word")
         assert "owned" not in page.title()
         assert page.locator(".to-text b, .to-text img, .to-text a, .to-text script, .js-plotly-plot a").count() == 0
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_pages_are_readable(page: Page, served: Served, scheme: str, width: int) -> None:
-    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    page.set_viewport_size({"width": width, "height": 900})
-    for path, run in PAGES:
-        open_page(page, served, path, run=run)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate(LOW_CONTRAST) == []
-        shoot(page, f"{path or 'overview'}-{run}-{scheme}-{width}")

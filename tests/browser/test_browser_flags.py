@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from browser_testing import LOW_CONTRAST, Served, choose, first_card, forget_flags, open_page, settle, shoot
 from fake_runs import HOSTILE, FakeRun
+from looks import wrong_looks
 from playwright.sync_api import Page, expect
 
 from core.flags import Flags
@@ -116,14 +117,7 @@ def test_hostile_notes_do_nothing(page: Page, served: Served, flagged: Path) -> 
     assert page.locator(".to-note *, .to-removed img, .to-removed a").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_is_readable(page: Page, served: Served, flagged: Path, scheme: str, width: int) -> None:
+def test_the_page_is_readable(page: Page, served: Served, flagged: Path) -> None:
     Flags(flagged, by="ann").put(2, "relabel", Run(flagged).classes[int(Run(flagged).item("train", 2)["label"]) - 1], note="n" * 2000)
-    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    page.set_viewport_size({"width": width, "height": 900})
-    for run in ("flagged", "images", "hostile"):
-        open_page(page, served, "flags", run=run)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate(LOW_CONTRAST) == []
-        shoot(page, f"flags-{run}-{scheme}-{width}")
+    open_page(page, served, "flags", run="flagged")
+    assert wrong_looks(page, "flags-flagged") == {}

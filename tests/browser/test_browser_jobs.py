@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from browser_testing import LOW_CONTRAST, Served, forget_flags, open_page, settle, shoot
+from browser_testing import Served, forget_flags, open_page, settle
 from playwright.sync_api import Browser, Page, expect
 
 from core.flags import Flags
@@ -91,17 +91,3 @@ def test_a_cleansing_is_chosen_retrained_and_adopted(page: Page, served: Served)
     shutil.rmtree(folder / "cleansing")
     for job in find_jobs(served.runs):
         forget_job(job)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_pages_are_readable(page: Page, served: Served, scheme: str, width: int) -> None:
-    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    page.set_viewport_size({"width": width, "height": 900})
-    for path, run in (("train", "texts"), ("cleanse", "texts"), ("cleanse", "waiting"), ("cleanse", "hostile")):
-        open_page(page, served, path, run=run, share="10.0")
-        assert page.title() != "owned"
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        # the number above a slider's thumb is part of the thumb, whose colour is not behind it
-        assert [line for line in page.evaluate(LOW_CONTRAST) if line != "1.00 10.0"] == []
-        shoot(page, f"{path}-{run}-{scheme}-{width}")
