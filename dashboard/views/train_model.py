@@ -6,6 +6,7 @@ import ast
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from core.errors import TurnoverError
 from core.models.encoders import DEFAULT_ENCODER, needs_hub
@@ -56,7 +57,7 @@ def cleaned(details: Details, model: str, kind: str) -> Details:
     """What counts of the fields, without blanks, and with whole paths: the work is done in another folder."""
     needed = set(fields_of(model, kind))
     kept = {one.name: getattr(details, one.name) for one in fields(Details) if one.name in needed}
-    said = {name: value.strip() if isinstance(value, str) else value for name, value in kept.items()}
+    said: dict[str, Any] = {name: value.strip() if isinstance(value, str) else value for name, value in kept.items()}
     if said.get("source", RANDOM) != OF_FILE:
         said.pop("weights", None)
     for name in ("weights", "module"):
