@@ -20,7 +20,7 @@ run: $(VENV)/.user
 setup: $(VENV)/.user
 
 test: $(VENV)/.developer lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 soak: $(VENV)/.developer
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak --rounds 200 --examples 10000

@@ -16,12 +16,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from browser_testing import ROOT, SHOTS, Served, free_port, wait_until_healthy
 from fake_runs import HOSTILE, FakeRun
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 KNOWN_404 = ("_stcore/health", "_stcore/host-config")
 """Streamlit's pages below the first ask for these in the wrong place; harmless."""
 
+
+expect.set_options(timeout=20_000)  # a busy machine takes its time
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MISSING = "no Chromium found; install it with `apt-get install -y chromium`"
