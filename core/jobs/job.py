@@ -88,7 +88,7 @@ def read_job(folder: Path) -> Job:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise TurnoverError(f"{folder}: no job, or a damaged one; delete the folder") from None
-    locked = is_locked(folder / LOCK)  # before the outcome: a job writes it, and then ends
+    locked = is_locked(folder / LOCK)  # before the outcome: a job writes it, and then ends; what is free has said all
     outcome = read_outcome(folder)
     state = _state(folder, locked, outcome)
     return Job(folder, label, created, steps, state, outcome, read_progress(folder / PROGRESS) if state.active else None)
@@ -136,14 +136,15 @@ def write_outcome(folder: Path, results: Sequence[object], finished: bool = Fals
 
 
 def _state(folder: Path, locked: bool, outcome: Outcome) -> State:
+    """A job is over when its processes are, not when they say so: only then can it be resumed or forgotten."""
+    cancelled = (folder / CANCELLED).exists()
+    if locked:
+        if cancelled:
+            return State.STOPPING
+        return State.RUNNING if (folder / BEGUN).exists() else State.QUEUED
     if outcome.error or outcome.finished:
         return State.FAILED if outcome.error else State.DONE
-    cancelled = (folder / CANCELLED).exists()
-    if not locked:
-        return State.CANCELLED if cancelled else State.LOST
-    if cancelled:
-        return State.STOPPING
-    return State.RUNNING if (folder / BEGUN).exists() else State.QUEUED
+    return State.CANCELLED if cancelled else State.LOST
 
 
 def _text(value: Any) -> str:

@@ -80,9 +80,9 @@ def _card(job: Job) -> JobCard:
 
 def _line(job: Job) -> str:
     if job.state is State.RUNNING:
-        done = len(job.outcome.results)
-        steps = f"Step {done + 1} of {len(job.steps)}: " if len(job.steps) > 1 else ""
-        return f"{steps}{_progress(job.progress, job.steps[min(done, len(job.steps) - 1)][0])}"
+        step = min(len(job.outcome.results), len(job.steps) - 1)
+        steps = f"Step {step + 1} of {len(job.steps)}: " if len(job.steps) > 1 else ""
+        return f"{steps}{_progress(job.progress, job.steps[step][0])}"
     if job.state is State.DONE:
         return _results(job.outcome.results)
     if job.state is State.FAILED:

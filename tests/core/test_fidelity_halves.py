@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,9 @@ class Stored:
 
     def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
+
+    def filling(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def __contains__(self, name: str) -> bool:
         return name in self.arrays

@@ -17,6 +17,7 @@ from core.jobs.job import CANCELLED, FACTS, FOLDER, GROUP, LOCK, LOG, OUTCOME, P
 from core.runs import Run, find_runs
 from tests.core.builders import SMALL_RUN, checksums, run_python
 from tests.core.job_testing import HANGING, QUICK, ended, hang, lives, wait
+from tests.fake_jobs import at_work, fake_job
 
 HOSTILE = ("<script>alert(1)</script>", "a\nb\r\x00c", "../../etc/passwd", "'; rm -rf / #", "ä" * 100_000, "")
 
@@ -205,6 +206,19 @@ def test_a_job_is_forgotten_only_when_it_is_over(tmp_path: Path, monkeypatch: py
     assert find_jobs(tmp_path) == [] and not job.folder.exists()
     forget_job(job)
     assert not job.folder.exists()
+
+
+@pytest.mark.parametrize(("error", "state"), [("", State.DONE), ("no such file", State.FAILED)])
+def test_a_job_is_over_when_its_processes_are_and_not_when_they_say_so(tmp_path: Path, error: str, state: State) -> None:
+    """Else it could neither be forgotten nor resumed while they end, though it is said to be over."""
+    folder = fake_job(tmp_path, [QUICK], begun=True, outcome={"results": [{}], "finished": not error, "error": error})
+    with at_work(folder):
+        assert read_job(folder).state is State.RUNNING
+        with pytest.raises(TurnoverError, match="still at work"):
+            forget_job(read_job(folder))
+    assert read_job(folder).state is state
+    forget_job(read_job(folder))
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"label": 1, "created": "", "steps": []}', '{"label": "x", "created": "y", "steps": [[1]]}', "[" * 100_000])

@@ -17,6 +17,7 @@ from dashboard.views.about import build_about
 from dashboard.views.flags import apply_command
 from dashboard.views.own_data import clean, own_name, own_problem
 from dashboard.views.train import SUITS, Wish, arguments, build_report, free_name, models_of, problem_of, steps, usual_values
+from dashboard.views.train_model import MODULE, NETWORK
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_a_run_is_called_after_its_data_by_a_name_that_passes(data: str, train: 
 
 
 def test_own_data_may_be_texts_or_images_so_all_models_are_there() -> None:
-    assert models_of(FILES) == (SUITS, "heads", "adapters", "masked-encoder", "small-vgg", "vgg19") == models_of("hub:a")
+    assert models_of(FILES) == (SUITS, "heads", "adapters", "masked-encoder", "small-vgg", "vgg19", NETWORK, MODULE) == models_of("hub:a")
     assert usual_values(FILES, SUITS)["members"] == "16, images 8"
     assert (usual_values(FILES, "small-vgg")["members"], usual_values(FILES, "vgg19")["members"], usual_values("digits", "heads")["members"]) == ("8", "1", "8")
 
