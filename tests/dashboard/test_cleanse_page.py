@@ -151,9 +151,12 @@ def test_reviews_of_electronics_are_offered_to_sentiment_runs_only(open_page: Op
     assert not open_page("cleanse", run="images").segmented_control
     app = open_page("cleanse", run="texts", validation="Reviews of electronics (Elec)")
     assert "No influences on these reviews yet" in html_of(app) and button(app, "Compute influences").disabled and not app.slider
-    app.text_input(key="elec-path").set_value("some/folder").run()
+    for nowhere, words in (("some/folder", "some/folder: no such folder"), ("~nobody-here/x", "nobody here has this home folder")):
+        app.text_input(key="elec-path").set_value(nowhere).run()
+        assert words in html_of(app) and button(app, "Compute influences").disabled
+    app.text_input(key="elec-path").set_value(str(runs)).run()
     button(app, "Compute influences").click().run()
-    assert started == [["cleanse", "--run", str(folder), "--validation", "elec", "--path", "some/folder", "--score-only"]]
+    assert started == [["cleanse", "--run", str(folder), "--validation", "elec", "--path", str(runs), "--score-only"]]
     scores = run_scores(Run(folder))
     keep_scores(Run(folder), "elec", type(scores)(scores.members, None, scores.estimator, 7, "some/folder"))
     app = open_page("cleanse", run="texts", validation="Reviews of electronics (Elec)")
