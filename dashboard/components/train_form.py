@@ -10,11 +10,12 @@ from core.data import NAMES, SOURCES
 from core.data.own import OwnData
 from core.errors import TurnoverError
 from core.jobs import start_job
+from core.models.source import allowed_modules
 from dashboard.commands import answer_of
 from dashboard.components.notice import bullets, problem, quiet, said
 from dashboard.components.numbers import whole_number
 from dashboard.components.own_data_form import ask_for_columns, ask_for_place
-from dashboard.components.train_model_form import choose_model, runs_own_code
+from dashboard.components.train_model_form import choose_model
 from dashboard.views.own_data import OWN
 from dashboard.views.train import GROUPS, Wish, arguments, build_report, free_name, problem_of, steps, usual_values, what_follows
 from dashboard.views.train_model import MODULE
@@ -63,7 +64,7 @@ def _ask_for_data() -> tuple[str, str, OwnData | None]:
 
 def start_or_check(wish: Wish, runs: Path) -> None:
     """Two buttons: see whether data and settings go together, and start; nothing starts that does not pass the check."""
-    wrong = problem_of(wish, runs, runs_own_code())
+    wrong = problem_of(wish, runs, allowed_modules())
     if wrong:
         problem("This cannot be trained yet", wrong)
     else:
