@@ -9,6 +9,7 @@ import pandas as pd
 from core.cleansing.choose import CLEANSED, FLAGGED, NONE, RANDOM
 from core.cleansing.results import Cleansed
 from core.cleansing.summary import Comparison
+from core.report.fragments import signed
 
 _PAIRS = ((CLEANSED, RANDOM), (CLEANSED, NONE), (FLAGGED, NONE), (FLAGGED, RANDOM))
 """Which conditions are compared in sentences, what says most first."""
@@ -53,7 +54,7 @@ def _sentence(condition: str, seeds: int, other: Comparison, what: str) -> str:
         why = "one seed has no interval" if seeds < 2 else "all seeds differ by the same"
         return f"{own} {against}: nothing can be said of the {what}, since {why}."
     low, high = interval
-    bounds = f"95 % interval of the difference {_signed(low * factor, digits)} to {_signed(high * factor, digits)}"
+    bounds = f"95 % interval of the difference {signed(low * factor, digits)} to {signed(high * factor, digits)}"
     if low <= 0 <= high:
         return f"{own} {against}: no difference in {what} can be told from chance ({bounds})."
     amount = f"{factor * abs(difference):.{digits}f} {unit}"
@@ -80,10 +81,6 @@ def _spread(mean: float, deviation: float, seeds: int, digits: int, unit: str) -
 
 def _short(other: Comparison) -> str:
     if other.loss_interval is None or other.loss_p is None:
-        return f"{other.other} {_signed(other.loss, 3)}"
-    low, high = (_signed(bound, 3) for bound in other.loss_interval)
-    return f"{other.other} {_signed(other.loss, 3)} [{low}, {high}], p = {other.loss_p:.2g}"
-
-
-def _signed(value: float, digits: int) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")
+        return f"{other.other} {signed(other.loss, 3)}"
+    low, high = (signed(bound, 3) for bound in other.loss_interval)
+    return f"{other.other} {signed(other.loss, 3)} [{low}, {high}], p = {other.loss_p:.2g}"
