@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pandas as pd
 
@@ -33,6 +35,14 @@ def build_retrained(cleansed: Cleansed) -> RetrainedView:
     pairs = [(one, other) for pair in _PAIRS for one in cleansed.conditions for other in one.against if (one.condition, other.other) == pair]
     sentences = [_sentence(one.condition, cleansed.seeds[one.condition], other, what) for one, other in pairs for what in _MEASURES]
     return RetrainedView(cleansed.name, _setting(cleansed), tuple(sentences) if cleansed.finished else (), _table(cleansed), cleansed.stale)
+
+
+def is_of(cleansed: Cleansed, step: Sequence[str]) -> bool:
+    """Whether a cleansing is what a job's step `cleanse …` measures, rather than what another one left."""
+    said = dict(pairwise(step))
+    facts = cleansed.facts
+    asked = said.get("--fraction"), said.get("--validation"), said.get("--repeats"), "--flags" in step
+    return asked == (f"{facts['fraction']:.4g}", facts["validation"], str(facts["repeats"]), bool(facts["flags"]))
 
 
 def _setting(cleansed: Cleansed) -> str:
