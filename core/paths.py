@@ -19,7 +19,7 @@ def user_path(text: str) -> Path:
     try:
         whole = Path(text).expanduser().absolute()
     except RuntimeError:
-        raise TurnoverError(f"{text}: nobody here has this home folder; write the whole path") from None
+        raise TurnoverError(f"{text[:_SHOWN]}: nobody here has this home folder; write the whole path") from None
     return looked_at(whole)
 
 

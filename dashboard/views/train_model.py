@@ -18,8 +18,8 @@ RANDOM, OF_FILE, PRETRAINED = "random", "a file of yours", "torchvision’s own"
 WEIGHTS = (RANDOM, OF_FILE, PRETRAINED)
 """Where a network's weights come from."""
 NOT_OFFERED = (
-    "Your own module is not offered here: whoever reaches this page, from another account of this machine too, would run its code as you. "
-    f"If you mean that, start the dashboard with {ALLOW}=/FOLDER/FILE.py:function; or give --model on the command line."
+    f"Your own module is offered if the dashboard is started with {ALLOW}=FILE.py:function; "
+    "whoever reaches this page, from any account of this machine, can run that code as you."
 )
 
 _OPTIONS = {"encoder": "--encoder", "layers": "--layers", "weights": "--weights", "from_layer": "--from-layer"}

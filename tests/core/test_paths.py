@@ -61,6 +61,7 @@ def test_what_cannot_be_looked_at_is_said_in_a_line(what: Callable[[str], object
 
 def test_a_home_that_nobody_has_is_said(tmp_path: Path) -> None:
     assert "nobody here has this home folder" in refused(lambda: user_path("~nobody-here/x"))
+    assert "nobody here" in refused(lambda: user_path(f"~{LONG}"))
     (tmp_path / "a.csv").write_text("text,label\na,1\nb,2\n")
     assert "nobody here" in refused(lambda: load_own(FILES, OwnData("~nobody-here/a.csv"), 0))
     assert "nobody here" in refused(lambda: load_own(FILES, OwnData(str(tmp_path / "a.csv"), classes="~nobody-here/c.txt"), 0))
