@@ -27,6 +27,7 @@ import pandas as pd
 from core.errors import TurnoverError
 from core.estimators import SHOWN
 from core.manifest import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
+from core.paths import looked_at
 from core.plausible import check_array, check_curves, check_influence, check_influence_facts, check_items, check_run_facts, first_link, told_of
 
 __all__ = ["FORMAT", "INFLUENCE_FILES", "MANIFEST", "RUN_FILES", "Ranked", "Run", "RunInfluence", "find_runs", "read_manifest", "sha256", "write_manifest"]
@@ -149,7 +150,7 @@ class Run:
     """
 
     def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
+        if not looked_at(folder).is_dir():
             raise TurnoverError(f"{folder}: no such run; train one with `python -m core train --run {folder}`")
         if link := first_link(folder):
             raise TurnoverError(f"{link}: a link, which could lead out of the run; put the file itself there")

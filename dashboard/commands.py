@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,17 +16,23 @@ ROOT = Path(__file__).parents[1]
 SECONDS = 60.0
 
 
-def answer_of(arguments: Sequence[str], seconds: float = SECONDS) -> dict[str, Any]:
-    """What `python -m core …` prints with --json.
+class TookTooLong(TurnoverError):
+    """A command that did not answer in time; nothing is known to be wrong."""
+
+
+def answer_of(arguments: Sequence[str], seconds: float | None = None) -> dict[str, Any]:
+    """What `python -m core …` prints with --json, within `seconds`, else `SECONDS`.
 
     Raises:
-        TurnoverError: if it says what is wrong, or does not answer in time.
+        TookTooLong: if it does not answer in time.
+        TurnoverError: if it says what is wrong.
     """
+    seconds = SECONDS if seconds is None else seconds
     command = [sys.executable, "-m", "core", *arguments, "--json"]
     try:
         done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
-        raise TurnoverError(f"no answer within {seconds:.0f} s; give the command in a terminal: python -m core {' '.join(arguments)}") from None
+        raise TookTooLong(f"no answer within {seconds:.0f} s; give the command in a terminal: `python -m core {shlex.join(arguments)}`") from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise TurnoverError(lines[-1].removeprefix(f"python -m core {arguments[0]}: ") if lines else f"{arguments[0]} ended with code {done.returncode}")

@@ -3,7 +3,8 @@
 `python -m core worker --run DIR` says `{"ready": true}` on its standard output when the model is loaded, then answers one
 JSON line for every JSON line it reads. A `Worker` starts it in the background, asks it under a lock, starts it again if it
 died, and gives up on an answer that does not come in time: the process is ended then, since its late answer would be taken
-for the answer to the next question.
+for the answer to the next question. One that was closed stays closed, so that no page that still holds it starts a process
+which nobody would end.
 """
 
 from __future__ import annotations
@@ -51,50 +52,66 @@ class Worker:
         self._asking = threading.Lock()
         self._changing = threading.Lock()
         self._process: _Process | None = None
+        self._closed = False
         atexit.register(self.close)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was put away for good; a page that holds it takes the run's new one."""
+        return self._closed
 
     @property
     def phase(self) -> Phase:
         """What the worker is doing now."""
-        return self._process.phase if self._process else Phase.STOPPED
+        process = self._process
+        return process.phase if process else Phase.STOPPED
 
     @property
     def problem(self) -> str:
         """Why the worker failed, in one line."""
-        return self._process.problem if self._process else ""
+        process = self._process
+        return process.problem if process else ""
 
     def start(self, again: bool = False) -> None:
-        """Start the process in the background, unless it is there; one that failed is only started `again`."""
+        """Start the process in the background, unless it is there or the worker is closed; one that failed is only started `again`."""
         with self._changing:
             if self._process is None or self._process.ended or (again and self._process.phase is Phase.FAILED):
-                self._end()
-                self._process = _Process(self._command)
+                self._begin()
 
     def ask(self, request: dict[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
         """The worker's answer to a request; waits until the model is loaded.
 
         Raises:
-            TurnoverError: if the worker says so, cannot be started, ends, or does not answer in time.
+            TurnoverError: if the worker says so, is closed, cannot be started, ends, or does not answer in time.
         """
         with self._asking:
             self.start()
             process = self._process
-            assert process is not None
+            if process is None:
+                raise TurnoverError("the engine was put away, since the run was changed or two others were asked; ask again")
             try:
                 process.wait_ready(READY_SECONDS)
                 answer = process.ask(request, seconds)
             except TimeoutError:
-                self.close()
-                self.start()
-                raise TurnoverError(f"no answer within {seconds:.0f} s; the engine was started again, so ask once more, or something shorter") from None
+                with self._changing:
+                    self._begin()
+                raise TurnoverError(f"no answer within {seconds:.0f} s; the engine was started again, so ask once more, or for less") from None
         if "error" in answer:
             raise TurnoverError(str(answer["error"]))
         return answer
 
     def close(self) -> None:
-        """End the process."""
+        """End the process for good."""
         with self._changing:
+            self._closed = True
             self._end()
+        atexit.unregister(self.close)
+
+    def _begin(self) -> None:
+        """A new process in place of the old one."""
+        self._end()
+        if not self._closed:
+            self._process = _Process(self._command)
 
     def _end(self) -> None:
         if self._process:

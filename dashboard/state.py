@@ -1,8 +1,9 @@
 """What tabs share: opened runs, their errors and their workers; and which run a tab looks at.
 
 A run is opened once for each state of its files: what tells its manifest and its influence's from older ones is part of the
-key. `st.cache_resource` does not keep two tabs from loading the same thing at once, so loading holds a lock. A run that
-cannot be opened is not remembered: as soon as it is mended, the next click opens it.
+key. `st.cache_resource` does not keep two tabs from loading the same thing at once, so loading holds a lock, one for each thing
+of each run: nobody waits for another run's files. A run that cannot be opened is not remembered: as soon as it is mended, the
+next click opens it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _CHOICES = {
     **{"decision": ANY_DECISION, "class": ANY, "person": ANYBODY, "words": "", "flag": ""},
 }
 """What is chosen of one run, by widget, and where it begins in another."""
-_loading = threading.Lock()
+_locks: dict[tuple[str, Path], threading.Lock] = {}
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,13 @@ def open_run(folder: Path) -> Opened:
     Raises:
         TurnoverError: if it is damaged, foreign or gone.
     """
-    with _loading:
+    with _loading("run", folder):
         return _open(str(folder), _changed(folder / MANIFEST), _changed(folder / "influence" / MANIFEST))
 
 
 def worker_of(run: Run) -> engine.Worker:
     """The worker of a run, the same for all tabs; not started yet."""
-    with _loading:
+    with _loading("worker", run.folder):
         return _worker(str(run.folder), _changed(run.folder / MANIFEST), _changed(run.folder / "influence" / MANIFEST))
 
 
@@ -151,9 +152,14 @@ def scores_of(run: Run, validation: str) -> Scores:
     Raises:
         TurnoverError: as `run_scores`.
     """
-    with _loading:
+    with _loading("scores", run.folder):
         kept = run.folder / "cleansing" / f"{validation}.npz"
         return _scores(run, validation, str(run.folder), _changed(run.folder / "influence" / MANIFEST), _changed(kept))
+
+
+def _loading(what: str, folder: Path) -> threading.Lock:
+    """The lock of what is loaded once for all tabs."""
+    return _locks.setdefault((what, folder.absolute()), threading.Lock())
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)

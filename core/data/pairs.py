@@ -11,6 +11,7 @@ from pathlib import Path
 
 from core.data.tables import first_of, read_table
 from core.errors import TurnoverError
+from core.paths import looked_at
 
 _FILES = ("test_train_near_duplicates.csv", "test_train_near_duplicates_shared.csv")
 _COLUMNS = ("test_index", "train_index")
@@ -22,7 +23,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     Raises:
         TurnoverError: for a table that cannot be used, or an index that is no number.
     """
-    file = first_of(path, _FILES) if path.is_dir() else path
+    file = first_of(path, _FILES) if looked_at(path).is_dir() else path
     table = read_table(file, _COLUMNS)
     for column in _COLUMNS:
         for row, index in enumerate(table[column], start=1):

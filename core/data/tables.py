@@ -15,6 +15,7 @@ import pandas as pd
 
 from core.data.base import Items
 from core.errors import TurnoverError
+from core.paths import looked_at
 
 MAX_CHARACTERS = 20_000
 """A longer text is refused: encoders read some hundred words, so most of it would be ignored in silence."""
@@ -80,7 +81,7 @@ def require_folder(folder: Path, what: str) -> None:
     Raises:
         TurnoverError: if it does not; the text says that it needs the folder with `what`.
     """
-    if not folder.is_dir():
+    if not looked_at(folder).is_dir():
         raise TurnoverError(f"{folder}: no such folder; --path names the folder with {what}")
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from core.errors import TurnoverError
+from core.paths import looked_at
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -29,12 +30,13 @@ def needs_hub(name: str) -> bool:
     """Whether an encoder, of texts or images, has to be asked of the hub: it is neither packaged, nor a folder, nor in the hub's cache here.
 
     Raises:
-        TurnoverError: if it is a folder without a model as safetensors, or can be no name on the hub.
+        TurnoverError: if it is a folder without a model as safetensors, cannot be looked at, or can be no name on the hub.
     """
     if name == DEFAULT_ENCODER:
         return False
-    if Path(name).is_dir():
-        if not (Path(name) / _CONFIG).is_file() or not any((Path(name) / weights).is_file() for weights in _WEIGHTS):
+    folder = looked_at(Path(name))
+    if folder.is_dir():
+        if not (folder / _CONFIG).is_file() or not any((folder / weights).is_file() for weights in _WEIGHTS):
             raise TurnoverError(f"encoder {name!r}: the folder lacks {_CONFIG} or {_WEIGHTS[0]}; name one that save_pretrained has written")
         return False
     if not _HUB_NAME.fullmatch(name):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from core.errors import TurnoverError
 from core.models.encoders import DEFAULT_ENCODER, encoder_folder
 from core.models.members import MemberHead, MemberModel
+from core.paths import looked_at
 
 MAX_TOKENS = 256
 MAX_CHARACTERS = 20_000
@@ -41,7 +42,7 @@ def load_encoder(name: str) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return tokenizer, AutoModel.from_pretrained(folder, trust_remote_code=False, use_safetensors=True).eval()
     except (OSError, ValueError, KeyError) as error:
-        where = "a local folder" if Path(folder).exists() else "neither a local folder nor a model that the hub gave"
+        where = "a local folder" if looked_at(Path(folder)).exists() else "neither a local folder nor a model that the hub gave"
         raise TurnoverError(f"encoder {name!r} cannot be loaded: it is {where} ({str(error).splitlines()[0]})") from None
 
 

@@ -21,6 +21,7 @@ from core.data.own import OwnData, is_own, load_own
 from core.data.pairs import pairs_between
 from core.data.report import look_at
 from core.errors import TurnoverError
+from core.paths import looked_at
 from core.pipeline.settings import TrainSettings, check_image_size
 
 
@@ -79,7 +80,7 @@ def plan_run(settings: TrainSettings, folder: Path) -> Plan:
 
 
 def _check_free(folder: Path) -> None:
-    if folder.exists():
+    if looked_at(folder).exists():
         raise TurnoverError(f"{folder} exists; choose another --run, or delete it first")
 
 

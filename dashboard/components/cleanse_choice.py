@@ -11,8 +11,9 @@ from core.data.sst2 import CLASSES
 from core.errors import TurnoverError
 from core.runs import Run
 from dashboard.components.jobs import begin_job
-from dashboard.components.notice import notice, problem
+from dashboard.components.notice import notice, problem, wrong_field
 from dashboard.state import scores_of
+from dashboard.views.paths import path_problem, whole
 
 _NAMES = {OWN: "The run’s own", ELEC: "Reviews of electronics (Elec)"}
 
@@ -44,6 +45,9 @@ def choose_share() -> float:
 def _compute(run: Run, validation: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         folder = (st.text_input("Folder with the files", key="elec-path", bind="query-params") or "").strip()
-        if st.button("Compute influences", disabled=not folder, key="cleanse-score"):
-            step = ["cleanse", "--run", str(run.folder), "--validation", validation, "--path", str(Path(folder).expanduser()), "--score-only"]
+        wrong = path_problem(folder, Path.is_dir, "folder") if folder else ""
+        if st.button("Compute influences", disabled=not folder or bool(wrong), key="cleanse-score"):
+            step = ["cleanse", "--run", str(run.folder), "--validation", validation, "--path", whole(folder), "--score-only"]
             begin_job(step, f"Influences of {run.name} on {validation}")
+    if wrong:
+        wrong_field(wrong)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import streamlit as st
 
@@ -13,15 +15,20 @@ from core.report.errors import ErrorItem
 from core.report.explanation import Card, Explanation
 from core.report.fragments import image_html, safe, signed
 from core.runs import Run
+from core.stale import made_with
 from dashboard.components.notice import heading, problem, quiet
 from dashboard.components.patches import patches_html
 from dashboard.components.when_ready import when_ready
 from dashboard.engine import Worker
 from dashboard.state import worker_of
-from dashboard.views.regions import Region, Regions, build_regions, patches_of, regions_request
+from dashboard.views.answer import Question
+from dashboard.views.edits import Part
+from dashboard.views.regions import Region, Regions, build_regions, joined, patches_of, regions_request
 
 _STATE = "error-regions"
 _MOST, _WIDE, _NARROW = 6, 160, 96
+_SECONDS, _TOGETHER = 180.0, 10.0
+"""For an answer, and for what an answer about several proponents may take by what the first one took."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,8 @@ def show_regions(run: Run, item: ErrorItem, explanation: Explanation) -> Callabl
     """The button, or what came of it: the region of all proponents together; returns the HTML of a card's own region, "" while there is none."""
     if run.kind != "image" or not explanation.proponents:
         return lambda card: ""
-    wanted = _Wanted((str(run.folder), item.id, explanation.target, *(card.position for card in explanation.proponents)))
+    computed = made_with(run)  # new influences of the same proponents have other regions
+    wanted = _Wanted((str(run.folder), *computed.values(), item.id, explanation.target, *(card.position for card in explanation.proponents)))
     known = st.session_state.get(_STATE)
     if known is None or known.of != wanted.of:
         st.button("Mark the regions", key="mark-regions", on_click=_keep, args=(wanted,), help=_HELP)
@@ -66,12 +74,26 @@ def _ask(run: Run, worker: Worker, item: ErrorItem, explanation: Explanation, wa
     try:
         with st.spinner("Blanking each patch in turn"):
             question, parts = patches_of(run, item.id, explanation.target)
-            reply = worker.ask(regions_request(question, parts, explanation))
+            reply = ask_each(question, parts, explanation, lambda request: worker.ask(request, _SECONDS))
             found = _Wanted(wanted.of, build_regions(question, parts, explanation, int(run.manifest["results"]["members"]), reply))
     except TurnoverError as error:
         found = _Wanted(wanted.of, problem=str(error))
     _keep(found)
     st.rerun()
+
+
+def ask_each(question: Question, parts: Sequence[Part], explanation: Explanation, ask: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """What the engine says of all proponents: of the first, then of the others, or of one after the other where the first took long, as in deep networks.
+
+    Raises:
+        TurnoverError: as `ask` and `joined`.
+    """
+    first, *others = [card.position for card in explanation.proponents]
+    begun = time.monotonic()
+    replies = [ask(regions_request(question, parts, explanation.target, [first]))]
+    quick = (time.monotonic() - begun) * len(others) < _TOGETHER
+    batches = [others] if quick and others else [[one] for one in others]
+    return joined([*replies, *(ask(regions_request(question, parts, explanation.target, batch)) for batch in batches)])
 
 
 def _show_together(regions: Regions, count: int) -> None:

@@ -16,7 +16,7 @@ from dashboard.components.notice import heading, notice, problem, quiet, said
 from dashboard.components.numbers import whole_number
 from dashboard.state import runs_folder
 from dashboard.views.jobs import jobs_with
-from dashboard.views.retrained import build_retrained
+from dashboard.views.retrained import build_retrained, is_of
 
 KEY = "cleansing"
 
@@ -62,10 +62,9 @@ def show_retraining(run: Run) -> None:
 
 def _so_far(folder: Path) -> None:
     """The models that are trained, while others still are."""
-    run = Run(folder)
-    active = any(job.state.active for job in jobs_with(find_jobs(runs_folder()), "cleanse", folder))
-    partial = [one for one in read_cleansings(run)[0] if not one.finished]
-    if active and partial:
+    at_work = [job.steps[0] for job in jobs_with(find_jobs(runs_folder()), "cleanse", folder) if job.state.active]
+    partial = [one for one in read_cleansings(Run(folder))[0] if not one.finished and any(is_of(one, step) for step in at_work)]
+    if partial:
         quiet("So far:")
         _table(partial[0])
 

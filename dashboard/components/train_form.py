@@ -10,16 +10,18 @@ from core.data import NAMES, SOURCES
 from core.data.own import OwnData
 from core.errors import TurnoverError
 from core.jobs import start_job
-from dashboard.commands import answer_of
+from core.models.source import allowed_modules
+from dashboard.commands import TookTooLong, answer_of
 from dashboard.components.notice import bullets, problem, quiet, said
 from dashboard.components.numbers import whole_number
 from dashboard.components.own_data_form import ask_for_columns, ask_for_place
-from dashboard.components.train_model_form import choose_model, runs_own_code
+from dashboard.components.train_model_form import choose_model
 from dashboard.views.own_data import OWN
 from dashboard.views.train import GROUPS, Wish, arguments, build_report, free_name, problem_of, steps, usual_values, what_follows
 from dashboard.views.train_model import MODULE
 
 _NAME, _REPORT = "train-name", "train-report"
+_LONG = "Looking at the data takes long"
 
 
 def ask_for_training(runs: Path) -> Wish:
@@ -62,8 +64,8 @@ def _ask_for_data() -> tuple[str, str, OwnData | None]:
 
 
 def start_or_check(wish: Wish, runs: Path) -> None:
-    """Two buttons: see whether data and settings go together, and start; nothing starts that does not pass the check."""
-    wrong = problem_of(wish, runs, runs_own_code())
+    """Two buttons: see whether data and settings go together, and start; nothing starts that the check refuses."""
+    wrong = problem_of(wish, runs, allowed_modules())
     if wrong:
         problem("This cannot be trained yet", wrong)
     else:
@@ -77,13 +79,19 @@ def start_or_check(wish: Wish, runs: Path) -> None:
 
 
 def _checked(wish: Wish, runs: Path) -> bool:
-    """Whether settings and data go together; what came out is kept and shown as long as the form says the same."""
+    """Whether nothing speaks against settings and data; what came out is kept and shown as long as the form says the same.
+
+    Data that take long to look at do not: the training looks at them first, and its job says what is wrong.
+    """
     asked = arguments(wish, runs)
     with st.spinner("Looking at the data"):
         try:
-            st.session_state[_REPORT] = asked, answer_of([*asked, "--check"]), ""
+            st.session_state[_REPORT] = asked, answer_of([*asked, "--check"]), "", ""
+        except TookTooLong as error:
+            st.session_state[_REPORT] = asked, {}, _LONG, f"Start the training, which looks at them first. Or: {error}"
+            return True
         except TurnoverError as error:
-            st.session_state[_REPORT] = asked, {}, str(error)
+            st.session_state[_REPORT] = asked, {}, "This cannot be trained", str(error)
     return bool(st.session_state[_REPORT][1])
 
 
@@ -99,11 +107,11 @@ def _start(wish: Wish, runs: Path) -> None:
 
 
 def _show_report(wish: Wish, runs: Path) -> None:
-    asked, told, wrong = st.session_state.get(_REPORT, ([], {}, ""))
+    asked, told, title, message = st.session_state.get(_REPORT, ([], {}, "", ""))
     if asked != arguments(wish, runs):
         return
-    if wrong:
-        problem("This cannot be trained", wrong)
+    if title:
+        problem(title, message)
         return
     report = build_report(told)
     said(report.sentence)

@@ -8,29 +8,25 @@ from typing import Any
 import streamlit as st
 
 from core.models.networks import torchvision_networks
+from core.models.source import ALLOW, allowed_modules
 from dashboard.components.notice import quiet, wrong_field
 from dashboard.components.numbers import whole_number
-from dashboard.launch import LOOPBACK
 from dashboard.views.train import kind_of, models_of
 from dashboard.views.train_model import NOT_OFFERED, OF_FILE, WEIGHTS, Details, cleaned, fields_of, notes, problems
 
 _MODEL, _USUAL_NETWORK = "train-model", "resnet18"
 _ENCODER_HELP = "A folder, or a name on the Hugging Face hub, of a model that transformers loads from safetensors"
-_MODULE_HELP = "Its code is run as you. An address never fills this field in, so that no link can name code to run."
-
-
-def runs_own_code() -> bool:
-    """Whether code that is named on the page may be run: the dashboard serves this machine alone, and nobody signs in from elsewhere."""
-    return st.get_option("server.address") in LOOPBACK and st.user.get("is_logged_in") is None
+_MODULE_HELP = f"Those that {ALLOW} named when the dashboard was started; their code is run as whoever started it"
 
 
 def choose_model(data: str) -> tuple[str, Details]:
     """The model and what its fields say."""
-    models = models_of(data, runs_own_code())
+    own_code = bool(allowed_modules())
+    models = models_of(data, own_code)
     if st.session_state.get(_MODEL) not in (None, *models):
         st.session_state[_MODEL] = models[0]
     model = st.selectbox("Model", models, key=_MODEL, bind="query-params")
-    if not runs_own_code():
+    if not own_code:
         quiet(NOT_OFFERED)
     return model, _ask(model, kind_of(data))
 
@@ -63,7 +59,7 @@ def _network(kind: str) -> str:
 
 
 def _module(kind: str) -> str:
-    return st.text_input("File and function", key="train-module", placeholder="FILE.py:function", help=_MODULE_HELP)
+    return st.selectbox("File and function", allowed_modules(), key="train-module", bind="query-params", help=_MODULE_HELP)
 
 
 def _text(label: str, key: str, placeholder: str, help: str | None = None) -> str:

@@ -19,6 +19,9 @@ def when_ready(worker: Worker, meanwhile: str, draw: Callable[[], None]) -> None
 
 
 def _look(worker: Worker, waited: bool, meanwhile: str, draw: Callable[[], None]) -> None:
+    if worker.closed:
+        _take_another(waited)
+        return
     if worker.phase is Phase.FAILED:
         problem("The engine did not start", worker.problem)
         st.button("Start it again", on_click=worker.start, kwargs={"again": True})
@@ -29,3 +32,11 @@ def _look(worker: Worker, waited: bool, meanwhile: str, draw: Callable[[], None]
     if waited:
         st.rerun()
     draw()
+
+
+def _take_another(waited: bool) -> None:
+    """The engine was put away. Who clicked gets the run's new one; who only waits is asked, or tabs on many runs would take it from each other in turn."""
+    if waited:
+        notice("The engine was put away", "The run was changed, or two others were asked meanwhile.")
+    if not waited or st.button("Start it again"):
+        st.rerun()

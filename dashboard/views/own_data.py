@@ -10,6 +10,7 @@ from typing import Any
 from core.data.own import FILES, HUB, OwnData
 from core.data.own.files import ENDINGS
 from core.errors import TurnoverError
+from dashboard.views.paths import path_problem, whole
 
 OWN = {FILES: "your own files", HUB: "any data set of the hub"}
 """What the form calls data that are not in `core.data.NAMES`."""
@@ -26,7 +27,7 @@ def clean(wish: OwnData) -> OwnData:
     """The same without blank fields, and with whole paths: the work is done in another folder."""
     said: dict[str, Any] = {name: value.strip() or None if isinstance(value, str) else value for name, value in asdict(wish).items()}
     for name in _PATHS:
-        said[name] = str(Path(said[name]).expanduser().absolute()) if said[name] else None
+        said[name] = whole(said[name]) if said[name] else None
     return OwnData(**said)
 
 
@@ -37,9 +38,12 @@ def own_problem(data: str, wish: OwnData) -> str:
     if data == HUB:
         return "Name the data set as on the hub, such as stanfordnlp/sst2."
     for name in _PATHS:
-        path = Path(getattr(wish, name) or "/")
-        if not path.exists():
-            return f"{path}: no such file or folder; check the path."
+        named = getattr(wish, name)
+        if not named:
+            continue
+        if wrong := path_problem(named, Path.exists, "file or folder"):
+            return wrong
+        path = Path(named)
         if name != "classes" and not path.is_dir() and path.suffix.lower() not in ENDINGS:
             return f"{path}: neither a folder nor a file that ends with {', '.join(ENDINGS)}; convert or rename it."
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,10 +80,30 @@ def patches_of(run: Run, item: str, target: str) -> tuple[Question, tuple[Part, 
     return question, parts_of(run, question, target)
 
 
-def regions_request(question: Question, parts: Sequence[Part], explanation: Explanation) -> dict[str, Any]:
-    """The worker's request: the proponents' influences on the image as it is, and on each that lacks a patch."""
-    images = parts_request((Part("", question), *parts))
-    return {**images, "label": explanation.target, "instances": [card.position for card in explanation.proponents]}
+def regions_request(question: Question, parts: Sequence[Part], target: str, positions: Sequence[int]) -> dict[str, Any]:
+    """The worker's request: the influences of training items on the loss of `target` for the image as it is, and for each that lacks a patch."""
+    return {**parts_request((Part("", question), *parts)), "label": target, "instances": list(positions)}
+
+
+def joined(replies: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Replies about some proponents each as one about all of them, in their order.
+
+    Raises:
+        TurnoverError: if a reply is not what a worker says.
+    """
+    with _readable():
+        return {**replies[0], "influences": np.concatenate([np.array(reply["influences"], float) for reply in replies], axis=1).tolist()}
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Inside, what a worker does not say is a TurnoverError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, TurnoverError):
+            raise
+        raise TurnoverError(f"the engine's answer cannot be read ({type(error).__name__}: {error}); ask again") from None
 
 
 def build_regions(question: Question, parts: Sequence[Part], explanation: Explanation, members: int, reply: dict[str, Any]) -> Regions:
@@ -92,13 +113,11 @@ def build_regions(question: Question, parts: Sequence[Part], explanation: Explan
         TurnoverError: if the reply is not what a worker says.
     """
     positions, names = [card.position for card in explanation.proponents], [part.name for part in parts]
-    try:
+    with _readable():
         influences = np.array(reply["influences"], float)
         if influences.shape != (1 + len(parts), len(positions)) or not np.isfinite(influences).all():
             raise ValueError(f"influences of shape {influences.shape}")
         made = estimate_words(str(reply["estimator"]), members)
-    except (KeyError, TypeError, ValueError) as error:
-        raise TurnoverError(f"the engine's answer cannot be read ({type(error).__name__}: {error}); ask again") from None
     return Regions(
         image=question.image,
         together=_region(names, influences.sum(1)),

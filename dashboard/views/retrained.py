@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pandas as pd
 
 from core.cleansing.choose import CLEANSED, FLAGGED, NONE, RANDOM
 from core.cleansing.results import Cleansed
 from core.cleansing.summary import Comparison
+from core.report.fragments import signed
 
 _PAIRS = ((CLEANSED, RANDOM), (CLEANSED, NONE), (FLAGGED, NONE), (FLAGGED, RANDOM))
 """Which conditions are compared in sentences, what says most first."""
@@ -34,6 +37,14 @@ def build_retrained(cleansed: Cleansed) -> RetrainedView:
     return RetrainedView(cleansed.name, _setting(cleansed), tuple(sentences) if cleansed.finished else (), _table(cleansed), cleansed.stale)
 
 
+def is_of(cleansed: Cleansed, step: Sequence[str]) -> bool:
+    """Whether a cleansing is what a job's step `cleanse …` measures, rather than what another one left."""
+    said = dict(pairwise(step))
+    facts = cleansed.facts
+    asked = said.get("--fraction"), said.get("--validation"), said.get("--repeats"), "--flags" in step
+    return asked == (f"{facts['fraction']:.4g}", facts["validation"], str(facts["repeats"]), bool(facts["flags"]))
+
+
 def _setting(cleansed: Cleansed) -> str:
     facts, flags = cleansed.facts, cleansed.facts["flags"]
     decided = f" Your flags drop {flags['dropped']} and relabel {flags['relabelled']}." if flags else ""
@@ -53,7 +64,7 @@ def _sentence(condition: str, seeds: int, other: Comparison, what: str) -> str:
         why = "one seed has no interval" if seeds < 2 else "all seeds differ by the same"
         return f"{own} {against}: nothing can be said of the {what}, since {why}."
     low, high = interval
-    bounds = f"95 % interval of the difference {_signed(low * factor, digits)} to {_signed(high * factor, digits)}"
+    bounds = f"95 % interval of the difference {signed(low * factor, digits)} to {signed(high * factor, digits)}"
     if low <= 0 <= high:
         return f"{own} {against}: no difference in {what} can be told from chance ({bounds})."
     amount = f"{factor * abs(difference):.{digits}f} {unit}"
@@ -80,10 +91,6 @@ def _spread(mean: float, deviation: float, seeds: int, digits: int, unit: str) -
 
 def _short(other: Comparison) -> str:
     if other.loss_interval is None or other.loss_p is None:
-        return f"{other.other} {_signed(other.loss, 3)}"
-    low, high = (_signed(bound, 3) for bound in other.loss_interval)
-    return f"{other.other} {_signed(other.loss, 3)} [{low}, {high}], p = {other.loss_p:.2g}"
-
-
-def _signed(value: float, digits: int) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")
+        return f"{other.other} {signed(other.loss, 3)}"
+    low, high = (signed(bound, 3) for bound in other.loss_interval)
+    return f"{other.other} {signed(other.loss, 3)} [{low}, {high}], p = {other.loss_p:.2g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from core.errors import TurnoverError
 from core.models.source import ALLOW
 from core.pipeline.settings import DEEP_MODELS, IMAGE_MODELS, TEXT_MODELS, TrainSettings
 from dashboard.views.own_data import own_name, own_options, own_problem, title_of
+from dashboard.views.paths import path_problem, whole
 from dashboard.views.train_model import MODULE, NETWORK, NOT_OFFERED, PRETRAINED, USUAL, Details, encoder_of, name_of, options_of, problems
 
 GROUPS = {16: "16 groups", 8: "8 groups", 32: "32 groups", 0: "single units"}
@@ -107,8 +109,8 @@ def kind_of(data: str) -> str:
     return "" if is_own(data) else SOURCES[data].kind
 
 
-def models_of(data: str, own_code: bool = True) -> tuple[str, ...]:
-    """The models that fit a data set, the usual first; a module of the user's own where its code may be run."""
+def models_of(data: str, own_code: bool = False) -> tuple[str, ...]:
+    """The models that fit a data set, the usual first; a module of the user's own where there is one that may be run."""
     known = {"text": TEXT_MODELS, "image": (*IMAGE_MODELS, NETWORK), "": (SUITS, *dict.fromkeys((*TEXT_MODELS, *IMAGE_MODELS)), NETWORK)}
     return (*known[kind_of(data)], MODULE) if own_code else known[kind_of(data)]
 
@@ -131,9 +133,9 @@ def usual_values(data: str, model: str, details: Details = USUAL) -> dict[str, s
     return {"members": f"{known.members}", "epochs": f"{known.recipe.epochs}", "noise": f"{100 * (known.label_noise or 0):g}"}
 
 
-def problem_of(wish: Wish, runs: Path, own_code: bool = True) -> str:
-    """What is wrong with a wish, in a line; "" if nothing can be seen without the data. `own_code` as for `models_of`."""
-    if wish.model == MODULE and not own_code:
+def problem_of(wish: Wish, runs: Path, modules: Sequence[str] = ()) -> str:
+    """What is wrong with a wish, in a line; "" if nothing can be seen without the data. `modules` of the user's own may be run."""
+    if wish.model == MODULE and wish.details.module not in modules:
         return NOT_OFFERED
     if not _NAME.fullmatch(wish.name) or wish.name.endswith(".partial"):
         return "A run's name has letters, digits, dots, dashes and underscores, begins with a letter or a digit, and has at most 80 characters."
@@ -154,9 +156,7 @@ def _path_problem(wish: Wish) -> str:
     source = SOURCES[wish.data]
     if not source.packaged and not wish.path and not source.hub:
         return f"Name the folder with the files of {wish.data}."
-    if not source.packaged and wish.path and not Path(wish.path).expanduser().is_dir():
-        return f"{wish.path}: no such folder; check the path."
-    return ""
+    return "" if source.packaged or not wish.path else path_problem(wish.path, Path.is_dir, "folder")
 
 
 def arguments(wish: Wish, runs: Path) -> list[str]:
@@ -179,7 +179,7 @@ def arguments(wish: Wish, runs: Path) -> list[str]:
 
 def _named_options(wish: Wish) -> dict[str, object]:
     """Which of the known data sets, and where its files are."""
-    return {"--data": wish.data, "--path": "" if SOURCES[wish.data].packaged or not wish.path else str(Path(wish.path).expanduser())}
+    return {"--data": wish.data, "--path": "" if SOURCES[wish.data].packaged or not wish.path else whole(wish.path)}
 
 
 def steps(wish: Wish, runs: Path) -> list[list[str]]:
@@ -192,7 +192,8 @@ def steps(wish: Wish, runs: Path) -> list[list[str]]:
 def what_follows(wish: Wish) -> str:
     """What is done after training, in a sentence."""
     targets = f"at most {DEEP_TARGETS} errors, since this model {'may be' if wish.model == MODULE else 'is'} deep" if wish.deep else "all validation items"
-    later = f" To try inputs of your own on it later, start the dashboard with {ALLOW}={wish.details.module}." if wish.model == MODULE else ""
+    code = f" Only a dashboard that was started with {ALLOW}={wish.details.module}, as this one, retrains it, tries inputs or marks regions."
+    later = code if wish.model == MODULE else ""
     return f"After the training, influences are computed on {targets}. Close this page if you like: the work goes on, and is here when you come back.{later}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 from core.errors import TurnoverError
 from core.models.encoders import DEFAULT_ENCODER, needs_hub
-from core.models.source import TORCHVISION
+from core.models.source import ALLOW, TORCHVISION
+from dashboard.views.paths import path_problem, whole
 
 NETWORK = "torchvision network"
 MODULE = "your own module"
@@ -18,8 +18,8 @@ RANDOM, OF_FILE, PRETRAINED = "random", "a file of yours", "torchvision’s own"
 WEIGHTS = (RANDOM, OF_FILE, PRETRAINED)
 """Where a network's weights come from."""
 NOT_OFFERED = (
-    "Your own module is not offered here: this dashboard serves other people too, and whoever reached it could run code as you. "
-    "Give --model on the command line, or start the dashboard without HOST and without sign-in."
+    f"Your own module is offered if the dashboard is started with {ALLOW}=FILE.py:function; "
+    "whoever reaches this page, from any account of this machine, can run that code as you."
 )
 
 _OPTIONS = {"encoder": "--encoder", "layers": "--layers", "weights": "--weights", "from_layer": "--from-layer"}
@@ -60,11 +60,10 @@ def cleaned(details: Details, model: str, kind: str) -> Details:
     said: dict[str, Any] = {name: value.strip() if isinstance(value, str) else value for name, value in kept.items()}
     if said.get("source", RANDOM) != OF_FILE:
         said.pop("weights", None)
-    for name in ("weights", "module"):
-        if said.get(name):
-            said[name] = _whole(said[name])
-    if said.get("encoder") and Path(said["encoder"]).expanduser().is_dir():
-        said["encoder"] = _whole(said["encoder"])
+    if said.get("weights"):
+        said["weights"] = whole(said["weights"])
+    if said.get("encoder") and not path_problem(said["encoder"], Path.is_dir, "folder"):
+        said["encoder"] = whole(said["encoder"])
     return Details(**said)
 
 
@@ -100,10 +99,6 @@ def notes(details: Details) -> dict[str, str]:
     return found
 
 
-def _whole(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
-
-
 def _encoder_problem(encoder: str) -> str:
     try:
         needs_hub(encoder)
@@ -115,30 +110,13 @@ def _encoder_problem(encoder: str) -> str:
 def _weights_problem(weights: str) -> str:
     if not weights:
         return "Name the safetensors file with the network's weights."
-    return "" if Path(weights).is_file() else f"{weights}: no such file; check the path."
+    return path_problem(weights, Path.is_file, "file")
 
 
 def _module_problem(module: str) -> str:
-    """What is wrong with `FILE.py:function`; the file is read and not run."""
-    file, _, function = module.rpartition(":")
-    if not file.endswith(".py") or not function.isidentifier():
-        return "Write FILE.py:function, such as ~/models/mine.py:build; the function gets the number of classes, the shape of an input, and a seed."
-    try:
-        there = [name for node in ast.parse(Path(file).read_bytes()).body for name in _bound(node)]
-    except OSError as error:
-        return f"{file}: cannot be read ({error.strerror}); check the path."
-    except (SyntaxError, ValueError) as error:
-        return f"{file}: no Python ({error}); correct it."
-    return "" if function in there else f"{file} has no function {function}; it has {', '.join(there[:8]) or 'nothing'}."
-
-
-def _bound(node: ast.stmt) -> list[str]:
-    """The names that a statement of a module binds."""
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return [node.name]
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return [(alias.asname or alias.name).partition(".")[0] for alias in node.names]
-    return [target.id for target in node.targets if isinstance(target, ast.Name)] if isinstance(node, ast.Assign) else []
+    """What is wrong with `FILE.py:function` or `module:function`; what only running it tells is left to the check, which builds it."""
+    file, _, _ = module.partition(":")
+    return path_problem(file, Path.is_file, "file") if file.endswith(".py") else ""
 
 
 def encoder_of(details: Details) -> str:

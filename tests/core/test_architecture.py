@@ -18,6 +18,7 @@ HEAVY = {"torch", "torchvision", "transformers"}
 LIGHT = (
     "core",
     "core.errors",
+    "core.paths",
     "core.atomic",
     "core.estimators.estimator",
     "core.estimators.smoothing",

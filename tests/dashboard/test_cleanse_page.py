@@ -134,7 +134,8 @@ def test_a_stale_result_says_so_and_a_damaged_one_hides_no_other(open_page: Open
 def test_models_are_shown_as_they_finish_while_the_job_is_at_work(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun(train=200).write(runs)
     progress = {"stage": "fake: retraining", "done": 6, "total": 12, "unit": "models", "seconds_left": 20.0}
-    job = fake_job(runs, [["cleanse", "--run", str(folder)]], "Cleanse fake", begun=True, progress=progress)
+    step = ["cleanse", "--run", str(folder), "--fraction", "0.1", "--repeats", "2", "--validation", "validation"]
+    job = fake_job(runs, [step], "Cleanse fake", begun=True, progress=progress)
     fake_job(runs, [["cleanse", "--run", str(runs / "other")]], "Cleanse other", "1")
     keep(folder, (0.5, 0.5, 0.5), seeds=2, finished=False)
     with at_work(job):
@@ -145,15 +146,27 @@ def test_models_are_shown_as_they_finish_while_the_job_is_at_work(open_page: Ope
     assert "So far:" not in shown and "What retraining came to" not in shown  # the job is gone, and what it left is no result
 
 
+@pytest.mark.parametrize("other", [{"fraction": 0.2}, {"validation": "elec"}, {"repeats": 3}, {"flags": {"dropped": 1, "relabelled": 0}}], ids=str)
+def test_models_of_a_cleansing_that_was_stopped_are_not_those_of_the_job_at_work(open_page: OpenPage, runs: Path, other: dict[str, Any]) -> None:
+    folder = FakeRun(train=200).write(runs)
+    step = ["cleanse", "--run", str(folder), "--fraction", "0.1", "--repeats", "2", "--validation", "validation"]
+    keep(folder, (0.5, 0.5, 0.5), seeds=2, finished=False, **other)
+    with at_work(fake_job(runs, [step], "Cleanse fake", begun=True)):
+        assert "So far:" not in html_of(open_page("cleanse"))
+
+
 def test_reviews_of_electronics_are_offered_to_sentiment_runs_only(open_page: OpenPage, runs: Path, started: list[list[str]]) -> None:
     folder = FakeRun("texts", train=200).write(runs)
     FakeRun("images", kind="image", classes=("cat", "dog"), train=200).write(runs)
     assert not open_page("cleanse", run="images").segmented_control
     app = open_page("cleanse", run="texts", validation="Reviews of electronics (Elec)")
     assert "No influences on these reviews yet" in html_of(app) and button(app, "Compute influences").disabled and not app.slider
-    app.text_input(key="elec-path").set_value("some/folder").run()
+    for nowhere, words in (("some/folder", "some/folder: no such folder"), ("~nobody-here/x", "nobody here has this home folder")):
+        app.text_input(key="elec-path").set_value(nowhere).run()
+        assert words in html_of(app) and button(app, "Compute influences").disabled
+    app.text_input(key="elec-path").set_value(str(runs)).run()
     button(app, "Compute influences").click().run()
-    assert started == [["cleanse", "--run", str(folder), "--validation", "elec", "--path", "some/folder", "--score-only"]]
+    assert started == [["cleanse", "--run", str(folder), "--validation", "elec", "--path", str(runs), "--score-only"]]
     scores = run_scores(Run(folder))
     keep_scores(Run(folder), "elec", type(scores)(scores.members, None, scores.estimator, 7, "some/folder"))
     app = open_page("cleanse", run="texts", validation="Reviews of electronics (Elec)")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from app_testing import OpenPage, html_of
 from fake_runs import FakeRun
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from streamlit.testing.v1 import AppTest
@@ -20,9 +22,10 @@ from core.data.images import png_pixels
 from core.errors import TurnoverError
 from core.report.errors import error_items
 from core.report.explanation import PREDICTION, TRUTH, Explanation, explain_error
-from core.runs import Run
+from core.runs import MANIFEST, Run, write_manifest
 from dashboard import engine, state
 from dashboard.components.patches import patches_html
+from dashboard.components.regions import ask_each
 from dashboard.engine import Phase
 from dashboard.views.answer import Question
 from dashboard.views.edits import GRID, Part
@@ -54,14 +57,16 @@ def regions_of(run: Run, influences: np.ndarray) -> Regions:
 @pytest.mark.parametrize("meaning", [PREDICTION, TRUTH])
 def test_the_engine_is_asked_about_the_image_and_each_edit(run: Run, meaning: str) -> None:
     question, parts, explanation = asked_of(run, meaning)
-    request = regions_request(question, parts, explanation)
-    assert request["label"] == explanation.target and request["instances"] == [card.position for card in explanation.proponents]
+    positions = [card.position for card in explanation.proponents]
+    request = regions_request(question, parts, explanation.target, positions)
+    assert request["label"] == explanation.target and request["instances"] == positions
     first, *edits = [png_pixels(base64.b64decode(image)) for image in request["images"]]
     assert first.tolist() == png_pixels(error_items(run, with_influence=True)[1].image).tolist()
     assert len(edits) == CELLS and (np.sum([edit != first for edit in edits], 0) <= 1).all()
     assert [((edit == 0) | (edit == first)).all() for edit in edits] == [True] * CELLS
 
 
+@settings(deadline=None)
 @given(influences=arrays(float, (1 + CELLS, 2), elements=st.floats(-50, 50)))
 def test_a_fall_is_the_influence_on_the_image_less_that_on_the_edit(run: Run, influences: np.ndarray) -> None:
     regions = regions_of(run, influences)
@@ -71,6 +76,37 @@ def test_a_fall_is_the_influence_on_the_image_less_that_on_the_edit(run: Run, in
         assert other.falls[place].value == influences[0, 1] - influences[1 + place, 1]
         assert regions.together.falls[place].value == pytest.approx(one.falls[place].value + other.falls[place].value, abs=1e-9)
     assert one.whole == influences[0, 0] and [abs(fall.value) for fall in one.largest] == sorted((abs(f.value) for f in one.falls if f.value), reverse=True)
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(0.0, [[0], [1, 2, 3, 4]]), (9.0, [[0], [1], [2], [3], [4]])])
+def test_proponents_are_asked_about_one_by_one_where_one_takes_long(run: Run, monkeypatch: pytest.MonkeyPatch, seconds: float, asked: list[list[int]]) -> None:
+    explanation = explain_error(run, error_items(run, with_influence=True)[1], PREDICTION, 5)
+    question, parts = patches_of(run, error_items(run, with_influence=True)[1].id, explanation.target)
+    order = [card.position for card in explanation.proponents]
+    clock = [0.0]
+    monkeypatch.setattr("dashboard.components.regions.time.monotonic", lambda: clock[0])
+    about: list[list[int]] = []
+
+    def ask(request: dict[str, Any]) -> dict[str, Any]:
+        clock[0] += seconds
+        about.append([order.index(one) for one in request["instances"]])
+        return {"influences": [[place + one / 100 for one in request["instances"]] for place in range(1 + CELLS)], "estimator": "best"}
+
+    reply = ask_each(question, parts, explanation, ask)
+    assert about == asked and reply["influences"] == [[place + one / 100 for one in order] for place in range(1 + CELLS)]
+    assert list(build_regions(question, parts, explanation, 4, reply).by_item) == order
+
+
+@pytest.mark.parametrize("reply", [{}, {"influences": 3}, {"influences": [["x"]] * (1 + CELLS)}])
+def test_replies_that_cannot_be_put_together_are_said(run: Run, reply: dict[str, object]) -> None:
+    with pytest.raises(TurnoverError, match="the engine's answer cannot be read"):
+        ask_each(*asked_of(run), lambda _: reply)
+    with pytest.raises(TurnoverError, match="as it was said"):
+        ask_each(*asked_of(run), refusing)
+
+
+def refusing(request: dict[str, Any]) -> dict[str, Any]:
+    raise TurnoverError("as it was said")
 
 
 def test_words_say_what_colours_do(run: Run) -> None:
@@ -114,13 +150,32 @@ def test_regions_are_marked_on_demand_and_belong_to_one_error(open_page: OpenPag
     assert "to-map" not in html_of(app).split("<style")[0] and state.worker_of(Run(folder)).phase is Phase.STOPPED
     shown = html_of(mark(app))
     assert shown.count('<div class="to-map"') == 6 and shown.count("rests most on row 1, column 1 (−") == 5
-    assert "Together +5.000 nats" in shown and "<li>row 1, column 1 (−15.000 nats)</li>" in shown
+    assert "Together +5.000 nats" in shown and "<li>row 1, column 1 (−11.000 nats)</li>" in shown  # the made-up worker counts in each request from 1
     assert "largest changes of this influence without a patch: row 1, column 1 (−2.000 nats); row 1, column 2 (−1.000 nats);" in shown
     assert "the median over 4 members" in shown and "no standard error is known" in shown
     app.button(key="another-random").click().run()
     assert "Together +5.000 nats" in html_of(app), "what does not change the proponents keeps the regions"
     next(button for button in app.button if button.label == "Next").click().run()
     assert "Together" not in html_of(app) and app.button(key="mark-regions").label == "Mark the regions"
+
+
+def test_regions_of_influences_that_were_computed_again_are_marked_anew(open_page: OpenPage, runs: Path) -> None:
+    folder = IMAGES.write(runs)
+    app = open_page("errors")
+    assert "Together +5.000 nats" in html_of(mark(app))
+    compute_again(folder)
+    app.run()
+    assert not app.exception and "Together" not in html_of(app) and app.button(key="mark-regions").label == "Mark the regions"
+
+
+def compute_again(run: Path) -> None:
+    """Other influences that rank the same proponents: each is twice what it was."""
+    part = run / "influence"
+    facts = json.loads((part / MANIFEST).read_text(encoding="utf-8"))
+    for path in part.glob("*_estimate.npy"):
+        np.save(path, 2 * np.load(path))
+    told = {name: fact for name, fact in facts.items() if name not in ("format", "files")}
+    write_manifest(part, told, sorted(path.name for path in part.glob("*.npy")))
 
 
 def test_a_text_run_has_no_regions(open_page: OpenPage, runs: Path) -> None:

@@ -17,7 +17,7 @@ from dashboard.views.about import build_about
 from dashboard.views.flags import apply_command
 from dashboard.views.own_data import clean, own_name, own_problem
 from dashboard.views.train import SUITS, Wish, arguments, build_report, free_name, models_of, problem_of, steps, usual_values
-from dashboard.views.train_model import MODULE, NETWORK
+from dashboard.views.train_model import NETWORK
 
 
 @pytest.fixture
@@ -52,6 +52,8 @@ def test_paths_are_whole_and_blank_fields_are_none(table: Path, monkeypatch: pyt
         ("hub:a b", {}, "write hub:NAME"),
         (FILES, {"train": "/nowhere/<b>"}, "/nowhere/<b>: no such file or folder; check the path."),
         (FILES, {"train": "TABLE", "validation": "/nowhere"}, "/nowhere: no such file or folder"),
+        (FILES, {"train": "~nobody-here/x.csv"}, "~nobody-here/x.csv: nobody here has this home folder"),
+        (FILES, {"train": "TABLE", "classes": "x" * 5000}, "cannot be looked at (File name too long)"),
         (FILES, {"train": "TABLE", "test": "OTHER"}, "other.txt: neither a folder nor a file that ends with .csv, .tsv, .jsonl, .parquet"),
         (FILES, {"train": "TABLE", "text_column": "a", "image_column": "b"}, "a model reads one of the two"),
         (FILES, {"train": "TABLE", "classes": "OTHER"}, ""),
@@ -62,6 +64,7 @@ def test_what_is_wrong_is_said_before_anything_is_read(table: Path, data: str, w
     (table.parent / "other.txt").write_text("x")
     places = {"TABLE": str(table), "OTHER": str(table.parent / "other.txt")}
     own = OwnData(**{name: places.get(value, value) for name, value in wish.items()})  # type: ignore[arg-type]
+    own = clean(own)
     found = own_problem(data, own)
     assert problem in found and bool(found) is bool(problem)
     assert problem_of(Wish(data, SUITS, "x", own=own), table.parent / "runs") == found
@@ -78,7 +81,7 @@ def test_a_run_is_called_after_its_data_by_a_name_that_passes(data: str, train: 
 
 
 def test_own_data_may_be_texts_or_images_so_all_models_are_there() -> None:
-    assert models_of(FILES) == (SUITS, "heads", "adapters", "masked-encoder", "small-vgg", "vgg19", NETWORK, MODULE) == models_of("hub:a")
+    assert models_of(FILES) == (SUITS, "heads", "adapters", "masked-encoder", "small-vgg", "vgg19", NETWORK) == models_of("hub:a")
     assert usual_values(FILES, SUITS)["members"] == "16, images 8"
     assert (usual_values(FILES, "small-vgg")["members"], usual_values(FILES, "vgg19")["members"], usual_values("digits", "heads")["members"]) == ("8", "1", "8")
 

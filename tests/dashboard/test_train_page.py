@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fake_runs import HOSTILE, FakeRun
 from streamlit.testing.v1 import AppTest
 
 from core.jobs import Job, find_jobs
+from dashboard import commands
 from dashboard.components import jobs as jobs_component
 from dashboard.components import train_form
 
@@ -65,6 +67,25 @@ def test_what_the_data_refuse_is_said_and_nothing_starts(open_page: OpenPage, st
     button(app, "Start training").click().run()
     assert "This cannot be trained" in html_of(app) and "choose a number from 2 to the 1200 training items" in html_of(app)
     assert not started
+
+
+def test_data_that_take_long_to_look_at_are_trained_on_and_their_job_says_what_is_wrong(
+    open_page: OpenPage, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "SECONDS", 0.01)
+    app = open_page("train", **{"train-name": "big"})
+    button(app, "Check the data").click().run()
+    assert "Looking at the data takes long" in html_of(app) and "cannot be trained" not in html_of(app) and not started
+    assert "<code>python -m core train --data digits" in html_of(app) and "--check</code>" in html_of(app)
+    button(app, "Start training").click().run()
+    assert not app.exception and [label for _, _, label in started] == ["Train big: digits, small-vgg"]
+
+
+def test_a_command_that_takes_too_long_is_shown_as_a_terminal_takes_it() -> None:
+    asked = ["train", "--train", "my $(films).csv"]
+    with pytest.raises(commands.TookTooLong) as told:
+        commands.answer_of(asked, seconds=0.01)
+    assert shlex.split(str(told.value).split("`")[1])[3:] == asked
 
 
 @pytest.mark.parametrize(("query", "words"), [({"train-name": "../up"}, "A run's name has letters"), ({"train-data": "imdb-checks"}, "Name the folder")])

@@ -43,6 +43,7 @@ def test_a_name_that_is_taken_is_refused_and_none_is_suggested_twice(tmp_path: P
     [
         (Wish("imdb-checks", "heads", "x"), "Name the folder"),
         (Wish("sst2", "heads", "x", path="/nowhere/<b>"), "/nowhere/<b>: no such folder"),
+        (Wish("sst2", "heads", "x", path="~nobody-here/x"), "~nobody-here/x: nobody here has this home folder"),
         (Wish("digits", "heads", "x", members=0), "--members 0"),
         (Wish("digits", "adapters", "x"), "choose one of small-vgg"),
         (Wish("digits", "heads", "x", epochs=0), "--epochs 0"),
@@ -50,6 +51,7 @@ def test_a_name_that_is_taken_is_refused_and_none_is_suggested_twice(tmp_path: P
 )
 def test_what_cannot_be_trained_is_said_before_it_starts(wish: Wish, expected: str, tmp_path: Path) -> None:
     assert expected in problem_of(wish, tmp_path)
+    assert arguments(wish, tmp_path)[:3] == ["train", "--data", wish.data], "what is wrong is told, and keeps the page from nothing else"
 
 
 @pytest.mark.parametrize("data", NAMES)

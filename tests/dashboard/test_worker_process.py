@@ -95,6 +95,32 @@ def test_a_late_answer_is_given_up(make_worker) -> None:  # type: ignore[no-unty
     wait_for(worker, Phase.READY)
 
 
+def test_one_that_was_closed_stays_closed(make_worker, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    forgotten: list[object] = []
+    monkeypatch.setattr(engine.atexit, "unregister", forgotten.append)
+    worker = make_worker("answers")
+    worker.ask(ASKED)
+    worker.close()
+    worker.start(again=True)
+    assert worker.closed and worker.phase is Phase.STOPPED and worker._process is None and forgotten == [worker.close]
+    with pytest.raises(TurnoverError, match="the engine was put away"):
+        worker.ask(ASKED)
+    assert worker._process is None, "no process that nobody would end"
+
+
+def test_one_that_is_closed_while_it_is_asked_starts_no_other(make_worker) -> None:  # type: ignore[no-untyped-def]
+    worker = make_worker("silent")
+    worker.start()
+    wait_for(worker, Phase.READY)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(worker.ask, ASKED, 0.5)
+        time.sleep(0.1)
+        worker.close()
+        with pytest.raises(TurnoverError, match="stopped while it was answering"):
+            asked.result()
+    assert worker._process is None and worker.closed
+
+
 def test_one_that_does_not_get_ready_fails(make_worker, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(engine, "READY_SECONDS", 0.3)
     worker = make_worker("slow start")

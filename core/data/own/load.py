@@ -19,6 +19,7 @@ from core.data.own.table import Table
 from core.data.own.wish import FILES, HUB, OwnData
 from core.data.tables import read_class_names
 from core.errors import TurnoverError
+from core.paths import user_path
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _NAMED, _LISTED = 3, 20
@@ -48,7 +49,7 @@ def _tables(data: str, wish: OwnData) -> tuple[Table, Table | None, Table | None
     """The tables to train on, and to validate and test on as far as there are any."""
     if data != FILES:
         return *read_hub(data, wish), None
-    paths = [Path(name).expanduser() if name else None for name in (wish.train, wish.validation, wish.test)]
+    paths = [user_path(name) if name else None for name in (wish.train, wish.validation, wish.test)]
     there = [path for path in paths if path is not None and path.exists()]
     for place, path in enumerate(there):
         if any(path.samefile(other) for other in there[:place]):
@@ -63,7 +64,7 @@ class _Reader:
 
     def __init__(self, table: Table, wish: OwnData) -> None:
         self.columns, self._named_id = find_columns(table, wish), wish.id_column is not None
-        self.names = _names_in(Path(wish.classes).expanduser()) if wish.classes else table.classes.get(self.columns.label)
+        self.names = _names_in(user_path(wish.classes)) if wish.classes else table.classes.get(self.columns.label)
         self.notes = [*self.columns.notes]
         self.shape: tuple[int, int] | None = None
         rows = usable_rows(table, self.columns, self.names)
