@@ -11,9 +11,13 @@ import pytest
 from core import Run, TurnoverError
 from core.data.own import FILES, OwnData
 from core.data.own.load import load_own
+from core.data.pairs import read_pairs
 from core.data.tables import require_folder
 from core.models.encoders import needs_hub
+from core.models.text import load_encoder
 from core.paths import looked_at, user_path
+from core.pipeline.plan import plan_run
+from core.pipeline.settings import TrainSettings
 
 LONG = "x" * 5000
 
@@ -41,8 +45,11 @@ def refused(what: Callable[[], object]) -> str:
         lambda path: needs_hub(path),
         lambda path: require_folder(Path(path), "files"),
         lambda path: Run(Path(path)),
+        lambda path: plan_run(TrainSettings("digits"), Path(path)),
+        lambda path: read_pairs(Path(path)),
+        load_encoder,
     ],
-    ids=["path", "own data", "encoder", "--path", "--run"],
+    ids=["path", "own data", "encoder", "--path", "--run of a run", "--run of a training", "--keep", "encoder to load"],
 )
 def test_what_cannot_be_looked_at_is_said_in_a_line(what: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "File name too long" in refused(lambda: what(LONG))
