@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.commands.arguments import add_run, positive
+from core.wording import counted
 
 HELP = "sum influences over groups of training items, and find the smallest group whose removal is predicted to flip an error"
 _LISTED = 5
@@ -65,7 +66,7 @@ def _group_line(group: dict[str, Any], error: dict[str, Any]) -> str:
         known = "error not known" if one["standard_error"] is None else f"± {one['standard_error']:.3f} {one['trust']}"
         usual = "" if one["random"] is None else f" (random groups like it {one['random'][0]:+.3f} ± {one['random'][1]:.3f})"
         told.append(f"on {label} {one['influence']:+.3f} {known}{usual}")
-    return f"  {group['name']}, {group['size']} item{'s' if group['size'] > 1 else ''}: {'; '.join(told)}"
+    return f"  {group['name']}, {counted(group['size'], 'item')}: {'; '.join(told)}"
 
 
 def _flip_line(error: dict[str, Any], train_size: int) -> str:
@@ -78,6 +79,6 @@ def _flip_line(error: dict[str, Any], train_size: int) -> str:
     noise = "error not known" if flip["margin_error"] is None else f"± {flip['margin_error']:.3f}"
     more = ", …" if flip["removed"] > _LISTED else ""
     return (
-        f"at face value predicted to flip to {error['label']} without {flip['removed']} training item{'s' if flip['removed'] > 1 else ''}: "
+        f"at face value predicted to flip to {error['label']} without {counted(flip['removed'], 'training item')}: "
         f"margin {margin:.3f} to {after:.3f} {noise} nats; {', '.join(flip['ids'][:_LISTED])}{more}"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.commands.arguments import add_device, add_model, add_run, positive
+from core.wording import counted
 
 HELP = "compute the influence of all training items on the validation items of a run"
 
@@ -43,7 +44,8 @@ def describe(result: dict[str, Any]) -> str:
     """The result in words."""
     error = result["precision_error"]
     note = "" if error is None else f"\nin {result['precision']}: means differ from float32 by up to {error:.2g} nats"
+    sizes = f"{counted(result['targets'], 'target')} x {counted(result['train_size'], 'training item')} x {counted(result['members'], 'member')}"
     return (
-        f"{result['targets']} targets x {result['train_size']} training items x {result['members']} members: {result['pairs']:,} values "
-        f"in {result['seconds']:.1f} s ({result['pairs_per_second']:,} a second)\nshown as: {result['estimator']}; computed by {result['path']}{note}"
+        f"{sizes}: {result['pairs']:,} values in {result['seconds']:.1f} s ({result['pairs_per_second']:,} a second)\n"
+        f"shown as: {result['estimator']}; computed by {result['path']}{note}"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.commands.arguments import DEFAULT_RUNS
+from core.wording import counted
 
 HELP = "list the runs in a folder"
 
@@ -41,7 +42,7 @@ def describe(result: dict[str, Any]) -> str:
     return "\n".join(
         f"{row['run']}: cannot be opened: {row['error']}"
         if "error" in row
-        else f"{row['run']}: {row['data']}, {row['members']} members, {row['train_size']} training items, accuracy {row['validation_accuracy']:.1%}, "
-        f"{row['errors']} errors, {'with' if row['influence'] else 'without'} influence"
+        else f"{row['run']}: {row['data']}, {counted(row['members'], 'member')}, {counted(row['train_size'], 'training item')}, "
+        f"accuracy {row['validation_accuracy']:.1%}, {counted(row['errors'], 'error')}, {'with' if row['influence'] else 'without'} influence"
         for row in result["runs"]
     )

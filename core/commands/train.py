@@ -10,6 +10,7 @@ from typing import Any
 from core.commands.arguments import add_device, add_run
 from core.commands.own_data import add_own_data, own_data
 from core.models.source import is_module
+from core.wording import counted
 
 HELP = "train a classifier with turn-over dropout and write a run folder"
 _MODELS = (
@@ -76,8 +77,8 @@ def describe(result: dict[str, Any]) -> str:
         return _describe_check(result)
     tested = f"test accuracy {result['test_accuracy']:.1%} on {result['test_size']} items, measured once\n" if "test_accuracy" in result else ""
     return (
-        f"{result['run']}: {result['members']} members, {result['train_size']} training and {result['validation_size']} validation items, "
-        f"{result['epochs']} epochs in {result['seconds']:.0f} s on {result['device']}\n"
+        f"{result['run']}: {counted(result['members'], 'member')}, {result['train_size']} training and {result['validation_size']} validation items, "
+        f"{counted(result['epochs'], 'epoch')} in {result['seconds']:.0f} s on {result['device']}\n"
         f"validation accuracy {result['validation_accuracy']:.1%} with turn-over dropout, {result['plain_accuracy']:.1%} without\n{tested}"
         f"losses in nats: masked {result['masked_loss']:.3f}, flipped {result['flipped_loss']:.3f}, "
         f"validation {result['validation_loss']:.3f}, under masks nobody owns {result['unowned_loss']:.3f}\n"
@@ -92,6 +93,6 @@ def _describe_check(result: dict[str, Any]) -> str:
     return (
         f"{result['data']}: {result['train_size']} training and {result['validation_size']} validation {result['kind']}s\n"
         f"classes: {classes}\n{report}{result['planted_labels']} training labels made wrong on purpose\n"
-        f"{result['model']} with {result['members']} members, at most {result['epochs']} epochs, into {result['run']}"
+        f"{result['model']} with {counted(result['members'], 'member')}, at most {counted(result['epochs'], 'epoch')}, into {result['run']}"
         f"{'; goes on with a training that was stopped' if result['resumes'] else ''}"
     )

@@ -8,6 +8,7 @@ from core.patch.form import export_patch
 from core.pipeline.export import export_csv
 from core.report.page import report_page
 from core.runs import Run
+from core.wording import counted
 from dashboard.components.notice import heading, quiet
 from dashboard.state import Opened
 from dashboard.views.flags import apply_command
@@ -17,7 +18,7 @@ FLAGS_PAGE = "app_pages/flags.py"
 
 def flags_bar(run: Run, count: int) -> None:
     """The count of flags, the way to their page, and the table of them; the file is made when it is asked for."""
-    said = f"{count:,} training item{'s' if count > 1 else ''} flagged; flags are kept with the run." if count else "No training item is flagged yet."
+    said = f"{counted(count, 'training item')} flagged; flags are kept with the run." if count else "No training item is flagged yet."
     with st.container(horizontal=True, vertical_alignment="center"):
         quiet(said)
         st.page_link(FLAGS_PAGE, label="Flags & export")

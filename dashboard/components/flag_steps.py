@@ -12,6 +12,7 @@ from core.patch.form import read_patch
 from core.patch.merge import merge_patch
 from core.report.fragments import chip_html, safe
 from core.runs import Run
+from core.wording import counted
 from dashboard.components.flag_detail import item_html
 from dashboard.components.flag_form import flag_problem, stored
 from dashboard.components.notice import heading, problem, quiet, said
@@ -35,7 +36,7 @@ def show_disputes(run: Run, disputes: list[Dispute]) -> None:
     if not disputes:
         return
     count = len(disputes)
-    heading(f"People differ on {count:,} item{'s' if count > 1 else ''}", "Until somebody settles, what is in force stays in force.")
+    heading(f"People differ on {counted(count, 'item')}", "Until somebody settles, what is in force stays in force.")
     for dispute in disputes[:_DISPUTES]:
         with st.container(border=True):
             st.html(f"{item_html(dispute.item)}{_sides_html(dispute)}")
@@ -67,7 +68,7 @@ def _show_told(told: dict[str, Any]) -> None:
     if refused:
         lines = "".join(f"<li>line {one['line']}: {safe(one['why'])}</li>" for one in refused[:_REFUSED])
         more = f"<li>… and {len(refused) - _REFUSED:,} more</li>" if len(refused) > _REFUSED else ""
-        st.html(f'<p class="to-said">{len(refused):,} line{"s" if len(refused) > 1 else ""} refused:</p><ul class="to-words">{lines}{more}</ul>')
+        st.html(f'<p class="to-said">{counted(len(refused), "line")} refused:</p><ul class="to-words">{lines}{more}</ul>')
 
 
 def _sides_html(dispute: Dispute) -> str:

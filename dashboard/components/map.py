@@ -13,6 +13,7 @@ from core.errors import TurnoverError
 from core.groups.sums import Summable
 from core.report.errors import ErrorItem
 from core.runs import Run
+from core.wording import counted
 from dashboard.components.groups import show_sums
 from dashboard.components.item_table import thumbnail
 from dashboard.components.links import errors_link, training_link
@@ -73,7 +74,7 @@ def show_group(opened: Opened, drawn: set[int], words: str, label: str, by_influ
         return
     count = len(chosen.group.instances)
     others = f"; {chosen.validation:,} validation items were drawn around, too, and are left out" if chosen.validation else ""
-    said(f"{count:,} training item{'' if count == 1 else 's'}{others}.")
+    said(f"{counted(count, 'training item')}{others}.")
     losses = None if opened.influence_problem else _losses(opened, error)
     if losses is not None:
         _show_sums(opened, losses, chosen, error)

@@ -14,6 +14,7 @@ from core.flags import CLEARED, Conflict, Decision, Flag, Step
 from core.report.flagged import Flagged, count_words, flagged_items, minute, people_words, verdict_words
 from core.report.words import snippet
 from core.runs import Run
+from core.wording import counted
 from dashboard.views.errors import ANY
 
 ANY_DECISION, ANYBODY = "Any decision", "Anybody"
@@ -78,7 +79,7 @@ def select(items: Iterable[Flagged], query: FlagQuery) -> list[Flagged]:
 def summary(items: Sequence[Flagged]) -> str:
     """How many flags there are, one or more, of which sort and by whom."""
     flags = [item.flag for item in items]
-    return f"{len(items):,} training item{'s' if len(items) > 1 else ''} flagged: {count_words(flags)}; by {people_words(flags)}."
+    return f"{counted(len(items), 'training item')} flagged: {count_words(flags)}; by {people_words(flags)}."
 
 
 def undo_sentence(run: Run, step: Step | None) -> str:
@@ -86,7 +87,7 @@ def undo_sentence(run: Run, step: Step | None) -> str:
     if step is None:
         return "There is nothing of yours to undo."
     if step.kind == "import":
-        what = f"the import of {len(step.flags):,} flag{'s' if len(step.flags) > 1 else ''}"
+        what = f"the import of {counted(len(step.flags), 'flag')}"
     else:
         first = step.flags[0]
         settled = "settled as " if step.kind == "settle" else ""

@@ -10,6 +10,7 @@ from typing import Any
 from core.jobs import Job, State, log_tail
 from core.progress import Progress
 from core.runs import MANIFEST
+from core.wording import counted
 
 _GOES_ON = "Resume it, and it goes on where it was."
 _WORDS = {
@@ -104,4 +105,4 @@ def _results(results: Sequence[dict[str, Any]]) -> str:
     if not isinstance(accuracy, float):
         return "Done."
     without = f", {plain:.1%} without turn-over dropout" if isinstance(plain, float) else ""  # a model trained elsewhere has no plain twin
-    return f"Done: {first.get('members')} members, {accuracy:.1%} accurate on the validation items{without}."
+    return f"Done: {counted(int(first.get('members', 0)), 'member')}, {accuracy:.1%} accurate on the validation items{without}."

@@ -10,6 +10,7 @@ import numpy as np
 from core.ranking import TOP, clearness, known_answers
 from core.report.errors import ErrorItem
 from core.runs import Run
+from core.wording import counted
 from dashboard.views.errors import ANY
 
 STARTS = 3
@@ -56,7 +57,7 @@ class Confusion:
             right = self.classes.index(true)
             return f"Right answers: {self.counts[right, right]:,} of class “{true}”. Choose another cell to see errors."
         count = self.behind(true, predicted)
-        return f"{count:,} error{'' if count == 1 else 's'}{own}{taken}." if count else f"No error{own}{taken}."
+        return f"{counted(count, 'error')}{own}{taken}." if count else f"No error{own}{taken}."
 
     def behind(self, true: str, predicted: str) -> int:
         """How many errors are behind a cell, a row or a column."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.runs import Run, find_runs
+from core.wording import counted
 
 FIRST = "demo-reviews"
 """Shown first where it exists: its texts have planted causes, so the answers can be checked by eye."""
@@ -36,5 +37,5 @@ def summarise(run: Run) -> RunSummary:
     """What a run is, in words."""
     results = run.manifest["results"]
     sizes = f"{results['train_size']:,} training and {results['validation_size']:,} validation {run.kind}s"
-    quality = f"{results['members']} member{'' if results['members'] == 1 else 's'}, {results['validation_accuracy']:.1%} accurate"
+    quality = f"{counted(results['members'], 'member')}, {results['validation_accuracy']:.1%} accurate"
     return RunSummary(run.name, str(run.manifest["data"]["source"]), sizes, quality)

@@ -15,6 +15,7 @@ from core.data.own import OwnData, is_own
 from core.errors import TurnoverError
 from core.models.source import ALLOW
 from core.pipeline.settings import DEEP_MODELS, IMAGE_MODELS, TEXT_MODELS, TrainSettings
+from core.wording import counted
 from dashboard.views.own_data import own_name, own_options, own_problem, title_of
 from dashboard.views.paths import path_problem, whole
 from dashboard.views.train_model import MODULE, NETWORK, NOT_OFFERED, PRETRAINED, USUAL, Details, encoder_of, name_of, options_of, problems
@@ -202,7 +203,7 @@ def build_report(told: dict[str, Any]) -> Report:
     wrong = f" {told['planted_labels']:,} training labels are wrong on purpose." if told["planted_labels"] else ""
     sentence = (
         f"{told['data']}: {told['train_size']:,} training and {told['validation_size']:,} validation {told['kind']}s in {len(told['classes'])} classes."
-        f"{wrong} {told['model']} with {told['members']} members, at most {told['epochs']} epochs."
+        f"{wrong} {told['model']} with {counted(told['members'], 'member')}, at most {counted(told['epochs'], 'epoch')}."
     )
     resumes = "A training of this name was stopped earlier; it goes on from there." if told["resumes"] else ""
     table = pd.DataFrame(told["classes"]).rename(columns={"name": "Class", "train": "Training items", "validation": "Validation items"})

@@ -10,6 +10,7 @@ from core.fidelity.names import AS_SHOWN, COVERAGE_TOP, LDS, SAME_SIGN, SAME_SIG
 from core.fidelity.results import Result, Results
 from core.fidelity.row import Figure
 from core.report.certainty import Certainty
+from core.wording import counted
 
 GOAL = 0.3
 """Share of the errors that should have a strong training item before single influences are called readable."""
@@ -56,30 +57,26 @@ def build_trust(certainty: Certainty, results: Results) -> Trust:
 
 def sentence_of(certainty: Certainty) -> str:
     """Whether single influences of the run can be read, and what to do if not."""
-    errors, share = certainty.errors, certainty.share
+    errors, share, all_of_them = certainty.errors, certainty.share, counted(certainty.errors, "error")
     if not errors:
         return "No influence on an error is known in this run, so there is nothing to trust or to doubt."
     if not certainty.known:
         return f"Do not read single influences of this run: with one member nothing tells them from noise; {_GROUPS}."
     if not share:
-        return f"Do not read single influences of this run: behind none of {_errors(errors)} can a training item be told from noise; {_GROUPS}."
+        return f"Do not read single influences of this run: behind none of {all_of_them} can a training item be told from noise; {_GROUPS}."
     some = sum(count > 0 for count in certainty.strong.values())
     if share < GOAL:
-        return f"Mostly do not read single influences of this run: only behind {some:,} of {_errors(errors)} can a training item be told from noise; {_GROUPS}."
+        return f"Mostly do not read single influences of this run: only behind {some:,} of {all_of_them} can a training item be told from noise; {_GROUPS}."
     least = "at least " if certainty.partly else ""
     usual = f"{least}{certainty.usual:,.0f} of {certainty.train_size:,} training items ({certainty.usual_share:.0%}) can usually be told from noise"
-    others = "" if some == errors else f"; behind {errors - some:,} of {_errors(errors)} none can"
+    others = "" if some == errors else f"; behind {errors - some:,} of {all_of_them} none can"
     return f"Read single influences of this run where the word is “{STRONG}”: behind an error, {usual}{others}."
-
-
-def _errors(count: int) -> str:
-    return f"{count:,} error{'' if count == 1 else 's'}"
 
 
 def _numbers(certainty: Certainty, fresh: dict[str, Result]) -> tuple[Number, ...]:
     known, unknown = certainty.known, "unknown"
     share = Number(
-        "With a strong item", f"{certainty.share:.0%}" if known else unknown, f"Share of {_errors(certainty.errors)}; by influence on the prediction"
+        "With a strong item", f"{certainty.share:.0%}" if known else unknown, f"Share of {counted(certainty.errors, 'error')}; by influence on the prediction"
     )
     usual = f"{'≥ ' if certainty.partly else ''}{certainty.usual:,.0f}" if known else unknown
     strong = Number("Strong items an error", usual, f"Median over errors, of {certainty.train_size:,} training items")
