@@ -158,8 +158,8 @@ def augmented(images: Tensor, random: torch.Generator) -> Tensor:
 
 def _of_this_rank(team: Team) -> list[int]:
     """What tells this rank's draws from those of others, which would drop the same units otherwise; nothing on the first, which draws as one process does."""
-    if team.place:
-        return [team.members.start, team.place]
+    if team.rank:
+        return [team.members.start, team.rank]
     return [team.members.start] if team.members.start else []
 
 
@@ -208,7 +208,7 @@ def _train_epoch(
                 losses = nn.functional.cross_entropy(logits.flatten(0, 1), train.labels[ids[:, part.rows]].flatten(), reduction="none")
                 loss = (losses.view(len(ids), -1).sum(1) * part.weight / count).sum()  # a member's own share has the same bits in any company
             loss.backward()
-        team.add_gradients(model)
+        team.all_reduce_gradients(model)
         optimizer.step()
 
 
@@ -217,9 +217,9 @@ def _measure(model: Members, team: Team, train: Split, validation: Split, histor
     count, seen = len(train.labels), len(validation.labels)
 
     def losses_of(split: Split, ids: Tensor, flipped: bool = False) -> Tensor:
-        return team.whole(len(ids), lambda rows: item_losses(model, split.part(rows), ids[rows], flipped))
+        return team.all_gather(len(ids), lambda rows: item_losses(model, split.part(rows), ids[rows], flipped))
 
-    parts = [team.whole(seen, lambda rows: _judged(model, validation.part(rows))).flatten(1)]
+    parts = [team.all_gather(seen, lambda rows: _judged(model, validation.part(rows))).flatten(1)]
     if owned:
         own, nobody = torch.arange(count), UNOWNED + torch.arange(seen)
         parts += [losses_of(train, own), losses_of(train, own, True), losses_of(validation, nobody)]
@@ -281,7 +281,7 @@ def fit(
         history = History(facts["curves"], facts["accuracy"], **{name: list(losses.numpy()) for name, losses in items.items()}, keep=recipe.keep)
     while history.epochs < recipe.epochs and (recipe.decay or not history.epochs or history.epochs - 1 - history.best < recipe.patience):
         orders = [epoch_order(len(train.labels), recipe.seed, member, history.epochs) for member in team.members]
-        team.meet()
+        team.barrier()
         team.ranks.at(f"epoch {history.epochs + 1}, members {team.members.start + 1} to {team.members.stop}")
         train_epoch(model, optimizer, train, recipe, history.epochs, torch.stack(orders), team)
         _measure(model, team, train, validation, history, owned)

@@ -19,17 +19,17 @@ from core.teams import Team
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
-class _Added(torch.autograd.Function):
-    """`Team.add`, whose gradient is the sum of all ranks' gradients."""
+class _AllReduced(torch.autograd.Function):
+    """`Team.all_reduce`, whose gradient is the sum of all ranks' gradients."""
 
     @staticmethod
     def forward(context: Any, own: Tensor, team: Team) -> Tensor:
         context.team = team
-        return team.add(own)
+        return team.all_reduce(own)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return context.team.add(gradients[0]), None
+        return context.team.all_reduce(gradients[0]), None
 
 
 @contextmanager
@@ -64,12 +64,12 @@ def _normalised(norm: _BATCH_NORM, team: Team, weight: float, x: Tensor) -> Tens
     """`norm` of rows `(B, C, …)`, in float32 at least; also moves its running statistics, as torch does."""
     dims, shape = [dim for dim in range(x.dim()) if dim != 1], [1, -1, *[1] * (x.dim() - 2)]
     wide = x if x.dtype == torch.float64 else x.float()
-    sums = _Added.apply(torch.cat((wide.sum(dims), wide.new_tensor([x.numel() / x.shape[1]]))) * weight, team)
+    sums = _AllReduced.apply(torch.cat((wide.sum(dims), wide.new_tensor([x.numel() / x.shape[1]]))) * weight, team)
     count = sums[-1].detach()
     _check(float(count))
     mean = sums[:-1] / count
     centred = wide - mean.view(shape)
-    variance = _Added.apply(centred.square().sum(dims) * weight, team) / count
+    variance = _AllReduced.apply(centred.square().sum(dims) * weight, team) / count
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         norm.num_batches_tracked += 1
         share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum

@@ -52,7 +52,7 @@ def train_run(settings: TrainSettings, folder: Path, device_choice: str | None =
     device = choose_device(device_choice)
     allow(settings.model)
     plan = plan_run(settings, folder)
-    ranks.meet()  # all have looked before anything is written
+    ranks.barrier()  # all have looked before anything is written
     with alone(plan.lock, f"training {folder}") if ranks.is_first else nullcontext():
         return _made(plan, device, ranks)
 
@@ -74,10 +74,10 @@ def _train(plan: Plan, partial: Path, device: torch.device, begun: float, ranks:
     settings, data, folder = plan.settings, plan.data, plan.folder
     ranks.at("the features of all items")
     if not ranks.is_first:
-        ranks.meet()
+        ranks.barrier()
     inputs = model_inputs(data, settings, partial, device)
     if ranks.is_first:
-        ranks.meet()
+        ranks.barrier()
     featured = time.perf_counter()
     train, validation = splits_of(data, inputs, device)
     recipe = settings.recipe

@@ -111,10 +111,10 @@ def teams(size: int, members: int) -> list[Team]:
 @pytest.mark.parametrize("members", [1, 2, 3, 5])
 def test_every_member_has_one_team_and_every_rank_a_place_in_it(size: int, members: int) -> None:
     made = teams(size, members)
-    firsts = [team for team in made if team.place == 0]
+    firsts = [team for team in made if team.rank == 0]
     assert [member for team in firsts for member in team.members] == list(range(members))
-    assert [rank for team in firsts for rank in team.numbers] == list(range(size))
-    assert all(team.numbers[team.place] == rank and 1 in (len(team.members), team.size) for rank, team in enumerate(made))
+    assert [rank for team in firsts for rank in team.group] == list(range(size))
+    assert all(team.group[team.rank] == rank and 1 in (len(team.members), team.size) for rank, team in enumerate(made))
     assert max(len(team.members) for team in made) - min(len(team.members) for team in made) <= 1
     assert max(team.size for team in made) - min(team.size for team in made) <= 1
 
