@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.
     """
-    beside = path.with_name(f".{path.name}.{threading.get_native_id()}.new")  # no other thread of any process has this number
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")  # of this call alone, also where containers share a folder
     try:
         write(beside)
         with beside.open("rb") as file:

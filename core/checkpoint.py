@@ -42,8 +42,8 @@ def whole_tensors(model: Members, own: Mapping[str, Tensor], team: Team) -> dict
     """The tensors of all teams' members on the first rank, by the whole's names; nothing on the others."""
     if team.ranks.size == 1:
         return dict(own)
-    parts = team.collect(save({name: value.detach().cpu().contiguous() for name, value in own.items()}) if team.place == 0 else b"")
-    counts = [int(part) for part in team.collect(str(model.members).encode())]
+    parts = team.gather(save({name: value.detach().cpu().contiguous() for name, value in own.items()}) if team.rank == 0 else b"")
+    counts = [int(part) for part in team.gather(str(model.members).encode())]
     return joined_tensors(model, [load(part) for part in parts], counts) if parts else {}
 
 
@@ -55,7 +55,7 @@ def save_checkpoint(path: Path, trainee: Trainee, best: Mapping[str, Tensor], it
     for number, name in enumerate(_trained(model)):
         tensors |= {f"adamw.{name}.{moment}": value for moment, value in moments.get(number, {}).items()}
     whole = whole_tensors(model, tensors, team)
-    described = [one for part in team.collect(json.dumps(descriptions(model)).encode()) for one in json.loads(part)]
+    described = [one for part in team.gather(json.dumps(descriptions(model)).encode()) for one in json.loads(part)]
     if not team.ranks.is_first:
         return
     told = json.dumps({"made_with": {"recipe": asdict(trainee.recipe), _DESCRIBED: described}, **facts})

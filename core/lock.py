@@ -5,6 +5,7 @@ The system keeps a lock for the open file, which child processes inherit, and le
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -19,6 +20,8 @@ from core.progress import bar
 
 _PAUSES = (0, 0.01, 0.05, 0.2)
 """Seconds before each try to lock: somebody who only looks has it for an instant."""
+_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+"""What flock says on file systems that keep no locks, as some shared ones do."""
 
 
 @contextmanager
@@ -27,10 +30,11 @@ def locked(path: Path) -> Iterator[int | None]:
 
     Raises:
         OSError: if the file cannot be opened.
+        TurnoverError: if the file system does not support locks.
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        yield file if any(_take(file, fcntl.LOCK_EX, pause) for pause in _PAUSES) else None
+        yield file if any(_take(file, path, fcntl.LOCK_EX, pause) for pause in _PAUSES) else None
     finally:
         os.close(file)
 
@@ -41,7 +45,7 @@ def alone(path: Path, work: str, wait: bool = False) -> Iterator[None]:
 
     Raises:
         TurnoverError: if another process is at it and this one does not `wait`; the text has its number, and since when. And if
-            the file cannot be made.
+            the file cannot be made, or the file system does not support locks.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,13 +60,17 @@ def alone(path: Path, work: str, wait: bool = False) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process has it locked; looking does not keep anybody from locking it, but for an instant."""
+    """Whether some process has it locked; looking does not keep anybody from locking it, but for an instant.
+
+    Raises:
+        TurnoverError: if the file system does not support locks.
+    """
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError:
         return False
     try:
-        return not _take(file, fcntl.LOCK_SH, 0)
+        return not _take(file, path, fcntl.LOCK_SH, 0)
     finally:
         os.close(file)
 
@@ -72,9 +80,10 @@ def wait_for(path: Path) -> int:
 
     Raises:
         OSError: if the file cannot be opened.
+        TurnoverError: if the file system does not support locks.
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(file, fcntl.LOCK_EX)
+    _lock(file, path, fcntl.LOCK_EX)
     return file
 
 
@@ -83,11 +92,11 @@ def _alone(path: Path, work: str, wait: bool) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
-            if not any(_take(file, fcntl.LOCK_EX, pause) for pause in _PAUSES):
+            if not any(_take(file, path, fcntl.LOCK_EX, pause) for pause in _PAUSES):
                 if not wait:
                     raise TurnoverError(f"{_told(file, work)}; wait until it is done, or end it")
                 with bar(1, f"waiting: {_told(file, work)}", "turns"):
-                    fcntl.flock(file, fcntl.LOCK_EX)
+                    _lock(file, path, fcntl.LOCK_EX)
             if _is_at(file, path):
                 os.ftruncate(file, 0)
                 os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
@@ -111,10 +120,19 @@ def _is_at(file: int, path: Path) -> bool:
         return False
 
 
-def _take(file: int, how: int, pause: float) -> bool:
+def _take(file: int, path: Path, how: int, pause: float) -> bool:
     time.sleep(pause)
     try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
+        _lock(file, path, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _lock(file: int, path: Path, how: int) -> None:
+    try:
+        fcntl.flock(file, how)
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            raise TurnoverError(f"{path}: its file system has no locks ({error.strerror}); choose a folder on a local disk") from None
+        raise

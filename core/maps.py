@@ -15,7 +15,7 @@ from core.atomic import disk_error, write_atomic
 from core.errors import TurnoverError
 from core.plausible import Implausible, check_array, told_of
 from core.progress import bar
-from core.runs import Run
+from core.runs import Run, RunInfluence
 
 FEATURES, INFLUENCES = "features", "influences"
 BY = (FEATURES, INFLUENCES)
@@ -32,12 +32,7 @@ def map_rows(run: Run, by: str) -> np.ndarray:
     """
     if by == FEATURES:
         return run.array("features")
-    part = run.influence
-    if part.manifest["layout"] != "full":
-        raise TurnoverError(
-            f"{part.folder}: keeps only the ends of each ranking, so training items cannot be compared by all their influences; choose features"
-        )
-    estimates = part.array("truth_estimate")
+    estimates = _influence(run).array("truth_estimate")
     chosen = np.sort(np.random.default_rng(0).permutation(len(estimates))[:_TARGETS])
     return np.ascontiguousarray(estimates[chosen].T)
 
@@ -53,7 +48,7 @@ def kept_places(run: Run, by: str) -> np.ndarray | None:
     Raises:
         TurnoverError: as `map_rows`, or if the file is damaged.
     """
-    path, count = _path(run, by), len(map_rows(run, by))
+    path, count = _path(run, by), len(run.items if by == FEATURES else run.train)
     if not path.is_file():
         return None
     with told_of(path, _remedy(run, by)), np.load(path, allow_pickle=False) as arrays:
@@ -105,9 +100,19 @@ def _checked(places: np.ndarray, count: int) -> np.ndarray:
     return places
 
 
+def _influence(run: Run) -> RunInfluence:
+    """The run's influence, if it holds all pairs."""
+    part = run.influence
+    if part.manifest["layout"] != "full":
+        raise TurnoverError(
+            f"{part.folder}: keeps only the ends of each ranking, so training items cannot be compared by all their influences; choose features"
+        )
+    return part
+
+
 def _path(run: Run, by: str) -> Path:
     """Where places are kept; the name has a sum of what they are made from."""
-    files, name = (run.manifest["files"], "features.npy") if by == FEATURES else (run.influence.manifest["files"], "truth_estimate.npy")
+    files, name = (run.manifest["files"], "features.npy") if by == FEATURES else (_influence(run).manifest["files"], "truth_estimate.npy")
     return run.folder / "maps" / f"{by}-{files[name]['sha256'][:_DIGITS]}.npz"
 
 

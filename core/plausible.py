@@ -55,6 +55,18 @@ def told_of(path: Path, remedy: str) -> Iterator[None]:
         raise TurnoverError(f"{path}: not readable ({' '.join(str(error).split())[:200]}); {remedy}") from None
 
 
+def finite_number(value: Any) -> float:
+    """A finite number of a file of JSON.
+
+    Raises:
+        ValueError, TypeError, OverflowError: for anything else.
+    """
+    number = float(value)
+    if isinstance(value, str) or not math.isfinite(number):
+        raise ValueError(value)
+    return number
+
+
 def first_link(folder: Path) -> Path | None:
     """A symbolic link somewhere below a folder, which could lead out of it; None if there is none."""
     for place, folders, files in os.walk(folder):

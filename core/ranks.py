@@ -54,22 +54,22 @@ class Ranks:
     def at(self, what: str) -> None:
         """Note what this rank is at, for the others to name should it be lost."""
 
-    def meet(self, ranks: range | None = None) -> None:
-        """Wait until all ranks are here, or these, of which this is one."""
+    def barrier(self, group: range | None = None) -> None:
+        """Wait until all ranks are here, or those of a group, of which this is one."""
 
     def mean(self, own: Tensor) -> Tensor:
         """Mean `(…)` over all members of all ranks, of one row `(k, …)` for each that this rank tells of; the same bits on every rank and for any number."""
         return own.mean(0)
 
-    def collect(self, payload: bytes) -> list[bytes]:
+    def gather(self, payload: bytes) -> list[bytes]:
         """On the first rank what all ranks give, in order; nothing on the others."""
         return [payload]
 
-    def join(self, ranks: range) -> None:
-        """Make ready to `add` with these ranks, of which this is one; all ranks of the job do so at the same time."""
+    def new_group(self, group: range) -> None:
+        """Make ready to `all_reduce` over these ranks, of which this is one; all ranks of the job do so at the same time."""
 
-    def add(self, own: Tensor, ranks: range) -> Tensor:
-        """Sum over ranks that have joined, element by element; the same bits on each of them. Who may be long in coming meets the others first."""
+    def all_reduce(self, own: Tensor, group: range) -> Tensor:
+        """Sum over a group, element by element; the same bits on each of its ranks. Where one may be long in coming there is a `barrier` first."""
         return own
 
 
@@ -79,8 +79,8 @@ class _Together(Ranks):
     def __init__(self, place: World) -> None:
         self.rank, self.size = place.rank, place.size
         self.lost = ""
-        self._met, self._ended = Counter[range](), threading.Event()
-        self._joined: dict[range, Any] = {}
+        self._barriers, self._ended = Counter[range](), threading.Event()
+        self._groups: dict[range, Any] = {}
         try:
             self._store: Any = PrefixStore("turnover", next(iter(rendezvous("env://", place.rank, place.size, timeout=_START)))[0])
             self.at("starting")
@@ -93,41 +93,41 @@ class _Together(Ranks):
     def at(self, what: str) -> None:
         self._store.set(f"at/{self.rank}", what)
 
-    def meet(self, ranks: range | None = None) -> None:
-        ranks = ranks or range(self.size)
-        self._met[ranks] += 1
-        place = f"met/{ranks.start} to {ranks.stop}/{self._met[ranks]}"
-        self._set(place)
-        self._wait([f"{place}/{rank}" for rank in ranks])
+    def barrier(self, group: range | None = None) -> None:
+        group = group or range(self.size)
+        self._barriers[group] += 1
+        key = f"barrier/{group.start} to {group.stop}/{self._barriers[group]}"
+        self._set(key)
+        self._wait([f"{key}/{rank}" for rank in group])
 
     def mean(self, own: Tensor) -> Tensor:
-        rows = self.collect(own.cpu().contiguous().numpy().tobytes())
+        rows = self.gather(own.cpu().contiguous().numpy().tobytes())
         kind = own.cpu().numpy().dtype
         made = b""
         if rows:
             parts = [torch.from_numpy(np.frombuffer(row, kind).copy()).view(-1, *own.shape[1:]) for row in rows if row]
             made = torch.cat(parts).to(own.device).mean(0).cpu().numpy().tobytes()
-        return torch.from_numpy(np.frombuffer(self._handed(made), kind).copy()).view(own.shape[1:]).to(own.device)
+        return torch.from_numpy(np.frombuffer(self._broadcast(made), kind).copy()).view(own.shape[1:]).to(own.device)
 
-    def collect(self, payload: bytes) -> list[bytes]:
-        self.meet()
+    def gather(self, payload: bytes) -> list[bytes]:
+        self.barrier()
         if not self.is_first:
             self._send(payload, 0)
             return []
         return [payload, *(self._received(rank) for rank in range(1, self.size))]
 
-    def join(self, ranks: range) -> None:
-        self.meet()
+    def new_group(self, group: range) -> None:
+        self.barrier()
         self._talk(lambda: None, range(self.size))
-        if len(ranks) > 1 and ranks not in self._joined:
+        if len(group) > 1 and group not in self._groups:
             limit = timedelta(seconds=2 * SILENCE)  # gloo gives up no sooner on one that stands still, and this process cannot end before
-            self._joined[ranks] = self._talk(lambda: dist.new_group(list(ranks), limit, use_local_synchronization=True), ranks)
+            self._groups[group] = self._talk(lambda: dist.new_group(list(group), limit, use_local_synchronization=True), group)
 
-    def add(self, own: Tensor, ranks: range) -> Tensor:
-        whole = own.detach().to("cpu", copy=True)
+    def all_reduce(self, own: Tensor, group: range) -> Tensor:
+        total = own.detach().to("cpu", copy=True)
 
-        def add() -> None:
-            work = dist.all_reduce(whole, group=self._joined[ranks], async_op=True)
+        def reduce() -> None:
+            work = dist.all_reduce(total, group=self._groups[group], async_op=True)
             while True:
                 try:
                     work.wait(_LISTEN)
@@ -137,12 +137,12 @@ class _Together(Ranks):
                         work.wait()
                         return
 
-        self._talk(add, ranks)
-        return whole.to(own.device)
+        self._talk(reduce, group)
+        return total.to(own.device)
 
-    def _handed(self, payload: bytes) -> bytes:
+    def _broadcast(self, payload: bytes) -> bytes:
         """On every rank what the first one gives."""
-        self.meet()
+        self.barrier()
         if not self.is_first:
             return self._received(0)
         for rank in range(1, self.size):

@@ -31,38 +31,38 @@ class Part:
 
 @dataclass(frozen=True)
 class Team:
-    """The ranks with the numbers `numbers`, of all `ranks`, that train the members with the numbers `members` together."""
+    """The ranks `group`, of all `ranks`, that train the members with the numbers `members` together."""
 
     ranks: Ranks
-    numbers: range
+    group: range
     members: range
 
     @property
     def size(self) -> int:
-        return len(self.numbers)
+        return len(self.group)
 
     @property
-    def place(self) -> int:
-        """This rank's number in its team."""
-        return self.ranks.rank - self.numbers.start
+    def rank(self) -> int:
+        """This rank's number in its group."""
+        return self.ranks.rank - self.group.start
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until all ranks of the team are here, however long each of them takes."""
         if self.size > 1:
-            self.ranks.meet(self.numbers)
+            self.ranks.barrier(self.group)
 
     def part(self, count: int) -> Part:
         """This rank's part of so many rows: neighbours, no rank one more than another; all of them, if there are fewer rows than ranks."""
         if count < self.size:
             return Part(slice(0, count), 1 / self.size)
-        own = _share(count, self.place, self.size)
+        own = _share(count, self.rank, self.size)
         return Part(slice(own.start, own.stop), 1.0)
 
-    def add(self, own: Tensor) -> Tensor:
+    def all_reduce(self, own: Tensor) -> Tensor:
         """Sum over the team, element by element; the same bits on each of its ranks."""
-        return self.ranks.add(own, self.numbers) if self.size > 1 else own
+        return self.ranks.all_reduce(own, self.group) if self.size > 1 else own
 
-    def whole(self, count: int, made: Callable[[slice], Tensor]) -> Tensor:
+    def all_gather(self, count: int, made: Callable[[slice], Tensor]) -> Tensor:
         """`(…, count)`, of which `made` gives `(…, rows)` for this rank's part of so many rows; the same bits on all ranks of the team."""
         if self.size == 1:
             return made(slice(None))
@@ -70,37 +70,37 @@ class Team:
         own = made(part.rows)
         whole = own.new_zeros(*own.shape[:-1], count)
         whole[..., part.rows] = own * part.weight
-        self.meet()
-        return self.add(whole)
+        self.barrier()
+        return self.all_reduce(whole)
 
-    def add_gradients(self, model: nn.Module) -> None:
+    def all_reduce_gradients(self, model: nn.Module) -> None:
         """Replace each gradient by its sum over the team; what has none on any rank keeps none, so that the optimiser leaves it alone."""
         if self.size == 1:
             return
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         own = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in trained]
         holders = own[0].new_tensor([parameter.grad is not None for parameter in trained])
-        *sums, holders = self.add(torch.cat([*(one.flatten() for one in own), holders])).split([one.numel() for one in (*own, holders)])
+        *sums, holders = self.all_reduce(torch.cat([*(one.flatten() for one in own), holders])).split([one.numel() for one in (*own, holders)])
         for parameter, whole, held in zip(trained, sums, holders.tolist(), strict=True):
             parameter.grad = torch.empty_like(parameter).copy_(whole.view(parameter.shape)) if held else None
 
     def mean(self, own: Tensor) -> Tensor:
         """`Ranks.mean` of one row for each of the team's members, which each of its ranks has."""
-        return self.ranks.mean(own if self.place == 0 else own[:0])
+        return self.ranks.mean(own if self.rank == 0 else own[:0])
 
-    def collect(self, payload: bytes) -> list[bytes]:
+    def gather(self, payload: bytes) -> list[bytes]:
         """On the first of all ranks what each team has to give, in order; nothing on the others."""
-        return [given for given in self.ranks.collect(payload if self.place == 0 else b"") if given]
+        return [given for given in self.ranks.gather(payload if self.rank == 0 else b"") if given]
 
 
 def team_of(ranks: Ranks, total: int) -> Team:
     """This rank's team, where `total` members are to be trained; all ranks ask at the same time."""
     count = min(ranks.size, total)
     number = next(team for team in range(count) if ranks.rank in _share(ranks.size, team, count))
-    numbers = _share(ranks.size, number, count)
+    group = _share(ranks.size, number, count)
     if ranks.size > count:
-        ranks.join(numbers)
-    return Team(ranks, numbers, _share(total, number, count))
+        ranks.new_group(group)
+    return Team(ranks, group, _share(total, number, count))
 
 
 def one_rank(members: int) -> Team:

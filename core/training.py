@@ -156,19 +156,29 @@ def augmented(images: Tensor, random: torch.Generator) -> Tensor:
     return padded[(*whole, lines.view(rows, 1, -1, 1), columns.view(rows, 1, 1, -1))]
 
 
+def _of_this_rank(team: Team) -> list[int]:
+    """What tells this rank's draws from those of others, which would drop the same units otherwise; nothing on the first, which draws as one process does."""
+    if team.rank:
+        return [team.members.start, team.rank]
+    return [team.members.start] if team.members.start else []
+
+
 def train_epoch(model: Members, optimizer: torch.optim.Optimizer, train: Split, recipe: Recipe, epoch: int, orders: Tensor, team: Team | None = None) -> None:
     """Take all steps of one epoch and leave the model in evaluation mode.
 
     `orders` `(K, n)` are each member's training items, one after the other; `team` are the ranks that train these members, by default this one alone.
+
+    Raises:
+        TurnoverError: if code of the user's own fails, or a batch norm gets a batch of one item.
     """
     team = team or one_rank(model.members)
-    mine = [team.members.start, team.place] if team.place else [team.members.start] if team.members.start else []  # else ranks drop the same units
     with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch, *mine))  # for ordinary dropout, resumed or not
-        model.train()
+        torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch, *_of_this_rank(team)))  # for ordinary dropout, resumed or not
         randoms = [torch.Generator().manual_seed(derive_seed(recipe.seed, _AUGMENT, epoch, member)) for member in team.members]
-        _train_epoch(model, optimizer, train, recipe, epoch, orders.to(train.labels.device), randoms, team)
-    model.eval()
+        with model.failing():
+            model.train()
+            _train_epoch(model, optimizer, train, recipe, epoch, orders.to(train.labels.device), randoms, team)
+            model.eval()
 
 
 def _train_epoch(
@@ -198,7 +208,7 @@ def _train_epoch(
                 losses = nn.functional.cross_entropy(logits.flatten(0, 1), train.labels[ids[:, part.rows]].flatten(), reduction="none")
                 loss = (losses.view(len(ids), -1).sum(1) * part.weight / count).sum()  # a member's own share has the same bits in any company
             loss.backward()
-        team.add_gradients(model)
+        team.all_reduce_gradients(model)
         optimizer.step()
 
 
@@ -207,9 +217,9 @@ def _measure(model: Members, team: Team, train: Split, validation: Split, histor
     count, seen = len(train.labels), len(validation.labels)
 
     def losses_of(split: Split, ids: Tensor, flipped: bool = False) -> Tensor:
-        return team.whole(len(ids), lambda rows: item_losses(model, split.part(rows), ids[rows], flipped))
+        return team.all_gather(len(ids), lambda rows: item_losses(model, split.part(rows), ids[rows], flipped))
 
-    parts = [team.whole(seen, lambda rows: _judged(model, validation.part(rows))).flatten(1)]
+    parts = [team.all_gather(seen, lambda rows: _judged(model, validation.part(rows))).flatten(1)]
     if owned:
         own, nobody = torch.arange(count), UNOWNED + torch.arange(seen)
         parts += [losses_of(train, own), losses_of(train, own, True), losses_of(validation, nobody)]
@@ -257,11 +267,11 @@ def fit(
     decisions, are the same on every rank.
 
     Raises:
-        TurnoverError: if the checkpoint was made by another recipe or model, is damaged, or the loss is not finite.
+        TurnoverError: if the checkpoint was made by another recipe or model, is damaged, or the loss is not finite; or as `train_epoch`.
     """
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad], lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    with model.failing():
+        moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(moved, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     best = {name: value.clone() for name, value in trained_state(model).items()}
     history, owned = History(keep=recipe.keep), recipe.masked and not recipe.fresh
     team = team or one_rank(model.members)
@@ -271,7 +281,7 @@ def fit(
         history = History(facts["curves"], facts["accuracy"], **{name: list(losses.numpy()) for name, losses in items.items()}, keep=recipe.keep)
     while history.epochs < recipe.epochs and (recipe.decay or not history.epochs or history.epochs - 1 - history.best < recipe.patience):
         orders = [epoch_order(len(train.labels), recipe.seed, member, history.epochs) for member in team.members]
-        team.meet()
+        team.barrier()
         team.ranks.at(f"epoch {history.epochs + 1}, members {team.members.start + 1} to {team.members.stop}")
         train_epoch(model, optimizer, train, recipe, history.epochs, torch.stack(orders), team)
         _measure(model, team, train, validation, history, owned)

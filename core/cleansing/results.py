@@ -1,13 +1,13 @@
 """What cleansings of a run came to, kept in RUN/cleansing/NAME.json; one that is still being measured in NAME.partial.
 
 A file holds what `cleanse --json` prints, and the checksums of the weights and influences that were measured. A later
-cleansing with the same settings takes its place. Nothing here needs torch.
+cleansing for the same validation set, of the same share and number of seeds, takes its place; one with the flags stands
+beside one without. Nothing here needs torch.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from core.cleansing.choose import WITH_FLAGS
 from core.cleansing.scores import FOLDER, cleansing_folder
 from core.cleansing.summary import Comparison, Summary
 from core.errors import TurnoverError
+from core.plausible import finite_number
 from core.runs import Run
 from core.stale import made_with, stale_since
 
@@ -52,7 +53,7 @@ def keep_cleansing(run: Run, result: dict[str, Any], finished: bool = True) -> P
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.
     """
-    name = f"{result['validation']}-{result['fraction']:g}{'-flags' if result['flags'] else ''}"
+    name = f"{result['validation']}-{result['fraction']:g}-{result['repeats']}-seeds{'-flags' if result['flags'] else ''}"
     folder = cleansing_folder(run)
     path = folder / f"{name}{_DONE if finished else _PARTIAL}"
     text = json.dumps({"made_with": made_with(run), "result": result}, indent=1, ensure_ascii=False)
@@ -97,11 +98,11 @@ def _read(run: Run, path: Path) -> Cleansed:
 
 
 def _check(result: dict[str, Any]) -> None:
-    for name in ("removed", "repeats", "targets", "measured_on"):
-        if not isinstance(result[name], int):
-            raise TypeError(name)
-    _number(result["fraction"])
-    if not isinstance(result["validation"], str) or not isinstance(result["removed_ids"], list) or not isinstance(result["flags"], dict | None):
+    flags = result["flags"]
+    counts = [result[name] for name in ("removed", "repeats", "targets", "measured_on")]
+    counts += [] if flags is None else [flags[name] for name in ("dropped", "relabelled")]
+    finite_number(result["fraction"])
+    if not all(isinstance(count, int) for count in counts) or not isinstance(result["validation"], str) or not isinstance(result["removed_ids"], list):
         raise TypeError(result)
 
 
@@ -109,7 +110,9 @@ def _summary(one: dict[str, Any]) -> Summary:
     name = str(one["condition"])
     if name not in WITH_FLAGS:
         raise ValueError(name)
-    accuracy, accuracy_sd, loss, loss_sd, validation_loss = (_number(one[key]) for key in ("accuracy", "accuracy_sd", "loss", "loss_sd", "validation_loss"))
+    accuracy, accuracy_sd, loss, loss_sd, validation_loss = (
+        finite_number(one[key]) for key in ("accuracy", "accuracy_sd", "loss", "loss_sd", "validation_loss")
+    )
     return Summary(name, accuracy, accuracy_sd, loss, loss_sd, validation_loss, tuple(_comparison(other) for other in one["against"]))
 
 
@@ -120,13 +123,5 @@ def _comparison(other: dict[str, Any]) -> Comparison:
 def _difference(other: dict[str, Any], what: str) -> tuple[float, float | None, tuple[float, float] | None]:
     """A mean difference, its p-value and its interval."""
     p, interval = other[f"{what}_p"], other[f"{what}_interval"]
-    bounds = None if interval is None else (_number(interval[0]), _number(interval[1]))
-    return _number(other[what]), None if p is None else _number(p), bounds
-
-
-def _number(value: Any) -> float:
-    """A finite number; anything else is a ValueError or TypeError."""
-    number = float(value)
-    if isinstance(value, str) or not math.isfinite(number):
-        raise ValueError(value)
-    return number
+    bounds = None if interval is None else (finite_number(interval[0]), finite_number(interval[1]))
+    return finite_number(other[what]), None if p is None else finite_number(p), bounds

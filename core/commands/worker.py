@@ -12,7 +12,6 @@ ends with its standard input.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import sys
 from argparse import ArgumentParser, Namespace
@@ -25,6 +24,7 @@ from core.errors import TurnoverError
 if TYPE_CHECKING:
     from core.pipeline.explain import Explainer
 
+_MOST_SAID = 300
 HELP = "answer explain requests on standard input, one JSON line each (used by the dashboard)"
 
 
@@ -45,12 +45,7 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     _say({"ready": True})
     answered = 0
     for line in sys.stdin:
-        try:
-            _say(_answer(explainer, json.loads(line)))
-        except TurnoverError as error:
-            _say({"error": str(error)})
-        except (ValueError, KeyError, TypeError, binascii.Error) as error:
-            _say({"error": f"not a request that can be answered ({error})"})
+        _say(_answered(explainer, line))
         answered += 1
     return {"answered": answered}
 
@@ -58,6 +53,16 @@ def execute(arguments: Namespace) -> dict[str, Any]:
 def describe(result: dict[str, Any]) -> str:
     """The result in words."""
     return f"{result['answered']} requests answered"
+
+
+def _answered(explainer: Explainer, line: str) -> dict[str, Any]:
+    """The answer to a request, or what went wrong: whatever it was, a module's own error or a full memory, the next request may go well."""
+    try:
+        return _answer(explainer, json.loads(line))
+    except TurnoverError as error:
+        return {"error": str(error)}
+    except Exception as error:
+        return {"error": f"this request cannot be answered ({type(error).__name__}: {' '.join(str(error).split())[:_MOST_SAID]})"}
 
 
 def _answer(explainer: Explainer, request: dict[str, Any]) -> dict[str, Any]:

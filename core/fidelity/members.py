@@ -17,7 +17,7 @@ def some_members(model: Members, places: Sequence[int]) -> Members:
         TypeError: for a model whose members cannot be told apart.
     """
     if isinstance(model, Ensemble):
-        return type(model)([copy.deepcopy(model.models[place]) for place in places], model.classes, model.leaks)
+        return model.of([copy.deepcopy(model.models[place]) for place in places])
     if not isinstance(model, MemberModel):
         raise TypeError(f"members of a {type(model).__name__} are not told apart here")
     chosen = copy.deepcopy(model)

@@ -8,7 +8,6 @@ shows it says so. A later call of the same measure takes the file's place. Nothi
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from core.atomic import disk_error, write_atomic
 from core.errors import TurnoverError
 from core.fidelity.row import Figure, Row
+from core.plausible import finite_number
 from core.runs import Run
 from core.stale import made_with, stale_since
 
@@ -96,16 +96,8 @@ def _read(run: Run, path: Path) -> Result:
 
 def _row(row: dict[str, Any]) -> Row:
     figures = {str(name): _figure(**figure) for name, figure in row["figures"].items()}
-    return Row(str(row["method"]), _number(row["train_seconds"]), _number(row["estimate_seconds"]), figures, str(row["note"]))
+    return Row(str(row["method"]), finite_number(row["train_seconds"]), finite_number(row["estimate_seconds"]), figures, str(row["note"]))
 
 
 def _figure(value: Any, low: Any = None, high: Any = None) -> Figure:
-    return Figure(_number(value), None if low is None else _number(low), None if high is None else _number(high))
-
-
-def _number(value: Any) -> float:
-    """A finite number; anything else is a ValueError or TypeError."""
-    number = float(value)
-    if isinstance(value, str) or not math.isfinite(number):
-        raise ValueError(value)
-    return number
+    return Figure(finite_number(value), None if low is None else finite_number(low), None if high is None else finite_number(high))

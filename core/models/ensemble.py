@@ -8,6 +8,7 @@ after the other. Usually there is one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,10 @@ class Ensemble(Members):
     def __init__(self, models: Sequence[nn.Module], classes: int, leaks: Sequence[str]) -> None:
         super().__init__(len(models), classes, leaks)
         self.models = nn.ModuleList(models)
+
+    def of(self, models: Sequence[nn.Module]) -> Self:
+        """The same kind of model, of other members."""
+        return type(self)(models, self.classes, self.leaks)
 
     def features(self, x: Tensor) -> Tensor:
         """What the members' output layers see of rows that all share, without masks: `(B, …)` → `(K, B, D)`."""

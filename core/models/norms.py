@@ -13,30 +13,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.errors import TurnoverError
 from core.teams import Team
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
-class _Added(torch.autograd.Function):
-    """`Team.add`, whose gradient is the sum of all ranks' gradients."""
+class _AllReduced(torch.autograd.Function):
+    """`Team.all_reduce`, whose gradient is the sum of all ranks' gradients."""
 
     @staticmethod
     def forward(context: Any, own: Tensor, team: Team) -> Tensor:
         context.team = team
-        return team.add(own)
+        return team.all_reduce(own)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return context.team.add(gradients[0]), None
+        return context.team.all_reduce(gradients[0]), None
 
 
 @contextmanager
 def shared_norms(model: nn.Module, team: Team, weight: float) -> Iterator[None]:
-    """Inside, batch norms in training mode see the team's whole batch, of which this rank's rows count `weight` each."""
-    norms = [module for module in model.modules() if isinstance(module, _BATCH_NORM) and module.training] if team.size > 1 else []
+    """Inside, batch norms in training mode see the team's whole batch, of which this rank's rows count `weight` each.
+
+    Raises:
+        TurnoverError: in the norm's forward pass, if that is one value of each channel, which has no variance.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BATCH_NORM) and module.training]
     for norm in norms:
-        norm.forward = partial(_normalised, norm, team, weight)  # type: ignore[method-assign]
+        norm.forward = partial(_normalised, norm, team, weight) if team.size > 1 else partial(_alone, norm)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -44,15 +49,27 @@ def shared_norms(model: nn.Module, team: Team, weight: float) -> Iterator[None]:
             del norm.forward
 
 
+def _alone(norm: _BATCH_NORM, x: Tensor) -> Tensor:
+    """`norm` of rows `(B, C, …)` by its own code."""
+    _check(x.numel() // x.shape[1])
+    return type(norm).forward(norm, x)
+
+
+def _check(count: float) -> None:
+    if round(count) == 1:
+        raise TurnoverError("a batch norm cannot learn from a batch of one item, such as the last one may be; train on one item more or less (--limit)")
+
+
 def _normalised(norm: _BATCH_NORM, team: Team, weight: float, x: Tensor) -> Tensor:
     """`norm` of rows `(B, C, …)`, in float32 at least; also moves its running statistics, as torch does."""
     dims, shape = [dim for dim in range(x.dim()) if dim != 1], [1, -1, *[1] * (x.dim() - 2)]
     wide = x if x.dtype == torch.float64 else x.float()
-    sums = _Added.apply(torch.cat((wide.sum(dims), wide.new_tensor([x.numel() / x.shape[1]]))) * weight, team)
+    sums = _AllReduced.apply(torch.cat((wide.sum(dims), wide.new_tensor([x.numel() / x.shape[1]]))) * weight, team)
     count = sums[-1].detach()
+    _check(float(count))
     mean = sums[:-1] / count
     centred = wide - mean.view(shape)
-    variance = _Added.apply(centred.square().sum(dims) * weight, team) / count
+    variance = _AllReduced.apply(centred.square().sum(dims) * weight, team) / count
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         norm.num_batches_tracked += 1
         share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum

@@ -12,6 +12,9 @@ every one of 32 instances' masks; what a mask guards is on under all of them wit
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +30,39 @@ _MOST_NAMED = 12
 
 
 class OwnMembers(Ensemble):
-    """Modules of the user's own as one K-member model; `features` are what the last mask sees, mean over positions."""
+    """Modules of the user's own, or of torchvision, as one K-member model; `features` are what the last mask sees, mean over positions.
+
+    Attributes:
+        code: `module:function` whose modules these are, which errors name; "" if none of the code is the user's.
+    """
 
     whole = True
+    code = ""
+
+    def of(self, models: Sequence[nn.Module]) -> Self:
+        """The same code's, of other members."""
+        made = super().of(models)
+        made.code = self.code
+        return made
+
+    def failing(self) -> AbstractContextManager[None]:
+        """Inside, an error of the user's own code becomes a `TurnoverError`, as in `failing_in_one_line`."""
+        return failing_in_one_line(self.code) if self.code else super().failing()
 
     def features(self, x: Tensor) -> Tensor:
         """What each member's last mask sees of rows that all share: `(B, …)` → `(K, B, D)`."""
-        return torch.stack([_last_masked(model, x) for model in self.models])
+        with self.failing():
+            return torch.stack([_last_masked(model, x) for model in self.models])
+
+    def member_rows(self, x: Tensor) -> Tensor:
+        """Logits `(K, B, classes)` of rows `(K, B, …)` of each member's own."""
+        with self.failing():
+            return super().member_rows(x)
+
+    def find_leaks(self, inputs: Tensor, labels: Tensor) -> None:
+        """Take as leaks what `found_leaks` tells of the first member."""
+        with self.failing():
+            self.leaks = found_leaks(self.models[0], inputs, labels)
 
 
 def reading(model: str, checksum: str) -> str:
@@ -61,7 +90,9 @@ def own_members(model: str, checksum: str, classes: int, shape: tuple[int, ...],
     masks = [mask for own in made for mask in {layer._key() for layer in turnover_layers(own)}]
     if len(set(masks)) < len(masks):
         raise TurnoverError(f"--model {model}: two members would have the same masks; give TurnoverDropout the function's seed, seed=seed, or --members 1")
-    return OwnMembers(made, classes, ())
+    own_model = OwnMembers(made, classes, ())
+    own_model.code = model
+    return own_model
 
 
 def _check(own: object, model: str, classes: int, rows: Tensor) -> None:

@@ -27,7 +27,7 @@ def part_of(model: Members, members: range) -> Members:
     if len(members) == model.members:
         return model
     if isinstance(model, Ensemble):
-        return Ensemble([model.models[member] for member in members], model.classes, model.leaks)
+        return model.of([model.models[member] for member in members])
     part = copy.deepcopy(model)
     part.members = len(members)
     for tensor in (*part.parameters(), *part.buffers()):

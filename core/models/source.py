@@ -101,7 +101,7 @@ class failing_in_one_line:
     """Inside, an error of the user's own code becomes a `TurnoverError` that names it and the line where it happened."""
 
     def __init__(self, model: str, path: Path | None = None) -> None:
-        self.model, self.path = model, path or _path(model)
+        self.model, self.path = model, path
 
     def __enter__(self) -> None:
         return
@@ -109,9 +109,10 @@ class failing_in_one_line:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if error is None or not isinstance(error, Exception | SystemExit) or isinstance(error, TurnoverError):
             return
-        lines = [frame.lineno for frame in traceback.extract_tb(trace) if Path(frame.filename) == self.path]
+        path = self.path or _path(self.model)
+        lines = [frame.lineno for frame in traceback.extract_tb(trace) if Path(frame.filename) == path]
         said = " ".join(str(error).split())
-        where = f"{self.path}{f', line {lines[-1]}' if lines else ''}"
+        where = f"{path}{f', line {lines[-1]}' if lines else ''}"
         raise TurnoverError(f"--model {self.model}: {where}: {type(error).__name__}{f': {said}' if said else ''}; correct it") from error
 
 

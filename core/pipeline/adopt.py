@@ -28,10 +28,10 @@ from core.dropout import turnover_layers
 from core.errors import TurnoverError
 from core.lock import alone
 from core.models.encoders import DEFAULT_ENCODER
-from core.models.own import OwnMembers, found_leaks
+from core.models.own import OwnMembers
 from core.models.source import allow, is_module
 from core.pipeline.architecture import build_model
-from core.pipeline.plan import Plan, open_partial, plan_run
+from core.pipeline.plan import Plan, has_checkpoint, open_partial, plan_run
 from core.pipeline.settings import TrainSettings
 from core.pipeline.train import model_inputs, splits_of
 from core.pipeline.written import results_of, write_run
@@ -45,7 +45,7 @@ def adopt_run(settings: TrainSettings, weights: Path, folder: Path, device_choic
     """Make a run of the weights in a safetensors file; returns what `python -m core adopt --json` prints.
 
     Raises:
-        TurnoverError: for bad settings or data, a folder that exists, or weights that are not those of the settings' model.
+        TurnoverError: for bad settings or data, a folder that exists or that a training was begun for, or weights that are not those of the settings' model.
     """
     device = choose_device(device_choice)
     _require_own(settings.model)
@@ -68,7 +68,8 @@ def save_run(
         device: to compute on; the best one by default.
 
     Raises:
-        TurnoverError: for a folder that exists, data or a module that do not go together, or a module with other masks than the function's.
+        TurnoverError: for a folder that exists or that a training was begun for, data or a module that do not go together,
+            or a module with other masks than the function's.
     """
     _require_own(model)
     wanted = TrainSettings(data=data.name, model=model, members=1, label_noise=0.0, seed=seed, encoder=encoder)
@@ -103,6 +104,8 @@ def _adopt(plan: Plan, state: Mapping[str, Tensor], where: str, device: torch.de
 
 
 def _made(plan: Plan, state: Mapping[str, Tensor], where: str, device: torch.device, trained: nn.Module | None) -> dict[str, Any]:
+    if has_checkpoint(plan.partial):
+        raise TurnoverError(f"{plan.partial} is a training that was stopped; finish it, delete it, or choose another folder for this run")
     begun, partial = time.perf_counter(), open_partial(plan)
     try:
         inputs = model_inputs(plan.data, plan.settings, partial, device)
@@ -114,7 +117,7 @@ def _made(plan: Plan, state: Mapping[str, Tensor], where: str, device: torch.dev
             raise TurnoverError(f"{plan.settings.model} makes other masks than the module has; give the seed that it was built with, and fixed layer= numbers")
         placed(model, device)
         history = measured(model, train, validation)
-        model.leaks = found_leaks(model.models[0], train.inputs, train.labels)
+        model.find_leaks(train.inputs, train.labels)
         results = results_of(plan.data, model, history, None, time.perf_counter() - begun, device)
         facts = {"recipe": {}, "results": results, "adopted": where}
         write_run(partial, plan.folder, plan.data, plan.settings, model, history, inputs, facts)

@@ -139,7 +139,7 @@ class _Work:
         layout = "full" if 4 * model.members * len(run.train) * (len(chosen) + int(targets.wrong.sum())) <= full_bytes else "top"
         if ranks.is_first and parts.cut is None:
             parts.begin(_cut(model, len(run.train), targets, layout, resources, ranks))
-        ranks.meet()
+        ranks.barrier()
         cut = parts.cut
         if cut is None:
             raise TurnoverError(f"{parts.folder}: not of this computation; give all ranks the same command, and a folder that they share")
@@ -170,7 +170,7 @@ class _Work:
             train = run_split(self.run, "train", self.device)
             self.parts.save(OWN, {OWN: self_influence(self.model, train.inputs, train.labels, np.arange(len(train.labels))).numpy()})
         self.ranks.at("finished its parts")
-        self.ranks.meet()
+        self.ranks.barrier()
         return self.pairs(missing)
 
     def _influences(self, rows: np.ndarray, meanings: Sequence[str], ids: np.ndarray, advance: Advance) -> list[Influence]:
@@ -189,7 +189,7 @@ class _Work:
             described, train = self.targets.described(self.model, rows), run_split(self.run, "train", self.device)
             estimator = run_estimator(self.run, self.model, train, pilot.values.numpy(), described)
             self.parts.save_estimator(estimator, {"path": pilot.path, "precision_error": difference})
-        self.ranks.meet()
+        self.ranks.barrier()
         found = self.parts.estimator()
         assert found is not None
         self.estimator, self.told = found
@@ -202,7 +202,7 @@ class _Work:
                 made = self._influences(unit.rows, unit.meanings, self._ids(block), lambda _: None)
                 self.parts.save(unit.name(block), {meaning: one.values.numpy() for meaning, one in zip(unit.meanings, made, strict=True)})
         self.ranks.at("finished its blocks")
-        self.ranks.meet()
+        self.ranks.barrier()
 
     def _ids(self, block: int) -> np.ndarray:
         """The training items of a block."""

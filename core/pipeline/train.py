@@ -25,7 +25,7 @@ from core.device import choose_device, placed
 from core.errors import TurnoverError
 from core.lock import alone
 from core.models.members import Members
-from core.models.own import OwnMembers, found_leaks
+from core.models.own import OwnMembers
 from core.models.share import part_of
 from core.models.source import allow
 from core.models.state import load_trained, trained_state
@@ -52,7 +52,7 @@ def train_run(settings: TrainSettings, folder: Path, device_choice: str | None =
     device = choose_device(device_choice)
     allow(settings.model)
     plan = plan_run(settings, folder)
-    ranks.meet()  # all have looked before anything is written
+    ranks.barrier()  # all have looked before anything is written
     with alone(plan.lock, f"training {folder}") if ranks.is_first else nullcontext():
         return _made(plan, device, ranks)
 
@@ -74,16 +74,16 @@ def _train(plan: Plan, partial: Path, device: torch.device, begun: float, ranks:
     settings, data, folder = plan.settings, plan.data, plan.folder
     ranks.at("the features of all items")
     if not ranks.is_first:
-        ranks.meet()
+        ranks.barrier()
     inputs = model_inputs(data, settings, partial, device)
     if ranks.is_first:
-        ranks.meet()
+        ranks.barrier()
     featured = time.perf_counter()
     train, validation = splits_of(data, inputs, device)
     recipe = settings.recipe
     model, history = _fit(data, settings, train, validation, recipe, partial, ranks)
     if isinstance(model, OwnMembers) and not model.leaks:
-        model.leaks = found_leaks(model.models[0], train.inputs, train.labels)
+        model.find_leaks(train.inputs, train.labels)
     trained = time.perf_counter()
     _, twin = _fit(data, settings, train, validation, replace(recipe, masked=False), partial, ranks)
     if not ranks.is_first:
@@ -157,7 +157,8 @@ def _fit(data: Dataset, settings: TrainSettings, train: Split, validation: Split
     with bar(recipe.epochs, label, "epochs") as advance:
         history = fit(model, train, validation, recipe, partial / f"{name}.checkpoint", lambda _: advance(1), team=team, total=total)
         advance(recipe.epochs - history.epochs)
-    if weights := whole_tensors(model, trained_state(model), team) if ranks.size > 1 else {}:
-        load_trained(whole, weights)
-        return placed(whole, device).eval(), history
-    return model, history
+    weights = whole_tensors(model, trained_state(model), team) if ranks.size > 1 else {}
+    if not weights:
+        return model, history
+    load_trained(whole, weights)
+    return placed(whole, device).eval(), history

@@ -49,6 +49,48 @@ def mute(classes, shape, seed):
 
 
 number = 7
+
+
+class Odd(nn.Module):
+    # right until it is trained, and then wrong in one of three ways
+
+    def __init__(self, wrong, classes, seed):
+        super().__init__()
+        self.wrong, self.out = wrong, nn.Linear(8, classes)
+        self.body = nn.Sequential(nn.Flatten(), TurnoverDropout(64, seed=seed), nn.Linear(64, 8))
+
+    def train(self, mode=True):
+        assert not (mode and self.wrong == "mode")
+        return super().train(mode)
+
+    def forward(self, x):
+        if self.training and self.wrong == "forward":
+            raise RuntimeError("only to be\\nlooked at")
+        hidden = self.body(x).exp()
+        logits = self.out(hidden)
+        if self.wrong == "backward":
+            hidden.zero_()
+        return logits
+
+
+def odd_mode(classes, shape, seed):
+    return Odd("mode", classes, seed)
+
+
+def odd_forward(classes, shape, seed):
+    return Odd("forward", classes, seed)
+
+
+def odd_backward(classes, shape, seed):
+    return Odd("backward", classes, seed)
+
+
+def untrained(classes, shape, seed):
+    return Odd("", classes, seed).requires_grad_(False)
+
+
+def normed(classes, shape, seed):
+    return nn.Sequential(nn.Flatten(), TurnoverDropout(64, seed=seed), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))
 """
 TEXTS = """
 import torch

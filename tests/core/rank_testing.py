@@ -105,18 +105,18 @@ class _Threaded(Ranks):
     def mean(self, own: Tensor) -> Tensor:
         return torch.cat(self._all(range(self.size), own)).mean(0)
 
-    def collect(self, payload: bytes) -> list[bytes]:
+    def gather(self, payload: bytes) -> list[bytes]:
         given = self._all(range(self.size), payload)
         return given if self.is_first else []
 
-    def add(self, own: Tensor, ranks: range) -> Tensor:
-        return torch.stack(self._all(ranks, own.clone())).sum(0)
+    def all_reduce(self, own: Tensor, group: range) -> Tensor:
+        return torch.stack(self._all(group, own.clone())).sum(0)
 
-    def _all(self, ranks: range, own: Any) -> list[Any]:
-        table = self.tables[ranks]
+    def _all(self, group: range, own: Any) -> list[Any]:
+        table = self.tables[group]
         table.given[self.rank] = own
         table.barrier.wait()
-        given = [table.given[rank] for rank in ranks]
+        given = [table.given[rank] for rank in group]
         table.barrier.wait()
         return given
 

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import core
-from core.cli import main
+from core import training
+from core.cli import build_parser, main
 from core.data import load_data
 from core.data.base import Dataset
 from core.data.images import png_bytes
@@ -89,6 +90,12 @@ def test_what_nobody_measured_is_not_made_up(own_code: Path) -> None:
     assert names(run.folder) == sorted((*core.runs.RUN_FILES, "manifest.json"))
 
 
+def execute(command: str, *options: object) -> None:
+    """Run a command here, where what is interrupted can be seen."""
+    arguments = build_parser().parse_args([command, *map(str, options)])
+    arguments.module.execute(arguments)
+
+
 @pytest.fixture
 def weights(own_code: Path) -> Path:
     save_file(trained_elsewhere(digits(), epochs=1).state_dict(), own_code / "mine.safetensors")
@@ -139,6 +146,23 @@ def test_weights_that_do_not_fit_are_refused_and_leave_nothing(own_code: Path, w
     assert not run.exists() and not (own_code / "run.partial").exists()
     run.mkdir()
     assert "exists; choose another" in refused(capsys, *adopted(weights, run))
+
+
+def test_a_training_that_was_stopped_is_not_swept_away(own_code: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    data, run, real = few(digits()), own_code / "run", training.save_checkpoint
+
+    def stop(*arguments: Any) -> None:
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    options = ("--data", "digits", "--model", MODEL, "--members", 1, "--label-noise", 0, "--seed", SEED, "--run", run)
+    with monkeypatch.context() as changed, pytest.raises(KeyboardInterrupt):
+        changed.setattr(training, "save_checkpoint", stop)
+        execute("train", *options)
+    save_file(trained_elsewhere(data).state_dict(), own_code / "mine.safetensors")
+    line = refused(capsys, *adopted(own_code / "mine.safetensors", run, **{"--seed": SEED}))
+    assert f"{own_code / 'run.partial'} is a training that was stopped; finish it, delete it, or choose another folder for this run" in line
+    assert "masked.checkpoint" in names(own_code / "run.partial") and not run.exists()
 
 
 def test_a_module_with_other_masks_than_its_function_makes_is_refused(own_code: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from core import TurnoverError
-from core.atomic import replace_folder, write_atomic
+from core.atomic import replace_folder, sweep, write_atomic
 from tests.core.builders import names, run_killed
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -44,6 +45,28 @@ def test_the_old_file_is_replaced_and_never_absent(tmp_path: Path, monkeypatch: 
     write_atomic(path, lambda beside: beside.write_text("new"))
     assert str(path) not in removed
     assert path.read_text() == "new"
+
+
+def test_two_writers_with_the_same_numbers_disturb_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In two containers that share a folder, threads may have the same number."""
+    monkeypatch.setattr(threading, "get_native_id", lambda: 7)
+    path = tmp_path / "a.txt"
+
+    def write(beside: Path) -> None:
+        beside.write_text("outer")
+        write_atomic(path, lambda other: other.write_text("inner"))
+        assert path.read_text() == "inner"
+
+    write_atomic(path, write)
+    assert path.read_text() == "outer" and names(tmp_path) == ["a.txt"]
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+    (tmp_path / ".a.txt").write_text("mine")
+    assert run_killed(_WRITE_FILE, tmp_path, "a.txt", 2) is None
+    assert len(names(tmp_path)) == 2
+    sweep(tmp_path)
+    assert names(tmp_path) == [".a.txt"]
 
 
 @pytest.mark.parametrize("failure", [FULL, REFUSED, KeyboardInterrupt(), RuntimeError("x")])

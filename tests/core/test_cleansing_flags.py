@@ -197,8 +197,8 @@ def test_the_command_trains_on_flags_and_keeps_what_came_out(run_copy: Path, cap
     assert [one for one in result["models"] if one["condition"] != FLAGGED] == without["models"]
     assert [other["other"] for other in result["conditions"][-1]["against"]] == list(CONDITIONS)
     found, problems = read_cleansings(Run(run_copy))
-    assert problems == [] and {one.name for one in found} == {"validation-0.1", "validation-0.1-flags"}
-    kept = next(one for one in found if one.name == "validation-0.1-flags")
+    assert problems == [] and {one.name for one in found} == {"validation-0.1-2-seeds", "validation-0.1-2-seeds-flags"}
+    kept = next(one for one in found if one.name == "validation-0.1-2-seeds-flags")
     assert kept.finished and not kept.stale and kept.seeds == dict.fromkeys(WITH_FLAGS, 2)
     assert kept.facts["removed_ids"] == result["removed_ids"]
     assert json.loads(json.dumps([asdict(one) for one in kept.conditions])) == result["conditions"]
@@ -225,7 +225,23 @@ def test_models_are_kept_as_they_finish(run_copy: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(results, "keep_cleansing", looking)
     cleansed(capsys, run_copy)
     assert seen == [*((count, False) for count in range(1, 7)), (6, True)]
-    assert names(run_copy / FOLDER) == ["validation-0.1.json"]
+    assert names(run_copy / FOLDER) == ["validation-0.1-2-seeds.json"]
+
+
+def a_result(seeds: int) -> dict[str, Any]:
+    """What `cleanse --json` prints of so many seeds."""
+    models = [Retrained(name, seed, 0.5, 0.5 + 0.1 * seed, 0.5) for seed in range(seeds) for name in CONDITIONS]
+    told = {"validation": "validation", "fraction": 0.1, "flags": None, "removed": 6, "repeats": seeds, "targets": 9, "measured_on": 9, "removed_ids": []}
+    return told | {"conditions": [asdict(one) for one in summarise(models)], "models": [asdict(one) for one in models]}
+
+
+def test_a_cleansing_of_fewer_seeds_does_not_take_the_place_of_one_of_more(run_copy: Path) -> None:
+    run = Run(run_copy)
+    for seeds in (8, 2, 2):
+        keep_cleansing(run, a_result(seeds), finished=False)
+        keep_cleansing(run, a_result(seeds))
+    found, problems = read_cleansings(run)
+    assert problems == [] and {one.name: one.seeds[NONE] for one in found} == {"validation-0.1-8-seeds": 8, "validation-0.1-2-seeds": 2}
 
 
 @pytest.mark.parametrize(
@@ -236,20 +252,19 @@ def test_models_are_kept_as_they_finish(run_copy: Path, monkeypatch: pytest.Monk
         lambda kept: kept["result"]["conditions"][0].update(loss="NaN"),
         lambda kept: kept["result"]["conditions"][1]["against"][0].update(loss_interval=[1]),
         lambda kept: kept["result"]["conditions"][0].update(condition="<b>"),
+        lambda kept: kept["result"].update(flags={}),
+        lambda kept: kept["result"].update(flags={"dropped": "<b>", "relabelled": 1}),
     ],
 )
 def test_a_damaged_result_is_named_and_hides_no_other(run_copy: Path, capsys: pytest.CaptureFixture[str], change: Any) -> None:
-    run = Run(run_copy)
-    models = [Retrained(name, seed, 0.5, 0.5 + 0.1 * seed, 0.5) for seed in range(2) for name in CONDITIONS]
-    result = {"validation": "validation", "fraction": 0.1, "flags": None, "removed": 6, "repeats": 2, "targets": 9, "measured_on": 9, "removed_ids": []}
-    result |= {"conditions": [asdict(one) for one in summarise(models)], "models": [asdict(one) for one in models]}
+    run, result = Run(run_copy), a_result(2)
     path = keep_cleansing(run, result)
     keep_cleansing(run, result | {"fraction": 0.2})
     kept = json.loads(path.read_text())
     change(kept)
     path.write_text(json.dumps(kept))
     found, problems = read_cleansings(run)
-    assert [one.name for one in found] == ["validation-0.2"]
+    assert [one.name for one in found] == ["validation-0.2-2-seeds"]
     assert problems == [f"{path}: not readable as a cleansing; delete it, and retrain again"]
 
 

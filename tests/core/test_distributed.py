@@ -208,5 +208,5 @@ def test_other_commands_are_for_one_process(bare: Path, tmp_path: Path) -> None:
 
 
 def test_one_process_alone_waits_for_nobody() -> None:
-    ALONE.meet()
-    assert (ALONE.rank, ALONE.size, ALONE.collect(b"own")) == (0, 1, [b"own"])
+    ALONE.barrier()
+    assert (ALONE.rank, ALONE.size, ALONE.gather(b"own")) == (0, 1, [b"own"])

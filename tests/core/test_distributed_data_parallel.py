@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from core import Run, TurnoverDropout
+from core import Run, TurnoverDropout, TurnoverError
 from core.models.ensemble import Ensemble
 from core.models.members import Members
 from core.models.norms import shared_norms
@@ -111,10 +111,10 @@ def teams(size: int, members: int) -> list[Team]:
 @pytest.mark.parametrize("members", [1, 2, 3, 5])
 def test_every_member_has_one_team_and_every_rank_a_place_in_it(size: int, members: int) -> None:
     made = teams(size, members)
-    firsts = [team for team in made if team.place == 0]
+    firsts = [team for team in made if team.rank == 0]
     assert [member for team in firsts for member in team.members] == list(range(members))
-    assert [rank for team in firsts for rank in team.numbers] == list(range(size))
-    assert all(team.numbers[team.place] == rank and 1 in (len(team.members), team.size) for rank, team in enumerate(made))
+    assert [rank for team in firsts for rank in team.group] == list(range(size))
+    assert all(team.group[team.rank] == rank and 1 in (len(team.members), team.size) for rank, team in enumerate(made))
     assert max(len(team.members) for team in made) - min(len(team.members) for team in made) <= 1
     assert max(team.size for team in made) - min(team.size for team in made) <= 1
 
@@ -144,6 +144,13 @@ def test_a_team_trains_the_member_of_one_process(kind: str, size: int, batch: in
         check_same(one, expected)
     start = a_model(kind).state_dict()
     assert max(float((value - start[name]).abs().max()) for name, value in expected[0].state_dict().items()) > 1e-2
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_last_batch_of_one_item_is_refused_where_a_norm_needs_more(size: int) -> None:
+    """21 rows in batches of ten: one process and several ranks say the same, and no statistic becomes NaN."""
+    with pytest.raises(TurnoverError, match=r"^a batch norm cannot learn from a batch of one item, such as the last one may be; .* \(--limit\)$"):
+        in_threads(size, lambda ranks: trained("normed", replace(RECIPE, batch=10), ranks))
 
 
 def test_one_row_a_batch_and_two_ranks() -> None:

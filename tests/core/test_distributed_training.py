@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from core import Run, turnover
+from core import Run, TurnoverDropout, turnover
 from core.models.members import Members
+from core.models.own import OwnMembers
 from core.models.share import cut_tensors, descriptions, joined_tensors, part_of
 from core.models.state import trained_state
 from core.models.vision import small_vgg
@@ -31,10 +33,19 @@ def models(kind: str) -> tuple[Members, torch.Tensor]:
         return member_heads(groups=4), randn(6, 8)
     if kind == "vgg":
         return small_vgg((1, 8, 8), 3, members=3, groups=4, seed=1).double(), randn(6, 1, 8, 8)
+    if kind == "frozen":
+        return OwnMembers([partly_frozen(seed) for seed in range(3)], 3, ()), randn(6, 8)
     return token_ensemble(3, kind).eval(), token_rows(6)
 
 
-KINDS = ("heads", "vgg", "adapters", "masked")
+def partly_frozen(seed: int) -> nn.Module:
+    """A module with a layer that is never trained."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(8, 6).requires_grad_(False), nn.ReLU(), TurnoverDropout(6, seed=seed, layer=0), nn.Linear(6, 3)).double()
+
+
+KINDS = ("heads", "vgg", "adapters", "masked", "frozen")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -42,7 +53,7 @@ KINDS = ("heads", "vgg", "adapters", "masked")
 def test_a_part_is_these_members_of_the_whole(kind: str, members: range) -> None:
     whole, x = models(kind)
     part = part_of(whole, members)
-    assert part.members == len(members)
+    assert part.members == len(members) and type(part) is type(whole)
     for flipped in (False, True):
         with torch.no_grad(), turnover(range(6), flipped=flipped):
             torch.testing.assert_close(part(x), whole(x)[members.start : members.stop], rtol=0, atol=1e-6)
@@ -53,7 +64,7 @@ def test_a_part_is_these_members_of_the_whole(kind: str, members: range) -> None
 def test_tensors_are_cut_and_joined_without_a_trace(kind: str) -> None:
     whole, _ = models(kind)
     state = {f"best.{name}": value for name, value in trained_state(whole).items()} | {"adamw.step": torch.tensor(3.0)}
-    if kind in ("adapters", "masked"):
+    if kind in ("adapters", "masked", "frozen"):
         del state["adamw.step"]
     shares = [range(0, 1), range(1, 3)]
     parts = [cut_tensors(part_of(whole, share), state, share) for share in shares]
@@ -81,6 +92,16 @@ def test_members_trained_in_parts_have_the_bits_of_members_trained_together(reci
         assert torch.equal(torch.cat([part.state_dict()[name] for part in parts]), value), name
 
 
+FROZEN = """
+from torch import nn
+from core import TurnoverDropout
+
+def build(classes, shape, seed):
+    frozen = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16)).requires_grad_(False)
+    return nn.Sequential(frozen, TurnoverDropout(16, seed=seed, layer=0), nn.Linear(16, classes))
+"""
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of heads that one process trained in one go."""
@@ -105,6 +126,20 @@ def test_a_rank_that_dies_is_named_and_another_number_of_ranks_goes_on(tmp_path:
     done = run_ranks(tmp_path, *HEADS, "--run", tmp_path / "run", ranks=1)
     assert done.code == 0, done.said
     assert checksums(tmp_path / "run") == checksums(alone)
+
+
+def test_members_with_frozen_layers_are_shared_and_go_on_alone(tmp_path: Path) -> None:
+    """What is frozen is part of a run's weights, as it is of a checkpoint's."""
+    (tmp_path / "frozen.py").write_text(FROZEN, encoding="utf-8")
+    few = ("--data", "digits", "--limit", 12, "--validation-limit", 4, "--members", 2, "--epochs", 3, "--device", "cpu")
+    command = ("train", *few, "--model", f"{tmp_path / 'frozen.py'}:build")
+    died = run_ranks(tmp_path, *command, "--run", tmp_path / "resumed", kill="1", moment=3)
+    assert died.code != 0 and (tmp_path / "resumed.partial" / "masked.checkpoint").exists()
+    for name, ranks in (("resumed", 1), ("two", 2)):
+        done = run_ranks(tmp_path, *command, "--run", tmp_path / name, ranks=ranks)
+        assert done.code == 0, done.said
+    resumed, two = (Run(tmp_path / name).manifest["files"]["weights.safetensors"] for name in ("resumed", "two"))
+    assert resumed == two
 
 
 def test_deep_members_and_texts_are_shared_too(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 
 import core.pipeline.explain as explain_module
 from core import TurnoverError, influence
+from core.cli import main
 from core.commands.worker import _answer
 from core.data.images import png_bytes, png_pixels
 from core.estimators.estimator import Estimator
@@ -126,3 +127,24 @@ def test_influences_of_nobody_or_on_no_label_are_refused(explainer: Explainer) -
         explainer.influence_on([image(explainer)], explainer.run.classes[0], [-1])
     with pytest.raises(TurnoverError, match="unknown label 'x'"):
         explainer.influence_on([image(explainer)], "x", [0])
+
+
+def test_whatever_a_request_meets_the_next_one_is_answered(explainer: Explainer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A memory that is full, code of the user's own, and requests that are none."""
+    good = json.dumps({"images": [base64.b64encode(image(explainer)).decode()]})
+    real, errors = Explainer.predict_images, iter((torch.OutOfMemoryError("CUDA out of memory.\nTry less"), MemoryError(), AttributeError("own"), None, None))
+
+    def predict(self: Explainer, images: list[bytes]) -> list[dict[str, float]]:
+        if error := next(errors):
+            raise error
+        return real(self, images)
+
+    monkeypatch.setattr(Explainer, "predict_images", predict)
+    monkeypatch.setattr("sys.stdin", iter([good, good, good, '{"images": []}', "no JSON", "[]", good]))
+    capsys.readouterr()
+    assert main(["worker", "--run", str(explainer.run.folder)]) == 0
+    ready, *answers, _ = capsys.readouterr().out.splitlines()
+    told = [json.loads(line) for line in answers]
+    assert json.loads(ready) == {"ready": True} and len(told) == 7
+    assert told[0] == {"error": "this request cannot be answered (OutOfMemoryError: CUDA out of memory. Try less)"}
+    assert all("error" in answer for answer in told[:-1]) and "probabilities" in told[-1]

@@ -177,6 +177,34 @@ def test_what_cannot_be_a_model_is_refused_in_one_line(model: str, own_code: Pat
     assert [name for name in names(own_code) if name != "__pycache__"] == before
 
 
+WRONG_IN_TRAINING = {
+    "odd_mode": "own_images.py, line 51: AssertionError; correct it",
+    "odd_forward": "own_images.py, line 56: RuntimeError: only to be looked at; correct it",
+    "odd_backward": "own_images.py: RuntimeError: one of the variables needed for gradient computation has been modified",
+    "untrained": "own_images.py: ValueError: optimizer got an empty parameter list; correct it",
+    "normed": "a batch norm cannot learn from a batch of one item",
+}
+
+
+@pytest.mark.parametrize("model", WRONG_IN_TRAINING)
+def test_what_goes_wrong_in_training_alone_is_one_line_too(model: str, own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 65 training items in batches of 64 the last one is a batch of its own."""
+    few = ("--data", "digits", "--limit", 65, "--validation-limit", 20, "--epochs", 1)
+    line = refused(capsys, "train", *few, "--model", f"own_images:{model}", "--run", own_code / "run")
+    assert WRONG_IN_TRAINING[model] in line
+    assert not (own_code / "run").exists() and not (own_code / "run.partial").exists()
+
+
+def test_a_module_that_fails_is_named_wherever_it_is_asked(own_code: Path) -> None:
+    allow("own_images:odd_backward")
+    members = own_members("own_images:odd_backward", source_checksum("own_images:odd_backward"), 10, (1, 8, 8), members=2, seed=0, tokens=False)
+    for asked in (members, members.of(members.models[:1])):
+        rows = torch.zeros(3, 7)
+        for ask in (asked, asked.features, lambda x, own=asked: own.find_leaks(torch.zeros(4, 1, 8, 8), some_labels(4, 10))):
+            with pytest.raises(TurnoverError, match=r"^--model own_images:odd_backward: .*own_images\.py.*: RuntimeError: .*; correct it$"):
+                ask(rows)
+
+
 def test_members_with_the_same_masks_and_settings_of_other_models_are_refused(own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
     same = refused(capsys, "train", *IMAGES, "--model", "own_images:unseeded", "--members", 2, "--run", own_code / "run")
     assert "same masks" in same and "seed=seed" in same

@@ -77,6 +77,14 @@ def test_what_is_neither_a_folder_nor_a_name_is_refused(name: str) -> None:
         needs_hub(name)
 
 
+def test_a_function_is_loaded_though_its_encoder_has_to_be_downloaded(own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("train", "--check", "--data", "sst2", "--path", sst2_in(own_code / "sst2"), "--encoder", "nobody/nothing", "--run", own_code / "run")
+    assert "has no function 'nothing'" in refused(capsys, *asked, "--model", "own_texts:nothing")
+    assert "reads 'letters'" in refused(capsys, *asked, "--model", "own_texts:letters")
+    for name in ("features", "tokens"):
+        assert command(capsys, *asked, "--model", f"own_texts:{name}")["model"] == f"own_texts:{name}"
+
+
 def test_a_download_waits_for_the_training(own_code: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)  # asking it for anything fails
     monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", lambda *_, **__: pytest.fail("a download"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from core.atomic import write_atomic
 from core.cleansing.results import read_cleansings
 from core.cli import build_parser, main
 from core.fidelity.results import read_results
-from core.lock import alone
+from core.lock import alone, is_locked, locked, wait_for
 from core.pipeline.influence import compute_influence
 from tests.core.builders import ROOT, checksums, names, train_digits
 
@@ -49,6 +50,20 @@ def test_a_second_training_is_refused_by_the_first_ones_number(tmp_path: Path) -
         train_digits(tmp_path / "another", limit=20, members=1)
     train_digits(tmp_path / "run", limit=20, members=1)
     assert names(tmp_path) == ["another", "run"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said_to_have_none(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    path = tmp_path / "lock"
+    path.touch()
+    opened = (lambda: alone(path, "at work").__enter__(), lambda: locked(path).__enter__())
+    for use in (*opened, lambda: is_locked(path), lambda: wait_for(path)):
+        with pytest.raises(TurnoverError, match=rf"^{path}: its file system has no locks \({os.strerror(code)}\); choose a folder on a local disk$"):
+            use()
 
 
 def test_a_second_influence_is_refused_and_disturbs_nothing(run_copy: Path) -> None:
@@ -140,7 +155,7 @@ def test_two_cleansings_at_once_leave_a_whole_one(few: Path) -> None:
     refused = together(*[lambda: execute(CLEANSE[0], few, *CLEANSE[1])] * 2)
     assert len(refused) == 1 and "is cleansing" in str(refused[0])
     (found,), problems = read_cleansings(Run(few))
-    assert found.finished and not problems and names(few / "cleansing") == ["validation-0.1.json"]
+    assert found.finished and not problems and names(few / "cleansing") == ["validation-0.1-1-seeds.json"]
 
 
 def test_two_measures_at_once_compute_what_both_need_once(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:

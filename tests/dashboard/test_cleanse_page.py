@@ -115,9 +115,9 @@ def test_results_are_shown_again_and_claim_only_what_the_interval_says(open_page
     assert "Cleansing improved the loss by" in html_of(app) and "against random removal" in html_of(app)
     assert list(app.dataframe[-1].value["Condition"]) == list(CONDITIONS)
     keep(folder, (0.5, 0.5, 0.5), fraction=0.2)
-    app = open_page("cleanse", cleansing="validation-0.2")
+    app = open_page("cleanse", cleansing="validation-0.2-4-seeds")
     assert "improved" not in html_of(app) and "worsened" not in html_of(app)
-    app.selectbox(key="cleansing").select("validation-0.1").run()
+    app.selectbox(key="cleansing").select("validation-0.1-4-seeds").run()
     assert "improved" in html_of(app)
 
 

@@ -74,6 +74,14 @@ def test_places_of_other_numbers_are_not_taken_for_these(tmp_path: Path) -> None
     assert kept_places(Run(other), FEATURES) is None and kept_places(Run(other), INFLUENCES) is None
 
 
+@pytest.mark.parametrize("by", BY)
+def test_looking_for_places_reads_no_rows(tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages look on each rerun."""
+    run = Run(FakeRun().write(tmp_path))
+    monkeypatch.setattr(maps, "map_rows", lambda *_: pytest.fail("rows were read"))
+    assert kept_places(run, by) is None
+
+
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("spoil", ["truncated", "shape", "nan", "text"])
 def test_damaged_places_are_refused_with_the_way_out(tmp_path: Path, spoil: str) -> None:
