@@ -20,7 +20,7 @@ run: $(VENV)/.user
 setup: $(VENV)/.user
 
 test: $(VENV)/.developer lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/.developer
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak --rounds 200 --examples 10000

@@ -10,8 +10,8 @@ from playwright.sync_api import Page
 PATHS = ("", "errors", "training", "map", "try", "flags", "cleanse", "train", "curves", "trust", "about")
 VIEWS = (
     *((path, "texts") for path in PATHS),
-    *((path, "images") for path in ("", "errors", "training", "map", "try", "flags", "curves")),
-    *((path, "waiting") for path in ("", "errors", "map", "try", "cleanse", "trust")),
+    *((path, "images") for path in ("", "errors", "training", "try", "curves")),
+    *((path, "waiting") for path in ("", "errors", "try", "cleanse")),
     *((path, "hostile") for path in ("errors", "flags", "cleanse")),
 )
 

@@ -57,14 +57,14 @@ def test_a_training_outlives_its_tab_and_ends_as_a_run(browser: Browser, page: P
 
 
 def test_a_training_is_cancelled_resumed_and_forgotten(page: Page, served: Served) -> None:
-    open_page(page, served, "train", **{"train-data": "digits", "train-limit": "300", "train-members": "4", "train-validation": "100"})
+    open_page(page, served, "train", **{"train-data": "digits", "train-limit": "150", "train-members": "3", "train-validation": "60"})
     start(page, "stopped")
     expect(page.get_by_text(re.compile("digits: training, [1-9]"))).to_be_visible(timeout=LONG)
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Cancelled. Resume it")).to_be_visible(timeout=30_000)
     assert not (served.runs / "stopped").exists() and (served.runs / "stopped.partial").exists()
     page.get_by_role("button", name="Resume").click()
-    expect(page.get_by_text("Done: 4 members")).to_be_visible(timeout=LONG)
+    expect(page.get_by_text("Done: 3 members")).to_be_visible(timeout=LONG)
     assert Run(served.runs / "stopped").has_influence
     page.get_by_role("button", name="Forget").first.click()
     expect(page.get_by_text("Train stopped: digits")).to_have_count(0, timeout=30_000)
