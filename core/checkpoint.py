@@ -29,13 +29,12 @@ _DESCRIBED = "members"
 
 @dataclass(frozen=True)
 class Trainee:
-    """What is trained: the members of a team, of all `total`, and how."""
+    """What is trained: the members of a team, and how."""
 
     model: Members
     optimizer: torch.optim.Optimizer
     recipe: Recipe
     team: Team
-    total: int
 
 
 def whole_tensors(model: Members, own: Mapping[str, Tensor], team: Team) -> dict[str, Tensor]:
@@ -80,7 +79,7 @@ def load_checkpoint(path: Path, trainee: Trainee, items: tuple[str, ...]) -> tup
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise TurnoverError(f"{path}: the checkpoint is damaged ({error}); delete it to train from the beginning") from None
     members = trainee.team.members
-    ours = descriptions(model), trainee.total, asdict(trainee.recipe)
+    ours = descriptions(model), trainee.team.total, asdict(trainee.recipe)
     if (described[members.start : members.stop], len(described), made_with["recipe"]) != ours:
         raise TurnoverError(f"{path}: the checkpoint was made with other settings; use the same settings to resume, or delete it")
     own = cut_tensors(model, tensors, members)

@@ -31,11 +31,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Team:
-    """The ranks `group`, of all `ranks`, that train the members with the numbers `members` together."""
+    """The ranks `group`, of all `ranks`, that train the members with the numbers `members`, of all `total`, together."""
 
     ranks: Ranks
     group: range
     members: range
+    total: int
 
     @property
     def size(self) -> int:
@@ -100,7 +101,7 @@ def team_of(ranks: Ranks, total: int) -> Team:
     group = _share(ranks.size, number, count)
     if ranks.size > count:
         ranks.new_group(group)
-    return Team(ranks, group, _share(total, number, count))
+    return Team(ranks, group, _share(total, number, count), total)
 
 
 def one_rank(members: int) -> Team:

@@ -258,12 +258,11 @@ def fit(
     progress: Callable[[History], object] | None = None,
     *,
     team: Team | None = None,
-    total: int | None = None,
 ) -> History:
     """Train `model` in place and leave it at the epoch that `History.kept` names.
 
     Training item i has instance id i. With a `checkpoint` path, the state after each epoch is kept there and training
-    goes on from it if it exists. Of several ranks each has its team's share of `total` members as `model`; the losses, and so all
+    goes on from it if it exists. Of several ranks each has its team's share of the members as `model`; the losses, and so all
     decisions, are the same on every rank.
 
     Raises:
@@ -275,7 +274,7 @@ def fit(
     best = {name: value.clone() for name, value in trained_state(model).items()}
     history, owned = History(keep=recipe.keep), recipe.masked and not recipe.fresh
     team = team or one_rank(model.members)
-    trainee = Trainee(model, optimizer, recipe, team, total or model.members)
+    trainee = Trainee(model, optimizer, recipe, team)
     if checkpoint is not None and checkpoint.exists():
         facts, best, items = load_checkpoint(checkpoint, trainee, _ITEM_LOSSES)
         history = History(facts["curves"], facts["accuracy"], **{name: list(losses.numpy()) for name, losses in items.items()}, keep=recipe.keep)

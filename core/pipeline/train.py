@@ -150,12 +150,12 @@ def _fit(data: Dataset, settings: TrainSettings, train: Split, validation: Split
     """Train this rank's members; the model of all members on the first rank, and their history on every one."""
     name = "masked" if recipe.masked else "plain"
     label = f"{data.name}: training" if recipe.masked else f"{data.name}: plain twin"
-    device, total = train.inputs.device, settings.members or 1
+    device = train.inputs.device
     whole = build_model(settings, len(data.classes), tuple(train.inputs.shape[1:]))
-    team = team_of(ranks, total)
+    team = team_of(ranks, settings.members or 1)
     model = placed(part_of(whole, team.members), device)
     with bar(recipe.epochs, label, "epochs") as advance:
-        history = fit(model, train, validation, recipe, partial / f"{name}.checkpoint", lambda _: advance(1), team=team, total=total)
+        history = fit(model, train, validation, recipe, partial / f"{name}.checkpoint", lambda _: advance(1), team=team)
         advance(recipe.epochs - history.epochs)
     weights = whole_tensors(model, trained_state(model), team) if ranks.size > 1 else {}
     if not weights:

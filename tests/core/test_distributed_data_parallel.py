@@ -85,7 +85,7 @@ def trained(kind: str, recipe: Recipe, ranks: Ranks, members: int = 1, dtype: to
     """The members of this rank's team after training, and their history."""
     team = team_of(ranks, members)
     model = part_of(copy.deepcopy(a_model(kind, members)), team.members).to(dtype)
-    return model, fit(model, *splits(kind, dtype), recipe, options.get("kept"), options.get("progress"), team=team, total=members)
+    return model, fit(model, *splits(kind, dtype), recipe, options.get("kept"), options.get("progress"), team=team)
 
 
 def check_same(made: tuple[Members, History], expected: tuple[Members, History], dtype: torch.dtype = torch.float64) -> None:

@@ -87,7 +87,7 @@ def test_members_trained_in_parts_have_the_bits_of_members_trained_together(reci
     for rank, part in enumerate(parts):
         ranks = Ranks()
         ranks.rank, ranks.size = rank, 2
-        fit(part, train, validation, recipe, team=team_of(ranks, 3), total=3)
+        fit(part, train, validation, recipe, team=team_of(ranks, 3))
     for name, value in whole.state_dict().items():
         assert torch.equal(torch.cat([part.state_dict()[name] for part in parts]), value), name
 
