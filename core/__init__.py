@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from core.data.base import Dataset, Items
-    from core.dropout import TurnoverDropout, turnover
+    from core.dropout import TurnoverDropout
     from core.errors import TurnoverError
     from core.influences import Influence, TopInfluences, influence, mean_influence, self_influence, top_influences
     from core.pipeline.adopt import save_run
     from core.pipeline.influence import compute_influence
     from core.runs import Run
+    from core.scope import turnover
 
 _HOMES = {
     "Dataset": "core.data.base",
     "Items": "core.data.base",
     "TurnoverDropout": "core.dropout",
-    "turnover": "core.dropout",
+    "turnover": "core.scope",
     "TurnoverError": "core.errors",
     "Influence": "core.influences",
     "TopInfluences": "core.influences",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.errors import TurnoverError
 from core.world import world
@@ -62,6 +62,11 @@ def placed(model: Model, device: torch.device) -> Model:
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
     return model
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Values of a half-precision type as float32, in which losses still differ; others as they are."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 @contextmanager

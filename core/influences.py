@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from core.dropout import InstanceIds, as_instance_ids, turnover_layers
+from core.dropout import turnover_layers
 from core.engine import path_for
 from core.engine.memory import pieces
-from core.engine.plain import Inputs, both_halves, device_of, evaluating, row_count, take_rows
+from core.engine.plain import Inputs, both_halves, device_of, evaluating, masks_of_training, row_count, take_rows
 from core.engine.tiles import Loss, Progress, pair_losses, tiles
 from core.errors import TurnoverError
+from core.scope import InstanceIds, as_instance_ids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,9 +105,9 @@ def _check(model: nn.Module, inputs: Inputs, labels: Tensor, ids: Tensor) -> Non
 
 
 def _dtype(model: nn.Module) -> torch.dtype:
-    """The number type of the model's weights, which its influences have too."""
-    first = next(model.parameters(), None)
-    return torch.get_default_dtype() if first is None else first.dtype
+    """The number type of the model's influences: the most exact that its weights have, and at least float32, whatever type the others have."""
+    weights = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()] or [torch.get_default_dtype()]
+    return torch.float64 if torch.float64 in weights else torch.float32
 
 
 def influence(
@@ -183,11 +184,12 @@ def self_influence(model: nn.Module, inputs: Inputs, labels: Tensor, train_ids: 
     device = device_of(model)
     parts = []
     with evaluating(model):
+        expected = masks_of_training(model, inputs)
         for rows in pieces(slice(0, len(ids)), _SELF_ROWS):
             batch = take_rows(inputs, torch.arange(rows.start, rows.stop), device)
-            masked, flipped = (logits.unsqueeze(2) for logits in both_halves(model, batch, ids[rows]))
+            masked, flipped = (logits.unsqueeze(2) for logits in both_halves(model, batch, ids[rows], expected))
             parts.append((pair_losses(loss, flipped, labels[rows]) - pair_losses(loss, masked, labels[rows])).squeeze(2).cpu())
-    return torch.cat(parts, 1)
+    return torch.cat(parts, 1).to(_dtype(model))
 
 
 def mean_influence(

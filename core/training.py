@@ -29,13 +29,14 @@ import torch
 from torch import Tensor, nn
 
 from core.checkpoint import Trainee, load_checkpoint, save_checkpoint
-from core.dropout import turnover
+from core.device import at_least_float32
 from core.errors import TurnoverError
 from core.masks import MAX_ID, UNOWNED, derive_seed
 from core.models.members import Members
 from core.models.norms import shared_norms
 from core.models.state import load_trained, trained_state
 from core.recipe import Recipe
+from core.scope import turnover
 from core.teams import Team, one_rank
 
 CURVES = ("masked", "flipped", "validation", "unowned")
@@ -129,7 +130,7 @@ def _evaluated(model: Members, inputs: Tensor, made: Callable[[Tensor, Tensor], 
     with torch.inference_mode():
         for rows in order.split(_EVALUATION_ROWS):
             with turnover(ids[rows.to(ids.device)], flipped) if ids is not None else nullcontext():
-                parts.append(made(model(inputs[rows]), rows))
+                parts.append(made(at_least_float32(model(inputs[rows])), rows))
         return torch.cat(parts, -1)[..., order.argsort()]
 
 
@@ -141,6 +142,14 @@ def accuracy(model: Members, split: Split) -> float:
 def epoch_order(rows: int, seed: int, member: int, epoch: int) -> Tensor:
     """The order in which a member sees the training items in an epoch."""
     return torch.randperm(rows, generator=torch.Generator().manual_seed(derive_seed(seed, member, _ORDER, epoch)))
+
+
+def batches(order: Tensor, size: int) -> list[Tensor]:
+    """Batches `(…, size)` of an order `(…, n)`; a last one of a single item, which no batch norm can learn from, joins the one before it."""
+    parts = list(order.split(size, dim=-1))
+    if size > 1 and len(parts) > 1 and parts[-1].shape[-1] == 1:
+        parts[-2:] = [torch.cat(parts[-2:], -1)]
+    return parts
 
 
 def augmented(images: Tensor, random: torch.Generator) -> Tensor:
@@ -192,10 +201,10 @@ def _train_epoch(
     team: Team,
 ) -> None:
     autocast = torch.autocast("cuda", torch.bfloat16) if train.labels.is_cuda else nullcontext()
-    batches = orders.split(recipe.batch, dim=1)
-    for step, ids in enumerate(batches):
+    steps = batches(orders, recipe.batch)
+    for step, ids in enumerate(steps):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(epoch + step / len(batches))
+            group["lr"] = recipe.rate(epoch + step / len(steps))
         inputs = train.inputs[ids]
         if recipe.augment:
             inputs = torch.stack([augmented(own, random) for own, random in zip(inputs, randoms, strict=True)])
@@ -204,7 +213,7 @@ def _train_epoch(
         optimizer.zero_grad()
         with shared_norms(model, team, part.weight):
             with turnover(owners[:, part.rows]) if recipe.masked else nullcontext(), autocast:
-                logits = model.member_rows(inputs[:, part.rows])
+                logits = at_least_float32(model.member_rows(inputs[:, part.rows]))
                 losses = nn.functional.cross_entropy(logits.flatten(0, 1), train.labels[ids[:, part.rows]].flatten(), reduction="none")
                 loss = (losses.view(len(ids), -1).sum(1) * part.weight / count).sum()  # a member's own share has the same bits in any company
             loss.backward()

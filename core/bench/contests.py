@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from core.data.reviews import load_reviews
-from core.dropout import TurnoverDropout, turnover
+from core.dropout import TurnoverDropout
 from core.engine.plain import Inputs, row_count, take_rows
 from core.engine.submodels import FEW_TARGETS
 from core.engine.tiles import pair_losses
@@ -29,6 +29,7 @@ from core.models.encoders import DEFAULT_ENCODER
 from core.models.members import MemberModel
 from core.models.text import TextEncoder, text_heads
 from core.models.vgg19 import vgg19
+from core.scope import turnover
 
 PUBLISHED_BATCH = 100
 _MEMBERS, _INSTANCES, _SEED = 16, 5000, 0

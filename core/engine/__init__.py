@@ -73,13 +73,14 @@ def path_for(model: nn.Module, inputs: Inputs, *, plain: bool = False, dtype: to
         return PlainPath(model, inputs, memory, dtype)
     if isinstance(model, Ensemble):
         return EnsemblePath([path_for(member, inputs, dtype=dtype, memory=memory) for member in model.models])
-    if isinstance(model, MemberModel) and isinstance(inputs, Tensor):
+    coarse = any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in model.parameters())  # what algebra cancels is lost there
+    if isinstance(model, MemberModel) and isinstance(inputs, Tensor) and not coarse:
         for heads in (GroupHeads, SubmatrixHeads):
             if heads.fits(model):
                 return heads(model, inputs, memory, dtype)
     reference = PlainPath(model, inputs, memory, dtype)
-    attempts: list[Callable[[], SubmodelPath | PrefixPath]] = [lambda: PrefixPath(model, inputs, reference.tiling.instances, dtype)]
-    if isinstance(inputs, Tensor) and len(inputs) >= FEW_TARGETS and (chain := find_chain(model)):
+    attempts: list[Callable[[], SubmodelPath | PrefixPath]] = [lambda: PrefixPath(reference)]
+    if isinstance(inputs, Tensor) and len(inputs) >= FEW_TARGETS and not coarse and (chain := find_chain(model)):
         attempts.insert(0, lambda: SubmodelPath(model, chain, inputs, memory, dtype))
     return CheckedPath(attempts, reference)
 

@@ -6,6 +6,7 @@ is the published method (Kobayashi et al. 2020, equation 2) and every faster pat
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,10 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from core.device import exact_products
-from core.dropout import turnover, turnover_layers
+from core.dropout import TurnoverDropout, turnover_layers
 from core.engine.memory import Tiling
 from core.errors import TurnoverError
 from core.models.members import Members
+from core.scope import MaskScope, ModelMasks, entered, turnover
 
 Inputs = Tensor | Mapping[str, Tensor]
 """A batch: one tensor, or the named tensors of a Hugging Face model; rows first."""
@@ -109,6 +111,43 @@ def evaluating(model: nn.Module) -> Iterator[None]:
                     module.training = True
 
 
+def masks_of_training(model: nn.Module, inputs: Inputs) -> ModelMasks:
+    """The mask layers that a model runs under training: those that must run under every mask (law 10).
+
+    The layers know if they were trained in this process. If they were not, a copy of the model, with the same weights, is run in training mode on the
+    first row; where that fails, all layers count.
+
+    Raises:
+        TurnoverError: if some layers run in the scope in training and others only outside of it.
+    """
+    layers = _named_masks(model)
+    seen = layers if any(layer.trained_with for layer in layers.values()) else _masks_of_copy(model, inputs)
+    trained = [name for name, layer in seen.items() if layer.trained_with]
+    outside = [name for name, layer in seen.items() if layer.trained_outside]
+    if outside and not set(trained).issubset(outside):
+        raise TurnoverError(
+            f"mask layer {outside[0]!r} ({seen[outside[0]]}) runs outside the turnover context in training, as in a thread of its own, where no masks apply; "
+            "call it in the thread that opened the context, and train again"
+        )
+    return ModelMasks(frozenset(layers[name] for name in trained or layers), {layer: name for name, layer in layers.items()})
+
+
+def _named_masks(model: nn.Module) -> dict[str, TurnoverDropout]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, TurnoverDropout)}
+
+
+def _masks_of_copy(model: nn.Module, inputs: Inputs) -> dict[str, TurnoverDropout]:
+    """The mask layers of a copy of the model that was run in training mode; none if it cannot be, since it may want more than the inputs then."""
+    rows = torch.zeros(2, dtype=torch.int64)
+    try:
+        twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()}).train()
+        with torch.enable_grad(), torch.random.fork_rng(), turnover(rows):
+            run_model(twin, take_rows(inputs, rows, device_of(model)))
+    except Exception:
+        return {}
+    return _named_masks(twin)
+
+
 class _Largest(TorchDispatchMode):
     """Watches for the largest tensor that any operation gives."""
 
@@ -132,12 +171,16 @@ def rows_within(model: nn.Module, inputs: Inputs, memory: int, most: int) -> int
     return max(1, min(most, memory // max(1, _LARGEST_RESULTS * watch.bytes)))
 
 
-def both_halves(model: nn.Module, inputs: Inputs, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Masked and flipped logits of rows under one instance each: two forward passes, each on a batch of its own."""
+def both_halves(model: nn.Module, inputs: Inputs, ids: Tensor, expected: ModelMasks | None = None) -> tuple[Tensor, Tensor]:
+    """Masked and flipped logits of rows under one instance each: two forward passes, each on a batch of its own.
+
+    Raises:
+        TurnoverError: if other mask layers run than are `expected`, if these are given.
+    """
     copied = inputs.clone() if isinstance(inputs, Tensor) else {name: value.clone() for name, value in inputs.items()}
-    with turnover(ids):
+    with entered(MaskScope(ids, False, expected=expected)):
         masked = run_model(model, copied)
-    with turnover(ids, flipped=True):
+    with entered(MaskScope(ids, True, expected=expected)):
         flipped = run_model(model, inputs)
     return masked, flipped
 
@@ -150,7 +193,7 @@ class PlainPath:
     def __init__(self, model: nn.Module, inputs: Inputs, memory: int, dtype: torch.dtype | None = None) -> None:
         turnover_layers(model)
         self.model, self.inputs, self.device, self.dtype = model, inputs, device_of(model), dtype
-        self.members = members_of(model)
+        self.members, self.expected = members_of(model), masks_of_training(model, inputs)
         self.tiling = Tiling(1, rows_within(model, inputs, memory, _ROWS if self.device.type == "cpu" else _ROWS_ON_GPU))
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,6 +208,6 @@ class PlainPath:
         for part in ids.split(self.tiling.instances):
             batch = take_rows(self.inputs, torch.full((len(part),), target), self.device)
             with autocast(self.device, self.dtype):
-                halves.append(both_halves(self.model, batch, part))
+                halves.append(both_halves(self.model, batch, part, self.expected))
         masked, flipped = (torch.cat(half, 1) for half in zip(*halves, strict=True))
         return masked, flipped

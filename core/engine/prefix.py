@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from core.dropout import MaskScope, entered
 from core.engine.memory import Tiling
-from core.engine.plain import Inputs, autocast, device_of, members_of, run_model, take_rows
+from core.engine.plain import PlainPath, autocast, run_model, take_rows
+from core.scope import MaskScope, entered
 
 _ROWS = 128
 _RECORDED = (2, 3)
@@ -127,15 +127,14 @@ def _is_free(operation: Any) -> bool:
 
 
 class PrefixPath:
-    """Two forward passes per pair from the first mask on, of at most `rows` rows; what lies before it once a target."""
+    """Two forward passes per pair from the first mask on, of no more rows than the plain path has; what lies before it once a target."""
 
     name = "shared prefix: what lies before the first mask once a target, then two passes per pair"
 
-    def __init__(self, model: nn.Module, inputs: Inputs, rows: int, dtype: torch.dtype | None = None) -> None:
-        self.model, self.inputs, self.device, self.dtype = model, inputs, device_of(model), dtype
-        self.members = members_of(model)
+    def __init__(self, plain: PlainPath) -> None:
+        self.plain, self.members = plain, plain.members
         self._recorded: tuple[int, tuple[_Call, ...]] | None = None
-        self.tiling = Tiling(1, min(rows, _ROWS))
+        self.tiling = Tiling(1, min(plain.tiling.instances, _ROWS))
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`.
@@ -155,9 +154,10 @@ class PrefixPath:
         return [self._run(player[flipped], target, ids, flipped=bool(flipped)) for flipped in (0, 1)]
 
     def _run(self, mode: _Recorder | _Player, target: int, ids: Tensor, *, flipped: bool = False) -> Tensor:
-        batch = take_rows(self.inputs, torch.full((len(ids),), target), self.device)
-        with autocast(self.device, self.dtype), entered(MaskScope(ids, flipped, mode.stop)), mode:
-            return run_model(self.model, batch)
+        plain = self.plain
+        batch = take_rows(plain.inputs, torch.full((len(ids),), target), plain.device)
+        with autocast(plain.device, plain.dtype), entered(MaskScope(ids, flipped, mode.stop, plain.expected)), mode:
+            return run_model(plain.model, batch)
 
     def _record(self, target: int, ids: Tensor) -> tuple[_Call, ...]:
         runs = [_Recorder() for _ in _RECORDED]

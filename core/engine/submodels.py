@@ -92,11 +92,11 @@ class SubmodelPath:
         features = self.chain.prefix(self.inputs[targets].to(self.device, copy=True))
         if self.shared is None:
             return features, None, None
-        full = _affine(self.shared, features, self.shared.weight) / self.first.p
+        full = _affine(self.shared, features, self.shared.weight) / self.first.keep
         if not self.by_groups:
             return features, full, None
         parts = zip(features.chunk(self.first.units, 1), self.shared.weight.chunk(self.first.units, 1), strict=True)
-        return features, full, torch.stack([_affine(self.shared, part, weight) for part, weight in parts]) / self.first.p
+        return features, full, torch.stack([_affine(self.shared, part, weight) for part, weight in parts]) / self.first.keep
 
     def _block(self, prepared: tuple[Tensor, Tensor | None, Tensor | None], bits: Kept) -> list[tuple[Tensor, Tensor]]:
         """Masked and flipped logits `(t, classes)` of some instances."""
@@ -117,7 +117,7 @@ class SubmodelPath:
     def _first_layer(self, features: Tensor, units: Tensor) -> Tensor:
         """W(x ∘ m) of the first layer, all its outputs."""
         assert self.shared is not None
-        return self._apply(self.shared, features.index_select(1, units), units, None) / self.first.p
+        return self._apply(self.shared, features.index_select(1, units), units, None) / self.first.keep
 
     def _after_first(self, result: Tensor, kept: Kept) -> Tensor:
         """The rest of a half network, from the first layer's result without bias."""
@@ -131,7 +131,7 @@ class SubmodelPath:
         """The steps of a half network from `begin` on; `units` are those of x, None for all."""
         for step, reader in zip(self.chain.steps[begin:], self.chain.readers[begin:], strict=True):
             if isinstance(step, TurnoverDropout):
-                x = (x if units is not None else x.index_select(1, kept[step])) / step.p
+                x = (x if units is not None else x.index_select(1, kept[step])) / step.keep
                 units = kept[step]
             elif isinstance(step, Affine):
                 wanted = None if reader is None else kept[reader]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 
+from core.device import at_least_float32
 from core.engine import PairPath
 from core.engine.memory import is_out_of_memory
 from core.errors import TurnoverError
@@ -35,8 +35,7 @@ def default_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def pair_losses(loss: Loss | None, logits: Tensor, labels: Tensor) -> Tensor:
     """Losses `(K, t, n)` of logits `(K, t, n, …)` under labels `(t, …)`; for no loss the default one, without copies."""
     members, targets, count = logits.shape[:3]
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
+    logits = at_least_float32(logits)
     if loss is None and logits.dim() == 4 and logits.shape[-1] > 1 and labels.dim() == 1:
         own = labels.to(logits.device).view(1, -1, 1, 1).expand(members, targets, count, 1)
         return logits.logsumexp(-1) - logits.gather(-1, own).squeeze(-1)

@@ -13,8 +13,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from core.dropout import member_masks
 from core.models.members import Members
+from core.scope import member_masks
 
 
 class Ensemble(Members):

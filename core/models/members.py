@@ -23,9 +23,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from core.dropout import MaskScope, TurnoverDropout
+from core.dropout import TurnoverDropout
 from core.errors import TurnoverError
 from core.masks import derive_seed
+from core.scope import MaskScope
 
 _INIT, _MASKS = 1, 2
 

@@ -57,7 +57,7 @@ def _alone(norm: _BATCH_NORM, x: Tensor) -> Tensor:
 
 def _check(count: float) -> None:
     if round(count) == 1:
-        raise TurnoverError("a batch norm cannot learn from a batch of one item, such as the last one may be; train on one item more or less (--limit)")
+        raise TurnoverError("a batch norm cannot learn from a batch of one item; train on more items (--limit)")
 
 
 def _normalised(norm: _BATCH_NORM, team: Team, weight: float, x: Tensor) -> Tensor:

@@ -19,10 +19,13 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from core.dropout import TurnoverDropout, turnover, turnover_layers
+from core.dropout import TurnoverDropout, turnover_layers
+from core.engine.plain import masks_of_training
 from core.errors import TurnoverError
 from core.models.ensemble import Ensemble
 from core.models.source import failing_in_one_line, load_function
+from core.models.state import check_savable
+from core.scope import MaskScope, entered, turnover
 
 TOKENS, FEATURES = "tokens", "features"
 _MASKS, _ROWS = 32, 4
@@ -96,19 +99,39 @@ def own_members(model: str, checksum: str, classes: int, shape: tuple[int, ...],
 
 
 def _check(own: object, model: str, classes: int, rows: Tensor) -> None:
-    """Run a new module on two rows, once plain and once under masks, which also numbers its mask layers."""
+    """Run a new module on two rows, once plain and once under masks, which also numbers its mask layers.
+
+    A module that cannot read the inputs as they come, but can in the type of its weights, reads them in that from now on.
+    """
     if not isinstance(own, nn.Module):
         raise TurnoverError(f"--model {model}: the function returned a {type(own).__name__}; return a torch.nn.Module")
     turnover_layers(own)
     own.eval()
     with torch.no_grad():
-        plain = own(rows)
-        with turnover([0, 1]):
+        try:
+            plain = own(rows)
+        except RuntimeError:
+            if (kind := _weights_type(own)) is None or not rows.is_floating_point() or kind == rows.dtype:
+                raise
+            own.register_forward_pre_hook(_as_weights)
+            plain = own(rows)
+        with entered(MaskScope(torch.arange(2), False, expected=masks_of_training(own, rows))):
             masked = own(rows)
+    check_savable(own, f"--model {model}")
     for made in (plain, masked):
         shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
         if shape != (2, classes):
             raise TurnoverError(f"--model {model}: of inputs {tuple(rows.shape)} it makes {shape}; return logits of shape (2, {classes}), one row an input")
+
+
+def _weights_type(module: nn.Module) -> torch.dtype | None:
+    """The number type of a module's first weights that are not whole numbers."""
+    return next((own.dtype for own in module.parameters() if own.is_floating_point()), None)
+
+
+def _as_weights(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A module's inputs in the type of its weights."""
+    return (inputs[0].to(_weights_type(module)), *inputs[1:])
 
 
 def _last_masked(model: nn.Module, x: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def _initialise(model: nn.Module, seed: int) -> None:
     number, gain = 0, 2.0
     for module in model.modules():
         if isinstance(module, TurnoverDropout):
-            gain = 2 * module.p
+            gain = 2 * module.keep
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
         elif isinstance(module, nn.Conv2d | nn.Linear):

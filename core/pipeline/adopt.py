@@ -25,11 +25,13 @@ from core.atomic import disk_error
 from core.data.base import Dataset, check_dataset
 from core.device import choose_device, placed
 from core.dropout import turnover_layers
+from core.engine.plain import masks_of_training
 from core.errors import TurnoverError
 from core.lock import alone
 from core.models.encoders import DEFAULT_ENCODER
 from core.models.own import OwnMembers
 from core.models.source import allow, is_module
+from core.models.state import tied_names
 from core.pipeline.architecture import build_model
 from core.pipeline.plan import Plan, has_checkpoint, open_partial, plan_run
 from core.pipeline.settings import TrainSettings
@@ -39,6 +41,8 @@ from core.runs import Run
 from core.training import History, measured
 
 _ERRORS = 2
+_COMPILED = "_orig_mod."
+"""What `torch.compile` puts into the names of a module's tensors."""
 
 
 def adopt_run(settings: TrainSettings, weights: Path, folder: Path, device_choice: str | None = None) -> dict[str, Any]:
@@ -113,6 +117,8 @@ def _made(plan: Plan, state: Mapping[str, Tensor], where: str, device: torch.dev
         model = build_model(plan.settings, len(plan.data.classes), tuple(train.inputs.shape[1:]))
         assert isinstance(model, OwnMembers)
         _fill(model.models[0], state, where)
+        if trained is not None:
+            masks_of_training(trained, train.inputs)
         if trained is not None and not _same_masks(trained, model.models[0]):
             raise TurnoverError(f"{plan.settings.model} makes other masks than the module has; give the seed that it was built with, and fixed layer= numbers")
         placed(model, device)
@@ -139,19 +145,24 @@ def _same_masks(trained: nn.Module, built: nn.Module) -> bool:
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Put weights into a new module.
+    """Put weights into a new module; of tied ones any name will do.
 
     Raises:
         TurnoverError: if they are not its own, by name and shape.
     """
+    plain = {name.replace(_COMPILED, ""): name for name in module.state_dict()}
+    own = {plain.get(name.replace(_COMPILED, ""), name): value for name, value in state.items()}
+    tied = tied_names(module)
+    by_first = {tied[name]: value for name, value in own.items() if name in tied}
+    own |= {name: by_first[first] for name, first in tied.items() if name not in own and first in by_first}
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    given = {name: tuple(value.shape) for name, value in state.items()}
+    given = {name: tuple(value.shape) for name, value in own.items()}
     for name in sorted(wanted.keys() | given.keys()):
         if wanted.get(name) != given.get(name):
             has = f"is of shape {given[name]}" if name in given else "is missing"
             needs = f"the model that the function builds has {wanted[name]}" if name in wanted else "the model that the function builds has no such tensor"
             raise TurnoverError(f"{where}: {name!r} {has}, but {needs}; give the weights and the function of one model")
-    module.load_state_dict(dict(state))
+    module.load_state_dict(own)
 
 
 def _learned(history: History) -> bool:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from core.data.images import png_pixels
-from core.device import placed
+from core.device import at_least_float32, placed
 from core.models.members import Members
 from core.models.state import load_trained
 from core.pipeline.architecture import TextInputs, build_model, image_inputs, reads_features
@@ -55,7 +55,7 @@ def item_features(model: Members, inputs: Tensor) -> np.ndarray:
     if inputs.dim() == 2 and inputs.is_floating_point():
         return inputs.cpu().numpy()
     with torch.inference_mode():
-        parts = [model.features(rows).transpose(0, 1).flatten(1).cpu() for rows in inputs.split(_ROWS)]
+        parts = [at_least_float32(model.features(rows)).transpose(0, 1).flatten(1).cpu() for rows in inputs.split(_ROWS)]
     return torch.cat(parts).numpy()
 
 

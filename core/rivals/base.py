@@ -11,7 +11,6 @@ Where a method has a scale, a score is nats of loss: about L(target; trained wit
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from core.engine.plain import device_of
 from core.errors import TurnoverError
 from core.models.members import Members
 from core.recipe import Recipe
-from core.training import Split, epoch_order
+from core.training import Split, batches, epoch_order
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
 """Losses `(B,)` of logits `(B, C)` and labels `(B,)`."""
@@ -83,11 +82,11 @@ class Schedule:
     def batches(self, rows: int) -> Iterator[Tensor]:
         """Row numbers of every step's batch, in order."""
         for epoch in range(self.epochs):
-            yield from epoch_order(rows, self.seed, self.member, epoch).split(self.batch)
+            yield from batches(epoch_order(rows, self.seed, self.member, epoch), self.batch)
 
     def steps(self, rows: int) -> int:
         """How many steps training takes."""
-        return self.epochs * math.ceil(rows / self.batch)
+        return self.epochs * len(batches(torch.arange(rows), self.batch))
 
     def build(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser, new; fused, since otherwise its passes over many models' weights cost as much as their gradients."""

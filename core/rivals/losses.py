@@ -20,6 +20,7 @@ from torch.func import functional_call, grad, jvp, vmap
 
 from core.errors import TurnoverError
 from core.rivals.base import RowLoss
+from core.scope import unfused
 from core.training import Split
 
 _DIRECTIONS = 16
@@ -119,7 +120,8 @@ class RowLosses:
 
     def __call__(self, vector: Tensor, batch: Split) -> Tensor:
         """Loss of each row, `(B,)`."""
-        logits = functional_call(self.model, self.named(vector), (batch.inputs,))
+        with unfused:  # torch knows no derivative of the fused path
+            logits = functional_call(self.model, self.named(vector), (batch.inputs,))
         return self.loss(logits, batch.labels)
 
     def many(self, vectors: Tensor, batch: Split) -> Tensor:

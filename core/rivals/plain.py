@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from core.device import at_least_float32
 from core.errors import TurnoverError
 from core.models.ensemble import Ensemble
 from core.models.members import MemberConv2d, MemberLinear, MemberModel, Members
@@ -38,7 +39,7 @@ def _filled(layer: Layer, weight: Tensor, bias: Tensor) -> Layer:
 
 
 def plain_classifier(model: Members, member: int = 0) -> nn.Module:
-    """A copy of one member of heads on features or pixels, of a small VGG or of an ensemble.
+    """A copy of one member of heads on features or pixels, of a small VGG or of an ensemble, in float32 at least.
 
     Raises:
         TurnoverError: if there is no such member, or the model is of another kind.
@@ -46,7 +47,10 @@ def plain_classifier(model: Members, member: int = 0) -> nn.Module:
     if not 0 <= member < model.members:
         raise TurnoverError(f"the model has members 0 to {model.members - 1}, not {member}")
     if isinstance(model, Ensemble):
-        return copy.deepcopy(model.models[member])
+        own = copy.deepcopy(model.models[member])
+        for parameter in own.parameters():
+            parameter.data = at_least_float32(parameter.data)
+        return own
     if isinstance(model, MemberModel):
         return nn.Sequential(*_prefix(model.prefix, member), _linear(model.head.linear_in, member), nn.ReLU(), _linear(model.head.linear_out, member))
     raise TurnoverError(f"members of a {type(model).__name__} cannot be cut out; build the plain model by hand")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from core.dropout import TurnoverDropout, turnover
+from core.dropout import TurnoverDropout
 from core.errors import TurnoverError
 from core.influences import influence
 from core.masks import derive_seed
@@ -23,6 +23,7 @@ from core.models.ensemble import Ensemble
 from core.models.members import MemberHead, MemberModel, Members
 from core.models.state import trained_state
 from core.rivals.base import Clock, Problem, Scores, Told, cross_entropy, silent
+from core.scope import turnover
 
 _MASKS = 2
 

@@ -91,6 +91,72 @@ def untrained(classes, shape, seed):
 
 def normed(classes, shape, seed):
     return nn.Sequential(nn.Flatten(), TurnoverDropout(64, seed=seed), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))
+
+
+def half(classes, shape, seed):
+    return normed(classes, shape, seed).bfloat16()
+
+
+class Tied(nn.Module):
+    # one matrix under two names, and a part of it under a third
+
+    def __init__(self, classes, seed):
+        super().__init__()
+        self.body, self.out = build(classes, (1, 8, 8), seed), nn.Linear(classes, classes)
+        self.again = nn.Linear(classes, classes)
+        self.again.weight = self.out.weight
+        self.register_buffer("part", self.out.weight.data[:2])
+
+    def forward(self, x):
+        return self.again(self.out(self.body(x)).relu())
+
+
+def tied(classes, shape, seed):
+    return Tied(classes, seed)
+
+
+trunk = nn.Linear(64, 64).requires_grad_(False)
+
+
+def one_trunk(classes, shape, seed):
+    # what all members share
+    return nn.Sequential(nn.Flatten(), trunk, TurnoverDropout(64, seed=seed), nn.Linear(64, classes))
+
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, classes, seed):
+        super().__init__()
+        self.body = build(classes, (1, 8, 8), seed)
+
+    def forward(self, x):
+        return checkpoint(self.body[5:], self.body[:5](x), use_reentrant=False)
+
+
+def checkpointed(classes, shape, seed):
+    return Checkpointed(classes, seed)
+
+
+class PassedBy(nn.Module):
+    def __init__(self, classes, seed):
+        super().__init__()
+        self.body, self.late = build(classes, (1, 8, 8), seed), TurnoverDropout(classes, seed=seed, layer=7)
+
+    def forward(self, x):
+        return self.late(self.body(x)) if self.training else self.body(x)
+
+
+def passed_by(classes, shape, seed):
+    return PassedBy(classes, seed)
+
+
+def sparse(classes, shape, seed):
+    made = build(classes, shape, seed)
+    made.register_buffer("table", torch.eye(3).to_sparse())
+    return made
 """
 TEXTS = """
 import torch

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import core
@@ -77,6 +77,25 @@ def test_influences_of_a_saved_run_are_those_of_the_module(own_code: Path) -> No
         chances = module(rows).softmax(-1)
     np.testing.assert_allclose(run.validation[[f"probability_{number}" for number in range(10)]], chances, atol=1e-5)
     assert run.influence.estimator == "raw"
+
+
+def test_a_compiled_module_is_saved_as_what_it_compiles(own_code: Path) -> None:
+    data, module = few(digits()), trained_elsewhere(few(digits()), epochs=20)
+    runs = [
+        core.save_run(own_code / name, data, own, MODEL, seed=SEED) for name, own in (("run", module), ("compiled", torch.compile(module, backend="eager")))
+    ]
+    assert (runs[0].folder / "weights.safetensors").read_bytes() == (runs[1].folder / "weights.safetensors").read_bytes()
+
+
+def test_tied_weights_may_be_given_under_any_of_their_names(own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source.allow("own_images:tied")
+    module = source.load_function("own_images:tied", source.source_checksum("own_images:tied"))(10, (1, 8, 8), SEED)
+    whole = {name: value.clone() for name, value in module.state_dict().items()}
+    for left_out in ("out.weight", "again.weight"):
+        save_file({name: value for name, value in whole.items() if name != left_out}, own_code / "tied.safetensors")
+        options = ("--weights", own_code / "tied.safetensors", "--data", "digits", "--seed", SEED, "--run", own_code / left_out)
+        command(capsys, "adopt", "--model", "own_images:tied", *options)
+        assert sorted(load_file(own_code / left_out / "weights.safetensors")) == sorted(f"models.0.{name}" for name in whole if name != "again.weight")
 
 
 def test_what_nobody_measured_is_not_made_up(own_code: Path) -> None:

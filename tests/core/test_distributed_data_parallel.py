@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from core import Run, TurnoverDropout, TurnoverError
+from core import Run, TurnoverDropout
 from core.models.ensemble import Ensemble
 from core.models.members import Members
 from core.models.norms import shared_norms
@@ -147,10 +147,12 @@ def test_a_team_trains_the_member_of_one_process(kind: str, size: int, batch: in
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_a_last_batch_of_one_item_is_refused_where_a_norm_needs_more(size: int) -> None:
-    """21 rows in batches of ten: one process and several ranks say the same, and no statistic becomes NaN."""
-    with pytest.raises(TurnoverError, match=r"^a batch norm cannot learn from a batch of one item, such as the last one may be; .* \(--limit\)$"):
-        in_threads(size, lambda ranks: trained("normed", replace(RECIPE, batch=10), ranks))
+def test_a_batch_norm_never_meets_a_batch_of_one_item_if_there_are_more(size: int) -> None:
+    """21 rows in batches of ten: the last one joins the batch before it, on one process and on several ranks."""
+    recipe = replace(RECIPE, batch=10)
+    expected = trained("normed", recipe, ALONE)
+    for one in in_threads(size, lambda ranks: trained("normed", recipe, ranks)):
+        check_same(one, expected)
 
 
 def test_one_row_a_batch_and_two_ranks() -> None:

@@ -42,9 +42,9 @@ def test_mask_values_are_0_and_1_over_p_and_the_halves_add_up(layer: TurnoverDro
     mask, flipped = layer.mask(ids, dtype=torch.float64), layer.mask(ids, flipped=True, dtype=torch.float64)
     scale = layer.units / layer.on
     assert mask.unique().tolist() == pytest.approx([0.0, scale], rel=1e-15)
-    assert torch.equal(mask + flipped, torch.full_like(mask, 1 / layer.p))
+    assert torch.equal(mask + flipped, torch.full_like(mask, 1 / layer.keep))
     assert mask.sum(-1).tolist() == pytest.approx([layer.width] * len(ids))
-    assert flipped.mean(-1).tolist() == pytest.approx([(1 - layer.p) / layer.p] * len(ids))
+    assert flipped.mean(-1).tolist() == pytest.approx([(1 - layer.keep) / layer.keep] * len(ids))
 
 
 @given(layer=layers(), instance=ids_in_range)
@@ -78,15 +78,15 @@ def test_activations_of_2_3_and_4_dimensions_are_multiplied_by_the_mask(shape: t
 
 def test_a_keep_rate_other_than_half_is_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"flipped mask has mean 3 instead of 1"):
-        assert TurnoverDropout(8, p=0.25).p == 0.25
+        assert TurnoverDropout(8, p=0.25).keep == 0.25
     with pytest.warns(UserWarning, match=r"p=0\.6"):
-        assert TurnoverDropout(5).p == 0.6
+        assert TurnoverDropout(5).keep == 0.6
 
 
 def test_a_keep_rate_of_half_is_not_warned_of() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert TurnoverDropout(8, groups=4).p == 0.5
+        assert TurnoverDropout(8, groups=4).keep == 0.5
 
 
 @pytest.mark.parametrize(

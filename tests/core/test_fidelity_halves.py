@@ -18,7 +18,6 @@ import core.fidelity.halves as halves_module
 import core.fidelity.retrained as retrained_module
 import core.training as training_module
 from core import Run, TurnoverError
-from core.dropout import turnover
 from core.fidelity.halves import draw_halves, retrained_losses
 from core.fidelity.members import some_members
 from core.fidelity.subject import Subject
@@ -27,6 +26,7 @@ from core.models.pixels import pixel_heads
 from core.pipeline.influence import compute_influence
 from core.pipeline.settings import RECIPES
 from core.runs import write_manifest
+from core.scope import turnover
 from core.training import History, Split, fit, item_losses
 from tests.core.builders import failing_after, member_heads, names, randn, train_digits
 from tests.core.token_builders import grown, token_ensemble, token_rows

@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.dropout import as_instance_ids
 from core.masks import MAX_ID, MAX_UNITS, UNOWNED, _masks_numpy, _masks_torch, derive_seed, instance_masks, mix, units_on
+from core.scope import as_instance_ids
 from tests.core.builders import GOLDEN, WORD, reference_mask, run_python, splitmix
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]

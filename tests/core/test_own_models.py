@@ -177,20 +177,53 @@ def test_what_cannot_be_a_model_is_refused_in_one_line(model: str, own_code: Pat
     assert [name for name in names(own_code) if name != "__pycache__"] == before
 
 
+SERVED = ("normed", "half", "tied", "one_trunk", "checkpointed")
+
+
+@pytest.mark.parametrize("model", SERVED)
+def test_modules_of_every_sort_train_are_kept_and_measured(model: str, own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 65 training items in batches of 64 the last one joins the others; opened again, a module has the weights and influences that it was left with."""
+    named, run = ("--model", f"own_images:{model}"), own_code / "run"
+    few = ("--data", "digits", "--limit", 65, "--validation-limit", 20, "--epochs", 2, "--members", 2)
+    command(capsys, "train", *few, *named, "--run", run, "--check")
+    command(capsys, "train", *few, *named, "--run", run)
+    command(capsys, "influence", "--run", run, *named)
+    opened = Run(run)
+    members, rows = load_model(opened, CPU), split_inputs(opened, "validation", list(range(20)), CPU)
+    assert isinstance(members, OwnMembers)
+    np.testing.assert_allclose(probabilities(members, rows), opened.validation[[f"probability_{number}" for number in range(10)]], atol=1e-5)
+    labels, kept = torch.tensor(opened.validation["label"].tolist()), opened.influence.array("truth_members")
+    for number, member in enumerate(members.models):
+        halves = []
+        for flipped in (False, True):
+            with torch.no_grad(), turnover([7] * 20, flipped):
+                halves.append(nn.functional.cross_entropy(member(rows).float(), labels, reduction="none"))
+        np.testing.assert_allclose(kept[number][:, 7], halves[1] - halves[0], atol=0.05 if model == "half" else 1e-4)
+    assert float(np.abs(kept).max()) > 1e-2
+
+
+REFUSED = {
+    "passed_by": "mask layer 'late' (TurnoverDropout(width=10, p=0.5, groups=None, seed=0, layer=7, dim=-1)) runs in training but did not",
+    "sparse": "'table' is sparse, so the trained model could not be saved",
+}
+
+
+@pytest.mark.parametrize("model", REFUSED)
+def test_what_could_not_be_measured_or_kept_is_found_by_the_check(model: str, own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert REFUSED[model] in refused(capsys, "train", *IMAGES, "--model", f"own_images:{model}", "--run", own_code / "run", "--check")
+
+
 WRONG_IN_TRAINING = {
     "odd_mode": "own_images.py, line 51: AssertionError; correct it",
     "odd_forward": "own_images.py, line 56: RuntimeError: only to be looked at; correct it",
     "odd_backward": "own_images.py: RuntimeError: one of the variables needed for gradient computation has been modified",
     "untrained": "own_images.py: ValueError: optimizer got an empty parameter list; correct it",
-    "normed": "a batch norm cannot learn from a batch of one item",
 }
 
 
 @pytest.mark.parametrize("model", WRONG_IN_TRAINING)
 def test_what_goes_wrong_in_training_alone_is_one_line_too(model: str, own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of 65 training items in batches of 64 the last one is a batch of its own."""
-    few = ("--data", "digits", "--limit", 65, "--validation-limit", 20, "--epochs", 1)
-    line = refused(capsys, "train", *few, "--model", f"own_images:{model}", "--run", own_code / "run")
+    line = refused(capsys, "train", *IMAGES, "--model", f"own_images:{model}", "--run", own_code / "run")
     assert WRONG_IN_TRAINING[model] in line
     assert not (own_code / "run").exists() and not (own_code / "run.partial").exists()
 

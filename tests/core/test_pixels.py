@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from core import Run
-from core.dropout import turnover
 from core.models.pixels import HIDDEN, pixel_heads
 from core.pipeline.model import load_model, run_split
 from core.rivals.plain import plain_classifier
+from core.scope import turnover
 from core.training import accuracy
 from tests.core.builders import ALGEBRA, check_law_4, randn, shaken, some_labels, train_digits
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from core.dropout import TurnoverDropout, turnover, turnover_layers
+from core.dropout import TurnoverDropout, turnover_layers
 from core.errors import TurnoverError
 from core.influences import Influence, influence
 from core.models.ensemble import Ensemble
@@ -21,6 +21,7 @@ from core.rivals.catalog import METHODS, methods
 from core.rivals.losses import RowLosses
 from core.rivals.repeat import train_problem
 from core.rivals.turnover import TurnoverInfluence, masked_members, train_members
+from core.scope import turnover
 from core.training import Split
 from tests.core.builders import ALGEBRA, PLAIN, naive_influence, some_labels
 from tests.core.test_rivals_problems import SHORT_ADAMW, SHORT_SGD, net, net_problem, some_split, squared_error

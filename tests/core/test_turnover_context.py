@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from core import TurnoverDropout, TurnoverError, turnover
-from core.dropout import as_instance_ids, turnover_layers
+from core.dropout import turnover_layers
 from core.masks import MAX_ID
+from core.scope import as_instance_ids
 from tests.core.builders import sequential_net
 
 pytestmark = pytest.mark.filterwarnings("ignore:with p=:UserWarning")
