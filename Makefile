@@ -1,7 +1,7 @@
-# make run    the dashboard, with the demo runs built on first use
-# make test   the whole test suite, browser tests included
-# make soak   works killed at any moment and done again, and all that is read spoiled at random: a quarter of an hour
-# make bench  the measurements of BENCHMARKS.md
+# make run      the dashboard, with the demo runs built on first use
+# make test     laws, contracts and pages: five minutes
+# make nightly  what is slow by nature: several processes, works killed at any moment, all that is read spoiled at random, long browser flows
+# make bench    the measurements of BENCHMARKS.md
 # Each sets up .venv by itself; a second call installs nothing.
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PORT ?= 8501
 export PORT
 
-.PHONY: run setup test lint soak bench clean
+.PHONY: run setup test nightly lint bench clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.user
@@ -19,11 +19,14 @@ run: $(VENV)/.user
 
 setup: $(VENV)/.user
 
-test: $(VENV)/.developer lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-soak: $(VENV)/.developer
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak --rounds 200 --examples 10000
+test: $(VENV)/.developer lint
+	$(PYTEST) tests/laws tests/contracts tests/pages
+
+nightly: $(VENV)/.developer
+	$(PYTEST) tests/nightly
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.nightly.soak --rounds 200 --examples 10000
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .

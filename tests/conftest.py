@@ -1,0 +1,49 @@
+"""Settings of the engine's tests, and what is expensive enough to be made once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+from core.data.reviews import load_reviews
+from core.models.text import TextEncoder
+from core.pipeline.influence import compute_influence
+from core.runs import Run
+from tests.helpers.builders import train_digits
+
+settings.register_profile("laws", deadline=None, max_examples=25, derandomize=True, print_blob=True)
+settings.load_profile("laws")
+torch.set_num_threads(1)  # small tensors: threads would cost more than they save, far more on a busy machine
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run with influence, made once; tests that change it take a copy."""
+    folder = train_digits(tmp_path_factory.mktemp("runs") / "small")
+    compute_influence(Run(folder))
+    return folder
+
+
+@pytest.fixture
+def run_copy(small_run: Path, tmp_path: Path) -> Path:
+    """A run of one's own to change or spoil."""
+    return Path(shutil.copytree(small_run, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session")
+def encoder() -> TextEncoder:
+    """The packaged text encoder."""
+    return TextEncoder()
+
+
+@pytest.fixture(scope="session")
+def review_features(encoder: TextEncoder) -> tuple[np.ndarray, np.ndarray]:
+    """Features of the demo corpus's training and validation texts."""
+    data = load_reviews()
+    train, validation = (encoder.features(items.texts or []) for items in (data.train, data.validation))
+    return train, validation

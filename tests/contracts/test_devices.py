@@ -1,0 +1,103 @@
+"""The laws on every kind of device that this machine has: the CPU, and a GPU if there is one."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from core import influence
+from core.device import exact_products
+from core.masks import instance_masks
+from core.models.vgg19 import vgg19
+from core.pipeline.explain import Explainer
+from core.pipeline.influence import compute_influence
+from core.pipeline.settings import TrainSettings
+from core.pipeline.train import train_run
+from core.runs import Run
+from tests.helpers.builders import KINDS, LAW_4, ODD_IDS, SMALL_RUN, a_case, checksums, naive_influence, randn, reference_mask, some_labels
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+on_each_device = pytest.mark.parametrize("device", DEVICES)
+KINDS_OF_PRODUCTS = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+
+
+@on_each_device
+@pytest.mark.parametrize("units", [2, 7, 16, 512, 1000])
+def test_law_1_a_mask_has_the_same_bits(device: str, units: int) -> None:
+    on = units // 2
+    made = instance_masks(torch.tensor(ODD_IDS, device=device), units, on, seed=3, layer=2)
+    assert made.device.type == device
+    assert made.cpu().tolist() == [reference_mask(instance, units, on, seed=3, layer=2) for instance in ODD_IDS]
+
+
+@on_each_device
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("kind", KINDS)
+def test_law_4_fast_and_plain_paths_equal_the_naive_loop_on_the_cpu(kind: str, dtype: torch.dtype, device: str) -> None:
+    model, x, labels, path = a_case(kind)
+    model, x = model.to(dtype), x.to(dtype)
+    expected = naive_influence(model, x, labels, ODD_IDS)
+    there = [part.to(device) for part in (x, labels)]
+    for plain in (False, True):
+        made = influence(model.to(device), *there, ODD_IDS, plain=plain)
+        assert plain or made.path.startswith(path), made.path
+        torch.testing.assert_close(made.values, expected, rtol=0, atol=LAW_4[dtype])
+
+
+@on_each_device
+def test_law_4_for_vgg19_in_float32(device: str) -> None:
+    """Convolutions too keep all bits of float32, whatever the device does by default."""
+    model = vgg19(10, groups=None, seed=1).eval()
+    images, labels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), some_labels(2, 10)
+    expected = naive_influence(model, images, labels, [0, 5, 9])
+    made = influence(model.to(device), images.to(device), labels.to(device), [0, 5, 9])
+    assert made.path.startswith("shared prefix"), made.path
+    torch.testing.assert_close(made.values, expected, rtol=0, atol=LAW_4[torch.float32])
+
+
+@on_each_device
+def test_a_run_is_trained_explained_and_the_same_each_time(device: str, tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("one", "two")]
+    for folder in runs:
+        results = train_run(TrainSettings(**{**SMALL_RUN, "limit": 400}), folder, device)
+        assert results["validation_accuracy"] > 0.5
+        compute_influence(Run(folder), device_choice=device)
+    assert checksums(runs[0]) == checksums(runs[1])
+    assert checksums(runs[0] / "influence") == checksums(runs[1] / "influence")
+    run = Run(runs[0])
+    answer = Explainer(run, device).explain_image(run.item("validation", 0)["image"], "image", None, 3)
+    assert answer["proponents"][0]["influence"] > 0
+
+
+def test_exact_products_last_until_the_last_thread_leaves_and_are_then_as_before() -> None:
+    before = [kind.fp32_precision for kind in KINDS_OF_PRODUCTS]
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with exact_products():
+            inside.set()
+            leave.wait(10)
+
+    with exact_products():
+        thread = threading.Thread(target=stay)
+        thread.start()
+        assert inside.wait(10)
+    assert [kind.fp32_precision for kind in KINDS_OF_PRODUCTS] == ["ieee"] * 2
+    leave.set()
+    thread.join()
+    assert [kind.fp32_precision for kind in KINDS_OF_PRODUCTS] == before
+
+
+def test_exact_products_matter_to_an_influence_only_while_it_is_computed() -> None:
+    seen = []
+    model, x, labels, _ = a_case("plain")
+    model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision))
+    before = torch.backends.cudnn.conv.fp32_precision
+    influence(model, x, labels, [1, 2], plain=True)
+    assert set(seen) == {"ieee"}
+    assert torch.backends.cudnn.conv.fp32_precision == before
+    model(randn(1, 6))
+    assert seen[-1] == before

@@ -1,0 +1,46 @@
+"""Groups on all mistakes at once: a target of its own, made of the mean of what each was estimated from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import TurnoverError
+from core.groups.choose import of_class, planted
+from core.groups.sums import MEANINGS, MeanMistake, Mistake
+from core.runs import Run
+from tests.helpers.fake_runs import FakeRun, keep_ends
+
+
+@pytest.mark.parametrize("meaning", MEANINGS)
+def test_evidence_is_the_mean_over_mistakes_and_sums_are_of_its_estimates(tmp_path: Path, meaning: str) -> None:
+    run = Run(FakeRun().write(tmp_path))
+    losses, each = MeanMistake(run), [Mistake(run, error) for error in run.influence.errors]
+    members = np.mean([one.evidence[meaning][0] for one in each], axis=0)
+    assert np.allclose(losses.evidence[meaning][0], members, atol=1e-7)
+    assert np.allclose(losses.items[meaning], np.median(members[:, 0], 0), atol=1e-7)
+    groups = [planted(run, "cue-submarine"), of_class(run, "negative")]
+    for found, group in zip(losses.sums(groups, meaning), groups, strict=True):
+        own = members[:, 0, group.instances].sum(1)
+        assert found.influence == pytest.approx(losses.items[meaning][group.instances].sum(), rel=1e-5)
+        assert found.standard_error == pytest.approx(own.std(ddof=1) * (np.pi / 2) ** 0.5 / 2, rel=1e-4)
+        assert (found.random is None) == (group is groups[1])  # all of a class is the only group of its kind
+
+
+def test_of_one_mistake_the_mean_is_its_own(tmp_path: Path) -> None:
+    run = Run(FakeRun(validation=3).write(tmp_path))
+    (error,) = run.influence.errors
+    group = [planted(run, "cue-submarine")]
+    for meaning in MEANINGS:
+        (mean,), (own,) = MeanMistake(run).sums(group, meaning), Mistake(run, error).sums(group, meaning)
+        assert (mean.influence, mean.standard_error) == pytest.approx((own.influence, own.standard_error), rel=1e-5)
+
+
+def test_what_cannot_be_summed_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TurnoverError, match="no error has influences"):
+        MeanMistake(Run(FakeRun("right", errors=False).write(tmp_path)))
+    keep_ends(FakeRun("ends").write(tmp_path), 4)
+    with pytest.raises(TurnoverError, match="keeps only the ends"):
+        MeanMistake(Run(tmp_path / "ends"))

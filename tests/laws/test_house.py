@@ -1,0 +1,185 @@
+"""The house's rules, read from the import graph: what may import what, what loads without torch, and no code in data."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import core
+from tests.helpers.builders import CORE, ROOT, run_python
+from tests.helpers.fake_runs import FakeRun
+
+DASHBOARD, TESTS = ROOT / "dashboard", ROOT / "tests"
+HEAVY = {"torch", "torchvision", "transformers"}
+ABOVE = {
+    "core": {"streamlit", "plotly", "dashboard", "tests"},
+    "dashboard": {*HEAVY, "sklearn", "scipy", "datasets"},
+    "dashboard/components": {"dashboard.app", "dashboard.app_pages"},
+    "dashboard/views": {"streamlit", "plotly", *(f"dashboard.{part}" for part in ("app", "app_pages", "components", "state", "engine"))},
+}
+"""What the code below a folder never imports."""
+PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+RUNS_CODE = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "pd.eval", "torch.jit.load", "torch.hub.load"}
+RUNS_CODE |= {"torch.load", "torch.save", "pd.read_pickle"}
+NAMED_BY_THE_USER = {"core/models/source.py": ["exec", "compile"]}
+ASSERTS = ("assert", "check", "pytest.raises", "pytest.warns", "expect(")
+UNSAFE_HTML = ("unsafe_allow_html", "unsafe_allow_javascript", "use_container_width", "st.write(")
+LIGHT = (
+    *("core", "core.errors", "core.paths", "core.atomic", "core.progress", "core.runs", "core.flags", "core.maps", "core.jobs"),
+    *("core.estimators.estimator", "core.estimators.smoothing", "core.estimators.stored", "core.groups.flip", "core.pipeline.groups"),
+    *("core.pipeline.plan", "core.pipeline.settings", "core.models.source", "core.models.encoders", "core.models.networks"),
+    *("core.cleansing.results", "core.data.tables", "core.data.images"),
+)
+"""Parts that pages need in the first second."""
+
+
+def modules(folder: Path) -> dict[str, ast.Module]:
+    """The code below a folder, by place."""
+    found = {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.py"))}
+    assert found, folder
+    return found
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Full names of all modules that some code imports, at its top or inside."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {str(node.module), *(f"{node.module}.{name.name}" for name in node.names)}
+    return names
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str, dict[str | None, str]]]:
+    """All calls, with the name of what is called and the options that are given by name."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        yield call, ast.unparse(call.func), {option.arg: ast.unparse(option.value) for option in call.keywords}
+
+
+def code_at_risk(tree: ast.AST) -> list[str]:
+    """Calls that could run what was read."""
+    found = []
+    for _, name, options in calls(tree):
+        risky = name in RUNS_CODE or name.endswith(".to_pickle")
+        risky |= any(options.get(option, "False") != "False" for option in ("shell", "allow_pickle", "trust_remote_code"))
+        careless = (name == "np.load" and "allow_pickle" not in options) or (name == "AutoModel.from_pretrained" and options.get("use_safetensors") != "True")
+        found += [name] if risky or careless else []
+    return found
+
+
+@pytest.mark.parametrize("folder", ABOVE)
+def test_arrows_run_one_way(folder: str) -> None:
+    for place, tree in modules(ROOT / folder).items():
+        wrong = {name for name in imported(tree) if any(name == above or name.startswith(f"{above}.") for above in ABOVE[folder])}
+        assert not wrong, place
+
+
+def test_no_data_is_ever_run_as_code() -> None:
+    """Neither by Python nor by a shell, nor unpickled, nor code that comes with a model; but for a module that the user names."""
+    for folder in (CORE, DASHBOARD, ROOT / ".ci"):
+        for place, tree in modules(folder).items():
+            assert not {name.split(".")[0] for name in imported(tree)} & PICKLES, place
+            assert code_at_risk(tree) == NAMED_BY_THE_USER.get(place, []), place
+
+
+def test_code_that_would_be_run_is_found() -> None:
+    codes = ("eval(text)", "subprocess.run(text, shell=True)", "np.load(path)", "np.load(path, allow_pickle=True)", "AutoModel.from_pretrained(name)")
+    assert all(code_at_risk(ast.parse(code)) for code in (*codes, "torch.load(path)", "frame.to_pickle(path)"))
+    assert not code_at_risk(ast.parse("np.load(path, allow_pickle=False), subprocess.run(words), re.compile(text)"))
+
+
+def test_no_page_writes_html_unsafely() -> None:
+    for place in modules(DASHBOARD):
+        text = (ROOT / place).read_text(encoding="utf-8")
+        assert not [word for word in UNSAFE_HTML if word in text], place
+
+
+def test_every_test_says_what_must_hold_and_none_is_set_aside() -> None:
+    for place, tree in modules(TESTS).items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                body = ast.unparse(node)
+                assert any(word in body for word in ASSERTS), f"{place}: {node.name}"
+                aside = [ast.unparse(mark) for mark in node.decorator_list if "skip" in ast.unparse(mark) or "xfail" in ast.unparse(mark)]
+                assert not aside, f"{place}: {node.name}"
+
+
+# What is loaded
+
+
+def loaded_by(code: str, *arguments: object) -> set[str]:
+    """Names of all modules that a new process has after some code."""
+    said = run_python(f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))", *arguments)
+    return set(json.loads(said.splitlines()[-1]))
+
+
+def test_what_pages_need_loads_without_torch() -> None:
+    loaded = loaded_by("\n".join(f"import {name}" for name in LIGHT))
+    assert set(LIGHT) <= loaded and not loaded & HEAVY
+
+
+def test_a_run_is_browsed_without_torch(small_run: Path) -> None:
+    code = """
+from pathlib import Path
+import core
+run = core.Run(Path(sys.argv[1]))
+shown = run.influence.ranked(run.errors[0], "prediction").ends(3), run.curves, run.influence.mean_influence"""
+    assert not loaded_by(code, small_run) & HEAVY
+
+
+def test_no_page_loads_anything_heavy(tmp_path: Path) -> None:
+    folder = FakeRun().write(tmp_path)
+    code = f"""
+import os
+from pathlib import Path
+from streamlit.testing.v1 import AppTest
+from core.flags import Flags
+from core.pipeline.export import export_csv
+from core.runs import Run
+from dashboard import engine
+os.environ["TURNOVER_RUNS"] = {str(tmp_path)!r}
+engine.worker_command = lambda folder: [sys.executable, "-c", "input()"]
+app = AppTest.from_file({str(DASHBOARD / "app.py")!r}, default_timeout=60).run()
+for page in {[page.stem for page in sorted((DASHBOARD / "app_pages").glob("*.py"))]!r}:
+    app.switch_page(f"app_pages/{{page}}.py").run()
+    assert app.title[0].value and not app.exception
+Flags(Path({str(folder)!r})).put(1, "drop")
+assert export_csv(Run(Path({str(folder)!r}))).count("\\n") == 2"""
+    assert not loaded_by(code) & ABOVE["dashboard"]
+
+
+def test_the_first_words_need_no_pandas() -> None:
+    before = loaded_by("import streamlit")
+    assert not {"pandas", "pyarrow", "numpy"} & (loaded_by("import streamlit, dashboard.components.notice") - before)
+    body = ast.parse((DASHBOARD / "app.py").read_text(encoding="utf-8")).body
+    tops = {node.module for node in body if isinstance(node, ast.ImportFrom)}
+    assert tops == {"__future__", "pathlib", "dashboard.components.notice", "dashboard.components.sign_in"}
+
+
+# Public names
+
+
+def test_every_public_name_is_handed_out_whatever_was_imported_before() -> None:
+    """`core.influence` is the function, also when a module of a like name has been imported."""
+    code = """
+import importlib, json, pkgutil
+import core
+before = {name: getattr(core, name) for name in core.__all__}
+for module in pkgutil.iter_modules(core.__path__):
+    if module.name not in ("__main__", "cli"):
+        importlib.import_module(f"core.{module.name}")
+print(json.dumps([name for name in core.__all__ if not callable(before[name]) or getattr(core, name) is not before[name]]))
+"""
+    assert json.loads(run_python(code)) == []
+    expected = {"TurnoverDropout", "turnover", "TurnoverError", "Influence", "influence", "self_influence", "mean_influence", "top_influences", "Run"}
+    assert expected <= set(core.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'core' has no attribute 'nothing'"):
+        _ = core.nothing

@@ -1,0 +1,127 @@
+"""What tests in the browser share: steps of a user, pictures, and the contrast of what is shown."""
+
+from __future__ import annotations
+
+import socket
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page
+
+ROOT = Path(__file__).parents[3]
+SHOTS = Path(__file__).parent / "shots"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running dashboard and the folder of its runs."""
+
+    url: str
+    runs: Path
+
+
+# The contrast of each visible text with what is behind it; canvas, disabled and see-through pieces are left out, and the number above a
+# slider's thumb, which is part of the thumb.
+LOW_CONTRAST = """() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgba = colour => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const light = ([r, g, b]) => { const [x, y, z] = [r, g, b].map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * x + .7152 * y + .0722 * z; };
+  const over = (top, under) => { const a = top[3] / 255; return [0, 1, 2].map(i => top[i] * a + under[i] * (1 - a)).concat(255); };
+  const behind = node => { const layers = []; for (; node; node = node.parentElement) layers.push(rgba(getComputedStyle(node).backgroundColor));
+    return layers.reverse().reduce((under, top) => over(top, under), [255, 255, 255, 255]); };
+  const low = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement, text = walker.currentNode.textContent.trim();
+    if (!text || !node.checkVisibility({opacityProperty: true, visibilityProperty: true})) continue;
+    if (node.closest('[disabled], script, style, svg, canvas, table, [data-testid=stSliderThumbValue]')) continue;
+    if (getComputedStyle(node).fontFamily.includes('Material')) continue;
+    const back = behind(node), style = getComputedStyle(node), front = over(rgba(style.color), back);
+    const [a, b] = [light(front), light(back)].sort((x, y) => y - x), ratio = (a + .05) / (b + .05);
+    if (ratio < (parseFloat(style.fontSize) >= 24 ? 3 : 4.5)) low.push(`${ratio.toFixed(2)} ${text.slice(0, 40)}`);
+  }
+  return low;
+}"""
+
+
+def settle(page: Page) -> None:
+    """Wait until the script has run and its pieces are drawn.
+
+    Streamlit fetches the code of each kind of piece when it is first needed and shows a grey block meanwhile, also after the script
+    has ended: such a button is not there yet, and its key does nothing.
+    """
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    page.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
+    page.wait_for_timeout(300)
+
+
+def open_page(page: Page, served: Served, path: str = "errors", **query: str) -> None:
+    page.goto(f"{served.url}/{path}?" + "&".join(f"{name}={value}" for name, value in query.items()))
+    page.wait_for_selector("h1")
+    settle(page)
+
+
+def shoot(page: Page, name: str) -> None:
+    """A picture of the whole page, which is left as far down as it was."""
+    size = page.viewport_size
+    assert size
+    height, top = page.evaluate("(({scrollHeight, scrollTop}) => [scrollHeight, scrollTop])(document.querySelector('[data-testid=stMain]'))")
+    page.set_viewport_size({"width": size["width"], "height": min(max(height, size["height"]), 4000)})
+    page.wait_for_timeout(400)
+    page.screenshot(path=SHOTS / f"{name}.png")
+    page.set_viewport_size(size)
+    page.evaluate("top => document.querySelector('[data-testid=stMain]').scrollTo(0, top)", top)
+
+
+def chosen(page: Page) -> str:
+    """The id of the error that is shown."""
+    return page.locator(".to-target .to-id").inner_text()
+
+
+def click_row(page: Page, row: int) -> None:
+    """Click on a row of the table, which is a canvas."""
+    table = page.get_by_test_id("stDataFrame")
+    table.scroll_into_view_if_needed()
+    box = table.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 100, box["y"] + 36 + 35 * row + 15)
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_label(label, exact=True).click()
+    page.get_by_role("option", name=option, exact=True).click()
+    settle(page)
+
+
+def first_card(page: Page) -> Locator:
+    return page.locator(".to-line").first
+
+
+def forget_flags(run: Path) -> None:
+    """No flag of a run, with what SQLite keeps beside them."""
+    for path in run.glob("flags.sqlite*"):
+        path.unlink()
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_healthy(url: str, seconds: float = 60) -> None:
+    """Wait until the server answers."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"no dashboard at {url} after {seconds:.0f} s")

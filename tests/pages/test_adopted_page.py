@@ -1,0 +1,68 @@
+"""A run that was made of a model trained elsewhere: what nobody measured is unknown on every page, and nothing breaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.runs import RUN_FILES, Run, read_manifest, write_manifest
+from dashboard.views.about import build_about
+from dashboard.views.curves import build_curves
+from dashboard.views.runs import share_words, summarise
+from tests.helpers.fake_runs import FakeRun
+from tests.pages.app_testing import PAGES, OpenPage, html_of
+
+pytestmark = pytest.mark.usefixtures("fresh")
+
+
+def adopted(runs: Path, name: str = "adopted") -> Path:
+    """A made-up run as `core.pipeline.adopt` writes it: one epoch, one member, no recipe, no plain twin."""
+    folder = FakeRun(name, members=1).write(runs)
+    manifest: dict[str, Any] = read_manifest(folder, "")
+    manifest["results"] |= {"plain_accuracy": None, "plain_loss": None, "plain_kept_epoch": None, "epochs": 1, "kept_epoch": 1}
+    manifest |= {
+        "recipe": {},
+        "adopted": "mine.safetensors",
+        "leaks": ["fc.bias"],
+        "settings": {"data": "fake", "model": "mine:build", "groups": None, "encoder": "words"},
+    }
+    pd.read_parquet(folder / "curves.parquet").iloc[-1:].assign(epoch=1).to_parquet(folder / "curves.parquet", index=False)
+    np.save(folder / "item_losses.npy", np.load(folder / "item_losses.npy")[:, -1:])
+    write_manifest(folder, {name: fact for name, fact in manifest.items() if name not in ("format", "files")}, RUN_FILES)
+    return folder
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "train"])
+def test_every_page_opens(page: str, runs: Path, open_page: OpenPage) -> None:
+    adopted(runs)
+    app = open_page(page)
+    assert not app.error and not app.exception
+    assert "nan%" not in html_of(app) and "None" not in html_of(app)
+
+
+@pytest.mark.parametrize("page", ["overview", "curves"])
+def test_the_plain_twin_is_unknown(page: str, runs: Path, open_page: OpenPage) -> None:
+    adopted(runs)
+    shown = {metric.label: metric.value for metric in open_page(page).metric}
+    assert shown["Plain twin accuracy"] == "unknown"
+    assert shown["Validation accuracy"] == "66.7%"
+
+
+def test_the_overview_says_where_the_model_was_trained(runs: Path, open_page: OpenPage) -> None:
+    adopted(runs)
+    text = html_of(open_page("overview"))
+    assert "66.7% with turn-over dropout, unknown without" in text
+    assert "elsewhere, made a run on" in text and "mine:build" in text
+
+
+def test_the_views_know_what_is_unknown(tmp_path: Path) -> None:
+    run = Run(adopted(tmp_path))
+    curves = build_curves(run)
+    assert (curves.epochs, curves.kept, curves.plain_accuracy) == ((1,), 1, None)
+    assert "Recipe" not in dict(build_about(run).groups)
+    assert summarise(run).quality == "1 member, 66.7% accurate"
+    assert (share_words(None), share_words(None, "not yet"), share_words(0.5)) == ("unknown", "not yet", "50.0%")

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import TurnoverError
+from core.estimators.trust import trust_words
+from core.ranking import clearness
+from core.report.errors import error_items
+from core.report.explanation import (
+    PREDICTION,
+    TRUTH,
+    certainty_sentences,
+    decimals_for,
+    explain_error,
+    marked_target,
+    rounded,
+    units_sentence,
+    usual_yardstick,
+    yardstick_sentence,
+)
+from core.runs import Ranked, Run
+from dashboard.views.answer import Question, build_answer, image_as_seen, image_question, text_of_upload, text_question
+from dashboard.views.curves import build_curves
+from dashboard.views.errors import ANY, CLEAREST, CONFIDENT, POSITION, Query, select
+from dashboard.views.runs import run_names, summarise
+from tests.helpers.fake_runs import EPOCHS, FakeRun, png
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(FakeRun().write(tmp_path))
+
+
+@pytest.fixture
+def image_run(tmp_path: Path) -> Run:
+    return Run(FakeRun("images", kind="image", classes=tuple("0123456789")).write(tmp_path))
+
+
+def test_the_demo_with_planted_causes_is_shown_first(tmp_path: Path) -> None:
+    for name in ("zebra", "demo-reviews", "demo-digits"):
+        FakeRun(name, influence=False).write(tmp_path)
+    assert run_names(tmp_path) == ["demo-reviews", "demo-digits", "zebra"]
+    assert run_names(tmp_path / "nowhere") == []
+
+
+def test_a_run_in_words(run: Run) -> None:
+    summary = summarise(run)
+    assert summary.sizes == "30 training and 24 validation texts"
+    assert summary.quality == "4 members, 66.7% accurate"
+
+
+def test_errors_are_all_misclassified_items_with_the_clearest_first(run: Run) -> None:
+    items = error_items(run, with_influence=True)
+    assert sorted(item.position for item in items) == run.errors
+    assert [item.rank for item in items] == list(range(len(items)))
+    unplanted = [clearness(run, item.position) for item in items if not item.planted]
+    assert unplanted == sorted(unplanted, reverse=True)
+
+
+def test_errors_without_influence_come_by_position(run: Run) -> None:
+    assert [item.position for item in error_items(run, with_influence=False)] == run.errors
+
+
+def test_filters_search_and_sorting(run: Run) -> None:
+    items = error_items(run, with_influence=True)
+    assert select(items, Query()) == list(items)
+    assert {item.label for item in select(items, Query(true="negative"))} == {"negative"}
+    assert {item.predicted for item in select(items, Query(predicted="negative"))} == {"negative"}
+    assert select(items, Query(true="negative", predicted="negative")) == []
+    word = items[3].text.split()[0]
+    found = select(items, Query(search=f"  {word.upper()} "))
+    assert found == [item for item in items if word in item.text]
+    assert [item.id for item in select(items, Query(search=items[2].id))] == [items[2].id]
+    assert all(item.planted for item in select(items, Query(search="cue-sub")))
+    chances = [item.probability for item in select(items, Query(sort=CONFIDENT))]
+    assert chances == sorted(chances, reverse=True)
+    assert [item.position for item in select(items, Query(sort=POSITION))] == run.errors
+    assert select(items, Query(ANY, ANY, "", "unknown")) == select(items, Query(sort=CLEAREST))
+
+
+@pytest.mark.parametrize("meaning", [PREDICTION, TRUTH])
+def test_cards_are_the_ends_of_the_ranking(run: Run, meaning: str) -> None:
+    item = error_items(run, with_influence=True)[0]
+    shown = explain_error(run, item, meaning, 4)
+    ranked = run.influence.ranked(item.position, meaning)
+    assert [card.influence for card in shown.proponents] == pytest.approx(sorted(ranked.values, reverse=True)[:4])
+    assert [card.influence for card in shown.opponents] == pytest.approx(sorted(ranked.values)[:4])
+    card = shown.proponents[0]
+    assert card.standard_error == pytest.approx(float(ranked.errors[card.position]))
+    assert card.trust == trust_words(ranked.values, ranked.errors)[card.position]
+    assert card.id == f"t{card.position:03d}" and card.text and card.text.plain == run.item("train", card.position)["text"]
+    assert max(card.share for card in shown.proponents + shown.opponents) == 1
+    assert shown.target == (item.predicted if meaning == PREDICTION else item.label)
+
+
+def test_the_sentences_say_whose_loss_is_meant_how_it_was_made_and_how_large_is_usual(run: Run) -> None:
+    item = error_items(run, with_influence=True)[0]
+    prediction, truth = (explain_error(run, item, meaning, 5) for meaning in (PREDICTION, TRUTH))
+    assert f"wrong label “{item.predicted}”" in prediction.sentence and "towards the mistake" in prediction.sentence
+    assert f"true label “{item.label}”" in truth.sentence and "towards the right answer" in truth.sentence
+    assert "nats" in prediction.units and "estimated from 4 members: what similar" in prediction.units
+    spread = rounded(float(run.influence.ranked(item.position, PREDICTION).values.std()))
+    assert f"±{spread} " in prediction.yardstick and "all 30" in prediction.yardstick
+    assert "±" in usual_yardstick(run)
+
+
+def test_a_run_that_keeps_the_ends_says_so() -> None:
+    ranked = Ranked(np.array([3, 5]), np.array([0.5, -0.25]), np.array([0.1, 0.1]))
+    assert "below ±0.25" in yardstick_sentence(ranked, 1000)
+
+
+def test_one_member_has_no_standard_error(tmp_path: Path) -> None:
+    run = Run(FakeRun(members=1).write(tmp_path))
+    shown = explain_error(run, error_items(run, with_influence=True)[0], PREDICTION, 3)
+    assert (shown.proponents[0].standard_error, shown.proponents[0].trust) == (None, "")
+    assert shown.certainty == "One member: no error known." and "--members" in shown.advice
+    assert "one member has no standard error" in shown.units
+
+
+def test_each_estimator_has_its_words() -> None:
+    assert "estimated from 16 members" in units_sentence("best", 16) and "noise of the masks; ± is one" in units_sentence("best", 16)
+    assert units_sentence("median", 4) == "In nats of loss, the median over 4 members; ± is one standard error."
+    assert units_sentence("raw", 1) == "In nats of loss, the one member’s raw influence; one member has no standard error."
+
+
+def test_how_many_items_can_be_trusted_is_said() -> None:
+    assert certainty_sentences({"strong": 12, "weak": 0}, 800, 800, 4) == (
+        "12 of 800 training items are strong here: at most 5\N{NO-BREAK SPACE}% of them are expected to have the wrong sign.",
+        "",
+    )
+    both = certainty_sentences({"strong": 1, "weak": 1}, 1200, 1200, 4)[0]
+    assert both.startswith("1 of 1,200 training items is strong here: it has") and "1 more is weak: looked at alone, it has" in both
+    assert certainty_sentences({"strong": 20, "weak": 0}, 40, 5000, 4)[0].startswith("At least 20 of 5,000 ")
+    title, advice = certainty_sentences({"strong": 0, "weak": 3}, 800, 800, 16)
+    assert title == "No single training item can be told from noise here."
+    assert "None of 800 is strong. 3 are weak" in advice and "more than 16 (--members)" in advice
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0])
+def test_the_counts_are_over_the_whole_ranking_and_not_over_the_cards(size: float, run: Run) -> None:
+    """Seven items far above their error, all others far below it; or no item above it."""
+    part = run.influence
+    for name, row in (("estimate", np.where(np.arange(30) < 7, size, 0.001)), ("error", np.full(30, 0.1))):
+        np.save(part.folder / f"prediction_{name}.npy", np.tile(row.astype(np.float32), (len(part.errors), 1)))
+    shown = explain_error(run, error_items(run, with_influence=True)[0], PREDICTION, 3)
+    assert {card.trust for card in shown.proponents} == {"strong" if size else "not distinguishable from noise"}
+    assert shown.certainty.startswith("7 of 30 training items are strong") if size else "More members would help" in shown.advice
+
+
+def test_words_of_the_error_are_marked_in_the_cards_and_recurring_ones_in_the_error(tmp_path: Path) -> None:
+    run = Run(FakeRun(texts=["a slow submarine", "the submarine again"]).write(tmp_path))
+    item = error_items(run, with_influence=True)[0]
+    shown = explain_error(run, item, PREDICTION, 5)
+    for card in shown.proponents:
+        assert card.text and any(segment.marked and "submarine" in segment.text for segment in card.text.head)
+    assert any(segment.marked for segment in marked_target(item.text, shown.proponents).head)
+
+
+def test_numbers_keep_their_digits() -> None:
+    assert [rounded(value) for value in (0.0521, 1.26, 12.6, 0.00012, 0.0)] == ["0.052", "1.3", "13", "0.00012", "0"]
+    card = replace(_card(), influence=0.00031)
+    assert decimals_for([card]) == 5 and decimals_for([]) == 3 and decimals_for([_card()]) == 3
+
+
+def _card():  # type: ignore[no-untyped-def]
+    from core.report.explanation import Card
+
+    return Card(0, "t0", "positive", 0.3, 0.1, "strong", 0.0, "", None, b"")
+
+
+def test_images_have_pixels_instead_of_words(image_run: Run) -> None:
+    item = error_items(image_run, with_influence=True)[0]
+    shown = explain_error(image_run, item, PREDICTION, 5)
+    assert item.image.startswith(b"\x89PNG") and not item.text
+    assert all(card.text is None and card.image.startswith(b"\x89PNG") for card in shown.proponents)
+
+
+def test_curves_mark_the_kept_epoch(run: Run) -> None:
+    curves = build_curves(run)
+    assert curves.kept == 2 and curves.epochs == tuple(range(1, EPOCHS + 1))
+    assert [line.name for line in curves.series] == ["Masked", "Flipped", "Unowned", "Validation"]
+    assert list(curves.table["Kept"]) == ["", "kept", ""]
+    assert curves.flipped == pytest.approx(float(run.curves["flipped"][1]))
+    assert "kept epoch 2" in curves.alt and "masked 0.55" in curves.alt
+
+
+REPLY = {
+    "predicted": "positive",
+    "probabilities": {"negative": 0.2, "positive": 0.8},
+    "meaning": "label",
+    "label": "negative",
+    "estimator": "raw",
+    "trust": None,
+    "seconds": 0.1,
+    "proponents": [{"position": 6, "id": "t006", "label": "negative", "influence": 0.2, "standard_error": None, "trust": None, "text": "slow boat"}],
+    "opponents": [],
+}
+
+
+def test_an_answer_becomes_cards(run: Run) -> None:
+    answer = build_answer(run, Question(text="a slow captain"), REPLY)
+    assert [chance.label for chance in answer.probabilities] == ["positive", "negative"]
+    (card,) = answer.explanation.proponents
+    assert card.planted == "cue-submarine" and card.standard_error is None and card.trust == "" and card.share == 1
+    assert card.text and card.text.head[0].marked
+    assert "label you gave, “negative”" in answer.explanation.sentence
+
+
+def test_an_answer_that_is_none_is_a_clear_error(run: Run) -> None:
+    for reply in ({}, {**REPLY, "proponents": [{}]}, {**REPLY, "probabilities": None}):
+        with pytest.raises(TurnoverError, match="answer cannot be read"):
+            build_answer(run, Question(text="x"), reply)
+
+
+def test_a_text_question_is_checked() -> None:
+    assert text_question("hello", None, "positive", 3).request == {"text": "hello", "label": "positive", "top": 3}
+    assert text_question("pasted", (b"\xef\xbb\xbffrom the file", "a.txt"), None, 5).text == "from the file"
+    for text, message in (("  \n", "empty"), ("x" * 100_000, "100,000 characters")):
+        with pytest.raises(TurnoverError, match=message):
+            text_question(text, None, None, 5)
+    with pytest.raises(TurnoverError, match=r"a\.txt, line 2: not UTF-8"):
+        text_of_upload(b"good\nb\xe4d", "a.txt")
+    with pytest.raises(TurnoverError, match="shorten it"):
+        text_of_upload(b"x" * 1_000_000, "a.txt")
+
+
+def test_an_image_question_is_checked(image_run: Run) -> None:
+    photo = png(np.random.default_rng(0).integers(0, 255, (40, 20), np.uint8))
+    question = image_question(image_run, (photo, "a.png"), None, 5)
+    assert base64.b64decode(question.request["image"]) == photo and question.request["name"] == "a.png"
+    assert image_as_seen(image_run, photo, "a.png").startswith(b"\x89PNG")
+    for file, message in ((None, "no image yet"), ((b"junk", "a.png"), "not an image"), ((photo[: len(photo) // 2], "a.png"), r"a\.png")):
+        with pytest.raises(TurnoverError, match=message):
+            image_question(image_run, file, None, 5)
