@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from streamlit.testing.v1 import AppTest
-from tests.dashboard.app_testing import APP, PAGES
+from tests.pages.app_testing import APP, PAGES
 
 from core.manifest import MANIFEST
 from dashboard import engine
