@@ -31,10 +31,12 @@ _KNOWN = (TurnoverDropout, nn.Flatten, nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.
 class Chain:
     """A model as a prefix, free of masks, and steps, the first of which is a mask.
 
-    `readers[i]` is the mask, if any, that the units put out by step i meet before anything else mixes them.
+    `readers[i]` is the mask, if any, that the units put out by step i meet before anything else mixes them. `known` says whether the prefix, too,
+    is made of modules that are known to treat each row by itself.
     """
 
     prefix: nn.Module
+    known: bool
     steps: tuple[nn.Module, ...]
     readers: tuple[TurnoverDropout | None, ...]
 
@@ -52,7 +54,8 @@ def find_chain(model: nn.Module) -> Chain | None:
     mixing = [module for module in steps if isinstance(module, TurnoverDropout | Affine)]
     if any(isinstance(before, TurnoverDropout) and isinstance(after, TurnoverDropout) for before, after in pairwise(mixing)):
         return None
-    return Chain(nn.Sequential(*line[:first]), steps, tuple(_reader(steps, place) for place in range(len(steps))))
+    known = all(_is_step(module) for module in line[:first])
+    return Chain(nn.Sequential(*line[:first]), known, steps, tuple(_reader(steps, place) for place in range(len(steps))))
 
 
 def _line(module: nn.Module) -> list[nn.Module] | None:

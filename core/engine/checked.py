@@ -75,7 +75,7 @@ class CheckedPath:
     def _compare(self, targets: slice, ids: Tensor, halves: tuple[Tensor, Tensor]) -> None:
         """Raise NotSplittable unless the logits for the first instances are those of the plain path."""
         count = targets.stop - targets.start
-        spread = isinstance(self.path, SubmodelPath) and count > _TARGETS  # a chain runs alike for all targets
+        spread = isinstance(self.path, SubmodelPath) and self.path.chain.known and count > _TARGETS  # a known chain runs alike for all targets
         for rows in [slice(place, place + 1) for place in range(0, count, -(-count // _TARGETS))] if spread else [slice(0, count)]:
             for fast, slow in zip(halves, self.plain.tile(slice(targets.start + rows.start, targets.start + rows.stop), ids), strict=True):
                 bound = _BOUND.get(slow.dtype, _LOW_PRECISION_BOUND) if self.plain.dtype is None else _LOW_PRECISION_BOUND

@@ -63,9 +63,15 @@ class SubmodelPath:
         self._transposed = {step: step.weight.detach().T.contiguous() for step in chain.steps if isinstance(step, nn.Linear)}
 
     def _check(self, sample: Tensor) -> None:
-        """Masks must lie on dimension 1 of `(B, units)` or `(B, channels, height, width)`."""
-        if sample.dim() not in (2, 4) or self.first.dim not in ((1, -1) if sample.dim() == 2 else (1,)):
-            raise NotSplittable("its first mask is not on the units of a vector or the channels of an image")
+        """Units must be dimension 1 of `(B, units)` or `(B, channels, height, width)` for every mask and every layer."""
+        dims = sample.dim()
+        for step in self.chain.steps:
+            fits = {2: nn.Linear, 4: nn.Conv2d}.get(dims, ())
+            if isinstance(step, Affine) and not isinstance(step, fits):
+                raise NotSplittable(f"a {type(step).__name__} reads {dims} dimensions")
+            if isinstance(step, TurnoverDropout) and (dims not in (2, 4) or step.dim not in ((1, -1) if dims == 2 else (1,))):
+                raise NotSplittable("a mask is not on the units of a vector or the channels of an image")
+            dims = 2 if isinstance(step, nn.Flatten) else dims
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(1, targets, ids, classes)`."""
