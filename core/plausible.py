@@ -36,7 +36,7 @@ class Implausible(ValueError):
     """What cannot be, in a few words; the caller knows the file and the remedy."""
 
 
-UNREADABLE: tuple[type[Exception], ...] = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, EOFError)
+UNREADABLE: tuple[type[Exception], ...] = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, EOFError, BadZipFile)
 UNREADABLE += (NotImplementedError, MemoryError, RecursionError)
 UNREADABLE += (SyntaxError, TokenError, BadZipFile, zlib.error)  # of the head of a .npy file, and of .npz
 """What NumPy, pandas and pyarrow raise for files that they cannot read."""

@@ -29,6 +29,15 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def reviews_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run of reviews with influence on its errors; tests that change it take a copy."""
+    folder = tmp_path_factory.mktemp("runs") / "reviews"
+    train_digits(folder, data="reviews", limit=120, validation_limit=150)
+    compute_influence(Run(folder), "errors")
+    return folder
+
+
 @pytest.fixture
 def run_copy(small_run: Path, tmp_path: Path) -> Path:
     """A run of one's own to change or spoil."""

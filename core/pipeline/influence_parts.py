@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from core.atomic import write_atomic
 from core.errors import TurnoverError
 from core.estimators.estimator import Estimator
 from core.estimators.stored import load_estimator, save_estimator
+from core.plausible import UNREADABLE
 
 _FINGERPRINT = "fingerprint"
 
@@ -101,7 +101,7 @@ class Parts:
                     return True
         except FileNotFoundError:
             return False
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except UNREADABLE:
             pass
         self._place(name).unlink(missing_ok=True)
         return False
@@ -115,7 +115,7 @@ class Parts:
         try:
             with np.load(self._place(name), allow_pickle=False) as arrays:
                 return {key: arrays[key] for key in arrays.files if key != _FINGERPRINT}
-        except (OSError, ValueError, zipfile.BadZipFile):
+        except UNREADABLE:
             self._place(name).unlink(missing_ok=True)
             raise TurnoverError(f"{self._place(name)}: damaged, and removed; give the same command again to compute this part anew") from None
 
@@ -148,7 +148,7 @@ class Parts:
         try:
             told = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
             return told["facts"] if told[_FINGERPRINT] == self.fingerprint else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except UNREADABLE:
             return None
 
     def _write(self, name: str, facts: Any) -> None:

@@ -1,154 +1,199 @@
-"""BERT with masked adapters, and with masks everywhere: what an instance can reach, and what it cannot."""
+"""Encoders with masks in adapters or everywhere: where masks lie, new weights, padding, refusals.
+
+Laws 3, 4 and 6 hold for them as for every family (`tests/laws/test_model_families.py`).
+"""
 
 from __future__ import annotations
 
-import copy
-from types import SimpleNamespace
-from typing import Any
+from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
+from transformers import (
+    AlbertConfig,
+    AlbertModel,
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+)
 
-from core import TurnoverDropout, influence, turnover
+from core import TurnoverDropout, TurnoverError, turnover
 from core.dropout import turnover_layers
-from core.models.adapters import Adapter, AdapterClassifier
-from core.models.state import trained_state
-from tests.helpers.builders import naive_influence, some_labels
+from core.models.adapters import (
+    AdapterClassifier,
+    MaskedClassifier,
+    adapter_classifier,
+    masked_everywhere,
+)
+from core.models.encoders import DEFAULT_ENCODER
+from core.models.state import load_trained, trained_state
+from core.models.text import load_encoder
+from core.training import Split, item_losses, probabilities, validate
+from tests.helpers.builders import some_labels
 from tests.helpers.tiny_encoders import (
     BUILDS,
     KINDS,
     LAYERS,
-    MANY,
     PADDING,
-    PLACES,
+    SIZES,
     WIDTH,
+    around,
     batch,
     built,
     gradients,
     grown,
-    is_leak,
     tiny_encoder,
-    unmasked,
 )
+from tests.helpers.token_builders import grown as grown_tokens
+from tests.helpers.token_builders import token_ensemble, token_member, token_rows
 
-# What an instance's loss can reach
+# Masks and where they lie
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("groups", [None, 4])
-def test_law_3_adapters(kind: str, groups: int | None) -> None:
-    """In training mode, in which a frozen encoder computes what it always does."""
-    model = grown(built("adapters", kind, groups=groups)).train()
-    torch.testing.assert_close(model(**batch()), copy.deepcopy(model).eval()(**batch()), rtol=0, atol=0)
-    for instance in (0, 7, 2**62):
-        grads = gradients(model, instance, batch())
-        for name, adapter in model.named_modules():
-            if isinstance(adapter, Adapter):
-                on = adapter.mask.mask([instance])[0] > 0
-                for safe in (grads[f"{name}.down.weight"], grads[f"{name}.down.bias"], grads[f"{name}.up.weight"].T):
-                    assert safe[~on].count_nonzero() == 0
-                    assert safe[on].count_nonzero() > 0
-        on = model.mask.mask([instance])[0] > 0
-        assert grads["out.weight"][:, ~on].count_nonzero() == 0
-        assert grads["out.weight"][:, on].count_nonzero() == 3 * on.sum()
+def adapted(kind: str = "bert", layers: int | None = None, seed: int = 0) -> AdapterClassifier:
+    return AdapterClassifier(tiny_encoder(kind), 3, layers=layers, groups=None, seed=seed)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_law_3_masks_everywhere(kind: str) -> None:
-    model = grown(built("masked", kind)).train()
-    for instance in (0, 7):
-        grads = gradients(model, instance, batch())
-        for layer in range(LAYERS):
-            for number, place in ((2 * layer, f"{layer}.attention.output"), (2 * layer + 1, f"{layer}.output")):
-                on = TurnoverDropout(WIDTH, seed=model.mask.seed, layer=number).mask([instance])[0] > 0
-                for part in ("weight", "bias"):
-                    safe = grads[f"encoder.encoder.layer.{place}.dense.{part}"]
-                    assert safe[~on].count_nonzero() == 0
-                    assert safe[on].count_nonzero() > 0
+@pytest.mark.parametrize("layers", [2, None])
+def test_two_masked_adapters_lie_in_each_of_the_last_layers(kind: str, layers: int | None) -> None:
+    """Behind attention and feed-forward network; how many there are changes no mask."""
+    model = adapted(kind, layers, seed=4)
+    modules = model.encoder.named_modules()
+    found = {name: own.layer for name, own in modules if isinstance(own, TurnoverDropout)}
+    numbers = range(2 * (LAYERS - (layers or LAYERS)), 2 * LAYERS)
+    ends = ("attention.output", "output")
+    places = [f"encoder.layer.{own // 2}.{ends[own % 2]}.dropout.1.mask" for own in numbers]
+    assert found == dict(zip(places, numbers, strict=True))
+    assert model.mask.layer == 2 * LAYERS
+    alone = turnover_layers(adapted(kind, 1, seed=4))
+    for one, other in zip(alone, turnover_layers(model)[-3:], strict=True):
+        assert torch.equal(one.mask(range(20)), other.mask(range(20)))
+
+
+def test_masks_everywhere_lie_behind_every_dense_layer_that_ends_a_sublayer() -> None:
+    model = built("masked")
+    layers = [layer for layer in turnover_layers(model) if layer is not model.mask]
+    assert [layer.layer for layer in layers] == list(range(2 * LAYERS))
+    assert [layer.width for layer in layers] == [WIDTH] * (2 * LAYERS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("build", BUILDS)
-def test_what_every_instance_changes_is_listed_as_a_leak(build: str, kind: str) -> None:
-    model = grown(built(build, kind))
-    touched = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters() if parameter.requires_grad}
-    for instance in MANY:
-        for name, grad in gradients(model, instance, batch()).items():
-            if name in touched and grad is not None:
-                touched[name] += grad != 0
-    leaked = {name for name, count in touched.items() if (count == len(MANY)).any()}
-    assert not [name for name in leaked if not is_leak(model, name)]
-    for leak in model.leaks:
-        assert any(PLACES[leak] in name for name in leaked), leak
-
-
-@pytest.mark.parametrize("build", BUILDS)
-def test_a_step_on_an_instance_reaches_its_flipped_half_by_leaks_alone(build: str) -> None:
-    for frozen in (True, False):
-        model, inputs = grown(built(build)), batch()
-        for name, parameter in model.named_parameters():
-            if frozen and is_leak(model, name):
-                parameter.requires_grad_(False)
-        before, after = [], []
-        for halves in (before, after):
-            for flipped in (False, True):
-                with torch.no_grad(), turnover([5, 5], flipped=flipped):
-                    halves.append(model(**inputs))
-            if halves is before:
-                gradients(model, 5, inputs)
-                torch.optim.SGD([parameter for parameter in model.parameters() if parameter.grad is not None], lr=1.0).step()
-        assert not torch.allclose(before[0], after[0])
-        assert torch.equal(before[1], after[1]) == frozen
+def test_an_adapter_lies_before_the_residual_sum_and_the_layer_norm(kind: str) -> None:
+    model = grown(built("adapters", kind))
+    hidden, residual = torch.randn(2, 2, 5, WIDTH, dtype=torch.float64).unbind()
+    end = model.encoder.encoder.layer[1].attention.output
+    adapter, x = end.dropout[1], end.dense(hidden)
+    wanted = x + adapter.up(nn.functional.gelu(adapter.down(x))) + residual
+    torch.testing.assert_close(end(hidden, residual), end.LayerNorm(wanted), rtol=0, atol=1e-12)
 
 
 def test_a_frozen_encoder_gets_no_gradient_and_a_pooler_never() -> None:
-    adapters, masked = grown(built("adapters")), grown(built("masked"))
+    adapters, masked = grown(built("adapters")).train(), grown(built("masked"))
+    torch.testing.assert_close(adapters(**batch()), adapters.eval()(**batch()), rtol=0, atol=0)
     for name, grad in gradients(adapters, 3, batch()).items():
         assert (grad is not None) == (".dropout.1." in name or name.startswith("out."))
-    assert {name for name, grad in gradients(masked, 3, batch()).items() if grad is None} == {"encoder.pooler.dense.weight", "encoder.pooler.dense.bias"}
+    missing = {name for name, grad in gradients(masked, 3, batch()).items() if grad is None}
+    assert missing == {f"encoder.pooler.dense.{part}" for part in ("weight", "bias")}
     assert not [name for name in trained_state(masked) if "pooler" in name]
 
 
-# The influence
-
-
-class Named(nn.Module):
-    """A model whose output has a name, as those of Hugging Face have."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, **inputs: Tensor) -> Any:
-        return SimpleNamespace(logits=self.model(**inputs))
+# New weights
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("build", BUILDS)
-def test_influence_is_that_of_the_naive_loop(build: str, kind: str) -> None:
-    model, labels, ids = grown(built(build, kind, groups=4)), some_labels(2, 3), [0, 7, 2**53 + 1]
-    expected = naive_influence(Named(model), batch(), labels, ids)
-    assert expected.abs().max() > 1e-3
-    torch.testing.assert_close(influence(model, batch(), labels, ids).values, expected, rtol=0, atol=1e-9)
+def test_new_adapters_change_little(kind: str) -> None:
+    encoder = tiny_encoder(kind)
+    before = encoder(**batch()).last_hidden_state
+    AdapterClassifier(encoder, 3, layers=None, groups=None, seed=0)
+    change = (encoder(**batch()).last_hidden_state - before).norm() / before.norm()
+    assert 0 < change < 0.2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_every_new_layer_has_draws_of_its_own() -> None:
+    state = trained_state(adapted())
+    drawn = [value for name, value in state.items() if name.endswith("down.weight")]
+    assert len(drawn) == 2 * LAYERS
+    assert not any(torch.equal(value, drawn[0]) for value in drawn[1:])
+
+
+def test_weights_of_other_settings_are_refused() -> None:
+    state = trained_state(adapted(layers=2))
+    wide = AdapterClassifier(tiny_encoder(), 4, layers=2, groups=None, seed=0)
+    said = r"^the weights are of another AdapterClassifier: they differ at '[\w.]+'; .*$"
+    for other in (wide, adapted(layers=1)):
+        with pytest.raises(TurnoverError, match=said):
+            load_trained(other, state)
+
+
+def test_the_packaged_encoder_with_adapters() -> None:
+    tokenizer, encoder = load_encoder(DEFAULT_ENCODER)
+    inputs = tokenizer(["A warm, witty film.", "Dull."], padding=True, return_tensors="pt")
+    random_state = torch.get_rng_state()
+    model = adapter_classifier(DEFAULT_ENCODER, 2, layers=2, groups=32, seed=1).eval()
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert len(turnover_layers(model)) == 5
+    frozen = {name: own for name, own in model.named_parameters() if not own.requires_grad}
+    norms = [one for one in encoder.named_parameters() if "LayerNorm" in one[0]]
+    assert all(torch.equal(frozen[f"encoder.{name}"], value) for name, value in norms)
+    with torch.no_grad():
+        before, after = (one(**inputs).last_hidden_state for one in (encoder, model.encoder))
+        assert 0 < (after - before).norm() < 0.1 * before.norm()
+        assert model(inputs["input_ids"], inputs["attention_mask"]).shape == (2, 2)
+
+
+def test_masks_everywhere_in_an_encoder_from_a_file_without_a_pooler(tmp_path: Path) -> None:
+    """The missing weights are drawn, and not from the global random state."""
+    BertModel(BertConfig(**SIZES), add_pooling_layer=False).save_pretrained(tmp_path)
+    load_encoder(DEFAULT_ENCODER)[0].save_pretrained(tmp_path)
+    random_state = torch.get_rng_state()
+    model = masked_everywhere(str(tmp_path), 2, groups=None, seed=0)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert len(turnover_layers(model)) == 2 * LAYERS + 1
+
+
+# What cannot be built
+
+
 @pytest.mark.parametrize("build", BUILDS)
-def test_law_6_without_a_context_it_is_the_model_without_masks(build: str, kind: str) -> None:
-    model = grown(built(build, kind))
-    ordinary = model(**batch())
-    assert torch.equal(ordinary, unmasked(model)(**batch()))
-    with turnover([1, 2]):
-        assert not torch.allclose(model(**batch()), ordinary)
+def test_an_encoder_of_another_kind_is_refused_by_name(build: str) -> None:
+    sizes = {"num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 16}
+    distilbert = DistilBertConfig(dim=8, hidden_dim=16, n_layers=2, n_heads=2, vocab_size=50)
+    albert = AlbertConfig(hidden_size=8, embedding_size=4, vocab_size=50, **sizes)
+    for encoder in (DistilBertModel(distilbert), AlbertModel(albert), nn.Linear(3, 3)):
+        said = rf"^{type(encoder).__name__} is not built like BERT .*$"
+        with pytest.raises(TurnoverError, match=said):
+            around(build, encoder)
+
+
+def test_what_does_not_fit_the_encoder_is_refused() -> None:
+    used = built("adapters").encoder
+    with pytest.raises(TurnoverError, match=r"^this BertModel has turn-over dropout already; .*$"):
+        MaskedClassifier(used, 3, groups=None, seed=0)
+    for layers in (0, -1, LAYERS + 1):
+        with pytest.raises(
+            TurnoverError,
+            match=rf"^layers={layers}, but the BertModel has 3; choose 1 to 3, or None for all$",
+        ):
+            adapted(layers=layers)
+    for groups, bottleneck, width in ((3, 8, 16), (16, 8, 8)):
+        said = rf"^{groups} groups do not divide a width of {width}; choose a divisor$"
+        options = {"groups": groups, "seed": 0, "bottleneck": bottleneck}
+        with pytest.raises(TurnoverError, match=said):
+            AdapterClassifier(tiny_encoder(), 3, layers=None, **options)
+
+
+# Padding
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("build", BUILDS)
 def test_padding_changes_nothing(build: str, kind: str) -> None:
     model, inputs = grown(built(build, kind)), batch()
-    padded = {name: nn.functional.pad(value, (0, 6), value=PADDING if name == "input_ids" else 0) for name, value in inputs.items()}
     alone = {name: value[1:, :5] for name, value in inputs.items()}
+    padded = {name: nn.functional.pad(value, (0, 6), value=PADDING if name == "input_ids" else 0) for name, value in inputs.items()}
     torch.testing.assert_close(model(**padded), model(**inputs), rtol=0, atol=1e-9)
     with turnover([4, 9]):
         masked = model(**inputs)
@@ -158,49 +203,48 @@ def test_padding_changes_nothing(build: str, kind: str) -> None:
         torch.testing.assert_close(model(alone["input_ids"]), masked[1:], rtol=0, atol=1e-9)
 
 
-# Masks and where they lie
+def test_rows_are_trimmed_to_the_longest_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, widths = token_member(0), []
+    real = model.model.forward
+
+    def watched(ids: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        widths.append((ids.shape[1], keep.sum(1).tolist()))
+        return real(ids, keep)
+
+    monkeypatch.setattr(model.model, "forward", watched)
+    wide = nn.functional.pad(token_rows(), (0, 40), value=PADDING)
+    for rows in (wide, wide[1:2]):
+        torch.testing.assert_close(model.features(rows), model.features(rows[:, :9]))
+        model(rows)
+    assert widths == [(9, [9, 5, 9, 5]), (5, [5])]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("layers", "numbers"), [(2, [2, 3, 4, 5]), (None, [0, 1, 2, 3, 4, 5]), (1, [4, 5])])
-def test_two_masked_adapters_lie_in_each_of_the_last_layers(kind: str, layers: int | None, numbers: list[int]) -> None:
-    model = AdapterClassifier(tiny_encoder(kind), 3, layers=layers, groups=None, seed=0)
-    found = {name: module.layer for name, module in model.encoder.named_modules() if isinstance(module, TurnoverDropout)}
-    places = [f"encoder.layer.{number // 2}.{'output' if number % 2 else 'attention.output'}.dropout.1.mask" for number in numbers]
-    assert found == dict(zip(places, numbers, strict=True))
-    assert model.mask.layer == 2 * LAYERS
-    assert len(turnover_layers(model)) == len(numbers) + 1
-
-
-def test_masks_everywhere_lie_behind_every_dense_layer_that_ends_a_sublayer() -> None:
-    model = built("masked")
-    assert [layer.layer for layer in turnover_layers(model) if layer is not model.mask] == list(range(2 * LAYERS))
-    assert [layer.width for layer in turnover_layers(model)] == [WIDTH] * (2 * LAYERS + 1)
-
-
-@pytest.mark.parametrize("build", BUILDS)
-def test_masks_of_different_layers_and_seeds_differ(build: str) -> None:
-    masks = [
-        layer.mask(range(50)) for seed in (0, 1) for layer in turnover_layers(built(build, seed=seed)) if layer.width == (8 if build == "adapters" else WIDTH)
-    ]
-    assert len(masks) == 2 * (2 * LAYERS + (build == "masked"))
-    for number, mask in enumerate(masks):
-        for other in masks[:number]:
-            assert 0.35 < (mask == other).double().mean() < 0.65
-
-
-def test_masks_do_not_depend_on_how_many_layers_have_adapters() -> None:
-    few, all_of_them = (AdapterClassifier(tiny_encoder(), 3, layers=layers, groups=None, seed=4) for layers in (1, None))
-    for one, other in zip(turnover_layers(few)[-3:], turnover_layers(all_of_them)[-3:], strict=True):
-        assert torch.equal(one.mask(range(20)), other.mask(range(20)))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_adapter_lies_before_the_residual_sum_and_the_layer_norm(kind: str) -> None:
-    model = grown(built("adapters", kind))
-    hidden, residual = torch.randn(2, 2, 5, WIDTH, dtype=torch.float64).unbind()
-    end = model.encoder.encoder.layer[1].attention.output
-    adapter = end.dropout[1]
-    x = end.dense(hidden)
-    with_adapter = x + adapter.up(nn.functional.gelu(adapter.down(x)))
-    torch.testing.assert_close(end(hidden, residual), end.LayerNorm(with_adapter + residual), rtol=0, atol=1e-12)
+@pytest.mark.parametrize("flipped", [None, False, True])
+def test_short_texts_are_measured_together_and_every_loss_stays_with_its_text(flipped: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens, widths = token_ensemble(), token_rows(), []
+    grown_tokens(model)
+    half, split = bool(flipped), Split(tokens, some_labels(4, 3))
+    ids = None if flipped is None else torch.tensor([0, 7, 2**53 + 1, 12])
+    together = item_losses(model, split, ids, half)
+    chances = probabilities(model, tokens, ids, half)
+    assert model.reading_order(tokens).tolist() == [1, 3, 0, 2]
+    for member in model.models:
+        real = member.model.forward
+        monkeypatch.setattr(
+            member.model,
+            "forward",
+            lambda ids, keep, real=real: (widths.append(ids.shape[1]), real(ids, keep))[1],
+        )
+    monkeypatch.setattr("core.training._EVALUATION_ROWS", 2)
+    close = {"rtol": 0, "atol": 1e-12}
+    torch.testing.assert_close(item_losses(model, split, ids, half), together, **close)
+    assert widths == [5] * model.members + [9] * model.members
+    torch.testing.assert_close(probabilities(model, tokens, ids, half), chances, **close)
+    for row in (slice(own, own + 1) for own in range(4)):
+        alone = Split(tokens[row], split.labels[row])
+        own = item_losses(model, alone, None if ids is None else ids[row], half)
+        torch.testing.assert_close(together[:, row], own, **close)
+    if flipped is None:
+        losses, share = validate(model, split)
+        torch.testing.assert_close(losses, together, **close)
+        assert share == float((chances.argmax(1) == split.labels).double().mean())

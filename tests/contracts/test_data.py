@@ -1,221 +1,244 @@
-"""Any data set: what holds of all, a limit, and wrong labels planted on purpose."""
+"""Any data set: what holds of all, limits and what they keep, planted labels, a share held out."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import strategies as some
 
 from core import TurnoverError
-from core.data import NAMES, load_data
-from core.data.base import WRONG_LABEL, Dataset, Items, check_dataset, limit_training, limit_validation, plant_label_noise
-from core.data.digits import load_digits
+from core.data.base import (
+    WRONG_LABEL,
+    Dataset,
+    Items,
+    check_dataset,
+    limit_training,
+    limit_validation,
+    plant_label_noise,
+)
+from core.data.own.share import split_off
+from core.data.pairs import pairs_between, read_pairs
+from core.pipeline.settings import TrainSettings
+from tests.helpers.source_files import GOOD, TWINS, load_files, write_file
 
 
-def some_data(count: int = 40, classes: int = 3, **changes: Any) -> Dataset:
-    labels = np.arange(count) % classes
-    train = Items([f"t{row}" for row in range(count)], labels, texts=[f"text {row}" for row in range(count)])
-    validation = Items(["v0", "v1"], np.array([0, 1]), texts=["one", "two"])
+def some_data(count: int = 40, classes: int = 3, validation: int = 2) -> Dataset:
+    def items(letter: str, rows: int) -> Items:
+        ids = [f"{letter}{row}" for row in range(rows)]
+        texts = [f"text {row} of {letter}" for row in range(rows)]
+        return Items(ids, np.arange(rows) % classes, texts=texts)
+
     names = tuple(f"class {number}" for number in range(classes))
-    return Dataset(**{"name": "made", "source": "made up", "classes": names, "train": train, "validation": validation, **changes})
+    return Dataset("made", "made up", names, items("t", count), items("v", validation))
 
 
-# Any data set
-
-
-def test_known_data_sets_are_named() -> None:
-    with pytest.raises(TurnoverError, match=f"unknown data set 'imdb'; choose one of {', '.join(NAMES)}"):
-        load_data("imdb")
-
-
-@pytest.mark.parametrize("name", ["digits", "reviews"])
-def test_packaged_data_takes_no_path(name: str, tmp_path: Path) -> None:
-    with pytest.raises(TurnoverError, match=f"{name} comes with the package; leave --path out"):
-        load_data(name, tmp_path)
-
-
-def test_digits_are_all_1797_images_in_a_fixed_split() -> None:
-    from sklearn.datasets import load_digits as sklearn_digits
-
-    data, again = load_digits(), load_data("digits")
-    assert (len(data.train), len(data.validation), data.kind) == (1200, 597, "image")
-    assert data.fingerprint() == again.fingerprint()
-    images = np.concatenate((data.train.images, data.validation.images))  # type: ignore[arg-type]
-    assert images.dtype == np.uint8
-    rows = [int(name.removeprefix("digit-")) for name in data.train.ids + data.validation.ids]
-    assert sorted(rows) == list(range(1797))
-    original = sklearn_digits()
-    np.testing.assert_allclose(images, original.images[rows] * 255 / 16, atol=0.5)
-    assert np.array_equal(np.concatenate((data.train.labels, data.validation.labels)), original.target[rows])
-
-
-def test_an_id_that_occurs_twice_is_refused_with_its_row() -> None:
-    data = some_data(4)
-    for split, name in (("train", "training"), ("validation", "validation")):
-        items = getattr(data, split)
-        doubled = replace(items, ids=[items.ids[0]] * 2 + items.ids[2:])
-        with pytest.raises(TurnoverError, match=f"row 2 of the {name} split repeats the id '{items.ids[0]}'; make ids unique"):
-            check_dataset(replace(data, **{split: doubled}))
-
-
-@pytest.mark.parametrize("split", ["train", "validation"])
-def test_an_empty_split_is_refused(split: str) -> None:
+def rgb_data() -> Dataset:
     data = some_data()
-    name = {"train": "training", "validation": "validation"}[split]
-    with pytest.raises(TurnoverError, match=f"made up: the {name} split is empty; add rows"):
-        check_dataset(replace(data, **{split: getattr(data, split).take(np.array([], int))}))
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 4, 6, 3), np.uint8)
+    train = replace(data.train, texts=None, images=pixels)
+    return replace(data, train=train, validation=replace(data.validation, texts=None, images=pixels[:2]))
+
+
+def check_raises(reason: str) -> pytest.RaisesExc[TurnoverError]:
+    return pytest.raises(TurnoverError, match=reason)
+
+
+SPLITS = {"train": "training", "validation": "validation"}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_an_empty_split_and_an_id_that_occurs_twice_are_refused(split: str) -> None:
+    data, name = some_data(4), SPLITS[split]
+    items = getattr(data, split)
+    with check_raises(f"made up: the {name} split is empty; add rows"):
+        check_dataset(replace(data, **{split: items.take(np.array([], int))}))
+    doubled = replace(items, ids=[items.ids[0]] * 2 + items.ids[2:])
+    with check_raises(f"row 2 of the {name} split repeats the id '{items.ids[0]}'; make ids unique"):
+        check_dataset(replace(data, **{split: doubled}))
 
 
 def test_training_items_of_one_class_are_refused() -> None:
     data = some_data()
-    with pytest.raises(TurnoverError, match="all 14 training items have the label 'class 0'; a classifier needs two classes"):
-        check_dataset(replace(data, train=data.train.take(np.flatnonzero(data.train.labels == 0))))
+    zeros = data.train.take(np.flatnonzero(data.train.labels == 0))
+    with check_raises("all 14 training items have the label 'class 0'; a classifier needs two classes"):
+        check_dataset(replace(data, train=zeros))
+    lonely = replace(data.train, labels=np.eye(40, dtype=np.int64)[7])
+    with check_raises("a classifier needs two classes"):
+        limit_training(replace(data, train=lonely), 2, 0)
 
 
-def test_the_fingerprint_knows_ids_labels_contents_and_classes() -> None:
-    data, images = some_data(), load_digits()
-    spoiled = images.train.images.copy()  # type: ignore[union-attr]
-    spoiled[5, 3, 3] ^= 1
-    labels = data.train.labels.copy()
-    labels[3] = 1 - labels[3] if labels[3] < 2 else 0
+def test_the_fingerprint_knows_ids_labels_classes_and_every_content() -> None:
+    data, photos = some_data(), rgb_data()
+    train, validation, images = data.train, data.validation, photos.train.images
+    assert train.texts and validation.texts and images is not None
+    labels, spoiled = train.labels.copy(), images.copy()
+    labels[3], spoiled[7, 2, 3, 1] = 1, spoiled[7, 2, 3, 1] ^ 1
+    others = [spoiled, images.transpose(0, 2, 1, 3), images.reshape(40, 6, 4, 3)]
     changed = [
         replace(data, classes=("a", "b", "c")),
-        replace(data, train=replace(data.train, ids=["other", *data.train.ids[1:]])),
-        replace(data, train=replace(data.train, labels=labels)),
-        replace(data, train=replace(data.train, texts=["other", *data.train.texts[1:]])),  # type: ignore[index]
-        replace(data, validation=replace(data.validation, texts=["other", "two"])),
-        images,
-        replace(images, train=replace(images.train, images=spoiled)),
+        replace(data, train=replace(train, ids=["other", *train.ids[1:]])),
+        replace(data, train=replace(train, labels=labels)),
+        replace(data, train=replace(train, texts=["other", *train.texts[1:]])),
+        replace(data, validation=replace(validation, texts=["other", validation.texts[1]])),
+        *(data, photos),
+        *(replace(photos, train=replace(photos.train, images=pixels)) for pixels in (*others, images.reshape(40, 4, 18))),
     ]
-    assert len({data.fingerprint(), *(other.fingerprint() for other in changed)}) == 1 + len(changed)
+    assert len({other.fingerprint() for other in changed}) == len(changed)
     assert data.fingerprint() == some_data().fingerprint()
-
-
-def rgb_data(count: int = 40, height: int = 4, width: int = 6) -> Dataset:
-    data, pixels = some_data(count), np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
-    return replace(data, train=replace(data.train, texts=None, images=pixels), validation=replace(data.validation, texts=None, images=pixels[:2]))
 
 
 def test_colour_images_are_taken_limited_and_spoiled_like_any_items() -> None:
     data = rgb_data()
-    assert data.kind == "image"
     noisy = plant_label_noise(limit_training(data, 20, 3), 0.5, 3)
-    assert noisy.train.images is not None and noisy.train.images.shape == (20, 4, 6, 3)
-    for place, name in enumerate(noisy.train.ids):
-        row = data.train.ids.index(name)
-        assert np.array_equal(noisy.train.images[place], data.train.images[row])  # type: ignore[index]
-        assert noisy.train.true_labels[place] == data.train.labels[row]  # type: ignore[index]
-    assert (noisy.train.labels != noisy.train.true_labels).sum() == 10
+    train = noisy.train
+    assert train.images is not None and train.images.shape == (20, 4, 6, 3)
+    assert train.true_labels is not None and data.train.images is not None
+    rows = [data.train.ids.index(name) for name in train.ids]
+    assert data.kind == noisy.kind == "image"
+    assert np.array_equal(train.images, data.train.images[rows])
+    assert np.array_equal(train.true_labels, data.train.labels[rows])
+    assert (train.labels != train.true_labels).sum() == 10
 
 
-def test_the_fingerprint_knows_every_pixel_and_the_shape() -> None:
-    data = rgb_data()
-    pixels = data.train.images.copy()  # type: ignore[union-attr]
-    pixels[7, 2, 3, 1] ^= 1
-    others = [pixels, data.train.images.transpose(0, 2, 1, 3), data.train.images.reshape(40, 6, 4, 3), data.train.images.reshape(40, 4, 18)]  # type: ignore[union-attr]
-    made = [replace(data, train=replace(data.train, images=images)) for images in others]
-    assert len({data.fingerprint(), *(other.fingerprint() for other in made)}) == 1 + len(made)
-
-
-@given(rows=st.lists(st.integers(0, 39), min_size=1, max_size=20))
+@given(some.lists(some.integers(0, 39), min_size=1, max_size=20))
 def test_taking_rows_keeps_each_item_together(rows: list[int]) -> None:
     train = plant_label_noise(some_data(), 0.3, 0).train
     taken = train.take(np.array(rows))
-    for place, row in enumerate(rows):
-        assert (taken.ids[place], taken.labels[place], taken.planted[place]) == (train.ids[row], train.labels[row], train.planted[row])
-        assert taken.texts[place] == train.texts[row]  # type: ignore[index]
-        assert taken.true_labels[place] == train.true_labels[row]  # type: ignore[index]
+    assert train.texts and train.true_labels is not None and taken.true_labels is not None
+    assert taken.ids == [train.ids[row] for row in rows]
+    assert taken.texts == [train.texts[row] for row in rows]
+    assert taken.planted == [train.planted[row] for row in rows]
+    assert np.array_equal(taken.labels, train.labels[rows])
+    assert np.array_equal(taken.true_labels, train.true_labels[rows])
 
 
-# --limit
+# --limit, and --keep
 
 
-@given(limit=st.integers(10, 40), seed=st.integers(0, 100))
-def test_limit_draws_that_many_items_once_each(limit: int, seed: int) -> None:
-    data = some_data()
-    drawn = limit_training(data, limit, seed)
-    assert len(drawn.train) == len(set(drawn.train.ids)) == limit
-    assert set(drawn.train.ids) <= set(data.train.ids)
-    assert drawn.validation is data.validation
-    assert limit_training(data, limit, seed).fingerprint() == drawn.fingerprint()
-    for name, label, text in zip(drawn.train.ids, drawn.train.labels, drawn.train.texts or [], strict=True):
-        row = int(name.removeprefix("t"))
-        assert (label, text) == (row % 3, f"text {row}")
+@given(some.integers(10, 40), some.sets(some.integers(0, 39), max_size=10), some.integers(0, 50))
+def test_a_limit_draws_what_is_kept_and_the_rest_at_random_once_each(limit: int, rows: set[int], seed: int) -> None:
+    data, kept = some_data(validation=40), {f"{letter}{row}" for row in rows for letter in "tv"}
+    for name, draw in (("train", limit_training), ("validation", limit_validation)):
+        whole = getattr(data, name)
+        limited = draw(data, limit, seed, kept)
+        drawn = getattr(limited, name)
+        assert len(drawn) == len({*drawn.ids}) == limit and kept & {*whole.ids} <= {*drawn.ids}
+        for place, one in enumerate(drawn.ids):
+            row = whole.ids.index(one)
+            assert (drawn.labels[place], drawn.texts[place]) == (row % 3, whole.texts[row])
+        order = getattr(draw(data, 40, seed), name).ids
+        free = [one for one in order if one not in kept][: limit - len(rows)]
+        assert [one for one in drawn.ids if one not in kept] == free
+        assert draw(data, limit, seed, kept).fingerprint() == limited.fingerprint()
+        (other,) = {*SPLITS} - {name}
+        assert getattr(limited, other) is getattr(data, other)
 
 
-def test_limit_depends_on_the_seed() -> None:
-    assert len({tuple(limit_training(some_data(), 20, seed).train.ids) for seed in range(10)}) == 10
+def test_a_limit_depends_on_the_seed() -> None:
+    data = some_data(validation=40)
+    assert len({tuple(limit_training(data, 20, seed).train.ids) for seed in range(10)}) == 10
+    drawn = {tuple(limit_validation(data, 15, seed).validation.ids) for seed in range(10)}
+    assert len(drawn) == 10
 
 
-@pytest.mark.parametrize("limit", [-1, 0, 1, 41])
-def test_a_limit_out_of_range_is_refused(limit: int) -> None:
-    with pytest.raises(TurnoverError, match=f"--limit {limit}: choose a number from 2 to the 40 training items"):
-        limit_training(some_data(), limit, 0)
-
-
-def test_a_validation_limit_draws_validation_items_alone() -> None:
-    data = replace(some_data(), validation=some_data().train)
-    drawn = limit_validation(data, 15, 1)
-    assert len(drawn.validation) == len(set(drawn.validation.ids)) == 15
-    assert drawn.train is data.train
-    assert limit_validation(data, 15, 1).validation.ids == drawn.validation.ids != limit_validation(data, 15, 2).validation.ids
-    for limit in (0, 41):
-        with pytest.raises(TurnoverError, match=f"--validation-limit {limit}: choose a number from 1 to the 40 validation items"):
+def test_a_limit_out_of_range_or_below_what_is_kept_is_refused() -> None:
+    data = some_data(validation=30)
+    for limit in (-1, 0, 1, 41):
+        with check_raises(f"^--limit {limit}: choose a number from 2 to the 40 training items of made$"):
+            limit_training(data, limit, 0)
+    for limit in (0, 31):
+        reason = f"^--validation-limit {limit}: choose a number from 1 to the 30 validation items"
+        with check_raises(reason):
             limit_validation(data, limit, 0)
+    kept = {f"{letter}{row}" for row in range(7) for letter in "tv"}
+    with check_raises("^--limit 6: --keep names 7 of the items; choose that many or more$"):
+        limit_training(data, 6, 0, kept)
+    with check_raises("^--validation-limit 6: --keep names 7 of the items"):
+        limit_validation(data, 6, 0, kept)
+    with check_raises("^--keep names items that .* there is no limit, so leave it out$"):
+        TrainSettings("cifar10", keep="pairs.csv").resolved("image")
+    assert TrainSettings("cifar10", keep="pairs.csv", limit=5).resolved("image").keep == "pairs.csv"
 
 
-def test_a_limit_that_leaves_one_class_is_refused() -> None:
-    labels = np.zeros(40, np.int64)
-    labels[7] = 1
-    data = some_data()
-    with pytest.raises(TurnoverError, match="a classifier needs two classes"):
-        limit_training(replace(data, train=replace(data.train, labels=labels)), 2, 0)
+def test_a_pair_counts_if_both_items_are_there(tmp_path: Path) -> None:
+    pairs = write_file(tmp_path, GOOD["pairs"][TWINS] + "7,5,0.1,1\n", TWINS)
+    validation, train = ["test-3", "test-7"], ["train-5", "train-9", "train-120"]
+    assert pairs_between(pairs, validation, train) == [(1, 2), (1, 0)]
+    with check_raises(r"^[^\n]*no pair has both its items here; train on a data set that has them, and"):
+        pairs_between(tmp_path, ["test-3"], train)
+    with check_raises(r"nowhere\.csv: no such file"):
+        read_pairs(tmp_path / "nowhere.csv")
 
 
 # --label-noise
 
+COUNTS, CLASSES, SHARES = some.integers(30, 80), some.integers(2, 5), some.floats(0, 0.6)
 
-@given(count=st.integers(30, 80), classes=st.integers(2, 5), fraction=st.floats(0, 0.6), seed=st.integers(0, 100))
+
+@given(COUNTS, CLASSES, SHARES, some.integers(0, 100))
 def test_label_noise_changes_and_marks_exactly_its_share(count: int, classes: int, fraction: float, seed: int) -> None:
     data = some_data(count, classes)
-    noisy = plant_label_noise(data, fraction, seed)
+    before, noisy = data.fingerprint(), plant_label_noise(data, fraction, seed)
     changed = noisy.train.labels != data.train.labels
     assert changed.sum() == int(np.floor(fraction * count + 0.5))
     assert [mark == WRONG_LABEL for mark in noisy.train.planted] == changed.tolist()
     assert np.array_equal(noisy.train.true_labels, data.train.labels)  # type: ignore[arg-type]
-    assert set(noisy.train.labels) <= set(range(classes))
-    assert noisy.validation is data.validation
+    assert {*noisy.train.labels} <= {*range(classes)}
+    assert noisy.validation is data.validation and data.fingerprint() == before
     assert plant_label_noise(data, fraction, seed).fingerprint() == noisy.fingerprint()
 
 
-def test_label_noise_depends_on_the_seed_and_leaves_the_original_alone() -> None:
-    data = some_data()
-    before = data.fingerprint()
-    assert len({plant_label_noise(data, 0.3, seed).fingerprint() for seed in range(10)}) == 10
-    assert data.fingerprint() == before
-
-
-def test_wrong_labels_are_spread_over_all_other_classes() -> None:
-    noisy = plant_label_noise(some_data(9000, 3), 0.5, 0)
-    shifts = Counter(((noisy.train.labels - noisy.train.true_labels) % 3).tolist())
-    assert shifts[0] == 4500
-    assert abs(shifts[1] - shifts[2]) < 5 * 4500**0.5
+def test_wrong_labels_depend_on_the_seed_and_are_spread_over_all_other_classes() -> None:
+    noisy = [plant_label_noise(some_data(), 0.3, seed).fingerprint() for seed in range(10)]
+    assert len({*noisy}) == 10
+    train = plant_label_noise(some_data(9000, 3), 0.5, 0).train
+    shifts = Counter(((train.labels - train.true_labels) % 3).tolist())  # type: ignore[operator]
+    assert shifts[0] == 4500 and abs(shifts[1] - shifts[2]) < 5 * 4500**0.5
 
 
 def test_label_noise_keeps_the_marks_that_are_there() -> None:
     data = some_data()
     marked = replace(data, train=replace(data.train, planted=["cue"] * 40))
-    noisy = plant_label_noise(marked, 0.25, 0)
-    assert Counter(noisy.train.planted) == {"cue": 30, WRONG_LABEL: 10}
+    found = Counter(plant_label_noise(marked, 0.25, 0).train.planted)
+    assert found == {"cue": 30, WRONG_LABEL: 10}
 
 
-@pytest.mark.parametrize("fraction", [-0.1, 1.0, 1.5, float("nan")])
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
 def test_label_noise_out_of_range_is_refused(fraction: float) -> None:
-    with pytest.raises(TurnoverError, match=r"--label-noise .*: choose a share from 0"):
+    with check_raises(r"--label-noise .*: choose a share from 0"):
         plant_label_noise(some_data(), fraction, 0)
+
+
+# The share for validation
+
+LABELS = some.lists(some.integers(0, 3), min_size=1, max_size=60)
+
+
+@given(LABELS, some.integers(1, 40), some.integers(0, 5))
+def test_the_share_holds_no_content_of_the_rest(labels: list[int], contents: int, seed: int) -> None:
+    known = [row % contents for row in range(len(labels))]
+    train, validation = split_off(np.array(labels), known, seed)
+    assert sorted([*train, *validation]) == list(range(len(labels)))
+    assert not {known[row] for row in train} & {known[row] for row in validation}
+    again = split_off(np.array(labels), known, seed)
+    assert np.array_equal(train, again[0]) and np.array_equal(validation, again[1])
+
+
+@given(LABELS, some.integers(0, 5))
+def test_where_all_contents_differ_every_class_gives_its_share(labels: list[int], seed: int) -> None:
+    train, validation = split_off(np.array(labels), range(len(labels)), seed)
+    for number in {*labels}:
+        count = labels.count(number)
+        drawn = sum(labels[row] == number for row in validation)
+        assert drawn == (max(1, int(0.2 * count + 0.5)) if count > 1 else 0)
+        assert sum(labels[row] == number for row in train) == count - drawn
+
+
+def test_a_class_of_one_content_cannot_be_split(tmp_path: Path) -> None:
+    with check_raises("no class has two different items, so none can be spared for validation"):
+        load_files(write_file(tmp_path, "text,label\nx,1\ny,0\n"))

@@ -1,4 +1,4 @@
-"""Law 4 for text encoders of transformers: adapters, masks inside, padding, named inputs; and what sharing the prefix saves."""
+"""Law 4 for text encoders of transformers, whatever they read; and what a shared prefix saves."""
 
 from __future__ import annotations
 
@@ -9,14 +9,29 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import BertConfig, BertForSequenceClassification, BertModel, ElectraConfig, ElectraModel, RobertaConfig, RobertaModel
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    ElectraConfig,
+    ElectraModel,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from core import TurnoverDropout, influence, mean_influence, top_influences
 from core.models.adapters import AdapterClassifier, MaskedClassifier
 from tests.helpers.builders import ODD_IDS, SHARED, check_law_4, randn, some_labels
 
 PADDING = 1
-SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50, "max_position_embeddings": 32}
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 50,
+    "max_position_embeddings": 32,
+}
 ENCODERS: dict[str, Callable[[], nn.Module]] = {
     "bert": lambda: BertModel(BertConfig(**SIZES, initializer_range=0.5, pad_token_id=PADDING)),
     "bert in eager mode": lambda: BertModel(BertConfig(**SIZES, initializer_range=0.5, pad_token_id=PADDING, attn_implementation="eager")),
@@ -56,7 +71,7 @@ def texts(rows: int = 4) -> dict[str, Tensor]:
 
 
 class Bare(nn.Module):
-    """A classifier in the shape of transformers' own, which takes named inputs and gives an output with logits."""
+    """A classifier in the shape of transformers' own: named inputs, an output with logits."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -68,26 +83,36 @@ class Bare(nn.Module):
         return SequenceClassifierOutput(logits=self.model(**inputs))
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
-@pytest.mark.parametrize("layers", [1, None])
-@pytest.mark.parametrize("groups", [None, 4])
+CASES = [
+    *(("bert", 1, None), ("bert", None, 4), ("bert in eager mode", 1, 4)),
+    *(("roberta", 1, 4), ("roberta", None, None), ("electra", 1, None), ("electra", None, 4)),
+]
+
+
+@pytest.mark.parametrize(("kind", "layers", "groups"), CASES)
 def test_law_4_with_adapters_in_the_last_layer_and_in_all(kind: str, layers: int | None, groups: int | None) -> None:
     """Padding in some targets; float64."""
     check_law_4(Bare(adapters(kind, layers, groups=groups)), texts(), some_labels(4, 3), SHARED)
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
-def test_law_4_in_single_precision(kind: str) -> None:
-    check_law_4(Bare(adapters(kind).float()), texts(), some_labels(4, 3), SHARED)
+def test_law_4_in_single_precision() -> None:
+    check_law_4(Bare(adapters("electra").float()), texts(), some_labels(4, 3), SHARED)
 
 
 def test_law_4_with_masks_everywhere() -> None:
     torch.manual_seed(0)
-    check_law_4(Bare(grown(MaskedClassifier(ENCODERS["bert"](), 10, groups=None, seed=0))), texts(), some_labels(4, 10), SHARED)
+    check_law_4(
+        Bare(grown(MaskedClassifier(ENCODERS["bert"](), 10, groups=None, seed=0))),
+        texts(),
+        some_labels(4, 10),
+        SHARED,
+    )
 
 
 @pytest.mark.parametrize("keep", [None, torch.int64, torch.bool, torch.float64])
-def test_law_4_without_an_attention_mask_and_with_any_number_type_of_it(keep: torch.dtype | None) -> None:
+def test_law_4_without_an_attention_mask_and_with_any_number_type_of_it(
+    keep: torch.dtype | None,
+) -> None:
     inputs = texts()
     mask = inputs.pop("attention_mask")
     if keep is not None:
@@ -110,7 +135,7 @@ def test_law_4_in_several_tiles() -> None:
 
 
 def masked_bert(classes: int) -> BertForSequenceClassification:
-    """A classifier of transformers with masks on token activations (3-D) and before the output (2-D)."""
+    """A classifier of transformers with masks on tokens (3-D) and before the output (2-D)."""
     torch.manual_seed(0)
     model = BertForSequenceClassification(BertConfig(**SIZES, num_labels=classes, initializer_range=0.5))
     for number, layer in enumerate(model.bert.encoder.layer):
@@ -135,7 +160,12 @@ def test_mean_and_top_influences_of_named_inputs() -> None:
     model, inputs, labels = Bare(adapters()), texts(), some_labels(4, 3)
     whole = influence(model, inputs, labels, range(40)).values
     torch.testing.assert_close(mean_influence(model, inputs, labels, range(40)), whole.mean(1), rtol=0, atol=1e-9)
-    torch.testing.assert_close(top_influences(model, inputs, labels, range(40), 5).proponents, whole.mean(0).topk(5).values, rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        top_influences(model, inputs, labels, range(40), 5).proponents,
+        whole.mean(0).topk(5).values,
+        rtol=0,
+        atol=1e-9,
+    )
 
 
 # What is saved
@@ -150,11 +180,11 @@ def flops(model: nn.Module, inputs: Any, count: int, plain: bool = False) -> int
 
 def per_instance(model: nn.Module, inputs: Any, plain: bool = False) -> float:
     """What one more instance costs, on top of what is done once a target."""
-    return (flops(model, inputs, 30, plain) - flops(model, inputs, 10, plain)) / 20
+    return (flops(model, inputs, 7, plain) - flops(model, inputs, 3, plain)) / 4
 
 
 def test_the_work_before_the_first_mask_does_not_grow_with_the_instances() -> None:
-    """An instance costs two passes through the tail for each target, exactly; not one operation of the prefix."""
+    """An instance costs exactly two passes through the tail for each target."""
     width, depth = 32, 7
     prefix = [layer for _ in range(depth) for layer in (nn.Linear(width, width), nn.ReLU())]
     tail = [TurnoverDropout(width), nn.Linear(width, 3)]
@@ -165,13 +195,16 @@ def test_the_work_before_the_first_mask_does_not_grow_with_the_instances() -> No
 
 
 def test_convolutions_before_the_first_mask_are_run_once_a_target() -> None:
-    prefix, tail = (nn.Conv2d(1, 8, 3, padding=1), nn.ReLU()), (TurnoverDropout(8, dim=1), nn.Conv2d(8, 3, 8), nn.Flatten())
+    prefix, tail = (
+        (nn.Conv2d(1, 8, 3, padding=1), nn.ReLU()),
+        (TurnoverDropout(8, dim=1), nn.Conv2d(8, 3, 8), nn.Flatten()),
+    )
     model, x = nn.Sequential(*prefix, *tail).double(), randn(4, 1, 8, 8)
     assert per_instance(model, x) == 4 * 2 * (2 * 8 * 8 * 8 * 3)
 
 
 def test_adapters_in_the_last_layer_cost_less_than_half_of_a_pass() -> None:
-    """In the last of three layers, behind its attention; with adapters in all of them nearly all is after the first mask."""
+    """In the last of three layers; with adapters in all, nearly all is after the first mask."""
     shares = []
     for layers in (1, None):
         model, inputs = Bare(adapters(layers=layers)), texts()

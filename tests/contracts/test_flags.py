@@ -1,90 +1,80 @@
-"""Flags: durable, reversible, never overwritten."""
+"""Flags: durable, reversible, never overwritten; their file of any version, their table for all.
+
+Many processes at once and kill -9 are in `tests/nightly`.
+"""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from core.errors import TurnoverError
+import core.flags.book as book
+from core import TurnoverError
 from core.flags import CLEARED, MAX_NOTE, Flag, Flags, Overview, user_name
 from core.flags.decision import DECIDED, IMPORTED, SETTLED, Decision
 from core.flags.history import conflicts, in_force
 from core.flags.people import VARIABLE
+from tests.helpers.builders import names
 
 
 def verdicts(flags: Flags) -> dict[int, tuple[str, str]]:
     return {instance: flag.verdict for instance, flag in flags.current().items()}
 
 
+def two(folder: Path) -> tuple[Flags, Flags]:
+    """Ann's and Bob's."""
+    return Flags(folder, by="ann"), Flags(folder, by="bob")
+
+
 def test_the_newest_decision_counts_and_history_stays(tmp_path: Path) -> None:
+    """A folder without flags has none, and stays untouched until there is one."""
     flags = Flags(tmp_path)
+    seen = flags.current(), flags.conflicts(), flags.history(1), flags.last()
+    assert (seen, names(tmp_path)) == (({}, [], [], None), [])
     flags.put(3, "drop", note="looks wrong")
     flags.put(3, "relabel", "positive")
     flags.put(5, "keep")
     assert verdicts(flags) == {3: ("relabel", "positive"), 5: ("keep", "")}
     flags.clear(3)
-    assert list(flags.current()) == [5]
-    assert [decision.flag.action for decision in flags.history(3)] == ["drop", "relabel", CLEARED]
+    assert list(flags.current()) == list(Flags(tmp_path).current()) == [5]
+    actions = [decision.flag.action for decision in flags.history(3)]
+    assert actions == ["drop", "relabel", CLEARED]
     assert flags.history(3)[0].flag.note == "looks wrong" and flags.history(4) == []
-
-
-def test_a_folder_without_flags_has_none_and_stays_untouched(tmp_path: Path) -> None:
-    flags = Flags(tmp_path)
-    assert (flags.current(), flags.conflicts(), flags.history(1), flags.last()) == ({}, [], [], None)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_another_process_sees_a_decision_as_soon_as_it_was_made(tmp_path: Path) -> None:
-    Flags(tmp_path).put(7, "drop")
-    look = f"from pathlib import Path; from core.flags import Flags; print(list(Flags(Path({str(tmp_path)!r})).current()))"
-    seen = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    assert seen.stdout.strip() == "[7]"
-    assert [path.name for path in tmp_path.iterdir()] == ["flags.sqlite"]
-
-
-@pytest.mark.parametrize(("action", "label"), [("burn", ""), ("relabel", ""), ("drop", "positive"), (CLEARED, "")])
-def test_decisions_that_make_no_sense_are_refused(tmp_path: Path, action: str, label: str) -> None:
-    with pytest.raises(TurnoverError):
-        Flags(tmp_path).put(1, action, label)
-    assert Flags(tmp_path).current() == {}
-
-
-@pytest.mark.parametrize("content", [b"not a database, but long enough to look like a file with something in it" * 9, b"SQLite format 3\0" + b"\xff" * 5000])
-def test_a_file_that_is_no_database_is_named(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "flags.sqlite").write_bytes(content)
-    for use in (Flags(tmp_path).current, Flags(tmp_path).last, lambda: Flags(tmp_path).put(1, "drop")):
-        with pytest.raises(TurnoverError, match=r"flags\.sqlite"):
-            use()
-    assert (tmp_path / "flags.sqlite").read_bytes() == content
-
-
-def test_an_empty_file_has_no_flags_and_takes_some(tmp_path: Path) -> None:
-    (tmp_path / "flags.sqlite").touch()
-    assert Flags(tmp_path).current() == {} and Flags(tmp_path).last() is None
-    Flags(tmp_path).put(1, "keep")
-    assert list(Flags(tmp_path).current()) == [1]
+    assert names(tmp_path) == ["flags.sqlite"]
 
 
 def test_one_decision_on_many_items_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
     flags = Flags(tmp_path)
     stored = flags.put_many([4, 2, 9], "drop", note="hurts")
     assert [flag.instance for flag in stored] == [4, 2, 9]
-    assert {number: flag.note for number, flag in flags.current().items()} == {2: "hurts", 4: "hurts", 9: "hurts"}
+    there = {number: flag.note for number, flag in flags.current().items()}
+    assert there == {2: "hurts", 4: "hurts", 9: "hurts"}
     with pytest.raises(TypeError):
         flags.put_many([1, None], "drop")  # type: ignore[list-item]
     for impossible in (-1, 2**63):
         with pytest.raises(TurnoverError, match="no training item"):
             flags.put_many([1, impossible], "drop")
-    assert list(flags.current()) == [2, 4, 9]
-    assert flags.put_many([], "drop") == []
+    assert list(flags.current()) == [2, 4, 9] and flags.put_many([], "drop") == []
 
 
-# Who, and what they write
+SENSELESS = {
+    ("burn", ""): "unknown action 'burn'",
+    ("relabel", ""): "a relabel needs the new label, and only a relabel has one",
+    ("drop", "positive"): "a relabel needs the new label, and only a relabel has one",
+    (CLEARED, ""): "unknown action",
+    ("relabel", "\ud800"): "names of the classes",
+}
+
+
+def test_decisions_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    for (action, label), why in SENSELESS.items():
+        with pytest.raises(TurnoverError, match=why):
+            Flags(tmp_path).put(1, action, label)
+    assert Flags(tmp_path).current() == {}
 
 
 def test_the_name_is_the_one_given_then_the_variable_then_the_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +89,10 @@ def test_the_name_is_the_one_given_then_the_variable_then_the_account(tmp_path: 
     assert len(Flags(tmp_path, by="x" * 500).by) == 100
 
 
-@pytest.mark.parametrize("note", ["<b>&amp;", "=1+1", "\u202eabc", "a\0b", "\ud800", "n" * 100_000, "\0" * 3000 + "kept?", "two\nlines"])
+NOTES = ["<b>&amp;", "=1+1", "\u202eabc", "a\0b", "\ud800", "n" * 100_000, "two\nlines"]
+
+
+@pytest.mark.parametrize("note", [*NOTES, "\0" * 3000 + "kept?"], ids=repr)
 def test_notes_are_kept_as_they_are_but_for_null_bytes_and_length(tmp_path: Path, note: str) -> None:
     kept = Flags(tmp_path).put(1, "drop", note=note).note
     assert Flags(tmp_path).current()[1].note == kept
@@ -108,22 +101,17 @@ def test_notes_are_kept_as_they_are_but_for_null_bytes_and_length(tmp_path: Path
         assert kept == note[:MAX_NOTE]
 
 
-def test_a_label_that_utf8_cannot_write_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(TurnoverError, match="names of the classes"):
-        Flags(tmp_path).put(1, "relabel", "\ud800")
-    assert Flags(tmp_path).current() == {}
-
-
 # Undo
 
+Call = tuple[str, str, tuple[str, str], list[int]]
 VERDICTS = some.sampled_from([("drop", ""), ("keep", ""), ("relabel", "a"), ("relabel", "b"), (CLEARED, "")])
 PEOPLE = some.sampled_from(["ann", "bob", "eve"])
-CALLS = some.lists(
-    some.tuples(PEOPLE, some.sampled_from([DECIDED, DECIDED, SETTLED, IMPORTED]), VERDICTS, some.lists(some.integers(0, 3), min_size=1, max_size=3)), max_size=9
-)
+ITEMS = some.lists(some.integers(0, 3), min_size=1, max_size=3)
+HOW = some.sampled_from([DECIDED, DECIDED, SETTLED, IMPORTED])
+CALLS = some.lists(some.tuples(PEOPLE, HOW, VERDICTS, ITEMS), max_size=9)
 
 
-def written(calls: list[tuple[str, str, tuple[str, str], list[int]]], undone: int | None = None) -> list[Decision]:
+def written(calls: list[Call], undone: int | None = None) -> list[Decision]:
     """The history of some calls, one of them undone."""
     rows: list[Decision] = []
     for step, (by, kind, (action, label), instances) in enumerate(calls):
@@ -135,37 +123,39 @@ def written(calls: list[tuple[str, str, tuple[str, str], list[int]]], undone: in
 
 
 @given(CALLS, some.integers(0, 8))
-def test_an_undone_call_counts_as_if_it_had_never_been_made(calls: list[tuple[str, str, tuple[str, str], list[int]]], undone: int) -> None:
+def test_an_undone_call_counts_as_if_it_had_never_been_made(calls: list[Call], undone: int) -> None:
     without = [decision for decision in written(calls) if decision.step != undone]
     assert in_force(written(calls, undone)) == in_force(without)
     assert conflicts(written(calls, undone)) == conflicts(without)
 
 
 @given(CALLS)
-def test_an_import_changes_no_flag_that_was_put_here(calls: list[tuple[str, str, tuple[str, str], list[int]]]) -> None:
-    rows, state = written(calls), {}
+def test_an_import_changes_no_flag_that_was_put_here(calls: list[Call]) -> None:
+    rows, state = written(calls), dict[int, Flag]()
     local: set[int] = set()
     for place, decision in enumerate(rows):
-        after = in_force(rows[: place + 1])
+        after, instance = in_force(rows[: place + 1]), decision.flag.instance
         if decision.imported:
-            assert all(after[instance] == flag for instance, flag in state.items() if instance in local)
+            assert all(after[own] == flag for own, flag in state.items() if own in local)
         elif decision.flag.action == CLEARED:
-            assert decision.flag.instance not in after
-            local.discard(decision.flag.instance)
+            assert instance not in after
+            local.discard(instance)
         else:
-            assert after[decision.flag.instance] == decision.flag
-            local.add(decision.flag.instance)
+            assert after[instance] == decision.flag
+            local.add(instance)
         state = after
 
 
+DOES = some.sampled_from(["put", "put", "clear", "settle", "undo", "undo"])
+Made = tuple[str, str, tuple[str, str], int]
+
+
 @settings(max_examples=10)
-@given(some.lists(some.tuples(PEOPLE, some.sampled_from(["put", "put", "clear", "settle", "undo", "undo"]), VERDICTS, some.integers(0, 2)), max_size=12))
-def test_what_undo_leaves_is_what_the_other_calls_alone_would_have_made(
-    tmp_path_factory: pytest.TempPathFactory, calls: list[tuple[str, str, tuple[str, str], int]]
-) -> None:
-    """Through the file: two folders, one where calls are undone, one where these are never made."""
-    folder, alone = tmp_path_factory.mktemp("undone"), tmp_path_factory.mktemp("alone")
-    standing: list[tuple[str, str, tuple[str, str], int]] = []
+@given(some.lists(some.tuples(PEOPLE, DOES, VERDICTS, some.integers(0, 2)), max_size=12))
+def test_what_undo_leaves_is_what_the_other_calls_alone_would_have_made(tmp_path_factory: pytest.TempPathFactory, calls: list[Made]) -> None:
+    """Through the file: two folders, one where calls are undone, one where these never are made."""
+    folder, alone = (tmp_path_factory.mktemp(name) for name in ("undone", "alone"))
+    standing: list[Made] = []
     for call in calls:
         by, does, _, _ = call
         own = [place for place, one in enumerate(standing) if one[0] == by]
@@ -182,13 +172,12 @@ def test_what_undo_leaves_is_what_the_other_calls_alone_would_have_made(
         make(alone, call)
     assert verdicts(Flags(folder)) == verdicts(Flags(alone))
     disputed = [
-        [(one.instance, [(decision.flag.by, decision.flag.verdict) for decision in one.decisions]) for one in Flags(place).conflicts()]
-        for place in (folder, alone)
+        [(one.instance, [(made.flag.by, made.flag.verdict) for made in one.decisions]) for one in Flags(place).conflicts()] for place in (folder, alone)
     ]
     assert disputed[0] == disputed[1]
 
 
-def make(folder: Path, call: tuple[str, str, tuple[str, str], int]) -> None:
+def make(folder: Path, call: Made) -> None:
     by, does, (action, label), instance = call
     flags = Flags(folder, by=by)
     if does == "clear" or (does == "put" and action == CLEARED):
@@ -200,14 +189,15 @@ def make(folder: Path, call: tuple[str, str, tuple[str, str], int]) -> None:
 
 
 def test_undo_walks_back_through_one_s_own_calls_and_leaves_those_of_others(tmp_path: Path) -> None:
-    ann, bob = Flags(tmp_path, by="ann"), Flags(tmp_path, by="bob")
+    ann, bob = two(tmp_path)
     ann.put(1, "keep", note="first")
     ann.put_many([1, 2, 3], "drop")
     bob.put(2, "relabel", "positive")
     last = ann.last()
     assert last and [flag.instance for flag in last.flags] == [1, 2, 3] and last.kind == DECIDED
     assert ann.undo(last.number) == last
-    assert verdicts(ann) == {1: ("keep", ""), 2: ("relabel", "positive")} and ann.current()[1].note == "first"
+    assert verdicts(ann) == {1: ("keep", ""), 2: ("relabel", "positive")}
+    assert ann.current()[1].note == "first"
     with pytest.raises(TurnoverError, match="look again"):
         ann.undo(last.number)
     ann.undo()
@@ -216,11 +206,12 @@ def test_undo_walks_back_through_one_s_own_calls_and_leaves_those_of_others(tmp_
         ann.undo()
     bob.undo()
     assert ann.current() == {} and ann.last() is None
-    assert [(decision.flag.by, bool(decision.undone)) for decision in ann.history(2)] == [("ann", True), ("bob", True)]
+    undone = [(decision.flag.by, bool(decision.undone)) for decision in ann.history(2)]
+    assert undone == [("ann", True), ("bob", True)]
 
 
 def test_clearing_and_settling_can_be_undone_too(tmp_path: Path) -> None:
-    ann, bob = Flags(tmp_path, by="ann"), Flags(tmp_path, by="bob")
+    ann, bob = two(tmp_path)
     ann.put(1, "drop")
     ann.clear(1)
     ann.undo()
@@ -232,11 +223,23 @@ def test_clearing_and_settling_can_be_undone_too(tmp_path: Path) -> None:
     assert verdicts(ann) == {1: ("keep", "")} and len(ann.conflicts()) == 1
 
 
-# Conflicts
+def test_a_clock_that_was_put_back_changes_neither_order_nor_undo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags, now = Flags(tmp_path), datetime.now(UTC)
+    for days, action in ((0, "drop"), (400, "keep")):
+        at = (now - timedelta(days=days)).isoformat()
+        monkeypatch.setattr(book, "_now", lambda at=at: at)
+        flags.put(3, action)
+    assert flags.current()[3].action == "keep"
+    assert [one.flag.action for one in flags.history(3)] == ["drop", "keep"]
+    assert flags.undo().flags[0].action == "keep" and flags.current()[3].action == "drop"
+
+
+# Conflicts, imports
 
 
 def test_people_who_differ_are_listed_until_somebody_settles(tmp_path: Path) -> None:
-    ann, bob = Flags(tmp_path, by="ann"), Flags(tmp_path, by="bob")
+    ann, bob = two(tmp_path)
+    assert ann.overview() == Overview({}, [], None)
     ann.put(1, "keep")
     ann.put(1, "drop", note="mine")
     bob.put(1, "drop", note="the same, other words")
@@ -245,7 +248,10 @@ def test_people_who_differ_are_listed_until_somebody_settles(tmp_path: Path) -> 
     ann.put(2, "drop")
     (conflict,) = ann.conflicts()
     assert conflict.instance == 1 and conflict.flag and conflict.flag.by == "bob"
-    assert [(decision.flag.by, decision.flag.verdict) for decision in conflict.decisions] == [("ann", ("drop", "")), ("bob", ("relabel", "positive"))]
+    differ = [(decision.flag.by, decision.flag.verdict) for decision in conflict.decisions]
+    assert differ == [("ann", ("drop", "")), ("bob", ("relabel", "positive"))]
+    seen = ann.overview()
+    assert (seen.flags, seen.conflicts, seen.last) == (ann.current(), [conflict], ann.last())
     Flags(tmp_path, by="eve").settle(1, "drop", note="settled")
     assert ann.conflicts() == [] and ann.current()[1].by == "eve"
     bob.put(1, "keep")
@@ -255,37 +261,26 @@ def test_people_who_differ_are_listed_until_somebody_settles(tmp_path: Path) -> 
 
 
 def test_a_flag_that_somebody_else_clears_is_a_conflict_one_s_own_is_not(tmp_path: Path) -> None:
-    ann, bob = Flags(tmp_path, by="ann"), Flags(tmp_path, by="bob")
+    ann, bob = two(tmp_path)
     ann.put_many([1, 2], "drop")
     bob.clear(1)
     ann.clear(2)
     assert ann.current() == {}
-    assert [(conflict.instance, conflict.flag) for conflict in ann.conflicts()] == [(1, None)]
+    assert [(one.instance, one.flag) for one in ann.conflicts()] == [(1, None)]
 
 
-def test_the_overview_says_what_its_parts_say(tmp_path: Path) -> None:
-    ann, bob = Flags(tmp_path, by="ann"), Flags(tmp_path, by="bob")
-    assert ann.overview() == Overview({}, [], None)
-    ann.put_many([1, 2], "drop")
-    bob.put(1, "keep")
-    seen = ann.overview()
-    assert (seen.flags, seen.conflicts, seen.last) == (ann.current(), ann.conflicts(), ann.last()) and len(seen.conflicts) == 1
-
-
-# Imports
-
-
-def flag(instance: int, action: str = "drop", by: str = "bob", at: str = "2026-11-01T10:00:00+00:00", note: str = "") -> Flag:
-    return Flag(instance, action, "", note, by, at)
+def flag(instance: int, action: str = "drop", by: str = "bob", at: str = "2026-11-01") -> Flag:
+    return Flag(instance, action, "", "why", by, at)
 
 
 def test_a_merge_adds_with_name_and_time_and_a_second_one_changes_nothing(tmp_path: Path) -> None:
-    ann = Flags(tmp_path, by="ann")
+    ann, _ = two(tmp_path)
     ann.put(1, "keep")
-    given_flags = [flag(1), flag(2, note="why"), flag(2, note="why")]
+    given_flags = [flag(1), flag(2), flag(2)]
     merged = ann.merge(given_flags)
     assert (merged.new, merged.conflicting, merged.known) == (2, 1, 0)
-    assert verdicts(ann) == {1: ("keep", ""), 2: ("drop", "")} and ann.current()[2] == given_flags[1]
+    assert verdicts(ann) == {1: ("keep", ""), 2: ("drop", "")}
+    assert ann.current()[2] == given_flags[1]
     before = ann.history(1) + ann.history(2)
     again = ann.merge(given_flags)
     assert (again.new, again.conflicting, again.known) == (0, 0, 2)
@@ -298,19 +293,19 @@ def test_a_merge_adds_with_name_and_time_and_a_second_one_changes_nothing(tmp_pa
     assert ann.merge(given_flags).new == 2
 
 
-def test_a_newer_import_of_the_same_person_replaces_an_older_one(tmp_path: Path) -> None:
-    ann = Flags(tmp_path, by="ann")
-    ann.merge([flag(1, "drop", at="2026-11-02")])
-    ann.merge([flag(1, "keep", at="2026-11-01")])
-    assert verdicts(ann) == {1: ("drop", "")}
-    ann.merge([flag(1, "keep", at="2026-11-03")])
-    assert verdicts(ann) == {1: ("keep", "")} and ann.conflicts() == []
+def test_a_newer_import_of_the_same_person_replaces_an_older_one_and_none_of_one_s_own(
+    tmp_path: Path,
+) -> None:
+    ann, _ = two(tmp_path)
+    for action, at, counts in (
+        ("drop", "02", "drop"),
+        ("keep", "01", "drop"),
+        ("keep", "03", "keep"),
+    ):
+        ann.merge([flag(1, action, at=f"2026-11-{at}")])
+        assert verdicts(ann) == {1: (counts, "")} and ann.conflicts() == []
     ann.merge([flag(1, "drop", by="eve", at="2026-11-04")])
     assert verdicts(ann) == {1: ("keep", "")} and len(ann.conflicts()) == 1
-
-
-def test_a_foreign_patch_in_one_s_own_name_changes_no_flag_of_one_s_own(tmp_path: Path) -> None:
-    ann = Flags(tmp_path, by="ann")
-    ann.put(1, "keep")
-    ann.merge([flag(1, "drop", by="ann", at="2999-01-01")])
-    assert verdicts(ann) == {1: ("keep", "")} and len(ann.conflicts()) == 1
+    ann.put(2, "keep")
+    ann.merge([flag(2, "drop", by="ann", at="2999-01-01")])
+    assert verdicts(ann)[2] == ("keep", "") and len(ann.conflicts()) == 2

@@ -1,216 +1,157 @@
-"""The file of the flags: of any version, in a folder that cannot be written to, shared by many processes, cut off by kill -9."""
+"""The file of the flags, of any version, and the table for all: safe whatever people wrote."""
 
 from __future__ import annotations
 
-import json
-import random
-import shutil
-import signal
+import csv
+import io
 import sqlite3
-import subprocess
-import sys
-import tempfile
 import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from core.errors import TurnoverError
-from core.flags import Flags
-from tests.helpers.builders import ROOT, run_python
+from core import Run, TurnoverError
+from core.flags import MAX_NOTE, Flags, store
+from core.groups.choose import flagged
+from core.pipeline.export import export_csv
+from tests.helpers.builders import failing_after
+from tests.helpers.fake_runs import HOSTILE, FakeRun
+from tests.helpers.storage_testing import FULL, together
 
 
 def verdicts(flags: Flags) -> dict[int, tuple[str, str]]:
     return {instance: flag.verdict for instance, flag in flags.current().items()}
 
 
-def old_file(folder: Path, *rows: tuple[int, str, str, str, str, str]) -> Path:
-    """A file as earlier versions wrote it: decisions without steps, and a rollback journal."""
-    path = folder / "flags.sqlite"
-    with sqlite3.connect(path) as database:
-        database.execute("CREATE TABLE decisions (number INTEGER PRIMARY KEY, instance, action, new_label, note, by, at)")
-        database.executemany("INSERT INTO decisions (instance, action, new_label, note, by, at) VALUES (?, ?, ?, ?, ?, ?)", rows)
+def changed(folder: Path, *commands: tuple[Any, ...]) -> None:
+    """What another program does to the file."""
+    with sqlite3.connect(folder / "flags.sqlite") as database:
+        for command in commands:
+            database.execute(*command)
     database.close()
-    return path
 
 
-@pytest.mark.parametrize("row", [("x", "drop", "", "", "ann", "now"), (1, "burn", "", "", "ann", "now"), (1, "drop", "", b"\xff", "ann", "now")])
-def test_a_database_with_something_else_in_it_is_refused(tmp_path: Path, row: tuple[int, str, str, str, str, str]) -> None:
-    old_file(tmp_path, row)
-    with pytest.raises(TurnoverError, match="decision 1 is none"):
-        Flags(tmp_path).current()
+ROW = "INSERT INTO decisions (instance, action, new_label, note, by, at) VALUES (?, ?, ?, ?, ?, ?)"
+OLD = "CREATE TABLE decisions (number INTEGER PRIMARY KEY, instance, action, new_label, note, by, at)"
 
 
 def test_an_older_file_is_read_as_it_is_and_upgraded_by_the_first_decision(tmp_path: Path) -> None:
-    path = old_file(tmp_path, (1, "drop", "", "old", "ann", "2026-11-01"), (2, "keep", "", "", "ann", "2026-11-02"), (1, "keep", "", "", "bob", "2026-11-03"))
-    before, flags = path.read_bytes(), Flags(tmp_path, by="ann")
+    """Earlier versions wrote decisions without steps, and a rollback journal."""
+    rows = [(1, "drop", "", "old", "ann", "2026-11-01"), (2, "keep", "", "", "ann", "2026-11-02")]
+    rows.append((1, "keep", "", "", "bob", "2026-11-03"))
+    changed(tmp_path, (OLD,), *((ROW, row) for row in rows))
+    path, flags = tmp_path / "flags.sqlite", Flags(tmp_path, by="ann")
+    before = path.read_bytes()
     assert verdicts(flags) == {1: ("keep", ""), 2: ("keep", "")}
     assert len(flags.conflicts()) == 1 and len(flags.history(1)) == 2
     last = flags.last()
     assert last and [flag.instance for flag in last.flags] == [2]
     assert path.read_bytes() == before
-    assert flags.undo(last.number) == last
-    assert verdicts(flags) == {1: ("keep", "")}
+    assert flags.undo(last.number) == last and verdicts(flags) == {1: ("keep", "")}
     flags.put(3, "drop")
     with sqlite3.connect(path) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (1,)
-        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert database.execute("SELECT COUNT(*) FROM decisions").fetchone() == (4,)
+        for asked, told in {
+            "PRAGMA user_version": 1,
+            "PRAGMA journal_mode": "wal",
+            "SELECT COUNT(*) FROM decisions": 4,
+        }.items():
+            assert database.execute(asked).fetchone() == (told,)
     database.close()
+    changed(tmp_path, (ROW, (3, "keep", "", "", "ann", "2026")))  # an earlier version goes on
+    assert verdicts(Flags(tmp_path))[3] == ("keep", "")
 
 
-def test_what_an_earlier_version_appends_to_a_new_file_counts(tmp_path: Path) -> None:
-    Flags(tmp_path).put(1, "drop")
-    with sqlite3.connect(tmp_path / "flags.sqlite") as database:
-        database.execute("INSERT INTO decisions (instance, action, new_label, note, by, at) VALUES (1, 'keep', '', '', 'ann', '2026')")
-    database.close()
-    assert verdicts(Flags(tmp_path)) == {1: ("keep", "")}
+NO_DATABASE = [b"not a database, but long enough to look like one, with something in it" * 9]
+NO_DATABASE.append(b"SQLite format 3\0" + b"\xff" * 5000)
+BAD_ROWS = [("x", "drop", "", "", "ann", "now"), (1, "burn", "", "", "ann", "now")]
+BAD_ROWS.append((1, "drop", "", b"\xff", "ann", "now"))
 
 
-def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    Flags(tmp_path).put(1, "drop")
-    with sqlite3.connect(tmp_path / "flags.sqlite") as database:
-        database.execute("PRAGMA user_version = 2")
-    database.close()
-    for use in (Flags(tmp_path).current, lambda: Flags(tmp_path).put(1, "drop"), Flags(tmp_path).undo):
+def test_a_file_that_is_no_file_of_flags_is_named_and_left_alone(tmp_path: Path) -> None:
+    path, flags = tmp_path / "flags.sqlite", Flags(tmp_path)
+    path.touch()
+    assert flags.current() == {} and flags.last() is None  # an empty one has none, and takes some
+    flags.put(1, "keep")
+    assert list(flags.current()) == [1]
+    uses: list[Callable[[], object]] = [flags.current, flags.last, lambda: flags.put(1, "drop")]
+    changed(tmp_path, ("PRAGMA user_version = 2",))
+    for use in (*uses, flags.undo):
         with pytest.raises(TurnoverError, match="newer version"):
             use()
+    for content in NO_DATABASE:
+        path.write_bytes(content)
+        for use in uses:
+            with pytest.raises(TurnoverError, match=r"flags\.sqlite"):
+                use()
+        assert path.read_bytes() == content
+    for row in BAD_ROWS:
+        path.unlink()
+        changed(tmp_path, (OLD,), (ROW, row))
+        with pytest.raises(TurnoverError, match="decision 1 is none"):
+            flags.current()
 
 
-READ_AS_NOBODY = """
-import json, os, sys
-from pathlib import Path
-from core.errors import TurnoverError
-from core.flags import Flags
-folder = Path(sys.argv[1])
-os.chmod(folder, 0o555)
-if os.getuid() == 0:
-    os.setuid(65534)
-flags = Flags(folder, by="ann")
-try:
-    flags.put(9, "drop")
-    stored = "yes"
-except TurnoverError as error:
-    stored = str(error)
-print(json.dumps([list(flags.current()), stored, sorted(os.listdir(folder))]))
-"""
-
-
-@pytest.mark.parametrize("crashed", [False, True])
-def test_a_folder_that_cannot_be_written_to_is_read(tmp_path: Path, crashed: bool) -> None:
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.is_relative_to(tempfile.gettempdir()) and folder != Path(tempfile.gettempdir()):
-            folder.chmod(0o755)
-    home, folder = tmp_path / "home", tmp_path / "run"
-    home.mkdir()
-    Flags(home).put(1, "drop")
-    if crashed:  # somebody looks, so that what comes last stays in the log; then all is copied as it is
-        held = sqlite3.connect(home / "flags.sqlite")
-        held.execute("SELECT COUNT(*) FROM decisions").fetchone()
-        Flags(home).put(2, "drop")
-        assert (home / "flags.sqlite-wal").stat().st_size
-    shutil.copytree(home, folder, ignore=shutil.ignore_patterns("*-shm"))
-    if crashed:
-        held.close()
-    try:
-        seen, stored, names = json.loads(run_python(READ_AS_NOBODY, folder))
-    finally:
-        folder.chmod(0o755)
-    assert seen == ([1, 2] if crashed else [1])
-    assert "flags.sqlite" in stored and "cannot be" in stored
-    assert set(names) <= {"flags.sqlite", "flags.sqlite-wal"}
-
-
-# Many at once, and the end of a process
-
-PUTTING = """
-import sys
-from pathlib import Path
-from core.flags import Flags
-folder, first, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-flags = Flags(folder, by=f"person {first}")
-for instance in range(first, first + count):
-    flags.put(instance, "drop", note=f"by {first}")
-    print(instance, flush=True)
-"""
-
-
-def putting(folder: Path, first: int, count: int, told: Path) -> subprocess.Popen[str]:
-    """A process that puts flags one after the other, and writes each to `told` as soon as `put` has returned."""
-    command = [sys.executable, "-c", PUTTING, str(folder), str(first), str(count)]
-    with told.open("w") as out:
-        return subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True)
-
-
-def test_twenty_processes_at_once_lose_no_flag(tmp_path: Path) -> None:
-    """They even make the file together."""
-    running = [putting(tmp_path, 100 * number, 10, tmp_path / str(number)) for number in range(20)]
-    for one in running:
-        _, err = one.communicate(timeout=120)
-        assert one.returncode == 0, err
-    flags = Flags(tmp_path, by="person 300")
-    assert sorted(flags.current()) == [100 * number + own for number in range(20) for own in range(10)]
-    last = flags.last()
-    assert last and [flag.instance for flag in last.flags] == [309]
-    assert all(len(flags.history(instance)) == 1 for instance in flags.current())
-
-
-def test_twenty_threads_at_once_lose_no_flag(tmp_path: Path) -> None:
-    flags = Flags(tmp_path)
-    wrong: list[BaseException] = []
-
-    def put(first: int) -> None:
-        try:
-            for instance in range(first, first + 5):
-                flags.put(instance, "keep")
-                flags.current()
-        except BaseException as error:
-            wrong.append(error)
-
-    threads = [threading.Thread(target=put, args=(10 * number,)) for number in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong and len(flags.current()) == 100
-
-
-def test_a_kill_at_any_moment_loses_no_flag_that_was_confirmed(tmp_path: Path) -> None:
-    rng, told, processes = random.Random(0), set[int](), 0
-    (tmp_path / "told").mkdir()
-    for _ in range(8):
-        pair = [putting(tmp_path, 10_000 * (processes + number), 10_000, tmp_path / "told" / str(processes + number)) for number in range(2)]
-        processes += 2
-        while not all(path.stat().st_size for path in (tmp_path / "told").iterdir()):
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.2))
-        for one in pair:
-            one.send_signal(signal.SIGKILL)
-            one.communicate(timeout=60)
-        told = {int(line) for path in (tmp_path / "told").iterdir() for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")}
-        kept = set(Flags(tmp_path).current())
-        assert told <= kept
-        assert len(kept - told) <= processes  # of each process that was killed, the one that it was about to tell
-    assert len(told) > 2 * processes
-
-
-def test_a_file_that_somebody_holds_for_a_moment_is_waited_for(tmp_path: Path) -> None:
-    Flags(tmp_path).put(1, "drop")
-    held = sqlite3.connect(tmp_path / "flags.sqlite", isolation_level=None, check_same_thread=False)
-    held.execute("BEGIN IMMEDIATE")
-    threading.Timer(0.4, lambda: (held.execute("ROLLBACK"), held.close())).start()
-    assert list(Flags(tmp_path).current()) == [1]
-    Flags(tmp_path).put(2, "drop")
+def test_flags_that_find_no_room_say_so_and_keep_the_others(tmp_path: Path) -> None:
+    Flags(tmp_path).put_many([1, 2], "drop")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.flags.book.append_step", failing_after(1, print, FULL))
+        with pytest.raises(TurnoverError, match=r"flags\.sqlite: the disk is full"):
+            Flags(tmp_path).put(5, "drop")
     assert list(Flags(tmp_path).current()) == [1, 2]
 
 
-def test_a_decision_is_flushed_before_the_call_returns(tmp_path: Path) -> None:
-    """The log is on, and every commit waits for the disk, whatever the defaults of this SQLite are."""
-    from core.flags import store
+def test_threads_at_once_lose_no_flag_and_a_file_held_for_a_moment_is_waited_for(
+    tmp_path: Path,
+) -> None:
+    flags = Flags(tmp_path)
 
-    with store._opened(tmp_path / "flags.sqlite") as database:
-        assert database.execute("PRAGMA synchronous").fetchone() == (2,)
+    def put(first: int) -> None:
+        for instance in range(first, first + 5):
+            flags.put(instance, "keep")
+            flags.current()
+
+    works = [lambda first=10 * number: put(first) for number in range(12)]
+    assert together(*works) == [] and len(flags.current()) == 60
+    path = tmp_path / "flags.sqlite"
+    held = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    held.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.3, lambda: (held.execute("ROLLBACK"), held.close())).start()
+    assert len(flags.current()) == 60
+    flags.put(999, "drop")
+    assert len(flags.current()) == 61
+
+
+def test_a_decision_is_flushed_before_the_call_returns(tmp_path: Path) -> None:
+    """The log is on, and every commit waits for the disk, whatever SQLite's defaults are."""
     Flags(tmp_path).put(1, "drop")
     with store._opened(tmp_path / "flags.sqlite") as database:
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,)
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+# The table
+
+FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1+1", "\r=1+1", "\0=1+1", "=" + "n" * 100_000)
+OTHERS = ('quote " and, comma', "two\r\nlines\n=1+1", "\u202eright to left")
+
+
+def test_no_cell_begins_as_a_formula_and_rows_stay_rows(tmp_path: Path) -> None:
+    run = Run(FakeRun(texts=["=2+2 is a text"], classes=("=neg", "@pos")).write(tmp_path))
+    for note in (*HOSTILE, *FORMULAS, *OTHERS):
+        Flags(run.folder, by="=cmd|x").put(2, "relabel", "@pos", note=note)
+        text = export_csv(run)
+        (row,) = csv.DictReader(io.StringIO(text, newline=""))
+        cells = [value for name, value in row.items() if name != "mean_influence"]
+        assert "\0" not in text
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+        assert row["note"].removeprefix("'") == note.replace("\0", "")[:MAX_NOTE]
+        told = row["by"], row["new_label"], row["text"]
+        assert told == ("'=cmd|x", "'@pos", "'=2+2 is a text")
+
+
+def test_flags_on_items_that_are_not_there_harm_nothing(tmp_path: Path) -> None:
+    run = Run(FakeRun().write(tmp_path))
+    Flags(run.folder).put_many([3, 1000], "drop")
+    assert export_csv(run).count("\n") == 2 and list(flagged(run).instances) == [3]

@@ -1,143 +1,219 @@
-"""Full disks, folders that cannot be written to, runs that were moved, clocks that were put back."""
+"""Work that is stopped, begun twice, short of room or moved: a run is whole or absent.
+
+And after any stop the same bits. Killed processes are in `tests/nightly`.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
-import core.flags.book as book
+import core.fidelity.methods as methods
+import core.pipeline.train as train_pipeline
+import core.pipeline.written as written
 from core import Run, TurnoverError
-from core.cli import main
+from core.cleansing.results import read_cleansings
+from core.cli import build_parser, main
+from core.fidelity.results import read_results
 from core.flags import Flags
-from core.patch.apply import apply_patch, undo_patch
-from core.patch.form import export_patch
+from core.lock import alone
 from core.pipeline.influence import compute_influence
-from core.report.page import write_report
+from core.runs import find_runs
+from core.training import History
 from tests.helpers.builders import checksums, failing_after, names, train_digits
-from tests.helpers.fake_runs import FakeRun
+from tests.helpers.storage_testing import FULL, failing_writes, together
 
-FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-READ_ONLY = OSError(errno.EROFS, os.strerror(errno.EROFS))
+TINY: dict[str, Any] = {"limit": 20, "members": 1, "validation_limit": 20}
+"""Settings of a run that trains in a moment."""
 
 
-@contextmanager
-def failing_writes(calls: int, error: OSError) -> Iterator[None]:
-    """From the calls-th time on that something is written, renamed or made, the system refuses."""
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run that nobody disturbed."""
+    return train_digits(tmp_path_factory.mktemp("tiny") / "run", **TINY)
+
+
+def check_whole(folder: Path, tiny: Path) -> None:
+    """A training that goes on now ends with the same bits, and leaves nothing beside them."""
+    assert checksums(train_digits(folder, **TINY)) == checksums(tiny)
+    assert names(folder.parent) == [folder.name]
+
+
+def stopping(epochs: int) -> Callable[..., Any]:
+    """Training that stops after so many epochs, masked and plain together."""
+    real, told = train_pipeline.fit, list[int]()
+
+    def fit(*arguments: Any, **options: Any) -> Any:
+        *others, progress = arguments
+
+        def noted(history: History) -> None:
+            progress(history)
+            told.append(history.epochs)
+            if len(told) == epochs:
+                raise KeyboardInterrupt
+
+        return real(*others, noted, **options)
+
+    return fit
+
+
+@pytest.mark.parametrize("place", ["masked", "plain"])
+def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_bits(place: str, tmp_path: Path, tiny: Path) -> None:
+    epochs = 2 if place == "masked" else Run(tiny).manifest["results"]["epochs"] + 2
     with pytest.MonkeyPatch.context() as patch:
-        count = [0]
-
-        def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
-            def function(*arguments: Any, **options: Any) -> Any:
-                count[0] += 1
-                if count[0] >= calls:
-                    raise error
-                return real(*arguments, **options)
-
-            return function
-
-        for owner, name in ((Path, "write_text"), (Path, "write_bytes"), (Path, "mkdir"), (Path, "replace"), (Path, "rename"), (os, "fsync")):
-            patch.setattr(owner, name, refusing(getattr(owner, name)))
-        yield
+        patch.setattr(train_pipeline, "fit", stopping(epochs))
+        with pytest.raises(KeyboardInterrupt):
+            train_digits(tmp_path / "run", **TINY)
+    assert names(tmp_path) == ["run.partial"] and find_runs(tmp_path) == []
+    assert ("plain.checkpoint" in names(tmp_path / "run.partial")) == (place == "plain")
+    why = r"run\.partial was begun with other settings or data; give the same again to resume, or"
+    with pytest.raises(TurnoverError, match=why):
+        train_digits(tmp_path / "run", **{**TINY, "members": 3})
+    check_whole(tmp_path / "run", tiny)
 
 
-def prepared(folder: Path) -> Run:
-    run = Run(FakeRun().write(folder))
-    Flags(run.folder).put_many([1, 2], "drop")
-    (folder / "patch.jsonl").write_text(export_patch(run), encoding="utf-8")
-    run.train[["id", "text"]].assign(label=run.train["label"].map(dict(enumerate(run.classes)))).to_csv(folder / "data.csv", index=False)
-    return run
+def never(*_: Any, **__: Any) -> Any:
+    raise AssertionError("trained again")
 
 
-WORKS: dict[str, Callable[[Path], Any]] = {
-    "report": lambda folder: write_report(Run(folder / "fake"), folder / "out"),
-    "export": lambda folder: _command("export", "--run", str(folder / "fake"), "--out", str(folder / "out")),
-    "apply": lambda folder: apply_patch(folder / "patch.jsonl", folder / "data.csv", folder / "out"),
+FULL_AT: dict[str, tuple[Any, str, int]] = {
+    "an array": (np, "save", 2),
+    "a table": (pd.DataFrame, "to_parquet", 1),
+    "the rename": (written, "replace_folder", 1),
 }
 
 
-def _command(*words: str) -> None:
-    if main(words) == 2:
-        raise TurnoverError("said on standard error")
+@pytest.mark.parametrize("place", FULL_AT)
+@pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=repr)
+def test_a_disk_that_fills_up_or_a_stop_at_the_end_costs_no_training(error: BaseException, place: str, tmp_path: Path, tiny: Path) -> None:
+    owner, name, calls = FULL_AT[place]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, failing_after(calls, getattr(owner, name), error))
+        with pytest.raises((TurnoverError, KeyboardInterrupt)) as told:
+            train_digits(tmp_path / "run", **TINY)
+    why = "run.partial: the disk is full; free some space and run the same command again"
+    assert names(tmp_path) == ["run.partial"]
+    assert str(told.value).endswith(why if error is FULL else "")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.training._train_epoch", never)
+        check_whole(tmp_path / "run", tiny)
 
 
-@pytest.mark.parametrize("error", [FULL, READ_ONLY], ids=["full", "read-only"])
-@pytest.mark.parametrize("name", WORKS)
-def test_a_write_that_is_refused_at_any_moment_leaves_nothing_half_and_the_next_try_is_whole(name: str, error: OSError, tmp_path: Path) -> None:
-    prepared(tmp_path)
-    before = names(tmp_path)
-    for calls in range(1, 20):
-        try:
-            with failing_writes(calls, error):
-                WORKS[name](tmp_path)
-            break
-        except TurnoverError as told:
-            assert "Traceback" not in str(told)
-            assert [path for path in names(tmp_path) if path not in (*before, "out.undo")] == []
-    assert calls > 1 and (tmp_path / "out").stat().st_size
-    if name == "apply":
-        undo_patch(tmp_path / "out.undo", tmp_path / "out", tmp_path / "back")
-        assert (tmp_path / "back").read_bytes() == (tmp_path / "data.csv").read_bytes()
-
-
-def test_an_influence_that_finds_no_room_leaves_the_old_one(run_copy: Path) -> None:
-    before, there = checksums(run_copy / "influence"), names(run_copy)
-    for calls in range(1, 6):
-        with failing_writes(calls, FULL):
-            try:
-                compute_influence(Run(run_copy), "errors", "cpu")
-            except TurnoverError as told:
-                assert "the disk is full; free some space and run the same command again" in str(told)
-            else:
-                break
-        assert checksums(run_copy / "influence") == before and names(run_copy) == there
-    assert calls > 2
-
-
-def test_a_training_that_finds_no_room_at_first_begins_anew(tmp_path: Path) -> None:
+def test_a_training_that_finds_no_room_at_first_begins_anew(tmp_path: Path, tiny: Path) -> None:
     for calls in (1, 2, 3):
         with failing_writes(calls, FULL), pytest.raises(TurnoverError, match="the disk is full"):
-            train_digits(tmp_path / "run", limit=20, members=1)
-        assert not (tmp_path / "run").exists() and names(tmp_path) in ([], ["run.partial"])
-    assert Run(train_digits(tmp_path / "run", limit=20, members=1)).errors
+            train_digits(tmp_path / "run", **TINY)
+        assert names(tmp_path) in ([], ["run.partial"])
+    check_whole(tmp_path / "run", tiny)
 
 
-def test_flags_that_find_no_room_say_so_and_keep_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = prepared(tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("core.flags.book.append_step", failing_after(1, print, FULL))
-        with pytest.raises(TurnoverError, match=r"flags\.sqlite: the disk is full"):
-            Flags(run.folder).put(5, "drop")
-    assert list(Flags(run.folder).current()) == [1, 2]
+# Twice at once
 
 
-def test_a_run_that_was_moved_is_all_there(small_run: Path, tmp_path: Path) -> None:
+def test_a_second_training_is_refused_by_the_first_ones_number(tmp_path: Path, tiny: Path) -> None:
+    since = r"since \d{4}-\d\d-\d\d \d\d:\d\d; wait until it is done, or end it$"
+    with alone(tmp_path / ".run.lock", "at work"):
+        why = rf"^process {os.getpid()} is training .*/run already, {since}"
+        with pytest.raises(TurnoverError, match=why):
+            train_digits(tmp_path / "run", **TINY)
+        assert names(tmp_path) == [".run.lock"]
+        train_digits(tmp_path / "another", **TINY)
+    shutil.rmtree(tmp_path / "another")
+    (told,) = together(*[lambda: train_digits(tmp_path / "run", **TINY)] * 2)
+    assert any(word in str(told) for word in ("is training", "exists; choose another"))
+    assert checksums(tmp_path / "run") == checksums(tiny) and names(tmp_path) == ["run"]
+
+
+def execute(command: str, run: Path, *options: str) -> dict[str, Any]:
+    """What a command returns."""
+    arguments = build_parser().parse_args([command, "--run", str(run), *options])
+    done: dict[str, Any] = arguments.module.execute(arguments)
+    return done
+
+
+@pytest.fixture
+def few(run_copy: Path) -> Path:
+    """A run with few targets, which is soon measured."""
+    compute_influence(Run(run_copy), "errors", "cpu", most=20)
+    return run_copy
+
+
+QUICKLY = ("--rivals", "random", "--device", "cpu")
+PLANTED = ("evaluate", "--measure", "planted", *QUICKLY)
+LOO = ("evaluate", "--measure", "loo", "--instances", "4", "--seeds", "1", *QUICKLY)
+LDS = ("evaluate", "--measure", "lds", "--halves", "4", "--seeds", "1", *QUICKLY)
+CLEANSE = ("cleanse", "--fraction", "0.1", "--repeats", "1", "--device", "cpu")
+OTHERS = {
+    ".evaluate-planted.lock": ("measuring planted of", PLANTED),
+    ".cleanse.lock": ("cleansing", CLEANSE),
+}
+
+
+def test_a_second_one_is_refused_in_a_line_and_writes_nothing(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = names(run_copy)
+    for lock, (words, (command, *options)) in OTHERS.items():
+        with alone(run_copy / lock, "at work"):
+            capsys.readouterr()
+            assert main([command, "--run", str(run_copy), *options]) == 2
+            said, who = capsys.readouterr().err, f"process {os.getpid()} is {words} {run_copy}"
+            assert said.startswith(f"python -m core {command}: {who} already, since 20")
+            assert said.count("\n") == 1 and names(run_copy) == sorted([*before, lock])
+
+
+def test_two_cleansings_at_once_leave_a_whole_one(run_copy: Path) -> None:
+    (refused,) = together(*[lambda: execute(CLEANSE[0], run_copy, *CLEANSE[1:])] * 2)
+    assert "is cleansing" in str(refused)
+    (found,), problems = read_cleansings(Run(run_copy))
+    assert found.finished and not problems
+    assert names(run_copy / "cleansing") == ["validation-0.1-1-seeds.json"]
+
+
+def test_two_measures_at_once_compute_what_both_need_once(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave-one-out asks rivals for the targets' influence, which the other asks for as well."""
+    asked, real = list[int](), methods._problem
+    noted = lambda subject, member: asked.append(member) or real(subject, member)  # noqa: E731
+    monkeypatch.setattr(methods, "_problem", noted)
+    works = [lambda work=work: execute(work[0], few, *work[1:]) for work in (LDS, LOO)]
+    assert together(*works) == [] and asked == [0, 0]
+    kept = read_results(Run(few))
+    assert [one.name for one in kept.found] == ["lds", "loo"] and not kept.problems
+    assert not list(few.rglob(".*"))
+    monkeypatch.setattr(methods, "_problem", None)
+    for work in works:
+        work()
+
+
+def test_groups_asked_twice_at_once_are_the_same_and_their_pictures_whole(run_copy: Path) -> None:
+    run, answers = Run(run_copy), list[dict[str, Any]]()
+    ids = [str(run.item("validation", position)["id"]) for position in run.errors[:8]]
+    mistakes = [word for one in ids for word in ("--error", one)]
+    works = [lambda: answers.append(execute("groups", run_copy, *mistakes))] * 4
+    assert together(*works) == []
+    assert len(answers) == 4 and all(answer == answers[0] for answer in answers)
+    pictures = sorted((run_copy / "thumbnails").iterdir())
+    assert pictures and all(path.suffix == ".png" for path in pictures)
+    assert all(path.read_bytes().endswith(b"IEND\xaeB`\x82") for path in pictures)
+
+
+# Moved
+
+
+def test_a_run_that_was_moved_is_all_there(few: Path, tmp_path: Path) -> None:
     """To another machine, where nothing else lies and the folder has another name."""
-    here = Path(shutil.copytree(small_run, tmp_path / "here"))
-    Flags(here).put(3, "drop", note="why")
-    _command("cleanse", "--run", str(here), "--fraction", ".1", "--repeats", "1")
-    moved = here.rename(tmp_path / "away")
-    _command("errors", "--run", str(moved))
-    _command("explain", "--run", str(moved), "--image", str(next(moved.rglob("*.png"))))
-    _command("export", "--run", str(moved), "--out", str(tmp_path / "flags.csv"))
-    before = checksums(moved / "influence")
-    compute_influence(Run(moved), device_choice="cpu")
+    Flags(few).put(3, "drop", note="why")
+    execute(*CLEANSE[:1], few, *CLEANSE[1:])
+    before, moved = checksums(few / "influence"), few.rename(tmp_path / "away")
+    execute("errors", moved)
+    execute("explain", moved, "--image", str(next(moved.rglob("*.png"))))
+    execute("export", moved, "--out", str(tmp_path / "flags.csv"))
+    compute_influence(Run(moved), "errors", "cpu", most=20)
     assert checksums(moved / "influence") == before and list(Flags(moved).current()) == [3]
-    told = [path.name for path in moved.rglob("manifest.json") if str(tmp_path / "here") in path.read_text(encoding="utf-8")]
-    assert told == [] and not here.exists()
-
-
-def test_a_clock_that_was_put_back_changes_neither_order_nor_undo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flags, now = Flags(FakeRun().write(tmp_path)), datetime.now(UTC)
-    for days, action in ((0, "drop"), (400, "keep")):
-        monkeypatch.setattr(book, "_now", lambda days=days: (now - timedelta(days=days)).isoformat())
-        flags.put(3, action)
-    assert flags.current()[3].action == "keep" and [one.flag.action for one in flags.history(3)] == ["drop", "keep"]
-    assert flags.undo().flags[0].action == "keep" and flags.current()[3].action == "drop"
+    told = [path.read_text(encoding="utf-8") for path in moved.rglob("manifest.json")]
+    assert told and not [text for text in told if str(few) in text] and not few.exists()

@@ -1,4 +1,4 @@
-"""Groups on all mistakes at once: a target of its own, made of the mean of what each was estimated from."""
+"""Groups on all mistakes at once: the mean of what each mistake was estimated from."""
 
 from __future__ import annotations
 
@@ -15,18 +15,23 @@ from tests.helpers.fake_runs import FakeRun, keep_ends
 
 
 @pytest.mark.parametrize("meaning", MEANINGS)
-def test_evidence_is_the_mean_over_mistakes_and_sums_are_of_its_estimates(tmp_path: Path, meaning: str) -> None:
+def test_evidence_is_the_mean_over_mistakes(tmp_path: Path, meaning: str) -> None:
+    """And sums are of its estimates; all of a class is the only group of its kind."""
     run = Run(FakeRun().write(tmp_path))
     losses, each = MeanMistake(run), [Mistake(run, error) for error in run.influence.errors]
     members = np.mean([one.evidence[meaning][0] for one in each], axis=0)
+    items, groups = (
+        losses.items[meaning],
+        [planted(run, "cue-submarine"), of_class(run, "negative")],
+    )
     assert np.allclose(losses.evidence[meaning][0], members, atol=1e-7)
-    assert np.allclose(losses.items[meaning], np.median(members[:, 0], 0), atol=1e-7)
-    groups = [planted(run, "cue-submarine"), of_class(run, "negative")]
+    assert np.allclose(items, np.median(members[:, 0], 0), atol=1e-7)
     for found, group in zip(losses.sums(groups, meaning), groups, strict=True):
         own = members[:, 0, group.instances].sum(1)
-        assert found.influence == pytest.approx(losses.items[meaning][group.instances].sum(), rel=1e-5)
-        assert found.standard_error == pytest.approx(own.std(ddof=1) * (np.pi / 2) ** 0.5 / 2, rel=1e-4)
-        assert (found.random is None) == (group is groups[1])  # all of a class is the only group of its kind
+        assert found.influence == pytest.approx(items[group.instances].sum(), rel=1e-5)
+        error = own.std(ddof=1) * (np.pi / 2) ** 0.5 / 2
+        assert found.standard_error == pytest.approx(error, rel=1e-4)
+        assert (found.random is None) == (group is groups[1])
 
 
 def test_of_one_mistake_the_mean_is_its_own(tmp_path: Path) -> None:
@@ -34,8 +39,10 @@ def test_of_one_mistake_the_mean_is_its_own(tmp_path: Path) -> None:
     (error,) = run.influence.errors
     group = [planted(run, "cue-submarine")]
     for meaning in MEANINGS:
-        (mean,), (own,) = MeanMistake(run).sums(group, meaning), Mistake(run, error).sums(group, meaning)
-        assert (mean.influence, mean.standard_error) == pytest.approx((own.influence, own.standard_error), rel=1e-5)
+        both = (MeanMistake(run), Mistake(run, error))
+        (mean,), (own,) = (one.sums(group, meaning) for one in both)
+        assert mean.influence == pytest.approx(own.influence, rel=1e-5)
+        assert mean.standard_error == pytest.approx(own.standard_error, rel=1e-5)
 
 
 def test_what_cannot_be_summed_is_said(tmp_path: Path) -> None:

@@ -1,36 +1,29 @@
-"""One's own data from end to end: check, train, influence, explain, cleanse, report, errors, and flags applied to the files."""
+"""One's own data from end to end: from the check to flags that are applied to the files."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from core.cli import main
-from core.data.own import OwnData
 from core.flags import Flags
 from core.patch.form import export_patch
-from core.pipeline.settings import IMAGE_MODELS, OWN_RECIPES, TEXT_MODELS, TrainSettings
 from core.runs import Run
 from tests.helpers.builders import names, run_python
 from tests.helpers.fake_runs import png
+from tests.helpers.own_modules import command
 from tests.helpers.token_builders import encoder_in
 
-WORDS = {"food": "soup bread cake rice", "money": "bank tax loan fund", "sport": "goal match team race"}
+WORDS = {
+    "food": "soup bread cake rice",
+    "money": "bank tax loan fund",
+    "sport": "goal match team race",
+}
 KINDS = ("csv", "jsonl", "parquet", "folder", "paths")
-
-
-def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    """What a command prints with --json."""
-    capsys.readouterr()
-    assert main([*arguments, "--json"]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
 
 
 def data_in(folder: Path, kind: str) -> Path:
@@ -69,26 +62,26 @@ def test_own_data_go_all_the_way(kind: str, tmp_path: Path, encoder: str, capsys
     data, folder = data_in(tmp_path, kind), tmp_path / "run"
     asked = ["train", "--train", str(data), "--run", str(folder), "--members", "2", "--epochs", "3"]
     asked += [] if kind in ("folder", "paths") else ["--encoder", encoder]
-    checked = told(capsys, *asked, "--check")
-    made = told(capsys, *asked)
+    checked = command(capsys, *asked, "--check")
+    made = command(capsys, *asked)
     run = Run(folder)
     assert run.classes == ["food", "money", "sport"] and run.kind == checked["kind"] == ("image" if kind in ("folder", "paths") else "text")
     assert (made["train_size"], made["validation_size"]) == (checked["train_size"], checked["validation_size"]) == (24, 6)
     assert run.manifest["data_report"] == checked["data_report"] and "no validation items were named" in " ".join(checked["data_report"])
-    told(capsys, "influence", "--run", str(folder))
+    command(capsys, "influence", "--run", str(folder))
     question = ["--image", str(next(tmp_path.rglob("*.png")))] if run.kind == "image" else ["--text", "a goal of the team"]
-    explained = told(capsys, "explain", "--run", str(folder), *question)
+    explained = command(capsys, "explain", "--run", str(folder), *question)
     assert explained["predicted"] in WORDS and explained["proponents"]
-    assert told(capsys, "errors", "--run", str(folder))["run"] == str(folder)
-    told(capsys, "report", str(folder), "--out", str(tmp_path / "report.html"))
+    assert command(capsys, "errors", "--run", str(folder))["run"] == str(folder)
+    command(capsys, "report", str(folder), "--out", str(tmp_path / "report.html"))
     assert "food" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    cleansed = told(capsys, "cleanse", "--run", str(folder), "--fraction", "0.1", "--repeats", "1")
+    cleansed = command(capsys, "cleanse", "--run", str(folder), "--fraction", "0.1", "--repeats", "1")
     assert cleansed["removed"] == 2 and {*cleansed["removed_ids"]} <= {*run.train["id"]}
     apply_flags(run, data, tmp_path, capsys)
 
 
 def apply_flags(run: Run, data: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Drop an item and relabel another, apply that to what was trained on, and see it gone and changed; then undo it."""
+    """Drop an item and relabel another in what was trained on, see that, and undo it."""
     flags = Flags(run.folder, by="ann")
     first, second = run.item("train", 2), run.item("train", 9)
     new = next(name for name in run.classes if name != run.classes[int(second["label"])])
@@ -96,17 +89,35 @@ def apply_flags(run: Run, data: Path, folder: Path, capsys: pytest.CaptureFixtur
     flags.put(9, "relabel", new)
     (folder / "patch.jsonl").write_text(export_patch(run))
     out = folder / f"clean{data.suffix}"
-    done = told(capsys, "apply", "--patch", str(folder / "patch.jsonl"), "--data", str(data), "--out", str(out))
+    done = command(
+        capsys,
+        "apply",
+        "--patch",
+        str(folder / "patch.jsonl"),
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+    )
     assert (done["dropped"], done["relabelled"], done["refused"]) == (1, 1, [])
     content = "image" if run.kind == "image" else "text"
-    checked = told(capsys, "train", "--train", str(out), "--run", str(folder / "again"), "--check")
+    checked = command(capsys, "train", "--train", str(out), "--run", str(folder / "again"), "--check")
     assert checked["train_size"] + checked["validation_size"] == len(run.items) - 1
     names_of = {one["name"]: one["train"] + one["validation"] for one in checked["classes"]}
     before = run.items["label"].value_counts()
     old = [run.classes[int(item["label"])] for item in (first, second)]
     expected = {name: int(before[number]) - old.count(name) + (name == new) for number, name in enumerate(run.classes)}
     assert names_of == expected and content in run.items
-    told(capsys, "apply", "--undo", done["undo"], "--data", str(out), "--out", str(folder / f"back{data.suffix}"))
+    command(
+        capsys,
+        "apply",
+        "--undo",
+        done["undo"],
+        "--data",
+        str(out),
+        "--out",
+        str(folder / f"back{data.suffix}"),
+    )
     if data.is_file():
         assert (folder / f"back{data.suffix}").read_bytes() == data.read_bytes()
 
@@ -115,23 +126,48 @@ def test_a_test_file_is_measured_once_and_said(tmp_path: Path, capsys: pytest.Ca
     data = data_in(tmp_path, "folder")
     shutil.copytree(data, tmp_path / "test")
     shutil.rmtree(tmp_path / "test" / "food")
-    asked = ["train", "--train", str(data), "--test", str(tmp_path / "test"), "--run", str(tmp_path / "run"), "--members", "1", "--epochs", "2"]
-    made = told(capsys, *asked)
+    asked = [
+        "train",
+        "--train",
+        str(data),
+        "--test",
+        str(tmp_path / "test"),
+        "--run",
+        str(tmp_path / "run"),
+        "--members",
+        "1",
+        "--epochs",
+        "2",
+    ]
+    made = command(capsys, *asked)
     run = Run(tmp_path / "run")
     assert made["test_size"] == 20 and run.manifest["results"]["test_accuracy"] == made["test_accuracy"]
     known = pd.concat([run.train, run.validation]).set_index("id")
     right = [bool(known.loc[name, "predicted"] == known.loc[name, "label"]) for name in known.index if not name.startswith("food")]
-    assert made["test_accuracy"] == pytest.approx(np.mean(right)) and {*run.items["split"]} == {"train", "validation"}
+    assert made["test_accuracy"] == pytest.approx(np.mean(right)) and {*run.items["split"]} == {
+        "train",
+        "validation",
+    }
     assert main([*asked[:-1], "2"]) == 2  # the run exists
 
 
 def test_a_stopped_training_goes_on_with_the_same_files_only(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     data = data_in(tmp_path, "folder")
-    asked = ["train", "--train", str(data), "--run", str(tmp_path / "run"), "--members", "1", "--epochs", "2"]
+    asked = [
+        "train",
+        "--train",
+        str(data),
+        "--run",
+        str(tmp_path / "run"),
+        "--members",
+        "1",
+        "--epochs",
+        "2",
+    ]
     with monkeypatch.context() as stopped:
         stopped.setattr("core.pipeline.train.write_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main(asked) == 130
-    assert told(capsys, *asked, "--check")["resumes"] is True
+    assert command(capsys, *asked, "--check")["resumes"] is True
     (data / "food" / "0.png").unlink()
     assert main([*asked, "--check"]) == 2 and "was begun with other settings or data" in capsys.readouterr().err
 
@@ -140,9 +176,15 @@ def test_a_stopped_training_goes_on_with_the_same_files_only(tmp_path: Path, cap
     ("options", "reason"),
     [
         (["--members", "2"], "name the data: --train FILE for your own, or --data NAME"),
-        (["--data", "digits", "--train", "FILE"], "--data digits is a data set with files of its own form; leave --train"),
+        (
+            ["--data", "digits", "--train", "FILE"],
+            "--data digits is a data set with files of its own form; leave --train",
+        ),
         (["--data", "hub:a", "--train", "FILE"], "name files; for the hub, name splits"),
-        (["--train", "FILE", "--path", "x"], "--path is for data sets with files of their own form"),
+        (
+            ["--train", "FILE", "--path", "x"],
+            "--path is for data sets with files of their own form",
+        ),
         (["--train", "FILE", "--model", "vgg19"], "choose one of heads, adapters, masked-encoder"),
         (["--data", "files"], "name the file or folder with the training items with --train"),
         (["--train", "/nowhere/<b>.csv"], "/nowhere/<b>.csv: no such file; check the path"),
@@ -151,24 +193,35 @@ def test_a_stopped_training_goes_on_with_the_same_files_only(tmp_path: Path, cap
 def test_bad_options_are_one_line_and_code_2(options: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = data_in(tmp_path, "csv")
     before = names(tmp_path)
-    assert main(["train", "--check", "--run", str(tmp_path / "run"), *(str(data) if part == "FILE" else part for part in options)]) == 2
+    assert (
+        main(
+            [
+                "train",
+                "--check",
+                "--run",
+                str(tmp_path / "run"),
+                *(str(data) if part == "FILE" else part for part in options),
+            ]
+        )
+        == 2
+    )
     printed = capsys.readouterr()
     assert (printed.out, printed.err.count("\n")) == ("", 1) and reason in printed.err and names(tmp_path) == before
 
 
 def test_vgg19_wants_its_size_and_gets_it_by_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["train", "--check", "--run", str(tmp_path / "run"), "--train", str(data_in(tmp_path, "folder")), "--model", "vgg19"]
+    asked = [
+        "train",
+        "--check",
+        "--run",
+        str(tmp_path / "run"),
+        "--train",
+        str(data_in(tmp_path, "folder")),
+        "--model",
+        "vgg19",
+    ]
     assert main(asked) == 2 and "choose small-vgg" in capsys.readouterr().err
-    assert told(capsys, *asked, "--size", "32")["model"] == "vgg19"
-
-
-@pytest.mark.parametrize(("kind", "models", "members"), [("text", TEXT_MODELS, 16), ("image", IMAGE_MODELS, 8)])
-@pytest.mark.parametrize("data", ["files", "hub:a/b"])
-def test_the_kind_of_the_data_decides_what_suits_them(data: str, kind: str, models: tuple[str, ...], members: int) -> None:
-    settings = TrainSettings(data, own=OwnData(train="x")).resolved(kind)
-    assert (settings.model, settings.members, settings.recipe) == (models[0], members, OWN_RECIPES[kind])
-    kept = json.loads(json.dumps({**settings.__dict__, "own": settings.own.__dict__ if settings.own else None}))
-    assert TrainSettings.read(kept) == settings
+    assert command(capsys, *asked, "--size", "32")["model"] == "vgg19"
 
 
 def test_a_check_of_own_files_needs_no_torch_and_no_datasets(tmp_path: Path) -> None:

@@ -1,29 +1,47 @@
-"""Words that texts share, texts cut to size, and texts made harmless to show."""
+"""Words and parts of words that texts share, texts cut to size and made harmless to show."""
 
 from __future__ import annotations
 
 import unicodedata
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.report.words import HEAD, LIMIT, Segment, content_words, mark, recurring_words, snippet, visible
+from core.models.encoders import DEFAULT_ENCODER
+from core.report.errors import error_items
+from core.report.explanation import PREDICTION, explain_error, marked_target
+from core.report.pieces import encoder_cut, run_cut
+from core.report.words import (
+    HEAD,
+    LIMIT,
+    Segment,
+    content_words,
+    mark,
+    recurring_words,
+    snippet,
+    visible,
+)
+from core.runs import Run
+from tests.helpers.fake_runs import FakeRun
+
+CUT = encoder_cut(DEFAULT_ENCODER)
+REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
 def test_content_words_are_lower_cased_and_without_stop_words() -> None:
-    assert content_words("The Captain's ship, and the SHIP’s bell") == {"captain's", "ship", "ship's", "bell"}
+    words = content_words("The Captain's ship, and the SHIP’s bell")
+    assert words == {"captain's", "ship", "ship's", "bell"}
 
 
 def test_shared_words_are_marked_and_nothing_is_lost() -> None:
     text = "A slow  Submarine, slowly."
     marked = mark(text, {"submarine", "slow"})
     assert marked.head == (Segment("A "), Segment("slow  Submarine", True), Segment(", slowly."))
-    assert marked.plain == text
-    assert marked.tail == () and marked.left_out == 0
-
-
-def test_a_mark_at_both_ends() -> None:
-    assert mark("slow, slow", {"slow"}).head == (Segment("slow", True), Segment(", "), Segment("slow", True))
+    assert (marked.plain, marked.tail, marked.left_out) == (text, (), 0)
+    both = mark("slow, slow", {"slow"})
+    assert both.head == (Segment("slow", True), Segment(", "), Segment("slow", True))
     assert mark("", {"slow"}).head == ()
 
 
@@ -33,38 +51,102 @@ def test_a_long_text_unfolds_and_a_huge_one_is_cut() -> None:
     assert len("".join(segment.text for segment in marked.head)) <= HEAD
     assert marked.plain == text[:LIMIT]
     assert (marked.length, marked.left_out) == (100_000, 100_000 - LIMIT)
-
-
-def test_recurring_words_need_two_texts() -> None:
-    assert recurring_words("a slow submarine", ["submarine one", "the submarine", "slow"]) == {"submarine"}
+    marked = mark(text[:500], {"word"}, head=50, limit=200)
+    assert (marked.plain, marked.length, marked.left_out) == (text[:200], 500, 300)
+    assert marked.tail
 
 
 def test_a_snippet_is_one_line() -> None:
     assert snippet("one\n two\tthree") == "one two three"
-    assert len(snippet("word " * 1000, 50)) <= 50 and snippet("word " * 1000, 50).endswith("…")
+    cut = snippet("word " * 1000, 50)
+    assert len(cut) <= 50 and cut.endswith("…")
 
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_what_does_not_show_is_replaced_and_the_rest_stays(text: str) -> None:
     shown = visible(text)
-    assert len(shown) == len(text)
+    turning = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
     for before, after in zip(text, shown, strict=True):
         hidden = unicodedata.category(before) in ("Cc", "Cs") and before not in "\t\n\r"
-        turning = unicodedata.bidirectional(before) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-        assert after == ("\N{REPLACEMENT CHARACTER}" if hidden or turning else before)
+        hidden |= unicodedata.bidirectional(before) in turning
+        assert after == (REPLACED if hidden else before)
     assert shown.encode().decode() == shown
     assert visible(shown) == shown
 
 
 def test_every_character_that_hides_or_turns_is_known() -> None:
-    hidden = [chr(code) for code in (0, 7, 0x1B, 0x7F, 0x9F, 0xD800, 0xDFFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A))]
-    assert {visible(character) for character in hidden} == {"\N{REPLACEMENT CHARACTER}"}
+    codes = (0, 7, 0x1B, 0x7F, 0x9F, 0xD800, 0xDFFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    assert {visible(chr(code)) for code in codes} == {REPLACED}
     assert visible("a\tb\r\nc é ש 漢 🙂") == "a\tb\r\nc é ש 漢 🙂"
 
 
-def test_a_text_is_cut_at_its_limit() -> None:
-    text = "word " * 100
-    marked = mark(text, {"word"}, head=50, limit=200)
-    assert marked.plain == text[:200]
-    assert (marked.length, marked.left_out) == (500, 300)
-    assert marked.tail
+# Pieces of words, as the encoder has them
+
+
+def marked(text: str, other: str) -> list[str]:
+    """What is marked in `text` of what it shares with `other`."""
+    made = mark(text, content_words(other, CUT), cut=CUT)
+    return [segment.text for segment in made.head if segment.marked]
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "found"),
+    [
+        # anti ##christ ##ian, un ##christ ##ened
+        ("antichristian", "he was unchristened", ["christ"]),
+        ("the submariner", "a submarine", ["submarine"]),  # submarine ##r
+        ("a submarine", "the submariner", ["submarine"]),
+        ("a submarine's bell", "slow submarines", []),  # a piece of its own for each of them
+        ("christian", "unchristened", []),
+        ("unwatchable and rewatchable", "something workable", []),  # an ending: four letters
+        ("unwatchable", "rewatchable", ["watchable"]),  # the longest run of pieces
+        ("underappreciated", "underwhelming", []),  # "under" is a word that says nothing
+        ("Unchristened SOULS", "unchristened souls", ["Unchristened SOULS"]),  # whole words
+        ("x" * 20_000, "x" * 19_000, []),  # of any length, in no time
+    ],
+)
+def test_what_words_share_is_what_the_encoder_sees(text: str, other: str, found: list[str]) -> None:
+    assert marked(text, other) == found
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_marks_lose_nothing(text: str, other: str) -> None:
+    assert mark(text, content_words(other, CUT), cut=CUT).plain == text
+
+
+@given(st.text(st.sampled_from("abcdeinrstu "), max_size=60))
+def test_all_content_words_of_a_text_are_marked_in_itself(text: str) -> None:
+    known = mark(text, content_words(text), cut=CUT)
+    assert known == mark(text, content_words(text))
+    assert mark(text, content_words(text, CUT), cut=CUT).plain == text
+
+
+def test_words_and_pieces_recur_in_two_texts() -> None:
+    others = ["a slow submarine one", "the submarine", "slower"]
+    assert recurring_words("a slow submarine", others) == {"submarine"}
+    others = ["christened", "an antichristian film", "an antichrist"]
+    assert "##christ" in recurring_words("the unchristened", others, cut=CUT)
+    assert "##christ" not in recurring_words("the unchristened", others[:2], cut=CUT)
+
+
+def test_an_encoder_that_is_not_here_leaves_words_as_they_are(tmp_path: Path) -> None:
+    assert encoder_cut("some/hub-name") is None
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert encoder_cut(str(tmp_path)) is None
+    facts = {"settings": {"encoder": DEFAULT_ENCODER}}
+    assert run_cut(Run(FakeRun("images", kind="image", facts=facts).write(tmp_path))) is None
+    assert run_cut(Run(FakeRun("texts").write(tmp_path))) is None
+
+
+def test_the_pieces_of_an_error_are_marked_in_its_cards(tmp_path: Path) -> None:
+    texts = ["the unchristened captain", "an antichristian boat"]
+    facts = {"settings": {"encoder": DEFAULT_ENCODER}}
+    run = Run(FakeRun(texts=texts, facts=facts).write(tmp_path))
+    items = error_items(run, with_influence=True)
+    item = next(one for one in items if one.text == texts[0])
+    shown = explain_error(run, item, PREDICTION, 20)
+    cards = [card.text for card in shown.proponents + shown.opponents if card.text]
+    head = next(text.head for text in cards if text.plain == texts[1])
+    assert [segment.text for segment in head if segment.marked] == ["christ"]
+    target = marked_target(item.text, shown.proponents, cut=run_cut(run))
+    assert any(segment.marked for segment in target.head)

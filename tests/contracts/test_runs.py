@@ -1,4 +1,4 @@
-"""Law 7: a run opens only if its manifest and checksums hold, and says which file does not and what to do."""
+"""Law 7: a run opens only if its manifest and checksums hold, and says which file does not."""
 
 from __future__ import annotations
 
@@ -15,37 +15,33 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from core import Run, TurnoverError
-from core.runs import FORMAT, RUN_FILES, Ranked, find_runs, read_manifest, sha256, write_manifest
-from tests.helpers.builders import train_digits
+from core.flags import Flags
+from core.manifest import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
+from core.runs import RUN_FILES, Ranked, find_runs
+from tests.helpers.builders import names
+from tests.helpers.fake_runs import FakeRun
+from tests.helpers.storage_testing import edit
 
-INFLUENCE_ARRAYS = ("self", "mean_members", "truth_estimate", "truth_error", "truth_members", "prediction_estimate", "prediction_error", "prediction_members")
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def halve(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
+PARTS = {
+    "": "delete .*fake and train it again",
+    "influence": "compute it again with `python -m core",
+}
 
 
-def extend(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"\0")
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return FakeRun(kind="image").write(tmp_path)
 
 
-def edit(path: Path) -> None:
-    """Change one bit in the middle; the size stays."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+def check_refused(folder: Path, match: str) -> None:
+    """Opening the run and its influence says so, in one line."""
+    with pytest.raises(TurnoverError, match=match) as told:
+        _ = Run(folder).influence
+    assert "\n" not in str(told.value)
 
 
-def remove(path: Path) -> None:
-    path.unlink()
+def cut(path: Path, keep: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(keep(path.read_bytes()))
 
 
 def to_folder(path: Path) -> None:
@@ -53,228 +49,182 @@ def to_folder(path: Path) -> None:
     path.mkdir()
 
 
-DAMAGE = {
-    truncate: "truncated or edited",
-    halve: "truncated or edited",
-    empty: "truncated or edited",
-    extend: "truncated or edited",
+DAMAGE: dict[Callable[[Path], object], str] = {
+    lambda path: cut(path, lambda content: content[:-1]): "truncated or edited",
+    lambda path: cut(path, lambda content: content[: len(content) // 2]): "truncated or edited",
+    lambda path: cut(path, lambda _: b""): "truncated or edited",
+    lambda path: cut(path, lambda content: content + b"\0"): "truncated or edited",
     edit: "its contents were changed after it was written",
-    remove: "missing",
+    Path.unlink: "missing",
     to_folder: "missing",
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
-@pytest.mark.parametrize("name", RUN_FILES)
-def test_a_damaged_file_of_a_run_is_named(name: str, damage: Callable[[Path], None], run_copy: Path) -> None:
-    damage(run_copy / name)
-    with pytest.raises(TurnoverError, match=rf"copy/{name}: {DAMAGE[damage]}.*; delete .*/copy and train it again$"):
-        Run(run_copy)
+@pytest.mark.parametrize("part", PARTS)
+def test_a_damaged_file_is_named_with_the_remedy(part: str, folder: Path) -> None:
+    """Of the run or of its influence; damage to that leaves the rest of the run open."""
+    listed = json.loads((folder / part / MANIFEST).read_text(encoding="utf-8"))["files"]
+    assert len(listed) == (len(RUN_FILES) if not part else 10)
+    for name in listed:
+        path = folder / part / name
+        content = path.read_bytes()
+        for damage, what in DAMAGE.items():
+            damage(path)
+            check_refused(folder, rf"{path}: {what}.*; {PARTS[part]}")
+            if part:
+                assert len(Run(folder).train) == 30
+            if path.is_dir():
+                path.rmdir()
+            path.write_bytes(content)
+    assert Run(folder).influence.targets == list(range(24))
 
 
-@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
-@pytest.mark.parametrize("name", INFLUENCE_ARRAYS)
-def test_a_damaged_file_of_the_influence_is_named_and_the_rest_of_the_run_opens(name: str, damage: Callable[[Path], None], run_copy: Path) -> None:
-    damage(run_copy / "influence" / f"{name}.npy")
-    run = Run(run_copy)
-    assert len(run.train) == 60
-    with pytest.raises(TurnoverError, match=rf"influence/{name}\.npy: {DAMAGE[damage]}.*; compute it again with `python -m core influence --run .*/copy`$"):
-        _ = run.influence
+NOT_OURS = rf"format 0, this version reads format {FORMAT}"
+FOREIGN: list[tuple[str | bytes, str]] = [
+    *((text, "not a Turnover manifest") for text in ('{"format": 1, "files": {', "", "[]", "3")),
+    *((text, "not a Turnover manifest") for text in ("null", '{"name": "left-pad"}')),
+    *((f'{{"format": 1{more}}}', "not a Turnover manifest") for more in ("", ', "files": 5')),
+    ('{"format": 1, "files": ["items.parquet"]}', "not a Turnover manifest"),
+    ('{"format": 1, "files": {"items.parquet": 5}}', "not a Turnover manifest"),
+    ('{"format": 1, "files": {"items.parquet": {}}}', "not a Turnover manifest"),
+    (b'{"format": 1, "files": {}, "name": "caf\xe9"}', "not a Turnover manifest"),
+    (bytes(range(256)), "not a Turnover manifest"),
+    ('{"format": 1, "files": {}}', ""),
+    *((f'{{"format": 0, "files": {files}}}', NOT_OURS) for files in ('["items.parquet"]', "{}", '{"items.parquet": "d41d"}', "null")),
+    *(
+        (f'{{"format": {told}, "files": {{}}}}', f"format {said}, this version reads format 1")
+        for told, said in ((FORMAT + 1, f"{FORMAT + 1}"), ('"1.0"', "1.0"), ("null", "None"))
+    ),
+]
 
 
-FOREIGN = {
-    "torn": '{"format": 1, "files": {',
-    "empty": "",
-    "list": "[]",
-    "number": "3",
-    "nothing": "null",
-    "package.json": '{"name": "left-pad", "version": "1.0.0"}',
-    "no files": '{"format": 1}',
-    "files as a list": '{"format": 1, "files": ["items.parquet"]}',
-    "files as a number": '{"format": 1, "files": 5}',
-    "facts as a number": '{"format": 1, "files": {"items.parquet": 5}}',
-    "no facts": '{"format": 1, "files": {"items.parquet": {}}}',
-    "not UTF-8": b'{"format": 1, "files": {}, "name": "caf\xe9"}',
-    "binary": bytes(range(256)),
-}
-
-
-@pytest.mark.parametrize("part", ["", "influence"])
-@pytest.mark.parametrize("name", FOREIGN)
-def test_a_foreign_manifest_is_named(name: str, part: str, run_copy: Path) -> None:
-    content = FOREIGN[name]
-    path = run_copy / part / "manifest.json"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    if part:
-        shutil.copy(run_copy / "items.parquet", path.parent)
-    with pytest.raises(TurnoverError, match=rf"{path.parent.name}/(manifest\.json|items\.parquet): .*again"):
-        _ = Run(run_copy).influence
+@pytest.mark.parametrize("part", PARTS)
+def test_a_manifest_that_is_not_ours_is_named(part: str, folder: Path) -> None:
+    path = folder / part / MANIFEST
+    for content, what in FOREIGN:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        check_refused(folder, rf"{path}: {what}.*{PARTS[part]}")
+    path.unlink()
+    check_refused(folder, rf"{path.parent}: no manifest\.json, so this is not a run; {PARTS[part]}")
 
 
 def change_manifest(folder: Path, change: dict[str, Any]) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **change}), encoding="utf-8")
+    told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    (folder / MANIFEST).write_text(json.dumps({**told, **change}), encoding="utf-8")
 
 
-@pytest.mark.parametrize("version", [0, FORMAT + 1, "1.0", None])
-@pytest.mark.parametrize("part", ["", "influence"])
-def test_another_format_is_named_with_both_numbers(version: object, part: str, run_copy: Path) -> None:
-    change_manifest(run_copy / part, {"format": version})
-    with pytest.raises(TurnoverError, match=rf"manifest\.json: format {version}, this version reads format {FORMAT}; .* again"):
-        _ = Run(run_copy).influence
-
-
-@pytest.mark.parametrize("files", ['["items.parquet"]', "{}", '{"items.parquet": "d41d8cd9"}', "null"])
-def test_another_format_is_told_even_where_it_lists_its_files_in_another_way(files: str, run_copy: Path) -> None:
-    (run_copy / "manifest.json").write_text(f'{{"format": 0, "files": {files}}}', encoding="utf-8")
-    with pytest.raises(TurnoverError, match=rf"manifest\.json: format 0, this version reads format {FORMAT}; .* again"):
-        Run(run_copy)
-
-
-@pytest.mark.parametrize("part", ["", "influence"])
-def test_a_manifest_of_something_else_in_our_format_is_refused(part: str, run_copy: Path) -> None:
-    (run_copy / part / "manifest.json").write_text('{"format": 1, "files": {}}', encoding="utf-8")
-    with pytest.raises(TurnoverError, match="again"):
-        _ = Run(run_copy).influence
-
-
-def test_influences_of_an_estimator_that_is_no_more_are_refused(run_copy: Path) -> None:
-    change_manifest(run_copy / "influence", {"estimator": "smoothed"})
-    with pytest.raises(TurnoverError, match=r"its estimator is 'smoothed', from an earlier version; compute it again with `python -m core influence"):
-        _ = Run(run_copy).influence
-
-
-@pytest.mark.parametrize("name", RUN_FILES)
-def test_a_manifest_that_does_not_list_a_file_of_a_run_is_refused(name: str, run_copy: Path) -> None:
-    files = json.loads((run_copy / "manifest.json").read_text(encoding="utf-8"))["files"]
-    change_manifest(run_copy, {"files": {other: facts for other, facts in files.items() if other != name}})
-    with pytest.raises(TurnoverError, match=f"the manifest lists no {name}"):
-        Run(run_copy)
-
-
-@pytest.mark.parametrize("place", ["../outside.txt", "influence/../../outside.txt", "influence/self.npy", ".", "..", "", "absolute"])
-def test_a_manifest_cannot_name_files_outside_its_folder(place: str, run_copy: Path) -> None:
+def test_a_manifest_cannot_name_files_outside_its_folder_nor_leave_its_own_out(
+    folder: Path,
+) -> None:
     """Not even existing ones with the right checksum."""
-    outside = run_copy.parent / "outside.txt"
+    outside = folder.parent / "outside.txt"
     outside.write_text("secret")
-    name = str(outside) if place == "absolute" else place
-    target = run_copy / name
-    facts = {"bytes": target.stat().st_size, "sha256": sha256(target) if target.is_file() else ""}
-    manifest = json.loads((run_copy / "manifest.json").read_text(encoding="utf-8"))
-    change_manifest(run_copy, {"files": {**manifest["files"], name: facts}})
-    with pytest.raises(TurnoverError, match="train it again"):
-        Run(run_copy)
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    places = ["../outside.txt", "influence/../../outside.txt", "influence/self.npy", ".", "..", ""]
+    for name in (*places, str(outside)):
+        target = folder / name
+        checksum = sha256(target) if target.is_file() else ""
+        facts = {"bytes": target.stat().st_size, "sha256": checksum}
+        change_manifest(folder, {"files": {**manifest["files"], name: facts}})
+        check_refused(folder, "train it again")
+    for name in RUN_FILES:
+        files = {own: facts for own, facts in manifest["files"].items() if own != name}
+        change_manifest(folder, {"files": files})
+        check_refused(folder, f"the manifest lists no {name}")
 
 
-def test_a_folder_without_a_manifest_is_no_run(tmp_path: Path, run_copy: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(TurnoverError, match=r"empty: no manifest\.json, so this is not a run; delete .*/empty and train it again"):
-        Run(tmp_path / "empty")
-    (run_copy / "influence" / "manifest.json").unlink()
-    with pytest.raises(TurnoverError, match=r"influence: no manifest\.json, .*compute it again with"):
-        _ = Run(run_copy).influence
+def test_influences_of_other_weights_or_of_an_estimator_that_is_no_more_are_refused(
+    folder: Path,
+) -> None:
+    other = FakeRun("other", weights=b"others", influence=False).write(folder.parent)
+    shutil.copytree(folder / "influence", other / "influence")
+    check_refused(other, rf"{other}/influence: made for another run's weights; {PARTS['influence']}")
+    change_manifest(folder / "influence", {"estimator": "smoothed"})
+    check_refused(folder, rf"its estimator is 'smoothed', from an earlier version; {PARTS['influence']}")
 
 
-@pytest.mark.parametrize("name", ["nowhere", "file"])
-def test_a_run_that_is_not_there_says_how_to_train_one(name: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(TurnoverError, match=rf"{name}: no such run; train one with `python -m core train --run .*{name}`"):
-        Run(tmp_path / name)
+def test_what_is_not_there_yet_is_said_with_its_command(folder: Path) -> None:
+    shutil.rmtree(folder / "influence")
+    assert not Run(folder).has_influence
+    check_refused(folder, rf"{folder}: no influence yet; compute it with `python -m core influence --run")
+    (folder.parent / "file").write_text("x")
+    for name in ("nowhere", "file"):
+        why = rf"{name}: no such run; train one with `python -m core train --run .*{name}`"
+        check_refused(folder.parent / name, why)
 
 
-def test_a_run_without_influence_opens_and_says_how_to_compute_it(run_copy: Path) -> None:
-    shutil.rmtree(run_copy / "influence")
-    run = Run(run_copy)
-    assert not run.has_influence
-    with pytest.raises(TurnoverError, match=r"copy: no influence yet; compute it with `python -m core influence --run .*/copy`"):
-        _ = run.influence
+def test_unlisted_files_such_as_flags_do_not_matter_and_a_run_may_itself_be_a_link(
+    folder: Path,
+) -> None:
+    (folder / "notes.txt").write_text("anything")
+    (folder.parent / "elsewhere").symlink_to(folder)
+    Flags(folder.parent / "elsewhere").put(1, "drop")
+    assert list(Flags(folder).current()) == [1]
+    assert Run(folder.parent / "elsewhere").influence.targets == list(range(24))
 
 
-def test_influence_of_other_weights_is_refused(run_copy: Path, tmp_path: Path) -> None:
-    other = train_digits(tmp_path / "other", members=1, limit=20)
-    shutil.copytree(run_copy / "influence", other / "influence")
-    with pytest.raises(
-        TurnoverError, match=r"other/influence: made for another run's weights; compute it again with `python -m core influence --run .*/other`"
-    ):
-        _ = Run(other).influence
-
-
-def test_unlisted_files_such_as_flags_do_not_matter(run_copy: Path) -> None:
-    (run_copy / "flags.sqlite").write_text("anything")
-    assert Run(run_copy).influence.targets == list(range(597))
-
-
-@given(keep=st.floats(0, 0.99))
-def test_no_manifest_cut_anywhere_opens(keep: float, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("cut")
-    content = (small_run / "manifest.json").read_bytes()
-    (folder / "manifest.json").write_bytes(content[: int(len(content) * keep)])
-    with pytest.raises(TurnoverError, match=r"manifest\.json"):
-        read_manifest(folder, "do it again")
+def test_no_manifest_cut_anywhere_opens(folder: Path) -> None:
+    content = (folder / MANIFEST).read_bytes()
+    for keep in range(0, len(content), 7):
+        (folder / MANIFEST).write_bytes(content[:keep])
+        with pytest.raises(TurnoverError, match=r"manifest\.json.*; do it again$"):
+            read_manifest(folder, "do it again")
 
 
 def test_a_manifest_says_what_was_written(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"abc")
     write_manifest(tmp_path, {"name": "Ünïcode"}, ["a.bin"])
-    expected = {"bytes": 3, "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
-    assert read_manifest(tmp_path, "") == {"format": FORMAT, "name": "Ünïcode", "files": {"a.bin": expected}}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "manifest.json"]
+    checksum = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    expected = {"bytes": 3, "sha256": checksum}
+    told = {"format": FORMAT, "name": "Ünïcode", "files": {"a.bin": expected}}
+    assert read_manifest(tmp_path, "") == told and names(tmp_path) == ["a.bin", MANIFEST]
 
 
-# Finding runs
-
-
-def test_runs_are_found_by_name_and_partial_ones_are_not(small_run: Path, tmp_path: Path) -> None:
-    for name in ("b", "a", "c.partial"):
-        (tmp_path / name).mkdir()
-        shutil.copy(small_run / "manifest.json", tmp_path / name)
-    (tmp_path / "no manifest").mkdir()
-    (tmp_path / "manifest.json").write_text("{}")
-    assert [path.name for path in find_runs(tmp_path)] == ["a", "b"]
-
-
-def test_no_folder_has_no_runs(tmp_path: Path) -> None:
-    assert find_runs(tmp_path / "none") == []
-    assert find_runs(tmp_path) == []
+def test_runs_are_found_by_name_and_partial_ones_are_not(folder: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    assert find_runs(runs) == []
+    for name in ("b", "a", "c.partial", "no manifest"):
+        (runs / name).mkdir(parents=True)
+        if name != "no manifest":
+            shutil.copy(folder / MANIFEST, runs / name)
+    (runs / MANIFEST).write_text("{}")
+    assert [path.name for path in find_runs(runs)] == ["a", "b"]
 
 
 # What an open run says
 
 
-def test_items_of_both_splits_are_there_by_position(small_run: Path) -> None:
+def test_items_of_both_splits_are_there_by_position_and_errors_are_predicted_wrongly(
+    small_run: Path,
+) -> None:
     run = Run(small_run)
-    assert (run.name, run.kind, run.classes) == ("small", "image", [str(digit) for digit in range(10)])
+    assert (run.name, run.kind, run.classes) == ("small", "image", [*map(str, range(10))])
     assert list(run.train["position"]) == list(run.train.index) == list(range(60))
     assert list(run.validation.index) == list(range(597))
     assert run.item("validation", 5)["id"] == run.validation.loc[5, "id"]
-
-
-def test_errors_are_the_validation_items_predicted_wrongly(small_run: Path) -> None:
-    run = Run(small_run)
     chances = run.validation[[f"probability_{number}" for number in range(10)]].to_numpy()
-    assert run.errors == np.flatnonzero(chances.argmax(1) != run.validation["label"]).tolist()
-    assert 0 < len(run.errors) < 597
+    wrong = np.flatnonzero(chances.argmax(1) != run.validation["label"]).tolist()
+    assert run.errors == wrong and 0 < len(wrong) < 597
 
 
-def test_arrays_are_mapped_and_read_only(small_run: Path) -> None:
-    run = Run(small_run)
-    for array in (run.array("features"), run.influence.array("truth_members")):
+def test_arrays_are_mapped_and_read_only_and_summaries_are_means_over_members(
+    small_run: Path,
+) -> None:
+    run, part = Run(small_run), Run(small_run).influence
+    for array in (run.array("features"), part.array("truth_members")):
         assert isinstance(array, np.memmap)
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
+    own, members = (np.load(part.folder / f"{name}.npy") for name in ("self", "mean_members"))
+    np.testing.assert_allclose(part.self_influence, own.mean(0))
+    for found, expected in zip(part.mean_influence, (members.mean(0), members.std(0, ddof=1) / 2**0.5), strict=True):
+        np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(members, part.array("truth_members").mean(1), atol=1e-5)
 
 
-def test_summaries_are_means_over_members(small_run: Path) -> None:
-    part = Run(small_run).influence
-    np.testing.assert_allclose(part.self_influence, np.load(small_run / "influence" / "self.npy").mean(0))
-    members = np.load(small_run / "influence" / "mean_members.npy")
-    mean, error = part.mean_influence
-    np.testing.assert_allclose(mean, members.mean(0))
-    np.testing.assert_allclose(error, members.std(0, ddof=1) / 2**0.5)
-    np.testing.assert_allclose(members, np.load(small_run / "influence" / "truth_members.npy").mean(1), atol=1e-5)
-
-
-def test_rankings_are_rows_of_the_matrices(small_run: Path) -> None:
+def test_rankings_are_rows_of_the_matrices_and_a_target_without_any_is_refused(
+    small_run: Path,
+) -> None:
     run = Run(small_run)
     part, error = run.influence, run.errors[3]
     right = next(position for position in range(597) if position not in run.errors)
@@ -288,17 +238,19 @@ def test_rankings_are_rows_of_the_matrices(small_run: Path) -> None:
         assert np.array_equal(ranked.instances, np.arange(60))
         assert np.array_equal(ranked.values, part.array(f"{name}_estimate")[row])
         assert np.array_equal(ranked.errors, part.array(f"{name}_error")[row])
+    why = "validation item 597 has no influences in this run; compute them with --targets valid"
+    with pytest.raises(TurnoverError, match=why):
+        part.ranked(597, "truth")
 
 
-def test_a_target_that_was_not_computed_is_refused(small_run: Path) -> None:
-    with pytest.raises(TurnoverError, match="validation item 597 has no influences in this run; compute them with --targets validation"):
-        Run(small_run).influence.ranked(597, "truth")
+NUMBERS = arrays(np.float32, st.integers(0, 30), elements=st.floats(-3, 3, width=32))
 
 
-@given(values=arrays(np.float32, st.integers(0, 30), elements=st.floats(-3, 3, width=32)), top=st.integers(0, 12))
+@given(values=NUMBERS, top=st.integers(0, 12))
 def test_the_ends_of_a_ranking_are_its_strongest_of_either_sign(values: np.ndarray, top: int) -> None:
     proponents, opponents = Ranked(np.arange(len(values)) + 100, values, values).ends(top)
-    expected = sorted((float(value) for value in values if value > 0), reverse=True)[:top]
-    assert [float(value) for value in values[proponents]] == expected
-    assert [float(value) for value in values[opponents]] == sorted(float(value) for value in values if value < 0)[:top]
+    above = sorted((float(value) for value in values if value > 0), reverse=True)[:top]
+    below = sorted(float(value) for value in values if value < 0)[:top]
+    assert [float(value) for value in values[proponents]] == above
+    assert [float(value) for value in values[opponents]] == below
     assert len(set(proponents)) == len(proponents)

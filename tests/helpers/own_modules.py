@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from core.cli import main
 from core.models import source
 
 IMAGES = """
@@ -242,3 +245,20 @@ def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path
     for name in ("own_images", "own_texts", "fine_tuned", "evil"):
         sys.modules.pop(name, None)
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    """What a command that must succeed prints with --json."""
+    code = main([*map(str, arguments), "--json"])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    return dict(json.loads(said.out))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that a command is refused with."""
+    assert main([*map(str, arguments), "--json"]) == 2
+    said = capsys.readouterr()
+    lines = [line for line in said.err.splitlines() if line.startswith("python -m core")]
+    assert said.out == "" and len(lines) == 1 and "Traceback" not in said.err
+    return lines[0]

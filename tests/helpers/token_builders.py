@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from core.data.base import Dataset, Items
+from core.data.images import png_bytes
 from core.models.adapters import AdapterClassifier, EncoderClassifier, MaskedClassifier, TokenRows
 from core.models.ensemble import Ensemble
 from tests.helpers.builders import randn
@@ -101,3 +104,25 @@ def small_images(train: int = 24, validation: int = 6) -> Dataset:
         pixels = random.integers(0, 128, (count, 32, 32, 3)) + 127 * labels[:, None, None, None]
         splits.append(Items([f"{name}-{row}" for row in range(count)], labels.astype(np.int64), images=pixels.astype(np.uint8)))
     return Dataset("cifar10", "a test", ("dark", "light"), *splits)
+
+
+def photos(count: int, seed: int) -> np.ndarray:
+    """Smooth patches of colour, red for even rows, blue for odd ones."""
+    made = np.random.default_rng(seed).integers(0, 160, (count, 4, 4, 3))
+    made = made.repeat(8, 1).repeat(8, 2)
+    made[::2, ..., 0] += 90
+    made[1::2, ..., 2] += 90
+    return made.astype(np.uint8)
+
+
+def twins_in(folder: Path) -> str:
+    """A folder in the shape of CIFAR-10's: test images 500 to 505 nearly repeat training images 1030 to 1035, as pairs.csv says."""
+    folder.mkdir(parents=True)
+    train, test = photos(60, 1), photos(30, 2)
+    test[:6] = np.clip(train[30:36].astype(int) + 3, 0, 255)
+    for name, images, first in (("train", train, 1000), ("test", test, 500)):
+        columns = {"image": [png_bytes(pixels) for pixels in images], "label": [row % 2 for row in range(len(images))]}
+        pq.write_table(pa.table({**columns, "index": list(range(first, first + len(images)))}), folder / f"{name}.parquet")
+    pairs = "".join(f"{500 + row},{1030 + row},1\n" for row in range(6))
+    (folder / "pairs.csv").write_text(f"test_index,train_index,judgment\n{pairs}700,1001,1\n501,9,2\n", encoding="utf-8")
+    return str(folder)

@@ -1,4 +1,4 @@
-"""Small tasks on all cores: each is done once, wherever it runs, and torch's threads are what they were."""
+"""Small tasks on all cores: each is done once, and torch's threads are what they were."""
 
 from __future__ import annotations
 
@@ -116,6 +116,10 @@ def test_two_threads_may_spread_at_once(fails: bool) -> None:
 def test_an_item_may_spread_items_of_its_own() -> None:
     done: list[tuple[int, int]] = []
     with threads_inside(2):
-        spread(lambda item: spread(lambda inner: done.append((item, inner)), range(3), CPU), range(4), CPU)
+        spread(
+            lambda item: spread(lambda inner: done.append((item, inner)), range(3), CPU),
+            range(4),
+            CPU,
+        )
         assert torch.get_num_threads() == 2
     assert sorted(done) == [(item, inner) for item in range(4) for inner in range(3)]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from streamlit.testing.v1 import AppTest
-from tests.pages.app_testing import APP, PAGES
 
 from core.manifest import MANIFEST
 from dashboard import engine
@@ -18,6 +17,7 @@ from tests.helpers.fake_jobs import fake_job
 from tests.helpers.fake_runs import FakeRun
 from tests.nightly.soak.fuzz import Example, spoilt_results
 from tests.nightly.soak.mutations import ODD, mutated_bytes, mutated_json
+from tests.pages.app_testing import APP, PAGES
 
 _KEYS = sorted(
     {key for path in APP.parent.rglob("*.py") for key in re.findall(r'key="([a-z-]+)"', path.read_text(encoding="utf-8"))} | {"run", "item", "epoch"}

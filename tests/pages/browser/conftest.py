@@ -30,7 +30,7 @@ MISSING = "no Chromium found; install it with `apt-get install -y chromium`"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """On a busy machine a browser now and then misses a step: a test that fails is tried once more, and the summary names it. What fails twice fails."""
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
+        if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

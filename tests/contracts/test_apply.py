@@ -1,0 +1,341 @@
+"""A patch onto folders of images and data sets that are no files; undo; and the command."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from PIL import Image
+
+from core import Run, TurnoverError
+from core.cli import main
+from core.data.cifar10 import load_cifar10
+from core.data.digits import load_digits
+from core.data.images import fit_image, open_image
+from core.data.reviews import load_reviews
+from core.flags import Flags
+from core.patch.apply import apply_patch, undo_patch
+from core.patch.content import pixel_hash
+from core.patch.form import export_patch
+from core.report.page import write_report
+from core.runs import RUN_FILES, write_manifest
+from tests.helpers.builders import names
+from tests.helpers.fake_runs import FakeRun, png
+from tests.helpers.storage_testing import FULL, READ_ONLY, failing_writes, patch_line, write_patch
+
+CLASSES = ("cat", "dog")
+OTHER = {"cat": "dog", "dog": "cat"}
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """All that is in a folder: files with their contents, folders with None."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def drawing(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (8, 8), np.uint8)
+
+
+def animals(folder: Path, *placed: str) -> Path:
+    """A drawing at each of these places, a file that is no image, and an empty class."""
+    for seed, place in enumerate(placed):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_bytes(png(drawing(seed)))
+    (folder / "bird").mkdir(parents=True)
+    (folder / "about.txt").write_text("mine")
+    return folder
+
+
+def image_line(id: str, seed: int, action: str, new_label: str = "") -> dict[str, Any]:
+    """A decision on a drawing, whose class is the folder that its id begins with, or cat."""
+    label = id.split("/")[0] if id.split("/")[0] in CLASSES else "cat"
+    return patch_line(id, "", label, action, new_label, sha256=pixel_hash(drawing(seed)))
+
+
+def patch_of(folder: Path, *lines: dict[str, Any]) -> Path:
+    return write_patch(folder / "p", lines, CLASSES, (8, 8))
+
+
+def one_dropped(folder: Path) -> dict[str, Any]:
+    """A folder of two drawings, one of which a patch drops."""
+    data = animals(folder / "data", "cat/1.png", "dog/1.png")
+    return apply_patch(patch_of(folder, image_line("cat/1.png", 0, "drop")), data, folder / "clean")
+
+
+PLACES = some.sampled_from(["1.png", "2.png", "in/1.png"])
+ACTIONS = some.sampled_from(["drop", "relabel", "keep"])
+DECIDED = some.lists(some.tuples(some.sampled_from(CLASSES), PLACES, ACTIONS))
+
+
+@given(DECIDED)
+def test_apply_then_undo_is_the_identity_on_folders(tmp_path_factory: pytest.TempPathFactory, decided: list[tuple[str, str, str]]) -> None:
+    folder = tmp_path_factory.mktemp("law")
+    places = {f"{label}/{name}": (label, action) for label, name, action in decided}
+    places = places or {"cat/1.png": ("cat", "keep")}
+    data = animals(folder / "data", *places)
+    lines = [image_line(place, seed, action, OTHER[label] if action == "relabel" else "") for seed, (place, (label, action)) in enumerate(places.items())]
+    before = tree(data)
+    done = apply_patch(patch_of(folder, *lines), data, folder / "clean")
+    assert done["refused"] == [] and tree(data) == before
+    after, left = (
+        tree(folder / "clean"),
+        [p for p, (_, action) in places.items() if action != "drop"],
+    )
+    contents = [content for content in after.values() if content]
+    assert sorted(contents) == sorted(before[place] or b"" for place in [*left, "about.txt"])
+    for seed, (label, action) in enumerate(places.values()):
+        own = png(drawing(seed))
+        inside = {path.split("/")[0] for path, content in after.items() if content == own}
+        assert inside == {"drop": set(), "relabel": {OTHER[label]}, "keep": {label}}[action]
+    undo_patch(Path(done["undo"]), folder / "clean", folder / "back")
+    assert tree(folder / "back") == before
+
+
+def test_a_file_that_moves_to_where_one_is_keeps_both(tmp_path: Path) -> None:
+    data = animals(tmp_path / "data", "cat/1.png", "dog/1.png", "dog/1-from-cat.png")
+    patch = patch_of(tmp_path, image_line("cat/1.png", 0, "relabel", "dog"))
+    apply_patch(patch, data, tmp_path / "clean")
+    assert names(tmp_path / "clean" / "dog") == ["1-from-cat-2.png", "1-from-cat.png", "1.png"]
+
+
+def test_images_are_found_by_path_name_or_contents_and_in_the_size_that_the_model_saw(
+    tmp_path: Path,
+) -> None:
+    data = animals(tmp_path / "data", "cat/one.png", "dog/two.png")
+    for number, id in enumerate(("cat/one.png", "one.png", "one", "unknown")):
+        clean = tmp_path / f"clean {number}"
+        assert apply_patch(patch_of(tmp_path, image_line(id, 0, "drop")), data, clean)["dropped"] == 1
+        assert names(clean / "cat") == []
+    large = data / "cat" / "large.png"
+    Image.fromarray(drawing(9)).resize((16, 16), Image.Resampling.NEAREST).save(large)
+    seen = pixel_hash(fit_image(open_image(large.read_bytes(), "large"), 8, 8))
+    patch = patch_of(tmp_path, patch_line("large", "", "cat", "drop", sha256=seen))
+    assert apply_patch(patch, data, tmp_path / "clean")["dropped"] == 1
+
+
+def test_another_image_in_the_same_place_is_reported_and_kept(tmp_path: Path) -> None:
+    data = animals(tmp_path / "data", "cat/1.png", "cat/2.png")
+    lines = image_line("cat/1.png", 7, "drop"), image_line("cat/2.png", 1, "keep")
+    done = apply_patch(patch_of(tmp_path, *lines), data, tmp_path / "clean")
+    why = "the contents are not those that the decision was made on"
+    assert (done["dropped"], done["kept"]) == (0, 1)
+    assert done["refused"] == [{"id": "cat/1.png", "place": "cat/1.png", "why": why}]
+
+
+def test_links_in_a_folder_are_refused_and_so_is_a_copy_inside_of_it(tmp_path: Path) -> None:
+    data = animals(tmp_path / "data", "cat/1.png")
+    patch = patch_of(tmp_path, image_line("cat/1.png", 0, "drop"))
+    with pytest.raises(TurnoverError, match="choose another --out"):
+        apply_patch(patch, data, data / "clean")
+    (data / "cat" / "link.png").symlink_to(data / "cat" / "1.png")
+    with pytest.raises(TurnoverError, match=r"link\.png: a link"):
+        apply_patch(patch, data, tmp_path / "clean")
+    assert names(tmp_path) == ["data", "p"]
+
+
+# Whole or absent
+
+
+def works(folder: Path, name: str) -> None:
+    """Write `folder`/out; what a command says of a failure becomes an error here."""
+    run = Run(folder / "fake")
+    if name == "report":
+        write_report(run, folder / "out")
+    elif name == "export":
+        if main(["export", "--run", str(run.folder), "--out", str(folder / "out")]) == 2:
+            raise TurnoverError("said on standard error")
+    else:
+        source = {"table": "data.csv", "folder": "data"}[name]
+        patch = folder / ("p" if name == "folder" else "patch.jsonl")
+        apply_patch(patch, folder / source, folder / "out")
+
+
+@pytest.mark.parametrize("error", [FULL, READ_ONLY], ids=["full", "read-only"])
+@pytest.mark.parametrize("name", ["report", "export", "table", "folder"])
+def test_a_write_that_is_refused_at_any_moment_leaves_nothing_half_and_the_next_try_is_whole(name: str, error: OSError, tmp_path: Path) -> None:
+    run = Run(FakeRun().write(tmp_path))
+    Flags(run.folder).put_many([1, 2], "drop")
+    (tmp_path / "patch.jsonl").write_text(export_patch(run), encoding="utf-8")
+    labels = run.train["label"].map(dict(enumerate(run.classes)))
+    run.train[["id", "text"]].assign(label=labels).to_csv(tmp_path / "data.csv", index=False)
+    data = animals(tmp_path / "data", "cat/1.png", "dog/1.png")
+    patch_of(tmp_path, image_line("cat/1.png", 0, "drop"))
+    before = names(tmp_path)
+    for calls in range(1, 20):
+        try:
+            with failing_writes(calls, error):
+                works(tmp_path, name)
+            break
+        except TurnoverError:
+            assert set(names(tmp_path)) <= {*before, "out.undo"}
+    assert calls > 1 and (tmp_path / "out").stat().st_size
+    if name in ("table", "folder"):
+        undo_patch(tmp_path / "out.undo", tmp_path / "out", tmp_path / "back")
+        if name == "folder":
+            assert tree(tmp_path / "back") == tree(data)
+        else:
+            assert (tmp_path / "back").read_bytes() == (tmp_path / "data.csv").read_bytes()
+
+
+def test_a_disk_that_fills_up_while_files_are_copied_leaves_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: object, target: object) -> None:
+        raise FULL
+
+    monkeypatch.setattr("core.patch.folders.shutil.copy2", full)
+    with pytest.raises(TurnoverError, match="the disk is full"):
+        one_dropped(tmp_path)
+    assert names(tmp_path) == ["data", "p"]
+
+
+def test_nothing_that_is_there_is_overwritten(tmp_path: Path) -> None:
+    data, patch = tmp_path / "data.csv", tmp_path / "p"
+    data.write_text("text,label\nx,cat\n")
+    write_patch(patch, [patch_line("data-0", "x", "cat", "drop")], CLASSES)
+    for taken in ("data.csv", "out.csv.undo"):
+        (tmp_path / taken).touch()
+        with pytest.raises(TurnoverError, match="exists; choose another --out"):
+            apply_patch(patch, data, tmp_path / taken.removesuffix(".undo"))
+    assert names(tmp_path) == ["data.csv", "out.csv.undo", "p"]
+
+
+# Undo
+
+
+def test_an_undo_file_cannot_write_outside_its_folder(tmp_path: Path) -> None:
+    undo = Path(one_dropped(tmp_path)["undo"])
+    whole = undo.read_text()
+    for place in ("../evil.png", "/tmp/evil.png", "cat/../../evil.png", ""):
+        undo.write_text(whole.replace('"cat/1.png"', json.dumps(place)))
+        with pytest.raises(TurnoverError, match="does not go with it"):
+            undo_patch(undo, tmp_path / "clean", tmp_path / "back")
+    assert names(tmp_path) == ["clean", "clean.undo", "data", "p"]
+
+
+def test_a_damaged_undo_file_or_a_copy_that_was_changed_is_refused(tmp_path: Path) -> None:
+    data, out = tmp_path / "data.csv", tmp_path / "out.csv"
+    data.write_text("text,label\na fine film,dog\ndull,cat\nso so,dog\n")
+    lines = [patch_line("data-0", "a fine film", "dog", "drop")]
+    lines.append(patch_line("data-1", "dull", "cat", "relabel", "dog"))
+    done = apply_patch(write_patch(tmp_path / "p", lines, CLASSES), data, out)
+    undo = Path(done["undo"])
+    header, *changes = whole = undo.read_bytes().splitlines(keepends=True)
+    for damaged in (
+        [b"{}\n", *changes],
+        [header, changes[0].replace(b'"row": 1', b'"row": 70')],
+        [header, changes[0].replace(b"fine", b"finer"), changes[1]],
+        [header, changes[0]],
+        [],
+    ):
+        undo.write_bytes(b"".join(damaged))
+        with pytest.raises(TurnoverError, match="undo"):
+            undo_patch(undo, out, tmp_path / "back.csv")
+    undo.write_bytes(b"".join(whole))
+    out.write_bytes(out.read_bytes() + b"x,dog\n")
+    with pytest.raises(TurnoverError, match="changed since"):
+        undo_patch(undo, out, tmp_path / "back.csv")
+    assert not (tmp_path / "back.csv").exists()
+
+
+# Data sets that are no files
+
+
+def test_the_digits_are_cleansed_as_a_table(tmp_path: Path) -> None:
+    items, classes = load_digits().train, [str(digit) for digit in range(10)]
+    assert items.images is not None
+    sums, own = [pixel_hash(items.images[row]) for row in (0, 5)], [*map(str, items.labels[[0, 5]])]
+    other = (items.labels[5] + 1) % 10
+    lines = [
+        patch_line(items.ids[0], "", own[0], "drop", sha256=sums[0]),
+        patch_line(items.ids[5], "", own[1], "relabel", str(other), sha256=sums[1]),
+    ]
+    patch, out = write_patch(tmp_path / "p", lines, classes, (8, 8)), tmp_path / "clean.parquet"
+    done = apply_patch(patch, Path("digits"), out)
+    assert (done["dropped"], done["relabelled"], done["refused"]) == (1, 1, [])
+    clean = pd.read_parquet(out)
+    assert clean["id"].tolist() == items.ids[1:] and clean["label"].iloc[4] == other
+    undo_patch(Path(done["undo"]), out, tmp_path / "all.parquet")
+    everything = pd.read_parquet(tmp_path / "all.parquet")
+    assert everything["id"].tolist() == items.ids
+    assert everything["label"].tolist() == items.labels.tolist()
+    first = np.asarray(Image.open(io.BytesIO(everything["image"].iloc[0])))
+    assert np.array_equal(first, items.images[0])
+
+
+def test_a_run_on_the_reviews_is_exported_and_applied_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = load_reviews().train
+    texts, patch, clean = items.texts or [], tmp_path / "patch.jsonl", tmp_path / "clean.csv"
+    folder = FakeRun(train=20, texts=texts[:20]).write(tmp_path)
+    facts = Run(folder).manifest
+    frame = pd.read_parquet(folder / "items.parquet")
+    rows = frame["split"] == "train"
+    frame.loc[rows, "id"], frame.loc[rows, "label"] = items.ids[:20], items.labels[:20]
+    frame.to_parquet(folder / "items.parquet", index=False)
+    told = {name: fact for name, fact in facts.items() if name not in ("format", "files")}
+    write_manifest(folder, told, RUN_FILES)
+    Flags(folder).put_many([1, 4], "drop")
+    patch.write_text(export_patch(Run(folder)))
+    words = ["--patch", str(patch), "--data", "reviews", "--out", str(clean)]
+    assert main(["apply", *words]) == 0
+    printed = capsys.readouterr().out
+    assert "2 dropped, 0 relabelled, 0 left as they are" in printed and f"{clean}.undo" in printed
+    table = pd.read_csv(clean, dtype=str)
+    assert len(table) == len(items) - 2 and set(table["label"]) == {"negative", "positive"}
+    back = tmp_path / "back.csv"
+    words = ["--undo", f"{clean}.undo", "--data", str(clean), "--out", str(back), "--json"]
+    assert main(["apply", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["out"] == str(back)
+    assert pd.read_csv(back, dtype=str)["text"].tolist() == texts
+
+
+def test_a_cleansed_cifar_file_is_read_by_its_source(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), np.uint8)
+    frame = {"image": [png(one) for one in images], "label": [0, 1, 2, 3], "index": [5, 6, 7, 8]}
+    for name in ("train", "test"):
+        pd.DataFrame(frame).to_parquet(tmp_path / f"{name}.parquet")
+    classes, clean = load_cifar10(tmp_path).classes, tmp_path / "clean"
+    line = patch_line("train-6", "", classes[1], "drop", sha256=pixel_hash(images[1]))
+    patch = write_patch(tmp_path / "p", [line], classes, (32, 32, 3))
+    clean.mkdir()
+    done = apply_patch(patch, tmp_path / "train.parquet", clean / "train.parquet")
+    (tmp_path / "test.parquet").rename(clean / "test.parquet")
+    assert done["dropped"] == 1
+    assert load_cifar10(clean).train.ids == ["train-5", "train-7", "train-8"]
+
+
+BAD = {
+    "no patch": "--patch {none} --data {csv}",
+    "no data": "--patch {patch} --data {none}.csv",
+    "data of another kind": "--patch {patch} --data {text}",
+    "images for texts": "--patch {patch} --data {folder}",
+    "nothing to do": "--data {csv}",
+    "both at once": "--patch {patch} --undo {patch} --data {csv}",
+    "no undo file": "--undo {patch} --data {csv}",
+    "a missing undo file": "--undo {none} --data {csv}",
+    "no such column": "--patch {patch} --data {csv} --text-column nothing",
+}
+
+
+def test_bad_input_is_one_line_and_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = {name: tmp_path / name for name in ("none", "patch", "text", "folder")}
+    places["csv"] = tmp_path / "data.csv"
+    places["csv"].write_text("text,label\nx,cat\n")
+    places["text"].write_text("x")
+    animals(places["folder"], "cat/1.png")
+    write_patch(places["patch"], [patch_line("a-0", "x", "cat", "drop")], CLASSES)
+    before = names(tmp_path)
+    for words in BAD.values():
+        options = [*words.format(**places).split(), "--out", str(tmp_path / "out.csv")]
+        try:
+            code = main(["apply", *options])
+        except SystemExit as end:
+            code = int(str(end.code))
+        printed = capsys.readouterr()
+        assert (code, printed.out, printed.err.count("\n")) == (2, "", 1), printed.err
+        assert names(tmp_path) == before

@@ -1,0 +1,253 @@
+"""What is said of a text or an image of one's own, by the command, the worker and in pages."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import core.pipeline.explain as explain_module
+from core import TurnoverError, influence
+from core.cli import main
+from core.commands.explain import entry_lines
+from core.commands.worker import _answer
+from core.data.images import png_bytes, png_pixels
+from core.estimators.estimator import Estimator
+from core.estimators.trust import NOISE, STRONG, WEAK
+from core.models.ensemble import Ensemble
+from core.pipeline.estimate import describe_targets
+from core.pipeline.explain import Explainer
+from core.pipeline.model import item_features
+from core.runs import Run
+from core.training import Split
+from tests.helpers.calling import answer
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def explainer(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Explainer:
+    """Of images, on a copy, since explaining leaves thumbnails."""
+    copy = shutil.copytree(small_run, tmp_path_factory.mktemp("explained") / "copy")
+    return Explainer(Run(Path(copy)), "cpu")
+
+
+@pytest.fixture(scope="module")
+def of_texts(reviews_run: Path) -> Explainer:
+    return Explainer(Run(reviews_run), "cpu")
+
+
+def image(explainer: Explainer, position: int = 3) -> bytes:
+    return bytes(explainer.run.item("validation", position)["image"])
+
+
+# The command
+
+
+def test_explaining_a_validation_text_gives_the_stored_influences(capsys: Capture, reviews_run: Path) -> None:
+    run = Run(reviews_run)
+    position = run.errors[0]
+    item = run.item("validation", position)
+    result = answer(capsys, "explain", "--run", reviews_run, "--text", item["text"], "--top", 4)
+    assert result["predicted"] == run.classes[item["predicted"]]
+    assert sum(result["probabilities"].values()) == pytest.approx(1)
+    stored = run.influence.ranked(position, "prediction")
+    places = stored.ends(4)[0]
+    shown = result["proponents"]
+    assert [entry["position"] for entry in shown] == list(places)
+    for name, values in (("influence", stored.values), ("standard_error", stored.errors)):
+        assert [entry[name] for entry in shown] == pytest.approx(list(values[places]), abs=1e-4)
+    assert all(entry["trust"] in (STRONG, WEAK, NOISE) for entry in shown)
+    assert set(result["trust"]) == {STRONG, WEAK}
+
+
+def test_a_label_turns_the_question_round(of_texts: Explainer) -> None:
+    predicted = of_texts.explain_text("a warm and funny film")["predicted"]
+    other = next(name for name in of_texts.run.classes if name != predicted)
+    result = of_texts.explain_text("a warm and funny film", other)
+    told = (result["meaning"], result["label"], result["predicted"])
+    assert told == ("label", other, predicted)
+
+
+def test_each_line_of_an_explanation_says_how_far_to_trust_it() -> None:
+    known = {"id": "t1", "label": "positive", "influence": 0.5, "text": "fine"}
+    known |= {"standard_error": 0.1, "trust": STRONG}
+    unknown = known | {"influence": -0.5, "standard_error": None, "trust": None}
+    lines = entry_lines({"proponents": [known], "opponents": [unknown]}, "positive", "best")
+    assert lines[1] == "  +0.5000 ± 0.1000 strong  t1 [positive]  fine"
+    assert lines[3] == "  -0.5000 error not known  t1 [positive]  fine"
+
+
+def test_an_image_is_explained_with_thumbnails(capsys: Capture, explainer: Explainer, tmp_path: Path) -> None:
+    """A drawing, dark on white and of any size."""
+    strokes = np.full((80, 80), 255, np.uint8)
+    strokes[10:18, 15:65] = strokes[10:70, 45:55] = 0
+    Image.fromarray(strokes).save(tmp_path / "seven.png")
+    folder = explainer.run.folder
+    result = answer(capsys, "explain", "--run", folder, "--image", tmp_path / "seven.png")
+    assert result["proponents"]
+    for entry in result["proponents"]:
+        assert Image.open(entry["thumbnail"]).size == (8, 8)
+
+
+# Images as they are, and given items
+
+
+def test_a_fitted_image_gives_what_the_run_stored(explainer: Explainer) -> None:
+    """Also one with a bright border, which as a drawing would be inverted."""
+    run, position = explainer.run, explainer.run.influence.targets[0]
+    label = run.classes[int(run.item("validation", position)["label"])]
+    made = explainer.explain_image(image(explainer, position), "x", label, 5, fitted=True)
+    stored = run.influence.ranked(position, "truth")
+    shown = [entry["influence"] for entry in made["proponents"]]
+    np.testing.assert_allclose(shown, stored.values[stored.ends(5)[0]], rtol=1e-2, atol=1e-4)
+    bright = png_pixels(image(explainer)).copy()
+    bright[[0, -1], :], bright[:, [0, -1]] = 200, 200
+    as_it_is, as_a_drawing = (explainer.explain_image(png_bytes(bright), "x", fitted=fitted)["probabilities"] for fitted in (True, False))
+    assert as_it_is != as_a_drawing
+    alone = explainer.predict_images([png_bytes(bright)])[0]
+    assert alone == pytest.approx(as_it_is, abs=1e-5)
+
+
+def test_given_items_are_told_wherever_they_rank(explainer: Explainer) -> None:
+    total = len(explainer.run.train)
+    whole = explainer.explain_image(image(explainer), "x", None, total, fitted=True)
+    by_position = {entry["position"]: entry for entry in whole["proponents"] + whole["opponents"]}
+    asked = [total - 1, 0, 5]
+    also = explainer.explain_image(image(explainer), "x", None, 1, asked, fitted=True)["also"]
+    assert also == [by_position[position] for position in asked]
+    assert "also" not in whole
+
+
+def test_predictions_alone_agree_with_explanations(explainer: Explainer) -> None:
+    contents = [image(explainer, position) for position in range(6)]
+    for content, chances in zip(contents, explainer.predict_images(contents), strict=True):
+        whole = explainer.explain_image(content, "x", fitted=True)
+        assert chances == pytest.approx(whole["probabilities"], abs=1e-5)
+
+
+Refused = Callable[[Explainer, Explainer], Any]
+REFUSED: dict[str, Refused] = {
+    "no training item -1; there are 60": lambda own, _: own.explain_image(image(own), "x", also=[-1], fitted=True),
+    "no training item 60; there are 60": lambda own, _: own.explain_image(image(own), "x", also=[60], fitted=True),
+    "no training item -2": lambda own, _: own.influence_on([image(own)], own.run.classes[0], [-2]),
+    "unknown label 'x'": lambda own, _: own.influence_on([image(own)], "x", [0]),
+    "5 x 4 pixels instead of 8 x 8": lambda own, _: own.predict_images([png_bytes(np.zeros((4, 5), np.uint8))]),
+    "is an image run": lambda own, _: own.predict_texts(["a text"]),
+    "is a text run": lambda own, texts: texts.explain_image(image(own), "x"),
+    "unknown label 'mild'": lambda _, texts: texts.explain_text("fine", "mild"),
+    "the text is empty": lambda _, texts: texts.explain_text("  "),
+    "100,000": lambda _, texts: texts.explain_text("x" * 100_000),
+    "not an image that can be read": lambda own, _: own.explain_image(b"{}", "x"),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_be_explained_is_said_in_one_line(explainer: Explainer, of_texts: Explainer, message: str) -> None:
+    with pytest.raises(TurnoverError, match=r"^[^\n]*$") as refusal:
+        REFUSED[message](explainer, of_texts)
+    assert message in str(refusal.value)
+
+
+# Influence of given training items, for the regions of an error
+
+
+def plain(explainer: Explainer, content: bytes, label: str, instances: list[int], estimator: Estimator) -> np.ndarray:
+    """Influences `(instances,)` on one image alone, by two forward passes per pair.
+
+    Those of all training items where the estimator looks at them.
+    """
+    pixels = torch.tensor(png_pixels(content)[None, None] / 127.5 - 1, dtype=torch.float32)
+    target = Split(pixels, torch.tensor([explainer.run.classes.index(label)]))
+    described = describe_targets(explainer.model, target, item_features(explainer.model, target.inputs))
+    directions = estimator.directions
+    ids = np.arange(len(explainer.run.train)) if directions else np.array(instances)
+    members = influence(explainer.model, target.inputs, target.labels, ids, plain=True)
+    found = estimator.apply(members.values.numpy(), estimator.shape_of(described))[0][0]
+    return found[instances] if directions else found
+
+
+@pytest.mark.parametrize("shown", ["best", "median", "deep"])
+def test_influences_on_edits_are_those_of_the_plain_loop(explainer: Explainer, monkeypatch: pytest.MonkeyPatch, shown: str) -> None:
+    """What an influence falls by without a patch: the plain loop's fall between the images."""
+    if shown == "median":
+        monkeypatch.setattr(explainer, "estimator", Estimator("median", {}))
+    if shown == "deep":
+        monkeypatch.setattr(explain_module, "MemberModel", Ensemble)
+    assert explainer.estimator.directions or shown == "median"
+    label, instances = explainer.run.classes[3], [9, 0, 4]
+    edited = png_pixels(image(explainer)).copy()
+    edited[2:4, 2:6] = 0
+    contents = [image(explainer), png_bytes(edited)]
+    values, name = explainer.influence_on(contents, label, instances)
+    own = explainer.estimator if shown == "best" else Estimator("median", {})
+    expected = np.stack([plain(explainer, one, label, instances, own) for one in contents])
+    assert name == own.name and values.shape == (2, 3)
+    fall = expected[0] - expected[1]
+    np.testing.assert_allclose(values[0] - values[1], fall, rtol=1e-3, atol=1e-5)
+    assert np.abs(fall).max() > 1e-3
+    images = [base64.b64encode(content).decode() for content in contents]
+    asked = {"images": images, "label": label, "instances": instances}
+    reply = json.loads(json.dumps(_answer(explainer, asked)))
+    assert reply["estimator"] == name and np.allclose(reply["influences"], values, atol=1e-6)
+
+
+# The worker
+
+
+def served(capsys: Capture, monkeypatch: pytest.MonkeyPatch, run: Run, requests: list[str]) -> list[dict[str, Any]]:
+    """A worker's answers; it ends with its standard input."""
+    monkeypatch.setattr("sys.stdin", iter(requests))
+    capsys.readouterr()
+    assert main(["worker", "--run", str(run.folder)]) == 0
+    ready, *answers, _ = capsys.readouterr().out.splitlines()
+    assert json.loads(ready) == {"ready": True} and len(answers) == len(requests)
+    return [json.loads(line) for line in answers]
+
+
+def test_the_worker_answers_all_of_it_in_json(explainer: Explainer) -> None:
+    encoded = base64.b64encode(image(explainer)).decode()
+    asked = {"image": encoded, "label": None, "top": 2, "fitted": True, "also": [7]}
+    reply = json.loads(json.dumps(_answer(explainer, asked)))
+    assert [entry["position"] for entry in reply["also"]] == [7]
+    content = base64.b64decode(reply["also"][0]["image"])
+    assert content == explainer.run.item("train", 7)["image"]
+    alone = json.loads(json.dumps(_answer(explainer, {"images": [encoded]})))["probabilities"]
+    assert alone == [pytest.approx(reply["probabilities"], abs=1e-5)]
+
+
+def test_the_worker_answers_line_by_line_and_survives_nonsense(capsys: Capture, monkeypatch: pytest.MonkeyPatch, of_texts: Explainer) -> None:
+    requests = ['{"text": "a fine film", "top": 2}', "nonsense", '{"text": ""}', '{"image": "!!"}']
+    requests += ["[]", '{"texts": ["dull"]}', '{"text": "dull", "label": "positive"}']
+    first, *refused, texts, last = served(capsys, monkeypatch, of_texts.run, requests)
+    assert len(first["proponents"]) == 2
+    assert all(set(reply) == {"error"} for reply in refused)
+    assert texts["probabilities"] == [pytest.approx(last["probabilities"], abs=1e-5)]
+    assert last["label"] == "positive"
+
+
+def test_whatever_a_request_meets_the_next_one_is_answered(capsys: Capture, monkeypatch: pytest.MonkeyPatch, explainer: Explainer) -> None:
+    """A memory that is full, code of the user's own, and requests that are none."""
+    good = json.dumps({"images": [base64.b64encode(image(explainer)).decode()]})
+    full = torch.OutOfMemoryError("CUDA out of memory.\nTry less")
+    real, errors = Explainer.predict_images, iter((full, MemoryError(), AttributeError("own")))
+
+    def predict(self: Explainer, images: list[bytes]) -> list[dict[str, float]]:
+        if error := next(errors, None):
+            raise error
+        return real(self, images)
+
+    monkeypatch.setattr(Explainer, "predict_images", predict)
+    requests = [good, good, good, '{"images": []}', good]
+    told = served(capsys, monkeypatch, explainer.run, requests)
+    said = "this request cannot be answered (OutOfMemoryError: CUDA out of memory. Try less)"
+    assert told[0] == {"error": said}
+    assert all(set(reply) == {"error"} for reply in told[:-1]) and "probabilities" in told[-1]

@@ -1,0 +1,234 @@
+"""Frozen encoders of texts and images: features that depend on the item alone, of any family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models
+from transformers import AutoModel as AnyModel
+from transformers import (
+    BertConfig,
+    BertTokenizerFast,
+    ConvNextImageProcessor,
+    DistilBertConfig,
+    ElectraConfig,
+    PreTrainedConfig,
+    ResNetConfig,
+    RobertaConfig,
+    ViTConfig,
+    ViTImageProcessor,
+)
+
+from core import Run, TurnoverError, influence
+from core.data.images import png_pixels
+from core.models.encoders import encoder_folder
+from core.models.image_encoders import hub_images, pixels_of
+from core.models.text import MAX_TOKENS, TextEncoder, length_batches
+from core.pipeline.model import load_model, split_inputs
+from core.report.facts import run_facts
+from core.runs import sha256
+from tests.helpers.own_modules import command, refused
+from tests.helpers.token_builders import WORDS, sst2_in
+
+CPU = torch.device("cpu")
+MIXED = [
+    *("A warm, witty film.", "Dull.", "It goes on and on and on, " * 12),
+    *("Ça va? 你好 🎬", "I left after ten minutes; so did the projectionist."),
+]
+LAYERS = {"num_hidden_layers": 1, "num_attention_heads": 2}
+SIZES = {"vocab_size": 5 + len(WORDS), "max_position_embeddings": 40}
+BERT = {**SIZES, **LAYERS, "hidden_size": 32, "intermediate_size": 32}
+TEXTS: dict[str, Callable[[], PreTrainedConfig]] = {
+    "bert": lambda: BertConfig(**BERT),
+    "roberta": lambda: RobertaConfig(**BERT, pad_token_id=0),
+    "electra": lambda: ElectraConfig(**BERT, embedding_size=8),
+    "distilbert": lambda: DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=32, **SIZES),
+}
+VIT = {**LAYERS, "hidden_size": 16, "intermediate_size": 16, "image_size": 16, "patch_size": 8}
+RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+IMAGES: dict[str, Callable[[], tuple[PreTrainedConfig, object]]] = {
+    "vit": lambda: (ViTConfig(**VIT), ViTImageProcessor(size={"height": 16, "width": 16})),
+    "resnet": lambda: (ResNetConfig(**RESNET), ConvNextImageProcessor(size={"shortest_edge": 32})),
+}
+DIGITS = ("--data", "digits", "--limit", 24, "--validation-limit", 8, "--epochs", 2, "--members", 2)
+
+
+def random_model(config: PreTrainedConfig, folder: Path) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AnyModel.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def text_encoder_in(folder: Path, kind: str) -> Path:
+    folder.mkdir()
+    words = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS)
+    (folder / "words.txt").write_text("\n".join(words), encoding="utf-8")
+    BertTokenizerFast(vocab_file=str(folder / "words.txt")).save_pretrained(folder)
+    return random_model(TEXTS[kind](), folder)
+
+
+def image_encoder_in(folder: Path, kind: str) -> Path:
+    config, processor = IMAGES[kind]()
+    processor.save_pretrained(folder)  # type: ignore[attr-defined]
+    return random_model(config, folder)
+
+
+def picture(rows: int = 5) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (rows, 12, 9, 3)).astype(np.uint8)
+
+
+# The packaged encoder
+
+
+def test_features_are_the_scaled_mean_of_the_token_vectors(encoder: TextEncoder) -> None:
+    features = encoder.features(MIXED)
+    for text, row in zip(MIXED, features, strict=True):
+        with torch.no_grad():
+            tokens = encoder.tokenizer(text, return_tensors="pt")
+            mean = encoder.model(**tokens).last_hidden_state[0].mean(0)
+        np.testing.assert_allclose(row, (mean / mean.norm() * 384**0.5).numpy(), atol=2e-4)
+    assert features.dtype == np.float32
+
+
+def test_features_of_a_text_do_not_depend_on_the_other_texts(encoder: TextEncoder) -> None:
+    told: list[int] = []
+    together = encoder.features(MIXED * 4, told.append)
+    alone = np.concatenate([encoder.features([text]) for text in MIXED])
+    np.testing.assert_allclose(together, np.tile(alone, (4, 1)), atol=2e-4)
+    assert sum(told) == len(MIXED) * 4
+
+
+def test_texts_of_any_length_are_cut_to_the_encoder_s_window(encoder: TextEncoder) -> None:
+    (tokens,) = encoder.tokens(["word " * 100_000])
+    assert len(tokens) == encoder.max_tokens == MAX_TOKENS
+    assert encoder.features(["word " * 100_000]).shape == (1, 384)
+
+
+def test_the_encoder_is_the_one_we_measured_with_frozen(encoder: TextEncoder) -> None:
+    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+    assert not encoder.model.training
+    weights = Path(encoder_folder("all-MiniLM-L6-v2")) / "model.safetensors"
+    measured = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    assert sha256(weights) == measured
+    assert encoder_folder("bert-base-uncased") == "bert-base-uncased"  # left to transformers
+
+
+def test_a_folder_without_an_encoder_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(TurnoverError, match="cannot be loaded: it is a local folder") as raised:
+        TextEncoder(str(tmp_path))
+    assert str(tmp_path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@given(lengths=st.lists(st.integers(1, 300), max_size=60), tokens=st.integers(1, 2000))
+def test_batches_hold_every_row_once_and_keep_to_their_size(lengths: list[int], tokens: int) -> None:
+    batches = length_batches(lengths, tokens)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    sizes = [len(batch) * max(lengths[row] for row in batch) for batch in batches]
+    assert all(len(own) == 1 or size <= tokens for own, size in zip(batches, sizes, strict=True))
+
+
+# Encoders of other families
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_text_encoder_of_any_family_has_features_of_texts_alone(kind: str, tmp_path: Path) -> None:
+    """In any company, and of texts longer than it has positions for."""
+    encoder = TextEncoder(str(text_encoder_in(tmp_path / kind, kind)))
+    texts = ["a superb film", "dull", "a tired review " * 100]
+    features = encoder.features(texts)
+    assert features.shape == (3, 32) and np.isfinite(features).all()
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 32**0.5, rtol=1e-5)
+    for text, row in zip(texts, features, strict=True):
+        np.testing.assert_allclose(encoder.features([text])[0], row, atol=1e-5)
+    assert not np.allclose(features[0], features[1])
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_run_on_any_text_encoder_explains_a_text_as_it_was_seen(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    encoder, folder = text_encoder_in(tmp_path / kind, kind), tmp_path / "run"
+    data = ("--data", "sst2", "--path", sst2_in(tmp_path / "sst2"), "--encoder", encoder)
+    command(capsys, "train", *data, "--epochs", 2, "--members", 2, "--run", folder)
+    command(capsys, "influence", "--run", folder)
+    run = Run(folder)
+    text, chance = run.validation[["text", "probability_0"]].iloc[1]
+    made = command(capsys, "explain", "--run", folder, "--text", text)
+    assert made["probabilities"][run.classes[0]] == pytest.approx(float(chance), abs=1e-5)
+    adapters = ("--model", "adapters", "--epochs", 1, "--limit", 6, "--run", tmp_path / "adapters")
+    if kind == "distilbert":
+        assert "is not built like BERT" in refused(capsys, "train", *data, *adapters)
+    else:
+        assert command(capsys, "train", *data, *adapters)["model"] == "adapters"
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_features_of_an_image_encoder_are_the_scaled_mean_of_its_last_layer(kind: str, tmp_path: Path) -> None:
+    """A grey image has those of the same image in RGB."""
+    folder = image_encoder_in(tmp_path / kind, kind)
+    encoder, network = hub_images(str(folder), CPU), AnyModel.from_pretrained(folder).eval()
+    told: list[int] = []
+    features = encoder.features(picture(20), told.append)
+    with torch.no_grad():
+        hidden = network(encoder.prepare(picture(20))).last_hidden_state
+    mean = hidden.mean(1) if kind == "vit" else hidden.flatten(2).mean(2)
+    expected = nn.functional.normalize(mean) * mean.shape[1] ** 0.5
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+    assert told == [16, 4] and features.shape == (20, 16)
+    grey = picture()[..., 0]
+    colour = encoder.features(np.stack([grey] * 3, -1))
+    np.testing.assert_array_equal(encoder.features(grey), colour)
+
+
+def checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A run whose influences are the engine's, and which sees an image as training did."""
+    command(capsys, "influence", "--run", folder)
+    run = Run(folder)
+    rows = split_inputs(run, "validation", list(range(8)), CPU)
+    np.testing.assert_array_equal(rows, run.features("validation"))
+    labels = torch.tensor(run.validation["label"].tolist())
+    expected = influence(load_model(run, CPU), rows, labels, range(24), plain=True).values
+    np.testing.assert_allclose(run.influence.array("truth_members"), expected, atol=1e-4)
+    (folder.parent / "digit.png").write_bytes(run.item("validation", 3)["image"])
+    made = command(capsys, "explain", "--run", folder, "--image", folder.parent / "digit.png")
+    chances = run.validation[[f"probability_{number}" for number in range(10)]].iloc[3]
+    assert [*made["probabilities"].values()] == pytest.approx([*chances], abs=1e-4)
+    return run
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_heads_on_a_frozen_image_encoder_from_end_to_end(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    encoder = image_encoder_in(tmp_path / kind, kind)
+    options = ("--model", "heads", "--encoder", encoder, "--run", tmp_path / "run")
+    command(capsys, "train", *DIGITS, *options)
+    run = checked(tmp_path / "run", capsys)
+    assert run.features("train").shape == (24, 16)
+    assert run.manifest["leaks"] == ["the output bias"]
+    assert run_facts(run)["Model"] == f"heads on {encoder}, masks of 16 groups of units"
+
+
+def test_a_torchvision_network_frozen_with_weights_of_the_user_s(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.models.image_encoders._SIDE", 64)  # for speed
+    torch.manual_seed(1)
+    network, file = models.resnet18(weights=None).eval(), tmp_path / "resnet18.safetensors"
+    save_file(network.state_dict(), file)
+    options = ("--model", "torchvision:resnet18", "--weights", file, "--run", tmp_path / "run")
+    command(capsys, "train", *DIGITS, *options)
+    run = checked(tmp_path / "run", capsys)
+    network.fc = nn.Identity()
+    grey = np.stack([png_pixels(content) for content in run.validation["image"]])
+    with torch.no_grad():
+        made = network(pixels_of(np.repeat(grey[..., None], 3, -1)))
+    expected = nn.functional.normalize(made) * 512**0.5
+    np.testing.assert_allclose(run.features("validation"), expected, atol=1e-3)
+    save_file(models.resnet18(weights=None).state_dict(), file)
+    asked = ("explain", "--run", tmp_path / "run", "--image", tmp_path / "digit.png")
+    assert "changed since the run was made" in refused(capsys, *asked)

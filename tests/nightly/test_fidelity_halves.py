@@ -1,0 +1,175 @@
+"""Models trained again on halves: each is the one that would be trained alone, and none twice."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import core.fidelity.halves as halves_module
+import core.fidelity.retrained as retrained_module
+import core.training as training_module
+from core import Run, TurnoverError
+from core.fidelity.halves import draw_halves, retrained_losses
+from core.fidelity.members import some_members
+from core.fidelity.subject import Subject
+from core.models.members import Members
+from core.models.pixels import pixel_heads
+from core.pipeline.influence import compute_influence
+from core.pipeline.settings import RECIPES
+from core.rivals.base import take
+from core.runs import write_manifest
+from core.scope import turnover
+from core.training import History, fit, item_losses
+from tests.contracts.test_rivals_problems import check_close
+from tests.helpers.builders import failing_after, member_heads, names, randn, train_digits
+from tests.helpers.token_builders import grown, token_ensemble, token_rows
+
+SEEDS = 2
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of digits with influence."""
+    folder = tmp_path_factory.mktemp("runs") / "pixels"
+    train_digits(folder, model="heads", limit=80, validation_limit=60)
+    compute_influence(Run(folder))
+    return folder
+
+
+@pytest.fixture
+def subject(trained: Path, tmp_path: Path, monkeypatch: Patch) -> Subject:
+    """A run of one's own, with few epochs of several batches."""
+    monkeypatch.setitem(RECIPES, "digits", replace(RECIPES["digits"], batch=16))
+    run = Run(Path(shutil.copytree(trained, tmp_path / "run")))
+    facts = {name: run.manifest[name] for name in run.manifest if name not in ("files", "format")}
+    facts["results"] |= {"kept_epoch": 4, "plain_kept_epoch": 3}
+    write_manifest(run.folder, facts, list(run.manifest["files"]))
+    return Subject.of(Run(run.folder), "cpu", 8)
+
+
+def halves_of(subject: Subject) -> np.ndarray:
+    """Five halves of the training set."""
+    return draw_halves(len(subject.run.train), 5, 0)
+
+
+TWICE = [0, 1, 2, 0, 1, 2]
+PLACES = [(kind, some) for kind in ("heads", "pixels", "deep") for some in ([1], [2, 0])]
+
+
+@pytest.mark.parametrize(("kind", "places"), [*PLACES, ("heads", TWICE), ("pixels", TWICE)])
+def test_some_members_compute_what_they_did(kind: str, places: Sequence[int]) -> None:
+    model: Members = member_heads()
+    inputs = randn(4, 8)
+    if kind == "deep":
+        model, inputs = token_ensemble(), token_rows()
+        grown(model)
+    elif kind == "pixels":
+        model = pixel_heads((1, 4, 4), 3, members=3, groups=4, seed=0).double()
+        inputs = randn(4, 1, 4, 4)
+    chosen = some_members(model, places)
+    assert chosen.members == len(places)
+
+    def outputs(of: Members) -> Tensor:
+        with torch.no_grad():
+            made = [of(inputs)]
+            for flipped in (False, True):
+                with turnover(torch.arange(4), flipped):
+                    made.append(of(inputs))
+        return torch.stack(made)
+
+    before = outputs(model)
+    check_close(outputs(chosen), before[:, list(places)])
+    with torch.no_grad():
+        for parameter in chosen.parameters():
+            parameter.zero_()
+    assert torch.equal(outputs(model), before), "no weights are shared"
+
+
+def test_a_half_s_models_are_those_trained_alone(subject: Subject, monkeypatch: Patch) -> None:
+    """By `fit`, kept at the last epoch; whatever halves train beside it."""
+    halves, together = halves_of(subject), SimpleNamespace()
+    together.losses = torch.from_numpy(retrained_losses(subject, halves, SEEDS))
+    assert together.losses.shape == (SEEDS, 5, 8)
+    monkeypatch.setattr(History, "kept", property(lambda history: history.epochs - 1))
+    recipe = replace(subject.recipe, masked=False, epochs=3, patience=3)
+    for number in (0, 3):
+        model, rows = subject.untrained(SEEDS), torch.from_numpy(halves[number])
+        fit(model, take(subject.train, rows), subject.targets, recipe)
+        check_close(together.losses[:, number], item_losses(model, subject.targets), 1e-4)
+    assert (together.losses[:, 0] - together.losses[:, 3]).abs().max() > 1e-2
+    assert (together.losses[0] - together.losses[1]).abs().max() > 1e-2
+    monkeypatch.setattr(retrained_module, "_TOGETHER", SEEDS)
+    monkeypatch.setattr(halves_module, "Store", lambda run, name, settings: Stored())
+    alone = torch.from_numpy(retrained_losses(subject, halves, SEEDS))
+    check_close(alone, together.losses, 1e-4)
+
+
+def test_under_masks_each_row_has_its_own(subject: Subject, monkeypatch: Patch) -> None:
+    """An id is the item's place in the whole training set; epochs are those of the run."""
+    seen, real, halves = list[Tensor](), training_module.turnover, halves_of(subject)
+
+    def watch(ids: Any, flipped: bool = False) -> Any:
+        seen.append(torch.as_tensor(ids))
+        return real(ids, flipped)
+
+    monkeypatch.setattr(training_module, "turnover", watch)
+    masked = retrained_losses(subject, halves, SEEDS, masked=True)
+    rows = torch.cat(seen, 1).view(5, SEEDS, 4, -1).sort(-1).values
+    assert torch.equal(rows, torch.from_numpy(halves)[:, None, None].expand_as(rows))
+    seen.clear()
+    plain = retrained_losses(subject, halves, SEEDS)
+    assert not seen and np.abs(plain - masked).max() > 1e-2
+
+
+class Stored(dict[str, np.ndarray]):
+    """A store of nobody else's."""
+
+    def filling(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def keep(self, name: str, array: np.ndarray) -> None:
+        self[name] = array
+
+    def load(self, name: str) -> tuple[np.ndarray, dict[str, Any]]:
+        return self[name], {}
+
+
+def test_a_second_call_trains_nothing(subject: Subject, monkeypatch: Patch) -> None:
+    halves = halves_of(subject)
+    first = retrained_losses(subject, halves, SEEDS)
+    monkeypatch.setattr(retrained_module, "train_epoch", None)
+    assert np.array_equal(retrained_losses(subject, halves, SEEDS), first)
+    for changed in ((halves, SEEDS + 1), (halves, SEEDS, True), (halves[:4], SEEDS)):
+        with pytest.raises(TypeError):  # other settings train again
+            retrained_losses(subject, *changed)
+    del subject.run.manifest["results"]["plain_kept_epoch"]
+    with pytest.raises(TurnoverError, match=r"^[^\n]*plain_kept_epoch[^\n]*train it again$"):
+        retrained_losses(subject, halves, SEEDS)
+
+
+def test_it_goes_on_after_the_last_block(subject: Subject, monkeypatch: Patch) -> None:
+    """Blocks of 2, 2 and 1 halves, 3 epochs each."""
+    halves, real = halves_of(subject), retrained_module.train_epoch
+    monkeypatch.setattr(retrained_module, "_TOGETHER", 2 * SEEDS)
+    folder = Path(shutil.copytree(subject.run.folder, subject.run.folder.parent / "whole"))
+    expected = retrained_losses(replace(subject, run=Run(folder)), halves, SEEDS)
+    cut = failing_after(5, real, KeyboardInterrupt())
+    monkeypatch.setattr(retrained_module, "train_epoch", cut)
+    with pytest.raises(KeyboardInterrupt):
+        retrained_losses(subject, halves, SEEDS)
+    (folder,) = (subject.run.folder / "fidelity").iterdir()
+    assert names(folder) == ["block-000.npy", "manifest.json"]
+    again = failing_after(7, real, AssertionError("the first block was trained again"))
+    monkeypatch.setattr(retrained_module, "train_epoch", again)
+    assert np.array_equal(retrained_losses(subject, halves, SEEDS), expected)
