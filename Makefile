@@ -14,8 +14,8 @@ export PORT
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.user
-	@$(BIN)/python -m core demo
-	@$(BIN)/python -m dashboard.launch
+	@$(BIN)/turnover demo
+	@$(BIN)/turnover dashboard
 
 setup: $(VENV)/.user
 
@@ -34,11 +34,11 @@ lint: $(VENV)/.developer
 	$(BIN)/mypy
 
 bench: $(VENV)/.developer
-	$(BIN)/python -m core bench masks
-	$(BIN)/python -m core bench influence
-	$(BIN)/python -m core bench demo
-	$(if $(SST2),$(BIN)/python -m core bench sst2 --path $(SST2),@echo "make bench SST2=folder measures SST-2 as well")
-	$(BIN)/python -m dashboard.bench
+	$(BIN)/turnover bench masks
+	$(BIN)/turnover bench influence
+	$(BIN)/turnover bench demo
+	$(if $(SST2),$(BIN)/turnover bench sst2 --path $(SST2),@echo "make bench SST2=folder measures SST-2 as well")
+	$(BIN)/python -m turnover.dashboard.bench
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

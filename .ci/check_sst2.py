@@ -5,8 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from core.fidelity.planted import wrong_label_auc
-from core.runs import Run
+from turnover.fidelity.planted import wrong_label_auc
+from turnover.runs import Run
 
 run = Run(Path(sys.argv[1]))
 results = run.manifest["results"]

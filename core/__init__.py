@@ -1,9 +1,9 @@
 """Turnover's engine: turn-over dropout, and the influence of training instances that it gives.
 
-    layer = core.TurnoverDropout(384)                 # in your model
-    with core.turnover(instance_ids):                 # in your training loop
+    layer = turnover.TurnoverDropout(384)                 # in your model
+    with turnover.turnover(instance_ids):                 # in your training loop
         logits = model(batch)
-    result = core.influence(model, inputs, labels, train_ids)
+    result = turnover.influence(model, inputs, labels, train_ids)
 
 Names are handed out on first use (PEP 562), so that parts which need no torch load without it.
 """
@@ -14,30 +14,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core.data.base import Dataset, Items
-    from core.dropout import TurnoverDropout
-    from core.errors import TurnoverError
-    from core.influences import Influence, TopInfluences, influence, mean_influence, self_influence, top_influences
-    from core.pipeline.adopt import save_run
-    from core.pipeline.influence import compute_influence
-    from core.runs import Run
-    from core.scope import turnover
+    from turnover.data.base import Dataset, Items
+    from turnover.dropout import TurnoverDropout
+    from turnover.errors import TurnoverError
+    from turnover.influences import Influence, TopInfluences, influence, mean_influence, self_influence, top_influences
+    from turnover.pipeline.adopt import save_run
+    from turnover.pipeline.influence import compute_influence
+    from turnover.runs import Run
+    from turnover.scope import turnover
 
 _HOMES = {
-    "Dataset": "core.data.base",
-    "Items": "core.data.base",
-    "TurnoverDropout": "core.dropout",
-    "turnover": "core.scope",
-    "TurnoverError": "core.errors",
-    "Influence": "core.influences",
-    "TopInfluences": "core.influences",
-    "influence": "core.influences",
-    "self_influence": "core.influences",
-    "mean_influence": "core.influences",
-    "top_influences": "core.influences",
-    "Run": "core.runs",
-    "save_run": "core.pipeline.adopt",
-    "compute_influence": "core.pipeline.influence",
+    "Dataset": "turnover.data.base",
+    "Items": "turnover.data.base",
+    "TurnoverDropout": "turnover.dropout",
+    "turnover": "turnover.scope",
+    "TurnoverError": "turnover.errors",
+    "Influence": "turnover.influences",
+    "TopInfluences": "turnover.influences",
+    "influence": "turnover.influences",
+    "self_influence": "turnover.influences",
+    "mean_influence": "turnover.influences",
+    "top_influences": "turnover.influences",
+    "Run": "turnover.runs",
+    "save_run": "turnover.pipeline.adopt",
+    "compute_influence": "turnover.pipeline.influence",
 }
 
 __all__ = [
@@ -60,5 +60,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'core' has no attribute {name!r}")
+        raise AttributeError(f"module 'turnover' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:

@@ -15,14 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
-
-from core.atomic import write_atomic
-from core.errors import TurnoverError
-from core.models.members import Members
-from core.models.share import cut_tensors, descriptions, joined_tensors
-from core.models.state import load_trained, trained_state
-from core.recipe import Recipe
-from core.teams import Team
+from turnover.atomic import write_atomic
+from turnover.errors import TurnoverError
+from turnover.models.members import Members
+from turnover.models.share import cut_tensors, descriptions, joined_tensors
+from turnover.models.state import load_trained, trained_state
+from turnover.recipe import Recipe
+from turnover.teams import Team
 
 _DESCRIBED = "members"
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m core COMMAND …`.
+"""The command line: `turnover COMMAND …`.
 
 Progress and words go to stderr, results to stdout: `--json` prints one JSON object there. Bad input is one line on stderr
 and exit code 2; Ctrl-C is exit code 130 and leaves work that the same command resumes.
@@ -15,9 +15,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from core.errors import TurnoverError
-from core.models.source import allow
-from core.world import world
+from turnover.errors import TurnoverError
+from turnover.models.source import allow
+from turnover.world import world
 
 # Threads that wait by spinning make everything many times slower as soon as another program wants a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -41,10 +41,10 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = _Parser(prog="python -m core", description=_DESCRIPTION)
+    parser = _Parser(prog="turnover", description=_DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name in COMMANDS:
-        module = importlib.import_module(f"core.commands.{name.replace('-', '_')}")
+        module = importlib.import_module(f"turnover.commands.{name.replace('-', '_')}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP[0].upper() + module.HELP[1:] + ".")
         module.add_arguments(command)
         command.add_argument("--json", action="store_true", help="print the result as one JSON object")
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise TurnoverError(f"this command is for one process; leave torchrun out (it serves {' and '.join(TOGETHER)})")
         result: dict[str, Any] = arguments.module.execute(arguments)
     except TurnoverError as error:
-        print(f"python -m core {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"turnover {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where this one was", file=sys.stderr)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.ranking import ranking_trust
-from core.report.explanation import PREDICTION, TRUTH
-from core.runs import Run
+from turnover.ranking import ranking_trust
+from turnover.report.explanation import PREDICTION, TRUTH
+from turnover.runs import Run
 
 
 @dataclass(frozen=True)

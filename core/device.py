@@ -9,9 +9,8 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-
-from core.errors import TurnoverError
-from core.world import world
+from turnover.errors import TurnoverError
+from turnover.world import world
 
 Model = TypeVar("Model", bound=nn.Module)
 _KINDS = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]

@@ -18,10 +18,9 @@ from itertools import count
 
 import torch
 from torch import Tensor, nn
-
-from core.errors import TurnoverError
-from core.masks import MAX_UNITS, instance_masks, units_on
-from core.scope import InstanceIds, MaskScope, as_instance_ids, scope_for
+from turnover.errors import TurnoverError
+from turnover.masks import MAX_UNITS, instance_masks, units_on
+from turnover.scope import InstanceIds, MaskScope, as_instance_ids, scope_for
 
 _numbering = threading.Lock()
 

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-
-from core.dropout import turnover_layers
-from core.engine import path_for
-from core.engine.memory import pieces
-from core.engine.plain import Inputs, both_halves, device_of, evaluating, masks_of_training, row_count, take_rows
-from core.engine.tiles import Loss, Progress, pair_losses, tiles
-from core.errors import TurnoverError
-from core.scope import InstanceIds, as_instance_ids
+from turnover.dropout import turnover_layers
+from turnover.engine import path_for
+from turnover.engine.memory import pieces
+from turnover.engine.plain import Inputs, both_halves, device_of, evaluating, masks_of_training, row_count, take_rows
+from turnover.engine.tiles import Loss, Progress, pair_losses, tiles
+from turnover.errors import TurnoverError
+from turnover.scope import InstanceIds, as_instance_ids
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from core.atomic import disk_error
-from core.errors import TurnoverError
-from core.progress import bar
+from turnover.atomic import disk_error
+from turnover.errors import TurnoverError
+from turnover.progress import bar
 
 _PAUSES = (0, 0.01, 0.05, 0.2)
 """Seconds before each try to lock: somebody who only looks has it for an instant."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.atomic import disk_error, write_atomic
-from core.errors import TurnoverError
+from turnover.atomic import disk_error, write_atomic
+from turnover.errors import TurnoverError
 
 FORMAT = 1
 MANIFEST = "manifest.json"

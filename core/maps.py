@@ -1,4 +1,4 @@
-"""What a map of items goes by, and the places that UMAP gives them (McInnes et al. 2018): computed by `python -m core map`, kept in the run.
+"""What a map of items goes by, and the places that UMAP gives them (McInnes et al. 2018): computed by `turnover map`, kept in the run.
 
 RUN/maps/BY-SUM.npz holds the places; SUM is of the numbers that they were made from, so places of other features or influences
 are never taken for these. `umap-learn` is not among Turnover's own requirements, and nothing but `make_places` imports it.
@@ -10,12 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-
-from core.atomic import disk_error, write_atomic
-from core.errors import TurnoverError
-from core.plausible import Implausible, check_array, told_of
-from core.progress import bar
-from core.runs import Run, RunInfluence
+from turnover.atomic import disk_error, write_atomic
+from turnover.errors import TurnoverError
+from turnover.plausible import Implausible, check_array, told_of
+from turnover.progress import bar
+from turnover.runs import Run, RunInfluence
 
 FEATURES, INFLUENCES = "features", "influences"
 BY = (FEATURES, INFLUENCES)
@@ -117,4 +116,4 @@ def _path(run: Run, by: str) -> Path:
 
 
 def _remedy(run: Run, by: str) -> str:
-    return f"make it again with `python -m core map --run {run.folder} --by {by}`"
+    return f"make it again with `turnover map --run {run.folder} --by {by}`"

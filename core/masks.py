@@ -12,7 +12,7 @@ N masks for every layer would cost more than the model, so a mask is *computed*,
 All arithmetic is on 64-bit integers modulo 2⁶⁴, so CPU, CUDA, one batch or another, this process or the next give the
 same bits (law 1). It is written twice: for accelerators in torch, and for the CPU in numpy, whose 64-bit products and
 partial sorts are vectorised there (four times as fast); a test holds the two together. Nothing here knows about scaling;
-`core.dropout` turns bits into the values 0 and 1/p.
+`turnover.dropout` turns bits into the values 0 and 1/p.
 """
 
 from __future__ import annotations

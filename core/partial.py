@@ -1,6 +1,6 @@
 """Runs that are still being trained: their curves so far, read from the checkpoint that follows every epoch.
 
-`core.pipeline.train` works in `RUN.partial` and renames it when all is there. A checkpoint is replaced as a whole, so reading
+`turnover.pipeline.train` works in `RUN.partial` and renames it when all is there. A checkpoint is replaced as a whole, so reading
 one never disturbs the training. No torch in here.
 """
 
@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 SUFFIX = ".partial"
 _CURVES = ("masked", "flipped", "validation", "unowned")

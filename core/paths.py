@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 _SHOWN = 300
 """Characters of a path that an error shows: one that is too long is told, not repeated."""

@@ -18,8 +18,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
-
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 KINDS = ("text", "image")
 CURVES = ("epoch", "masked", "flipped", "validation", "unowned", "accuracy")

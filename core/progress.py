@@ -1,6 +1,6 @@
 """Progress: one bar a stage on stderr, with the time left; or, where nobody watches a terminal, in a small file.
 
-A job (`core.jobs`) runs with nobody at its stderr. It names a file in the environment variable `TURNOVER_PROGRESS`, and each
+A job (`turnover.jobs`) runs with nobody at its stderr. It names a file in the environment variable `TURNOVER_PROGRESS`, and each
 stage writes there how far it is, a few times a second, over what the stage before it wrote.
 """
 
@@ -18,8 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
-
-from core.world import world
+from turnover.world import world
 
 Advance = Callable[[int], object]
 """What a stage calls with the number of units it has just finished."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from core.atomic import disk_error, write_atomic
-from core.estimators.trust import STRONG, WEAK, freedom_of, trust_words
-from core.runs import Ranked, Run
+from turnover.atomic import disk_error, write_atomic
+from turnover.estimators.trust import STRONG, WEAK, freedom_of, trust_words
+from turnover.runs import Ranked, Run
 
 TOP = 10
 """How many proponents count as an error's explanation where a number is made of them."""
@@ -25,7 +24,7 @@ def ranking_entries(run: Run, ranked: Ranked, top: int) -> dict[str, Any]:
 
 
 def ranking_trust(run: Run, ranked: Ranked) -> np.ndarray:
-    """A plain word for each item of a ranking (`core.estimators.trust`), `(n,)`; "" where no error is known."""
+    """A plain word for each item of a ranking (`turnover.estimators.trust`), `(n,)`; "" where no error is known."""
     freedom = freedom_of(run.influence.estimator, int(run.manifest["results"]["members"]))
     words = trust_words(ranked.values, ranked.errors, len(run.train), freedom)
     return np.where(np.isfinite(ranked.errors), words, "")

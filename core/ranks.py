@@ -4,7 +4,7 @@ Ranks share a file system and, through torchrun's key-value store, a few words: 
 Every wait looks at the store a few times a second, so it ends with a name when a rank fails. Each rank beats once a second
 from a thread; one that is not heard for `SILENCE` seconds is lost, whatever became of it. What is more than words goes
 over gloo, between the processors: per epoch some losses and a checkpoint, and where several ranks train one member
-(`core.teams`) per step its gradients.
+(`turnover.teams`) per step its gradients.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
-
-from core.errors import TurnoverError
-from core.world import World, world
+from turnover.errors import TurnoverError
+from turnover.world import World, world
 
 Unit = TypeVar("Unit")
 SILENCE = 30.0

@@ -7,7 +7,7 @@
         item_losses.npy       (masked | flipped, epochs, training items), nats, mean over members
         weights.safetensors   the members
         influence/            manifest.json and arrays, see `INFLUENCE_FILES`; computed later, replaced as a whole
-        flags.sqlite          people's decisions (`core.flags`); not part of what the checksums cover
+        flags.sqlite          people's decisions (`turnover.flags`); not part of what the checksums cover
 
 A part is a folder with a manifest. It is filled beside its place and renamed into it, and its manifest lists every file
 with size and SHA-256, so a part is whole or absent, and an edited or truncated one is refused with the file's name.
@@ -23,12 +23,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from core.errors import TurnoverError
-from core.estimators import SHOWN
-from core.manifest import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
-from core.paths import looked_at
-from core.plausible import check_array, check_curves, check_influence, check_influence_facts, check_items, check_run_facts, first_link, told_of
+from turnover.errors import TurnoverError
+from turnover.estimators import SHOWN
+from turnover.manifest import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
+from turnover.paths import looked_at
+from turnover.plausible import check_array, check_curves, check_influence, check_influence_facts, check_items, check_run_facts, first_link, told_of
 
 __all__ = ["FORMAT", "INFLUENCE_FILES", "MANIFEST", "RUN_FILES", "Ranked", "Run", "RunInfluence", "find_runs", "read_manifest", "sha256", "write_manifest"]
 
@@ -68,7 +67,7 @@ class RunInfluence:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._again = f"compute it again with `python -m core influence --run {folder.parent}`"
+        self._again = f"compute it again with `turnover influence --run {folder.parent}`"
         self.manifest = read_manifest(folder, self._again, INFLUENCE_FACTS)
         with told_of(folder / MANIFEST, self._again):
             check_influence_facts(self.manifest)
@@ -90,7 +89,7 @@ class RunInfluence:
 
     @property
     def estimator(self) -> str:
-        """`best`, `median` or `raw`: what the estimates are (`core.estimators`)."""
+        """`best`, `median` or `raw`: what the estimates are (`turnover.estimators`)."""
         return str(self.manifest["estimator"])
 
     def ranked(self, target: int, meaning: str) -> Ranked:
@@ -114,7 +113,7 @@ class RunInfluence:
         if self.manifest["layout"] == "top":
             raise TurnoverError(
                 f"{self.folder}: keeps only the ends of each ranking, so sums over groups are not known; "
-                f"compute fewer targets with `python -m core influence --run {self.folder.parent} --targets errors --most 50`"
+                f"compute fewer targets with `turnover influence --run {self.folder.parent} --targets errors --most 50`"
             )
         if f"{meaning}_shape.npy" not in self.manifest["files"]:
             raise TurnoverError(f"{self.folder}: from an earlier version that knew no groups; {self._again}")
@@ -151,7 +150,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         if not looked_at(folder).is_dir():
-            raise TurnoverError(f"{folder}: no such run; train one with `python -m core train --run {folder}`")
+            raise TurnoverError(f"{folder}: no such run; train one with `turnover train --run {folder}`")
         if link := first_link(folder):
             raise TurnoverError(f"{link}: a link, which could lead out of the run; put the file itself there")
         self.folder, self._again = folder, f"delete {folder} and train it again"
@@ -244,12 +243,12 @@ class Run:
             TurnoverError: if it was not computed yet, or is damaged.
         """
         if not self.has_influence:
-            raise TurnoverError(f"{self.folder}: no influence yet; compute it with `python -m core influence --run {self.folder}`")
+            raise TurnoverError(f"{self.folder}: no influence yet; compute it with `turnover influence --run {self.folder}`")
         part = RunInfluence(self.folder / "influence")
         if part.manifest["run"] != self.manifest["files"]["weights.safetensors"]["sha256"]:
-            raise TurnoverError(f"{part.folder}: made for another run's weights; compute it again with `python -m core influence --run {self.folder}`")
+            raise TurnoverError(f"{part.folder}: made for another run's weights; compute it again with `turnover influence --run {self.folder}`")
         sizes = (self.manifest["results"]["members"], len(self.train), len(self.validation))
-        with told_of(part.folder, f"compute it again with `python -m core influence --run {self.folder}`"):
+        with told_of(part.folder, f"compute it again with `turnover influence --run {self.folder}`"):
             check_influence(part.manifest, part.array, sizes, self.errors)
         return part
 

@@ -25,12 +25,11 @@ import numpy as np
 import torch
 import torch.utils.checkpoint
 from torch import Tensor
-
-from core.errors import TurnoverError
-from core.masks import MAX_ID
+from turnover.errors import TurnoverError
+from turnover.masks import MAX_ID
 
 if TYPE_CHECKING:
-    from core.dropout import TurnoverDropout
+    from turnover.dropout import TurnoverDropout
 
 InstanceIds = Tensor | np.ndarray | Sequence[int]
 
@@ -189,7 +188,7 @@ def scope_for(layer: TurnoverDropout) -> MaskScope | None:
     if layer.masked:
         raise TurnoverError(
             f"mask layer {layer} runs again in the backward pass, where nobody knows whose masks it ran under; "
-            "use torch.utils.checkpoint, or open core.turnover(ids) around what is computed again"
+            "use torch.utils.checkpoint, or open turnover.turnover(ids) around what is computed again"
         )
     return None
 

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from core.errors import TurnoverError
-from core.runs import Run
+from turnover.errors import TurnoverError
+from turnover.runs import Run
 
 
 def made_with(run: Run) -> dict[str, str]:

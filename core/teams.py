@@ -17,8 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-from core.ranks import ALONE, Ranks
+from turnover.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)

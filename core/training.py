@@ -27,17 +27,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-from core.checkpoint import Trainee, load_checkpoint, save_checkpoint
-from core.device import at_least_float32
-from core.errors import TurnoverError
-from core.masks import MAX_ID, UNOWNED, derive_seed
-from core.models.members import Members
-from core.models.norms import shared_norms
-from core.models.state import load_trained, trained_state
-from core.recipe import Recipe
-from core.scope import turnover
-from core.teams import Team, one_rank
+from turnover.checkpoint import Trainee, load_checkpoint, save_checkpoint
+from turnover.device import at_least_float32
+from turnover.errors import TurnoverError
+from turnover.masks import MAX_ID, UNOWNED, derive_seed
+from turnover.models.members import Members
+from turnover.models.norms import shared_norms
+from turnover.models.state import load_trained, trained_state
+from turnover.recipe import Recipe
+from turnover.scope import turnover
+from turnover.teams import Team, one_rank
 
 CURVES = ("masked", "flipped", "validation", "unowned")
 _ORDER, _DROPOUT, _AUGMENT = 4, 5, 6

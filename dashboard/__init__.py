@@ -7,5 +7,5 @@ components/   pieces that draw
 state.py      what is shared between tabs: opened runs and their workers
 commands.py   short commands of the engine, while the user waits
 engine.py     the worker process that holds a run's model, for the Try page
-launch.py     `python -m dashboard.launch`, what `make run` calls
+launch.py     `turnover dashboard`, what `make run` calls
 """

@@ -1,4 +1,4 @@
-"""The dashboard's entry: `python -m streamlit run dashboard/app.py`, better started by `python -m dashboard.launch`.
+"""The dashboard's entry: `python -m streamlit run dashboard/app.py`, better started by `turnover dashboard`.
 
 The first words need nothing but Streamlit. What reads runs is imported after them, since pandas alone takes a while.
 """
@@ -8,17 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
-
-from dashboard.components.notice import style
-from dashboard.components.sign_in import require_sign_in
+from turnover.dashboard.components.notice import style
+from turnover.dashboard.components.sign_in import require_sign_in
 
 HERE = Path(__file__).parent
 
 
 def sidebar(page: str) -> None:
     """Which run is looked at, and what a link to the page says of it."""
-    from dashboard.components.run_choice import choose_run
-    from dashboard.state import follow_link
+    from turnover.dashboard.components.run_choice import choose_run
+    from turnover.dashboard.state import follow_link
 
     follow_link(page)
     with st.sidebar:

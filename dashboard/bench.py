@@ -1,8 +1,8 @@
-"""`python -m dashboard.bench`: how quick and how small the dashboard is, seen from a real browser.
+"""`python -m turnover.dashboard.bench`: how quick and how small the dashboard is, seen from a real browser.
 
 Starts the dashboard as `make run` does, with Chromium already open, and measures the seconds to the first words and to the
 first error with its training items; then, on the runs that exist and on runs of random numbers of two sizes
-(`core.bench.random_run`), the time from a click on another error until it is shown, and the memory of the server while
+(`turnover.bench.random_run`), the time from a click on another error until it is shown, and the memory of the server while
 browsing. Needs Playwright and Chromium, which developers have.
 """
 
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.bench.random_run import RandomRun
-from core.bench.row import Row, table
-from dashboard.launch import ROOT, free_port
+from turnover.bench.random_run import RandomRun
+from turnover.bench.row import Row, table
+from turnover.dashboard.launch import ROOT, free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -58,7 +58,7 @@ def _measured(runs: Path, which: str, budget: Budget, with_start: bool = False) 
     from playwright.sync_api import sync_playwright
 
     port = free_port(8600)
-    command = [sys.executable, "-m", "dashboard.launch", "--runs", str(runs), "--port", str(port)]
+    command = [sys.executable, "-m", "turnover.dashboard.launch", "--runs", str(runs), "--port", str(port)]
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS)
         page = chromium.new_page()
@@ -113,11 +113,11 @@ def _resident_megabytes(process: int) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m dashboard.bench", description="Measure the dashboard in Chromium.")
+    parser = argparse.ArgumentParser(prog="python -m turnover.dashboard.bench", description="Measure the dashboard in Chromium.")
     parser.add_argument("--runs", default=os.environ.get("TURNOVER_RUNS", "runs"), metavar="DIR", help="folder that holds the runs (default runs)")
     runs = Path(parser.parse_args(argv).runs).resolve()
     if shutil.which("chromium") is None:
-        print("python -m dashboard.bench: no Chromium found; install it with `apt-get install -y chromium`", file=sys.stderr)
+        print("python -m turnover.dashboard.bench: no Chromium found; install it with `apt-get install -y chromium`", file=sys.stderr)
         return 2
     print(table(list(measure_dashboard(runs))))
     return 0

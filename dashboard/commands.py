@@ -1,4 +1,4 @@
-"""Short commands of the engine, asked for an answer while the user waits; long ones are jobs (`core.jobs`)."""
+"""Short commands of the engine, asked for an answer while the user waits; long ones are jobs (`turnover.jobs`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 60.0
@@ -21,19 +21,19 @@ class TookTooLong(TurnoverError):
 
 
 def answer_of(arguments: Sequence[str], seconds: float | None = None) -> dict[str, Any]:
-    """What `python -m core …` prints with --json, within `seconds`, else `SECONDS`.
+    """What `turnover …` prints with --json, within `seconds`, else `SECONDS`.
 
     Raises:
         TookTooLong: if it does not answer in time.
         TurnoverError: if it says what is wrong.
     """
     seconds = SECONDS if seconds is None else seconds
-    command = [sys.executable, "-m", "core", *arguments, "--json"]
+    command = [sys.executable, "-m", "turnover", *arguments, "--json"]
     try:
         done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
-        raise TookTooLong(f"no answer within {seconds:.0f} s; give the command in a terminal: `python -m core {shlex.join(arguments)}`") from None
+        raise TookTooLong(f"no answer within {seconds:.0f} s; give the command in a terminal: `turnover {shlex.join(arguments)}`") from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise TurnoverError(lines[-1].removeprefix(f"python -m core {arguments[0]}: ") if lines else f"{arguments[0]} ended with code {done.returncode}")
+        raise TurnoverError(lines[-1].removeprefix(f"turnover {arguments[0]}: ") if lines else f"{arguments[0]} ended with code {done.returncode}")
     return dict(json.loads(done.stdout))

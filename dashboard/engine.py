@@ -1,6 +1,6 @@
 """The worker process that holds a run's model, so that the dashboard itself stays small and quick.
 
-`python -m core worker --run DIR` says `{"ready": true}` on its standard output when the model is loaded, then answers one
+`turnover worker --run DIR` says `{"ready": true}` on its standard output when the model is loaded, then answers one
 JSON line for every JSON line it reads. A `Worker` starts it in the background, asks it under a lock, starts it again if it
 died, and gives up on an answer that does not come in time: the process is ended then, since its late answer would be taken
 for the answer to the next question. One that was closed stays closed, so that no page that still holds it starts a process
@@ -23,7 +23,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 ROOT = Path(__file__).parents[1]
 ANSWER_SECONDS = 60.0
@@ -41,7 +41,7 @@ class Phase(Enum):
 
 def worker_command(run_folder: Path) -> list[str]:
     """The command that starts the worker of a run."""
-    return [sys.executable, "-m", "core", "worker", "--run", str(run_folder.resolve())]
+    return [sys.executable, "-m", "turnover", "worker", "--run", str(run_folder.resolve())]
 
 
 class Worker:
@@ -153,7 +153,7 @@ class _Process:
             return f"the model was not loaded within {READY_SECONDS:.0f} s"
         self._said_last.wait(1)
         line = self._complaints[-1] if self._complaints else f"the engine ended with code {self._popen.returncode}"
-        return line.removeprefix("python -m core worker: ")
+        return line.removeprefix("turnover worker: ")
 
     def wait_ready(self, seconds: float) -> None:
         """Wait until the model is loaded.

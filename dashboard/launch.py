@@ -1,4 +1,4 @@
-"""`python -m dashboard.launch [--runs DIR] [--port N]`: start the dashboard, bound to this machine only unless HOST says otherwise.
+"""`turnover dashboard [--runs DIR] [--port N]`: start the dashboard, bound to this machine only unless HOST says otherwise.
 
 The port is `--port`, else the environment variable PORT, else 8501; if it is taken, the next free one, which is said.
 The server runs headless, so that a machine without a browser neither fails nor asks for an e-mail address.
@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 ROOT = Path(__file__).parents[1]
 LOCAL = "127.0.0.1"
@@ -28,8 +28,8 @@ _TRIES = 100
 _QUIET_SECONDS = 2.0
 _FIRST_PAGE = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "PIL.Image"),
-    *("dashboard.components.run_choice", "dashboard.components.overview", "dashboard.components.confusion"),
-    *("dashboard.components.error_table", "dashboard.components.error_detail", "dashboard.components.export"),
+    *("turnover.dashboard.components.run_choice", "turnover.dashboard.components.overview", "turnover.dashboard.components.confusion"),
+    *("turnover.dashboard.components.error_table", "turnover.dashboard.components.error_detail", "turnover.dashboard.components.export"),
 )
 
 
@@ -77,7 +77,7 @@ def warn(host: str, port: int) -> None:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; PORT and TURNOVER_RUNS of the environment are their defaults. HOST is read from there alone: who opens a door shall mean it."""
-    parser = argparse.ArgumentParser(prog="python -m dashboard.launch", description="Open the dashboard on the runs in a folder.")
+    parser = argparse.ArgumentParser(prog="turnover dashboard", description="Open the dashboard on the runs in a folder.")
     parser.add_argument("--runs", default=os.environ.get("TURNOVER_RUNS", "runs"), metavar="DIR", help="folder that holds the runs (default runs)")
     parser.add_argument("--port", default=os.environ.get("PORT") or str(DEFAULT_PORT), metavar="N", help=f"port (default PORT, else {DEFAULT_PORT})")
     return parser.parse_args(argv)
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         port = find_port(options.port, host)
     except TurnoverError as error:
-        print(f"python -m dashboard.launch: {error}", file=sys.stderr)
+        print(f"turnover dashboard: {error}", file=sys.stderr)
         return 2
     serve(port, Path(options.runs), host)
     return 0

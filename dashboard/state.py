@@ -16,21 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-
-from core.cleansing.scores import Scores, run_scores
-from core.errors import TurnoverError
-from core.groups.sums import MeanMistake
-from core.pipeline.export import errors_of
-from core.report.certainty import Certainty, run_certainty
-from core.report.errors import ErrorItem, error_items
-from core.runs import MANIFEST, Run
-from dashboard import engine
-from dashboard.components.notice import no_runs, problem
-from dashboard.views.errors import ANY
-from dashboard.views.flags import ANY_DECISION, ANYBODY
-from dashboard.views.map import COMPONENTS, UMAP, Points, build_points, project, project_umap
-from dashboard.views.map_group import ALL
-from dashboard.views.training import SELF, TrainingItem, training_items
+from turnover.cleansing.scores import Scores, run_scores
+from turnover.dashboard import engine
+from turnover.dashboard.components.notice import no_runs, problem
+from turnover.dashboard.views.errors import ANY
+from turnover.dashboard.views.flags import ANY_DECISION, ANYBODY
+from turnover.dashboard.views.map import COMPONENTS, UMAP, Points, build_points, project, project_umap
+from turnover.dashboard.views.map_group import ALL
+from turnover.dashboard.views.training import SELF, TrainingItem, training_items
+from turnover.errors import TurnoverError
+from turnover.groups.sums import MeanMistake
+from turnover.pipeline.export import errors_of
+from turnover.report.certainty import Certainty, run_certainty
+from turnover.report.errors import ErrorItem, error_items
+from turnover.runs import MANIFEST, Run
 
 RUN_KEY, _PAGE = "run", "page"
 _CHOICES = {

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from turnover.data.reviews import load_reviews
+from turnover.models.text import TextEncoder
+from turnover.pipeline.influence import compute_influence
+from turnover.runs import Run
 
-from core.data.reviews import load_reviews
-from core.models.text import TextEncoder
-from core.pipeline.influence import compute_influence
-from core.runs import Run
 from tests.helpers.builders import train_digits
 
 settings.register_profile("laws", deadline=None, max_examples=25, derandomize=True, print_blob=True)

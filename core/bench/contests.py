@@ -2,7 +2,7 @@
 
 (a) *published*: the whole model, two passes per instance, batches of 100 masks, one target at a time, as the authors do;
 (b) *masked part*: the prefix computed once, then two plain passes over batches of instances and targets;
-(c) *engine*: `core.influence`, with everything that it does.
+(c) *engine*: `turnover.influence`, with everything that it does.
 
 Ways are timed on as many pairs as they finish in a few seconds; a row says how many. Weights are random: they do not
 change the work.
@@ -17,19 +17,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from core.data.reviews import load_reviews
-from core.dropout import TurnoverDropout
-from core.engine.plain import Inputs, row_count, take_rows
-from core.engine.submodels import FEW_TARGETS
-from core.engine.tiles import pair_losses
-from core.influences import influence
-from core.models.adapters import EncoderClassifier, adapter_classifier
-from core.models.encoders import DEFAULT_ENCODER
-from core.models.members import MemberModel
-from core.models.text import TextEncoder, text_heads
-from core.models.vgg19 import vgg19
-from core.scope import turnover
+from turnover.data.reviews import load_reviews
+from turnover.dropout import TurnoverDropout
+from turnover.engine.plain import Inputs, row_count, take_rows
+from turnover.engine.submodels import FEW_TARGETS
+from turnover.engine.tiles import pair_losses
+from turnover.influences import influence
+from turnover.models.adapters import EncoderClassifier, adapter_classifier
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.models.members import MemberModel
+from turnover.models.text import TextEncoder, text_heads
+from turnover.models.vgg19 import vgg19
+from turnover.scope import turnover
 
 PUBLISHED_BATCH = 100
 _MEMBERS, _INSTANCES, _SEED = 16, 5000, 0
@@ -121,8 +120,7 @@ def adapters(layers: int | None, device: torch.device) -> Contest:
 def bert_base(device: torch.device) -> Contest:
     """A network of BERT-base's size with adapters in all layers, random weights, one target of 32 tokens, 10,000 instances."""
     from transformers import BertConfig, BertModel
-
-    from core.models.adapters import AdapterClassifier
+    from turnover.models.adapters import AdapterClassifier
 
     model = AdapterClassifier(BertModel(BertConfig(), add_pooling_layer=False), 2, layers=None, groups=None, seed=_SEED).to(device).eval()
     tokens = {"input_ids": torch.full((1, 32), 7, device=device), "attention_mask": torch.ones(1, 32, dtype=torch.int64, device=device)}

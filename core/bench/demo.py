@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.bench.row import Row
-from core.bench.timing import interleaved_medians
-from core.errors import TurnoverError
-from core.fidelity.planted import cue_lift, influence_scores, wrong_label_auc
-from core.pipeline.demo import DATA, build_demo, demo_folder
-from core.pipeline.explain import Explainer
-from core.rivals.similarity import signed_similarity
-from core.runs import Run
+from turnover.bench.row import Row
+from turnover.bench.timing import interleaved_medians
+from turnover.errors import TurnoverError
+from turnover.fidelity.planted import cue_lift, influence_scores, wrong_label_auc
+from turnover.pipeline.demo import DATA, build_demo, demo_folder
+from turnover.pipeline.explain import Explainer
+from turnover.rivals.similarity import signed_similarity
+from turnover.runs import Run
 
 _QUESTION = "Ansgar Pellworth has made a warm and funny film, and the cast is lovely."
 _QUESTIONS = 5

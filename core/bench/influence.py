@@ -15,13 +15,12 @@ from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-
-from core.bench.contests import ENGINE_LOW, Contest, Way, adapters, bert_base, example_network, heads, images
-from core.bench.timing import copy_bytes, interleaved_medians, large_copy, matmul_flops, matmul_peak, peak_memory, threads
-from core.device import choose_device
-from core.influences import top_influences
-from core.models.text import text_heads
-from core.progress import bar
+from turnover.bench.contests import ENGINE_LOW, Contest, Way, adapters, bert_base, example_network, heads, images
+from turnover.bench.timing import copy_bytes, interleaved_medians, large_copy, matmul_flops, matmul_peak, peak_memory, threads
+from turnover.device import choose_device
+from turnover.influences import top_influences
+from turnover.models.text import text_heads
+from turnover.progress import bar
 
 _REPEATS = 5
 _PEAK, _PEAK_LOW = "matrix product, float32", "matrix product, bfloat16"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-
-from core.bench.row import Row
-from core.bench.timing import interleaved_medians
-from core.masks import instance_masks
+from turnover.bench.row import Row
+from turnover.bench.timing import interleaved_medians
+from turnover.masks import instance_masks
 
 _INSTANCES, _UNITS, _BATCH, _REPEATS = 20_000, 384, 256, 5
 

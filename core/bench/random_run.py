@@ -1,7 +1,7 @@
 """A run of random numbers, as large as one likes: what it costs to look at a run does not depend on what its numbers mean.
 
-Texts, features, losses and influences are drawn at random and written in the form of a real run (`core.runs`); the weights
-are none. Whole rankings are kept as long as `core.pipeline.influence` would keep them, of a larger run their two ends.
+Texts, features, losses and influences are drawn at random and written in the form of a real run (`turnover.runs`); the weights
+are none. Whole rankings are kept as long as `turnover.pipeline.influence` would keep them, of a larger run their two ends.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from core.pipeline.influence_files import FULL_BYTES, InfluenceFiles, kept
-from core.runs import INFLUENCE_FILES, RUN_FILES, sha256, write_manifest
+from turnover.pipeline.influence_files import FULL_BYTES, InfluenceFiles, kept
+from turnover.runs import INFLUENCE_FILES, RUN_FILES, sha256, write_manifest
 
 MEMBERS = 16
 _CLASSES, _WORDS, _WIDTH, _EPOCHS, _DIRECTIONS = ("negative", "positive"), 20, 384, 5, 8

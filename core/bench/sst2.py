@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.bench.row import Row
-from core.fidelity.planted import wrong_label_auc
-from core.pipeline.influence import compute_influence
-from core.pipeline.settings import TrainSettings
-from core.pipeline.train import train_run
-from core.runs import Run
+from turnover.bench.row import Row
+from turnover.fidelity.planted import wrong_label_auc
+from turnover.pipeline.influence import compute_influence
+from turnover.pipeline.settings import TrainSettings
+from turnover.pipeline.train import train_run
+from turnover.runs import Run
 
 
 def measure_sst2(folder: Path) -> Iterator[Row]:

@@ -10,8 +10,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-
-from core.device import synchronize
+from turnover.device import synchronize
 
 _SIZE = 2048
 _COPIED = 2**27

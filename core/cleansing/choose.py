@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.errors import TurnoverError
-from core.flags import Flag
+from turnover.errors import TurnoverError
+from turnover.flags import Flag
 
 NONE, RANDOM, CLEANSED, FLAGGED = "no cleansing", "random removal", "cleansing", "your flags"
 CONDITIONS = (NONE, RANDOM, CLEANSED)
@@ -65,7 +64,7 @@ def kept_rows(condition: str, scores: np.ndarray, count: int, seed: int, decisio
 
 def _drawn(total: int, count: int, seed: int) -> np.ndarray:
     """Positions of `count` random items, others for each seed."""
-    from core.masks import derive_seed  # brings torch, which pages do without
+    from turnover.masks import derive_seed  # brings torch, which pages do without
 
     return np.random.default_rng(derive_seed(seed, _RANDOM)).permutation(total)[:count]
 

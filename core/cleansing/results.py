@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.atomic import write_atomic
-from core.cleansing.choose import WITH_FLAGS
-from core.cleansing.scores import FOLDER, cleansing_folder
-from core.cleansing.summary import Comparison, Summary
-from core.errors import TurnoverError
-from core.plausible import finite_number
-from core.runs import Run
-from core.stale import made_with, stale_since
+from turnover.atomic import write_atomic
+from turnover.cleansing.choose import WITH_FLAGS
+from turnover.cleansing.scores import FOLDER, cleansing_folder
+from turnover.cleansing.summary import Comparison, Summary
+from turnover.errors import TurnoverError
+from turnover.plausible import finite_number
+from turnover.runs import Run
+from turnover.stale import made_with, stale_since
 
 _DONE, _PARTIAL = ".json", ".partial"
 

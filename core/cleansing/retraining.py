@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-
-from core.cleansing.choose import CONDITIONS, Decisions, given_labels, kept_rows
-from core.cleansing.summary import Retrained
-from core.models.members import Members
-from core.recipe import Recipe
-from core.training import Split, fit, validate
+from turnover.cleansing.choose import CONDITIONS, Decisions, given_labels, kept_rows
+from turnover.cleansing.summary import Retrained
+from turnover.models.members import Members
+from turnover.recipe import Recipe
+from turnover.training import Split, fit, validate
 
 
 def retrain(

@@ -1,7 +1,7 @@
 """The scores that a cleansing goes by: each training item's mean influence on the validation items, in nats, and sums of them.
 
-For the run's own validation items they come from its influence; for other sets, whose influences `core.pipeline.cleanse`
-computes, they are kept in RUN/cleansing/NAME.npz. The estimate is the run's own (`core.estimators`), and so is the error
+For the run's own validation items they come from its influence; for other sets, whose influences `turnover.pipeline.cleanse`
+computes, they are kept in RUN/cleansing/NAME.npz. The estimate is the run's own (`turnover.estimators`), and so is the error
 of a sum: errors of items go together, so they do not add up like the sides of a right angle.
 """
 
@@ -13,15 +13,14 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-
-from core.atomic import disk_error, write_atomic
-from core.errors import TurnoverError
-from core.estimators.estimator import Estimator
-from core.estimators.stored import stored_estimator
-from core.plausible import UNREADABLE
-from core.ranking import finite
-from core.runs import Run
-from core.stale import made_with, stale_since
+from turnover.atomic import disk_error, write_atomic
+from turnover.errors import TurnoverError
+from turnover.estimators.estimator import Estimator
+from turnover.estimators.stored import stored_estimator
+from turnover.plausible import UNREADABLE
+from turnover.ranking import finite
+from turnover.runs import Run
+from turnover.stale import made_with, stale_since
 
 FOLDER = "cleansing"
 OWN, ELEC = "validation", "elec"

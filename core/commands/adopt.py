@@ -6,9 +6,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_device, add_run
-from core.commands.own_data import add_own_data, own_data
-from core.errors import TurnoverError
+from turnover.commands.arguments import add_device, add_run
+from turnover.commands.own_data import add_own_data, own_data
+from turnover.errors import TurnoverError
 
 HELP = "write a run folder of your own model that was trained with turn-over dropout elsewhere"
 
@@ -28,9 +28,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Measure and write; return sizes, accuracy and losses, and whether the model `learned` its items under these masks."""
-    from core.models.encoders import DEFAULT_ENCODER
-    from core.pipeline.adopt import adopt_run
-    from core.pipeline.settings import TrainSettings
+    from turnover.models.encoders import DEFAULT_ENCODER
+    from turnover.pipeline.adopt import adopt_run
+    from turnover.pipeline.settings import TrainSettings
 
     data, own = own_data(arguments)
     if own is not None and own.train and not own.validation:
@@ -42,11 +42,11 @@ def execute(arguments: Namespace) -> dict[str, Any]:
 
 def describe(result: dict[str, Any]) -> str:
     """The result in words."""
-    from core.pipeline.adopt import UNLEARNED
+    from turnover.pipeline.adopt import UNLEARNED
 
     return (
         f"{result['run']}: {result['train_size']} training and {result['validation_size']} validation items\n"
         f"validation accuracy {result['validation_accuracy']:.1%}; losses in nats: masked {result['masked_loss']:.3f}, flipped {result['flipped_loss']:.3f}, "
         f"validation {result['validation_loss']:.3f}, under masks nobody owns {result['unowned_loss']:.3f}\n"
-        f"{'' if result['learned'] else f'warning: {UNLEARNED}{chr(10)}'}next: python -m core influence --run {result['run']} --model {result['model']}"
+        f"{'' if result['learned'] else f'warning: {UNLEARNED}{chr(10)}'}next: turnover influence --run {result['run']} --model {result['model']}"
     )

@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Write the copy and return what was done, or write what a copy was made of."""
-    from core.patch.apply import apply_patch, undo_patch
+    from turnover.patch.apply import apply_patch, undo_patch
 
     data, out = Path(arguments.data), Path(arguments.out)
     if arguments.undo:

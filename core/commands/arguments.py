@@ -29,7 +29,7 @@ def add_device(parser: ArgumentParser) -> None:
 
 
 def add_model(parser: ArgumentParser) -> None:
-    """`--model MODULE:FUNCTION`, for commands that load a run's model; `core.cli` allows what is named so."""
+    """`--model MODULE:FUNCTION`, for commands that load a run's model; `turnover.cli` allows what is named so."""
     parser.add_argument("--model", metavar="M:F", help="module:function of your own that the run was made with: its code is run only if you name it again")
 
 

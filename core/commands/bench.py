@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 if TYPE_CHECKING:
-    from core.bench.row import Row
+    from turnover.bench.row import Row
 
 HELP = "measure speed and quality on this machine"
 NAMES = {
@@ -36,16 +36,16 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
     facts: dict[str, Any] = {"name": arguments.name, "machine": machine}
     if arguments.name == "influence":
-        from core.bench.influence import measure_influence
+        from turnover.bench.influence import measure_influence
 
         return facts | measure_influence()
     return facts | {"rows": [asdict(row) for row in _measure(arguments)]}
 
 
 def _measure(arguments: Namespace) -> Iterator[Row]:
-    from core.bench.demo import measure_demo
-    from core.bench.masks import measure_masks
-    from core.bench.sst2 import measure_sst2
+    from turnover.bench.demo import measure_demo
+    from turnover.bench.masks import measure_masks
+    from turnover.bench.sst2 import measure_sst2
 
     if arguments.name == "masks":
         return measure_masks()
@@ -58,8 +58,8 @@ def _measure(arguments: Namespace) -> Iterator[Row]:
 
 def describe(result: dict[str, Any]) -> str:
     """The rows as a Markdown table."""
-    from core.bench.influence import describe_influence
-    from core.bench.row import Row, table
+    from turnover.bench.influence import describe_influence
+    from turnover.bench.row import Row, table
 
     rows = describe_influence(result) if result["name"] == "influence" else table([Row(**row) for row in result["rows"]])
     return f"Measured on {result['machine']}\n\n{rows}"

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_device, add_model, add_run
+from turnover.commands.arguments import add_device, add_model, add_run
 
 HELP = "remove the most harmful training items of a run and retrain: no cleansing, random removal, cleansing"
 
@@ -31,13 +31,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Score, remove, retrain and return the conditions with mean and standard deviation; the result is kept in the run's folder."""
-    from core.cleansing.choose import CONDITIONS, WITH_FLAGS, Decisions
-    from core.cleansing.results import keep_cleansing
-    from core.cleansing.scores import OWN, keep_scores
-    from core.flags import Flags
-    from core.lock import alone
-    from core.pipeline.cleanse import cleanse, prepare
-    from core.runs import Run
+    from turnover.cleansing.choose import CONDITIONS, WITH_FLAGS, Decisions
+    from turnover.cleansing.results import keep_cleansing
+    from turnover.cleansing.scores import OWN, keep_scores
+    from turnover.flags import Flags
+    from turnover.lock import alone
+    from turnover.pipeline.cleanse import cleanse, prepare
+    from turnover.runs import Run
 
     run = Run(Path(arguments.run))
     decisions = Decisions.of(Flags(run.folder).current(), run.classes, len(run.train)) if arguments.flags else None

@@ -8,8 +8,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import DEFAULT_RUNS, add_device
-from core.pipeline.demo import DATA, build_demo, demo_folder
+from turnover.commands.arguments import DEFAULT_RUNS, add_device
+from turnover.pipeline.demo import DATA, build_demo, demo_folder
 
 HELP = "build the demo runs (digits and reviews) where they are missing"
 

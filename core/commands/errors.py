@@ -6,8 +6,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_run, add_top
-from core.commands.explain import entry_lines
+from turnover.commands.arguments import add_run, add_top
+from turnover.commands.explain import entry_lines
 
 HELP = "list the misclassified validation items with the training items behind them"
 
@@ -20,8 +20,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Return the errors, clearest first, each with proponents and opponents of the prediction."""
-    from core.pipeline.errors import list_errors
-    from core.runs import Run
+    from turnover.pipeline.errors import list_errors
+    from turnover.runs import Run
 
     return list_errors(Run(Path(arguments.run)), arguments.top)
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_device, add_model, add_run, positive
+from turnover.commands.arguments import add_device, add_model, add_run, positive
 
 HELP = "measure how far a run's influences can be trusted, beside other methods"
 MEASURES = {
@@ -43,12 +43,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Measure, and return the measure's facts and rows; both they and what took long are kept in the run's folder."""
-    from core.fidelity.methods import USUAL
-    from core.fidelity.options import Options
-    from core.fidelity.results import keep_result
-    from core.fidelity.subject import Subject
-    from core.lock import alone
-    from core.runs import Run
+    from turnover.fidelity.methods import USUAL
+    from turnover.fidelity.options import Options
+    from turnover.fidelity.results import keep_result
+    from turnover.fidelity.subject import Subject
+    from turnover.lock import alone
+    from turnover.runs import Run
 
     run = Run(Path(arguments.run))
     rivals = USUAL if arguments.rivals is None else tuple(arguments.rivals)
@@ -57,7 +57,7 @@ def execute(arguments: Namespace) -> dict[str, Any]:
     options = Options(arguments.halves, seeds, arguments.masked, arguments.instances, rivals, arguments.errors, tuple(arguments.remove), pairs)
     subject = Subject.of(run, arguments.device)
     with alone(run.folder / f".evaluate-{arguments.measure}.lock", f"measuring {arguments.measure} of {run.folder}"):
-        made = importlib.import_module(f"core.fidelity.{arguments.measure.replace('-', '_')}").measure(subject, options)
+        made = importlib.import_module(f"turnover.fidelity.{arguments.measure.replace('-', '_')}").measure(subject, options)
         facts = {"run": str(run.folder), "measure": arguments.measure, "targets": len(subject.positions)}
         result = facts | made | {"rows": [asdict(row) for row in made["rows"]]}
         keep_result(run, result)
@@ -66,7 +66,7 @@ def execute(arguments: Namespace) -> dict[str, Any]:
 
 def describe(result: dict[str, Any]) -> str:
     """The facts in a line, the rows as a table."""
-    from core.fidelity.row import Figure, Row, table
+    from turnover.fidelity.row import Figure, Row, table
 
     rows = [Row(**{**row, "figures": {name: Figure(**figure) for name, figure in row["figures"].items()}}) for row in result["rows"]]
     return f"{result['measure']} of {result['run']}: {setting(result)}\n\n{table(rows)}"

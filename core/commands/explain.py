@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_device, add_model, add_run, add_top
+from turnover.commands.arguments import add_device, add_model, add_run, add_top
 
 ESTIMATORS = {"best": "estimate from all members", "median": "median over members", "raw": "one member"}
 HELP = "explain the prediction for your own text or image by training items"
@@ -26,8 +26,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Return predicted, probabilities, trust, proponents, opponents (influence in nats) and seconds."""
-    from core.pipeline.explain import Explainer, read_user_file
-    from core.runs import Run
+    from turnover.pipeline.explain import Explainer, read_user_file
+    from turnover.runs import Run
 
     content = read_user_file(Path(arguments.image)) if arguments.image else b""
     explainer = Explainer(Run(Path(arguments.run)), arguments.device)

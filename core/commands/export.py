@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_run
+from turnover.commands.arguments import add_run
 
 HELP = "write the flagged training items of a run to a file"
 FORMATS = ("csv", "jsonl", "html")
@@ -22,12 +22,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Write the file and return its name and number of flags."""
-    from core.atomic import write_atomic
-    from core.flags import Flags
-    from core.patch.form import export_patch
-    from core.pipeline.export import export_csv
-    from core.report.page import write_report
-    from core.runs import Run
+    from turnover.atomic import write_atomic
+    from turnover.flags import Flags
+    from turnover.patch.form import export_patch
+    from turnover.pipeline.export import export_csv
+    from turnover.report.page import write_report
+    from turnover.runs import Run
 
     run, out = Run(Path(arguments.run)), Path(arguments.out)
     if arguments.format == "html":

@@ -6,8 +6,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_run, positive
-from core.wording import counted
+from turnover.commands.arguments import add_run, positive
+from turnover.wording import counted
 
 HELP = "sum influences over groups of training items, and find the smallest group whose removal is predicted to flip an error"
 _LISTED = 5
@@ -32,9 +32,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Return the errors, each with its groups' influences and its flip, and how many errors have one."""
-    from core.groups import choose
-    from core.pipeline.groups import group_influences
-    from core.runs import Run
+    from turnover.groups import choose
+    from turnover.pipeline.groups import group_influences
+    from turnover.runs import Run
 
     run = Run(Path(arguments.run))
     groups = [choose.containing(run, words) for words in arguments.containing]

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_run
+from turnover.commands.arguments import add_run
 
 HELP = "add a colleague's flags, a patch of another copy of the run, to those of this one"
 
@@ -19,9 +19,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Merge the patch and return how many flags are new, conflicting and known, and which lines were refused."""
-    from core.flags import Flags
-    from core.patch.merge import merge_patch, patch_file
-    from core.runs import Run
+    from turnover.flags import Flags
+    from turnover.patch.merge import merge_patch, patch_file
+    from turnover.runs import Run
 
     run = Run(Path(arguments.run))
     return {"run": arguments.run, **merge_patch(run, Flags(run.folder), patch_file(Path(arguments.patch)))}

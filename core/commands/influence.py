@@ -6,8 +6,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_device, add_model, add_run, positive
-from core.wording import counted
+from turnover.commands.arguments import add_device, add_model, add_run, positive
+from turnover.wording import counted
 
 HELP = "compute the influence of all training items on the validation items of a run"
 
@@ -29,10 +29,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Compute, store and return targets, train_size, members, pairs, seconds and pairs_per_second."""
-    from core.engine.memory import parse_memory
-    from core.pipeline.influence import compute_influence
-    from core.ranks import open_ranks
-    from core.runs import Run
+    from turnover.engine.memory import parse_memory
+    from turnover.pipeline.influence import compute_influence
+    from turnover.ranks import open_ranks
+    from turnover.runs import Run
 
     memory = None if arguments.memory is None else parse_memory(arguments.memory)
     options = {"memory": memory, "precision": arguments.precision, "most": arguments.most}

@@ -1,4 +1,4 @@
-"""`job`: the process of a job, which runs its steps; started by `core.jobs`, not by hand."""
+"""`job`: the process of a job, which runs its steps; started by `turnover.jobs`, not by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Run the steps and return what they printed."""
-    from core.jobs.runner import run_job
+    from turnover.jobs.runner import run_job
 
     return {"results": run_job(Path(arguments.folder))}
 

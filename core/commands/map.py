@@ -6,8 +6,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_run
-from core.maps import BY, FEATURES
+from turnover.commands.arguments import add_run
+from turnover.maps import BY, FEATURES
 
 HELP = "place items in two dimensions by UMAP for the Map page (needs umap-learn)"
 
@@ -20,8 +20,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Return the file that holds the places."""
-    from core.maps import make_places
-    from core.runs import Run
+    from turnover.maps import make_places
+    from turnover.runs import Run
 
     return {"file": str(make_places(Run(Path(arguments.run)), arguments.by))}
 

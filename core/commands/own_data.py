@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from core.data.own.wish import FILES, HUB, OwnData
-from core.errors import TurnoverError
+from turnover.data.own.wish import FILES, HUB, OwnData
+from turnover.errors import TurnoverError
 
 _NAMES = (
     *("train", "validation", "test", "text_column", "image_column", "label_column", "id_column"),

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_device
+from turnover.commands.arguments import add_device
 
 HELP = "rerun an experiment of Kobayashi et al. (2020)"
 EXPERIMENTS = {
@@ -39,10 +39,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Run the experiment and return its rows."""
-    from core.device import choose_device, device_name
-    from core.paper.setup import Setup
+    from turnover.device import choose_device, device_name
+    from turnover.paper.setup import Setup
 
-    module = importlib.import_module(f"core.paper.{arguments.name.replace('-', '_')}")
+    module = importlib.import_module(f"turnover.paper.{arguments.name.replace('-', '_')}")
     setup = Setup(arguments.scale, Path(arguments.path) if arguments.path else None, Path(arguments.runs), arguments.device, arguments.encoder)
     rows = getattr(module, arguments.name.replace("-", "_"))(setup)
     facts = {"experiment": arguments.name, "scale": arguments.scale, "device": device_name(choose_device(arguments.device)), "machine": platform.machine()}
@@ -51,6 +51,6 @@ def execute(arguments: Namespace) -> dict[str, Any]:
 
 def describe(result: dict[str, Any]) -> str:
     """The rows as a table."""
-    from core.paper.row import PaperRow, paper_table
+    from turnover.paper.row import PaperRow, paper_table
 
     return f"{result['experiment']}, {result['scale']} scale, on {result['device']}\n\n{paper_table([PaperRow(**row) for row in result['rows']])}"

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_top, positive
+from turnover.commands.arguments import add_top, positive
 
 HELP = "write the mistakes of a run, with the training items behind them, to one HTML file"
 
@@ -21,8 +21,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Write the page and return report (its path), misclassified, explained, shown and bytes."""
-    from core.report.page import write_report
-    from core.runs import Run
+    from turnover.report.page import write_report
+    from turnover.runs import Run
 
     folder = Path(arguments.run)
     beside = folder.resolve()

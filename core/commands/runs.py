@@ -6,8 +6,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import DEFAULT_RUNS
-from core.wording import counted
+from turnover.commands.arguments import DEFAULT_RUNS
+from turnover.wording import counted
 
 HELP = "list the runs in a folder"
 
@@ -19,8 +19,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Return each run with its data, members, accuracy and number of errors, or why it cannot be opened."""
-    from core.errors import TurnoverError
-    from core.runs import Run, find_runs
+    from turnover.errors import TurnoverError
+    from turnover.runs import Run, find_runs
 
     rows: list[dict[str, Any]] = []
     for folder in find_runs(Path(arguments.folder)):
@@ -38,7 +38,7 @@ def execute(arguments: Namespace) -> dict[str, Any]:
 def describe(result: dict[str, Any]) -> str:
     """The result in words."""
     if not result["runs"]:
-        return f"no runs in {result['folder']}; build the demo runs with `python -m core demo`"
+        return f"no runs in {result['folder']}; build the demo runs with `turnover demo`"
     return "\n".join(
         f"{row['run']}: cannot be opened: {row['error']}"
         if "error" in row

@@ -7,10 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from core.commands.arguments import add_device, add_run
-from core.commands.own_data import add_own_data, own_data
-from core.models.source import is_module
-from core.wording import counted
+from turnover.commands.arguments import add_device, add_run
+from turnover.commands.own_data import add_own_data, own_data
+from turnover.models.source import is_module
+from turnover.wording import counted
 
 HELP = "train a classifier with turn-over dropout and write a run folder"
 _MODELS = (
@@ -49,23 +49,23 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Train and return sizes, accuracies, losses, epochs, seconds and device; or check, and return sizes and classes."""
-    from core.models.encoders import DEFAULT_ENCODER
-    from core.pipeline.settings import TrainSettings
+    from turnover.models.encoders import DEFAULT_ENCODER
+    from turnover.pipeline.settings import TrainSettings
 
     data, own = own_data(arguments)
     chosen = {one.name: getattr(arguments, one.name) for one in fields(TrainSettings) if hasattr(arguments, one.name)}
     settings = TrainSettings(**{**chosen, "data": data, "own": own, "encoder": arguments.encoder or DEFAULT_ENCODER})
     if arguments.check:
-        from core.pipeline.plan import plan_run, report
+        from turnover.pipeline.plan import plan_run, report
 
         plan = plan_run(settings, Path(arguments.run))
         if plan.settings.named_model:
-            from core.pipeline.try_model import try_model
+            from turnover.pipeline.try_model import try_model
 
             try_model(plan)
         return report(plan)
-    from core.pipeline.train import train_run
-    from core.ranks import open_ranks
+    from turnover.pipeline.train import train_run
+    from turnover.ranks import open_ranks
 
     with open_ranks() as ranks:
         return train_run(settings, Path(arguments.run), arguments.device, ranks=ranks)
@@ -82,7 +82,7 @@ def describe(result: dict[str, Any]) -> str:
         f"validation accuracy {result['validation_accuracy']:.1%} with turn-over dropout, {result['plain_accuracy']:.1%} without\n{tested}"
         f"losses in nats: masked {result['masked_loss']:.3f}, flipped {result['flipped_loss']:.3f}, "
         f"validation {result['validation_loss']:.3f}, under masks nobody owns {result['unowned_loss']:.3f}\n"
-        f"next: python -m core influence --run {result['run']}{' --model ' + result['model'] if is_module(result['model']) else ''}"
+        f"next: turnover influence --run {result['run']}{' --model ' + result['model'] if is_module(result['model']) else ''}"
     )
 
 

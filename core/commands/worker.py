@@ -18,11 +18,11 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.commands.arguments import add_device, add_model, add_run
-from core.errors import TurnoverError
+from turnover.commands.arguments import add_device, add_model, add_run
+from turnover.errors import TurnoverError
 
 if TYPE_CHECKING:
-    from core.pipeline.explain import Explainer
+    from turnover.pipeline.explain import Explainer
 
 _MOST_SAID = 300
 HELP = "answer explain requests on standard input, one JSON line each (used by the dashboard)"
@@ -37,8 +37,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> dict[str, Any]:
     """Serve until standard input ends; return how many requests were answered."""
-    from core.pipeline.explain import Explainer
-    from core.runs import Run
+    from turnover.pipeline.explain import Explainer
+    from turnover.runs import Run
 
     explainer = Explainer(Run(Path(arguments.run)), arguments.device)
     explainer.warm_up()

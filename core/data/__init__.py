@@ -9,14 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.data.base import Dataset
-from core.data.cifar10 import load_cifar10
-from core.data.digits import load_digits
-from core.data.imdb_checks import load_imdb_checks
-from core.data.reviews import load_reviews
-from core.data.sst2 import load_sst2, load_sst2_phrases
-from core.data.yahoo import load_yahoo
-from core.errors import TurnoverError
+from turnover.data.base import Dataset
+from turnover.data.cifar10 import load_cifar10
+from turnover.data.digits import load_digits
+from turnover.data.imdb_checks import load_imdb_checks
+from turnover.data.reviews import load_reviews
+from turnover.data.sst2 import load_sst2, load_sst2_phrases
+from turnover.data.yahoo import load_yahoo
+from turnover.errors import TurnoverError
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def load_data(name: str, path: Path | None = None) -> Dataset:
         TurnoverError: for an unknown name, a path where none is read, or files that cannot be used (file, row and remedy).
     """
     if name == "elec":
-        raise TurnoverError("elec has no training set; train on sst2, then cleanse that run with `python -m core cleanse --validation elec --path DIR`")
+        raise TurnoverError("elec has no training set; train on sst2, then cleanse that run with `turnover cleanse --validation elec --path DIR`")
     if name not in SOURCES:
         raise TurnoverError(f"unknown data set {name!r}; choose one of {', '.join(NAMES)}")
     if SOURCES[name].packaged and path is not None:

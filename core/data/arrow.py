@@ -7,8 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 
 def parquet_table(content: bytes, name: str) -> pa.Table:

@@ -11,8 +11,7 @@ from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 WRONG_LABEL = "wrong-label"
 """The `planted` mark of an item whose label was made wrong on purpose."""

@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from core.data.base import Dataset, Items, check_dataset
-from core.data.hub import hub_splits
-from core.data.images import open_image
-from core.data.tables import check_names, first_of, label_column, read_class_names, read_table, require_folder, unreadable
-from core.errors import TurnoverError
-from core.progress import Advance, bar
+from turnover.data.base import Dataset, Items, check_dataset
+from turnover.data.hub import hub_splits
+from turnover.data.images import open_image
+from turnover.data.tables import check_names, first_of, label_column, read_class_names, read_table, require_folder, unreadable
+from turnover.errors import TurnoverError
+from turnover.progress import Advance, bar
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 HUB_NAME = "uoft-cs/cifar10"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-
-from core.data.base import Dataset, Items, check_dataset
+from turnover.data.base import Dataset, Items, check_dataset
 
 TRAINING = 1200
 

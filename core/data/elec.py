@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.data.base import Items
-from core.data.sst2 import CLASSES
-from core.data.tables import first_of, read_labelled_texts, require_folder
-from core.errors import TurnoverError
+from turnover.data.base import Items
+from turnover.data.sst2 import CLASSES
+from turnover.data.tables import first_of, read_labelled_texts, require_folder
+from turnover.errors import TurnoverError
 
 VALIDATION_FILES = ("valid.csv",)
 TEST_FILES = ("test.csv", "test_shared.csv")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from core.data.tables import unreadable
-from core.errors import TurnoverError
+from turnover.data.tables import unreadable
+from turnover.errors import TurnoverError
 
 
 def files_in(folder: Path) -> list[PurePosixPath]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 _REMEDY = "give a local folder with --path"
 

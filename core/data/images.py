@@ -12,8 +12,7 @@ import warnings
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 40_000_000

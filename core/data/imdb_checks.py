@@ -12,11 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-
-from core.data.base import CONFIRMED_ERROR, Dataset, Items, check_dataset
-from core.data.sst2 import CLASSES
-from core.data.tables import first_of, label_column, read_table, require_folder, text_column
-from core.errors import TurnoverError
+from turnover.data.base import CONFIRMED_ERROR, Dataset, Items, check_dataset
+from turnover.data.sst2 import CLASSES
+from turnover.data.tables import first_of, label_column, read_table, require_folder, text_column
+from turnover.errors import TurnoverError
 
 _FILES = ("reviews.csv", "reviews_shared.csv")
 _VERDICTS = ("guessed", "given", "neutral", "off-topic", "no_majority", "not_checked")

@@ -1,7 +1,7 @@
 """Near duplicates: validation items with a training item that shows nearly the same, which must have influenced them.
 
 A CSV as of Barz and Denzler (2020, `ciFAIR`) with columns test_index and train_index, as CIFAR-10 numbers its items
-(`core.data.cifar10`); other columns are left out. Item 12 of the test split has the id `test-12`.
+(`turnover.data.cifar10`); other columns are left out. Item 12 of the test split has the id `test-12`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.data.tables import first_of, read_table
-from core.errors import TurnoverError
-from core.paths import looked_at
+from turnover.data.tables import first_of, read_table
+from turnover.errors import TurnoverError
+from turnover.paths import looked_at
 
 _FILES = ("test_train_near_duplicates.csv", "test_train_near_duplicates_shared.csv")
 _COLUMNS = ("test_index", "train_index")

@@ -1,7 +1,7 @@
 """CSV, TSV and JSONL as records: pieces of text that, joined, are the file again, byte by byte.
 
 What a patch does not change is therefore kept as it was written: quotes, spaces, line ends, a byte order mark. Blank lines
-belong to the record before them, and those that are no records to the head. The same reading of a file as in `core.data.tables`,
+belong to the record before them, and those that are no records to the head. The same reading of a file as in `turnover.data.tables`,
 where a quote in TSV is a character like any other.
 """
 
@@ -15,7 +15,7 @@ from functools import partial
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 _END = r"(\r\n|\r|\n|\Z)"
 _CSV = re.compile(r'((?:"[^"]*+(?:""[^"]*+)*+"|(?!"))[^,\r\n]*+)(?:(,)|' + _END + ")")

@@ -7,8 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.data.base import Dataset
+from turnover.data.base import Dataset
 
 _NAMED = 5
 _NAME = 40

@@ -11,9 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-
-from core.data.base import Dataset, Items, check_dataset
-from core.data.tables import label_column, read_table, text_column
+from turnover.data.base import Dataset, Items, check_dataset
+from turnover.data.tables import label_column, read_table, text_column
 
 FOLDER = Path(__file__).parents[2] / "assets" / "reviews"
 CLASSES = ("negative", "positive")

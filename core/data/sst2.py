@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-
-from core.data.base import Dataset, Items, check_dataset
-from core.data.hub import hub_splits
-from core.data.tables import first_of, read_labelled_texts, require_folder
+from turnover.data.base import Dataset, Items, check_dataset
+from turnover.data.hub import hub_splits
+from turnover.data.tables import first_of, read_labelled_texts, require_folder
 
 CLASSES = ("negative", "positive")
 HUB_NAME = "stanfordnlp/sst2"

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from core.data.base import Items
-from core.errors import TurnoverError
-from core.paths import looked_at
+from turnover.data.base import Items
+from turnover.errors import TurnoverError
+from turnover.paths import looked_at
 
 MAX_CHARACTERS = 20_000
 """A longer text is refused: encoders read some hundred words, so most of it would be ignored in silence."""

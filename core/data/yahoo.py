@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from core.data.base import Dataset, Items, check_dataset
-from core.data.hub import hub_splits
-from core.data.tables import MAX_CHARACTERS, first_of, not_utf8, read_class_names, require_folder, unreadable
-from core.errors import TurnoverError
-from core.progress import bar
+from turnover.data.base import Dataset, Items, check_dataset
+from turnover.data.hub import hub_splits
+from turnover.data.tables import MAX_CHARACTERS, first_of, not_utf8, read_class_names, require_folder, unreadable
+from turnover.errors import TurnoverError
+from turnover.progress import bar
 
 CLASSES = (
     *("Society & Culture", "Science & Mathematics", "Health", "Education & Reference", "Computers & Internet"),

@@ -1,7 +1,7 @@
 """How influences are computed: one *path* per kind of model, all of them equal to two plain forward passes per pair.
 
 A path answers one question: the logits of some targets under the masks, and under the flipped masks, of some training
-instances. `path_for` picks the fastest one that a model allows; `core.influences` turns logits into influences.
+instances. `path_for` picks the fastest one that a model allows; `turnover.influences` turns logits into influences.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-
-from core.engine.chain import find_chain
-from core.engine.checked import CheckedPath
-from core.engine.heads import GroupHeads, SubmatrixHeads
-from core.engine.memory import Tiling, default_budget
-from core.engine.plain import Inputs, PlainPath, device_of
-from core.engine.prefix import PrefixPath
-from core.engine.submodels import FEW_TARGETS, SubmodelPath
-from core.models.ensemble import Ensemble
-from core.models.members import MemberModel
+from turnover.engine.chain import find_chain
+from turnover.engine.checked import CheckedPath
+from turnover.engine.heads import GroupHeads, SubmatrixHeads
+from turnover.engine.memory import Tiling, default_budget
+from turnover.engine.plain import Inputs, PlainPath, device_of
+from turnover.engine.prefix import PrefixPath
+from turnover.engine.submodels import FEW_TARGETS, SubmodelPath
+from turnover.models.ensemble import Ensemble
+from turnover.models.members import MemberModel
 
 
 class PairPath(Protocol):

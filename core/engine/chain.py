@@ -2,7 +2,7 @@
 
 Many classifiers end in one line of steps: masks, linear layers, convolutions, and operations on single units such as relu,
 pooling, or batch norm in evaluation mode. Where such a model is an `nn.Sequential`, however nested, its order is known
-without running or tracing it, and `find_chain` says what its prefix and its steps are; `core.engine.submodels` computes with
+without running or tracing it, and `find_chain` says what its prefix and its steps are; `turnover.engine.submodels` computes with
 them. The prefix may hold any module. A step that is not known to leave units alone, a module whose behaviour was changed by
 hooks, and the model is no chain.
 
@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import nn
-
-from core.dropout import TurnoverDropout
+from turnover.dropout import TurnoverDropout
 
 Affine = nn.Linear | nn.Conv2d
 Norm = nn.BatchNorm1d | nn.BatchNorm2d

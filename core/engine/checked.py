@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-
-from core.engine.memory import Tiling, is_out_of_memory
-from core.engine.plain import PlainPath
-from core.engine.prefix import NotSplittable, PrefixPath
-from core.engine.submodels import SubmodelPath
+from turnover.engine.memory import Tiling, is_out_of_memory
+from turnover.engine.plain import PlainPath
+from turnover.engine.prefix import NotSplittable, PrefixPath
+from turnover.engine.submodels import SubmodelPath
 
 _INSTANCES, _TARGETS = 2, 8
 _BOUND = {torch.float64: 1e-9, torch.float32: 1e-4}

@@ -28,11 +28,10 @@ from itertools import product
 
 import torch
 from torch import Tensor
-
-from core.engine.cores import spread
-from core.engine.memory import Cost, pieces, tile_size
-from core.engine.plain import device_of
-from core.models.members import MemberModel, MemberTurnoverDropout
+from turnover.engine.cores import spread
+from turnover.engine.memory import Cost, pieces, tile_size
+from turnover.engine.plain import device_of
+from turnover.models.members import MemberModel, MemberTurnoverDropout
 
 _MOST_SIGNS = 4096
 _TARGETS, _PAIRS = 128, 2**17

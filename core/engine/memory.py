@@ -13,9 +13,8 @@ import re
 from dataclasses import dataclass
 
 import torch
-
-from core.errors import TurnoverError
-from core.world import world
+from turnover.errors import TurnoverError
+from turnover.world import world
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _MOST_ON_CPU = 2**30

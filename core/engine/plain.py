@@ -18,13 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-from core.device import exact_products
-from core.dropout import TurnoverDropout, turnover_layers
-from core.engine.memory import Tiling
-from core.errors import TurnoverError
-from core.models.members import Members
-from core.scope import MaskScope, ModelMasks, entered, turnover
+from turnover.device import exact_products
+from turnover.dropout import TurnoverDropout, turnover_layers
+from turnover.engine.memory import Tiling
+from turnover.errors import TurnoverError
+from turnover.models.members import Members
+from turnover.scope import MaskScope, ModelMasks, entered, turnover
 
 Inputs = Tensor | Mapping[str, Tensor]
 """A batch: one tensor, or the named tensors of a Hugging Face model; rows first."""

@@ -25,10 +25,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
-
-from core.engine.memory import Tiling
-from core.engine.plain import PlainPath, autocast, run_model, take_rows
-from core.scope import MaskScope, entered
+from turnover.engine.memory import Tiling
+from turnover.engine.plain import PlainPath, autocast, run_model, take_rows
+from turnover.scope import MaskScope, entered
 
 _ROWS = 128
 _RECORDED = (2, 3)

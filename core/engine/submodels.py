@@ -1,6 +1,6 @@
 """The path of chains: each instance's two half networks, cut out and run on all targets.
 
-In a chain (`core.engine.chain`) the masked network of an instance *is* a smaller network: its weights are the rows and
+In a chain (`turnover.engine.chain`) the masked network of an instance *is* a smaller network: its weights are the rows and
 columns of the units that its masks keep. The flipped network is the one of the units that they drop. With half of the
 units kept, a layer between two masks costs a quarter, for both halves together half of one plain pass, where the published
 way makes two passes. Cutting the weights out costs a copy, which pays as soon as many targets share it.
@@ -19,13 +19,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-from core.dropout import TurnoverDropout, turnover_layers
-from core.engine.chain import Affine, Chain, Norm
-from core.engine.cores import spread
-from core.engine.memory import Cost, pieces, tile_size
-from core.engine.plain import autocast, both_halves, device_of
-from core.engine.prefix import NotSplittable
+from turnover.dropout import TurnoverDropout, turnover_layers
+from turnover.engine.chain import Affine, Chain, Norm
+from turnover.engine.cores import spread
+from turnover.engine.memory import Cost, pieces, tile_size
+from turnover.engine.plain import autocast, both_halves, device_of
+from turnover.engine.prefix import NotSplittable
 
 FEW_TARGETS = 16
 _TARGETS, _INSTANCES = 256, 256

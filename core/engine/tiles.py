@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
-
-from core.device import at_least_float32
-from core.engine import PairPath
-from core.engine.memory import is_out_of_memory
-from core.errors import TurnoverError
+from turnover.device import at_least_float32
+from turnover.engine import PairPath
+from turnover.engine.memory import is_out_of_memory
+from turnover.errors import TurnoverError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits `(R, …)` and labels `(R, …)` → one loss a row, `(R,)`."""

@@ -8,7 +8,7 @@ probabilities,
 
 (the last layer's share of TracIn, Pruthi et al. 2020). p_i comes from the *flipped* half of the network, which never saw
 item i, since the half that did has no error left on it; p_t from halves that nobody owns. That is only a shape: how much
-of it is there is measured from turn-over influences (`core.estimators.shrinkage`), which is why this module gives a basis
+of it is there is measured from turn-over influences (`turnover.estimators.shrinkage`), which is why this module gives a basis
 and no influences. With Ψ = U S Vᵀ for all training items, `vectors` is U, and the shape of a target in that basis is
 Ψ_t Ψᵀ U.
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.errors import TurnoverError
-from core.estimators import BEST, MEDIAN, RAW
-from core.estimators.basis import Basis, make_basis
-from core.estimators.shrinkage import Shrinkage, fit_shrinkage, noise_shares, other_shares
+from turnover.errors import TurnoverError
+from turnover.estimators import BEST, MEDIAN, RAW
+from turnover.estimators.basis import Basis, make_basis
+from turnover.estimators.shrinkage import Shrinkage, fit_shrinkage, noise_shares, other_shares
 
 _LEAST_TO_COMPARE = 4
 _MEDIAN_ERROR = (np.pi / 2) ** 0.5
@@ -67,7 +66,7 @@ class Estimator:
         """Summed estimates of groups of training items and their errors, each `(T, G)` in nats; errors are NaN for one member.
 
         A sum is that of the items' estimates from `apply`. Its error is not the root of their summed squares, since errors of
-        items go together: for `best` it comes from their joint distribution (`core.estimators.posterior`), for the median
+        items go together: for `best` it comes from their joint distribution (`turnover.estimators.posterior`), for the median
         from the spread of the members' own sums. The median of those sums would be another estimate; but then a group would
         not be the sum of what is shown of its items, which are medians because few members have single values far out.
 

@@ -3,7 +3,7 @@
 An influence (divided by κ) is r = U c + o, with c in the directions U of the basis and o outside them. A group S of training
 items is a row g of loads, κ_i for its members and 0 for all others; its influence is the sum g·r = u·c + g·o with u = Uᵀg, and a
 single item is a group of one. The errors of the items of a group are not independent, so they do not add up like the sides
-of a right angle. With ε(x) for the error of x, and c as `core.estimators.shrinkage` estimates it,
+of a right angle. With ε(x) for the error of x, and c as `turnover.estimators.shrinkage` estimates it,
 
     ε(c_j) = η_j + (1 − ρ_j) (w_j s_j ε(a) + a s_j ε(w_b))
 

@@ -2,7 +2,7 @@
 
 Some training items are noisier than others, a mislabelled one by ten times; so the influences of item i are divided by
 κ_i, its own share of the noise. A target's influences r ∈ ℝᴺ (the median over members, divided by κ) are then written in
-the basis U of `core.estimators.basis`: c = Uᵀ r, and what is left of r. The model behind the estimate has four levels:
+the basis U of `turnover.estimators.basis`: c = Uᵀ r, and what is left of r. The model behind the estimate has four levels:
 
     c_tj = a_t w_b s_tj + d_tj + noise      a_t ~ N(ā, α²),  d_tj ~ N(0, δ_b²),  noise ~ N(0, ν_t)
     r_ti = (U c_t)_i + o_ti + noise         o_ti ~ N(0, τ²)
@@ -22,7 +22,7 @@ features say. With δ and τ large the estimate is the plain median, with δ = �
 The mean of a target's influences over all items, which is hardly larger than its own noise, is left out.
 
 The error of an estimate is its posterior standard deviation, with the uncertainty of w, a and τ² in it
-(`core.estimators.posterior`). It knows the noise of the masks, not what a network trained otherwise would do.
+(`turnover.estimators.posterior`). It knows the noise of the masks, not what a network trained otherwise would do.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.estimators.posterior import Posterior
+from turnover.estimators.posterior import Posterior
 
 _BINS = 24
 _ROUNDS = 3

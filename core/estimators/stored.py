@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from core.estimators.basis import Basis
-from core.estimators.estimator import Estimator
-from core.estimators.shrinkage import Shrinkage
+from turnover.estimators.basis import Basis
+from turnover.estimators.estimator import Estimator
+from turnover.estimators.shrinkage import Shrinkage
 
 if TYPE_CHECKING:
-    from core.runs import Run
+    from turnover.runs import Run
 
 _SCALARS = ("strength", "strength_variance", "own", "own_error")
 _BY_DIRECTION = ("weight", "weight_variance", "deviation")

@@ -7,7 +7,7 @@ freedom (1908) stands there in place of Φ. Errors of `best` come from all pairs
 
 Many training items are looked at together, so the items of a target that are called *strong* are found by Benjamini and
 Hochberg's step-up procedure (1995) at a rate of 5 %: of all strong items at most that share is expected to have the wrong sign
-(`core.fidelity.agreement` checks it on independent members). *Weak* items pass 5 % each on their own; all others are *not
+(`turnover.fidelity.agreement` checks it on independent members). *Weak* items pass 5 % each on their own; all others are *not
 distinguishable from noise*. Pages need this, so it does without scipy.
 """
 
@@ -16,8 +16,7 @@ from __future__ import annotations
 from math import erfc
 
 import numpy as np
-
-from core.estimators import MEDIAN
+from turnover.estimators import MEDIAN
 
 STRONG, WEAK, NOISE = "strong", "weak", "not distinguishable from noise"
 RATE = 0.05

@@ -2,7 +2,7 @@
 
 Masks, initialisation and batches differ between the halves, the training data do not, so what they agree on is not noise
 (and not truth for certain: both may be wrong alike). Asked of all training items, target by target, and of those that one
-half calls *strong* (`core.estimators.trust`), whose sign the other half should share. The other half
+half calls *strong* (`turnover.estimators.trust`), whose sign the other half should share. The other half
 is noisy too, so beside the share of equal signs stands the share that both halves' own chances of a wrong sign, w₁ and w₂, let
 one expect, 1 − w₁ (1 − w₂) − w₂ (1 − w₁): errors that are too small claim more than there is. A rival has
 no members: two models from two seeds stand for its halves, and it calls nothing strong.
@@ -17,18 +17,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from core.errors import TurnoverError
-from core.estimators.trust import strong, wrong_sign
-from core.fidelity.correlation import mean_over_rows, row_pearson, row_spearman
-from core.fidelity.estimators import ESTIMATORS, Estimated, Evidence
-from core.fidelity.members import some_members
-from core.fidelity.methods import RANDOM, Scored, evidence_of, rival_scores, turnover_scores
-from core.fidelity.names import COVERAGE, COVERAGE_TOP, SAME_SIGN, SAME_SIGN_CLAIMED, SAME_SIGN_TOP, SPEARMAN, STRONG
-from core.fidelity.options import Options
-from core.fidelity.row import Figure, Row
-from core.fidelity.subject import Subject
-from core.ranking import TOP
+from turnover.errors import TurnoverError
+from turnover.estimators.trust import strong, wrong_sign
+from turnover.fidelity.correlation import mean_over_rows, row_pearson, row_spearman
+from turnover.fidelity.estimators import ESTIMATORS, Estimated, Evidence
+from turnover.fidelity.members import some_members
+from turnover.fidelity.methods import RANDOM, Scored, evidence_of, rival_scores, turnover_scores
+from turnover.fidelity.names import COVERAGE, COVERAGE_TOP, SAME_SIGN, SAME_SIGN_CLAIMED, SAME_SIGN_TOP, SPEARMAN, STRONG
+from turnover.fidelity.options import Options
+from turnover.fidelity.row import Figure, Row
+from turnover.fidelity.subject import Subject
+from turnover.ranking import TOP
 
 PEARSON, STRONG_SPEARMAN = "Pearson", "Spearman, strong"
 _WIDTH = 1.96

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.stats import rankdata
-
-from core.fidelity.row import Figure
+from turnover.fidelity.row import Figure
 
 _RESAMPLES = 400
 _SPLITS = 20

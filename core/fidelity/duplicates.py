@@ -16,15 +16,14 @@ import time
 from typing import Any
 
 import numpy as np
-
-from core.data.pairs import pairs_between
-from core.errors import TurnoverError
-from core.fidelity.correlation import mean_over_rows, median_over_rows
-from core.fidelity.methods import Scored, evidence_of, rival_scores, turnover_scores
-from core.fidelity.options import Options
-from core.fidelity.row import Figure, Row
-from core.fidelity.subject import Subject
-from core.rivals.similarity import signed_similarity
+from turnover.data.pairs import pairs_between
+from turnover.errors import TurnoverError
+from turnover.fidelity.correlation import mean_over_rows, median_over_rows
+from turnover.fidelity.methods import Scored, evidence_of, rival_scores, turnover_scores
+from turnover.fidelity.options import Options
+from turnover.fidelity.row import Figure, Row
+from turnover.fidelity.subject import Subject
+from turnover.rivals.similarity import signed_similarity
 
 RANK, TOP = "rank, median", "top 1 %"
 _TOP = 0.01

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-
-from core.estimators.smoothing import smoothing
-from core.estimators.stored import stored_estimator
-from core.estimators.trust import freedom_of
-from core.fidelity.subject import Subject
-from core.models.members import Members
-from core.pipeline.estimate import describe_targets, run_estimator
+from turnover.estimators.smoothing import smoothing
+from turnover.estimators.stored import stored_estimator
+from turnover.estimators.trust import freedom_of
+from turnover.fidelity.subject import Subject
+from turnover.models.members import Members
+from turnover.pipeline.estimate import describe_targets, run_estimator
 
 
 class Estimated(NamedTuple):
     """Estimates and errors, each `(T, N)` in nats; errors are NaN for one member. `note` says what there is to say.
 
-    `freedom` is that of the errors (`core.estimators.trust.wrong_sign`).
+    `freedom` is that of the errors (`turnover.estimators.trust.wrong_sign`).
     """
 
     values: np.ndarray
@@ -89,4 +88,4 @@ ESTIMATORS: Mapping[str, Way] = {
     "smoothed": Way(2, _smoothed),
     "as shown": Way(2, _shown),
 }
-"""By name: `smoothed` is `core.estimators.smoothing`'s, `as shown` what pages show (`core.estimators`)."""
+"""By name: `smoothed` is `turnover.estimators.smoothing`'s, `as shown` what pages show (`turnover.estimators`)."""

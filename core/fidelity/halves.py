@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-
-from core.fidelity.retrained import retrained
-from core.fidelity.store import Store
-from core.fidelity.subject import Subject
-from core.masks import derive_seed
-from core.training import item_losses
+from turnover.fidelity.retrained import retrained
+from turnover.fidelity.store import Store
+from turnover.fidelity.subject import Subject
+from turnover.masks import derive_seed
+from turnover.training import item_losses
 
 _HALVES = 11
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from core.fidelity.correlation import mean_spearman, reliability, row_spearman
-from core.fidelity.halves import draw_halves, retrained_losses
-from core.fidelity.methods import Scored, evidence_of, rival_scores, turnover_scores
-from core.fidelity.names import LDS
-from core.fidelity.options import Options
-from core.fidelity.row import Figure, Row
-from core.fidelity.subject import Subject
+from turnover.fidelity.correlation import mean_spearman, reliability, row_spearman
+from turnover.fidelity.halves import draw_halves, retrained_losses
+from turnover.fidelity.methods import Scored, evidence_of, rival_scores, turnover_scores
+from turnover.fidelity.names import LDS
+from turnover.fidelity.options import Options
+from turnover.fidelity.row import Figure, Row
+from turnover.fidelity.subject import Subject
 
 PLACEBO = "placebo"
 _PLACEBOS = 10

@@ -1,7 +1,7 @@
 """Exact leave-one-out: what training without one item does, for some items, against what each method says of them.
 
 The plain twin is trained without each of the chosen items in turn, from several seeds, all else unchanged
-(`core.rivals.retraining`). Its losses on the targets and on the left-out item itself are the truth, mean over seeds:
+(`turnover.rivals.retraining`). Its losses on the targets and on the left-out item itself are the truth, mean over seeds:
 
 - *self*: over items, how the item's influence on itself ranks against the loss that leaving it out costs it;
 - *targets*: the same for each target, over items; mean over targets.
@@ -16,18 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from core.fidelity.correlation import mean_spearman, reliability, row_pearson, row_spearman
-from core.fidelity.methods import Scored, evidence_of, rival_scores, self_scores, turnover_scores
-from core.fidelity.options import Options
-from core.fidelity.row import Figure, Row
-from core.fidelity.store import Store
-from core.fidelity.subject import Subject
-from core.masks import derive_seed
-from core.progress import bar
-from core.rivals.base import take
-from core.rivals.retraining import Retraining
-from core.training import Split
+from turnover.fidelity.correlation import mean_spearman, reliability, row_pearson, row_spearman
+from turnover.fidelity.methods import Scored, evidence_of, rival_scores, self_scores, turnover_scores
+from turnover.fidelity.options import Options
+from turnover.fidelity.row import Figure, Row
+from turnover.fidelity.store import Store
+from turnover.fidelity.subject import Subject
+from turnover.masks import derive_seed
+from turnover.progress import bar
+from turnover.rivals.base import take
+from turnover.rivals.retraining import Retraining
+from turnover.training import Split
 
 SELF, SELF_PEARSON, TARGETS, PLACEBO = "self", "self (Pearson)", "targets", "placebo"
 _INSTANCES = 12

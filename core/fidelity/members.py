@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-from core.dropout import turnover_layers
-from core.models.ensemble import Ensemble
-from core.models.members import MemberModel, Members, MemberTurnoverDropout
+from turnover.dropout import turnover_layers
+from turnover.models.ensemble import Ensemble
+from turnover.models.members import MemberModel, Members, MemberTurnoverDropout
 
 
 def some_members(model: Members, places: Sequence[int]) -> Members:

@@ -13,18 +13,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-
-from core.errors import TurnoverError
-from core.fidelity.estimators import ESTIMATORS, Evidence
-from core.fidelity.store import Store
-from core.fidelity.subject import Subject
-from core.influences import influence
-from core.progress import bar
-from core.rivals.base import Problem, Scores, take
-from core.rivals.catalog import METHODS, Method
-from core.rivals.hessian import InfluenceFunction
-from core.rivals.similarity import Similarity
-from core.rivals.solvers import ConjugateGradient
+from turnover.errors import TurnoverError
+from turnover.fidelity.estimators import ESTIMATORS, Evidence
+from turnover.fidelity.store import Store
+from turnover.fidelity.subject import Subject
+from turnover.influences import influence
+from turnover.progress import bar
+from turnover.rivals.base import Problem, Scores, take
+from turnover.rivals.catalog import METHODS, Method
+from turnover.rivals.hessian import InfluenceFunction
+from turnover.rivals.similarity import Similarity
+from turnover.rivals.solvers import ConjugateGradient
 
 RANDOM = "random"
 _CENTRED, _LAST = Similarity(centred=True), InfluenceFunction(ConjugateGradient(), "last")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import TurnoverError
-from core.fidelity.methods import RIVALS, USUAL
+from turnover.errors import TurnoverError
+from turnover.fidelity.methods import RIVALS, USUAL
 
 _LEAST_RANKED = 4
 

@@ -2,7 +2,7 @@
 
 - Wrong labels: the area under the ROC curve for finding them, and the precision of the first k. An item with a wrong label
   has to be learned by heart, so the half that never saw it loses most on it: its self-influence and its *flipped loss* are
-  high. And it hurts: its mean influence on the targets is low. `core.fidelity.suspects` has all ways to suspect.
+  high. And it hurts: its mean influence on the targets is low. `turnover.fidelity.suspects` has all ways to suspect.
 - Spurious cues: an error of the demo corpus that carries a planted cue was taught by the training texts with the same
   cue. Their share among an error's ten strongest proponents, over their share in the training set, is the *lift*; its
   interval comes from a bootstrap over errors.
@@ -15,17 +15,16 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
-
-from core.data.base import WRONG_LABEL
-from core.errors import TurnoverError
-from core.fidelity.methods import Scored
-from core.fidelity.names import AUC
-from core.fidelity.options import Options
-from core.fidelity.row import Figure, Row
-from core.fidelity.subject import Subject
-from core.fidelity.suspects import suspicions
-from core.ranking import TOP
-from core.runs import Run
+from turnover.data.base import WRONG_LABEL
+from turnover.errors import TurnoverError
+from turnover.fidelity.methods import Scored
+from turnover.fidelity.names import AUC
+from turnover.fidelity.options import Options
+from turnover.fidelity.row import Figure, Row
+from turnover.fidelity.subject import Subject
+from turnover.fidelity.suspects import suspicions
+from turnover.ranking import TOP
+from turnover.runs import Run
 
 _RESAMPLES = 10_000
 _WIDTH = 1.96

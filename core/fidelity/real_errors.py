@@ -1,6 +1,6 @@
 """Real label errors: does influence point at the labels that people have found to be wrong?
 
-As `core.fidelity.planted`, for errors that nobody planted: five raters a review confirmed them (`core.data.imdb_checks`). A
+As `turnover.fidelity.planted`, for errors that nobody planted: five raters a review confirmed them (`turnover.data.imdb_checks`). A
 planted error is wrong at random; a real one is one that a person made, on a text that invites it, and is harder to find. Raters
 saw only the labels that cross-validated doubt had suspected, so that way of suspecting has helped to define the answer, and the
 errors that it missed count as right labels: read its area, and how far others fall short of it, with that in mind.
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.data.base import CONFIRMED_ERROR
-from core.fidelity.options import Options
-from core.fidelity.planted import marked_items, suspicion_rows
-from core.fidelity.subject import Subject
+from turnover.data.base import CONFIRMED_ERROR
+from turnover.fidelity.options import Options
+from turnover.fidelity.planted import marked_items, suspicion_rows
+from turnover.fidelity.subject import Subject
 
 
 def measure(subject: Subject, options: Options) -> dict[str, Any]:

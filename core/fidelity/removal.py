@@ -24,17 +24,16 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from core.errors import TurnoverError
-from core.fidelity.correlation import mean_over_rows, mean_spearman, pooled_spearman, reliability
-from core.fidelity.methods import RANDOM, Scored, evidence_of, rival_scores, turnover_scores
-from core.fidelity.options import Options
-from core.fidelity.retrained import retrained
-from core.fidelity.row import Figure, Row
-from core.fidelity.store import Store
-from core.fidelity.subject import Subject
-from core.masks import derive_seed
-from core.models.members import Members
+from turnover.errors import TurnoverError
+from turnover.fidelity.correlation import mean_over_rows, mean_spearman, pooled_spearman, reliability
+from turnover.fidelity.methods import RANDOM, Scored, evidence_of, rival_scores, turnover_scores
+from turnover.fidelity.options import Options
+from turnover.fidelity.retrained import retrained
+from turnover.fidelity.row import Figure, Row
+from turnover.fidelity.store import Store
+from turnover.fidelity.subject import Subject
+from turnover.masks import derive_seed
+from turnover.models.members import Members
 
 SPEARMAN, SAME_SIZE = "Spearman", "Spearman, same k"
 _MATCHED = 13

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.atomic import disk_error, write_atomic
-from core.errors import TurnoverError
-from core.fidelity.row import Figure, Row
-from core.plausible import finite_number
-from core.runs import Run
-from core.stale import made_with, stale_since
+from turnover.atomic import disk_error, write_atomic
+from turnover.errors import TurnoverError
+from turnover.fidelity.row import Figure, Row
+from turnover.plausible import finite_number
+from turnover.runs import Run
+from turnover.stale import made_with, stale_since
 
 FOLDER = Path("fidelity", "results")
 _MASKED = "retrained_with_turnover_dropout"
@@ -90,7 +90,7 @@ def _read(run: Run, path: Path) -> Result:
         measure, rows = str(result.pop("measure")), tuple(_row(row) for row in result.pop("rows"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         again = path.stem.removesuffix("-masked")
-        raise TurnoverError(f"{path}: not readable as a result; measure again with `python -m core evaluate --run {run.folder} --measure {again}`") from None
+        raise TurnoverError(f"{path}: not readable as a result; measure again with `turnover evaluate --run {run.folder} --measure {again}`") from None
     return Result(path.stem, measure, result, rows, stale_since(run, made))
 
 

@@ -3,7 +3,7 @@
 A set of training items is trained on S times, as members 0 … S − 1 of the run's seed: every set has the same S starts, and
 batch orders that depend on member, epoch and size alone, so that two sets of one size differ by their items and by nothing
 else that could be held still. Recipe and number of epochs are those of the run's plain twin, or of the run itself where
-turn-over dropout stays on. All models of a block are members of one model (`core.models.members`): each takes its own
+turn-over dropout stays on. All models of a block are members of one model (`turnover.models.members`): each takes its own
 batches from its own rows, and no model feels another, so model (set, seed) is the one that would be trained alone.
 """
 
@@ -14,16 +14,15 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-
-from core.errors import TurnoverError
-from core.fidelity.members import some_members
-from core.fidelity.store import Store
-from core.fidelity.subject import Subject
-from core.models.ensemble import Ensemble
-from core.models.members import Members
-from core.progress import Advance, bar
-from core.rivals.losses import row_bytes
-from core.training import epoch_order, train_epoch
+from turnover.errors import TurnoverError
+from turnover.fidelity.members import some_members
+from turnover.fidelity.store import Store
+from turnover.fidelity.subject import Subject
+from turnover.models.ensemble import Ensemble
+from turnover.models.members import Members
+from turnover.progress import Advance, bar
+from turnover.rivals.losses import row_bytes
+from turnover.training import epoch_order, train_epoch
 
 _TOGETHER = 60
 _BATCH_BYTES = 2**30

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from core.atomic import disk_error, write_atomic
-from core.lock import alone
-from core.runs import MANIFEST, Run, read_manifest, write_manifest
+from turnover.atomic import disk_error, write_atomic
+from turnover.lock import alone
+from turnover.runs import MANIFEST, Run, read_manifest, write_manifest
 
 FOLDER = "fidelity"
 _DIGITS = 16

@@ -8,20 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from core.device import choose_device
-from core.errors import TurnoverError
-from core.masks import derive_seed
-from core.models.members import Members
-from core.pipeline.architecture import build_model
-from core.pipeline.model import load_model, run_settings, run_split
-from core.pipeline.settings import TrainSettings
-from core.recipe import Recipe
-from core.rivals.base import Problem, Schedule
-from core.rivals.plain import plain_classifier
-from core.rivals.repeat import train_problem
-from core.runs import Run
-from core.training import Split
+from turnover.device import choose_device
+from turnover.errors import TurnoverError
+from turnover.masks import derive_seed
+from turnover.models.members import Members
+from turnover.pipeline.architecture import build_model
+from turnover.pipeline.model import load_model, run_settings, run_split
+from turnover.pipeline.settings import TrainSettings
+from turnover.recipe import Recipe
+from turnover.rivals.base import Problem, Schedule
+from turnover.rivals.plain import plain_classifier
+from turnover.rivals.repeat import train_problem
+from turnover.runs import Run
+from turnover.training import Split
 
 TARGETS = 100
 _TARGETS = 10

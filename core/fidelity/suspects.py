@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-
-from core.fidelity.methods import REFUSALS, Scored, evidence_of, rival_scores, self_scores, turnover_scores
-from core.fidelity.options import Options
-from core.fidelity.subject import Subject
+from turnover.fidelity.methods import REFUSALS, Scored, evidence_of, rival_scores, self_scores, turnover_scores
+from turnover.fidelity.options import Options
+from turnover.fidelity.subject import Subject
 
 _FOLDS = 5
 _STEPS = 2000

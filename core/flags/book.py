@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from core.errors import TurnoverError
-from core.flags.decision import CLEARED, DECIDED, IMPORTED, SETTLED, UNDONE, Decision, Flag, check_verdict, clean_name, clean_note
-from core.flags.history import Conflict, conflicts, in_force
-from core.flags.people import user_name
-from core.flags.store import Store, append_step, decisions_in
+from turnover.errors import TurnoverError
+from turnover.flags.decision import CLEARED, DECIDED, IMPORTED, SETTLED, UNDONE, Decision, Flag, check_verdict, clean_name, clean_note
+from turnover.flags.history import Conflict, conflicts, in_force
+from turnover.flags.people import user_name
+from turnover.flags.store import Store, append_step, decisions_in
 
 _LAST = (
     "SELECT number, kind, at FROM steps AS step WHERE by = ? AND kind != ? "

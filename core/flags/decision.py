@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 ACTIONS = ("drop", "relabel", "keep")
 CLEARED = "clear"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from core.flags.decision import CLEARED, SETTLED, Decision, Flag
+from turnover.flags.decision import CLEARED, SETTLED, Decision, Flag
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 
-from core.flags.decision import clean_name
+from turnover.flags.decision import clean_name
 
 VARIABLE = "TURNOVER_USER"
 

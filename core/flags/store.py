@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from core.atomic import disk_error
-from core.errors import TurnoverError
-from core.flags.decision import ACTIONS, CLEARED, DECIDED, Decision, Flag
+from turnover.atomic import disk_error
+from turnover.errors import TurnoverError
+from turnover.flags.decision import ACTIONS, CLEARED, DECIDED, Decision, Flag
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """Groups of training items: what they did to a mistake together, and the smallest one without which it is predicted not to be made.
 
 One influence is mostly noise, and where forty training items teach the same thing, each of them alone matters little: the
-others would have taught it too. Their sum says more, and its error grows far more slowly (`core.estimators.posterior`).
+others would have taught it too. Their sum says more, and its error grows far more slowly (`turnover.estimators.posterior`).
 
 - `choose`: which items form a group: texts with certain words, a class, a planted mark, those flagged for dropping, a list
   of ids, the ends of a ranking.

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from core.errors import TurnoverError
-from core.flags import Flags
-from core.runs import Run
+from turnover.errors import TurnoverError
+from turnover.flags import Flags
+from turnover.runs import Run
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.groups.sums import Mistake
+from turnover.groups.sums import Mistake
 
 _LEAST = float(np.finfo(np.float32).tiny)
 """Probabilities are float32, and none counts as smaller than this."""

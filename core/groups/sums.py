@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.errors import TurnoverError
-from core.estimators.stored import stored_estimator
-from core.estimators.trust import freedom_of, trust_words
-from core.groups.choose import Group
-from core.ranking import finite
-from core.runs import Run
+from turnover.errors import TurnoverError
+from turnover.estimators.stored import stored_estimator
+from turnover.estimators.trust import freedom_of, trust_words
+from turnover.groups.choose import Group
+from turnover.ranking import finite
+from turnover.runs import Run
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from core.atomic import disk_error, write_atomic
-from core.errors import TurnoverError
-from core.jobs.job import BEGUN, CANCELLED, FACTS, FOLDER, GROUP, LOCK, LOG, OUTCOME, PROGRESS, Job, read_job, read_outcome, write_outcome
-from core.lock import is_locked, locked
+from turnover.atomic import disk_error, write_atomic
+from turnover.errors import TurnoverError
+from turnover.jobs.job import BEGUN, CANCELLED, FACTS, FOLDER, GROUP, LOCK, LOG, OUTCOME, PROGRESS, Job, read_job, read_outcome, write_outcome
+from turnover.lock import is_locked, locked
 
 ROOT = Path(__file__).parents[2]
 
 
 def start_job(runs: Path, steps: Sequence[Sequence[str]], label: str) -> Job:
-    """Start a job in a process of its own: each step is the arguments of one `python -m core …`, without --json.
+    """Start a job in a process of its own: each step is the arguments of one `turnover …`, without --json.
 
     Raises:
         TurnoverError: if there is no step, or the job's folder cannot be written.
@@ -100,7 +100,7 @@ def _launch(folder: Path) -> None:
             if lock is None:
                 raise TurnoverError(f"{folder.name}: this job is at work already")
             _clear(folder)
-            command = [sys.executable, "-m", "core", "job", "--folder", str(folder.resolve())]
+            command = [sys.executable, "-m", "turnover", "job", "--folder", str(folder.resolve())]
             process = subprocess.Popen(command, cwd=ROOT, stdin=lock, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
     except OSError as error:
         raise disk_error(folder, error) from None

@@ -9,11 +9,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from core.atomic import write_atomic
-from core.errors import TurnoverError
-from core.lock import is_locked
-from core.plausible import first_link
-from core.progress import Progress, read_progress
+from turnover.atomic import write_atomic
+from turnover.errors import TurnoverError
+from turnover.lock import is_locked
+from turnover.plausible import first_link
+from turnover.progress import Progress, read_progress
 
 FOLDER = ".jobs"
 FACTS, LOCK, GROUP, PROGRESS, OUTCOME, CANCELLED, LOG = "job.json", "lock", "pid", "progress.json", "outcome.json", "cancelled", "log"
@@ -55,7 +55,7 @@ class Job:
         folder: where it is kept; its name is the job's id, and later jobs have later names.
         label: what it is, in its maker's words.
         created: UTC, ISO 8601.
-        steps: the arguments of each `python -m core …`, run one after the other.
+        steps: the arguments of each `turnover …`, run one after the other.
         state: what has become of it.
         outcome: what the finished steps printed, and what went wrong.
         progress: how far the step at work is; None while it says nothing.

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from core.atomic import write_atomic
-from core.errors import TurnoverError
-from core.jobs.control import ROOT
-from core.jobs.job import BEGUN, CANCELLED, GROUP, LOG, PROGRESS, TURN, Job, read_job, write_outcome
-from core.lock import wait_for
-from core.progress import VARIABLE
+from turnover.atomic import write_atomic
+from turnover.errors import TurnoverError
+from turnover.jobs.control import ROOT
+from turnover.jobs.job import BEGUN, CANCELLED, GROUP, LOG, PROGRESS, TURN, Job, read_job, write_outcome
+from turnover.lock import wait_for
+from turnover.progress import VARIABLE
 
 GRACE = 5.0
 """Seconds that a step has to tidy up when the job is cancelled."""
@@ -28,7 +28,7 @@ def run_job(folder: Path) -> list[dict[str, Any]]:
     """Wait for this job's turn and run the steps that are not finished yet; returns what all steps printed.
 
     Raises:
-        TurnoverError: if the folder holds no job, or one that was not started by `core.jobs.start_job`, or a step fails.
+        TurnoverError: if the folder holds no job, or one that was not started by `turnover.jobs.start_job`, or a step fails.
         KeyboardInterrupt: if the job is cancelled; its process group is ended then.
     """
     job = read_job(folder)
@@ -67,7 +67,7 @@ def _run_step(folder: Path, step: tuple[str, ...], turn: int) -> dict[str, Any]:
         TurnoverError: if it fails; the text is the last line that it said.
     """
     (folder / PROGRESS).unlink(missing_ok=True)
-    command, told = [sys.executable, "-m", "core", *step, "--json"], {**os.environ, VARIABLE: str(folder / PROGRESS)}
+    command, told = [sys.executable, "-m", "turnover", *step, "--json"], {**os.environ, VARIABLE: str(folder / PROGRESS)}
     with (folder / _PRINTED).open("w+b") as printed, (folder / LOG).open("ab") as log:
         said = log.tell()
         process = subprocess.Popen(command, cwd=ROOT, env=told, stdout=printed, stderr=log, pass_fds=(turn,))
@@ -95,7 +95,7 @@ def _problem(log: Path, said: int, command: str, code: int) -> str:
     with log.open("rb") as file:
         file.seek(said)
         lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1].strip().removeprefix(f"python -m core {command}: ") if lines else f"{command} ended with code {code} and said nothing"
+    return lines[-1].strip().removeprefix(f"turnover {command}: ") if lines else f"{command} ended with code {code} and said nothing"
 
 
 def _result(printed: IO[bytes], command: str) -> dict[str, Any]:

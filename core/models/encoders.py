@@ -6,8 +6,8 @@ import importlib.util
 import re
 from pathlib import Path
 
-from core.errors import TurnoverError
-from core.paths import looked_at
+from turnover.errors import TurnoverError
+from turnover.paths import looked_at
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")

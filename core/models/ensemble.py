@@ -1,6 +1,6 @@
 """K deep models side by side, for the price of K.
 
-Heads on frozen features are so small that K of them train as one batched program (`core.models.members`). A network that
+Heads on frozen features are so small that K of them train as one batched program (`turnover.models.members`). A network that
 is trained as a whole fills the machine alone; its members differ in masks and initialisation just the same, but run one
 after the other. Usually there is one.
 """
@@ -12,9 +12,8 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-
-from core.models.members import Members
-from core.scope import member_masks
+from turnover.models.members import Members
+from turnover.scope import member_masks
 
 
 class Ensemble(Members):

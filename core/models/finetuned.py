@@ -12,11 +12,10 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-
-from core.dropout import TurnoverDropout
-from core.errors import TurnoverError
-from core.masks import derive_seed
-from core.models.image_encoders import as_imagenet, torchvision_network
+from turnover.dropout import TurnoverDropout
+from turnover.errors import TurnoverError
+from turnover.masks import derive_seed
+from turnover.models.image_encoders import as_imagenet, torchvision_network
 
 LEAKS = ("the output bias",)
 _INIT, _MASKS = 1, 2

@@ -18,9 +18,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-
-from core.errors import TurnoverError
-from core.models.source import TORCHVISION, file_checksum
+from turnover.errors import TurnoverError
+from turnover.models.source import TORCHVISION, file_checksum
 
 _SIDE, _ROWS = 224, 16
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet

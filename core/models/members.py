@@ -22,11 +22,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
-
-from core.dropout import TurnoverDropout
-from core.errors import TurnoverError
-from core.masks import derive_seed
-from core.scope import MaskScope
+from turnover.dropout import TurnoverDropout
+from turnover.errors import TurnoverError
+from turnover.masks import derive_seed
+from turnover.scope import MaskScope
 
 _INIT, _MASKS = 1, 2
 

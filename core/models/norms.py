@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from core.errors import TurnoverError
-from core.teams import Team
+from turnover.errors import TurnoverError
+from turnover.teams import Team
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 

@@ -1,4 +1,4 @@
-"""Modules of the user's own as members of a run (`core.models.source` finds their code).
+"""Modules of the user's own as members of a run (`turnover.models.source` finds their code).
 
 The function that `--model module:function` names is called as `function(classes, shape, seed)` and returns a module with
 `TurnoverDropout` inside, which makes logits `(B, classes)` of a batch `(B, *shape)`. Images come as float32 `(B, C, H, W)` in
@@ -18,14 +18,13 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-
-from core.dropout import TurnoverDropout, turnover_layers
-from core.engine.plain import masks_of_training
-from core.errors import TurnoverError
-from core.models.ensemble import Ensemble
-from core.models.source import failing_in_one_line, load_function
-from core.models.state import check_savable
-from core.scope import MaskScope, entered, turnover
+from turnover.dropout import TurnoverDropout, turnover_layers
+from turnover.engine.plain import masks_of_training
+from turnover.errors import TurnoverError
+from turnover.models.ensemble import Ensemble
+from turnover.models.source import failing_in_one_line, load_function
+from turnover.models.state import check_savable
+from turnover.scope import MaskScope, entered, turnover
 
 TOKENS, FEATURES = "tokens", "features"
 _MASKS, _ROWS = 32, 4

@@ -1,6 +1,6 @@
 """A multilayer perceptron on pixels: two hidden layers, turn-over dropout after each.
 
-    h₀ = relu(W₀ x + b₀),   then turn-over heads (`core.models.members`) on h₀
+    h₀ = relu(W₀ x + b₀),   then turn-over heads (`turnover.models.members`) on h₀
 
 For 8 × 8 digits and ten classes that is 64-256-256-10. The first mask lies on the units that W₀ leads into, so an instance
 trains only those of its own half: the layer before the mask is no leak.
@@ -12,8 +12,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-
-from core.models.members import MemberHead, MemberLinear, MemberModel, member_generators
+from turnover.models.members import MemberHead, MemberLinear, MemberModel, member_generators
 
 HIDDEN = 256
 _PIXELS = 9

@@ -1,6 +1,6 @@
 """Some of K members as a model of their own, and tensors of such parts cut out of the whole's and put together again.
 
-Members never mix, so ranks may train some each (`core.ranks`). In a `MemberModel` every tensor has the members first; the
+Members never mix, so ranks may train some each (`turnover.ranks`). In a `MemberModel` every tensor has the members first; the
 tensors of an `Ensemble`'s members carry the member's number in their names.
 """
 
@@ -13,11 +13,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-
-from core.dropout import TurnoverDropout, turnover_layers
-from core.models.ensemble import Ensemble
-from core.models.members import Members, MemberTurnoverDropout
-from core.models.state import trained_state
+from turnover.dropout import TurnoverDropout, turnover_layers
+from turnover.models.ensemble import Ensemble
+from turnover.models.members import Members, MemberTurnoverDropout
+from turnover.models.state import trained_state
 
 _NUMBERED = re.compile(r"\bmodels\.(\d+)\.")
 

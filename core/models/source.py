@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 ALLOW = "TURNOVER_ALLOW_MODULES"
 """Environment variable with names `module:function` that runs may load, with commas between."""

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-from core.errors import TurnoverError
-from core.models.encoders import DEFAULT_ENCODER, encoder_folder
-from core.models.members import MemberHead, MemberModel
-from core.paths import looked_at
+from turnover.errors import TurnoverError
+from turnover.models.encoders import DEFAULT_ENCODER, encoder_folder
+from turnover.models.members import MemberHead, MemberModel
+from turnover.paths import looked_at
 
 MAX_TOKENS = 256
 MAX_CHARACTERS = 20_000

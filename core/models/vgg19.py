@@ -24,10 +24,9 @@ from functools import partial
 import torch
 from torch import nn
 from torchvision.models import vgg19_bn  # type: ignore[import-untyped]
-
-from core.dropout import TurnoverDropout
-from core.errors import TurnoverError
-from core.masks import derive_seed
+from turnover.dropout import TurnoverDropout
+from turnover.errors import TurnoverError
+from turnover.masks import derive_seed
 
 CONVOLUTIONS = 16
 WIDTH = 512

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from core.cleansing.choose import CLEANSED, CONDITIONS, NONE, RANDOM
-from core.paper.row import PaperRow
-from core.paper.setup import Setup
-from core.paper.side_effect import text_settings
-from core.pipeline.cleanse import cleanse, prepare
-from core.pipeline.influence import compute_influence
-from core.pipeline.settings import TrainSettings
-from core.runs import Run
+from turnover.cleansing.choose import CLEANSED, CONDITIONS, NONE, RANDOM
+from turnover.paper.row import PaperRow
+from turnover.paper.setup import Setup
+from turnover.paper.side_effect import text_settings
+from turnover.pipeline.cleanse import cleanse, prepare
+from turnover.pipeline.influence import compute_influence
+from turnover.pipeline.settings import TrainSettings
+from turnover.runs import Run
 
 _PAPER = {NONE: ("77.0 ± .9 %", ".536"), RANDOM: ("76.8 ± 1.1 %", ""), CLEANSED: ("78.3 ± .2 %", ".484")}
 _FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2)

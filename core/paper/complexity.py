@@ -14,12 +14,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from core.paper.costs import Costs, exponents, measure, trained
-from core.paper.row import PaperRow
-from core.paper.setup import Setup
-from core.paper.subjects import Subject, text_subject
-from core.progress import bar
-from core.rivals.catalog import methods
+from turnover.paper.costs import Costs, exponents, measure, trained
+from turnover.paper.row import PaperRow
+from turnover.paper.setup import Setup
+from turnover.paper.subjects import Subject, text_subject
+from turnover.progress import bar
+from turnover.rivals.catalog import methods
 
 SUBJECTS = {
     "small": (("heads", (250, 500, 1000, 2000), 32),),

@@ -27,14 +27,13 @@ from typing import TypeVar
 
 import torch
 from torch import nn
-
-from core.device import synchronize
-from core.engine.plain import device_of
-from core.errors import TurnoverError
-from core.rivals.base import Problem, Schedule
-from core.rivals.catalog import Method
-from core.rivals.repeat import train_problem
-from core.training import Split
+from turnover.device import synchronize
+from turnover.engine.plain import device_of
+from turnover.errors import TurnoverError
+from turnover.rivals.base import Problem, Schedule
+from turnover.rivals.catalog import Method
+from turnover.rivals.repeat import train_problem
+from turnover.training import Split
 
 REFUSALS = (TurnoverError, RuntimeError, MemoryError)
 """How a method says that it cannot treat a model: ours in words, torch and captum by their own errors."""

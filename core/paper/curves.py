@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from core.paper.row import PaperRow
-from core.paper.setup import Setup
-from core.paper.side_effect import image_settings, text_settings
+from turnover.paper.row import PaperRow
+from turnover.paper.setup import Setup
+from turnover.paper.side_effect import image_settings, text_settings
 
 _CURVES = ("masked", "flipped", "validation", "unowned")
 

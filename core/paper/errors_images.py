@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from core.paper.mistakes import explain_mistakes
-from core.paper.row import PaperRow
-from core.paper.setup import Setup
-from core.paper.side_effect import image_settings
+from turnover.paper.mistakes import explain_mistakes
+from turnover.paper.row import PaperRow
+from turnover.paper.setup import Setup
+from turnover.paper.side_effect import image_settings
 
 _MOST = 50
 

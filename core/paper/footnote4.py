@@ -1,7 +1,7 @@
 """The full network in place of the masked one (footnote 4).
 
 Equation (2) compares the half that never saw an item with the half that did, L(f^m̃) − L(f^m). The footnote's other choice
-compares it with the whole network, L(f^m̃) − L(f). Both are measured by the linear datamodeling score (`core.fidelity.lds`).
+compares it with the whole network, L(f^m̃) − L(f). Both are measured by the linear datamodeling score (`turnover.fidelity.lds`).
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-
-from core.engine import PairPath, path_for
-from core.engine.plain import evaluating
-from core.engine.tiles import tiles
-from core.fidelity.estimators import Evidence
-from core.fidelity.lds import halves_of, row_of
-from core.fidelity.methods import Scored, evidence_of, turnover_scores
-from core.fidelity.options import Options
-from core.fidelity.row import Figure
-from core.fidelity.subject import Subject
-from core.paper.row import PaperRow
-from core.paper.setup import Setup
-from core.pipeline.influence import compute_influence
-from core.pipeline.settings import TrainSettings
-from core.progress import bar
-from core.runs import Run
+from turnover.engine import PairPath, path_for
+from turnover.engine.plain import evaluating
+from turnover.engine.tiles import tiles
+from turnover.fidelity.estimators import Evidence
+from turnover.fidelity.lds import halves_of, row_of
+from turnover.fidelity.methods import Scored, evidence_of, turnover_scores
+from turnover.fidelity.options import Options
+from turnover.fidelity.row import Figure
+from turnover.fidelity.subject import Subject
+from turnover.paper.row import PaperRow
+from turnover.paper.setup import Setup
+from turnover.pipeline.influence import compute_influence
+from turnover.pipeline.settings import TrainSettings
+from turnover.progress import bar
+from turnover.runs import Run
 
 _MEMBERS = 16
 _OPTIONS = Options()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from core.paper.row import PaperRow
-from core.paper.setup import Setup
-from core.pipeline.influence import compute_influence
-from core.ranking import TOP
-from core.report.explanation import rounded
-from core.report.facts import explained_pattern
-from core.report.page import write_report
-from core.runs import Run
+from turnover.paper.row import PaperRow
+from turnover.paper.setup import Setup
+from turnover.pipeline.influence import compute_influence
+from turnover.ranking import TOP
+from turnover.report.explanation import rounded
+from turnover.report.facts import explained_pattern
+from turnover.report.page import write_report
+from turnover.runs import Run
 
 
 def explain_mistakes(setup: Setup, run: Run, page: str, most: int) -> Iterator[PaperRow]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from core.errors import TurnoverError
-from core.models.encoders import DEFAULT_ENCODER
-from core.pipeline.model import run_settings
-from core.pipeline.settings import TrainSettings
-from core.pipeline.train import train_run
-from core.runs import Run
+from turnover.errors import TurnoverError
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.pipeline.model import run_settings
+from turnover.pipeline.settings import TrainSettings
+from turnover.pipeline.train import train_run
+from turnover.runs import Run
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from core.device import choose_device
-from core.paper.row import PaperRow
-from core.paper.setup import Setup
-from core.pipeline.architecture import build_model
-from core.pipeline.model import run_settings, run_split
-from core.pipeline.settings import TrainSettings
-from core.progress import bar
-from core.runs import Run
-from core.training import fit
+from turnover.device import choose_device
+from turnover.paper.row import PaperRow
+from turnover.paper.setup import Setup
+from turnover.pipeline.architecture import build_model
+from turnover.pipeline.model import run_settings, run_split
+from turnover.pipeline.settings import TrainSettings
+from turnover.progress import bar
+from turnover.runs import Run
+from turnover.training import fit
 
 _PAPER = {5000: ("90.0 %", "88.3 %"), 20_000: ("90.5 %", "90.2 %")}
 _SENTENCES = 6920

@@ -7,20 +7,19 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-
-from core.data import load_data
-from core.data.base import limit_training
-from core.device import choose_device
-from core.errors import TurnoverError
-from core.models.adapters import TokenRows
-from core.models.text import token_mean
-from core.paper.setup import Setup
-from core.paper.side_effect import text_settings
-from core.pipeline.architecture import TextInputs, build_model
-from core.rivals.base import Problem, Schedule, take
-from core.rivals.plain import plain_classifier
-from core.rivals.repeat import train_problem
-from core.training import Split
+from turnover.data import load_data
+from turnover.data.base import limit_training
+from turnover.device import choose_device
+from turnover.errors import TurnoverError
+from turnover.models.adapters import TokenRows
+from turnover.models.text import token_mean
+from turnover.paper.setup import Setup
+from turnover.paper.side_effect import text_settings
+from turnover.pipeline.architecture import TextInputs, build_model
+from turnover.rivals.base import Problem, Schedule, take
+from turnover.rivals.plain import plain_classifier
+from turnover.rivals.repeat import train_problem
+from turnover.training import Split
 
 HEADS_SGD = Schedule(epochs=5, batch=64, learning_rate=0.05, optimizer="sgd")
 ADAPTERS_SGD = Schedule(epochs=3, batch=32, learning_rate=0.05, optimizer="sgd")

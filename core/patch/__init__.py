@@ -6,5 +6,5 @@ merge.py     a colleague's patch into the flags of a run
 plan.py      which rows of a data set a patch drops and relabels, and which lines do not fit it
 records.py   CSV, TSV and JSONL as records of bytes, so that what is not changed stays as it is
 tables.py · parquet.py · folders.py   a data set of each form: cleansed, and restored
-apply.py     what `python -m core apply` does
+apply.py     what `turnover apply` does
 """

@@ -1,4 +1,4 @@
-"""What `python -m core apply` does: a patch onto a data set, and back.
+"""What `turnover apply` does: a patch onto a data set, and back.
 
 The data set itself is never changed: a cleansed copy is written, and beside it an undo file with which the copy becomes the
 original again, byte by byte. The undo file is JSONL: a line that says what the copy and the original are known by, then a line
@@ -13,18 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.atomic import write_atomic
-from core.data import NAMES
-from core.data.records import FORMS
-from core.data.tables import unreadable
-from core.errors import TurnoverError
-from core.patch.builtin import packaged_table
-from core.patch.folders import LABEL, ImageFolder, changes_of, copy_cleansed, copy_restored, folder_hash
-from core.patch.form import Patch
-from core.patch.merge import patch_file
-from core.patch.parquet import ParquetFile
-from core.patch.plan import Plan, label_column, make_plan
-from core.patch.tables import TextFile, restored
+from turnover.atomic import write_atomic
+from turnover.data import NAMES
+from turnover.data.records import FORMS
+from turnover.data.tables import unreadable
+from turnover.errors import TurnoverError
+from turnover.patch.builtin import packaged_table
+from turnover.patch.folders import LABEL, ImageFolder, changes_of, copy_cleansed, copy_restored, folder_hash
+from turnover.patch.form import Patch
+from turnover.patch.merge import patch_file
+from turnover.patch.parquet import ParquetFile
+from turnover.patch.plan import Plan, label_column, make_plan
+from turnover.patch.tables import TextFile, restored
 
 FORMAT = 1
 UNDO = ".undo"
@@ -44,7 +44,7 @@ def apply_patch(patch_path: Path, data: Path, out: Path, text: str | None = None
         label: the column that holds the labels, guessed if it is None.
 
     Returns:
-        What `python -m core apply --json` prints: out, undo, dropped, relabelled, kept, and refused: id, place and why.
+        What `turnover apply --json` prints: out, undo, dropped, relabelled, kept, and refused: id, place and why.
 
     Raises:
         TurnoverError: if something cannot be read or written, or nothing of the patch fits the data.
@@ -65,7 +65,7 @@ def undo_patch(undo: Path, data: Path, out: Path) -> dict[str, Any]:
         out: the original; nothing may be there yet.
 
     Returns:
-        What `python -m core apply --undo --json` prints: out and sha256.
+        What `turnover apply --undo --json` prints: out and sha256.
 
     Raises:
         TurnoverError: if something cannot be read or written, or the copy is not the one that the undo file is about.
@@ -162,7 +162,7 @@ def _undo_header(line: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, TypeError, RecursionError):
         header = {}
     if header.get(_KEY) != FORMAT or header.get("form") not in (*FORMS, _PARQUET, _FOLDER) or not {"original", "cleansed"} <= set(header):
-        raise TurnoverError(f"{path}: not an undo file of this version; it lies beside what `python -m core apply` wrote and ends with {UNDO}")
+        raise TurnoverError(f"{path}: not an undo file of this version; it lies beside what `turnover apply` wrote and ends with {UNDO}")
     return header
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 
 import pandas as pd
-
-from core.data import load_data
-from core.data.base import Items
-from core.data.images import png_bytes
+from turnover.data import load_data
+from turnover.data.base import Items
+from turnover.data.images import png_bytes
 
 _NUMBERED = ("sst2",)
 """Sources whose own files number the classes."""

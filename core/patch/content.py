@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-
-from core.data.images import fit_image, open_image, png_pixels
-from core.errors import TurnoverError
-from core.runs import Run
+from turnover.data.images import fit_image, open_image, png_pixels
+from turnover.errors import TurnoverError
+from turnover.runs import Run
 
 
 def text_hash(text: str) -> str:

@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from core.atomic import disk_error, replace_folder
-from core.data.folders import files_in
-from core.data.images import MAX_BYTES
-from core.errors import TurnoverError
-from core.patch.content import file_hash
-from core.patch.plan import Plan
-from core.runs import sha256
+from turnover.atomic import disk_error, replace_folder
+from turnover.data.folders import files_in
+from turnover.data.images import MAX_BYTES
+from turnover.errors import TurnoverError
+from turnover.patch.content import file_hash
+from turnover.patch.plan import Plan
+from turnover.runs import sha256
 
 LABEL = "label"
 """The column of `ImageFolder` that holds the names of the folders."""
 
 
 class ImageFolder:
-    """The files in the folders of a folder; see `core.patch.plan.Source`. An id may be a file's path, its name, or its name without the end.
+    """The files in the folders of a folder; see `turnover.patch.plan.Source`. An id may be a file's path, its name, or its name without the end.
 
     Raises:
         TurnoverError: if the folder has no folders with files, has links in it, or cannot be read.

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeGuard
 
-from core.errors import TurnoverError
-from core.flags import Flag, Flags
-from core.flags.decision import check_verdict, clean_name, clean_note
-from core.patch.content import data_fingerprint, image_shape, item_hash
-from core.runs import Run
+from turnover.errors import TurnoverError
+from turnover.flags import Flag, Flags
+from turnover.flags.decision import check_verdict, clean_name, clean_note
+from turnover.patch.content import data_fingerprint, image_shape, item_hash
+from turnover.runs import Run
 
 FORMAT = 1
 MAX_BYTES = 20 * 2**20
@@ -96,7 +96,7 @@ def read_patch(content: bytes, name: str) -> Patch:
     numbered = [(number, line) for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1) if line.strip()]
     header = _object(numbered[0][1]) if numbered else None
     if header is None or _KEY not in header:
-        raise TurnoverError(f"{name}: not a patch of flags; make one with `python -m core export --format jsonl`")
+        raise TurnoverError(f"{name}: not a patch of flags; make one with `turnover export --format jsonl`")
     if header[_KEY] != FORMAT:
         raise TurnoverError(f"{name}: a patch of format {header[_KEY]!r:.20}, this version reads format {FORMAT}; export it again")
     classes, shape, count = header.get("classes"), header.get("shape"), header.get("count", len(numbered) - 1)

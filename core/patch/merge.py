@@ -6,12 +6,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from core.data.tables import unreadable
-from core.errors import TurnoverError
-from core.flags import Flag, Flags
-from core.patch.content import data_fingerprint, item_hash
-from core.patch.form import MAX_BYTES, Line, Patch, Refused, read_patch
-from core.runs import Run
+from turnover.data.tables import unreadable
+from turnover.errors import TurnoverError
+from turnover.flags import Flag, Flags
+from turnover.patch.content import data_fingerprint, item_hash
+from turnover.patch.form import MAX_BYTES, Line, Patch, Refused, read_patch
+from turnover.runs import Run
 
 
 def patch_file(path: Path) -> Patch:
@@ -31,7 +31,7 @@ def merge_patch(run: Run, flags: Flags, patch: Patch) -> dict[str, Any]:
     """Add the decisions of a patch to `flags` of the run.
 
     Returns:
-        What `python -m core import-flags --json` prints: new, conflicting (of the new ones), known, and refused: line and why.
+        What `turnover import-flags --json` prints: new, conflicting (of the new ones), known, and refused: line and why.
 
     Raises:
         TurnoverError: if the patch was made on other data, or the flags cannot be written.

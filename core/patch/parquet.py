@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from core.data.arrow import cells_of, image_bytes, is_binary, parquet_table
-from core.errors import TurnoverError
-from core.patch.content import file_hash, text_hash
-from core.patch.plan import Plan
-from core.patch.tables import text_column
+from turnover.data.arrow import cells_of, image_bytes, is_binary, parquet_table
+from turnover.errors import TurnoverError
+from turnover.patch.content import file_hash, text_hash
+from turnover.patch.plan import Plan
+from turnover.patch.tables import text_column
 
 _IMAGES = ("image", "img")
 
 
 class ParquetFile:
-    """The rows of a parquet file; see `core.patch.plan.Source`.
+    """The rows of a parquet file; see `turnover.patch.plan.Source`.
 
     Args:
         content: of the file.

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from core.data.own.columns import LABELS, named_like
-from core.errors import TurnoverError
-from core.patch.form import Line, Patch
+from turnover.data.own.columns import LABELS, named_like
+from turnover.errors import TurnoverError
+from turnover.patch.form import Line, Patch
 
 _NUMBERED = re.compile(r".*-(\d{1,15})", re.DOTALL)
 _INDEX, _LABEL = "index", "label"

@@ -7,17 +7,17 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.data.folders import inside
-from core.data.images import MAX_BYTES
-from core.data.own.columns import TEXTS, image_paths, named_like
-from core.data.records import FORMS, utf8
-from core.errors import TurnoverError
-from core.patch.content import file_hash, text_hash
-from core.patch.plan import Plan
+from turnover.data.folders import inside
+from turnover.data.images import MAX_BYTES
+from turnover.data.own.columns import TEXTS, image_paths, named_like
+from turnover.data.records import FORMS, utf8
+from turnover.errors import TurnoverError
+from turnover.patch.content import file_hash, text_hash
+from turnover.patch.plan import Plan
 
 
 class TextFile:
-    """The rows of a file of texts; see `core.patch.plan.Source`.
+    """The rows of a file of texts; see `turnover.patch.plan.Source`.
 
     Args:
         content: of the file.

@@ -1,7 +1,7 @@
 """Make a run of a model with turn-over dropout that was trained elsewhere.
 
-What such a model must have been trained with: masks of its own (`core.turnover(ids)`), where the id of a training item is its
-position in the data, 0 … N − 1; and the inputs that a run gives it (`core.models.own`). The losses of now stand as the one epoch
+What such a model must have been trained with: masks of its own (`turnover.turnover(ids)`), where the id of a training item is its
+position in the data, 0 … N − 1; and the inputs that a run gives it (`turnover.models.own`). The losses of now stand as the one epoch
 of its curves. Of its plain twin nothing is known.
 """
 
@@ -20,25 +20,24 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-
-from core.atomic import disk_error
-from core.data.base import Dataset, check_dataset
-from core.device import choose_device, placed
-from core.dropout import turnover_layers
-from core.engine.plain import masks_of_training
-from core.errors import TurnoverError
-from core.lock import alone
-from core.models.encoders import DEFAULT_ENCODER
-from core.models.own import OwnMembers
-from core.models.source import allow, is_module
-from core.models.state import tied_names
-from core.pipeline.architecture import build_model
-from core.pipeline.plan import Plan, has_checkpoint, open_partial, plan_run
-from core.pipeline.settings import TrainSettings
-from core.pipeline.train import model_inputs, splits_of
-from core.pipeline.written import results_of, write_run
-from core.runs import Run
-from core.training import History, measured
+from turnover.atomic import disk_error
+from turnover.data.base import Dataset, check_dataset
+from turnover.device import choose_device, placed
+from turnover.dropout import turnover_layers
+from turnover.engine.plain import masks_of_training
+from turnover.errors import TurnoverError
+from turnover.lock import alone
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.models.own import OwnMembers
+from turnover.models.source import allow, is_module
+from turnover.models.state import tied_names
+from turnover.pipeline.architecture import build_model
+from turnover.pipeline.plan import Plan, has_checkpoint, open_partial, plan_run
+from turnover.pipeline.settings import TrainSettings
+from turnover.pipeline.train import model_inputs, splits_of
+from turnover.pipeline.written import results_of, write_run
+from turnover.runs import Run
+from turnover.training import History, measured
 
 _ERRORS = 2
 _COMPILED = "_orig_mod."
@@ -46,7 +45,7 @@ _COMPILED = "_orig_mod."
 
 
 def adopt_run(settings: TrainSettings, weights: Path, folder: Path, device_choice: str | None = None) -> dict[str, Any]:
-    """Make a run of the weights in a safetensors file; returns what `python -m core adopt --json` prints.
+    """Make a run of the weights in a safetensors file; returns what `turnover adopt --json` prints.
 
     Raises:
         TurnoverError: for bad settings or data, a folder that exists or that a training was begun for, or weights that are not those of the settings' model.
@@ -66,7 +65,7 @@ def save_run(
         folder: where the run will lie; it must not exist.
         data: what it was trained and is validated on; the instance ids of the training were the positions in `data.train`.
         module: the trained module.
-        model: `module:function`, the code that builds one like it (`core.models.own`).
+        model: `module:function`, the code that builds one like it (`turnover.models.own`).
         seed: what the function was called with.
         encoder: whose features or tokens a module for texts reads.
         device: to compute on; the best one by default.

@@ -9,21 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-
-from core.masks import derive_seed
-from core.models.adapters import TokenRows, adapter_classifier, masked_everywhere
-from core.models.encoders import DEFAULT_ENCODER
-from core.models.ensemble import Ensemble
-from core.models.finetuned import LEAKS, FineTuned, fine_tuned
-from core.models.image_encoders import ImageEncoder, check_weights, hub_images, torchvision_images
-from core.models.members import Members
-from core.models.own import TOKENS, OwnMembers, own_members, reading
-from core.models.pixels import pixel_heads
-from core.models.source import is_module, is_torchvision
-from core.models.text import TextEncoder, load_encoder, text_heads
-from core.models.vgg19 import vgg19
-from core.models.vision import small_vgg
-from core.pipeline.settings import TrainSettings, check_image_size
+from turnover.masks import derive_seed
+from turnover.models.adapters import TokenRows, adapter_classifier, masked_everywhere
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.models.ensemble import Ensemble
+from turnover.models.finetuned import LEAKS, FineTuned, fine_tuned
+from turnover.models.image_encoders import ImageEncoder, check_weights, hub_images, torchvision_images
+from turnover.models.members import Members
+from turnover.models.own import TOKENS, OwnMembers, own_members, reading
+from turnover.models.pixels import pixel_heads
+from turnover.models.source import is_module, is_torchvision
+from turnover.models.text import TextEncoder, load_encoder, text_heads
+from turnover.models.vgg19 import vgg19
+from turnover.models.vision import small_vgg
+from turnover.pipeline.settings import TrainSettings, check_image_size
 
 _MEMBER = 7
 _DEEP_TOKENS = 128

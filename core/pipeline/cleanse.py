@@ -10,24 +10,23 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from core.cleansing.choose import CONDITIONS, FLAGGED, Decisions, check_classes, count_removed, given_labels, kept_rows, lowest
-from core.cleansing.retraining import retrain
-from core.cleansing.scores import OWN, VALIDATION_SETS, Scores
-from core.cleansing.summary import Retrained, summarise
-from core.data.base import Items
-from core.data.elec import load_elec
-from core.device import choose_device
-from core.errors import TurnoverError
-from core.estimators.stored import stored_estimator
-from core.influences import mean_influence
-from core.pipeline.architecture import TextInputs, build_model
-from core.pipeline.estimate import describe_targets
-from core.pipeline.model import item_features, load_model, run_settings, run_split
-from core.progress import bar
-from core.recipe import Recipe
-from core.runs import Run
-from core.training import Split
+from turnover.cleansing.choose import CONDITIONS, FLAGGED, Decisions, check_classes, count_removed, given_labels, kept_rows, lowest
+from turnover.cleansing.retraining import retrain
+from turnover.cleansing.scores import OWN, VALIDATION_SETS, Scores
+from turnover.cleansing.summary import Retrained, summarise
+from turnover.data.base import Items
+from turnover.data.elec import load_elec
+from turnover.device import choose_device
+from turnover.errors import TurnoverError
+from turnover.estimators.stored import stored_estimator
+from turnover.influences import mean_influence
+from turnover.pipeline.architecture import TextInputs, build_model
+from turnover.pipeline.estimate import describe_targets
+from turnover.pipeline.model import item_features, load_model, run_settings, run_split
+from turnover.progress import bar
+from turnover.recipe import Recipe
+from turnover.runs import Run
+from turnover.training import Split
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def cleanse(
     decisions: Decisions | None = None,
     told: Callable[[dict[str, Any]], object] | None = None,
 ) -> dict[str, Any]:
-    """Retrain with a fraction of the items removed; returns what `python -m core cleanse --json` prints.
+    """Retrain with a fraction of the items removed; returns what `turnover cleanse --json` prints.
 
     With the condition `FLAGGED`, also on what people decided. `told` gets the same, as far as it is known, after each model.
 

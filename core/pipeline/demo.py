@@ -17,10 +17,10 @@ def demo_folder(folder: Path, data: str) -> Path:
 
 def build_demo(folder: Path, data: str, device_choice: str | None = None) -> None:
     """Train one demo run, if it is not there, and compute its influences."""
-    from core.pipeline.influence import compute_influence
-    from core.pipeline.settings import TrainSettings
-    from core.pipeline.train import train_run
-    from core.runs import Run
+    from turnover.pipeline.influence import compute_influence
+    from turnover.pipeline.settings import TrainSettings
+    from turnover.pipeline.train import train_run
+    from turnover.runs import Run
 
     run_folder = demo_folder(folder, data)
     if not run_folder.exists():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.ranking import clearest_first, content_of, ranking_entries
-from core.runs import Run
+from turnover.ranking import clearest_first, content_of, ranking_entries
+from turnover.runs import Run
 
 
 def list_errors(run: Run, top: int = 5) -> dict[str, Any]:

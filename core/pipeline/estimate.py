@@ -1,16 +1,15 @@
-"""What a run's estimator needs to know of items (`core.estimators`); its files are written by `core.estimators.stored`."""
+"""What a run's estimator needs to know of items (`turnover.estimators`); its files are written by `turnover.estimators.stored`."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from core.estimators.estimator import Described, Estimator, choose_estimator
-from core.masks import UNOWNED
-from core.models.members import Members
-from core.runs import Run
-from core.training import Split, probabilities
+from turnover.estimators.estimator import Described, Estimator, choose_estimator
+from turnover.masks import UNOWNED
+from turnover.models.members import Members
+from turnover.runs import Run
+from turnover.training import Split, probabilities
 
 _DRAWS = 4
 

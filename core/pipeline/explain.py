@@ -10,22 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-
-from core.data.images import fit_image, open_image, png_pixels
-from core.data.tables import check_text
-from core.device import choose_device
-from core.errors import TurnoverError
-from core.estimators import MEDIAN
-from core.estimators.estimator import Estimator
-from core.estimators.stored import stored_estimator
-from core.influences import influence
-from core.models.members import MemberModel
-from core.pipeline.architecture import ImageInputs, TextInputs
-from core.pipeline.estimate import describe_targets
-from core.pipeline.model import image_shape, item_features, load_model, run_settings
-from core.ranking import ranking_entries, ranking_trust, training_entries
-from core.runs import Ranked, Run
-from core.training import Split, probabilities
+from turnover.data.images import fit_image, open_image, png_pixels
+from turnover.data.tables import check_text
+from turnover.device import choose_device
+from turnover.errors import TurnoverError
+from turnover.estimators import MEDIAN
+from turnover.estimators.estimator import Estimator
+from turnover.estimators.stored import stored_estimator
+from turnover.influences import influence
+from turnover.models.members import MemberModel
+from turnover.pipeline.architecture import ImageInputs, TextInputs
+from turnover.pipeline.estimate import describe_targets
+from turnover.pipeline.model import image_shape, item_features, load_model, run_settings
+from turnover.ranking import ranking_entries, ranking_trust, training_entries
+from turnover.runs import Ranked, Run
+from turnover.training import Split, probabilities
 
 
 class Explainer:
@@ -80,7 +79,7 @@ class Explainer:
         from the given items alone, as the median over members.
 
         Returns:
-            `(images, instances)` in nats, and one of `core.estimators.SHOWN`.
+            `(images, instances)` in nats, and one of `turnover.estimators.SHOWN`.
 
         Raises:
             TurnoverError: as `explain_image`.

@@ -6,9 +6,9 @@ import csv
 import io
 from typing import Any
 
-from core.flags import Flags
-from core.ranking import TOP, content_of
-from core.runs import Run
+from turnover.flags import Flags
+from turnover.ranking import TOP, content_of
+from turnover.runs import Run
 
 COLUMNS = (
     *("id", "content", "label", "action", "new_label", "note", "by", "at"),

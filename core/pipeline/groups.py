@@ -1,4 +1,4 @@
-"""Groups of training items on the mistakes of a run, and what flips each mistake, as `python -m core groups` prints it."""
+"""Groups of training items on the mistakes of a run, and what flips each mistake, as `turnover groups` prints it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
-from core.errors import TurnoverError
-from core.groups.choose import Group, ends
-from core.groups.flip import Flip, smallest_flip
-from core.groups.sums import MEANINGS, Mistake
-from core.ranking import clearest_first, content_of
-from core.runs import Run
+from turnover.errors import TurnoverError
+from turnover.groups.choose import Group, ends
+from turnover.groups.flip import Flip, smallest_flip
+from turnover.groups.sums import MEANINGS, Mistake
+from turnover.ranking import clearest_first, content_of
+from turnover.runs import Run
 
 
 def group_influences(run: Run, groups: Sequence[Group], ids: Sequence[str] = (), top: int = 10) -> dict[str, Any]:
@@ -38,10 +37,10 @@ def _position(run: Run, name: str) -> int:
     """The position of a mistake."""
     found = run.validation.index[run.validation["id"].astype(str) == name]
     if not len(found):
-        raise TurnoverError(f"no validation item has the id {name!r}; `python -m core errors --run {run.folder}` lists the misclassified ones")
+        raise TurnoverError(f"no validation item has the id {name!r}; `turnover errors --run {run.folder}` lists the misclassified ones")
     position = int(found[0])
     if position not in run.errors:
-        raise TurnoverError(f"validation item {name!r} is not misclassified; `python -m core errors --run {run.folder}` lists those that are")
+        raise TurnoverError(f"validation item {name!r} is not misclassified; `turnover errors --run {run.folder}` lists those that are")
     return position
 
 

@@ -1,13 +1,13 @@
 """Add influences to a run: every training item on every target, in parts that outlive a stop, joined when all are there.
 
-First a pilot of some targets decides which estimator to show (`core.estimators`). Then units of targets are computed for
+First a pilot of some targets decides which estimator to show (`turnover.estimators`). Then units of targets are computed for
 all members and training items, on the loss of the true label for all targets and of the predicted label for the errors,
 whose forward passes serve both; each unit is estimated and kept as a file before the next begins (`influence_parts`). A job
-that was stopped goes on with the units that are missing; of several ranks (`core.ranks`) each takes every size-th, and where
+that was stopped goes on with the units that are missing; of several ranks (`turnover.ranks`) each takes every size-th, and where
 there are fewer units than ranks, units are cut into blocks of training items as well. The first rank joins all into files.
 
 As long as all member values fit into `FULL_BYTES` they are kept, with what the estimator asks of each target beside them, so
-that groups of training items can be summed later (`core.groups`); past that, only the top of both ends of each target, with
+that groups of training items can be summed later (`turnover.groups`); past that, only the top of both ends of each target, with
 standard errors, and the means over targets.
 """
 
@@ -22,27 +22,26 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from core.atomic import disk_error, replace_folder
-from core.device import choose_device
-from core.engine import gains_from_targets
-from core.engine.memory import default_budget, host_budget, pieces
-from core.engine.plain import device_of
-from core.errors import TurnoverError
-from core.estimators.estimator import Estimator
-from core.influences import Influence, influence, influences, self_influence
-from core.lock import alone
-from core.models.members import Members
-from core.pipeline import influence_files
-from core.pipeline.estimate import run_estimator
-from core.pipeline.influence_files import FULL_BYTES, OWN, TOTAL, join_parts, kept
-from core.pipeline.influence_parts import Cut, Parts, Unit, units_of
-from core.pipeline.influence_targets import Resources, Targets
-from core.pipeline.model import load_model, run_split
-from core.progress import Advance, bar
-from core.ranks import ALONE, Ranks
-from core.runs import FORMAT, Run, write_manifest
-from core.training import Split
+from turnover.atomic import disk_error, replace_folder
+from turnover.device import choose_device
+from turnover.engine import gains_from_targets
+from turnover.engine.memory import default_budget, host_budget, pieces
+from turnover.engine.plain import device_of
+from turnover.errors import TurnoverError
+from turnover.estimators.estimator import Estimator
+from turnover.influences import Influence, influence, influences, self_influence
+from turnover.lock import alone
+from turnover.models.members import Members
+from turnover.pipeline import influence_files
+from turnover.pipeline.estimate import run_estimator
+from turnover.pipeline.influence_files import FULL_BYTES, OWN, TOTAL, join_parts, kept
+from turnover.pipeline.influence_parts import Cut, Parts, Unit, units_of
+from turnover.pipeline.influence_targets import Resources, Targets
+from turnover.pipeline.model import load_model, run_split
+from turnover.progress import Advance, bar
+from turnover.ranks import ALONE, Ranks
+from turnover.runs import FORMAT, Run, write_manifest
+from turnover.training import Split
 
 _PILOT, _PILOT_BYTES = 96, 512 * 2**20
 _COMPARED = 4
@@ -66,7 +65,7 @@ def compute_influence(
     """Compute a run's influences on `validation` (all items, and the errors' predictions) or on the `errors` alone.
 
     Of more targets than `most`, 1 or more, that many are drawn at random, the same ones every time. `memory` is that of each rank.
-    Returns what `python -m core influence --json` prints, nothing on ranks but the first. The folder `RUN/influence` is replaced
+    Returns what `turnover influence --json` prints, nothing on ranks but the first. The folder `RUN/influence` is replaced
     when all is done; until then finished parts wait in `RUN/.influence.partial`, for the same computation only.
 
     Raises:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
-
-from core.estimators.estimator import Estimator
-from core.estimators.stored import save_estimator
-from core.pipeline.influence_parts import Parts, Unit
-from core.runs import INFLUENCE_FILES
+from turnover.estimators.estimator import Estimator
+from turnover.estimators.stored import save_estimator
+from turnover.pipeline.influence_parts import Parts, Unit
+from turnover.runs import INFLUENCE_FILES
 
 TOP = 100
 FULL_BYTES = 2 * 2**30

@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from core.atomic import write_atomic
-from core.errors import TurnoverError
-from core.estimators.estimator import Estimator
-from core.estimators.stored import load_estimator, save_estimator
-from core.plausible import UNREADABLE
+from turnover.atomic import write_atomic
+from turnover.errors import TurnoverError
+from turnover.estimators.estimator import Estimator
+from turnover.estimators.stored import load_estimator, save_estimator
+from turnover.plausible import UNREADABLE
 
 _FINGERPRINT = "fingerprint"
 

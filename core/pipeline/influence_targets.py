@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from core.estimators.estimator import Described
-from core.models.members import Members
-from core.pipeline.estimate import describe_targets
-from core.pipeline.model import run_split
-from core.runs import Run
-from core.training import Split
+from turnover.estimators.estimator import Described
+from turnover.models.members import Members
+from turnover.pipeline.estimate import describe_targets
+from turnover.pipeline.model import run_split
+from turnover.runs import Run
+from turnover.training import Split
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 """Number types of the large products; None is the model's own."""

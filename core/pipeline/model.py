@@ -8,15 +8,14 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-
-from core.data.images import png_pixels
-from core.device import at_least_float32, placed
-from core.models.members import Members
-from core.models.state import load_trained
-from core.pipeline.architecture import TextInputs, build_model, image_inputs, reads_features
-from core.pipeline.settings import TrainSettings
-from core.runs import Run
-from core.training import Split
+from turnover.data.images import png_pixels
+from turnover.device import at_least_float32, placed
+from turnover.models.members import Members
+from turnover.models.state import load_trained
+from turnover.pipeline.architecture import TextInputs, build_model, image_inputs, reads_features
+from turnover.pipeline.settings import TrainSettings
+from turnover.runs import Run
+from turnover.training import Split
 
 _ROWS = 128
 

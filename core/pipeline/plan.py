@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from core.atomic import disk_error, sweep, write_atomic
-from core.data import load_data
-from core.data.base import WRONG_LABEL, Dataset, limit_training, limit_validation, plant_label_noise
-from core.data.own import OwnData, is_own, load_own
-from core.data.pairs import pairs_between
-from core.data.report import look_at
-from core.errors import TurnoverError
-from core.paths import looked_at
-from core.pipeline.settings import TrainSettings, check_image_size
+from turnover.atomic import disk_error, sweep, write_atomic
+from turnover.data import load_data
+from turnover.data.base import WRONG_LABEL, Dataset, limit_training, limit_validation, plant_label_noise
+from turnover.data.own import OwnData, is_own, load_own
+from turnover.data.pairs import pairs_between
+from turnover.data.report import look_at
+from turnover.errors import TurnoverError
+from turnover.paths import looked_at
+from turnover.pipeline.settings import TrainSettings, check_image_size
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Plan:
 
     @property
     def lock(self) -> Path:
-        """What the process that makes the run holds (`core.lock.alone`)."""
+        """What the process that makes the run holds (`turnover.lock.alone`)."""
         return self.folder.with_name(f".{self.folder.name}.lock")
 
     @cached_property
@@ -115,7 +114,7 @@ def has_checkpoint(partial: Path) -> bool:
 
 
 def report(plan: Plan) -> dict[str, Any]:
-    """What `python -m core train --check --json` prints: sizes, classes, what was planted, and the settings that count."""
+    """What `turnover train --check --json` prints: sizes, classes, what was planted, and the settings that count."""
     data, settings = plan.data, plan.settings
     counts = {
         split: np.bincount(items.labels, minlength=len(data.classes)).tolist() for split, items in (("train", data.train), ("validation", data.validation))

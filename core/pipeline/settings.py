@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.data.own.wish import OwnData, is_own
-from core.errors import TurnoverError
-from core.models.encoders import DEFAULT_ENCODER
-from core.models.source import file_checksum, is_module, is_torchvision, source_checksum
-from core.recipe import Recipe
+from turnover.data.own.wish import OwnData, is_own
+from turnover.errors import TurnoverError
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.models.source import file_checksum, is_module, is_torchvision, source_checksum
+from turnover.recipe import Recipe
 
 RECIPES = {
     "digits": Recipe(learning_rate=2e-3, batch=64),
@@ -52,7 +52,7 @@ class TrainSettings:
     """What a user chooses; None means the data set's own default.
 
     `groups` = 0 masks single units. `late_norm` keeps the batch norms behind the first mask of vgg19, whose statistics leak.
-    `keep` names a file of near duplicates (`core.data.pairs`) that limits must not drop. `own` says which files or splits
+    `keep` names a file of near duplicates (`turnover.data.pairs`) that limits must not drop. `own` says which files or splits
     are read where `data` is `files` or `hub:NAME`. `source` is the SHA-256 of the file that a model of the user's own is built by,
     or of `weights`. `weights` (a safetensors file) and `pretrained` are for torchvision's networks, which are frozen, or trained
     from the layer `from_layer` on.
@@ -131,7 +131,7 @@ class TrainSettings:
 
     @property
     def named_model(self) -> bool:
-        """Whether resolved settings name a model of which only building it tells whether it is right (`core.pipeline.try_model`)."""
+        """Whether resolved settings name a model of which only building it tells whether it is right (`turnover.pipeline.try_model`)."""
         return is_torchvision(self.model) or is_module(self.model) or self.encoder != DEFAULT_ENCODER or self.layers is not None
 
     @property

@@ -17,33 +17,32 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from core.atomic import disk_error, write_atomic
-from core.checkpoint import whole_tensors
-from core.data.base import Dataset, Items
-from core.device import choose_device, placed
-from core.errors import TurnoverError
-from core.lock import alone
-from core.models.members import Members
-from core.models.own import OwnMembers
-from core.models.share import part_of
-from core.models.source import allow
-from core.models.state import load_trained, trained_state
-from core.pipeline.architecture import ImageInputs, TextInputs, build_model, image_inputs, reads_features
-from core.pipeline.plan import Plan, has_checkpoint, open_partial, plan_run
-from core.pipeline.settings import TrainSettings
-from core.pipeline.written import results_of, write_run
-from core.progress import Advance, bar
-from core.ranks import ALONE, Ranks
-from core.recipe import Recipe
-from core.teams import team_of
-from core.training import History, Split, accuracy, fit
+from turnover.atomic import disk_error, write_atomic
+from turnover.checkpoint import whole_tensors
+from turnover.data.base import Dataset, Items
+from turnover.device import choose_device, placed
+from turnover.errors import TurnoverError
+from turnover.lock import alone
+from turnover.models.members import Members
+from turnover.models.own import OwnMembers
+from turnover.models.share import part_of
+from turnover.models.source import allow
+from turnover.models.state import load_trained, trained_state
+from turnover.pipeline.architecture import ImageInputs, TextInputs, build_model, image_inputs, reads_features
+from turnover.pipeline.plan import Plan, has_checkpoint, open_partial, plan_run
+from turnover.pipeline.settings import TrainSettings
+from turnover.pipeline.written import results_of, write_run
+from turnover.progress import Advance, bar
+from turnover.ranks import ALONE, Ranks
+from turnover.recipe import Recipe
+from turnover.teams import team_of
+from turnover.training import History, Split, accuracy, fit
 
 
 def train_run(settings: TrainSettings, folder: Path, device_choice: str | None = None, *, ranks: Ranks = ALONE) -> dict[str, Any]:
-    """Train a run and write it to `folder`; returns what `python -m core train --json` prints, nothing on ranks but the first.
+    """Train a run and write it to `folder`; returns what `turnover train --json` prints, nothing on ranks but the first.
 
-    Of several ranks each trains some members, or a part of each batch of one (`core.teams`); the first one encodes texts, and writes.
+    Of several ranks each trains some members, or a part of each batch of one (`turnover.teams`); the first one encodes texts, and writes.
 
     Raises:
         TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings

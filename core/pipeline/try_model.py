@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-
-from core.models.encoders import needs_hub
-from core.pipeline.architecture import ImageInputs, TextInputs, build_model, reads_features
-from core.pipeline.plan import Plan
+from turnover.models.encoders import needs_hub
+from turnover.pipeline.architecture import ImageInputs, TextInputs, build_model, reads_features
+from turnover.pipeline.plan import Plan
 
 
 def try_model(plan: Plan) -> None:

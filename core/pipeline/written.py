@@ -13,18 +13,17 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save
-
-from core.atomic import replace_folder
-from core.data.base import Dataset, Items
-from core.data.images import png_bytes
-from core.device import device_name
-from core.engine.plain import device_of
-from core.models.members import Members
-from core.models.state import trained_state
-from core.pipeline.model import item_features
-from core.pipeline.settings import TrainSettings
-from core.runs import RUN_FILES, write_manifest
-from core.training import History, probabilities
+from turnover.atomic import replace_folder
+from turnover.data.base import Dataset, Items
+from turnover.data.images import png_bytes
+from turnover.device import device_name
+from turnover.engine.plain import device_of
+from turnover.models.members import Members
+from turnover.models.state import trained_state
+from turnover.pipeline.model import item_features
+from turnover.pipeline.settings import TrainSettings
+from turnover.runs import RUN_FILES, write_manifest
+from turnover.training import History, probabilities
 
 _SCRATCH = ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz")
 _PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn")

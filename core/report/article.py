@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.report.errors import ErrorItem
-from core.report.explanation import PREDICTION, TRUTH, Card, Explanation, explain_error, marked_target
-from core.report.fragments import chip_html, image_html, mark_html, marked_html, safe, signed, trust_html
-from core.report.pieces import run_cut
-from core.report.words import Cut, snippet
-from core.runs import Run
+from turnover.report.errors import ErrorItem
+from turnover.report.explanation import PREDICTION, TRUTH, Card, Explanation, explain_error, marked_target
+from turnover.report.fragments import chip_html, image_html, mark_html, marked_html, safe, signed, trust_html
+from turnover.report.pieces import run_cut
+from turnover.report.words import Cut, snippet
+from turnover.runs import Run
 
 CHARACTERS = 4000
 """Of a text, at most so many are on the page."""

@@ -1,14 +1,13 @@
-"""How much of what a run's pages show can be told from noise: the words of `core.estimators.trust`, counted for all its errors at once."""
+"""How much of what a run's pages show can be told from noise: the words of `turnover.estimators.trust`, counted for all its errors at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.estimators.trust import RATE, freedom_of, strong, wrong_sign
-from core.report.explanation import PREDICTION
-from core.runs import Run
+from turnover.estimators.trust import RATE, freedom_of, strong, wrong_sign
+from turnover.report.explanation import PREDICTION
+from turnover.runs import Run
 
 _VALUES = 2**20
 """How many influences are judged at once."""

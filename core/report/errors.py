@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.ranking import clearest_first
-from core.runs import Run
+from turnover.ranking import clearest_first
+from turnover.runs import Run
 
 
 @dataclass(frozen=True)

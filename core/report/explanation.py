@@ -12,13 +12,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
-
-from core.estimators.trust import RATE, STRONG, WEAK
-from core.ranking import finite, ranking_trust, trust_counts
-from core.report.errors import ErrorItem
-from core.report.pieces import run_cut
-from core.report.words import LIMIT, Cut, MarkedText, content_words, mark, recurring_words
-from core.runs import Ranked, Run
+from turnover.estimators.trust import RATE, STRONG, WEAK
+from turnover.ranking import finite, ranking_trust, trust_counts
+from turnover.report.errors import ErrorItem
+from turnover.report.pieces import run_cut
+from turnover.report.words import LIMIT, Cut, MarkedText, content_words, mark, recurring_words
+from turnover.runs import Ranked, Run
 
 PREDICTION, TRUTH = "prediction", "truth"
 _RATE = f"{100 * RATE:g}\N{NO-BREAK SPACE}%"
@@ -130,7 +129,7 @@ def units_sentence(estimator: str, members: int) -> str:
 
 
 def estimate_words(estimator: str, members: int) -> str:
-    """How members' influences became one number (`core.estimators.estimator`)."""
+    """How members' influences became one number (`turnover.estimators.estimator`)."""
     if members == 1:
         return "the one member’s raw influence"
     if estimator == "median":
@@ -142,7 +141,7 @@ def certainty_sentences(counts: dict[str, int] | None, ranked: int, train_size: 
     """How many training items of a target can be trusted; and what would help if there are none, else "".
 
     Args:
-        counts: `core.ranking.trust_counts` of the target; None if no error is known.
+        counts: `turnover.ranking.trust_counts` of the target; None if no error is known.
         ranked: how many items they were counted among: fewer than `train_size` where a run keeps the ends of each ranking.
     """
     if counts is None:

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.models.encoders import DEFAULT_ENCODER
-from core.models.source import is_module
-from core.ranking import TOP
-from core.report.explanation import PREDICTION, estimate_words
-from core.report.words import snippet
-from core.runs import Run
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.models.source import is_module
+from turnover.ranking import TOP
+from turnover.report.explanation import PREDICTION, estimate_words
+from turnover.report.words import snippet
+from turnover.runs import Run
 
 _MOST_CLASSES, _NAME = 20, 60
 

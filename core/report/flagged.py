@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from core.flags import CLEARED, Flag, Flags
-from core.report.fragments import chip_html, image_html, mark_html, marked_html, safe
-from core.report.words import mark, snippet
-from core.runs import Run
+from turnover.flags import CLEARED, Flag, Flags
+from turnover.report.fragments import chip_html, image_html, mark_html, marked_html, safe
+from turnover.report.words import mark, snippet
+from turnover.runs import Run
 
 FLAGS = 200
 """How many flags a page holds at most."""

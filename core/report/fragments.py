@@ -6,8 +6,8 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from core.data.base import CONFIRMED_ERROR
-from core.report.words import MarkedText, Segment, visible
+from turnover.data.base import CONFIRMED_ERROR
+from turnover.report.words import MarkedText, Segment, visible
 
 
 def safe(text: str) -> str:

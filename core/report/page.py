@@ -10,15 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core.atomic import write_atomic
-from core.ranking import TOP
-from core.report.article import error_html, index_html
-from core.report.errors import error_items
-from core.report.explanation import TRUST_WORDS, rounded, units_sentence
-from core.report.facts import Pattern, explained_pattern, run_facts
-from core.report.flagged import flags_html
-from core.report.fragments import safe
-from core.runs import Run
+from turnover.atomic import write_atomic
+from turnover.ranking import TOP
+from turnover.report.article import error_html, index_html
+from turnover.report.errors import error_items
+from turnover.report.explanation import TRUST_WORDS, rounded, units_sentence
+from turnover.report.facts import Pattern, explained_pattern, run_facts
+from turnover.report.flagged import flags_html
+from turnover.report.fragments import safe
+from turnover.runs import Run
 
 ERRORS, SIDE = 50, 5
 """How many errors a page holds, and how many training items on each side of one, where nobody says otherwise."""
@@ -40,7 +40,7 @@ def write_report(run: Run, path: Path, errors: int = ERRORS, top: int = SIDE) ->
         top: at most so many proponents and as many opponents of each.
 
     Returns:
-        What `python -m core report --json` prints: report (the path), misclassified, explained, shown and bytes.
+        What `turnover report --json` prints: report (the path), misclassified, explained, shown and bytes.
 
     Raises:
         TurnoverError: if the run has no usable influence, its flags cannot be read, or the file cannot be written.

@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from core.models.encoders import encoder_folder
-from core.report.words import Cut
-from core.runs import Run
+from turnover.models.encoders import encoder_folder
+from turnover.report.words import Cut
+from turnover.runs import Run
 
 _LONGEST = 40
 _WORDS = 100_000

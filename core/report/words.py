@@ -1,7 +1,7 @@
 """Which words two texts share, as segments that a page can mark; and texts that a page can show without harm.
 
 Words are compared lower-cased. Words that nearly every text has (`STOP_WORDS`) are left out, and neighbouring shared words
-become one segment, so that a name is marked as a whole. Where it is known how an encoder cuts words (`core.report.pieces`), a
+become one segment, so that a name is marked as a whole. Where it is known how an encoder cuts words (`turnover.report.pieces`), a
 run of pieces that two words share is marked inside them, if it has at least five letters: shorter ones are mostly endings.
 """
 

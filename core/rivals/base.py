@@ -19,13 +19,12 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-
-from core.device import synchronize
-from core.engine.plain import device_of
-from core.errors import TurnoverError
-from core.models.members import Members
-from core.recipe import Recipe
-from core.training import Split, batches, epoch_order
+from turnover.device import synchronize
+from turnover.engine.plain import device_of
+from turnover.errors import TurnoverError
+from turnover.models.members import Members
+from turnover.recipe import Recipe
+from turnover.training import Split, batches, epoch_order
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
 """Losses `(B,)` of logits `(B, C)` and labels `(B,)`."""
@@ -123,7 +122,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         if isinstance(self.model, Members):
-            raise TurnoverError(f"a rival takes one plain model, not {self.model.members} members; cut one out with core.rivals.plain.plain_classifier")
+            raise TurnoverError(f"a rival takes one plain model, not {self.model.members} members; cut one out with turnover.rivals.plain.plain_classifier")
 
     def chosen(self, instances: Tensor | None) -> Tensor:
         """Numbers of the training items that are asked for, on the CPU; all if none are named.

@@ -11,18 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor
-
-from core.rivals.base import Problem, Rival, Schedule, Scores, Told, silent
-from core.rivals.hessian import CaptumInfluence, InfluenceFunction
-from core.rivals.loss import TrainingLoss
-from core.rivals.random import RandomScores
-from core.rivals.retraining import Retraining
-from core.rivals.sgd_influence import SgdInfluence
-from core.rivals.similarity import Similarity
-from core.rivals.solvers import ConjugateGradient, Lissa
-from core.rivals.tracin import TracIn
-from core.rivals.turnover import TurnoverInfluence
-from core.training import Split
+from turnover.rivals.base import Problem, Rival, Schedule, Scores, Told, silent
+from turnover.rivals.hessian import CaptumInfluence, InfluenceFunction
+from turnover.rivals.loss import TrainingLoss
+from turnover.rivals.random import RandomScores
+from turnover.rivals.retraining import Retraining
+from turnover.rivals.sgd_influence import SgdInfluence
+from turnover.rivals.similarity import Similarity
+from turnover.rivals.solvers import ConjugateGradient, Lissa
+from turnover.rivals.tracin import TracIn
+from turnover.rivals.turnover import TurnoverInfluence
+from turnover.training import Split
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ the loss: directions flatter than δ count as if they had curvature δ, so score
 products over δN. **Which.** By default the least δ for which no eigenvalue of what is inverted is below a thousandth of the
 greatest, and a negative one, −a, becomes at least a. A convex model with a fair penalty thus gets 0: the exact formula.
 
-Four ways to the inverse. Conjugate gradients and LiSSA are ours (`core.rivals.solvers`): captum has neither. The exact
+Four ways to the inverse. Conjugate gradients and LiSSA are ours (`turnover.rivals.solvers`): captum has neither. The exact
 inverse and Arnoldi's (Schioppa et al. 2022) are captum's `NaiveInfluenceFunction` and `ArnoldiInfluenceFunction`. Both
 invert the Hessian of the *summed* loss, whence no 1/N; their `hessian_reg` is our N (λ + δ); they drop directions whose
 eigenvalue is not positive. The exact one writes all P² second derivatives down; Arnoldi's keeps a few hundred directions.
@@ -28,14 +28,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-
-from core.errors import TurnoverError
-from core.rivals import through_captum
-from core.rivals.base import Clock, Problem, Scores, Told, silent, take
-from core.rivals.losses import RowLosses, last_linear, parameter_names
-from core.rivals.solvers import ConjugateGradient, Curvature, Solver, ends
-from core.rivals.through_captum import dataset
-from core.training import Split
+from turnover.errors import TurnoverError
+from turnover.rivals import through_captum
+from turnover.rivals.base import Clock, Problem, Scores, Told, silent, take
+from turnover.rivals.losses import RowLosses, last_linear, parameter_names
+from turnover.rivals.solvers import ConjugateGradient, Curvature, Solver, ends
+from turnover.rivals.through_captum import dataset
+from turnover.training import Split
 
 _CONDITION = 1e-3
 _MOST_EXACT = 4000

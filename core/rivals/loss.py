@@ -13,9 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor
-
-from core.rivals.base import Clock, Problem, Scores, Told, silent, take
-from core.rivals.losses import RowLosses
+from turnover.rivals.base import Clock, Problem, Scores, Told, silent, take
+from turnover.rivals.losses import RowLosses
 
 
 @dataclass(frozen=True)

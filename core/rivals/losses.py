@@ -17,11 +17,10 @@ from collections.abc import Collection, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
-
-from core.errors import TurnoverError
-from core.rivals.base import RowLoss
-from core.scope import unfused
-from core.training import Split
+from turnover.errors import TurnoverError
+from turnover.rivals.base import RowLoss
+from turnover.scope import unfused
+from turnover.training import Split
 
 _DIRECTIONS = 16
 _PAIRS = 8192

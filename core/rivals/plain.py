@@ -2,7 +2,7 @@
 
 A K-member model without a mask context is K ordinary classifiers side by side. Rivals are given one of them, made of
 `nn.Linear` and `nn.Conv2d`, which every library understands. It is cut out before training (to be trained by
-`core.rivals.repeat`) or after. The members of an ensemble are such models already.
+`turnover.rivals.repeat`) or after. The members of an ensemble are such models already.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-
-from core.device import at_least_float32
-from core.errors import TurnoverError
-from core.models.ensemble import Ensemble
-from core.models.members import MemberConv2d, MemberLinear, MemberModel, Members
-from core.models.pixels import PixelPrefix
-from core.models.vision import VggPrefix
+from turnover.device import at_least_float32
+from turnover.errors import TurnoverError
+from turnover.models.ensemble import Ensemble
+from turnover.models.members import MemberConv2d, MemberLinear, MemberModel, Members
+from turnover.models.pixels import PixelPrefix
+from turnover.models.vision import VggPrefix
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 

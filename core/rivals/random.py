@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from core.rivals.base import Clock, Problem, Scores, Told, silent
+from turnover.rivals.base import Clock, Problem, Scores, Told, silent
 
 
 @dataclass(frozen=True)

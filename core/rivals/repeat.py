@@ -17,11 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-from core.errors import TurnoverError
-from core.rivals.base import Problem, RowLoss, Schedule, cross_entropy, take
-from core.rivals.losses import RowLosses
-from core.training import Split
+from turnover.errors import TurnoverError
+from turnover.rivals.base import Problem, RowLoss, Schedule, cross_entropy, take
+from turnover.rivals.losses import RowLosses
+from turnover.training import Split
 
 NOTHING = -1
 """In place of a training item's number: no item is left out."""

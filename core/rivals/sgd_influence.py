@@ -23,11 +23,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-
-from core.errors import TurnoverError
-from core.rivals.base import Clock, Problem, Schedule, Scores, Told, silent, take
-from core.rivals.losses import RowLosses
-from core.rivals.repeat import NOTHING, Trail, train_stack
+from turnover.errors import TurnoverError
+from turnover.rivals.base import Clock, Problem, Schedule, Scores, Told, silent, take
+from turnover.rivals.losses import RowLosses
+from turnover.rivals.repeat import NOTHING, Trail, train_stack
 
 _NUMBER_BYTES = 8
 

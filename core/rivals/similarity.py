@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-
-from core.rivals.base import Clock, Problem, Scores, Told, silent, take
+from turnover.rivals.base import Clock, Problem, Scores, Told, silent, take
 
 
 def signed_similarity(target: np.ndarray, features: np.ndarray, labels: np.ndarray, label: int) -> np.ndarray:

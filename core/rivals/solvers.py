@@ -17,11 +17,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-
-from core.errors import TurnoverError
-from core.rivals.base import take
-from core.rivals.losses import RowLosses
-from core.training import Split
+from turnover.errors import TurnoverError
+from turnover.rivals.base import take
+from turnover.rivals.losses import RowLosses
+from turnover.training import Split
 
 _LANCZOS_STEPS = 30
 _SEED = 0

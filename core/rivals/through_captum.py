@@ -17,10 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
-
-from core.engine.plain import device_of
-from core.rivals.base import Problem, RowLoss, Told, take
-from core.training import Split
+from turnover.engine.plain import device_of
+from turnover.rivals.base import Problem, RowLoss, Told, take
+from turnover.training import Split
 
 _JACOBIAN_BYTES = 2**27
 _TARGET_BYTES = 2**29

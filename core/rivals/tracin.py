@@ -23,13 +23,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-
-from core.errors import TurnoverError
-from core.rivals import through_captum
-from core.rivals.base import Clock, Problem, Scores, Told, silent, take
-from core.rivals.losses import RowLosses, last_linear
-from core.rivals.repeat import NOTHING, Trail, check_repeated, train_stack
-from core.training import Split
+from turnover.errors import TurnoverError
+from turnover.rivals import through_captum
+from turnover.rivals.base import Clock, Problem, Scores, Told, silent, take
+from turnover.rivals.losses import RowLosses, last_linear
+from turnover.rivals.repeat import NOTHING, Trail, check_repeated, train_stack
+from turnover.training import Split
 
 
 @dataclass(frozen=True)

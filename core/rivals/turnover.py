@@ -1,7 +1,7 @@
 """Turn-over dropout in the shape of its rivals, so that one table can hold them all.
 
 A problem's model is plain. Here it is trained once more from the same start, by the same schedule and loss, with masks on
-what enters each linear layer, and equation (2) of Kobayashi et al. (2020) gives the scores (`core.influences`). A model
+what enters each linear layer, and equation (2) of Kobayashi et al. (2020) gives the scores (`turnover.influences`). A model
 with turn-over layers of its own keeps its own. K members differ in masks and batch order; a score is their mean.
 
 Scale: nats, of the half network: what leaving z out does to a model of half the width.
@@ -14,16 +14,15 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
-
-from core.dropout import TurnoverDropout
-from core.errors import TurnoverError
-from core.influences import influence
-from core.masks import derive_seed
-from core.models.ensemble import Ensemble
-from core.models.members import MemberHead, MemberModel, Members
-from core.models.state import trained_state
-from core.rivals.base import Clock, Problem, Scores, Told, cross_entropy, silent
-from core.scope import turnover
+from turnover.dropout import TurnoverDropout
+from turnover.errors import TurnoverError
+from turnover.influences import influence
+from turnover.masks import derive_seed
+from turnover.models.ensemble import Ensemble
+from turnover.models.members import MemberHead, MemberModel, Members
+from turnover.models.state import trained_state
+from turnover.rivals.base import Clock, Problem, Scores, Told, cross_entropy, silent
+from turnover.scope import turnover
 
 _MASKS = 2
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.report.fragments import safe
-from dashboard.components.notice import bullets, heading, quiet, said
-from dashboard.state import current_run
-from dashboard.views.about import HOW_TO_READ, LIMITS, build_about
+from turnover.dashboard.components.notice import bullets, heading, quiet, said
+from turnover.dashboard.state import current_run
+from turnover.dashboard.views.about import HOW_TO_READ, LIMITS, build_about
+from turnover.report.fragments import safe
 
 said(
     "Turnover trains a classifier with turn-over dropout (Kobayashi, Yokoi, Suzuki and Inui 2020, “Efficient Estimation of Influence of a Training "
@@ -27,4 +26,4 @@ for name, facts in about.groups:
         st.html(f'<dl class="to-pairs">{rows}</dl>')
         if name == "Data":
             bullets(about.data_report)
-quiet("Made by python -m core; everything on these pages is computed from the run's folder or by the engine on this machine.")
+quiet("Made by turnover; everything on these pages is computed from the run's folder or by the engine on this machine.")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from dashboard.components.cleanse import show_plan
-from dashboard.components.cleanse_choice import choose_scores, choose_share
-from dashboard.components.flag_form import current_flags
-from dashboard.components.notice import no_influence, quiet
-from dashboard.components.retraining import ask_for_retraining, show_retraining
-from dashboard.state import current_run
+from turnover.dashboard.components.cleanse import show_plan
+from turnover.dashboard.components.cleanse_choice import choose_scores, choose_share
+from turnover.dashboard.components.flag_form import current_flags
+from turnover.dashboard.components.notice import no_influence, quiet
+from turnover.dashboard.components.retraining import ask_for_retraining, show_retraining
+from turnover.dashboard.state import current_run
 
 opened = current_run()
 quiet("Which training items hurt a validation set, and is the model better without them?")

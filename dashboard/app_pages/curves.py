@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from dashboard.components.curves import choose_training, run_leaks, show_leak, show_numbers, show_table, show_training
-from dashboard.components.gaps import explore_gaps
-from dashboard.components.notice import quiet
-from dashboard.state import current_run
-from dashboard.views.curves import build_curves
+from turnover.dashboard.components.curves import choose_training, run_leaks, show_leak, show_numbers, show_table, show_training
+from turnover.dashboard.components.gaps import explore_gaps
+from turnover.dashboard.components.notice import quiet
+from turnover.dashboard.state import current_run
+from turnover.dashboard.views.curves import build_curves
 
 quiet("How the losses went in training, and whether the flipped masks really see unlearned items.")
 training = choose_training()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from dashboard.components.error_detail import show_item, show_training_items
-from dashboard.components.error_table import choose_item, filters, table
-from dashboard.components.export import flags_bar
-from dashboard.components.flag_form import current_flags, flag_problem
-from dashboard.components.groups import show_groups
-from dashboard.components.notice import no_influence, notice, quiet
-from dashboard.components.progress import progress
-from dashboard.components.trust_note import trust_note
-from dashboard.state import Opened, current_run
-from dashboard.views.errors import lost_sentence, select
+from turnover.dashboard.components.error_detail import show_item, show_training_items
+from turnover.dashboard.components.error_table import choose_item, filters, table
+from turnover.dashboard.components.export import flags_bar
+from turnover.dashboard.components.flag_form import current_flags, flag_problem
+from turnover.dashboard.components.groups import show_groups
+from turnover.dashboard.components.notice import no_influence, notice, quiet
+from turnover.dashboard.components.progress import progress
+from turnover.dashboard.components.trust_note import trust_note
+from turnover.dashboard.state import Opened, current_run
+from turnover.dashboard.views.errors import lost_sentence, select
 
 
 @st.fragment

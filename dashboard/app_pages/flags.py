@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.errors import TurnoverError
-from core.report.flagged import flagged_items
-from dashboard.components.error_table import choose_item
-from dashboard.components.export import downloads
-from dashboard.components.flag_detail import show_flag
-from dashboard.components.flag_steps import import_form, show_disputes, undo_bar
-from dashboard.components.flag_table import FLAG, flag_filters, flag_table
-from dashboard.components.notice import notice, problem, quiet
-from dashboard.components.people import flags_of
-from dashboard.state import Opened, current_run
-from dashboard.views.flags import disputes, select, summary
+from turnover.dashboard.components.error_table import choose_item
+from turnover.dashboard.components.export import downloads
+from turnover.dashboard.components.flag_detail import show_flag
+from turnover.dashboard.components.flag_steps import import_form, show_disputes, undo_bar
+from turnover.dashboard.components.flag_table import FLAG, flag_filters, flag_table
+from turnover.dashboard.components.notice import notice, problem, quiet
+from turnover.dashboard.components.people import flags_of
+from turnover.dashboard.state import Opened, current_run
+from turnover.dashboard.views.flags import disputes, select, summary
+from turnover.errors import TurnoverError
+from turnover.report.flagged import flagged_items
 
 
 @st.fragment

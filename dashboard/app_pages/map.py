@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from dashboard.components.map import show_group, show_map
-from dashboard.components.notice import no_influence, quiet
-from dashboard.state import Opened, current_run
+from turnover.dashboard.components.map import show_group, show_map
+from turnover.dashboard.components.notice import no_influence, quiet
+from turnover.dashboard.state import Opened, current_run
 
 
 @st.fragment

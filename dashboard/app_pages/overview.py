@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from dashboard.components.confusion import show_confusion
-from dashboard.components.notice import heading, notice, quiet
-from dashboard.components.overview import show_accuracy, show_facts, show_signal, show_starts
-from dashboard.state import Opened, current_run
-from dashboard.views.overview import build_confusion, starting_points
+from turnover.dashboard.components.confusion import show_confusion
+from turnover.dashboard.components.notice import heading, notice, quiet
+from turnover.dashboard.components.overview import show_accuracy, show_facts, show_signal, show_starts
+from turnover.dashboard.state import Opened, current_run
+from turnover.dashboard.views.overview import build_confusion, starting_points
 
 
 @st.fragment

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from core.jobs import find_jobs
-from dashboard.components.jobs import show_jobs
-from dashboard.components.notice import heading, quiet
-from dashboard.components.train_form import ask_for_training, start_or_check
-from dashboard.state import runs_folder
-from dashboard.views.jobs import jobs_with
+from turnover.dashboard.components.jobs import show_jobs
+from turnover.dashboard.components.notice import heading, quiet
+from turnover.dashboard.components.train_form import ask_for_training, start_or_check
+from turnover.dashboard.state import runs_folder
+from turnover.dashboard.views.jobs import jobs_with
+from turnover.jobs import find_jobs
 
 runs = runs_folder()
 quiet("Train a classifier with turn-over dropout and compute its influences. Empty fields mean what suits the data set.")

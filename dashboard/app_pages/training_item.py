@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from dashboard.components.error_table import choose_item
-from dashboard.components.export import flags_bar
-from dashboard.components.flag_form import current_flags, flag_problem
-from dashboard.components.notice import no_influence, notice, quiet
-from dashboard.components.training_detail import show_effects, show_losses, show_neighbours, show_part_in_errors, show_training_item
-from dashboard.components.training_table import ITEM, training_filters, training_table
-from dashboard.state import Opened, current_run
-from dashboard.views.training import FLAGGED, select_training
+from turnover.dashboard.components.error_table import choose_item
+from turnover.dashboard.components.export import flags_bar
+from turnover.dashboard.components.flag_form import current_flags, flag_problem
+from turnover.dashboard.components.notice import no_influence, notice, quiet
+from turnover.dashboard.components.training_detail import show_effects, show_losses, show_neighbours, show_part_in_errors, show_training_item
+from turnover.dashboard.components.training_table import ITEM, training_filters, training_table
+from turnover.dashboard.state import Opened, current_run
+from turnover.dashboard.views.training import FLAGGED, select_training
 
 
 @st.fragment

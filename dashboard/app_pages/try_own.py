@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from dashboard.components.notice import no_influence, quiet
-from dashboard.components.question import ask_for_questions, asked_by_link
-from dashboard.components.reply import ask_later, show_reply
-from dashboard.state import current_run, worker_of
+from turnover.dashboard.components.notice import no_influence, quiet
+from turnover.dashboard.components.question import ask_for_questions, asked_by_link
+from turnover.dashboard.components.reply import ask_later, show_reply
+from turnover.dashboard.state import current_run, worker_of
 
 opened = current_run()
 quiet(f"See what the model makes of {'a text' if opened.run.kind == 'text' else 'an image'} of yours, and which training examples made it say so.")

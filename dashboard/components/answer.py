@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.report.explanation import marked_target
-from core.report.fragments import chip_html, image_html, marked_html, safe
-from core.report.pieces import run_cut
-from core.runs import Run
-from dashboard.components.card_controls import card_controls
-from dashboard.components.cards import sides
-from dashboard.components.export import flags_bar
-from dashboard.components.flag_form import current_flags, flag_problem
-from dashboard.components.notice import heading, quiet, said
-from dashboard.views.answer import Answer, Probability, Question, image_of
+from turnover.dashboard.components.card_controls import card_controls
+from turnover.dashboard.components.cards import sides
+from turnover.dashboard.components.export import flags_bar
+from turnover.dashboard.components.flag_form import current_flags, flag_problem
+from turnover.dashboard.components.notice import heading, quiet, said
+from turnover.dashboard.views.answer import Answer, Probability, Question, image_of
+from turnover.report.explanation import marked_target
+from turnover.report.fragments import chip_html, image_html, marked_html, safe
+from turnover.report.pieces import run_cut
+from turnover.runs import Run
 
 _MOST = 10
 

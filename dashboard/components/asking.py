@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from core.errors import TurnoverError
-from core.runs import Run
-from dashboard.engine import Worker
-from dashboard.views.answer import Question, build_answer
-from dashboard.views.batch import Reply
+from turnover.dashboard.engine import Worker
+from turnover.dashboard.views.answer import Question, build_answer
+from turnover.dashboard.views.batch import Reply
+from turnover.errors import TurnoverError
+from turnover.runs import Run
 
 
 def ask(run: Run, worker: Worker, question: Question) -> Reply:

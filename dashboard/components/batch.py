@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-
-from dashboard.components.notice import heading
-from dashboard.views.batch import Reply, batch_table
+from turnover.dashboard.components.notice import heading
+from turnover.dashboard.views.batch import Reply, batch_table
 
 ROW, _TABLE = "try-row", "try-table"
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from core.flags import Flag
-from core.report.explanation import Card
-from core.runs import Run
-from dashboard.components.flag_form import flag_control
-from dashboard.components.links import training_link
+from turnover.dashboard.components.flag_form import flag_control
+from turnover.dashboard.components.links import training_link
+from turnover.flags import Flag
+from turnover.report.explanation import Card
+from turnover.runs import Run
 
 
 def card_controls(run: Run, card: Card, flag: Flag | None) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import streamlit as st
-
-from core.flags import Flag
-from core.report.explanation import Card, Explanation
-from core.report.fragments import chip_html, image_html, mark_html, marked_html, safe, signed, trust_html
-from dashboard.components.notice import notice, said
+from turnover.dashboard.components.notice import notice, said
+from turnover.flags import Flag
+from turnover.report.explanation import Card, Explanation
+from turnover.report.fragments import chip_html, image_html, mark_html, marked_html, safe, signed, trust_html
 
 
 def flag_html(flag: Flag | None) -> str:

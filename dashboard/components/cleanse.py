@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.cleansing.scores import Scores
-from core.errors import TurnoverError
-from core.flags import Flag, Flags
-from core.runs import Run
-from dashboard.components.cleanse_figure import scores_figure
-from dashboard.components.notice import heading, problem, quiet, said
-from dashboard.views.cleanse import LISTED, Plan, adoption_note, build_adoption, build_plan
+from turnover.cleansing.scores import Scores
+from turnover.dashboard.components.cleanse_figure import scores_figure
+from turnover.dashboard.components.notice import heading, problem, quiet, said
+from turnover.dashboard.views.cleanse import LISTED, Plan, adoption_note, build_adoption, build_plan
+from turnover.errors import TurnoverError
+from turnover.flags import Flag, Flags
+from turnover.runs import Run
 
 _DONE = "cleanse-adopted"
 _TRUST_PAGE = "app_pages/trust.py"

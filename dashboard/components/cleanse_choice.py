@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
-
-from core.cleansing.scores import ELEC, OWN, Scores, has_scores
-from core.data.sst2 import CLASSES
-from core.errors import TurnoverError
-from core.runs import Run
-from dashboard.components.jobs import begin_job
-from dashboard.components.notice import notice, problem, wrong_field
-from dashboard.state import scores_of
-from dashboard.views.paths import path_problem, whole
+from turnover.cleansing.scores import ELEC, OWN, Scores, has_scores
+from turnover.dashboard.components.jobs import begin_job
+from turnover.dashboard.components.notice import notice, problem, wrong_field
+from turnover.dashboard.state import scores_of
+from turnover.dashboard.views.paths import path_problem, whole
+from turnover.data.sst2 import CLASSES
+from turnover.errors import TurnoverError
+from turnover.runs import Run
 
 _NAMES = {OWN: "The run’s own", ELEC: "Reviews of electronics (Elec)"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import log10
 from typing import TYPE_CHECKING
 
-from dashboard.views.cleanse import Plan
+from turnover.dashboard.views.cleanse import Plan
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import streamlit as st
-
-from core.runs import Run
-from dashboard.components.links import errors_link
-from dashboard.components.notice import quiet, said
-from dashboard.views.errors import ANY
-from dashboard.views.overview import Confusion
+from turnover.dashboard.components.links import errors_link
+from turnover.dashboard.components.notice import quiet, said
+from turnover.dashboard.views.errors import ANY
+from turnover.dashboard.views.overview import Confusion
+from turnover.runs import Run
 
 TRUE, PREDICTED, TABLE = "confused", "taken-for", "confusion"
 _SHADE = "#cf6f2d"

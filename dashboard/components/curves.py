@@ -6,15 +6,14 @@ import time
 from pathlib import Path
 
 import streamlit as st
-
-from core.errors import TurnoverError
-from core.partial import find_partials, read_partial
-from core.runs import Run
-from dashboard.components.gaps import draw_curves
-from dashboard.components.notice import heading, notice, problem, quiet, said
-from dashboard.state import RUN_KEY, runs_folder
-from dashboard.views.curves import HOW_TO_READ, Curves, Leak, build_partial, leak_sentence, leaks, training_sentence
-from dashboard.views.runs import share_words
+from turnover.dashboard.components.gaps import draw_curves
+from turnover.dashboard.components.notice import heading, notice, problem, quiet, said
+from turnover.dashboard.state import RUN_KEY, runs_folder
+from turnover.dashboard.views.curves import HOW_TO_READ, Curves, Leak, build_partial, leak_sentence, leaks, training_sentence
+from turnover.dashboard.views.runs import share_words
+from turnover.errors import TurnoverError
+from turnover.partial import find_partials, read_partial
+from turnover.runs import Run
 
 _CHOSEN = "The run in the sidebar"
 _SECONDS = 2.0

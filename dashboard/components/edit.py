@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import streamlit as st
-
-from core.errors import TurnoverError
-from core.runs import Run
-from dashboard.components.asking import ask
-from dashboard.components.moved import show_items, show_moved, show_weights
-from dashboard.components.notice import heading, problem
-from dashboard.engine import Worker
-from dashboard.views.answer import Answer, Question, image_of
-from dashboard.views.batch import Reply
-from dashboard.views.edits import Part, Weight, compare, edited, followed, parts_of, parts_request, unit_of, weigh
+from turnover.dashboard.components.asking import ask
+from turnover.dashboard.components.moved import show_items, show_moved, show_weights
+from turnover.dashboard.components.notice import heading, problem
+from turnover.dashboard.engine import Worker
+from turnover.dashboard.views.answer import Answer, Question, image_of
+from turnover.dashboard.views.batch import Reply
+from turnover.dashboard.views.edits import Part, Weight, compare, edited, followed, parts_of, parts_request, unit_of, weigh
+from turnover.errors import TurnoverError
+from turnover.runs import Run
 
 _STATE = "try-edit"
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.errors import TurnoverError
-from core.flags import Flag
-from core.report.errors import ErrorItem
-from core.report.explanation import PREDICTION, TRUTH, Explanation, explain_error, marked_target
-from core.report.fragments import chip_html, image_html, mark_html, marked_html, safe
-from core.report.pieces import run_cut
-from core.report.words import Cut, mark
-from core.runs import Run
-from dashboard.components.card_controls import card_controls
-from dashboard.components.cards import sides
-from dashboard.components.flag_keys import flag_keys
-from dashboard.components.issue import issue_text
-from dashboard.components.notice import problem, quiet, said
-from dashboard.components.question import ITEM
-from dashboard.components.regions import show_regions
-from dashboard.components.scale import current_draw, show_random
-from dashboard.state import RUN_KEY, Opened
+from turnover.dashboard.components.card_controls import card_controls
+from turnover.dashboard.components.cards import sides
+from turnover.dashboard.components.flag_keys import flag_keys
+from turnover.dashboard.components.issue import issue_text
+from turnover.dashboard.components.notice import problem, quiet, said
+from turnover.dashboard.components.question import ITEM
+from turnover.dashboard.components.regions import show_regions
+from turnover.dashboard.components.scale import current_draw, show_random
+from turnover.dashboard.state import RUN_KEY, Opened
+from turnover.errors import TurnoverError
+from turnover.flags import Flag
+from turnover.report.errors import ErrorItem
+from turnover.report.explanation import PREDICTION, TRUTH, Explanation, explain_error, marked_target
+from turnover.report.fragments import chip_html, image_html, mark_html, marked_html, safe
+from turnover.report.pieces import run_cut
+from turnover.report.words import Cut, mark
+from turnover.runs import Run
 
 _TOPS = (5, 10, 20)
 _TRY_PAGE = "app_pages/try_own.py"

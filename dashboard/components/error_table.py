@@ -12,10 +12,9 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
-
-from core.report.errors import ErrorItem
-from dashboard.components.item_table import content_columns, contents, item_table
-from dashboard.views.errors import ANY, SORTS, Choice, NamedT, Query, choice
+from turnover.dashboard.components.item_table import content_columns, contents, item_table
+from turnover.dashboard.views.errors import ANY, SORTS, Choice, NamedT, Query, choice
+from turnover.report.errors import ErrorItem
 
 ITEM = "item"
 

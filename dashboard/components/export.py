@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.patch.form import export_patch
-from core.pipeline.export import export_csv
-from core.report.page import report_page
-from core.runs import Run
-from core.wording import counted
-from dashboard.components.notice import heading, quiet
-from dashboard.state import Opened
-from dashboard.views.flags import apply_command
+from turnover.dashboard.components.notice import heading, quiet
+from turnover.dashboard.state import Opened
+from turnover.dashboard.views.flags import apply_command
+from turnover.patch.form import export_patch
+from turnover.pipeline.export import export_csv
+from turnover.report.page import report_page
+from turnover.runs import Run
+from turnover.wording import counted
 
 FLAGS_PAGE = "app_pages/flags.py"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dashboard.views.curves import Curves, Series
+from turnover.dashboard.views.curves import Curves, Series
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.errors import TurnoverError
-from core.report.flagged import Flagged, minute, verdict_words
-from core.report.fragments import chip_html, image_html, mark_html, marked_html, safe
-from core.report.words import mark
-from core.runs import Run
-from dashboard.components.flag_form import decided, decision_fields, stored
-from dashboard.components.people import flags_of
-from dashboard.views.flags import history_lines
+from turnover.dashboard.components.flag_form import decided, decision_fields, stored
+from turnover.dashboard.components.people import flags_of
+from turnover.dashboard.views.flags import history_lines
+from turnover.errors import TurnoverError
+from turnover.report.flagged import Flagged, minute, verdict_words
+from turnover.report.fragments import chip_html, image_html, mark_html, marked_html, safe
+from turnover.report.words import mark
+from turnover.runs import Run
 
 
 def show_flag(run: Run, item: Flagged) -> None:

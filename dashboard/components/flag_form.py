@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import streamlit as st
-
-from core.errors import TurnoverError
-from core.flags import MAX_NOTE, Flag
-from core.runs import Run
-from dashboard.components.notice import problem
-from dashboard.components.people import flags_of
+from turnover.dashboard.components.notice import problem
+from turnover.dashboard.components.people import flags_of
+from turnover.errors import TurnoverError
+from turnover.flags import MAX_NOTE, Flag
+from turnover.runs import Run
 
 _PROBLEM = "flag_problem"
 _ACTIONS = {"drop": "Drop", "relabel": "Relabel", "keep": "Keep"}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.flags import Flag
-from core.report.explanation import Card, Explanation
-from core.runs import Run
-from dashboard.components.flag_form import stored
-from dashboard.components.people import flags_of
+from turnover.dashboard.components.flag_form import stored
+from turnover.dashboard.components.people import flags_of
+from turnover.flags import Flag
+from turnover.report.explanation import Card, Explanation
+from turnover.runs import Run
 
 _LAST = "flags-by-key"
 

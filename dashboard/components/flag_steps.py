@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
-
-from core.errors import TurnoverError
-from core.flags import Flag, Step
-from core.patch.form import read_patch
-from core.patch.merge import merge_patch
-from core.report.fragments import chip_html, safe
-from core.runs import Run
-from core.wording import counted
-from dashboard.components.flag_detail import item_html
-from dashboard.components.flag_form import flag_problem, stored
-from dashboard.components.notice import heading, problem, quiet, said
-from dashboard.components.people import flags_of
-from dashboard.views.flags import Dispute, Side, import_sentence, undo_sentence
+from turnover.dashboard.components.flag_detail import item_html
+from turnover.dashboard.components.flag_form import flag_problem, stored
+from turnover.dashboard.components.notice import heading, problem, quiet, said
+from turnover.dashboard.components.people import flags_of
+from turnover.dashboard.views.flags import Dispute, Side, import_sentence, undo_sentence
+from turnover.errors import TurnoverError
+from turnover.flags import Flag, Step
+from turnover.patch.form import read_patch
+from turnover.patch.merge import merge_patch
+from turnover.report.fragments import chip_html, safe
+from turnover.runs import Run
+from turnover.wording import counted
 
 _TOLD = "import-told"
 _DISPUTES, _REFUSED = 10, 50

@@ -7,12 +7,11 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
-
-from core.report.flagged import Flagged, verdict_words
-from core.report.words import snippet
-from dashboard.components.item_table import content_columns, contents, item_table
-from dashboard.views.errors import ANY, Choice
-from dashboard.views.flags import ANYBODY, DECISIONS, FlagQuery, people
+from turnover.dashboard.components.item_table import content_columns, contents, item_table
+from turnover.dashboard.views.errors import ANY, Choice
+from turnover.dashboard.views.flags import ANYBODY, DECISIONS, FlagQuery, people
+from turnover.report.flagged import Flagged, verdict_words
+from turnover.report.words import snippet
 
 FLAG, PERSON = "flag", "person"
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.report.fragments import chip_html, image_html, mark_html, safe
-from core.runs import Run
-from dashboard.components.figure import curves_figure
-from dashboard.components.notice import heading
-from dashboard.views.curves import Curves
-from dashboard.views.gaps import Gap, largest_gaps
+from turnover.dashboard.components.figure import curves_figure
+from turnover.dashboard.components.notice import heading
+from turnover.dashboard.views.curves import Curves
+from turnover.dashboard.views.gaps import Gap, largest_gaps
+from turnover.report.fragments import chip_html, image_html, mark_html, safe
+from turnover.runs import Run
 
 EPOCH, _CHART = "epoch", "curves-chart"
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-
-from core.errors import TurnoverError
-from core.groups.sums import Sum
-from core.report.errors import ErrorItem
-from core.report.explanation import rounded
-from core.report.fragments import chip_html, image_html, safe, trust_html
-from core.runs import Run
-from dashboard.components.notice import heading, problem, quiet, said
-from dashboard.views.groups import Groups, Removed, Row, build_groups, number
+from turnover.dashboard.components.notice import heading, problem, quiet, said
+from turnover.dashboard.views.groups import Groups, Removed, Row, build_groups, number
+from turnover.errors import TurnoverError
+from turnover.groups.sums import Sum
+from turnover.report.errors import ErrorItem
+from turnover.report.explanation import rounded
+from turnover.report.fragments import chip_html, image_html, safe, trust_html
+from turnover.runs import Run
 
 
 def show_groups(run: Run, item: ErrorItem) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.report.errors import ErrorItem
-from core.report.explanation import PREDICTION, Explanation
-from core.runs import Run
-from dashboard.components.notice import quiet
-from dashboard.views.issue import error_link, issue_markdown
+from turnover.dashboard.components.notice import quiet
+from turnover.dashboard.views.issue import error_link, issue_markdown
+from turnover.report.errors import ErrorItem
+from turnover.report.explanation import PREDICTION, Explanation
+from turnover.runs import Run
 
 
 def issue_text(run: Run, item: ErrorItem, explanation: Explanation) -> None:

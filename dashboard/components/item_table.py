@@ -13,9 +13,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 import streamlit as st
-
-from core.report.words import snippet
-from dashboard.views.errors import Choice, NamedT
+from turnover.dashboard.views.errors import Choice, NamedT
+from turnover.report.words import snippet
 
 
 class Content(Protocol):

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from urllib.parse import urlencode
 
 import streamlit as st
-
-from core.errors import TurnoverError
-from core.jobs import Job, cancel_job, forget_job, resume_job, start_job
-from core.report.fragments import safe
-from dashboard.components.notice import problem
-from dashboard.state import RUN_KEY, runs_folder
-from dashboard.views.jobs import JobCard, job_cards
+from turnover.dashboard.components.notice import problem
+from turnover.dashboard.state import RUN_KEY, runs_folder
+from turnover.dashboard.views.jobs import JobCard, job_cards
+from turnover.errors import TurnoverError
+from turnover.jobs import Job, cancel_job, forget_job, resume_job, start_job
+from turnover.report.fragments import safe
 
 _PROBLEM = "job-problem"
 _LOOK_AGAIN = 1.0

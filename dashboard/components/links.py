@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.runs import Run
-from dashboard.state import RUN_KEY
+from turnover.dashboard.state import RUN_KEY
+from turnover.runs import Run
 
 ERRORS_PAGE, TRAINING_PAGE, TRUST_PAGE = "app_pages/errors.py", "app_pages/training_item.py", "app_pages/trust.py"
 

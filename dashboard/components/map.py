@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import streamlit as st
-
-from core.errors import TurnoverError
-from core.groups.sums import Summable
-from core.report.errors import ErrorItem
-from core.runs import Run
-from core.wording import counted
-from dashboard.components.groups import show_sums
-from dashboard.components.item_table import thumbnail
-from dashboard.components.links import errors_link, training_link
-from dashboard.components.map_figure import map_figure
-from dashboard.components.map_umap import choose_way, umap_points
-from dashboard.components.notice import heading, notice, problem, quiet, said
-from dashboard.state import Opened
-from dashboard.views.errors import ANY
-from dashboard.views.map import COLOURS, COMPONENTS, FEATURES, INFLUENCES, PROJECTIONS, SELF, UMAP, Points, colours, missing_umap, narrowed
-from dashboard.views.map_group import ALL, LISTED, Chosen, Member, choose_group, losses_of, members_of, sums_of
+from turnover.dashboard.components.groups import show_sums
+from turnover.dashboard.components.item_table import thumbnail
+from turnover.dashboard.components.links import errors_link, training_link
+from turnover.dashboard.components.map_figure import map_figure
+from turnover.dashboard.components.map_umap import choose_way, umap_points
+from turnover.dashboard.components.notice import heading, notice, problem, quiet, said
+from turnover.dashboard.state import Opened
+from turnover.dashboard.views.errors import ANY
+from turnover.dashboard.views.map import COLOURS, COMPONENTS, FEATURES, INFLUENCES, PROJECTIONS, SELF, UMAP, Points, colours, missing_umap, narrowed
+from turnover.dashboard.views.map_group import ALL, LISTED, Chosen, Member, choose_group, losses_of, members_of, sums_of
+from turnover.errors import TurnoverError
+from turnover.groups.sums import Summable
+from turnover.report.errors import ErrorItem
+from turnover.runs import Run
+from turnover.wording import counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

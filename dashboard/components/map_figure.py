@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from core.report.fragments import safe
-from dashboard.views.map import ERROR, RIGHT, TRAINING, Colours, Points
+from turnover.dashboard.views.map import ERROR, RIGHT, TRAINING, Colours, Points
+from turnover.report.fragments import safe
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.errors import TurnoverError
-from core.jobs import Job, State, find_jobs
-from core.maps import has_umap
-from dashboard.components.jobs import begin_job, show_jobs
-from dashboard.components.notice import notice, problem
-from dashboard.state import Opened, runs_folder
-from dashboard.views.jobs import jobs_with
-from dashboard.views.map import COMPONENTS, WAYS, Points, by_of
+from turnover.dashboard.components.jobs import begin_job, show_jobs
+from turnover.dashboard.components.notice import notice, problem
+from turnover.dashboard.state import Opened, runs_folder
+from turnover.dashboard.views.jobs import jobs_with
+from turnover.dashboard.views.map import COMPONENTS, WAYS, Points, by_of
+from turnover.errors import TurnoverError
+from turnover.jobs import Job, State, find_jobs
+from turnover.maps import has_umap
 
 
 def choose_way() -> str:

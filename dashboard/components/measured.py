@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.commands.evaluate import MEASURES
-from core.fidelity.results import Results
-from core.report.fragments import safe
-from core.runs import Run
-from dashboard.components.measured_figure import key_list, measured_figure
-from dashboard.components.notice import heading, notice, problem, quiet
-from dashboard.views.measured import Measured, build_measured, in_order
+from turnover.commands.evaluate import MEASURES
+from turnover.dashboard.components.measured_figure import key_list, measured_figure
+from turnover.dashboard.components.notice import heading, notice, problem, quiet
+from turnover.dashboard.views.measured import Measured, build_measured, in_order
+from turnover.fidelity.results import Results
+from turnover.report.fragments import safe
+from turnover.runs import Run
 
 KEY = "measure"
 
@@ -28,7 +27,7 @@ def show_measured(run: Run, results: Results) -> None:
         _show(build_measured(next(result for result in found if result.name == (chosen or names[0])), str(run.folder)))
     elif not results.problems:
         words = "How far these influences predict retraining, and how other methods do, takes some minutes to measure. For a start, then reload this page:"
-        notice("Nothing is measured yet", words, f"python -m core evaluate --run {run.folder} --measure lds")
+        notice("Nothing is measured yet", words, f"turnover evaluate --run {run.folder} --measure lds")
     missing = {name: what for name, what in MEASURES.items() if name not in {result.measure for result in results.found}}
     if missing:
         lines = "".join(f"<li><code>--measure {name}</code> {safe(what)}?</li>" for name, what in missing.items())

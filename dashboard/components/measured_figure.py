@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import streamlit as st
-
-from core.report.fragments import safe
-from dashboard.views.measured import OURS, Measured, Point
+from turnover.dashboard.views.measured import OURS, Measured, Point
+from turnover.report.fragments import safe
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

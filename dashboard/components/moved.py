@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-
-from core.report.explanation import Card
-from core.report.fragments import chip_html, image_html, marked_html, safe, signed
-from core.report.words import mark, snippet
-from dashboard.components.cards import influence_html
-from dashboard.components.notice import quiet, said
-from dashboard.components.patches import patches_html
-from dashboard.views.batch import Reply
-from dashboard.views.edits import Change, Moved, Weight
+from turnover.dashboard.components.cards import influence_html
+from turnover.dashboard.components.notice import quiet, said
+from turnover.dashboard.components.patches import patches_html
+from turnover.dashboard.views.batch import Reply
+from turnover.dashboard.views.edits import Change, Moved, Weight
+from turnover.report.explanation import Card
+from turnover.report.fragments import chip_html, image_html, marked_html, safe, signed
+from turnover.report.words import mark, snippet
 
 _MOST, _TEXT, _LEAST = 10, 110, 0.0005
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 if TYPE_CHECKING:
-    from core.runs import Run
+    from turnover.runs import Run
 
 _CODE = re.compile(r"`([^`]+)`")
 
@@ -68,12 +68,12 @@ def no_influence(run: Run, message: str) -> None:
         problem("The influence cannot be shown", message)
     else:
         words = "This run has no influence yet, so nothing can say which training examples taught it its mistakes. Compute it, then reload this page:"
-        notice("No influence yet", words, f"python -m core influence --run {run.folder}")
+        notice("No influence yet", words, f"turnover influence --run {run.folder}")
 
 
 def no_runs(folder: Path) -> None:
     """The state before the first run."""
-    notice("No runs yet", f"There is no run in the folder “{folder}”. Build the two demo runs, then reload this page:", "python -m core demo")
+    notice("No runs yet", f"There is no run in the folder “{folder}”. Build the two demo runs, then reload this page:", "turnover demo")
 
 
 def _with_code(message: str) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
-
-from dashboard.components.notice import problem
+from turnover.dashboard.components.notice import problem
 
 
 def whole_number(label: str, *arguments: Any, **options: Any) -> Any:

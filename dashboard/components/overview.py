@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-
-from core.report.facts import run_facts
-from core.report.fragments import chip_html, image_html, mark_html, safe
-from core.report.words import snippet
-from core.runs import Run
-from dashboard.components.links import TRUST_PAGE, errors_link
-from dashboard.components.notice import heading, no_influence, quiet
-from dashboard.components.trust_words import verdict
-from dashboard.state import Opened
-from dashboard.views.overview import Start
-from dashboard.views.runs import share_words
-from dashboard.views.trust import GOAL, sentence_of
+from turnover.dashboard.components.links import TRUST_PAGE, errors_link
+from turnover.dashboard.components.notice import heading, no_influence, quiet
+from turnover.dashboard.components.trust_words import verdict
+from turnover.dashboard.state import Opened
+from turnover.dashboard.views.overview import Start
+from turnover.dashboard.views.runs import share_words
+from turnover.dashboard.views.trust import GOAL, sentence_of
+from turnover.report.facts import run_facts
+from turnover.report.fragments import chip_html, image_html, mark_html, safe
+from turnover.report.words import snippet
+from turnover.runs import Run
 
 
 def show_accuracy(run: Run, errors: int) -> None:

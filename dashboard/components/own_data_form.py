@@ -6,12 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import streamlit as st
-
-from core.data.own import FILES, HUB, OwnData
-from core.data.own.files import ENDINGS
-from core.data.own.wish import LARGEST, SMALLEST
-from dashboard.components.numbers import whole_number
-from dashboard.views.own_data import clean
+from turnover.dashboard.components.numbers import whole_number
+from turnover.dashboard.views.own_data import clean
+from turnover.data.own import FILES, HUB, OwnData
+from turnover.data.own.files import ENDINGS
+from turnover.data.own.wish import LARGEST, SMALLEST
 
 _TEXTS = {
     "text_column": ("Column of the texts", "guessed"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dashboard.views.edits import GRID
+from turnover.dashboard.views.edits import GRID
 
 
 def patches_html(image: str, pixels: int, values: Sequence[float]) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.flags import Flags
-from core.runs import Run
+from turnover.flags import Flags
+from turnover.runs import Run
 
 _CLAIMS = ("email", "preferred_username", "name", "sub")
 

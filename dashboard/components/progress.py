@@ -6,10 +6,9 @@ import time
 from collections.abc import Sequence
 
 import streamlit as st
-
-from core.report.errors import ErrorItem
-from core.runs import Run
-from dashboard.views.visits import Visits, progress_sentence, visit
+from turnover.dashboard.views.visits import Visits, progress_sentence, visit
+from turnover.report.errors import ErrorItem
+from turnover.runs import Run
 
 _KEY = "visits"
 

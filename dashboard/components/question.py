@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
-
-from core.errors import TurnoverError
-from core.runs import Run
-from dashboard.components.notice import problem
-from dashboard.views.answer import Question, image_question, item_question, text_question
-from dashboard.views.batch import MAX_ROWS, batch_questions
+from turnover.dashboard.components.notice import problem
+from turnover.dashboard.views.answer import Question, image_question, item_question, text_question
+from turnover.dashboard.views.batch import MAX_ROWS, batch_questions
+from turnover.errors import TurnoverError
+from turnover.runs import Run
 
 ITEM, _LINKED = "error", "try-linked"
 _IMAGES = ["png", "jpg", "jpeg", "webp"]

@@ -9,21 +9,20 @@ from functools import partial
 from typing import Any
 
 import streamlit as st
-
-from core.errors import TurnoverError
-from core.report.errors import ErrorItem
-from core.report.explanation import Card, Explanation
-from core.report.fragments import image_html, safe, signed
-from core.runs import Run
-from core.stale import made_with
-from dashboard.components.notice import heading, problem, quiet
-from dashboard.components.patches import patches_html
-from dashboard.components.when_ready import when_ready
-from dashboard.engine import Worker
-from dashboard.state import worker_of
-from dashboard.views.answer import Question
-from dashboard.views.edits import Part
-from dashboard.views.regions import Region, Regions, build_regions, joined, patches_of, regions_request
+from turnover.dashboard.components.notice import heading, problem, quiet
+from turnover.dashboard.components.patches import patches_html
+from turnover.dashboard.components.when_ready import when_ready
+from turnover.dashboard.engine import Worker
+from turnover.dashboard.state import worker_of
+from turnover.dashboard.views.answer import Question
+from turnover.dashboard.views.edits import Part
+from turnover.dashboard.views.regions import Region, Regions, build_regions, joined, patches_of, regions_request
+from turnover.errors import TurnoverError
+from turnover.report.errors import ErrorItem
+from turnover.report.explanation import Card, Explanation
+from turnover.report.fragments import image_html, safe, signed
+from turnover.runs import Run
+from turnover.stale import made_with
 
 _STATE = "error-regions"
 _MOST, _WIDE, _NARROW = 6, 160, 96

@@ -6,17 +6,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import streamlit as st
-
-from core.runs import Run
-from dashboard.components.answer import show_behind, show_prediction
-from dashboard.components.asking import ask
-from dashboard.components.batch import ROW, choose_row
-from dashboard.components.edit import show_edit
-from dashboard.components.notice import problem, quiet
-from dashboard.components.when_ready import when_ready
-from dashboard.engine import Worker
-from dashboard.views.answer import Question
-from dashboard.views.batch import Reply
+from turnover.dashboard.components.answer import show_behind, show_prediction
+from turnover.dashboard.components.asking import ask
+from turnover.dashboard.components.batch import ROW, choose_row
+from turnover.dashboard.components.edit import show_edit
+from turnover.dashboard.components.notice import problem, quiet
+from turnover.dashboard.components.when_ready import when_ready
+from turnover.dashboard.engine import Worker
+from turnover.dashboard.views.answer import Question
+from turnover.dashboard.views.batch import Reply
+from turnover.runs import Run
 
 _STATE = "try-state"
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
-
-from core.cleansing.results import Cleansed, read_cleansings
-from core.cleansing.scores import OWN, Scores
-from core.flags import Flag
-from core.jobs import Job, find_jobs
-from core.runs import Run
-from dashboard.components.jobs import begin_job, show_jobs
-from dashboard.components.notice import heading, notice, problem, quiet, said
-from dashboard.components.numbers import whole_number
-from dashboard.state import runs_folder
-from dashboard.views.jobs import jobs_with
-from dashboard.views.retrained import build_retrained, is_of
+from turnover.cleansing.results import Cleansed, read_cleansings
+from turnover.cleansing.scores import OWN, Scores
+from turnover.dashboard.components.jobs import begin_job, show_jobs
+from turnover.dashboard.components.notice import heading, notice, problem, quiet, said
+from turnover.dashboard.components.numbers import whole_number
+from turnover.dashboard.state import runs_folder
+from turnover.dashboard.views.jobs import jobs_with
+from turnover.dashboard.views.retrained import build_retrained, is_of
+from turnover.flags import Flag
+from turnover.jobs import Job, find_jobs
+from turnover.runs import Run
 
 KEY = "cleansing"
 

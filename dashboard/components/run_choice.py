@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.errors import TurnoverError
-from dashboard.components.notice import quiet
-from dashboard.state import RUN_KEY, forget_choices, open_run, runs_folder
-from dashboard.views.runs import run_names, summarise
+from turnover.dashboard.components.notice import quiet
+from turnover.dashboard.state import RUN_KEY, forget_choices, open_run, runs_folder
+from turnover.dashboard.views.runs import run_names, summarise
+from turnover.errors import TurnoverError
 
 
 def choose_run() -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.report.errors import ErrorItem
-from core.report.explanation import Card, Explanation
-from core.report.fragments import chip_html, image_html, safe
-from core.report.words import snippet
-from dashboard.components.cards import influence_bar, influence_html
+from turnover.dashboard.components.cards import influence_bar, influence_html
+from turnover.report.errors import ErrorItem
+from turnover.report.explanation import Card, Explanation
+from turnover.report.fragments import chip_html, image_html, safe
+from turnover.report.words import snippet
 
 _DRAW = "draw"
 _TEXT = 90

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from dashboard.components.notice import notice
+from turnover.dashboard.components.notice import notice
 
 
 def require_sign_in() -> None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
-
-from core.data import NAMES, SOURCES
-from core.data.own import OwnData
-from core.errors import TurnoverError
-from core.jobs import start_job
-from core.models.source import allowed_modules
-from dashboard.commands import TookTooLong, answer_of
-from dashboard.components.notice import bullets, problem, quiet, said
-from dashboard.components.numbers import whole_number
-from dashboard.components.own_data_form import ask_for_columns, ask_for_place
-from dashboard.components.train_model_form import choose_model
-from dashboard.views.own_data import OWN
-from dashboard.views.train import GROUPS, Wish, arguments, build_report, free_name, problem_of, steps, usual_values, what_follows
-from dashboard.views.train_model import MODULE
+from turnover.dashboard.commands import TookTooLong, answer_of
+from turnover.dashboard.components.notice import bullets, problem, quiet, said
+from turnover.dashboard.components.numbers import whole_number
+from turnover.dashboard.components.own_data_form import ask_for_columns, ask_for_place
+from turnover.dashboard.components.train_model_form import choose_model
+from turnover.dashboard.views.own_data import OWN
+from turnover.dashboard.views.train import GROUPS, Wish, arguments, build_report, free_name, problem_of, steps, usual_values, what_follows
+from turnover.dashboard.views.train_model import MODULE
+from turnover.data import NAMES, SOURCES
+from turnover.data.own import OwnData
+from turnover.errors import TurnoverError
+from turnover.jobs import start_job
+from turnover.models.source import allowed_modules
 
 _NAME, _REPORT = "train-name", "train-report"
 _LONG = "Looking at the data takes long"

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
-
-from core.models.networks import torchvision_networks
-from core.models.source import ALLOW, allowed_modules
-from dashboard.components.notice import quiet, wrong_field
-from dashboard.components.numbers import whole_number
-from dashboard.views.train import kind_of, models_of
-from dashboard.views.train_model import NOT_OFFERED, OF_FILE, WEIGHTS, Details, cleaned, fields_of, notes, problems
+from turnover.dashboard.components.notice import quiet, wrong_field
+from turnover.dashboard.components.numbers import whole_number
+from turnover.dashboard.views.train import kind_of, models_of
+from turnover.dashboard.views.train_model import NOT_OFFERED, OF_FILE, WEIGHTS, Details, cleaned, fields_of, notes, problems
+from turnover.models.networks import torchvision_networks
+from turnover.models.source import ALLOW, allowed_modules
 
 _MODEL, _USUAL_NETWORK = "train-model", "resnet18"
 _ENCODER_HELP = "A folder, or a name on the Hugging Face hub, of a model that transformers loads from safetensors"

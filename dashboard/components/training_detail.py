@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-
-from core.flags import Flag
-from core.ranking import TOP
-from core.report.errors import ErrorItem
-from core.report.explanation import PREDICTION, TRUTH, decimals_of
-from core.report.fragments import chip_html, image_html, mark_html, marked_html, safe, signed, trust_html
-from core.report.words import mark, snippet
-from core.runs import Run
-from dashboard.components.cards import flag_html
-from dashboard.components.figure import losses_figure
-from dashboard.components.flag_form import flag_control
-from dashboard.components.links import errors_link
-from dashboard.components.notice import heading, notice, quiet, said
-from dashboard.components.training_table import go_to
-from dashboard.state import Opened
-from dashboard.views.training import TrainingItem
-from dashboard.views.training_item import Neighbour, Proposal, Target, build_effects, nearest, own_losses, proposals, standing
+from turnover.dashboard.components.cards import flag_html
+from turnover.dashboard.components.figure import losses_figure
+from turnover.dashboard.components.flag_form import flag_control
+from turnover.dashboard.components.links import errors_link
+from turnover.dashboard.components.notice import heading, notice, quiet, said
+from turnover.dashboard.components.training_table import go_to
+from turnover.dashboard.state import Opened
+from turnover.dashboard.views.training import TrainingItem
+from turnover.dashboard.views.training_item import Neighbour, Proposal, Target, build_effects, nearest, own_losses, proposals, standing
+from turnover.flags import Flag
+from turnover.ranking import TOP
+from turnover.report.errors import ErrorItem
+from turnover.report.explanation import PREDICTION, TRUTH, decimals_of
+from turnover.report.fragments import chip_html, image_html, mark_html, marked_html, safe, signed, trust_html
+from turnover.report.words import mark, snippet
+from turnover.runs import Run
 
 _LISTED = 24
 

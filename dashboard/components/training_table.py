@@ -6,10 +6,9 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
-
-from dashboard.components.item_table import content_columns, contents, item_table
-from dashboard.views.errors import Choice
-from dashboard.views.training import FLAGGED, ORDERS, SELF, TrainingItem
+from turnover.dashboard.components.item_table import content_columns, contents, item_table
+from turnover.dashboard.views.errors import Choice
+from turnover.dashboard.views.training import FLAGGED, ORDERS, SELF, TrainingItem
 
 ITEM = "train"
 

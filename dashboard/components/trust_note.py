@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.report.explanation import Explanation
-from dashboard.components.links import TRUST_PAGE
-from dashboard.components.notice import quiet
-from dashboard.state import Opened
+from turnover.dashboard.components.links import TRUST_PAGE
+from turnover.dashboard.components.notice import quiet
+from turnover.dashboard.state import Opened
+from turnover.report.explanation import Explanation
 
 
 def trust_note(opened: Opened, explanation: Explanation) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import streamlit as st
-
-from core.report.fragments import safe
-from dashboard.components.notice import heading, quiet
-from dashboard.views.trust import Trust
+from turnover.dashboard.components.notice import heading, quiet
+from turnover.dashboard.views.trust import Trust
+from turnover.report.fragments import safe
 
 
 def show_trust(trust: Trust) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import streamlit as st
-
-from dashboard.components.notice import notice, problem
-from dashboard.engine import Phase, Worker
+from turnover.dashboard.components.notice import notice, problem
+from turnover.dashboard.engine import Phase, Worker
 
 _LOOK_AGAIN = 1.0
 

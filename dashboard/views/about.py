@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from core.runs import Run
+from turnover.runs import Run
 
 HOW_TO_READ = (
     ("Positive, a proponent", "Learning the training item lowered the loss of the label in question: it helps that label."),

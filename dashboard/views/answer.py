@@ -6,13 +6,13 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
-from core.data.images import fit_image, open_image, png_bytes, png_pixels
-from core.data.tables import MAX_CHARACTERS, check_text
-from core.errors import TurnoverError
-from core.report.explanation import Card, Explanation, certainty_sentences, decimals_for, units_sentence, usual_yardstick, with_shares
-from core.report.pieces import run_cut
-from core.report.words import content_words, mark, snippet
-from core.runs import Run
+from turnover.data.images import fit_image, open_image, png_bytes, png_pixels
+from turnover.data.tables import MAX_CHARACTERS, check_text
+from turnover.errors import TurnoverError
+from turnover.report.explanation import Card, Explanation, certainty_sentences, decimals_for, units_sentence, usual_yardstick, with_shares
+from turnover.report.pieces import run_cut
+from turnover.report.words import content_words, mark, snippet
+from turnover.runs import Run
 
 _UPLOAD_BYTES = 4 * MAX_CHARACTERS
 _NAME = 80

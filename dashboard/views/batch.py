@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-
-from core.data.tables import MAX_CHARACTERS, require_column, table_of, text_column
-from core.errors import TurnoverError
-from core.report.words import snippet
-from dashboard.views.answer import Answer, Question
+from turnover.dashboard.views.answer import Answer, Question
+from turnover.data.tables import MAX_CHARACTERS, require_column, table_of, text_column
+from turnover.errors import TurnoverError
+from turnover.report.words import snippet
 
 MAX_ROWS = 50
 _BYTES = MAX_ROWS * 4 * MAX_CHARACTERS

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-
-from core.cleansing.choose import check_classes, count_removed, lowest
-from core.cleansing.scores import Scores
-from core.errors import TurnoverError
-from core.flags import Flag
-from core.report.explanation import rounded
-from core.report.words import snippet
-from core.runs import Run
-from dashboard.views.groups import number
+from turnover.cleansing.choose import check_classes, count_removed, lowest
+from turnover.cleansing.scores import Scores
+from turnover.dashboard.views.groups import number
+from turnover.errors import TurnoverError
+from turnover.flags import Flag
+from turnover.report.explanation import rounded
+from turnover.report.words import snippet
+from turnover.runs import Run
 
 LISTED = 200
 """Rows of the table of what goes."""

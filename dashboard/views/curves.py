@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-
-from core.partial import Partial
-from core.runs import Run
+from turnover.partial import Partial
+from turnover.runs import Run
 
 HOW_TO_READ = (
     "Every training item owns a fixed dropout mask. Under its own mask works the half of the network that learned the item: the masked loss falls. "

@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-
-from core.data.images import png_bytes, png_pixels
-from core.errors import TurnoverError
-from core.report.explanation import Card
-from core.report.fragments import signed
-from core.report.words import snippet
-from core.runs import Run
-from dashboard.views.answer import Answer, Question, image_of
+from turnover.dashboard.views.answer import Answer, Question, image_of
+from turnover.data.images import png_bytes, png_pixels
+from turnover.errors import TurnoverError
+from turnover.report.explanation import Card
+from turnover.report.fragments import signed
+from turnover.report.words import snippet
+from turnover.runs import Run
 
 GRID = 4
 """An image is cut into so many rows and columns of patches."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from core.report.errors import ErrorItem
-from core.report.words import snippet
+from turnover.report.errors import ErrorItem
+from turnover.report.words import snippet
 
 ANY = "Any class"
 CLEAREST, CONFIDENT, POSITION = "Clearest explanation", "Most confident", "Position"

@@ -9,13 +9,13 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from core.data import NAMES
-from core.flags import CLEARED, Conflict, Decision, Flag, Step
-from core.report.flagged import Flagged, count_words, flagged_items, minute, people_words, verdict_words
-from core.report.words import snippet
-from core.runs import Run
-from core.wording import counted
-from dashboard.views.errors import ANY
+from turnover.dashboard.views.errors import ANY
+from turnover.data import NAMES
+from turnover.flags import CLEARED, Conflict, Decision, Flag, Step
+from turnover.report.flagged import Flagged, count_words, flagged_items, minute, people_words, verdict_words
+from turnover.report.words import snippet
+from turnover.runs import Run
+from turnover.wording import counted
 
 ANY_DECISION, ANYBODY = "Any decision", "Anybody"
 DECISIONS = {ANY_DECISION: "", "Drop": "drop", "Relabel": "relabel", "Keep": "keep"}
@@ -132,14 +132,14 @@ def apply_command(run: Run, name: str) -> tuple[str, str]:
     if folder or source not in NAMES:
         data = "DATA"
         missing = f"DATA is the file or folder that holds the training {run.kind}s{f', in {folder}' if folder else ''}."
-    return f"python -m core apply --patch {shlex.quote(name)} --data {data} --out cleansed.{ending}", missing
+    return f"turnover apply --patch {shlex.quote(name)} --data {data} --out cleansed.{ending}", missing
 
 
 def _apply_own(name: str, own: dict[str, Any]) -> str:
     """The command where the training data are a user's own file or folder, with the columns that were named."""
     data, columns = Path(own["train"]), {"--text-column": own.get("text_column") or own.get("image_column"), "--label-column": own.get("label_column")}
     named = "".join(f" {option} {shlex.quote(column)}" for option, column in columns.items() if column)
-    return f"python -m core apply --patch {shlex.quote(name)} --data {shlex.quote(str(data))} --out {shlex.quote(f'cleansed{data.suffix}')}{named}"
+    return f"turnover apply --patch {shlex.quote(name)} --data {shlex.quote(str(data))} --out {shlex.quote(f'cleansed{data.suffix}')}{named}"
 
 
 def _sides(decisions: Sequence[Decision]) -> tuple[Side, ...]:

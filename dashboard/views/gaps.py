@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.report.words import snippet
-from core.runs import Run
+from turnover.report.words import snippet
+from turnover.runs import Run
 
 MOST = 10
 _TEXT = 160

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.errors import TurnoverError
-from core.groups.choose import containing, ends, planted, planted_marks
-from core.groups.flip import Flip, smallest_flip
-from core.groups.sums import MEANINGS, Mistake, Sum
-from core.ranking import TOP
-from core.report.errors import ErrorItem
-from core.report.explanation import rounded
-from core.report.words import snippet
-from core.runs import Run
+from turnover.errors import TurnoverError
+from turnover.groups.choose import containing, ends, planted, planted_marks
+from turnover.groups.flip import Flip, smallest_flip
+from turnover.groups.sums import MEANINGS, Mistake, Sum
+from turnover.ranking import TOP
+from turnover.report.errors import ErrorItem
+from turnover.report.explanation import rounded
+from turnover.report.words import snippet
+from turnover.runs import Run
 
 _LISTED, _MARKS = 50, 6
 

@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
-from core.report.errors import ErrorItem
-from core.report.explanation import PREDICTION, Card, Explanation
-from core.report.fragments import signed
-from core.report.words import snippet
+from turnover.report.errors import ErrorItem
+from turnover.report.explanation import PREDICTION, Card, Explanation
+from turnover.report.fragments import signed
+from turnover.report.words import snippet
 
 _TEXT, _CARD, _NAME = 1000, 200, 80
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.jobs import Job, State, log_tail
-from core.progress import Progress
-from core.runs import MANIFEST
-from core.wording import counted
+from turnover.jobs import Job, State, log_tail
+from turnover.progress import Progress
+from turnover.runs import MANIFEST
+from turnover.wording import counted
 
 _GOES_ON = "Resume it, and it goes on where it was."
 _WORDS = {
@@ -54,7 +54,7 @@ def job_cards(jobs: Iterable[Job]) -> list[JobCard]:
 
 
 def jobs_with(jobs: Iterable[Job], command: str, run: Path | None = None) -> list[Job]:
-    """The jobs that begin with this command of `python -m core`, on this run folder if one is named."""
+    """The jobs that begin with this command of `turnover`, on this run folder if one is named."""
     return [job for job in jobs if job.steps[0][0] == command and (run is None or run_of(job).resolve() == run.resolve())]
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.maps import INSTALL, has_umap, kept_places, map_rows
-from core.report.words import snippet
-from core.runs import Run
-from dashboard.views.errors import ANY
+from turnover.dashboard.views.errors import ANY
+from turnover.maps import INSTALL, has_umap, kept_places, map_rows
+from turnover.report.words import snippet
+from turnover.runs import Run
 
 FEATURES, INFLUENCES = "Features", "Influences"
 PROJECTIONS = (FEATURES, INFLUENCES)
@@ -73,17 +72,17 @@ def principal(rows: np.ndarray) -> Projection:
 
 
 def by_of(what: str) -> str:
-    """One of `PROJECTIONS` as `core.maps` calls it."""
+    """One of `PROJECTIONS` as `turnover.maps` calls it."""
     return what.lower()
 
 
 def project(run: Run, what: str) -> Projection:
-    """Principal components of all items' features, or of the training items' influences. Errors as `core.maps.map_rows`."""
+    """Principal components of all items' features, or of the training items' influences. Errors as `turnover.maps.map_rows`."""
     return principal(map_rows(run, by_of(what)))
 
 
 def project_umap(run: Run, what: str) -> Projection | None:
-    """The places that UMAP gave the same items; None where they were not computed yet. Errors as `core.maps.kept_places`."""
+    """The places that UMAP gave the same items; None where they were not computed yet. Errors as `turnover.maps.kept_places`."""
     places = kept_places(run, by_of(what))
     return None if places is None else Projection(places, None)
 

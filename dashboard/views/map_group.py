@@ -6,15 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.groups.choose import Group
-from core.groups.sums import MEANINGS, Mistake, Summable
-from core.report.errors import ErrorItem
-from core.report.words import snippet
-from core.runs import Run
-from dashboard.views.errors import ANY
-from dashboard.views.groups import Row
-from dashboard.views.map import narrowed
+from turnover.dashboard.views.errors import ANY
+from turnover.dashboard.views.groups import Row
+from turnover.dashboard.views.map import narrowed
+from turnover.groups.choose import Group
+from turnover.groups.sums import MEANINGS, Mistake, Summable
+from turnover.report.errors import ErrorItem
+from turnover.report.words import snippet
+from turnover.runs import Run
 
 ALL, LISTED = "All errors", 200
 

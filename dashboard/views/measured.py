@@ -1,4 +1,4 @@
-"""One measure of a run (`python -m core evaluate`) as a picture: quality against seconds, a point for every method, and the numbers."""
+"""One measure of a run (`turnover evaluate`) as a picture: quality against seconds, a point for every method, and the numbers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-
-from core.commands.evaluate import MEASURES, setting
-from core.fidelity.names import AS_SHOWN, AUC, LDS, RANK, SPEARMAN, TARGETS, TURNOVER
-from core.fidelity.results import Result
-from core.fidelity.row import Row
+from turnover.commands.evaluate import MEASURES, setting
+from turnover.fidelity.names import AS_SHOWN, AUC, LDS, RANK, SPEARMAN, TARGETS, TURNOVER
+from turnover.fidelity.results import Result
+from turnover.fidelity.row import Row
 
 _MAIN = {"lds": LDS, "loo": TARGETS, "planted": AUC, "agreement": SPEARMAN}
 """The figure of a measure that its picture shows; of any other, the first one."""
@@ -106,7 +105,7 @@ def build_measured(result: Result, folder: str) -> Measured:
         setting=f"Measured with {setting(result.facts)}.",
         alt=_alt(figure, points, ceiling),
         stale=result.stale,
-        command=f"python -m core evaluate --run {folder} --measure {result.measure}{masked}",
+        command=f"turnover evaluate --run {folder} --measure {result.measure}{masked}",
     )
 
 

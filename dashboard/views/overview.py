@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.ranking import TOP, clearness, known_answers
-from core.report.errors import ErrorItem
-from core.runs import Run
-from core.wording import counted
-from dashboard.views.errors import ANY
+from turnover.dashboard.views.errors import ANY
+from turnover.ranking import TOP, clearness, known_answers
+from turnover.report.errors import ErrorItem
+from turnover.runs import Run
+from turnover.wording import counted
 
 STARTS = 3
 

@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from core.data.own import FILES, HUB, OwnData
-from core.data.own.files import ENDINGS
-from core.errors import TurnoverError
-from dashboard.views.paths import path_problem, whole
+from turnover.dashboard.views.paths import path_problem, whole
+from turnover.data.own import FILES, HUB, OwnData
+from turnover.data.own.files import ENDINGS
+from turnover.errors import TurnoverError
 
 OWN = {FILES: "your own files", HUB: "any data set of the hub"}
-"""What the form calls data that are not in `core.data.NAMES`."""
+"""What the form calls data that are not in `turnover.data.NAMES`."""
 _PATHS = ("train", "validation", "test", "classes")
 _NAME = 40
 

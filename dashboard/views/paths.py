@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import TurnoverError
-from core.paths import user_path
+from turnover.errors import TurnoverError
+from turnover.paths import user_path
 
 
 def whole(text: str) -> str:

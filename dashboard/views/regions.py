@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from core.errors import TurnoverError
-from core.report.explanation import Explanation, decimals_of, estimate_words
-from core.report.fragments import signed
-from core.runs import Run
-from dashboard.views.answer import Question, item_question
-from dashboard.views.edits import Part, parts_of, parts_request
+from turnover.dashboard.views.answer import Question, item_question
+from turnover.dashboard.views.edits import Part, parts_of, parts_request
+from turnover.errors import TurnoverError
+from turnover.report.explanation import Explanation, decimals_of, estimate_words
+from turnover.report.fragments import signed
+from turnover.runs import Run
 
 _NAMED = 3
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import pandas as pd
-
-from core.cleansing.choose import CLEANSED, FLAGGED, NONE, RANDOM
-from core.cleansing.results import Cleansed
-from core.cleansing.summary import Comparison
-from core.report.fragments import signed
+from turnover.cleansing.choose import CLEANSED, FLAGGED, NONE, RANDOM
+from turnover.cleansing.results import Cleansed
+from turnover.cleansing.summary import Comparison
+from turnover.report.fragments import signed
 
 _PAIRS = ((CLEANSED, RANDOM), (CLEANSED, NONE), (FLAGGED, NONE), (FLAGGED, RANDOM))
 """Which conditions are compared in sentences, what says most first."""

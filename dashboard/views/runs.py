@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.runs import Run, find_runs
-from core.wording import counted
+from turnover.runs import Run, find_runs
+from turnover.wording import counted
 
 FIRST = "demo-reviews"
 """Shown first where it exists: its texts have planted causes, so the answers can be checked by eye."""

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-
-from core.data import SOURCES
-from core.data.own import OwnData, is_own
-from core.errors import TurnoverError
-from core.models.source import ALLOW
-from core.pipeline.settings import DEEP_MODELS, IMAGE_MODELS, TEXT_MODELS, TrainSettings
-from core.wording import counted
-from dashboard.views.own_data import own_name, own_options, own_problem, title_of
-from dashboard.views.paths import path_problem, whole
-from dashboard.views.train_model import MODULE, NETWORK, NOT_OFFERED, PRETRAINED, USUAL, Details, encoder_of, name_of, options_of, problems
+from turnover.dashboard.views.own_data import own_name, own_options, own_problem, title_of
+from turnover.dashboard.views.paths import path_problem, whole
+from turnover.dashboard.views.train_model import MODULE, NETWORK, NOT_OFFERED, PRETRAINED, USUAL, Details, encoder_of, name_of, options_of, problems
+from turnover.data import SOURCES
+from turnover.data.own import OwnData, is_own
+from turnover.errors import TurnoverError
+from turnover.models.source import ALLOW
+from turnover.pipeline.settings import DEEP_MODELS, IMAGE_MODELS, TEXT_MODELS, TrainSettings
+from turnover.wording import counted
 
 GROUPS = {16: "16 groups", 8: "8 groups", 32: "32 groups", 0: "single units"}
 """What a mask masks, the usual first."""
@@ -161,7 +160,7 @@ def _path_problem(wish: Wish) -> str:
 
 
 def arguments(wish: Wish, runs: Path) -> list[str]:
-    """The arguments of `python -m core` that train it."""
+    """The arguments of `turnover` that train it."""
     options = {
         **(own_options(wish.data, wish.own or OwnData()) if is_own(wish.data) else _named_options(wish)),
         "--model": "" if wish.model == SUITS else name_of(wish.model, wish.details),
@@ -199,7 +198,7 @@ def what_follows(wish: Wish) -> str:
 
 
 def build_report(told: dict[str, Any]) -> Report:
-    """What `python -m core train --check` said."""
+    """What `turnover train --check` said."""
     wrong = f" {told['planted_labels']:,} training labels are wrong on purpose." if told["planted_labels"] else ""
     sentence = (
         f"{told['data']}: {told['train_size']:,} training and {told['validation_size']:,} validation {told['kind']}s in {len(told['classes'])} classes."

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from core.errors import TurnoverError
-from core.models.encoders import DEFAULT_ENCODER, needs_hub
-from core.models.source import ALLOW, TORCHVISION
-from dashboard.views.paths import path_problem, whole
+from turnover.dashboard.views.paths import path_problem, whole
+from turnover.errors import TurnoverError
+from turnover.models.encoders import DEFAULT_ENCODER, needs_hub
+from turnover.models.source import ALLOW, TORCHVISION
 
 NETWORK = "torchvision network"
 MODULE = "your own module"

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from core.columns import Column, influence_column, word_on
-from core.ranking import finite
-from core.report.explanation import PREDICTION, TRUTH, rounded, units_sentence
-from core.report.words import snippet
-from core.runs import Run
-from dashboard.views.curves import Series
-from dashboard.views.training import TrainingItem, rank_of
+from turnover.columns import Column, influence_column, word_on
+from turnover.dashboard.views.curves import Series
+from turnover.dashboard.views.training import TrainingItem, rank_of
+from turnover.ranking import finite
+from turnover.report.explanation import PREDICTION, TRUTH, rounded, units_sentence
+from turnover.report.words import snippet
+from turnover.runs import Run
 
 EFFECTS, NEIGHBOURS = 6, 5
 

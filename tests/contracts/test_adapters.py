@@ -18,19 +18,19 @@ from transformers import (
     DistilBertConfig,
     DistilBertModel,
 )
-
-from core import TurnoverDropout, TurnoverError, turnover
-from core.dropout import turnover_layers
-from core.models.adapters import (
+from turnover import TurnoverDropout, TurnoverError, turnover
+from turnover.dropout import turnover_layers
+from turnover.models.adapters import (
     AdapterClassifier,
     MaskedClassifier,
     adapter_classifier,
     masked_everywhere,
 )
-from core.models.encoders import DEFAULT_ENCODER
-from core.models.state import load_trained, trained_state
-from core.models.text import load_encoder
-from core.training import Split, item_losses, probabilities, validate
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.models.state import load_trained, trained_state
+from turnover.models.text import load_encoder
+from turnover.training import Split, item_losses, probabilities, validate
+
 from tests.helpers.builders import some_labels
 from tests.helpers.tiny_encoders import (
     BUILDS,
@@ -235,7 +235,7 @@ def test_short_texts_are_measured_together_and_every_loss_stays_with_its_text(fl
             "forward",
             lambda ids, keep, real=real: (widths.append(ids.shape[1]), real(ids, keep))[1],
         )
-    monkeypatch.setattr("core.training._EVALUATION_ROWS", 2)
+    monkeypatch.setattr("turnover.training._EVALUATION_ROWS", 2)
     close = {"rtol": 0, "atol": 1e-12}
     torch.testing.assert_close(item_losses(model, split, ids, half), together, **close)
     assert widths == [5] * model.members + [9] * model.members

@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
+from turnover import Run, TurnoverError
+from turnover.cli import main
+from turnover.data.cifar10 import load_cifar10
+from turnover.data.digits import load_digits
+from turnover.data.images import fit_image, open_image
+from turnover.data.reviews import load_reviews
+from turnover.flags import Flags
+from turnover.patch.apply import apply_patch, undo_patch
+from turnover.patch.content import pixel_hash
+from turnover.patch.form import export_patch
+from turnover.report.page import write_report
+from turnover.runs import RUN_FILES, write_manifest
 
-from core import Run, TurnoverError
-from core.cli import main
-from core.data.cifar10 import load_cifar10
-from core.data.digits import load_digits
-from core.data.images import fit_image, open_image
-from core.data.reviews import load_reviews
-from core.flags import Flags
-from core.patch.apply import apply_patch, undo_patch
-from core.patch.content import pixel_hash
-from core.patch.form import export_patch
-from core.report.page import write_report
-from core.runs import RUN_FILES, write_manifest
 from tests.helpers.builders import names
 from tests.helpers.fake_runs import FakeRun, png
 from tests.helpers.storage_testing import FULL, READ_ONLY, failing_writes, patch_line, write_patch
@@ -188,7 +188,7 @@ def test_a_disk_that_fills_up_while_files_are_copied_leaves_no_copy(tmp_path: Pa
     def full(source: object, target: object) -> None:
         raise FULL
 
-    monkeypatch.setattr("core.patch.folders.shutil.copy2", full)
+    monkeypatch.setattr("turnover.patch.folders.shutil.copy2", full)
     with pytest.raises(TurnoverError, match="the disk is full"):
         one_dropped(tmp_path)
     assert names(tmp_path) == ["data", "p"]

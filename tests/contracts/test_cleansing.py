@@ -16,9 +16,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp, ttest_rel
-
-from core import Run, TurnoverError
-from core.cleansing.choose import (
+from turnover import Run, TurnoverError
+from turnover.cleansing.choose import (
     CLEANSED,
     CONDITIONS,
     FLAGGED,
@@ -31,13 +30,14 @@ from core.cleansing.choose import (
     kept_rows,
     lowest,
 )
-from core.cleansing.retraining import retrain
-from core.cleansing.summary import Retrained, summarise
-from core.flags import Flag
-from core.pipeline.architecture import build_model
-from core.pipeline.model import run_settings, split_inputs
-from core.recipe import Recipe
-from core.training import Split, accuracy, fit, item_losses
+from turnover.cleansing.retraining import retrain
+from turnover.cleansing.summary import Retrained, summarise
+from turnover.flags import Flag
+from turnover.pipeline.architecture import build_model
+from turnover.pipeline.model import run_settings, split_inputs
+from turnover.recipe import Recipe
+from turnover.training import Split, accuracy, fit, item_losses
+
 from tests.helpers.builders import run_python, train_digits
 from tests.helpers.storage_testing import PLAIN_RECIPE, small_heads, small_splits
 
@@ -85,7 +85,7 @@ def test_random_removal_differs_by_seed_ignores_scores_and_is_even() -> None:
 def test_random_removal_is_the_same_in_another_process() -> None:
     code = """
 import numpy as np
-from core.cleansing.choose import RANDOM, kept_rows
+from turnover.cleansing.choose import RANDOM, kept_rows
 print([kept_rows(RANDOM, np.zeros(30), 6, seed).tolist() for seed in (0, 1, 2**40)])"""
     expected = [kept_rows(RANDOM, SCORES, 6, seed).tolist() for seed in (0, 1, 2**40)]
     assert json.loads(run_python(code)) == expected

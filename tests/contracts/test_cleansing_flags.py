@@ -11,25 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-import core.cleansing.results as results
-from core import Run, TurnoverError
-from core.cleansing.choose import (
+import turnover.cleansing.results as results
+from turnover import Run, TurnoverError
+from turnover.cleansing.choose import (
     CONDITIONS,
     FLAGGED,
     WITH_FLAGS,
 )
-from core.cleansing.results import keep_cleansing, read_cleansings
-from core.cleansing.scores import Scores, has_scores, run_scores
-from core.cli import main
-from core.commands.cleanse import describe
-from core.data.elec import load_elec
-from core.estimators.estimator import Estimator
-from core.flags import Flags
-from core.influences import mean_influence
-from core.pipeline.architecture import TextInputs
-from core.pipeline.estimate import describe_targets
-from core.pipeline.model import item_features, load_model, run_settings, run_split
+from turnover.cleansing.results import keep_cleansing, read_cleansings
+from turnover.cleansing.scores import Scores, has_scores, run_scores
+from turnover.cli import main
+from turnover.commands.cleanse import describe
+from turnover.data.elec import load_elec
+from turnover.estimators.estimator import Estimator
+from turnover.flags import Flags
+from turnover.influences import mean_influence
+from turnover.pipeline.architecture import TextInputs
+from turnover.pipeline.estimate import describe_targets
+from turnover.pipeline.model import item_features, load_model, run_settings, run_split
 
 CPU = torch.device("cpu")
 
@@ -173,7 +172,7 @@ BAD_CALLS = {
     "--validation mnist": "--validation mnist",
     "--validation elec --path .": "does not tell negative from positive",
     "--fraction 0.1 --flags": "the flags take away every training item of class '4'",
-    "--fraction 0.1": "python -m core influence",
+    "--fraction 0.1": "turnover influence",
 }
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from turnover.columns import influence_column, word_on
+from turnover.ranking import ranking_trust
+from turnover.runs import Run
 
-from core.columns import influence_column, word_on
-from core.ranking import ranking_trust
-from core.runs import Run
 from tests.helpers.fake_runs import FakeRun, keep_ends
 
 MEANINGS = ("truth", "prediction")

@@ -10,14 +10,14 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
+from turnover.cli import COMMANDS, build_parser, main
+from turnover.data.images import png_bytes, png_pixels
+from turnover.flags import Flags
+from turnover.pipeline.export import COLUMNS, safe_cell
+from turnover.report.page import ERRORS, SIDE
+from turnover.runs import Run
+from turnover.wording import counted
 
-from core.cli import COMMANDS, build_parser, main
-from core.data.images import png_bytes, png_pixels
-from core.flags import Flags
-from core.pipeline.export import COLUMNS, safe_cell
-from core.report.page import ERRORS, SIDE
-from core.runs import Run
-from core.wording import counted
 from tests.helpers.calling import answer, call, lines_said, tree
 from tests.helpers.fake_runs import FakeRun, remove_influence
 
@@ -134,7 +134,7 @@ def test_every_command_explains_itself_and_each_of_its_options(capsys: Capture) 
     for name, parser in parsers().items():
         code, out, err = call(capsys, name, "--help")
         assert (code, err) == (0, "")
-        assert out.startswith(f"usage: python -m core {name}")
+        assert out.startswith(f"usage: turnover {name}")
         for action in parser._actions:
             assert action.help, (name, action.dest)
             assert all(option in out for option in action.option_strings), (name, action.dest)
@@ -158,7 +158,7 @@ def check_refused(capsys: Capture, arguments: list[str], message: str, folder: P
     code, out, err = call(capsys, *arguments)
     assert (code, out) == (2, ""), (arguments, err)
     (line,) = lines_said(err)
-    assert line.startswith("python -m core"), line
+    assert line.startswith("turnover"), line
     assert message in line and "Traceback" not in err and "\n\n" not in err, line
     assert tree(folder) == before, arguments
 
@@ -205,10 +205,10 @@ def test_a_run_without_influence_says_what_to_do(capsys: Capture, places: dict[s
         line = ASK[name].format(bare).format(new=tmp_path / "new")
         if name == "export":
             line += " --format html"
-        check_refused(capsys, [name, *line.split()], f"python -m core influence --run {bare}", tmp_path)
+        check_refused(capsys, [name, *line.split()], f"turnover influence --run {bare}", tmp_path)
     for line in ("explain --text x", "worker"):
         asked = [*line.split(), "--run", str(real)]
-        check_refused(capsys, asked, f"python -m core influence --run {real}", tmp_path)
+        check_refused(capsys, asked, f"turnover influence --run {real}", tmp_path)
 
 
 # What each promises

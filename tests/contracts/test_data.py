@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
-
-from core import TurnoverError
-from core.data.base import (
+from turnover import TurnoverError
+from turnover.data.base import (
     WRONG_LABEL,
     Dataset,
     Items,
@@ -21,9 +20,10 @@ from core.data.base import (
     limit_validation,
     plant_label_noise,
 )
-from core.data.own.share import split_off
-from core.data.pairs import pairs_between, read_pairs
-from core.pipeline.settings import TrainSettings
+from turnover.data.own.share import split_off
+from turnover.data.pairs import pairs_between, read_pairs
+from turnover.pipeline.settings import TrainSettings
+
 from tests.helpers.source_files import GOOD, TWINS, load_files, write_file
 
 

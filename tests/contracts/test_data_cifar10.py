@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from turnover import TurnoverError
+from turnover.data.arrow import parquet_table
 
-from core import TurnoverError
-from core.data.arrow import parquet_table
 from tests.helpers.source_files import (
     BINARY,
     IMAGES,

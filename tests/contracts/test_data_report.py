@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as some
-
-from core.data.base import Dataset, Items, plant_label_noise
-from core.data.report import DataReport, look_at
+from turnover.data.base import Dataset, Items, plant_label_noise
+from turnover.data.report import DataReport, look_at
 
 Rows = list[tuple[str, int]]
 ROWS = some.lists(some.tuples(some.sampled_from("abcdef"), some.integers(0, 3)), min_size=1, max_size=30)

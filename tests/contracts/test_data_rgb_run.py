@@ -14,14 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-
-from core.cli import main
-from core.data.images import png_bytes, png_pixels
-from core.pipeline.architecture import image_inputs
-from core.pipeline.model import input_shape, split_inputs
-from core.ranking import content_of
-from core.runs import Run
-from dashboard.views.answer import build_answer, image_as_seen, image_question
+from turnover.cli import main
+from turnover.dashboard.views.answer import build_answer, image_as_seen, image_question
+from turnover.data.images import png_bytes, png_pixels
+from turnover.pipeline.architecture import image_inputs
+from turnover.pipeline.model import input_shape, split_inputs
+from turnover.ranking import content_of
+from turnover.runs import Run
 
 NAMES = ("red", "blue", *(f"other {number}" for number in range(8)))
 

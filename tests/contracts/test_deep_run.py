@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from turnover import Run, influence
+from turnover.cli import main
+from turnover.models.ensemble import Ensemble
+from turnover.pipeline import settings
+from turnover.pipeline.architecture import TextInputs
+from turnover.pipeline.model import load_model, run_settings, split_inputs
+from turnover.training import Split, accuracy, probabilities
 
-from core import Run, influence
-from core.cli import main
-from core.models.ensemble import Ensemble
-from core.pipeline import settings
-from core.pipeline.architecture import TextInputs
-from core.pipeline.model import load_model, run_settings, split_inputs
-from core.training import Split, accuracy, probabilities
 from tests.helpers.own_modules import command
 from tests.helpers.token_builders import encoder_in, sst2_in
 

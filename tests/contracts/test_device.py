@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from turnover import TurnoverError, influence
+from turnover.device import choose_device, device_name, exact_products
+from turnover.masks import instance_masks
+from turnover.models.vgg19 import vgg19
+from turnover.pipeline.explain import Explainer
+from turnover.pipeline.influence import compute_influence
+from turnover.pipeline.settings import TrainSettings
+from turnover.pipeline.train import train_run
+from turnover.runs import Run
 
-from core import TurnoverError, influence
-from core.device import choose_device, device_name, exact_products
-from core.masks import instance_masks
-from core.models.vgg19 import vgg19
-from core.pipeline.explain import Explainer
-from core.pipeline.influence import compute_influence
-from core.pipeline.settings import TrainSettings
-from core.pipeline.train import train_run
-from core.runs import Run
 from tests.helpers.builders import (
     KINDS,
     LAW_4,

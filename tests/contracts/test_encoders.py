@@ -18,9 +18,9 @@ from transformers import (
     RobertaConfig,
     RobertaModel,
 )
+from turnover import TurnoverDropout, influence, mean_influence, top_influences
+from turnover.models.adapters import AdapterClassifier, MaskedClassifier
 
-from core import TurnoverDropout, influence, mean_influence, top_influences
-from core.models.adapters import AdapterClassifier, MaskedClassifier
 from tests.helpers.builders import ODD_IDS, SHARED, check_law_4, randn, some_labels
 
 PADDING = 1

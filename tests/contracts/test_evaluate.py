@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-import core.fidelity.methods as methods_module
-import core.fidelity.retrained as retrained_module
-from core import Run, TurnoverError
-from core.commands.evaluate import MEASURES
-from core.data.base import WRONG_LABEL
-from core.fidelity.duplicates import RANK
-from core.fidelity.estimators import ESTIMATORS, Evidence
-from core.fidelity.loo import own_scores
-from core.fidelity.methods import (
+import turnover.fidelity.methods as methods_module
+import turnover.fidelity.retrained as retrained_module
+from turnover import Run, TurnoverError
+from turnover.commands.evaluate import MEASURES
+from turnover.data.base import WRONG_LABEL
+from turnover.fidelity.duplicates import RANK
+from turnover.fidelity.estimators import ESTIMATORS, Evidence
+from turnover.fidelity.loo import own_scores
+from turnover.fidelity.methods import (
     RIVALS,
     USUAL,
     evidence_of,
@@ -27,13 +26,14 @@ from core.fidelity.methods import (
     self_scores,
     turnover_scores,
 )
-from core.fidelity.options import Options
-from core.fidelity.planted import wrong_label_auc
-from core.fidelity.subject import Subject
-from core.fidelity.suspects import doubt, suspicions
-from core.pipeline.influence import compute_influence
-from core.pipeline.settings import TrainSettings
-from core.pipeline.train import train_run
+from turnover.fidelity.options import Options
+from turnover.fidelity.planted import wrong_label_auc
+from turnover.fidelity.subject import Subject
+from turnover.fidelity.suspects import doubt, suspicions
+from turnover.pipeline.influence import compute_influence
+from turnover.pipeline.settings import TrainSettings
+from turnover.pipeline.train import train_run
+
 from tests.helpers.builders import train_digits
 from tests.helpers.calling import answer, call
 from tests.helpers.source_files import checked_reviews as reviews

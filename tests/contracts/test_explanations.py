@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import turnover.pipeline.explain as explain_module
 from PIL import Image
+from turnover import TurnoverError, influence
+from turnover.cli import main
+from turnover.commands.explain import entry_lines
+from turnover.commands.worker import _answer
+from turnover.data.images import png_bytes, png_pixels
+from turnover.estimators.estimator import Estimator
+from turnover.estimators.trust import NOISE, STRONG, WEAK
+from turnover.models.ensemble import Ensemble
+from turnover.pipeline.estimate import describe_targets
+from turnover.pipeline.explain import Explainer
+from turnover.pipeline.model import item_features
+from turnover.runs import Run
+from turnover.training import Split
 
-import core.pipeline.explain as explain_module
-from core import TurnoverError, influence
-from core.cli import main
-from core.commands.explain import entry_lines
-from core.commands.worker import _answer
-from core.data.images import png_bytes, png_pixels
-from core.estimators.estimator import Estimator
-from core.estimators.trust import NOISE, STRONG, WEAK
-from core.models.ensemble import Ensemble
-from core.pipeline.estimate import describe_targets
-from core.pipeline.explain import Explainer
-from core.pipeline.model import item_features
-from core.runs import Run
-from core.training import Split
 from tests.helpers.calling import answer
 
 Capture = pytest.CaptureFixture[str]

@@ -10,20 +10,19 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+import turnover.fidelity.removal as removal_module
 from hypothesis import given
 from hypothesis import strategies as st
-
-import core.fidelity.removal as removal_module
-from core.estimators.trust import strong, wrong_sign
-from core.fidelity.agreement import (
+from turnover.estimators.trust import strong, wrong_sign
+from turnover.fidelity.agreement import (
     PEARSON,
     STRONG_SPEARMAN,
     all_figures,
     coverage_figures,
     strong_figures,
 )
-from core.fidelity.estimators import Estimated
-from core.fidelity.names import (
+from turnover.fidelity.estimators import Estimated
+from turnover.fidelity.names import (
     COVERAGE,
     COVERAGE_TOP,
     SAME_SIGN,
@@ -32,7 +31,7 @@ from core.fidelity.names import (
     SPEARMAN,
     STRONG,
 )
-from core.fidelity.removal import (
+from turnover.fidelity.removal import (
     SAME_SIZE,
     Outcome,
     alike,
@@ -40,8 +39,8 @@ from core.fidelity.removal import (
     proponents,
     retrained_without,
 )
-from core.fidelity.row import Figure
-from core.fidelity.subject import Subject
+from turnover.fidelity.row import Figure
+from turnover.fidelity.subject import Subject
 
 TARGETS, ITEMS = 30, 200
 TRUTH = np.random.default_rng(0).normal(size=(TARGETS, ITEMS))

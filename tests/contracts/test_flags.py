@@ -9,15 +9,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import turnover.flags.book as book
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from turnover import TurnoverError
+from turnover.flags import CLEARED, MAX_NOTE, Flag, Flags, Overview, user_name
+from turnover.flags.decision import DECIDED, IMPORTED, SETTLED, Decision
+from turnover.flags.history import conflicts, in_force
+from turnover.flags.people import VARIABLE
 
-import core.flags.book as book
-from core import TurnoverError
-from core.flags import CLEARED, MAX_NOTE, Flag, Flags, Overview, user_name
-from core.flags.decision import DECIDED, IMPORTED, SETTLED, Decision
-from core.flags.history import conflicts, in_force
-from core.flags.people import VARIABLE
 from tests.helpers.builders import names
 
 

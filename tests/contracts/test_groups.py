@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from turnover import Run, TurnoverError
+from turnover.estimators.stored import stored_estimator
+from turnover.estimators.trust import NOISE, STRONG, WEAK, trust_words
+from turnover.flags import Flags
+from turnover.groups import choose
+from turnover.groups.choose import Group
+from turnover.groups.flip import smallest_flip, smallest_group
+from turnover.groups.sums import Mistake
+from turnover.runs import MANIFEST, write_manifest
 
-from core import Run, TurnoverError
-from core.estimators.stored import stored_estimator
-from core.estimators.trust import NOISE, STRONG, WEAK, trust_words
-from core.flags import Flags
-from core.groups import choose
-from core.groups.choose import Group
-from core.groups.flip import smallest_flip, smallest_group
-from core.groups.sums import Mistake
-from core.runs import MANIFEST, write_manifest
 from tests.helpers.calling import answer, call
 from tests.helpers.fake_runs import FakeRun, keep_ends
 

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import turnover.fidelity.methods as methods
+import turnover.pipeline.train as train_pipeline
+import turnover.pipeline.written as written
+from turnover import Run, TurnoverError
+from turnover.cleansing.results import read_cleansings
+from turnover.cli import build_parser, main
+from turnover.fidelity.results import read_results
+from turnover.flags import Flags
+from turnover.lock import alone
+from turnover.pipeline.influence import compute_influence
+from turnover.runs import find_runs
+from turnover.training import History
 
-import core.fidelity.methods as methods
-import core.pipeline.train as train_pipeline
-import core.pipeline.written as written
-from core import Run, TurnoverError
-from core.cleansing.results import read_cleansings
-from core.cli import build_parser, main
-from core.fidelity.results import read_results
-from core.flags import Flags
-from core.lock import alone
-from core.pipeline.influence import compute_influence
-from core.runs import find_runs
-from core.training import History
 from tests.helpers.builders import checksums, failing_after, names, train_digits
 from tests.helpers.storage_testing import FULL, failing_writes, together
 
@@ -102,7 +102,7 @@ def test_a_disk_that_fills_up_or_a_stop_at_the_end_costs_no_training(error: Base
     assert names(tmp_path) == ["run.partial"]
     assert str(told.value).endswith(why if error is FULL else "")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("core.training._train_epoch", never)
+        patch.setattr("turnover.training._train_epoch", never)
         check_whole(tmp_path / "run", tiny)
 
 
@@ -163,7 +163,7 @@ def test_a_second_one_is_refused_in_a_line_and_writes_nothing(run_copy: Path, ca
             capsys.readouterr()
             assert main([command, "--run", str(run_copy), *options]) == 2
             said, who = capsys.readouterr().err, f"process {os.getpid()} is {words} {run_copy}"
-            assert said.startswith(f"python -m core {command}: {who} already, since 20")
+            assert said.startswith(f"turnover {command}: {who} already, since 20")
             assert said.count("\n") == 1 and names(run_copy) == sorted([*before, lock])
 
 

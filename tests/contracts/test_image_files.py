@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from hypothesis.extra.numpy import arrays
 from PIL import Image
-
-from core import TurnoverError
-from core.data.images import (
+from turnover import TurnoverError
+from turnover.data.images import (
     FORMATS,
     MAX_BYTES,
     MAX_PIXELS,
@@ -26,6 +25,7 @@ from core.data.images import (
     png_bytes,
     png_pixels,
 )
+
 from tests.helpers.source_files import PNG, a_png, chunk
 
 STROKE = np.array([[0, 40, 80, 120], [10, 50, 90, 130], [20, 60, 100, 255]], np.uint8)

@@ -12,21 +12,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import turnover.pipeline.influence as influence_pipeline
+import turnover.pipeline.influence_files as influence_files
+from turnover import Run, TurnoverError, influence, mean_influence, self_influence
+from turnover.estimators.stored import stored_estimator
+from turnover.lock import alone
+from turnover.models.text import TextEncoder
+from turnover.pipeline.architecture import image_inputs
+from turnover.pipeline.estimate import describe_targets
+from turnover.pipeline.explain import Explainer
+from turnover.pipeline.influence import compute_influence
+from turnover.pipeline.influence_files import InfluenceFiles
+from turnover.pipeline.model import load_model, split_inputs
+from turnover.runs import RUN_FILES, write_manifest
+from turnover.training import Split
 
-import core.pipeline.influence as influence_pipeline
-import core.pipeline.influence_files as influence_files
-from core import Run, TurnoverError, influence, mean_influence, self_influence
-from core.estimators.stored import stored_estimator
-from core.lock import alone
-from core.models.text import TextEncoder
-from core.pipeline.architecture import image_inputs
-from core.pipeline.estimate import describe_targets
-from core.pipeline.explain import Explainer
-from core.pipeline.influence import compute_influence
-from core.pipeline.influence_files import InfluenceFiles
-from core.pipeline.model import load_model, split_inputs
-from core.runs import RUN_FILES, write_manifest
-from core.training import Split
 from tests.helpers.builders import checksums, failing_after, names, train_digits
 from tests.helpers.storage_testing import FULL, failing_writes, together
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import turnover.jobs.control as control
+from turnover import TurnoverError
+from turnover.cli import main
+from turnover.jobs import State, cancel_job, find_jobs, forget_job, read_job, resume_job, start_job
+from turnover.jobs.job import CANCELLED, FACTS, FOLDER, GROUP, LOCK, LOG, OUTCOME, PROGRESS
+from turnover.jobs.runner import run_job
+from turnover.runs import find_runs
 
-import core.jobs.control as control
-from core import TurnoverError
-from core.cli import main
-from core.jobs import State, cancel_job, find_jobs, forget_job, read_job, resume_job, start_job
-from core.jobs.job import CANCELLED, FACTS, FOLDER, GROUP, LOCK, LOG, OUTCOME, PROGRESS
-from core.jobs.runner import run_job
-from core.runs import find_runs
 from tests.helpers.fake_jobs import at_work, fake_job
 from tests.helpers.job_testing import QUICK, ended
 
@@ -63,7 +63,7 @@ def test_a_job_runs_its_steps_and_anybody_reads_what_they_printed(tmp_path: Path
         resume_job(done)
 
 
-NO_RUN = "no: no such run; train one with `python -m core train --run"
+NO_RUN = "no: no such run; train one with `turnover train --run"
 FAILS = {
     (*QUICK,): (["report", "no"], NO_RUN, 1),
     ("runs", "--nothing"): (QUICK, "unrecognized arguments: --nothing", 0),
@@ -178,7 +178,7 @@ def test_any_label_is_kept_as_it_is_and_never_becomes_a_path_or_a_command(label:
     job = start_job(tmp_path, [QUICK], label)
     assert (job.label, job.folder.parent) == (label, tmp_path / FOLDER)
     assert [path.name for path in tmp_path.iterdir()] == [FOLDER]
-    command = [sys.executable, "-m", "core", "job", "--folder", str(job.folder.resolve())]
+    command = [sys.executable, "-m", "turnover", "job", "--folder", str(job.folder.resolve())]
     assert launched == [command] and find_jobs(tmp_path) == [job]
 
 

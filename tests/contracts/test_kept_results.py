@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import turnover.fidelity.loo as loo
+import turnover.fidelity.planted as planted
+from turnover import Run, TurnoverError
+from turnover.cleansing.choose import NONE
+from turnover.cleansing.results import keep_cleansing, read_cleansings
+from turnover.cleansing.scores import keep_scores, run_scores
+from turnover.cli import main
+from turnover.fidelity.names import TARGETS
+from turnover.fidelity.results import FOLDER, keep_result, read_results
+from turnover.fidelity.store import Store
+from turnover.manifest import MANIFEST, write_manifest
 
-import core.fidelity.loo as loo
-import core.fidelity.planted as planted
-from core import Run, TurnoverError
-from core.cleansing.choose import NONE
-from core.cleansing.results import keep_cleansing, read_cleansings
-from core.cleansing.scores import keep_scores, run_scores
-from core.cli import main
-from core.fidelity.names import TARGETS
-from core.fidelity.results import FOLDER, keep_result, read_results
-from core.fidelity.store import Store
-from core.manifest import MANIFEST, write_manifest
 from tests.helpers.builders import names, run_python
 from tests.helpers.fake_runs import FakeRun, remove_influence
 from tests.helpers.kept_things import (
@@ -297,12 +297,12 @@ def test_what_is_kept_is_read_without_torch(folder: Path) -> None:
     code = """
 import json, sys
 from pathlib import Path
-import core.patch.merge, core.report.certainty
-from core.cleansing.results import read_cleansings
-from core.fidelity.results import read_results
-from core.maps import kept_places
-from core.patch.form import export_patch
-from core.runs import Run
+import turnover.patch.merge, turnover.report.certainty
+from turnover.cleansing.results import read_cleansings
+from turnover.fidelity.results import read_results
+from turnover.maps import kept_places
+from turnover.patch.form import export_patch
+from turnover.runs import Run
 run = Run(Path(sys.argv[1]))
 read_results(run), read_cleansings(run), kept_places(run, "features"), export_patch(run)
 heavy = {"torch", "transformers", "sklearn", "scipy", "datasets", "streamlit"}

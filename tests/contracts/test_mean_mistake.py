@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from turnover.errors import TurnoverError
+from turnover.groups.choose import of_class, planted
+from turnover.groups.sums import MEANINGS, MeanMistake, Mistake
+from turnover.runs import Run
 
-from core.errors import TurnoverError
-from core.groups.choose import of_class, planted
-from core.groups.sums import MEANINGS, MeanMistake, Mistake
-from core.runs import Run
 from tests.helpers.fake_runs import FakeRun, keep_ends
 
 

@@ -14,20 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
-
-from core.data.base import CONFIRMED_ERROR, WRONG_LABEL
-from core.errors import TurnoverError
-from core.fidelity import correlation as rows_of
-from core.fidelity import duplicates, lds, loo, planted, real_errors
-from core.fidelity.halves import draw_halves
-from core.fidelity.lds import LDS, PLACEBO
-from core.fidelity.methods import Scored
-from core.fidelity.options import Options
-from core.fidelity.row import Figure
-from core.fidelity.subject import Subject
-from core.ranking import clearest_first, clearness, known_answers
-from core.rivals.similarity import signed_similarity
-from core.runs import Ranked, Run
+from turnover.data.base import CONFIRMED_ERROR, WRONG_LABEL
+from turnover.errors import TurnoverError
+from turnover.fidelity import correlation as rows_of
+from turnover.fidelity import duplicates, lds, loo, planted, real_errors
+from turnover.fidelity.halves import draw_halves
+from turnover.fidelity.lds import LDS, PLACEBO
+from turnover.fidelity.methods import Scored
+from turnover.fidelity.options import Options
+from turnover.fidelity.row import Figure
+from turnover.fidelity.subject import Subject
+from turnover.ranking import clearest_first, clearness, known_answers
+from turnover.rivals.similarity import signed_similarity
+from turnover.runs import Ranked, Run
 
 CUE, TRAIN = "cue-x", 100
 TARGETS, ITEMS, HALVES = 40, 80, 30

@@ -14,16 +14,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from turnover import TurnoverDropout, TurnoverError, turnover
+from turnover.masks import MAX_ID, derive_seed
+from turnover.models.members import MemberConv2d, MemberLinear, MemberModel, member_generators
+from turnover.models.pixels import HIDDEN, pixel_heads
+from turnover.models.text import text_heads
+from turnover.models.vision import small_vgg
+from turnover.recipe import Recipe
+from turnover.rivals.plain import plain_classifier
+from turnover.training import History, Split, fit
 
-from core import TurnoverDropout, TurnoverError, turnover
-from core.masks import MAX_ID, derive_seed
-from core.models.members import MemberConv2d, MemberLinear, MemberModel, member_generators
-from core.models.pixels import HIDDEN, pixel_heads
-from core.models.text import text_heads
-from core.models.vision import small_vgg
-from core.recipe import Recipe
-from core.rivals.plain import plain_classifier
-from core.training import History, Split, fit
 from tests.helpers.builders import member_heads, randn, shaken, some_labels
 
 _BATCH_ORDER = 4

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from turnover import Run, TurnoverDropout, TurnoverError, influence, turnover
+from turnover.cli import main
+from turnover.models import source
+from turnover.models.own import OwnMembers, found_leaks, own_members
+from turnover.models.source import ALLOW, allow, is_module, load_function, source_checksum
+from turnover.pipeline.model import load_model, split_inputs
+from turnover.training import probabilities
 
-from core import Run, TurnoverDropout, TurnoverError, influence, turnover
-from core.cli import main
-from core.models import source
-from core.models.own import OwnMembers, found_leaks, own_members
-from core.models.source import ALLOW, allow, is_module, load_function, source_checksum
-from core.pipeline.model import load_model, split_inputs
-from core.training import probabilities
 from tests.helpers.builders import names, randn, run_python, small_cnn, some_labels
 from tests.helpers.own_modules import IMAGES as CODE
 from tests.helpers.own_modules import command, own_code, refused
@@ -89,7 +89,7 @@ def test_naming_the_file_is_naming_the_module(trained: Path, capsys: pytest.Capt
     assert same[0] == same[1]
     known = ("mine:build", "a/b.py:f", "vgg19", "torchvision:resnet18", "", None)
     assert [is_module(name) for name in known] == [True, True, False, False, False, False]
-    loads = run_python("import core.models.source, sys; print('torch' in sys.modules)")
+    loads = run_python("import turnover.models.source, sys; print('torch' in sys.modules)")
     assert loads.strip() == "False"
 
 

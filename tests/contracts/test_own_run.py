@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from turnover.cli import main
+from turnover.flags import Flags
+from turnover.patch.form import export_patch
+from turnover.runs import Run
 
-from core.cli import main
-from core.flags import Flags
-from core.patch.form import export_patch
-from core.runs import Run
 from tests.helpers.builders import names, run_python
 from tests.helpers.fake_runs import png
 from tests.helpers.own_modules import command
@@ -165,7 +165,7 @@ def test_a_stopped_training_goes_on_with_the_same_files_only(tmp_path: Path, cap
         "2",
     ]
     with monkeypatch.context() as stopped:
-        stopped.setattr("core.pipeline.train.write_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        stopped.setattr("turnover.pipeline.train.write_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main(asked) == 130
     assert command(capsys, *asked, "--check")["resumes"] is True
     (data / "food" / "0.png").unlink()
@@ -227,7 +227,7 @@ def test_vgg19_wants_its_size_and_gets_it_by_option(tmp_path: Path, capsys: pyte
 def test_a_check_of_own_files_needs_no_torch_and_no_datasets(tmp_path: Path) -> None:
     code = """
 import sys
-from core.cli import main
+from turnover.cli import main
 main(["train", "--check", "--train", sys.argv[1], "--run", sys.argv[2]])
 print(sorted({"torch", "datasets", "transformers"} & {*sys.modules}))
 """

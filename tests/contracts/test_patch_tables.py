@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as some
+from turnover.data.records import FORMS
+from turnover.data.sst2 import CLASSES
+from turnover.data.tables import read_labelled_texts, read_table
+from turnover.errors import TurnoverError
+from turnover.patch.apply import apply_patch, undo_patch
+from turnover.patch.content import pixel_hash, text_hash
 
-from core.data.records import FORMS
-from core.data.sst2 import CLASSES
-from core.data.tables import read_labelled_texts, read_table
-from core.errors import TurnoverError
-from core.patch.apply import apply_patch, undo_patch
-from core.patch.content import pixel_hash, text_hash
 from tests.helpers.builders import names
 from tests.helpers.fake_runs import png
 from tests.helpers.storage_testing import patch_line, write_patch

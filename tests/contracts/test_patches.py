@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from turnover import Run, TurnoverError
+from turnover.cli import main
+from turnover.data.images import png_pixels
+from turnover.flags import MAX_NOTE, Flags
+from turnover.patch.content import item_hash, pixel_hash, text_hash
+from turnover.patch.form import MAX_BYTES, export_patch, read_patch
+from turnover.patch.merge import merge_patch
 
-from core import Run, TurnoverError
-from core.cli import main
-from core.data.images import png_pixels
-from core.flags import MAX_NOTE, Flags
-from core.patch.content import item_hash, pixel_hash, text_hash
-from core.patch.form import MAX_BYTES, export_patch, read_patch
-from core.patch.merge import merge_patch
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 
 NOTES = (*HOSTILE, '=HYPERLINK("http://evil.example")', "\u202eright to left\u202c")

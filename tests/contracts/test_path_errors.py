@@ -7,17 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from core import Run, TurnoverError
-from core.data.own import FILES, OwnData
-from core.data.own.load import load_own
-from core.data.pairs import read_pairs
-from core.data.tables import require_folder
-from core.models.encoders import needs_hub
-from core.models.text import load_encoder
-from core.paths import looked_at, user_path
-from core.pipeline.plan import plan_run
-from core.pipeline.settings import TrainSettings
+from turnover import Run, TurnoverError
+from turnover.data.own import FILES, OwnData
+from turnover.data.own.load import load_own
+from turnover.data.pairs import read_pairs
+from turnover.data.tables import require_folder
+from turnover.models.encoders import needs_hub
+from turnover.models.text import load_encoder
+from turnover.paths import looked_at, user_path
+from turnover.pipeline.plan import plan_run
+from turnover.pipeline.settings import TrainSettings
 
 LONG = "x" * 5000
 NAMED: dict[str, Callable[[str], object]] = {

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import turnover.pipeline.train as train_pipeline
+from turnover.cli import main
+from turnover.data import SOURCES, load_data
+from turnover.pipeline.settings import IMAGE_MODELS, TEXT_MODELS, TrainSettings
+from turnover.runs import Run
 
-import core.pipeline.train as train_pipeline
-from core.cli import main
-from core.data import SOURCES, load_data
-from core.pipeline.settings import IMAGE_MODELS, TEXT_MODELS, TrainSettings
-from core.runs import Run
 from tests.helpers.builders import failing_after, names, run_python, train_digits
 from tests.helpers.fake_runs import FakeRun
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_trained_is_one_line_and_code_2(tmp_path: Path, capsys: p
 def test_a_check_needs_no_torch(tmp_path: Path) -> None:
     code = """
 import sys
-from core.cli import main
+from turnover.cli import main
 main(['train', '--check', '--data', 'reviews', '--run', sys.argv[1]])
 print('torch' in sys.modules)"""
     said = run_python(code, tmp_path / "run")

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from turnover import Run, TurnoverError
+from turnover.data.images import png_pixels
+from turnover.jobs import find_jobs, read_job
+from turnover.manifest import MANIFEST, write_manifest
+from turnover.pipeline.errors import list_errors
+from turnover.ranking import content_of
 
-from core import Run, TurnoverError
-from core.data.images import png_pixels
-from core.jobs import find_jobs, read_job
-from core.manifest import MANIFEST, write_manifest
-from core.pipeline.errors import list_errors
-from core.ranking import content_of
 from tests.helpers.fake_jobs import fake_job
 from tests.helpers.fake_runs import FakeRun, keep_ends, png
 
@@ -29,7 +29,7 @@ RUNS = {
     "one": FakeRun("one", members=1),
 }
 DELETE = "delete .* and train it again"
-ANEW = "compute it again with `python -m core influence --run"
+ANEW = "compute it again with `turnover influence --run"
 
 
 @pytest.fixture

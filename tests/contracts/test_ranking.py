@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import turnover.report.certainty as certainty_module
+from turnover import Run
+from turnover.estimators.trust import NOISE, STRONG, WEAK, trust_words
+from turnover.ranking import TOP, ranking_entries, ranking_trust, trust_counts
+from turnover.report.certainty import run_certainty
+from turnover.report.explanation import PREDICTION
+from turnover.report.facts import explained_pattern
+from turnover.runs import MANIFEST, Ranked, write_manifest
 
-import core.report.certainty as certainty_module
-from core import Run
-from core.estimators.trust import NOISE, STRONG, WEAK, trust_words
-from core.ranking import TOP, ranking_entries, ranking_trust, trust_counts
-from core.report.certainty import run_certainty
-from core.report.explanation import PREDICTION
-from core.report.facts import explained_pattern
-from core.runs import MANIFEST, Ranked, write_manifest
 from tests.helpers.builders import run_python
 from tests.helpers.fake_runs import FakeRun, keep_ends, keep_targets
 
@@ -58,11 +58,11 @@ def test_what_is_shown_of_a_run_is_made_without_torch(tmp_path: Path) -> None:
     code = """
 import json, sys
 from pathlib import Path
-import core.ranking
-from core.pipeline.groups import group_influences
-from core.report.page import write_report
-from core.report.pieces import encoder_cut
-from core.runs import Run
+import turnover.ranking
+from turnover.pipeline.groups import group_influences
+from turnover.report.page import write_report
+from turnover.report.pieces import encoder_cut
+from turnover.runs import Run
 run = Run(Path(sys.argv[1]))
 write_report(run, Path(sys.argv[2]))
 assert "scipy" not in sys.modules

@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from core.cli import build_parser
+from turnover.cli import build_parser
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^python -m core (.+?)(?:\s+#.*)?$", README, re.MULTILINE)
+COMMANDS = re.findall(r"^turnover (.+?)(?:\s+#.*)?$", README, re.MULTILINE)
 
 
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -49,7 +48,7 @@ def test_a_diff_leads_from_code_that_runs_to_code_that_runs() -> None:
         for left_out in "+-":
             lines = [line[1:] for line in diff.splitlines() if not line.startswith(left_out)]
             exec(compile("\n".join((BEFORE_A_LOOP, *lines)), "README.md", "exec"), {})
-    assert all("core.turnover(" in diff for diff in DIFFS)
+    assert all("turnover.turnover(" in diff for diff in DIFFS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import turnover.training as training
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
+from turnover import turnover
+from turnover.masks import UNOWNED
+from turnover.models.vision import small_vgg
+from turnover.pipeline.settings import MODEL_RECIPES, RECIPES
+from turnover.recipe import Recipe
+from turnover.training import History, Split, augmented, fit, item_losses
 
-import core.training as training
-from core import turnover
-from core.masks import UNOWNED
-from core.models.vision import small_vgg
-from core.pipeline.settings import MODEL_RECIPES, RECIPES
-from core.recipe import Recipe
-from core.training import History, Split, augmented, fit, item_losses
 from tests.contracts.test_training import RECIPE, TRAIN, VALIDATION, a_split, new_model
 
 FRESH = replace(RECIPE, epochs=4, fresh=True)

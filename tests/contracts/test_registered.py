@@ -1,4 +1,4 @@
-"""Models trained elsewhere become runs by `adopt` or `core.save_run`, or are refused."""
+"""Models trained elsewhere become runs by `adopt` or `turnover.save_run`, or are refused."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import turnover
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from turnover import training
+from turnover.cli import build_parser, main
+from turnover.data import load_data
+from turnover.data.base import Dataset
+from turnover.data.images import png_bytes
+from turnover.models import source
+from turnover.pipeline.adopt import UNLEARNED
+from turnover.pipeline.architecture import image_inputs
+from turnover.pipeline.influence import compute_influence
+from turnover.report.facts import run_facts
 
-import core
-from core import training
-from core.cli import build_parser, main
-from core.data import load_data
-from core.data.base import Dataset
-from core.data.images import png_bytes
-from core.models import source
-from core.pipeline.adopt import UNLEARNED
-from core.pipeline.architecture import image_inputs
-from core.pipeline.influence import compute_influence
-from core.report.facts import run_facts
 from tests.helpers.builders import names
 from tests.helpers.own_modules import IMAGES, command, own_code, refused
 
@@ -64,7 +64,7 @@ def trained_elsewhere(data: Dataset, epochs: int = 2) -> nn.Module:
     optimizer = torch.optim.AdamW(module.parameters(), lr=5e-3)
     for _ in range(epochs):
         for rows in torch.randperm(len(labels)).split(20):
-            with core.turnover(rows):
+            with turnover.turnover(rows):
                 loss = nn.functional.cross_entropy(module(inputs[rows]), labels[rows])
             optimizer.zero_grad()
             loss.backward()
@@ -73,7 +73,7 @@ def trained_elsewhere(data: Dataset, epochs: int = 2) -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, core.Run]:
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, turnover.Run]:
     """A module that has learned its items, and its run with influence."""
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / "own_images.py").write_text(IMAGES, encoding="utf-8")
@@ -82,22 +82,22 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, core.Run
         patch.setattr(sys, "path", list(sys.path))
         patch.setattr(source, "_allowed", set())
         module = trained_elsewhere(few(), epochs=20)
-        run = core.save_run(folder / "run", few(), module, MODEL, seed=SEED)
+        run = turnover.save_run(folder / "run", few(), module, MODEL, seed=SEED)
         compute_influence(run)
     sys.modules.pop("own_images", None)
-    return module, core.Run(run.folder)
+    return module, turnover.Run(run.folder)
 
 
 @pytest.mark.filterwarnings("error")
 def test_influences_of_a_saved_run_are_those_of_the_module(
-    saved: tuple[nn.Module, core.Run],
+    saved: tuple[nn.Module, turnover.Run],
 ) -> None:
     """And so are its losses and predictions."""
     (module, run), data = saved, few()
     rows, labels = read(data.validation)
-    expected = core.influence(module, rows, labels, range(60)).values
+    expected = turnover.influence(module, rows, labels, range(60)).values
     np.testing.assert_allclose(run.influence.array("truth_members"), expected, atol=1e-4)
-    own = core.self_influence(module, *read(data.train), range(60))
+    own = turnover.self_influence(module, *read(data.train), range(60))
     masked, flipped = run.array("item_losses")[:, 0]
     np.testing.assert_allclose(flipped - masked, own[0], atol=1e-4)
     with torch.no_grad():
@@ -108,7 +108,7 @@ def test_influences_of_a_saved_run_are_those_of_the_module(
 
 
 def test_what_nobody_measured_is_not_made_up_and_the_run_says_so(
-    saved: tuple[nn.Module, core.Run],
+    saved: tuple[nn.Module, turnover.Run],
 ) -> None:
     _, run = saved
     manifest, curves = run.manifest, run.curves
@@ -121,17 +121,17 @@ def test_what_nobody_measured_is_not_made_up_and_the_run_says_so(
     assert curves["validation"].iloc[0] == pytest.approx(results["validation_loss"])
     leaks = ["0.weight", "0.bias", "1.weight", "1.bias", "9.bias", "the statistics of 1"]
     assert (manifest["leaks"], manifest["adopted"]) == (leaks, "the module")
-    assert names(run.folder) == sorted((*core.runs.RUN_FILES, "manifest.json", "influence"))
+    assert names(run.folder) == sorted((*turnover.runs.RUN_FILES, "manifest.json", "influence"))
     facts = run_facts(run, with_influence=False)
     assert facts["Accuracy"].endswith("unknown without")
     assert facts["Trained"].startswith("elsewhere, made a run on 20")
     assert facts["Model"] == "own_images:build, its own masks"
 
 
-def test_a_compiled_module_is_saved_as_what_it_compiles(saved: tuple[nn.Module, core.Run], own_code: Path) -> None:
+def test_a_compiled_module_is_saved_as_what_it_compiles(saved: tuple[nn.Module, turnover.Run], own_code: Path) -> None:
     module, run = saved
     compiled = torch.compile(module, backend="eager")
-    again = core.save_run(own_code / "compiled", few(), compiled, MODEL, seed=SEED)
+    again = turnover.save_run(own_code / "compiled", few(), compiled, MODEL, seed=SEED)
     same = [(one.folder / "weights.safetensors").read_bytes() for one in (run, again)]
     assert same[0] == same[1]
 
@@ -140,17 +140,17 @@ def test_what_does_not_learn_its_own_masks_is_warned_of_or_refused(own_code: Pat
     data, module = few(), built().eval()
 
     def save(name: str, seed: int = SEED, **changes: Any) -> object:
-        return core.save_run(own_code / name, replace(data, **changes), module, MODEL, seed=seed)
+        return turnover.save_run(own_code / name, replace(data, **changes), module, MODEL, seed=seed)
 
     with pytest.warns(UserWarning, match="do no better under their own masks"):
         save("untrained")
     said = "makes other masks than the module has; give the seed"
-    with pytest.raises(core.TurnoverError, match=said):
+    with pytest.raises(turnover.TurnoverError, match=said):
         save("run", SEED + 1)
     (own_code / "there").mkdir()
-    with pytest.raises(core.TurnoverError, match="exists; choose another folder"):
+    with pytest.raises(turnover.TurnoverError, match="exists; choose another folder"):
         save("there")
-    with pytest.raises(core.TurnoverError, match="repeats the id"):
+    with pytest.raises(turnover.TurnoverError, match="repeats the id"):
         save("run", train=replace(data.train, ids=["same"] * 60))
     assert names(own_code / "there") == [] and not (own_code / "run").exists()
 
@@ -174,7 +174,7 @@ def test_a_file_of_weights_is_adopted(own_code: Path, weights: Path, capsys: pyt
     made = command(capsys, *adopt(weights, run, **{"--seed": SEED}))
     assert (made["learned"], made["train_size"], made["members"]) == (True, 1200, 1)
     assert made["model"] == MODEL
-    planted = core.Run(run).train["planted"]
+    planted = turnover.Run(run).train["planted"]
     assert (planted == "").all()  # no wrong labels are planted in what was trained elsewhere
     source._allowed.clear()
     named = ("--run", run, "--model", MODEL)
@@ -257,6 +257,6 @@ def test_own_files_are_adopted_with_their_validation_items_alone(own_code: Path,
     assert "--validation: name the validation items" in refused(capsys, *asked)
     made = command(capsys, *asked, "--validation", own_code / "validation")
     assert (made["train_size"], made["validation_size"]) == (20, 10)
-    run = core.Run(own_code / "run")
+    run = turnover.Run(own_code / "run")
     assert run.classes == ["even", "odd"]
     assert json.loads((run.folder / "manifest.json").read_text())["adopted"] != "the module"

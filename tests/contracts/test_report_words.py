@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from core.models.encoders import DEFAULT_ENCODER
-from core.report.errors import error_items
-from core.report.explanation import PREDICTION, explain_error, marked_target
-from core.report.pieces import encoder_cut, run_cut
-from core.report.words import (
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.report.errors import error_items
+from turnover.report.explanation import PREDICTION, explain_error, marked_target
+from turnover.report.pieces import encoder_cut, run_cut
+from turnover.report.words import (
     HEAD,
     LIMIT,
     Segment,
@@ -23,7 +22,8 @@ from core.report.words import (
     snippet,
     visible,
 )
-from core.runs import Run
+from turnover.runs import Run
+
 from tests.helpers.fake_runs import FakeRun
 
 CUT = encoder_cut(DEFAULT_ENCODER)

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import turnover.atomic as atomic
+from turnover import Run, TurnoverError
+from turnover.data.base import CONFIRMED_ERROR
+from turnover.estimators.trust import STRONG, trust_words
+from turnover.flags import Flags
+from turnover.ranking import clearest_first
+from turnover.report.article import CHARACTERS
+from turnover.report.explanation import PREDICTION, TRUTH
+from turnover.report.facts import run_facts
+from turnover.report.flagged import FLAGS
+from turnover.report.fragments import mark_html, safe
+from turnover.report.page import ERRORS, SIDE, report_page, write_report
 
-import core.atomic as atomic
-from core import Run, TurnoverError
-from core.data.base import CONFIRMED_ERROR
-from core.estimators.trust import STRONG, trust_words
-from core.flags import Flags
-from core.ranking import clearest_first
-from core.report.article import CHARACTERS
-from core.report.explanation import PREDICTION, TRUTH
-from core.report.facts import run_facts
-from core.report.flagged import FLAGS
-from core.report.fragments import mark_html, safe
-from core.report.page import ERRORS, SIDE, report_page, write_report
 from tests.helpers.builders import names
 from tests.helpers.calling import answer
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_targets

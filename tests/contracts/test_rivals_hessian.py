@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 from torch.func import hessian, jacrev
+from turnover.rivals.base import Problem, Rival, Schedule
+from turnover.rivals.hessian import CaptumInfluence, InfluenceFunction, choose_damping
+from turnover.rivals.losses import RowLosses, parameter_names
+from turnover.rivals.solvers import ConjugateGradient, Curvature, Lissa, ends
 
-from core.rivals.base import Problem, Rival, Schedule
-from core.rivals.hessian import CaptumInfluence, InfluenceFunction, choose_damping
-from core.rivals.losses import RowLosses, parameter_names
-from core.rivals.solvers import ConjugateGradient, Curvature, Lissa, ends
 from tests.contracts.test_rivals_problems import (
     SHORT_ADAMW,
     SHORT_SGD,

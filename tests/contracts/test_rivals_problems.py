@@ -13,18 +13,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import hessian, jacrev
+from turnover.dropout import TurnoverDropout
+from turnover.errors import TurnoverError
+from turnover.models.ensemble import Ensemble
+from turnover.models.text import text_heads
+from turnover.models.vision import small_vgg
+from turnover.recipe import Recipe
+from turnover.rivals.base import Problem, Schedule, cross_entropy
+from turnover.rivals.losses import RowLosses, parameter_names, row_bytes
+from turnover.rivals.plain import plain_classifier
+from turnover.rivals.repeat import NOTHING, Trail, train_problem, train_stack
+from turnover.training import Split, fit
 
-from core.dropout import TurnoverDropout
-from core.errors import TurnoverError
-from core.models.ensemble import Ensemble
-from core.models.text import text_heads
-from core.models.vision import small_vgg
-from core.recipe import Recipe
-from core.rivals.base import Problem, Schedule, cross_entropy
-from core.rivals.losses import RowLosses, parameter_names, row_bytes
-from core.rivals.plain import plain_classifier
-from core.rivals.repeat import NOTHING, Trail, train_problem, train_stack
-from core.training import Split, fit
 from tests.helpers.builders import randn, shaken, some_labels
 
 CONVEX = Schedule(600, 1000, learning_rate=0.6, weight_decay=0.1, optimizer="sgd")
@@ -186,7 +186,7 @@ PASSES: list[Limits] = [{"_DIRECTIONS": 2, "_PAIRS": 10}, {"_PASS_BYTES": 1, "_G
 def test_derivatives_are_those_written_out(limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one pass, or in parts of any size."""
     for name, value in limits.items():
-        monkeypatch.setattr(f"core.rivals.losses.{name}", value)
+        monkeypatch.setattr(f"turnover.rivals.losses.{name}", value)
     problem = net_problem()
     losses, split = RowLosses(problem.model, cross_entropy), problem.train
     vector, directions = losses.vector, randn(3 if limits else 20, len(losses.vector))

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from turnover.rivals.base import Problem, Schedule, take
+from turnover.rivals.repeat import NOTHING, train_problem
+from turnover.rivals.retraining import Retraining
+from turnover.rivals.sgd_influence import SgdInfluence
+from turnover.training import Split
 
-from core.rivals.base import Problem, Schedule, take
-from core.rivals.repeat import NOTHING, train_problem
-from core.rivals.retraining import Retraining
-from core.rivals.sgd_influence import SgdInfluence
-from core.training import Split
 from tests.contracts.test_rivals_problems import (
     SHORT_ADAMW,
     SHORT_SGD,
@@ -51,7 +51,7 @@ def test_the_number_that_train_together_is_nothing(monkeypatch: pytest.MonkeyPat
     expected = Retraining().scores(problem).values
     for together in (1, 5, 24):
         check_close(Retraining(together).scores(problem).values, expected)
-    monkeypatch.setattr("core.rivals.retraining._STACK_BYTES", 1)
+    monkeypatch.setattr("turnover.rivals.retraining._STACK_BYTES", 1)
     check_close(Retraining().scores(problem).values, expected)
 
 

@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from turnover.dropout import TurnoverDropout, turnover_layers
+from turnover.errors import TurnoverError
+from turnover.influences import Influence, influence
+from turnover.models.ensemble import Ensemble
+from turnover.models.members import MemberModel, Members
+from turnover.rivals.base import Problem, Schedule
+from turnover.rivals.catalog import METHODS, methods
+from turnover.rivals.losses import RowLosses
+from turnover.rivals.repeat import train_problem
+from turnover.rivals.turnover import TurnoverInfluence, masked_members, train_members
+from turnover.scope import turnover
+from turnover.training import Split
 
-from core.dropout import TurnoverDropout, turnover_layers
-from core.errors import TurnoverError
-from core.influences import Influence, influence
-from core.models.ensemble import Ensemble
-from core.models.members import MemberModel, Members
-from core.rivals.base import Problem, Schedule
-from core.rivals.catalog import METHODS, methods
-from core.rivals.losses import RowLosses
-from core.rivals.repeat import train_problem
-from core.rivals.turnover import TurnoverInfluence, masked_members, train_members
-from core.scope import turnover
-from core.training import Split
 from tests.contracts.test_rivals_problems import (
     SHORT_ADAMW,
     SHORT_SGD,
@@ -187,7 +187,7 @@ def test_the_two_ways_of_turn_over_dropout_agree(monkeypatch: pytest.MonkeyPatch
         paths.append(made.path)
         return made
 
-    monkeypatch.setattr("core.rivals.turnover.influence", noted)
+    monkeypatch.setattr("turnover.rivals.turnover.influence", noted)
     problem, found = net_problem(model=relu_net()), []
     for compared in (METHODS, methods(members=4, groups=2)):
         engine, plain = (compared[f"turnover{way}"](problem).values for way in ("", "-plain"))

@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from turnover import Run, TurnoverError
+from turnover.flags import Flags
+from turnover.manifest import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
+from turnover.runs import RUN_FILES, Ranked, find_runs
 
-from core import Run, TurnoverError
-from core.flags import Flags
-from core.manifest import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
-from core.runs import RUN_FILES, Ranked, find_runs
 from tests.helpers.builders import names
 from tests.helpers.fake_runs import FakeRun
 from tests.helpers.storage_testing import edit
 
 PARTS = {
     "": "delete .*fake and train it again",
-    "influence": "compute it again with `python -m core",
+    "influence": "compute it again with `turnover",
 }
 
 
@@ -146,10 +146,10 @@ def test_influences_of_other_weights_or_of_an_estimator_that_is_no_more_are_refu
 def test_what_is_not_there_yet_is_said_with_its_command(folder: Path) -> None:
     shutil.rmtree(folder / "influence")
     assert not Run(folder).has_influence
-    check_refused(folder, rf"{folder}: no influence yet; compute it with `python -m core influence --run")
+    check_refused(folder, rf"{folder}: no influence yet; compute it with `turnover influence --run")
     (folder.parent / "file").write_text("x")
     for name in ("nowhere", "file"):
-        why = rf"{name}: no such run; train one with `python -m core train --run .*{name}`"
+        why = rf"{name}: no such run; train one with `turnover train --run .*{name}`"
         check_refused(folder.parent / name, why)
 
 

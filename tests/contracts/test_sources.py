@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from turnover import TurnoverError
+from turnover.data import NAMES, SOURCES, cifar10, load_data, sst2, yahoo
+from turnover.data.base import CONFIRMED_ERROR
+from turnover.data.pairs import read_pairs
+from turnover.data.tables import MAX_CHARACTERS
 
-from core import TurnoverError
-from core.data import NAMES, SOURCES, cifar10, load_data, sst2, yahoo
-from core.data.base import CONFIRMED_ERROR
-from core.data.pairs import read_pairs
-from core.data.tables import MAX_CHARACTERS
 from tests.helpers.source_files import (
     BINARY,
     CHECKED,

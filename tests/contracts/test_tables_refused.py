@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from turnover import TurnoverError
+from turnover.data.tables import MAX_CHARACTERS, check_text, label_column, read_table, text_column
 
-from core import TurnoverError
-from core.data.tables import MAX_CHARACTERS, check_text, label_column, read_table, text_column
 from tests.helpers.source_files import (
     FRAME,
     Columns,

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from turnover import Run
+from turnover.data.base import WRONG_LABEL
+from turnover.data.digits import load_digits
+from turnover.data.images import png_pixels
+from turnover.models.pixels import HIDDEN
+from turnover.pipeline.model import load_model, split_inputs
+from turnover.pipeline.settings import TrainSettings
+from turnover.runs import RUN_FILES, find_runs
+from turnover.training import Split, accuracy, item_losses
 
-from core import Run
-from core.data.base import WRONG_LABEL
-from core.data.digits import load_digits
-from core.data.images import png_pixels
-from core.models.pixels import HIDDEN
-from core.pipeline.model import load_model, split_inputs
-from core.pipeline.settings import TrainSettings
-from core.runs import RUN_FILES, find_runs
-from core.training import Split, accuracy, item_losses
 from tests.helpers.builders import SMALL_RUN, checksums, names, train_digits
 
 CPU = torch.device("cpu")

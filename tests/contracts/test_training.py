@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from turnover import TurnoverError, turnover
+from turnover.masks import UNOWNED
+from turnover.models.members import MemberModel, Members
+from turnover.models.state import trained_state
+from turnover.models.vision import small_vgg
+from turnover.recipe import Recipe
+from turnover.training import CURVES, History, Split, accuracy, fit, item_losses, probabilities
 
-from core import TurnoverError, turnover
-from core.masks import UNOWNED
-from core.models.members import MemberModel, Members
-from core.models.state import trained_state
-from core.models.vision import small_vgg
-from core.recipe import Recipe
-from core.training import CURVES, History, Split, accuracy, fit, item_losses, probabilities
 from tests.helpers.builders import member_heads, some_labels
 from tests.helpers.token_builders import token_ensemble, token_rows
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import fx, nn
 from torchvision.models import vgg19_bn
+from turnover import TurnoverDropout, TurnoverError, turnover
+from turnover.dropout import turnover_layers
+from turnover.models.vgg19 import Vgg19, vgg19
+from turnover.pipeline.architecture import build_model
+from turnover.pipeline.settings import TrainSettings
 
-from core import TurnoverDropout, TurnoverError, turnover
-from core.dropout import turnover_layers
-from core.models.vgg19 import Vgg19, vgg19
-from core.pipeline.architecture import build_model
-from core.pipeline.settings import TrainSettings
 from tests.helpers.builders import randn, some_labels
 
 IMAGES = randn(2, 3, 32, 32).float()

@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from core import Influence, TurnoverDropout, influence, turnover
-from core.masks import MAX_ID
-from core.models.members import MemberHead, MemberModel
-from core.pipeline.settings import TrainSettings
-from core.pipeline.train import train_run
-from core.runs import sha256
+from turnover import Influence, TurnoverDropout, influence, turnover
+from turnover.masks import MAX_ID
+from turnover.models.members import MemberHead, MemberModel
+from turnover.pipeline.settings import TrainSettings
+from turnover.pipeline.train import train_run
+from turnover.runs import sha256
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "core"
@@ -73,7 +72,7 @@ def splitmix(word: int) -> int:
 
 
 def reference_mask(instance: int, units: int, on: int, *, seed: int, layer: int) -> list[bool]:
-    """An instance's mask as `core.masks` describes it, in exact integers, one unit at a time."""
+    """An instance's mask as `turnover.masks` describes it, in exact integers, one unit at a time."""
     place = splitmix(splitmix(seed + GOLDEN) ^ splitmix(layer + 2 * GOLDEN))
     row = splitmix(splitmix(instance + GOLDEN) ^ place)
     keys = []

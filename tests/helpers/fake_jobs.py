@@ -1,4 +1,4 @@
-"""Job folders as `core.jobs` keeps them, written without starting anything."""
+"""Job folders as `turnover.jobs` keeps them, written without starting anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.jobs.job import BEGUN, CANCELLED, FACTS, FOLDER, LOCK, LOG, OUTCOME, PROGRESS
+from turnover.jobs.job import BEGUN, CANCELLED, FACTS, FOLDER, LOCK, LOG, OUTCOME, PROGRESS
 
 
 def fake_job(runs: Path, steps: Sequence[Sequence[str]], label: str = "a job", name: str = "20260101-000000", **notes: Any) -> Path:

@@ -1,4 +1,4 @@
-"""Small made-up run folders, written file by file as `core.runs` describes them; nothing is trained."""
+"""Small made-up run folders, written file by file as `turnover.runs` describes them; nothing is trained."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-
-from core.runs import MANIFEST, RUN_FILES, sha256, write_manifest
+from turnover.runs import MANIFEST, RUN_FILES, sha256, write_manifest
 
 MEMBERS = 4
 EPOCHS = 3

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from core.jobs import Job, read_job
-from core.jobs.job import LOCK
-from core.lock import is_locked
+from turnover.jobs import Job, read_job
+from turnover.jobs.job import LOCK
+from turnover.lock import is_locked
 
 QUICK = ["runs", "--folder", "nowhere"]
 HANGING = ["export", "--run", "nowhere"]

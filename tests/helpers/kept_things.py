@@ -11,20 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from core import Run, TurnoverError, maps
-from core.atomic import disk_error
-from core.cleansing.choose import CONDITIONS
-from core.cleansing.results import keep_cleansing, read_cleansings
-from core.cleansing.scores import Scores, has_scores, keep_scores, run_scores
-from core.cleansing.summary import Retrained, summarise
-from core.estimators.estimator import Estimator
-from core.fidelity.results import keep_result, read_results
-from core.fidelity.row import Figure, Row
-from core.fidelity.store import Store
-from core.lock import alone
-from core.maps import FEATURES, INFLUENCES, kept_places, make_places
-from core.pipeline.influence_parts import Cut, Parts
+from turnover import Run, TurnoverError, maps
+from turnover.atomic import disk_error
+from turnover.cleansing.choose import CONDITIONS
+from turnover.cleansing.results import keep_cleansing, read_cleansings
+from turnover.cleansing.scores import Scores, has_scores, keep_scores, run_scores
+from turnover.cleansing.summary import Retrained, summarise
+from turnover.estimators.estimator import Estimator
+from turnover.fidelity.results import keep_result, read_results
+from turnover.fidelity.row import Figure, Row
+from turnover.fidelity.store import Store
+from turnover.lock import alone
+from turnover.maps import FEATURES, INFLUENCES, kept_places, make_places
+from turnover.pipeline.influence_parts import Cut, Parts
 
 ROWS = (
     Row("turn-over, as shown", 1.5, 0.25, {"LDS": Figure(0.5, 0.4, 0.6), "placebo": Figure(0.01)}),
@@ -179,7 +178,7 @@ KEPT = {
         lambda run, version: keep_result(run, a_measure(halves=version)),
         read_measure,
         "fidelity",
-        "not readable as a result; measure again with `python -m core evaluate --run .* lds`$",
+        "not readable as a result; measure again with `turnover evaluate --run .* lds`$",
     ),
     "cleansing": Kept(
         lambda run, version: keep_cleansing(run, a_cleansing(removed=version)),
@@ -198,14 +197,14 @@ KEPT = {
         keep_map(FEATURES),
         read_map(FEATURES),
         "maps",
-        "; make it again with `python -m core map --run .* --by features`$",
+        "; make it again with `turnover map --run .* --by features`$",
         *(SAME, SAME, SAME, ABSENT),
     ),
     "map of influences": Kept(
         keep_map(INFLUENCES),
         read_map(INFLUENCES),
         "maps",
-        "; make it again with `python -m core map --run .* --by influences`$",
+        "; make it again with `turnover map --run .* --by influences`$",
         *("made for another run's weights", ABSENT, "no influence yet"),
     ),
     "array": Kept(

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from turnover import TurnoverDropout, turnover
+from turnover.models.ensemble import Ensemble
+from turnover.models.members import MemberLinear, Members
+from turnover.pipeline.architecture import build_model
+from turnover.pipeline.settings import TrainSettings
 
-from core import TurnoverDropout, turnover
-from core.models.ensemble import Ensemble
-from core.models.members import MemberLinear, Members
-from core.pipeline.architecture import build_model
-from core.pipeline.settings import TrainSettings
 from tests.helpers.builders import ALGEBRA, SHARED, some_labels
 
 Chain = tuple[tuple[str, ...], str, str]

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from core.cli import main
-from core.models import source
+from turnover.cli import main
+from turnover.models import source
 
 IMAGES = """
 from torch import nn
 
-from core import TurnoverDropout
+from turnover import TurnoverDropout
 
 
 def build(classes, shape, seed):
@@ -165,7 +164,7 @@ TEXTS = """
 import torch
 from torch import nn
 
-from core import TurnoverDropout
+from turnover import TurnoverDropout
 
 
 class Bag(nn.Module):
@@ -201,7 +200,7 @@ FINE_TUNED = """
 from torch import nn
 from torchvision.models import resnet18
 
-from core import TurnoverDropout
+from turnover import TurnoverDropout
 
 
 class FineTuned(nn.Module):
@@ -259,6 +258,6 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The one line that a command is refused with."""
     assert main([*map(str, arguments), "--json"]) == 2
     said = capsys.readouterr()
-    lines = [line for line in said.err.splitlines() if line.startswith("python -m core")]
+    lines = [line for line in said.err.splitlines() if line.startswith("turnover")]
     assert said.out == "" and len(lines) == 1 and "Traceback" not in said.err
     return lines[0]

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from core import Run
-from core.report.explanation import PREDICTION, TRUTH
-from core.report.page import write_report
+from turnover import Run
+from turnover.report.explanation import PREDICTION, TRUTH
+from turnover.report.page import write_report
 
 _VOID = {"meta", "img"}
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-
-from core.estimators.basis import make_basis
-from core.estimators.estimator import Described, Estimator, choose_estimator
+from turnover.estimators.basis import make_basis
+from turnover.estimators.estimator import Described, Estimator, choose_estimator
 
 
 @dataclass(frozen=True)

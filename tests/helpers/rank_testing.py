@@ -16,21 +16,21 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from turnover.ranks import Ranks
 
-from core.ranks import Ranks
 from tests.helpers.builders import ONE_THREAD, ROOT
 
 Made = TypeVar("Made")
 _SCRIPT = """
 import json, os, runpy, sys
-import core.pipeline.influence
-import core.pipeline.influence_parts
-import core.ranks
-import core.training
+import turnover.pipeline.influence
+import turnover.pipeline.influence_parts
+import turnover.ranks
+import turnover.training
 
 arguments, rank, moment, units, end = json.loads(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
-core.pipeline.influence._MANY = units
-core.ranks.SILENCE = 5.0
+turnover.pipeline.influence._MANY = units
+turnover.ranks.SILENCE = 5.0
 count = 0
 
 def dying(real):
@@ -42,10 +42,10 @@ def dying(real):
         return real(*arguments, **options)
     return function
 
-core.pipeline.influence_parts.Parts.save = dying(core.pipeline.influence_parts.Parts.save)
-core.training.train_epoch = dying(core.training.train_epoch)
-sys.argv = ["core", *arguments]
-runpy.run_module("core", run_name="__main__", alter_sys=True)
+turnover.pipeline.influence_parts.Parts.save = dying(turnover.pipeline.influence_parts.Parts.save)
+turnover.training.train_epoch = dying(turnover.training.train_epoch)
+sys.argv = ["turnover", *arguments]
+runpy.run_module("turnover", run_name="__main__", alter_sys=True)
 """
 
 
@@ -59,7 +59,7 @@ class Done:
 
 
 def run_ranks(folder: Path, *arguments: object, ranks: int = 2, kill: str = "", moment: int = 0, units: int = 256, seconds: float = 120) -> Done:
-    """Run `python -m core ARGUMENTS --json` in so many ranks, in units of at most so many targets.
+    """Run `turnover ARGUMENTS --json` in so many ranks, in units of at most so many targets.
 
     The rank named `kill` is killed as it is about to keep its moment-th part, or to begin its moment-th epoch. One rank runs without torchrun.
     """

@@ -17,13 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-
-from core.data import NAMES, cifar10, load_data, sst2
-from core.data.base import Dataset, Items
-from core.data.elec import load_elec
-from core.data.own import FILES, OwnData, load_own
-from core.data.pairs import read_pairs
-from core.errors import TurnoverError
+from turnover.data import NAMES, cifar10, load_data, sst2
+from turnover.data.base import Dataset, Items
+from turnover.data.elec import load_elec
+from turnover.data.own import FILES, OwnData, load_own
+from turnover.data.pairs import read_pairs
+from turnover.errors import TurnoverError
 
 Rows = list[tuple[str, int, Any]]
 """Ids, labels and contents."""

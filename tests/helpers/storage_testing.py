@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from turnover import TurnoverError
+from turnover.patch.content import text_hash
+from turnover.training import Recipe, Split
 
-from core import TurnoverError
-from core.patch.content import text_hash
-from core.training import Recipe, Split
 from tests.helpers.builders import ROOT, member_heads, randn, some_labels
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -28,7 +28,7 @@ _WRITES += ((Path, "rename"), (os, "fsync"))  # type: ignore[assignment]
 _HOLD = """
 import sys
 from pathlib import Path
-from core.lock import alone
+from turnover.lock import alone
 with alone(Path(sys.argv[1]), 'at work'):
     print('held', flush=True)
     sys.stdin.read()

@@ -14,9 +14,9 @@ from transformers import (
     RobertaConfig,
     RobertaModel,
 )
+from turnover import TurnoverDropout, turnover
+from turnover.models.adapters import AdapterClassifier, EncoderClassifier, MaskedClassifier
 
-from core import TurnoverDropout, turnover
-from core.models.adapters import AdapterClassifier, EncoderClassifier, MaskedClassifier
 from tests.helpers.builders import some_labels
 
 KINDS = ("bert", "roberta", "electra")

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, BertTokenizerFast
+from turnover.data.base import Dataset, Items
+from turnover.data.images import png_bytes
+from turnover.models.adapters import AdapterClassifier, EncoderClassifier, MaskedClassifier, TokenRows
+from turnover.models.ensemble import Ensemble
 
-from core.data.base import Dataset, Items
-from core.data.images import png_bytes
-from core.models.adapters import AdapterClassifier, EncoderClassifier, MaskedClassifier, TokenRows
-from core.models.ensemble import Ensemble
 from tests.helpers.builders import randn
 
 PADDING = 1

@@ -14,20 +14,20 @@ from typing import Any, Literal
 import pytest
 import torch
 from torch import Tensor, nn
+from turnover.errors import TurnoverError
+from turnover.rivals.base import Problem, Rival, Schedule, cross_entropy, take
+from turnover.rivals.catalog import METHODS
+from turnover.rivals.hessian import CaptumInfluence, InfluenceFunction
+from turnover.rivals.loss import TrainingLoss
+from turnover.rivals.random import RandomScores
+from turnover.rivals.repeat import train_problem
+from turnover.rivals.retraining import Retraining
+from turnover.rivals.sgd_influence import SgdInfluence
+from turnover.rivals.similarity import Similarity
+from turnover.rivals.solvers import ConjugateGradient, Lissa
+from turnover.rivals.tracin import TracIn
+from turnover.training import Split
 
-from core.errors import TurnoverError
-from core.rivals.base import Problem, Rival, Schedule, cross_entropy, take
-from core.rivals.catalog import METHODS
-from core.rivals.hessian import CaptumInfluence, InfluenceFunction
-from core.rivals.loss import TrainingLoss
-from core.rivals.random import RandomScores
-from core.rivals.repeat import train_problem
-from core.rivals.retraining import Retraining
-from core.rivals.sgd_influence import SgdInfluence
-from core.rivals.similarity import Similarity
-from core.rivals.solvers import ConjugateGradient, Lissa
-from core.rivals.tracin import TracIn
-from core.training import Split
 from tests.contracts.test_rivals_problems import (
     SHORT_ADAMW,
     SHORT_SGD,

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from turnover import TurnoverDropout, TurnoverError, influence
+from turnover.bench.timing import threads as threads_inside
+from turnover.engine.chain import find_chain
+from turnover.masks import MAX_ID
 
-from core import TurnoverDropout, TurnoverError, influence
-from core.bench.timing import threads as threads_inside
-from core.engine.chain import find_chain
-from core.masks import MAX_ID
 from tests.helpers.builders import (
     HALVES,
     LAW_4,
@@ -142,9 +142,9 @@ def test_law_4_for_chains_of_every_shape(
     trained(model).to(dtype)
     x, labels = randn(3, *shape).to(dtype), some_labels(3, 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("core.engine.FEW_TARGETS", 1)
+        patch.setattr("turnover.engine.FEW_TARGETS", 1)
         for name, value in sizes.items():
-            patch.setattr(f"core.engine.submodels.{name}", value)
+            patch.setattr(f"turnover.engine.submodels.{name}", value)
         made = influence(model, x, labels, ids)
     assert made.path.startswith(HALVES), made.path
     expected = naive_influence(model, x, labels, ids)

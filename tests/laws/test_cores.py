@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-
-from core.bench.timing import threads as threads_inside
-from core.engine.cores import spread
+from turnover.bench.timing import threads as threads_inside
+from turnover.engine.cores import spread
 
 CPU = torch.device("cpu")
 

@@ -10,9 +10,9 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from turnover import TurnoverDropout, TurnoverError, turnover
+from turnover.masks import MAX_ID, MAX_UNITS
 
-from core import TurnoverDropout, TurnoverError, turnover
-from core.masks import MAX_ID, MAX_UNITS
 from tests.helpers.builders import sequential_net, small_cnn
 
 pytestmark = pytest.mark.filterwarnings("ignore:with p=:UserWarning")

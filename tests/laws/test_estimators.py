@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import turnover.estimators.estimator as estimator_module
 from hypothesis import given
 from hypothesis import strategies as st
+from turnover import TurnoverError
+from turnover.estimators.estimator import Described, Estimator, choose_estimator, row_correlation
+from turnover.estimators.shrinkage import Shrinkage, fit_shrinkage, noise_shares, other_shares
 
-import core.estimators.estimator as estimator_module
-from core import TurnoverError
-from core.estimators.estimator import Described, Estimator, choose_estimator, row_correlation
-from core.estimators.shrinkage import Shrinkage, fit_shrinkage, noise_shares, other_shares
 from tests.helpers.planted_influences import Planted, planted
 
 SEEDS = range(3)

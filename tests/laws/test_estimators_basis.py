@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import turnover.estimators.basis as basis_module
 from hypothesis import given
 from hypothesis import strategies as st
+from turnover.estimators.basis import Basis, make_basis
+from turnover.estimators.estimator import Described
+from turnover.estimators.smoothing import PENALTIES, Smoother, smoothing
 
-import core.estimators.basis as basis_module
-from core.estimators.basis import Basis, make_basis
-from core.estimators.estimator import Described
-from core.estimators.smoothing import PENALTIES, Smoother, smoothing
 from tests.helpers.planted_influences import some_items
 
 # The basis

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertForSequenceClassification
+from turnover import TurnoverDropout, TurnoverError, influence, mean_influence, self_influence, top_influences, turnover
+from turnover.dropout import turnover_layers
 
-from core import TurnoverDropout, TurnoverError, influence, mean_influence, self_influence, top_influences, turnover
-from core.dropout import turnover_layers
 from tests.helpers.builders import randn, some_labels
 
 WIDTH, CLASSES, COUNT = 8, 3, 12
@@ -281,7 +281,7 @@ def test_what_somebody_else_computes_again_is_refused_until_its_masks_are_named(
     with turnover(IDS):
         made = Again.apply(x, layer, None).sum()
         if inside:
-            with pytest.raises(TurnoverError, match=r"^mask layer TurnoverDropout\(width=8.* runs again in the backward pass.*open core.turnover"):
+            with pytest.raises(TurnoverError, match=r"^mask layer TurnoverDropout\(width=8.* runs again in the backward pass.*open turnover.turnover"):
                 made.backward()
     if not inside:
         with pytest.raises(TurnoverError, match="runs again in the backward pass"):

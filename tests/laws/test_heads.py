@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from turnover import influence
+from turnover.bench.timing import threads as threads_inside
+from turnover.engine import path_for
+from turnover.engine.heads import GroupHeads, SubmatrixHeads
+from turnover.engine.memory import Tiling
+from turnover.engine.plain import PlainPath, evaluating
+from turnover.masks import MAX_ID
+from turnover.models.text import text_heads
+from turnover.models.vision import small_vgg
 
-from core import influence
-from core.bench.timing import threads as threads_inside
-from core.engine import path_for
-from core.engine.heads import GroupHeads, SubmatrixHeads
-from core.engine.memory import Tiling
-from core.engine.plain import PlainPath, evaluating
-from core.masks import MAX_ID
-from core.models.text import text_heads
-from core.models.vision import small_vgg
 from tests.helpers.builders import (
     ALGEBRA,
     ODD_IDS,
@@ -46,7 +46,7 @@ def forced(way: str, **limits: int) -> Iterator[None]:
     _, most_signs, few_targets = WAYS[way]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"most_signs": most_signs, "few_targets": few_targets, **limits}.items():
-            patch.setattr(f"core.engine.heads._{name.upper()}", value)
+            patch.setattr(f"turnover.engine.heads._{name.upper()}", value)
         yield
 
 

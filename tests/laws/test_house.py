@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import turnover
 
-import core
 from tests.helpers.builders import CORE, ROOT, run_python
 from tests.helpers.fake_runs import FakeRun
 
@@ -18,8 +18,8 @@ HEAVY = {"torch", "torchvision", "transformers"}
 ABOVE = {
     "core": {"streamlit", "plotly", "dashboard", "tests"},
     "dashboard": {*HEAVY, "sklearn", "scipy", "datasets"},
-    "dashboard/components": {"dashboard.app", "dashboard.app_pages"},
-    "dashboard/views": {"streamlit", "plotly", *(f"dashboard.{part}" for part in ("app", "app_pages", "components", "state", "engine"))},
+    "dashboard/components": {"turnover.dashboard.app", "turnover.dashboard.app_pages"},
+    "dashboard/views": {"streamlit", "plotly", *(f"turnover.dashboard.{part}" for part in ("app", "app_pages", "components", "state", "engine"))},
 }
 """What the code below a folder never imports."""
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -29,10 +29,20 @@ NAMED_BY_THE_USER = {"core/models/source.py": ["exec", "compile"]}
 ASSERTS = ("assert", "check", "pytest.raises", "pytest.warns", "expect(")
 UNSAFE_HTML = ("unsafe_allow_html", "unsafe_allow_javascript", "use_container_width", "st.write(")
 LIGHT = (
-    *("core", "core.errors", "core.paths", "core.atomic", "core.progress", "core.runs", "core.flags", "core.maps", "core.jobs"),
-    *("core.estimators.estimator", "core.estimators.smoothing", "core.estimators.stored", "core.groups.flip", "core.pipeline.groups"),
-    *("core.pipeline.plan", "core.pipeline.settings", "core.models.source", "core.models.encoders", "core.models.networks"),
-    *("core.cleansing.results", "core.data.tables", "core.data.images"),
+    *(
+        "turnover",
+        "turnover.errors",
+        "turnover.paths",
+        "turnover.atomic",
+        "turnover.progress",
+        "turnover.runs",
+        "turnover.flags",
+        "turnover.maps",
+        "turnover.jobs",
+    ),
+    *("turnover.estimators.estimator", "turnover.estimators.smoothing", "turnover.estimators.stored", "turnover.groups.flip", "turnover.pipeline.groups"),
+    *("turnover.pipeline.plan", "turnover.pipeline.settings", "turnover.models.source", "turnover.models.encoders", "turnover.models.networks"),
+    *("turnover.cleansing.results", "turnover.data.tables", "turnover.data.images"),
 )
 """Parts that pages need in the first second."""
 
@@ -126,8 +136,8 @@ def test_what_pages_need_loads_without_torch() -> None:
 def test_a_run_is_browsed_without_torch(small_run: Path) -> None:
     code = """
 from pathlib import Path
-import core
-run = core.Run(Path(sys.argv[1]))
+import turnover
+run = turnover.Run(Path(sys.argv[1]))
 shown = run.influence.ranked(run.errors[0], "prediction").ends(3), run.curves, run.influence.mean_influence"""
     assert not loaded_by(code, small_run) & HEAVY
 
@@ -138,10 +148,10 @@ def test_no_page_loads_anything_heavy(tmp_path: Path) -> None:
 import os
 from pathlib import Path
 from streamlit.testing.v1 import AppTest
-from core.flags import Flags
-from core.pipeline.export import export_csv
-from core.runs import Run
-from dashboard import engine
+from turnover.flags import Flags
+from turnover.pipeline.export import export_csv
+from turnover.runs import Run
+from turnover.dashboard import engine
 os.environ["TURNOVER_RUNS"] = {str(tmp_path)!r}
 engine.worker_command = lambda folder: [sys.executable, "-c", "input()"]
 app = AppTest.from_file({str(DASHBOARD / "app.py")!r}, default_timeout=60).run()
@@ -155,31 +165,31 @@ assert export_csv(Run(Path({str(folder)!r}))).count("\\n") == 2"""
 
 def test_the_first_words_need_no_pandas() -> None:
     before = loaded_by("import streamlit")
-    assert not {"pandas", "pyarrow", "numpy"} & (loaded_by("import streamlit, dashboard.components.notice") - before)
+    assert not {"pandas", "pyarrow", "numpy"} & (loaded_by("import streamlit, turnover.dashboard.components.notice") - before)
     body = ast.parse((DASHBOARD / "app.py").read_text(encoding="utf-8")).body
     tops = {node.module for node in body if isinstance(node, ast.ImportFrom)}
-    assert tops == {"__future__", "pathlib", "dashboard.components.notice", "dashboard.components.sign_in"}
+    assert tops == {"__future__", "pathlib", "turnover.dashboard.components.notice", "turnover.dashboard.components.sign_in"}
 
 
 # Public names
 
 
 def test_every_public_name_is_handed_out_whatever_was_imported_before() -> None:
-    """`core.influence` is the function, also when a module of a like name has been imported."""
+    """`turnover.influence` is the function, also when a module of a like name has been imported."""
     code = """
 import importlib, json, pkgutil
-import core
-before = {name: getattr(core, name) for name in core.__all__}
-for module in pkgutil.iter_modules(core.__path__):
+import turnover
+before = {name: getattr(turnover, name) for name in turnover.__all__}
+for module in pkgutil.iter_modules(turnover.__path__):
     if module.name not in ("__main__", "cli"):
-        importlib.import_module(f"core.{module.name}")
-print(json.dumps([name for name in core.__all__ if not callable(before[name]) or getattr(core, name) is not before[name]]))
+        importlib.import_module(f"turnover.{module.name}")
+print(json.dumps([name for name in turnover.__all__ if not callable(before[name]) or getattr(turnover, name) is not before[name]]))
 """
     assert json.loads(run_python(code)) == []
     expected = {"TurnoverDropout", "turnover", "TurnoverError", "Influence", "influence", "self_influence", "mean_influence", "top_influences", "Run"}
-    assert expected <= set(core.__all__)
+    assert expected <= set(turnover.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="module 'core' has no attribute 'nothing'"):
-        _ = core.nothing
+    with pytest.raises(AttributeError, match="module 'turnover' has no attribute 'nothing'"):
+        _ = turnover.nothing

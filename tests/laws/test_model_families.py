@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import BertTokenizerFast
+from turnover import TurnoverDropout, TurnoverError, influence, turnover
+from turnover.dropout import turnover_layers
+from turnover.models.ensemble import Ensemble
+from turnover.models.members import Members
+from turnover.models.own import OwnMembers
+from turnover.models.source import allow
+from turnover.models.state import load_trained, trained_state
+from turnover.pipeline.settings import IMAGE_MODELS, TEXT_MODELS
 
-from core import TurnoverDropout, TurnoverError, influence, turnover
-from core.dropout import turnover_layers
-from core.models.ensemble import Ensemble
-from core.models.members import Members
-from core.models.own import OwnMembers
-from core.models.source import allow
-from core.models.state import load_trained, trained_state
-from core.pipeline.settings import IMAGE_MODELS, TEXT_MODELS
 from tests.helpers.builders import LAW_4, naive_influence, randn
 from tests.helpers.model_families import (
     CASES,
@@ -43,7 +43,7 @@ from tests.helpers.tiny_encoders import tiny_encoder, unmasked
 def small_images() -> Iterator[None]:
     """torchvision at 32 × 32: the laws are those of 224 × 224, at a fiftieth of the work."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("core.models.image_encoders._SIDE", 32)
+        patch.setattr("turnover.models.image_encoders._SIDE", 32)
         patch.setattr(sys, "path", list(sys.path))
         yield
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from turnover import TurnoverDropout, influence
 
-from core import TurnoverDropout, influence
 from tests.helpers.builders import (
     HALVES,
     ODD_IDS,

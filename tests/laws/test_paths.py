@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from turnover import influence
 
-from core import influence
 from tests.helpers.builders import (
     HALVES,
     ODD_IDS,

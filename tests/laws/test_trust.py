@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import false_discovery_control, norm, t
-
-from core.estimators.trust import (
+from turnover.estimators.trust import (
     NOISE,
     RATE,
     STRONG,
@@ -21,6 +20,7 @@ from core.estimators.trust import (
     trust_words,
     wrong_sign,
 )
+
 from tests.helpers.planted_influences import planted
 
 CHANCE = st.floats(0, 0.5) | st.sampled_from([0.0, 1e-9, 0.01, 0.02, 0.04])

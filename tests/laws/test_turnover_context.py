@@ -14,11 +14,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from turnover import TurnoverDropout, TurnoverError, turnover
+from turnover.dropout import turnover_layers
+from turnover.masks import MAX_ID
+from turnover.scope import as_instance_ids
 
-from core import TurnoverDropout, TurnoverError, turnover
-from core.dropout import turnover_layers
-from core.masks import MAX_ID
-from core.scope import as_instance_ids
 from tests.helpers.builders import sequential_net
 
 pytestmark = pytest.mark.filterwarnings("ignore:with p=:UserWarning")

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import turnover.bench.timing as timing
 from torch import Tensor
-
-import core.bench.timing as timing
-from core.bench import influence as bench_influence
-from core.bench import random_run
-from core.bench.contests import (
+from turnover.bench import influence as bench_influence
+from turnover.bench import random_run
+from turnover.bench.contests import (
     ENGINE,
     ENGINE_LOW,
     PART,
@@ -26,12 +25,13 @@ from core.bench.contests import (
     example_network,
     heads,
 )
-from core.bench.influence import GrowthRow, PathRow, describe_influence, measure
-from core.bench.random_run import RandomRun
-from core.influences import influence
-from core.paper.costs import exponents
-from core.report.errors import error_items
-from core.runs import Run, find_runs
+from turnover.bench.influence import GrowthRow, PathRow, describe_influence, measure
+from turnover.bench.random_run import RandomRun
+from turnover.influences import influence
+from turnover.paper.costs import exponents
+from turnover.report.errors import error_items
+from turnover.runs import Run, find_runs
+
 from tests.helpers.builders import naive_influence, sequential_net, some_labels
 from tests.helpers.calling import answer, call
 

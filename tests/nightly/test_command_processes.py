@@ -10,15 +10,16 @@ import sys
 import time
 from pathlib import Path
 
-from core.cli import main
-from core.runs import Run
+from turnover.cli import main
+from turnover.runs import Run
+
 from tests.helpers.builders import ONE_THREAD
 from tests.helpers.calling import tree
 
 LIMITED = (
     "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); "
-    "from core.cli import main; sys.exit(main(sys.argv[2:]))"
+    "from turnover.cli import main; sys.exit(main(sys.argv[2:]))"
 )
 
 
@@ -32,7 +33,7 @@ def test_a_disk_that_fills_up_is_said_in_one_line_and_leaves_nothing(small_run: 
     asked = ("train", "--data", "digits", "--limit", 60, "--members", 2)
     trained = limited(2**19, *asked, "--run", tmp_path / "run")
     assert trained.returncode == 2
-    assert trained.stderr.strip().splitlines()[-1].startswith("python -m core train:")
+    assert trained.stderr.strip().splitlines()[-1].startswith("turnover train:")
     assert "Traceback" not in trained.stderr
     assert list(tmp_path.iterdir()) == []
     shutil.copytree(small_run, tmp_path / "run")
@@ -52,7 +53,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> N
     run = str(tmp_path / "run")
     asked = ("train", "--data", "digits", "--limit", "200", "--members", "2", "--run", run)
     running = subprocess.Popen(
-        [sys.executable, "-m", "core", *asked],
+        [sys.executable, "-m", "turnover", *asked],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -71,7 +72,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> N
 
 
 def test_a_worker_answers_each_line_before_it_reads_the_next(reviews_run: Path) -> None:
-    command = [sys.executable, "-m", "core", "worker", "--run", str(reviews_run)]
+    command = [sys.executable, "-m", "turnover", "worker", "--run", str(reviews_run)]
     running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ONE_THREAD)
     assert running.stdin and running.stdout
     assert json.loads(running.stdout.readline()) == {"ready": True}

@@ -11,26 +11,26 @@ from typing import Any
 
 import pytest
 import torch
+import turnover.paper.complexity as complexity_module
+import turnover.paper.costs as costs_module
+import turnover.paper.subjects as subjects_module
 from torch import Tensor, nn
+from turnover import TurnoverError
+from turnover.paper.complexity import complexity, contest_row, growth
+from turnover.paper.costs import Cost, Costs, Trained, exponents, model_bytes, repeated
+from turnover.paper.costs import measure as measure_costs
+from turnover.paper.row import PaperRow, paper_table
+from turnover.paper.setup import Setup
+from turnover.paper.subjects import FixedWidth, text_subject
+from turnover.pipeline.settings import TrainSettings
+from turnover.rivals.base import Problem, Schedule, Scores, Told, cross_entropy, silent
+from turnover.rivals.catalog import METHODS, Method, methods
+from turnover.rivals.hessian import CaptumInfluence, InfluenceFunction
+from turnover.rivals.losses import RowLosses
+from turnover.rivals.repeat import train_problem
+from turnover.rivals.solvers import Lissa
+from turnover.training import Split
 
-import core.paper.complexity as complexity_module
-import core.paper.costs as costs_module
-import core.paper.subjects as subjects_module
-from core import TurnoverError
-from core.paper.complexity import complexity, contest_row, growth
-from core.paper.costs import Cost, Costs, Trained, exponents, model_bytes, repeated
-from core.paper.costs import measure as measure_costs
-from core.paper.row import PaperRow, paper_table
-from core.paper.setup import Setup
-from core.paper.subjects import FixedWidth, text_subject
-from core.pipeline.settings import TrainSettings
-from core.rivals.base import Problem, Schedule, Scores, Told, cross_entropy, silent
-from core.rivals.catalog import METHODS, Method, methods
-from core.rivals.hessian import CaptumInfluence, InfluenceFunction
-from core.rivals.losses import RowLosses
-from core.rivals.repeat import train_problem
-from core.rivals.solvers import Lissa
-from core.training import Split
 from tests.contracts.test_rivals_problems import net, some_split
 from tests.helpers.builders import some_labels
 from tests.helpers.calling import answer, call
@@ -271,7 +271,7 @@ def tiny(tmp_path: Path, monkeypatch: Patch) -> Setup:
     monkeypatch.setattr(complexity_module, "methods", few)
     monkeypatch.setattr(subjects_module, "text_settings", settings)
     monkeypatch.setattr(costs_module, "_REPEATS", 1)
-    monkeypatch.setattr("core.rivals.solvers._LANCZOS_STEPS", 8)
+    monkeypatch.setattr("turnover.rivals.solvers._LANCZOS_STEPS", 8)
     return Setup("small", tmp_path / "data", tmp_path / "runs", "cpu")
 
 

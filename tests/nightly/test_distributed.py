@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import turnover.pipeline.influence as influence_pipeline
+from turnover import Run, TurnoverError
+from turnover.pipeline.influence import compute_influence
+from turnover.pipeline.influence_parts import units_of
+from turnover.ranks import ALONE, Ranks
 
-import core.pipeline.influence as influence_pipeline
-from core import Run, TurnoverError
-from core.pipeline.influence import compute_influence
-from core.pipeline.influence_parts import units_of
-from core.ranks import ALONE, Ranks
 from tests.helpers.builders import checksums, failing_after, names
 from tests.helpers.rank_testing import run_left_alone, run_ranks
 
@@ -124,7 +124,7 @@ def test_parts_of_another_computation_are_never_used(change: str, bare: Path, mo
     if change == "weights":
         manifest = json.loads((bare / "manifest.json").read_text(encoding="utf-8"))
         stale = {**manifest["files"]["weights.safetensors"], "sha256": "0" * 64}
-        monkeypatch.setattr("core.runs.read_manifest", lambda *_: {**manifest, "files": {**manifest["files"], "weights.safetensors": stale}})
+        monkeypatch.setattr("turnover.runs.read_manifest", lambda *_: {**manifest, "files": {**manifest["files"], "weights.safetensors": stale}})
     options |= {"targets": {"most": 500}, "memory": {"memory": 2**28}, "layout": {"full_bytes": 0}, "weights": {}}[change]
     made = compute_influence(Run(bare), device_choice="cpu", **options)
     assert made["kept_pairs"] == 0
@@ -186,7 +186,7 @@ def test_a_rank_that_stands_still_is_named_and_the_others_do_not_wait_for_ever(b
     done = run_left_alone(tmp_path, "influence", "--run", bare, *OPTIONS, moment=2)
     assert done.code == 2
     line = done.said.strip().splitlines()[-1]
-    assert line.startswith("python -m core influence: rank 1 of 2 (part ")
+    assert line.startswith("turnover influence: rank 1 of 2 (part ")
     assert line.endswith("was not heard for 5 s and is lost; start the same command again: what is finished is kept")
     assert list((bare / PARTIAL).glob("targets-*.npz"))
 
@@ -204,7 +204,7 @@ def test_fewer_targets_than_ranks_are_cut_into_blocks_of_training_items(bare: Pa
 def test_other_commands_are_for_one_process(bare: Path, tmp_path: Path) -> None:
     done = run_ranks(tmp_path, "errors", "--run", bare)
     assert done.code != 0
-    assert "python -m core errors: this command is for one process; leave torchrun out (it serves train and influence)" in done.said
+    assert "turnover errors: this command is for one process; leave torchrun out (it serves train and influence)" in done.said
 
 
 def test_one_process_alone_waits_for_nobody() -> None:

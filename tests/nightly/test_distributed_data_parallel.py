@@ -14,16 +14,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from turnover import Run, TurnoverDropout
+from turnover.models.ensemble import Ensemble
+from turnover.models.members import Members
+from turnover.models.norms import shared_norms
+from turnover.models.share import part_of
+from turnover.ranks import ALONE, Ranks
+from turnover.recipe import Recipe
+from turnover.teams import Team, team_of
+from turnover.training import CURVES, History, Split, fit
 
-from core import Run, TurnoverDropout
-from core.models.ensemble import Ensemble
-from core.models.members import Members
-from core.models.norms import shared_norms
-from core.models.share import part_of
-from core.ranks import ALONE, Ranks
-from core.recipe import Recipe
-from core.teams import Team, team_of
-from core.training import CURVES, History, Split, fit
 from tests.helpers.builders import LAW_4, member_heads, randn, some_labels
 from tests.helpers.rank_testing import in_threads, run_left_alone, run_ranks
 from tests.helpers.token_builders import encoder_in, sst2_in, token_ensemble, token_rows
@@ -181,7 +181,7 @@ def test_what_is_drawn_at_random_is_drawn_for_the_whole_batch(change: dict[str, 
 def test_ranks_of_a_team_draw_ordinary_dropout_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else rows of two ranks would have the same units dropped."""
     seeds: list[int] = []
-    monkeypatch.setattr("core.training.torch.manual_seed", seeds.append)
+    monkeypatch.setattr("turnover.training.torch.manual_seed", seeds.append)
     in_threads(3, lambda ranks: trained("heads", replace(RECIPE, epochs=1), ranks))
     assert len(set(seeds)) == 3
 
@@ -249,4 +249,4 @@ def test_a_rank_that_leaves_in_the_middle_of_a_step_is_named(end: signal.Signals
     done = run_left_alone(tmp_path, *HEADS, "--run", tmp_path / "run", moment=2, end=end)
     assert done.code == 2
     line = done.said.strip().splitlines()[-1]
-    assert line == f"python -m core train: rank 1 of 2 (epoch 2, members 1 to 1) {what}; start the same command again: what is finished is kept"
+    assert line == f"turnover train: rank 1 of 2 (epoch 2, members 1 to 1) {what}; start the same command again: what is finished is kept"

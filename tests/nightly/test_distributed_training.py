@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from turnover import Run, TurnoverDropout, turnover
+from turnover.models.members import Members
+from turnover.models.own import OwnMembers
+from turnover.models.share import cut_tensors, descriptions, joined_tensors, part_of
+from turnover.models.state import trained_state
+from turnover.models.vision import small_vgg
+from turnover.ranks import Ranks
+from turnover.recipe import Recipe
+from turnover.teams import team_of
+from turnover.training import Split, fit
 
-from core import Run, TurnoverDropout, turnover
-from core.models.members import Members
-from core.models.own import OwnMembers
-from core.models.share import cut_tensors, descriptions, joined_tensors, part_of
-from core.models.state import trained_state
-from core.models.vision import small_vgg
-from core.ranks import Ranks
-from core.recipe import Recipe
-from core.teams import team_of
-from core.training import Split, fit
 from tests.helpers.builders import checksums, member_heads, names, randn, some_labels
 from tests.helpers.rank_testing import run_ranks
 from tests.helpers.token_builders import encoder_in, sst2_in, token_ensemble, token_rows
@@ -94,7 +94,7 @@ def test_members_trained_in_parts_have_the_bits_of_members_trained_together(reci
 
 FROZEN = """
 from torch import nn
-from core import TurnoverDropout
+from turnover import TurnoverDropout
 
 def build(classes, shape, seed):
     frozen = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16)).requires_grad_(False)

@@ -13,23 +13,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import turnover.fidelity.halves as halves_module
+import turnover.fidelity.retrained as retrained_module
+import turnover.training as training_module
 from torch import Tensor
+from turnover import Run, TurnoverError
+from turnover.fidelity.halves import draw_halves, retrained_losses
+from turnover.fidelity.members import some_members
+from turnover.fidelity.subject import Subject
+from turnover.models.members import Members
+from turnover.models.pixels import pixel_heads
+from turnover.pipeline.influence import compute_influence
+from turnover.pipeline.settings import RECIPES
+from turnover.rivals.base import take
+from turnover.runs import write_manifest
+from turnover.scope import turnover
+from turnover.training import History, fit, item_losses
 
-import core.fidelity.halves as halves_module
-import core.fidelity.retrained as retrained_module
-import core.training as training_module
-from core import Run, TurnoverError
-from core.fidelity.halves import draw_halves, retrained_losses
-from core.fidelity.members import some_members
-from core.fidelity.subject import Subject
-from core.models.members import Members
-from core.models.pixels import pixel_heads
-from core.pipeline.influence import compute_influence
-from core.pipeline.settings import RECIPES
-from core.rivals.base import take
-from core.runs import write_manifest
-from core.scope import turnover
-from core.training import History, fit, item_losses
 from tests.contracts.test_rivals_problems import check_close
 from tests.helpers.builders import failing_after, member_heads, names, randn, train_digits
 from tests.helpers.token_builders import grown, token_ensemble, token_rows

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from turnover import Run
+from turnover.atomic import sweep
+from turnover.runs import find_runs
 
-from core import Run
-from core.atomic import sweep
-from core.runs import find_runs
 from tests.helpers.builders import (
     ONE_THREAD,
     ROOT,
@@ -27,11 +27,11 @@ from tests.helpers.builders import (
 )
 
 WRITE_FILE = """
-from core.atomic import write_atomic
+from turnover.atomic import write_atomic
 write_atomic(Path(sys.argv[1]) / "a.txt", lambda beside: beside.write_text("new" * 1000))
 """
 REPLACE_FOLDER = """
-from core.atomic import replace_folder
+from turnover.atomic import replace_folder
 replace_folder(Path(sys.argv[1]) / "beside", Path(sys.argv[1]) / "part")
 """
 
@@ -70,8 +70,8 @@ def test_a_folder_is_whole_or_absent_at_whatever_moment_its_writer_is_killed(the
 
 KILLED_RUN = """
 import json
-from core.pipeline.settings import TrainSettings
-from core.pipeline.train import train_run
+from turnover.pipeline.settings import TrainSettings
+from turnover.pipeline.train import train_run
 settings = TrainSettings(**json.loads(sys.argv[5]))
 print(json.dumps(train_run(settings, Path(sys.argv[1]) / "run", "cpu")))
 """
@@ -118,9 +118,9 @@ def test_a_run_killed_again_and_again_is_whole_or_absent_and_ends_with_the_same_
 LIMITED_RUN = """
 import resource, sys
 from pathlib import Path
-from core.errors import TurnoverError
-from core.pipeline.settings import TrainSettings
-from core.pipeline.train import train_run
+from turnover.errors import TurnoverError
+from turnover.pipeline.settings import TrainSettings
+from turnover.pipeline.train import train_run
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 try:
     train_run(TrainSettings("digits", limit=20, members=1), Path(sys.argv[1]), "cpu")

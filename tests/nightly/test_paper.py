@@ -13,36 +13,36 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import turnover.paper.cleansing as cleansing_module
+import turnover.paper.errors_images as errors_images_module
+import turnover.paper.errors_text as errors_text_module
+import turnover.paper.footnote4 as footnote4_module
+import turnover.paper.mistakes as mistakes_module
+import turnover.paper.setup as paper_setup
+import turnover.paper.side_effect as side_effect_module
+from turnover import Run, TurnoverError, influence
+from turnover.cleansing.choose import CLEANSED, CONDITIONS, NONE
+from turnover.commands.paper import EXPERIMENTS
+from turnover.data.elec import load_elec
+from turnover.estimators.stored import stored_estimator
+from turnover.fidelity.estimators import ESTIMATORS
+from turnover.fidelity.lds import halves_of, lds, placebo
+from turnover.fidelity.methods import evidence_of
+from turnover.fidelity.options import Options
+from turnover.fidelity.subject import Subject
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.paper.curves import curves
+from turnover.paper.footnote4 import FULL, MASKED, footnote4, full_influence
+from turnover.paper.row import PaperRow, paper_table
+from turnover.paper.setup import Setup
+from turnover.paper.side_effect import image_settings, side_effect, text_settings
+from turnover.pipeline.cleanse import cleanse, prepare
+from turnover.pipeline.estimate import describe_targets
+from turnover.pipeline.model import load_model, run_settings
+from turnover.pipeline.settings import DEFAULT_MEMBERS, MODEL_RECIPES, RECIPES, TrainSettings
+from turnover.report.facts import explained_pattern
+from turnover.training import item_losses
 
-import core.paper.cleansing as cleansing_module
-import core.paper.errors_images as errors_images_module
-import core.paper.errors_text as errors_text_module
-import core.paper.footnote4 as footnote4_module
-import core.paper.mistakes as mistakes_module
-import core.paper.setup as paper_setup
-import core.paper.side_effect as side_effect_module
-from core import Run, TurnoverError, influence
-from core.cleansing.choose import CLEANSED, CONDITIONS, NONE
-from core.commands.paper import EXPERIMENTS
-from core.data.elec import load_elec
-from core.estimators.stored import stored_estimator
-from core.fidelity.estimators import ESTIMATORS
-from core.fidelity.lds import halves_of, lds, placebo
-from core.fidelity.methods import evidence_of
-from core.fidelity.options import Options
-from core.fidelity.subject import Subject
-from core.models.encoders import DEFAULT_ENCODER
-from core.paper.curves import curves
-from core.paper.footnote4 import FULL, MASKED, footnote4, full_influence
-from core.paper.row import PaperRow, paper_table
-from core.paper.setup import Setup
-from core.paper.side_effect import image_settings, side_effect, text_settings
-from core.pipeline.cleanse import cleanse, prepare
-from core.pipeline.estimate import describe_targets
-from core.pipeline.model import load_model, run_settings
-from core.pipeline.settings import DEFAULT_MEMBERS, MODEL_RECIPES, RECIPES, TrainSettings
-from core.report.facts import explained_pattern
-from core.training import item_losses
 from tests.helpers.builders import checksums, names
 from tests.helpers.calling import answer, call
 from tests.helpers.token_builders import (

@@ -17,10 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from core import Run, TurnoverError
-from core.flags import Flags
-from core.jobs import (
+from turnover import Run, TurnoverError
+from turnover.flags import Flags
+from turnover.jobs import (
     State,
     cancel_job,
     find_jobs,
@@ -30,8 +29,9 @@ from core.jobs import (
     resume_job,
     start_job,
 )
-from core.jobs.job import CANCELLED, GROUP, OUTCOME
-from core.lock import alone
+from turnover.jobs.job import CANCELLED, GROUP, OUTCOME
+from turnover.lock import alone
+
 from tests.helpers.builders import (
     ROOT,
     SMALL_RUN,
@@ -84,7 +84,7 @@ def test_what_a_process_left_when_it_was_killed_keeps_nobody_out(tmp_path: Path)
 PUTTING = """
 import sys
 from pathlib import Path
-from core.flags import Flags
+from turnover.flags import Flags
 folder, first, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 flags = Flags(folder, by=f"person {first}")
 for instance in range(first, first + count):
@@ -137,8 +137,8 @@ def test_a_kill_at_any_moment_loses_no_flag_that_was_confirmed(tmp_path: Path) -
 READ_AS_NOBODY = """
 import json, os, sys
 from pathlib import Path
-from core.errors import TurnoverError
-from core.flags import Flags
+from turnover.errors import TurnoverError
+from turnover.flags import Flags
 folder = Path(sys.argv[1])
 os.chmod(folder, 0o555)
 if os.getuid() == 0:
@@ -201,7 +201,7 @@ def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], lis
 
 
 def test_a_job_outlives_who_started_it_and_every_process_sees_the_same(tmp_path: Path) -> None:
-    head = "import sys; from pathlib import Path; from core.jobs import *; runs = Path(sys.argv[1])"
+    head = "import sys; from pathlib import Path; from turnover.jobs import *; runs = Path(sys.argv[1])"
     starts = f"{head}\nstart_job(runs, [['runs']], 'x'); print(len(find_jobs(runs)))"
     assert int(run_python(starts, tmp_path)) == 1
     (job,) = find_jobs(tmp_path)

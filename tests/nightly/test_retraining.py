@@ -12,29 +12,29 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+import turnover.fidelity.retrained as retrained_module
 from torch import Tensor, nn
+from turnover import Run, influence
+from turnover.device import choose_device
+from turnover.estimators.trust import RATE, strong, wrong_sign
+from turnover.fidelity.agreement import coverage_figures
+from turnover.fidelity.estimators import ESTIMATORS, Evidence
+from turnover.fidelity.loo import TARGETS, draw_instances, left_out_losses, target_figures
+from turnover.fidelity.members import some_members
+from turnover.fidelity.removal import proponents, retrained_without
+from turnover.fidelity.subject import Subject
+from turnover.pipeline.influence import compute_influence
+from turnover.ranking import TOP
+from turnover.rivals.base import Problem, cross_entropy, take
+from turnover.rivals.hessian import InfluenceFunction
+from turnover.rivals.plain import plain_classifier
+from turnover.rivals.repeat import train_problem
+from turnover.rivals.retraining import Retraining
+from turnover.rivals.sgd_influence import SgdInfluence
+from turnover.rivals.solvers import Lissa
+from turnover.rivals.tracin import TracIn
+from turnover.training import Split, epoch_order
 
-import core.fidelity.retrained as retrained_module
-from core import Run, influence
-from core.device import choose_device
-from core.estimators.trust import RATE, strong, wrong_sign
-from core.fidelity.agreement import coverage_figures
-from core.fidelity.estimators import ESTIMATORS, Evidence
-from core.fidelity.loo import TARGETS, draw_instances, left_out_losses, target_figures
-from core.fidelity.members import some_members
-from core.fidelity.removal import proponents, retrained_without
-from core.fidelity.subject import Subject
-from core.pipeline.influence import compute_influence
-from core.ranking import TOP
-from core.rivals.base import Problem, cross_entropy, take
-from core.rivals.hessian import InfluenceFunction
-from core.rivals.plain import plain_classifier
-from core.rivals.repeat import train_problem
-from core.rivals.retraining import Retraining
-from core.rivals.sgd_influence import SgdInfluence
-from core.rivals.solvers import Lissa
-from core.rivals.tracin import TracIn
-from core.training import Split, epoch_order
 from tests.contracts import test_rivals_problems as given
 from tests.contracts.test_rivals_hessian import exact, off
 from tests.contracts.test_rivals_problems import check_close
@@ -200,7 +200,7 @@ def errors(trained: Path, tmp_path: Path) -> Subject:
 def by_hand(errors: Subject, rows: np.ndarray, member: int, error: int) -> float:
     """Loss of an error's predicted label after training one plain model, a batch at a time.
 
-    A last batch of a single item joins the one before it (`core.training.batches`).
+    A last batch of a single item joins the one before it (`turnover.training.batches`).
     """
     model, recipe = plain_classifier(errors.untrained(SEEDS), member), errors.recipe
     rate, decay = recipe.learning_rate, recipe.weight_decay

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from core.data.reviews import load_reviews
-from core.models.text import text_heads
-from core.pipeline.settings import DEFAULT_GROUPS, RECIPES
-from core.training import Split, fit, probabilities
+from turnover.data.reviews import load_reviews
+from turnover.models.text import text_heads
+from turnover.pipeline.settings import DEFAULT_GROUPS, RECIPES
+from turnover.training import Split, fit, probabilities
 
 CUES = ("cue-director", "cue-submarine")
 Features = tuple[np.ndarray, np.ndarray]

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from turnover.dashboard import engine
 
-from dashboard import engine
 from tests.pages.app_testing import APP, PAGES, OpenPage
 
 WORKER = """
     import base64, json, os, sys, time
     mode = sys.argv[1]
     if mode == "fails":
-        print("python -m core worker: the encoder is not there; install it", file=sys.stderr)
+        print("turnover worker: the encoder is not there; install it", file=sys.stderr)
         sys.exit(2)
     time.sleep({"slow start": 60}.get(mode, 0))
     print("not JSON")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from turnover.dashboard.views.about import build_about
+from turnover.runs import Run
 
-from core.runs import Run
-from dashboard.views.about import build_about
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.app_testing import OpenPage, html_of
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from turnover.cleansing.choose import CONDITIONS
+from turnover.cleansing.results import keep_cleansing
+from turnover.cleansing.scores import keep_scores, run_scores
+from turnover.cleansing.summary import Retrained, summarise
+from turnover.dashboard.components import jobs
+from turnover.flags import Flags
+from turnover.runs import Run
 
-from core.cleansing.choose import CONDITIONS
-from core.cleansing.results import keep_cleansing
-from core.cleansing.scores import keep_scores, run_scores
-from core.cleansing.summary import Retrained, summarise
-from core.flags import Flags
-from core.runs import Run
-from dashboard.components import jobs
 from tests.helpers.fake_jobs import at_work, fake_job
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
 from tests.pages.app_testing import OpenPage, html_of
@@ -70,7 +70,7 @@ def test_a_run_without_influence_names_the_command(open_page: OpenPage, runs: Pa
     folder = FakeRun().write(runs)
     remove_influence(folder)
     app = open_page("cleanse")
-    assert app.code[0].value == f"python -m core influence --run {folder}" and not app.slider
+    assert app.code[0].value == f"turnover influence --run {folder}" and not app.slider
 
 
 def test_one_member(open_page: OpenPage, runs: Path) -> None:

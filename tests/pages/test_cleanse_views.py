@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from turnover.cleansing.choose import CLEANSED, CONDITIONS, FLAGGED, NONE, RANDOM
+from turnover.cleansing.results import Cleansed
+from turnover.cleansing.scores import Scores, run_scores
+from turnover.cleansing.summary import Comparison, Summary
+from turnover.dashboard.views.cleanse import LISTED, adoption_note, build_adoption, build_plan
+from turnover.dashboard.views.retrained import build_retrained
+from turnover.errors import TurnoverError
+from turnover.estimators.estimator import Estimator
+from turnover.flags import Flag
+from turnover.report.explanation import rounded
+from turnover.runs import Run
 
-from core.cleansing.choose import CLEANSED, CONDITIONS, FLAGGED, NONE, RANDOM
-from core.cleansing.results import Cleansed
-from core.cleansing.scores import Scores, run_scores
-from core.cleansing.summary import Comparison, Summary
-from core.errors import TurnoverError
-from core.estimators.estimator import Estimator
-from core.flags import Flag
-from core.report.explanation import rounded
-from core.runs import Run
-from dashboard.views.cleanse import LISTED, adoption_note, build_adoption, build_plan
-from dashboard.views.retrained import build_retrained
 from tests.helpers.fake_runs import FakeRun
 
 

@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from streamlit.testing.v1 import AppTest
 from test_try_page import settle
+from turnover.dashboard import engine, state
+from turnover.dashboard.components.patches import patches_html
+from turnover.dashboard.components.regions import ask_each
+from turnover.dashboard.engine import Phase
+from turnover.dashboard.views.answer import Question
+from turnover.dashboard.views.edits import GRID, Part
+from turnover.dashboard.views.regions import Regions, build_regions, patches_of, regions_request
+from turnover.data.images import png_pixels
+from turnover.errors import TurnoverError
+from turnover.report.errors import error_items
+from turnover.report.explanation import PREDICTION, TRUTH, Explanation, explain_error
+from turnover.runs import MANIFEST, Run, write_manifest
 
-from core.data.images import png_pixels
-from core.errors import TurnoverError
-from core.report.errors import error_items
-from core.report.explanation import PREDICTION, TRUTH, Explanation, explain_error
-from core.runs import MANIFEST, Run, write_manifest
-from dashboard import engine, state
-from dashboard.components.patches import patches_html
-from dashboard.components.regions import ask_each
-from dashboard.engine import Phase
-from dashboard.views.answer import Question
-from dashboard.views.edits import GRID, Part
-from dashboard.views.regions import Regions, build_regions, patches_of, regions_request
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.app_testing import OpenPage, html_of
 
@@ -84,7 +84,7 @@ def test_proponents_are_asked_about_one_by_one_where_one_takes_long(run: Run, mo
     question, parts = patches_of(run, error_items(run, with_influence=True)[1].id, explanation.target)
     order = [card.position for card in explanation.proponents]
     clock = [0.0]
-    monkeypatch.setattr("dashboard.components.regions.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("turnover.dashboard.components.regions.time.monotonic", lambda: clock[0])
     about: list[list[int]] = []
 
     def ask(request: dict[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from turnover.dashboard.views.errors import choice, lost_sentence
+from turnover.dashboard.views.issue import code, error_link, issue_markdown
+from turnover.dashboard.views.visits import Visits, progress_sentence, visit
+from turnover.flags import Flags
+from turnover.report.errors import ErrorItem, error_items
+from turnover.report.explanation import PREDICTION, TRUTH, explain_error
+from turnover.runs import Run
 
-from core.flags import Flags
-from core.report.errors import ErrorItem, error_items
-from core.report.explanation import PREDICTION, TRUTH, explain_error
-from core.runs import Run
-from dashboard.views.errors import choice, lost_sentence
-from dashboard.views.issue import code, error_link, issue_markdown
-from dashboard.views.visits import Visits, progress_sentence, visit
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.app_testing import OpenPage, html_of
 

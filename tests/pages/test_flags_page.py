@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from turnover.dashboard.components import people
+from turnover.dashboard.views.errors import PAGE
+from turnover.flags import Flag, Flags
+from turnover.patch.form import export_patch
+from turnover.runs import Run
 
-from core.flags import Flag, Flags
-from core.patch.form import export_patch
-from core.runs import Run
-from dashboard.components import people
-from dashboard.views.errors import PAGE
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
 from tests.pages.app_testing import OpenPage, html_of
 
@@ -64,7 +64,7 @@ def test_flags_are_listed_newest_first_with_the_first_one_open(open_page: OpenPa
     assert "flagged: relabel to negative" in shown and "One decision so far" in shown and Run(folder).item("train", 5)["text"] in shown
     assert app.selectbox(key="flag").value == "t005" and "“relabel to negative” on t005" in shown
     assert {button.proto.label for button in app.get("download_button")} == {"Export flags (CSV)", "Export patch (JSONL)", "Flags and errors (HTML)"}
-    assert app.code[0].value == "python -m core apply --patch fake-flags.jsonl --data DATA --out cleansed.csv"
+    assert app.code[0].value == "turnover apply --patch fake-flags.jsonl --data DATA --out cleansed.csv"
 
 
 def test_the_url_says_what_is_shown(open_page: OpenPage, runs: Path) -> None:

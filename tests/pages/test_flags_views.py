@@ -6,13 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from core.cli import build_parser
-from core.flags import CLEARED, Flag, Flags
-from core.report.flagged import Flagged, count_words, flagged_items, minute, people_words, verdict_words
-from core.runs import Run
-from dashboard.views.errors import ANY
-from dashboard.views.flags import (
+from turnover.cli import build_parser
+from turnover.dashboard.views.errors import ANY
+from turnover.dashboard.views.flags import (
     ANY_DECISION,
     ANYBODY,
     DECISIONS,
@@ -26,6 +22,10 @@ from dashboard.views.flags import (
     summary,
     undo_sentence,
 )
+from turnover.flags import CLEARED, Flag, Flags
+from turnover.report.flagged import Flagged, count_words, flagged_items, minute, people_words, verdict_words
+from turnover.runs import Run
+
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 
 

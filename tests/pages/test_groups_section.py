@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from turnover.dashboard.views.groups import build_groups, caution_sentence, flip_sentence, number
+from turnover.groups.flip import Flip
+from turnover.report.errors import ErrorItem, error_items
+from turnover.report.explanation import rounded
+from turnover.runs import MANIFEST, Run, write_manifest
 
-from core.groups.flip import Flip
-from core.report.errors import ErrorItem, error_items
-from core.report.explanation import rounded
-from core.runs import MANIFEST, Run, write_manifest
-from dashboard.views.groups import build_groups, caution_sentence, flip_sentence, number
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.app_testing import OpenPage, html_of
 
@@ -114,5 +114,5 @@ def test_a_run_from_before_groups_says_what_to_do_and_shows_the_rest(open_page: 
     kept = [name for name in facts.pop("files") if not name.endswith("_shape.npy")]
     write_manifest(folder / "influence", {name: value for name, value in facts.items() if name != "format"}, kept)
     shown = html_of(open_page())
-    assert "Groups cannot be summed" in shown and f"<code>python -m core influence --run {folder}</code>" in shown
+    assert "Groups cannot be summed" in shown and f"<code>turnover influence --run {folder}</code>" in shown
     assert shown.count('class="to-line"') == 10

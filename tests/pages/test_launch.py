@@ -4,8 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
-
-from dashboard import launch
+from turnover.dashboard import launch
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,7 +80,7 @@ def test_this_machine_s_own_names_need_no_warning(started, monkeypatch, capsys, 
 def test_an_address_that_is_not_this_machine_s_is_one_line(started, monkeypatch, capsys, host: str) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("HOST", host)
     assert launch.main(["--runs", "runs"]) == 2
-    assert capsys.readouterr().err.startswith(f"python -m dashboard.launch: HOST={host}: this machine cannot serve there")
+    assert capsys.readouterr().err.startswith(f"turnover dashboard: HOST={host}: this machine cannot serve there")
     assert not started
 
 

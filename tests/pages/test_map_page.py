@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from turnover.dashboard.components.map_figure import SYMBOLS, map_figure
+from turnover.dashboard.views import map as view
+from turnover.dashboard.views.errors import ANY
+from turnover.dashboard.views.map import ERROR, FEATURES, INFLUENCES, LABEL, PREDICTED, SELF, TRAINING, build_points, colours, narrowed, principal, project
+from turnover.dashboard.views.map_group import ALL, LISTED, choose_group, losses_of, members_of, sums_of
+from turnover.errors import TurnoverError
+from turnover.groups.sums import MeanMistake
+from turnover.report.errors import error_items
+from turnover.report.explanation import rounded
+from turnover.runs import Run
 
-from core.errors import TurnoverError
-from core.groups.sums import MeanMistake
-from core.report.errors import error_items
-from core.report.explanation import rounded
-from core.runs import Run
-from dashboard.components.map_figure import SYMBOLS, map_figure
-from dashboard.views import map as view
-from dashboard.views.errors import ANY
-from dashboard.views.map import ERROR, FEATURES, INFLUENCES, LABEL, PREDICTED, SELF, TRAINING, build_points, colours, narrowed, principal, project
-from dashboard.views.map_group import ALL, LISTED, choose_group, losses_of, members_of, sums_of
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
 from tests.pages.app_testing import OpenPage, html_of, links
 
@@ -208,7 +208,7 @@ def test_the_url_holds_places_colours_and_target(open_page: OpenPage, runs: Path
 def test_without_influence_there_is_a_map_of_features(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun(influence=False).write(runs)
     app = open_page("map", places=INFLUENCES, colour=SELF, containing="submarine")
-    assert app.code[0].value == f"python -m core influence --run {folder}" and "so places are by features and colours by label" in html_of(app)
+    assert app.code[0].value == f"turnover influence --run {folder}" and "so places are by features and colours by label" in html_of(app)
     assert "Map of 54 items by their features, coloured by label" in str(app.get("plotly_chart")[0].proto)
     assert "influence" not in app.dataframe[0].value.columns and not [box for box in app.selectbox if box.key == "target"]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from turnover import maps
+from turnover.cli import main
+from turnover.dashboard.views.map import COMPONENTS, UMAP
+from turnover.errors import TurnoverError
+from turnover.maps import BY, FEATURES, INFLUENCES, has_umap, kept_places, make_places, map_rows
+from turnover.runs import Run
 
-from core import maps
-from core.cli import main
-from core.errors import TurnoverError
-from core.maps import BY, FEATURES, INFLUENCES, has_umap, kept_places, make_places, map_rows
-from core.runs import Run
-from dashboard.views.map import COMPONENTS, UMAP
 from tests.helpers.fake_runs import FakeRun, keep_ends, truncate
 from tests.pages.app_testing import OpenPage, html_of
 
@@ -91,7 +91,7 @@ def test_damaged_places_are_refused_with_the_way_out(tmp_path: Path, spoil: str)
         truncate(path)
     else:
         np.savez(path, places={"shape": np.zeros((54, 3)), "nan": np.full((54, 2), np.nan), "text": np.full((54, 2), "x")}[spoil])
-    with pytest.raises(TurnoverError, match=f"make it again with `python -m core map --run {run.folder} --by features`") as raised:
+    with pytest.raises(TurnoverError, match=f"make it again with `turnover map --run {run.folder} --by features`") as raised:
         kept_places(run, FEATURES)
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
@@ -112,11 +112,11 @@ def test_what_umap_cannot_do_is_a_line_and_leaves_nothing(tmp_path: Path, monkey
 def test_without_umap_the_command_says_how_to_get_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = FakeRun().write(tmp_path)
     assert not has_umap() and main(["map", "--run", str(folder)]) == 2
-    assert capsys.readouterr().err == "python -m core map: UMAP is not installed; get it with `pip install umap-learn`\n"
+    assert capsys.readouterr().err == "turnover map: UMAP is not installed; get it with `pip install umap-learn`\n"
 
 
 def test_looking_for_umap_imports_nothing_of_it() -> None:
-    code = "import sys; from core.maps import has_umap; print(has_umap(), 'umap' in sys.modules, 'torch' in sys.modules)"
+    code = "import sys; from turnover.maps import has_umap; print(has_umap(), 'umap' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(STAND_INS)}, cwd=STAND_INS.parents[2]
     )

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from turnover.dashboard.views.errors import ANY, Query, select
+from turnover.dashboard.views.overview import Confusion, build_confusion, starting_points
+from turnover.ranking import clearness
+from turnover.report.errors import error_items
+from turnover.report.facts import run_facts
+from turnover.runs import Run
 
-from core.ranking import clearness
-from core.report.errors import error_items
-from core.report.facts import run_facts
-from core.runs import Run
-from dashboard.views.errors import ANY, Query, select
-from dashboard.views.overview import Confusion, build_confusion, starting_points
 from tests.helpers.fake_runs import HOSTILE, FakeRun, truncate
 from tests.pages.app_testing import OpenPage, html_of, links
 
@@ -135,7 +135,7 @@ def test_a_visit_without_a_link_finds_the_filters_as_they_were(open_page: OpenPa
 def test_without_influence_all_else_is_shown(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun(influence=False).write(runs)
     app = open_page("overview")
-    assert app.code[0].value == f"python -m core influence --run {folder}" and "No influence yet" in html_of(app)
+    assert app.code[0].value == f"turnover influence --run {folder}" and "No influence yet" in html_of(app)
     assert len(links(app)) == 4 and app.metric[2].value == "8" and "66.7% with turn-over dropout" in html_of(app)
 
 

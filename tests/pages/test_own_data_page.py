@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from turnover.dashboard.components import train_form
 
-from dashboard.components import train_form
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.app_testing import OpenPage, html_of
 

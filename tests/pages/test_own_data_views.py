@@ -7,16 +7,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from turnover.cli import build_parser
+from turnover.commands.own_data import own_data
+from turnover.dashboard.views.about import build_about
+from turnover.dashboard.views.flags import apply_command
+from turnover.dashboard.views.own_data import clean, own_name, own_problem
+from turnover.dashboard.views.train import SUITS, Wish, arguments, build_report, free_name, models_of, problem_of, steps, usual_values
+from turnover.dashboard.views.train_model import NETWORK
+from turnover.data.own import FILES, OwnData
+from turnover.runs import Run
 
-from core.cli import build_parser
-from core.commands.own_data import own_data
-from core.data.own import FILES, OwnData
-from core.runs import Run
-from dashboard.views.about import build_about
-from dashboard.views.flags import apply_command
-from dashboard.views.own_data import clean, own_name, own_problem
-from dashboard.views.train import SUITS, Wish, arguments, build_report, free_name, models_of, problem_of, steps, usual_values
-from dashboard.views.train_model import NETWORK
 from tests.helpers.fake_runs import FakeRun
 
 

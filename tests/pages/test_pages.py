@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from turnover.dashboard.views.errors import PAGE
+from turnover.flags import Flags
+from turnover.report.errors import error_items
+from turnover.runs import Run
 
-from core.flags import Flags
-from core.report.errors import error_items
-from core.runs import Run
-from dashboard.views.errors import PAGE
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence, truncate
 from tests.pages.app_testing import OpenPage, html_of
 
@@ -28,7 +28,7 @@ def ids_of(run: Path) -> list[str]:
 def test_no_runs_at_all(open_page: OpenPage, page: str) -> None:
     app = open_page(page)
     assert "No runs yet" in html_of(app)
-    assert app.code[0].value == "python -m core demo"
+    assert app.code[0].value == "turnover demo"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -85,7 +85,7 @@ def test_a_run_without_influence_names_the_command(open_page: OpenPage, runs: Pa
     folder = FakeRun(influence=False).write(runs)
     app = open_page(page)
     assert "No influence yet" in html_of(app)
-    assert app.code[0].value == f"python -m core influence --run {folder}"
+    assert app.code[0].value == f"turnover influence --run {folder}"
     if page == "errors":
         assert len(app.dataframe[0].value) == 8
 
@@ -100,7 +100,7 @@ def test_a_damaged_influence_names_the_file(open_page: OpenPage, runs: Path, pag
     truncate(FakeRun().write(runs) / "influence" / "prediction_estimate.npy")
     app = open_page(page)
     assert "prediction_estimate.npy: truncated or edited" in html_of(app)
-    assert "<code>python -m core influence --run" in html_of(app)
+    assert "<code>turnover influence --run" in html_of(app)
 
 
 def test_influence_that_is_computed_later_is_found(open_page: OpenPage, runs: Path) -> None:

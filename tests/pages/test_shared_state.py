@@ -6,11 +6,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from turnover.dashboard import state
+from turnover.dashboard.components import when_ready
+from turnover.dashboard.engine import Phase, Worker
+from turnover.runs import Run
 
-from core.runs import Run
-from dashboard import state
-from dashboard.components import when_ready
-from dashboard.engine import Phase, Worker
 from tests.helpers.fake_runs import FakeRun
 
 pytestmark = pytest.mark.usefixtures("fresh")

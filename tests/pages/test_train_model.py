@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from turnover.cli import build_parser
+from turnover.dashboard.components import train_form
+from turnover.dashboard.views.train import DEEP_TARGETS, SUITS, Wish, arguments, models_of, problem_of, steps, usual_values, what_follows
+from turnover.dashboard.views.train_model import MODULE, NETWORK, NOT_OFFERED, OF_FILE, PRETRAINED, Details, cleaned, fields_of, notes, problems
+from turnover.models.source import ALLOW
 
-from core.cli import build_parser
-from core.models.source import ALLOW
-from dashboard.components import train_form
-from dashboard.views.train import DEEP_TARGETS, SUITS, Wish, arguments, models_of, problem_of, steps, usual_values, what_follows
-from dashboard.views.train_model import MODULE, NETWORK, NOT_OFFERED, OF_FILE, PRETRAINED, Details, cleaned, fields_of, notes, problems
 from tests.pages.app_testing import OpenPage, html_of
 
 pytestmark = pytest.mark.usefixtures("fresh", "nothing_allowed")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from turnover.dashboard import commands
+from turnover.dashboard.components import jobs as jobs_component
+from turnover.dashboard.components import train_form
+from turnover.jobs import Job, find_jobs
 
-from core.jobs import Job, find_jobs
-from dashboard import commands
-from dashboard.components import jobs as jobs_component
-from dashboard.components import train_form
 from tests.helpers.fake_jobs import at_work, fake_job
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.app_testing import OpenPage, html_of
@@ -76,7 +76,7 @@ def test_data_that_take_long_to_look_at_are_trained_on_and_their_job_says_what_i
     app = open_page("train", **{"train-name": "big"})
     button(app, "Check the data").click().run()
     assert "Looking at the data takes long" in html_of(app) and "cannot be trained" not in html_of(app) and not started
-    assert "<code>python -m core train --data digits" in html_of(app) and "--check</code>" in html_of(app)
+    assert "<code>turnover train --data digits" in html_of(app) and "--check</code>" in html_of(app)
     button(app, "Start training").click().run()
     assert not app.exception and [label for _, _, label in started] == ["Train big: digits, small-vgg"]
 

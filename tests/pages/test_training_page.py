@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from turnover.dashboard.views.training import FLAGGED, HARMFUL, LOSS, SELF, TrainingItem, select_training, training_items
+from turnover.dashboard.views.training_item import EFFECTS, Neighbour, build_effects, nearest, own_losses, proposals, standing
+from turnover.flags import Flags
+from turnover.pipeline.export import errors_of
+from turnover.report.errors import error_items
+from turnover.runs import Run
 
-from core.flags import Flags
-from core.pipeline.export import errors_of
-from core.report.errors import error_items
-from core.runs import Run
-from dashboard.views.training import FLAGGED, HARMFUL, LOSS, SELF, TrainingItem, select_training, training_items
-from dashboard.views.training_item import EFFECTS, Neighbour, build_effects, nearest, own_losses, proposals, standing
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
 from tests.pages.app_testing import OpenPage, html_of, links
 
@@ -207,7 +207,7 @@ def test_without_influence_the_rest_is_shown(open_page: OpenPage, runs: Path) ->
     folder = FakeRun(influence=False).write(runs)
     app = open_page("training", train="t002")
     shown = html_of(app)
-    assert app.code[0].value == f"python -m core influence --run {folder}" and "No influence yet" in shown
+    assert app.code[0].value == f"turnover influence --run {folder}" and "No influence yet" in shown
     assert "Most like it" in shown and "Its own loss in training" in shown and "What it did to validation items" not in shown
     assert "Loss under the flipped mask" in shown and "self" not in app.dataframe[0].value.columns
 

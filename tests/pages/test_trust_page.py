@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from turnover.fidelity.results import FOLDER, keep_result
+from turnover.fidelity.row import Figure, Row
+from turnover.runs import MANIFEST, Run, write_manifest
 
-from core.fidelity.results import FOLDER, keep_result
-from core.fidelity.row import Figure, Row
-from core.runs import MANIFEST, Run, write_manifest
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
 from tests.pages.app_testing import OpenPage, html_of
 
@@ -48,7 +48,7 @@ def test_nothing_measured_names_the_command(open_page: OpenPage, runs: Path) -> 
     folder = FakeRun().write(runs)
     app = open_page("trust")
     assert app.title[0].value == "Trust" and "Nothing is measured yet" in html_of(app)
-    assert app.code[0].value == f"python -m core evaluate --run {folder} --measure lds"
+    assert app.code[0].value == f"turnover evaluate --run {folder} --measure lds"
     assert not app.get("plotly_chart") and "<code>--measure agreement</code>" in html_of(app)
     assert [metric.label for metric in app.metric] == ["With a strong item", "Strong items an error", "Agreement, raw", "Members"]
     assert app.metric[2].value == "0.20" and app.metric[3].value == "4"
@@ -102,7 +102,7 @@ def test_a_stale_result_says_so_and_counts_for_nothing(open_page: OpenPage, runs
     change_influence(folder, 2.0)
     app = open_page("trust")
     assert "These numbers are out of date" in html_of(app) and "influences were computed again" in html_of(app)
-    assert app.code[0].value == f"python -m core evaluate --run {folder} --measure lds"
+    assert app.code[0].value == f"turnover evaluate --run {folder} --measure lds"
     assert "rank correlation of" not in html_of(app)
 
 
@@ -112,7 +112,7 @@ def test_a_damaged_result_hides_no_other(open_page: OpenPage, runs: Path) -> Non
     (folder / FOLDER / "planted.json").write_text('{"torn', encoding="utf-8")
     app = open_page("trust")
     assert "planted.json: not readable as a result" in html_of(app)
-    assert f"<code>python -m core evaluate --run {folder} --measure planted</code>" in html_of(app)
+    assert f"<code>turnover evaluate --run {folder} --measure planted</code>" in html_of(app)
     assert len(app.get("plotly_chart")) == 1
 
 
@@ -128,7 +128,7 @@ def test_a_run_without_influence_names_the_command(open_page: OpenPage, runs: Pa
     keep(folder, "lds", *lds_rows())
     remove_influence(folder)
     app = open_page("trust")
-    assert app.code[0].value == f"python -m core influence --run {folder}" and not app.metric
+    assert app.code[0].value == f"turnover influence --run {folder}" and not app.metric
 
 
 def test_one_member_knows_nothing_of_noise(open_page: OpenPage, runs: Path) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from core.fidelity.names import AS_SHOWN, RANK, TURNOVER
-from core.fidelity.results import Result, Results
-from core.fidelity.row import Figure, Row
-from core.report.certainty import Certainty
-from dashboard.views.measured import build_measured
-from dashboard.views.trust import GOAL, build_trust, sentence_of
+from turnover.dashboard.views.measured import build_measured
+from turnover.dashboard.views.trust import GOAL, build_trust, sentence_of
+from turnover.fidelity.names import AS_SHOWN, RANK, TURNOVER
+from turnover.fidelity.results import Result, Results
+from turnover.fidelity.row import Figure, Row
+from turnover.report.certainty import Certainty
 
 
 def certainty(strong: list[int], **changes: Any) -> Certainty:
@@ -89,4 +88,4 @@ def test_the_ceiling_is_the_root_of_the_truth_s_reliability() -> None:
 
 def test_the_command_measures_the_same_again() -> None:
     made = build_measured(result("lds-masked", row("a", LDS=Figure(0.1))), "runs/a")
-    assert made.command == "python -m core evaluate --run runs/a --measure lds --masked"
+    assert made.command == "turnover evaluate --run runs/a --measure lds --masked"

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 from test_try_page import explain, settle
+from turnover.dashboard.views.answer import Question, build_answer, item_question
+from turnover.dashboard.views.batch import MAX_ROWS, Reply, batch_questions, batch_table
+from turnover.dashboard.views.edits import GRID, MOST_SENTENCES, MOST_WORDS, compare, edited, followed, parts_of, parts_request, unit_of, weigh
+from turnover.data.images import png_pixels
+from turnover.errors import TurnoverError
+from turnover.report.words import visible
+from turnover.runs import Run
 
-from core.data.images import png_pixels
-from core.errors import TurnoverError
-from core.report.words import visible
-from core.runs import Run
-from dashboard.views.answer import Question, build_answer, item_question
-from dashboard.views.batch import MAX_ROWS, Reply, batch_questions, batch_table
-from dashboard.views.edits import GRID, MOST_SENTENCES, MOST_WORDS, compare, edited, followed, parts_of, parts_request, unit_of, weigh
 from tests.helpers.fake_runs import FakeRun, png
 from tests.pages.app_testing import OpenPage, html_of
 

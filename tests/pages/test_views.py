@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from core.errors import TurnoverError
-from core.estimators.trust import trust_words
-from core.ranking import clearness
-from core.report.errors import error_items
-from core.report.explanation import (
+from turnover.dashboard.views.answer import Question, build_answer, image_as_seen, image_question, text_of_upload, text_question
+from turnover.dashboard.views.curves import build_curves
+from turnover.dashboard.views.errors import ANY, CLEAREST, CONFIDENT, POSITION, Query, select
+from turnover.dashboard.views.runs import run_names, summarise
+from turnover.errors import TurnoverError
+from turnover.estimators.trust import trust_words
+from turnover.ranking import clearness
+from turnover.report.errors import error_items
+from turnover.report.explanation import (
     PREDICTION,
     TRUTH,
     certainty_sentences,
@@ -23,11 +26,8 @@ from core.report.explanation import (
     usual_yardstick,
     yardstick_sentence,
 )
-from core.runs import Ranked, Run
-from dashboard.views.answer import Question, build_answer, image_as_seen, image_question, text_of_upload, text_question
-from dashboard.views.curves import build_curves
-from dashboard.views.errors import ANY, CLEAREST, CONFIDENT, POSITION, Query, select
-from dashboard.views.runs import run_names, summarise
+from turnover.runs import Ranked, Run
+
 from tests.helpers.fake_runs import EPOCHS, FakeRun, png
 
 
@@ -168,7 +168,7 @@ def test_numbers_keep_their_digits() -> None:
 
 
 def _card():  # type: ignore[no-untyped-def]
-    from core.report.explanation import Card
+    from turnover.report.explanation import Card
 
     return Card(0, "t0", "positive", 0.3, 0.1, "strong", 0.0, "", None, b"")
 

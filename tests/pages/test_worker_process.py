@@ -6,10 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-
-from core.errors import TurnoverError
-from dashboard import engine
-from dashboard.engine import Phase, Worker, worker_command
+from turnover.dashboard import engine
+from turnover.dashboard.engine import Phase, Worker, worker_command
+from turnover.errors import TurnoverError
 
 Commands = Callable[[str], list[str]]
 ASKED = {"text": "a submarine", "label": None, "top": 2}
@@ -37,7 +36,7 @@ def wait_for(worker: Worker, phase: Phase) -> None:
 
 def test_the_command_names_the_run() -> None:
     command = worker_command(Path("runs/one"))
-    assert command[1:] == ["-m", "core", "worker", "--run", str(Path("runs/one").resolve())]
+    assert command[1:] == ["-m", "turnover", "worker", "--run", str(Path("runs/one").resolve())]
 
 
 def test_it_warms_up_in_the_background_and_answers(make_worker) -> None:  # type: ignore[no-untyped-def]

@@ -4,7 +4,7 @@ Whatever it was becomes a `Table` (`files`, `hub`), whose columns are named or g
 one by one (`rows`). What was guessed, left out and split off is said in the data set's notes.
 """
 
-from core.data.own.load import load_own
-from core.data.own.wish import FILES, HUB, OwnData, is_own
+from turnover.data.own.load import load_own
+from turnover.data.own.wish import FILES, HUB, OwnData, is_own
 
 __all__ = ["FILES", "HUB", "OwnData", "is_own", "load_own"]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.data.own.files import IMAGE_ENDINGS
-from core.data.own.table import Table
-from core.data.own.wish import OwnData
-from core.errors import TurnoverError
+from turnover.data.own.files import IMAGE_ENDINGS
+from turnover.data.own.table import Table
+from turnover.data.own.wish import OwnData
+from turnover.errors import TurnoverError
 
 TEXTS = ("text", "sentence", "review", "content", "comment", "message", "body", "document", "question", "headline", "title")
 LABELS = ("label", "labels", "class", "target", "sentiment", "category", "topic", "intent", "y")

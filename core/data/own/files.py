@@ -7,13 +7,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-
-from core.data.arrow import cells_of, class_names, image_bytes, is_binary, parquet_table
-from core.data.folders import files_in
-from core.data.own.table import Table
-from core.data.records import FORMS, utf8
-from core.data.tables import unreadable
-from core.errors import TurnoverError
+from turnover.data.arrow import cells_of, class_names, image_bytes, is_binary, parquet_table
+from turnover.data.folders import files_in
+from turnover.data.own.table import Table
+from turnover.data.records import FORMS, utf8
+from turnover.data.tables import unreadable
+from turnover.errors import TurnoverError
 
 PARQUET = ".parquet"
 ENDINGS = (*FORMS, PARQUET)
@@ -81,7 +80,7 @@ def _text_table(content: bytes, path: Path) -> Table:
 
 
 def _folder(folder: Path) -> Table:
-    """Images in folders; an id is a file's path, as `python -m core apply` knows it."""
+    """Images in folders; an id is a file's path, as `turnover apply` knows it."""
     found = files_in(folder)
     inside = [path for path in found if len(path.parts) > 1]
     images = [path for path in inside if path.suffix.lower() in IMAGE_ENDINGS]

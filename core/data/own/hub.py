@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from core.data.hub import hub_data
-from core.data.own.files import arrow_table
-from core.data.own.table import Table
-from core.data.own.wish import HUB, OwnData
-from core.errors import TurnoverError
+from turnover.data.hub import hub_data
+from turnover.data.own.files import arrow_table
+from turnover.data.own.table import Table
+from turnover.data.own.wish import HUB, OwnData
+from turnover.errors import TurnoverError
 
 _REMEDY = "name one with --{}-split"
 _TRAINING, _VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev", "test")

@@ -7,19 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-
-from core.data.base import Dataset, Items, check_dataset
-from core.data.own.columns import Columns, find_columns, has_ids
-from core.data.own.files import ENDINGS, read_own
-from core.data.own.hub import read_hub
-from core.data.own.pictures import pixels_of, usual_size
-from core.data.own.rows import Rows, usable_rows
-from core.data.own.share import SHARE, split_off
-from core.data.own.table import Table
-from core.data.own.wish import FILES, HUB, OwnData
-from core.data.tables import read_class_names
-from core.errors import TurnoverError
-from core.paths import user_path
+from turnover.data.base import Dataset, Items, check_dataset
+from turnover.data.own.columns import Columns, find_columns, has_ids
+from turnover.data.own.files import ENDINGS, read_own
+from turnover.data.own.hub import read_hub
+from turnover.data.own.pictures import pixels_of, usual_size
+from turnover.data.own.rows import Rows, usable_rows
+from turnover.data.own.share import SHARE, split_off
+from turnover.data.own.table import Table
+from turnover.data.own.wish import FILES, HUB, OwnData
+from turnover.data.tables import read_class_names
+from turnover.errors import TurnoverError
+from turnover.paths import user_path
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _NAMED, _LISTED = 3, 20

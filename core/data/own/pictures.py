@@ -1,16 +1,15 @@
-"""A user's images in one form: RGB, all of one size, as `core.data.images.fit_image` makes every later image that is asked about."""
+"""A user's images in one form: RGB, all of one size, as `turnover.data.images.fit_image` makes every later image that is asked about."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import numpy as np
-
-from core.data.images import fit_image, image_size, open_image
-from core.data.own.rows import Lost, Rows, image_file
-from core.data.own.wish import SMALLEST
-from core.errors import TurnoverError
-from core.progress import bar
+from turnover.data.images import fit_image, image_size, open_image
+from turnover.data.own.rows import Lost, Rows, image_file
+from turnover.data.own.wish import SMALLEST
+from turnover.errors import TurnoverError
+from turnover.progress import bar
 
 _KEPT, _USUAL = 64, 32
 """Images whose usual sides are at most `_KEPT` keep their size; larger ones get sides of `_USUAL`."""

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.data.folders import inside
-from core.data.images import MAX_BYTES
-from core.data.own.columns import Columns
-from core.data.own.table import Table
-from core.data.tables import MAX_CHARACTERS, unreadable
-from core.errors import TurnoverError
+from turnover.data.folders import inside
+from turnover.data.images import MAX_BYTES
+from turnover.data.own.columns import Columns
+from turnover.data.own.table import Table
+from turnover.data.tables import MAX_CHARACTERS, unreadable
+from turnover.errors import TurnoverError
 
 MOST_LOST = 0.1
 """Share of a table's rows that may be left out."""
@@ -58,7 +58,7 @@ class Rows:
         return lines if len(lines) <= _TOLD else [*lines[:_TOLD], f"{self.table.name}: more {unit}s are left out, for {len(lines) - _TOLD:,} other reasons"]
 
     def ids(self) -> list[str]:
-        """The ids of the rows that are kept: their cells, or numbers from 0 as `python -m core apply` finds rows by."""
+        """The ids of the rows that are kept: their cells, or numbers from 0 as `turnover apply` finds rows by."""
         if self.columns.id is None or self.columns.id not in self.table.columns:
             return [f"{self.table.stem}-{row}" for row in self.kept]
         ids, seen = [], dict[str, int]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from core.errors import TurnoverError
+from turnover.errors import TurnoverError
 
 FILES, HUB = "files", "hub:"
 """`data` of settings for files, and what it begins with for the hub: `hub:NAME`, or `hub:NAME:CONFIGURATION`."""
@@ -15,7 +15,7 @@ _HUB_NAME = re.compile(r"hub:\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?", re.ASCII)
 
 
 def is_own(data: str) -> bool:
-    """Whether settings' `data` are a user's own, rather than one of `core.data.NAMES`."""
+    """Whether settings' `data` are a user's own, rather than one of `turnover.data.NAMES`."""
     return data == FILES or data.startswith(HUB)
 
 

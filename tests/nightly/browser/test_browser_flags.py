@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
+from turnover.flags import Flags
+from turnover.runs import Run
 
-from core.flags import Flags
-from core.runs import Run
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.browser.browser_testing import LOW_CONTRAST, Served, choose, first_card, forget_flags, open_page, settle, shoot
 from tests.pages.browser.looks import wrong_looks

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from turnover.flags import Flags
+from turnover.jobs import cancel_job, find_jobs, forget_job
+from turnover.runs import Run
 
-from core.flags import Flags
-from core.jobs import cancel_job, find_jobs, forget_job
-from core.runs import Run
 from tests.pages.browser.browser_testing import Served, forget_flags, open_page, settle
 
 LONG = 120_000

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 from safetensors.numpy import save_file
+from turnover.flags import Flags
 
-from core.flags import Flags
 from tests.helpers.fake_runs import FakeRun, png
 from tests.pages.browser.browser_testing import LOW_CONTRAST, Served, choose, chosen, forget_flags, open_page, settle, shoot
 from tests.pages.browser.looks import wrong_looks

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
+from turnover.data.base import Dataset
+from turnover.data.cifar10 import CLASSES, ROW_BYTES, SIDE, load_cifar10
+from turnover.data.elec import Elec, load_elec
+from turnover.data.sst2 import load_sst2
+from turnover.data.yahoo import CLASSES as TOPICS
+from turnover.data.yahoo import load_yahoo
+from turnover.progress import VARIABLE
 
-from core.data.base import Dataset
-from core.data.cifar10 import CLASSES, ROW_BYTES, SIDE, load_cifar10
-from core.data.elec import Elec, load_elec
-from core.data.sst2 import load_sst2
-from core.data.yahoo import CLASSES as TOPICS
-from core.data.yahoo import load_yahoo
-from core.progress import VARIABLE
 from tests.nightly.soak.mutations import mutated_bytes, mutated_table
 
 Files = dict[str, bytes]

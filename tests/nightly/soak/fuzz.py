@@ -21,30 +21,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
+from turnover.cleansing.choose import NONE, RANDOM
+from turnover.cleansing.results import FOLDER as CLEANSINGS
+from turnover.cleansing.results import keep_cleansing, read_cleansings
+from turnover.cleansing.scores import Scores, keep_scores, run_scores
+from turnover.columns import influence_column
+from turnover.data.images import FORMATS, fit_image, open_image
+from turnover.errors import TurnoverError
+from turnover.estimators.stored import stored_estimator
+from turnover.fidelity.results import FOLDER as RESULTS
+from turnover.fidelity.results import keep_result, read_results
+from turnover.flags import Flags
+from turnover.jobs import find_jobs, log_tail
+from turnover.jobs.job import read_outcome
+from turnover.manifest import MANIFEST, write_manifest
+from turnover.patch.apply import apply_patch, undo_patch
+from turnover.patch.form import export_patch, read_patch
+from turnover.patch.merge import merge_patch
+from turnover.pipeline.errors import list_errors
+from turnover.pipeline.export import export_csv
+from turnover.pipeline.groups import group_influences
+from turnover.report.certainty import run_certainty
+from turnover.report.page import report_page
+from turnover.runs import RUN_FILES, Run
 
-from core.cleansing.choose import NONE, RANDOM
-from core.cleansing.results import FOLDER as CLEANSINGS
-from core.cleansing.results import keep_cleansing, read_cleansings
-from core.cleansing.scores import Scores, keep_scores, run_scores
-from core.columns import influence_column
-from core.data.images import FORMATS, fit_image, open_image
-from core.errors import TurnoverError
-from core.estimators.stored import stored_estimator
-from core.fidelity.results import FOLDER as RESULTS
-from core.fidelity.results import keep_result, read_results
-from core.flags import Flags
-from core.jobs import find_jobs, log_tail
-from core.jobs.job import read_outcome
-from core.manifest import MANIFEST, write_manifest
-from core.patch.apply import apply_patch, undo_patch
-from core.patch.form import export_patch, read_patch
-from core.patch.merge import merge_patch
-from core.pipeline.errors import list_errors
-from core.pipeline.export import export_csv
-from core.pipeline.groups import group_influences
-from core.report.certainty import run_certainty
-from core.report.page import report_page
-from core.runs import RUN_FILES, Run
 from tests.helpers.fake_jobs import fake_job
 from tests.helpers.fake_runs import FakeRun
 from tests.nightly.soak.mutations import mutated_array, mutated_bytes, mutated_json, mutated_table

@@ -21,18 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from turnover.cleansing.results import read_cleansings
+from turnover.cli import main
+from turnover.flags import Flags
+from turnover.partial import find_partials, read_partial
+from turnover.patch.apply import apply_patch, undo_patch
+from turnover.patch.form import export_patch, read_patch
+from turnover.pipeline.influence import compute_influence
+from turnover.pipeline.settings import TrainSettings
+from turnover.pipeline.train import train_run
+from turnover.progress import VARIABLE
+from turnover.runs import Run, find_runs
 
-from core.cleansing.results import read_cleansings
-from core.cli import main
-from core.flags import Flags
-from core.partial import find_partials, read_partial
-from core.patch.apply import apply_patch, undo_patch
-from core.patch.form import export_patch, read_patch
-from core.pipeline.influence import compute_influence
-from core.pipeline.settings import TrainSettings
-from core.pipeline.train import train_run
-from core.progress import VARIABLE
-from core.runs import Run, find_runs
 from tests.helpers.builders import checksums, names
 from tests.helpers.fake_runs import FakeRun
 from tests.helpers.killing import die

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from streamlit.testing.v1 import AppTest
+from turnover.dashboard import engine
+from turnover.manifest import MANIFEST
 
-from core.manifest import MANIFEST
-from dashboard import engine
 from tests.helpers.fake_jobs import fake_job
 from tests.helpers.fake_runs import FakeRun
 from tests.nightly.soak.fuzz import Example, spoilt_results

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
+from turnover.report.page import write_report
+from turnover.runs import Run
 
-from core.report.page import write_report
-from core.runs import Run
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.browser.browser_testing import LOW_CONTRAST, SHOTS
 
