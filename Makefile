@@ -1,7 +1,7 @@
 # make run      the dashboard, with the demo runs built on first use
 # make test     laws, contracts and pages: five minutes
 # make nightly  what is slow by nature: several processes, works killed at any moment, all that is read spoiled at random, long browser flows
-# make bench    the measurements of BENCHMARKS.md
+# make bench    the measurements of docs/results.md
 # Each sets up .venv by itself; a second call installs nothing.
 
 PYTHON ?= python3
@@ -31,6 +31,8 @@ nightly: $(VENV)/.developer
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	rm -rf build/types && mkdir -p build/types/turnover
+	ln -s $(CURDIR)/core/* $(CURDIR)/dashboard $(CURDIR)/assets build/types/turnover/
 	$(BIN)/mypy
 
 bench: $(VENV)/.developer
@@ -47,11 +49,11 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnover needs Python 3.11 or newer; name one with: make run PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.user: requirements.txt | $(BIN)/python
+$(VENV)/.user: requirements.txt pyproject.toml | $(BIN)/python
 	@echo "Installing what Turnover needs into $(VENV), once; with PyTorch this takes some minutes."
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -e .
 	@touch $@
 
-$(VENV)/.developer: requirements-dev.txt requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/.developer: requirements-dev.txt requirements.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt -e .
 	@touch $(VENV)/.user $@

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from turnover.dropout import TurnoverDropout
     from turnover.errors import TurnoverError
     from turnover.influences import Influence, TopInfluences, influence, mean_influence, self_influence, top_influences
-    from turnover.pipeline.adopt import save_run
+    from turnover.insert import insert_masks
+    from turnover.notebook import Run, save_run, train
     from turnover.pipeline.influence import compute_influence
-    from turnover.runs import Run
     from turnover.scope import turnover
 
 _HOMES = {
@@ -35,8 +35,10 @@ _HOMES = {
     "self_influence": "turnover.influences",
     "mean_influence": "turnover.influences",
     "top_influences": "turnover.influences",
-    "Run": "turnover.runs",
-    "save_run": "turnover.pipeline.adopt",
+    "Run": "turnover.notebook",
+    "save_run": "turnover.notebook",
+    "train": "turnover.notebook",
+    "insert_masks": "turnover.insert",
     "compute_influence": "turnover.pipeline.influence",
 }
 
@@ -50,15 +52,25 @@ __all__ = [
     "TurnoverError",
     "compute_influence",
     "influence",
+    "insert_masks",
     "mean_influence",
     "save_run",
     "self_influence",
     "top_influences",
+    "train",
     "turnover",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("turnover")
     if name not in _HOMES:
         raise AttributeError(f"module 'turnover' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
+
 from turnover.atomic import write_atomic
 from turnover.errors import TurnoverError
 from turnover.models.members import Members

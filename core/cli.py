@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from turnover.errors import TurnoverError
+from turnover.errors import TurnoverError, missing_package
 from turnover.models.source import allow
 from turnover.world import world
 
@@ -23,7 +23,7 @@ from turnover.world import world
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = (
-    *("demo", "train", "adopt", "influence", "errors", "groups", "explain", "report", "cleanse", "evaluate", "map"),
+    *("dashboard", "demo", "train", "adopt", "influence", "errors", "groups", "explain", "report", "cleanse", "evaluate", "map"),
     *("export", "import-flags", "apply", "runs", "paper", "bench", "worker", "job"),
 )
 TOGETHER = ("train", "influence")
@@ -31,12 +31,15 @@ TOGETHER = ("train", "influence")
 _DESCRIPTION = "Which training examples taught the model this mistake? Train with turn-over dropout, then ask."
 
 
+class _Usage(TurnoverError):
+    """Options that do not go together."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Bad usage is one line, like every other bad input."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
-        raise SystemExit(2)
+        raise _Usage(f"{self.prog}: {message} (see {self.prog} --help)")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,7 +57,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    arguments = build_parser().parse_args(argv)
+    try:
+        arguments = build_parser().parse_args(argv)
+    except _Usage as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
     warnings.filterwarnings("ignore", module="torch")
     allow(getattr(arguments, "model", None))
     try:
@@ -64,6 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TurnoverError as error:
         print(f"turnover {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        print(f"turnover {arguments.command}: {missing}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where this one was", file=sys.stderr)
         return 130
@@ -72,9 +85,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say(text: str) -> None:
-    """Print a result; a reader that stops early (`| head`) is no error."""
+def call(command: str, **options: Any) -> dict[str, Any]:
+    """What a command returns, from a notebook: `call("cleanse", run="runs/mine", fraction=0.05)` is `turnover cleanse --run runs/mine --fraction 0.05`.
+
+    Args:
+        options: as on the command line, with `_` for `-`; None and False leave an option out, True gives it alone, a list gives it several values.
+
+    Raises:
+        TurnoverError: for what the command refuses.
+    """
+    words = [command]
+    for name, value in options.items():
+        if value is not None and value is not False:
+            values = [] if value is True else value if isinstance(value, list | tuple) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    arguments = build_parser().parse_args(words)
+    allow(getattr(arguments, "model", None))
     try:
-        print(text, flush=True)
+        return dict(arguments.module.execute(arguments))
+    except ModuleNotFoundError as error:
+        raise missing_package(error) or error from None
+
+
+def _say(text: str) -> None:
+    """Print a result, if there is one; a reader that stops early (`| head`) is no error."""
+    try:
+        print(text, flush=True, end="\n" if text else "")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

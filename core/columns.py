@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.ranking import ranking_trust
 from turnover.report.explanation import PREDICTION, TRUTH
 from turnover.runs import Run

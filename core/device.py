@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
 from turnover.errors import TurnoverError
 from turnover.world import world
 

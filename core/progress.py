@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
+
 from turnover.world import world
 
 Advance = Callable[[int], object]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from turnover.atomic import disk_error, write_atomic
 from turnover.estimators.trust import STRONG, WEAK, freedom_of, trust_words
 from turnover.runs import Ranked, Run

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
+
 from turnover.errors import TurnoverError
 from turnover.world import World, world
 

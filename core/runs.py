@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from turnover.errors import TurnoverError
 from turnover.estimators import SHOWN
 from turnover.manifest import FORMAT, MANIFEST, read_manifest, sha256, write_manifest

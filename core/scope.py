@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import torch.utils.checkpoint
 from torch import Tensor
+
 from turnover.errors import TurnoverError
 from turnover.masks import MAX_ID
 

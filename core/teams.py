@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
 from turnover.ranks import ALONE, Ranks
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from turnover.checkpoint import Trainee, load_checkpoint, save_checkpoint
 from turnover.device import at_least_float32
 from turnover.errors import TurnoverError

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import style
 from turnover.dashboard.components.sign_in import require_sign_in
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from turnover.bench.random_run import RandomRun
 from turnover.bench.row import Row, table
-from turnover.dashboard.launch import ROOT, free_port
+from turnover.dashboard.launch import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -58,12 +58,12 @@ def _measured(runs: Path, which: str, budget: Budget, with_start: bool = False) 
     from playwright.sync_api import sync_playwright
 
     port = free_port(8600)
-    command = [sys.executable, "-m", "turnover.dashboard.launch", "--runs", str(runs), "--port", str(port)]
+    command = [sys.executable, "-m", "turnover", "dashboard", "--runs", str(runs), "--port", str(port)]
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS)
         page = chromium.new_page()
         begun = time.perf_counter()
-        server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             _open(page, f"http://127.0.0.1:{port}/errors")
             page.wait_for_selector("h1")

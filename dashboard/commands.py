@@ -7,12 +7,10 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from turnover.errors import TurnoverError
 
-ROOT = Path(__file__).parents[1]
 SECONDS = 60.0
 
 
@@ -30,7 +28,7 @@ def answer_of(arguments: Sequence[str], seconds: float | None = None) -> dict[st
     seconds = SECONDS if seconds is None else seconds
     command = [sys.executable, "-m", "turnover", *arguments, "--json"]
     try:
-        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         raise TookTooLong(f"no answer within {seconds:.0f} s; give the command in a terminal: `turnover {shlex.join(arguments)}`") from None
     if done.returncode:

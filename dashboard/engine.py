@@ -25,7 +25,6 @@ from typing import Any
 
 from turnover.errors import TurnoverError
 
-ROOT = Path(__file__).parents[1]
 ANSWER_SECONDS = 60.0
 READY_SECONDS = 180.0
 
@@ -128,7 +127,7 @@ class _Process:
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._complaints: deque[str] = deque(maxlen=5)
         pipe = subprocess.PIPE
-        self._popen = subprocess.Popen(command, cwd=ROOT, text=True, encoding="utf-8", errors="replace", bufsize=1, stdin=pipe, stdout=pipe, stderr=pipe)
+        self._popen = subprocess.Popen(command, text=True, encoding="utf-8", errors="replace", bufsize=1, stdin=pipe, stdout=pipe, stderr=pipe)
         for target in (self._read_answers, self._read_complaints):
             threading.Thread(target=target, daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""`turnover dashboard [--runs DIR] [--port N]`: start the dashboard, bound to this machine only unless HOST says otherwise.
+"""What `turnover dashboard` does: serve the pages, bound to this machine only unless HOST says otherwise.
 
 The port is `--port`, else the environment variable PORT, else 8501; if it is taken, the next free one, which is said.
 The server runs headless, so that a machine without a browser neither fails nor asks for an e-mail address.
@@ -6,7 +6,6 @@ The server runs headless, so that a machine without a browser neither fails nor 
 
 from __future__ import annotations
 
-import argparse
 import errno
 import importlib
 import os
@@ -14,16 +13,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from turnover.errors import TurnoverError
 
-ROOT = Path(__file__).parents[1]
+HERE = Path(__file__).parent
 LOCAL = "127.0.0.1"
 LOOPBACK = (LOCAL, "localhost", "::1")
 _EVERY_ADDRESS = ("0.0.0.0", "::")
-DEFAULT_PORT = 8501
 _TRIES = 100
 _QUIET_SECONDS = 2.0
 _FIRST_PAGE = (
@@ -57,8 +54,8 @@ def free_port(wanted: int, host: str = LOCAL) -> int | None:
 
 
 def arguments(port: int, host: str = LOCAL) -> list[str]:
-    """What Streamlit is told; the rest is in .streamlit/config.toml, which allows this machine's own names alone."""
-    told = ["run", str(ROOT / "dashboard" / "app.py"), f"--server.port={port}", f"--server.address={host}", "--server.headless=true"]
+    """What Streamlit is told; the rest is in .streamlit/config.toml beside the script, which allows this machine's own names alone."""
+    told = ["run", str(HERE / "app.py"), f"--server.port={port}", f"--server.address={host}", "--server.headless=true"]
     if host in LOOPBACK:
         return told
     names = ("*",) if host in _EVERY_ADDRESS else (*LOOPBACK[:2], host)
@@ -73,14 +70,6 @@ def warn(host: str, port: int) -> None:
         file=sys.stderr,
         flush=True,
     )
-
-
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options; PORT and TURNOVER_RUNS of the environment are their defaults. HOST is read from there alone: who opens a door shall mean it."""
-    parser = argparse.ArgumentParser(prog="turnover dashboard", description="Open the dashboard on the runs in a folder.")
-    parser.add_argument("--runs", default=os.environ.get("TURNOVER_RUNS", "runs"), metavar="DIR", help="folder that holds the runs (default runs)")
-    parser.add_argument("--port", default=os.environ.get("PORT") or str(DEFAULT_PORT), metavar="N", help=f"port (default PORT, else {DEFAULT_PORT})")
-    return parser.parse_args(argv)
 
 
 def find_port(wanted: str, host: str = LOCAL) -> int:
@@ -102,16 +91,14 @@ def find_port(wanted: str, host: str = LOCAL) -> int:
     return port
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Find a port and serve the dashboard; returns the exit code."""
-    options, host = parse(argv), os.environ.get("HOST") or LOCAL
-    try:
-        port = find_port(options.port, host)
-    except TurnoverError as error:
-        print(f"turnover dashboard: {error}", file=sys.stderr)
-        return 2
-    serve(port, Path(options.runs), host)
-    return 0
+def launch(port: str, runs: str) -> None:
+    """Find a port and serve the dashboard. HOST is read from the environment alone: who opens a door shall mean it.
+
+    Raises:
+        TurnoverError: as `find_port`.
+    """
+    host = os.environ.get("HOST") or LOCAL
+    serve(find_port(port, host), Path(runs), host)
 
 
 def serve(port: int, runs: Path, host: str = LOCAL) -> None:
@@ -119,11 +106,8 @@ def serve(port: int, runs: Path, host: str = LOCAL) -> None:
     if host not in LOOPBACK:
         warn(host, port)
     print(f"Turnover is at http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
-    runs = runs.resolve()
-    here = Path.cwd() == ROOT and runs.is_relative_to(ROOT)
-    os.environ["TURNOVER_RUNS"] = str(runs.relative_to(ROOT)) if here else str(runs)
-    os.chdir(ROOT)
-    sys.path.insert(0, str(ROOT))
+    runs, here = runs.resolve(), Path.cwd()
+    os.environ["TURNOVER_RUNS"] = str(runs.relative_to(here)) if runs.is_relative_to(here) else str(runs)
     run_streamlit(arguments(port, host))
 
 
@@ -141,7 +125,3 @@ def warm_up() -> None:
     time.sleep(_QUIET_SECONDS)
     for name in _FIRST_PAGE:
         importlib.import_module(name)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+
 from turnover.cleansing.scores import Scores, run_scores
 from turnover.dashboard import engine
 from turnover.dashboard.components.notice import no_runs, problem

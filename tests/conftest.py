@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+from tests.helpers.builders import train_digits
 from turnover.data.reviews import load_reviews
 from turnover.models.text import TextEncoder
 from turnover.pipeline.influence import compute_influence
 from turnover.runs import Run
 
-from tests.helpers.builders import train_digits
-
 settings.register_profile("laws", deadline=None, max_examples=25, derandomize=True, print_blob=True)
 settings.load_profile("laws")
 torch.set_num_threads(1)  # small tensors: threads would cost more than they save, far more on a busy machine
+
+
+@pytest.fixture(autouse=True)
+def one_name() -> Iterator[None]:
+    """Nothing imports the package by the names of its folders, which would make every module twice."""
+    yield
+    assert not {"core", "dashboard"} & set(sys.modules)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
 from turnover.data.reviews import load_reviews
 from turnover.dropout import TurnoverDropout
 from turnover.engine.plain import Inputs, row_count, take_rows
@@ -120,6 +121,7 @@ def adapters(layers: int | None, device: torch.device) -> Contest:
 def bert_base(device: torch.device) -> Contest:
     """A network of BERT-base's size with adapters in all layers, random weights, one target of 32 tokens, 10,000 instances."""
     from transformers import BertConfig, BertModel
+
     from turnover.models.adapters import AdapterClassifier
 
     model = AdapterClassifier(BertModel(BertConfig(), add_pooling_layer=False), 2, layers=None, groups=None, seed=_SEED).to(device).eval()

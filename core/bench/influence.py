@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
 from turnover.bench.contests import ENGINE_LOW, Contest, Way, adapters, bert_base, example_network, heads, images
 from turnover.bench.timing import copy_bytes, interleaved_medians, large_copy, matmul_flops, matmul_peak, peak_memory, threads
 from turnover.device import choose_device

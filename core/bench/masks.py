@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+
 from turnover.bench.row import Row
 from turnover.bench.timing import interleaved_medians
 from turnover.masks import instance_masks

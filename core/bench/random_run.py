@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from turnover.pipeline.influence_files import FULL_BYTES, InfluenceFiles, kept
 from turnover.runs import INFLUENCE_FILES, RUN_FILES, sha256, write_manifest
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+
 from turnover.device import synchronize
 
 _SIZE = 2048

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.errors import TurnoverError
 from turnover.flags import Flag
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+
 from turnover.cleansing.choose import CONDITIONS, Decisions, given_labels, kept_rows
 from turnover.cleansing.summary import Retrained
 from turnover.models.members import Members

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+
 from turnover.atomic import disk_error, write_atomic
 from turnover.errors import TurnoverError
 from turnover.estimators.estimator import Estimator

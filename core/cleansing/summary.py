@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.cleansing.choose import WITH_FLAGS
 
 _ROUNDING = 1e-9

@@ -11,6 +11,7 @@ from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
 from turnover.errors import TurnoverError
 
 WRONG_LABEL = "wrong-label"

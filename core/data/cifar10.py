@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from turnover.data.base import Dataset, Items, check_dataset
 from turnover.data.hub import hub_splits
 from turnover.data.images import open_image

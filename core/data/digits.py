@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from turnover.data.base import Dataset, Items, check_dataset
 
 TRAINING = 1200

@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
 from turnover.errors import TurnoverError
 
 MAX_BYTES = 20 * 2**20

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from turnover.data.base import CONFIRMED_ERROR, Dataset, Items, check_dataset
 from turnover.data.sst2 import CLASSES
 from turnover.data.tables import first_of, label_column, read_table, require_folder, text_column

@@ -8,13 +8,15 @@ Electronics reviews of the same kind lie beside the films, for experiments with 
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+
 from turnover.data.base import Dataset, Items, check_dataset
 from turnover.data.tables import label_column, read_table, text_column
 
-FOLDER = Path(__file__).parents[2] / "assets" / "reviews"
+FOLDER = Path(str(files("turnover.assets") / "reviews"))
 CLASSES = ("negative", "positive")
 
 

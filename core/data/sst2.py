@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from turnover.data.base import Dataset, Items, check_dataset
 from turnover.data.hub import hub_splits
 from turnover.data.tables import first_of, read_labelled_texts, require_folder

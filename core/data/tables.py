@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from turnover.data.base import Items
 from turnover.errors import TurnoverError
 from turnover.paths import looked_at

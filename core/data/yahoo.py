@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from turnover.data.base import Dataset, Items, check_dataset
 from turnover.data.hub import hub_splits
 from turnover.data.tables import MAX_CHARACTERS, first_of, not_utf8, read_class_names, require_folder, unreadable

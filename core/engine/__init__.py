@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
 from turnover.engine.chain import find_chain
 from turnover.engine.checked import CheckedPath
 from turnover.engine.heads import GroupHeads, SubmatrixHeads

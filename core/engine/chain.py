@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import nn
+
 from turnover.dropout import TurnoverDropout
 
 Affine = nn.Linear | nn.Conv2d

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
 from turnover.engine.memory import Tiling, is_out_of_memory
 from turnover.engine.plain import PlainPath
 from turnover.engine.prefix import NotSplittable, PrefixPath

@@ -28,6 +28,7 @@ from itertools import product
 
 import torch
 from torch import Tensor
+
 from turnover.engine.cores import spread
 from turnover.engine.memory import Cost, pieces, tile_size
 from turnover.engine.plain import device_of

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 
 import torch
+
 from turnover.errors import TurnoverError
 from turnover.world import world
 

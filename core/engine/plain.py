@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
 from turnover.device import exact_products
 from turnover.dropout import TurnoverDropout, turnover_layers
 from turnover.engine.memory import Tiling

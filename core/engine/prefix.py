@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
+
 from turnover.engine.memory import Tiling
 from turnover.engine.plain import PlainPath, autocast, run_model, take_rows
 from turnover.scope import MaskScope, entered

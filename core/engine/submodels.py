@@ -19,6 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
 from turnover.dropout import TurnoverDropout, turnover_layers
 from turnover.engine.chain import Affine, Chain, Norm
 from turnover.engine.cores import spread

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
+
 from turnover.device import at_least_float32
 from turnover.engine import PairPath
 from turnover.engine.memory import is_out_of_memory

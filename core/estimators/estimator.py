@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.errors import TurnoverError
 from turnover.estimators import BEST, MEDIAN, RAW
 from turnover.estimators.basis import Basis, make_basis

@@ -30,6 +30,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.estimators.posterior import Posterior
 
 _BINS = 24

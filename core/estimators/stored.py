@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from turnover.estimators.basis import Basis
 from turnover.estimators.estimator import Estimator
 from turnover.estimators.shrinkage import Shrinkage

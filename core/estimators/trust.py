@@ -16,6 +16,7 @@ from __future__ import annotations
 from math import erfc
 
 import numpy as np
+
 from turnover.estimators import MEDIAN
 
 STRONG, WEAK, NOISE = "strong", "weak", "not distinguishable from noise"

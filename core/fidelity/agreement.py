@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from turnover.errors import TurnoverError
 from turnover.estimators.trust import strong, wrong_sign
 from turnover.fidelity.correlation import mean_over_rows, row_pearson, row_spearman

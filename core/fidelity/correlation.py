@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.stats import rankdata
+
 from turnover.fidelity.row import Figure
 
 _RESAMPLES = 400

@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 import numpy as np
+
 from turnover.data.pairs import pairs_between
 from turnover.errors import TurnoverError
 from turnover.fidelity.correlation import mean_over_rows, median_over_rows

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
 from turnover.estimators.smoothing import smoothing
 from turnover.estimators.stored import stored_estimator
 from turnover.estimators.trust import freedom_of

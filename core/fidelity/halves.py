@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from turnover.fidelity.retrained import retrained
 from turnover.fidelity.store import Store
 from turnover.fidelity.subject import Subject

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from turnover.fidelity.correlation import mean_spearman, reliability, row_spearman
 from turnover.fidelity.halves import draw_halves, retrained_losses
 from turnover.fidelity.methods import Scored, evidence_of, rival_scores, turnover_scores

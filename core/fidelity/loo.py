@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from turnover.fidelity.correlation import mean_spearman, reliability, row_pearson, row_spearman
 from turnover.fidelity.methods import Scored, evidence_of, rival_scores, self_scores, turnover_scores
 from turnover.fidelity.options import Options

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+
 from turnover.errors import TurnoverError
 from turnover.fidelity.estimators import ESTIMATORS, Evidence
 from turnover.fidelity.store import Store

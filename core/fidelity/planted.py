@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
+
 from turnover.data.base import WRONG_LABEL
 from turnover.errors import TurnoverError
 from turnover.fidelity.methods import Scored

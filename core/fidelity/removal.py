@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from turnover.errors import TurnoverError
 from turnover.fidelity.correlation import mean_over_rows, mean_spearman, pooled_spearman, reliability
 from turnover.fidelity.methods import RANDOM, Scored, evidence_of, rival_scores, turnover_scores

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+
 from turnover.errors import TurnoverError
 from turnover.fidelity.members import some_members
 from turnover.fidelity.store import Store

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from turnover.atomic import disk_error, write_atomic
 from turnover.lock import alone
 from turnover.runs import MANIFEST, Run, read_manifest, write_manifest

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from turnover.device import choose_device
 from turnover.errors import TurnoverError
 from turnover.masks import derive_seed

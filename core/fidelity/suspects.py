@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+
 from turnover.fidelity.methods import REFUSALS, Scored, evidence_of, rival_scores, self_scores, turnover_scores
 from turnover.fidelity.options import Options
 from turnover.fidelity.subject import Subject

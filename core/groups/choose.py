@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from turnover.errors import TurnoverError
 from turnover.flags import Flags
 from turnover.runs import Run

@@ -23,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.groups.sums import Mistake
 
 _LEAST = float(np.finfo(np.float32).tiny)

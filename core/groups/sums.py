@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.errors import TurnoverError
 from turnover.estimators.stored import stored_estimator
 from turnover.estimators.trust import freedom_of, trust_words

@@ -20,8 +20,6 @@ from turnover.errors import TurnoverError
 from turnover.jobs.job import BEGUN, CANCELLED, FACTS, FOLDER, GROUP, LOCK, LOG, OUTCOME, PROGRESS, Job, read_job, read_outcome, write_outcome
 from turnover.lock import is_locked, locked
 
-ROOT = Path(__file__).parents[2]
-
 
 def start_job(runs: Path, steps: Sequence[Sequence[str]], label: str) -> Job:
     """Start a job in a process of its own: each step is the arguments of one `turnover …`, without --json.
@@ -101,7 +99,7 @@ def _launch(folder: Path) -> None:
                 raise TurnoverError(f"{folder.name}: this job is at work already")
             _clear(folder)
             command = [sys.executable, "-m", "turnover", "job", "--folder", str(folder.resolve())]
-            process = subprocess.Popen(command, cwd=ROOT, stdin=lock, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
+            process = subprocess.Popen(command, stdin=lock, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
     except OSError as error:
         raise disk_error(folder, error) from None
     threading.Thread(target=process.wait, daemon=True).start()  # so that it leaves no zombie behind

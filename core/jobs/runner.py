@@ -13,7 +13,6 @@ from typing import IO, Any
 
 from turnover.atomic import write_atomic
 from turnover.errors import TurnoverError
-from turnover.jobs.control import ROOT
 from turnover.jobs.job import BEGUN, CANCELLED, GROUP, LOG, PROGRESS, TURN, Job, read_job, write_outcome
 from turnover.lock import wait_for
 from turnover.progress import VARIABLE
@@ -70,7 +69,7 @@ def _run_step(folder: Path, step: tuple[str, ...], turn: int) -> dict[str, Any]:
     command, told = [sys.executable, "-m", "turnover", *step, "--json"], {**os.environ, VARIABLE: str(folder / PROGRESS)}
     with (folder / _PRINTED).open("w+b") as printed, (folder / LOG).open("ab") as log:
         said = log.tell()
-        process = subprocess.Popen(command, cwd=ROOT, env=told, stdout=printed, stderr=log, pass_fds=(turn,))
+        process = subprocess.Popen(command, env=told, stdout=printed, stderr=log, pass_fds=(turn,))
         try:
             code = process.wait()
         except KeyboardInterrupt:

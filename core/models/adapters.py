@@ -32,6 +32,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
 from turnover.dropout import TurnoverDropout
 from turnover.errors import TurnoverError
 from turnover.masks import derive_seed

@@ -12,6 +12,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+
 from turnover.models.members import Members
 from turnover.scope import member_masks
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from turnover.dropout import TurnoverDropout
+
 from turnover.errors import TurnoverError
+from turnover.insert import insert_masks
 from turnover.masks import derive_seed
 from turnover.models.image_encoders import as_imagenet, torchvision_network
 
@@ -37,18 +38,10 @@ class FineTuned(nn.Module):
         if not out or not isinstance(network.get_submodule(out), nn.Linear):
             raise TurnoverError(f"--from-layer {first}: the last layer of a {type(network).__name__} is not linear; choose another network")
         network.set_submodule(out, _output(network.get_submodule(out).in_features, classes, seed))  # type: ignore[arg-type]
-        for number, name in enumerate(layers):
-            self._mask(name, number, groups, seed)
+        for name in layers:
+            network.get_submodule(name).weight.requires_grad_(True)
+        insert_masks(network, layers, groups=groups, seed=derive_seed(seed, _MASKS))
         network.get_submodule(out)[1].bias.requires_grad_(True)  # type: ignore[index]
-
-    def _mask(self, name: str, number: int, groups: int | None, seed: int) -> None:
-        """Put a mask before a layer and let its weights be trained."""
-        layer = self.network.get_submodule(name)
-        assert isinstance(layer, nn.Linear | nn.Conv2d)
-        width, dim = (layer.in_features, -1) if isinstance(layer, nn.Linear) else (layer.in_channels, 1)
-        fitting = groups if groups and width % groups == 0 else None
-        layer.weight.requires_grad_(True)
-        self.network.set_submodule(name, nn.Sequential(TurnoverDropout(width, groups=fitting, seed=derive_seed(seed, _MASKS), layer=number, dim=dim), layer))
 
     def train(self, mode: bool = True) -> FineTuned:
         """Training mode, but for the norms, whose statistics all items would share."""

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
 from turnover.errors import TurnoverError
 from turnover.models.source import TORCHVISION, file_checksum
 

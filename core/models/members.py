@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
+
 from turnover.dropout import TurnoverDropout
 from turnover.errors import TurnoverError
 from turnover.masks import derive_seed

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
 from turnover.errors import TurnoverError
 from turnover.teams import Team
 

@@ -18,6 +18,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+
 from turnover.dropout import TurnoverDropout, turnover_layers
 from turnover.engine.plain import masks_of_training
 from turnover.errors import TurnoverError

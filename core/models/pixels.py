@@ -12,6 +12,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+
 from turnover.models.members import MemberHead, MemberLinear, MemberModel, member_generators
 
 HIDDEN = 256

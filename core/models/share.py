@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+
 from turnover.dropout import TurnoverDropout, turnover_layers
 from turnover.models.ensemble import Ensemble
 from turnover.models.members import Members, MemberTurnoverDropout

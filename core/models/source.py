@@ -113,7 +113,9 @@ class failing_in_one_line:
         lines = [frame.lineno for frame in traceback.extract_tb(trace) if Path(frame.filename) == path]
         said = " ".join(str(error).split())
         where = f"{path}{f', line {lines[-1]}' if lines else ''}"
-        raise TurnoverError(f"--model {self.model}: {where}: {type(error).__name__}{f': {said}' if said else ''}; correct it") from error
+        renamed = isinstance(error, ModuleNotFoundError) and error.name == "core"
+        remedy = "the package is called turnover now, so import turnover" if renamed else "correct it"
+        raise TurnoverError(f"--model {self.model}: {where}: {type(error).__name__}{f': {said}' if said else ''}; {remedy}") from error
 
 
 def _path(model: str) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+
 from turnover.errors import TurnoverError
 
 _MEMBER = re.compile(r"\bmodels\.\d+\.")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from turnover.errors import TurnoverError
 from turnover.models.encoders import DEFAULT_ENCODER, encoder_folder
 from turnover.models.members import MemberHead, MemberModel

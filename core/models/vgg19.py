@@ -24,6 +24,7 @@ from functools import partial
 import torch
 from torch import nn
 from torchvision.models import vgg19_bn  # type: ignore[import-untyped]
+
 from turnover.dropout import TurnoverDropout
 from turnover.errors import TurnoverError
 from turnover.masks import derive_seed

@@ -10,6 +10,7 @@ trained by all instances: a leak, and named as one.
 from __future__ import annotations
 
 from torch import Tensor, nn
+
 from turnover.models.members import MemberConv2d, MemberHead, MemberModel, member_generators
 
 BLOCKS = (16, 32, 64)

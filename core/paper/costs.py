@@ -27,6 +27,7 @@ from typing import TypeVar
 
 import torch
 from torch import nn
+
 from turnover.device import synchronize
 from turnover.engine.plain import device_of
 from turnover.errors import TurnoverError

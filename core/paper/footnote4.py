@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
+
 from turnover.engine import PairPath, path_for
 from turnover.engine.plain import evaluating
 from turnover.engine.tiles import tiles

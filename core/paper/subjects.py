@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
 from turnover.data import load_data
 from turnover.data.base import limit_training
 from turnover.device import choose_device

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pandas as pd
+
 from turnover.data import load_data
 from turnover.data.base import Items
 from turnover.data.images import png_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+
 from turnover.data.images import fit_image, open_image, png_pixels
 from turnover.errors import TurnoverError
 from turnover.runs import Run

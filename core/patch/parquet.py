@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from turnover.data.arrow import cells_of, image_bytes, is_binary, parquet_table
 from turnover.errors import TurnoverError
 from turnover.patch.content import file_hash, text_hash

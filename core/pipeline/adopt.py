@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
 from turnover.atomic import disk_error
 from turnover.data.base import Dataset, check_dataset
 from turnover.device import choose_device, placed

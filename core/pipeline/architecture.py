@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
 from turnover.masks import derive_seed
 from turnover.models.adapters import TokenRows, adapter_classifier, masked_everywhere
 from turnover.models.encoders import DEFAULT_ENCODER

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from turnover.cleansing.choose import CONDITIONS, FLAGGED, Decisions, check_classes, count_removed, given_labels, kept_rows, lowest
 from turnover.cleansing.retraining import retrain
 from turnover.cleansing.scores import OWN, VALIDATION_SETS, Scores

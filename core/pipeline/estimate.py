@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+
 from turnover.estimators.estimator import Described, Estimator, choose_estimator
 from turnover.masks import UNOWNED
 from turnover.models.members import Members

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
 from turnover.data.images import fit_image, open_image, png_pixels
 from turnover.data.tables import check_text
 from turnover.device import choose_device

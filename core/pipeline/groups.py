@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from turnover.errors import TurnoverError
 from turnover.groups.choose import Group, ends
 from turnover.groups.flip import Flip, smallest_flip

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from turnover.atomic import disk_error, replace_folder
 from turnover.device import choose_device
 from turnover.engine import gains_from_targets

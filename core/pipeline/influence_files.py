@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
+
 from turnover.estimators.estimator import Estimator
 from turnover.estimators.stored import save_estimator
 from turnover.pipeline.influence_parts import Parts, Unit

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from turnover.atomic import write_atomic
 from turnover.errors import TurnoverError
 from turnover.estimators.estimator import Estimator

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from turnover.estimators.estimator import Described
 from turnover.models.members import Members
 from turnover.pipeline.estimate import describe_targets

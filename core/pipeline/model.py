@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
 from turnover.data.images import png_pixels
 from turnover.device import at_least_float32, placed
 from turnover.models.members import Members

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from turnover.atomic import disk_error, sweep, write_atomic
 from turnover.data import load_data
 from turnover.data.base import WRONG_LABEL, Dataset, limit_training, limit_validation, plant_label_noise

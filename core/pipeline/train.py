@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from turnover.atomic import disk_error, write_atomic
 from turnover.checkpoint import whole_tensors
 from turnover.data.base import Dataset, Items

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+
 from turnover.models.encoders import needs_hub
 from turnover.pipeline.architecture import ImageInputs, TextInputs, build_model, reads_features
 from turnover.pipeline.plan import Plan

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save
+
 from turnover.atomic import replace_folder
 from turnover.data.base import Dataset, Items
 from turnover.data.images import png_bytes

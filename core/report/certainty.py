@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.estimators.trust import RATE, freedom_of, strong, wrong_sign
 from turnover.report.explanation import PREDICTION
 from turnover.runs import Run

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from turnover.estimators.trust import RATE, STRONG, WEAK
 from turnover.ranking import finite, ranking_trust, trust_counts
 from turnover.report.errors import ErrorItem

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.models.source import is_module
 from turnover.ranking import TOP

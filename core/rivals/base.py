@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+
 from turnover.device import synchronize
 from turnover.engine.plain import device_of
 from turnover.errors import TurnoverError

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor
+
 from turnover.rivals.base import Problem, Rival, Schedule, Scores, Told, silent
 from turnover.rivals.hessian import CaptumInfluence, InfluenceFunction
 from turnover.rivals.loss import TrainingLoss

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor
+
 from turnover.rivals.base import Clock, Problem, Scores, Told, silent, take
 from turnover.rivals.losses import RowLosses
 

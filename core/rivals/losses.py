@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
+
 from turnover.errors import TurnoverError
 from turnover.rivals.base import RowLoss
 from turnover.scope import unfused

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
 from turnover.device import at_least_float32
 from turnover.errors import TurnoverError
 from turnover.models.ensemble import Ensemble

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from turnover.errors import TurnoverError
 from turnover.rivals.base import Problem, RowLoss, Schedule, cross_entropy, take
 from turnover.rivals.losses import RowLosses

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
 from turnover.rivals.base import Clock, Problem, Scores, Told, silent
 from turnover.rivals.losses import RowLosses
 from turnover.rivals.repeat import NOTHING, check_repeated, train_stack

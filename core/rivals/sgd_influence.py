@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
 from turnover.errors import TurnoverError
 from turnover.rivals.base import Clock, Problem, Schedule, Scores, Told, silent, take
 from turnover.rivals.losses import RowLosses

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+
 from turnover.rivals.base import Clock, Problem, Scores, Told, silent, take
 
 

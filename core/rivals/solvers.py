@@ -17,6 +17,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+
 from turnover.errors import TurnoverError
 from turnover.rivals.base import take
 from turnover.rivals.losses import RowLosses

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
+
 from turnover.engine.plain import device_of
 from turnover.rivals.base import Problem, RowLoss, Told, take
 from turnover.training import Split

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
 from turnover.errors import TurnoverError
 from turnover.rivals import through_captum
 from turnover.rivals.base import Clock, Problem, Scores, Told, silent, take

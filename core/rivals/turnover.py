@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
+
 from turnover.dropout import TurnoverDropout
 from turnover.errors import TurnoverError
 from turnover.influences import influence

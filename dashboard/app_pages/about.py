@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import bullets, heading, quiet, said
 from turnover.dashboard.state import current_run
 from turnover.dashboard.views.about import HOW_TO_READ, LIMITS, build_about

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.cleanse import show_plan
 from turnover.dashboard.components.cleanse_choice import choose_scores, choose_share
 from turnover.dashboard.components.flag_form import current_flags

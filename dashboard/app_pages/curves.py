@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.curves import choose_training, run_leaks, show_leak, show_numbers, show_table, show_training
 from turnover.dashboard.components.gaps import explore_gaps
 from turnover.dashboard.components.notice import quiet

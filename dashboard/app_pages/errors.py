@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.error_detail import show_item, show_training_items
 from turnover.dashboard.components.error_table import choose_item, filters, table
 from turnover.dashboard.components.export import flags_bar

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.error_table import choose_item
 from turnover.dashboard.components.export import downloads
 from turnover.dashboard.components.flag_detail import show_flag

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.confusion import show_confusion
 from turnover.dashboard.components.notice import heading, notice, quiet
 from turnover.dashboard.components.overview import show_accuracy, show_facts, show_signal, show_starts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.error_table import choose_item
 from turnover.dashboard.components.export import flags_bar
 from turnover.dashboard.components.flag_form import current_flags, flag_problem

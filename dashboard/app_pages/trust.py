@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.measured import show_measured
 from turnover.dashboard.components.notice import no_influence, quiet
 from turnover.dashboard.components.trust_words import show_trust, show_words

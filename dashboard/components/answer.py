@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.card_controls import card_controls
 from turnover.dashboard.components.cards import sides
 from turnover.dashboard.components.export import flags_bar

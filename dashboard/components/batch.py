@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import heading
 from turnover.dashboard.views.batch import Reply, batch_table
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import notice, said
 from turnover.flags import Flag
 from turnover.report.explanation import Card, Explanation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.cleansing.scores import Scores
 from turnover.dashboard.components.cleanse_figure import scores_figure
 from turnover.dashboard.components.notice import heading, problem, quiet, said

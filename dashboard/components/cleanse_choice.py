@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+
 from turnover.cleansing.scores import ELEC, OWN, Scores, has_scores
 from turnover.dashboard.components.jobs import begin_job
 from turnover.dashboard.components.notice import notice, problem, wrong_field

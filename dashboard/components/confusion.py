@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import streamlit as st
+
 from turnover.dashboard.components.links import errors_link
 from turnover.dashboard.components.notice import quiet, said
 from turnover.dashboard.views.errors import ANY

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import streamlit as st
+
 from turnover.dashboard.components.gaps import draw_curves
 from turnover.dashboard.components.notice import heading, notice, problem, quiet, said
 from turnover.dashboard.state import RUN_KEY, runs_folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import streamlit as st
+
 from turnover.dashboard.components.asking import ask
 from turnover.dashboard.components.moved import show_items, show_moved, show_weights
 from turnover.dashboard.components.notice import heading, problem

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+
 from turnover.dashboard.components.item_table import content_columns, contents, item_table
 from turnover.dashboard.views.errors import ANY, SORTS, Choice, NamedT, Query, choice
 from turnover.report.errors import ErrorItem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import heading, quiet
 from turnover.dashboard.state import Opened
 from turnover.dashboard.views.flags import apply_command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.flag_form import decided, decision_fields, stored
 from turnover.dashboard.components.people import flags_of
 from turnover.dashboard.views.flags import history_lines

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import problem
 from turnover.dashboard.components.people import flags_of
 from turnover.errors import TurnoverError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.flag_form import stored
 from turnover.dashboard.components.people import flags_of
 from turnover.flags import Flag

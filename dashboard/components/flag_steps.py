@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
+
 from turnover.dashboard.components.flag_detail import item_html
 from turnover.dashboard.components.flag_form import flag_problem, stored
 from turnover.dashboard.components.notice import heading, problem, quiet, said

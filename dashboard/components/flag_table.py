@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+
 from turnover.dashboard.components.item_table import content_columns, contents, item_table
 from turnover.dashboard.views.errors import ANY, Choice
 from turnover.dashboard.views.flags import ANYBODY, DECISIONS, FlagQuery, people

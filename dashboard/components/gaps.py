@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.figure import curves_figure
 from turnover.dashboard.components.notice import heading
 from turnover.dashboard.views.curves import Curves

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import heading, problem, quiet, said
 from turnover.dashboard.views.groups import Groups, Removed, Row, build_groups, number
 from turnover.errors import TurnoverError

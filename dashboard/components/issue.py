@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import quiet
 from turnover.dashboard.views.issue import error_link, issue_markdown
 from turnover.report.errors import ErrorItem

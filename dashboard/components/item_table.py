@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 import streamlit as st
+
 from turnover.dashboard.views.errors import Choice, NamedT
 from turnover.report.words import snippet
 

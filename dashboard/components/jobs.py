@@ -6,6 +6,7 @@ from collections.abc import Callable
 from urllib.parse import urlencode
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import problem
 from turnover.dashboard.state import RUN_KEY, runs_folder
 from turnover.dashboard.views.jobs import JobCard, job_cards

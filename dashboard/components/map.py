@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import streamlit as st
+
 from turnover.dashboard.components.groups import show_sums
 from turnover.dashboard.components.item_table import thumbnail
 from turnover.dashboard.components.links import errors_link, training_link

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from turnover.dashboard.views.map import ERROR, RIGHT, TRAINING, Colours, Points
 from turnover.report.fragments import safe
 

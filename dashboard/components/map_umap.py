@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.jobs import begin_job, show_jobs
 from turnover.dashboard.components.notice import notice, problem
 from turnover.dashboard.state import Opened, runs_folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.commands.evaluate import MEASURES
 from turnover.dashboard.components.measured_figure import key_list, measured_figure
 from turnover.dashboard.components.notice import heading, notice, problem, quiet

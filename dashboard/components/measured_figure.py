@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import streamlit as st
+
 from turnover.dashboard.views.measured import OURS, Measured, Point
 from turnover.report.fragments import safe
 

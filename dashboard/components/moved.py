@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
+
 from turnover.dashboard.components.cards import influence_html
 from turnover.dashboard.components.notice import quiet, said
 from turnover.dashboard.components.patches import patches_html

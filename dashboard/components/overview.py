@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
+
 from turnover.dashboard.components.links import TRUST_PAGE, errors_link
 from turnover.dashboard.components.notice import heading, no_influence, quiet
 from turnover.dashboard.components.trust_words import verdict

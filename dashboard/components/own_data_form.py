@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import streamlit as st
+
 from turnover.dashboard.components.numbers import whole_number
 from turnover.dashboard.views.own_data import clean
 from turnover.data.own import FILES, HUB, OwnData

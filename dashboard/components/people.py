@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.flags import Flags
 from turnover.runs import Run
 

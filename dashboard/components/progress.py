@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 import streamlit as st
+
 from turnover.dashboard.views.visits import Visits, progress_sentence, visit
 from turnover.report.errors import ErrorItem
 from turnover.runs import Run

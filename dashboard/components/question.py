@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
+
 from turnover.dashboard.components.notice import problem
 from turnover.dashboard.views.answer import Question, image_question, item_question, text_question
 from turnover.dashboard.views.batch import MAX_ROWS, batch_questions

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import heading, problem, quiet
 from turnover.dashboard.components.patches import patches_html
 from turnover.dashboard.components.when_ready import when_ready

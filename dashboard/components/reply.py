@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import streamlit as st
+
 from turnover.dashboard.components.answer import show_behind, show_prediction
 from turnover.dashboard.components.asking import ask
 from turnover.dashboard.components.batch import ROW, choose_row

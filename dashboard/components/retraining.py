@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+
 from turnover.cleansing.results import Cleansed, read_cleansings
 from turnover.cleansing.scores import OWN, Scores
 from turnover.dashboard.components.jobs import begin_job, show_jobs

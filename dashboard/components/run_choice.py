@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import quiet
 from turnover.dashboard.state import RUN_KEY, forget_choices, open_run, runs_folder
 from turnover.dashboard.views.runs import run_names, summarise

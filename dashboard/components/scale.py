@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.cards import influence_bar, influence_html
 from turnover.report.errors import ErrorItem
 from turnover.report.explanation import Card, Explanation

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+
 from turnover.dashboard.commands import TookTooLong, answer_of
 from turnover.dashboard.components.notice import bullets, problem, quiet, said
 from turnover.dashboard.components.numbers import whole_number

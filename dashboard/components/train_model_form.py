@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import quiet, wrong_field
 from turnover.dashboard.components.numbers import whole_number
 from turnover.dashboard.views.train import kind_of, models_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
+
 from turnover.dashboard.components.cards import flag_html
 from turnover.dashboard.components.figure import losses_figure
 from turnover.dashboard.components.flag_form import flag_control

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+
 from turnover.dashboard.components.item_table import content_columns, contents, item_table
 from turnover.dashboard.views.errors import Choice
 from turnover.dashboard.views.training import FLAGGED, ORDERS, SELF, TrainingItem

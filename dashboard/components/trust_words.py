@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import heading, quiet
 from turnover.dashboard.views.trust import Trust
 from turnover.report.fragments import safe

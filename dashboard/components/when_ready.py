@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import streamlit as st
+
 from turnover.dashboard.components.notice import notice, problem
 from turnover.dashboard.engine import Phase, Worker
 

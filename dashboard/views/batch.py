@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
 from turnover.dashboard.views.answer import Answer, Question
 from turnover.data.tables import MAX_CHARACTERS, require_column, table_of, text_column
 from turnover.errors import TurnoverError

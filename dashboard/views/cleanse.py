@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
 from turnover.cleansing.choose import check_classes, count_removed, lowest
 from turnover.cleansing.scores import Scores
 from turnover.dashboard.views.groups import number

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
 from turnover.partial import Partial
 from turnover.runs import Run
 

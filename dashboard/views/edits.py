@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
 from turnover.dashboard.views.answer import Answer, Question, image_of
 from turnover.data.images import png_bytes, png_pixels
 from turnover.errors import TurnoverError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.report.words import snippet
 from turnover.runs import Run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.dashboard.views.errors import ANY
 from turnover.maps import INSTALL, has_umap, kept_places, map_rows
 from turnover.report.words import snippet

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.dashboard.views.errors import ANY
 from turnover.dashboard.views.groups import Row
 from turnover.dashboard.views.map import narrowed

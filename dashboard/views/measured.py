@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+
 from turnover.commands.evaluate import MEASURES, setting
 from turnover.fidelity.names import AS_SHOWN, AUC, LDS, RANK, SPEARMAN, TARGETS, TURNOVER
 from turnover.fidelity.results import Result

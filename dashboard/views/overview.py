@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.dashboard.views.errors import ANY
 from turnover.ranking import TOP, clearness, known_answers
 from turnover.report.errors import ErrorItem

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from turnover.dashboard.views.answer import Question, item_question
 from turnover.dashboard.views.edits import Part, parts_of, parts_request
 from turnover.errors import TurnoverError

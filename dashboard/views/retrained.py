@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import pandas as pd
+
 from turnover.cleansing.choose import CLEANSED, FLAGGED, NONE, RANDOM
 from turnover.cleansing.results import Cleansed
 from turnover.cleansing.summary import Comparison

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
 from turnover.dashboard.views.own_data import own_name, own_options, own_problem, title_of
 from turnover.dashboard.views.paths import path_problem, whole
 from turnover.dashboard.views.train_model import MODULE, NETWORK, NOT_OFFERED, PRETRAINED, USUAL, Details, encoder_of, name_of, options_of, problems

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.runs import Run
 
 SELF, HARMFUL, LOSS, FLAGGED = "Self-influence", "Most harmful on average", "Loss under the flipped mask", "Flagged"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from turnover.columns import Column, influence_column, word_on
 from turnover.dashboard.views.curves import Series
 from turnover.dashboard.views.training import TrainingItem, rank_of

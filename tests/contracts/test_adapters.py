@@ -18,18 +18,6 @@ from transformers import (
     DistilBertConfig,
     DistilBertModel,
 )
-from turnover import TurnoverDropout, TurnoverError, turnover
-from turnover.dropout import turnover_layers
-from turnover.models.adapters import (
-    AdapterClassifier,
-    MaskedClassifier,
-    adapter_classifier,
-    masked_everywhere,
-)
-from turnover.models.encoders import DEFAULT_ENCODER
-from turnover.models.state import load_trained, trained_state
-from turnover.models.text import load_encoder
-from turnover.training import Split, item_losses, probabilities, validate
 
 from tests.helpers.builders import some_labels
 from tests.helpers.tiny_encoders import (
@@ -48,6 +36,18 @@ from tests.helpers.tiny_encoders import (
 )
 from tests.helpers.token_builders import grown as grown_tokens
 from tests.helpers.token_builders import token_ensemble, token_member, token_rows
+from turnover import TurnoverDropout, TurnoverError, turnover
+from turnover.dropout import turnover_layers
+from turnover.models.adapters import (
+    AdapterClassifier,
+    MaskedClassifier,
+    adapter_classifier,
+    masked_everywhere,
+)
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.models.state import load_trained, trained_state
+from turnover.models.text import load_encoder
+from turnover.training import Split, item_losses, probabilities, validate
 
 # Masks and where they lie
 

@@ -13,6 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
+
+from tests.helpers.builders import names
+from tests.helpers.fake_runs import FakeRun, png
+from tests.helpers.storage_testing import FULL, READ_ONLY, failing_writes, patch_line, write_patch
 from turnover import Run, TurnoverError
 from turnover.cli import main
 from turnover.data.cifar10 import load_cifar10
@@ -25,10 +29,6 @@ from turnover.patch.content import pixel_hash
 from turnover.patch.form import export_patch
 from turnover.report.page import write_report
 from turnover.runs import RUN_FILES, write_manifest
-
-from tests.helpers.builders import names
-from tests.helpers.fake_runs import FakeRun, png
-from tests.helpers.storage_testing import FULL, READ_ONLY, failing_writes, patch_line, write_patch
 
 CLASSES = ("cat", "dog")
 OTHER = {"cat": "dog", "dog": "cat"}

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from turnover import TurnoverError
-from turnover.atomic import replace_folder, sweep, write_atomic
-from turnover.lock import alone, is_locked, locked, wait_for
 
 from tests.helpers.builders import names
 from tests.helpers.storage_testing import together
+from turnover import TurnoverError
+from turnover.atomic import replace_folder, sweep, write_atomic
+from turnover.lock import alone, is_locked, locked, wait_for
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 REFUSED = PermissionError(errno.EACCES, "Permission denied")

@@ -16,6 +16,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp, ttest_rel
+
+from tests.helpers.builders import run_python, train_digits
+from tests.helpers.storage_testing import PLAIN_RECIPE, small_heads, small_splits
 from turnover import Run, TurnoverError
 from turnover.cleansing.choose import (
     CLEANSED,
@@ -37,9 +40,6 @@ from turnover.pipeline.architecture import build_model
 from turnover.pipeline.model import run_settings, split_inputs
 from turnover.recipe import Recipe
 from turnover.training import Split, accuracy, fit, item_losses
-
-from tests.helpers.builders import run_python, train_digits
-from tests.helpers.storage_testing import PLAIN_RECIPE, small_heads, small_splits
 
 CPU = torch.device("cpu")
 TRAIN, VALIDATION, MEASURED = small_splits()

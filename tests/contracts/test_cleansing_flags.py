@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 import turnover.cleansing.results as results
 from turnover import Run, TurnoverError
 from turnover.cleansing.choose import (

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.helpers.fake_runs import FakeRun, keep_ends
 from turnover.columns import influence_column, word_on
 from turnover.ranking import ranking_trust
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import FakeRun, keep_ends
 
 MEANINGS = ("truth", "prediction")
 

@@ -10,6 +10,9 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.calling import answer, call, lines_said, tree
+from tests.helpers.fake_runs import FakeRun, remove_influence
 from turnover.cli import COMMANDS, build_parser, main
 from turnover.data.images import png_bytes, png_pixels
 from turnover.flags import Flags
@@ -17,9 +20,6 @@ from turnover.pipeline.export import COLUMNS, safe_cell
 from turnover.report.page import ERRORS, SIDE
 from turnover.runs import Run
 from turnover.wording import counted
-
-from tests.helpers.calling import answer, call, lines_said, tree
-from tests.helpers.fake_runs import FakeRun, remove_influence
 
 Capture = pytest.CaptureFixture[str]
 
@@ -52,7 +52,7 @@ GOOD = {
     "apply": "--patch {patch} --data {table} --out {new}",
     "runs": "--folder {demos}",
 }
-DEAR = {"adopt", "evaluate", "map", "paper", "bench", "worker", "job"}
+DEAR = {"adopt", "dashboard", "evaluate", "map", "paper", "bench", "worker", "job"}
 """Commands whose results have tests of their own, with what they need."""
 
 BAD = [

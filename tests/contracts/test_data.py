@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+
+from tests.helpers.source_files import GOOD, TWINS, load_files, write_file
 from turnover import TurnoverError
 from turnover.data.base import (
     WRONG_LABEL,
@@ -23,8 +25,6 @@ from turnover.data.base import (
 from turnover.data.own.share import split_off
 from turnover.data.pairs import pairs_between, read_pairs
 from turnover.pipeline.settings import TrainSettings
-
-from tests.helpers.source_files import GOOD, TWINS, load_files, write_file
 
 
 def some_data(count: int = 40, classes: int = 3, validation: int = 2) -> Dataset:

@@ -9,8 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from turnover import TurnoverError
-from turnover.data.arrow import parquet_table
 
 from tests.helpers.source_files import (
     BINARY,
@@ -26,6 +24,8 @@ from tests.helpers.source_files import (
     loaded,
     parquet,
 )
+from turnover import TurnoverError
+from turnover.data.arrow import parquet_table
 
 
 def fourth(column: str, value: Any, cells: Sequence[Any] = range(20)) -> bytes:

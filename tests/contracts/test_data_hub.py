@@ -10,13 +10,13 @@ import datasets
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.helpers.fake_runs import png
+from tests.helpers.source_files import IMAGES, LABELS, PHOTOS, Files, rows, rows_of
 from turnover import TurnoverError
 from turnover.data import NAMES, SOURCES, cifar10, load_data, sst2, yahoo
 from turnover.data.base import Dataset
 from turnover.data.own import OwnData, load_own
-
-from tests.helpers.fake_runs import png
-from tests.helpers.source_files import IMAGES, LABELS, PHOTOS, Files, rows, rows_of
 
 Hub = dict[tuple[str, ...], Any]
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as some
+
 from turnover.data.base import Dataset, Items, plant_label_noise
 from turnover.data.report import DataReport, look_at
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+
 from turnover.cli import main
 from turnover.dashboard.views.answer import build_answer, image_as_seen, image_question
 from turnover.data.images import png_bytes, png_pixels

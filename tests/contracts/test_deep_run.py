@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from tests.helpers.own_modules import command
+from tests.helpers.token_builders import encoder_in, sst2_in
 from turnover import Run, influence
 from turnover.cli import main
 from turnover.models.ensemble import Ensemble
@@ -18,9 +21,6 @@ from turnover.pipeline import settings
 from turnover.pipeline.architecture import TextInputs
 from turnover.pipeline.model import load_model, run_settings, split_inputs
 from turnover.training import Split, accuracy, probabilities
-
-from tests.helpers.own_modules import command
-from tests.helpers.token_builders import encoder_in, sst2_in
 
 CPU = torch.device("cpu")
 

@@ -7,15 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from turnover import TurnoverError, influence
-from turnover.device import choose_device, device_name, exact_products
-from turnover.masks import instance_masks
-from turnover.models.vgg19 import vgg19
-from turnover.pipeline.explain import Explainer
-from turnover.pipeline.influence import compute_influence
-from turnover.pipeline.settings import TrainSettings
-from turnover.pipeline.train import train_run
-from turnover.runs import Run
 
 from tests.helpers.builders import (
     KINDS,
@@ -29,6 +20,15 @@ from tests.helpers.builders import (
     reference_mask,
     some_labels,
 )
+from turnover import TurnoverError, influence
+from turnover.device import choose_device, device_name, exact_products
+from turnover.masks import instance_masks
+from turnover.models.vgg19 import vgg19
+from turnover.pipeline.explain import Explainer
+from turnover.pipeline.influence import compute_influence
+from turnover.pipeline.settings import TrainSettings
+from turnover.pipeline.train import train_run
+from turnover.runs import Run
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 on_each_device = pytest.mark.parametrize("device", DEVICES)

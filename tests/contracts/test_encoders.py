@@ -18,10 +18,10 @@ from transformers import (
     RobertaConfig,
     RobertaModel,
 )
-from turnover import TurnoverDropout, influence, mean_influence, top_influences
-from turnover.models.adapters import AdapterClassifier, MaskedClassifier
 
 from tests.helpers.builders import ODD_IDS, SHARED, check_law_4, randn, some_labels
+from turnover import TurnoverDropout, influence, mean_influence, top_influences
+from turnover.models.adapters import AdapterClassifier, MaskedClassifier
 
 PADDING = 1
 SIZES = {

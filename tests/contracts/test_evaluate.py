@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 import turnover.fidelity.methods as methods_module
 import turnover.fidelity.retrained as retrained_module
+from tests.helpers.builders import train_digits
+from tests.helpers.calling import answer, call
+from tests.helpers.source_files import checked_reviews as reviews
+from tests.helpers.token_builders import encoder_in, sst2_in, twins_in
 from turnover import Run, TurnoverError
 from turnover.commands.evaluate import MEASURES
 from turnover.data.base import WRONG_LABEL
@@ -33,11 +38,6 @@ from turnover.fidelity.suspects import doubt, suspicions
 from turnover.pipeline.influence import compute_influence
 from turnover.pipeline.settings import TrainSettings
 from turnover.pipeline.train import train_run
-
-from tests.helpers.builders import train_digits
-from tests.helpers.calling import answer, call
-from tests.helpers.source_files import checked_reviews as reviews
-from tests.helpers.token_builders import encoder_in, sst2_in, twins_in
 
 Runs = dict[str, Path]
 Patch = pytest.MonkeyPatch

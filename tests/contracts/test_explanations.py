@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import turnover.pipeline.explain as explain_module
 from PIL import Image
+
+import turnover.pipeline.explain as explain_module
+from tests.helpers.calling import answer
 from turnover import TurnoverError, influence
 from turnover.cli import main
 from turnover.commands.explain import entry_lines
@@ -27,8 +29,6 @@ from turnover.pipeline.explain import Explainer
 from turnover.pipeline.model import item_features
 from turnover.runs import Run
 from turnover.training import Split
-
-from tests.helpers.calling import answer
 
 Capture = pytest.CaptureFixture[str]
 

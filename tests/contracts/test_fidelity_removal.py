@@ -10,9 +10,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-import turnover.fidelity.removal as removal_module
 from hypothesis import given
 from hypothesis import strategies as st
+
+import turnover.fidelity.removal as removal_module
 from turnover.estimators.trust import strong, wrong_sign
 from turnover.fidelity.agreement import (
     PEARSON,

@@ -9,16 +9,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import turnover.flags.book as book
 from hypothesis import given, settings
 from hypothesis import strategies as some
+
+import turnover.flags.book as book
+from tests.helpers.builders import names
 from turnover import TurnoverError
 from turnover.flags import CLEARED, MAX_NOTE, Flag, Flags, Overview, user_name
 from turnover.flags.decision import DECIDED, IMPORTED, SETTLED, Decision
 from turnover.flags.history import conflicts, in_force
 from turnover.flags.people import VARIABLE
-
-from tests.helpers.builders import names
 
 
 def verdicts(flags: Flags) -> dict[int, tuple[str, str]]:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from turnover import Run, TurnoverError
-from turnover.flags import MAX_NOTE, Flags, store
-from turnover.groups.choose import flagged
-from turnover.pipeline.export import export_csv
 
 from tests.helpers.builders import failing_after
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.helpers.storage_testing import FULL, together
+from turnover import Run, TurnoverError
+from turnover.flags import MAX_NOTE, Flags, store
+from turnover.groups.choose import flagged
+from turnover.pipeline.export import export_csv
 
 
 def verdicts(flags: Flags) -> dict[int, tuple[str, str]]:

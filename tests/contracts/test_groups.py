@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.helpers.calling import answer, call
+from tests.helpers.fake_runs import FakeRun, keep_ends
 from turnover import Run, TurnoverError
 from turnover.estimators.stored import stored_estimator
 from turnover.estimators.trust import NOISE, STRONG, WEAK, trust_words
@@ -20,9 +23,6 @@ from turnover.groups.choose import Group
 from turnover.groups.flip import smallest_flip, smallest_group
 from turnover.groups.sums import Mistake
 from turnover.runs import MANIFEST, write_manifest
-
-from tests.helpers.calling import answer, call
-from tests.helpers.fake_runs import FakeRun, keep_ends
 
 Capture = pytest.CaptureFixture[str]
 

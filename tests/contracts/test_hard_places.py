@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 import turnover.fidelity.methods as methods
 import turnover.pipeline.train as train_pipeline
 import turnover.pipeline.written as written
+from tests.helpers.builders import checksums, failing_after, names, train_digits
+from tests.helpers.storage_testing import FULL, failing_writes, together
 from turnover import Run, TurnoverError
 from turnover.cleansing.results import read_cleansings
 from turnover.cli import build_parser, main
@@ -26,9 +29,6 @@ from turnover.lock import alone
 from turnover.pipeline.influence import compute_influence
 from turnover.runs import find_runs
 from turnover.training import History
-
-from tests.helpers.builders import checksums, failing_after, names, train_digits
-from tests.helpers.storage_testing import FULL, failing_writes, together
 
 TINY: dict[str, Any] = {"limit": 20, "members": 1, "validation_limit": 20}
 """Settings of a run that trains in a moment."""

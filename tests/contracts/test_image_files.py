@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+
+from tests.helpers.source_files import PNG, a_png, chunk
 from turnover import TurnoverError
 from turnover.data.images import (
     FORMATS,
@@ -25,8 +27,6 @@ from turnover.data.images import (
     png_bytes,
     png_pixels,
 )
-
-from tests.helpers.source_files import PNG, a_png, chunk
 
 STROKE = np.array([[0, 40, 80, 120], [10, 50, 90, 130], [20, 60, 100, 255]], np.uint8)
 SMOOTH = np.linspace(0, 255, 32 * 32).reshape(32, 32).astype(np.uint8)

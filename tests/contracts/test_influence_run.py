@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 import turnover.pipeline.influence as influence_pipeline
 import turnover.pipeline.influence_files as influence_files
+from tests.helpers.builders import checksums, failing_after, names, train_digits
+from tests.helpers.storage_testing import FULL, failing_writes, together
 from turnover import Run, TurnoverError, influence, mean_influence, self_influence
 from turnover.estimators.stored import stored_estimator
 from turnover.lock import alone
@@ -26,9 +29,6 @@ from turnover.pipeline.influence_files import InfluenceFiles
 from turnover.pipeline.model import load_model, split_inputs
 from turnover.runs import RUN_FILES, write_manifest
 from turnover.training import Split
-
-from tests.helpers.builders import checksums, failing_after, names, train_digits
-from tests.helpers.storage_testing import FULL, failing_writes, together
 
 CPU = torch.device("cpu")
 WHOLE = sorted([*RUN_FILES, "manifest.json", "influence"])

@@ -14,18 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import turnover.fidelity.loo as loo
 import turnover.fidelity.planted as planted
-from turnover import Run, TurnoverError
-from turnover.cleansing.choose import NONE
-from turnover.cleansing.results import keep_cleansing, read_cleansings
-from turnover.cleansing.scores import keep_scores, run_scores
-from turnover.cli import main
-from turnover.fidelity.names import TARGETS
-from turnover.fidelity.results import FOLDER, keep_result, read_results
-from turnover.fidelity.store import Store
-from turnover.manifest import MANIFEST, write_manifest
-
 from tests.helpers.builders import names, run_python
 from tests.helpers.fake_runs import FakeRun, remove_influence
 from tests.helpers.kept_things import (
@@ -40,6 +31,15 @@ from tests.helpers.kept_things import (
     read_array,
 )
 from tests.helpers.storage_testing import FULL, READ_ONLY, edit, failing_writes, together
+from turnover import Run, TurnoverError
+from turnover.cleansing.choose import NONE
+from turnover.cleansing.results import keep_cleansing, read_cleansings
+from turnover.cleansing.scores import keep_scores, run_scores
+from turnover.cli import main
+from turnover.fidelity.names import TARGETS
+from turnover.fidelity.results import FOLDER, keep_result, read_results
+from turnover.fidelity.store import Store
+from turnover.manifest import MANIFEST, write_manifest
 
 
 @pytest.fixture

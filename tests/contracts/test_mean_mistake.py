@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.helpers.fake_runs import FakeRun, keep_ends
 from turnover.errors import TurnoverError
 from turnover.groups.choose import of_class, planted
 from turnover.groups.sums import MEANINGS, MeanMistake, Mistake
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import FakeRun, keep_ends
 
 
 @pytest.mark.parametrize("meaning", MEANINGS)

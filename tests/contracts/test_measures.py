@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
+
 from turnover.data.base import CONFIRMED_ERROR, WRONG_LABEL
 from turnover.errors import TurnoverError
 from turnover.fidelity import correlation as rows_of

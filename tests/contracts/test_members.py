@@ -14,6 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+
+from tests.helpers.builders import member_heads, randn, shaken, some_labels
 from turnover import TurnoverDropout, TurnoverError, turnover
 from turnover.masks import MAX_ID, derive_seed
 from turnover.models.members import MemberConv2d, MemberLinear, MemberModel, member_generators
@@ -23,8 +25,6 @@ from turnover.models.vision import small_vgg
 from turnover.recipe import Recipe
 from turnover.rivals.plain import plain_classifier
 from turnover.training import History, Split, fit
-
-from tests.helpers.builders import member_heads, randn, shaken, some_labels
 
 _BATCH_ORDER = 4
 """The place of batch orders among the seeds derived from a run's seed."""

@@ -15,6 +15,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+from tests.helpers.builders import SMALL_RUN, names, train_digits
+from tests.helpers.own_modules import command, own_code, refused
+from tests.helpers.token_builders import encoder_in, small_images, sst2_in
 from turnover import TurnoverError
 from turnover.cli import main
 from turnover.data.own import OwnData
@@ -31,10 +35,6 @@ from turnover.pipeline.settings import (
     TrainSettings,
 )
 from turnover.pipeline.train import train_run
-
-from tests.helpers.builders import SMALL_RUN, names, train_digits
-from tests.helpers.own_modules import command, own_code, refused
-from tests.helpers.token_builders import encoder_in, small_images, sst2_in
 
 __all__ = ["own_code"]
 CPU = torch.device("cpu")

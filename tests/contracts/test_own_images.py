@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from turnover import TurnoverError
-from turnover.data.base import Dataset
-from turnover.data.images import fit_image, open_image
 
 from tests.helpers.fake_runs import png
 from tests.helpers.source_files import PNG, a_png, check_said, load_files
+from turnover import TurnoverError
+from turnover.data.base import Dataset
+from turnover.data.images import fit_image, open_image
 
 CLASSES = ("blue", "red")
 

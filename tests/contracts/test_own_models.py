@@ -11,6 +11,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+
+from tests.helpers.builders import names, randn, run_python, small_cnn, some_labels
+from tests.helpers.own_modules import IMAGES as CODE
+from tests.helpers.own_modules import command, own_code, refused
+from tests.helpers.token_builders import encoder_in, sst2_in
 from turnover import Run, TurnoverDropout, TurnoverError, influence, turnover
 from turnover.cli import main
 from turnover.models import source
@@ -18,11 +23,6 @@ from turnover.models.own import OwnMembers, found_leaks, own_members
 from turnover.models.source import ALLOW, allow, is_module, load_function, source_checksum
 from turnover.pipeline.model import load_model, split_inputs
 from turnover.training import probabilities
-
-from tests.helpers.builders import names, randn, run_python, small_cnn, some_labels
-from tests.helpers.own_modules import IMAGES as CODE
-from tests.helpers.own_modules import command, own_code, refused
-from tests.helpers.token_builders import encoder_in, sst2_in
 
 __all__ = ["own_code"]
 CPU, BUILD = torch.device("cpu"), "own_images:build"

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from turnover.cli import main
-from turnover.flags import Flags
-from turnover.patch.form import export_patch
-from turnover.runs import Run
 
 from tests.helpers.builders import names, run_python
 from tests.helpers.fake_runs import png
 from tests.helpers.own_modules import command
 from tests.helpers.token_builders import encoder_in
+from turnover.cli import main
+from turnover.flags import Flags
+from turnover.patch.form import export_patch
+from turnover.runs import Run
 
 WORDS = {
     "food": "soup bread cake rice",

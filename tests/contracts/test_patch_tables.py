@@ -13,16 +13,16 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as some
+
+from tests.helpers.builders import names
+from tests.helpers.fake_runs import png
+from tests.helpers.storage_testing import patch_line, write_patch
 from turnover.data.records import FORMS
 from turnover.data.sst2 import CLASSES
 from turnover.data.tables import read_labelled_texts, read_table
 from turnover.errors import TurnoverError
 from turnover.patch.apply import apply_patch, undo_patch
 from turnover.patch.content import pixel_hash, text_hash
-
-from tests.helpers.builders import names
-from tests.helpers.fake_runs import png
-from tests.helpers.storage_testing import patch_line, write_patch
 
 Row = tuple[str, str, str]
 """Id, text and label; in the law, text, label and action."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.helpers.fake_runs import HOSTILE, FakeRun
 from turnover import Run, TurnoverError
 from turnover.cli import main
 from turnover.data.images import png_pixels
@@ -16,8 +18,6 @@ from turnover.flags import MAX_NOTE, Flags
 from turnover.patch.content import item_hash, pixel_hash, text_hash
 from turnover.patch.form import MAX_BYTES, export_patch, read_patch
 from turnover.patch.merge import merge_patch
-
-from tests.helpers.fake_runs import HOSTILE, FakeRun
 
 NOTES = (*HOSTILE, '=HYPERLINK("http://evil.example")', "\u202eright to left\u202c")
 NOTES += ("two\nlines\r\n\u2028", '{"turnover_patch": 1}')

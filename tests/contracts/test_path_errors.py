@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from turnover import Run, TurnoverError
 from turnover.data.own import FILES, OwnData
 from turnover.data.own.load import load_own

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
+from tests.helpers.fake_jobs import fake_job
+from tests.helpers.fake_runs import FakeRun, keep_ends, png
 from turnover import Run, TurnoverError
 from turnover.data.images import png_pixels
 from turnover.jobs import find_jobs, read_job
 from turnover.manifest import MANIFEST, write_manifest
 from turnover.pipeline.errors import list_errors
 from turnover.ranking import content_of
-
-from tests.helpers.fake_jobs import fake_job
-from tests.helpers.fake_runs import FakeRun, keep_ends, png
 
 RUNS = {
     "text": FakeRun("text"),

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.helpers.builders import names, run_python
+from tests.helpers.storage_testing import small_heads, small_splits
 from turnover import TurnoverError, progress
 from turnover.partial import find_partials, read_partial
 from turnover.progress import VARIABLE, Progress, bar, read_progress
 from turnover.training import CURVES, History, Recipe, fit
-
-from tests.helpers.builders import names, run_python
-from tests.helpers.storage_testing import small_heads, small_splits
 
 
 @pytest.fixture

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import turnover.report.certainty as certainty_module
+from tests.helpers.builders import run_python
+from tests.helpers.fake_runs import FakeRun, keep_ends, keep_targets
 from turnover import Run
 from turnover.estimators.trust import NOISE, STRONG, WEAK, trust_words
 from turnover.ranking import TOP, ranking_entries, ranking_trust, trust_counts
@@ -16,9 +19,6 @@ from turnover.report.certainty import run_certainty
 from turnover.report.explanation import PREDICTION
 from turnover.report.facts import explained_pattern
 from turnover.runs import MANIFEST, Ranked, write_manifest
-
-from tests.helpers.builders import run_python
-from tests.helpers.fake_runs import FakeRun, keep_ends, keep_targets
 
 RANKED = Ranked(np.arange(30), np.linspace(1, -0.5, 30), np.full(30, 0.2))
 

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import turnover.training as training
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
+
+import turnover.training as training
+from tests.contracts.test_training import RECIPE, TRAIN, VALIDATION, a_split, new_model
 from turnover import turnover
 from turnover.masks import UNOWNED
 from turnover.models.vision import small_vgg
 from turnover.pipeline.settings import MODEL_RECIPES, RECIPES
 from turnover.recipe import Recipe
 from turnover.training import History, Split, augmented, fit, item_losses
-
-from tests.contracts.test_training import RECIPE, TRAIN, VALIDATION, a_split, new_model
 
 FRESH = replace(RECIPE, epochs=4, fresh=True)
 

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import turnover
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+import turnover
+from tests.helpers.builders import names
+from tests.helpers.own_modules import IMAGES, command, own_code, refused
 from turnover import training
 from turnover.cli import build_parser, main
 from turnover.data import load_data
@@ -24,9 +27,6 @@ from turnover.pipeline.adopt import UNLEARNED
 from turnover.pipeline.architecture import image_inputs
 from turnover.pipeline.influence import compute_influence
 from turnover.report.facts import run_facts
-
-from tests.helpers.builders import names
-from tests.helpers.own_modules import IMAGES, command, own_code, refused
 
 __all__ = ["own_code"]
 MODEL, SEED = "own_images:build", 4

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.helpers.fake_runs import FakeRun
 from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.report.errors import error_items
 from turnover.report.explanation import PREDICTION, explain_error, marked_target
@@ -23,8 +25,6 @@ from turnover.report.words import (
     visible,
 )
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import FakeRun
 
 CUT = encoder_cut(DEFAULT_ENCODER)
 REPLACED = "\N{REPLACEMENT CHARACTER}"

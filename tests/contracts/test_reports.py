@@ -9,7 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import turnover.atomic as atomic
+from tests.helpers.builders import names
+from tests.helpers.calling import answer
+from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_targets
+from tests.helpers.page_reader import Node, number, page_of, read_page, sides
 from turnover import Run, TurnoverError
 from turnover.data.base import CONFIRMED_ERROR
 from turnover.estimators.trust import STRONG, trust_words
@@ -21,11 +26,6 @@ from turnover.report.facts import run_facts
 from turnover.report.flagged import FLAGS
 from turnover.report.fragments import mark_html, safe
 from turnover.report.page import ERRORS, SIDE, report_page, write_report
-
-from tests.helpers.builders import names
-from tests.helpers.calling import answer
-from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_targets
-from tests.helpers.page_reader import Node, number, page_of, read_page, sides
 
 TAGS = {
     *("html", "head", "meta", "title", "style", "body", "header", "main", "footer", "nav"),

@@ -8,10 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.func import hessian, jacrev
-from turnover.rivals.base import Problem, Rival, Schedule
-from turnover.rivals.hessian import CaptumInfluence, InfluenceFunction, choose_damping
-from turnover.rivals.losses import RowLosses, parameter_names
-from turnover.rivals.solvers import ConjugateGradient, Curvature, Lissa, ends
 
 from tests.contracts.test_rivals_problems import (
     SHORT_ADAMW,
@@ -21,6 +17,10 @@ from tests.contracts.test_rivals_problems import (
     net_problem,
 )
 from tests.helpers.builders import randn
+from turnover.rivals.base import Problem, Rival, Schedule
+from turnover.rivals.hessian import CaptumInfluence, InfluenceFunction, choose_damping
+from turnover.rivals.losses import RowLosses, parameter_names
+from turnover.rivals.solvers import ConjugateGradient, Curvature, Lissa, ends
 
 Layers = Literal["all", "last"]
 TIGHT = ConjugateGradient(1e-12)

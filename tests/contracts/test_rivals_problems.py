@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import hessian, jacrev
+
+from tests.helpers.builders import randn, shaken, some_labels
 from turnover.dropout import TurnoverDropout
 from turnover.errors import TurnoverError
 from turnover.models.ensemble import Ensemble
@@ -24,8 +26,6 @@ from turnover.rivals.losses import RowLosses, parameter_names, row_bytes
 from turnover.rivals.plain import plain_classifier
 from turnover.rivals.repeat import NOTHING, Trail, train_problem, train_stack
 from turnover.training import Split, fit
-
-from tests.helpers.builders import randn, shaken, some_labels
 
 CONVEX = Schedule(600, 1000, learning_rate=0.6, weight_decay=0.1, optimizer="sgd")
 """Plain gradient descent that reaches the minimum of a small convex problem to about 1e-12."""

@@ -8,11 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from turnover.rivals.base import Problem, Schedule, take
-from turnover.rivals.repeat import NOTHING, train_problem
-from turnover.rivals.retraining import Retraining
-from turnover.rivals.sgd_influence import SgdInfluence
-from turnover.training import Split
 
 from tests.contracts.test_rivals_problems import (
     SHORT_ADAMW,
@@ -26,6 +21,11 @@ from tests.contracts.test_rivals_problems import (
     squared_error,
 )
 from tests.helpers.builders import randn
+from turnover.rivals.base import Problem, Schedule, take
+from turnover.rivals.repeat import NOTHING, train_problem
+from turnover.rivals.retraining import Retraining
+from turnover.rivals.sgd_influence import SgdInfluence
+from turnover.training import Split
 
 
 def loss_at(problem: Problem, model: nn.Module, item: int, weight: float = 0.0) -> Tensor:

@@ -10,18 +10,6 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from turnover.dropout import TurnoverDropout, turnover_layers
-from turnover.errors import TurnoverError
-from turnover.influences import Influence, influence
-from turnover.models.ensemble import Ensemble
-from turnover.models.members import MemberModel, Members
-from turnover.rivals.base import Problem, Schedule
-from turnover.rivals.catalog import METHODS, methods
-from turnover.rivals.losses import RowLosses
-from turnover.rivals.repeat import train_problem
-from turnover.rivals.turnover import TurnoverInfluence, masked_members, train_members
-from turnover.scope import turnover
-from turnover.training import Split
 
 from tests.contracts.test_rivals_problems import (
     SHORT_ADAMW,
@@ -34,6 +22,18 @@ from tests.contracts.test_rivals_problems import (
     squared_error,
 )
 from tests.helpers.builders import ALGEBRA, PLAIN, naive_influence, some_labels
+from turnover.dropout import TurnoverDropout, turnover_layers
+from turnover.errors import TurnoverError
+from turnover.influences import Influence, influence
+from turnover.models.ensemble import Ensemble
+from turnover.models.members import MemberModel, Members
+from turnover.rivals.base import Problem, Schedule
+from turnover.rivals.catalog import METHODS, methods
+from turnover.rivals.losses import RowLosses
+from turnover.rivals.repeat import train_problem
+from turnover.rivals.turnover import TurnoverInfluence, masked_members, train_members
+from turnover.scope import turnover
+from turnover.training import Split
 
 
 def relu_net() -> nn.Module:

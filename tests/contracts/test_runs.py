@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from turnover import Run, TurnoverError
-from turnover.flags import Flags
-from turnover.manifest import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
-from turnover.runs import RUN_FILES, Ranked, find_runs
 
 from tests.helpers.builders import names
 from tests.helpers.fake_runs import FakeRun
 from tests.helpers.storage_testing import edit
+from turnover import Run, TurnoverError
+from turnover.flags import Flags
+from turnover.manifest import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
+from turnover.runs import RUN_FILES, Ranked, find_runs
 
 PARTS = {
     "": "delete .*fake and train it again",

@@ -12,11 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
-from turnover import TurnoverError
-from turnover.data import NAMES, SOURCES, cifar10, load_data, sst2, yahoo
-from turnover.data.base import CONFIRMED_ERROR
-from turnover.data.pairs import read_pairs
-from turnover.data.tables import MAX_CHARACTERS
 
 from tests.helpers.source_files import (
     BINARY,
@@ -49,6 +44,11 @@ from tests.helpers.source_files import (
     rows,
     rows_of,
 )
+from turnover import TurnoverError
+from turnover.data import NAMES, SOURCES, cifar10, load_data, sst2, yahoo
+from turnover.data.base import CONFIRMED_ERROR
+from turnover.data.pairs import read_pairs
+from turnover.data.tables import MAX_CHARACTERS
 
 
 def test_every_source_is_held_to_this() -> None:

@@ -14,8 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as some
-from turnover import TurnoverError
-from turnover.data.tables import MAX_CHARACTERS, label_column, read_table, text_column
 
 from tests.helpers.source_files import (
     FRAME,
@@ -25,6 +23,8 @@ from tests.helpers.source_files import (
     write_file,
     write_table,
 )
+from turnover import TurnoverError
+from turnover.data.tables import MAX_CHARACTERS, label_column, read_table, text_column
 
 UNICODE = some.characters(codec="utf-8", exclude_characters="\0\ufeff\r")
 ONE_LINE = some.characters(codec="utf-8", exclude_characters="\0\ufeff\r\n\t")

@@ -10,8 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
-from turnover import TurnoverError
-from turnover.data.tables import MAX_CHARACTERS, check_text, label_column, read_table, text_column
 
 from tests.helpers.source_files import (
     FRAME,
@@ -21,6 +19,8 @@ from tests.helpers.source_files import (
     write_file,
     write_table,
 )
+from turnover import TurnoverError
+from turnover.data.tables import MAX_CHARACTERS, check_text, label_column, read_table, text_column
 
 HEADER, NAMES = "text,label\n", "text,label\nx,1\n"
 OURS: list[tuple[str | bytes, str]] = [

@@ -26,6 +26,9 @@ from transformers import (
     ViTConfig,
     ViTImageProcessor,
 )
+
+from tests.helpers.own_modules import command, refused
+from tests.helpers.token_builders import WORDS, sst2_in
 from turnover import Run, TurnoverError, influence
 from turnover.data.images import png_pixels
 from turnover.models.encoders import encoder_folder
@@ -34,9 +37,6 @@ from turnover.models.text import MAX_TOKENS, TextEncoder, length_batches
 from turnover.pipeline.model import load_model, split_inputs
 from turnover.report.facts import run_facts
 from turnover.runs import sha256
-
-from tests.helpers.own_modules import command, refused
-from tests.helpers.token_builders import WORDS, sst2_in
 
 CPU = torch.device("cpu")
 MIXED = [

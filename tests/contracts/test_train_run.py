@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from tests.helpers.builders import SMALL_RUN, checksums, names, train_digits
 from turnover import Run
 from turnover.data.base import WRONG_LABEL
 from turnover.data.digits import load_digits
@@ -16,8 +18,6 @@ from turnover.pipeline.model import load_model, split_inputs
 from turnover.pipeline.settings import TrainSettings
 from turnover.runs import RUN_FILES, find_runs
 from turnover.training import Split, accuracy, item_losses
-
-from tests.helpers.builders import SMALL_RUN, checksums, names, train_digits
 
 CPU = torch.device("cpu")
 RESULTS = {

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
 from turnover import Influence, TurnoverDropout, influence, turnover
 from turnover.masks import MAX_ID
 from turnover.models.members import MemberHead, MemberModel

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
+
 from turnover.runs import MANIFEST, RUN_FILES, sha256, write_manifest
 
 MEMBERS = 4

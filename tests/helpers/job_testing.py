@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from turnover.jobs import Job, read_job
 from turnover.jobs.job import LOCK
 from turnover.lock import is_locked

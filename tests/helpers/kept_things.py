@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from turnover import Run, TurnoverError, maps
 from turnover.atomic import disk_error
 from turnover.cleansing.choose import CONDITIONS

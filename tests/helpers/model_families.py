@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from tests.helpers.builders import ALGEBRA, SHARED, some_labels
 from turnover import TurnoverDropout, turnover
 from turnover.models.ensemble import Ensemble
 from turnover.models.members import MemberLinear, Members
 from turnover.pipeline.architecture import build_model
 from turnover.pipeline.settings import TrainSettings
-
-from tests.helpers.builders import ALGEBRA, SHARED, some_labels
 
 Chain = tuple[tuple[str, ...], str, str]
 """A mask, what writes the units that it guards, and what reads them ("" if all read them)."""

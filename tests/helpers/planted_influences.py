@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
 from turnover.estimators.basis import make_basis
 from turnover.estimators.estimator import Described, Estimator, choose_estimator
 

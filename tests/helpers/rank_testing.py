@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from turnover.ranks import Ranks
 
 from tests.helpers.builders import ONE_THREAD, ROOT
+from turnover.ranks import Ranks
 
 Made = TypeVar("Made")
 _SCRIPT = """

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+
 from turnover.data import NAMES, cifar10, load_data, sst2
 from turnover.data.base import Dataset, Items
 from turnover.data.elec import load_elec

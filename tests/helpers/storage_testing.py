@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.helpers.builders import ROOT, member_heads, randn, some_labels
 from turnover import TurnoverError
 from turnover.patch.content import text_hash
 from turnover.training import Recipe, Split
-
-from tests.helpers.builders import ROOT, member_heads, randn, some_labels
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 READ_ONLY = OSError(errno.EROFS, os.strerror(errno.EROFS))

@@ -14,10 +14,10 @@ from transformers import (
     RobertaConfig,
     RobertaModel,
 )
-from turnover import TurnoverDropout, turnover
-from turnover.models.adapters import AdapterClassifier, EncoderClassifier, MaskedClassifier
 
 from tests.helpers.builders import some_labels
+from turnover import TurnoverDropout, turnover
+from turnover.models.adapters import AdapterClassifier, EncoderClassifier, MaskedClassifier
 
 KINDS = ("bert", "roberta", "electra")
 BUILDS = ("adapters", "masked")

@@ -14,19 +14,6 @@ from typing import Any, Literal
 import pytest
 import torch
 from torch import Tensor, nn
-from turnover.errors import TurnoverError
-from turnover.rivals.base import Problem, Rival, Schedule, cross_entropy, take
-from turnover.rivals.catalog import METHODS
-from turnover.rivals.hessian import CaptumInfluence, InfluenceFunction
-from turnover.rivals.loss import TrainingLoss
-from turnover.rivals.random import RandomScores
-from turnover.rivals.repeat import train_problem
-from turnover.rivals.retraining import Retraining
-from turnover.rivals.sgd_influence import SgdInfluence
-from turnover.rivals.similarity import Similarity
-from turnover.rivals.solvers import ConjugateGradient, Lissa
-from turnover.rivals.tracin import TracIn
-from turnover.training import Split
 
 from tests.contracts.test_rivals_problems import (
     SHORT_ADAMW,
@@ -40,6 +27,19 @@ from tests.contracts.test_rivals_problems import (
 )
 from tests.helpers.builders import randn, some_labels
 from tests.helpers.token_builders import token_member, token_rows
+from turnover.errors import TurnoverError
+from turnover.rivals.base import Problem, Rival, Schedule, cross_entropy, take
+from turnover.rivals.catalog import METHODS
+from turnover.rivals.hessian import CaptumInfluence, InfluenceFunction
+from turnover.rivals.loss import TrainingLoss
+from turnover.rivals.random import RandomScores
+from turnover.rivals.repeat import train_problem
+from turnover.rivals.retraining import Retraining
+from turnover.rivals.sgd_influence import SgdInfluence
+from turnover.rivals.similarity import Similarity
+from turnover.rivals.solvers import ConjugateGradient, Lissa
+from turnover.rivals.tracin import TracIn
+from turnover.training import Split
 
 Layers = Literal["all", "last"]
 EXACT = ConjugateGradient(1e-10)

@@ -12,10 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from turnover import TurnoverDropout, TurnoverError, influence
-from turnover.bench.timing import threads as threads_inside
-from turnover.engine.chain import find_chain
-from turnover.masks import MAX_ID
 
 from tests.helpers.builders import (
     HALVES,
@@ -28,6 +24,10 @@ from tests.helpers.builders import (
     small_chain,
     some_labels,
 )
+from turnover import TurnoverDropout, TurnoverError, influence
+from turnover.bench.timing import threads as threads_inside
+from turnover.engine.chain import find_chain
+from turnover.masks import MAX_ID
 
 MANY = 16
 """From so many targets on chains are looked for."""

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+
 from turnover.bench.timing import threads as threads_inside
 from turnover.engine.cores import spread
 

@@ -10,10 +10,10 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from turnover import TurnoverDropout, TurnoverError, turnover
-from turnover.masks import MAX_ID, MAX_UNITS
 
 from tests.helpers.builders import sequential_net, small_cnn
+from turnover import TurnoverDropout, TurnoverError, turnover
+from turnover.masks import MAX_ID, MAX_UNITS
 
 pytestmark = pytest.mark.filterwarnings("ignore:with p=:UserWarning")
 ids_in_range = st.integers(0, MAX_ID)

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+
+from tests.helpers.builders import KINDS, a_case, member_heads, randn, some_labels
 from turnover import TopInfluences, influence, mean_influence, top_influences
 from turnover.engine import path_for
 from turnover.engine.memory import Tiling
-
-from tests.helpers.builders import KINDS, a_case, member_heads, randn, some_labels
 
 
 def sides(ends: TopInfluences) -> list[tuple[bool, Tensor, Tensor, Tensor]]:

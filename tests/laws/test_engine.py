@@ -15,14 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
-from turnover import TurnoverDropout, TurnoverError, influence, mean_influence, top_influences, turnover
-from turnover.bench.timing import threads as threads_inside
-from turnover.engine import path_for
-from turnover.engine.checked import CheckedPath
-from turnover.engine.memory import Tiling
-from turnover.engine.plain import PlainPath, both_halves, evaluating, row_count, run_model, take_rows
-from turnover.masks import MAX_ID, instance_masks
-from turnover.models.vision import small_vgg
 
 from tests.helpers.builders import (
     KINDS,
@@ -37,6 +29,14 @@ from tests.helpers.builders import (
     small_cnn,
     some_labels,
 )
+from turnover import TurnoverDropout, TurnoverError, influence, mean_influence, top_influences, turnover
+from turnover.bench.timing import threads as threads_inside
+from turnover.engine import path_for
+from turnover.engine.checked import CheckedPath
+from turnover.engine.memory import Tiling
+from turnover.engine.plain import PlainPath, both_halves, evaluating, row_count, run_model, take_rows
+from turnover.masks import MAX_ID, instance_masks
+from turnover.models.vision import small_vgg
 
 BUDGET = 2**30
 every_kind = pytest.mark.parametrize("kind", KINDS)

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from tests.helpers.builders import HALVES, KINDS, PLAIN, Net, a_case, randn, some_labels
 from turnover import TurnoverDropout, TurnoverError, influence, mean_influence, top_influences
 from turnover.engine import path_for
 from turnover.engine.checked import CheckedPath
@@ -27,8 +29,6 @@ from turnover.engine.memory import (
     tile_size,
 )
 from turnover.models.text import text_heads
-
-from tests.helpers.builders import HALVES, KINDS, PLAIN, Net, a_case, randn, some_labels
 
 FULL = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),

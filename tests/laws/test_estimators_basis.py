@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import turnover.estimators.basis as basis_module
 from hypothesis import given
 from hypothesis import strategies as st
+
+import turnover.estimators.basis as basis_module
+from tests.helpers.planted_influences import some_items
 from turnover.estimators.basis import Basis, make_basis
 from turnover.estimators.estimator import Described
 from turnover.estimators.smoothing import PENALTIES, Smoother, smoothing
-
-from tests.helpers.planted_influences import some_items
 
 # The basis
 

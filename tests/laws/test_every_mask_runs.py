@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertForSequenceClassification
-from turnover import TurnoverDropout, TurnoverError, influence, mean_influence, self_influence, top_influences, turnover
-from turnover.dropout import turnover_layers
 
 from tests.helpers.builders import randn, some_labels
+from turnover import TurnoverDropout, TurnoverError, influence, mean_influence, self_influence, top_influences, turnover
+from turnover.dropout import turnover_layers
 
 WIDTH, CLASSES, COUNT = 8, 3, 12
 IDS, LABELS = torch.arange(COUNT), some_labels(COUNT, CLASSES)

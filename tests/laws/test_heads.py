@@ -12,15 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from turnover import influence
-from turnover.bench.timing import threads as threads_inside
-from turnover.engine import path_for
-from turnover.engine.heads import GroupHeads, SubmatrixHeads
-from turnover.engine.memory import Tiling
-from turnover.engine.plain import PlainPath, evaluating
-from turnover.masks import MAX_ID
-from turnover.models.text import text_heads
-from turnover.models.vision import small_vgg
 
 from tests.helpers.builders import (
     ALGEBRA,
@@ -34,6 +25,15 @@ from tests.helpers.builders import (
     shaken,
     some_labels,
 )
+from turnover import influence
+from turnover.bench.timing import threads as threads_inside
+from turnover.engine import path_for
+from turnover.engine.heads import GroupHeads, SubmatrixHeads
+from turnover.engine.memory import Tiling
+from turnover.engine.plain import PlainPath, evaluating
+from turnover.masks import MAX_ID
+from turnover.models.text import text_heads
+from turnover.models.vision import small_vgg
 
 WAYS = {"groups": (GroupHeads, 10**9, 0), "submatrices": (SubmatrixHeads, 0, 0), "products": (SubmatrixHeads, 0, 10**9)}
 """Each way's class, and the limits `_MOST_SIGNS` and `_FEW_TARGETS` that make every model take it."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import turnover
 
+import turnover
 from tests.helpers.builders import CORE, ROOT, run_python
 from tests.helpers.fake_runs import FakeRun
 
@@ -28,21 +29,13 @@ RUNS_CODE |= {"torch.load", "torch.save", "pd.read_pickle"}
 NAMED_BY_THE_USER = {"core/models/source.py": ["exec", "compile"]}
 ASSERTS = ("assert", "check", "pytest.raises", "pytest.warns", "expect(")
 UNSAFE_HTML = ("unsafe_allow_html", "unsafe_allow_javascript", "use_container_width", "st.write(")
-LIGHT = (
-    *(
-        "turnover",
-        "turnover.errors",
-        "turnover.paths",
-        "turnover.atomic",
-        "turnover.progress",
-        "turnover.runs",
-        "turnover.flags",
-        "turnover.maps",
-        "turnover.jobs",
-    ),
-    *("turnover.estimators.estimator", "turnover.estimators.smoothing", "turnover.estimators.stored", "turnover.groups.flip", "turnover.pipeline.groups"),
-    *("turnover.pipeline.plan", "turnover.pipeline.settings", "turnover.models.source", "turnover.models.encoders", "turnover.models.networks"),
-    *("turnover.cleansing.results", "turnover.data.tables", "turnover.data.images"),
+LIGHT = tuple(
+    f"turnover{part}"
+    for part in (
+        *("", ".errors", ".paths", ".atomic", ".progress", ".runs", ".flags", ".maps", ".jobs", ".pipeline.groups", ".groups.flip"),
+        *(".estimators.estimator", ".estimators.smoothing", ".estimators.stored", ".pipeline.plan", ".pipeline.settings"),
+        *(".models.source", ".models.encoders", ".models.networks", ".cleansing.results", ".data.tables", ".data.images"),
+    )
 )
 """Parts that pages need in the first second."""
 
@@ -169,6 +162,20 @@ def test_the_first_words_need_no_pandas() -> None:
     body = ast.parse((DASHBOARD / "app.py").read_text(encoding="utf-8")).body
     tops = {node.module for node in body if isinstance(node, ast.ImportFrom)}
     assert tops == {"__future__", "pathlib", "turnover.dashboard.components.notice", "turnover.dashboard.components.sign_in"}
+
+
+# The package
+
+
+def test_the_wheel_has_every_package_and_imports_go_by_one_name() -> None:
+    """Two names for one module would be two mask contexts and two classes of error."""
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {".".join(("turnover", *path.parent.relative_to(CORE).parts)) for path in CORE.rglob("*.py")}
+    folders |= {".".join(("turnover.dashboard", *path.parent.relative_to(DASHBOARD).parts)) for path in DASHBOARD.rglob("*.py")}
+    assert sorted(folders | {"turnover.assets"}) == described["packages"]
+    for folder in (CORE, DASHBOARD, TESTS):
+        for place, tree in modules(folder).items():
+            assert not {name.partition(".")[0] for name in imported(tree)} & {"core", "dashboard"}, place
 
 
 # Public names

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import turnover.influences as influences_module
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+
+import turnover.influences as influences_module
+from tests.helpers.builders import member_heads, randn, sequential_net, some_labels
 from turnover import Influence, TurnoverError, influence, mean_influence, self_influence, top_influences, turnover
 from turnover.engine.tiles import default_loss
 from turnover.influences import influences
 from turnover.models.members import MemberModel
-
-from tests.helpers.builders import member_heads, randn, sequential_net, some_labels
 
 EXACT = 1e-9
 

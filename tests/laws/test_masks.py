@@ -13,10 +13,10 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
-from turnover.masks import MAX_ID, MAX_UNITS, UNOWNED, _masks_numpy, _masks_torch, derive_seed, instance_masks, mix, units_on
-from turnover.scope import as_instance_ids
 
 from tests.helpers.builders import GOLDEN, WORD, reference_mask, run_python, splitmix
+from turnover.masks import MAX_ID, MAX_UNITS, UNOWNED, _masks_numpy, _masks_torch, derive_seed, instance_masks, mix, units_on
+from turnover.scope import as_instance_ids
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 PLACES = [0, 10**7, 10**8, 2**31, 2**53, UNOWNED, MAX_ID - 20_000]

@@ -12,14 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import BertTokenizerFast
-from turnover import TurnoverDropout, TurnoverError, influence, turnover
-from turnover.dropout import turnover_layers
-from turnover.models.ensemble import Ensemble
-from turnover.models.members import Members
-from turnover.models.own import OwnMembers
-from turnover.models.source import allow
-from turnover.models.state import load_trained, trained_state
-from turnover.pipeline.settings import IMAGE_MODELS, TEXT_MODELS
 
 from tests.helpers.builders import LAW_4, naive_influence, randn
 from tests.helpers.model_families import (
@@ -37,6 +29,14 @@ from tests.helpers.model_families import (
 )
 from tests.helpers.own_modules import IMAGES
 from tests.helpers.tiny_encoders import tiny_encoder, unmasked
+from turnover import TurnoverDropout, TurnoverError, influence, turnover
+from turnover.dropout import turnover_layers
+from turnover.models.ensemble import Ensemble
+from turnover.models.members import Members
+from turnover.models.own import OwnMembers
+from turnover.models.source import allow
+from turnover.models.state import load_trained, trained_state
+from turnover.pipeline.settings import IMAGE_MODELS, TEXT_MODELS
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
-from turnover import TurnoverDropout, influence
 
 from tests.helpers.builders import (
     HALVES,
@@ -22,6 +21,7 @@ from tests.helpers.builders import (
     some_labels,
 )
 from tests.laws.test_paths import SHAREABLE, VECTOR, Built, Run, on_h
+from turnover import TurnoverDropout, influence
 
 MANY = 16
 """From so many targets on chains are looked for."""

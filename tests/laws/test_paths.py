@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from turnover import influence
 
 from tests.helpers.builders import (
     HALVES,
@@ -28,6 +27,7 @@ from tests.helpers.builders import (
     small_cnn,
     some_labels,
 )
+from turnover import influence
 
 MANY = 17
 """So many targets that chains are looked for."""

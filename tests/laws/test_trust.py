@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import false_discovery_control, norm, t
+
+from tests.helpers.planted_influences import planted
 from turnover.estimators.trust import (
     NOISE,
     RATE,
@@ -20,8 +22,6 @@ from turnover.estimators.trust import (
     trust_words,
     wrong_sign,
 )
-
-from tests.helpers.planted_influences import planted
 
 CHANCE = st.floats(0, 0.5) | st.sampled_from([0.0, 1e-9, 0.01, 0.02, 0.04])
 CHANCES = arrays(np.float64, st.integers(1, 40), elements=CHANCE)

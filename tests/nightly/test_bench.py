@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import turnover.bench.timing as timing
 from torch import Tensor
+
+import turnover.bench.timing as timing
+from tests.helpers.builders import naive_influence, sequential_net, some_labels
+from tests.helpers.calling import answer, call
 from turnover.bench import influence as bench_influence
 from turnover.bench import random_run
 from turnover.bench.contests import (
@@ -31,9 +34,6 @@ from turnover.influences import influence
 from turnover.paper.costs import exponents
 from turnover.report.errors import error_items
 from turnover.runs import Run, find_runs
-
-from tests.helpers.builders import naive_influence, sequential_net, some_labels
-from tests.helpers.calling import answer, call
 
 CPU = torch.device("cpu")
 IDS = list(range(30))

@@ -10,11 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from turnover.cli import main
-from turnover.runs import Run
-
 from tests.helpers.builders import ONE_THREAD
 from tests.helpers.calling import tree
+from turnover.cli import main
+from turnover.runs import Run
 
 LIMITED = (
     "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "

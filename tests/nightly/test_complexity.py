@@ -11,10 +11,22 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 import turnover.paper.complexity as complexity_module
 import turnover.paper.costs as costs_module
 import turnover.paper.subjects as subjects_module
-from torch import Tensor, nn
+from tests.contracts.test_rivals_problems import net, some_split
+from tests.helpers.builders import some_labels
+from tests.helpers.calling import answer, call
+from tests.helpers.token_builders import (
+    PADDING,
+    encoder_in,
+    grown,
+    sst2_in,
+    token_member,
+    token_rows,
+)
 from turnover import TurnoverError
 from turnover.paper.complexity import complexity, contest_row, growth
 from turnover.paper.costs import Cost, Costs, Trained, exponents, model_bytes, repeated
@@ -30,18 +42,6 @@ from turnover.rivals.losses import RowLosses
 from turnover.rivals.repeat import train_problem
 from turnover.rivals.solvers import Lissa
 from turnover.training import Split
-
-from tests.contracts.test_rivals_problems import net, some_split
-from tests.helpers.builders import some_labels
-from tests.helpers.calling import answer, call
-from tests.helpers.token_builders import (
-    PADDING,
-    encoder_in,
-    grown,
-    sst2_in,
-    token_member,
-    token_rows,
-)
 
 Patch, Capture = pytest.MonkeyPatch, pytest.CaptureFixture[str]
 

@@ -11,11 +11,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision import models
-from turnover import Run, influence
-from turnover.cli import main
-from turnover.pipeline import settings
-from turnover.pipeline.model import load_model, split_inputs
-from turnover.training import probabilities
 
 from tests.contracts.test_deep_run import (
     test_a_deep_run_says_what_it_is,
@@ -27,6 +22,11 @@ from tests.contracts.test_deep_run import (
 )
 from tests.helpers.own_modules import command, own_code
 from tests.helpers.token_builders import elec_in, small_images
+from turnover import Run, influence
+from turnover.cli import main
+from turnover.pipeline import settings
+from turnover.pipeline.model import load_model, split_inputs
+from turnover.training import probabilities
 
 __all__ = [
     "own_code",

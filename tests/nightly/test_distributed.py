@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import turnover.pipeline.influence as influence_pipeline
+from tests.helpers.builders import checksums, failing_after, names
+from tests.helpers.rank_testing import run_left_alone, run_ranks
 from turnover import Run, TurnoverError
 from turnover.pipeline.influence import compute_influence
 from turnover.pipeline.influence_parts import units_of
 from turnover.ranks import ALONE, Ranks
-
-from tests.helpers.builders import checksums, failing_after, names
-from tests.helpers.rank_testing import run_left_alone, run_ranks
 
 MEMORY = 2**29
 OPTIONS = ("--memory", "512M", "--device", "cpu")

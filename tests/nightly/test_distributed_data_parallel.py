@@ -14,6 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from tests.helpers.builders import LAW_4, member_heads, randn, some_labels
+from tests.helpers.rank_testing import in_threads, run_left_alone, run_ranks
+from tests.helpers.token_builders import encoder_in, sst2_in, token_ensemble, token_rows
 from turnover import Run, TurnoverDropout
 from turnover.models.ensemble import Ensemble
 from turnover.models.members import Members
@@ -23,10 +27,6 @@ from turnover.ranks import ALONE, Ranks
 from turnover.recipe import Recipe
 from turnover.teams import Team, team_of
 from turnover.training import CURVES, History, Split, fit
-
-from tests.helpers.builders import LAW_4, member_heads, randn, some_labels
-from tests.helpers.rank_testing import in_threads, run_left_alone, run_ranks
-from tests.helpers.token_builders import encoder_in, sst2_in, token_ensemble, token_rows
 
 ROWS, SEEN = 21, 5
 RECIPE = Recipe(epochs=2, batch=8, seed=2, keep="last", learning_rate=1e-2, patience=9)

@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+
+from tests.helpers.builders import checksums, member_heads, names, randn, some_labels
+from tests.helpers.rank_testing import run_ranks
+from tests.helpers.token_builders import encoder_in, sst2_in, token_ensemble, token_rows
 from turnover import Run, TurnoverDropout, turnover
 from turnover.models.members import Members
 from turnover.models.own import OwnMembers
@@ -19,10 +23,6 @@ from turnover.ranks import Ranks
 from turnover.recipe import Recipe
 from turnover.teams import team_of
 from turnover.training import Split, fit
-
-from tests.helpers.builders import checksums, member_heads, names, randn, some_labels
-from tests.helpers.rank_testing import run_ranks
-from tests.helpers.token_builders import encoder_in, sst2_in, token_ensemble, token_rows
 
 HEADS = ("train", "--data", "digits", "--model", "heads", "--limit", 60, "--members", 3, "--seed", 3, "--epochs", 5, "--device", "cpu")
 

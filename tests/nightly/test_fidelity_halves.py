@@ -13,10 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 import turnover.fidelity.halves as halves_module
 import turnover.fidelity.retrained as retrained_module
 import turnover.training as training_module
-from torch import Tensor
+from tests.contracts.test_rivals_problems import check_close
+from tests.helpers.builders import failing_after, member_heads, names, randn, train_digits
+from tests.helpers.token_builders import grown, token_ensemble, token_rows
 from turnover import Run, TurnoverError
 from turnover.fidelity.halves import draw_halves, retrained_losses
 from turnover.fidelity.members import some_members
@@ -29,10 +33,6 @@ from turnover.rivals.base import take
 from turnover.runs import write_manifest
 from turnover.scope import turnover
 from turnover.training import History, fit, item_losses
-
-from tests.contracts.test_rivals_problems import check_close
-from tests.helpers.builders import failing_after, member_heads, names, randn, train_digits
-from tests.helpers.token_builders import grown, token_ensemble, token_rows
 
 SEEDS = 2
 Patch = pytest.MonkeyPatch

@@ -13,9 +13,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from turnover import Run
-from turnover.atomic import sweep
-from turnover.runs import find_runs
 
 from tests.helpers.builders import (
     ONE_THREAD,
@@ -25,6 +22,9 @@ from tests.helpers.builders import (
     run_killed,
     train_digits,
 )
+from turnover import Run
+from turnover.atomic import sweep
+from turnover.runs import find_runs
 
 WRITE_FILE = """
 from turnover.atomic import write_atomic

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 import turnover.paper.cleansing as cleansing_module
 import turnover.paper.errors_images as errors_images_module
 import turnover.paper.errors_text as errors_text_module
@@ -20,6 +21,13 @@ import turnover.paper.footnote4 as footnote4_module
 import turnover.paper.mistakes as mistakes_module
 import turnover.paper.setup as paper_setup
 import turnover.paper.side_effect as side_effect_module
+from tests.helpers.builders import checksums, names
+from tests.helpers.calling import answer, call
+from tests.helpers.token_builders import (
+    elec_in,
+    encoder_in,
+    sst2_in,
+)
 from turnover import Run, TurnoverError, influence
 from turnover.cleansing.choose import CLEANSED, CONDITIONS, NONE
 from turnover.commands.paper import EXPERIMENTS
@@ -42,14 +50,6 @@ from turnover.pipeline.model import load_model, run_settings
 from turnover.pipeline.settings import DEFAULT_MEMBERS, MODEL_RECIPES, RECIPES, TrainSettings
 from turnover.report.facts import explained_pattern
 from turnover.training import item_losses
-
-from tests.helpers.builders import checksums, names
-from tests.helpers.calling import answer, call
-from tests.helpers.token_builders import (
-    elec_in,
-    encoder_in,
-    sst2_in,
-)
 
 Patch, Capture = pytest.MonkeyPatch, pytest.CaptureFixture[str]
 

@@ -17,6 +17,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.builders import (
+    ROOT,
+    SMALL_RUN,
+    checksums,
+    names,
+    run_python,
+)
+from tests.helpers.fake_jobs import fake_job
+from tests.helpers.job_testing import HANGING, QUICK, ended, hang, lives, wait
+from tests.helpers.storage_testing import held_elsewhere
 from turnover import Run, TurnoverError
 from turnover.flags import Flags
 from turnover.jobs import (
@@ -31,17 +42,6 @@ from turnover.jobs import (
 )
 from turnover.jobs.job import CANCELLED, GROUP, OUTCOME
 from turnover.lock import alone
-
-from tests.helpers.builders import (
-    ROOT,
-    SMALL_RUN,
-    checksums,
-    names,
-    run_python,
-)
-from tests.helpers.fake_jobs import fake_job
-from tests.helpers.job_testing import HANGING, QUICK, ended, hang, lives, wait
-from tests.helpers.storage_testing import held_elsewhere
 
 # Locks
 

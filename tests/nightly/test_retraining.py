@@ -12,8 +12,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-import turnover.fidelity.retrained as retrained_module
 from torch import Tensor, nn
+
+import turnover.fidelity.retrained as retrained_module
+from tests.contracts import test_rivals_problems as given
+from tests.contracts.test_rivals_hessian import exact, off
+from tests.contracts.test_rivals_problems import check_close
+from tests.helpers.builders import failing_after, names, randn, train_digits
 from turnover import Run, influence
 from turnover.device import choose_device
 from turnover.estimators.trust import RATE, strong, wrong_sign
@@ -34,11 +39,6 @@ from turnover.rivals.sgd_influence import SgdInfluence
 from turnover.rivals.solvers import Lissa
 from turnover.rivals.tracin import TracIn
 from turnover.training import Split, epoch_order
-
-from tests.contracts import test_rivals_problems as given
-from tests.contracts.test_rivals_hessian import exact, off
-from tests.contracts.test_rivals_problems import check_close
-from tests.helpers.builders import failing_after, names, randn, train_digits
 
 SEEDS, ROWS, POSITIONS = 2, 20, [3, 5, 8, 9]
 Patch = pytest.MonkeyPatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from turnover.data.reviews import load_reviews
 from turnover.models.text import text_heads
 from turnover.pipeline.settings import DEFAULT_GROUPS, RECIPES

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
-from turnover.dashboard import engine
 
 from tests.pages.app_testing import APP, PAGES, OpenPage
+from turnover.dashboard import engine
 
 WORKER = """
     import base64, json, os, sys, time

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from turnover.dashboard.views.about import build_about
-from turnover.runs import Run
 
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.app_testing import OpenPage, html_of
+from turnover.dashboard.views.about import build_about
+from turnover.runs import Run
 
 
 @pytest.fixture(autouse=True)

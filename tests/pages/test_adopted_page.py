@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
+from tests.helpers.fake_runs import FakeRun
+from tests.pages.app_testing import PAGES, OpenPage, html_of
 from turnover.dashboard.views.about import build_about
 from turnover.dashboard.views.curves import build_curves
 from turnover.dashboard.views.runs import share_words, summarise
 from turnover.runs import RUN_FILES, Run, read_manifest, write_manifest
-
-from tests.helpers.fake_runs import FakeRun
-from tests.pages.app_testing import PAGES, OpenPage, html_of
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

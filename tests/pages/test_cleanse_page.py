@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+
+from tests.helpers.fake_jobs import at_work, fake_job
+from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
+from tests.pages.app_testing import OpenPage, html_of
 from turnover.cleansing.choose import CONDITIONS
 from turnover.cleansing.results import keep_cleansing
 from turnover.cleansing.scores import keep_scores, run_scores
@@ -16,10 +20,6 @@ from turnover.cleansing.summary import Retrained, summarise
 from turnover.dashboard.components import jobs
 from turnover.flags import Flags
 from turnover.runs import Run
-
-from tests.helpers.fake_jobs import at_work, fake_job
-from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
-from tests.pages.app_testing import OpenPage, html_of
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.helpers.fake_runs import FakeRun
 from turnover.cleansing.choose import CLEANSED, CONDITIONS, FLAGGED, NONE, RANDOM
 from turnover.cleansing.results import Cleansed
 from turnover.cleansing.scores import Scores, run_scores
@@ -20,8 +22,6 @@ from turnover.estimators.estimator import Estimator
 from turnover.flags import Flag
 from turnover.report.explanation import rounded
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import FakeRun
 
 
 def flag(instance: int, action: str) -> Flag:

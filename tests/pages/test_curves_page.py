@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import save_file
+
+from tests.helpers.fake_runs import EPOCHS, HOSTILE, FakeRun
+from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard.components.figure import curves_figure
 from turnover.dashboard.components.gaps import _CHART
 from turnover.dashboard.views.curves import build_curves, build_partial, leak_sentence, leaks, training_sentence
 from turnover.dashboard.views.gaps import MOST, largest_gaps
 from turnover.partial import Partial, read_partial
 from turnover.runs import MANIFEST, Run, write_manifest
-
-from tests.helpers.fake_runs import EPOCHS, HOSTILE, FakeRun
-from tests.pages.app_testing import OpenPage, html_of
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

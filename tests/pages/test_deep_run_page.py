@@ -9,14 +9,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import streamlit as st
+
+from tests.helpers.token_builders import encoder_in, sst2_in
+from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard import engine
 from turnover.pipeline.influence import compute_influence
 from turnover.pipeline.settings import MODEL_RECIPES, TrainSettings
 from turnover.pipeline.train import train_run
 from turnover.runs import Run
-
-from tests.helpers.token_builders import encoder_in, sst2_in
-from tests.pages.app_testing import OpenPage, html_of
 
 
 @pytest.fixture

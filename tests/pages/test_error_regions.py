@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from streamlit.testing.v1 import AppTest
 from test_try_page import settle
+
+from tests.helpers.fake_runs import FakeRun
+from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard import engine, state
 from turnover.dashboard.components.patches import patches_html
 from turnover.dashboard.components.regions import ask_each
@@ -27,9 +30,6 @@ from turnover.errors import TurnoverError
 from turnover.report.errors import error_items
 from turnover.report.explanation import PREDICTION, TRUTH, Explanation, explain_error
 from turnover.runs import MANIFEST, Run, write_manifest
-
-from tests.helpers.fake_runs import FakeRun
-from tests.pages.app_testing import OpenPage, html_of
 
 pytestmark = pytest.mark.usefixtures("fresh")
 CELLS = GRID * GRID

@@ -8,6 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.helpers.fake_runs import HOSTILE, FakeRun
+from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard.views.errors import choice, lost_sentence
 from turnover.dashboard.views.issue import code, error_link, issue_markdown
 from turnover.dashboard.views.visits import Visits, progress_sentence, visit
@@ -15,9 +18,6 @@ from turnover.flags import Flags
 from turnover.report.errors import ErrorItem, error_items
 from turnover.report.explanation import PREDICTION, TRUTH, explain_error
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import HOSTILE, FakeRun
-from tests.pages.app_testing import OpenPage, html_of
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+
+from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
+from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard.components import people
 from turnover.dashboard.views.errors import PAGE
 from turnover.flags import Flag, Flags
 from turnover.patch.form import export_patch
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
-from tests.pages.app_testing import OpenPage, html_of
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.helpers.fake_runs import HOSTILE, FakeRun
 from turnover.cli import build_parser
 from turnover.dashboard.views.errors import ANY
 from turnover.dashboard.views.flags import (
@@ -25,8 +27,6 @@ from turnover.dashboard.views.flags import (
 from turnover.flags import CLEARED, Flag, Flags
 from turnover.report.flagged import Flagged, count_words, flagged_items, minute, people_words, verdict_words
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import HOSTILE, FakeRun
 
 
 def item(place: int, action: str = "drop", by: str = "ann", note: str = "", label: str = "negative", new_label: str = "") -> Flagged:
@@ -152,7 +152,7 @@ def test_the_command_is_understood_by_the_command_line(tmp_path: Path, source: s
     command, missing = apply_command(run, f"{run.name}-flags.jsonl")
     import shlex
 
-    parsed = build_parser().parse_args(shlex.split(command)[3:])
+    parsed = build_parser().parse_args(shlex.split(command)[1:])
     assert (parsed.command, parsed.patch, parsed.data) == ("apply", "a run; rm -rf x-flags.jsonl", "digits" if source == "digits" else "DATA")
     assert parsed.out.endswith(".csv" if kind == "text" else ".parquet")
     assert bool(missing) == (source != "digits") and ("my data" in missing) == bool(path)

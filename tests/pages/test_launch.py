@@ -4,6 +4,8 @@ import socket
 from pathlib import Path
 
 import pytest
+
+from turnover.cli import main
 from turnover.dashboard import launch
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +34,7 @@ def taken():  # type: ignore[no-untyped-def]
 
 def test_the_port_comes_from_the_environment_and_the_url_is_said(started, monkeypatch, capsys, taken) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("PORT", str(taken))
-    assert launch.main(["--runs", "runs"]) == 0
+    assert main(["dashboard", "--runs", "runs"]) == 0
     lines = capsys.readouterr().out.splitlines()
     port = int(lines[-1].rsplit(":", 1)[1])
     assert port > taken
@@ -44,14 +46,14 @@ def test_the_port_comes_from_the_environment_and_the_url_is_said(started, monkey
 
 def test_a_free_port_is_used_as_it_is(started, capsys) -> None:  # type: ignore[no-untyped-def]
     port = launch.free_port(20000)
-    assert launch.main(["--port", str(port), "--runs", "/somewhere/else"]) == 0
+    assert main(["dashboard", "--port", str(port), "--runs", "/somewhere/else"]) == 0
     assert capsys.readouterr().out == f"Turnover is at http://127.0.0.1:{port}\n"
     assert launch.os.environ["TURNOVER_RUNS"] == "/somewhere/else"
 
 
 @pytest.mark.parametrize("port", ["x", "0", "70000", "-1"])
 def test_a_bad_port_is_one_line_and_exit_code_2(started, capsys, port: str) -> None:  # type: ignore[no-untyped-def]
-    assert launch.main([f"--port={port}"]) == 2
+    assert main(["dashboard", f"--port={port}"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not started
 
@@ -59,7 +61,7 @@ def test_a_bad_port_is_one_line_and_exit_code_2(started, capsys, port: str) -> N
 @pytest.mark.parametrize(("host", "names"), [("0.0.0.0", ["*"]), ("127.0.0.2", ["127.0.0.1", "localhost", "127.0.0.2"])])
 def test_another_address_is_warned_of_and_allowed(started, monkeypatch, capsys, host: str, names: list[str]) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("HOST", host)
-    assert launch.main(["--runs", "runs"]) == 0
+    assert main(["dashboard", "--runs", "runs"]) == 0
     said = capsys.readouterr()
     assert said.err.startswith(f"Warning: HOST={host}, so everyone who can reach port ") and said.err.count("\n") == 1
     assert said.out.splitlines()[-1].startswith(f"Turnover is at http://{host}:")
@@ -71,7 +73,7 @@ def test_another_address_is_warned_of_and_allowed(started, monkeypatch, capsys, 
 @pytest.mark.parametrize("host", ["", "127.0.0.1", "localhost"])
 def test_this_machine_s_own_names_need_no_warning(started, monkeypatch, capsys, host: str) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("HOST", host)
-    assert launch.main(["--runs", "runs"]) == 0
+    assert main(["dashboard", "--runs", "runs"]) == 0
     assert capsys.readouterr().err == ""
     assert not [part for part in started[0] if "allowedHosts" in part]
 
@@ -79,7 +81,7 @@ def test_this_machine_s_own_names_need_no_warning(started, monkeypatch, capsys, 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no such host"])
 def test_an_address_that_is_not_this_machine_s_is_one_line(started, monkeypatch, capsys, host: str) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("HOST", host)
-    assert launch.main(["--runs", "runs"]) == 2
+    assert main(["dashboard", "--runs", "runs"]) == 2
     assert capsys.readouterr().err.startswith(f"turnover dashboard: HOST={host}: this machine cannot serve there")
     assert not started
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
+from tests.pages.app_testing import OpenPage, html_of, links
 from turnover.dashboard.components.map_figure import SYMBOLS, map_figure
 from turnover.dashboard.views import map as view
 from turnover.dashboard.views.errors import ANY
@@ -16,9 +19,6 @@ from turnover.groups.sums import MeanMistake
 from turnover.report.errors import error_items
 from turnover.report.explanation import rounded
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
-from tests.pages.app_testing import OpenPage, html_of, links
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

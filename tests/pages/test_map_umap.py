@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.helpers.fake_runs import FakeRun, keep_ends, truncate
+from tests.pages.app_testing import OpenPage, html_of
 from turnover import maps
 from turnover.cli import main
 from turnover.dashboard.views.map import COMPONENTS, UMAP
 from turnover.errors import TurnoverError
 from turnover.maps import BY, FEATURES, INFLUENCES, has_umap, kept_places, make_places, map_rows
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import FakeRun, keep_ends, truncate
-from tests.pages.app_testing import OpenPage, html_of
 
 pytestmark = pytest.mark.usefixtures("fresh")
 STAND_INS = Path(__file__).parents[1] / "helpers" / "stand_ins"

@@ -7,6 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.fake_runs import FakeRun
 from turnover.cli import build_parser
 from turnover.commands.own_data import own_data
 from turnover.dashboard.views.about import build_about
@@ -16,8 +18,6 @@ from turnover.dashboard.views.train import SUITS, Wish, arguments, build_report,
 from turnover.dashboard.views.train_model import NETWORK
 from turnover.data.own import FILES, OwnData
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import FakeRun
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def run_on(own: OwnData, folder: Path, **facts: object) -> Run:
 def test_flags_are_applied_to_the_file_itself_with_the_columns_that_were_named(table: Path, tmp_path: Path) -> None:
     run = run_on(OwnData(str(table), text_column="the text", label_column="l"), tmp_path)
     command, missing = apply_command(run, "f.jsonl")
-    parsed = build_parser().parse_args(shlex.split(command)[3:])
+    parsed = build_parser().parse_args(shlex.split(command)[1:])
     assert (parsed.data, parsed.out, parsed.text_column, parsed.label_column, missing) == (str(table), "cleansed.csv", "the text", "l", "")
 
 

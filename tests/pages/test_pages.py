@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
+
+from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence, truncate
+from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard.views.errors import PAGE
 from turnover.flags import Flags
 from turnover.report.errors import error_items
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence, truncate
-from tests.pages.app_testing import OpenPage, html_of
 
 PAGES = ("overview", "errors", "training", "map", "curves", "trust", "flags", "cleanse", "try")
 pytestmark = pytest.mark.usefixtures("fresh")

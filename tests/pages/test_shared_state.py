@@ -6,12 +6,12 @@ import threading
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.fake_runs import FakeRun
 from turnover.dashboard import state
 from turnover.dashboard.components import when_ready
 from turnover.dashboard.engine import Phase, Worker
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import FakeRun
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

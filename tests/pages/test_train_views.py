@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.helpers.fake_jobs import at_work, fake_job
+from tests.helpers.fake_runs import FakeRun
 from turnover.cli import build_parser
 from turnover.dashboard.views.jobs import job_cards, jobs_with, run_of, time_left
 from turnover.dashboard.views.train import DEEP_TARGETS, Wish, arguments, free_name, models_of, problem_of, steps, what_follows
 from turnover.dashboard.views.train_model import NETWORK
 from turnover.data import NAMES
 from turnover.jobs import State, find_jobs, read_job
-
-from tests.helpers.fake_jobs import at_work, fake_job
-from tests.helpers.fake_runs import FakeRun
 
 DIGITS = Wish("digits", "small-vgg", "mine")
 TRAIN = [["train", "--data", "digits", "--run", "RUN"], ["influence", "--run", "RUN"]]

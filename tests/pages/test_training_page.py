@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
+from tests.pages.app_testing import OpenPage, html_of, links
 from turnover.dashboard.views.training import FLAGGED, HARMFUL, LOSS, SELF, TrainingItem, select_training, training_items
 from turnover.dashboard.views.training_item import EFFECTS, Neighbour, build_effects, nearest, own_losses, proposals, standing
 from turnover.flags import Flags
 from turnover.pipeline.export import errors_of
 from turnover.report.errors import error_items
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
-from tests.pages.app_testing import OpenPage, html_of, links
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from turnover.fidelity.results import FOLDER, keep_result
-from turnover.fidelity.row import Figure, Row
-from turnover.runs import MANIFEST, Run, write_manifest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
 from tests.pages.app_testing import OpenPage, html_of
+from turnover.fidelity.results import FOLDER, keep_result
+from turnover.fidelity.row import Figure, Row
+from turnover.runs import MANIFEST, Run, write_manifest
 
 pytestmark = pytest.mark.usefixtures("fresh")
 NOTE = "too noisy to read one by one"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from turnover.dashboard.views.measured import build_measured
 from turnover.dashboard.views.trust import GOAL, build_trust, sentence_of
 from turnover.fidelity.names import AS_SHOWN, RANK, TURNOVER

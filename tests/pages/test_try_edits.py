@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 from test_try_page import explain, settle
+
+from tests.helpers.fake_runs import FakeRun, png
+from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard.views.answer import Question, build_answer, item_question
 from turnover.dashboard.views.batch import MAX_ROWS, Reply, batch_questions, batch_table
 from turnover.dashboard.views.edits import GRID, MOST_SENTENCES, MOST_WORDS, compare, edited, followed, parts_of, parts_request, unit_of, weigh
@@ -19,9 +22,6 @@ from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
 from turnover.report.words import visible
 from turnover.runs import Run
-
-from tests.helpers.fake_runs import FakeRun, png
-from tests.pages.app_testing import OpenPage, html_of
 
 pytestmark = pytest.mark.usefixtures("fresh")
 TEXT = Question(text="a slow submarine")

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
-from turnover.dashboard import engine, state
-from turnover.dashboard.engine import Phase
-from turnover.runs import Run
 
 from tests.helpers.fake_runs import FakeRun, png
 from tests.pages.app_testing import OpenPage, html_of
+from turnover.dashboard import engine, state
+from turnover.dashboard.engine import Phase
+from turnover.runs import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

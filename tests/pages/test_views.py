@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.helpers.fake_runs import EPOCHS, FakeRun, png
 from turnover.dashboard.views.answer import Question, build_answer, image_as_seen, image_question, text_of_upload, text_question
 from turnover.dashboard.views.curves import build_curves
 from turnover.dashboard.views.errors import ANY, CLEAREST, CONFIDENT, POSITION, Query, select
@@ -27,8 +29,6 @@ from turnover.report.explanation import (
     yardstick_sentence,
 )
 from turnover.runs import Ranked, Run
-
-from tests.helpers.fake_runs import EPOCHS, FakeRun, png
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from turnover.dashboard import engine
 from turnover.dashboard.engine import Phase, Worker, worker_command
 from turnover.errors import TurnoverError

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+
 from turnover.data.arrow import cells_of, class_names, image_bytes, is_binary, parquet_table
 from turnover.data.folders import files_in
 from turnover.data.own.table import Table

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+
 from turnover.data.base import Dataset, Items, check_dataset
 from turnover.data.own.columns import Columns, find_columns, has_ids
 from turnover.data.own.files import ENDINGS, read_own

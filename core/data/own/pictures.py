@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+
 from turnover.data.images import fit_image, image_size, open_image
 from turnover.data.own.rows import Lost, Rows, image_file
 from turnover.data.own.wish import SMALLEST

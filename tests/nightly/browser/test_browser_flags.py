@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from turnover.flags import Flags
-from turnover.runs import Run
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.browser.browser_testing import LOW_CONTRAST, Served, choose, first_card, forget_flags, open_page, settle, shoot
 from tests.pages.browser.looks import wrong_looks
+from turnover.flags import Flags
+from turnover.runs import Run
 
 MISCHIEF = f"{HOSTILE[0]} {HOSTILE[1]} {HOSTILE[3]} =1+1 \u202eabc"
 

@@ -6,10 +6,10 @@ import sqlite3
 from contextlib import closing
 
 from playwright.sync_api import Browser, expect
-from turnover.flags import Flags
 
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.browser.browser_testing import Served, chosen, settle
+from turnover.flags import Flags
 
 PEOPLE = 20
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
-from turnover.fidelity.results import keep_result
-from turnover.runs import MANIFEST, Run, write_manifest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.browser.browser_testing import Served, open_page, settle
 from tests.pages.browser.looks import wrong_looks
+from turnover.fidelity.results import keep_result
+from turnover.runs import MANIFEST, Run, write_manifest
 
 
 def drown(part: Path) -> None:

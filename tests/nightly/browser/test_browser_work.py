@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 from safetensors.numpy import save_file
-from turnover.flags import Flags
 
 from tests.helpers.fake_runs import FakeRun, png
 from tests.pages.browser.browser_testing import LOW_CONTRAST, Served, choose, chosen, forget_flags, open_page, settle, shoot
 from tests.pages.browser.looks import wrong_looks
+from turnover.flags import Flags
 
 
 def test_errors_are_worked_through_by_key(page: Page, served: Served) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
+
+from tests.nightly.soak.mutations import mutated_bytes, mutated_table
 from turnover.data.base import Dataset
 from turnover.data.cifar10 import CLASSES, ROW_BYTES, SIDE, load_cifar10
 from turnover.data.elec import Elec, load_elec
@@ -20,8 +22,6 @@ from turnover.data.sst2 import load_sst2
 from turnover.data.yahoo import CLASSES as TOPICS
 from turnover.data.yahoo import load_yahoo
 from turnover.progress import VARIABLE
-
-from tests.nightly.soak.mutations import mutated_bytes, mutated_table
 
 Files = dict[str, bytes]
 Corpus = tuple[Callable[[Path], Dataset | Elec], Files]

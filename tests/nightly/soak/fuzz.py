@@ -21,6 +21,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
+
+from tests.helpers.fake_jobs import fake_job
+from tests.helpers.fake_runs import FakeRun
+from tests.nightly.soak.mutations import mutated_array, mutated_bytes, mutated_json, mutated_table
 from turnover.cleansing.choose import NONE, RANDOM
 from turnover.cleansing.results import FOLDER as CLEANSINGS
 from turnover.cleansing.results import keep_cleansing, read_cleansings
@@ -44,10 +48,6 @@ from turnover.pipeline.groups import group_influences
 from turnover.report.certainty import run_certainty
 from turnover.report.page import report_page
 from turnover.runs import RUN_FILES, Run
-
-from tests.helpers.fake_jobs import fake_job
-from tests.helpers.fake_runs import FakeRun
-from tests.nightly.soak.mutations import mutated_array, mutated_bytes, mutated_json, mutated_table
 
 SECONDS, MEMORY = 5, 2 * 2**30
 _WAIT = 60

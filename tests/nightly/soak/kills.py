@@ -21,6 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from tests.helpers.builders import checksums, names
+from tests.helpers.fake_runs import FakeRun
+from tests.helpers.killing import die
 from turnover.cleansing.results import read_cleansings
 from turnover.cli import main
 from turnover.flags import Flags
@@ -32,10 +36,6 @@ from turnover.pipeline.settings import TrainSettings
 from turnover.pipeline.train import train_run
 from turnover.progress import VARIABLE
 from turnover.runs import Run, find_runs
-
-from tests.helpers.builders import checksums, names
-from tests.helpers.fake_runs import FakeRun
-from tests.helpers.killing import die
 
 TRAINED = TrainSettings("digits", limit=30, members=2, epochs=3, seed=1)
 STEPS = 40

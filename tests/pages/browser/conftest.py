@@ -66,7 +66,7 @@ def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     write_working_run("images", "image", tuple("0123456789"), runs)
     FakeRun("hostile", texts=HOSTILE, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")).write(runs)
     FakeRun("waiting", influence=False).write(runs)
-    command = [sys.executable, "-m", "turnover.dashboard.launch", "--runs", str(runs), "--port", str(free_port())]
+    command = [sys.executable, "-m", "turnover", "dashboard", "--runs", str(runs), "--port", str(free_port())]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         url = server.stdout.readline().split()[-1]
@@ -103,6 +103,7 @@ def write_working_run(name: str, kind: str, classes: tuple[str, ...], runs: Path
     """A made-up run with a real, untrained model in it, so that its worker answers; influences computed by the engine."""
     import torch
     from safetensors.torch import save
+
     from turnover.pipeline.architecture import build_model
     from turnover.pipeline.influence import compute_influence
     from turnover.pipeline.settings import TrainSettings

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
-from turnover.report.page import write_report
-from turnover.runs import Run
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.browser.browser_testing import LOW_CONTRAST, SHOTS
+from turnover.report.page import write_report
+from turnover.runs import Run
 
 UNFOLD = "document.querySelectorAll('details').forEach(part => part.open = true)"
 

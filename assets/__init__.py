@@ -1,0 +1,1 @@
+"""The demo corpus, which travels with the package."""
