@@ -7,7 +7,7 @@ The server runs headless, so that a machine without a browser neither fails nor 
 from __future__ import annotations
 
 import errno
-import importlib
+import importlib.util
 import os
 import socket
 import sys
@@ -95,8 +95,11 @@ def launch(port: str, runs: str) -> None:
     """Find a port and serve the dashboard. HOST is read from the environment alone: who opens a door shall mean it.
 
     Raises:
+        ModuleNotFoundError: without Streamlit, before anything is said.
         TurnoverError: as `find_port`.
     """
+    if importlib.util.find_spec("streamlit") is None:
+        raise ModuleNotFoundError(name="streamlit")
     host = os.environ.get("HOST") or LOCAL
     serve(find_port(port, host), Path(runs), host)
 

@@ -90,3 +90,11 @@ def test_an_address_of_version_6_is_written_as_urls_want_it(started, capsys) -> 
     launch.serve(9000, ROOT / "runs", "::")
     assert capsys.readouterr().out == "Turnover is at http://[::]:9000\n"
     assert started == [launch.arguments(9000, "::")] and "--server.allowedHosts=*" in started[0]
+
+
+def test_without_streamlit_one_line_names_the_extra(started, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
+    assert main(["dashboard"]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "turnover dashboard: streamlit is not installed, and this needs it; pip install 'turnover[dashboard]'\n")
+    assert not started
