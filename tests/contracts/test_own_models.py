@@ -150,6 +150,23 @@ def test_opening_a_run_imports_nothing_that_the_user_did_not_name(trained: Path,
     assert not stolen.exists() and not {"evil", "own_images"} & {*sys.modules}
 
 
+def test_a_module_from_when_the_package_was_called_core_is_told_and_opens_once_it_is_renamed(own_code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run remembers the sum of the file as it was; nothing but the name may differ."""
+    monkeypatch.setitem(sys.modules, "core", None)  # as anywhere but in this repository
+    old = own_code / "old.py"
+    new = (own_code / "own_images.py").read_text(encoding="utf-8")
+    old.write_text(new.replace("from turnover import", "from core import"), encoding="utf-8")
+    checksum = source_checksum("old:build")
+    allow("old:build")
+    with pytest.raises(TurnoverError, match=r"old\.py, line 4: ModuleNotFoundError: .*; the package is called turnover now, so import turnover$"):
+        load_function("old:build", checksum)
+    old.write_text(new, encoding="utf-8")
+    assert callable(load_function("old:build", checksum))
+    old.write_text(new + "x = 1\n", encoding="utf-8")
+    with pytest.raises(TurnoverError, match="changed since the run was made"):
+        load_function("old:build", checksum)
+
+
 def test_a_source_that_changed_or_is_gone_is_refused_before_it_runs(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, asked = trained.parent / "own_images.py", ("influence", "--run", trained)
     allow(BUILD)
