@@ -39,8 +39,8 @@ class TurnoverDropout(nn.Module):
 
     Attributes:
         trained_with: the layers that ran in a scope with this one in training, itself among them.
-        trained_outside: whether it last ran in training without a scope.
-        masked: whether it last ran in a scope.
+        trained_outside: whether it ran in training without a scope.
+        masked: whether it ever ran in a scope.
 
     Shapes: input and output `(B, …)` with `width` at `dim`; B is the number of instance ids.
 

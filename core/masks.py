@@ -109,7 +109,10 @@ def instance_masks(ids: Tensor, units: int, on: int, *, seed: int, layer: int) -
     """
     stream = mix(mix(seed + _GOLDEN) ^ mix(layer + 2 * _GOLDEN))
     if ids.device.type in ("cpu", "mps"):  # MPS lacks 64-bit kthvalue
-        return torch.from_numpy(_masks_numpy(ids.cpu().numpy(), units, on, stream)).to(ids.device)
+        try:
+            return torch.from_numpy(_masks_numpy(ids.cpu().numpy(), units, on, stream)).to(ids.device)
+        except RuntimeError:  # inside torch.func, tensors have no memory to look at
+            pass
     return _masks_torch(ids, units, on, stream)
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.utils.checkpoint
-from torch import Tensor
+from torch import Tensor, nn
 
 from turnover.errors import TurnoverError
 from turnover.masks import MAX_ID
@@ -41,6 +41,11 @@ class ModelMasks:
 
     trained: frozenset[TurnoverDropout]
     names: Mapping[TurnoverDropout, str]
+
+    def of(self, copied: nn.Module) -> ModelMasks:
+        """The same layers of a copy of the model."""
+        layers: Any = {layer: copied.get_submodule(name) for layer, name in self.names.items()}
+        return ModelMasks(frozenset(layers[layer] for layer in self.trained), {layers[layer]: name for layer, name in self.names.items()})
 
 
 @dataclass
@@ -88,7 +93,6 @@ class MaskScope:
         if self.training and self.expected is None:
             for layer in self.beside:
                 layer.trained_with |= self.beside
-                layer.trained_outside = False
             return
         trained = self.expected.trained if self.expected else set().union(*(layer.trained_with for layer in ran))
         missing, new = (sorted(map(self._named, part)) for part in (trained - ran, ran - trained))
@@ -184,7 +188,7 @@ def scope_for(layer: TurnoverDropout) -> MaskScope | None:
     """
     if _is_decided():
         scope = _scope.get()
-        layer.masked = scope is not None
+        layer.masked |= scope is not None
         return scope
     if layer.masked:
         raise TurnoverError(

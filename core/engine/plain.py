@@ -31,6 +31,8 @@ Inputs = Tensor | Mapping[str, Tensor]
 
 _ROWS, _ROWS_ON_GPU = 256, 4096
 _LARGEST_RESULTS = 6
+_LOOKS = 8
+"""How often a model is run whose layers may be left out by chance, each half of the time."""
 
 
 def row_count(inputs: Inputs) -> int:
@@ -55,10 +57,18 @@ def take_rows(inputs: Inputs, rows: Tensor, device: torch.device) -> Inputs:
 
 
 def run_model(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Logits `(K, rows, …)`: a plain model counts as one member; a Hugging Face output gives its `.logits`."""
+    """Logits `(K, rows, …)`: a plain model counts as one member; of a Hugging Face output or a mapping its `logits`, of a tuple the first tensor.
+
+    Raises:
+        TurnoverError: for any other output.
+    """
     output: Any = model(inputs) if isinstance(inputs, Tensor) else model(**inputs)
-    logits: Tensor = output if isinstance(output, Tensor) else output.logits
-    return logits if isinstance(model, Members) else logits.unsqueeze(0)
+    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
+    if isinstance(found, tuple | list):
+        found = next((part for part in found if isinstance(part, Tensor)), None)
+    if not isinstance(found, Tensor):
+        raise TurnoverError(f"the model returns a {type(output).__name__} without logits; return the logits, a tensor with one row an input")
+    return found if isinstance(model, Members) else found.unsqueeze(0)
 
 
 def members_of(model: nn.Module) -> int:
@@ -114,21 +124,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def masks_of_training(model: nn.Module, inputs: Inputs) -> ModelMasks:
     """The mask layers that a model runs under training: those that must run under every mask (law 10).
 
-    The layers know if they were trained in this process. If they were not, a copy of the model, with the same weights, is run in training mode on the
-    first row; where that fails, all layers count.
+    The layers know if they were trained in this process. If they were not, a copy of the model is run in training mode on the first row, some times if
+    not all of its layers run; where it cannot be, since it wants more than the inputs then, all layers count. Layers without a number get it there.
 
     Raises:
-        TurnoverError: if some layers run in the scope in training and others only outside of it.
+        TurnoverError: if some layers run in the scope in training and others only outside of it, or masks do not fit the model.
     """
     layers = _named_masks(model)
     seen = layers if any(layer.trained_with for layer in layers.values()) else _masks_of_copy(model, inputs)
     trained = [name for name, layer in seen.items() if layer.trained_with]
-    outside = [name for name, layer in seen.items() if layer.trained_outside]
-    if outside and not set(trained).issubset(outside):
+    outside = [name for name, layer in seen.items() if layer.trained_outside and not layer.trained_with]
+    if trained and outside:
         raise TurnoverError(
             f"mask layer {outside[0]!r} ({seen[outside[0]]}) runs outside the turnover context in training, as in a thread of its own, where no masks apply; "
             "call it in the thread that opened the context, and train again"
         )
+    for name in trained:
+        if layers[name].layer is None:
+            layers[name].layer = seen[name].layer
     return ModelMasks(frozenset(layers[name] for name in trained or layers), {layer: name for name, layer in layers.items()})
 
 
@@ -137,15 +150,22 @@ def _named_masks(model: nn.Module) -> dict[str, TurnoverDropout]:
 
 
 def _masks_of_copy(model: nn.Module, inputs: Inputs) -> dict[str, TurnoverDropout]:
-    """The mask layers of a copy of the model that was run in training mode; none if it cannot be, since it may want more than the inputs then."""
+    """The mask layers of a copy of the model that was run in training mode; none if it cannot be. The copy has weights of its own, which it may change."""
     rows = torch.zeros(2, dtype=torch.int64)
     try:
-        twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()}).train()
-        with torch.enable_grad(), torch.random.fork_rng(), turnover(rows):
-            run_model(twin, take_rows(inputs, rows, device_of(model)))
+        twin = copy.deepcopy(model).train()
+        masks = _named_masks(twin)
+        with torch.enable_grad(), torch.random.fork_rng():
+            for _ in range(_LOOKS):
+                with turnover(rows):
+                    run_model(twin, take_rows(inputs, rows, device_of(model)))
+                if all(mask.trained_with for mask in masks.values()):
+                    break
+    except TurnoverError:
+        raise
     except Exception:
         return {}
-    return _named_masks(twin)
+    return masks
 
 
 class _Largest(TorchDispatchMode):

@@ -7,9 +7,10 @@ Until the first `TurnoverDropout` layer runs, nothing depends on the training in
    prefix. Those whose results are read after it (the masked layer's input, and what skip connections carry past it) are
    kept; and comparing two rows with three tells along which dimensions a result grows with the batch.
 2. *Replay.* For a batch of instances the model's own Python code runs again, on the target repeated, but each operation of
-   the prefix is answered instead of computed: from what was kept, repeated for the batch; with unset memory of the right
-   shape where nobody will read it; with the same number where the code asked for one. From the first mask on everything
-   is computed.
+   the prefix that has to do with the target is answered instead of computed: from what was kept, repeated for the batch;
+   with unset memory of the right shape where nobody will read it; with the same number where the code asked for one. From
+   the first mask on everything is computed, and so is what knows nothing of the target, such as positions and causal
+   masks, which a model may keep for later. What it keeps in itself, a copy keeps: the model is run as a copy with the same weights.
 
 So the model is used as it is: skip connections, attention masks and named inputs need no care. A model whose operations
 before the first mask are not the same each time (for example, drawn at random) cannot be replayed: `NotSplittable`.
@@ -17,9 +18,10 @@ before the first mask are not the same each time (for example, drawn at random) 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from turnover.engine.memory import Tiling
-from turnover.engine.plain import PlainPath, autocast, run_model, take_rows
+from turnover.engine.plain import Inputs, PlainPath, autocast, run_model, take_rows
 from turnover.scope import MaskScope, entered
 
 _ROWS = 128
@@ -67,9 +69,10 @@ class _Result:
 
 @dataclass(frozen=True)
 class _Call:
-    """One recorded operation: which, and its results as a flat list with the tree to rebuild them."""
+    """One recorded operation: which, whether its results depend on the target, and these as a flat list with the tree to rebuild them."""
 
     operation: Any
+    answered: bool
     results: tuple[_Result, ...]
     tree: Any
 
@@ -77,11 +80,13 @@ class _Call:
 class _Recorder(TorchDispatchMode):
     """Lets everything happen and writes down what comes before the first mask, and what is read after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: Inputs) -> None:
         super().__init__()
         self.recording = True
         self.calls: list[tuple[Any, Any]] = []
         self.read: set[int] = set()
+        self.inputs = inputs
+        self.dependent = _storages(inputs if isinstance(inputs, Tensor) else dict(inputs))
 
     def stop(self) -> None:
         """The first mask is reached."""
@@ -89,15 +94,19 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         result = operation(*args, **(kwargs or {}))
+        given = _storages((args, kwargs))
         if not self.recording:
-            self.read.update(leaf.untyped_storage().data_ptr() for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor))
-        elif not _is_free(operation):
+            self.read |= given
+            return result
+        if given & self.dependent:
+            self.dependent |= _storages(result)
+        if not _is_free(operation):
             self.calls.append((operation, result))
         return result
 
 
 class _Player(TorchDispatchMode):
-    """Answers the operations of the prefix, then lets everything happen."""
+    """Answers the operations of the prefix that have to do with the target, then lets everything happen."""
 
     def __init__(self, calls: Sequence[_Call], rows: int) -> None:
         super().__init__()
@@ -116,14 +125,24 @@ class _Player(TorchDispatchMode):
             raise NotSplittable(f"its operations before the first mask are not always the same (at {operation})")
         call = self.calls[self.next]
         self.next += 1
+        if not call.answered:
+            return operation(*args, **(kwargs or {}))
         if operation._schema.is_mutable:  # the kept values are those after all changes in place
             return kwargs["out"] if kwargs and "out" in kwargs else args[0]
         return tree_unflatten([result.rows(self.rows) for result in call.results], call.tree)
 
 
+def _storages(leaves: Any) -> set[int]:
+    """Where the tensors among some leaves lie in memory."""
+    return {leaf.untyped_storage().data_ptr() for leaf in tree_flatten(leaves)[0] if isinstance(leaf, Tensor)}
+
+
 def _is_free(operation: Any) -> bool:
     """Whether an operation only looks at its input in another way; such are always carried out."""
     return bool(operation.is_view) or operation in (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh.default)
+
+
+Mode = TypeVar("Mode", _Recorder, _Player)
 
 
 class PrefixPath:
@@ -133,6 +152,8 @@ class PrefixPath:
 
     def __init__(self, plain: PlainPath) -> None:
         self.plain, self.members = plain, plain.members
+        self.model = copy.deepcopy(plain.model, {id(parameter): parameter for parameter in plain.model.parameters()})
+        self.expected = plain.expected.of(self.model)
         self._recorded: tuple[int, tuple[_Call, ...]] | None = None
         self.tiling = Tiling(1, min(plain.tiling.instances, _ROWS))
 
@@ -150,29 +171,30 @@ class PrefixPath:
         if self._recorded is None or self._recorded[0] != target:
             self._recorded = None
             self._recorded = target, self._record(target, ids)
-        player = [_Player(self._recorded[1], len(ids)) for _ in range(2)]
-        return [self._run(player[flipped], target, ids, flipped=bool(flipped)) for flipped in (0, 1)]
+        calls = self._recorded[1]
+        return [self._run(lambda _: _Player(calls, len(ids)), target, ids, flipped)[0] for flipped in (False, True)]
 
-    def _run(self, mode: _Recorder | _Player, target: int, ids: Tensor, *, flipped: bool = False) -> Tensor:
+    def _run(self, made: Callable[[Inputs], Mode], target: int, ids: Tensor, flipped: bool = False) -> tuple[Tensor, Mode]:
+        """Logits under the mode that `made` makes for the batch, and that mode."""
         plain = self.plain
         batch = take_rows(plain.inputs, torch.full((len(ids),), target), plain.device)
-        with autocast(plain.device, plain.dtype), entered(MaskScope(ids, flipped, mode.stop, plain.expected)), mode:
-            return run_model(plain.model, batch)
+        mode = made(batch)
+        with autocast(plain.device, plain.dtype), entered(MaskScope(ids, flipped, mode.stop, self.expected)), mode:
+            return run_model(self.model, batch), mode
 
     def _record(self, target: int, ids: Tensor) -> tuple[_Call, ...]:
-        runs = [_Recorder() for _ in _RECORDED]
-        for recorder, rows in zip(runs, _RECORDED, strict=True):
-            self._run(recorder, target, ids[:1].expand(rows))
-        two, three = runs
+        two, three = (self._run(_Recorder, target, ids[:1].expand(rows))[1] for rows in _RECORDED)
         if [operation for operation, _ in two.calls] != [operation for operation, _ in three.calls]:
             raise NotSplittable("its operations before the first mask depend on the size of the batch")
-        return tuple(_call(*first, second, two.read) for first, (_, second) in zip(two.calls, three.calls, strict=True))
+        return tuple(_call(*first, second, two) for first, (_, second) in zip(two.calls, three.calls, strict=True))
 
 
-def _call(operation: Any, two: Any, three: Any, read: set[int]) -> _Call:
-    """A recorded operation from its results on two and on three rows."""
+def _call(operation: Any, two: Any, three: Any, recorder: _Recorder) -> _Call:
+    """A recorded operation from its results on two and on three rows; what has no results is carried out."""
     leaves, tree = tree_flatten(two)
-    return _Call(operation, tuple(_result(*pair, read) for pair in zip(leaves, tree_flatten(three)[0], strict=True)), tree)
+    answered = bool(_storages(leaves) & recorder.dependent) or not any(isinstance(leaf, Tensor) for leaf in leaves)
+    results = tuple(_result(*pair, recorder.read) for pair in zip(leaves, tree_flatten(three)[0], strict=True)) if answered else ()
+    return _Call(operation, answered, results, tree)
 
 
 def _result(two: Any, three: Any, read: set[int]) -> _Result:

@@ -109,6 +109,33 @@ class Bert(nn.Module):
         return logits
 
 
+class Keeping(nn.Module):
+    """Keeps what it makes when the number of rows changes, as recurrent states, positions and causal masks are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.state, self.known = net(TurnoverDropout(WIDTH)), torch.zeros(0), dict[int, Tensor]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self.state) != len(x):
+            self.state = torch.zeros(len(x), WIDTH, dtype=x.dtype) * x
+        if len(x) not in self.known:
+            self.known[len(x)] = torch.arange(WIDTH, dtype=x.dtype).expand(len(x), -1) / WIDTH
+        logits: Tensor = self.body(x + self.state + self.known[len(x)])
+        return logits
+
+
+class Answering(nn.Module):
+    """Logits as some models give them."""
+
+    def __init__(self, form: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.body, self.form = net(TurnoverDropout(WIDTH)), form
+
+    def forward(self, x: Tensor) -> Any:
+        return self.form(self.body(x))
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "fused": Transformer,
     "reentrant": lambda: Steps(partial(checkpoint, use_reentrant=True)),
@@ -117,6 +144,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "whole numbers first": Whole,
     "tied": Tied,
     "batch norm": lambda: net(nn.BatchNorm1d(WIDTH), TurnoverDropout(WIDTH)),
+    "keeping": Keeping,
     "unused mask": lambda: nn.ModuleDict({"0": net(TurnoverDropout(WIDTH)), "1": TurnoverDropout(WIDTH)})["0"],
 }
 
@@ -198,6 +226,64 @@ def test_influences_are_those_of_two_plain_passes(kind: str, targets: int) -> No
             self_influence(own, randn(COUNT, WIDTH), LABELS, IDS)[0], two_passes(own, randn(COUNT, WIDTH), LABELS).diag(), rtol=0, atol=1e-9
         )
         torch.testing.assert_close(top_influences(own, x, labels, IDS, 3).proponents, expected.topk(3).values, rtol=0, atol=1e-9)
+
+
+def shrunk(layer: Any, _: Any) -> None:
+    """What a maximal norm does in training."""
+    if layer.training:
+        layer[0].weight.data.mul_(0.5)
+
+
+def test_influences_leave_a_model_as_it_was() -> None:
+    """What it keeps for later is what it would be, and looking for its masks in training mode changes no weight."""
+    model = built(Keeping)
+    influence(model, randn(5, WIDTH), some_labels(5, CLASSES), IDS)
+    assert not model.state.any() and all(torch.equal(rows[0], torch.arange(8.0).double() / 8) for rows in model.known.values())  # type: ignore[union-attr, operator]
+    norm = built(lambda: net(TurnoverDropout(WIDTH)))
+    norm.register_forward_pre_hook(shrunk)
+    before = copy.deepcopy(norm.state_dict())
+    influence(norm, randn(5, WIDTH), some_labels(5, CLASSES), IDS)
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+
+
+@pytest.mark.parametrize("form", [lambda logits: (logits, 7), lambda logits: {"logits": logits}, lambda logits: [logits]])
+def test_logits_come_alone_in_a_tuple_or_by_name(form: Callable[[Tensor], Any]) -> None:
+    x, labels = randn(5, WIDTH), some_labels(5, CLASSES)
+    expected = influence(built(lambda: Answering(lambda logits: logits)), x, labels, IDS).values
+    assert torch.equal(influence(built(lambda: Answering(form)), x, labels, IDS).values, expected)
+    with pytest.raises(TurnoverError, match="returns a dict without logits; return the logits"):
+        influence(built(lambda: Answering(lambda logits: {"scores": logits})), x, labels, IDS)
+
+
+def test_masks_that_run_in_another_order_in_training_are_those_of_training() -> None:
+    class Turning(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList(net(TurnoverDropout(WIDTH)) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            made = [part(x) for part in (self.parts if self.training else reversed(self.parts))]
+            return made[0] + made[1]
+
+    model, anew = trained(built(Turning), randn(COUNT, WIDTH)), built(Turning)
+    anew.load_state_dict(model.state_dict())
+    x, labels = randn(5, WIDTH), some_labels(5, CLASSES)
+    torch.testing.assert_close(influence(anew, x, labels, IDS).values, influence(model, x, labels, IDS).values, rtol=0, atol=1e-9)
+
+
+def test_masks_work_inside_the_transforms_of_torch_func() -> None:
+    model, x = built(MODELS["batch norm"]).eval(), randn(COUNT, WIDTH)
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+
+    def loss(named: dict[str, Tensor]) -> Tensor:
+        with turnover(IDS):
+            return nn.functional.cross_entropy(torch.func.functional_call(model, named, (x,)), LABELS)
+
+    made = torch.func.grad(loss)(weights)
+    with turnover(IDS):
+        nn.functional.cross_entropy(model(x), LABELS).backward()
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(made[name], value.grad, rtol=0, atol=1e-12)
 
 
 # What is computed again in the backward pass
@@ -287,10 +373,15 @@ def test_what_somebody_else_computes_again_is_refused_until_its_masks_are_named(
         with pytest.raises(TurnoverError, match="runs again in the backward pass"):
             made.backward()
     with turnover(IDS):
+        made = Again.apply(x, layer, None).sum()
+    layer(x)  # a look in between, without masks
+    with pytest.raises(TurnoverError, match="runs again in the backward pass"):
+        made.backward()
+    with turnover(IDS):
         made = Again.apply(x, layer, IDS).sum()
     made.backward()
     torch.testing.assert_close(x.grad, layer.mask(IDS, dtype=torch.float64))
-    Again.apply(x, layer, None).sum().backward()  # no masks, then or now
+    Again.apply(x, TurnoverDropout(WIDTH), None).sum().backward()  # no masks, then or now
 
 
 # Masks that are passed by
@@ -362,6 +453,34 @@ def test_a_layer_that_runs_now_and_then_in_training_must_run_in_evaluation() -> 
     model.runs = lambda model: False  # type: ignore[union-attr, assignment]
     with pytest.raises(TurnoverError, match=r"'late' .*runs in training but did not"):
         influence(model, x, labels, IDS)
+
+
+def test_what_also_runs_without_masks_in_training_is_served() -> None:
+    """A regulariser on a part of the model, or a step without masks."""
+    model, x = built(lambda: net(TurnoverDropout(WIDTH), nn.Linear(WIDTH, WIDTH), TurnoverDropout(WIDTH))), randn(COUNT, WIDTH)
+    trained(model, x)
+    model.train()[:3](x).sum().backward()  # type: ignore[index]
+    labels = some_labels(COUNT, CLASSES)
+    torch.testing.assert_close(influence(model, x, labels, IDS).values[0], two_passes(model, x, labels), rtol=0, atol=1e-9)
+
+
+def test_masks_on_another_dimension_than_the_rows_are_refused() -> None:
+    """Of sequences first, of which there are as many steps as instances."""
+    model = built(lambda: nn.Sequential(nn.Linear(WIDTH, WIDTH), TurnoverDropout(WIDTH), nn.Flatten(0, 1)))
+    with pytest.raises(TurnoverError, match="2 instance ids for a batch of 12 rows"):
+        influence(Sideways(model), randn(5, COUNT, WIDTH), some_labels(5, CLASSES), IDS)
+
+
+class Sideways(nn.Module):
+    """Reads `(B, T, D)` and hands on `(T, B, D)`."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.body(x.transpose(0, 1)).unflatten(0, (x.shape[1], len(x))).mean(0)
+        return logits
 
 
 def test_the_fused_path_is_off_inside_and_on_again_afterwards() -> None:

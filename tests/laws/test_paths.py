@@ -65,6 +65,18 @@ def written_to_memory_given(net: Net, x: Tensor) -> Tensor:
     return net.tail(h) * h[:, :3]
 
 
+def rows_known_by_number(net: Net, x: Tensor) -> Tensor:
+    """The numbers are made before the first mask and used after it."""
+    rows = torch.arange(len(x))
+    return net.tail(net.first(x))[rows]
+
+
+def constant_changed_in_place(net: Net, x: Tensor) -> Tensor:
+    factor = torch.tensor([2.0, 3.0, 4.0], dtype=x.dtype)
+    factor.mul_(2)
+    return net.tail(net.first(x)) * factor
+
+
 def number_asked_for(net: Net, x: Tensor) -> Tensor:
     largest = x.max().item()
     return net.tail(net.first(x) / largest) * (largest + int(x[0].argmax()))
@@ -124,6 +136,8 @@ SHAREABLE: dict[str, Run] = {
     "relu in place": on_h(lambda net, x, h: net.tail(functional.relu(h, inplace=True)) + h[:, :3]),
     "a part changed in place": on_h(a_part_changed_in_place),
     "written to memory given": written_to_memory_given,
+    "rows known by number": rows_known_by_number,
+    "constant changed in place": constant_changed_in_place,
     "branch by values": on_h(lambda net, x, h: net.tail(h.cos() if x.sum() > 0 else h.sin() * 2)),
     "number asked for": number_asked_for,
     "heads beside the batch": on_h(heads_beside_the_batch),
@@ -148,22 +162,10 @@ SHAREABLE: dict[str, Run] = {
 # What cannot be shared
 
 
-def rows_known_by_number(net: Net, x: Tensor) -> Tensor:
-    """The numbers are made before the first mask and used after it."""
-    rows = torch.arange(len(x))
-    return net.tail(net.first(x))[rows]
-
-
 def time_before_rows(net: Net, x: Tensor) -> Tensor:
     """Parts of a row do not lie together, and are read after the first mask."""
     parts = net.first(x).view(-1, 2, 4).transpose(0, 1).reshape(-1, 4) * 2
     return net.tail(net.first(x)) + parts.view(2, len(x), 4)[1, :, :3]
-
-
-def constant_changed_in_place(net: Net, x: Tensor) -> Tensor:
-    factor = torch.tensor([2.0, 3.0, 4.0], dtype=x.dtype)
-    factor.mul_(2)
-    return net.tail(net.first(x)) * factor
 
 
 def features_changed_in_place_after_the_mask(net: Net, x: Tensor, h: Tensor) -> Tensor:
@@ -179,9 +181,7 @@ def input_changed_in_place(net: Net, x: Tensor) -> Tensor:
 
 
 NOT_SHAREABLE: dict[str, tuple[Run, str]] = {
-    "rows known by number": (rows_known_by_number, NOT_SHARED),
     "time before rows": (time_before_rows, NOT_SHARED),
-    "constant changed in place": (constant_changed_in_place, CHECK_FAILED),
     "features changed in place": (
         on_h(features_changed_in_place_after_the_mask),
         CHECK_FAILED,
