@@ -131,7 +131,10 @@ class TurnoverDropout(nn.Module):
         if x.shape[self.dim] != self.width:
             raise TurnoverError(f"the turn-over layer masks {self.width} units, but dimension {self.dim} of its input {tuple(x.shape)} has {x.shape[self.dim]}")
         if scope.ids.shape != x.shape[:1]:
-            raise TurnoverError(f"{scope.ids.numel()} instance ids for a batch of {x.shape[0]} rows; give one id per row")
+            raise TurnoverError(
+                f"{scope.ids.numel()} instance ids for a batch of {x.shape[0]} rows at mask layer {self}; give one id per row, "
+                "and mask where dimension 0 holds the rows of the batch (not windows, experts or time steps)"
+            )
         return scope.ids_on(x.device)
 
     def _broadcast(self, mask: Tensor, x: Tensor) -> Tensor:

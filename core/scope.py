@@ -37,15 +37,17 @@ InstanceIds = Tensor | np.ndarray | Sequence[int]
 
 @dataclass(frozen=True)
 class ModelMasks:
-    """The mask layers of a model that must run under every mask, and the names of all that it has."""
+    """The mask layers of a model that must run under every mask, the names of all that it has, and whether it was seen in training mode."""
 
     trained: frozenset[TurnoverDropout]
     names: Mapping[TurnoverDropout, str]
+    seen: bool = True
 
     def of(self, copied: nn.Module) -> ModelMasks:
         """The same layers of a copy of the model."""
         layers: Any = {layer: copied.get_submodule(name) for layer, name in self.names.items()}
-        return ModelMasks(frozenset(layers[layer] for layer in self.trained), {layers[layer]: name for layer, name in self.names.items()})
+        names = {layers[layer]: name for layer, name in self.names.items()}
+        return ModelMasks(frozenset(layers[layer] for layer in self.trained), names, self.seen)
 
 
 @dataclass
@@ -96,6 +98,11 @@ class MaskScope:
             return
         trained = self.expected.trained if self.expected else set().union(*(layer.trained_with for layer in ran))
         missing, new = (sorted(map(self._named, part)) for part in (trained - ran, ran - trained))
+        if missing and self.expected and not self.expected.seen:
+            raise TurnoverError(
+                f"mask layer {missing[0]} did not run in this turnover context, and the model does not run in training mode on its inputs alone, "
+                "so nobody knows whether it does then; let the model run it, or take it out"
+            )
         if missing:
             raise TurnoverError(
                 f"mask layer {missing[0]} runs in training but did not in this turnover context, so its masks would be left out; "

@@ -142,7 +142,7 @@ def masks_of_training(model: nn.Module, inputs: Inputs) -> ModelMasks:
     for name in trained:
         if layers[name].layer is None:
             layers[name].layer = seen[name].layer
-    return ModelMasks(frozenset(layers[name] for name in trained or layers), {layer: name for name, layer in layers.items()})
+    return ModelMasks(frozenset(layers[name] for name in trained or layers), {layer: name for name, layer in layers.items()}, bool(trained))
 
 
 def _named_masks(model: nn.Module) -> dict[str, TurnoverDropout]:

@@ -471,6 +471,13 @@ def test_masks_on_another_dimension_than_the_rows_are_refused() -> None:
         influence(Sideways(model), randn(5, COUNT, WIDTH), some_labels(5, CLASSES), IDS)
 
 
+def test_a_model_that_cannot_be_seen_in_training_is_said_to_be_one() -> None:
+    """One that wants its labels there."""
+    model = built(lambda: Odd(lambda model: model.training and 1 / 0 > 0))
+    with pytest.raises(TurnoverError, match=r"^mask layer 'late' .* did not run in this turnover context, and the model does not run in training mode"):
+        influence(model, randn(5, WIDTH), some_labels(5, CLASSES), IDS)
+
+
 class Sideways(nn.Module):
     """Reads `(B, T, D)` and hands on `(T, B, D)`."""
 
