@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from turnover.fidelity.planted import wrong_label_auc
 from turnover.runs import Run
 
