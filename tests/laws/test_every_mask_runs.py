@@ -471,6 +471,14 @@ def test_masks_on_another_dimension_than_the_rows_are_refused() -> None:
         influence(Sideways(model), randn(5, COUNT, WIDTH), some_labels(5, CLASSES), IDS)
 
 
+def test_a_batch_norm_that_mixes_rows_in_evaluation_is_refused_by_name() -> None:
+    model = built(lambda: net(nn.BatchNorm1d(WIDTH, track_running_stats=False), TurnoverDropout(WIDTH)))
+    x, labels = randn(5, WIDTH), some_labels(5, CLASSES)
+    for ask in (influence, self_influence, mean_influence, top_influences):
+        with pytest.raises(TurnoverError, match=r"^batch norm '2' keeps no running statistics.*track_running_stats=True"):
+            ask(model, x, labels, IDS[:5])
+
+
 def test_a_model_that_cannot_be_seen_in_training_is_said_to_be_one() -> None:
     """One that wants its labels there."""
     model = built(lambda: Odd(lambda model: model.training and 1 / 0 > 0))

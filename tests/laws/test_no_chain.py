@@ -68,13 +68,6 @@ def masks_on_tokens() -> Built:
     return built(*layers, nn.Flatten(), nn.Linear(24, 3), shape=TOKENS)
 
 
-def statistics_of_the_batch() -> Built:
-    """Before the masks, where all rows are the same."""
-    norm = nn.BatchNorm2d(4, track_running_stats=False)
-    layers = (nn.Conv2d(2, 4, 1), norm, mask(0, 4, 1), nn.Conv2d(4, 3, 4), nn.Flatten())
-    return built(*layers, shape=IMAGE)
-
-
 def listened_to(place: int | None, before: bool) -> Callable[[], Built]:
     """A hook that doubles what a layer, or the whole model, reads or gives."""
 
@@ -134,7 +127,6 @@ NO_CHAINS: dict[str, Callable[[], Built]] = {
     "circular padding": on_channels(lambda: nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")),
     "layer norm": between_masks(lambda: nn.LayerNorm(6)),
     "softmax": between_masks(lambda: nn.Softmax(1)),
-    "statistics of the batch": statistics_of_the_batch,
     "a hook before the model": listened_to(None, True),
     "a hook after the model": listened_to(None, False),
     "a hook after a part": listened_to(1, False),
