@@ -63,19 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
     warnings.filterwarnings("ignore", module="torch")
-    allow(getattr(arguments, "model", None))
     try:
         if world().size > 1 and arguments.command not in TOGETHER:
             raise TurnoverError(f"this command is for one process; leave torchrun out (it serves {' and '.join(TOGETHER)})")
-        result: dict[str, Any] = arguments.module.execute(arguments)
+        result = _execute(arguments)
     except TurnoverError as error:
         print(f"turnover {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        missing = missing_package(error)
-        if missing is None:
-            raise
-        print(f"turnover {arguments.command}: {missing}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where this one was", file=sys.stderr)
@@ -99,12 +92,18 @@ def call(command: str, **options: Any) -> dict[str, Any]:
         if value is not None and value is not False:
             values = [] if value is True else value if isinstance(value, list | tuple) else [value]
             words += [f"--{name.replace('_', '-')}", *map(str, values)]
-    arguments = build_parser().parse_args(words)
+    return _execute(build_parser().parse_args(words))
+
+
+def _execute(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Do what a command line asks for; a package that an extra brings and that is not there is a `TurnoverError` too."""
     allow(getattr(arguments, "model", None))
     try:
         return dict(arguments.module.execute(arguments))
     except ModuleNotFoundError as error:
-        raise missing_package(error) or error from None
+        if missing := missing_package(error):
+            raise missing from None
+        raise
 
 
 def _say(text: str) -> None:

@@ -64,9 +64,13 @@ def placed(model: Model, device: torch.device) -> Model:
     return model
 
 
+HALF = (torch.bfloat16, torch.float16)
+"""Number types in which losses that differ may come out alike."""
+
+
 def at_least_float32(values: Tensor) -> Tensor:
-    """Values of a half-precision type as float32, in which losses still differ; others as they are."""
-    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+    """Values of a half-precision type as float32; others as they are."""
+    return values.float() if values.dtype in HALF else values
 
 
 @contextmanager

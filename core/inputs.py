@@ -22,7 +22,7 @@ def batch_of(inputs: Any, labels: Any = None) -> tuple[Inputs, Tensor]:
         labels: class numbers, one an input, as anything that numpy reads; None if the data set has them.
 
     Raises:
-        TurnoverError: for anything else, or labels that are missing, not whole numbers, or not one an input.
+        TurnoverError: for anything that cannot be read so, or labels that are missing.
     """
     if isinstance(inputs, Dataset | DataLoader):
         inputs, known = _collected(inputs)

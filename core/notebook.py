@@ -9,6 +9,7 @@ run.cleanse(fraction=0.05)
 
 from __future__ import annotations
 
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ class Run(runs.Run):
         from turnover.ranking import content_of, ranking_entries
 
         ids = self.validation["id"].astype(str)
-        places = [item] if isinstance(item, int) else [int(place) for place in self.validation.index[ids == str(item)]]
+        places = [int(item)] if isinstance(item, Integral) else [int(place) for place in self.validation.index[ids == str(item)]]
         if not places or places[0] not in self.influence.errors:
             raise TurnoverError(f"{self.folder}: {item!r} is no misclassified validation item with influences; run.misclassified lists them")
         ranked = self.influence.ranked(places[0], "prediction")

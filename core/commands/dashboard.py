@@ -14,9 +14,8 @@ HELP = "open the dashboard on the runs in a folder"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options; PORT and TURNOVER_RUNS of the environment are their defaults."""
-    parser.add_argument(
-        "--runs", default=os.environ.get("TURNOVER_RUNS") or DEFAULT_RUNS, metavar="DIR", help=f"folder that holds the runs (default {DEFAULT_RUNS})"
-    )
+    runs = os.environ.get("TURNOVER_RUNS") or DEFAULT_RUNS
+    parser.add_argument("--runs", default=runs, metavar="DIR", help=f"folder that holds the runs (default TURNOVER_RUNS, else {DEFAULT_RUNS})")
     parser.add_argument("--port", default=os.environ.get("PORT") or "8501", metavar="N", help="port (default PORT, else 8501)")
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from turnover.device import HALF
 from turnover.engine.chain import find_chain
 from turnover.engine.checked import CheckedPath
 from turnover.engine.heads import GroupHeads, SubmatrixHeads
@@ -73,7 +74,7 @@ def path_for(model: nn.Module, inputs: Inputs, *, plain: bool = False, dtype: to
         return PlainPath(model, inputs, memory, dtype)
     if isinstance(model, Ensemble):
         return EnsemblePath([path_for(member, inputs, dtype=dtype, memory=memory) for member in model.models])
-    coarse = any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in model.parameters())  # what algebra cancels is lost there
+    coarse = any(parameter.dtype in HALF for parameter in model.parameters())  # what algebra cancels is lost there
     if isinstance(model, MemberModel) and isinstance(inputs, Tensor) and not coarse:
         for heads in (GroupHeads, SubmatrixHeads):
             if heads.fits(model):

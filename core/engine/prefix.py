@@ -85,7 +85,7 @@ class _Recorder(TorchDispatchMode):
         self.recording = True
         self.calls: list[tuple[Any, Any]] = []
         self.read: set[int] = set()
-        self.inputs = inputs
+        self.inputs = inputs  # kept alive, so that nothing else comes to lie in its place
         self.dependent = _storages(inputs if isinstance(inputs, Tensor) else dict(inputs))
 
     def stop(self) -> None:

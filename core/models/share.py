@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -17,9 +16,7 @@ from torch import Tensor
 from turnover.dropout import TurnoverDropout, turnover_layers
 from turnover.models.ensemble import Ensemble
 from turnover.models.members import Members, MemberTurnoverDropout
-from turnover.models.state import trained_state
-
-_NUMBERED = re.compile(r"\bmodels\.(\d+)\.")
+from turnover.models.state import NUMBERED, trained_state
 
 
 def part_of(model: Members, members: range) -> Members:
@@ -67,10 +64,10 @@ def cut_tensors(model: Members, tensors: Mapping[str, Tensor], members: range) -
     """Those of some members, as their part `model` names them, from the whole's."""
     if not isinstance(model, Ensemble):
         return {name: value[members.start : members.stop] if value.dim() else value for name, value in tensors.items()}
-    found = {name: _NUMBERED.search(name) for name in tensors}
+    found = {name: NUMBERED.search(name) for name in tensors}
     return {_moved(name, -members.start): tensors[name] for name, number in found.items() if number is not None and int(number[1]) in members}
 
 
 def _moved(name: str, by: int) -> str:
     """A tensor's name after its member's number has changed."""
-    return _NUMBERED.sub(lambda number: f"models.{int(number[1]) + by}.", name, count=1)
+    return NUMBERED.sub(lambda number: f"models.{int(number[1]) + by}.", name, count=1)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from turnover.errors import TurnoverError
 
-_MEMBER = re.compile(r"\bmodels\.\d+\.")
+NUMBERED = re.compile(r"\bmodels\.(\d+)\.")
+"""The member's number in the names of an ensemble's tensors."""
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
@@ -34,7 +35,7 @@ def tied_names(model: nn.Module) -> dict[str, str]:
     firsts: dict[tuple[object, ...], str] = {}
     names = {}
     for name, value in model.state_dict().items():
-        member = _MEMBER.search(name)
+        member = NUMBERED.search(name)
         where = (member and member[0], value.data_ptr(), value.dtype, value.shape, value.stride())
         names[name] = firsts.setdefault(where, name) if value.numel() else name
     return names

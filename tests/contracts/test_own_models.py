@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from tests.helpers.builders import names, randn, run_python, small_cnn, some_labels
-from tests.helpers.own_modules import IMAGES as CODE
-from tests.helpers.own_modules import command, own_code, refused
+from tests.helpers.own_modules import code_in, command, own_code, refused
 from tests.helpers.token_builders import encoder_in, sst2_in
 from turnover import Run, TurnoverDropout, TurnoverError, influence, turnover
 from turnover.cli import main
@@ -34,14 +33,9 @@ TWO = ("--members", 2, "--seed", 3)
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two members with influence, trained by naming the code."""
     folder = tmp_path_factory.mktemp("own")
-    (folder / "own_images.py").write_text(CODE, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "path", list(sys.path))
-        patch.setattr(source, "_allowed", set())
+    with code_in(folder):
         for told in (("train", *IMAGES, *TWO), ("influence",)):
             assert main([*map(str, told), "--run", str(folder / "run"), "--model", BUILD]) == 0
-    sys.modules.pop("own_images", None)
     return folder / "run"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 import turnover
 from tests.helpers.builders import names
-from tests.helpers.own_modules import IMAGES, command, own_code, refused
+from tests.helpers.own_modules import code_in, command, own_code, refused
 from turnover import training
 from turnover.cli import build_parser, main
 from turnover.data import load_data
@@ -76,15 +75,10 @@ def trained_elsewhere(data: Dataset, epochs: int = 2) -> nn.Module:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, turnover.Run]:
     """A module that has learned its items, and its run with influence."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    (folder / "own_images.py").write_text(IMAGES, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "path", list(sys.path))
-        patch.setattr(source, "_allowed", set())
+    with code_in(folder):
         module = trained_elsewhere(few(), epochs=20)
         run = turnover.save_run(folder / "run", few(), module, MODEL, seed=SEED)
         compute_influence(run)
-    sys.modules.pop("own_images", None)
     return module, turnover.Run(run.folder)
 
 

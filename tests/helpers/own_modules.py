@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,18 @@ class FineTuned(nn.Module):
 def build(classes, shape, seed):
     return FineTuned(classes, seed)
 """
+
+
+@contextmanager
+def code_in(folder: Path) -> Iterator[None]:
+    """Inside, one works in a folder with `own_images.py`, for a run that several tests share; nothing is allowed yet, or imported afterwards."""
+    (folder / "own_images.py").write_text(IMAGES, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", list(sys.path))
+        patch.setattr(source, "_allowed", set())
+        yield
+    sys.modules.pop("own_images", None)
 
 
 @pytest.fixture
