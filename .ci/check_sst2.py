@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from turnover.fidelity.planted import wrong_label_auc
-from turnover.runs import Run
+from turnover.research.evaluate.labels import wrong_label_auc
+from turnover.runs.run import Run
 
 run = Run(Path(sys.argv[1]))
 results = run.manifest["results"]

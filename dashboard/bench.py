@@ -2,7 +2,7 @@
 
 Starts the dashboard as `make run` does, with Chromium already open, and measures the seconds to the first words and to the
 first error with its training items; then, on the runs that exist and on runs of random numbers of two sizes
-(`turnover.bench.random_run`), the time from a click on another error until it is shown, and the memory of the server while
+(`turnover.research.bench.random_run`), the time from a click on another error until it is shown, and the memory of the server while
 browsing. Needs Playwright and Chromium, which developers have.
 """
 
@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from turnover.bench.random_run import RandomRun
-from turnover.bench.row import Row, table
 from turnover.dashboard.launch import free_port
+from turnover.research.bench.random_run import RandomRun, Row, table
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -5,6 +5,8 @@ JSON line for every JSON line it reads. A `Worker` starts it in the background, 
 died, and gives up on an answer that does not come in time: the process is ended then, since its late answer would be taken
 for the answer to the next question. One that was closed stays closed, so that no page that still holds it starts a process
 which nobody would end.
+
+`answer_of` asks a short command for its answer while the user waits; long ones are jobs (`turnover.jobs`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import atexit
 import contextlib
 import json
 import queue
+import shlex
 import subprocess
 import sys
 import threading
@@ -210,3 +213,29 @@ class _Process:
                 self._complaints.append(line.strip())
         self._popen.stderr.close()
         self._said_last.set()
+
+
+COMMAND_SECONDS = 60.0
+
+
+class TookTooLong(TurnoverError):
+    """A command that did not answer in time; nothing is known to be wrong."""
+
+
+def answer_of(arguments: Sequence[str], seconds: float | None = None) -> dict[str, Any]:
+    """What `turnover …` prints with --json, within `seconds`, else `COMMAND_SECONDS`.
+
+    Raises:
+        TookTooLong: if it does not answer in time.
+        TurnoverError: if it says what is wrong.
+    """
+    seconds = COMMAND_SECONDS if seconds is None else seconds
+    command = [sys.executable, "-m", "turnover", *arguments, "--json"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise TookTooLong(f"no answer within {seconds:.0f} s; give the command in a terminal: `turnover {shlex.join(arguments)}`") from None
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise TurnoverError(lines[-1].removeprefix(f"turnover {arguments[0]}: ") if lines else f"{arguments[0]} ended with code {done.returncode}")
+    return dict(json.loads(done.stdout))

@@ -25,8 +25,8 @@ _TRIES = 100
 _QUIET_SECONDS = 2.0
 _FIRST_PAGE = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "PIL.Image"),
-    *("turnover.dashboard.components.run_choice", "turnover.dashboard.components.overview", "turnover.dashboard.components.confusion"),
-    *("turnover.dashboard.components.error_table", "turnover.dashboard.components.error_detail", "turnover.dashboard.components.export"),
+    *("turnover.dashboard.components.run_choice", "turnover.dashboard.components.overview", "turnover.dashboard.components.overview"),
+    *("turnover.dashboard.components.tables", "turnover.dashboard.components.error_detail", "turnover.dashboard.components.flags"),
 )
 
 

@@ -17,20 +17,19 @@ from typing import Any
 
 import streamlit as st
 
-from turnover.cleansing.scores import Scores, run_scores
 from turnover.dashboard import engine
 from turnover.dashboard.components.notice import no_runs, problem
 from turnover.dashboard.views.errors import ANY
 from turnover.dashboard.views.flags import ANY_DECISION, ANYBODY
-from turnover.dashboard.views.map import COMPONENTS, UMAP, Points, build_points, project, project_umap
-from turnover.dashboard.views.map_group import ALL
+from turnover.dashboard.views.map import ALL, COMPONENTS, UMAP, Points, build_points, project, project_umap
 from turnover.dashboard.views.training import SELF, TrainingItem, training_items
 from turnover.errors import TurnoverError
-from turnover.groups.sums import MeanMistake
-from turnover.pipeline.export import errors_of
-from turnover.report.certainty import Certainty, run_certainty
-from turnover.report.errors import ErrorItem, error_items
-from turnover.runs import MANIFEST, Run
+from turnover.explain.explanation import ErrorItem, error_items
+from turnover.explain.facts import Certainty, run_certainty
+from turnover.explain.groups import MeanMistake
+from turnover.flags.export import errors_of
+from turnover.runs.run import MANIFEST, Run
+from turnover.workflows.cleansing_results import Scores, run_scores
 
 RUN_KEY, _PAGE = "run", "page"
 _CHOICES = {

@@ -13,10 +13,10 @@ import torch
 from hypothesis import settings
 
 from tests.helpers.builders import train_digits
-from turnover.data.reviews import load_reviews
-from turnover.models.text import TextEncoder
-from turnover.pipeline.influence import compute_influence
-from turnover.runs import Run
+from turnover.data.sources.text import load_reviews
+from turnover.models.heads import TextEncoder
+from turnover.runs.run import Run
+from turnover.workflows.influence import compute_influence
 
 settings.register_profile("laws", deadline=None, max_examples=25, derandomize=True, print_blob=True)
 settings.load_profile("laws")

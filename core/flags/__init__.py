@@ -12,9 +12,7 @@ book.py       `Flags`, what a user calls
 
 from __future__ import annotations
 
-from turnover.flags.book import Flags, Merged, Overview, Step
-from turnover.flags.decision import ACTIONS, CLEARED, MAX_NOTE, Decision, Flag
-from turnover.flags.history import Conflict
-from turnover.flags.people import user_name
+from turnover.flags.flags import Conflict, Flags, Merged, Overview, Step, user_name
+from turnover.flags.store import ACTIONS, CLEARED, MAX_NOTE, Decision, Flag
 
 __all__ = ["ACTIONS", "CLEARED", "MAX_NOTE", "Conflict", "Decision", "Flag", "Flags", "Merged", "Overview", "Step", "user_name"]

@@ -5,7 +5,7 @@ A job is a folder `RUNS/.jobs/ID/`, which anybody who looks into the runs folder
     job.json        what it is: a label, when it was made, and its steps, each the arguments of one `turnover …`
     lock            locked by the job's processes for as long as one of them lives
     pid             number of the process group
-    progress.json   how far the step at work is (`turnover.progress`)
+    progress.json   how far the step at work is (`turnover.storage.progress`)
     outcome.json    what the finished steps printed with --json, whether all is done, and what went wrong
     cancelled       there if a person cancelled it
     log             what was said on stderr

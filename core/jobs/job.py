@@ -9,11 +9,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from turnover.atomic import write_atomic
 from turnover.errors import TurnoverError
-from turnover.lock import is_locked
-from turnover.plausible import first_link
-from turnover.progress import Progress, read_progress
+from turnover.storage.atomic import write_atomic
+from turnover.storage.lock import is_locked
+from turnover.storage.progress import Progress, read_progress
+from turnover.storage.schema import first_link
 
 FOLDER = ".jobs"
 FACTS, LOCK, GROUP, PROGRESS, OUTCOME, CANCELLED, LOG = "job.json", "lock", "pid", "progress.json", "outcome.json", "cancelled", "log"

@@ -33,10 +33,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from turnover.dropout import TurnoverDropout
+from turnover.attribution.dropout import TurnoverDropout
+from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
-from turnover.masks import derive_seed
-from turnover.models.text import load_encoder, token_mean
+from turnover.models.heads import load_encoder, token_mean
 
 BOTTLENECK = 64
 _INIT, _MASKS = 1, 2
@@ -200,7 +200,7 @@ class TokenRows(nn.Module):
 
 
 def adapter_classifier(name: str, classes: int, *, layers: int | None, groups: int | None, seed: int, bottleneck: int = BOTTLENECK) -> AdapterClassifier:
-    """An `AdapterClassifier` around the encoder of this name, which `turnover.models.text.load_encoder` finds.
+    """An `AdapterClassifier` around the encoder of this name, which `turnover.models.heads.load_encoder` finds.
 
     Args and errors as there and for `AdapterClassifier`.
     """

@@ -1,4 +1,4 @@
-"""Modules of the user's own as members of a run (`turnover.models.source` finds their code).
+"""Modules of the user's own as members of a run (`turnover.models.names` finds their code).
 
 The function that `--model module:function` names is called as `function(classes, shape, seed)` and returns a module with
 `TurnoverDropout` inside, which makes logits `(B, classes)` of a batch `(B, *shape)`. Images come as float32 `(B, C, H, W)` in
@@ -19,13 +19,13 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from turnover.dropout import TurnoverDropout, turnover_layers
-from turnover.engine.plain import masks_of_training
+from turnover.attribution.dropout import TurnoverDropout, turnover_layers
+from turnover.attribution.engine.naive import masks_of_training
+from turnover.attribution.ensemble import Ensemble
+from turnover.attribution.scope import MaskScope, entered, turnover
+from turnover.attribution.state import check_savable
 from turnover.errors import TurnoverError
-from turnover.models.ensemble import Ensemble
-from turnover.models.source import failing_in_one_line, load_function
-from turnover.models.state import check_savable
-from turnover.scope import MaskScope, entered, turnover
+from turnover.models.names import failing_in_one_line, load_function
 
 TOKENS, FEATURES = "tokens", "features"
 _MASKS, _ROWS = 32, 4

@@ -25,9 +25,9 @@ import torch
 from torch import nn
 from torchvision.models import vgg19_bn  # type: ignore[import-untyped]
 
-from turnover.dropout import TurnoverDropout
+from turnover.attribution.dropout import TurnoverDropout
+from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
-from turnover.masks import derive_seed
 
 CONVOLUTIONS = 16
 WIDTH = 512

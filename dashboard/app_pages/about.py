@@ -6,8 +6,8 @@ import streamlit as st
 
 from turnover.dashboard.components.notice import bullets, heading, quiet, said
 from turnover.dashboard.state import current_run
-from turnover.dashboard.views.about import HOW_TO_READ, LIMITS, build_about
-from turnover.report.fragments import safe
+from turnover.dashboard.views.runs import HOW_TO_READ, LIMITS, build_about
+from turnover.explain.html import safe
 
 said(
     "Turnover trains a classifier with turn-over dropout (Kobayashi, Yokoi, Suzuki and Inui 2020, “Efficient Estimation of Influence of a Training "

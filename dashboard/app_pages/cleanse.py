@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.cleanse import show_plan
-from turnover.dashboard.components.cleanse_choice import choose_scores, choose_share
+from turnover.dashboard.components.cleanse import ask_for_retraining, choose_scores, choose_share, show_plan, show_retraining
 from turnover.dashboard.components.flag_form import current_flags
 from turnover.dashboard.components.notice import no_influence, quiet
-from turnover.dashboard.components.retraining import ask_for_retraining, show_retraining
 from turnover.dashboard.state import current_run
 
 opened = current_run()

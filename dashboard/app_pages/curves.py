@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.curves import choose_training, run_leaks, show_leak, show_numbers, show_table, show_training
-from turnover.dashboard.components.gaps import explore_gaps
+from turnover.dashboard.components.curves import choose_training, explore_gaps, run_leaks, show_leak, show_numbers, show_table, show_training
 from turnover.dashboard.components.notice import quiet
 from turnover.dashboard.state import current_run
 from turnover.dashboard.views.curves import build_curves

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.error_detail import show_item, show_training_items
-from turnover.dashboard.components.error_table import choose_item, filters, table
-from turnover.dashboard.components.export import flags_bar
+from turnover.dashboard.components.error_detail import progress, show_item, show_training_items, trust_note
 from turnover.dashboard.components.flag_form import current_flags, flag_problem
+from turnover.dashboard.components.flags import flags_bar
 from turnover.dashboard.components.groups import show_groups
 from turnover.dashboard.components.notice import no_influence, notice, quiet
-from turnover.dashboard.components.progress import progress
-from turnover.dashboard.components.trust_note import trust_note
+from turnover.dashboard.components.tables import choose_item, filters, table
 from turnover.dashboard.state import Opened, current_run
 from turnover.dashboard.views.errors import lost_sentence, select
 

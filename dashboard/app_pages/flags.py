@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.error_table import choose_item
-from turnover.dashboard.components.export import downloads
-from turnover.dashboard.components.flag_detail import show_flag
-from turnover.dashboard.components.flag_steps import import_form, show_disputes, undo_bar
-from turnover.dashboard.components.flag_table import FLAG, flag_filters, flag_table
+from turnover.dashboard.components.flag_form import flags_of
+from turnover.dashboard.components.flags import downloads, import_form, show_disputes, show_flag, undo_bar
 from turnover.dashboard.components.notice import notice, problem, quiet
-from turnover.dashboard.components.people import flags_of
+from turnover.dashboard.components.tables import FLAG, choose_item, flag_filters, flag_table
 from turnover.dashboard.state import Opened, current_run
 from turnover.dashboard.views.flags import disputes, select, summary
 from turnover.errors import TurnoverError
-from turnover.report.flagged import flagged_items
+from turnover.explain.report import flagged_items
 
 
 @st.fragment

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.confusion import show_confusion
 from turnover.dashboard.components.notice import heading, notice, quiet
-from turnover.dashboard.components.overview import show_accuracy, show_facts, show_signal, show_starts
+from turnover.dashboard.components.overview import show_accuracy, show_confusion, show_facts, show_signal, show_starts
 from turnover.dashboard.state import Opened, current_run
-from turnover.dashboard.views.overview import build_confusion, starting_points
+from turnover.dashboard.views.runs import build_confusion, starting_points
 
 
 @st.fragment

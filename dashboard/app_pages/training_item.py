@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.error_table import choose_item
-from turnover.dashboard.components.export import flags_bar
 from turnover.dashboard.components.flag_form import current_flags, flag_problem
+from turnover.dashboard.components.flags import flags_bar
 from turnover.dashboard.components.notice import no_influence, notice, quiet
+from turnover.dashboard.components.tables import TRAINING_ITEM as ITEM
+from turnover.dashboard.components.tables import choose_item, training_filters, training_table
 from turnover.dashboard.components.training_detail import show_effects, show_losses, show_neighbours, show_part_in_errors, show_training_item
-from turnover.dashboard.components.training_table import ITEM, training_filters, training_table
 from turnover.dashboard.state import Opened, current_run
 from turnover.dashboard.views.training import FLAGGED, select_training
 

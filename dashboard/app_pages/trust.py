@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.measured import show_measured
 from turnover.dashboard.components.notice import no_influence, quiet
-from turnover.dashboard.components.trust_words import show_trust, show_words
+from turnover.dashboard.components.trust import show_measured, show_trust, show_words
 from turnover.dashboard.state import current_run
 from turnover.dashboard.views.trust import build_trust
-from turnover.fidelity.results import read_results
+from turnover.research.evaluate.results import read_results
 
 opened = current_run()
 quiet("How far the influences of this run can be trusted: told from noise, and measured against answers that are known.")

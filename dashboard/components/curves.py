@@ -1,20 +1,130 @@
-"""The Curves page's pieces: whose curves, the numbers at one epoch, a leak, all numbers, and a training that goes on."""
+"""The Curves page's pieces: whose curves, the numbers at one epoch, a leak, all numbers, and a training that goes on.
+
+The figure of the training curves.
+
+The choice of an epoch, by a click on the curves or by keyboard, and the training items with the largest gap there.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from turnover.dashboard.components.gaps import draw_curves
 from turnover.dashboard.components.notice import heading, notice, problem, quiet, said
 from turnover.dashboard.state import RUN_KEY, runs_folder
-from turnover.dashboard.views.curves import HOW_TO_READ, Curves, Leak, build_partial, leak_sentence, leaks, training_sentence
+from turnover.dashboard.views.curves import HOW_TO_READ, Curves, Gap, Leak, Series, build_partial, largest_gaps, leak_sentence, leaks, training_sentence
 from turnover.dashboard.views.runs import share_words
 from turnover.errors import TurnoverError
-from turnover.partial import find_partials, read_partial
-from turnover.runs import Run
+from turnover.explain.html import chip_html, image_html, mark_html, safe
+from turnover.runs.partial import find_partials, read_partial
+from turnover.runs.run import Run
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+_DASHES = {"masked": "solid", "flipped": "solid", "unowned": "dash", "validation": "dot"}
+_SYMBOLS = {"masked": "circle", "flipped": "diamond", "unowned": "diamond-open", "validation": "square"}
+_COLOURS = {"masked": "#3b82bd", "flipped": "#cf6f2d", "unowned": "#8f70c4", "validation": "#4b9668"}
+"""Mid-tones that keep 3:1 on the light and on the dark page: a figure is made before its theme is known."""
+
+_GAP = "rgba(207, 111, 45, .14)"
+
+
+def curves_figure(curves: Curves, epoch: int | None = None) -> go.Figure:
+    """The figure of a run's curves; a chosen epoch is marked beside the kept one."""
+    figure = losses_figure(curves.epochs, curves.series, curves.kept)
+    if epoch not in (None, curves.kept):
+        figure.add_vline(x=epoch, line={"width": 1, "color": "gray"}, annotation_text="chosen", annotation_position="top left")
+    return figure
+
+
+def losses_figure(epochs: Sequence[int], series: Sequence[Series], kept: int | None, height: int = 440) -> go.Figure:
+    """One line a loss, told apart by dash and marker as well as by colour; the gap between masked and flipped shaded, and the kept epoch, if any, marked."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for line in series:
+        figure.add_scatter(
+            x=epochs,
+            y=line.values,
+            name=line.name,
+            mode="lines+markers",
+            line={"dash": _DASHES[line.column], "width": 2.5, "color": _COLOURS[line.column]},
+            marker={"symbol": _SYMBOLS[line.column], "size": 8},
+            fill="tonexty" if line.column == "flipped" else None,
+            fillcolor=_GAP,
+            unselected={"marker": {"opacity": 1}},
+            hovertemplate="%{y:.3f}",
+        )
+    if kept is not None:
+        figure.add_vline(x=kept, line={"dash": "dot", "width": 1.5, "color": "gray"}, annotation_text="kept", annotation_position="top right")
+    figure.update_layout(
+        height=height,
+        margin={"l": 0, "r": 0, "t": 48, "b": 0},
+        legend={"orientation": "h", "y": 1 + 62 / height, "x": 0, "title": None, "traceorder": "normal"},
+        hovermode="x unified",
+        xaxis={"title": "Epoch", "dtick": max(1, len(epochs) // 12), "zeroline": False},
+        yaxis={"title": "Loss (nats)", "rangemode": "tozero"},
+    )
+    return figure
+
+
+EPOCH, _CHART = "epoch", "curves-chart"
+
+
+@st.fragment
+def explore_gaps(run: Run, curves: Curves) -> None:
+    """The figure, which can be clicked, and the items at the chosen epoch."""
+    place = st.container()
+    heading("Items with the largest gap", "Training items that the model only knows because it learned them; wrong labels are often among them.")
+    epoch = _choose_epoch(curves)
+    with place:
+        draw_curves(curves, epoch)
+    st.html(_table_html(largest_gaps(run, epoch)))
+
+
+def draw_curves(curves: Curves, epoch: int | None = None) -> None:
+    """The figure; with a chosen `epoch`, a click on a point chooses another."""
+    figure, config = curves_figure(curves, epoch), {"displaylogo": False, "displayModeBar": False}
+    if epoch is None:
+        st.plotly_chart(figure, width="stretch", alt=curves.alt, config=config)
+    else:
+        st.plotly_chart(figure, width="stretch", key=_CHART, on_select=_picked, selection_mode="points", alt=curves.alt, config=config)
+
+
+def _choose_epoch(curves: Curves) -> int:
+    """The epoch in the URL, the kept one if there is none or one that the run has not."""
+    wanted = st.session_state.get(EPOCH, st.query_params.get(EPOCH))
+    if str(wanted) not in map(str, curves.epochs):
+        st.session_state[EPOCH] = str(curves.kept)
+    return int(st.selectbox("After epoch", [str(epoch) for epoch in curves.epochs], key=EPOCH, bind="query-params", width=140))
+
+
+def _picked() -> None:
+    points = st.session_state[_CHART]["selection"]["points"]
+    if points:
+        st.session_state[EPOCH] = str(int(points[0]["x"]))
+
+
+def _table_html(gaps: tuple[Gap, ...]) -> str:
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Training item", "Masked loss", "Flipped loss", "Gap"))
+    rows = "".join(
+        f'<tr><th scope="row">{_item_html(gap)}</th><td>{gap.masked:.3f}</td><td>{gap.flipped:.3f}</td><td><strong>{gap.value:.3f}</strong></td></tr>'
+        for gap in gaps
+    )
+    return f'<table class="to-groups to-numbers"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _item_html(gap: Gap) -> str:
+    alt = f"training image labelled {gap.label}"
+    body = image_html(gap.image, 40, alt) if gap.image else f'<span dir="auto">{safe(gap.text)}</span>'
+    return f'{chip_html(gap.label)} {body} <span class="to-id">{safe(gap.id)}</span> {mark_html(gap.planted)}'
+
 
 _CHOSEN = "The run in the sidebar"
 _SECONDS = 2.0

@@ -1,26 +1,77 @@
-"""The chosen error, what its numbers mean, and the training items behind it."""
+"""The chosen error, what its numbers mean, and the training items behind it.
+
+Two keys for work through many errors: F flags the strongest proponent that has no flag yet, U takes the last such flag back.
+
+The shown error as Markdown, in a popover with a button that copies it; made when the popover is opened.
+
+Which errors of a run somebody has seen in this session.
+
+A note beside the training items of an error where they are too noisy to be read one by one.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+
 import streamlit as st
 
-from turnover.dashboard.components.card_controls import card_controls
-from turnover.dashboard.components.cards import sides
-from turnover.dashboard.components.flag_keys import flag_keys
-from turnover.dashboard.components.issue import issue_text
+from turnover.dashboard.components.address import TRUST_PAGE
+from turnover.dashboard.components.cards import card_controls, current_draw, show_random, sides
+from turnover.dashboard.components.flag_form import flags_of, stored
 from turnover.dashboard.components.notice import problem, quiet, said
-from turnover.dashboard.components.question import ITEM
 from turnover.dashboard.components.regions import show_regions
-from turnover.dashboard.components.scale import current_draw, show_random
+from turnover.dashboard.components.try_own import ITEM
 from turnover.dashboard.state import RUN_KEY, Opened
+from turnover.dashboard.views.errors import Visits, error_link, issue_markdown, progress_sentence, visit
 from turnover.errors import TurnoverError
+from turnover.explain.explanation import Card, ErrorItem, Explanation, explain_error, marked_target
+from turnover.explain.html import chip_html, image_html, mark_html, marked_html, safe
+from turnover.explain.words import Cut, mark, run_cut
 from turnover.flags import Flag
-from turnover.report.errors import ErrorItem
-from turnover.report.explanation import PREDICTION, TRUTH, Explanation, explain_error, marked_target
-from turnover.report.fragments import chip_html, image_html, mark_html, marked_html, safe
-from turnover.report.pieces import run_cut
-from turnover.report.words import Cut, mark
-from turnover.runs import Run
+from turnover.runs.run import PREDICTION, TRUTH, Run
+
+_LAST = "flags-by-key"
+
+
+def flag_keys(run: Run, explanation: Explanation, flags: dict[int, Flag]) -> None:
+    """The two buttons; their keys are shown on them."""
+    target = next((card for card in explanation.proponents if card.position not in flags), None)
+    last = _last(run, flags)
+    st.button("Drop the strongest", key="key-drop", shortcut="F", on_click=_drop, args=(run, target), disabled=target is None, help=_HELP)
+    st.button("Take back", key="key-back", shortcut="U", on_click=_back, args=(run, last), disabled=last is None)
+
+
+_HELP = "Flags the strongest proponent shown that has no flag yet: drop it from the training set"
+
+
+def _last(run: Run, flags: dict[int, Flag]) -> Flag | None:
+    """The last flag that the key put on this run and that is still in force as it was put."""
+    kept = [(folder, flag) for folder, flag in st.session_state.get(_LAST, []) if folder != str(run.folder) or flags.get(flag.instance) == flag]
+    st.session_state[_LAST] = kept
+    return next((flag for folder, flag in reversed(kept) if folder == str(run.folder)), None)
+
+
+def _drop(run: Run, card: Card) -> None:
+    with stored():
+        st.session_state[_LAST].append((str(run.folder), flags_of(run).put(card.position, "drop")))
+
+
+def _back(run: Run, flag: Flag) -> None:
+    with stored():
+        flags_of(run).clear(flag.instance)
+
+
+def issue_text(run: Run, item: ErrorItem, explanation: Explanation) -> None:
+    """The popover."""
+    popover = st.popover("Copy as Markdown", key="issue", on_change="rerun", type="tertiary")
+    if popover.open:
+        with popover:
+            meaning = st.session_state.get("meaning") or PREDICTION
+            quiet("For an issue tracker or a chat; the button in the corner copies it.")
+            link = error_link(st.context.url or "", run.name, item, meaning)
+            st.code(issue_markdown(run.name, item, explanation, meaning, link), language=None, wrap_lines=True, height=320)
+
 
 _TOPS = (5, 10, 20)
 _TRY_PAGE = "app_pages/try_own.py"
@@ -73,3 +124,24 @@ def _item_html(item: ErrorItem, explanation: Explanation | None, cut: Cut | None
         f'<span class="to-id">{safe(item.id)}</span>'
     )
     return f'<div class="to-target">{body}<div class="to-facts">{facts}</div></div>'
+
+
+_KEY = "visits"
+
+
+def progress(run: Run, shown: ErrorItem, matching: Sequence[ErrorItem]) -> str:
+    """Note that an error is shown; says how far the work through those that match has come."""
+    known = st.session_state.setdefault(_KEY, {})
+    visits = known[str(run.folder)] = visit(known.get(str(run.folder), Visits()), shown.id, time.monotonic())
+    return progress_sentence(visits, [item.id for item in matching])
+
+
+def trust_note(opened: Opened, explanation: Explanation) -> None:
+    """Say what to read in place of single influences, if none of this error's, or of none of the run's errors, stands out of the noise."""
+    certainty = opened.certainty
+    if certainty is None or (certainty.share and not explanation.advice):
+        return
+    whose = "of this error" if certainty.share else "of any error of this run"
+    reason = f"The influences {whose} are too noisy to read one by one." if certainty.known else "Nothing tells single influences of one member from noise."
+    quiet(f"{reason} Look at groups of training items, or train again with more members.")
+    st.page_link(TRUST_PAGE, label="How far to trust this run")

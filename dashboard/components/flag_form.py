@@ -1,6 +1,8 @@
 """The decision on a training item, in a popover below its card: drop, relabel or keep, with a note.
 
 The form is only made when the popover is open, so that ten cards cost ten buttons. Saving closes it.
+
+Who decides: the user that is signed in, where the dashboard asks for that, else the account that serves it.
 """
 
 from __future__ import annotations
@@ -12,10 +14,24 @@ from typing import Protocol
 import streamlit as st
 
 from turnover.dashboard.components.notice import problem
-from turnover.dashboard.components.people import flags_of
 from turnover.errors import TurnoverError
-from turnover.flags import MAX_NOTE, Flag
-from turnover.runs import Run
+from turnover.flags import MAX_NOTE, Flag, Flags
+from turnover.runs.run import Run
+
+_CLAIMS = ("email", "preferred_username", "name", "sub")
+
+
+def signed_in() -> str | None:
+    """The name under which a signed-in user decides; None if nobody is signed in."""
+    if not st.user.get("is_logged_in"):
+        return None
+    return next((str(st.user[claim]) for claim in _CLAIMS if st.user.get(claim)), None)
+
+
+def flags_of(run: Run) -> Flags:
+    """The flags of a run, in the name of whoever looks at the page."""
+    return Flags(run.folder, by=signed_in())
+
 
 _PROBLEM = "flag_problem"
 _ACTIONS = {"drop": "Drop", "relabel": "Relabel", "keep": "Keep"}

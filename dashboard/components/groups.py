@@ -9,11 +9,10 @@ import streamlit as st
 from turnover.dashboard.components.notice import heading, problem, quiet, said
 from turnover.dashboard.views.groups import Groups, Removed, Row, build_groups, number
 from turnover.errors import TurnoverError
-from turnover.groups.sums import Sum
-from turnover.report.errors import ErrorItem
-from turnover.report.explanation import rounded
-from turnover.report.fragments import chip_html, image_html, safe, trust_html
-from turnover.runs import Run
+from turnover.explain.explanation import ErrorItem, rounded
+from turnover.explain.groups import Sum
+from turnover.explain.html import chip_html, image_html, safe, trust_html
+from turnover.runs.run import Run
 
 
 def show_groups(run: Run, item: ErrorItem) -> None:

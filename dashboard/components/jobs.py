@@ -11,8 +11,8 @@ from turnover.dashboard.components.notice import problem
 from turnover.dashboard.state import RUN_KEY, runs_folder
 from turnover.dashboard.views.jobs import JobCard, job_cards
 from turnover.errors import TurnoverError
+from turnover.explain.html import safe
 from turnover.jobs import Job, cancel_job, forget_job, resume_job, start_job
-from turnover.report.fragments import safe
 
 _PROBLEM = "job-problem"
 _LOOK_AGAIN = 1.0

@@ -1,4 +1,9 @@
-"""The map with its choices, and what the training items chosen on it did together."""
+"""The map with its choices, and what the training items chosen on it did together.
+
+The map as a figure: a marker for each item, told apart by shape (training item, validation item, error) and by colour.
+
+The way in which places are made on the map: UMAP takes minutes, so it is a job, and only offered where it is installed.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +14,130 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from turnover.dashboard.components.address import errors_link, training_link
 from turnover.dashboard.components.groups import show_sums
-from turnover.dashboard.components.item_table import thumbnail
-from turnover.dashboard.components.links import errors_link, training_link
-from turnover.dashboard.components.map_figure import map_figure
-from turnover.dashboard.components.map_umap import choose_way, umap_points
+from turnover.dashboard.components.jobs import begin_job, show_jobs
 from turnover.dashboard.components.notice import heading, notice, problem, quiet, said
-from turnover.dashboard.state import Opened
+from turnover.dashboard.components.tables import thumbnail
+from turnover.dashboard.state import Opened, runs_folder
 from turnover.dashboard.views.errors import ANY
-from turnover.dashboard.views.map import COLOURS, COMPONENTS, FEATURES, INFLUENCES, PROJECTIONS, SELF, UMAP, Points, colours, missing_umap, narrowed
-from turnover.dashboard.views.map_group import ALL, LISTED, Chosen, Member, choose_group, losses_of, members_of, sums_of
-from turnover.errors import TurnoverError
-from turnover.groups.sums import Summable
-from turnover.report.errors import ErrorItem
-from turnover.runs import Run
-from turnover.wording import counted
+from turnover.dashboard.views.jobs import jobs_with
+from turnover.dashboard.views.map import (
+    ALL,
+    COLOURS,
+    COMPONENTS,
+    ERROR,
+    FEATURES,
+    INFLUENCES,
+    LISTED,
+    PROJECTIONS,
+    RIGHT,
+    SELF,
+    TRAINING,
+    UMAP,
+    WAYS,
+    Chosen,
+    Colours,
+    Member,
+    Points,
+    by_of,
+    choose_group,
+    colours,
+    losses_of,
+    members_of,
+    missing_umap,
+    narrowed,
+    sums_of,
+)
+from turnover.errors import TurnoverError, counted
+from turnover.explain.explanation import ErrorItem
+from turnover.explain.groups import Summable
+from turnover.explain.html import safe
+from turnover.jobs import Job, State, find_jobs
+from turnover.runs.maps import has_umap
+from turnover.runs.run import Run
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+
+SYMBOLS = {TRAINING: "circle", RIGHT: "diamond-open", ERROR: "x"}
+_SIZES = {TRAINING: 6, RIGHT: 6, ERROR: 10}
+_COLOURS = ("#3b82bd", "#cf6f2d", "#4b9668", "#8f70c4", "#c0504d", "#94785a", "#c25e9a", "#8f8a24", "#1f8f9c", "#6b7fd7")
+_GREY = "#808080"
+"""Mid-tones that keep 3:1 on the light and on the dark page, and grey for the rest."""
+
+
+def map_figure(points: Points, colours: Colours, highlighted: np.ndarray | None) -> go.Figure:
+    """A name in the legend for each colour; `highlighted` `(items,)` says which stay in full colour, all if None. Numbers of items are `customdata`."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    if colours.values is not None:
+        known = np.isfinite(colours.values)
+        scale = {"colorscale": "Viridis", "colorbar": {"title": {"text": "nats"}, "thickness": 12}}
+        _add(figure, points, ~known, highlighted, "validation items", {"color": _GREY})
+        _add(figure, points, known, highlighted, "training items", {"color": colours.values[known], **scale})
+    elif colours.groups is not None:
+        for group, name in enumerate(colours.names):
+            colour = _COLOURS[group] if group < len(_COLOURS) else _GREY
+            _add(figure, points, colours.groups == group, highlighted, name, {"color": colour})
+    figure.update_layout(
+        height=560,
+        margin={"l": 0, "r": 0, "t": 56, "b": 0},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None, "itemsizing": "constant"},
+        hovermode="closest",
+        dragmode="lasso",
+        xaxis={"title": "First direction", "zeroline": False},
+        yaxis={"title": "Second direction", "zeroline": False},
+    )
+    return figure
+
+
+def _add(figure: go.Figure, points: Points, chosen: np.ndarray, highlighted: np.ndarray | None, name: str, marker: dict[str, Any]) -> None:
+    """The chosen points under one name, a trace for each shape: a list of shapes would be checked one by one, which takes long."""
+    kinds = [kind for kind in SYMBOLS if (chosen & (points.kinds == kind)).any()]
+    for kind in kinds:
+        places = np.flatnonzero(chosen & (points.kinds == kind))
+        figure.add_scatter(
+            x=points.places[places, 0],
+            y=points.places[places, 1],
+            mode="markers",
+            name=safe(name),
+            legendgroup=safe(name),
+            showlegend=kind == kinds[0],
+            marker={"symbol": SYMBOLS[kind], "size": _SIZES[kind], "opacity": 0.8, **marker},
+            customdata=points.numbers[places],
+            hovertext=[safe(points.hover[place]) for place in places],
+            hoverinfo="text",
+            selectedpoints=None if highlighted is None else np.flatnonzero(highlighted[points.numbers[places]]),
+        )
+
+
+def choose_way() -> str:
+    """One of `WAYS`."""
+    return st.selectbox("Way", WAYS, key="way", bind="query-params") if has_umap() else COMPONENTS
+
+
+def umap_points(opened: Opened, what: str) -> Points | None:
+    """The points as UMAP places them; None until they are there: a button begins the job that makes them, which is then followed."""
+    try:
+        if points := opened.umap_by(what):
+            return points
+    except TurnoverError as error:
+        problem("These places cannot be used", str(error))
+    run, by = opened.run, by_of(what)
+
+    def find() -> list[Job]:
+        return [job for job in jobs_with(find_jobs(runs_folder()), "map", run.folder) if job.steps[0][-1] == by and job.state is not State.DONE]
+
+    show_jobs(find)
+    if not any(job.state.active for job in find()):
+        notice("No places by UMAP yet", "They take a minute or more, once, and are kept in the run. Until then the map shows principal components.")
+        if st.button("Make them", key="map-umap"):
+            begin_job(["map", "--run", str(run.folder), "--by", by], f"Map {run.name}: {by} by UMAP")
+    return None
+
 
 _OFFERED = 500
 """Errors, clearest first, whose influences can be chosen."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 if TYPE_CHECKING:
-    from turnover.runs import Run
+    from turnover.runs.run import Run
 
 _CODE = re.compile(r"`([^`]+)`")
 

@@ -1,4 +1,7 @@
-"""Marks the patches of an error's image on which its proponents' influence rests, once the user wants it: that takes the engine."""
+"""Marks the patches of an error's image on which its proponents' influence rests, once the user wants it: that takes the engine.
+
+An image under a grid of its patches.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,27 @@ from typing import Any
 import streamlit as st
 
 from turnover.dashboard.components.notice import heading, problem, quiet
-from turnover.dashboard.components.patches import patches_html
-from turnover.dashboard.components.when_ready import when_ready
+from turnover.dashboard.components.worker import when_ready
 from turnover.dashboard.engine import Worker
 from turnover.dashboard.state import worker_of
 from turnover.dashboard.views.answer import Question
-from turnover.dashboard.views.edits import Part
+from turnover.dashboard.views.edits import GRID, Part
 from turnover.dashboard.views.regions import Region, Regions, build_regions, joined, patches_of, regions_request
 from turnover.errors import TurnoverError
-from turnover.report.errors import ErrorItem
-from turnover.report.explanation import Card, Explanation
-from turnover.report.fragments import image_html, safe, signed
-from turnover.runs import Run
-from turnover.stale import made_with
+from turnover.explain.explanation import Card, ErrorItem, Explanation
+from turnover.explain.html import image_html, safe, signed
+from turnover.runs.run import Run, made_with
+
+
+def patches_html(image: str, pixels: int, values: Sequence[float]) -> str:
+    """The HTML of an image, so many pixels wide, with a colour over each patch: blue for values above 0, orange below, the largest the fullest.
+
+    Colours are for the eye alone: the image's own alternative text, or a list beside it, has to say the same.
+    """
+    largest = max(map(abs, values), default=0.0) or 1.0
+    cells = "".join(f'<i class="to-{"for" if value > 0 else "against"}" style="opacity:{0.75 * abs(value) / largest:.2f}"></i>' for value in values)
+    return f'<div class="to-map" style="width:{pixels}px">{image}<div style="--cells:{GRID}" aria-hidden="true">{cells}</div></div>'
+
 
 _STATE = "error-regions"
 _MOST, _WIDE, _NARROW = 6, 160, 96

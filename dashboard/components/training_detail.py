@@ -6,22 +6,20 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from turnover.dashboard.components.address import errors_link
 from turnover.dashboard.components.cards import flag_html
-from turnover.dashboard.components.figure import losses_figure
+from turnover.dashboard.components.curves import losses_figure
 from turnover.dashboard.components.flag_form import flag_control
-from turnover.dashboard.components.links import errors_link
 from turnover.dashboard.components.notice import heading, notice, quiet, said
-from turnover.dashboard.components.training_table import go_to
+from turnover.dashboard.components.tables import go_to
 from turnover.dashboard.state import Opened
-from turnover.dashboard.views.training import TrainingItem
-from turnover.dashboard.views.training_item import Neighbour, Proposal, Target, build_effects, nearest, own_losses, proposals, standing
+from turnover.dashboard.views.training import Neighbour, Proposal, Target, TrainingItem, build_effects, nearest, own_losses, proposals, standing
+from turnover.explain.explanation import ErrorItem, decimals_of
+from turnover.explain.html import chip_html, image_html, mark_html, marked_html, safe, signed, trust_html
+from turnover.explain.words import mark, snippet
 from turnover.flags import Flag
-from turnover.ranking import TOP
-from turnover.report.errors import ErrorItem
-from turnover.report.explanation import PREDICTION, TRUTH, decimals_of
-from turnover.report.fragments import chip_html, image_html, mark_html, marked_html, safe, signed, trust_html
-from turnover.report.words import mark, snippet
-from turnover.runs import Run
+from turnover.runs.ranking import TOP
+from turnover.runs.run import PREDICTION, TRUTH, Run
 
 _LISTED = 24
 

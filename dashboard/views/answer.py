@@ -1,18 +1,24 @@
-"""What the Try page shows: the worker's answer as probabilities and cards."""
+"""What the Try page shows: the worker's answer as probabilities and cards.
+
+Many texts at once, from a CSV file: their predictions, each with its strongest proponent.
+"""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from turnover.data.images import fit_image, open_image, png_bytes, png_pixels
-from turnover.data.tables import MAX_CHARACTERS, check_text
+from turnover.data.tables.checks import MAX_CHARACTERS, check_text, require_column, table_of, text_column
 from turnover.errors import TurnoverError
-from turnover.report.explanation import Card, Explanation, certainty_sentences, decimals_for, units_sentence, usual_yardstick, with_shares
-from turnover.report.pieces import run_cut
-from turnover.report.words import content_words, mark, snippet
-from turnover.runs import Run
+from turnover.explain.explanation import Card, Explanation, certainty_sentences, decimals_for, units_sentence, usual_yardstick, with_shares
+from turnover.explain.words import content_words, mark, run_cut, snippet
+from turnover.runs.run import Run
 
 _UPLOAD_BYTES = 4 * MAX_CHARACTERS
 _NAME = 80
@@ -178,4 +184,51 @@ def _card(run: Run, entry: dict[str, Any], words: frozenset[str]) -> Card:
         planted=str(run.item("train", position)["planted"]),
         text=mark(str(entry["text"]), words, cut=run_cut(run)) if "text" in entry else None,
         image=base64.b64decode(entry["image"]) if "image" in entry else b"",
+    )
+
+
+MAX_ROWS = 50
+_BYTES = MAX_ROWS * 4 * MAX_CHARACTERS
+_TEXT, _NAME = 120, 60
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for one text: an answer, or why there is none."""
+
+    question: Question
+    answer: Answer | None = None
+    problem: str = ""
+
+
+def batch_questions(content: bytes, name: str, label: str | None, top: int) -> tuple[Question, ...]:
+    """A question for each row of a CSV file with a column `text` (or `sentence`).
+
+    Raises:
+        TurnoverError: for a file that is too large or no such table, more than `MAX_ROWS` rows, and a text that cannot be used.
+    """
+    path = Path(snippet(name, _NAME))
+    if len(content) > _BYTES:
+        raise TurnoverError(f"{path}: {len(content):,} bytes is more than {MAX_ROWS} texts need; split the file")
+    table = table_of(content, path, ())
+    column = "sentence" if "sentence" in table.columns and "text" not in table.columns else "text"
+    require_column(table, path, column)
+    if len(table) > MAX_ROWS:
+        raise TurnoverError(f"{path}: {len(table):,} rows, the limit is {MAX_ROWS}; split the file")
+    return tuple(Question(text=text, label=label, top=top) for text in text_column(table, path, column))
+
+
+def batch_table(replies: Sequence[Reply]) -> pd.DataFrame:
+    """A row for each text: what was predicted, and its strongest proponent with its influence in nats."""
+    firsts = [next(iter(reply.answer.explanation.proponents), None) if reply.answer else None for reply in replies]
+    return pd.DataFrame(
+        {
+            "text": [snippet(reply.question.text, _TEXT) for reply in replies],
+            "predicted": [reply.answer.predicted if reply.answer else "" for reply in replies],
+            "probability": [100 * reply.answer.probabilities[0].value if reply.answer else None for reply in replies],
+            "proponent": [snippet(card.text.plain, _TEXT) if card and card.text else reply.problem for card, reply in zip(firsts, replies, strict=True)],
+            "label": [card.label if card else "" for card in firsts],
+            "influence": [card.influence if card else None for card in firsts],
+            "trust": [card.trust if card else "" for card in firsts],
+        }
     )

@@ -1,4 +1,7 @@
-"""The training curves of a run (Figure 2 of the paper), of one that is being trained too, and what they say in words."""
+"""The training curves of a run (Figure 2 of the paper), of one that is being trained too, and what they say in words.
+
+The training items whose losses under their own and under the flipped mask differ most at an epoch.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from turnover.partial import Partial
-from turnover.runs import Run
+from turnover.explain.words import snippet
+from turnover.runs.partial import Partial
+from turnover.runs.run import Run
 
 HOW_TO_READ = (
     "Every training item owns a fixed dropout mask. Under its own mask works the half of the network that learned the item: the masked loss falls. "
@@ -144,3 +148,38 @@ def leak_sentence(found: tuple[Leak, ...], shared: list[str]) -> str:
         f"At {where}, the flipped loss lies below the unowned loss by {worst.below:.3f} ± {worst.error:.3f} nats. Halves of the network that "
         f"should never have seen an item know something of it, so influences come out too small.{known}"
     )
+
+
+MOST = 10
+_TEXT = 160
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A training item and its two losses (nats) at an epoch."""
+
+    id: str
+    label: str
+    planted: str
+    text: str
+    image: bytes
+    masked: float
+    flipped: float
+
+    @property
+    def value(self) -> float:
+        """Flipped minus masked loss: the item's influence on itself at that epoch."""
+        return self.flipped - self.masked
+
+
+def largest_gaps(run: Run, epoch: int) -> tuple[Gap, ...]:
+    """The items with the largest flipped − masked loss after `epoch` (from 1), largest first."""
+    masked, flipped = (np.asarray(losses) for losses in run.array("item_losses")[:, epoch - 1])
+    order = np.argsort(-(flipped - masked), kind="stable")[:MOST]
+    return tuple(_gap(run, int(position), float(masked[position]), float(flipped[position])) for position in order)
+
+
+def _gap(run: Run, position: int, masked: float, flipped: float) -> Gap:
+    row = run.item("train", position)
+    text, image = (snippet(str(row["text"]), _TEXT), b"") if run.kind == "text" else ("", bytes(row["image"]))
+    return Gap(str(row["id"]), run.classes[int(row["label"])], str(row["planted"]), text, image, masked, flipped)

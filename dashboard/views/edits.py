@@ -14,10 +14,10 @@ import numpy as np
 from turnover.dashboard.views.answer import Answer, Question, image_of
 from turnover.data.images import png_bytes, png_pixels
 from turnover.errors import TurnoverError
-from turnover.report.explanation import Card
-from turnover.report.fragments import signed
-from turnover.report.words import snippet
-from turnover.runs import Run
+from turnover.explain.explanation import Card
+from turnover.explain.html import signed
+from turnover.explain.words import snippet
+from turnover.runs.run import Run
 
 GRID = 4
 """An image is cut into so many rows and columns of patches."""

@@ -1,12 +1,25 @@
-"""The misclassified validation items of a run: filtered, searched, sorted, a page at a time."""
+"""The misclassified validation items of a run: filtered, searched, sorted, a page at a time.
+
+An error and the training items behind it as Markdown, to paste into an issue tracker.
+
+Whatever comes from data stands in code spans: there, no tracker takes it for markup, links, mentions or numbers of issues.
+
+How far somebody has worked through the errors, and how long the rest will take.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Generic, Protocol, TypeVar
+from urllib.parse import urlencode
 
-from turnover.report.errors import ErrorItem
-from turnover.report.words import snippet
+from turnover.explain.explanation import Card, ErrorItem, Explanation
+from turnover.explain.html import signed
+from turnover.explain.words import snippet
+from turnover.runs.run import PREDICTION
 
 ANY = "Any class"
 CLEAREST, CONFIDENT, POSITION = "Clearest explanation", "Most confident", "Position"
@@ -81,3 +94,87 @@ def lost_sentence(items: tuple[ErrorItem, ...], lost: str) -> str:
         return ""
     why = "does not match the filters" if any(item.id == lost for item in items) else "is not among the errors of this run"
     return f"“{snippet(lost, _NAME)}” {why}, so the first that matches is shown."
+
+
+_TEXT, _CARD, _NAME = 1000, 200, 80
+
+
+def issue_markdown(run: str, item: ErrorItem, explanation: Explanation, meaning: str, link: str) -> str:
+    """The error with its top proponents and opponents, their influences in nats, and where to see it."""
+    which = "the wrong label" if meaning == PREDICTION else "the true label"
+    parts = [
+        f"### {code(item.id, _NAME)}: {code(item.label, _NAME)} taken for {code(item.predicted, _NAME)} ({item.probability:.0%})",
+        f"> {code(item.text, _TEXT)}" if item.text else "",
+        f"Run {code(run, _NAME)}{f', [see it there](<{link}>)' if link else ''}. {explanation.certainty}",
+        f"Influence on the {meaning}, the loss of {which} {code(explanation.target, _NAME)}. {explanation.units} {explanation.yardstick}",
+        f"**Proponents** pushed towards {code(explanation.target, _NAME)}:",
+        _list(explanation.proponents, explanation.decimals),
+        f"**Opponents** pushed away from {code(explanation.target, _NAME)}:",
+        _list(explanation.opponents, explanation.decimals),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def error_link(page: str, run: str, item: ErrorItem, meaning: str) -> str:
+    """The address that shows an error again; `page` is that of the Errors page, "" if it is not known."""
+    return f"{page}?{urlencode({'run': run, 'item': item.id, 'meaning': meaning})}" if page else ""
+
+
+def code(text: str, length: int) -> str:
+    """A text of one line, cut to `length` characters, as a code span that it cannot end."""
+    line = snippet(text, length) or " "
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    space = " " if line[0] in "` " or line[-1] in "` " else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def _list(cards: Sequence[Card], decimals: int) -> str:
+    return "\n".join(f"{place}. {_line(card, decimals)}" for place, card in enumerate(cards, start=1)) or "none"
+
+
+def _line(card: Card, decimals: int) -> str:
+    error = "" if card.standard_error is None else f" ± {card.standard_error:.{decimals}f}"
+    text = f": {code(card.text.plain, _CARD)}" if card.text else ""
+    trust = f", {card.trust}" if card.trust else ""
+    return f"{signed(card.influence, decimals)}{error}{trust}, {code(card.id, _NAME)} labelled {code(card.label, _NAME)}{text}"
+
+
+_FEW = 3
+"""So many errors must have been left before a time is said."""
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Which errors were shown in this session, which one is now and since when (seconds of any clock), and how long each stay was."""
+
+    seen: frozenset[str] = frozenset()
+    now: str = ""
+    since: float = 0.0
+    stays: tuple[float, ...] = ()
+
+
+def visit(visits: Visits, item: str, time: float) -> Visits:
+    """The visits after an error was shown at this time; showing the same one again changes nothing."""
+    if item == visits.now:
+        return visits
+    stays = (*visits.stays, time - visits.since) if visits.now else ()
+    return replace(visits, seen=visits.seen | {item}, now=item, since=time, stays=stays)
+
+
+def progress_sentence(visits: Visits, matching: Collection[str]) -> str:
+    """How many of the errors that match were seen, and about how long the others will take: their number times the median stay; "" for the first one."""
+    seen = sum(item in visits.seen for item in matching)
+    left = len(matching) - seen
+    if seen < 2:
+        return ""
+    if not left:
+        return f"All {seen:,} seen in this session."
+    time = f", {_about(left * median(visits.stays))} left" if len(visits.stays) >= _FEW else ""
+    return f"{seen:,} of {len(matching):,} seen in this session{time}."
+
+
+def _about(seconds: float) -> str:
+    minutes = seconds / 60
+    if minutes < 1:
+        return "less than a minute"
+    return f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h"

@@ -10,12 +10,12 @@ from string import ascii_uppercase
 from typing import Any
 
 from turnover.dashboard.views.errors import ANY
-from turnover.data import NAMES
+from turnover.data.sources import NAMES
+from turnover.errors import counted
+from turnover.explain.report import Flagged, count_words, flagged_items, minute, people_words, verdict_words
+from turnover.explain.words import snippet
 from turnover.flags import CLEARED, Conflict, Decision, Flag, Step
-from turnover.report.flagged import Flagged, count_words, flagged_items, minute, people_words, verdict_words
-from turnover.report.words import snippet
-from turnover.runs import Run
-from turnover.wording import counted
+from turnover.runs.run import Run
 
 ANY_DECISION, ANYBODY = "Any decision", "Anybody"
 DECISIONS = {ANY_DECISION: "", "Drop": "drop", "Relabel": "relabel", "Keep": "keep"}

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from turnover.errors import TurnoverError
-from turnover.groups.choose import containing, ends, planted, planted_marks
-from turnover.groups.flip import Flip, smallest_flip
-from turnover.groups.sums import MEANINGS, Mistake, Sum
-from turnover.ranking import TOP
-from turnover.report.errors import ErrorItem
-from turnover.report.explanation import rounded
-from turnover.report.words import snippet
-from turnover.runs import Run
+from turnover.explain.explanation import ErrorItem, rounded
+from turnover.explain.groups import MEANINGS, Flip, Mistake, Sum, containing, ends, planted, planted_marks, smallest_flip
+from turnover.explain.words import snippet
+from turnover.runs.ranking import TOP
+from turnover.runs.run import Run
 
 _LISTED, _MARKS = 50, 6
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from turnover.errors import counted
 from turnover.jobs import Job, State, log_tail
-from turnover.progress import Progress
-from turnover.runs import MANIFEST
-from turnover.wording import counted
+from turnover.runs.run import MANIFEST
+from turnover.storage.progress import Progress
 
 _GOES_ON = "Resume it, and it goes on where it was."
 _WORDS = {

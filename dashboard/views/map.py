@@ -1,15 +1,22 @@
-"""Items in two dimensions: principal components of what the model's heads see or of what training items did to validation items, or UMAP's places."""
+"""Items in two dimensions: principal components of what the model's heads see or of what training items did to validation items, or UMAP's places.
+
+The training items that were chosen on the map, and what they did together to one error or to all of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from turnover.dashboard.views.errors import ANY
-from turnover.maps import INSTALL, has_umap, kept_places, map_rows
-from turnover.report.words import snippet
-from turnover.runs import Run
+from turnover.dashboard.views.groups import Row
+from turnover.explain.explanation import ErrorItem
+from turnover.explain.groups import MEANINGS, Group, Mistake, Summable
+from turnover.explain.words import snippet
+from turnover.runs.maps import INSTALL, has_umap, kept_places, map_rows
+from turnover.runs.run import Run
 
 FEATURES, INFLUENCES = "Features", "Influences"
 PROJECTIONS = (FEATURES, INFLUENCES)
@@ -73,17 +80,17 @@ def principal(rows: np.ndarray) -> Projection:
 
 
 def by_of(what: str) -> str:
-    """One of `PROJECTIONS` as `turnover.maps` calls it."""
+    """One of `PROJECTIONS` as `turnover.runs.maps` calls it."""
     return what.lower()
 
 
 def project(run: Run, what: str) -> Projection:
-    """Principal components of all items' features, or of the training items' influences. Errors as `turnover.maps.map_rows`."""
+    """Principal components of all items' features, or of the training items' influences. Errors as `turnover.runs.maps.map_rows`."""
     return principal(map_rows(run, by_of(what)))
 
 
 def project_umap(run: Run, what: str) -> Projection | None:
-    """The places that UMAP gave the same items; None where they were not computed yet. Errors as `turnover.maps.kept_places`."""
+    """The places that UMAP gave the same items; None where they were not computed yet. Errors as `turnover.runs.maps.kept_places`."""
     places = kept_places(run, by_of(what))
     return None if places is None else Projection(places, None)
 
@@ -133,3 +140,80 @@ def narrowed(run: Run, words: str, label: str) -> np.ndarray:
     if words.strip() and run.kind == "text":
         found &= run.train["text"].astype(str).str.casefold().str.contains(words.strip().casefold(), regex=False).to_numpy()
     return found
+
+
+ALL, LISTED = "All errors", 200
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The chosen training items by position, what they have in common, and how many validation items were chosen with them."""
+
+    group: Group
+    validation: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """A chosen training item, and its influence on the prediction in nats, None where that is not known."""
+
+    id: str
+    label: str
+    text: str
+    image: bytes
+    planted: str
+    influence: float | None
+
+
+def choose_group(run: Run, drawn: Collection[int], words: str, label: str, by_influence: bool) -> Chosen | None:
+    """The training items that lie in the area drawn on the map (numbers of items), contain the words and have the label, as far as each is given.
+
+    `by_influence` says that the map shows influences, so that comparing a drawn group with random ones means nothing. None if
+    nothing is given or nothing is found.
+    """
+    if not (drawn or words.strip() or label != ANY):
+        return None
+    total = len(run.train)
+    inside = np.zeros(total, bool)
+    inside[[number for number in drawn if number < total]] = True
+    found = narrowed(run, words, label) & (inside | (not drawn))
+    parts = [f"{len(drawn):,} points drawn around" if drawn else "", f"“{words.strip()}”" if words.strip() else "", f"class {label}" if label != ANY else ""]
+    group = Group(", ".join(filter(None, parts)), np.flatnonzero(found), ranked=by_influence and bool(drawn))
+    return Chosen(group, sum(number >= total for number in drawn)) if found.any() else None
+
+
+def sums_of(losses: Summable, chosen: Chosen) -> Row:
+    """What the chosen items did together, as a row of the table of groups."""
+    prediction, truth = (losses.sums([chosen.group], meaning)[0] for meaning in MEANINGS)
+    return Row(chosen.group.name, len(chosen.group.instances), prediction, truth)
+
+
+def losses_of(run: Run, error: ErrorItem) -> Summable:
+    """The two losses of one error.
+
+    Raises:
+        TurnoverError: if the run has no usable influence for it, or cannot sum influences.
+    """
+    return Mistake(run, error.position)
+
+
+def members_of(run: Run, chosen: Chosen, losses: Summable | None) -> tuple[Member, ...]:
+    """The chosen items, the largest influences on the prediction first where they are known; at most `LISTED`."""
+    positions = chosen.group.instances
+    values = None if losses is None else losses.items["prediction"]
+    if values is not None:
+        positions = positions[np.argsort(-np.abs(values[positions]), kind="stable")]
+    members = []
+    for position in positions[:LISTED].tolist():
+        row = run.item("train", position)
+        members.append(
+            Member(
+                id=str(row["id"]),
+                label=run.classes[int(row["label"])],
+                text=snippet(str(row["text"])) if run.kind == "text" else "",
+                image=bytes(row["image"]) if run.kind == "image" else b"",
+                planted=str(row["planted"]),
+                influence=None if values is None else float(values[position]),
+            )
+        )
+    return tuple(members)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from turnover.commands.evaluate import MEASURES, setting
-from turnover.fidelity.names import AS_SHOWN, AUC, LDS, RANK, SPEARMAN, TARGETS, TURNOVER
-from turnover.fidelity.results import Result
-from turnover.fidelity.row import Row
+from turnover.cli.evaluate import MEASURES, setting
+from turnover.research.evaluate.results import AS_SHOWN, AUC, LDS, RANK, SPEARMAN, TARGETS, TURNOVER, Result, Row
 
 _MAIN = {"lds": LDS, "loo": TARGETS, "planted": AUC, "agreement": SPEARMAN}
 """The figure of a measure that its picture shows; of any other, the first one."""

@@ -1,19 +1,40 @@
-"""Data of one's own on the Train page: what can be seen of them without reading them, and the options that train on them."""
+"""Data of one's own on the Train page: what can be seen of them without reading them, and the options that train on them.
+
+Paths as fields of a form name them.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from turnover.dashboard.views.paths import path_problem, whole
-from turnover.data.own import FILES, HUB, OwnData
-from turnover.data.own.files import ENDINGS
+from turnover.data.tables import FILES, HUB, OwnData
+from turnover.data.tables.formats import ENDINGS
 from turnover.errors import TurnoverError
+from turnover.storage.atomic import user_path
+
+
+def whole(text: str) -> str:
+    """The whole path, since the work is done in another folder; what can be none stays as it is, and `path_problem` says why."""
+    try:
+        return str(user_path(text))
+    except TurnoverError:
+        return text
+
+
+def path_problem(text: str, is_there: Callable[[Path], bool], what: str) -> str:
+    """Why a path cannot be used, in a line; "" if `is_there` says that it names a `what`."""
+    try:
+        return "" if is_there(user_path(text)) else f"{text}: no such {what}; check the path."
+    except TurnoverError as error:
+        return str(error)
+
 
 OWN = {FILES: "your own files", HUB: "any data set of the hub"}
-"""What the form calls data that are not in `turnover.data.NAMES`."""
+"""What the form calls data that are not in `turnover.data.sources.NAMES`."""
 _PATHS = ("train", "validation", "test", "classes")
 _NAME = 40
 

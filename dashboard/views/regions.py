@@ -12,9 +12,9 @@ import numpy as np
 from turnover.dashboard.views.answer import Question, item_question
 from turnover.dashboard.views.edits import Part, parts_of, parts_request
 from turnover.errors import TurnoverError
-from turnover.report.explanation import Explanation, decimals_of, estimate_words
-from turnover.report.fragments import signed
-from turnover.runs import Run
+from turnover.explain.explanation import Explanation, decimals_of, estimate_words
+from turnover.explain.html import signed
+from turnover.runs.run import Run
 
 _NAMED = 3
 

@@ -10,15 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from turnover.dashboard.views.own_data import own_name, own_options, own_problem, title_of
-from turnover.dashboard.views.paths import path_problem, whole
+from turnover.dashboard.views.own_data import own_name, own_options, own_problem, path_problem, title_of, whole
 from turnover.dashboard.views.train_model import MODULE, NETWORK, NOT_OFFERED, PRETRAINED, USUAL, Details, encoder_of, name_of, options_of, problems
-from turnover.data import SOURCES
-from turnover.data.own import OwnData, is_own
-from turnover.errors import TurnoverError
-from turnover.models.source import ALLOW
-from turnover.pipeline.settings import DEEP_MODELS, IMAGE_MODELS, TEXT_MODELS, TrainSettings
-from turnover.wording import counted
+from turnover.data.sources import SOURCES
+from turnover.data.tables import OwnData, is_own
+from turnover.errors import TurnoverError, counted
+from turnover.models.names import ALLOW
+from turnover.models.registry import DEEP_MODELS, IMAGE_MODELS, TEXT_MODELS, TrainSettings
 
 GROUPS = {16: "16 groups", 8: "8 groups", 32: "32 groups", 0: "single units"}
 """What a mask masks, the usual first."""

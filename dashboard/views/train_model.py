@@ -7,10 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from turnover.dashboard.views.paths import path_problem, whole
+from turnover.dashboard.views.own_data import path_problem, whole
 from turnover.errors import TurnoverError
-from turnover.models.encoders import DEFAULT_ENCODER, needs_hub
-from turnover.models.source import ALLOW, TORCHVISION
+from turnover.models.names import ALLOW, DEFAULT_ENCODER, TORCHVISION, needs_hub
 
 NETWORK = "torchvision network"
 MODULE = "your own module"

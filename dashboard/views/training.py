@@ -1,13 +1,21 @@
-"""The training items of a run: searched, and in an order that brings up those worth a look."""
+"""The training items of a run: searched, and in an order that brings up those worth a look.
+
+One training item: what it did to validation items, what its own loss did, what is like it, and whether its label is in doubt.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from turnover.runs import Run
+from turnover.dashboard.views.curves import Series
+from turnover.explain.explanation import rounded, units_sentence
+from turnover.explain.words import snippet
+from turnover.runs.ranking import Column, finite, influence_column, word_on
+from turnover.runs.run import PREDICTION, TRUTH, Run
 
 SELF, HARMFUL, LOSS, FLAGGED = "Self-influence", "Most harmful on average", "Loss under the flipped mask", "Flagged"
 ORDERS = (SELF, HARMFUL, LOSS, FLAGGED)
@@ -84,3 +92,168 @@ def select_training(items: Collection[TrainingItem], search: str, order: str, fl
 def rank_of(values: np.ndarray, place: int) -> int:
     """The rank of one value, 1 for the largest."""
     return int((values > values[place]).sum()) + 1
+
+
+EFFECTS, NEIGHBOURS = 6, 5
+
+
+@dataclass(frozen=True)
+class Target:
+    """A validation item that the training item had an influence on, in nats; `predicted` is what the model said of it."""
+
+    position: int
+    id: str
+    label: str
+    predicted: str
+    text: str
+    image: bytes
+    influence: float
+    standard_error: float | None
+    trust: str
+
+    @property
+    def wrong(self) -> bool:
+        return self.label != self.predicted
+
+
+@dataclass(frozen=True)
+class Effects:
+    """The most positive and the most negative influences of a training item, and what must be said beside them."""
+
+    sentence: str
+    units: str
+    known: str
+    headings: tuple[str, str]
+    positive: tuple[Target, ...]
+    negative: tuple[Target, ...]
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training item with similar features, by cosine."""
+
+    item: TrainingItem
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Another label, and the evidence for it, a sentence each; nobody knows that it is right."""
+
+    label: str
+    evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OwnLosses:
+    """A training item's own loss, epoch by epoch, under its mask and under the flipped one."""
+
+    epochs: tuple[int, ...]
+    series: tuple[Series, ...]
+    kept: int
+    alt: str
+
+
+_MEANT = {
+    TRUTH: (
+        "Influence on the truth: the loss of each validation item’s true label. Positive: learning this training item lowered it, so there it helps. "
+        "Negative: there it hurts."
+    ),
+    PREDICTION: (
+        "Influence on the prediction: the loss of the label that the model gave each validation item, be it right or wrong. Positive: learning this "
+        "training item pushed the model towards that label. Negative: away from it."
+    ),
+}
+_HEADINGS = {TRUTH: ("Helps most", "Hurts most"), PREDICTION: ("Pushed towards what was predicted", "Pushed away from what was predicted")}
+
+
+def build_effects(run: Run, instance: int, meaning: str) -> Effects:
+    """Whom a training item helps and hurts most.
+
+    Raises:
+        TurnoverError: if the run has no usable influence.
+    """
+    column, members = influence_column(run, instance, meaning), int(run.manifest["results"]["members"])
+    positive, negative = (tuple(_target(run, instance, column, int(place), meaning) for place in places) for places in column.ends(EFFECTS))
+    words = " A word is for the item among all training items of that validation item." if members > 1 else ""
+    units = units_sentence(run.influence.estimator, members) + words
+    return Effects(_MEANT[meaning], units, known_sentence(column), _HEADINGS[meaning], positive, negative)
+
+
+def known_sentence(column: Column) -> str:
+    """On how many targets an item's influence is known."""
+    if len(column.targets) == column.computed:
+        return f"Out of all {column.computed:,} validation items with influences."
+    return (
+        f"This run keeps the ends of each ranking only: of {column.computed:,} validation items with influences, this training item is among the ends of "
+        f"{len(column.targets):,}; on the others its influence is smaller than what is kept of them."
+    )
+
+
+def standing(run: Run, item: TrainingItem, with_influence: bool) -> tuple[str, ...]:
+    """What ranks the item among all training items, a sentence each."""
+    total = len(run.train)
+    flipped = np.asarray(run.array("item_losses")[1, int(run.manifest["results"]["kept_epoch"]) - 1])
+    loss = f"Loss under the flipped mask: {rounded(item.flipped_loss)} nats, rank {rank_of(flipped, item.position):,} of {total:,}, the largest first."
+    if not with_influence:
+        return (loss,)
+    own, (mean, errors) = run.influence.self_influence, run.influence.mean_influence
+    error = finite(errors[item.position])
+    noise = "error not known" if error is None else f"± {rounded(error)}"
+    value = float(mean[item.position])
+    return (
+        f"Self-influence: {rounded(float(own[item.position]))} nats, rank {rank_of(own, item.position):,} of {total:,}. "
+        "A large one marks an odd item or a wrong label.",
+        f"On the truth of a validation item, on average over members and all targets: {'−' if value < 0 else '+'}{rounded(abs(value))} ({noise}), "
+        f"rank {rank_of(-mean, item.position):,} of {total:,} from the most harmful.",
+        loss,
+    )
+
+
+def own_losses(run: Run, instance: int) -> OwnLosses:
+    """The item's losses in training, mean over members."""
+    masked, flipped = (tuple(float(value) for value in losses) for losses in run.array("item_losses")[:, :, instance])
+    kept, epochs = int(run.manifest["results"]["kept_epoch"]), tuple(range(1, len(masked) + 1))
+    series = (Series("masked", "Masked", "under its own mask", masked), Series("flipped", "Flipped", "under the flipped mask", flipped))
+    last = f"at the kept epoch {kept}, {masked[kept - 1]:.2f} nats under its own mask and {flipped[kept - 1]:.2f} under the flipped one"
+    return OwnLosses(epochs, series, kept, f"This item’s loss over {len(epochs)} epochs: {last}")
+
+
+def nearest(run: Run, items: Sequence[TrainingItem], instance: int) -> tuple[Neighbour, ...]:
+    """The training items whose stored features have the largest cosine with the item's."""
+    features = run.features("train")
+    sizes = np.linalg.norm(features, axis=1) * np.linalg.norm(features[instance])
+    cosines = features @ features[instance] / np.maximum(sizes, 1e-12)
+    cosines[instance] = -np.inf
+    return tuple(Neighbour(items[int(place)], float(cosines[place])) for place in np.argsort(-cosines, kind="stable")[: min(NEIGHBOURS, len(items) - 1)])
+
+
+def proposals(item: TrainingItem, near: Sequence[Neighbour]) -> tuple[Proposal, ...]:
+    """Other labels that the run itself speaks for, most evidence first; none if all it knows is for the given label."""
+    found: dict[str, list[str]] = {}
+    if item.predicted != item.label:
+        text = f"The full network, although trained on this item as “{item.label}”, gives “{item.predicted}” a probability of {item.probability:.0%}."
+        found.setdefault(item.predicted, []).append(text)
+    labels = Counter(one.item.label for one in near)
+    (label, count), *_ = labels.most_common(1) or [("", 0)]
+    if label != item.label and 2 * count > len(near):
+        own = [one.cosine for one in near if one.item.label == label]
+        text = f"{count} of its {len(near)} nearest training items are labelled “{label}” (cosine of features {min(own):.2f} to {max(own):.2f})."
+        found.setdefault(label, []).append(text)
+    return tuple(Proposal(name, tuple(texts)) for name, texts in sorted(found.items(), key=lambda pair: -len(pair[1])))
+
+
+def _target(run: Run, instance: int, column: Column, place: int, meaning: str) -> Target:
+    position = int(column.targets[place])
+    row, classes = run.item("validation", position), run.classes
+    return Target(
+        position=position,
+        id=str(row["id"]),
+        label=classes[int(row["label"])],
+        predicted=classes[int(row["predicted"])],
+        text=snippet(str(row["text"])) if run.kind == "text" else "",
+        image=bytes(row["image"]) if run.kind == "image" else b"",
+        influence=float(column.values[place]),
+        standard_error=finite(column.errors[place]),
+        trust=word_on(run, instance, position, meaning),
+    )

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median, quantiles
 
-from turnover.estimators.trust import NOISE, RATE, STRONG, WEAK
-from turnover.fidelity.names import AS_SHOWN, COVERAGE_TOP, LDS, SAME_SIGN, SAME_SIGN_CLAIMED, SAME_SIGN_TOP, SPEARMAN
-from turnover.fidelity.results import Result, Results
-from turnover.fidelity.row import Figure
-from turnover.report.certainty import Certainty
-from turnover.wording import counted
+from turnover.attribution.estimators.significance import NOISE, RATE, STRONG, WEAK
+from turnover.errors import counted
+from turnover.explain.facts import Certainty
+from turnover.research.evaluate.results import AS_SHOWN, COVERAGE_TOP, LDS, SAME_SIGN, SAME_SIGN_CLAIMED, SAME_SIGN_TOP, SPEARMAN, Figure, Result, Results
 
 GOAL = 0.3
 """Share of the errors that should have a strong training item before single influences are called readable."""

@@ -37,17 +37,12 @@ from tests.helpers.tiny_encoders import (
 from tests.helpers.token_builders import grown as grown_tokens
 from tests.helpers.token_builders import token_ensemble, token_member, token_rows
 from turnover import TurnoverDropout, TurnoverError, turnover
-from turnover.dropout import turnover_layers
-from turnover.models.adapters import (
-    AdapterClassifier,
-    MaskedClassifier,
-    adapter_classifier,
-    masked_everywhere,
-)
-from turnover.models.encoders import DEFAULT_ENCODER
-from turnover.models.state import load_trained, trained_state
-from turnover.models.text import load_encoder
-from turnover.training import Split, item_losses, probabilities, validate
+from turnover.attribution.dropout import turnover_layers
+from turnover.attribution.state import load_trained, trained_state
+from turnover.models.adapters import AdapterClassifier, MaskedClassifier, adapter_classifier, masked_everywhere
+from turnover.models.heads import load_encoder
+from turnover.models.names import DEFAULT_ENCODER
+from turnover.training.fit import Split, item_losses, probabilities, validate
 
 # Masks and where they lie
 
@@ -235,7 +230,7 @@ def test_short_texts_are_measured_together_and_every_loss_stays_with_its_text(fl
             "forward",
             lambda ids, keep, real=real: (widths.append(ids.shape[1]), real(ids, keep))[1],
         )
-    monkeypatch.setattr("turnover.training._EVALUATION_ROWS", 2)
+    monkeypatch.setattr("turnover.training.fit._EVALUATION_ROWS", 2)
     close = {"rtol": 0, "atol": 1e-12}
     torch.testing.assert_close(item_losses(model, split, ids, half), together, **close)
     assert widths == [5] * model.members + [9] * model.members

@@ -19,16 +19,14 @@ from tests.helpers.fake_runs import FakeRun, png
 from tests.helpers.storage_testing import FULL, READ_ONLY, failing_writes, patch_line, write_patch
 from turnover import Run, TurnoverError
 from turnover.cli import main
-from turnover.data.cifar10 import load_cifar10
-from turnover.data.digits import load_digits
 from turnover.data.images import fit_image, open_image
-from turnover.data.reviews import load_reviews
+from turnover.data.sources.images import load_cifar10, load_digits
+from turnover.data.sources.text import load_reviews
+from turnover.explain.report import write_report
 from turnover.flags import Flags
-from turnover.patch.apply import apply_patch, undo_patch
-from turnover.patch.content import pixel_hash
-from turnover.patch.form import export_patch
-from turnover.report.page import write_report
-from turnover.runs import RUN_FILES, write_manifest
+from turnover.flags.apply import apply_patch, undo_patch
+from turnover.flags.patch import export_patch, pixel_hash
+from turnover.runs.run import RUN_FILES, write_manifest
 
 CLASSES = ("cat", "dog")
 OTHER = {"cat": "dog", "dog": "cat"}
@@ -188,7 +186,7 @@ def test_a_disk_that_fills_up_while_files_are_copied_leaves_no_copy(tmp_path: Pa
     def full(source: object, target: object) -> None:
         raise FULL
 
-    monkeypatch.setattr("turnover.patch.folders.shutil.copy2", full)
+    monkeypatch.setattr("turnover.flags.rewrite.shutil.copy2", full)
     with pytest.raises(TurnoverError, match="the disk is full"):
         one_dropped(tmp_path)
     assert names(tmp_path) == ["data", "p"]

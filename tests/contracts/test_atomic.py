@@ -16,8 +16,8 @@ import pytest
 from tests.helpers.builders import names
 from tests.helpers.storage_testing import together
 from turnover import TurnoverError
-from turnover.atomic import replace_folder, sweep, write_atomic
-from turnover.lock import alone, is_locked, locked, wait_for
+from turnover.storage.atomic import replace_folder, sweep, write_atomic
+from turnover.storage.lock import alone, is_locked, locked, wait_for
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 REFUSED = PermissionError(errno.EACCES, "Permission denied")

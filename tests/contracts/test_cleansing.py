@@ -20,7 +20,13 @@ from scipy.stats import ttest_1samp, ttest_rel
 from tests.helpers.builders import run_python, train_digits
 from tests.helpers.storage_testing import PLAIN_RECIPE, small_heads, small_splits
 from turnover import Run, TurnoverError
-from turnover.cleansing.choose import (
+from turnover.flags import Flag
+from turnover.models.build import build_model
+from turnover.models.registry import Recipe
+from turnover.runs.model import run_settings, split_inputs
+from turnover.training.fit import Split, accuracy, fit, item_losses
+from turnover.workflows.cleanse import retrain
+from turnover.workflows.cleansing import (
     CLEANSED,
     CONDITIONS,
     FLAGGED,
@@ -28,18 +34,13 @@ from turnover.cleansing.choose import (
     RANDOM,
     WITH_FLAGS,
     Decisions,
+    Retrained,
     count_removed,
     given_labels,
     kept_rows,
     lowest,
+    summarise,
 )
-from turnover.cleansing.retraining import retrain
-from turnover.cleansing.summary import Retrained, summarise
-from turnover.flags import Flag
-from turnover.pipeline.architecture import build_model
-from turnover.pipeline.model import run_settings, split_inputs
-from turnover.recipe import Recipe
-from turnover.training import Split, accuracy, fit, item_losses
 
 CPU = torch.device("cpu")
 TRAIN, VALIDATION, MEASURED = small_splits()
@@ -85,7 +86,7 @@ def test_random_removal_differs_by_seed_ignores_scores_and_is_even() -> None:
 def test_random_removal_is_the_same_in_another_process() -> None:
     code = """
 import numpy as np
-from turnover.cleansing.choose import RANDOM, kept_rows
+from turnover.workflows.cleansing import RANDOM, kept_rows
 print([kept_rows(RANDOM, np.zeros(30), 6, seed).tolist() for seed in (0, 1, 2**40)])"""
     expected = [kept_rows(RANDOM, SCORES, 6, seed).tolist() for seed in (0, 1, 2**40)]
     assert json.loads(run_python(code)) == expected

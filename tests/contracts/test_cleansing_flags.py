@@ -12,24 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-import turnover.cleansing.results as results
+import turnover.workflows.cleansing_results as results
 from turnover import Run, TurnoverError
-from turnover.cleansing.choose import (
-    CONDITIONS,
-    FLAGGED,
-    WITH_FLAGS,
-)
-from turnover.cleansing.results import keep_cleansing, read_cleansings
-from turnover.cleansing.scores import Scores, has_scores, run_scores
+from turnover.attribution.estimators.estimator import Estimator
+from turnover.attribution.influence import mean_influence
 from turnover.cli import main
-from turnover.commands.cleanse import describe
-from turnover.data.elec import load_elec
-from turnover.estimators.estimator import Estimator
+from turnover.cli.cleanse import describe_cleanse as describe
+from turnover.data.sources.text import load_elec
 from turnover.flags import Flags
-from turnover.influences import mean_influence
-from turnover.pipeline.architecture import TextInputs
-from turnover.pipeline.estimate import describe_targets
-from turnover.pipeline.model import item_features, load_model, run_settings, run_split
+from turnover.models.build import TextInputs
+from turnover.runs.model import describe_targets, item_features, load_model, run_settings, run_split
+from turnover.workflows.cleansing import CONDITIONS, FLAGGED, WITH_FLAGS
+from turnover.workflows.cleansing_results import Scores, has_scores, keep_cleansing, read_cleansings, run_scores
 
 CPU = torch.device("cpu")
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from tests.helpers.fake_runs import FakeRun, keep_ends
-from turnover.columns import influence_column, word_on
-from turnover.ranking import ranking_trust
-from turnover.runs import Run
+from turnover.runs.ranking import influence_column, ranking_trust, word_on
+from turnover.runs.run import Run
 
 MEANINGS = ("truth", "prediction")
 

@@ -8,18 +8,19 @@ import json
 import shutil
 from argparse import ArgumentParser
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.helpers.calling import answer, call, lines_said, tree
 from tests.helpers.fake_runs import FakeRun, remove_influence
-from turnover.cli import COMMANDS, build_parser, main
+from turnover.cli import COMMANDS, _CommandParser, build_parser, main
 from turnover.data.images import png_bytes, png_pixels
+from turnover.errors import counted
+from turnover.explain.report import ERRORS, SIDE
 from turnover.flags import Flags
-from turnover.pipeline.export import COLUMNS, safe_cell
-from turnover.report.page import ERRORS, SIDE
-from turnover.runs import Run
-from turnover.wording import counted
+from turnover.flags.export import COLUMNS, safe_cell
+from turnover.runs.run import Run
 
 Capture = pytest.CaptureFixture[str]
 
@@ -122,8 +123,10 @@ def places(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def parsers() -> dict[str, ArgumentParser]:
     """The parser of each command."""
     (commands,) = (one for one in build_parser()._actions if one.dest == "command")
-    assert commands.choices is not None
-    return dict(commands.choices)  # type: ignore[arg-type]
+    parsers = cast(dict[str, _CommandParser], commands.choices)
+    for parser in parsers.values():
+        parser.fill()
+    return {**parsers}
 
 
 # Every command

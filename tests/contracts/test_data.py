@@ -13,18 +13,10 @@ from hypothesis import strategies as some
 
 from tests.helpers.source_files import GOOD, TWINS, load_files, write_file
 from turnover import TurnoverError
-from turnover.data.base import (
-    WRONG_LABEL,
-    Dataset,
-    Items,
-    check_dataset,
-    limit_training,
-    limit_validation,
-    plant_label_noise,
-)
-from turnover.data.own.share import split_off
-from turnover.data.pairs import pairs_between, read_pairs
-from turnover.pipeline.settings import TrainSettings
+from turnover.data.base import WRONG_LABEL, Dataset, Items, check_dataset, limit_training, limit_validation, plant_label_noise
+from turnover.data.sources.pairs import pairs_between, read_pairs
+from turnover.data.tables.load import split_off
+from turnover.models.registry import TrainSettings
 
 
 def some_data(count: int = 40, classes: int = 3, validation: int = 2) -> Dataset:

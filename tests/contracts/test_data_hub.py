@@ -14,9 +14,11 @@ from PIL import Image
 from tests.helpers.fake_runs import png
 from tests.helpers.source_files import IMAGES, LABELS, PHOTOS, Files, rows, rows_of
 from turnover import TurnoverError
-from turnover.data import NAMES, SOURCES, cifar10, load_data, sst2, yahoo
 from turnover.data.base import Dataset
-from turnover.data.own import OwnData, load_own
+from turnover.data.sources import NAMES, SOURCES, load_data, yahoo
+from turnover.data.sources import images as cifar10
+from turnover.data.sources import text as sst2
+from turnover.data.tables import OwnData, load_own
 
 Hub = dict[tuple[str, ...], Any]
 

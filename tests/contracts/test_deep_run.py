@@ -15,12 +15,12 @@ import torch
 from tests.helpers.own_modules import command
 from tests.helpers.token_builders import encoder_in, sst2_in
 from turnover import Run, influence
+from turnover.attribution.ensemble import Ensemble
 from turnover.cli import main
-from turnover.models.ensemble import Ensemble
-from turnover.pipeline import settings
-from turnover.pipeline.architecture import TextInputs
-from turnover.pipeline.model import load_model, run_settings, split_inputs
-from turnover.training import Split, accuracy, probabilities
+from turnover.models import registry as settings
+from turnover.models.build import TextInputs
+from turnover.runs.model import load_model, run_settings, split_inputs
+from turnover.training.fit import Split, accuracy, probabilities
 
 CPU = torch.device("cpu")
 

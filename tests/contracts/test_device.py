@@ -21,14 +21,14 @@ from tests.helpers.builders import (
     some_labels,
 )
 from turnover import TurnoverError, influence
-from turnover.device import choose_device, device_name, exact_products
-from turnover.masks import instance_masks
+from turnover.attribution.device import choose_device, device_name, exact_products
+from turnover.attribution.masks import instance_masks
+from turnover.models.registry import TrainSettings
 from turnover.models.vgg19 import vgg19
-from turnover.pipeline.explain import Explainer
-from turnover.pipeline.influence import compute_influence
-from turnover.pipeline.settings import TrainSettings
-from turnover.pipeline.train import train_run
-from turnover.runs import Run
+from turnover.runs.run import Run
+from turnover.workflows.explain import Explainer
+from turnover.workflows.influence import compute_influence
+from turnover.workflows.train import train_run
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 on_each_device = pytest.mark.parametrize("device", DEVICES)

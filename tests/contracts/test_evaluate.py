@@ -11,33 +11,22 @@ import numpy as np
 import pytest
 import torch
 
-import turnover.fidelity.methods as methods_module
-import turnover.fidelity.retrained as retrained_module
+import turnover.research.evaluate.retrained as retrained_module
+import turnover.research.evaluate.scores as methods_module
 from tests.helpers.builders import train_digits
 from tests.helpers.calling import answer, call
 from tests.helpers.source_files import checked_reviews as reviews
 from tests.helpers.token_builders import encoder_in, sst2_in, twins_in
 from turnover import Run, TurnoverError
-from turnover.commands.evaluate import MEASURES
+from turnover.cli.evaluate import MEASURES
 from turnover.data.base import WRONG_LABEL
-from turnover.fidelity.duplicates import RANK
-from turnover.fidelity.estimators import ESTIMATORS, Evidence
-from turnover.fidelity.loo import own_scores
-from turnover.fidelity.methods import (
-    RIVALS,
-    USUAL,
-    evidence_of,
-    rival_scores,
-    self_scores,
-    turnover_scores,
-)
-from turnover.fidelity.options import Options
-from turnover.fidelity.planted import wrong_label_auc
-from turnover.fidelity.subject import Subject
-from turnover.fidelity.suspects import doubt, suspicions
-from turnover.pipeline.influence import compute_influence
-from turnover.pipeline.settings import TrainSettings
-from turnover.pipeline.train import train_run
+from turnover.models.registry import TrainSettings
+from turnover.research.evaluate.labels import RANK, doubt, suspicions, wrong_label_auc
+from turnover.research.evaluate.loo import own_scores
+from turnover.research.evaluate.scores import ESTIMATORS, RIVALS, USUAL, Evidence, Options, evidence_of, rival_scores, self_scores, turnover_scores
+from turnover.research.evaluate.task import Subject
+from turnover.workflows.influence import compute_influence
+from turnover.workflows.train import train_run
 
 Runs = dict[str, Path]
 Patch = pytest.MonkeyPatch

@@ -14,21 +14,20 @@ import pytest
 import torch
 from PIL import Image
 
-import turnover.pipeline.explain as explain_module
+import turnover.workflows.explain as explain_module
 from tests.helpers.calling import answer
 from turnover import TurnoverError, influence
+from turnover.attribution.ensemble import Ensemble
+from turnover.attribution.estimators.estimator import Estimator
+from turnover.attribution.estimators.significance import NOISE, STRONG, WEAK
 from turnover.cli import main
-from turnover.commands.explain import entry_lines
-from turnover.commands.worker import _answer
+from turnover.cli.explain import entry_lines
+from turnover.cli.serve import _answer
 from turnover.data.images import png_bytes, png_pixels
-from turnover.estimators.estimator import Estimator
-from turnover.estimators.trust import NOISE, STRONG, WEAK
-from turnover.models.ensemble import Ensemble
-from turnover.pipeline.estimate import describe_targets
-from turnover.pipeline.explain import Explainer
-from turnover.pipeline.model import item_features
-from turnover.runs import Run
-from turnover.training import Split
+from turnover.runs.model import describe_targets, item_features
+from turnover.runs.run import Run
+from turnover.training.fit import Split
+from turnover.workflows.explain import Explainer
 
 Capture = pytest.CaptureFixture[str]
 

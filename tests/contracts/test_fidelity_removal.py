@@ -13,35 +13,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import turnover.fidelity.removal as removal_module
-from turnover.estimators.trust import strong, wrong_sign
-from turnover.fidelity.agreement import (
-    PEARSON,
-    STRONG_SPEARMAN,
-    all_figures,
-    coverage_figures,
-    strong_figures,
-)
-from turnover.fidelity.estimators import Estimated
-from turnover.fidelity.names import (
-    COVERAGE,
-    COVERAGE_TOP,
-    SAME_SIGN,
-    SAME_SIGN_CLAIMED,
-    SAME_SIGN_TOP,
-    SPEARMAN,
-    STRONG,
-)
-from turnover.fidelity.removal import (
-    SAME_SIZE,
-    Outcome,
-    alike,
-    figures_of,
-    proponents,
-    retrained_without,
-)
-from turnover.fidelity.row import Figure
-from turnover.fidelity.subject import Subject
+import turnover.research.evaluate.removal as removal_module
+from turnover.attribution.estimators.significance import strong, wrong_sign
+from turnover.research.evaluate.agreement import PEARSON, STRONG_SPEARMAN, all_figures, coverage_figures, strong_figures
+from turnover.research.evaluate.removal import SAME_SIZE, Outcome, alike, figures_of, proponents, retrained_without
+from turnover.research.evaluate.results import COVERAGE, COVERAGE_TOP, SAME_SIGN, SAME_SIGN_CLAIMED, SAME_SIGN_TOP, SPEARMAN, STRONG, Figure
+from turnover.research.evaluate.scores import Estimated
+from turnover.research.evaluate.task import Subject
 
 TARGETS, ITEMS = 30, 200
 TRUTH = np.random.default_rng(0).normal(size=(TARGETS, ITEMS))
@@ -184,8 +162,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Figures, np.
     rng = np.random.default_rng(0)
     truth = 0.02 * rng.normal(size=(40, ITEMS))
     partly, chance = truth + 0.02 * rng.normal(size=truth.shape), rng.normal(size=truth.shape)
-    files = {"weights.safetensors": {"sha256": "abc"}}
-    run = SimpleNamespace(folder=tmp_path, train=range(ITEMS), manifest={"files": files})
+    run = SimpleNamespace(folder=tmp_path, train=range(ITEMS), weights_hash="abc")
     targets = SimpleNamespace(labels=torch.zeros(40, dtype=torch.int64), inputs=None)
     facts = {"run": run, "asked": {}, "epochs": lambda: 1, "positions": list(range(40))}
     subject = cast(Subject, SimpleNamespace(**facts, targets=targets))

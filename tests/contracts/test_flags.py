@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-import turnover.flags.book as book
+import turnover.flags.flags as book
 from tests.helpers.builders import names
 from turnover import TurnoverError
 from turnover.flags import CLEARED, MAX_NOTE, Flag, Flags, Overview, user_name
-from turnover.flags.decision import DECIDED, IMPORTED, SETTLED, Decision
-from turnover.flags.history import conflicts, in_force
-from turnover.flags.people import VARIABLE
+from turnover.flags.flags import VARIABLE, conflicts, in_force
+from turnover.flags.store import DECIDED, IMPORTED, SETTLED, Decision
 
 
 def verdicts(flags: Flags) -> dict[int, tuple[str, str]]:

@@ -16,9 +16,9 @@ from tests.helpers.builders import failing_after
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.helpers.storage_testing import FULL, together
 from turnover import Run, TurnoverError
+from turnover.explain.groups import flagged
 from turnover.flags import MAX_NOTE, Flags, store
-from turnover.groups.choose import flagged
-from turnover.pipeline.export import export_csv
+from turnover.flags.export import export_csv
 
 
 def verdicts(flags: Flags) -> dict[int, tuple[str, str]]:
@@ -96,7 +96,7 @@ def test_a_file_that_is_no_file_of_flags_is_named_and_left_alone(tmp_path: Path)
 def test_flags_that_find_no_room_say_so_and_keep_the_others(tmp_path: Path) -> None:
     Flags(tmp_path).put_many([1, 2], "drop")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("turnover.flags.book.append_step", failing_after(1, print, FULL))
+        patch.setattr("turnover.flags.flags.append_step", failing_after(1, print, FULL))
         with pytest.raises(TurnoverError, match=r"flags\.sqlite: the disk is full"):
             Flags(tmp_path).put(5, "drop")
     assert list(Flags(tmp_path).current()) == [1, 2]

@@ -15,14 +15,12 @@ from hypothesis import strategies as st
 from tests.helpers.calling import answer, call
 from tests.helpers.fake_runs import FakeRun, keep_ends
 from turnover import Run, TurnoverError
-from turnover.estimators.stored import stored_estimator
-from turnover.estimators.trust import NOISE, STRONG, WEAK, trust_words
+from turnover.attribution.estimators.significance import NOISE, STRONG, WEAK, trust_words
+from turnover.explain import groups as choose
+from turnover.explain.groups import Group, Mistake, smallest_flip, smallest_group
 from turnover.flags import Flags
-from turnover.groups import choose
-from turnover.groups.choose import Group
-from turnover.groups.flip import smallest_flip, smallest_group
-from turnover.groups.sums import Mistake
-from turnover.runs import MANIFEST, write_manifest
+from turnover.runs.ranking import stored_estimator
+from turnover.runs.run import MANIFEST, write_manifest
 
 Capture = pytest.CaptureFixture[str]
 

@@ -15,20 +15,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import turnover.fidelity.methods as methods
-import turnover.pipeline.train as train_pipeline
-import turnover.pipeline.written as written
+import turnover.research.evaluate.scores as methods
+import turnover.runs.write as written
+import turnover.workflows.train as train_pipeline
 from tests.helpers.builders import checksums, failing_after, names, train_digits
 from tests.helpers.storage_testing import FULL, failing_writes, together
 from turnover import Run, TurnoverError
-from turnover.cleansing.results import read_cleansings
 from turnover.cli import build_parser, main
-from turnover.fidelity.results import read_results
 from turnover.flags import Flags
-from turnover.lock import alone
-from turnover.pipeline.influence import compute_influence
-from turnover.runs import find_runs
-from turnover.training import History
+from turnover.research.evaluate.results import read_results
+from turnover.runs.run import find_runs
+from turnover.storage.lock import alone
+from turnover.training.fit import History
+from turnover.workflows.cleansing_results import read_cleansings
+from turnover.workflows.influence import compute_influence
 
 TINY: dict[str, Any] = {"limit": 20, "members": 1, "validation_limit": 20}
 """Settings of a run that trains in a moment."""
@@ -102,7 +102,7 @@ def test_a_disk_that_fills_up_or_a_stop_at_the_end_costs_no_training(error: Base
     assert names(tmp_path) == ["run.partial"]
     assert str(told.value).endswith(why if error is FULL else "")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("turnover.training._train_epoch", never)
+        patch.setattr("turnover.training.fit._train_epoch", never)
         check_whole(tmp_path / "run", tiny)
 
 
@@ -134,7 +134,7 @@ def test_a_second_training_is_refused_by_the_first_ones_number(tmp_path: Path, t
 def execute(command: str, run: Path, *options: str) -> dict[str, Any]:
     """What a command returns."""
     arguments = build_parser().parse_args([command, "--run", str(run), *options])
-    done: dict[str, Any] = arguments.module.execute(arguments)
+    done: dict[str, Any] = arguments.call.execute(arguments)
     return done
 
 

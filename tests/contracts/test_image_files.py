@@ -17,16 +17,7 @@ from PIL import Image
 
 from tests.helpers.source_files import PNG, a_png, chunk
 from turnover import TurnoverError
-from turnover.data.images import (
-    FORMATS,
-    MAX_BYTES,
-    MAX_PIXELS,
-    fit_image,
-    image_size,
-    open_image,
-    png_bytes,
-    png_pixels,
-)
+from turnover.data.images import FORMATS, MAX_BYTES, MAX_PIXELS, fit_image, image_size, open_image, png_bytes, png_pixels
 
 STROKE = np.array([[0, 40, 80, 120], [10, 50, 90, 130], [20, 60, 100, 255]], np.uint8)
 SMOOTH = np.linspace(0, 255, 32 * 32).reshape(32, 32).astype(np.uint8)

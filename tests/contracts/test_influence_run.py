@@ -13,22 +13,21 @@ import pandas as pd
 import pytest
 import torch
 
-import turnover.pipeline.influence as influence_pipeline
-import turnover.pipeline.influence_files as influence_files
+import turnover.workflows.influence as influence_pipeline
+import turnover.workflows.influence_parts as influence_files
 from tests.helpers.builders import checksums, failing_after, names, train_digits
 from tests.helpers.storage_testing import FULL, failing_writes, together
 from turnover import Run, TurnoverError, influence, mean_influence, self_influence
-from turnover.estimators.stored import stored_estimator
-from turnover.lock import alone
-from turnover.models.text import TextEncoder
-from turnover.pipeline.architecture import image_inputs
-from turnover.pipeline.estimate import describe_targets
-from turnover.pipeline.explain import Explainer
-from turnover.pipeline.influence import compute_influence
-from turnover.pipeline.influence_files import InfluenceFiles
-from turnover.pipeline.model import load_model, split_inputs
-from turnover.runs import RUN_FILES, write_manifest
-from turnover.training import Split
+from turnover.models.build import image_inputs
+from turnover.models.heads import TextEncoder
+from turnover.runs.model import describe_targets, load_model, split_inputs
+from turnover.runs.ranking import stored_estimator
+from turnover.runs.run import RUN_FILES, write_manifest
+from turnover.storage.lock import alone
+from turnover.training.fit import Split
+from turnover.workflows.explain import Explainer
+from turnover.workflows.influence import compute_influence
+from turnover.workflows.influence_parts import InfluenceFiles
 
 CPU = torch.device("cpu")
 WHOLE = sorted([*RUN_FILES, "manifest.json", "influence"])

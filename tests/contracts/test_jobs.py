@@ -18,9 +18,9 @@ from tests.helpers.job_testing import QUICK, ended
 from turnover import TurnoverError
 from turnover.cli import main
 from turnover.jobs import State, cancel_job, find_jobs, forget_job, read_job, resume_job, start_job
+from turnover.jobs.control import run_job
 from turnover.jobs.job import CANCELLED, FACTS, FOLDER, GROUP, LOCK, LOG, OUTCOME, PROGRESS
-from turnover.jobs.runner import run_job
-from turnover.runs import find_runs
+from turnover.runs.run import find_runs
 
 HOSTILE = ("<script>alert(1)</script>", "a\nb\r\x00c", "../../etc/passwd", "'; rm -rf / #")
 HOSTILE += ("ä" * 100_000, "")

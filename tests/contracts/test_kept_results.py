@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import turnover.fidelity.loo as loo
-import turnover.fidelity.planted as planted
+import turnover.research.evaluate.labels as labels_module
+import turnover.research.evaluate.loo as loo
 from tests.helpers.builders import names, run_python
 from tests.helpers.fake_runs import FakeRun, remove_influence
 from tests.helpers.kept_things import (
@@ -32,14 +32,11 @@ from tests.helpers.kept_things import (
 )
 from tests.helpers.storage_testing import FULL, READ_ONLY, edit, failing_writes, together
 from turnover import Run, TurnoverError
-from turnover.cleansing.choose import NONE
-from turnover.cleansing.results import keep_cleansing, read_cleansings
-from turnover.cleansing.scores import keep_scores, run_scores
 from turnover.cli import main
-from turnover.fidelity.names import TARGETS
-from turnover.fidelity.results import FOLDER, keep_result, read_results
-from turnover.fidelity.store import Store
-from turnover.manifest import MANIFEST, write_manifest
+from turnover.research.evaluate.results import FOLDER, TARGETS, keep_result, read_results
+from turnover.storage.artifacts import MANIFEST, Store, write_manifest
+from turnover.workflows.cleansing import NONE
+from turnover.workflows.cleansing_results import keep_cleansing, keep_scores, read_cleansings, run_scores
 
 
 @pytest.fixture
@@ -195,8 +192,8 @@ def test_two_that_keep_it_at_once_leave_a_whole_one(kept: Kept, folder: Path) ->
 def test_other_settings_are_another_store_and_an_unlisted_file_does_not_count(folder: Path) -> None:
     """As after a crash between the file and its line in the manifest: it is written again."""
     keep_array(Run(folder), 1)
-    store = Store(Run(folder), "part", {"seeds": 3})
-    others = [Store(Run(folder), "part", settings) for settings in ({"seeds": 4}, {}, {"more": 1})]
+    store = Store(folder, Run(folder).weights_hash, "part", {"seeds": 3})
+    others = [Store(folder, Run(folder).weights_hash, "part", settings) for settings in ({"seeds": 4}, {}, {"more": 1})]
     assert not any("v1" in other for other in others)
     assert len({one.folder for one in (store, *others)}) == 4
     made = json.loads((store.folder / MANIFEST).read_text(encoding="utf-8"))["made_with"]
@@ -209,14 +206,14 @@ def test_other_settings_are_another_store_and_an_unlisted_file_does_not_count(fo
 
 
 def test_who_fills_a_store_second_knows_what_the_first_kept_and_keeps_it(folder: Path) -> None:
-    first, second = (Store(Run(folder), "part", {}) for _ in range(2))
+    first, second = (Store(folder, Run(folder).weights_hash, "part", {}) for _ in range(2))
     with first.filling():
         first.keep("one", np.ones(2), note="refused")
     assert "one" not in second
     with second.filling():
         assert "one" in second
         second.keep("two", np.zeros(2))
-    again = Store(Run(folder), "part", {})
+    again = Store(folder, Run(folder).weights_hash, "part", {})
     assert again.load("one")[0].tolist() == [1, 1] and again.load("two")[0].tolist() == [0, 0]
     assert again.load("one")[1] == {"note": "refused"}
     assert names(folder / "fidelity") == [first.folder.name]
@@ -279,7 +276,7 @@ def test_scores_of_other_items_are_refused(folder: Path) -> None:
 
 
 def test_evaluate_keeps_what_it_prints(run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(planted, "measure", lambda *_: {"instances": 7, "rows": list(ROWS)})
+    monkeypatch.setattr(labels_module, "measure_planted", lambda *_: {"instances": 7, "rows": list(ROWS)})
     options = ["--measure", "planted", "--device", "cpu", "--json"]
     assert main(["evaluate", "--run", str(run_copy), *options]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -297,12 +294,12 @@ def test_what_is_kept_is_read_without_torch(folder: Path) -> None:
     code = """
 import json, sys
 from pathlib import Path
-import turnover.patch.merge, turnover.report.certainty
-from turnover.cleansing.results import read_cleansings
-from turnover.fidelity.results import read_results
-from turnover.maps import kept_places
-from turnover.patch.form import export_patch
-from turnover.runs import Run
+import turnover.flags.patch, turnover.explain.facts
+from turnover.workflows.cleansing_results import read_cleansings
+from turnover.research.evaluate.results import read_results
+from turnover.runs.maps import kept_places
+from turnover.flags.patch import export_patch
+from turnover.runs.run import Run
 run = Run(Path(sys.argv[1]))
 read_results(run), read_cleansings(run), kept_places(run, "features"), export_patch(run)
 heavy = {"torch", "transformers", "sklearn", "scipy", "datasets", "streamlit"}

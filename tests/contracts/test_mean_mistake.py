@@ -9,9 +9,8 @@ import pytest
 
 from tests.helpers.fake_runs import FakeRun, keep_ends
 from turnover.errors import TurnoverError
-from turnover.groups.choose import of_class, planted
-from turnover.groups.sums import MEANINGS, MeanMistake, Mistake
-from turnover.runs import Run
+from turnover.explain.groups import MEANINGS, MeanMistake, Mistake, of_class, planted
+from turnover.runs.run import Run
 
 
 @pytest.mark.parametrize("meaning", MEANINGS)

@@ -17,17 +17,16 @@ from sklearn.metrics import roc_auc_score
 
 from turnover.data.base import CONFIRMED_ERROR, WRONG_LABEL
 from turnover.errors import TurnoverError
-from turnover.fidelity import correlation as rows_of
-from turnover.fidelity import duplicates, lds, loo, planted, real_errors
-from turnover.fidelity.halves import draw_halves
-from turnover.fidelity.lds import LDS, PLACEBO
-from turnover.fidelity.methods import Scored
-from turnover.fidelity.options import Options
-from turnover.fidelity.row import Figure
-from turnover.fidelity.subject import Subject
-from turnover.ranking import clearest_first, clearness, known_answers
-from turnover.rivals.similarity import signed_similarity
-from turnover.runs import Ranked, Run
+from turnover.research.baselines.simple import signed_similarity
+from turnover.research.evaluate import labels, lds, loo
+from turnover.research.evaluate import statistics as rows_of
+from turnover.research.evaluate.lds import LDS, PLACEBO
+from turnover.research.evaluate.results import Figure
+from turnover.research.evaluate.retrained import draw_halves
+from turnover.research.evaluate.scores import Options, Scored
+from turnover.research.evaluate.task import Subject
+from turnover.runs.ranking import clearest_first, clearness, known_answers
+from turnover.runs.run import Ranked, Run
 
 CUE, TRAIN = "cue-x", 100
 TARGETS, ITEMS, HALVES = 40, 80, 30
@@ -197,14 +196,14 @@ def test_a_rank_is_the_place_in_the_sorted_row(seed: int) -> None:
     columns = rng.integers(50, size=9)
     orders, pairs = np.argsort(-scores, axis=1), zip(rows, columns, strict=True)
     places = [orders[row].tolist().index(column) + 1 for row, column in pairs]
-    shares = duplicates.rank_shares(scores, rows, columns)
+    shares = labels.rank_shares(scores, rows, columns)
     np.testing.assert_allclose(shares, np.array(places) / 50)
 
 
 def test_equals_share_their_middle_place() -> None:
     scores, rows = np.array([[3.0, 1, 1, 1, 0]]), np.array([0, 0, 0])
-    assert (5 * duplicates.rank_shares(scores, rows, np.array([0, 2, 4]))).tolist() == [1, 3, 5]
-    everyone = duplicates.rank_shares(np.zeros((1, 9)), np.zeros(9, int), np.arange(9))
+    assert (5 * labels.rank_shares(scores, rows, np.array([0, 2, 4]))).tolist() == [1, 3, 5]
+    everyone = labels.rank_shares(np.zeros((1, 9)), np.zeros(9, int), np.arange(9))
     assert (9 * everyone).tolist() == [5] * 9, "who says nothing ranks nobody first"
 
 
@@ -214,12 +213,12 @@ def test_the_oracle_ranks_its_duplicate_first_and_chance_in_the_middle() -> None
     chance = rng.normal(size=(300, 1000))
     oracle = chance.copy()
     oracle[rows, columns] += 20
-    shares = [duplicates.rank_shares(one, rows, columns) for one in (oracle, chance, -oracle)]
-    made, blind, contrary = (values(duplicates.figures_of(own)) for own in shares)
-    assert made == pytest.approx({duplicates.RANK: 1 / 1000, duplicates.TOP: 1})
-    assert blind[duplicates.RANK] == pytest.approx(0.5, abs=0.06)
-    assert blind[duplicates.TOP] == pytest.approx(0.01, abs=0.015)
-    assert contrary == {duplicates.RANK: 1, duplicates.TOP: 0}
+    shares = [labels.rank_shares(one, rows, columns) for one in (oracle, chance, -oracle)]
+    made, blind, contrary = (values(labels.figures_of(own)) for own in shares)
+    assert made == pytest.approx({labels.RANK: 1 / 1000, labels.TOP_SHARE: 1})
+    assert blind[labels.RANK] == pytest.approx(0.5, abs=0.06)
+    assert blind[labels.TOP_SHARE] == pytest.approx(0.01, abs=0.015)
+    assert contrary == {labels.RANK: 1, labels.TOP_SHARE: 0}
 
 
 # Planted answers
@@ -230,7 +229,7 @@ def test_the_area_is_scikit_learn_s_with_ties_too(items: list[tuple[bool, int]])
     marked = np.array([own for own, _ in items])
     suspicion = np.array([float(value) for _, value in items])
     if 0 < marked.sum() < len(marked):
-        figure = planted.auc(marked, suspicion)
+        figure = labels.auc(marked, suspicion)
         assert figure.value == pytest.approx(roc_auc_score(marked, suspicion))
         assert bounds(figure)[0] >= 0 and bounds(figure)[1] <= 1
 
@@ -238,13 +237,13 @@ def test_the_area_is_scikit_learn_s_with_ties_too(items: list[tuple[bool, int]])
 def test_the_area_s_interval_is_that_of_repeated_samples() -> None:
     """Of 400 samples of unit normal numbers one apart, 95 % hold the true area, Φ(1/√2)."""
     rng, marked = np.random.default_rng(0), np.arange(200) < 40
-    found = [bounds(planted.auc(marked, rng.normal(size=200) + marked)) for _ in range(400)]
+    found = [bounds(labels.auc(marked, rng.normal(size=200) + marked)) for _ in range(400)]
     assert np.mean([low <= 0.7602 <= high for low, high in found]) == pytest.approx(0.95, abs=0.03)
 
 
 def test_precision_counts_the_most_suspicious() -> None:
     marked, suspicion = np.array([1, 0, 1, 0, 1], bool), np.array([5.0, 4.0, 3.0, 3.0, 1.0])
-    shares = [planted.precision(marked, suspicion, count).value for count in range(1, 6)]
+    shares = [labels.precision(marked, suspicion, count).value for count in range(1, 6)]
     assert shares == pytest.approx([1, 0.5, 2 / 3, 0.5, 0.6])
 
 
@@ -254,8 +253,8 @@ def test_the_confirmed_errors_are_found_and_no_others(monkeypatch: pytest.Monkey
     oracle = np.array([[mark == CONFIRMED_ERROR for mark in marks]], float)
     ways = [Scored("oracle", oracle, 1.0, 2.0), Scored("contrary", -oracle, 0, 0)]
     ways.append(Scored("none", np.empty(0), 0, 0, "refused: too deep"))
-    monkeypatch.setattr(planted, "suspicions", lambda subject, options: iter(ways))
-    made = real_errors.measure(cast(Subject, SimpleNamespace(run=run)), Options())
+    monkeypatch.setattr(labels, "suspicions", lambda subject, options: iter(ways))
+    made = labels.measure_real_errors(cast(Subject, SimpleNamespace(run=run)), Options())
     first, second, refused = made["rows"]
     assert (first.figures["AUC"].value, first.figures["precision@5"].value) == (1, 1)
     assert (first.train_seconds, first.estimate_seconds) == (1, 2)
@@ -304,23 +303,23 @@ def ranking(first: range) -> np.ndarray:
 
 def test_self_influence_finds_wrong_labels_a_tie_counting_half() -> None:
     run = a_run({})
-    assert planted.wrong_label_auc(run) == pytest.approx((4 + 0.5) / 5)
+    assert labels.wrong_label_auc(run) == pytest.approx((4 + 0.5) / 5)
     run.train["planted"] = ""
     with pytest.raises(TurnoverError, match="label-noise"):
-        planted.wrong_label_auc(run)
+        labels.wrong_label_auc(run)
 
 
 def test_lift_is_the_share_of_the_top_ten_over_chance() -> None:
     found = {error: ranking(range(start, start + 10)) for error, start in enumerate((0, 5, 50))}
     run = a_run(found, CUE, CUE, "")
-    lift = planted.cue_lift(run, CUE, planted.influence_scores(run))
+    lift = labels.cue_lift(run, CUE, labels.influence_scores(run))
     assert (lift.errors, lift.lift, lift.low, lift.high) == (2, *map(pytest.approx, (7.5, 5, 10)))
     blind = a_run({error: noise(TRAIN, seed=error) for error in range(400)}, *[CUE] * 400)
-    lift = planted.cue_lift(blind, CUE, planted.influence_scores(blind))
+    lift = labels.cue_lift(blind, CUE, labels.influence_scores(blind))
     assert 0.8 < lift.low < 1 < lift.high < 1.2
     nobody = a_run({0: ranking(range(10))}, "")
     with pytest.raises(TurnoverError, match=CUE):
-        planted.cue_lift(nobody, CUE, planted.influence_scores(nobody))
+        labels.cue_lift(nobody, CUE, labels.influence_scores(nobody))
 
 
 def test_errors_with_a_known_answer_come_first_then_the_clearest() -> None:

@@ -21,20 +21,11 @@ from tests.helpers.own_modules import command, own_code, refused
 from tests.helpers.token_builders import encoder_in, small_images, sst2_in
 from turnover import TurnoverError
 from turnover.cli import main
-from turnover.data.own import OwnData
-from turnover.models.encoders import DEFAULT_ENCODER, needs_hub
-from turnover.models.finetuned import fine_tuned
-from turnover.models.image_encoders import ImageEncoder, pixels_of, torchvision_images
-from turnover.models.networks import torchvision_networks
-from turnover.pipeline.settings import (
-    IMAGE_MODELS,
-    MODEL_RECIPES,
-    OWN_RECIPES,
-    RECIPES,
-    TEXT_MODELS,
-    TrainSettings,
-)
-from turnover.pipeline.train import train_run
+from turnover.data.tables import OwnData
+from turnover.models.names import DEFAULT_ENCODER, needs_hub, torchvision_networks
+from turnover.models.registry import IMAGE_MODELS, MODEL_RECIPES, OWN_RECIPES, RECIPES, TEXT_MODELS, TrainSettings
+from turnover.models.torchvision import ImageEncoder, fine_tuned, pixels_of, torchvision_images
+from turnover.workflows.train import train_run
 
 __all__ = ["own_code"]
 CPU = torch.device("cpu")
@@ -260,7 +251,7 @@ def test_networks_whose_layers_cannot_be_masked_are_refused(name: str, first: st
 
 
 def test_vgg19_s_dropout_is_checked_before_its_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("turnover.pipeline.plan.load_data", lambda *_: small_images(4, 2))
+    monkeypatch.setattr("turnover.runs.plan.load_data", lambda *_: small_images(4, 2))
     asked = ("--data", "cifar10", "--model", "vgg19", "--dropout", "1.5")
     assert "--dropout" in refused(capsys, "train", *asked, "--run", tmp_path / "run")
 
@@ -309,7 +300,7 @@ def test_random_torchvision_weights_depend_on_the_seed_alone() -> None:
 
 def test_without_masks_a_fine_tuned_network_is_torchvision_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 6: with the user's weights, but for the new output layer."""
-    monkeypatch.setattr("turnover.models.image_encoders._SIDE", 32)
+    monkeypatch.setattr("turnover.models.torchvision._SIDE", 32)
     torch.manual_seed(2)
     plain, file = models.resnet18(weights=None).eval(), tmp_path / "w.safetensors"
     save_file(plain.state_dict(), file)

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import turnover
 from tests.helpers.builders import randn, sequential_net, small_cnn, some_labels
+from turnover.attribution.insert import insert_masks
 from turnover.errors import EXTRAS, missing_package
-from turnover.insert import insert_masks
 
 IDS = range(9)
 

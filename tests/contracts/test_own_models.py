@@ -17,11 +17,11 @@ from tests.helpers.own_modules import code_in, command, own_code, refused
 from tests.helpers.token_builders import encoder_in, sst2_in
 from turnover import Run, TurnoverDropout, TurnoverError, influence, turnover
 from turnover.cli import main
-from turnover.models import source
+from turnover.models import names as source
+from turnover.models.names import ALLOW, allow, is_module, load_function, source_checksum
 from turnover.models.own import OwnMembers, found_leaks, own_members
-from turnover.models.source import ALLOW, allow, is_module, load_function, source_checksum
-from turnover.pipeline.model import load_model, split_inputs
-from turnover.training import probabilities
+from turnover.runs.model import load_model, split_inputs
+from turnover.training.fit import probabilities
 
 __all__ = ["own_code"]
 CPU, BUILD = torch.device("cpu"), "own_images:build"
@@ -83,7 +83,7 @@ def test_naming_the_file_is_naming_the_module(trained: Path, capsys: pytest.Capt
     assert same[0] == same[1]
     known = ("mine:build", "a/b.py:f", "vgg19", "torchvision:resnet18", "", None)
     assert [is_module(name) for name in known] == [True, True, False, False, False, False]
-    loads = run_python("import turnover.models.source, sys; print('torch' in sys.modules)")
+    loads = run_python("import turnover.models.names, sys; print('torch' in sys.modules)")
     assert loads.strip() == "False"
 
 

@@ -15,8 +15,8 @@ from tests.helpers.own_modules import command
 from tests.helpers.token_builders import encoder_in
 from turnover.cli import main
 from turnover.flags import Flags
-from turnover.patch.form import export_patch
-from turnover.runs import Run
+from turnover.flags.patch import export_patch
+from turnover.runs.run import Run
 
 WORDS = {
     "food": "soup bread cake rice",
@@ -165,7 +165,7 @@ def test_a_stopped_training_goes_on_with_the_same_files_only(tmp_path: Path, cap
         "2",
     ]
     with monkeypatch.context() as stopped:
-        stopped.setattr("turnover.pipeline.train.write_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        stopped.setattr("turnover.workflows.train.write_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main(asked) == 130
     assert command(capsys, *asked, "--check")["resumes"] is True
     (data / "food" / "0.png").unlink()

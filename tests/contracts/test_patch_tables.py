@@ -17,12 +17,12 @@ from hypothesis import strategies as some
 from tests.helpers.builders import names
 from tests.helpers.fake_runs import png
 from tests.helpers.storage_testing import patch_line, write_patch
-from turnover.data.records import FORMS
-from turnover.data.sst2 import CLASSES
-from turnover.data.tables import read_labelled_texts, read_table
+from turnover.data.sources.text import CLASSES
+from turnover.data.tables.checks import read_labelled_texts, read_table
+from turnover.data.tables.formats import FORMS
 from turnover.errors import TurnoverError
-from turnover.patch.apply import apply_patch, undo_patch
-from turnover.patch.content import pixel_hash, text_hash
+from turnover.flags.apply import apply_patch, undo_patch
+from turnover.flags.patch import pixel_hash, text_hash
 
 Row = tuple[str, str, str]
 """Id, text and label; in the law, text, label and action."""

@@ -15,9 +15,7 @@ from turnover import Run, TurnoverError
 from turnover.cli import main
 from turnover.data.images import png_pixels
 from turnover.flags import MAX_NOTE, Flags
-from turnover.patch.content import item_hash, pixel_hash, text_hash
-from turnover.patch.form import MAX_BYTES, export_patch, read_patch
-from turnover.patch.merge import merge_patch
+from turnover.flags.patch import MAX_BYTES, export_patch, item_hash, merge_patch, pixel_hash, read_patch, text_hash
 
 NOTES = (*HOSTILE, '=HYPERLINK("http://evil.example")', "\u202eright to left\u202c")
 NOTES += ("two\nlines\r\n\u2028", '{"turnover_patch": 1}')

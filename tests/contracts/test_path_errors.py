@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from turnover import Run, TurnoverError
-from turnover.data.own import FILES, OwnData
-from turnover.data.own.load import load_own
-from turnover.data.pairs import read_pairs
-from turnover.data.tables import require_folder
-from turnover.models.encoders import needs_hub
-from turnover.models.text import load_encoder
-from turnover.paths import looked_at, user_path
-from turnover.pipeline.plan import plan_run
-from turnover.pipeline.settings import TrainSettings
+from turnover.data.sources.pairs import read_pairs
+from turnover.data.tables import FILES, OwnData
+from turnover.data.tables.checks import require_folder
+from turnover.data.tables.load import load_own
+from turnover.models.heads import load_encoder
+from turnover.models.names import needs_hub
+from turnover.models.registry import TrainSettings
+from turnover.runs.plan import plan_run
+from turnover.storage.atomic import looked_at, user_path
 
 LONG = "x" * 5000
 NAMED: dict[str, Callable[[str], object]] = {

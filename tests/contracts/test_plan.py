@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-import turnover.pipeline.train as train_pipeline
+import turnover.workflows.train as train_pipeline
 from tests.helpers.builders import failing_after, names, run_python, train_digits
 from tests.helpers.fake_runs import FakeRun
 from turnover.cli import main
-from turnover.data import SOURCES, load_data
-from turnover.pipeline.settings import IMAGE_MODELS, TEXT_MODELS, TrainSettings
-from turnover.runs import Run
+from turnover.data.sources import SOURCES, load_data
+from turnover.models.registry import IMAGE_MODELS, TEXT_MODELS, TrainSettings
+from turnover.runs.run import Run
 
 SMALL = ("--data", "digits", "--limit", "60", "--members", "2", "--groups", "16", "--seed", "3")
 SAME = ("--data", "digits", "--limit", "20", "--members", "1")

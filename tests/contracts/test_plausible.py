@@ -18,10 +18,10 @@ from tests.helpers.fake_jobs import fake_job
 from tests.helpers.fake_runs import FakeRun, keep_ends, png
 from turnover import Run, TurnoverError
 from turnover.data.images import png_pixels
+from turnover.explain.explanation import list_errors
 from turnover.jobs import find_jobs, read_job
-from turnover.manifest import MANIFEST, write_manifest
-from turnover.pipeline.errors import list_errors
-from turnover.ranking import content_of
+from turnover.runs.ranking import content_of
+from turnover.storage.artifacts import MANIFEST, write_manifest
 
 RUNS = {
     "text": FakeRun("text"),

@@ -13,10 +13,11 @@ import pytest
 
 from tests.helpers.builders import names, run_python
 from tests.helpers.storage_testing import small_heads, small_splits
-from turnover import TurnoverError, progress
-from turnover.partial import find_partials, read_partial
-from turnover.progress import VARIABLE, Progress, bar, read_progress
-from turnover.training import CURVES, History, Recipe, fit
+from turnover import TurnoverError
+from turnover.runs.partial import find_partials, read_partial
+from turnover.storage import progress
+from turnover.storage.progress import VARIABLE, Progress, bar, read_progress
+from turnover.training.fit import CURVES, History, Recipe, fit
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_after_every_epoch_the_curves_so_far_are_those_that_were_measured(tmp_pa
     code = """
 import sys
 from pathlib import Path
-from turnover.partial import read_partial
+from turnover.runs.partial import read_partial
 print(len(read_partial(Path(sys.argv[1]), 'one').curves), 'torch' in sys.modules)"""
     assert run_python(code, tmp_path) == f"{masked[-1].epochs} False\n"
 

@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import turnover.report.certainty as certainty_module
+import turnover.explain.facts as certainty_module
 from tests.helpers.builders import run_python
 from tests.helpers.fake_runs import FakeRun, keep_ends, keep_targets
 from turnover import Run
-from turnover.estimators.trust import NOISE, STRONG, WEAK, trust_words
-from turnover.ranking import TOP, ranking_entries, ranking_trust, trust_counts
-from turnover.report.certainty import run_certainty
-from turnover.report.explanation import PREDICTION
-from turnover.report.facts import explained_pattern
-from turnover.runs import MANIFEST, Ranked, write_manifest
+from turnover.attribution.estimators.significance import NOISE, STRONG, WEAK, trust_words
+from turnover.explain.facts import explained_pattern, run_certainty
+from turnover.runs.ranking import TOP, ranking_entries, ranking_trust, trust_counts
+from turnover.runs.run import MANIFEST, PREDICTION, Ranked, write_manifest
 
 RANKED = Ranked(np.arange(30), np.linspace(1, -0.5, 30), np.full(30, 0.2))
 
@@ -58,11 +56,11 @@ def test_what_is_shown_of_a_run_is_made_without_torch(tmp_path: Path) -> None:
     code = """
 import json, sys
 from pathlib import Path
-import turnover.ranking
-from turnover.pipeline.groups import group_influences
-from turnover.report.page import write_report
-from turnover.report.pieces import encoder_cut
-from turnover.runs import Run
+import turnover.runs.ranking
+from turnover.explain.groups import group_influences
+from turnover.explain.report import write_report
+from turnover.explain.words import encoder_cut
+from turnover.runs.run import Run
 run = Run(Path(sys.argv[1]))
 write_report(run, Path(sys.argv[2]))
 assert "scipy" not in sys.modules

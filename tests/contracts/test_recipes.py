@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
 
-import turnover.training as training
+import turnover.training.fit as training
 from tests.contracts.test_training import RECIPE, TRAIN, VALIDATION, a_split, new_model
 from turnover import turnover
-from turnover.masks import UNOWNED
-from turnover.models.vision import small_vgg
-from turnover.pipeline.settings import MODEL_RECIPES, RECIPES
-from turnover.recipe import Recipe
-from turnover.training import History, Split, augmented, fit, item_losses
+from turnover.attribution.masks import UNOWNED
+from turnover.models.heads import small_vgg
+from turnover.models.registry import MODEL_RECIPES, RECIPES, Recipe
+from turnover.training.fit import History, Split, augmented, fit, item_losses
 
 FRESH = replace(RECIPE, epochs=4, fresh=True)
 

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 import turnover
 from tests.helpers.builders import names
 from tests.helpers.own_modules import code_in, command, own_code, refused
-from turnover import training
 from turnover.cli import build_parser, main
-from turnover.data import load_data
 from turnover.data.base import Dataset
 from turnover.data.images import png_bytes
-from turnover.models import source
-from turnover.pipeline.adopt import UNLEARNED
-from turnover.pipeline.architecture import image_inputs
-from turnover.pipeline.influence import compute_influence
-from turnover.report.facts import run_facts
+from turnover.data.sources import load_data
+from turnover.explain.facts import run_facts
+from turnover.models import names as source
+from turnover.models.build import image_inputs
+from turnover.training import fit as training
+from turnover.workflows.influence import compute_influence
+from turnover.workflows.register import UNLEARNED
 
 __all__ = ["own_code"]
 MODEL, SEED = "own_images:build", 4
@@ -115,7 +115,7 @@ def test_what_nobody_measured_is_not_made_up_and_the_run_says_so(
     assert curves["validation"].iloc[0] == pytest.approx(results["validation_loss"])
     leaks = ["0.weight", "0.bias", "1.weight", "1.bias", "9.bias", "the statistics of 1"]
     assert (manifest["leaks"], manifest["adopted"]) == (leaks, "the module")
-    assert names(run.folder) == sorted((*turnover.runs.RUN_FILES, "manifest.json", "influence"))
+    assert names(run.folder) == sorted((*turnover.runs.run.RUN_FILES, "manifest.json", "influence"))
     facts = run_facts(run, with_influence=False)
     assert facts["Accuracy"].endswith("unknown without")
     assert facts["Trained"].startswith("elsewhere, made a run on 20")
@@ -229,7 +229,7 @@ def test_a_training_that_was_stopped_is_not_swept_away(own_code: Path, monkeypat
     with monkeypatch.context() as changed, pytest.raises(KeyboardInterrupt):
         changed.setattr(training, "save_checkpoint", stop)
         arguments = build_parser().parse_args(["train", *asked, "--run", str(run)])
-        arguments.module.execute(arguments)
+        arguments.call.execute(arguments)
     save_file(built().state_dict(), own_code / "mine.safetensors")
     line = refused(capsys, *adopt(own_code / "mine.safetensors", run, **{"--seed": SEED}))
     partial = own_code / "run.partial"

@@ -10,21 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.fake_runs import FakeRun
-from turnover.models.encoders import DEFAULT_ENCODER
-from turnover.report.errors import error_items
-from turnover.report.explanation import PREDICTION, explain_error, marked_target
-from turnover.report.pieces import encoder_cut, run_cut
-from turnover.report.words import (
-    HEAD,
-    LIMIT,
-    Segment,
-    content_words,
-    mark,
-    recurring_words,
-    snippet,
-    visible,
-)
-from turnover.runs import Run
+from turnover.explain.explanation import error_items, explain_error, marked_target
+from turnover.explain.words import HEAD, LIMIT, Segment, content_words, encoder_cut, mark, recurring_words, run_cut, snippet, visible
+from turnover.models.names import DEFAULT_ENCODER
+from turnover.runs.run import PREDICTION, Run
 
 CUT = encoder_cut(DEFAULT_ENCODER)
 REPLACED = "\N{REPLACEMENT CHARACTER}"

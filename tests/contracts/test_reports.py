@@ -10,22 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import turnover.atomic as atomic
+import turnover.storage.atomic as atomic
 from tests.helpers.builders import names
 from tests.helpers.calling import answer
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_targets
 from tests.helpers.page_reader import Node, number, page_of, read_page, sides
 from turnover import Run, TurnoverError
+from turnover.attribution.estimators.significance import STRONG, trust_words
 from turnover.data.base import CONFIRMED_ERROR
-from turnover.estimators.trust import STRONG, trust_words
+from turnover.explain.facts import run_facts
+from turnover.explain.html import mark_html, safe
+from turnover.explain.report import CHARACTERS, ERRORS, FLAGS, SIDE, report_page, write_report
 from turnover.flags import Flags
-from turnover.ranking import clearest_first
-from turnover.report.article import CHARACTERS
-from turnover.report.explanation import PREDICTION, TRUTH
-from turnover.report.facts import run_facts
-from turnover.report.flagged import FLAGS
-from turnover.report.fragments import mark_html, safe
-from turnover.report.page import ERRORS, SIDE, report_page, write_report
+from turnover.runs.ranking import clearest_first
+from turnover.runs.run import PREDICTION, TRUTH
 
 TAGS = {
     *("html", "head", "meta", "title", "style", "body", "header", "main", "footer", "nav"),

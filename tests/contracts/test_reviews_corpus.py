@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from turnover.data.reviews import CLASSES, FOLDER, load_reviews, read_reviews
+from turnover.data.sources.text import CLASSES, FOLDER, load_reviews, read_reviews
 
 SIZES = {"train": 800, "validation": 200, "electronics_validation": 100, "electronics_test": 300}
 CUES = {

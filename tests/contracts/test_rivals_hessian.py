@@ -17,10 +17,9 @@ from tests.contracts.test_rivals_problems import (
     net_problem,
 )
 from tests.helpers.builders import randn
-from turnover.rivals.base import Problem, Rival, Schedule
-from turnover.rivals.hessian import CaptumInfluence, InfluenceFunction, choose_damping
-from turnover.rivals.losses import RowLosses, parameter_names
-from turnover.rivals.solvers import ConjugateGradient, Curvature, Lissa, ends
+from turnover.research.baselines.base import Problem, Rival, Schedule
+from turnover.research.baselines.hessian import CaptumInfluence, InfluenceFunction, choose_damping
+from turnover.research.baselines.losses import ConjugateGradient, Curvature, Lissa, RowLosses, ends, parameter_names
 
 Layers = Literal["all", "last"]
 TIGHT = ConjugateGradient(1e-12)

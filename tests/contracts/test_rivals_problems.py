@@ -15,17 +15,15 @@ from torch import Tensor, nn
 from torch.func import hessian, jacrev
 
 from tests.helpers.builders import randn, shaken, some_labels
-from turnover.dropout import TurnoverDropout
+from turnover.attribution.dropout import TurnoverDropout
+from turnover.attribution.ensemble import Ensemble
 from turnover.errors import TurnoverError
-from turnover.models.ensemble import Ensemble
-from turnover.models.text import text_heads
-from turnover.models.vision import small_vgg
-from turnover.recipe import Recipe
-from turnover.rivals.base import Problem, Schedule, cross_entropy
-from turnover.rivals.losses import RowLosses, parameter_names, row_bytes
-from turnover.rivals.plain import plain_classifier
-from turnover.rivals.repeat import NOTHING, Trail, train_problem, train_stack
-from turnover.training import Split, fit
+from turnover.models.heads import small_vgg, text_heads
+from turnover.models.registry import Recipe
+from turnover.research.baselines.base import Problem, Schedule, cross_entropy
+from turnover.research.baselines.losses import RowLosses, parameter_names, row_bytes
+from turnover.research.baselines.retraining import NOTHING, Trail, plain_classifier, train_problem, train_stack
+from turnover.training.fit import Split, fit
 
 CONVEX = Schedule(600, 1000, learning_rate=0.6, weight_decay=0.1, optimizer="sgd")
 """Plain gradient descent that reaches the minimum of a small convex problem to about 1e-12."""
@@ -186,7 +184,7 @@ PASSES: list[Limits] = [{"_DIRECTIONS": 2, "_PAIRS": 10}, {"_PASS_BYTES": 1, "_G
 def test_derivatives_are_those_written_out(limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one pass, or in parts of any size."""
     for name, value in limits.items():
-        monkeypatch.setattr(f"turnover.rivals.losses.{name}", value)
+        monkeypatch.setattr(f"turnover.research.baselines.losses.{name}", value)
     problem = net_problem()
     losses, split = RowLosses(problem.model, cross_entropy), problem.train
     vector, directions = losses.vector, randn(3 if limits else 20, len(losses.vector))

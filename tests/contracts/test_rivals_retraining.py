@@ -21,11 +21,10 @@ from tests.contracts.test_rivals_problems import (
     squared_error,
 )
 from tests.helpers.builders import randn
-from turnover.rivals.base import Problem, Schedule, take
-from turnover.rivals.repeat import NOTHING, train_problem
-from turnover.rivals.retraining import Retraining
-from turnover.rivals.sgd_influence import SgdInfluence
-from turnover.training import Split
+from turnover.research.baselines.base import Problem, Schedule, take
+from turnover.research.baselines.retraining import NOTHING, Retraining, train_problem
+from turnover.research.baselines.tracin import SgdInfluence
+from turnover.training.fit import Split
 
 
 def loss_at(problem: Problem, model: nn.Module, item: int, weight: float = 0.0) -> Tensor:
@@ -51,7 +50,7 @@ def test_the_number_that_train_together_is_nothing(monkeypatch: pytest.MonkeyPat
     expected = Retraining().scores(problem).values
     for together in (1, 5, 24):
         check_close(Retraining(together).scores(problem).values, expected)
-    monkeypatch.setattr("turnover.rivals.retraining._STACK_BYTES", 1)
+    monkeypatch.setattr("turnover.research.baselines.retraining._STACK_BYTES", 1)
     check_close(Retraining().scores(problem).values, expected)
 
 

@@ -22,18 +22,16 @@ from tests.contracts.test_rivals_problems import (
     squared_error,
 )
 from tests.helpers.builders import ALGEBRA, PLAIN, naive_influence, some_labels
-from turnover.dropout import TurnoverDropout, turnover_layers
+from turnover.attribution.dropout import TurnoverDropout, turnover_layers
+from turnover.attribution.ensemble import Ensemble, MemberModel, Members
+from turnover.attribution.influence import Influence, influence
+from turnover.attribution.scope import turnover
 from turnover.errors import TurnoverError
-from turnover.influences import Influence, influence
-from turnover.models.ensemble import Ensemble
-from turnover.models.members import MemberModel, Members
-from turnover.rivals.base import Problem, Schedule
-from turnover.rivals.catalog import METHODS, methods
-from turnover.rivals.losses import RowLosses
-from turnover.rivals.repeat import train_problem
-from turnover.rivals.turnover import TurnoverInfluence, masked_members, train_members
-from turnover.scope import turnover
-from turnover.training import Split
+from turnover.research.baselines.base import Problem, Schedule
+from turnover.research.baselines.catalog import METHODS, TurnoverInfluence, masked_members, methods, train_members
+from turnover.research.baselines.losses import RowLosses
+from turnover.research.baselines.retraining import train_problem
+from turnover.training.fit import Split
 
 
 def relu_net() -> nn.Module:
@@ -187,7 +185,7 @@ def test_the_two_ways_of_turn_over_dropout_agree(monkeypatch: pytest.MonkeyPatch
         paths.append(made.path)
         return made
 
-    monkeypatch.setattr("turnover.rivals.turnover.influence", noted)
+    monkeypatch.setattr("turnover.research.baselines.catalog.influence", noted)
     problem, found = net_problem(model=relu_net()), []
     for compared in (METHODS, methods(members=4, groups=2)):
         engine, plain = (compared[f"turnover{way}"](problem).values for way in ("", "-plain"))

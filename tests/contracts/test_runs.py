@@ -19,8 +19,8 @@ from tests.helpers.fake_runs import FakeRun
 from tests.helpers.storage_testing import edit
 from turnover import Run, TurnoverError
 from turnover.flags import Flags
-from turnover.manifest import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
-from turnover.runs import RUN_FILES, Ranked, find_runs
+from turnover.runs.run import RUN_FILES, Ranked, find_runs
+from turnover.storage.artifacts import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
 
 PARTS = {
     "": "delete .*fake and train it again",

@@ -45,10 +45,12 @@ from tests.helpers.source_files import (
     rows_of,
 )
 from turnover import TurnoverError
-from turnover.data import NAMES, SOURCES, cifar10, load_data, sst2, yahoo
 from turnover.data.base import CONFIRMED_ERROR
-from turnover.data.pairs import read_pairs
-from turnover.data.tables import MAX_CHARACTERS
+from turnover.data.sources import NAMES, SOURCES, load_data, yahoo
+from turnover.data.sources import images as cifar10
+from turnover.data.sources import text as sst2
+from turnover.data.sources.pairs import read_pairs
+from turnover.data.tables.checks import MAX_CHARACTERS
 
 
 def test_every_source_is_held_to_this() -> None:

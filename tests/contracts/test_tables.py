@@ -24,7 +24,7 @@ from tests.helpers.source_files import (
     write_table,
 )
 from turnover import TurnoverError
-from turnover.data.tables import MAX_CHARACTERS, label_column, read_table, text_column
+from turnover.data.tables.checks import MAX_CHARACTERS, label_column, read_table, text_column
 
 UNICODE = some.characters(codec="utf-8", exclude_characters="\0\ufeff\r")
 ONE_LINE = some.characters(codec="utf-8", exclude_characters="\0\ufeff\r\n\t")

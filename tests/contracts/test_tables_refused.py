@@ -20,7 +20,7 @@ from tests.helpers.source_files import (
     write_table,
 )
 from turnover import TurnoverError
-from turnover.data.tables import MAX_CHARACTERS, check_text, label_column, read_table, text_column
+from turnover.data.tables.checks import MAX_CHARACTERS, check_text, label_column, read_table, text_column
 
 HEADER, NAMES = "text,label\n", "text,label\nx,1\n"
 OURS: list[tuple[str | bytes, str]] = [

@@ -31,12 +31,12 @@ from tests.helpers.own_modules import command, refused
 from tests.helpers.token_builders import WORDS, sst2_in
 from turnover import Run, TurnoverError, influence
 from turnover.data.images import png_pixels
-from turnover.models.encoders import encoder_folder
-from turnover.models.image_encoders import hub_images, pixels_of
-from turnover.models.text import MAX_TOKENS, TextEncoder, length_batches
-from turnover.pipeline.model import load_model, split_inputs
-from turnover.report.facts import run_facts
-from turnover.runs import sha256
+from turnover.explain.facts import run_facts
+from turnover.models.heads import MAX_TOKENS, TextEncoder, length_batches
+from turnover.models.names import encoder_folder
+from turnover.models.torchvision import hub_images, pixels_of
+from turnover.runs.model import load_model, split_inputs
+from turnover.runs.run import sha256
 
 CPU = torch.device("cpu")
 MIXED = [
@@ -216,7 +216,7 @@ def test_heads_on_a_frozen_image_encoder_from_end_to_end(kind: str, tmp_path: Pa
 
 
 def test_a_torchvision_network_frozen_with_weights_of_the_user_s(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("turnover.models.image_encoders._SIDE", 64)  # for speed
+    monkeypatch.setattr("turnover.models.torchvision._SIDE", 64)  # for speed
     torch.manual_seed(1)
     network, file = models.resnet18(weights=None).eval(), tmp_path / "resnet18.safetensors"
     save_file(network.state_dict(), file)

@@ -11,13 +11,13 @@ import torch
 from tests.helpers.builders import SMALL_RUN, checksums, names, train_digits
 from turnover import Run
 from turnover.data.base import WRONG_LABEL
-from turnover.data.digits import load_digits
 from turnover.data.images import png_pixels
-from turnover.models.pixels import HIDDEN
-from turnover.pipeline.model import load_model, split_inputs
-from turnover.pipeline.settings import TrainSettings
-from turnover.runs import RUN_FILES, find_runs
-from turnover.training import Split, accuracy, item_losses
+from turnover.data.sources.images import load_digits
+from turnover.models.heads import PIXELS_HIDDEN as HIDDEN
+from turnover.models.registry import TrainSettings
+from turnover.runs.model import load_model, split_inputs
+from turnover.runs.run import RUN_FILES, find_runs
+from turnover.training.fit import Split, accuracy, item_losses
 
 CPU = torch.device("cpu")
 RESULTS = {

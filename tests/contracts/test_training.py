@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from tests.helpers.builders import member_heads, some_labels
 from tests.helpers.token_builders import token_ensemble, token_rows
 from turnover import TurnoverError, turnover
-from turnover.masks import UNOWNED
-from turnover.models.members import MemberModel, Members
-from turnover.models.state import trained_state
-from turnover.models.vision import small_vgg
-from turnover.recipe import Recipe
-from turnover.training import CURVES, History, Split, accuracy, fit, item_losses, probabilities
+from turnover.attribution.ensemble import MemberModel, Members
+from turnover.attribution.masks import UNOWNED
+from turnover.attribution.state import trained_state
+from turnover.models.heads import small_vgg
+from turnover.models.registry import Recipe
+from turnover.training.fit import CURVES, History, Split, accuracy, fit, item_losses, probabilities
 
 RECIPE = Recipe(epochs=5, patience=10, batch=8, learning_rate=1e-2, seed=2)
 SHORT = replace(RECIPE, epochs=1, patience=1)

@@ -15,10 +15,10 @@ from torchvision.models import vgg19_bn
 
 from tests.helpers.builders import randn, some_labels
 from turnover import TurnoverDropout, TurnoverError, turnover
-from turnover.dropout import turnover_layers
+from turnover.attribution.dropout import turnover_layers
+from turnover.models.build import build_model
+from turnover.models.registry import TrainSettings
 from turnover.models.vgg19 import Vgg19, vgg19
-from turnover.pipeline.architecture import build_model
-from turnover.pipeline.settings import TrainSettings
 
 IMAGES = randn(2, 3, 32, 32).float()
 WIDTHS = {2: 64, 3: 64, 4: 128, **dict.fromkeys(range(12, 20), 512)}

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from turnover import Influence, TurnoverDropout, influence, turnover
-from turnover.masks import MAX_ID
-from turnover.models.members import MemberHead, MemberModel
-from turnover.pipeline.settings import TrainSettings
-from turnover.pipeline.train import train_run
-from turnover.runs import sha256
+from turnover.attribution.ensemble import MemberHead, MemberModel
+from turnover.attribution.masks import MAX_ID
+from turnover.models.registry import TrainSettings
+from turnover.runs.run import sha256
+from turnover.workflows.train import train_run
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "core"
@@ -73,7 +73,7 @@ def splitmix(word: int) -> int:
 
 
 def reference_mask(instance: int, units: int, on: int, *, seed: int, layer: int) -> list[bool]:
-    """An instance's mask as `turnover.masks` describes it, in exact integers, one unit at a time."""
+    """An instance's mask as `turnover.attribution.masks` describes it, in exact integers, one unit at a time."""
     place = splitmix(splitmix(seed + GOLDEN) ^ splitmix(layer + 2 * GOLDEN))
     row = splitmix(splitmix(instance + GOLDEN) ^ place)
     keys = []

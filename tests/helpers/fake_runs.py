@@ -1,4 +1,4 @@
-"""Small made-up run folders, written file by file as `turnover.runs` describes them; nothing is trained."""
+"""Small made-up run folders, written file by file as `turnover.runs.run` describes them; nothing is trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from turnover.runs import MANIFEST, RUN_FILES, sha256, write_manifest
+from turnover.runs.run import MANIFEST, RUN_FILES, sha256, write_manifest
 
 MEMBERS = 4
 EPOCHS = 3

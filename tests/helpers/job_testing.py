@@ -12,7 +12,7 @@ import pytest
 
 from turnover.jobs import Job, read_job
 from turnover.jobs.job import LOCK
-from turnover.lock import is_locked
+from turnover.storage.lock import is_locked
 
 QUICK = ["runs", "--folder", "nowhere"]
 HANGING = ["export", "--run", "nowhere"]

@@ -12,19 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from turnover import Run, TurnoverError, maps
-from turnover.atomic import disk_error
-from turnover.cleansing.choose import CONDITIONS
-from turnover.cleansing.results import keep_cleansing, read_cleansings
-from turnover.cleansing.scores import Scores, has_scores, keep_scores, run_scores
-from turnover.cleansing.summary import Retrained, summarise
-from turnover.estimators.estimator import Estimator
-from turnover.fidelity.results import keep_result, read_results
-from turnover.fidelity.row import Figure, Row
-from turnover.fidelity.store import Store
-from turnover.lock import alone
-from turnover.maps import FEATURES, INFLUENCES, kept_places, make_places
-from turnover.pipeline.influence_parts import Cut, Parts
+from turnover import Run, TurnoverError
+from turnover.attribution.estimators.estimator import Estimator
+from turnover.research.evaluate.results import Figure, Row, keep_result, read_results
+from turnover.runs import maps
+from turnover.runs.maps import FEATURES, INFLUENCES, kept_places, make_places
+from turnover.storage.artifacts import Store
+from turnover.storage.atomic import disk_error
+from turnover.storage.lock import alone
+from turnover.workflows.cleansing import CONDITIONS, Retrained, summarise
+from turnover.workflows.cleansing_results import Scores, has_scores, keep_cleansing, keep_scores, read_cleansings, run_scores
+from turnover.workflows.influence_parts import Cut, Parts
 
 ROWS = (
     Row("turn-over, as shown", 1.5, 0.25, {"LDS": Figure(0.5, 0.4, 0.6), "placebo": Figure(0.01)}),
@@ -112,14 +110,14 @@ def read_map(by: str) -> Callable[[Run], int | None]:
 
 def keep_array(run: Run, version: int) -> Path:
     """Under a name of its own: what is in a store is never written again."""
-    store = Store(run, "part", {"seeds": 3})
+    store = Store(run.folder, run.weights_hash, "part", {"seeds": 3})
     with store.filling():
         store.keep(f"v{version}", np.full(9, version, np.float32), seconds=version)
     return store.folder / f"v{version}.npy"
 
 
 def read_array(run: Run) -> int | None:
-    store = Store(run, "part", {"seeds": 3})
+    store = Store(run.folder, run.weights_hash, "part", {"seeds": 3})
     newest = max((version for version in range(4) if f"v{version}" in store), default=None)
     if newest is not None:
         array, facts = store.load(f"v{newest}")

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from tests.helpers.builders import ALGEBRA, SHARED, some_labels
 from turnover import TurnoverDropout, turnover
-from turnover.models.ensemble import Ensemble
-from turnover.models.members import MemberLinear, Members
-from turnover.pipeline.architecture import build_model
-from turnover.pipeline.settings import TrainSettings
+from turnover.attribution.ensemble import Ensemble, MemberLinear, Members
+from turnover.models.build import build_model
+from turnover.models.registry import TrainSettings
 
 Chain = tuple[tuple[str, ...], str, str]
 """A mask, what writes the units that it guards, and what reads them ("" if all read them)."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from turnover.cli import main
-from turnover.models import source
+from turnover.models import names as source
 
 IMAGES = """
 from torch import nn

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from turnover import Run
-from turnover.report.explanation import PREDICTION, TRUTH
-from turnover.report.page import write_report
+from turnover.explain.report import write_report
+from turnover.runs.run import PREDICTION, TRUTH
 
 _VOID = {"meta", "img"}
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from turnover.estimators.basis import make_basis
-from turnover.estimators.estimator import Described, Estimator, choose_estimator
+from turnover.attribution.estimators.basis import make_basis
+from turnover.attribution.estimators.estimator import Described, Estimator, choose_estimator
 
 
 @dataclass(frozen=True)

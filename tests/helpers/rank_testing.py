@@ -18,19 +18,19 @@ import torch
 from torch import Tensor
 
 from tests.helpers.builders import ONE_THREAD, ROOT
-from turnover.ranks import Ranks
+from turnover.training.ranks import Ranks
 
 Made = TypeVar("Made")
 _SCRIPT = """
 import json, os, runpy, sys
-import turnover.pipeline.influence
-import turnover.pipeline.influence_parts
-import turnover.ranks
-import turnover.training
+import turnover.workflows.influence
+import turnover.workflows.influence_parts
+import turnover.training.ranks
+import turnover.training.fit
 
 arguments, rank, moment, units, end = json.loads(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
-turnover.pipeline.influence._MANY = units
-turnover.ranks.SILENCE = 5.0
+turnover.workflows.influence._MANY = units
+turnover.training.ranks.SILENCE = 5.0
 count = 0
 
 def dying(real):
@@ -42,8 +42,8 @@ def dying(real):
         return real(*arguments, **options)
     return function
 
-turnover.pipeline.influence_parts.Parts.save = dying(turnover.pipeline.influence_parts.Parts.save)
-turnover.training.train_epoch = dying(turnover.training.train_epoch)
+turnover.workflows.influence_parts.Parts.save = dying(turnover.workflows.influence_parts.Parts.save)
+turnover.training.fit.train_epoch = dying(turnover.training.fit.train_epoch)
 sys.argv = ["turnover", *arguments]
 runpy.run_module("turnover", run_name="__main__", alter_sys=True)
 """

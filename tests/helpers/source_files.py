@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from turnover.data import NAMES, cifar10, load_data, sst2
 from turnover.data.base import Dataset, Items
-from turnover.data.elec import load_elec
-from turnover.data.own import FILES, OwnData, load_own
-from turnover.data.pairs import read_pairs
+from turnover.data.sources import NAMES, load_data
+from turnover.data.sources import images as cifar10
+from turnover.data.sources import text as sst2
+from turnover.data.sources.pairs import read_pairs
+from turnover.data.sources.text import load_elec
+from turnover.data.tables import FILES, OwnData, load_own
 from turnover.errors import TurnoverError
 
 Rows = list[tuple[str, int, Any]]

@@ -17,8 +17,8 @@ import pytest
 
 from tests.helpers.builders import ROOT, member_heads, randn, some_labels
 from turnover import TurnoverError
-from turnover.patch.content import text_hash
-from turnover.training import Recipe, Split
+from turnover.flags.patch import text_hash
+from turnover.training.fit import Recipe, Split
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 READ_ONLY = OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -28,7 +28,7 @@ _WRITES += ((Path, "rename"), (os, "fsync"))  # type: ignore[assignment]
 _HOLD = """
 import sys
 from pathlib import Path
-from turnover.lock import alone
+from turnover.storage.lock import alone
 with alone(Path(sys.argv[1]), 'at work'):
     print('held', flush=True)
     sys.stdin.read()

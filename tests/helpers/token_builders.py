@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from tests.helpers.builders import randn
+from turnover.attribution.ensemble import Ensemble
 from turnover.data.base import Dataset, Items
 from turnover.data.images import png_bytes
 from turnover.models.adapters import AdapterClassifier, EncoderClassifier, MaskedClassifier, TokenRows
-from turnover.models.ensemble import Ensemble
 
 PADDING = 1
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 128}

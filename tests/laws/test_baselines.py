@@ -28,18 +28,14 @@ from tests.contracts.test_rivals_problems import (
 from tests.helpers.builders import randn, some_labels
 from tests.helpers.token_builders import token_member, token_rows
 from turnover.errors import TurnoverError
-from turnover.rivals.base import Problem, Rival, Schedule, cross_entropy, take
-from turnover.rivals.catalog import METHODS
-from turnover.rivals.hessian import CaptumInfluence, InfluenceFunction
-from turnover.rivals.loss import TrainingLoss
-from turnover.rivals.random import RandomScores
-from turnover.rivals.repeat import train_problem
-from turnover.rivals.retraining import Retraining
-from turnover.rivals.sgd_influence import SgdInfluence
-from turnover.rivals.similarity import Similarity
-from turnover.rivals.solvers import ConjugateGradient, Lissa
-from turnover.rivals.tracin import TracIn
-from turnover.training import Split
+from turnover.research.baselines.base import Problem, Rival, Schedule, cross_entropy, take
+from turnover.research.baselines.catalog import METHODS
+from turnover.research.baselines.hessian import CaptumInfluence, InfluenceFunction
+from turnover.research.baselines.losses import ConjugateGradient, Lissa
+from turnover.research.baselines.retraining import Retraining, train_problem
+from turnover.research.baselines.simple import RandomScores, Similarity, TrainingLoss
+from turnover.research.baselines.tracin import SgdInfluence, TracIn
+from turnover.training.fit import Split
 
 Layers = Literal["all", "last"]
 EXACT = ConjugateGradient(1e-10)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tests.helpers.builders import ALGEBRA, KINDS, SHARED, Net, a_case, check_law_4, randn, shaken, some_labels
 from turnover import influence, mean_influence, top_influences
-from turnover.models.text import text_heads
+from turnover.models.heads import text_heads
 
 
 def check_close(rough: Tensor, exact: Tensor) -> None:

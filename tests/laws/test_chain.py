@@ -25,9 +25,9 @@ from tests.helpers.builders import (
     some_labels,
 )
 from turnover import TurnoverDropout, TurnoverError, influence
-from turnover.bench.timing import threads as threads_inside
-from turnover.engine.chain import find_chain
-from turnover.masks import MAX_ID
+from turnover.attribution.engine.subnetworks import find_chain
+from turnover.attribution.masks import MAX_ID
+from turnover.research.bench.timing import threads as threads_inside
 
 MANY = 16
 """From so many targets on chains are looked for."""
@@ -142,9 +142,9 @@ def test_law_4_for_chains_of_every_shape(
     trained(model).to(dtype)
     x, labels = randn(3, *shape).to(dtype), some_labels(3, 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("turnover.engine.FEW_TARGETS", 1)
+        patch.setattr("turnover.attribution.engine.FEW_TARGETS", 1)
         for name, value in sizes.items():
-            patch.setattr(f"turnover.engine.submodels.{name}", value)
+            patch.setattr(f"turnover.attribution.engine.subnetworks.{name}", value)
         made = influence(model, x, labels, ids)
     assert made.path.startswith(HALVES), made.path
     expected = naive_influence(model, x, labels, ids)

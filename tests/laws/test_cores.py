@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from turnover.bench.timing import threads as threads_inside
-from turnover.engine.cores import spread
+from turnover.attribution.engine.tiling import spread
+from turnover.research.bench.timing import threads as threads_inside
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tests.helpers.builders import sequential_net, small_cnn
 from turnover import TurnoverDropout, TurnoverError, turnover
-from turnover.masks import MAX_ID, MAX_UNITS
+from turnover.attribution.masks import MAX_ID, MAX_UNITS
 
 pytestmark = pytest.mark.filterwarnings("ignore:with p=:UserWarning")
 ids_in_range = st.integers(0, MAX_ID)

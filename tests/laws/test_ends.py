@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from tests.helpers.builders import KINDS, a_case, member_heads, randn, some_labels
 from turnover import TopInfluences, influence, mean_influence, top_influences
-from turnover.engine import path_for
-from turnover.engine.memory import Tiling
+from turnover.attribution.engine import path_for
+from turnover.attribution.engine.tiling import Tiling
 
 
 def sides(ends: TopInfluences) -> list[tuple[bool, Tensor, Tensor, Tensor]]:
@@ -49,7 +49,7 @@ def test_ties_and_short_lists(loss: Any, top: int, monkeypatch: pytest.MonkeyPat
     model, x, labels, ids = member_heads(groups=4), randn(3, 8), some_labels(3, 3), list(range(100, 130))
     values = influence(model, x, labels, ids, loss).values
     check_ends(top_influences(model, x, labels, ids, top, loss), values, ids, top)
-    monkeypatch.setattr("turnover.influences.path_for", in_tiles_of_four)
+    monkeypatch.setattr("turnover.attribution.influence.path_for", in_tiles_of_four)
     check_ends(top_influences(model, x, labels, ids, top, loss), values, ids, top)
 
 
@@ -63,7 +63,7 @@ def in_tiles_of_four(*arguments: Any, **options: Any) -> Any:
 def test_an_instance_named_twice_stands_there_twice(ids: list[int], top: int) -> None:
     model, x, labels = member_heads(groups=4, members=2), randn(2, 8), some_labels(2, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("turnover.influences.path_for", in_tiles_of_four)
+        patch.setattr("turnover.attribution.influence.path_for", in_tiles_of_four)
         values = influence(model, x, labels, ids).values
         check_ends(top_influences(model, x, labels, ids, top), values, ids, top)
 

@@ -30,13 +30,13 @@ from tests.helpers.builders import (
     some_labels,
 )
 from turnover import TurnoverDropout, TurnoverError, influence, mean_influence, top_influences, turnover
-from turnover.bench.timing import threads as threads_inside
-from turnover.engine import path_for
-from turnover.engine.checked import CheckedPath
-from turnover.engine.memory import Tiling
-from turnover.engine.plain import PlainPath, both_halves, evaluating, row_count, run_model, take_rows
-from turnover.masks import MAX_ID, instance_masks
-from turnover.models.vision import small_vgg
+from turnover.attribution.engine import path_for
+from turnover.attribution.engine.checked import CheckedPath
+from turnover.attribution.engine.naive import PlainPath, both_halves, evaluating, row_count, run_model, take_rows
+from turnover.attribution.engine.tiling import Tiling
+from turnover.attribution.masks import MAX_ID, instance_masks
+from turnover.models.heads import small_vgg
+from turnover.research.bench.timing import threads as threads_inside
 
 BUDGET = 2**30
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -106,7 +106,7 @@ def cut(targets: int, instances: int) -> Callable[..., Any]:
 def test_law_5_the_size_of_the_tiles_changes_nothing(kind: str, targets: int, instances: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, labels, path = a_case(kind)
     expected = influence(model, x, labels, range(20)).values
-    monkeypatch.setattr("turnover.influences.path_for", cut(targets, instances))
+    monkeypatch.setattr("turnover.attribution.influence.path_for", cut(targets, instances))
     made = influence(model, x, labels, range(20))
     assert made.path.startswith(path)
     torch.testing.assert_close(made.values, expected, rtol=0, atol=1e-12)
@@ -212,7 +212,7 @@ def test_everything_is_left_as_it_was(kind: str, fault: str | None, threads: int
     loss = failing_after(2 if fault == "loss" else 10**9, lambda logits, rows: real(logits, rows, reduction="none"), ZeroDivisionError())
     with threads_inside(threads), monkeypatch.context() as patch:
         if fault == "model":
-            patch.setattr("turnover.dropout.instance_masks", failing_after(3, instance_masks, ZeroDivisionError()))
+            patch.setattr("turnover.attribution.dropout.instance_masks", failing_after(3, instance_masks, ZeroDivisionError()))
         before, around, given_x, given_labels = state(model), surroundings(), x.clone(), labels.clone()
         try:
             made = influence(model, x, labels, range(80), loss, dtype=dtype)

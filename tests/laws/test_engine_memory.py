@@ -18,17 +18,10 @@ from torch.utils._pytree import tree_leaves
 
 from tests.helpers.builders import HALVES, KINDS, PLAIN, Net, a_case, randn, some_labels
 from turnover import TurnoverDropout, TurnoverError, influence, mean_influence, top_influences
-from turnover.engine import path_for
-from turnover.engine.checked import CheckedPath
-from turnover.engine.memory import (
-    Cost,
-    Tiling,
-    default_budget,
-    is_out_of_memory,
-    parse_memory,
-    tile_size,
-)
-from turnover.models.text import text_heads
+from turnover.attribution.engine import path_for
+from turnover.attribution.engine.checked import CheckedPath
+from turnover.attribution.engine.tiling import Cost, Tiling, default_budget, is_out_of_memory, parse_memory, tile_size
+from turnover.models.heads import text_heads
 
 FULL = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -231,7 +224,7 @@ def check_complete(kind: str, most: int, error: BaseException) -> None:
     ids, told = range(11), list[int]()
     whole, ends = influence(model, x, labels, ids), top_influences(model, x, labels, ids, 5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("turnover.influences.path_for", short_of_memory(most, error))
+        patch.setattr("turnover.attribution.influence.path_for", short_of_memory(most, error))
         made = influence(model, x, labels, ids, progress=told.append)
         mean = mean_influence(model, x, labels, ids)
         found = top_influences(model, x, labels, ids, 5)
@@ -273,7 +266,7 @@ def test_memory_may_run_out_in_the_loss() -> None:
 @pytest.mark.parametrize("function", [influence, mean_influence, top_influences])
 def test_without_memory_for_one_pair_one_line_says_so(kind: str, function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, labels, _ = a_case(kind)
-    monkeypatch.setattr("turnover.influences.path_for", short_of_memory(0, FULL[0]))
+    monkeypatch.setattr("turnover.attribution.influence.path_for", short_of_memory(0, FULL[0]))
     said = r"^[^\n]*memory runs out even for one target and one training instance[^\n]*$"
     with pytest.raises(TurnoverError, match=said) as refusal:
         function(model, x, labels, range(50))
@@ -283,7 +276,7 @@ def test_without_memory_for_one_pair_one_line_says_so(kind: str, function: Calla
 def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, labels, _ = a_case("groups")
     error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-    monkeypatch.setattr("turnover.influences.path_for", short_of_memory(10, error))
+    monkeypatch.setattr("turnover.attribution.influence.path_for", short_of_memory(10, error))
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         influence(model, x, labels, range(50))
     assert not is_out_of_memory(error)

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import turnover.estimators.estimator as estimator_module
+import turnover.attribution.estimators.estimator as estimator_module
 from tests.helpers.planted_influences import Planted, planted
 from turnover import TurnoverError
-from turnover.estimators.estimator import Described, Estimator, choose_estimator, row_correlation
-from turnover.estimators.shrinkage import Shrinkage, fit_shrinkage, noise_shares, other_shares
+from turnover.attribution.estimators.estimator import Described, Estimator, choose_estimator, row_correlation
+from turnover.attribution.estimators.shrinkage import Shrinkage, fit_shrinkage, noise_shares, other_shares
 
 SEEDS = range(3)
 Drawn = tuple[Planted, Estimator, np.ndarray, np.ndarray]

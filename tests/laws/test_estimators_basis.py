@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import turnover.estimators.basis as basis_module
+import turnover.attribution.estimators.basis as basis_module
 from tests.helpers.planted_influences import some_items
-from turnover.estimators.basis import Basis, make_basis
-from turnover.estimators.estimator import Described
-from turnover.estimators.smoothing import PENALTIES, Smoother, smoothing
+from turnover.attribution.estimators.basis import Basis, make_basis
+from turnover.attribution.estimators.estimator import PENALTIES, Described, Smoother, smoothing
 
 # The basis
 

@@ -22,7 +22,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from tests.helpers.builders import randn, some_labels
 from turnover import TurnoverDropout, TurnoverError, influence, mean_influence, self_influence, top_influences, turnover
-from turnover.dropout import turnover_layers
+from turnover.attribution.dropout import turnover_layers
 
 WIDTH, CLASSES, COUNT = 8, 3, 12
 IDS, LABELS = torch.arange(COUNT), some_labels(COUNT, CLASSES)

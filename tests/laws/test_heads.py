@@ -26,14 +26,13 @@ from tests.helpers.builders import (
     some_labels,
 )
 from turnover import influence
-from turnover.bench.timing import threads as threads_inside
-from turnover.engine import path_for
-from turnover.engine.heads import GroupHeads, SubmatrixHeads
-from turnover.engine.memory import Tiling
-from turnover.engine.plain import PlainPath, evaluating
-from turnover.masks import MAX_ID
-from turnover.models.text import text_heads
-from turnover.models.vision import small_vgg
+from turnover.attribution.engine import path_for
+from turnover.attribution.engine.heads import GroupHeads, SubmatrixHeads
+from turnover.attribution.engine.naive import PlainPath, evaluating
+from turnover.attribution.engine.tiling import Tiling
+from turnover.attribution.masks import MAX_ID
+from turnover.models.heads import small_vgg, text_heads
+from turnover.research.bench.timing import threads as threads_inside
 
 WAYS = {"groups": (GroupHeads, 10**9, 0), "submatrices": (SubmatrixHeads, 0, 0), "products": (SubmatrixHeads, 0, 10**9)}
 """Each way's class, and the limits `_MOST_SIGNS` and `_FEW_TARGETS` that make every model take it."""
@@ -46,7 +45,7 @@ def forced(way: str, **limits: int) -> Iterator[None]:
     _, most_signs, few_targets = WAYS[way]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"most_signs": most_signs, "few_targets": few_targets, **limits}.items():
-            patch.setattr(f"turnover.engine.heads._{name.upper()}", value)
+            patch.setattr(f"turnover.attribution.engine.heads._{name.upper()}", value)
         yield
 
 

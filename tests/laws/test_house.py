@@ -23,18 +23,23 @@ ABOVE = {
     "dashboard/views": {"streamlit", "plotly", *(f"turnover.dashboard.{part}" for part in ("app", "app_pages", "components", "state", "engine"))},
 }
 """What the code below a folder never imports."""
+ROOMS = (
+    *("errors", "storage", "attribution", "data", "models", "training", "runs", "jobs", "flags", "explain", "workflows"),
+    *("research.baselines", "research.evaluate", "research.paper", "research.bench", "cli"),
+)
+"""The rooms of the engine: each imports only those before it."""
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 RUNS_CODE = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "pd.eval", "torch.jit.load", "torch.hub.load"}
 RUNS_CODE |= {"torch.load", "torch.save", "pd.read_pickle"}
-NAMED_BY_THE_USER = {"core/models/source.py": ["exec", "compile"]}
+NAMED_BY_THE_USER = {"core/models/names.py": ["exec", "compile"]}
 ASSERTS = ("assert", "check", "pytest.raises", "pytest.warns", "expect(")
 UNSAFE_HTML = ("unsafe_allow_html", "unsafe_allow_javascript", "use_container_width", "st.write(")
 LIGHT = tuple(
     f"turnover{part}"
     for part in (
-        *("", ".errors", ".paths", ".atomic", ".progress", ".runs", ".flags", ".maps", ".jobs", ".pipeline.groups", ".groups.flip"),
-        *(".estimators.estimator", ".estimators.smoothing", ".estimators.stored", ".pipeline.plan", ".pipeline.settings"),
-        *(".models.source", ".models.encoders", ".models.networks", ".cleansing.results", ".data.tables", ".data.images"),
+        *("", ".errors", ".storage.atomic", ".storage.progress", ".storage.artifacts", ".runs.run", ".runs.maps", ".runs.ranking"),
+        *(".runs.plan", ".flags", ".jobs", ".explain.groups", ".explain.report", ".attribution.estimators.estimator"),
+        *(".models.names", ".models.registry", ".workflows.cleansing_results", ".data.tables", ".data.tables.checks", ".data.images"),
     )
 )
 """Parts that pages need in the first second."""
@@ -80,6 +85,17 @@ def test_arrows_run_one_way(folder: str) -> None:
     for place, tree in modules(ROOT / folder).items():
         wrong = {name for name in imported(tree) if any(name == above or name.startswith(f"{above}.") for above in ABOVE[folder])}
         assert not wrong, place
+
+
+def test_each_room_of_the_engine_imports_only_those_before_it() -> None:
+    for number, room in enumerate(ROOMS):
+        below = ROOMS[number + 1 :]
+        found = modules(CORE / room.replace(".", "/")) if room != "errors" else {}
+        for place, tree in found.items():
+            names = {name.removeprefix("turnover.") for name in imported(tree) if name.startswith("turnover.")}
+            assert not {name for name in names for later in below if name == later or name.startswith(f"{later}.")}, place
+    folders = {path.parent for path in CORE.rglob("*.py")} - {CORE, CORE / "research"}
+    assert all(any(folder.is_relative_to(CORE / room.replace(".", "/")) for room in ROOMS) for folder in folders)
 
 
 def test_no_data_is_ever_run_as_code() -> None:
@@ -142,8 +158,8 @@ import os
 from pathlib import Path
 from streamlit.testing.v1 import AppTest
 from turnover.flags import Flags
-from turnover.pipeline.export import export_csv
-from turnover.runs import Run
+from turnover.flags.export import export_csv
+from turnover.runs.run import Run
 from turnover.dashboard import engine
 os.environ["TURNOVER_RUNS"] = {str(tmp_path)!r}
 engine.worker_command = lambda folder: [sys.executable, "-c", "input()"]
@@ -161,7 +177,7 @@ def test_the_first_words_need_no_pandas() -> None:
     assert not {"pandas", "pyarrow", "numpy"} & (loaded_by("import streamlit, turnover.dashboard.components.notice") - before)
     body = ast.parse((DASHBOARD / "app.py").read_text(encoding="utf-8")).body
     tops = {node.module for node in body if isinstance(node, ast.ImportFrom)}
-    assert tops == {"__future__", "pathlib", "turnover.dashboard.components.notice", "turnover.dashboard.components.sign_in"}
+    assert tops == {"__future__", "pathlib", "turnover.dashboard.components.notice"}
 
 
 # The package

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import turnover.influences as influences_module
+import turnover.attribution.influence as influences_module
 from tests.helpers.builders import member_heads, randn, sequential_net, some_labels
 from turnover import Influence, TurnoverError, influence, mean_influence, self_influence, top_influences, turnover
-from turnover.engine.tiles import default_loss
-from turnover.influences import influences
-from turnover.models.members import MemberModel
+from turnover.attribution.engine.tiling import default_loss
+from turnover.attribution.ensemble import MemberModel
+from turnover.attribution.influence import influences
 
 EXACT = 1e-9
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.helpers.builders import GOLDEN, WORD, reference_mask, run_python, splitmix
-from turnover.masks import MAX_ID, MAX_UNITS, UNOWNED, _masks_numpy, _masks_torch, derive_seed, instance_masks, mix, units_on
-from turnover.scope import as_instance_ids
+from turnover.attribution.masks import MAX_ID, MAX_UNITS, UNOWNED, _masks_numpy, _masks_torch, derive_seed, instance_masks, mix, units_on
+from turnover.attribution.scope import as_instance_ids
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 PLACES = [0, 10**7, 10**8, 2**31, 2**53, UNOWNED, MAX_ID - 20_000]
@@ -27,7 +27,7 @@ seeds_in_range = st.integers(0, MAX_ID)
 
 _HASH_IN_ANOTHER_PROCESS = """
 import hashlib, torch
-from turnover.masks import instance_masks
+from turnover.attribution.masks import instance_masks
 ids = torch.cat([torch.arange(start, start + 50) for start in (0, 10**8, 2**62, 2**63 - 51)])
 print(hashlib.sha256(instance_masks(ids, 96, 48, seed=7, layer=2).numpy().tobytes()).hexdigest())
 """
@@ -132,8 +132,8 @@ def test_exactly_k_units_are_on(ids: list[int], units: int, p: float, seed: int)
 @pytest.mark.parametrize("compute", BOTH)
 def test_units_whose_numbers_are_equal_are_told_apart(compute: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     """A tie at the threshold is as rare as can be, so here every number ties: the units with the lowest numbers are on."""
-    monkeypatch.setattr("turnover.masks._mix", torch.zeros_like)
-    monkeypatch.setattr("turnover.masks._mix_in_place", np.zeros_like)
+    monkeypatch.setattr("turnover.attribution.masks._mix", torch.zeros_like)
+    monkeypatch.setattr("turnover.attribution.masks._mix_in_place", np.zeros_like)
     assert compute(torch.tensor([3, 4]), 64, 20, stream=0).tolist() == [[True] * 20 + [False] * 44] * 2
 
 
@@ -144,7 +144,7 @@ def test_torch_and_numpy_give_the_same_bits(ids: list[int], units: int, p: float
     """Also where numpy takes the rows in several turns."""
     on = min(max(int(p * units + 0.5), 1), units - 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("turnover.masks._UNITS_IN_CACHE", cache)
+        patch.setattr("turnover.attribution.masks._UNITS_IN_CACHE", cache)
         for rows in (torch.tensor(ids, dtype=torch.int64), torch.tensor([ids] * 3, dtype=torch.int64)):
             made, expected = bits_in_numpy(rows, units, on, stream), bits_in_torch(rows, units, on, stream)
             assert made.shape == (*rows.shape, units)

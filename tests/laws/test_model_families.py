@@ -30,20 +30,19 @@ from tests.helpers.model_families import (
 from tests.helpers.own_modules import IMAGES
 from tests.helpers.tiny_encoders import tiny_encoder, unmasked
 from turnover import TurnoverDropout, TurnoverError, influence, turnover
-from turnover.dropout import turnover_layers
-from turnover.models.ensemble import Ensemble
-from turnover.models.members import Members
+from turnover.attribution.dropout import turnover_layers
+from turnover.attribution.ensemble import Ensemble, Members
+from turnover.attribution.state import load_trained, trained_state
+from turnover.models.names import allow
 from turnover.models.own import OwnMembers
-from turnover.models.source import allow
-from turnover.models.state import load_trained, trained_state
-from turnover.pipeline.settings import IMAGE_MODELS, TEXT_MODELS
+from turnover.models.registry import IMAGE_MODELS, TEXT_MODELS
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_images() -> Iterator[None]:
     """torchvision at 32 × 32: the laws are those of 224 × 224, at a fiftieth of the work."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("turnover.models.image_encoders._SIDE", 32)
+        patch.setattr("turnover.models.torchvision._SIDE", 32)
         patch.setattr(sys, "path", list(sys.path))
         yield
 

@@ -12,16 +12,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import false_discovery_control, norm, t
 
 from tests.helpers.planted_influences import planted
-from turnover.estimators.trust import (
-    NOISE,
-    RATE,
-    STRONG,
-    WEAK,
-    freedom_of,
-    strong,
-    trust_words,
-    wrong_sign,
-)
+from turnover.attribution.estimators.significance import NOISE, RATE, STRONG, WEAK, freedom_of, strong, trust_words, wrong_sign
 
 CHANCE = st.floats(0, 0.5) | st.sampled_from([0.0, 1e-9, 0.01, 0.02, 0.04])
 CHANCES = arrays(np.float64, st.integers(1, 40), elements=CHANCE)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from tests.helpers.builders import sequential_net
 from turnover import TurnoverDropout, TurnoverError, turnover
-from turnover.dropout import turnover_layers
-from turnover.masks import MAX_ID
-from turnover.scope import as_instance_ids
+from turnover.attribution.dropout import turnover_layers
+from turnover.attribution.masks import MAX_ID
+from turnover.attribution.scope import as_instance_ids
 
 pytestmark = pytest.mark.filterwarnings("ignore:with p=:UserWarning")
 ids_in_range = st.integers(0, MAX_ID)

@@ -13,27 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-import turnover.bench.timing as timing
+import turnover.research.bench.timing as timing
 from tests.helpers.builders import naive_influence, sequential_net, some_labels
 from tests.helpers.calling import answer, call
-from turnover.bench import influence as bench_influence
-from turnover.bench import random_run
-from turnover.bench.contests import (
-    ENGINE,
-    ENGINE_LOW,
-    PART,
-    PUBLISHED,
-    Contest,
-    Way,
-    example_network,
-    heads,
-)
-from turnover.bench.influence import GrowthRow, PathRow, describe_influence, measure
-from turnover.bench.random_run import RandomRun
-from turnover.influences import influence
-from turnover.paper.costs import exponents
-from turnover.report.errors import error_items
-from turnover.runs import Run, find_runs
+from turnover.attribution.influence import influence
+from turnover.explain.explanation import error_items
+from turnover.research.bench import influence as bench_influence
+from turnover.research.bench import random_run
+from turnover.research.bench.contests import ENGINE, ENGINE_LOW, PART, PUBLISHED, Contest, Way, example_network, heads
+from turnover.research.bench.influence import GrowthRow, PathRow, describe_influence, measure
+from turnover.research.bench.random_run import RandomRun
+from turnover.research.paper.table1 import exponents
+from turnover.runs.run import Run, find_runs
 
 CPU = torch.device("cpu")
 IDS = list(range(30))

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.helpers.builders import ONE_THREAD
 from tests.helpers.calling import tree
 from turnover.cli import main
-from turnover.runs import Run
+from turnover.runs.run import Run
 
 LIMITED = (
     "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "

@@ -13,9 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import turnover.paper.complexity as complexity_module
-import turnover.paper.costs as costs_module
-import turnover.paper.subjects as subjects_module
+import turnover.research.paper.table1 as table1
 from tests.contracts.test_rivals_problems import net, some_split
 from tests.helpers.builders import some_labels
 from tests.helpers.calling import answer, call
@@ -28,20 +26,16 @@ from tests.helpers.token_builders import (
     token_rows,
 )
 from turnover import TurnoverError
-from turnover.paper.complexity import complexity, contest_row, growth
-from turnover.paper.costs import Cost, Costs, Trained, exponents, model_bytes, repeated
-from turnover.paper.costs import measure as measure_costs
-from turnover.paper.row import PaperRow, paper_table
-from turnover.paper.setup import Setup
-from turnover.paper.subjects import FixedWidth, text_subject
-from turnover.pipeline.settings import TrainSettings
-from turnover.rivals.base import Problem, Schedule, Scores, Told, cross_entropy, silent
-from turnover.rivals.catalog import METHODS, Method, methods
-from turnover.rivals.hessian import CaptumInfluence, InfluenceFunction
-from turnover.rivals.losses import RowLosses
-from turnover.rivals.repeat import train_problem
-from turnover.rivals.solvers import Lissa
-from turnover.training import Split
+from turnover.models.registry import TrainSettings
+from turnover.research.baselines.base import Problem, Schedule, Scores, Told, cross_entropy, silent
+from turnover.research.baselines.catalog import METHODS, Method, methods
+from turnover.research.baselines.hessian import CaptumInfluence, InfluenceFunction
+from turnover.research.baselines.losses import Lissa, RowLosses
+from turnover.research.baselines.retraining import train_problem
+from turnover.research.paper.setup import PaperRow, Setup, paper_table
+from turnover.research.paper.table1 import Cost, Costs, FixedWidth, Trained, complexity, contest_row, exponents, growth, model_bytes, repeated, text_subject
+from turnover.research.paper.table1 import measure as measure_costs
+from turnover.training.fit import Split
 
 Patch, Capture = pytest.MonkeyPatch, pytest.CaptureFixture[str]
 
@@ -84,7 +78,7 @@ class Clockwork:
 def clockwork(monkeypatch: Patch) -> Clockwork:
     """A clockwork whose time is the one that costs are measured by."""
     made = Clockwork()
-    monkeypatch.setattr(costs_module, "time", SimpleNamespace(perf_counter=lambda: made.now))
+    monkeypatch.setattr(table1, "time", SimpleNamespace(perf_counter=lambda: made.now))
     return made
 
 
@@ -131,7 +125,7 @@ def test_quick_calls_are_repeated(monkeypatch: Patch) -> None:
     now = iter(range(100))
     for seconds, times in ((0.1, 5), (0.6, 2), (2.0, 1)):
         clock = SimpleNamespace(perf_counter=lambda each=seconds: next(now) * each)
-        monkeypatch.setattr(costs_module, "time", clock)
+        monkeypatch.setattr(table1, "time", clock)
         assert repeated(lambda: "x") == ["x"] * times
 
 
@@ -267,11 +261,11 @@ def tiny(tmp_path: Path, monkeypatch: Patch) -> Setup:
         return {name: quick(name, method) for name, method in methods(**options).items()}
 
     small, paper = (("heads", (8, 16, 32), 3),), (("heads", (8, 16), 3), ("adapters", (4, 8), 2))
-    monkeypatch.setattr(complexity_module, "SUBJECTS", {"small": small, "paper": paper})
-    monkeypatch.setattr(complexity_module, "methods", few)
-    monkeypatch.setattr(subjects_module, "text_settings", settings)
-    monkeypatch.setattr(costs_module, "_REPEATS", 1)
-    monkeypatch.setattr("turnover.rivals.solvers._LANCZOS_STEPS", 8)
+    monkeypatch.setattr(table1, "SUBJECTS", {"small": small, "paper": paper})
+    monkeypatch.setattr(table1, "methods", few)
+    monkeypatch.setattr(table1, "text_settings", settings)
+    monkeypatch.setattr(table1, "_REPEATS", 1)
+    monkeypatch.setattr("turnover.research.baselines.losses._LANCZOS_STEPS", 8)
     return Setup("small", tmp_path / "data", tmp_path / "runs", "cpu")
 
 
@@ -281,7 +275,7 @@ def test_the_command_prints_json_and_a_table(
     capsys: Capture,
 ) -> None:
     made = Cost(8, 8, 1, 1.5, 2**20, 0), Cost(16, 16, 1, 3, 2**21, 0)
-    monkeypatch.setattr(complexity_module, "measure", lambda *_: Costs(made, ""))
+    monkeypatch.setattr(table1, "measure", lambda *_: Costs(made, ""))
     arguments = ("paper", "complexity", "--path", tiny.data, "--runs", tiny.runs, "--device", "cpu")
     result = answer(capsys, *arguments)
     assert {"experiment": "complexity", "scale": "small"}.items() <= result.items()

@@ -24,9 +24,9 @@ from tests.helpers.own_modules import command, own_code
 from tests.helpers.token_builders import elec_in, small_images
 from turnover import Run, influence
 from turnover.cli import main
-from turnover.pipeline import settings
-from turnover.pipeline.model import load_model, split_inputs
-from turnover.training import probabilities
+from turnover.models import registry as settings
+from turnover.runs.model import load_model, split_inputs
+from turnover.training.fit import probabilities
 
 __all__ = [
     "own_code",
@@ -88,7 +88,7 @@ def test_vgg19_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     data, folder = small_images(24, 4), tmp_path / "run"
     recipe = replace(settings.MODEL_RECIPES["vgg19"], epochs=1, batch=12)
     monkeypatch.setitem(settings.MODEL_RECIPES, "vgg19", recipe)
-    monkeypatch.setattr("turnover.pipeline.plan.load_data", lambda *_: data)
+    monkeypatch.setattr("turnover.runs.plan.load_data", lambda *_: data)
     asked = ("--data", "cifar10", "--model", "vgg19", "--dropout", 0.5, "--run", folder)
     result = command(capsys, "train", *asked)
     command(capsys, "influence", "--run", folder)
@@ -109,7 +109,7 @@ FEW = ("--data", "digits", "--limit", 16, "--validation-limit", 4, "--epochs", 1
 def test_a_fine_tuned_run_has_all_when_the_file_of_its_weights_is_gone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("turnover.models.image_encoders._SIDE", 32)
+    monkeypatch.setattr("turnover.models.torchvision._SIDE", 32)
     torch.manual_seed(2)
     file, folder = tmp_path / "w.safetensors", tmp_path / "run"
     save_file(models.resnet18(weights=None).state_dict(), file)

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import turnover.pipeline.influence as influence_pipeline
+import turnover.workflows.influence as influence_pipeline
 from tests.helpers.builders import checksums, failing_after, names
 from tests.helpers.rank_testing import run_left_alone, run_ranks
 from turnover import Run, TurnoverError
-from turnover.pipeline.influence import compute_influence
-from turnover.pipeline.influence_parts import units_of
-from turnover.ranks import ALONE, Ranks
+from turnover.training.ranks import ALONE, Ranks
+from turnover.workflows.influence import compute_influence
+from turnover.workflows.influence_parts import units_of
 
 MEMORY = 2**29
 OPTIONS = ("--memory", "512M", "--device", "cpu")
@@ -124,7 +124,7 @@ def test_parts_of_another_computation_are_never_used(change: str, bare: Path, mo
     if change == "weights":
         manifest = json.loads((bare / "manifest.json").read_text(encoding="utf-8"))
         stale = {**manifest["files"]["weights.safetensors"], "sha256": "0" * 64}
-        monkeypatch.setattr("turnover.runs.read_manifest", lambda *_: {**manifest, "files": {**manifest["files"], "weights.safetensors": stale}})
+        monkeypatch.setattr("turnover.runs.run.read_manifest", lambda *_: {**manifest, "files": {**manifest["files"], "weights.safetensors": stale}})
     options |= {"targets": {"most": 500}, "memory": {"memory": 2**28}, "layout": {"full_bytes": 0}, "weights": {}}[change]
     made = compute_influence(Run(bare), device_choice="cpu", **options)
     assert made["kept_pairs"] == 0

@@ -19,14 +19,11 @@ from tests.helpers.builders import LAW_4, member_heads, randn, some_labels
 from tests.helpers.rank_testing import in_threads, run_left_alone, run_ranks
 from tests.helpers.token_builders import encoder_in, sst2_in, token_ensemble, token_rows
 from turnover import Run, TurnoverDropout
-from turnover.models.ensemble import Ensemble
-from turnover.models.members import Members
-from turnover.models.norms import shared_norms
-from turnover.models.share import part_of
-from turnover.ranks import ALONE, Ranks
-from turnover.recipe import Recipe
-from turnover.teams import Team, team_of
-from turnover.training import CURVES, History, Split, fit
+from turnover.attribution.ensemble import Ensemble, Members, part_of
+from turnover.models.registry import Recipe
+from turnover.training.fit import CURVES, History, Split, fit
+from turnover.training.ranks import ALONE, Ranks
+from turnover.training.teams import Team, shared_norms, team_of
 
 ROWS, SEEN = 21, 5
 RECIPE = Recipe(epochs=2, batch=8, seed=2, keep="last", learning_rate=1e-2, patience=9)
@@ -181,7 +178,7 @@ def test_what_is_drawn_at_random_is_drawn_for_the_whole_batch(change: dict[str, 
 def test_ranks_of_a_team_draw_ordinary_dropout_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else rows of two ranks would have the same units dropped."""
     seeds: list[int] = []
-    monkeypatch.setattr("turnover.training.torch.manual_seed", seeds.append)
+    monkeypatch.setattr("turnover.training.fit.torch.manual_seed", seeds.append)
     in_threads(3, lambda ranks: trained("heads", replace(RECIPE, epochs=1), ranks))
     assert len(set(seeds)) == 3
 

@@ -14,15 +14,14 @@ from tests.helpers.builders import checksums, member_heads, names, randn, some_l
 from tests.helpers.rank_testing import run_ranks
 from tests.helpers.token_builders import encoder_in, sst2_in, token_ensemble, token_rows
 from turnover import Run, TurnoverDropout, turnover
-from turnover.models.members import Members
+from turnover.attribution.ensemble import Members, cut_tensors, descriptions, joined_tensors, part_of
+from turnover.attribution.state import trained_state
+from turnover.models.heads import small_vgg
 from turnover.models.own import OwnMembers
-from turnover.models.share import cut_tensors, descriptions, joined_tensors, part_of
-from turnover.models.state import trained_state
-from turnover.models.vision import small_vgg
-from turnover.ranks import Ranks
-from turnover.recipe import Recipe
-from turnover.teams import team_of
-from turnover.training import Split, fit
+from turnover.models.registry import Recipe
+from turnover.training.fit import Split, fit
+from turnover.training.ranks import Ranks
+from turnover.training.teams import team_of
 
 HEADS = ("train", "--data", "digits", "--model", "heads", "--limit", 60, "--members", 3, "--seed", 3, "--epochs", 5, "--device", "cpu")
 

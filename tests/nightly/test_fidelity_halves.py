@@ -15,24 +15,22 @@ import pytest
 import torch
 from torch import Tensor
 
-import turnover.fidelity.halves as halves_module
-import turnover.fidelity.retrained as retrained_module
-import turnover.training as training_module
+import turnover.research.evaluate.retrained as retrained_module
+import turnover.training.fit as training_module
 from tests.contracts.test_rivals_problems import check_close
 from tests.helpers.builders import failing_after, member_heads, names, randn, train_digits
 from tests.helpers.token_builders import grown, token_ensemble, token_rows
 from turnover import Run, TurnoverError
-from turnover.fidelity.halves import draw_halves, retrained_losses
-from turnover.fidelity.members import some_members
-from turnover.fidelity.subject import Subject
-from turnover.models.members import Members
-from turnover.models.pixels import pixel_heads
-from turnover.pipeline.influence import compute_influence
-from turnover.pipeline.settings import RECIPES
-from turnover.rivals.base import take
-from turnover.runs import write_manifest
-from turnover.scope import turnover
-from turnover.training import History, fit, item_losses
+from turnover.attribution.ensemble import Members, some_members
+from turnover.attribution.scope import turnover
+from turnover.models.heads import pixel_heads
+from turnover.models.registry import RECIPES
+from turnover.research.baselines.base import take
+from turnover.research.evaluate.retrained import draw_halves, retrained_losses
+from turnover.research.evaluate.task import Subject
+from turnover.runs.run import write_manifest
+from turnover.training.fit import History, fit, item_losses
+from turnover.workflows.influence import compute_influence
 
 SEEDS = 2
 Patch = pytest.MonkeyPatch
@@ -110,7 +108,7 @@ def test_a_half_s_models_are_those_trained_alone(subject: Subject, monkeypatch: 
     assert (together.losses[:, 0] - together.losses[:, 3]).abs().max() > 1e-2
     assert (together.losses[0] - together.losses[1]).abs().max() > 1e-2
     monkeypatch.setattr(retrained_module, "_TOGETHER", SEEDS)
-    monkeypatch.setattr(halves_module, "Store", lambda run, name, settings: Stored())
+    monkeypatch.setattr(retrained_module, "Store", lambda *_: Stored())
     alone = torch.from_numpy(retrained_losses(subject, halves, SEEDS))
     check_close(alone, together.losses, 1e-4)
 

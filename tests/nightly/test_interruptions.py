@@ -23,15 +23,15 @@ from tests.helpers.builders import (
     train_digits,
 )
 from turnover import Run
-from turnover.atomic import sweep
-from turnover.runs import find_runs
+from turnover.runs.run import find_runs
+from turnover.storage.atomic import sweep
 
 WRITE_FILE = """
-from turnover.atomic import write_atomic
+from turnover.storage.atomic import write_atomic
 write_atomic(Path(sys.argv[1]) / "a.txt", lambda beside: beside.write_text("new" * 1000))
 """
 REPLACE_FOLDER = """
-from turnover.atomic import replace_folder
+from turnover.storage.atomic import replace_folder
 replace_folder(Path(sys.argv[1]) / "beside", Path(sys.argv[1]) / "part")
 """
 
@@ -70,8 +70,8 @@ def test_a_folder_is_whole_or_absent_at_whatever_moment_its_writer_is_killed(the
 
 KILLED_RUN = """
 import json
-from turnover.pipeline.settings import TrainSettings
-from turnover.pipeline.train import train_run
+from turnover.models.registry import TrainSettings
+from turnover.workflows.train import train_run
 settings = TrainSettings(**json.loads(sys.argv[5]))
 print(json.dumps(train_run(settings, Path(sys.argv[1]) / "run", "cpu")))
 """
@@ -119,8 +119,8 @@ LIMITED_RUN = """
 import resource, sys
 from pathlib import Path
 from turnover.errors import TurnoverError
-from turnover.pipeline.settings import TrainSettings
-from turnover.pipeline.train import train_run
+from turnover.models.registry import TrainSettings
+from turnover.workflows.train import train_run
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 try:
     train_run(TrainSettings("digits", limit=20, members=1), Path(sys.argv[1]), "cpu")

@@ -14,13 +14,8 @@ import pandas as pd
 import pytest
 import torch
 
-import turnover.paper.cleansing as cleansing_module
-import turnover.paper.errors_images as errors_images_module
-import turnover.paper.errors_text as errors_text_module
-import turnover.paper.footnote4 as footnote4_module
-import turnover.paper.mistakes as mistakes_module
-import turnover.paper.setup as paper_setup
-import turnover.paper.side_effect as side_effect_module
+import turnover.research.paper.experiments as experiments
+import turnover.research.paper.setup as paper_setup
 from tests.helpers.builders import checksums, names
 from tests.helpers.calling import answer, call
 from tests.helpers.token_builders import (
@@ -29,27 +24,21 @@ from tests.helpers.token_builders import (
     sst2_in,
 )
 from turnover import Run, TurnoverError, influence
-from turnover.cleansing.choose import CLEANSED, CONDITIONS, NONE
-from turnover.commands.paper import EXPERIMENTS
-from turnover.data.elec import load_elec
-from turnover.estimators.stored import stored_estimator
-from turnover.fidelity.estimators import ESTIMATORS
-from turnover.fidelity.lds import halves_of, lds, placebo
-from turnover.fidelity.methods import evidence_of
-from turnover.fidelity.options import Options
-from turnover.fidelity.subject import Subject
-from turnover.models.encoders import DEFAULT_ENCODER
-from turnover.paper.curves import curves
-from turnover.paper.footnote4 import FULL, MASKED, footnote4, full_influence
-from turnover.paper.row import PaperRow, paper_table
-from turnover.paper.setup import Setup
-from turnover.paper.side_effect import image_settings, side_effect, text_settings
-from turnover.pipeline.cleanse import cleanse, prepare
-from turnover.pipeline.estimate import describe_targets
-from turnover.pipeline.model import load_model, run_settings
-from turnover.pipeline.settings import DEFAULT_MEMBERS, MODEL_RECIPES, RECIPES, TrainSettings
-from turnover.report.facts import explained_pattern
-from turnover.training import item_losses
+from turnover.cli.evaluate import EXPERIMENTS
+from turnover.data.sources.text import load_elec
+from turnover.explain.facts import explained_pattern
+from turnover.models.names import DEFAULT_ENCODER
+from turnover.models.registry import DEFAULT_MEMBERS, MODEL_RECIPES, RECIPES, TrainSettings
+from turnover.research.evaluate.lds import halves_of, lds, placebo
+from turnover.research.evaluate.scores import ESTIMATORS, Options, evidence_of
+from turnover.research.evaluate.task import Subject
+from turnover.research.paper.experiments import FULL, MASKED, curves, footnote4, full_influence, image_settings, side_effect, text_settings
+from turnover.research.paper.setup import PaperRow, Setup, paper_table
+from turnover.runs.model import describe_targets, load_model, run_settings
+from turnover.runs.ranking import stored_estimator
+from turnover.training.fit import item_losses
+from turnover.workflows.cleanse import cleanse, prepare
+from turnover.workflows.cleansing import CLEANSED, CONDITIONS, NONE
 
 Patch, Capture = pytest.MonkeyPatch, pytest.CaptureFixture[str]
 
@@ -77,17 +66,17 @@ def tiny(tmp_path: Path, monkeypatch: Patch) -> Setup:
         return settings("sst2", path=setup.folder("sst2"), model="adapters")
 
     for module, name, value in (
-        (cleansing_module, "_FRACTIONS", (0.1, 0.3)),
-        (cleansing_module, "_REPEATS", 2),
-        (cleansing_module, "TrainSettings", settings),
-        (footnote4_module, "TrainSettings", settings),
-        (footnote4_module, "_MEMBERS", 2),
-        (footnote4_module, "_OPTIONS", Options(halves=4, seeds=1)),
-        (errors_text_module, "text_settings", adapters),
+        (experiments, "_FRACTIONS", (0.1, 0.3)),
+        (experiments, "_REPEATS", 2),
+        (experiments, "TrainSettings", settings),
+        (experiments, "TrainSettings", settings),
+        (experiments, "_MEMBERS", 2),
+        (experiments, "_OPTIONS", Options(halves=4, seeds=1)),
+        (experiments, "text_settings", adapters),
     ):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setitem(DEFAULT_MEMBERS, "sst2", 2)
-    monkeypatch.setitem(errors_text_module._MOST, "small", 2)
+    monkeypatch.setitem(experiments._MOST_TEXTS, "small", 2)
     recipe = replace(MODEL_RECIPES["adapters"], epochs=1, batch=12)
     monkeypatch.setitem(MODEL_RECIPES, "adapters", recipe)
     return Setup("small", tmp_path / "data", tmp_path / "runs", "cpu")
@@ -194,7 +183,7 @@ def test_curves_are_those_of_the_runs(small_run: Path, tmp_path: Path, monkeypat
 def test_side_effects(scale: str, small_run: Path, tmp_path: Path, monkeypatch: Patch) -> None:
     """The paper's numbers stand beside ours."""
     asked: dict[str, TrainSettings] = {}
-    recipes, real = list[Any](), side_effect_module.fit
+    recipes, real = list[Any](), experiments.fit
 
     def run(self: Setup, name: str, settings: TrainSettings) -> Run:
         asked[name] = settings
@@ -204,7 +193,7 @@ def test_side_effects(scale: str, small_run: Path, tmp_path: Path, monkeypatch: 
         recipes.append(all_of[3])
         return real(*all_of, **named)
 
-    monkeypatch.setattr(side_effect_module, "fit", fit)
+    monkeypatch.setattr(experiments, "fit", fit)
     monkeypatch.setattr(Setup, "run", run)
     rows = list(side_effect(a_setup(tmp_path, scale)))
     results = Run(small_run).manifest["results"]
@@ -228,7 +217,7 @@ def test_mistakes_on_texts_are_explained_on_a_page(tiny: Setup, monkeypatch: Pat
     development = pd.read_csv(tiny.data / "sst2" / "dev.csv")
     turned = development.assign(label=1 - development["label"])
     turned.to_csv(tiny.data / "sst2" / "dev.csv", index=False)
-    rows = list(errors_text_module.errors_text(tiny))
+    rows = list(experiments.errors_text(tiny))
     run = Run(tiny.runs / "paper-sst2-adapters-5000-small")
     pattern, page = explained_pattern(run), tiny.runs / "errors-text.html"
     assert len(run.errors) > 2 and pattern
@@ -246,8 +235,8 @@ def test_mistakes_on_texts_are_explained_on_a_page(tiny: Setup, monkeypatch: Pat
     assert all(run.item("validation", one)["id"] in html for one in run.influence.targets)
     before = checksums(run.folder / "influence")
     monkeypatch.setattr(paper_setup, "train_run", None)
-    monkeypatch.setattr(mistakes_module, "compute_influence", None)
-    assert list(errors_text_module.errors_text(tiny)) == rows
+    monkeypatch.setattr(experiments, "compute_influence", None)
+    assert list(experiments.errors_text(tiny)) == rows
     assert checksums(run.folder / "influence") == before
 
 
@@ -261,8 +250,8 @@ def test_mistakes_on_images_show_them(run_copy: Path, tmp_path: Path, monkeypatc
         return Run(run_copy)
 
     monkeypatch.setattr(Setup, "run", run)
-    monkeypatch.setattr(errors_images_module, "_MOST", 4)
-    rows, made = list(errors_images_module.errors_images(setup)), Run(run_copy)
+    monkeypatch.setattr(experiments, "_MOST_IMAGES", 4)
+    rows, made = list(experiments.errors_images(setup)), Run(run_copy)
     assert asked == [("cifar10-vgg19", image_settings(setup))] and rows[1].measured == "4"
     targets = made.influence.targets
     assert targets == made.influence.errors and len(targets) == 4
@@ -275,7 +264,7 @@ def test_mistakes_on_images_show_them(run_copy: Path, tmp_path: Path, monkeypatc
 
 
 def test_cleansing_rows_are_those_of_cleanse(tiny: Setup) -> None:
-    rows = list(cleansing_module.cleansing(tiny))
+    rows = list(experiments.cleansing(tiny))
     run = Run(tiny.runs / "paper-sst2-cleansing-small")
     assert run.has_influence
     prepared, tried = prepare(run, "elec", tiny.folder("elec"), "cpu"), {}
@@ -299,7 +288,7 @@ def test_cleansing_rows_are_those_of_cleanse(tiny: Setup) -> None:
 
 def test_targets_of_a_cleansing_for_elec_are_its_validation_reviews(tiny: Setup) -> None:
     """They score the items and end the training; the test reviews measure."""
-    run, folder = cleansing_module._run(tiny), tiny.folder("elec")
+    run, folder = experiments._run(tiny), tiny.folder("elec")
     prepared, elec = prepare(run, "elec", folder, "cpu"), load_elec(Path(folder))
     targets = prepared.targets
     assert targets.labels.tolist() == elec.validation.labels.tolist()

@@ -30,18 +30,9 @@ from tests.helpers.job_testing import HANGING, QUICK, ended, hang, lives, wait
 from tests.helpers.storage_testing import held_elsewhere
 from turnover import Run, TurnoverError
 from turnover.flags import Flags
-from turnover.jobs import (
-    State,
-    cancel_job,
-    find_jobs,
-    forget_job,
-    log_tail,
-    read_job,
-    resume_job,
-    start_job,
-)
+from turnover.jobs import State, cancel_job, find_jobs, forget_job, log_tail, read_job, resume_job, start_job
 from turnover.jobs.job import CANCELLED, GROUP, OUTCOME
-from turnover.lock import alone
+from turnover.storage.lock import alone
 
 # Locks
 

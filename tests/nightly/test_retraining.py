@@ -14,31 +14,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import turnover.fidelity.retrained as retrained_module
+import turnover.research.evaluate.retrained as retrained_module
 from tests.contracts import test_rivals_problems as given
 from tests.contracts.test_rivals_hessian import exact, off
 from tests.contracts.test_rivals_problems import check_close
 from tests.helpers.builders import failing_after, names, randn, train_digits
 from turnover import Run, influence
-from turnover.device import choose_device
-from turnover.estimators.trust import RATE, strong, wrong_sign
-from turnover.fidelity.agreement import coverage_figures
-from turnover.fidelity.estimators import ESTIMATORS, Evidence
-from turnover.fidelity.loo import TARGETS, draw_instances, left_out_losses, target_figures
-from turnover.fidelity.members import some_members
-from turnover.fidelity.removal import proponents, retrained_without
-from turnover.fidelity.subject import Subject
-from turnover.pipeline.influence import compute_influence
-from turnover.ranking import TOP
-from turnover.rivals.base import Problem, cross_entropy, take
-from turnover.rivals.hessian import InfluenceFunction
-from turnover.rivals.plain import plain_classifier
-from turnover.rivals.repeat import train_problem
-from turnover.rivals.retraining import Retraining
-from turnover.rivals.sgd_influence import SgdInfluence
-from turnover.rivals.solvers import Lissa
-from turnover.rivals.tracin import TracIn
-from turnover.training import Split, epoch_order
+from turnover.attribution.device import choose_device
+from turnover.attribution.ensemble import some_members
+from turnover.attribution.estimators.significance import RATE, strong, wrong_sign
+from turnover.research.baselines.base import Problem, cross_entropy, take
+from turnover.research.baselines.hessian import InfluenceFunction
+from turnover.research.baselines.losses import Lissa
+from turnover.research.baselines.retraining import Retraining, plain_classifier, train_problem
+from turnover.research.baselines.tracin import SgdInfluence, TracIn
+from turnover.research.evaluate.agreement import coverage_figures
+from turnover.research.evaluate.loo import TARGETS, draw_instances, left_out_losses, target_figures
+from turnover.research.evaluate.removal import proponents, retrained_without
+from turnover.research.evaluate.scores import ESTIMATORS, Evidence
+from turnover.research.evaluate.task import Subject
+from turnover.runs.ranking import TOP
+from turnover.training.fit import Split, epoch_order
+from turnover.workflows.influence import compute_influence
 
 SEEDS, ROWS, POSITIONS = 2, 20, [3, 5, 8, 9]
 Patch = pytest.MonkeyPatch
@@ -71,8 +68,7 @@ def without_each(instances: np.ndarray, asked: Split) -> Tensor:
 
 def around(folder: Path, problem: Callable[[int], Problem] = ridge_problem) -> Subject:
     """What the measure reads of a subject, around a ridge regression."""
-    manifest = {"files": {"weights.safetensors": {"sha256": "abc"}}}
-    run = SimpleNamespace(folder=folder, name="ridge", manifest=manifest)
+    run = SimpleNamespace(folder=folder, name="ridge", weights_hash="abc")
     facts = {"run": run, "positions": POSITIONS, "asked": {"targets": POSITIONS}}
     facts |= {"train": ridge_problem().train, "problem": problem, "epochs": lambda: 600}
     return cast(Subject, SimpleNamespace(**facts))
@@ -200,7 +196,7 @@ def errors(trained: Path, tmp_path: Path) -> Subject:
 def by_hand(errors: Subject, rows: np.ndarray, member: int, error: int) -> float:
     """Loss of an error's predicted label after training one plain model, a batch at a time.
 
-    A last batch of a single item joins the one before it (`turnover.training.batches`).
+    A last batch of a single item joins the one before it (`turnover.training.fit.batches`).
     """
     model, recipe = plain_classifier(errors.untrained(SEEDS), member), errors.recipe
     rate, decay = recipe.learning_rate, recipe.weight_decay

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from turnover.data.reviews import load_reviews
-from turnover.models.text import text_heads
-from turnover.pipeline.settings import DEFAULT_GROUPS, RECIPES
-from turnover.training import Split, fit, probabilities
+from turnover.data.sources.text import load_reviews
+from turnover.models.heads import text_heads
+from turnover.models.registry import DEFAULT_GROUPS, RECIPES
+from turnover.training.fit import Split, fit, probabilities
 
 CUES = ("cue-director", "cue-submarine")
 Features = tuple[np.ndarray, np.ndarray]

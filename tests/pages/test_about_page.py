@@ -9,8 +9,8 @@ import streamlit as st
 
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.dashboard.views.about import build_about
-from turnover.runs import Run
+from turnover.dashboard.views.runs import build_about
+from turnover.runs.run import Run
 
 
 @pytest.fixture(autouse=True)

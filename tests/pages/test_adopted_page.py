@@ -11,16 +11,15 @@ import pytest
 
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.app_testing import PAGES, OpenPage, html_of
-from turnover.dashboard.views.about import build_about
 from turnover.dashboard.views.curves import build_curves
-from turnover.dashboard.views.runs import share_words, summarise
-from turnover.runs import RUN_FILES, Run, read_manifest, write_manifest
+from turnover.dashboard.views.runs import build_about, share_words, summarise
+from turnover.runs.run import RUN_FILES, Run, read_manifest, write_manifest
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def adopted(runs: Path, name: str = "adopted") -> Path:
-    """A made-up run as `turnover.pipeline.adopt` writes it: one epoch, one member, no recipe, no plain twin."""
+    """A made-up run as `turnover.workflows.register` writes it: one epoch, one member, no recipe, no plain twin."""
     folder = FakeRun(name, members=1).write(runs)
     manifest: dict[str, Any] = read_manifest(folder, "")
     manifest["results"] |= {"plain_accuracy": None, "plain_loss": None, "plain_kept_epoch": None, "epochs": 1, "kept_epoch": 1}

@@ -13,13 +13,11 @@ from streamlit.testing.v1 import AppTest
 from tests.helpers.fake_jobs import at_work, fake_job
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.cleansing.choose import CONDITIONS
-from turnover.cleansing.results import keep_cleansing
-from turnover.cleansing.scores import keep_scores, run_scores
-from turnover.cleansing.summary import Retrained, summarise
 from turnover.dashboard.components import jobs
 from turnover.flags import Flags
-from turnover.runs import Run
+from turnover.runs.run import Run
+from turnover.workflows.cleansing import CONDITIONS, Retrained, summarise
+from turnover.workflows.cleansing_results import keep_cleansing, keep_scores, run_scores
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

@@ -11,17 +11,14 @@ import numpy as np
 import pytest
 
 from tests.helpers.fake_runs import FakeRun
-from turnover.cleansing.choose import CLEANSED, CONDITIONS, FLAGGED, NONE, RANDOM
-from turnover.cleansing.results import Cleansed
-from turnover.cleansing.scores import Scores, run_scores
-from turnover.cleansing.summary import Comparison, Summary
-from turnover.dashboard.views.cleanse import LISTED, adoption_note, build_adoption, build_plan
-from turnover.dashboard.views.retrained import build_retrained
+from turnover.attribution.estimators.estimator import Estimator
+from turnover.dashboard.views.cleanse import LISTED, adoption_note, build_adoption, build_plan, build_retrained
 from turnover.errors import TurnoverError
-from turnover.estimators.estimator import Estimator
+from turnover.explain.explanation import rounded
 from turnover.flags import Flag
-from turnover.report.explanation import rounded
-from turnover.runs import Run
+from turnover.runs.run import Run
+from turnover.workflows.cleansing import CLEANSED, CONDITIONS, FLAGGED, NONE, RANDOM, Comparison, Summary
+from turnover.workflows.cleansing_results import Cleansed, Scores, run_scores
 
 
 def flag(instance: int, action: str) -> Flag:

@@ -15,12 +15,10 @@ from safetensors.numpy import save_file
 
 from tests.helpers.fake_runs import EPOCHS, HOSTILE, FakeRun
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.dashboard.components.figure import curves_figure
-from turnover.dashboard.components.gaps import _CHART
-from turnover.dashboard.views.curves import build_curves, build_partial, leak_sentence, leaks, training_sentence
-from turnover.dashboard.views.gaps import MOST, largest_gaps
-from turnover.partial import Partial, read_partial
-from turnover.runs import MANIFEST, Run, write_manifest
+from turnover.dashboard.components.curves import _CHART, curves_figure
+from turnover.dashboard.views.curves import MOST, build_curves, build_partial, largest_gaps, leak_sentence, leaks, training_sentence
+from turnover.runs.partial import Partial, read_partial
+from turnover.runs.run import MANIFEST, Run, write_manifest
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -133,7 +131,7 @@ def test_an_epoch_is_chosen_by_link_by_box_and_by_click(open_page: OpenPage, run
 
 @pytest.mark.parametrize(("points", "chosen"), [([{"x": 3, "y": 0.5}], "3"), ([], "1")])
 def test_a_click_on_a_point_chooses_its_epoch(points: list[dict[str, float]], chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from turnover.dashboard.components import gaps
+    from turnover.dashboard.components import curves as gaps
 
     state = {"epoch": "1", _CHART: {"selection": {"points": points}}}
     monkeypatch.setattr(gaps.st, "session_state", state)

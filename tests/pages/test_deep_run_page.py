@@ -13,10 +13,10 @@ import streamlit as st
 from tests.helpers.token_builders import encoder_in, sst2_in
 from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard import engine
-from turnover.pipeline.influence import compute_influence
-from turnover.pipeline.settings import MODEL_RECIPES, TrainSettings
-from turnover.pipeline.train import train_run
-from turnover.runs import Run
+from turnover.models.registry import MODEL_RECIPES, TrainSettings
+from turnover.runs.run import Run
+from turnover.workflows.influence import compute_influence
+from turnover.workflows.train import train_run
 
 
 @pytest.fixture

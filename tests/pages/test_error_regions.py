@@ -19,17 +19,15 @@ from test_try_page import settle
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard import engine, state
-from turnover.dashboard.components.patches import patches_html
-from turnover.dashboard.components.regions import ask_each
+from turnover.dashboard.components.regions import ask_each, patches_html
 from turnover.dashboard.engine import Phase
 from turnover.dashboard.views.answer import Question
 from turnover.dashboard.views.edits import GRID, Part
 from turnover.dashboard.views.regions import Regions, build_regions, patches_of, regions_request
 from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
-from turnover.report.errors import error_items
-from turnover.report.explanation import PREDICTION, TRUTH, Explanation, explain_error
-from turnover.runs import MANIFEST, Run, write_manifest
+from turnover.explain.explanation import Explanation, error_items, explain_error
+from turnover.runs.run import MANIFEST, PREDICTION, TRUTH, Run, write_manifest
 
 pytestmark = pytest.mark.usefixtures("fresh")
 CELLS = GRID * GRID

@@ -11,13 +11,10 @@ from hypothesis import strategies as st
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.dashboard.views.errors import choice, lost_sentence
-from turnover.dashboard.views.issue import code, error_link, issue_markdown
-from turnover.dashboard.views.visits import Visits, progress_sentence, visit
+from turnover.dashboard.views.errors import Visits, choice, code, error_link, issue_markdown, lost_sentence, progress_sentence, visit
+from turnover.explain.explanation import ErrorItem, error_items, explain_error
 from turnover.flags import Flags
-from turnover.report.errors import ErrorItem, error_items
-from turnover.report.explanation import PREDICTION, TRUTH, explain_error
-from turnover.runs import Run
+from turnover.runs.run import PREDICTION, TRUTH, Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

@@ -13,11 +13,11 @@ from streamlit.testing.v1 import AppTest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.dashboard.components import people
+from turnover.dashboard.components import flag_form as people
 from turnover.dashboard.views.errors import PAGE
 from turnover.flags import Flag, Flags
-from turnover.patch.form import export_patch
-from turnover.runs import Run
+from turnover.flags.patch import export_patch
+from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

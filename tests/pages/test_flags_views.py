@@ -24,9 +24,9 @@ from turnover.dashboard.views.flags import (
     summary,
     undo_sentence,
 )
+from turnover.explain.report import Flagged, count_words, flagged_items, minute, people_words, verdict_words
 from turnover.flags import CLEARED, Flag, Flags
-from turnover.report.flagged import Flagged, count_words, flagged_items, minute, people_words, verdict_words
-from turnover.runs import Run
+from turnover.runs.run import Run
 
 
 def item(place: int, action: str = "drop", by: str = "ann", note: str = "", label: str = "negative", new_label: str = "") -> Flagged:

@@ -11,10 +11,9 @@ import pytest
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard.views.groups import build_groups, caution_sentence, flip_sentence, number
-from turnover.groups.flip import Flip
-from turnover.report.errors import ErrorItem, error_items
-from turnover.report.explanation import rounded
-from turnover.runs import MANIFEST, Run, write_manifest
+from turnover.explain.explanation import ErrorItem, error_items, rounded
+from turnover.explain.groups import Flip
+from turnover.runs.run import MANIFEST, Run, write_manifest
 
 pytestmark = pytest.mark.usefixtures("fresh")
 ITEM = ErrorItem(3, "v003", "negative", "positive", 0.7, "", 0, "a text", b"")

@@ -9,16 +9,33 @@ import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
 from tests.pages.app_testing import OpenPage, html_of, links
-from turnover.dashboard.components.map_figure import SYMBOLS, map_figure
+from turnover.dashboard.components.map import SYMBOLS, map_figure
 from turnover.dashboard.views import map as view
 from turnover.dashboard.views.errors import ANY
-from turnover.dashboard.views.map import ERROR, FEATURES, INFLUENCES, LABEL, PREDICTED, SELF, TRAINING, build_points, colours, narrowed, principal, project
-from turnover.dashboard.views.map_group import ALL, LISTED, choose_group, losses_of, members_of, sums_of
+from turnover.dashboard.views.map import (
+    ALL,
+    ERROR,
+    FEATURES,
+    INFLUENCES,
+    LABEL,
+    LISTED,
+    PREDICTED,
+    SELF,
+    TRAINING,
+    build_points,
+    choose_group,
+    colours,
+    losses_of,
+    members_of,
+    narrowed,
+    principal,
+    project,
+    sums_of,
+)
 from turnover.errors import TurnoverError
-from turnover.groups.sums import MeanMistake
-from turnover.report.errors import error_items
-from turnover.report.explanation import rounded
-from turnover.runs import Run
+from turnover.explain.explanation import error_items, rounded
+from turnover.explain.groups import MeanMistake
+from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

@@ -13,12 +13,12 @@ import pytest
 
 from tests.helpers.fake_runs import FakeRun, keep_ends, truncate
 from tests.pages.app_testing import OpenPage, html_of
-from turnover import maps
 from turnover.cli import main
 from turnover.dashboard.views.map import COMPONENTS, UMAP
 from turnover.errors import TurnoverError
-from turnover.maps import BY, FEATURES, INFLUENCES, has_umap, kept_places, make_places, map_rows
-from turnover.runs import Run
+from turnover.runs import maps
+from turnover.runs.maps import BY, FEATURES, INFLUENCES, has_umap, kept_places, make_places, map_rows
+from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 STAND_INS = Path(__file__).parents[1] / "helpers" / "stand_ins"
@@ -116,7 +116,7 @@ def test_without_umap_the_command_says_how_to_get_it(tmp_path: Path, capsys: pyt
 
 
 def test_looking_for_umap_imports_nothing_of_it() -> None:
-    code = "import sys; from turnover.maps import has_umap; print(has_umap(), 'umap' in sys.modules, 'torch' in sys.modules)"
+    code = "import sys; from turnover.runs.maps import has_umap; print(has_umap(), 'umap' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(STAND_INS)}, cwd=STAND_INS.parents[2]
     )

@@ -10,11 +10,11 @@ import pytest
 from tests.helpers.fake_runs import HOSTILE, FakeRun, truncate
 from tests.pages.app_testing import OpenPage, html_of, links
 from turnover.dashboard.views.errors import ANY, Query, select
-from turnover.dashboard.views.overview import Confusion, build_confusion, starting_points
-from turnover.ranking import clearness
-from turnover.report.errors import error_items
-from turnover.report.facts import run_facts
-from turnover.runs import Run
+from turnover.dashboard.views.runs import Confusion, build_confusion, starting_points
+from turnover.explain.explanation import error_items
+from turnover.explain.facts import run_facts
+from turnover.runs.ranking import clearness
+from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 DIGITS = tuple("0123456789")

@@ -10,14 +10,14 @@ import pytest
 
 from tests.helpers.fake_runs import FakeRun
 from turnover.cli import build_parser
-from turnover.commands.own_data import own_data
-from turnover.dashboard.views.about import build_about
+from turnover.cli.train import own_data
 from turnover.dashboard.views.flags import apply_command
 from turnover.dashboard.views.own_data import clean, own_name, own_problem
+from turnover.dashboard.views.runs import build_about
 from turnover.dashboard.views.train import SUITS, Wish, arguments, build_report, free_name, models_of, problem_of, steps, usual_values
 from turnover.dashboard.views.train_model import NETWORK
-from turnover.data.own import FILES, OwnData
-from turnover.runs import Run
+from turnover.data.tables import FILES, OwnData
+from turnover.runs.run import Run
 
 
 @pytest.fixture

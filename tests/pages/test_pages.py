@@ -12,9 +12,9 @@ from streamlit.testing.v1 import AppTest
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence, truncate
 from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard.views.errors import PAGE
+from turnover.explain.explanation import error_items
 from turnover.flags import Flags
-from turnover.report.errors import error_items
-from turnover.runs import Run
+from turnover.runs.run import Run
 
 PAGES = ("overview", "errors", "training", "map", "curves", "trust", "flags", "cleanse", "try")
 pytestmark = pytest.mark.usefixtures("fresh")

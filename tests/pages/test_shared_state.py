@@ -9,9 +9,9 @@ import pytest
 
 from tests.helpers.fake_runs import FakeRun
 from turnover.dashboard import state
-from turnover.dashboard.components import when_ready
+from turnover.dashboard.components import worker as when_ready
 from turnover.dashboard.engine import Phase, Worker
-from turnover.runs import Run
+from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

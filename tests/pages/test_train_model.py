@@ -13,7 +13,7 @@ from turnover.cli import build_parser
 from turnover.dashboard.components import train_form
 from turnover.dashboard.views.train import DEEP_TARGETS, SUITS, Wish, arguments, models_of, problem_of, steps, usual_values, what_follows
 from turnover.dashboard.views.train_model import MODULE, NETWORK, NOT_OFFERED, OF_FILE, PRETRAINED, Details, cleaned, fields_of, notes, problems
-from turnover.models.source import ALLOW
+from turnover.models.names import ALLOW
 
 pytestmark = pytest.mark.usefixtures("fresh", "nothing_allowed")
 FULL = Details("some/encoder", 2, "resnet18", OF_FILE, "/w.safetensors", "layer4", "/mine.py:build")

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from tests.helpers.fake_jobs import at_work, fake_job
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.dashboard import commands
+from turnover.dashboard import engine
 from turnover.dashboard.components import jobs as jobs_component
 from turnover.dashboard.components import train_form
 from turnover.jobs import Job, find_jobs
@@ -72,7 +72,7 @@ def test_what_the_data_refuse_is_said_and_nothing_starts(open_page: OpenPage, st
 def test_data_that_take_long_to_look_at_are_trained_on_and_their_job_says_what_is_wrong(
     open_page: OpenPage, started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "SECONDS", 0.01)
+    monkeypatch.setattr(engine, "COMMAND_SECONDS", 0.01)
     app = open_page("train", **{"train-name": "big"})
     button(app, "Check the data").click().run()
     assert "Looking at the data takes long" in html_of(app) and "cannot be trained" not in html_of(app) and not started
@@ -83,8 +83,8 @@ def test_data_that_take_long_to_look_at_are_trained_on_and_their_job_says_what_i
 
 def test_a_command_that_takes_too_long_is_shown_as_a_terminal_takes_it() -> None:
     asked = ["train", "--train", "my $(films).csv"]
-    with pytest.raises(commands.TookTooLong) as told:
-        commands.answer_of(asked, seconds=0.01)
+    with pytest.raises(engine.TookTooLong) as told:
+        engine.answer_of(asked, seconds=0.01)
     assert shlex.split(str(told.value).split("`")[1])[1:] == asked
 
 

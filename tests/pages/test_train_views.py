@@ -14,7 +14,7 @@ from turnover.cli import build_parser
 from turnover.dashboard.views.jobs import job_cards, jobs_with, run_of, time_left
 from turnover.dashboard.views.train import DEEP_TARGETS, Wish, arguments, free_name, models_of, problem_of, steps, what_follows
 from turnover.dashboard.views.train_model import NETWORK
-from turnover.data import NAMES
+from turnover.data.sources import NAMES
 from turnover.jobs import State, find_jobs, read_job
 
 DIGITS = Wish("digits", "small-vgg", "mine")

@@ -10,12 +10,26 @@ import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
 from tests.pages.app_testing import OpenPage, html_of, links
-from turnover.dashboard.views.training import FLAGGED, HARMFUL, LOSS, SELF, TrainingItem, select_training, training_items
-from turnover.dashboard.views.training_item import EFFECTS, Neighbour, build_effects, nearest, own_losses, proposals, standing
+from turnover.dashboard.views.training import (
+    EFFECTS,
+    FLAGGED,
+    HARMFUL,
+    LOSS,
+    SELF,
+    Neighbour,
+    TrainingItem,
+    build_effects,
+    nearest,
+    own_losses,
+    proposals,
+    select_training,
+    standing,
+    training_items,
+)
+from turnover.explain.explanation import error_items
 from turnover.flags import Flags
-from turnover.pipeline.export import errors_of
-from turnover.report.errors import error_items
-from turnover.runs import Run
+from turnover.flags.export import errors_of
+from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

@@ -12,9 +12,8 @@ import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.fidelity.results import FOLDER, keep_result
-from turnover.fidelity.row import Figure, Row
-from turnover.runs import MANIFEST, Run, write_manifest
+from turnover.research.evaluate.results import FOLDER, Figure, Row, keep_result
+from turnover.runs.run import MANIFEST, Run, write_manifest
 
 pytestmark = pytest.mark.usefixtures("fresh")
 NOTE = "too noisy to read one by one"

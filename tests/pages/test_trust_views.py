@@ -8,10 +8,8 @@ import pytest
 
 from turnover.dashboard.views.measured import build_measured
 from turnover.dashboard.views.trust import GOAL, build_trust, sentence_of
-from turnover.fidelity.names import AS_SHOWN, RANK, TURNOVER
-from turnover.fidelity.results import Result, Results
-from turnover.fidelity.row import Figure, Row
-from turnover.report.certainty import Certainty
+from turnover.explain.facts import Certainty
+from turnover.research.evaluate.results import AS_SHOWN, RANK, TURNOVER, Figure, Result, Results, Row
 
 
 def certainty(strong: list[int], **changes: Any) -> Certainty:

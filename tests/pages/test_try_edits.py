@@ -15,13 +15,12 @@ from test_try_page import explain, settle
 
 from tests.helpers.fake_runs import FakeRun, png
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.dashboard.views.answer import Question, build_answer, item_question
-from turnover.dashboard.views.batch import MAX_ROWS, Reply, batch_questions, batch_table
+from turnover.dashboard.views.answer import MAX_ROWS, Question, Reply, batch_questions, batch_table, build_answer, item_question
 from turnover.dashboard.views.edits import GRID, MOST_SENTENCES, MOST_WORDS, compare, edited, followed, parts_of, parts_request, unit_of, weigh
 from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
-from turnover.report.words import visible
-from turnover.runs import Run
+from turnover.explain.words import visible
+from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 TEXT = Question(text="a slow submarine")

@@ -14,7 +14,7 @@ from tests.helpers.fake_runs import FakeRun, png
 from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard import engine, state
 from turnover.dashboard.engine import Phase
-from turnover.runs import Run
+from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

@@ -8,19 +8,16 @@ import numpy as np
 import pytest
 
 from tests.helpers.fake_runs import EPOCHS, FakeRun, png
+from turnover.attribution.estimators.significance import trust_words
 from turnover.dashboard.views.answer import Question, build_answer, image_as_seen, image_question, text_of_upload, text_question
 from turnover.dashboard.views.curves import build_curves
 from turnover.dashboard.views.errors import ANY, CLEAREST, CONFIDENT, POSITION, Query, select
 from turnover.dashboard.views.runs import run_names, summarise
 from turnover.errors import TurnoverError
-from turnover.estimators.trust import trust_words
-from turnover.ranking import clearness
-from turnover.report.errors import error_items
-from turnover.report.explanation import (
-    PREDICTION,
-    TRUTH,
+from turnover.explain.explanation import (
     certainty_sentences,
     decimals_for,
+    error_items,
     explain_error,
     marked_target,
     rounded,
@@ -28,7 +25,8 @@ from turnover.report.explanation import (
     usual_yardstick,
     yardstick_sentence,
 )
-from turnover.runs import Ranked, Run
+from turnover.runs.ranking import clearness
+from turnover.runs.run import PREDICTION, TRUTH, Ranked, Run
 
 
 @pytest.fixture
@@ -168,7 +166,7 @@ def test_numbers_keep_their_digits() -> None:
 
 
 def _card():  # type: ignore[no-untyped-def]
-    from turnover.report.explanation import Card
+    from turnover.explain.explanation import Card
 
     return Card(0, "t0", "positive", 0.3, 0.1, "strong", 0.0, "", None, b"")
 

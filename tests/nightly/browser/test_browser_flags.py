@@ -14,7 +14,7 @@ from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.browser.browser_testing import LOW_CONTRAST, Served, choose, first_card, forget_flags, open_page, settle, shoot
 from tests.pages.browser.looks import wrong_looks
 from turnover.flags import Flags
-from turnover.runs import Run
+from turnover.runs.run import Run
 
 MISCHIEF = f"{HOSTILE[0]} {HOSTILE[1]} {HOSTILE[3]} =1+1 \u202eabc"
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.pages.browser.browser_testing import Served, forget_flags, open_page, settle
 from turnover.flags import Flags
 from turnover.jobs import cancel_job, find_jobs, forget_job
-from turnover.runs import Run
+from turnover.runs.run import Run
 
 LONG = 120_000
 TINY = {"train-data": "digits", "train-limit": "60", "train-members": "2", "train-validation": "60"}

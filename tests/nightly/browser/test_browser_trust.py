@@ -13,8 +13,8 @@ from playwright.sync_api import Page, expect
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.browser.browser_testing import Served, open_page, settle
 from tests.pages.browser.looks import wrong_looks
-from turnover.fidelity.results import keep_result
-from turnover.runs import MANIFEST, Run, write_manifest
+from turnover.research.evaluate.results import keep_result
+from turnover.runs.run import MANIFEST, Run, write_manifest
 
 
 def drown(part: Path) -> None:

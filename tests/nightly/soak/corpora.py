@@ -16,12 +16,11 @@ from PIL import Image
 
 from tests.nightly.soak.mutations import mutated_bytes, mutated_table
 from turnover.data.base import Dataset
-from turnover.data.cifar10 import CLASSES, ROW_BYTES, SIDE, load_cifar10
-from turnover.data.elec import Elec, load_elec
-from turnover.data.sst2 import load_sst2
-from turnover.data.yahoo import CLASSES as TOPICS
-from turnover.data.yahoo import load_yahoo
-from turnover.progress import VARIABLE
+from turnover.data.sources.images import CLASSES, ROW_BYTES, SIDE, load_cifar10
+from turnover.data.sources.text import Elec, load_elec, load_sst2
+from turnover.data.sources.yahoo import CLASSES as TOPICS
+from turnover.data.sources.yahoo import load_yahoo
+from turnover.storage.progress import VARIABLE
 
 Files = dict[str, bytes]
 Corpus = tuple[Callable[[Path], Dataset | Elec], Files]

@@ -25,29 +25,26 @@ from PIL import Image
 from tests.helpers.fake_jobs import fake_job
 from tests.helpers.fake_runs import FakeRun
 from tests.nightly.soak.mutations import mutated_array, mutated_bytes, mutated_json, mutated_table
-from turnover.cleansing.choose import NONE, RANDOM
-from turnover.cleansing.results import FOLDER as CLEANSINGS
-from turnover.cleansing.results import keep_cleansing, read_cleansings
-from turnover.cleansing.scores import Scores, keep_scores, run_scores
-from turnover.columns import influence_column
 from turnover.data.images import FORMATS, fit_image, open_image
 from turnover.errors import TurnoverError
-from turnover.estimators.stored import stored_estimator
-from turnover.fidelity.results import FOLDER as RESULTS
-from turnover.fidelity.results import keep_result, read_results
+from turnover.explain.explanation import list_errors
+from turnover.explain.facts import run_certainty
+from turnover.explain.groups import group_influences
+from turnover.explain.report import report_page
 from turnover.flags import Flags
+from turnover.flags.apply import apply_patch, undo_patch
+from turnover.flags.export import export_csv
+from turnover.flags.patch import export_patch, merge_patch, read_patch
 from turnover.jobs import find_jobs, log_tail
 from turnover.jobs.job import read_outcome
-from turnover.manifest import MANIFEST, write_manifest
-from turnover.patch.apply import apply_patch, undo_patch
-from turnover.patch.form import export_patch, read_patch
-from turnover.patch.merge import merge_patch
-from turnover.pipeline.errors import list_errors
-from turnover.pipeline.export import export_csv
-from turnover.pipeline.groups import group_influences
-from turnover.report.certainty import run_certainty
-from turnover.report.page import report_page
-from turnover.runs import RUN_FILES, Run
+from turnover.research.evaluate.results import FOLDER as RESULTS
+from turnover.research.evaluate.results import keep_result, read_results
+from turnover.runs.ranking import influence_column, stored_estimator
+from turnover.runs.run import RUN_FILES, Run
+from turnover.storage.artifacts import MANIFEST, write_manifest
+from turnover.workflows.cleansing import NONE, RANDOM
+from turnover.workflows.cleansing_results import FOLDER as CLEANSINGS
+from turnover.workflows.cleansing_results import Scores, keep_cleansing, keep_scores, read_cleansings, run_scores
 
 SECONDS, MEMORY = 5, 2 * 2**30
 _WAIT = 60

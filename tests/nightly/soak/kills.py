@@ -25,17 +25,17 @@ import torch
 from tests.helpers.builders import checksums, names
 from tests.helpers.fake_runs import FakeRun
 from tests.helpers.killing import die
-from turnover.cleansing.results import read_cleansings
 from turnover.cli import main
 from turnover.flags import Flags
-from turnover.partial import find_partials, read_partial
-from turnover.patch.apply import apply_patch, undo_patch
-from turnover.patch.form import export_patch, read_patch
-from turnover.pipeline.influence import compute_influence
-from turnover.pipeline.settings import TrainSettings
-from turnover.pipeline.train import train_run
-from turnover.progress import VARIABLE
-from turnover.runs import Run, find_runs
+from turnover.flags.apply import apply_patch, undo_patch
+from turnover.flags.patch import export_patch, read_patch
+from turnover.models.registry import TrainSettings
+from turnover.runs.partial import find_partials, read_partial
+from turnover.runs.run import Run, find_runs
+from turnover.storage.progress import VARIABLE
+from turnover.workflows.cleansing_results import read_cleansings
+from turnover.workflows.influence import compute_influence
+from turnover.workflows.train import train_run
 
 TRAINED = TrainSettings("digits", limit=30, members=2, epochs=3, seed=1)
 STEPS = 40

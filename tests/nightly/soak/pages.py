@@ -17,7 +17,7 @@ from tests.nightly.soak.fuzz import Example, spoilt_results
 from tests.nightly.soak.mutations import ODD, mutated_bytes, mutated_json
 from tests.pages.app_testing import APP, PAGES
 from turnover.dashboard import engine
-from turnover.manifest import MANIFEST
+from turnover.storage.artifacts import MANIFEST
 
 _KEYS = sorted(
     {key for path in APP.parent.rglob("*.py") for key in re.findall(r'key="([a-z-]+)"', path.read_text(encoding="utf-8"))} | {"run", "item", "epoch"}

@@ -104,10 +104,10 @@ def write_working_run(name: str, kind: str, classes: tuple[str, ...], runs: Path
     import torch
     from safetensors.torch import save
 
-    from turnover.pipeline.architecture import build_model
-    from turnover.pipeline.influence import compute_influence
-    from turnover.pipeline.settings import TrainSettings
-    from turnover.runs import Run
+    from turnover.models.build import build_model
+    from turnover.models.registry import TrainSettings
+    from turnover.runs.run import Run
+    from turnover.workflows.influence import compute_influence
 
     torch.manual_seed(0)
     settings = TrainSettings({"text": "reviews", "image": "digits"}[kind], members=2, groups=16).resolved(kind)

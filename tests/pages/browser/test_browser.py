@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.helpers.fake_runs import png
 from tests.pages.browser.browser_testing import Served, choose, chosen, click_row, first_card, open_page, settle, shoot
-from turnover.runs import Run
+from turnover.runs.run import Run
 
 
 def test_errors_are_filtered_chosen_and_linked(page: Page, browser: Browser, served: Served) -> None:

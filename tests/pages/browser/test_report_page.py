@@ -9,8 +9,8 @@ from playwright.sync_api import Browser
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.browser.browser_testing import LOW_CONTRAST, SHOTS
-from turnover.report.page import write_report
-from turnover.runs import Run
+from turnover.explain.report import write_report
+from turnover.runs.run import Run
 
 UNFOLD = "document.querySelectorAll('details').forEach(part => part.open = true)"
 

@@ -1,0 +1,1 @@
+"""Turn-over dropout as a library: tensors in, tensors out, no files."""

@@ -1,0 +1,69 @@
+"""How influences are computed: one *path* per kind of model, all of them equal to two plain forward passes per pair.
+
+A path answers one question: the logits of some targets under the masks, and under the flipped masks, of some training
+instances. `path_for` picks the fastest one that a model allows; `turnover.attribution.influence` turns logits into influences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from turnover.attribution.device import HALF
+from turnover.attribution.engine.checked import CheckedPath
+from turnover.attribution.engine.heads import GroupHeads, SubmatrixHeads
+from turnover.attribution.engine.naive import Inputs, PlainPath, device_of
+from turnover.attribution.engine.prefix import PrefixPath
+from turnover.attribution.engine.subnetworks import FEW_TARGETS, SubmodelPath, find_chain
+from turnover.attribution.engine.tiling import PairPath, Tiling, default_budget
+from turnover.attribution.ensemble import Ensemble, MemberModel
+
+
+class EnsemblePath:
+    """Deep members, one after the other, each on its own path."""
+
+    def __init__(self, paths: Sequence[PairPath]) -> None:
+        self.paths, self.members = paths, len(paths)
+
+    @property
+    def name(self) -> str:
+        """How the logits are computed, in words."""
+        return self.paths[0].name
+
+    @property
+    def tiling(self) -> Tiling:
+        """The size of its tiles: the smallest that any member asks for."""
+        return min((path.tiling for path in self.paths), key=lambda tiling: tiling.targets * tiling.instances)
+
+    def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Masked and flipped logits, each `(K, targets, ids, classes)`."""
+        halves = [path.tile(targets, ids) for path in self.paths]
+        masked, flipped = (torch.cat(half) for half in zip(*halves, strict=True))
+        return masked, flipped
+
+
+def path_for(model: nn.Module, inputs: Inputs, *, plain: bool = False, dtype: torch.dtype | None = None, memory: int | None = None) -> PairPath:
+    """The fastest path that this model allows; `plain=True` asks for the reference."""
+    memory = memory or default_budget(device_of(model))
+    if plain:
+        return PlainPath(model, inputs, memory, dtype)
+    if isinstance(model, Ensemble):
+        return EnsemblePath([path_for(member, inputs, dtype=dtype, memory=memory) for member in model.models])
+    coarse = any(parameter.dtype in HALF for parameter in model.parameters())  # what algebra cancels is lost there
+    if isinstance(model, MemberModel) and isinstance(inputs, Tensor) and not coarse:
+        for heads in (GroupHeads, SubmatrixHeads):
+            if heads.fits(model):
+                return heads(model, inputs, memory, dtype)
+    reference = PlainPath(model, inputs, memory, dtype)
+    attempts: list[Callable[[], SubmodelPath | PrefixPath]] = [lambda: PrefixPath(reference)]
+    if isinstance(inputs, Tensor) and len(inputs) >= FEW_TARGETS and not coarse and (chain := find_chain(model)):
+        attempts.insert(0, lambda: SubmodelPath(model, chain, inputs, memory, dtype))
+    return CheckedPath(attempts, reference)
+
+
+def gains_from_targets(model: nn.Module) -> bool:
+    """Whether many targets at once cost less for each, since what is made for an instance serves all of them."""
+    member = model.models[0] if isinstance(model, Ensemble) else model
+    return isinstance(member, MemberModel) or find_chain(member) is not None

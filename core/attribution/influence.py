@@ -1,0 +1,315 @@
+"""Influence of training instances: equation (2) of Kobayashi et al. (2020).
+
+    I(z, target) = L(f^m̃(z), target) − L(f^m(z), target)        in nats
+
+The loss of the half of the network that never saw z, minus the loss of the half that learned from it. Positive: z helps
+the target (a proponent of its label); negative: z hurts it (an opponent). One trained model gives the influence of every
+training instance on every target by forward passes alone.
+
+With K members there are K such values for each pair; `Influence` keeps them apart, so that the mean comes with a
+standard error. `mean_influence` and `top_influences` never hold the matrix of pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from turnover.attribution.dropout import turnover_layers
+from turnover.attribution.engine import path_for
+from turnover.attribution.engine.naive import Inputs, both_halves, device_of, evaluating, masks_of_training, row_count, take_rows
+from turnover.attribution.engine.tiling import Loss, Progress, pair_losses, pieces, tiles
+from turnover.attribution.inputs import batch_of
+from turnover.attribution.scope import InstanceIds, as_instance_ids
+from turnover.errors import TurnoverError, counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SELF_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Influence:
+    """Influences in nats of loss; positive: the training instance helps the target.
+
+    Attributes:
+        values: `(members, targets, training instances)`, on the CPU.
+        train_ids: the training instances' ids, `(N,)`.
+        path: how the values were computed, in words.
+    """
+
+    values: Tensor
+    train_ids: Tensor
+    path: str
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean over members, `(targets, N)`."""
+        return self.values.mean(0)
+
+    @property
+    def median(self) -> Tensor:
+        """Median over members, `(targets, N)`; the mean of the middle two for an even number."""
+        ordered = self.values.sort(0).values
+        count = len(ordered)
+        return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+
+    @property
+    def standard_error(self) -> Tensor:
+        """Standard error of the mean, `(targets, N)`; NaN for one member."""
+        if len(self.values) == 1:
+            return torch.full_like(self.values[0], torch.nan)
+        return self.values.std(0) / len(self.values) ** 0.5
+
+    def __repr__(self) -> str:
+        members, targets, count = self.values.shape
+        return f"Influence({counted(members, 'member')}, {counted(targets, 'target')}, {counted(count, 'training instance')}; {self.path})"
+
+    def _repr_html_(self) -> str:
+        return self.top().to_pandas()._repr_html_()  # type: ignore[operator]
+
+    def top(self, count: int = 10) -> TopInfluences:
+        """The strongest proponents and opponents of each target, by mean over members."""
+        ends = [_End(self.values.shape[1], min(count, len(self.train_ids)), self.values.dtype, largest) for largest in (True, False)]
+        for end in ends:
+            end.add(slice(0, self.values.shape[1]), self)
+        return TopInfluences(*(column for end in ends for column in (end.ids, end.means, end.errors)))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a pair: target, instance, influence (mean over members) and standard_error."""
+        import pandas as pd
+
+        targets, count = self.values.shape[1:]
+        return pd.DataFrame(
+            {
+                "target": torch.arange(targets).repeat_interleave(count).numpy(),
+                "instance": self.train_ids.repeat(targets).numpy(),
+                "influence": self.mean.flatten().numpy(),
+                "standard_error": self.standard_error.flatten().numpy(),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class TopInfluences:
+    """The ends of each target's ranking by mean influence; each tensor is `(targets, top)`.
+
+    Proponents run from the most positive down, opponents from the most negative up. `*_errors` are standard errors.
+    """
+
+    proponent_ids: Tensor
+    proponents: Tensor
+    proponent_errors: Tensor
+    opponent_ids: Tensor
+    opponents: Tensor
+    opponent_errors: Tensor
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row an influence: target, role (proponent or opponent), instance, influence and standard_error."""
+        import pandas as pd
+
+        targets, count = self.proponents.shape
+        sides = {
+            "proponent": (self.proponent_ids, self.proponents, self.proponent_errors),
+            "opponent": (self.opponent_ids, self.opponents, self.opponent_errors),
+        }
+        frames = [
+            pd.DataFrame(
+                {
+                    "target": torch.arange(targets).repeat_interleave(count).numpy(),
+                    "role": role,
+                    **{name: column.flatten().numpy() for name, column in zip(("instance", "influence", "standard_error"), columns, strict=True)},
+                }
+            )
+            for role, columns in sides.items()
+        ]
+        return pd.concat(frames).sort_values("target", kind="stable", ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas()._repr_html_()  # type: ignore[operator]
+
+
+def _check(model: nn.Module, inputs: Inputs, labels: Tensor, ids: Tensor) -> None:
+    turnover_layers(model)
+    if row_count(inputs) != len(labels):
+        raise TurnoverError(f"{row_count(inputs)} targets with {len(labels)} labels; give one label per target")
+    if ids.dim() != 1:
+        raise TurnoverError(f"train_ids must be one list of ids, not of shape {tuple(ids.shape)}")
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise TurnoverError(
+                f"batch norm {name!r} keeps no running statistics, so a row's loss depends on the rows beside it, in evaluation too, and is no row's own; "
+                "build it with track_running_stats=True and train again"
+            )
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    """The number type of the model's influences: the most exact that its weights have, and at least float32, whatever type the others have."""
+    weights = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()] or [torch.get_default_dtype()]
+    return torch.float64 if torch.float64 in weights else torch.float32
+
+
+def influence(
+    model: nn.Module,
+    inputs: Any,
+    labels: Any,
+    train_ids: InstanceIds,
+    loss: Loss | None = None,
+    *,
+    plain: bool = False,
+    dtype: torch.dtype | None = None,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> Influence:
+    """Influence of every training instance on every target (equation 2).
+
+    Args:
+        model: any module with `TurnoverDropout` layers (one member), or a K-member model.
+        inputs: the targets, rows first: a tensor or array, the named tensors of a Hugging Face model, or a `Dataset` or `DataLoader`.
+        labels: the label whose loss is meant, one a target: the true one, or the predicted one to explain an error; None if the data set has them.
+        train_ids: ids of N training instances.
+        loss: `(logits, labels) → one loss a row`; default cross-entropy in nats.
+        plain: use the reference path, two forward passes per pair.
+        dtype: number type of the large products, such as `torch.bfloat16`: faster where the hardware has it, less exact. Default: the model's own.
+        memory: bytes that tiles may use beside the model and the result; default by device.
+        progress: told the number of (member, target, instance) values just finished.
+
+    Returns:
+        Values `(members, targets, N)`.
+
+    Raises:
+        TurnoverError: for ids out of range, as many labels as not targets, or a model without turn-over layers.
+    """
+    inputs, labels = batch_of(inputs, labels)
+    return influences(model, inputs, (labels,), train_ids, loss, plain=plain, dtype=dtype, memory=memory, progress=progress)[0]
+
+
+def influences(
+    model: nn.Module,
+    inputs: Inputs,
+    labels: Sequence[Tensor],
+    train_ids: InstanceIds,
+    loss: Loss | None = None,
+    *,
+    plain: bool = False,
+    dtype: torch.dtype | None = None,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> list[Influence]:
+    """`influence` under several labels of the same targets, such as an error's true and predicted one, for the forward passes of one.
+
+    Args and errors as for `influence`, with `labels` several times one label a target; one result for each.
+    """
+    ids = as_instance_ids(train_ids)
+    for own in labels:
+        _check(model, inputs, own, ids)
+    with evaluating(model):
+        path = path_for(model, inputs, plain=plain, dtype=dtype, memory=memory)
+        values = [torch.empty(path.members, row_count(inputs), len(ids), dtype=_dtype(model)) for _ in labels]
+        for targets, instances, tile in tiles(path, labels, ids, loss, progress):
+            for whole, part in zip(values, tile, strict=True):
+                whole[:, targets, instances] = part
+    return [Influence(own, ids, path.name) for own in values]
+
+
+def self_influence(model: nn.Module, inputs: Any, labels: Any, train_ids: InstanceIds, loss: Loss | None = None) -> Tensor:
+    """Influence of each training instance on itself, `(members, N)` in nats: the diagonal of the pairwise influences.
+
+    Args and errors as for `influence`, with one row of `inputs` and one label per training instance.
+    """
+    inputs, labels = batch_of(inputs, labels)
+    ids = as_instance_ids(train_ids)
+    _check(model, inputs, labels, ids)
+    if len(ids) != len(labels):
+        raise TurnoverError(f"{len(ids)} ids for {len(labels)} training instances; self-influence needs one each")
+    device = device_of(model)
+    parts = []
+    with evaluating(model):
+        expected = masks_of_training(model, inputs)
+        for rows in pieces(slice(0, len(ids)), _SELF_ROWS):
+            batch = take_rows(inputs, torch.arange(rows.start, rows.stop), device)
+            masked, flipped = (logits.unsqueeze(2) for logits in both_halves(model, batch, ids[rows], expected))
+            parts.append((pair_losses(loss, flipped, labels[rows]) - pair_losses(loss, masked, labels[rows])).squeeze(2).cpu())
+    return torch.cat(parts, 1).to(_dtype(model))
+
+
+def mean_influence(
+    model: nn.Module,
+    inputs: Any,
+    labels: Any,
+    train_ids: InstanceIds,
+    loss: Loss | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Mean over all targets of each training instance's influence, `(members, N)` in nats, without holding the pairs.
+
+    The score that cleansing sorts by (section 4.4). Args and errors as for `influence`.
+    """
+    inputs, labels = batch_of(inputs, labels)
+    ids = as_instance_ids(train_ids)
+    _check(model, inputs, labels, ids)
+    with evaluating(model):
+        path = path_for(model, inputs, dtype=dtype, memory=memory)
+        total = torch.zeros(path.members, len(ids), dtype=torch.float64)
+        for _, instances, (tile,) in tiles(path, (labels,), ids, loss, progress):
+            total[:, instances] += tile.sum(1, dtype=torch.float64)
+    return (total / len(labels)).to(_dtype(model))
+
+
+def top_influences(
+    model: nn.Module,
+    inputs: Any,
+    labels: Any,
+    train_ids: InstanceIds,
+    top: int = 10,
+    loss: Loss | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> TopInfluences:
+    """The `top` strongest proponents and opponents of each target by mean over members, without holding the pairs.
+
+    Args and errors as for `influence`.
+    """
+    inputs, labels = batch_of(inputs, labels)
+    ids = as_instance_ids(train_ids)
+    _check(model, inputs, labels, ids)
+    ends = [_End(len(labels), min(top, len(ids)), _dtype(model), largest) for largest in (True, False)]
+    with evaluating(model):
+        path = path_for(model, inputs, dtype=dtype, memory=memory)
+        for targets, instances, (tile,) in tiles(path, (labels,), ids, loss, progress):
+            part = Influence(tile, ids[instances], path.name)
+            for end in ends:
+                end.add(targets, part)
+    return TopInfluences(*(column for end in ends for column in (end.ids, end.means, end.errors)))
+
+
+class _End:
+    """One end of the ranking of every target, kept while tiles pass by."""
+
+    def __init__(self, targets: int, top: int, dtype: torch.dtype, largest: bool) -> None:
+        self.largest, self.top = largest, top
+        self.ids = torch.zeros(targets, top, dtype=torch.int64)
+        self.means, self.errors = (torch.full((targets, top), torch.nan, dtype=dtype) for _ in range(2))
+        self.filled = [0] * targets
+
+    def add(self, targets: slice, part: Influence) -> None:
+        """Merge one tile into the best so far of its targets, which have all seen the same instances."""
+        before = self.filled[targets.start]
+        new = part.train_ids.expand_as(part.mean), part.mean, part.standard_error
+        columns = (self.ids, self.means, self.errors)
+        ids, means, errors = (torch.cat((column[targets, :before], values), 1) for column, values in zip(columns, new, strict=True))
+        filled = min(self.top, means.shape[1])
+        order = means.topk(filled, largest=self.largest).indices
+        for column, values in zip(columns, (ids, means, errors), strict=True):
+            column[targets, :filled] = values.gather(1, order)
+        self.filled[targets] = [filled] * (targets.stop - targets.start)

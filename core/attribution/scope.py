@@ -1,0 +1,282 @@
+"""Whose masks apply: the scope that `turnover(ids)` opens, and what makes sure that every mask in it runs.
+
+The ids travel in a context variable, not in a field of the layers: two threads that evaluate one shared model under
+different masks do not meet, and a layer works deep inside a model whose `forward` we do not control. For the same reason
+a layer may be passed by without a word, and a mask that does not run gives a number that is wrong. So:
+
+- Layers that run in training remember the layers that ran beside them. A later scope, in evaluation, in which one of them
+  is missing, or another one runs, is refused (law 10). Where the engine knows the model, it names the layer.
+- In a scope, `nn.TransformerEncoder` and its like do not take the fused path, on which they read the weights of their
+  parts and never call their dropout modules.
+- What `torch.utils.checkpoint` computes again in the backward pass is computed in the scope of its forward pass, or
+  in none if there was none, whichever scope is open where `backward` is called.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.utils.checkpoint
+from torch import Tensor, nn
+
+from turnover.attribution.masks import MAX_ID
+from turnover.errors import TurnoverError
+
+if TYPE_CHECKING:
+    from turnover.attribution.dropout import TurnoverDropout
+
+InstanceIds = Tensor | np.ndarray | Sequence[int]
+
+
+@dataclass(frozen=True)
+class ModelMasks:
+    """The mask layers of a model that must run under every mask, the names of all that it has, and whether it was seen in training mode."""
+
+    trained: frozenset[TurnoverDropout]
+    names: Mapping[TurnoverDropout, str]
+    seen: bool = True
+
+    def of(self, copied: nn.Module) -> ModelMasks:
+        """The same layers of a copy of the model."""
+        layers: Any = {layer: copied.get_submodule(name) for layer, name in self.names.items()}
+        names = {layers[layer]: name for layer, name in self.names.items()}
+        return ModelMasks(frozenset(layers[layer] for layer in self.trained), names, self.seen)
+
+
+@dataclass
+class MaskScope:
+    """What one `turnover` context knows: whose masks, which half, and the layers that asked so far.
+
+    Attributes:
+        at_first_mask: called when the first layer asks.
+        layers: those that asked, by what decides their masks.
+        beside: those of them that belong together: all but the layers of members, which have scopes of their own.
+        training: whether one of these is in training mode.
+        expected: the layers that must run, and no others; None if the model is not known.
+    """
+
+    ids: Tensor
+    flipped: bool
+    at_first_mask: Callable[[], object] | None = None
+    expected: ModelMasks | None = None
+    layers: dict[tuple[int, ...], TurnoverDropout] = field(default_factory=dict)
+    beside: set[TurnoverDropout] = field(default_factory=set)
+    training: bool = False
+    on_device: dict[torch.device, Tensor] = field(default_factory=dict)
+
+    def ids_on(self, device: torch.device) -> Tensor:
+        """The ids on a device."""
+        if device not in self.on_device:
+            self.on_device[device] = self.ids.to(device)
+        return self.on_device[device]
+
+    def enter(self, layer: TurnoverDropout, key: tuple[int, ...]) -> None:
+        """Note that a layer runs, whose masks are decided by `key`.
+
+        Raises:
+            TurnoverError: if another layer has the same masks.
+        """
+        owner = self.layers.setdefault(key, layer)
+        if owner is not layer:
+            raise TurnoverError(f"two turn-over layers share seed {layer.seed} and layer {layer.layer}, so they would share masks; give them different layer=")
+
+    def close(self) -> None:
+        """Learn from a scope in training which layers run together; hold any other against what was learned."""
+        ran = set(self.layers.values())
+        if not ran:
+            raise TurnoverError("no TurnoverDropout layer ran inside the turnover context; add one to the model or leave the context out")
+        if self.training and self.expected is None:
+            for layer in self.beside:
+                layer.trained_with |= self.beside
+            return
+        trained = self.expected.trained if self.expected else set().union(*(layer.trained_with for layer in ran))
+        missing, new = (sorted(map(self._named, part)) for part in (trained - ran, ran - trained))
+        if missing and self.expected and not self.expected.seen:
+            raise TurnoverError(
+                f"mask layer {missing[0]} did not run in this turnover context, and the model does not run in training mode on its inputs alone, "
+                "so nobody knows whether it does then; let the model run it, or take it out"
+            )
+        if missing:
+            raise TurnoverError(
+                f"mask layer {missing[0]} runs in training but did not in this turnover context, so its masks would be left out; "
+                "let the model run it in evaluation too, or take it out and train again"
+            )
+        if trained and new:
+            raise TurnoverError(
+                f"mask layer {new[0]} runs in this turnover context but did not in training, so nobody learned under its masks; "
+                "let the model run it in training too, or take it out"
+            )
+
+    def _named(self, layer: TurnoverDropout) -> str:
+        name = self.expected and self.expected.names.get(layer)
+        return f"{name!r} ({layer})" if name else str(layer)
+
+
+_scope: ContextVar[MaskScope | None] = ContextVar("turnover_scope", default=None)
+_decided_in: ContextVar[int] = ContextVar("turnover_decided_in", default=-1)
+"""The backward pass, by torch's number (-1: none), inside which the scope of now was decided."""
+
+
+def as_instance_ids(ids: InstanceIds) -> Tensor:
+    """Check instance ids and return them as an int64 tensor.
+
+    Raises:
+        TurnoverError: if an id is not a whole number from 0 to 2⁶³ − 1.
+    """
+    if not isinstance(ids, Tensor):
+        array = np.asarray(ids)
+        if array.size == 0:
+            return torch.zeros(array.shape, dtype=torch.int64)
+        if array.dtype.kind not in "iu" or int(array.max()) > MAX_ID:
+            raise TurnoverError(f"instance ids must be whole numbers from 0 to 2^63-1, not {array.dtype} such as {array.flat[0]!r}")
+        ids = torch.from_numpy(array.astype(np.int64))
+    if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
+        raise TurnoverError(f"instance ids must be whole numbers from 0 to 2^63-1, not {ids.dtype}")
+    ids = ids.to(torch.int64)
+    if ids.numel() and int(ids.min()) < 0:
+        raise TurnoverError(f"instance ids must be whole numbers from 0 to 2^63-1; {int(ids.min())} is negative")
+    return ids
+
+
+@contextmanager
+def turnover(instance_ids: InstanceIds, flipped: bool = False) -> Iterator[None]:
+    """Run the models called inside under the masks of the given instances.
+
+    Args:
+        instance_ids: one id per row of the batch, whole numbers from 0 to 2⁶³ − 1. A K-member model also takes
+            `(K, B)` ids, one row of the batch per member.
+        flipped: use the flipped masks, the half of the network that never saw the instance.
+
+    Raises:
+        TurnoverError: for ids out of range, a number of ids other than the batch size, if no turn-over layer ran, or if
+            in evaluation others ran than in training.
+    """
+    with entered(MaskScope(as_instance_ids(instance_ids), flipped)):
+        yield
+
+
+@contextmanager
+def entered(scope: MaskScope) -> Iterator[None]:
+    """`turnover` for a scope made by hand; the engine's way to learn when the first mask is reached."""
+    with _opened(scope), unfused:
+        yield
+    scope.close()
+
+
+@contextmanager
+def member_masks(member: int) -> Iterator[None]:
+    """Inside a `turnover` context: the masks of one member, by ids of its own if those are `(K, B)`, for a model that knows nothing of members."""
+    whole = _scope.get()
+    if whole is None or not _is_decided():
+        yield
+        return
+    ids = whole.ids[member] if whole.ids.dim() > 1 else whole.ids
+    part = MaskScope(ids, whole.flipped, None if whole.layers else whole.at_first_mask)
+    with _opened(part):
+        yield
+    if part.layers:
+        part.close()
+    for key, layer in part.layers.items():
+        whole.enter(layer, key)
+
+
+def scope_for(layer: TurnoverDropout) -> MaskScope | None:
+    """The scope that a layer runs in, if any.
+
+    Raises:
+        TurnoverError: if the layer runs again in a backward pass, and nobody said under whose masks.
+    """
+    if _is_decided():
+        scope = _scope.get()
+        layer.masked |= scope is not None
+        return scope
+    if layer.masked:
+        raise TurnoverError(
+            f"mask layer {layer} runs again in the backward pass, where nobody knows whose masks it ran under; "
+            "use torch.utils.checkpoint, or open turnover.turnover(ids) around what is computed again"
+        )
+    return None
+
+
+def _backward() -> int:
+    """Torch's number of the backward pass that this thread is in; -1 outside of any."""
+    return torch._C._current_graph_task_id()
+
+
+def _is_decided() -> bool:
+    """Whether the scope of now is meant for what runs now: a backward pass is called in one scope and may run what was called in another."""
+    return _decided_in.get() == _backward()
+
+
+@contextmanager
+def _opened(scope: MaskScope | None) -> Iterator[None]:
+    tokens = _scope.set(scope), _decided_in.set(_backward())
+    try:
+        yield
+    finally:
+        _scope.reset(tokens[0])
+        _decided_in.reset(tokens[1])
+
+
+class _Unfused:
+    """Inside, torch's modules call their parts one by one; until the last thread leaves."""
+
+    def __init__(self) -> None:
+        self._changing, self._inside, self._before = threading.Lock(), 0, True
+
+    def __enter__(self) -> None:
+        with self._changing:
+            if not self._inside:
+                self._before = torch.backends.mha.get_fastpath_enabled()
+                torch.backends.mha.set_fastpath_enabled(False)
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._changing:
+            self._inside -= 1
+            if not self._inside:
+                torch.backends.mha.set_fastpath_enabled(self._before)
+
+
+unfused = _Unfused()
+
+
+def _reopening(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that runs in the scope of now, whenever it is called."""
+    scope = _scope.get() if _is_decided() else None
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if _scope.get() is scope and _is_decided():
+            return function(*args, **kwargs)
+        with _opened(scope and replace(scope, at_first_mask=None, layers={})), unfused:
+            return function(*args, **kwargs)
+
+    return run
+
+
+def _carry_scopes_to_recomputation() -> None:
+    """Let torch's two kinds of checkpoint remember the scope beside what they remember already, the state of random numbers and autocast.
+
+    Torch offers no place for that, so this replaces the two functions that both kinds go through.
+    """
+    checkpoint: Any = torch.utils.checkpoint
+    reentrant, other = checkpoint.CheckpointFunction.forward, checkpoint._checkpoint_without_reentrant_generator
+
+    def forward(context: Any, function: Callable[..., Any], *args: Any) -> Any:
+        return reentrant(context, _reopening(function), *args)
+
+    def generator(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return other(_reopening(function), *args, **kwargs)
+
+    checkpoint.CheckpointFunction.forward = staticmethod(forward)
+    checkpoint._checkpoint_without_reentrant_generator = generator
+
+
+_carry_scopes_to_recomputation()

@@ -1,0 +1,207 @@
+"""`evaluate`: how far a run's influences can be trusted, and rivals beside them.
+
+`bench`: the measurements behind README's numbers.
+
+`paper`: the experiments of the paper, its numbers beside the measured ones.
+"""
+
+from __future__ import annotations
+
+import platform
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from turnover.cli.options import Command, add_device, add_model, add_run, positive
+from turnover.errors import TurnoverError
+
+if TYPE_CHECKING:
+    from turnover.research.bench.random_run import Row
+    from turnover.research.evaluate.scores import Options
+    from turnover.research.evaluate.task import Subject
+
+
+MEASURES = {
+    "lds": "do summed influences predict retraining on random halves",
+    "loo": "do influences predict leaving single items out",
+    "planted": "are planted wrong labels found",
+    "real-errors": "are label errors found that people confirmed",
+    "duplicates": "do known near duplicates rank high",
+    "removal": "is an error gone when its proponents are removed and the model is trained again",
+    "agreement": "do two halves of the members agree",
+}
+
+_SEEDS = {"removal": 3}
+
+
+def add_evaluate(parser: ArgumentParser) -> None:
+    """Describe the options."""
+    add_run(parser)
+    parser.add_argument("--measure", required=True, choices=tuple(MEASURES), help="; ".join(f"{name}: {what}" for name, what in MEASURES.items()))
+    parser.add_argument("--halves", type=positive, default=60, metavar="N", help="random halves of the training set to train on (lds; default 60)")
+    parser.add_argument("--seeds", type=positive, metavar="N", help="models for each half or item left out (lds, loo; default 5), or removal (default 3)")
+    parser.add_argument("--instances", type=positive, default=100, metavar="N", help="training items to leave out, one at a time (loo; default 100)")
+    parser.add_argument("--errors", type=positive, default=10, metavar="N", help="errors whose proponents are removed (removal; default 10)")
+    parser.add_argument("--remove", type=positive, nargs="+", default=(5, 20, 80), metavar="K", help="proponents to remove (removal; default 5 20 80)")
+    parser.add_argument("--path", metavar="FILE", help="near duplicates, a CSV with test_index and train_index, or its folder (duplicates)")
+    parser.add_argument("--masked", action="store_true", help="retrain with turn-over dropout on (lds; default off)")
+    parser.add_argument("--rivals", nargs="*", metavar="NAME", help="methods to compare with, such as influence-cg or tracin-all (default: the quick ones)")
+    add_device(parser)
+    add_model(parser)
+
+
+def run_evaluate(arguments: Namespace) -> dict[str, Any]:
+    """Measure, and return the measure's facts and rows; both they and what took long are kept in the run's folder."""
+    from turnover.research.evaluate.results import keep_result
+    from turnover.research.evaluate.scores import USUAL, Options
+    from turnover.research.evaluate.task import Subject
+    from turnover.runs.run import Run
+    from turnover.storage.lock import alone
+
+    run = Run(Path(arguments.run))
+    rivals = USUAL if arguments.rivals is None else tuple(arguments.rivals)
+    seeds = arguments.seeds or _SEEDS.get(arguments.measure, 5)
+    pairs = Path(arguments.path) if arguments.path else None
+    options = Options(arguments.halves, seeds, arguments.masked, arguments.instances, rivals, arguments.errors, tuple(arguments.remove), pairs)
+    subject = Subject.of(run, arguments.device)
+    with alone(run.folder / f".evaluate-{arguments.measure}.lock", f"measuring {arguments.measure} of {run.folder}"):
+        made = _measures()[arguments.measure](subject, options)
+        facts = {"run": str(run.folder), "measure": arguments.measure, "targets": len(subject.positions)}
+        result = facts | made | {"rows": [asdict(row) for row in made["rows"]]}
+        keep_result(run, result)
+    return result
+
+
+def _measures() -> dict[str, Callable[[Subject, Options], dict[str, Any]]]:
+    from turnover.research.evaluate import agreement, labels, lds, loo, removal
+
+    return {
+        "lds": lds.measure,
+        "loo": loo.measure,
+        "planted": labels.measure_planted,
+        "real-errors": labels.measure_real_errors,
+        "duplicates": labels.measure_duplicates,
+        "removal": removal.measure,
+        "agreement": agreement.measure,
+    }
+
+
+def describe_evaluate(result: dict[str, Any]) -> str:
+    """The facts in a line, the rows as a table."""
+    from turnover.research.evaluate.results import Figure, Row, table
+
+    rows = [Row(**{**row, "figures": {name: Figure(**figure) for name, figure in row["figures"].items()}}) for row in result["rows"]]
+    return f"{result['measure']} of {result['run']}: {setting(result)}\n\n{table(rows)}"
+
+
+def setting(facts: Mapping[str, Any]) -> str:
+    """What was measured with, in a line."""
+    return ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in facts.items() if name not in ("run", "measure", "rows"))
+
+
+def _shown(value: float | bool | None) -> str:
+    if isinstance(value, bool | None):
+        return {True: "yes", False: "no", None: "unknown"}[value]
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+NAMES = {
+    "masks": "hashing against storing",
+    "influence": "the engine against the published way (20 minutes)",
+    "demo": "the demo runs",
+    "sst2": "5,000 real sentences",
+}
+
+
+def add_bench(parser: ArgumentParser) -> None:
+    """Describe the options."""
+    parser.add_argument("name", choices=tuple(NAMES), help="; ".join(f"{name}: {what}" for name, what in NAMES.items()))
+    parser.add_argument("--path", metavar="DIR", help="folder with the SST-2 files (for sst2)")
+
+
+def run_bench(arguments: Namespace) -> dict[str, Any]:
+    """Return the measured rows, with the machine they were measured on."""
+    import torch
+
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    facts: dict[str, Any] = {"name": arguments.name, "machine": machine}
+    if arguments.name == "influence":
+        from turnover.research.bench.influence import measure_influence
+
+        return facts | measure_influence()
+    return facts | {"rows": [asdict(row) for row in _measure(arguments)]}
+
+
+def _measure(arguments: Namespace) -> Iterator[Row]:
+    from turnover.research.bench.runs import measure_demo, measure_masks, measure_sst2
+
+    if arguments.name == "masks":
+        return measure_masks()
+    if arguments.name == "demo":
+        return measure_demo()
+    if not arguments.path:
+        raise TurnoverError("bench sst2 needs the SST-2 files; name their folder with --path")
+    return measure_sst2(Path(arguments.path))
+
+
+def describe_bench(result: dict[str, Any]) -> str:
+    """The rows as a Markdown table."""
+    from turnover.research.bench.influence import describe_influence
+    from turnover.research.bench.random_run import Row, table
+
+    rows = describe_influence(result) if result["name"] == "influence" else table([Row(**row) for row in result["rows"]])
+    return f"Measured on {result['machine']}\n\n{rows}"
+
+
+EXPERIMENTS = {
+    "side-effect": "accuracy without and with turn-over dropout (4.1)",
+    "curves": "masked, flipped and validation losses (Figure 2)",
+    "errors-text": "the training sentences behind mistakes on SST-2 (Figures 3 and 4)",
+    "errors-images": "the training images behind mistakes on CIFAR-10 (Figure 5)",
+    "footnote4": "the full network in place of the masked one, by LDS (footnote 4; digits need no --path)",
+    "cleansing": "SST-2 cleansed for Elec (Table 2)",
+    "complexity": "what every method costs in time and storage, and how that grows (Table 1)",
+}
+
+
+def add_paper(parser: ArgumentParser) -> None:
+    """Describe the options."""
+    parser.add_argument("name", choices=tuple(EXPERIMENTS), help="; ".join(f"{name}: {what}" for name, what in EXPERIMENTS.items()))
+    parser.add_argument("--path", metavar="DIR", help="folder that holds sst2/, elec/ and cifar10/")
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="where trained models are kept, used again and opened by the dashboard (default runs)")
+    parser.add_argument("--scale", choices=("small", "paper"), default="small", help="small: minutes on 2 cores (default); paper: the full setting, for a GPU")
+    parser.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="text encoder: a hub name or a folder (default: the packaged all-MiniLM-L6-v2; at the paper's scale bert-base-uncased)",
+    )
+    add_device(parser)
+
+
+def run_paper(arguments: Namespace) -> dict[str, Any]:
+    """Run the experiment and return its rows."""
+    from turnover.attribution.device import choose_device, device_name
+    from turnover.research.paper import experiments, table1
+    from turnover.research.paper.setup import Setup
+
+    module = table1 if arguments.name == "complexity" else experiments
+    setup = Setup(arguments.scale, Path(arguments.path) if arguments.path else None, Path(arguments.runs), arguments.device, arguments.encoder)
+    rows = getattr(module, arguments.name.replace("-", "_"))(setup)
+    facts = {"experiment": arguments.name, "scale": arguments.scale, "device": device_name(choose_device(arguments.device)), "machine": platform.machine()}
+    return facts | {"rows": [asdict(row) for row in rows]}
+
+
+def describe_paper(result: dict[str, Any]) -> str:
+    """The rows as a table."""
+    from turnover.research.paper.setup import PaperRow, paper_table
+
+    return f"{result['experiment']}, {result['scale']} scale, on {result['device']}\n\n{paper_table([PaperRow(**row) for row in result['rows']])}"
+
+
+COMMANDS = {
+    "evaluate": Command(add_evaluate, run_evaluate, describe_evaluate),
+    "bench": Command(add_bench, run_bench, describe_bench),
+    "paper": Command(add_paper, run_paper, describe_paper),
+}

@@ -1,0 +1,50 @@
+"""What a command is, and options that several commands share."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+DEFAULT_RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command takes, what it does, and how its result, a JSON-ready object, is put in words."""
+
+    add_arguments: Callable[[ArgumentParser], None]
+    execute: Callable[[Namespace], dict[str, Any]]
+    describe: Callable[[dict[str, Any]], str]
+
+
+def positive(text: str) -> int:
+    """A whole number of 1 or more."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return number
+
+
+def add_run(parser: ArgumentParser, text: str = "run folder") -> None:
+    """`--run DIR`."""
+    parser.add_argument("--run", required=True, metavar="DIR", help=text)
+
+
+def add_device(parser: ArgumentParser) -> None:
+    """`--device NAME`."""
+    parser.add_argument("--device", metavar="NAME", help="cuda, mps or cpu (default: the best one there is)")
+
+
+def add_model(parser: ArgumentParser) -> None:
+    """`--model MODULE:FUNCTION`, for commands that load a run's model; `turnover.cli` allows what is named so."""
+    parser.add_argument("--model", metavar="M:F", help="module:function of your own that the run was made with: its code is run only if you name it again")
+
+
+def add_top(parser: ArgumentParser) -> None:
+    """`--top N`."""
+    parser.add_argument("--top", type=positive, default=5, metavar="N", help="how many proponents and opponents to show (default 5)")

@@ -1,0 +1,103 @@
+"""`report`: the mistakes of a run and the training items behind them, as one HTML file.
+
+`map`: places the items of a run by UMAP, for the dashboard's Map page.
+
+`runs`: what lies in the runs folder.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from turnover.cli.options import DEFAULT_RUNS, Command, add_run, add_top, positive
+from turnover.errors import counted
+
+
+def add_report(parser: ArgumentParser) -> None:
+    """Describe the options."""
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("--output", metavar="FILE", help="file to write (replaced if it exists; default: RUN.html)")
+    parser.add_argument("--errors", type=positive, default=50, metavar="N", help="at most so many errors, clearest explanation first (default 50)")
+    add_top(parser)
+
+
+def run_report(arguments: Namespace) -> dict[str, Any]:
+    """Write the page and return report (its path), misclassified, explained, shown and bytes."""
+    from turnover.explain.report import write_report
+    from turnover.runs.run import Run
+
+    folder = Path(arguments.run)
+    beside = folder.resolve()
+    path = Path(arguments.output) if arguments.output else beside.with_name(f"{beside.name}.html")
+    return write_report(Run(folder), path, arguments.errors, arguments.top)
+
+
+def describe_report(result: dict[str, Any]) -> str:
+    """The result in words."""
+    return f"{result['report']}: {result['shown']} of {result['misclassified']} errors, {result['bytes'] / 2**20:.1f} MB; open it in any browser"
+
+
+def add_map(parser: ArgumentParser) -> None:
+    """Describe the options."""
+    from turnover.runs.maps import BY, FEATURES
+
+    add_run(parser)
+    parser.add_argument("--by", choices=BY, default=FEATURES, help="what places go by (default: %(default)s)")
+
+
+def run_map(arguments: Namespace) -> dict[str, Any]:
+    """Return the file that holds the places."""
+    from turnover.runs.maps import make_places
+    from turnover.runs.run import Run
+
+    return {"file": str(make_places(Run(Path(arguments.run)), arguments.by))}
+
+
+def describe_map(result: dict[str, Any]) -> str:
+    """The result in words."""
+    return f"places by UMAP are in {result['file']}; the Map page shows them"
+
+
+def add_runs(parser: ArgumentParser) -> None:
+    """Describe the options."""
+    parser.add_argument("--folder", default=DEFAULT_RUNS, metavar="DIR", help=f"folder that holds the runs (default {DEFAULT_RUNS})")
+
+
+def run_runs(arguments: Namespace) -> dict[str, Any]:
+    """Return each run with its data, members, accuracy and number of errors, or why it cannot be opened."""
+    from turnover.errors import TurnoverError
+    from turnover.runs.run import Run, find_runs
+
+    rows: list[dict[str, Any]] = []
+    for folder in find_runs(Path(arguments.folder)):
+        try:
+            run = Run(folder)
+        except TurnoverError as error:
+            rows.append({"run": str(folder), "error": str(error)})
+            continue
+        results = run.manifest["results"]
+        facts = {name: results[name] for name in ("members", "train_size", "validation_accuracy")}
+        rows.append({"run": str(folder), "data": run.manifest["data"]["name"], **facts, "errors": len(run.errors), "influence": run.has_influence})
+    return {"folder": arguments.folder, "runs": rows}
+
+
+def describe_runs(result: dict[str, Any]) -> str:
+    """The result in words."""
+    if not result["runs"]:
+        return f"no runs in {result['folder']}; build the demo runs with `turnover demo`"
+    return "\n".join(
+        f"{row['run']}: cannot be opened: {row['error']}"
+        if "error" in row
+        else f"{row['run']}: {row['data']}, {counted(row['members'], 'member')}, {counted(row['train_size'], 'training item')}, "
+        f"accuracy {row['validation_accuracy']:.1%}, {counted(row['errors'], 'error')}, {'with' if row['influence'] else 'without'} influence"
+        for row in result["runs"]
+    )
+
+
+COMMANDS = {
+    "report": Command(add_report, run_report, describe_report),
+    "map": Command(add_map, run_map, describe_map),
+    "runs": Command(add_runs, run_runs, describe_runs),
+}

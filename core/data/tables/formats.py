@@ -1,0 +1,354 @@
+"""CSV, TSV and JSONL as records: pieces of text that, joined, are the file again, byte by byte.
+
+What a patch does not change is therefore kept as it was written: quotes, spaces, line ends, a byte order mark. Blank lines
+belong to the record before them, and those that are no records to the head. The same reading of a file as in `turnover.data.tables.checks`,
+where a quote in TSV is a character like any other.
+
+Tables of Arrow: parquet files, and what `datasets` holds; images in them are bytes, or a struct with `bytes` as the hub has them.
+
+What lies in a folder.
+
+Files and folders of a user as tables: CSV, TSV, JSONL, parquet, and folders with one folder of images a class.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from turnover.data.tables.checks import unreadable
+from turnover.data.tables.spec import Table
+from turnover.errors import TurnoverError
+
+_END = r"(\r\n|\r|\n|\Z)"
+_CSV = re.compile(r'((?:"[^"]*+(?:""[^"]*+)*+"|(?!"))[^,\r\n]*+)(?:(,)|' + _END + ")")
+_TSV = re.compile(r"([^\t\r\n]*+)(?:(\t)|" + _END + ")")
+_QUOTED = re.compile(r'"([^"]*+(?:""[^"]*+)*+)"(.*)', re.DOTALL)
+_SPACE = re.compile(r"[ \t\r\n]*")
+_BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True)
+class Records:
+    """A file: what comes before the first record, the records, and their cells by column."""
+
+    head: str
+    rows: list[str]
+    columns: dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a file is cut into records, and how one is written with another value in a column.
+
+    `changed` takes a record, the names of the columns, the name of the one to change, and its value.
+    """
+
+    split: Callable[[str, str], Records]
+    changed: Callable[[str, list[str], str, Any], str]
+
+
+def utf8(content: bytes, name: str) -> str:
+    """A file's text.
+
+    Raises:
+        TurnoverError: if it is not UTF-8; the text names the first line that is not.
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise TurnoverError(f"{name}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+
+
+def _fields(text: str, place: int, pattern: re.Pattern[str], where: str) -> tuple[list[re.Match[str]], int]:
+    """The fields of the record that begins at `place`, and where the next one begins."""
+    fields = []
+    while True:
+        match = pattern.match(text, place)
+        if match is None:
+            raise TurnoverError(f"{where}: a quote is never closed; check quotes")
+        fields.append(match)
+        place = match.end()
+        if match[2] is None:
+            return fields, place
+
+
+def _value(field: str) -> str:
+    """What a field of a CSV says."""
+    quoted = _QUOTED.fullmatch(field)
+    return quoted[1].replace('""', '"') + quoted[2] if quoted else field
+
+
+def _split_delimited(text: str, name: str, pattern: re.Pattern[str]) -> Records:
+    place = len(_BOM) if text.startswith(_BOM) else 0
+    head, rows, names = text[:place], list[str](), list[str]()
+    columns: list[list[str]] = []
+    while place < len(text):
+        fields, end = _fields(text, place, pattern, f"{name}, row {len(rows) + 1}")
+        record, place = text[place:end], end
+        if not record.strip():
+            if rows:
+                rows[-1] += record
+            else:
+                head += record
+            continue
+        values = [_value(field[1]) if pattern is _CSV else field[1] for field in fields]
+        if not names:
+            head, names, columns = head + record, values, [[] for _ in values]
+            continue
+        if len(values) > len(names):
+            raise TurnoverError(f"{name}, row {len(rows) + 1}: {len(values)} fields under {len(names)} names; check quotes and separators")
+        rows.append(record)
+        for cells, value in zip(columns, values + [""] * (len(names) - len(values)), strict=True):
+            cells.append(value)
+    return Records(head, rows, {name: columns[names.index(name)] for name in names})
+
+
+def _changed_delimited(record: str, names: list[str], column: str, value: Any, pattern: re.Pattern[str]) -> str:
+    fields, _ = _fields(record, 0, pattern, "")
+    if len(fields) <= names.index(column):
+        raise TurnoverError(f"there is no {column!r}")
+    start, end = fields[names.index(column)].span(1)
+    text = str(value)
+    if pattern is _TSV and any(character in text for character in "\t\r\n"):
+        raise TurnoverError(f"the label {text!r:.80} cannot be written as TSV; give the class another name")
+    if pattern is _CSV and (record.startswith('"', start) or any(character in text for character in ',\r\n"')):
+        text = '"' + text.replace('"', '""') + '"'
+    return record[:start] + text + record[end:]
+
+
+def _split_lines(text: str, name: str) -> Records:
+    rows, cells = list[str](), list[dict[str, Any]]()
+    start = len(_BOM) if text.startswith(_BOM) else 0
+    head = text[:start]
+    for line in re.findall(r"[^\n]*\n|[^\n]+", text[start:]):
+        if not line.strip():
+            if rows:
+                rows[-1] += line
+            else:
+                head += line
+            continue
+        rows.append(line)
+        try:
+            parsed = json.loads(line)
+        except (ValueError, RecursionError):
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise TurnoverError(f"{name}, row {len(rows)}: not a JSON object; write one a line")
+        cells.append(parsed)
+    names = list(dict.fromkeys(column for one in cells for column in one))
+    return Records(head, rows, {column: [one.get(column, "") for one in cells] for column in names})
+
+
+def _changed_line(record: str, names: list[str], column: str, value: Any) -> str:
+    """A JSON object with another value of one key; of a key that is there twice, the last counts."""
+    spans = [(start, end) for key, start, end in _members(record) if key == column]
+    if not spans:
+        raise TurnoverError(f"there is no {column!r}")
+    start, end = spans[-1]
+    return record[:start] + json.dumps(value, ensure_ascii=record.isascii()) + record[end:]
+
+
+def _members(record: str) -> Iterator[tuple[str, int, int]]:
+    """Keys of a JSON object, each with where its value begins and ends."""
+    decode = json.JSONDecoder().raw_decode
+    place = _past(record, record.index("{") + 1)
+    while record[place] == '"':
+        key, place = scanstring(record, place + 1, True)
+        start = _past(record, _past(record, place) + 1)
+        _, end = decode(record, start)
+        yield key, start, end
+        place = _past(record, end)
+        if record[place] == ",":
+            place = _past(record, place + 1)
+
+
+def _past(text: str, place: int) -> int:
+    """The place behind white space."""
+    match = _SPACE.match(text, place)
+    return match.end() if match else place
+
+
+def _delimited(pattern: re.Pattern[str]) -> Form:
+    return Form(partial(_split_delimited, pattern=pattern), partial(_changed_delimited, pattern=pattern))
+
+
+FORMS = {".csv": _delimited(_CSV), ".tsv": _delimited(_TSV), ".jsonl": Form(_split_lines, _changed_line)}
+"""By the end of a file's name."""
+
+
+def parquet_table(content: bytes, name: str) -> pa.Table:
+    """The table in a parquet file's content; `name` is what to call it.
+
+    Raises:
+        TurnoverError: if it is no whole parquet file.
+    """
+    try:
+        table = pq.read_table(pa.BufferReader(content))
+        _ = table.column_names  # which may be no UTF-8
+        return table
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or ["damaged"])[0]
+        raise TurnoverError(f"{name}: not a readable parquet file ({reason}); write it again") from None
+
+
+def cells_of(table: pa.Table, column: str, name: str) -> list[Any]:
+    """The cells of a column as Python has them.
+
+    Raises:
+        TurnoverError: if it cannot have them, such as text that is not UTF-8.
+    """
+    try:
+        return table.column(column).to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TurnoverError(f"{name}, column {column}: cannot be read ({reason:.80}); write or leave it out") from None
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether a column holds images."""
+    if pa.types.is_struct(kind):
+        place = kind.get_field_index("bytes")
+        return place >= 0 and is_binary(kind.field(place).type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def image_bytes(cell: Any) -> bytes | None:
+    """The image file in a cell; None if there is none."""
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    return content if isinstance(content, bytes) else None
+
+
+def class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
+    """Names of the classes of columns that number them, as `datasets` writes them beside a table; {} where nothing is said."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        labels = {str(column): one["names"] for column, one in features.items() if isinstance(one, dict) and one.get("_type") == "ClassLabel"}
+        return {column: tuple(map(str, names)) for column, names in labels.items()}
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def files_in(folder: Path) -> list[PurePosixPath]:
+    """All files below a folder, as paths relative to it.
+
+    Raises:
+        TurnoverError: if it cannot be read, or there is a link in it, which a copy would not keep.
+    """
+    try:
+        found = sorted(folder.rglob("*"))
+    except OSError as error:
+        raise unreadable(folder, error) from None
+    for path in found:
+        if path.is_symlink():
+            raise TurnoverError(f"{path}: a link; put the file itself there")
+    return [PurePosixPath(path.relative_to(folder).as_posix()) for path in found if path.is_file()]
+
+
+def inside(folder: Path, path: str) -> Path:
+    """The file that a path in a table leads to, from the table's folder.
+
+    Raises:
+        ValueError: if it leads out of the folder or over a link.
+    """
+    file = Path(folder, path)
+    if file.resolve() != folder.resolve() / file.relative_to(folder):
+        raise ValueError(path)
+    return file
+
+
+PARQUET = ".parquet"
+ENDINGS = (*FORMS, PARQUET)
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+IMAGE, LABEL, ID = "image", "label", "id"
+"""Columns of a folder's table."""
+_SPLITS = frozenset(("train", "training", "val", "valid", "validation", "dev", "test", "testing"))
+
+
+def read_own(path: Path) -> Table:
+    """The table in a file or a folder.
+
+    Raises:
+        TurnoverError: if it cannot be used; the text names file, row or line, and remedy.
+    """
+    if path.is_dir():
+        return _folder(path)
+    if path.exists() and path.suffix.lower() not in ENDINGS:
+        raise TurnoverError(f"{path}: neither a folder nor a file that ends with {', '.join(ENDINGS)}; convert or rename it")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if not content.strip():
+        raise TurnoverError(f"{path}: the file is empty; add rows")
+    is_parquet = path.suffix.lower() == PARQUET
+    table = arrow_table(parquet_table(content, str(path)), str(path), path.stem) if is_parquet else _text_table(content, path)
+    if not len(table):
+        raise TurnoverError(f"{path}: no rows; add some")
+    return table
+
+
+def arrow_table(table: pa.Table, name: str, stem: str) -> Table:
+    """An Arrow table, whose images are read when they are needed."""
+    binary = frozenset(column.name for column in table.schema if is_binary(column.type))
+    plain = [column.name for column in table.schema if column.name not in binary and not pa.types.is_nested(column.type)]
+    columns: dict[str, Sequence[Any]] = {column: cells_of(table, column, name) for column in plain}
+    columns |= {column: _Images(table.column(column)) for column in sorted(binary)}
+    return Table(name, stem, columns, binary, class_names(table.schema))
+
+
+class _Images(Sequence[Any]):
+    """A column of image files."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, row: Any) -> Any:
+        return image_bytes(self._column[row].as_py())
+
+
+def _text_table(content: bytes, path: Path) -> Table:
+    text = utf8(content, str(path))
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise TurnoverError(f"{path}, line {line}: a null byte; save the file as UTF-8 text")
+    columns = FORMS[path.suffix.lower()].split(text, str(path)).columns
+    other = next((mark for mark in (";", "\t", "|", ",") if len(columns) == 1 and mark in next(iter(columns))), None)
+    if other:
+        raise TurnoverError(f"{path}: one column only; CSV has commas between fields and TSV tabs, not {other!r}; rename or convert the file")
+    return Table(str(path), path.stem, columns, folder=path.parent)
+
+
+def _folder(folder: Path) -> Table:
+    """Images in folders; an id is a file's path, as `turnover apply` knows it."""
+    found = files_in(folder)
+    inside = [path for path in found if len(path.parts) > 1]
+    images = [path for path in inside if path.suffix.lower() in IMAGE_ENDINGS]
+    classes = {path.parts[0] for path in images}
+    if not images:
+        raise TurnoverError(f"{folder}: no folders with images in it; name the folder that holds one folder of images a class")
+    if len(classes) > 1 and {name.lower() for name in classes} <= _SPLITS:
+        names = " and ".join(sorted(classes)[:3])
+        raise TurnoverError(f"{folder}: its folders {names} are splits, not classes; name them with --train and --validation")
+    known = {*images}
+    columns = {IMAGE: [str(path) for path in images], LABEL: [path.parts[0] for path in images], ID: [str(path) for path in images]}
+    stray = [str(path) for path in found if path not in known and not _hidden(path)]
+    return Table(str(folder), folder.name, columns, folder=folder, places=columns[ID], stray=stray)
+
+
+def _hidden(path: PurePosixPath) -> bool:
+    """Whether it is a file that systems leave behind."""
+    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")

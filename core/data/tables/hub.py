@@ -1,0 +1,83 @@
+"""A data set of the hub as tables; `datasets` reads it, by a name that the user gave.
+
+Data sets by hub name, through `datasets`: read only when the user names one, and the only part here that needs a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from turnover.data.tables.formats import arrow_table
+from turnover.data.tables.spec import HUB, OwnData, Table
+from turnover.errors import TurnoverError
+
+_REMEDY = "give a local folder with --path"
+
+
+def hub_data(name: str, title: str, remedy: str = _REMEDY, configuration: str | None = None) -> Mapping[str, Any]:
+    """All splits of a hub data set, by name; `title` and `remedy` are for the error.
+
+    Raises:
+        TurnoverError: if it cannot be loaded.
+    """
+    import datasets
+
+    try:
+        return datasets.load_dataset(name, *([configuration] if configuration else []))
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TurnoverError(f"{title} cannot be loaded from the hub as {name} ({reason}); {remedy}") from None
+
+
+def hub_splits(name: str, title: str, splits: tuple[str, ...], columns: tuple[str, ...]) -> list[Any]:
+    """These splits of a hub data set, each with at least these columns.
+
+    Raises:
+        TurnoverError: if the hub cannot be reached, or a split or a column is not there.
+    """
+    loaded = hub_data(name, title)
+    for split in splits:
+        if split not in loaded:
+            raise TurnoverError(f"{name}: no split {split!r} (there are: {', '.join(map(str, loaded))}); {_REMEDY}")
+        for column in columns:
+            if column not in loaded[split].column_names:
+                there = ", ".join(loaded[split].column_names)
+                raise TurnoverError(f"{name}, split {split}: no column {column!r} (there are: {there}); {_REMEDY}")
+    return [loaded[split] for split in splits]
+
+
+_NAME_SPLIT = "name one with --{}-split"
+_TRAINING, _VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev", "test")
+
+
+def read_hub(data: str, wish: OwnData) -> tuple[Table, Table | None]:
+    """The training table and, if there is a split for it, that of the validation.
+
+    Raises:
+        TurnoverError: if the hub cannot be reached, or a split is not there.
+    """
+    name, _, configuration = data.removeprefix(HUB).partition(":")
+    loaded = hub_data(name, name, "download it and give files with --train", configuration or None)
+    training = wish.train_split or next((split for split in _TRAINING if split in loaded), None)
+    others = (split for split in _VALIDATION if split in loaded and split != training)
+    validation = wish.validation_split or next(others, None)
+    for split, option in ((training, "train"), (validation, "validation")):
+        if (split or option == "train") and split not in loaded:
+            there = ", ".join(map(str, loaded))
+            raise TurnoverError(f"{name}: no split {split or 'train'!r} (there are: {there}); {_NAME_SPLIT.format(option)}")
+    return _table(name, str(training), loaded), _table(name, validation, loaded) if validation else None
+
+
+def _table(name: str, split: str, loaded: Mapping[str, Any]) -> Table:
+    import datasets
+    from datasets.table import embed_table_storage
+
+    rows = loaded[split]
+    arrow = rows.with_format("arrow")[:]
+    if any(isinstance(feature, datasets.Image) for feature in rows.features.values()):
+        arrow = embed_table_storage(arrow.cast(rows.features.arrow_schema))  # images that lie in files beside the table
+    table = arrow_table(arrow, f"{name}, split {split}", split)
+    classes = {column: tuple(feature.names) for column, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)}
+    return replace(table, classes=classes)

@@ -1,0 +1,1 @@
+"""An error, the training items behind it, and what can be said of both; needs no torch."""

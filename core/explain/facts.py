@@ -1,0 +1,201 @@
+"""What a run is, in words; and what the explanations of its errors have in common, in numbers.
+
+How much of what a run's pages show can be told from noise: the words of `turnover.attribution.estimators.significance`, counted for all its errors at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from turnover.attribution.estimators.significance import RATE, freedom_of, strong, wrong_sign
+from turnover.explain.explanation import estimate_words
+from turnover.explain.words import snippet
+from turnover.models.names import DEFAULT_ENCODER, is_module
+from turnover.runs.ranking import TOP
+from turnover.runs.run import PREDICTION, Run
+
+_MOST_CLASSES, _NAME = 20, 60
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What explanations by influence on the prediction show, over the errors that have them; influences in nats.
+
+    Attributes:
+        errors: how many errors there are influences for.
+        proponents: share of the `TOP` proponents that carry the predicted label, mean over errors; 0 for an error that has none.
+        proponents_error: its standard error over errors; None for one error.
+        opponents: the same share of the `TOP` opponents.
+        chance: the share of all training items that carry the predicted label, mean over errors.
+        strongest: influence of the strongest proponent, median over errors.
+        spread: standard deviation over all training items, median over errors; None where a run keeps the ends only.
+    """
+
+    errors: int
+    proponents: float
+    proponents_error: float | None
+    opponents: float
+    chance: float
+    strongest: float
+    spread: float | None
+
+
+def explained_pattern(run: Run) -> Pattern | None:
+    """The pattern of a run with influence; None if no error has any.
+
+    Raises:
+        TurnoverError: if the run has no usable influence.
+    """
+    part, labels = run.influence, run.train["label"].to_numpy()
+    if not part.errors:
+        return None
+    shares: list[list[float]] = []
+    strongest, spreads = [], []
+    for position in part.errors:
+        ranked = part.ranked(position, PREDICTION)
+        same = labels == int(run.item("validation", position)["predicted"])
+        sides = [same[ranked.instances[places]] for places in ranked.ends(TOP)]
+        shares.append([float(side.mean()) if len(side) else 0.0 for side in (*sides, same)])
+        strongest.append(float(ranked.values.max()))
+        spreads.append(float(ranked.values.std()))
+    proponents, opponents, chance = np.mean(shares, axis=0)
+    deviation = float(np.std(shares, axis=0, ddof=1)[0]) if len(shares) > 1 else None
+    return Pattern(
+        errors=len(shares),
+        proponents=float(proponents),
+        proponents_error=None if deviation is None else deviation / len(shares) ** 0.5,
+        opponents=float(opponents),
+        chance=float(chance),
+        strongest=float(np.median(strongest)),
+        spread=float(np.median(spreads)) if part.manifest["layout"] == "full" else None,
+    )
+
+
+def run_facts(run: Run, with_influence: bool = True) -> dict[str, str]:
+    """What a run is: data, model, members and seed, accuracy, estimator, device and the rest, as far as its manifests say.
+
+    Raises:
+        TurnoverError: `with_influence`, if the run has none that can be used.
+    """
+    return {name: value for name, value in _facts(run, with_influence) if value}
+
+
+def _facts(run: Run, with_influence: bool) -> Iterator[tuple[str, str]]:
+    manifest, results, settings = run.manifest, run.manifest["results"], run.manifest["settings"]
+    data, versions = manifest["data"], manifest.get("versions", {})
+    yield "Data", f"{data.get('name', '')}: {data.get('source', '')}"
+    yield "Items", f"{results['train_size']:,} training and {results['validation_size']:,} validation {run.kind}s"
+    names, more = [snippet(name, _NAME) for name in run.classes[:_MOST_CLASSES]], len(run.classes) - _MOST_CLASSES
+    yield "Classes", ", ".join(names) + (f" and {more} more" if more > 0 else "")
+    yield "Model", _model(run)
+    yield "Members", f"{results['members']}{'' if 'seed' not in settings else ', from seed ' + str(settings['seed'])}"
+    without = "unknown" if results["plain_accuracy"] is None else f"{results['plain_accuracy']:.1%}"
+    yield "Accuracy", f"{results['validation_accuracy']:.1%} with turn-over dropout, {without} without"
+    yield "Test", f"{results['test_accuracy']:.1%} of {results['test_size']:,} test items" if "test_accuracy" in results else ""
+    yield "Estimator", _estimator(run) if with_influence else ""
+    yield "Device", str(manifest.get("device", ""))
+    trained = "elsewhere, made a run on " if "adopted" in manifest else ""
+    yield "Trained", f"{trained}{str(manifest.get('created', ''))[:10]}{', torch ' + versions['torch'] if 'torch' in versions else ''}"
+    yield "Leaks", ", ".join(map(str, manifest.get("leaks", [])))
+
+
+def _model(run: Run) -> str:
+    settings = run.manifest["settings"]
+    if "model" not in settings:
+        return ""
+    groups, own, where = settings.get("groups"), is_module(settings["model"]), ""
+    if run.kind == "text":
+        layers = settings.get("layers")
+        link = "on" if own or settings["model"] == "heads" else "in"
+        where = f" {link} {settings.get('encoder')}{f', last {layers} layers' if layers else ''}"
+    elif settings["model"] == "heads" and settings.get("encoder") not in (None, DEFAULT_ENCODER):
+        where = f" on {settings['encoder']}"
+    masks = "its own masks" if own else f"masks of {f'{groups} groups of units' if groups else 'single units'}"
+    return f"{settings['model']}{where}, {masks}"
+
+
+def _estimator(run: Run) -> str:
+    part = run.influence.manifest
+    made = estimate_words(str(part["estimator"]), int(run.manifest["results"]["members"]))
+    return made + (f", computed in {part['precision']}" if "precision" in part else "")
+
+
+_VALUES = 2**20
+"""How many influences are judged at once."""
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """Strong and weak training items of a run's errors, by influence on the prediction.
+
+    Attributes:
+        strong: for each error that has influences, by position, how many training items are strong; empty where no error is known (one member).
+        weak: the same of weak ones.
+        errors: how many errors have influences.
+        train_size: how many training items each was ranked among.
+        members: models in the run.
+        agreement: mean row correlation of the estimate from one half of the members with the other half's raw median, as it
+            was measured when the run's estimator was chosen; None for fewer than four members.
+        partly: whether the run keeps the ends of each ranking only, so that counts are least counts.
+    """
+
+    strong: dict[int, int]
+    weak: dict[int, int]
+    errors: int
+    train_size: int
+    members: int
+    agreement: float | None
+    partly: bool
+
+    @property
+    def known(self) -> bool:
+        """Whether anything says what is noise."""
+        return bool(self.strong)
+
+    @property
+    def share(self) -> float:
+        """Share of the errors with at least one strong training item; 0 where nothing is known."""
+        return float(np.mean([count > 0 for count in self.strong.values()])) if self.known else 0.0
+
+    @property
+    def usual(self) -> float:
+        """Strong training items of an error, median over errors."""
+        return float(np.median(list(self.strong.values()))) if self.known else 0.0
+
+    @property
+    def usual_share(self) -> float:
+        """The same as a share of all training items."""
+        return self.usual / self.train_size
+
+
+def run_certainty(run: Run) -> Certainty:
+    """Judge all errors of a run.
+
+    Raises:
+        TurnoverError: if the run has no usable influence.
+    """
+    part, members, total = run.influence, int(run.manifest["results"]["members"]), len(run.train)
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    if members > 1 and part.errors:
+        estimates, errors = (part.array(f"{PREDICTION}_{name}") for name in ("estimate", "error"))
+        freedom = freedom_of(part.estimator, members)
+        step = max(1, _VALUES // estimates.shape[1])
+        for first in range(0, len(estimates), step):
+            rows = slice(first, first + step)
+            chances = wrong_sign(np.asarray(estimates[rows]), np.asarray(errors[rows]), freedom)
+            found.append((strong(chances, total).sum(1), (chances <= RATE).sum(1)))
+    counts = [np.concatenate(parts) for parts in zip(*found, strict=True)] or [np.empty(0, int)] * 2
+    certain, passing = (dict(zip(part.errors, own.tolist(), strict=False)) for own in counts)
+    agreement = part.manifest["agreement"].get(part.estimator)
+    return Certainty(
+        strong=certain,
+        weak={error: passing[error] - count for error, count in certain.items()},
+        errors=len(part.errors),
+        train_size=total,
+        members=members,
+        agreement=None if agreement is None else float(agreement),
+        partly=part.manifest["layout"] == "top",
+    )

@@ -1,0 +1,289 @@
+"""`Flags`: the decisions on a run's training items, put, looked up, taken back and merged.
+
+What a history of decisions adds up to: the flag in force on each item, and the items on which people differ.
+
+The newest decision of this run counts. A decision that was imported from another copy comes into force where nobody here has
+decided, and takes the place of an older imported one of the same person; it changes no flag that was put here. People
+differ on an item where their newest decisions do; a decision that settles ends that, and what comes later can differ again.
+Steps that were undone count as if they had never been.
+
+Who decides: the name that TURNOVER_USER gives, else the name of the account that runs the program.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from turnover.errors import TurnoverError
+from turnover.flags.store import (
+    CLEARED,
+    DECIDED,
+    IMPORTED,
+    SETTLED,
+    UNDONE,
+    Decision,
+    Flag,
+    Store,
+    append_step,
+    check_verdict,
+    clean_name,
+    clean_note,
+    decisions_in,
+)
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A training item on which people differ: the flag in force, if any, and each person's newest decision, oldest first."""
+
+    instance: int
+    flag: Flag | None
+    decisions: tuple[Decision, ...]
+
+
+@dataclass
+class _Item:
+    """One item while its history is added up; `opinions` by person and by whether they were imported."""
+
+    decision: Decision | None = None
+    opinions: dict[tuple[str, bool], Decision] = field(default_factory=dict)
+
+    def add(self, new: Decision) -> None:
+        """One more decision, later in the history."""
+        person = (new.flag.by, new.imported)
+        before = self.opinions.get(person)
+        if new.imported and before is not None and new.flag.at <= before.flag.at:
+            return
+        settles = new.kind == SETTLED
+        withdrawn = new.flag.action == CLEARED and (settles or self.decision is None or self.decision.flag.by == new.flag.by)
+        counts = not new.imported or (self.decision is before if self.decision else not self._decided_here)
+        if settles:
+            self.opinions.clear()
+        if withdrawn:
+            self.opinions.pop(person, None)
+        else:
+            self.opinions[person] = new
+        if counts:
+            self.decision = None if new.flag.action == CLEARED else new
+
+    @property
+    def flag(self) -> Flag | None:
+        return self.decision.flag if self.decision else None
+
+    @property
+    def _decided_here(self) -> bool:
+        return any(not imported for _, imported in self.opinions)
+
+
+def in_force(history: Iterable[Decision]) -> dict[int, Flag]:
+    """The flag of each flagged item, by instance; the history is in the order in which it was made."""
+    return {instance: item.flag for instance, item in sorted(_add_up(history).items()) if item.flag}
+
+
+def conflicts(history: Iterable[Decision]) -> list[Conflict]:
+    """The items on which people differ, by instance."""
+    return [
+        Conflict(instance, item.flag, tuple(sorted(item.opinions.values(), key=lambda decision: decision.number)))
+        for instance, item in sorted(_add_up(history).items())
+        if len({decision.flag.verdict for decision in item.opinions.values()}) > 1
+    ]
+
+
+def _add_up(history: Iterable[Decision]) -> dict[int, _Item]:
+    items: dict[int, _Item] = {}
+    for decision in history:
+        if not decision.undone:
+            items.setdefault(decision.flag.instance, _Item()).add(decision)
+    return items
+
+
+VARIABLE = "TURNOVER_USER"
+
+
+def user_name() -> str:
+    """The name under which decisions are kept where nobody gives another."""
+    return clean_name(os.environ.get(VARIABLE, "")) or clean_name(_account()) or "unknown"
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
+
+
+_LAST = (
+    "SELECT number, kind, at FROM steps AS step WHERE by = ? AND kind != ? "
+    "AND NOT EXISTS (SELECT 1 FROM steps WHERE undoes = step.number) ORDER BY number DESC LIMIT 1"
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: its number, what sort of call it was, when it was made, and its decisions."""
+
+    number: int
+    kind: str
+    at: str
+    flags: tuple[Flag, ...]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything at one moment: the flags in force by instance, the items on which people differ, and what `undo` takes back."""
+
+    flags: dict[int, Flag]
+    conflicts: list[Conflict]
+    last: Step | None
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What an import did: flags that were new, how many of these differ from another person's, and how many were known before."""
+
+    new: int
+    conflicting: int
+    known: int
+
+
+class Flags:
+    """The flags of one run folder; `by` is who decides, the account's name if it is left out.
+
+    Every method reads or writes the file anew, so an object can be shared by threads, and processes see each other's decisions.
+
+    Raises:
+        TurnoverError: on use, if the file cannot be read or written, is no flags file, or is one of a newer version.
+    """
+
+    def __init__(self, run_folder: Path, by: str | None = None) -> None:
+        self.path = run_folder / "flags.sqlite"
+        self.by = clean_name(by or "") or user_name()
+        self._store = Store(self.path)
+
+    def put(self, instance: int, action: str, new_label: str = "", note: str = "") -> Flag:
+        """Decide on a training item; the decision is durable when this returns.
+
+        Raises:
+            TurnoverError: for an unknown action, a relabel without a label, or a file that cannot be written.
+        """
+        return self.put_many([instance], action, new_label, note)[0]
+
+    def put_many(self, instances: Iterable[int], action: str, new_label: str = "", note: str = "") -> list[Flag]:
+        """The same decision on several training items: all of them are durable when this returns, or none was stored.
+
+        Raises:
+            TurnoverError: as `put`.
+        """
+        check_verdict(action, new_label)
+        return self._append(DECIDED, instances, action, new_label, note)
+
+    def clear(self, instance: int) -> None:
+        """Take the flag of a training item away; its history stays."""
+        self._append(DECIDED, [instance], CLEARED, "", "")
+
+    def settle(self, instance: int, action: str, new_label: str = "", note: str = "") -> Flag:
+        """Decide on a training item on which people differ, `clear` for no flag; the decisions before it no longer make a conflict.
+
+        Raises:
+            TurnoverError: as `put`.
+        """
+        if action != CLEARED or new_label:
+            check_verdict(action, new_label)
+        return self._append(SETTLED, [instance], action, new_label, note)[0]
+
+    def current(self) -> dict[int, Flag]:
+        """The flag in force for each flagged training item, by instance."""
+        return in_force(self._store.decisions())
+
+    def conflicts(self) -> list[Conflict]:
+        """The training items on which people's newest decisions differ, by instance."""
+        return conflicts(self._store.decisions())
+
+    def overview(self) -> Overview:
+        """`current`, `conflicts` and `last`, read at once."""
+
+        def look(database: sqlite3.Connection) -> Overview:
+            history = decisions_in(database)
+            return Overview(in_force(history), conflicts(history), self._last(database))
+
+        return self._store.read(look, Overview({}, [], None))
+
+    def history(self, instance: int) -> list[Decision]:
+        """All decisions on a training item, oldest first, those that were undone included."""
+        return self._store.decisions(instance)
+
+    def last(self) -> Step | None:
+        """The newest call of this person that was not undone: what `undo` takes back."""
+        return self._store.read(self._last, None)
+
+    def undo(self, expected: int | None = None) -> Step:
+        """Take back what the last call of this person decided: everything is then as if that call had not been made.
+
+        Args:
+            expected: the number of the step that is meant; another one is not undone.
+
+        Raises:
+            TurnoverError: if there is nothing to undo, or the last step is not the expected one.
+        """
+
+        def change(database: sqlite3.Connection) -> Step:
+            step = self._last(database)
+            if step is None:
+                raise TurnoverError(f"nothing to undo: {self.by} has made no decision on this run that still stands")
+            if expected not in (None, step.number):
+                raise TurnoverError(f"something else was decided or undone by {self.by} since; look again what undo takes back")
+            append_step(database, UNDONE, self.by, _now(), [], undoes=step.number)
+            return step
+
+        return self._store.write(change)
+
+    def merge(self, flags: Iterable[Flag]) -> Merged:
+        """Add decisions that were made in another copy of the run, with their names and times, as one step.
+
+        Those that are in the history already are left out, so a second merge changes nothing; what was decided here stays in force.
+        """
+        wanted = list(dict.fromkeys(flags))
+
+        def change(database: sqlite3.Connection) -> Merged:
+            before = {decision.flag for decision in decisions_in(database) if not decision.undone}
+            new = [flag for flag in wanted if flag not in before]
+            if new:
+                append_step(database, IMPORTED, self.by, _now(), new)
+            differing = {conflict.instance for conflict in conflicts(decisions_in(database))}
+            return Merged(len(new), sum(flag.instance in differing for flag in new), len(wanted) - len(new))
+
+        return self._store.write(change)
+
+    def _append(self, kind: str, instances: Iterable[int], action: str, new_label: str, note: str) -> list[Flag]:
+        at, kept = _now(), clean_note(note)
+        flags = [Flag(_checked(instance), action, new_label, kept, self.by, at) for instance in instances]
+        if flags:
+            self._store.write(lambda database: append_step(database, kind, self.by, at, flags))
+        return flags
+
+    def _last(self, database: sqlite3.Connection) -> Step | None:
+        if not database.execute("PRAGMA user_version").fetchone()[0]:  # no steps yet: each decision was one
+            own = [decision for decision in decisions_in(database) if decision.flag.by == self.by]
+            return Step(own[-1].step, own[-1].kind, own[-1].flag.at, (own[-1].flag,)) if own else None
+        found = database.execute(_LAST, (self.by, UNDONE)).fetchone()
+        if found is None:
+            return None
+        number, kind, at = found
+        return Step(number, kind, at, tuple(decision.flag for decision in decisions_in(database, step=number)))
+
+
+def _checked(instance: int) -> int:
+    number = int(instance)
+    if not 0 <= number < 2**63:
+        raise TurnoverError(f"{number} is no training item")
+    return number
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -1,0 +1,274 @@
+"""The patch file. JSONL: a header, then one decision a line.
+
+    {"turnover_patch": 1, "fingerprint": …, "run": …, "kind": "text", "classes": […], "shape": [], "created": …, "count": 2}
+    {"id": "train-12", "sha256": …, "label": "negative", "action": "relabel", "new_label": "positive", "note": …, "by": …, "at": …}
+
+`label` is the label that the decision was made on; `sha256` is that of the text, or of shape and pixels. The file is plain ASCII.
+Patches come from anybody: what a line says is checked, and a line that cannot be used is refused by its number, not the file.
+
+A patch: the flags of a run as a JSONL file that changes a data set, and that a colleague can merge into a copy of the run.
+
+form.py      the file: a header, then one decision a line; written, and read with care
+content.py   what an item is known by: SHA-256 of its text or pixels
+merge.py     a colleague's patch into the flags of a run
+plan.py      which rows of a data set a patch drops and relabels, and which lines do not fit it
+records.py   CSV, TSV and JSONL as records of bytes, so that what is not changed stays as it is
+tables.py · parquet.py · folders.py   a data set of each form: cleansed, and restored
+apply.py     what `turnover apply` does
+
+What an item is known by, wherever it lies: the SHA-256 of its text or of its pixels. And what a run's data are known by.
+
+A colleague's patch into the flags of a run: added with their names and times, nothing overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from turnover.data.images import fit_image, open_image, png_pixels
+from turnover.data.tables.checks import unreadable
+from turnover.errors import TurnoverError
+from turnover.flags import Flag, Flags
+from turnover.flags.store import check_verdict, clean_name, clean_note
+from turnover.runs.run import Run
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text in UTF-8, hexadecimal."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def pixel_hash(pixels: np.ndarray) -> str:
+    """SHA-256 of an image's shape and pixels, hexadecimal."""
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def file_hash(name: str, content: bytes, shape: tuple[int, ...]) -> str:
+    """`pixel_hash` of an image file as a model sees it whose images have this shape; "" for what is no image."""
+    try:
+        image = open_image(content, name, colour=len(shape) == 3)
+    except TurnoverError:
+        return ""
+    return pixel_hash(np.asarray(image) if (image.height, image.width) == shape[:2] else fit_image(image, shape[0], shape[1]))
+
+
+def item_hash(run: Run, position: int) -> str:
+    """The hash of a training item of a run."""
+    item = run.item("train", position)
+    return text_hash(str(item["text"])) if run.kind == "text" else pixel_hash(png_pixels(item["image"]))
+
+
+def image_shape(run: Run) -> tuple[int, ...]:
+    """The shape of the training images; () for texts."""
+    return () if run.kind == "text" else png_pixels(run.train["image"].iloc[0]).shape
+
+
+def data_fingerprint(run: Run) -> str:
+    """What a run was trained on, as one word: runs with the same have the same items and labels.
+
+    Runs that do not say it are known by their table of items.
+    """
+    return str(run.manifest["data"].get("fingerprint") or run.manifest["files"]["items.parquet"]["sha256"])
+
+
+FORMAT = 1
+MAX_BYTES = 20 * 2**20
+"""A longer file is not read."""
+
+_KEY = "turnover_patch"
+_HASH = re.compile("[0-9a-f]{64}")
+_AHEAD = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One decision of a patch, and the number of its line, from 1."""
+
+    number: int
+    id: str
+    sha256: str
+    label: str
+    flag: Flag
+    """Its `instance` is not known from a file and -1."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A line that was not used, and why."""
+
+    number: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A patch that was read; `shape` is that of the images the decisions were made on, () for texts."""
+
+    fingerprint: str
+    run: str
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    lines: tuple[Line, ...]
+    refused: tuple[Refused, ...]
+
+
+def export_patch(run: Run) -> str:
+    """The flags of a run as a patch; those on items that the run does not have are left out."""
+    flags = [flag for instance, flag in Flags(run.folder).current().items() if instance < len(run.train)]
+    header = {
+        _KEY: FORMAT,
+        "fingerprint": data_fingerprint(run),
+        "run": run.name,
+        "kind": run.kind,
+        "classes": run.classes,
+        "shape": image_shape(run),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "count": len(flags),
+    }
+    return "".join(f"{json.dumps(line)}\n" for line in (header, *(_line(run, flag) for flag in flags)))
+
+
+def _line(run: Run, flag: Flag) -> dict[str, Any]:
+    item = run.item("train", flag.instance)
+    known = {"id": str(item["id"]), "sha256": item_hash(run, flag.instance), "label": run.classes[int(item["label"])]}
+    return known | {name: getattr(flag, name) for name in ("action", "new_label", "note", "by", "at")}
+
+
+def read_patch(content: bytes, name: str) -> Patch:
+    """A patch from the contents of a file.
+
+    Raises:
+        TurnoverError: if it is too large, no patch, of another format, or cut off.
+    """
+    if len(content) > MAX_BYTES:
+        raise TurnoverError(f"{name}: {len(content) / 2**20:.0f} MB, a patch has at most {MAX_BYTES // 2**20} MB; split it")
+    numbered = [(number, line) for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1) if line.strip()]
+    header = _object(numbered[0][1]) if numbered else None
+    if header is None or _KEY not in header:
+        raise TurnoverError(f"{name}: not a patch of flags; make one with `turnover export --format jsonl`")
+    if header[_KEY] != FORMAT:
+        raise TurnoverError(f"{name}: a patch of format {header[_KEY]!r:.20}, this version reads format {FORMAT}; export it again")
+    classes, shape, count = header.get("classes"), header.get("shape"), header.get("count", len(numbered) - 1)
+    if not (_are(classes, str) and _are(shape, int) and len(shape) in (0, 2, 3) and all(0 < side < 2**15 for side in shape)):
+        raise TurnoverError(f"{name}: the first line does not say which classes there are and what images look like; export it again")
+    if count != len(numbered) - 1:
+        raise TurnoverError(
+            f"{name}: {len(numbered) - 1:,} decisions where the first line promises {count!r:.20}; the file was cut off or edited, get it again"
+        )
+    lines, refused = [], []
+    for number, line in numbered[1:]:
+        try:
+            lines.append(_checked(number, _object(line), classes))
+        except TurnoverError as error:
+            refused.append(Refused(number, str(error)))
+    return Patch(str(header.get("fingerprint", "")), str(header.get("run", ""))[:200], tuple(classes), tuple(shape), tuple(lines), tuple(refused))
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        parsed = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _are(values: Any, kind: type) -> TypeGuard[list[Any]]:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
+def _checked(number: int, said: Mapping[str, Any] | None, classes: list[str]) -> Line:
+    """A line of a patch.
+
+    Raises:
+        TurnoverError: if it cannot be used.
+    """
+    names = ("id", "sha256", "label", "action", "new_label", "note", "by", "at")
+    if said is None or not all(isinstance(said.get(name), str) for name in names):
+        raise TurnoverError(f"not a decision; it needs {', '.join(names)} as strings")
+    if not _HASH.fullmatch(said["sha256"]):
+        raise TurnoverError("sha256 is not 64 hexadecimal digits")
+    check_verdict(said["action"][:20], said["new_label"])
+    for name in filter(None, (said["label"], said["new_label"])):
+        if name not in classes:
+            raise TurnoverError(f"the label {name!r:.80} is not one of the classes")
+    if said["label"] == said["new_label"]:
+        raise TurnoverError(f"the new label {said['new_label']!r:.80} is the one it has")
+    by = clean_name(said["by"])
+    if not by:
+        raise TurnoverError("nobody is named as the one who decided")
+    flag = Flag(-1, said["action"], said["new_label"], clean_note(said["note"]), by, _time(said["at"]))
+    return Line(number, said["id"], said["sha256"], said["label"], flag)
+
+
+def _time(text: str) -> str:
+    """A time in UTC as flags have it."""
+    try:
+        time = datetime.fromisoformat(text[:40]).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise TurnoverError(f"{text!r:.50} is no time") from None
+    if time > datetime.now(UTC) + _AHEAD:
+        raise TurnoverError(f"it was made in the future ({text:.40}); check the clock of the one who decided")
+    return time.isoformat()
+
+
+def patch_file(path: Path) -> Patch:
+    """The patch in a file.
+
+    Raises:
+        TurnoverError: if the file cannot be read, or is no patch.
+    """
+    try:
+        with path.open("rb") as file:
+            return read_patch(file.read(MAX_BYTES + 1), str(path))
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def merge_patch(run: Run, flags: Flags, patch: Patch) -> dict[str, Any]:
+    """Add the decisions of a patch to `flags` of the run.
+
+    Returns:
+        What `turnover import-flags --json` prints: new, conflicting (of the new ones), known, and refused: line and why.
+
+    Raises:
+        TurnoverError: if the patch was made on other data, or the flags cannot be written.
+    """
+    if patch.fingerprint != data_fingerprint(run) or list(patch.classes) != run.classes:
+        raise TurnoverError(f"the patch was made on other data than {run.name} was trained on, by the run {patch.run!r:.80}; import it into a run on its data")
+    places = {str(name): position for position, name in enumerate(run.train["id"])}
+    fitting, refused = [], list(patch.refused)
+    for line in patch.lines:
+        try:
+            fitting.append(_placed(run, places, line))
+        except TurnoverError as error:
+            refused.append(Refused(line.number, str(error)))
+    merged = flags.merge(fitting)
+    return {**asdict(merged), "refused": [{"line": one.number, "why": one.why} for one in sorted(refused, key=lambda one: one.number)]}
+
+
+def _placed(run: Run, places: dict[str, int], line: Line) -> Flag:
+    """The flag of a line on the item that it means.
+
+    Raises:
+        TurnoverError: if the run has no such item, or it is another one here.
+    """
+    position = places.get(line.id)
+    if position is None:
+        raise TurnoverError(f"no training item has the id {line.id!r:.80}")
+    if item_hash(run, position) != line.sha256:
+        raise TurnoverError(f"{line.id!r:.80} has another {run.kind} here")
+    label = run.classes[int(run.train["label"].loc[position])]
+    if label != line.label:
+        raise TurnoverError(f"{line.id!r:.80} has the label {label!r:.80} here, not {line.label!r:.80}")
+    return replace(line.flag, instance=position)

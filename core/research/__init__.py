@@ -1,0 +1,1 @@
+"""Measurements: the paper's experiments, how far influences can be trusted, speed."""

@@ -1,0 +1,215 @@
+"""The shape of every rival: what it is given, and what it gives back.
+
+A `Problem` is one trained model with all that a method may ask for: the weights before training, the training items, the
+targets and the `Schedule` of training, so that a method can train again (retraining), watch training (Hara et al.,
+TracIn) or take the loss apart (Koh and Liang). A target is an input with a label; its loss is what is explained.
+
+A `Rival` turns a problem into `Scores` `(targets, instances)`. **Positive = the training item lowers the target's loss.**
+Where a method has a scale, a score is nats of loss: about L(target; trained without z) − L(target; trained with z), where
+"without z" always means that z's row has weight 0 in its batches and nothing else changes (see `retraining`).
+
+What turn-over dropout is compared with: other ways to say which training items taught a model something.
+
+All have one shape (`turnover.research.baselines.base`): a *problem* is one plain model, trained without turn-over dropout, with its
+training items, its targets and the schedule that trained it; a *rival* gives a score for every pair of target and
+training item, and says what that cost. One sign holds everywhere: a positive score says that the training item lowers
+the target's loss (a proponent), a negative one that it raises it. `plain` and `repeat` make problems, `losses` and
+`solvers` are what the methods share, `catalog` names them all, and every other module is one method; turn-over dropout has
+the same shape (`turnover`), so that one table can hold it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from turnover.attribution.device import synchronize
+from turnover.attribution.engine.naive import device_of
+from turnover.attribution.ensemble import Members
+from turnover.errors import TurnoverError
+from turnover.models.registry import Recipe
+from turnover.training.fit import Split, batches, epoch_order
+
+RowLoss = Callable[[Tensor, Tensor], Tensor]
+"""Losses `(B,)` of logits `(B, C)` and labels `(B,)`."""
+
+Told = Callable[[float], object]
+"""What a rival calls with the share of its work that it has just finished; the shares add up to 1."""
+
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each row, in nats."""
+    return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def silent(_: float) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a plain model was trained: the optimiser, and batches that depend only on (seed, member, epoch).
+
+    Attributes:
+        weight_decay: of AdamW, its decoupled decay; of plain SGD, λ of the penalty λ/2 · |θ|² on all parameters.
+        member: which member of a run has these batches.
+    """
+
+    epochs: int
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    seed: int = 0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    member: int = 0
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in _OPTIMIZERS:
+            raise TurnoverError(f"optimizer {self.optimizer!r} is not known; choose one of {', '.join(_OPTIMIZERS)}")
+
+    @classmethod
+    def of(cls, recipe: Recipe, epochs: int, member: int = 0) -> Schedule:
+        """A run's recipe, stopped after so many epochs (of a run: the epoch that it kept).
+
+        Raises:
+            TurnoverError: if the recipe changes its images at random or its learning rate on the way, which no rival repeats.
+        """
+        if recipe.augment:
+            raise TurnoverError("a recipe with augmentation cannot be repeated image by image; train the plain model without it")
+        if recipe.decay:
+            raise TurnoverError("a recipe whose learning rate falls cannot be repeated by methods that know one rate; train the plain model without it")
+        return cls(epochs, recipe.batch, recipe.learning_rate, recipe.weight_decay, recipe.seed, member=member)
+
+    def batches(self, rows: int) -> Iterator[Tensor]:
+        """Row numbers of every step's batch, in order."""
+        for epoch in range(self.epochs):
+            yield from batches(epoch_order(rows, self.seed, self.member, epoch), self.batch)
+
+    def steps(self, rows: int) -> int:
+        """How many steps training takes."""
+        return self.epochs * len(batches(torch.arange(rows), self.batch))
+
+    def build(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser, new; fused, since otherwise its passes over many models' weights cost as much as their gradients."""
+        return _OPTIMIZERS[self.optimizer](parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+
+    @property
+    def penalty(self) -> float:
+        """λ of the loss that training lowers, mean loss + λ/2 · |θ|²: AdamW's decoupled decay belongs to no such loss."""
+        return self.weight_decay if self.optimizer == "sgd" else 0.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One plain trained model and its data.
+
+    Attributes:
+        model: `(B, …)` → logits `(B, C)`, trained without turn-over dropout. No rival changes it.
+        initial: its trainable parameters before training, by name.
+        train: the training items; an item's number is its place here.
+        targets: inputs, each with the label whose loss is meant.
+        schedule: how it was trained.
+        loss: what it was trained on, a row at a time.
+
+    Raises:
+        TurnoverError: if the model has several members.
+    """
+
+    model: nn.Module
+    initial: Mapping[str, Tensor]
+    train: Split
+    targets: Split
+    schedule: Schedule
+    loss: RowLoss = cross_entropy
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, Members):
+            raise TurnoverError(
+                f"a rival takes one plain model, not {self.model.members} members; cut one out with turnover.research.baselines.retraining.plain_classifier"
+            )
+
+    def chosen(self, instances: Tensor | None) -> Tensor:
+        """Numbers of the training items that are asked for, on the CPU; all if none are named.
+
+        Raises:
+            TurnoverError: if there is no such training item, or none is named.
+        """
+        rows = len(self.train.labels)
+        numbers = torch.arange(rows) if instances is None else instances.detach().cpu().to(torch.int64)
+        if not len(numbers):
+            raise TurnoverError("no training items are named; name one or more, or leave the choice out for all")
+        if int(numbers.min()) < 0 or int(numbers.max()) >= rows:
+            raise TurnoverError(f"training items are numbered 0 to {rows - 1}; {int(numbers.min())} to {int(numbers.max())} were asked for")
+        return numbers
+
+
+def take(split: Split, rows: Tensor) -> Split:
+    """Some rows of a split."""
+    there = rows.to(split.labels.device)
+    return Split(split.inputs[there], split.labels[there])
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a rival says, and what it cost.
+
+    Attributes:
+        values: `(targets, instances)`; positive = the training item lowers the target's loss.
+        instances: number of the training item of each column.
+        stored_bytes: what must be kept, beside the model and the data, to answer for another target.
+        train_seconds: spent once for all targets: training again, checkpoints, decompositions.
+        estimate_seconds: spent on these targets.
+    """
+
+    values: Tensor
+    instances: Tensor
+    stored_bytes: int
+    train_seconds: float
+    estimate_seconds: float
+
+
+class Rival(Protocol):
+    """A method that scores training items."""
+
+    @property
+    def name(self) -> str:
+        """The method in a few words."""
+
+    def scores(self, problem: Problem, instances: Tensor | None = None, progress: Told = silent) -> Scores:
+        """Scores of the training items named (all by default) on every target."""
+
+
+@dataclass
+class Clock:
+    """Where a rival's seconds went."""
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "estimate": 0.0})
+
+    @classmethod
+    def of(cls, problem: Problem) -> Clock:
+        """A clock for the device that the problem's model is on."""
+        return cls(device_of(problem.model))
+
+    def _now(self) -> float:
+        synchronize(self.device)
+        return time.perf_counter()
+
+    @contextmanager
+    def spent(self, phase: Literal["train", "estimate"]) -> Iterator[None]:
+        """What runs inside counts as this phase."""
+        begun = self._now()
+        yield
+        self.seconds[phase] += self._now() - begun
+
+    def scores(self, values: Tensor, instances: Tensor, stored_bytes: int) -> Scores:
+        """The scores with the seconds so far."""
+        return Scores(values, instances, stored_bytes, self.seconds["train"], self.seconds["estimate"])

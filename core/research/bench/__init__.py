@@ -1,0 +1,1 @@
+"""Speed and quality on this machine: `turnover bench NAME`."""

@@ -1,0 +1,126 @@
+"""The two demo runs: time to build, planted answers found, time to explain a new text.
+
+The measurements behind docs/results.md, one file each.
+
+A measurement yields `Row`s; `turnover bench NAME` prints them as a table, or as JSON. Times are of this machine and
+this moment; what is compared is compared within one run.
+
+Masks made when needed, against masks stored: units a second and bytes.
+
+SST-2, 5,000 sentences with 10 % wrong labels, 16 members: time, accuracy and planted labels found.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from turnover.attribution.masks import instance_masks
+from turnover.errors import TurnoverError
+from turnover.models.registry import TrainSettings
+from turnover.research.baselines.simple import signed_similarity
+from turnover.research.bench.random_run import Row
+from turnover.research.bench.timing import interleaved_medians
+from turnover.research.evaluate.labels import cue_lift, influence_scores, wrong_label_auc
+from turnover.runs.run import Run
+from turnover.workflows.demo import DATA, build_demo, demo_folder
+from turnover.workflows.explain import Explainer
+from turnover.workflows.influence import compute_influence
+from turnover.workflows.train import train_run
+
+_QUESTION = "Ansgar Pellworth has made a warm and funny film, and the cast is lovely."
+_QUESTIONS = 5
+
+
+def measure_demo() -> Iterator[Row]:
+    """Build both demo runs in a folder of their own and measure them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        begun = time.perf_counter()
+        for data in DATA:
+            build_demo(folder, data)
+        yield Row("demo runs", "both built", time.perf_counter() - begun, "s", "<= 120")
+        digits, reviews = (Run(demo_folder(folder, data)) for data in DATA)
+        yield from _accuracies(digits)
+        yield Row("demo-digits", "AUC of self-influence, planted labels", wrong_label_auc(digits), "", ">= .99")
+        yield from _accuracies(reviews)
+        yield Row("demo-reviews", "AUC of self-influence, planted labels", wrong_label_auc(reviews), "")
+        yield from _cues(reviews)
+        yield from _explain(reviews)
+
+
+def _accuracies(run: Run) -> Iterator[Row]:
+    for measure in ("validation_accuracy", "plain_accuracy"):
+        yield Row(run.name, measure.replace("_", " "), run.manifest["results"][measure], "")
+
+
+def _cues(run: Run) -> Iterator[Row]:
+    """Lift of the planted texts by influence, and by cosine similarity."""
+    errors = run.errors
+    features, labels = run.features("train"), run.train["label"].to_numpy()
+    targets = run.features("validation")[errors]
+    similar = {
+        error: signed_similarity(target, features, labels, run.item("validation", error)["predicted"]) for error, target in zip(errors, targets, strict=True)
+    }
+    for mark in sorted(set(run.validation["planted"]) - {""}):
+        for method, scores, goal in (("influence", influence_scores(run), ">= 3"), ("cosine similarity", similar, "")):
+            try:
+                lift = cue_lift(run, mark, scores)
+            except TurnoverError:
+                continue
+            yield Row(run.name, f"{mark} ({lift.errors} errors): lift in the top 10, {method}", lift.lift, "x chance", goal)
+            yield Row(run.name, f"{mark}: 95 % from, {method}", lift.low, "x chance")
+            yield Row(run.name, f"{mark}: 95 % to, {method}", lift.high, "x chance")
+
+
+def _explain(run: Run) -> Iterator[Row]:
+    explainer = Explainer(run)
+    explainer.warm_up()
+    seconds = interleaved_medians({"explain": lambda: explainer.explain_text(_QUESTION)}, _QUESTIONS, explainer.device)
+    yield Row(run.name, "explain a new text, model loaded (median)", seconds["explain"], "s", "< 1")
+
+
+_INSTANCES, _UNITS, _BATCH, _REPEATS = 20_000, 384, 256, 5
+
+
+def measure_masks() -> Iterator[Row]:
+    """Hashing against looking up, on the CPU and, where there is one, on CUDA."""
+    for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+        device = torch.device(name)
+        ids = torch.randperm(_INSTANCES, device=device)
+        batches = ids.split(_BATCH)
+        stored = instance_masks(torch.arange(_INSTANCES, device=device), _UNITS, _UNITS // 2, seed=0, layer=0)
+
+        def hashed(batches: tuple[torch.Tensor, ...] = batches) -> None:
+            for batch in batches:
+                instance_masks(batch, _UNITS, _UNITS // 2, seed=0, layer=0)
+
+        def looked_up(batches: tuple[torch.Tensor, ...] = batches, stored: torch.Tensor = stored) -> None:
+            for batch in batches:
+                stored[batch]
+
+        for measure, seconds in interleaved_medians({"hashed": hashed, "stored, looked up": looked_up}, _REPEATS, device).items():
+            yield Row(f"masks, {name}", f"{measure}: units a second", _INSTANCES * _UNITS / seconds, "1/s")
+        yield Row(f"masks, {name}", f"memory to store {_INSTANCES:,} x {_UNITS} (hashed: 0)", stored.numel() / 2**20, "MB")
+
+
+def measure_sst2(folder: Path) -> Iterator[Row]:
+    """Train with and without label noise from the files in `folder`, and compute all influences of the noisy run."""
+    for case, noise in (("SST-2 5,000", 0.0), ("SST-2 5,000, 10 % noise", 0.1)):
+        with tempfile.TemporaryDirectory() as name:
+            run_folder = Path(name) / "sst2"
+            results = train_run(TrainSettings("sst2", path=str(folder), limit=5000, label_noise=noise), run_folder)
+            run = Run(run_folder)
+            for part, goal in (("features", ""), ("training", "<= 60"), ("twin", "")):
+                yield Row(case, f"{part}", run.manifest["timings"][part], "s", goal)
+            yield Row(case, "validation accuracy", results["validation_accuracy"], "", "plain - .01")
+            yield Row(case, "plain accuracy", results["plain_accuracy"], "")
+            if noise:
+                computed = compute_influence(run)
+                yield Row(case, f"influence of {computed['targets']} targets", computed["seconds"], "s", "<= 60")
+                yield Row(case, "pairs a second", computed["pairs_per_second"], "1/s")
+                yield Row(case, "AUC of self-influence, planted labels", wrong_label_auc(run), "", ">= .86")

@@ -1,0 +1,1 @@
+"""How far a run's influences can be trusted: `turnover evaluate`."""

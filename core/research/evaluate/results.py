@@ -1,0 +1,150 @@
+"""What `evaluate` measured, kept in the run so that a page can show it: RUN/fidelity/results/NAME.json.
+
+A file holds what `evaluate --json` prints, facts and rows, and two checksums: of the weights and of the influences that were
+measured. When either has changed since, the result is *stale*: it is told of numbers that nobody sees any more, and whoever
+shows it says so. A later call of the same measure takes the file's place. Nothing here needs torch.
+
+Names that pages look for among methods and figures; whatever else a measure gives is shown as it comes. No torch here.
+
+One method, measured: its figures, what it cost, and the table they all stand in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from turnover.errors import TurnoverError
+from turnover.runs.run import Run, made_with, stale_since
+from turnover.storage.atomic import disk_error, write_atomic
+from turnover.storage.schema import finite_number
+
+TURNOVER, AS_SHOWN = "turn-over", "turn-over, as shown"
+"""What every name of our own methods has in it, and how the one ends that pages show."""
+
+LDS, AUC, TARGETS, SPEARMAN = "LDS", "AUC", "targets", "Spearman"
+STRONG, SAME_SIGN = "strong items", "same sign, strong"
+SAME_SIGN_TOP, SAME_SIGN_CLAIMED = "same sign, strong in top 10", "same sign, claimed"
+RANK = "rank, median"
+"""Of known near duplicates among proponents: the one figure of which less is better."""
+
+COVERAGE, COVERAGE_TOP = "coverage", "coverage, top 10"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number; `low` and `high` bound 95 %, where somebody resampled."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f}" if self.low is None else f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method's figures by name, and the seconds of its training and of its estimate; a method that was refused has a note and no figure."""
+
+    method: str
+    train_seconds: float
+    estimate_seconds: float
+    figures: dict[str, Figure] = field(default_factory=dict)
+    note: str = ""
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table."""
+    columns = list(dict.fromkeys(name for row in rows for name in row.figures))
+    lines = [f"| method | {' | '.join(columns)} | training, s | estimate, s | |", f"| --- |{' ---: |' * (len(columns) + 2)} --- |"]
+    for row in rows:
+        figures = " | ".join(str(row.figures.get(name, "")) for name in columns)
+        lines.append(f"| {row.method} | {figures} | {row.train_seconds:.1f} | {row.estimate_seconds:.1f} | {row.note} |")
+    return "\n".join(lines)
+
+
+FOLDER = Path("fidelity", "results")
+_MASKED = "retrained_with_turnover_dropout"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measure of a run.
+
+    Attributes:
+        name: of the file; `measure`, with `-masked` where models were retrained with turn-over dropout.
+        facts: what was measured with, beside the rows.
+        rows: one a method.
+        stale: what has changed since, in words; "" if nothing has.
+    """
+
+    name: str
+    measure: str
+    facts: Mapping[str, Any]
+    rows: tuple[Row, ...]
+    stale: str = ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that is kept of a run, by name, and what is wrong with the files that cannot be read, a line each."""
+
+    found: tuple[Result, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def keep_result(run: Run, result: dict[str, Any]) -> Path:
+    """Keep what `evaluate` made of a run with influence; returns the file.
+
+    Raises:
+        TurnoverError: if the disk is full or the folder cannot be written to.
+    """
+    folder = run.folder / FOLDER
+    path = folder / f"{result['measure']}{'-masked' if result.get(_MASKED) else ''}.json"
+    text = json.dumps({"made_with": made_with(run), "result": result}, indent=1, ensure_ascii=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(folder, error) from None
+    write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    return path
+
+
+def read_results(run: Run) -> Results:
+    """All results that a run keeps; a damaged file is a line among the problems, and hides no other."""
+    found, problems = [], []
+    for path in sorted((run.folder / FOLDER).glob("*.json"), key=lambda path: path.stem):
+        try:
+            found.append(_read(run, path))
+        except TurnoverError as error:
+            problems.append(str(error))
+    return Results(tuple(found), tuple(problems))
+
+
+def _read(run: Run, path: Path) -> Result:
+    """One result.
+
+    Raises:
+        TurnoverError: for a file that is no result, or says of a number what is none.
+    """
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        result, made = dict(kept["result"]), dict(kept["made_with"])
+        measure, rows = str(result.pop("measure")), tuple(_row(row) for row in result.pop("rows"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        again = path.stem.removesuffix("-masked")
+        raise TurnoverError(f"{path}: not readable as a result; measure again with `turnover evaluate --run {run.folder} --measure {again}`") from None
+    return Result(path.stem, measure, result, rows, stale_since(run, made))
+
+
+def _row(row: dict[str, Any]) -> Row:
+    figures = {str(name): _figure(**figure) for name, figure in row["figures"].items()}
+    return Row(str(row["method"]), finite_number(row["train_seconds"]), finite_number(row["estimate_seconds"]), figures, str(row["note"]))
+
+
+def _figure(value: Any, low: Any = None, high: Any = None) -> Figure:
+    return Figure(finite_number(value), None if low is None else finite_number(low), None if high is None else finite_number(high))

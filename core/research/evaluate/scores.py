@@ -1,0 +1,274 @@
+"""Every method that is measured, with what it costs: estimators of turn-over influence, and rivals.
+
+All give scores for the same targets and training items, positive = the item helps. Turn-over influences come from the run's
+own files if it keeps them all, else they are computed once. Rivals explain the run's plain twin, which is trained for them;
+one that cannot treat a run says why in place of scores.
+
+Every way to make one number a pair from the members' raw influences, by name, so that all are measured alike.
+
+What a user chooses of a measure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from turnover.attribution.ensemble import Members
+from turnover.attribution.estimators.estimator import smoothing
+from turnover.attribution.estimators.significance import freedom_of
+from turnover.attribution.influence import influence
+from turnover.errors import TurnoverError
+from turnover.research.baselines.base import Problem, Scores, take
+from turnover.research.baselines.catalog import METHODS, Method
+from turnover.research.baselines.hessian import InfluenceFunction
+from turnover.research.baselines.losses import ConjugateGradient
+from turnover.research.baselines.simple import Similarity
+from turnover.research.evaluate.task import Subject
+from turnover.runs.model import describe_targets, run_estimator
+from turnover.runs.ranking import stored_estimator
+from turnover.storage.artifacts import Store
+from turnover.storage.progress import bar
+
+
+class Estimated(NamedTuple):
+    """Estimates and errors, each `(T, N)` in nats; errors are NaN for one member. `note` says what there is to say.
+
+    `freedom` is that of the errors (`turnover.attribution.estimators.significance.wrong_sign`).
+    """
+
+    values: np.ndarray
+    errors: np.ndarray
+    note: str = ""
+    freedom: int | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Raw influences `(K, T, N)` of the subject's training items on its targets, and the K members that they are from."""
+
+    subject: Subject
+    model: Members
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Way:
+    """An estimator: it wants so many members, and uses one or all."""
+
+    least: int
+    estimate: Callable[[Evidence], Estimated]
+    uses: int | None = None
+
+
+def _one(evidence: Evidence) -> Estimated:
+    return Estimated(evidence.values[0], np.full_like(evidence.values[0], np.nan))
+
+
+def _error(values: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over members."""
+    error: np.ndarray = values.std(0, ddof=1) / len(values) ** 0.5
+    return error
+
+
+def _mean(evidence: Evidence) -> Estimated:
+    return Estimated(evidence.values.mean(0), _error(evidence.values), freedom=len(evidence.values) - 1)
+
+
+def _median(evidence: Evidence) -> Estimated:
+    return Estimated(np.median(evidence.values, 0), _error(evidence.values) * (np.pi / 2) ** 0.5, freedom=len(evidence.values) - 1)
+
+
+def _smoothed(evidence: Evidence) -> Estimated:
+    run = evidence.subject.run
+    made = smoothing(evidence.values, run.features("train"), run.train["label"].to_numpy(), len(run.classes))
+    return Estimated(*made.apply(evidence.values), freedom=len(evidence.values) - 1)
+
+
+def _shown(evidence: Evidence) -> Estimated:
+    """What a run with these influences shows: by the run's own estimator, or of some of its members by the one that they favour."""
+    subject = evidence.subject
+    features = np.asarray(subject.run.features("validation")[subject.positions])
+    targets = describe_targets(evidence.model, subject.targets, features)
+    if len(evidence.values) == subject.settings.members:
+        made = stored_estimator(subject.run)
+    else:
+        made = run_estimator(subject.run, evidence.model, subject.train, evidence.values, targets)
+    return Estimated(*made.apply(evidence.values, made.shape_of(targets)), made.name, freedom_of(made.name, len(evidence.values)))
+
+
+ESTIMATORS: Mapping[str, Way] = {
+    "one member": Way(1, _one, uses=1),
+    "mean of members": Way(2, _mean),
+    "median of members": Way(2, _median),
+    "smoothed": Way(2, _smoothed),
+    "as shown": Way(2, _shown),
+}
+"""By name: `smoothed` is `turnover.attribution.estimators.estimator`'s, `as shown` what pages show (`turnover.attribution.estimators`)."""
+
+
+RANDOM = "random"
+_CENTRED, _LAST = Similarity(centred=True), InfluenceFunction(ConjugateGradient(), "last")
+RIVALS: Mapping[str, Method] = {
+    **METHODS,
+    "similarity-centred": Method(_CENTRED.name, lambda schedule: _CENTRED),
+    "influence-cg-last": Method(_LAST.name, lambda schedule: _LAST, asks=True, keeps=True),
+}
+"""By name: all that are compared anywhere, similarity at its best, and Koh and Liang's influence where it is quick enough for every run."""
+
+USUAL = ("similarity", "similarity-centred", "tracin-last", "influence-cg-last", "loss", RANDOM)
+"""Rivals that are measured unless others are named."""
+
+_SELF_ROWS = 512
+
+REFUSALS = (TurnoverError, RuntimeError, MemoryError)
+"""How a method says that it cannot treat a model: ours in words, torch and captum by their own errors."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A method's scores `(T, N)`, positive = the item helps; empty for one that refused, and `note` says why."""
+
+    method: str
+    values: np.ndarray
+    train_seconds: float
+    estimate_seconds: float
+    note: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether there are no scores."""
+        return not self.values.size
+
+
+def evidence_of(subject: Subject) -> tuple[Evidence, float]:
+    """The run's raw influences on the targets, and the seconds that they took."""
+    part = subject.run.influence
+    if part.manifest["layout"] == "full":
+        known = part.targets if subject.meaning == "truth" else part.errors
+        places = [known.index(position) for position in subject.positions]
+        values = np.asarray(part.array(f"{subject.meaning}_members")[:, places])
+        return Evidence(subject, subject.model, values), part.manifest["seconds"] * values.size / part.manifest["pairs"]
+    store = Store(subject.run.folder, subject.run.weights_hash, "influences", subject.asked)
+    with store.filling():
+        if "members" not in store:
+            begun, targets, count = time.perf_counter(), subject.targets, len(subject.run.train)
+            with bar(subject.model.members * len(targets.labels) * count, f"{subject.run.name}: influence", "pairs") as advance:
+                values = influence(subject.model, targets.inputs, targets.labels, np.arange(count), progress=advance).values.numpy()
+            store.keep("members", values, seconds=time.perf_counter() - begun)
+    values, facts = store.load("members")
+    return Evidence(subject, subject.model, values), facts["seconds"]
+
+
+def turnover_scores(evidence: Evidence, seconds: float) -> Iterator[Scored]:
+    """All estimators of these raw influences, which took so many seconds."""
+    members, training = len(evidence.values), evidence.subject.run.manifest["timings"]["training"]
+    for name, way in ESTIMATORS.items():
+        if members < way.least:
+            continue
+        begun, share = time.perf_counter(), (way.uses or members) / members
+        made = way.estimate(evidence)
+        spent = seconds * share + time.perf_counter() - begun
+        yield Scored(f"turn-over, {name}", made.values, training * share, spent, made.note)
+
+
+def rival_scores(subject: Subject, names: Sequence[str], member: int = 0) -> Iterator[Scored]:
+    """The rivals of these names on one member of the plain twin, for the subject's targets; kept in the run's folder."""
+    store = Store(subject.run.folder, subject.run.weights_hash, "rivals", {**subject.asked, "epochs": subject.epochs(), "member": member})
+    yield from _kept(store, subject, names, member, lambda method, problem: method(problem))
+
+
+def self_scores(subject: Subject, names: Sequence[str], instances: np.ndarray) -> Iterator[Scored]:
+    """Self-influence `(1, n)` of some training items by the rivals of these names; kept in the run's folder."""
+
+    def each_on_itself(method: Method, problem: Problem) -> Scores:
+        made = [method(problem, targets=take(problem.train, rows), instances=rows) for rows in torch.from_numpy(instances).split(_SELF_ROWS)]
+        values = torch.cat([one.values.diagonal() for one in made])[None]
+        return replace(made[0], values=values, estimate_seconds=sum(one.estimate_seconds for one in made))
+
+    store = Store(subject.run.folder, subject.run.weights_hash, "self", {"instances": instances.tolist(), "epochs": subject.epochs()})
+    yield from _kept(store, subject, names, 0, each_on_itself)
+
+
+def _kept(store: Store, subject: Subject, names: Sequence[str], member: int, score: Callable[[Method, Problem], Scores]) -> Iterator[Scored]:
+    """What the store holds, computed first where it is missing."""
+    with store.filling():
+        if missing := [name for name in names if name not in store]:
+            with bar(len(missing), f"{subject.run.name}: rivals", "methods") as advance:
+                begun = time.perf_counter()
+                problem = _problem(subject, member)
+                trained = time.perf_counter() - begun
+                for name in missing:
+                    made = _scored(RIVALS[name], problem, trained, score)
+                    store.keep(name, made.values, train_seconds=made.train_seconds, estimate_seconds=made.estimate_seconds, note=made.note)
+                    advance(1)
+    for name in names:
+        values, facts = store.load(name)
+        yield Scored(RIVALS[name].name, values, **facts)
+
+
+def _problem(subject: Subject, member: int) -> Problem | str:
+    """The plain twin for rivals, or why there is none."""
+    try:
+        return subject.problem(member)
+    except REFUSALS as error:
+        return _first_line(error)
+
+
+def _scored(method: Method, problem: Problem | str, trained: float, score: Callable[[Method, Problem], Scores]) -> Scored:
+    """A rival's scores with its seconds, or none with its reason."""
+    try:
+        if isinstance(problem, str):
+            raise TurnoverError(problem)
+        made = score(method, problem)
+    except REFUSALS as error:
+        return Scored(method.name, np.empty(0), 0.0, 0.0, f"refused: {_first_line(error)}")
+    return Scored(method.name, made.values.cpu().numpy(), made.train_seconds + (trained if method.asks else 0), made.estimate_seconds)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+_LEAST_RANKED = 4
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much is trained again, and which rivals are measured.
+
+    Attributes:
+        halves: random halves of the training set (lds).
+        seeds: models for every half, for every item that is left out, or for every removal (lds, loo, removal).
+        masked: whether turn-over dropout stays on in retraining (lds).
+        instances: training items that are left out (loo).
+        rivals: their names.
+        errors: errors whose proponents are removed (removal).
+        removed: how many proponents are removed at once, each of these numbers in turn (removal).
+        pairs: file or folder with near duplicates (duplicates).
+
+    Raises:
+        TurnoverError: for too few halves or items to rank, or a rival that nobody knows.
+    """
+
+    halves: int = 60
+    seeds: int = 5
+    masked: bool = False
+    instances: int = 100
+    rivals: tuple[str, ...] = USUAL
+    errors: int = 10
+    removed: tuple[int, ...] = (5, 20, 80)
+    pairs: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, count in (("--halves", self.halves), ("--instances", self.instances)):
+            if count < _LEAST_RANKED:
+                raise TurnoverError(f"{name} {count}: a ranking wants {_LEAST_RANKED} or more")
+        if unknown := set(self.rivals) - set(RIVALS):
+            raise TurnoverError(f"--rivals {min(unknown)}: nobody knows it; choose from {', '.join(RIVALS)}")

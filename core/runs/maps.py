@@ -1,0 +1,120 @@
+"""What a map of items goes by, and the places that UMAP gives them (McInnes et al. 2018): computed by `turnover map`, kept in the run.
+
+RUN/maps/BY-SUM.npz holds the places; SUM is of the numbers that they were made from, so places of other features or influences
+are never taken for these. `umap-learn` is not among Turnover's own requirements, and nothing but `make_places` imports it.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from turnover.errors import TurnoverError
+from turnover.runs.run import Run, RunInfluence
+from turnover.storage.atomic import disk_error, write_atomic
+from turnover.storage.progress import bar
+from turnover.storage.schema import Implausible, check_array, told_of
+
+FEATURES, INFLUENCES = "features", "influences"
+BY = (FEATURES, INFLUENCES)
+INSTALL = "pip install umap-learn"
+NEIGHBOURS = 15
+_TARGETS, _LEAST, _DIGITS = 200, 4, 16
+
+
+def map_rows(run: Run, by: str) -> np.ndarray:
+    """What tells items apart: all items' features, or the training items' influences on the truth of validation items, a sample where there are many.
+
+    Raises:
+        TurnoverError: for influences that the run has not, or of which it keeps the ends only.
+    """
+    if by == FEATURES:
+        return run.array("features")
+    estimates = _influence(run).array("truth_estimate")
+    chosen = np.sort(np.random.default_rng(0).permutation(len(estimates))[:_TARGETS])
+    return np.ascontiguousarray(estimates[chosen].T)
+
+
+def has_umap() -> bool:
+    """Whether UMAP is installed; looks without importing it."""
+    return find_spec("umap") is not None
+
+
+def kept_places(run: Run, by: str) -> np.ndarray | None:
+    """The places `(n, 2)` that UMAP gave the rows of `map_rows`; None if they were not computed yet.
+
+    Raises:
+        TurnoverError: as `map_rows`, or if the file is damaged.
+    """
+    path, count = _path(run, by), len(run.items if by == FEATURES else run.train)
+    if not path.is_file():
+        return None
+    with told_of(path, _remedy(run, by)), np.load(path, allow_pickle=False) as arrays:
+        return _checked(arrays["places"], count)
+
+
+def make_places(run: Run, by: str) -> Path:
+    """Compute places by UMAP, the same each time, and keep them; returns the file.
+
+    Raises:
+        TurnoverError: as `map_rows`; if UMAP is not installed, fails, or has too few items; if the disk is full.
+    """
+    rows, path = map_rows(run, by), _path(run, by)
+    if len(rows) < _LEAST:
+        raise TurnoverError(f"{run.folder}: {len(rows)} items are too few for UMAP, which needs {_LEAST}")
+    if not has_umap():
+        raise TurnoverError(f"UMAP is not installed; get it with `{INSTALL}`")
+    with bar(1, "UMAP", "map") as advance:
+        places = _places(np.asarray(rows, np.float32))
+        advance(1)
+    with told_of(path, "update umap-learn"):
+        places = _checked(places, len(rows))
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise disk_error(path.parent, error) from None
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:
+            np.savez(file, places=places)
+
+    write_atomic(path, write)
+    return path
+
+
+def _places(rows: np.ndarray) -> np.ndarray:
+    try:
+        from umap import UMAP
+
+        return np.asarray(UMAP(n_neighbors=min(NEIGHBOURS, len(rows) - 1), random_state=0, n_jobs=1).fit_transform(rows), np.float32)
+    except (ImportError, AttributeError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        raise TurnoverError(f"UMAP failed ({' '.join(str(error).split())[:200]}); choose principal components") from None
+
+
+def _checked(places: np.ndarray, count: int) -> np.ndarray:
+    check_array(places, count, 2)
+    if not np.isfinite(places).all():
+        raise Implausible("places")
+    return places
+
+
+def _influence(run: Run) -> RunInfluence:
+    """The run's influence, if it holds all pairs."""
+    part = run.influence
+    if part.manifest["layout"] != "full":
+        raise TurnoverError(
+            f"{part.folder}: keeps only the ends of each ranking, so training items cannot be compared by all their influences; choose features"
+        )
+    return part
+
+
+def _path(run: Run, by: str) -> Path:
+    """Where places are kept; the name has a sum of what they are made from."""
+    files, name = (run.manifest["files"], "features.npy") if by == FEATURES else (_influence(run).manifest["files"], "truth_estimate.npy")
+    return run.folder / "maps" / f"{by}-{files[name]['sha256'][:_DIGITS]}.npz"
+
+
+def _remedy(run: Run, by: str) -> str:
+    return f"make it again with `turnover map --run {run.folder} --by {by}`"

@@ -1,0 +1,103 @@
+"""A run's model and the inputs it was trained on, rebuilt from its folder.
+
+What a run's estimator needs to know of items (`turnover.attribution.estimators`); its files are written by `turnover.runs.ranking`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from turnover.attribution.device import at_least_float32, placed
+from turnover.attribution.ensemble import Members
+from turnover.attribution.estimators.estimator import Described, Estimator, choose_estimator
+from turnover.attribution.masks import UNOWNED
+from turnover.attribution.state import load_trained
+from turnover.data.images import png_pixels
+from turnover.models.build import TextInputs, build_model, image_inputs, reads_features
+from turnover.models.registry import TrainSettings
+from turnover.runs.run import Run
+from turnover.training.fit import Split, probabilities
+
+_ROWS = 128
+
+
+def run_settings(run: Run) -> TrainSettings:
+    """The settings that the run was trained with."""
+    return TrainSettings.read(run.manifest["settings"]).resolved(run.kind)
+
+
+def input_shape(run: Run) -> tuple[int, ...]:
+    """Shape of one model input: `(D,)` features or `(T,)` tokens of a text, or an image `(C, H, W)`."""
+    settings = run_settings(run)
+    if reads_features(settings, run.kind):
+        return run.array("features").shape[1:]
+    return TextInputs(settings, torch.device("cpu"))([""]).shape[1:] if run.kind == "text" else image_shape(run)
+
+
+def image_shape(run: Run) -> tuple[int, ...]:
+    """Shape `(C, H, W)` of a run's images."""
+    height, width, *channels = png_pixels(run.item("train", 0)["image"]).shape
+    return (*(channels or [1]), height, width)
+
+
+def load_model(run: Run, device: torch.device) -> Members:
+    """The trained members, in evaluation mode."""
+    settings = run_settings(run)
+    if settings.from_layer is not None:  # the run has all weights, also those that were not trained
+        settings = replace(settings, weights=None, pretrained=False)
+    model = build_model(settings, len(run.classes), input_shape(run))
+    load_trained(model, load_file(run.folder / "weights.safetensors"))
+    return placed(model, device).eval()
+
+
+def item_features(model: Members, inputs: Tensor) -> np.ndarray:
+    """Features of some items `(n, D)`: those of a frozen encoder where the model reads such, or what the members' output layers see, side by side."""
+    if inputs.dim() == 2 and inputs.is_floating_point():
+        return inputs.cpu().numpy()
+    with torch.inference_mode():
+        parts = [at_least_float32(model.features(rows)).transpose(0, 1).flatten(1).cpu() for rows in inputs.split(_ROWS)]
+    return torch.cat(parts).numpy()
+
+
+def split_inputs(run: Run, split: str, rows: list[int], device: torch.device) -> Tensor:
+    """Model inputs `(n, …)` of some items of `train` or `validation`."""
+    settings = run_settings(run)
+    if reads_features(settings, run.kind):
+        return torch.from_numpy(np.asarray(run.features(split)[rows])).to(device)
+    if run.kind == "image":
+        images = run.split(split)["image"].loc[rows]
+        return image_inputs(np.stack([png_pixels(content) for content in images])).to(device)
+    return torch.from_numpy(TextInputs(settings, device)(run.split(split)["text"].loc[rows].tolist())).to(device)
+
+
+def run_split(run: Run, name: str, device: torch.device, rows: list[int] | None = None) -> Split:
+    """Some items of `train` or `validation`, all by default, with their labels."""
+    labels = run.split(name)["label"]
+    chosen = list(labels.index) if rows is None else rows
+    return Split(split_inputs(run, name, chosen, device), torch.tensor(labels.loc[chosen].tolist()).to(device))
+
+
+_DRAWS = 4
+
+
+def describe_targets(model: Members, targets: Split, features: np.ndarray) -> Described:
+    """Targets with their features `(T, D)` and their residuals under masks that nobody owns, the same for every target in any company."""
+    chances = [probabilities(model, targets.inputs, torch.full_like(targets.labels, UNOWNED + draw)) for draw in range(_DRAWS)]
+    return Described(features, _residuals(torch.stack(chances).mean(0), targets.labels))
+
+
+def run_estimator(run: Run, model: Members, train: Split, pilot: np.ndarray, targets: Described) -> Estimator:
+    """The estimator that a pilot `(K, T, N)` of some targets favours; training items are seen by the half that never saw them."""
+    unseen = probabilities(model, train.inputs, torch.arange(len(train.labels), device=train.labels.device), flipped=True)
+    return choose_estimator(pilot, Described(run.features("train"), _residuals(unseen, train.labels)), targets)
+
+
+def _residuals(chances: Tensor, labels: Tensor) -> np.ndarray:
+    """One-hot labels minus probabilities, `(n, C)`."""
+    right: np.ndarray = (torch.nn.functional.one_hot(labels, chances.shape[1]) - chances).cpu().numpy()
+    return right

@@ -1,0 +1,157 @@
+"""What a training is about to do: settings and data that go together, checked before torch is loaded and anything is trained.
+
+Work on a run goes on in `RUN.partial`, where a training that was stopped is resumed from, by the same settings and data only.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from turnover.data.base import WRONG_LABEL, Dataset, limit_training, limit_validation, plant_label_noise
+from turnover.data.report import look_at
+from turnover.data.sources import load_data
+from turnover.data.sources.pairs import pairs_between
+from turnover.data.tables import OwnData, is_own, load_own
+from turnover.errors import TurnoverError
+from turnover.models.registry import TrainSettings, check_image_size
+from turnover.storage.atomic import disk_error, looked_at, sweep, write_atomic
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run to be made: its settings with every default filled in, its data as they are trained on, and where it will lie."""
+
+    settings: TrainSettings
+    data: Dataset
+    folder: Path
+
+    @property
+    def partial(self) -> Path:
+        """The folder that the run is made in."""
+        return self.folder.with_name(self.folder.name + ".partial")
+
+    @property
+    def lock(self) -> Path:
+        """What the process that makes the run holds (`turnover.storage.lock.alone`)."""
+        return self.folder.with_name(f".{self.folder.name}.lock")
+
+    @cached_property
+    def wanted(self) -> str:
+        """What a partial run must have been begun with to be resumed."""
+        return json.dumps({**asdict(self.settings), "fingerprint": self.data.fingerprint()})
+
+    @cached_property
+    def data_report(self) -> list[str]:
+        """What a person should know of the data, in lines."""
+        return look_at(self.data).lines
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a partial run is there that goes on."""
+        known = self.partial / "settings.json"
+        return known.exists() and known.read_text(encoding="utf-8") == self.wanted
+
+
+def plan_run(settings: TrainSettings, folder: Path) -> Plan:
+    """Load the data and see whether all goes together.
+
+    Raises:
+        TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings.
+    """
+    _check_free(folder)
+    data = _limited(_loaded(settings), settings)
+    settings = settings.resolved(data.kind)
+    assert settings.label_noise is not None
+    if settings.label_noise:
+        data = plant_label_noise(data, settings.label_noise, settings.seed)
+    if data.train.images is not None:
+        check_image_size(settings, data.train.images.shape[1:])
+    plan = Plan(settings, data, folder)
+    _check_resumable(plan)
+    return plan
+
+
+def _check_free(folder: Path) -> None:
+    if looked_at(folder).exists():
+        raise TurnoverError(f"{folder} exists; choose another --run, or delete it first")
+
+
+def _check_resumable(plan: Plan) -> None:
+    if not plan.resumes and has_checkpoint(plan.partial):
+        raise TurnoverError(f"{plan.partial} was begun with other settings or data; give the same again to resume, or delete it")
+
+
+def open_partial(plan: Plan) -> Path:
+    """The folder that the run is made in, new or begun earlier with the same settings and data. Nobody else may work in it (`Plan.lock`).
+
+    Raises:
+        TurnoverError: if it cannot be written, or somebody has made the run, or begun another one there, since it was planned.
+    """
+    _check_free(plan.folder)
+    _check_resumable(plan)
+    if plan.resumes:
+        sweep(plan.partial)
+        return plan.partial
+    try:
+        shutil.rmtree(plan.partial, ignore_errors=True)
+        plan.partial.mkdir(parents=True)
+    except OSError as error:
+        raise disk_error(plan.partial, error) from None
+    write_atomic(plan.partial / "settings.json", lambda beside: beside.write_text(plan.wanted, encoding="utf-8"))
+    return plan.partial
+
+
+def has_checkpoint(partial: Path) -> bool:
+    """Whether a partial run holds training worth resuming."""
+    return any(partial.glob("*.checkpoint"))
+
+
+def report(plan: Plan) -> dict[str, Any]:
+    """What `turnover train --check --json` prints: sizes, classes, what was planted, and the settings that count."""
+    data, settings = plan.data, plan.settings
+    counts = {
+        split: np.bincount(items.labels, minlength=len(data.classes)).tolist() for split, items in (("train", data.train), ("validation", data.validation))
+    }
+    return {
+        "run": str(plan.folder),
+        "data": data.source,
+        "kind": data.kind,
+        "train_size": len(data.train),
+        "validation_size": len(data.validation),
+        "classes": [{"name": name, **{split: own[number] for split, own in counts.items()}} for number, name in enumerate(data.classes)],
+        "data_report": plan.data_report,
+        "planted_labels": data.train.planted.count(WRONG_LABEL),
+        "model": settings.model,
+        "members": settings.members,
+        "groups": settings.groups,
+        "epochs": settings.recipe.epochs,
+        "resumes": plan.resumes,
+    }
+
+
+def _loaded(settings: TrainSettings) -> Dataset:
+    """The data that settings name."""
+    if not is_own(settings.data):
+        if settings.own:
+            settings.own.check(settings.data)
+        return load_data(settings.data, Path(settings.path) if settings.path else None)
+    if settings.path:
+        raise TurnoverError("--path is for data sets with files of their own form; leave it out")
+    return load_own(settings.data, settings.own or OwnData(), settings.seed)
+
+
+def _limited(data: Dataset, settings: TrainSettings) -> Dataset:
+    """As many items of both splits as the settings want, with the near duplicates that they keep."""
+    pairs = pairs_between(Path(settings.keep), data.validation.ids, data.train.ids) if settings.keep else []
+    if settings.limit is not None:
+        data = limit_training(data, settings.limit, settings.seed, {data.train.ids[own] for _, own in pairs})
+    if settings.validation_limit is not None:
+        data = limit_validation(data, settings.validation_limit, settings.seed, {data.validation.ids[target] for target, _ in pairs})
+    return data

@@ -1,0 +1,214 @@
+"""What is shown of a ranking of training items: entries, thumbnails, and which errors are worth a look first.
+
+Needs no torch, so pages and commands share it.
+
+One training item's influences on all targets: a column of the matrix whose rows `RunInfluence.ranked` gives.
+
+A run's estimator as files in the folder of its influences; needs no torch, so pages can estimate too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from turnover.attribution.estimators.basis import Basis
+from turnover.attribution.estimators.estimator import Estimator
+from turnover.attribution.estimators.shrinkage import Shrinkage
+from turnover.attribution.estimators.significance import STRONG, WEAK, freedom_of, trust_words
+from turnover.runs.run import PREDICTION, TRUTH, Ranked, Run
+from turnover.storage.atomic import disk_error, write_atomic
+
+TOP = 10
+"""How many proponents count as an error's explanation where a number is made of them."""
+
+
+def ranking_entries(run: Run, ranked: Ranked, top: int) -> dict[str, Any]:
+    """Both ends of a ranking: `proponents` and `opponents` as `training_entries` gives them, and `trust`, counts over all of it."""
+    words = ranking_trust(run, ranked)
+    proponents, opponents = (training_entries(run, ranked, places, words) for places in ranked.ends(top))
+    return {"trust": trust_counts(words), "proponents": proponents, "opponents": opponents}
+
+
+def ranking_trust(run: Run, ranked: Ranked) -> np.ndarray:
+    """A plain word for each item of a ranking (`turnover.attribution.estimators.significance`), `(n,)`; "" where no error is known."""
+    freedom = freedom_of(run.influence.estimator, int(run.manifest["results"]["members"]))
+    words = trust_words(ranked.values, ranked.errors, len(run.train), freedom)
+    return np.where(np.isfinite(ranked.errors), words, "")
+
+
+def trust_counts(words: np.ndarray) -> dict[str, int] | None:
+    """How many items of a ranking are strong and weak; None where no error is known."""
+    return {word: int((words == word).sum()) for word in (STRONG, WEAK)} if words.any() else None
+
+
+def training_entries(run: Run, ranked: Ranked, places: np.ndarray, words: np.ndarray) -> list[dict[str, Any]]:
+    """What is shown of some training items of a ranking.
+
+    Args:
+        places: of these items in the ranking.
+        words: `ranking_trust` of the whole ranking.
+
+    Returns:
+        For each: position, id, label, influence and standard_error in nats, trust (its word), text or thumbnail path; the error
+        and the word are None for one member.
+    """
+    entries = []
+    for place in places:
+        position = int(ranked.instances[place])
+        item = run.item("train", position)
+        entry = {
+            "position": position,
+            "id": str(item["id"]),
+            "label": run.classes[int(item["label"])],
+            "influence": float(ranked.values[place]),
+            "standard_error": finite(ranked.errors[place]),
+            "trust": str(words[place]) or None,
+        }
+        entries.append(entry | content_of(run, position))
+    return entries
+
+
+def finite(number: float) -> float | None:
+    """A number for JSON, which knows no NaN."""
+    return float(number) if np.isfinite(number) else None
+
+
+def content_of(run: Run, position: int, split: str = "train") -> dict[str, str]:
+    """An item's `text`, or the path of its `thumbnail`, a PNG that is made in RUN/thumbnails when first asked for."""
+    item = run.item(split, position)
+    if run.kind == "text":
+        return {"text": str(item["text"])}
+    path = run.folder / "thumbnails" / f"{split}-{position}.png"
+    if not path.exists():
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise disk_error(path.parent, error) from None
+        write_atomic(path, lambda beside: beside.write_bytes(item["image"]))
+    return {"thumbnail": str(path)}
+
+
+def clearness(run: Run, position: int) -> float:
+    """How far an error's proponents stand out of their noise: mean of the `TOP` largest influence / standard error.
+
+    Without standard errors (one member) the error's own spread of influences takes their place.
+    """
+    ranked = run.influence.ranked(position, "prediction")
+    errors = np.where(np.isfinite(ranked.errors), ranked.errors, ranked.values.std())
+    ratios = np.divide(ranked.values, errors, out=np.zeros_like(ranked.values), where=errors > 0)
+    return float(np.sort(ratios)[-TOP:].mean())
+
+
+def known_answers(run: Run, position: int) -> int:
+    """How many of an error's `TOP` proponents carry the same planted mark as the error: the answer known to be right."""
+    mark = run.item("validation", position)["planted"]
+    if not mark:
+        return 0
+    ranked = run.influence.ranked(position, "prediction")
+    proponents = ranked.instances[ranked.ends(TOP)[0]]
+    return int((run.train["planted"].loc[proponents] == mark).sum())
+
+
+def clearest_first(run: Run) -> list[int]:
+    """Positions of the errors that have influences: those whose planted cause is found first, then the clearest."""
+    return sorted(run.influence.errors, key=lambda position: (-known_answers(run, position), -clearness(run, position)))
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is known of a training item: validation positions, estimates and standard errors in nats, each `(t,)`, and how many targets were computed.
+
+    Where a run keeps the ends of each ranking, these are the targets among whose ends the item is.
+    """
+
+    targets: np.ndarray
+    values: np.ndarray
+    errors: np.ndarray
+    computed: int
+
+    def ends(self, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places (in these arrays) of the `top` most positive influences, largest first, and of the most negative; only of their own sign."""
+        order = np.argsort(-self.values, kind="stable")
+        return order[:top][self.values[order[:top]] > 0], order[::-1][:top][self.values[order[::-1][:top]] < 0]
+
+
+def influence_column(run: Run, instance: int, meaning: str) -> Column:
+    """A training item's influences on the losses of the targets' true labels (`truth`), or of what the model said of them (`prediction`).
+
+    Raises:
+        TurnoverError: if the run has no usable influence.
+    """
+    targets, values, errors = _column(run, instance, TRUTH)
+    if meaning == PREDICTION:  # of all targets but the errors, both are the same
+        right = ~np.isin(targets, run.influence.errors)
+        parts = zip((targets[right], values[right], errors[right]), _column(run, instance, PREDICTION), strict=True)
+        targets, values, errors = (np.concatenate(pair) for pair in parts)
+    return Column(targets, values, errors, len(run.influence.targets))
+
+
+def word_on(run: Run, instance: int, target: int, meaning: str) -> str:
+    """How far to trust the influence of a training item on a target, among all training items of that target; "" where no error is known.
+
+    Raises:
+        TurnoverError: if this target was not computed.
+    """
+    ranked = run.influence.ranked(target, meaning)
+    return str(ranking_trust(run, ranked)[np.flatnonzero(ranked.instances == instance)[0]])
+
+
+def _column(run: Run, instance: int, meaning: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    part = run.influence
+    targets = np.array(part.targets if meaning == TRUTH else part.errors, np.int64)
+    if not len(targets):
+        return targets, np.empty(0, np.float32), np.empty(0, np.float32)
+    estimates, errors = part.array(f"{meaning}_estimate"), part.array(f"{meaning}_error")
+    if part.manifest["layout"] == "full":
+        return targets, np.array(estimates[:, instance]), np.array(errors[:, instance])
+    rows, places = np.nonzero(part.array(f"{meaning}_instances") == instance)
+    return targets[rows], np.array(estimates[rows, places]), np.array(errors[rows, places])
+
+
+_SCALARS = ("strength", "strength_variance", "own", "own_error")
+_BY_DIRECTION = ("weight", "weight_variance", "deviation")
+
+
+def save_estimator(estimator: Estimator, folder: Path) -> dict[str, Any]:
+    """Write the estimator's arrays into a folder; returns what its manifest has to hold."""
+    facts: dict[str, Any] = {"estimator": estimator.name, "agreement": estimator.agreement}
+    if estimator.noise is None or estimator.basis is None or estimator.shrinkage is None:
+        return facts
+    arrays = {"noise": estimator.noise, "vectors": estimator.basis.vectors, "projector": estimator.basis.projector}
+    if estimator.basis.random is not None:
+        arrays["random"] = estimator.basis.random
+    arrays["shrinkage"] = np.stack([getattr(estimator.shrinkage, name) for name in _BY_DIRECTION])
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    return facts | {"shrinkage": {name: getattr(estimator.shrinkage, name) for name in _SCALARS}}
+
+
+def load_estimator(folder: Path, facts: Mapping[str, Any]) -> Estimator:
+    """The estimator that was written into a folder, with what `save_estimator` returned."""
+    if "shrinkage" not in facts:
+        return Estimator(str(facts["estimator"]), facts["agreement"])
+
+    def array(name: str) -> np.ndarray:
+        loaded: np.ndarray = np.load(folder / f"{name}.npy", allow_pickle=False)
+        return loaded
+
+    basis = Basis(array("vectors"), array("projector"), array("random") if (folder / "random.npy").exists() else None)
+    shrinkage = Shrinkage(**dict(zip(_BY_DIRECTION, array("shrinkage"), strict=True)), **facts["shrinkage"])
+    return Estimator(str(facts["estimator"]), facts["agreement"], array("noise"), basis, shrinkage)
+
+
+def stored_estimator(run: Run) -> Estimator:
+    """The run's way from member values to one number, as its influences were estimated.
+
+    Raises:
+        TurnoverError: if the run has no influence.
+    """
+    return load_estimator(run.influence.folder, run.influence.manifest)

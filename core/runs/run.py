@@ -1,0 +1,301 @@
+"""A run folder: one trained model with its data, curves, weights and influences; written whole, opened with checks.
+
+    RUN/manifest.json         settings, data fingerprint, versions, seeds, timings, device, results, a checksum a file
+        items.parquet         every item of both splits: split, id, label, text or image, planted, predicted probabilities
+        features.npy          what the heads see of every item, training items first, (items, D)
+        curves.parquet        one row an epoch (Figure 2)
+        item_losses.npy       (masked | flipped, epochs, training items), nats, mean over members
+        weights.safetensors   the members
+        influence/            manifest.json and arrays, see `INFLUENCE_FILES`; computed later, replaced as a whole
+        flags.sqlite          people's decisions (`turnover.flags`); not part of what the checksums cover
+
+A part is a folder with a manifest. It is filled beside its place and renamed into it, and its manifest lists every file
+with size and SHA-256, so a part is whole or absent, and an edited or truncated one is refused with the file's name.
+Arrays are memory-mapped. Nothing here needs torch: pages open runs without it.
+
+Whether what was measured of a run still tells of it: checksums of the weights and of the influences that it was made with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from turnover.attribution.estimators import SHOWN
+from turnover.errors import TurnoverError
+from turnover.storage.artifacts import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
+from turnover.storage.atomic import looked_at
+from turnover.storage.schema import check_array, check_curves, check_influence, check_influence_facts, check_items, check_run_facts, first_link, told_of
+
+__all__ = ["FORMAT", "INFLUENCE_FILES", "MANIFEST", "RUN_FILES", "Ranked", "Run", "RunInfluence", "find_runs", "read_manifest", "sha256", "write_manifest"]
+
+PREDICTION, TRUTH = "prediction", "truth"
+RUN_FILES = ("items.parquet", "features.npy", "curves.parquet", "item_losses.npy", "weights.safetensors")
+INFLUENCE_FILES = ("self.npy", "mean_members.npy")
+RUN_FACTS = ("data", "kind", "classes", "settings", "results", "recipe")
+INFLUENCE_FACTS = ("run", "targets", "errors", "layout", "estimator", "agreement")
+"""What the two manifests must say."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One target's influences, in nats: training positions, estimates and standard errors, each `(n,)`.
+
+    For a run too large for the full matrix, only the two ends of the ranking are there.
+    """
+
+    instances: np.ndarray
+    values: np.ndarray
+    errors: np.ndarray
+
+    def ends(self, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places (in these arrays) of the `top` proponents, strongest first, and opponents; only of their own sign."""
+        order = np.argsort(-self.values, kind="stable")
+        proponents = [place for place in order[:top] if self.values[place] > 0]
+        opponents = [place for place in order[::-1][:top] if self.values[place] < 0]
+        return np.array(proponents, np.int64), np.array(opponents, np.int64)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a training item: instance, influence and standard_error, strongest proponent first."""
+        made = pd.DataFrame({"instance": self.instances, "influence": self.values, "standard_error": self.errors})
+        return made.sort_values("influence", ascending=False, kind="stable", ignore_index=True)
+
+
+class RunInfluence:
+    """The influence part of a run; arrays are memory-mapped."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._again = f"compute it again with `turnover influence --run {folder.parent}`"
+        self.manifest = read_manifest(folder, self._again, INFLUENCE_FACTS)
+        with told_of(folder / MANIFEST, self._again):
+            check_influence_facts(self.manifest)
+        if self.estimator not in SHOWN:
+            raise TurnoverError(f"{folder}: its estimator is {self.estimator!r}, from an earlier version; {self._again}")
+        self.targets: list[int] = self.manifest["targets"]
+        self.errors: list[int] = self.manifest["errors"]
+        self._place = {"truth": {t: i for i, t in enumerate(self.targets)}, "prediction": {t: i for i, t in enumerate(self.errors)}}
+
+    def array(self, name: str) -> np.ndarray:
+        """One array of the part, read-only.
+
+        Raises:
+            TurnoverError: if the part has none of this name, or it cannot be read.
+        """
+        if f"{name}.npy" not in self.manifest["files"]:
+            raise TurnoverError(f"{self.folder}: the manifest lists no {name}.npy; {self._again}")
+        return _mapped(self.folder / f"{name}.npy", self._again)
+
+    @property
+    def estimator(self) -> str:
+        """`best`, `median` or `raw`: what the estimates are (`turnover.attribution.estimators`)."""
+        return str(self.manifest["estimator"])
+
+    def ranked(self, target: int, meaning: str) -> Ranked:
+        """Influences on the loss of a validation item's true label (`truth`) or its predicted one (`prediction`).
+
+        Raises:
+            TurnoverError: if this target was not computed.
+        """
+        meaning, place = self._placed(target, meaning)
+        values, errors = self.array(f"{meaning}_estimate")[place], self.array(f"{meaning}_error")[place]
+        known = self.array(f"{meaning}_instances")[place] if self.manifest["layout"] == "top" else np.arange(len(values))
+        return Ranked(np.asarray(known), np.asarray(values), np.asarray(errors))
+
+    def evidence(self, target: int, meaning: str) -> tuple[np.ndarray, np.ndarray]:
+        """What the estimates of a target were made of: the members' raw influences `(K, 1, N)` and its shape `(1, r)`, as for `Estimator.apply`.
+
+        Raises:
+            TurnoverError: if this target was not computed, or the run did not keep these.
+        """
+        meaning, place = self._placed(target, meaning)
+        if self.manifest["layout"] == "top":
+            raise TurnoverError(
+                f"{self.folder}: keeps only the ends of each ranking, so sums over groups are not known; "
+                f"compute fewer targets with `turnover influence --run {self.folder.parent} --targets errors --most 50`"
+            )
+        if f"{meaning}_shape.npy" not in self.manifest["files"]:
+            raise TurnoverError(f"{self.folder}: from an earlier version that knew no groups; {self._again}")
+        return np.array(self.array(f"{meaning}_members")[:, [place]]), np.array(self.array(f"{meaning}_shape")[[place]])
+
+    def _placed(self, target: int, meaning: str) -> tuple[str, int]:
+        """Whose arrays hold a target, and in which row: a target that is no error has its prediction under `truth`."""
+        place = self._place[meaning].get(target)
+        if place is None and meaning == "prediction" and target in self._place["truth"]:
+            meaning, place = "truth", self._place["truth"][target]
+        if place is None:
+            raise TurnoverError(f"validation item {target} has no influences in this run; compute them with --targets validation")
+        return meaning, place
+
+    @cached_property
+    def self_influence(self) -> np.ndarray:
+        """Self-influence of every training item, mean over members, `(N,)` in nats."""
+        return np.asarray(self.array("self").mean(0))
+
+    @cached_property
+    def mean_influence(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean influence on the true labels of all targets, and its standard error over members, each `(N,)` in nats."""
+        members = self.array("mean_members")
+        error = members.std(0, ddof=1) / np.sqrt(len(members)) if len(members) > 1 else np.full(members.shape[1], np.nan)
+        return np.asarray(members.mean(0)), np.asarray(error)
+
+
+class Run:
+    """A run folder, opened and checked.
+
+    Raises:
+        TurnoverError: if the folder is no whole run of this format; the text names the file and the remedy.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not looked_at(folder).is_dir():
+            raise TurnoverError(f"{folder}: no such run; train one with `turnover train --run {folder}`")
+        if link := first_link(folder):
+            raise TurnoverError(f"{link}: a link, which could lead out of the run; put the file itself there")
+        self.folder, self._again = folder, f"delete {folder} and train it again"
+        self.manifest = read_manifest(folder, self._again, RUN_FACTS)
+        missing = [name for name in RUN_FILES if name not in self.manifest["files"]]
+        if missing:
+            raise TurnoverError(f"{folder}: the manifest lists no {missing[0]}; {self._again}")
+        with told_of(folder / MANIFEST, self._again):
+            check_run_facts(self.manifest)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights: what was computed with others is stale."""
+        return str(self.manifest["files"]["weights.safetensors"]["sha256"])
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.manifest["classes"])
+
+    @property
+    def kind(self) -> str:
+        """`text` or `image`."""
+        return str(self.manifest["kind"])
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        """All items: split, position, id, label, predicted, probability_0 …, text or image (PNG bytes), planted."""
+        with told_of(self.folder / "items.parquet", self._again):
+            read = pd.read_parquet(self.folder / "items.parquet")
+            check_items(read, self.manifest)
+        return read
+
+    def split(self, name: str) -> pd.DataFrame:
+        """The items of `train` or `validation`, in order of position."""
+        return {"train": self.train, "validation": self.validation}[name]
+
+    def item(self, split: str, position: int) -> dict[str, Any]:
+        """One item's columns by name."""
+        return {str(name): value for name, value in self.split(split).loc[position].items()}
+
+    def _split(self, name: str) -> pd.DataFrame:
+        return self.items[self.items["split"] == name].set_index("position", drop=False)
+
+    @cached_property
+    def train(self) -> pd.DataFrame:
+        """The training items, by position: their instance ids."""
+        return self._split("train")
+
+    @cached_property
+    def validation(self) -> pd.DataFrame:
+        """The validation items, by position."""
+        return self._split("validation")
+
+    @property
+    def errors(self) -> list[int]:
+        """Positions of the misclassified validation items."""
+        wrong = self.validation["predicted"] != self.validation["label"]
+        return [int(position) for position in self.validation.index[wrong]]
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row an epoch: masked, flipped, validation, unowned (nats) and accuracy."""
+        with told_of(self.folder / "curves.parquet", self._again):
+            read = pd.read_parquet(self.folder / "curves.parquet")
+            check_curves(read, self.manifest)
+        return read
+
+    def features(self, split: str) -> np.ndarray:
+        """What the heads see of a split's items, `(n, D)`, memory-mapped and read-only."""
+        first = len(self.train)
+        return self.array("features")[:first] if split == "train" else self.array("features")[first:]
+
+    def array(self, name: str) -> np.ndarray:
+        """`features` or `item_losses`, memory-mapped and read-only."""
+        path, results = self.folder / f"{name}.npy", self.manifest["results"]
+        loaded = _mapped(path, self._again)
+        shape = (len(self.items), None) if name == "features" else (2, results["epochs"], len(self.train))
+        with told_of(path, self._again):
+            check_array(loaded, *shape)
+        return loaded
+
+    @property
+    def has_influence(self) -> bool:
+        return (self.folder / "influence").is_dir()
+
+    @cached_property
+    def influence(self) -> RunInfluence:
+        """The influence part.
+
+        Raises:
+            TurnoverError: if it was not computed yet, or is damaged.
+        """
+        if not self.has_influence:
+            raise TurnoverError(f"{self.folder}: no influence yet; compute it with `turnover influence --run {self.folder}`")
+        part = RunInfluence(self.folder / "influence")
+        if part.manifest["run"] != self.weights_hash:
+            raise TurnoverError(f"{part.folder}: made for another run's weights; compute it again with `turnover influence --run {self.folder}`")
+        sizes = (self.manifest["results"]["members"], len(self.train), len(self.validation))
+        with told_of(part.folder, f"compute it again with `turnover influence --run {self.folder}`"):
+            check_influence(part.manifest, part.array, sizes, self.errors)
+        return part
+
+
+def _mapped(path: Path, remedy: str) -> np.ndarray:
+    """An array in a file, memory-mapped and read-only."""
+    with told_of(path, remedy):
+        loaded: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return loaded
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The run folders in a folder, by name; folders without a manifest, and those still being written, are left out."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}") if not path.parent.name.endswith(".partial"))
+
+
+def made_with(run: Run) -> dict[str, str]:
+    """Checksums of the weights, and of all files of the influence together: the same numbers computed anew have the same.
+
+    Raises:
+        TurnoverError: if the run has no usable influence.
+    """
+    sums = {name: facts["sha256"] for name, facts in run.influence.manifest["files"].items()}
+    influence = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+    return {"run": run.weights_hash, "influence": influence}
+
+
+def stale_since(run: Run, made: Mapping[str, Any]) -> str:
+    """What has changed in a run since something was made with it, in a sentence; "" if nothing has."""
+    if made.get("run") != run.weights_hash:
+        return "The run was trained again since this was measured."
+    try:
+        now = made_with(run)
+    except TurnoverError:
+        return "The influences that this was measured of cannot be read any more."
+    return "" if made.get("influence") == now["influence"] else "The influences were computed again since this was measured."

@@ -1,0 +1,114 @@
+"""A run's folder, written: every item with what the model says of it, features, losses, curves, weights and the manifest."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save
+
+from turnover.attribution.device import device_name
+from turnover.attribution.engine.naive import device_of
+from turnover.attribution.ensemble import Members
+from turnover.attribution.state import trained_state
+from turnover.data.base import Dataset, Items
+from turnover.data.images import png_bytes
+from turnover.models.registry import TrainSettings
+from turnover.runs.model import item_features
+from turnover.runs.run import RUN_FILES, write_manifest
+from turnover.storage.atomic import replace_folder
+from turnover.training.fit import History, probabilities
+
+_SCRATCH = ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz")
+_PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn")
+
+Arrays = tuple[np.ndarray, np.ndarray]
+"""Model inputs of the training and of the validation items."""
+
+
+def results_of(data: Dataset, model: Members, history: History, twin: History | None, seconds: float, device: torch.device) -> dict[str, Any]:
+    """What a run's manifest says of how it went, losses in nats; of a plain twin that nobody trained, None."""
+    kept = history.kept
+    return {
+        "train_size": len(data.train),
+        "validation_size": len(data.validation),
+        "validation_accuracy": history.accuracy[kept],
+        "plain_accuracy": twin.accuracy[twin.kept] if twin else None,
+        **{f"{name}_loss": history.curves[name][kept] for name in ("validation", "masked", "flipped", "unowned")},
+        "plain_loss": twin.curves["validation"][twin.kept] if twin else None,
+        "epochs": history.epochs,
+        "kept_epoch": kept + 1,
+        "plain_kept_epoch": twin.kept + 1 if twin else None,
+        "members": model.members,
+        "seconds": round(seconds, 2),
+        "device": device_name(device),
+    }
+
+
+def write_run(
+    partial: Path, folder: Path, data: Dataset, settings: TrainSettings, model: Members, history: History, inputs: Arrays, facts: dict[str, Any]
+) -> None:
+    """Write all files of a run into `partial`, its manifest last, and rename that to `folder`; `facts` are recipe, results and the like."""
+    _write_files(partial, data, model, history, inputs)
+    write_manifest(partial, _origin(settings, data, model) | facts, RUN_FILES)
+    replace_folder(partial, folder)
+    for name in _SCRATCH:  # only now: until the rename, a stop must find them
+        (folder / name).unlink(missing_ok=True)
+
+
+def _write_files(partial: Path, data: Dataset, model: Members, history: History, inputs: Arrays) -> None:
+    """All files of a run but the manifest."""
+    tensors = [torch.as_tensor(rows).to(device_of(model)) for rows in inputs]
+    frames = [
+        _item_rows(split, items, probabilities(model, rows).cpu().numpy())
+        for split, items, rows in zip(("train", "validation"), (data.train, data.validation), tensors, strict=True)
+    ]
+    pd.concat(frames, ignore_index=True).to_parquet(partial / "items.parquet", index=False)
+    features = np.concatenate([item_features(model, rows) for rows in tensors])
+    np.save(partial / "features.npy", features.astype(np.float32, copy=False))
+    np.save(partial / "item_losses.npy", np.stack((np.stack(history.masked_items), np.stack(history.flipped_items))))
+    curves = pd.DataFrame({"epoch": np.arange(1, history.epochs + 1), **history.curves, "accuracy": history.accuracy})
+    curves.to_parquet(partial / "curves.parquet", index=False)
+    weights = {name: value.detach().cpu().contiguous() for name, value in trained_state(model).items()}
+    (partial / "weights.safetensors").write_bytes(save(weights))
+
+
+def _item_rows(split: str, items: Items, chances: np.ndarray) -> pd.DataFrame:
+    blank = [""] * len(items)
+    frame = pd.DataFrame(
+        {
+            "split": split,
+            "position": np.arange(len(items)),
+            "id": items.ids,
+            "label": items.labels,
+            "predicted": chances.argmax(1),
+            "planted": items.planted or blank,
+            "true_label": items.labels if items.true_labels is None else items.true_labels,
+        }
+    )
+    frame[[f"probability_{number}" for number in range(chances.shape[1])]] = chances
+    frame["text"] = items.texts or blank
+    frame["image"] = [b""] * len(items) if items.images is None else [png_bytes(pixels) for pixels in items.images]
+    return frame
+
+
+def _origin(settings: TrainSettings, data: Dataset, model: Members) -> dict[str, Any]:
+    """What the manifest says of where a run comes from."""
+    device = device_name(device_of(model))
+    return {
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "data": {"name": data.name, "source": data.source, "fingerprint": data.fingerprint()},
+        "kind": data.kind,
+        "classes": list(data.classes),
+        "settings": asdict(settings),
+        "leaks": list(model.leaks),
+        "device": device,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+    }

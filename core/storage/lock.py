@@ -1,0 +1,138 @@
+"""Locks on files: whether a job's processes live, and that one process alone works on something.
+
+The system keeps a lock for the open file, which child processes inherit, and lets go of it when the last of them ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from turnover.errors import TurnoverError
+from turnover.storage.atomic import disk_error
+from turnover.storage.progress import bar
+
+_PAUSES = (0, 0.01, 0.05, 0.2)
+"""Seconds before each try to lock: somebody who only looks has it for an instant."""
+_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+"""What flock says on file systems that keep no locks, as some shared ones do."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[int | None]:
+    """Lock a file that may not exist yet: its open file, which a process may inherit and so keep locked; None if it is locked already.
+
+    Raises:
+        OSError: if the file cannot be opened.
+        TurnoverError: if the file system does not support locks.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield file if any(_take(file, path, fcntl.LOCK_EX, pause) for pause in _PAUSES) else None
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def alone(path: Path, work: str, wait: bool = False) -> Iterator[None]:
+    """Do some `work` that no other process may do at the same time. While it is done, a file with this process's number is locked.
+
+    Raises:
+        TurnoverError: if another process is at it and this one does not `wait`; the text has its number, and since when. And if
+            the file cannot be made, or the file system does not support locks.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _alone(path, work, wait)
+    except OSError as error:
+        raise disk_error(path, error) from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before it is closed: whoever has opened it sees that it is gone, and makes another
+        os.close(file)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process has it locked; looking does not keep anybody from locking it, but for an instant.
+
+    Raises:
+        TurnoverError: if the file system does not support locks.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _take(file, path, fcntl.LOCK_SH, 0)
+    finally:
+        os.close(file)
+
+
+def wait_for(path: Path) -> int:
+    """Lock a file, however long it takes; it stays locked while it is open.
+
+    Raises:
+        OSError: if the file cannot be opened.
+        TurnoverError: if the file system does not support locks.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    _lock(file, path, fcntl.LOCK_EX)
+    return file
+
+
+def _alone(path: Path, work: str, wait: bool) -> int:
+    """The locked file that is at `path` now, with this process's number in it."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            if not any(_take(file, path, fcntl.LOCK_EX, pause) for pause in _PAUSES):
+                if not wait:
+                    raise TurnoverError(f"{_told(file, work)}; wait until it is done, or end it")
+                with bar(1, f"waiting: {_told(file, work)}", "turns"):
+                    _lock(file, path, fcntl.LOCK_EX)
+            if _is_at(file, path):
+                os.ftruncate(file, 0)
+                os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _told(file: int, work: str) -> str:
+    """Who has it locked, and since when."""
+    number = os.pread(file, 20, 0).decode("ascii", "replace").strip()
+    return f"process {number or '(number unknown)'} is {work} already, since {datetime.fromtimestamp(os.fstat(file).st_mtime):%Y-%m-%d %H:%M}"
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _take(file: int, path: Path, how: int, pause: float) -> bool:
+    time.sleep(pause)
+    try:
+        _lock(file, path, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lock(file: int, path: Path, how: int) -> None:
+    try:
+        fcntl.flock(file, how)
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            raise TurnoverError(f"{path}: its file system has no locks ({error.strerror}); choose a folder on a local disk") from None
+        raise

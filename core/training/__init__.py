@@ -1,0 +1,1 @@
+"""Training with turn-over dropout, in one process or several."""

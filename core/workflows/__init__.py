@@ -1,0 +1,1 @@
+"""What the commands and pages do, from files to files."""

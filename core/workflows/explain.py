@@ -1,0 +1,161 @@
+"""Explain a new input: what the run's model predicts, and which training items pushed it there or away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from turnover.attribution.device import choose_device
+from turnover.attribution.ensemble import MemberModel
+from turnover.attribution.estimators import MEDIAN
+from turnover.attribution.estimators.estimator import Estimator
+from turnover.attribution.influence import influence
+from turnover.data.images import fit_image, open_image, png_pixels
+from turnover.data.tables.checks import check_text
+from turnover.errors import TurnoverError
+from turnover.models.build import ImageInputs, TextInputs
+from turnover.runs.model import describe_targets, image_shape, item_features, load_model, run_settings
+from turnover.runs.ranking import ranking_entries, ranking_trust, stored_estimator, training_entries
+from turnover.runs.run import Ranked, Run
+from turnover.training.fit import Split, probabilities
+
+
+class Explainer:
+    """A run's model, loaded and ready for questions.
+
+    Raises:
+        TurnoverError: if the run has no influence yet (its estimator is needed), or its encoder cannot be loaded.
+    """
+
+    def __init__(self, run: Run, device_choice: str | None = None) -> None:
+        self.run, self.device = run, choose_device(device_choice)
+        self.estimator = stored_estimator(run)
+        self.model = load_model(run, self.device)
+        settings = run_settings(run)
+        self.texts = TextInputs(settings, self.device) if run.kind == "text" else None
+        self.images = ImageInputs(settings, self.device) if run.kind == "image" else None
+
+    def warm_up(self) -> None:
+        """Answer one question for nobody, so that the first real one finds every library loaded."""
+        self._explain(self._texts(["warm"]) if self.texts else self._made(png_pixels(self.run.item("train", 0)["image"])), None, 1)
+
+    def explain_text(self, text: str, label: str | None = None, top: int = 5, also: Sequence[int] = ()) -> dict[str, Any]:
+        """Prediction and most influential training texts of a text; keys as `explain` describes, and `also` for these training items, wherever they rank.
+
+        Raises:
+            TurnoverError: for an image run, an empty or too long text, an unknown label or training item.
+        """
+        return self._explain(self._texts([text]), label, top, also)
+
+    def explain_image(
+        self, content: bytes, name: str, label: str | None = None, top: int = 5, also: Sequence[int] = (), fitted: bool = False
+    ) -> dict[str, Any]:
+        """Prediction and most influential training images of an image file; keys as for a text. A `fitted` one is in the form of the training images already.
+
+        Raises:
+            TurnoverError: for a text run, a file that is no whole image of sensible size, an unknown label or training item.
+        """
+        return self._explain(self._image(content, name, fitted), label, top, also)
+
+    def predict_texts(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        """Each text's class probabilities. Errors as `explain_text`."""
+        return self._predict(self._texts(texts))
+
+    def predict_images(self, contents: Sequence[bytes]) -> list[dict[str, float]]:
+        """Class probabilities of images that are in the form of the training images. Errors as `explain_image`."""
+        return self._predict(torch.cat([self._image(content, "image", fitted=True) for content in contents]))
+
+    def influence_on(self, contents: Sequence[bytes], label: str, instances: Sequence[int]) -> tuple[np.ndarray, str]:
+        """Influence of some training items on the loss of `label` for images in the form of the training images, and the estimator it comes from.
+
+        `best` estimates an item's influence from those of all training items. Deep models would take minutes for these, so theirs comes
+        from the given items alone, as the median over members.
+
+        Returns:
+            `(images, instances)` in nats, and one of `turnover.attribution.estimators.SHOWN`.
+
+        Raises:
+            TurnoverError: as `explain_image`.
+        """
+        self._check(instances, label)
+        inputs = torch.cat([self._image(content, "image", fitted=True) for content in contents]).to(self.device)
+        targets = Split(inputs, torch.full((len(inputs),), self.run.classes.index(label), device=self.device))
+        if self.estimator.directions and isinstance(self.model, MemberModel):
+            return self._estimated(targets)[0][:, list(instances)], self.estimator.name
+        alone = Estimator(MEDIAN, {}) if self.estimator.directions else self.estimator
+        members = influence(self.model, targets.inputs, targets.labels, np.array(instances, np.int64)).values.numpy()
+        return alone.apply(members, np.zeros((len(inputs), 0)))[0], alone.name
+
+    def _texts(self, texts: Sequence[str]) -> Tensor:
+        if self.texts is None:
+            raise TurnoverError(f"{self.run.name} is an image run; give an image")
+        return torch.from_numpy(self.texts([check_text(text, "your text") for text in texts]))
+
+    def _image(self, content: bytes, name: str, fitted: bool) -> Tensor:
+        if self.run.kind != "image":
+            raise TurnoverError(f"{self.run.name} is a text run; give a text")
+        channels, height, width = image_shape(self.run)
+        image = open_image(content, name, colour=channels == 3)
+        if fitted and image.size != (width, height):
+            raise TurnoverError(f"{name}: {image.width} x {image.height} pixels instead of {width} x {height}; give it as it was fitted")
+        return self._made(np.asarray(image) if fitted else fit_image(image, height, width))
+
+    def _made(self, pixels: np.ndarray) -> Tensor:
+        """Model input `(1, …)` of an image in the form of the training images."""
+        assert self.images is not None
+        return torch.from_numpy(self.images(pixels[None].copy()))
+
+    def _predict(self, inputs: Tensor) -> list[dict[str, float]]:
+        return [dict(zip(self.run.classes, row, strict=True)) for row in probabilities(self.model, inputs.to(self.device)).tolist()]
+
+    def _check(self, positions: Sequence[int], label: str | None) -> None:
+        """Raise a TurnoverError for what is no training item or no label of the run."""
+        if unknown := [position for position in positions if not 0 <= position < len(self.run.train)]:
+            raise TurnoverError(f"no training item {unknown[0]}; there are {len(self.run.train):,}, counted from 0")
+        if label is not None and label not in self.run.classes:
+            raise TurnoverError(f"unknown label {label!r}; choose one of {', '.join(self.run.classes)}")
+
+    def _explain(self, inputs: Tensor, label: str | None, top: int, also: Sequence[int] = ()) -> dict[str, Any]:
+        begun = time.perf_counter()
+        self._check(also, label)
+        classes, inputs = self.run.classes, inputs.to(self.device)
+        chances = probabilities(self.model, inputs)[0].tolist()
+        predicted = int(np.argmax(chances))
+        meant = predicted if label is None else classes.index(label)
+        target = Split(inputs, torch.tensor([meant], device=self.device))
+        estimate, error = self._estimated(target)
+        ranked = Ranked(np.arange(estimate.shape[-1]), estimate[0], error[0])
+        return {
+            "predicted": classes[predicted],
+            "probabilities": dict(zip(classes, chances, strict=True)),
+            "meaning": "prediction" if label is None else "label",
+            "label": classes[meant],
+            "estimator": self.estimator.name,
+            **ranking_entries(self.run, ranked, top),
+            **({"also": training_entries(self.run, ranked, np.array(also), ranking_trust(self.run, ranked))} if also else {}),
+            "seconds": round(time.perf_counter() - begun, 3),
+        }
+
+    def _estimated(self, targets: Split) -> tuple[np.ndarray, np.ndarray]:
+        """The run's estimates of all training items' influences on some targets, and their errors, each `(targets, N)`."""
+        members = influence(self.model, targets.inputs, targets.labels, np.arange(len(self.run.train))).values.numpy()
+        described = describe_targets(self.model, targets, item_features(self.model, targets.inputs))
+        return self.estimator.apply(members, self.estimator.shape_of(described))
+
+
+def read_user_file(path: Path) -> bytes:
+    """The bytes of a file that a user named.
+
+    Raises:
+        TurnoverError: if it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TurnoverError(f"{path}: cannot be read ({error.strerror}); check the path") from None

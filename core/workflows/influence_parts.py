@@ -1,0 +1,253 @@
+"""The files of a run's influences on one kind of label, filled with some targets after the other.
+
+Finished parts of a run's influences, kept beside it until all are there: what a stopped job goes on from, and ranks share.
+
+    RUN/.influence.partial/plan.json        what is computed, and how it is cut
+                           estimator.json   what the pilot said, with the estimator's arrays beside it
+                           NAME.npz         one part, whole or absent, with the fingerprint of what it belongs to
+
+The fingerprint covers the run's files, the targets and all settings. What does not carry the wanted one is stale, and never used.
+How the targets are cut is decided once and written down: a job that goes on cuts as it began, so its bits are the same,
+whatever memory is free now and however many ranks there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from turnover.attribution.estimators.estimator import Estimator
+from turnover.errors import TurnoverError
+from turnover.runs.ranking import load_estimator, save_estimator
+from turnover.runs.run import INFLUENCE_FILES
+from turnover.storage.atomic import write_atomic
+from turnover.storage.schema import UNREADABLE
+
+_FINGERPRINT = "fingerprint"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the work is cut: bytes of `memory` for each rank, of which `held` are for values that are being estimated; targets and blocks a unit.
+
+    Blocks are of training items; there are several only where units are fewer than ranks.
+    """
+
+    memory: int
+    held: int
+    targets: int
+    blocks: int = 1
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Some targets, by row, that are computed and kept together, and the labels that they are computed for."""
+
+    number: int
+    rows: np.ndarray
+    meanings: tuple[str, ...]
+
+    def name(self, block: int | None = None) -> str:
+        """Of its part, or of the raw values of one of its blocks."""
+        return f"targets-{self.number}" if block is None else f"targets-{self.number}-block-{block}"
+
+
+def units_of(wrong: np.ndarray, size: int) -> list[Unit]:
+    """All targets in units of at most `size` labels; both labels of a misclassified one share its forward passes."""
+    units: list[Unit] = []
+    for rows, meanings in ((np.flatnonzero(~wrong), ("truth",)), (np.flatnonzero(wrong), ("truth", "prediction"))):
+        step = max(1, size // len(meanings))
+        units += [Unit(len(units) + place, rows[first : first + step], meanings) for place, first in enumerate(range(0, len(rows), step))]
+    return units
+
+
+class Parts:
+    """The folder of parts of one computation, which `identity` names in whole."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def cut(self) -> Cut | None:
+        """How this computation was cut when it began; None if it did not begin yet."""
+        told = self._read("plan")
+        return None if told is None else Cut(**told)
+
+    def begin(self, cut: Cut) -> None:
+        """Make the folder anew; parts of any other computation go."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        self._write("plan", asdict(cut))
+
+    def save_estimator(self, estimator: Estimator, facts: Mapping[str, Any]) -> None:
+        """Keep the estimator, and what else the pilot said."""
+        self._write("estimator", {"pilot": dict(facts), "estimator": save_estimator(estimator, self.folder)})
+
+    def estimator(self) -> tuple[Estimator, dict[str, Any]] | None:
+        """The estimator, and what a manifest says of it and of the pilot; None before the pilot."""
+        told = self._read("estimator")
+        return None if told is None else (load_estimator(self.folder, told["estimator"]), {**told["estimator"], **told["pilot"]})
+
+    def has(self, name: str) -> bool:
+        """Whether a part is there, whole and of this computation; one that is not is removed."""
+        try:
+            with np.load(self._place(name), allow_pickle=False) as arrays:
+                if str(arrays[_FINGERPRINT]) == self.fingerprint:
+                    return True
+        except FileNotFoundError:
+            return False
+        except UNREADABLE:
+            pass
+        self._place(name).unlink(missing_ok=True)
+        return False
+
+    def load(self, name: str) -> dict[str, np.ndarray]:
+        """A part that is there.
+
+        Raises:
+            TurnoverError: if it was damaged since it was written; it is removed then.
+        """
+        try:
+            with np.load(self._place(name), allow_pickle=False) as arrays:
+                return {key: arrays[key] for key in arrays.files if key != _FINGERPRINT}
+        except UNREADABLE:
+            self._place(name).unlink(missing_ok=True)
+            raise TurnoverError(f"{self._place(name)}: damaged, and removed; give the same command again to compute this part anew") from None
+
+    def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep a part, whole or not at all.
+
+        Raises:
+            TurnoverError: if the disk is full.
+        """
+
+        def write(beside: Path) -> None:
+            with beside.open("wb") as file:
+                np.savez(file, **{_FINGERPRINT: np.array(self.fingerprint)}, **arrays)  # type: ignore[arg-type]
+
+        write_atomic(self._place(name), write)
+
+    @property
+    def any_finished(self) -> bool:
+        """Whether there is work worth going on from."""
+        return any(self.folder.glob("*.npz"))
+
+    def remove(self) -> None:
+        """All of it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _place(self, name: str) -> Path:
+        return self.folder / f"{name}.npz"
+
+    def _read(self, name: str) -> Any:
+        try:
+            told = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+            return told["facts"] if told[_FINGERPRINT] == self.fingerprint else None
+        except UNREADABLE:
+            return None
+
+    def _write(self, name: str, facts: Any) -> None:
+        text = json.dumps({_FINGERPRINT: self.fingerprint, "facts": facts})
+        write_atomic(self.folder / f"{name}.json", lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+TOP = 100
+FULL_BYTES = 2 * 2**30
+"""Member values are kept up to this size; a larger run keeps the ends of each ranking."""
+OWN, TOTAL = "self", "total"
+"""Names in parts: of the self-influences, and of the sum over a part's targets on their true labels, `(K, N)`."""
+
+
+class InfluenceFiles:
+    """`MEANING_estimate.npy`, `MEANING_error.npy` and what else the layout keeps, memory-mapped.
+
+    In the layout `full` these are all training items' estimates and errors, with the members' values and what the estimator
+    asked of each target; in `top` those of both ends of each target's ranking, with the items' positions.
+
+    Args:
+        folder: where they are made.
+        meaning: whose loss is meant, `truth` or `prediction`.
+        layout: `full` or `top`.
+        shape: members, targets and training items.
+        directions: columns of what the estimator asks of a target.
+
+    Raises:
+        OSError: if the disk has no room for them.
+    """
+
+    def __init__(self, folder: Path, meaning: str, layout: str, shape: tuple[int, int, int], directions: int) -> None:
+        members, targets, count = shape
+        full, width = layout == "full", count if layout == "full" else min(count, 2 * TOP)
+
+        def create(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+            path = folder / f"{meaning}_{name}.npy"
+            if not all(shape):
+                np.save(path, np.empty(shape, dtype))
+                return np.empty(shape, dtype)
+            return allocated(path, shape, dtype)
+
+        self.estimates, self.errors = (create(name, (targets, width), np.float32) for name in ("estimate", "error"))
+        self.members = create("members", (members, targets, count), np.float32) if full else None
+        self.shapes = create("shape", (targets, directions), np.float32) if full else None
+        self.instances = None if full else create("instances", (targets, width), np.int64)
+
+    def put(self, rows: np.ndarray, made: Mapping[str, np.ndarray]) -> None:
+        """Fill in some targets with what `kept` made of them."""
+        if self.members is not None and self.shapes is not None:
+            self.members[:, rows], self.shapes[rows] = made["members"], made["shape"]
+        if self.instances is not None:
+            self.instances[rows] = made["instances"]
+        self.estimates[rows], self.errors[rows] = made["estimate"], made["error"]
+
+
+def kept(layout: str, members: np.ndarray, shape: np.ndarray, estimate: np.ndarray, error: np.ndarray) -> dict[str, np.ndarray]:
+    """What a layout keeps of some targets: of member values `(K, t, N)`, what the estimator asked `(t, r)`, estimates and errors `(t, N)`."""
+    if layout == "full":
+        return {"members": members, "shape": shape, "estimate": estimate, "error": error}
+    order = np.argsort(-estimate, axis=1, kind="stable")
+    ends = order if order.shape[1] <= 2 * TOP else np.concatenate((order[:, :TOP], order[:, -TOP:]), 1)
+    return {"instances": ends, **{name: np.take_along_axis(array, ends, 1) for name, array in (("estimate", estimate), ("error", error))}}
+
+
+def allocated(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """A new memory-mapped array whose disk space is taken at once: a full disk is an error here, not a crash on writing."""
+    array: np.ndarray = open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
+def join_parts(folder: Path, parts: Parts, units: Sequence[Unit], wrong: np.ndarray, layout: str, shape: tuple[int, int, int], estimator: Estimator) -> None:
+    """Write all files of an influence but its manifest into a folder, from the parts of all units.
+
+    `wrong` says which targets are misclassified, `shape` is members, targets and training items.
+
+    Raises:
+        TurnoverError: if a part was damaged.
+        OSError: if the disk has no room for the files.
+    """
+    members, targets, count = shape
+    places = {"truth": np.arange(targets), "prediction": np.cumsum(wrong) - 1}
+    sizes = {"truth": targets, "prediction": int(wrong.sum())}
+    files = {meaning: InfluenceFiles(folder, meaning, layout, (members, size, count), estimator.directions) for meaning, size in sizes.items()}
+    total = np.zeros((members, count))
+    for unit in units:
+        part = parts.load(unit.name())
+        total += part.pop(TOTAL)
+        for meaning in unit.meanings:
+            own = {name.removeprefix(f"{meaning}_"): array for name, array in part.items() if name.startswith(f"{meaning}_")}
+            files[meaning].put(places[meaning][unit.rows], own)
+    for name, array in zip(INFLUENCE_FILES, (parts.load(OWN)[OWN], total / targets), strict=True):
+        np.save(folder / name, np.asarray(array, np.float32))
+    save_estimator(estimator, folder)

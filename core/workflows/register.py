@@ -1,0 +1,170 @@
+"""Make a run of a model with turn-over dropout that was trained elsewhere.
+
+What such a model must have been trained with: masks of its own (`turnover.turnover(ids)`), where the id of a training item is its
+position in the data, 0 … N − 1; and the inputs that a run gives it (`turnover.models.own`). The losses of now stand as the one epoch
+of its curves. Of its plain twin nothing is known.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from turnover.attribution.device import choose_device, placed
+from turnover.attribution.dropout import turnover_layers
+from turnover.attribution.engine.naive import masks_of_training
+from turnover.attribution.state import tied_names
+from turnover.data.base import Dataset, check_dataset
+from turnover.errors import TurnoverError
+from turnover.models.build import build_model
+from turnover.models.names import DEFAULT_ENCODER, allow, is_module
+from turnover.models.own import OwnMembers
+from turnover.models.registry import TrainSettings
+from turnover.runs.plan import Plan, has_checkpoint, open_partial, plan_run
+from turnover.runs.run import Run
+from turnover.runs.write import results_of, write_run
+from turnover.storage.atomic import disk_error
+from turnover.storage.lock import alone
+from turnover.training.fit import History, measured
+from turnover.workflows.train import model_inputs, splits_of
+
+_ERRORS = 2
+_COMPILED = "_orig_mod."
+"""What `torch.compile` puts into the names of a module's tensors."""
+
+
+def adopt_run(settings: TrainSettings, weights: Path, folder: Path, device_choice: str | None = None) -> dict[str, Any]:
+    """Make a run of the weights in a safetensors file; returns what `turnover adopt --json` prints.
+
+    Raises:
+        TurnoverError: for bad settings or data, a folder that exists or that a training was begun for, or weights that are not those of the settings' model.
+    """
+    device = choose_device(device_choice)
+    _require_own(settings.model)
+    plan = plan_run(replace(settings, members=1, label_noise=0.0), folder)
+    return _adopt(plan, _read(weights), str(weights), device)
+
+
+def save_run(
+    folder: str | Path, data: Dataset, module: nn.Module, model: str, *, seed: int = 0, encoder: str = DEFAULT_ENCODER, device: str | None = None
+) -> Run:
+    """Write a run of a module that you have trained, and open it.
+
+    Args:
+        folder: where the run will lie; it must not exist.
+        data: what it was trained and is validated on; the instance ids of the training were the positions in `data.train`.
+        module: the trained module.
+        model: `module:function`, the code that builds one like it (`turnover.models.own`).
+        seed: what the function was called with.
+        encoder: whose features or tokens a module for texts reads.
+        device: to compute on; the best one by default.
+
+    Raises:
+        TurnoverError: for a folder that exists or that a training was begun for, data or a module that do not go together,
+            or a module with other masks than the function's.
+    """
+    _require_own(model)
+    wanted = TrainSettings(data=data.name, model=model, members=1, label_noise=0.0, seed=seed, encoder=encoder)
+    plan = Plan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
+    if plan.folder.exists():
+        raise TurnoverError(f"{folder} exists; choose another folder, or delete it first")
+    result = _adopt(plan, module.state_dict(), "the module", choose_device(device), trained=module)
+    if not result["learned"]:
+        warnings.warn(UNLEARNED, stacklevel=2)
+    return Run(plan.folder)
+
+
+UNLEARNED = "items do no better under their own masks than under the flipped ones: was the model trained under these masks, with positions as ids?"
+
+
+def _require_own(model: str | None) -> None:
+    if not is_module(model):
+        raise TurnoverError(f"--model {model}: a model that was trained elsewhere is named by the code that builds it, module:function")
+    allow(model)
+
+
+def _read(weights: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise TurnoverError(f"{weights}: no weights that can be read ({error}); give a safetensors file") from None
+
+
+def _adopt(plan: Plan, state: Mapping[str, Tensor], where: str, device: torch.device, trained: nn.Module | None = None) -> dict[str, Any]:
+    with alone(plan.lock, f"making {plan.folder}"):
+        return _made(plan, state, where, device, trained)
+
+
+def _made(plan: Plan, state: Mapping[str, Tensor], where: str, device: torch.device, trained: nn.Module | None) -> dict[str, Any]:
+    if has_checkpoint(plan.partial):
+        raise TurnoverError(f"{plan.partial} is a training that was stopped; finish it, delete it, or choose another folder for this run")
+    begun, partial = time.perf_counter(), open_partial(plan)
+    try:
+        inputs = model_inputs(plan.data, plan.settings, partial, device)
+        train, validation = splits_of(plan.data, inputs, device)
+        model = build_model(plan.settings, len(plan.data.classes), tuple(train.inputs.shape[1:]))
+        assert isinstance(model, OwnMembers)
+        _fill(model.models[0], state, where)
+        if trained is not None:
+            masks_of_training(trained, train.inputs)
+        if trained is not None and not _same_masks(trained, model.models[0]):
+            raise TurnoverError(f"{plan.settings.model} makes other masks than the module has; give the seed that it was built with, and fixed layer= numbers")
+        placed(model, device)
+        history = measured(model, train, validation)
+        model.find_leaks(train.inputs, train.labels)
+        results = results_of(plan.data, model, history, None, time.perf_counter() - begun, device)
+        facts = {"recipe": {}, "results": results, "adopted": where}
+        write_run(partial, plan.folder, plan.data, plan.settings, model, history, inputs, facts)
+    except OSError as error:
+        raise disk_error(partial, error) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return {"run": str(plan.folder), "model": plan.settings.model, **results, "learned": _learned(history)}
+
+
+def _same_masks(trained: nn.Module, built: nn.Module) -> bool:
+    """Whether two modules have the same mask layers; one that never ran has no number yet."""
+    layers, others = turnover_layers(trained), turnover_layers(built)
+    alike = (
+        (own.width, own.units, own.on, own.seed, own.dim) == (other.width, other.units, other.on, other.seed, other.dim) and own.layer in (None, other.layer)
+        for own, other in zip(layers, others, strict=False)
+    )
+    return len(layers) == len(others) and all(alike)
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Put weights into a new module; of tied ones any name will do.
+
+    Raises:
+        TurnoverError: if they are not its own, by name and shape.
+    """
+    plain = {name.replace(_COMPILED, ""): name for name in module.state_dict()}
+    own = {plain.get(name.replace(_COMPILED, ""), name): value for name, value in state.items()}
+    tied = tied_names(module)
+    by_first = {tied[name]: value for name, value in own.items() if name in tied}
+    own |= {name: by_first[first] for name, first in tied.items() if name not in own and first in by_first}
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in own.items()}
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            has = f"is of shape {given[name]}" if name in given else "is missing"
+            needs = f"the model that the function builds has {wanted[name]}" if name in wanted else "the model that the function builds has no such tensor"
+            raise TurnoverError(f"{where}: {name!r} {has}, but {needs}; give the weights and the function of one model")
+    module.load_state_dict(own)
+
+
+def _learned(history: History) -> bool:
+    """Whether training items do better under their own masks than under the flipped ones, by two standard errors."""
+    gain = history.flipped_items[0] - history.masked_items[0]
+    return bool(gain.mean() > _ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))

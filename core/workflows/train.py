@@ -1,0 +1,184 @@
+"""Train a run: data → features → K turn-over members and their plain twin → a run folder.
+
+The twin has the same architecture, seeds and batches but no masks; it says what turn-over dropout costs in accuracy.
+Work goes on in `RUN.partial`: the features and a checkpoint after every epoch lie there, so the same command, given
+again after Ctrl-C or a crash, goes on where it stopped. When all is there the folder is renamed to RUN.
+
+A model that a user names, built once before anything is trained: what does not go together is said in seconds, not after the data are read.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from turnover.attribution.device import choose_device, placed
+from turnover.attribution.ensemble import Members, part_of
+from turnover.attribution.state import load_trained, trained_state
+from turnover.data.base import Dataset, Items
+from turnover.errors import TurnoverError
+from turnover.models.build import ImageInputs, TextInputs, build_model, image_inputs, reads_features
+from turnover.models.names import allow, needs_hub
+from turnover.models.own import OwnMembers
+from turnover.models.registry import Recipe, TrainSettings
+from turnover.runs.plan import Plan, has_checkpoint, open_partial, plan_run
+from turnover.runs.write import results_of, write_run
+from turnover.storage.atomic import disk_error, write_atomic
+from turnover.storage.lock import alone
+from turnover.storage.progress import Advance, bar
+from turnover.training.checkpoint import whole_tensors
+from turnover.training.fit import History, Split, accuracy, fit
+from turnover.training.ranks import ALONE, Ranks
+from turnover.training.teams import team_of
+
+
+def train_run(settings: TrainSettings, folder: Path, device_choice: str | None = None, *, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Train a run and write it to `folder`; returns what `turnover train --json` prints, nothing on ranks but the first.
+
+    Of several ranks each trains some members, or a part of each batch of one (`turnover.training.teams`); the first one encodes texts, and writes.
+
+    Raises:
+        TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings
+            or is worked on by another process.
+    """
+    device = choose_device(device_choice)
+    allow(settings.model)
+    plan = plan_run(settings, folder)
+    ranks.barrier()  # all have looked before anything is written
+    with alone(plan.lock, f"training {folder}") if ranks.is_first else nullcontext():
+        return _made(plan, device, ranks)
+
+
+def _made(plan: Plan, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+    """What `train_run` returns, while nobody else works on the same run."""
+    partial, begun = plan.partial, time.perf_counter()
+    if ranks.is_first:
+        open_partial(plan)
+    try:
+        return _train(plan, partial, device, begun, ranks)
+    except (TurnoverError, OSError) as error:
+        if ranks.size == 1 and not has_checkpoint(partial):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise disk_error(partial, error) if isinstance(error, OSError) else error from None
+
+
+def _train(plan: Plan, partial: Path, device: torch.device, begun: float, ranks: Ranks) -> dict[str, Any]:
+    settings, data, folder = plan.settings, plan.data, plan.folder
+    ranks.at("the features of all items")
+    if not ranks.is_first:
+        ranks.barrier()
+    inputs = model_inputs(data, settings, partial, device)
+    if ranks.is_first:
+        ranks.barrier()
+    featured = time.perf_counter()
+    train, validation = splits_of(data, inputs, device)
+    recipe = settings.recipe
+    model, history = _fit(data, settings, train, validation, recipe, partial, ranks)
+    if isinstance(model, OwnMembers) and not model.leaks:
+        model.find_leaks(train.inputs, train.labels)
+    trained = time.perf_counter()
+    _, twin = _fit(data, settings, train, validation, replace(recipe, masked=False), partial, ranks)
+    if not ranks.is_first:
+        return {}
+    timings = {"features": featured - begun, "training": trained - featured, "twin": time.perf_counter() - trained}
+    results = results_of(data, model, history, twin, time.perf_counter() - begun, device)
+    if data.test is not None:
+        results |= {"test_size": len(data.test), "test_accuracy": _test_accuracy(model, data.test, settings, device)}
+    seconds = {name: round(seconds, 2) for name, seconds in timings.items()}
+    facts = {"recipe": asdict(recipe), "results": results, "timings": seconds, "data_report": plan.data_report}
+    write_run(partial, folder, data, settings, model, history, inputs, facts)
+    return {"run": str(folder), "model": settings.model, **results}
+
+
+def _test_accuracy(model: Members, items: Items, settings: TrainSettings, device: torch.device) -> float:
+    """The share of items that the finished model is right on."""
+    inputs = torch.from_numpy(_reader(settings, items, device)(items, None)).to(device)
+    return accuracy(model, Split(inputs, torch.from_numpy(items.labels).to(device)))
+
+
+def _reader(settings: TrainSettings, items: Items, device: torch.device) -> Callable[[Items, Advance | None], np.ndarray]:
+    """What makes model inputs of items of this kind."""
+    if items.images is None:
+        texts = TextInputs(settings, device)
+        return lambda some, advance: texts(some.texts or [], advance)
+    if reads_features(settings, "image"):
+        images = ImageInputs(settings, device)
+        return lambda some, advance: images(np.asarray(some.images), advance)
+    return lambda some, _: image_inputs(np.asarray(some.images)).numpy()
+
+
+def model_inputs(data: Dataset, settings: TrainSettings, partial: Path, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+    """Model inputs of both splits; a frozen encoder runs once, and its features are kept for a resumed run."""
+    splits = data.train, data.validation
+    if data.kind == "image" and not reads_features(settings, "image"):
+        read = _reader(settings, data.train, device)
+        train, validation = (read(items, None) for items in splits)
+        return train, validation
+    kept = partial / "inputs.npz"
+    if not kept.exists():
+        read = _reader(settings, data.train, device)
+        with bar(sum(map(len, splits)), f"{data.name}: features", f"{data.kind}s") as advance:
+            train, validation = (read(items, advance) for items in splits)
+
+        def write(beside: Path) -> None:
+            with beside.open("wb") as file:
+                np.savez(file, train=train, validation=validation)
+
+        write_atomic(kept, write)
+    with np.load(kept, allow_pickle=False) as arrays:
+        return arrays["train"], arrays["validation"]
+
+
+def splits_of(data: Dataset, inputs: tuple[np.ndarray, np.ndarray], device: torch.device) -> tuple[Split, Split]:
+    """Training and validation rows on the device."""
+    train, validation = (
+        Split(torch.as_tensor(rows).to(device), torch.from_numpy(items.labels).to(device))
+        for rows, items in zip(inputs, (data.train, data.validation), strict=True)
+    )
+    return train, validation
+
+
+def _fit(data: Dataset, settings: TrainSettings, train: Split, validation: Split, recipe: Recipe, partial: Path, ranks: Ranks) -> tuple[Members, History]:
+    """Train this rank's members; the model of all members on the first rank, and their history on every one."""
+    name = "masked" if recipe.masked else "plain"
+    label = f"{data.name}: training" if recipe.masked else f"{data.name}: plain twin"
+    device = train.inputs.device
+    whole = build_model(settings, len(data.classes), tuple(train.inputs.shape[1:]))
+    team = team_of(ranks, settings.members or 1)
+    model = placed(part_of(whole, team.members), device)
+    with bar(recipe.epochs, label, "epochs") as advance:
+        history = fit(model, train, validation, recipe, partial / f"{name}.checkpoint", lambda _: advance(1), team=team)
+        advance(recipe.epochs - history.epochs)
+    weights = whole_tensors(model, trained_state(model), team) if ranks.size > 1 else {}
+    if not weights:
+        return model, history
+    load_trained(whole, weights)
+    return placed(whole, device).eval(), history
+
+
+def try_model(plan: Plan) -> None:
+    """Build a member or two for the form of the training items, on the CPU.
+
+    What would have to be downloaded is left for the training: where that is the encoder, the function of a module of the user's own is loaded, not called.
+
+    Raises:
+        TurnoverError: if it cannot be built.
+    """
+    settings, items, cpu = replace(plan.settings, members=min(plan.settings.members or 1, 2), pretrained=False), plan.data.train, torch.device("cpu")
+    if needs_hub(settings.encoder):
+        reads_features(settings, plan.data.kind)  # loads a function of the user's own
+        return
+    if items.images is not None:
+        row = ImageInputs(settings, cpu)(items.images[:1])
+    else:
+        assert items.texts is not None
+        row = TextInputs(settings, cpu)(items.texts[:1])
+    build_model(settings, len(plan.data.classes), row.shape[1:])
