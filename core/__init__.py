@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from turnover.attribution.dropout import TurnoverDropout
-    from turnover.attribution.influence import Influence, TopInfluences, influence, mean_influence, self_influence, top_influences
+    from turnover.attribution.influence import (
+        Influence,
+        TopInfluences,
+        influence,
+        mean_influence,
+        self_influence,
+        top_influences,
+    )
     from turnover.attribution.insert import insert_masks
     from turnover.attribution.scope import turnover
     from turnover.cli.notebook import Run, save_run, train

@@ -1,8 +1,9 @@
 """The one error that users are meant to read.
 
-Whatever a user can cause (a missing column, a torn image, an edited run) is raised as `TurnoverError` with one line
-that says what is wrong, where, and what to do. The command line prints that line and exits with 2; the dashboard shows
-it in a box. Any other exception is a bug of ours and keeps its traceback.
+Whatever a user can cause (a missing column, a torn image, an edited run) is raised as
+`TurnoverError` with one line that says what is wrong, where, and what to do. The command line
+prints that line and exits with 2; the dashboard shows it in a box. Any other exception is a bug of
+ours and keeps its traceback.
 
 Numbers in words, the same on pages and in the terminal.
 """
@@ -23,11 +24,15 @@ class TurnoverError(ValueError):
 
 
 def missing_package(error: ModuleNotFoundError) -> TurnoverError | None:
-    """What to say of a module that an extra brings; None for any other, which is a bug of ours or of the user's code."""
+    """What to say of a module that an extra brings; None for any other, which is a bug of ours or
+    of the user's code.
+    """
     name = str(error.name).partition(".")[0]
     if name not in EXTRAS:
         return None
-    return TurnoverError(f"{name} is not installed, and this needs it; pip install 'turnover[{EXTRAS[name]}]'")
+    return TurnoverError(
+        f"{name} is not installed, and this needs it; pip install 'turnover[{EXTRAS[name]}]'"
+    )
 
 
 def counted(count: int, what: str) -> str:

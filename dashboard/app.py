@@ -1,8 +1,11 @@
-"""The dashboard's entry: `python -m streamlit run dashboard/app.py`, better started by `turnover dashboard`.
+"""The dashboard's entry: `python -m streamlit run dashboard/app.py`, better started by `turnover
+dashboard`.
 
-The first words need nothing but Streamlit. What reads runs is imported after them, since pandas alone takes a while.
+The first words need nothing but Streamlit. What reads runs is imported after them, since pandas
+alone takes a while.
 
-Sign-in, where the one who serves the dashboard has set it up in `.streamlit/secrets.toml` (README, Security).
+Sign-in, where the one who serves the dashboard has set it up in `.streamlit/secrets.toml` (README,
+Security).
 """
 
 from __future__ import annotations
@@ -15,10 +18,16 @@ from turnover.dashboard.components.notice import notice, style
 
 
 def require_sign_in() -> None:
-    """End the page here unless its reader is signed in; without sign-in set up, everybody goes on."""
+    """End the page here unless its reader is signed in; without sign-in set up, everybody goes
+    on.
+    """
     if st.user.get("is_logged_in", True):
         return
-    notice("Sign in to go on", "The one who serves this dashboard has asked for it: flags are kept with the name of who made them.")
+    notice(
+        "Sign in to go on",
+        "The one who serves this dashboard has asked for it: flags are kept with the name of who "
+        "made them.",
+    )
     st.button("Sign in", on_click=st.login)
     st.stop()
 
@@ -36,10 +45,13 @@ def sidebar(page: str) -> None:
         choose_run()
 
 
-st.set_page_config("Turnover", page_icon=str(HERE / "icon.svg"), layout="wide", initial_sidebar_state=260)
+st.set_page_config(
+    "Turnover", page_icon=str(HERE / "icon.svg"), layout="wide", initial_sidebar_state=260
+)
 style()
 st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
-page = st.navigation(  # in one list: with headings between, it is not one that a screen reader can read
+# in one list: with headings between, it is not one that a screen reader can read
+page = st.navigation(
     [
         st.Page("app_pages/overview.py", title="Overview", default=True),
         st.Page("app_pages/errors.py", title="Errors", url_path="errors"),

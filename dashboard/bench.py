@@ -1,9 +1,11 @@
-"""`python -m turnover.dashboard.bench`: how quick and how small the dashboard is, seen from a real browser.
+"""`python -m turnover.dashboard.bench`: how quick and how small the dashboard is, seen from a real
+browser.
 
-Starts the dashboard as `make run` does, with Chromium already open, and measures the seconds to the first words and to the
-first error with its training items; then, on the runs that exist and on runs of random numbers of two sizes
-(`turnover.research.bench.random_run`), the time from a click on another error until it is shown, and the memory of the server while
-browsing. Needs Playwright and Chromium, which developers have.
+Starts the dashboard as `make run` does, with Chromium already open, and measures the seconds to the
+first words and to the first error with its training items; then, on the runs that exist and on runs
+of random numbers of two sizes (`turnover.research.bench.random_run`), the time from a click on
+another error until it is shown, and the memory of the server while browsing. Needs Playwright and
+Chromium, which developers have.
 """
 
 from __future__ import annotations
@@ -27,20 +29,31 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 _CLICKS = (["Next"] * 5 + ["Previous"] * 5) * 2
-_FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 _SHOWN = ".to-target .to-id"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a size may cost: seconds of the median and of the 95th percentile of clicks, megabytes of memory."""
+    """What a size may cost: seconds of the median and of the 95th percentile of clicks, megabytes
+    of memory.
+    """
 
     median: float
     slow: float
     memory: int
 
 
-SIZES = {RandomRun(5_000, 436): Budget(0.3, 0.8, 800), RandomRun(50_000, 10_000): Budget(1.0, 1.0, 800)}
+SIZES = {
+    RandomRun(5_000, 436): Budget(0.3, 0.8, 800),
+    RandomRun(50_000, 10_000): Budget(1.0, 1.0, 800),
+}
 
 
 def measure_dashboard(runs: Path) -> Iterator[Row]:
@@ -49,7 +62,9 @@ def measure_dashboard(runs: Path) -> Iterator[Row]:
     for size, budget in SIZES.items():
         with tempfile.TemporaryDirectory() as folder:
             size.write(Path(folder))
-            yield from _measured(Path(folder), f"{size.train:,} × {size.targets:,}, random: ", budget)
+            yield from _measured(
+                Path(folder), f"{size.train:,} × {size.targets:,}, random: ", budget
+            )
 
 
 def _measured(runs: Path, which: str, budget: Budget, with_start: bool = False) -> Iterator[Row]:
@@ -57,7 +72,16 @@ def _measured(runs: Path, which: str, budget: Budget, with_start: bool = False) 
     from playwright.sync_api import sync_playwright
 
     port = free_port(8600)
-    command = [sys.executable, "-m", "turnover", "dashboard", "--runs", str(runs), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "turnover",
+        "dashboard",
+        "--runs",
+        str(runs),
+        "--port",
+        str(port),
+    ]
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS)
         page = chromium.new_page()
@@ -67,13 +91,42 @@ def _measured(runs: Path, which: str, budget: Budget, with_start: bool = False) 
             _open(page, f"http://127.0.0.1:{port}/errors")
             page.wait_for_selector("h1")
             if with_start:
-                yield Row("dashboard", "first words after the start", time.perf_counter() - begun, "s", "<= 3")
+                yield Row(
+                    "dashboard",
+                    "first words after the start",
+                    time.perf_counter() - begun,
+                    "s",
+                    "<= 3",
+                )
             page.wait_for_selector(_SHOWN, timeout=120_000)
-            yield Row("dashboard", f"{which}first error shown after the start", time.perf_counter() - begun, "s")
+            yield Row(
+                "dashboard",
+                f"{which}first error shown after the start",
+                time.perf_counter() - begun,
+                "s",
+            )
             seconds = sorted(_clicks(page))
-            yield Row("dashboard", f"{which}click on another error, median", seconds[len(seconds) // 2], "s", f"<= {budget.median}")
-            yield Row("dashboard", f"{which}click on another error, 95th percentile", seconds[int(0.95 * len(seconds))], "s", f"<= {budget.slow}")
-            yield Row("dashboard", f"{which}memory while browsing", _resident_megabytes(server.pid), "MB", f"< {budget.memory}")
+            yield Row(
+                "dashboard",
+                f"{which}click on another error, median",
+                seconds[len(seconds) // 2],
+                "s",
+                f"<= {budget.median}",
+            )
+            yield Row(
+                "dashboard",
+                f"{which}click on another error, 95th percentile",
+                seconds[int(0.95 * len(seconds))],
+                "s",
+                f"<= {budget.slow}",
+            )
+            yield Row(
+                "dashboard",
+                f"{which}memory while browsing",
+                _resident_megabytes(server.pid),
+                "MB",
+                f"< {budget.memory}",
+            )
         finally:
             server.kill()
             server.wait()
@@ -100,23 +153,40 @@ def _clicks(page: Page) -> Iterator[float]:
         before = page.locator(_SHOWN).inner_text()
         begun = time.perf_counter()
         page.get_by_role("button", name=button).click()
-        page.wait_for_function("([place, id]) => { const found = document.querySelector(place); return found && found.innerText !== id }", arg=[_SHOWN, before])
+        page.wait_for_function(
+            "([place, id]) => { const found = document.querySelector(place); return found && "
+            "found.innerText !== id }",
+            arg=[_SHOWN, before],
+        )
         yield time.perf_counter() - begun
 
 
 def _resident_megabytes(process: int) -> float:
     """Resident memory of a process, as `ps` says."""
-    said = subprocess.run(["ps", "-o", "rss=", "-p", str(process)], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        ["ps", "-o", "rss=", "-p", str(process)], capture_output=True, text=True, check=True
+    )
     return int(said.stdout) / 1024
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m turnover.dashboard.bench", description="Measure the dashboard in Chromium.")
-    parser.add_argument("--runs", default=os.environ.get("TURNOVER_RUNS", "runs"), metavar="DIR", help="folder that holds the runs (default runs)")
+    parser = argparse.ArgumentParser(
+        prog="python -m turnover.dashboard.bench", description="Measure the dashboard in Chromium."
+    )
+    parser.add_argument(
+        "--runs",
+        default=os.environ.get("TURNOVER_RUNS", "runs"),
+        metavar="DIR",
+        help="folder that holds the runs (default runs)",
+    )
     runs = Path(parser.parse_args(argv).runs).resolve()
     if shutil.which("chromium") is None:
-        print("python -m turnover.dashboard.bench: no Chromium found; install it with `apt-get install -y chromium`", file=sys.stderr)
+        print(
+            "python -m turnover.dashboard.bench: no Chromium found; install it with `apt-get "
+            "install -y chromium`",
+            file=sys.stderr,
+        )
         return 2
     print(table(list(measure_dashboard(runs))))
     return 0

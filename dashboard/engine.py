@@ -1,12 +1,14 @@
 """The worker process that holds a run's model, so that the dashboard itself stays small and quick.
 
-`turnover worker --run DIR` says `{"ready": true}` on its standard output when the model is loaded, then answers one
-JSON line for every JSON line it reads. A `Worker` starts it in the background, asks it under a lock, starts it again if it
-died, and gives up on an answer that does not come in time: the process is ended then, since its late answer would be taken
-for the answer to the next question. One that was closed stays closed, so that no page that still holds it starts a process
+`turnover worker --run DIR` says `{"ready": true}` on its standard output when the model is loaded,
+then answers one JSON line for every JSON line it reads. A `Worker` starts it in the background,
+asks it under a lock, starts it again if it died, and gives up on an answer that does not come in
+time: the process is ended then, since its late answer would be taken for the answer to the next
+question. One that was closed stays closed, so that no page that still holds it starts a process
 which nobody would end.
 
-`answer_of` asks a short command for its answer while the user waits; long ones are jobs (`turnover.jobs`).
+`answer_of` asks a short command for its answer while the user waits; long ones are jobs
+(`turnover.jobs`).
 """
 
 from __future__ import annotations
@@ -75,29 +77,42 @@ class Worker:
         return process.problem if process else ""
 
     def start(self, again: bool = False) -> None:
-        """Start the process in the background, unless it is there or the worker is closed; one that failed is only started `again`."""
+        """Start the process in the background, unless it is there or the worker is closed; one that
+        failed is only started `again`.
+        """
         with self._changing:
-            if self._process is None or self._process.ended or (again and self._process.phase is Phase.FAILED):
+            if (
+                self._process is None
+                or self._process.ended
+                or (again and self._process.phase is Phase.FAILED)
+            ):
                 self._begin()
 
     def ask(self, request: dict[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
         """The worker's answer to a request; waits until the model is loaded.
 
         Raises:
-            TurnoverError: if the worker says so, is closed, cannot be started, ends, or does not answer in time.
+            TurnoverError: if the worker says so, is closed, cannot be started, ends, or does not
+                answer in time.
         """
         with self._asking:
             self.start()
             process = self._process
             if process is None:
-                raise TurnoverError("the engine was put away, since the run was changed or two others were asked; ask again")
+                raise TurnoverError(
+                    "the engine was put away, since the run was changed or two others were asked; "
+                    "ask again"
+                )
             try:
                 process.wait_ready(READY_SECONDS)
                 answer = process.ask(request, seconds)
             except TimeoutError:
                 with self._changing:
                     self._begin()
-                raise TurnoverError(f"no answer within {seconds:.0f} s; the engine was started again, so ask once more, or for less") from None
+                raise TurnoverError(
+                    f"no answer within {seconds:.0f} s; the engine was started again, so ask once "
+                    "more, or for less"
+                ) from None
         if "error" in answer:
             raise TurnoverError(str(answer["error"]))
         return answer
@@ -130,7 +145,16 @@ class _Process:
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._complaints: deque[str] = deque(maxlen=5)
         pipe = subprocess.PIPE
-        self._popen = subprocess.Popen(command, text=True, encoding="utf-8", errors="replace", bufsize=1, stdin=pipe, stdout=pipe, stderr=pipe)
+        self._popen = subprocess.Popen(
+            command,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            bufsize=1,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+        )
         for target in (self._read_answers, self._read_complaints):
             threading.Thread(target=target, daemon=True).start()
 
@@ -144,7 +168,9 @@ class _Process:
 
     @property
     def ended(self) -> bool:
-        """Whether it died after it had been ready; one that never was ready would only fail again."""
+        """Whether it died after it had been ready; one that never was ready would only fail
+        again.
+        """
         return self.phase is Phase.STOPPED
 
     @property
@@ -154,7 +180,11 @@ class _Process:
         if self._popen.poll() is None:
             return f"the model was not loaded within {READY_SECONDS:.0f} s"
         self._said_last.wait(1)
-        line = self._complaints[-1] if self._complaints else f"the engine ended with code {self._popen.returncode}"
+        line = (
+            self._complaints[-1]
+            if self._complaints
+            else f"the engine ended with code {self._popen.returncode}"
+        )
         return line.removeprefix("turnover worker: ")
 
     def wait_ready(self, seconds: float) -> None:
@@ -166,7 +196,9 @@ class _Process:
         end = time.monotonic() + seconds
         while not self._ready.wait(0.05):
             if self.phase is Phase.FAILED or time.monotonic() > end:
-                raise TurnoverError(self.problem or f"the model was not loaded within {seconds:.0f} s")
+                raise TurnoverError(
+                    self.problem or f"the model was not loaded within {seconds:.0f} s"
+                )
 
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Send one request and wait for its answer; a TimeoutError if it does not come."""
@@ -179,7 +211,9 @@ class _Process:
         except OSError:
             answer = None
         if answer is None:
-            raise TurnoverError("the engine stopped while it was answering; ask again, and it is started anew")
+            raise TurnoverError(
+                "the engine stopped while it was answering; ask again, and it is started anew"
+            )
         return answer
 
     def end(self) -> None:
@@ -232,10 +266,25 @@ def answer_of(arguments: Sequence[str], seconds: float | None = None) -> dict[st
     seconds = COMMAND_SECONDS if seconds is None else seconds
     command = [sys.executable, "-m", "turnover", *arguments, "--json"]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
-        raise TookTooLong(f"no answer within {seconds:.0f} s; give the command in a terminal: `turnover {shlex.join(arguments)}`") from None
+        raise TookTooLong(
+            f"no answer within {seconds:.0f} s; give the command in a terminal: `turnover "
+            f"{shlex.join(arguments)}`"
+        ) from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise TurnoverError(lines[-1].removeprefix(f"turnover {arguments[0]}: ") if lines else f"{arguments[0]} ended with code {done.returncode}")
+        raise TurnoverError(
+            lines[-1].removeprefix(f"turnover {arguments[0]}: ")
+            if lines
+            else f"{arguments[0]} ended with code {done.returncode}"
+        )
     return dict(json.loads(done.stdout))

@@ -1,7 +1,9 @@
-"""What `turnover dashboard` does: serve the pages, bound to this machine only unless HOST says otherwise.
+"""What `turnover dashboard` does: serve the pages, bound to this machine only unless HOST says
+otherwise.
 
-The port is `--port`, else the environment variable PORT, else 8501; if it is taken, the next free one, which is said.
-The server runs headless, so that a machine without a browser neither fails nor asks for an e-mail address.
+The port is `--port`, else the environment variable PORT, else 8501; if it is taken, the next free
+one, which is said. The server runs headless, so that a machine without a browser neither fails nor
+asks for an e-mail address.
 """
 
 from __future__ import annotations
@@ -25,8 +27,16 @@ _TRIES = 100
 _QUIET_SECONDS = 2.0
 _FIRST_PAGE = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "PIL.Image"),
-    *("turnover.dashboard.components.run_choice", "turnover.dashboard.components.overview", "turnover.dashboard.components.overview"),
-    *("turnover.dashboard.components.tables", "turnover.dashboard.components.error_detail", "turnover.dashboard.components.flags"),
+    *(
+        "turnover.dashboard.components.run_choice",
+        "turnover.dashboard.components.overview",
+        "turnover.dashboard.components.overview",
+    ),
+    *(
+        "turnover.dashboard.components.tables",
+        "turnover.dashboard.components.error_detail",
+        "turnover.dashboard.components.flags",
+    ),
 )
 
 
@@ -49,13 +59,25 @@ def is_free(port: int, host: str = LOCAL) -> bool:
 
 
 def free_port(wanted: int, host: str = LOCAL) -> int | None:
-    """The wanted port, or the next free one after it; None if there is none near. Raises an OSError as `is_free`."""
-    return next((port for port in range(wanted, min(wanted + _TRIES, 65536)) if is_free(port, host)), None)
+    """The wanted port, or the next free one after it; None if there is none near. Raises an OSError
+    as `is_free`.
+    """
+    return next(
+        (port for port in range(wanted, min(wanted + _TRIES, 65536)) if is_free(port, host)), None
+    )
 
 
 def arguments(port: int, host: str = LOCAL) -> list[str]:
-    """What Streamlit is told; the rest is in .streamlit/config.toml beside the script, which allows this machine's own names alone."""
-    told = ["run", str(HERE / "app.py"), f"--server.port={port}", f"--server.address={host}", "--server.headless=true"]
+    """What Streamlit is told; the rest is in .streamlit/config.toml beside the script, which allows
+    this machine's own names alone.
+    """
+    told = [
+        "run",
+        str(HERE / "app.py"),
+        f"--server.port={port}",
+        f"--server.address={host}",
+        "--server.headless=true",
+    ]
     if host in LOOPBACK:
         return told
     names = ("*",) if host in _EVERY_ADDRESS else (*LOOPBACK[:2], host)
@@ -65,8 +87,9 @@ def arguments(port: int, host: str = LOCAL) -> list[str]:
 def warn(host: str, port: int) -> None:
     """Say what it means to serve on another address than this machine's own."""
     print(
-        f"Warning: HOST={host}, so everyone who can reach port {port} of this machine reads the runs' data, flags items and starts jobs, over plain HTTP. "
-        "Set up sign-in and a proxy with TLS first (README, Security).",
+        f"Warning: HOST={host}, so everyone who can reach port {port} of this machine reads the "
+        "runs' data, flags items and starts jobs, over plain HTTP. Set up sign-in and a proxy "
+        "with TLS first (README, Security).",
         file=sys.stderr,
         flush=True,
     )
@@ -76,14 +99,18 @@ def find_port(wanted: str, host: str = LOCAL) -> int:
     """The port to serve on; says so if it is not the wanted one.
 
     Raises:
-        TurnoverError: if `wanted` is no port, no port near it is free, or this machine has no address `host`.
+        TurnoverError: if `wanted` is no port, no port near it is free, or this machine has no
+            address `host`.
     """
     if not wanted.isdecimal() or not 1 <= int(wanted) <= 65535:
         raise TurnoverError(f"port {wanted!r}: choose a number from 1 to 65535")
     try:
         port = free_port(int(wanted), host)
     except OSError as error:
-        raise TurnoverError(f"HOST={host}: this machine cannot serve there ({error.strerror}); leave HOST out, or name one of its addresses") from None
+        raise TurnoverError(
+            f"HOST={host}: this machine cannot serve there ({error.strerror}); leave HOST out, or "
+            "name one of its addresses"
+        ) from None
     if port is None:
         raise TurnoverError(f"no free port from {wanted} on; choose another with --port or PORT")
     if port != int(wanted):
@@ -92,7 +119,8 @@ def find_port(wanted: str, host: str = LOCAL) -> int:
 
 
 def launch(port: str, runs: str) -> None:
-    """Find a port and serve the dashboard. HOST is read from the environment alone: who opens a door shall mean it.
+    """Find a port and serve the dashboard. HOST is read from the environment alone: who opens a
+    door shall mean it.
 
     Raises:
         ModuleNotFoundError: without Streamlit, before anything is said.
@@ -110,7 +138,9 @@ def serve(port: int, runs: Path, host: str = LOCAL) -> None:
         warn(host, port)
     print(f"Turnover is at http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
     runs, here = runs.resolve(), Path.cwd()
-    os.environ["TURNOVER_RUNS"] = str(runs.relative_to(here)) if runs.is_relative_to(here) else str(runs)
+    os.environ["TURNOVER_RUNS"] = (
+        str(runs.relative_to(here)) if runs.is_relative_to(here) else str(runs)
+    )
     run_streamlit(arguments(port, host))
 
 
@@ -124,7 +154,9 @@ def run_streamlit(argv: list[str]) -> None:
 
 
 def warm_up() -> None:
-    """Import what the first page needs, if no browser came at once: it would load its own files slower meanwhile."""
+    """Import what the first page needs, if no browser came at once: it would load its own files
+    slower meanwhile.
+    """
     time.sleep(_QUIET_SECONDS)
     for name in _FIRST_PAGE:
         importlib.import_module(name)

@@ -1,9 +1,10 @@
 """What tabs share: opened runs, their errors and their workers; and which run a tab looks at.
 
-A run is opened once for each state of its files: what tells its manifest and its influence's from older ones is part of the
-key. `st.cache_resource` does not keep two tabs from loading the same thing at once, so loading holds a lock, one for each thing
-of each run: nobody waits for another run's files. A run that cannot be opened is not remembered: as soon as it is mended, the
-next click opens it.
+A run is opened once for each state of its files: what tells its manifest and its influence's from
+older ones is part of the key. `st.cache_resource` does not keep two tabs from loading the same
+thing at once, so loading holds a lock, one for each thing of each run: nobody waits for another
+run's files. A run that cannot be opened is not remembered: as soon as it is mended, the next click
+opens it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from turnover.dashboard import engine
 from turnover.dashboard.components.notice import no_runs, problem
 from turnover.dashboard.views.errors import ANY
 from turnover.dashboard.views.flags import ANY_DECISION, ANYBODY
-from turnover.dashboard.views.map import ALL, COMPONENTS, UMAP, Points, build_points, project, project_umap
+from turnover.dashboard.views.map import (
+    ALL,
+    COMPONENTS,
+    UMAP,
+    Points,
+    build_points,
+    project,
+    project_umap,
+)
 from turnover.dashboard.views.training import SELF, TrainingItem, training_items
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import ErrorItem, error_items
@@ -53,7 +62,9 @@ class Opened:
 
     @cached_property
     def certainty(self) -> Certainty | None:
-        """What of the run's influences can be told from noise, counted once for all tabs; None if they cannot be used."""
+        """What of the run's influences can be told from noise, counted once for all tabs; None if
+        they cannot be used.
+        """
         return None if self.influence_problem else run_certainty(self.run)
 
     @cached_property
@@ -63,7 +74,9 @@ class Opened:
 
     @cached_property
     def all_mistakes(self) -> MeanMistake:
-        """The mean over all errors, ready to be summed; raises a TurnoverError where the run cannot."""
+        """The mean over all errors, ready to be summed; raises a TurnoverError where the run
+        cannot.
+        """
         return MeanMistake(self.run)
 
     @cached_property
@@ -76,13 +89,17 @@ class Opened:
         return {}
 
     def map_by(self, what: str) -> Points:
-        """The points of a map, placed once for all tabs; raises a TurnoverError where there are none."""
+        """The points of a map, placed once for all tabs; raises a TurnoverError where there are
+        none.
+        """
         if (what, COMPONENTS) not in self._maps:
             self._maps[what, COMPONENTS] = build_points(self.run, project(self.run, what))
         return self._maps[what, COMPONENTS]
 
     def umap_by(self, what: str) -> Points | None:
-        """The points as UMAP places them, read once for all tabs; None where that was not computed yet. Raises a TurnoverError if they are damaged."""
+        """The points as UMAP places them, read once for all tabs; None where that was not computed
+        yet. Raises a TurnoverError if they are damaged.
+        """
         if (what, UMAP) not in self._maps:
             placed = project_umap(self.run, what)
             if placed is None:
@@ -92,7 +109,9 @@ class Opened:
 
     @cached_property
     def taught(self) -> dict[int, list[str]]:
-        """For each training position, the ids of the errors among whose strongest proponents it is; empty without influence."""
+        """For each training position, the ids of the errors among whose strongest proponents it is;
+        empty without influence.
+        """
         return {} if self.influence_problem else errors_of(self.run)
 
 
@@ -102,12 +121,16 @@ def runs_folder() -> Path:
 
 
 def forget_choices() -> None:
-    """Another run has other classes and items: filters and the chosen item go back to their defaults."""
+    """Another run has other classes and items: filters and the chosen item go back to their
+    defaults.
+    """
     st.session_state.update(_CHOICES)
 
 
 def follow_link(page: str) -> None:
-    """On another page than before, a link that chooses something goes before what the tab remembers: what it leaves out begins anew."""
+    """On another page than before, a link that chooses something goes before what the tab
+    remembers: what it leaves out begins anew.
+    """
     if st.session_state.get(_PAGE) == page:
         return
     st.session_state[_PAGE] = page
@@ -117,7 +140,9 @@ def follow_link(page: str) -> None:
 
 
 def current_run() -> Opened:
-    """The run that the sidebar names; where there is none, or it is damaged, the page says so and ends here."""
+    """The run that the sidebar names; where there is none, or it is damaged, the page says so and
+    ends here.
+    """
     name = st.session_state.get(RUN_KEY)
     if name is None:
         no_runs(runs_folder())
@@ -136,13 +161,19 @@ def open_run(folder: Path) -> Opened:
         TurnoverError: if it is damaged, foreign or gone.
     """
     with _loading("run", folder):
-        return _open(str(folder), _changed(folder / MANIFEST), _changed(folder / "influence" / MANIFEST))
+        return _open(
+            str(folder), _changed(folder / MANIFEST), _changed(folder / "influence" / MANIFEST)
+        )
 
 
 def worker_of(run: Run) -> engine.Worker:
     """The worker of a run, the same for all tabs; not started yet."""
     with _loading("worker", run.folder):
-        return _worker(str(run.folder), _changed(run.folder / MANIFEST), _changed(run.folder / "influence" / MANIFEST))
+        return _worker(
+            str(run.folder),
+            _changed(run.folder / MANIFEST),
+            _changed(run.folder / "influence" / MANIFEST),
+        )
 
 
 def scores_of(run: Run, validation: str) -> Scores:
@@ -153,7 +184,13 @@ def scores_of(run: Run, validation: str) -> Scores:
     """
     with _loading("scores", run.folder):
         kept = run.folder / "cleansing" / f"{validation}.npz"
-        return _scores(run, validation, str(run.folder), _changed(run.folder / "influence" / MANIFEST), _changed(kept))
+        return _scores(
+            run,
+            validation,
+            str(run.folder),
+            _changed(run.folder / "influence" / MANIFEST),
+            _changed(kept),
+        )
 
 
 def _loading(what: str, folder: Path) -> threading.Lock:
@@ -162,7 +199,13 @@ def _loading(what: str, folder: Path) -> threading.Lock:
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)
-def _scores(_run: Run, validation: str, folder: str, influence_changed: tuple[int, ...], kept_changed: tuple[int, ...]) -> Scores:
+def _scores(
+    _run: Run,
+    validation: str,
+    folder: str,
+    influence_changed: tuple[int, ...],
+    kept_changed: tuple[int, ...],
+) -> Scores:
     scores = run_scores(_run, validation)
     _ = scores.estimates
     return scores
@@ -179,12 +222,16 @@ def _open(folder: str, changed: tuple[int, ...], influence_changed: tuple[int, .
 
 
 @st.cache_resource(max_entries=2, show_spinner=False, on_release=engine.Worker.close)
-def _worker(folder: str, changed: tuple[int, ...], influence_changed: tuple[int, ...]) -> engine.Worker:
+def _worker(
+    folder: str, changed: tuple[int, ...], influence_changed: tuple[int, ...]
+) -> engine.Worker:
     return engine.Worker(engine.worker_command(Path(folder)))
 
 
 def _changed(path: Path) -> tuple[int, ...]:
-    """What tells a file from one that took its place, also where a clock was put back or a copy kept its time; () if there is none."""
+    """What tells a file from one that took its place, also where a clock was put back or a copy
+    kept its time; () if there is none.
+    """
     try:
         facts = path.stat()
     except OSError:

@@ -20,12 +20,15 @@ from turnover.workflows.influence import compute_influence
 
 settings.register_profile("laws", deadline=None, max_examples=25, derandomize=True, print_blob=True)
 settings.load_profile("laws")
-torch.set_num_threads(1)  # small tensors: threads would cost more than they save, far more on a busy machine
+# small tensors: threads would cost more than they save, far more on a busy machine
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def one_name() -> Iterator[None]:
-    """Nothing imports the package by the names of its folders, which would make every module twice."""
+    """Nothing imports the package by the names of its folders, which would make every module
+    twice.
+    """
     yield
     assert not {"core", "dashboard"} & set(sys.modules)
 
@@ -63,5 +66,7 @@ def encoder() -> TextEncoder:
 def review_features(encoder: TextEncoder) -> tuple[np.ndarray, np.ndarray]:
     """Features of the demo corpus's training and validation texts."""
     data = load_reviews()
-    train, validation = (encoder.features(items.texts or []) for items in (data.train, data.validation))
+    train, validation = (
+        encoder.features(items.texts or []) for items in (data.train, data.validation)
+    )
     return train, validation

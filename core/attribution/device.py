@@ -20,12 +20,17 @@ _asked: list[list[str]] = []
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """The named device, or the best one there is: CUDA, then MPS, then CPU. Of several ranks on a machine each has a GPU of its own while there are enough.
+    """The named device, or the best one there is: CUDA, then MPS, then CPU. Of several ranks on a
+    machine each has a GPU of its own while there are enough.
 
     Raises:
         TurnoverError: if the named device is not on this machine.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if name is None:
         return _own(torch.device(next(kind for kind, present in there.items() if present)))
     try:
@@ -33,7 +38,10 @@ def choose_device(name: str | None = None) -> torch.device:
     except RuntimeError:
         raise TurnoverError(f"--device {name}: unknown; choose cuda, mps or cpu") from None
     if not there.get(device.type, False):
-        raise TurnoverError(f"--device {name}: there is no such device here; available: {', '.join(kind for kind, present in there.items() if present)}")
+        raise TurnoverError(
+            f"--device {name}: there is no such device here; available: "
+            f"{', '.join(kind for kind, present in there.items() if present)}"
+        )
     return _own(device)
 
 
@@ -57,7 +65,9 @@ def device_name(device: torch.device) -> str:
 
 
 def placed(model: Model, device: torch.device) -> Model:
-    """The model on a device; on a GPU with the channels of convolutions last, as its fastest kernels read them."""
+    """The model on a device; on a GPU with the channels of convolutions last, as its fastest
+    kernels read them.
+    """
     for module in model.to(device).modules() if device.type == "cuda" else ():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
@@ -75,7 +85,9 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """All bits of float32 in products on a GPU, whose convolutions drop 13 of 23 by default (TensorFloat-32), until the last thread leaves."""
+    """All bits of float32 in products on a GPU, whose convolutions drop 13 of 23 by default
+    (TensorFloat-32), until the last thread leaves.
+    """
     with _changing:
         _asked.append([kind.fp32_precision for kind in _KINDS])
         for kind in _KINDS:

@@ -1,13 +1,14 @@
 """The turn-over dropout layer.
 
-A `TurnoverDropout` layer does nothing until a model is called inside `turnover(ids)`. Then row b of its input is
-multiplied by the mask of instance ids[b] (Kobayashi et al. 2020, section 3):
+A `TurnoverDropout` layer does nothing until a model is called inside `turnover(ids)`. Then row b of
+its input is multiplied by the mask of instance ids[b] (Kobayashi et al. 2020, section 3):
 
     x ∘ m(z),   m(z) ∈ {0, 1/p}                       the sub-network that learns from z
     x ∘ m̃(z),  m̃(z) = 1/p − m(z)   (flipped=True)    the sub-network that never sees z
 
-Layers of one network need different masks. A layer without a number gets one the first time it runs inside a context:
-the count of turn-over layers that ran before it. Pass `layer=` to fix the number by hand.
+Layers of one network need different masks. A layer without a number gets one the first time it runs
+inside a context: the count of turn-over layers that ran before it. Pass `layer=` to fix the number
+by hand.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ _numbering = threading.Lock()
 
 
 class TurnoverDropout(nn.Module):
-    """Turn-over dropout on one dimension of an activation; the identity outside a `turnover` context.
+    """Turn-over dropout on one dimension of an activation; the identity outside a `turnover`
+    context.
 
     Args:
         width: size of the masked dimension.
         p: keep rate. Exactly k = floor(p · units + .5) units are on, and `self.keep` is k / units.
-        groups: mask this many equal groups of neighbouring units instead of single units; must divide `width`.
+        groups: mask this many equal groups of neighbouring units instead of single units; must
+            divide `width`.
         seed: mask seed. Layers with the same seed and different numbers have independent masks.
         layer: the layer's number; by default, its place in the order in which the layers first run.
         dim: the masked dimension: -1 for features and tokens, 1 for the channels of images.
@@ -48,29 +51,53 @@ class TurnoverDropout(nn.Module):
         TurnoverError: if `groups` does not divide `width`, or the mask would be all on or all off.
     """
 
-    def __init__(self, width: int, p: float = 0.5, groups: int | None = None, seed: int = 0, *, layer: int | None = None, dim: int = -1) -> None:
+    def __init__(
+        self,
+        width: int,
+        p: float = 0.5,
+        groups: int | None = None,
+        seed: int = 0,
+        *,
+        layer: int | None = None,
+        dim: int = -1,
+    ) -> None:
         super().__init__()
         units = width if groups is None else groups
         if units < 1 or width % units:
-            raise TurnoverError(f"{groups} groups do not divide a width of {width}; choose a divisor")
+            raise TurnoverError(
+                f"{groups} groups do not divide a width of {width}; choose a divisor"
+            )
         if units > MAX_UNITS:
-            raise TurnoverError(f"a layer can have at most {MAX_UNITS} maskable units, not {units}; use groups=")
+            raise TurnoverError(
+                f"a layer can have at most {MAX_UNITS} maskable units, not {units}; use groups="
+            )
         try:
             self.on = units_on(units, p)
         except ValueError as error:
             raise TurnoverError(str(error)) from None
-        self.width, self.groups, self.units, self.seed, self.layer, self.dim = width, groups, units, seed, layer, dim
+        self.width, self.groups, self.units, self.seed, self.layer, self.dim = (
+            width,
+            groups,
+            units,
+            seed,
+            layer,
+            dim,
+        )
         self.keep = self.on / units
         self.trained_with: set[TurnoverDropout] = set()
         self.trained_outside = self.masked = False
         if 2 * self.on != units:
             warnings.warn(
-                f"with p={self.keep:g} the flipped mask has mean {1 / self.keep - 1:.3g} instead of 1, so flipped losses are not comparable; p=0.5 is",
+                f"with p={self.keep:g} the flipped mask has mean {1 / self.keep - 1:.3g} instead of"
+                " 1, so flipped losses are not comparable; p=0.5 is",
                 stacklevel=2,
             )
 
     def extra_repr(self) -> str:
-        return f"width={self.width}, p={self.keep:g}, groups={self.groups}, seed={self.seed}, layer={self.layer}, dim={self.dim}"
+        return (
+            f"width={self.width}, p={self.keep:g}, groups={self.groups}, seed={self.seed}, "
+            f"layer={self.layer}, dim={self.dim}"
+        )
 
     def bits(self, ids: Tensor) -> Tensor:
         """Which units are on: booleans `ids.shape + (units,)` on the ids' device."""
@@ -84,11 +111,21 @@ class TurnoverDropout(nn.Module):
         """Mask values from bits: 0 or 1/p, widened from groups to single units."""
         kept = ~bits if flipped else bits
         values = kept.to(dtype) * (1 / self.keep)
-        return values if self.groups is None else values.repeat_interleave(self.width // self.units, dim=-1)
+        return (
+            values
+            if self.groups is None
+            else values.repeat_interleave(self.width // self.units, dim=-1)
+        )
 
-    def mask(self, ids: InstanceIds, flipped: bool = False, dtype: torch.dtype | None = None) -> Tensor:
-        """The masks themselves, `(B, width)`, with values 0 and 1/p (law 2: mask + flipped = 1/p)."""
-        return self.scale(self.bits(as_instance_ids(ids)), flipped, dtype or torch.get_default_dtype())
+    def mask(
+        self, ids: InstanceIds, flipped: bool = False, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """The masks themselves, `(B, width)`, with values 0 and 1/p
+        (law 2: mask + flipped = 1/p).
+        """
+        return self.scale(
+            self.bits(as_instance_ids(ids)), flipped, dtype or torch.get_default_dtype()
+        )
 
     @property
     def p(self) -> float:
@@ -109,11 +146,16 @@ class TurnoverDropout(nn.Module):
         scope.enter(self, self._key())
         scope.beside.add(self)
         scope.training |= self.training
-        return x * self._broadcast(self.scale(self.bits(self._ids_for(x, scope)), scope.flipped, x.dtype), x)
+        return x * self._broadcast(
+            self.scale(self.bits(self._ids_for(x, scope)), scope.flipped, x.dtype), x
+        )
 
     def _replicate_for_data_parallel(self) -> TurnoverDropout:
         if scope_for(self) is not None:
-            raise TurnoverError(f"mask layer {self} would run in a thread of nn.DataParallel, where no masks apply; use DistributedDataParallel")
+            raise TurnoverError(
+                f"mask layer {self} would run in a thread of nn.DataParallel, where no masks apply;"
+                " use DistributedDataParallel"
+            )
         return super()._replicate_for_data_parallel()
 
     def _key(self) -> tuple[int, ...]:
@@ -125,15 +167,21 @@ class TurnoverDropout(nn.Module):
             with _numbering:
                 if self.layer is None:
                     taken = {layer.layer for layer in scope.layers.values()}
-                    self.layer = next(number for number in count(len(scope.layers)) if number not in taken)
+                    self.layer = next(
+                        number for number in count(len(scope.layers)) if number not in taken
+                    )
 
     def _ids_for(self, x: Tensor, scope: MaskScope) -> Tensor:
         if x.shape[self.dim] != self.width:
-            raise TurnoverError(f"the turn-over layer masks {self.width} units, but dimension {self.dim} of its input {tuple(x.shape)} has {x.shape[self.dim]}")
+            raise TurnoverError(
+                f"the turn-over layer masks {self.width} units, but dimension {self.dim} of its "
+                f"input {tuple(x.shape)} has {x.shape[self.dim]}"
+            )
         if scope.ids.shape != x.shape[:1]:
             raise TurnoverError(
-                f"{scope.ids.numel()} instance ids for a batch of {x.shape[0]} rows at mask layer {self}; give one id per row, "
-                "and mask where dimension 0 holds the rows of the batch (not windows, experts or time steps)"
+                f"{scope.ids.numel()} instance ids for a batch of {x.shape[0]} rows at mask layer "
+                f"{self}; give one id per row, and mask where dimension 0 holds the rows of the "
+                "batch (not windows, experts or time steps)"
             )
         return scope.ids_on(x.device)
 
@@ -145,7 +193,9 @@ class TurnoverDropout(nn.Module):
 
 
 _uncompiled = torch._disable_dynamo(TurnoverDropout._masked)  # type: ignore[attr-defined]
-"""A layer's work outside a compiled graph, which could not see whose masks apply (`torch.compiler.disable` would import the compiler at once)."""
+"""A layer's work outside a compiled graph, which could not see whose masks apply
+(`torch.compiler.disable` would import the compiler at once).
+"""
 
 
 def turnover_layers(model: nn.Module) -> list[TurnoverDropout]:
@@ -156,5 +206,8 @@ def turnover_layers(model: nn.Module) -> list[TurnoverDropout]:
     """
     layers = [module for module in model.modules() if isinstance(module, TurnoverDropout)]
     if not layers:
-        raise TurnoverError(f"{type(model).__name__} has no TurnoverDropout layer, so no instance owns a part of it; add one")
+        raise TurnoverError(
+            f"{type(model).__name__} has no TurnoverDropout layer, so no instance owns a part of "
+            "it; add one"
+        )
     return layers

@@ -1,29 +1,36 @@
 """K members trained and evaluated as one batched program.
 
-A single turn-over influence is noisy, since it depends on one draw of masks. Averaging over K *members*, models that
-differ in mask seed, initialisation and batch order, tames the noise and its spread gives a standard error. Training K
-small models one after another wastes the machine on tiny matrix products, so every weight here carries a leading member
-axis and one batched product serves all of them. The loss is a sum over members, so the members never mix: member k of a
-K-member model is the model that would be trained alone (a test).
+A single turn-over influence is noisy, since it depends on one draw of masks. Averaging over K
+*members*, models that differ in mask seed, initialisation and batch order, tames the noise and its
+spread gives a standard error. Training K small models one after another wastes the machine on tiny
+matrix products, so every weight here carries a leading member axis and one batched product serves
+all of them. The loss is a sum over members, so the members never mix: member k of a K-member model
+is the model that would be trained alone (a test).
 
-A `MemberModel` is a *prefix* (what lies before the first mask; for texts, nothing: the frozen features) and a *head*:
+A `MemberModel` is a *prefix* (what lies before the first mask; for texts, nothing: the frozen
+features) and a *head*:
 
     h = relu(W₁ (f ∘ m₁(z)) + b₁),   logits = W₂ (h ∘ m₂(z)) + b₂
 
-Activations are `(K, B, …)`. Only b₂ and the prefix are shared by all instances: these are the leaks (law 3).
+Activations are `(K, B, …)`. Only b₂ and the prefix are shared by all instances: these are the leaks
+(law 3).
 
 K deep models side by side, for the price of K.
 
-Heads on frozen features are so small that K of them train as one batched program (`turnover.attribution.ensemble`). A network that
-is trained as a whole fills the machine alone; its members differ in masks and initialisation just the same, but run one
-after the other. Usually there is one.
+Heads on frozen features are so small that K of them train as one batched program
+(`turnover.attribution.ensemble`). A network that is trained as a whole fills the machine alone; its
+members differ in masks and initialisation just the same, but run one after the other. Usually there
+is one.
 
-Some members of a K-member model: half an ensemble, or the same start many times (deep members: once, since two would share masks).
+Some members of a K-member model: half an ensemble, or the same start many times (deep members:
+once, since two would share masks).
 
-Some of K members as a model of their own, and tensors of such parts cut out of the whole's and put together again.
+Some of K members as a model of their own, and tensors of such parts cut out of the whole's and put
+together again.
 
-Members never mix, so ranks may train some each (`turnover.training.ranks`). In a `MemberModel` every tensor has the members first; the
-tensors of an `Ensemble`'s members carry the member's number in their names.
+Members never mix, so ranks may train some each (`turnover.training.ranks`). In a `MemberModel`
+every tensor has the members first; the tensors of an `Ensemble`'s members carry the member's number
+in their names.
 """
 
 from __future__ import annotations
@@ -49,20 +56,34 @@ _INIT, _MASKS = 1, 2
 
 
 def member_generators(seed: int, members: int, *path: int) -> list[torch.Generator]:
-    """One CPU random generator per member for the place named by `path`, each with a seed of its own."""
-    return [torch.Generator().manual_seed(derive_seed(seed, member, *path)) for member in range(members)]
+    """One CPU random generator per member for the place named by `path`, each with a seed of its
+    own.
+    """
+    return [
+        torch.Generator().manual_seed(derive_seed(seed, member, *path)) for member in range(members)
+    ]
 
 
-def _he_normal(generators: Sequence[torch.Generator], fan_in: int, shape: Sequence[int]) -> nn.Parameter:
-    """He initialisation, `(K, *shape)`, drawn member by member so that K does not change what a member gets."""
-    draws = [torch.randn(*shape, generator=generator, dtype=torch.float64) for generator in generators]
+def _he_normal(
+    generators: Sequence[torch.Generator], fan_in: int, shape: Sequence[int]
+) -> nn.Parameter:
+    """He initialisation, `(K, *shape)`, drawn member by member so that K does not change what a
+    member gets.
+    """
+    draws = [
+        torch.randn(*shape, generator=generator, dtype=torch.float64) for generator in generators
+    ]
     return nn.Parameter((torch.stack(draws) * math.sqrt(2 / fan_in)).to(torch.get_default_dtype()))
 
 
 class MemberTurnoverDropout(TurnoverDropout):
-    """Turn-over dropout for activations `(K, B, …)`, with one mask seed a member; ids are `(B,)` or `(K, B)`."""
+    """Turn-over dropout for activations `(K, B, …)`, with one mask seed a member; ids are `(B,)` or
+    `(K, B)`.
+    """
 
-    def __init__(self, width: int, seeds: Sequence[int], groups: int | None, *, layer: int, dim: int = -1) -> None:
+    def __init__(
+        self, width: int, seeds: Sequence[int], groups: int | None, *, layer: int, dim: int = -1
+    ) -> None:
         super().__init__(width, groups=groups, layer=layer, dim=dim)
         self.seeds = tuple(seeds)
 
@@ -72,14 +93,19 @@ class MemberTurnoverDropout(TurnoverDropout):
     def bits(self, ids: Tensor) -> Tensor:
         """Which units are on, `(K, B, units)`, for ids `(B,)` or `(K, B)`."""
         rows = ids.expand(len(self.seeds), -1) if ids.dim() == 1 else ids
-        return torch.stack([self.seeded_bits(own, seed) for own, seed in zip(rows, self.seeds, strict=True)])
+        return torch.stack(
+            [self.seeded_bits(own, seed) for own, seed in zip(rows, self.seeds, strict=True)]
+        )
 
     def _key(self) -> tuple[int, ...]:
         return (*self.seeds, self.layer or 0)
 
     def _ids_for(self, x: Tensor, scope: MaskScope) -> Tensor:
         if scope.ids.shape not in (x.shape[1:2], x.shape[:2]):
-            raise TurnoverError(f"instance ids of shape {tuple(scope.ids.shape)} for {x.shape[0]} members and {x.shape[1]} rows; give one id per row")
+            raise TurnoverError(
+                f"instance ids of shape {tuple(scope.ids.shape)} for {x.shape[0]} members and "
+                f"{x.shape[1]} rows; give one id per row"
+            )
         return scope.ids_on(x.device)
 
     def _broadcast(self, mask: Tensor, x: Tensor) -> Tensor:
@@ -89,9 +115,13 @@ class MemberTurnoverDropout(TurnoverDropout):
 
 
 class MemberLinear(nn.Module):
-    """K linear layers in one batched product: `(K, B, in)` → `(K, B, out)`; `weight` is `(K, in, out)`."""
+    """K linear layers in one batched product: `(K, B, in)` → `(K, B, out)`; `weight` is `(K, in,
+    out)`.
+    """
 
-    def __init__(self, width_in: int, width_out: int, generators: Sequence[torch.Generator]) -> None:
+    def __init__(
+        self, width_in: int, width_out: int, generators: Sequence[torch.Generator]
+    ) -> None:
         super().__init__()
         self.weight = _he_normal(generators, width_in, (width_in, width_out))
         self.bias = nn.Parameter(torch.zeros(len(generators), 1, width_out))
@@ -103,19 +133,31 @@ class MemberLinear(nn.Module):
 class MemberConv2d(nn.Module):
     """K 3 × 3 convolutions as one grouped convolution: `(B, K·in, H, W)` → `(B, K·out, H, W)`."""
 
-    def __init__(self, channels_in: int, channels_out: int, generators: Sequence[torch.Generator]) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, generators: Sequence[torch.Generator]
+    ) -> None:
         super().__init__()
         self.weight = _he_normal(generators, 9 * channels_in, (channels_out, channels_in, 3, 3))
         self.bias = nn.Parameter(torch.zeros(len(generators), channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.conv2d(x, self.weight.flatten(0, 1), self.bias.flatten(), padding=1, groups=self.weight.shape[0])
+        return nn.functional.conv2d(
+            x,
+            self.weight.flatten(0, 1),
+            self.bias.flatten(),
+            padding=1,
+            groups=self.weight.shape[0],
+        )
 
 
 class MemberHead(nn.Module):
-    """K turn-over heads: mask, linear, relu, mask, linear; `(K, B, width)` → logits `(K, B, classes)`."""
+    """K turn-over heads: mask, linear, relu, mask, linear; `(K, B, width)` → logits `(K, B,
+    classes)`.
+    """
 
-    def __init__(self, width: int, hidden: int, classes: int, *, groups: int | None, seed: int, members: int) -> None:
+    def __init__(
+        self, width: int, hidden: int, classes: int, *, groups: int | None, seed: int, members: int
+    ) -> None:
         super().__init__()
         seeds = [derive_seed(seed, member, _MASKS) for member in range(members)]
         self.mask_in = MemberTurnoverDropout(width, seeds, groups, layer=0)
@@ -145,7 +187,9 @@ class Members(nn.Module, ABC):
         self.members, self.classes, self.leaks = members, classes, tuple(leaks)
 
     def failing(self) -> AbstractContextManager[None]:
-        """Around what runs the members: inside, an error of code that is the user's own becomes a `TurnoverError`. Here none is."""
+        """Around what runs the members: inside, an error of code that is the user's own becomes a
+        `TurnoverError`. Here none is.
+        """
         return nullcontext()
 
     @abstractmethod
@@ -157,7 +201,9 @@ class Members(nn.Module, ABC):
         """Logits `(K, B, classes)` of rows `(K, B, …)` of each member's own."""
 
     def reading_order(self, x: Tensor) -> Tensor:
-        """Numbers of the rows `(B, …)` in the order in which the model reads many of them fastest, `(B,)`: as they are."""
+        """Numbers of the rows `(B, …)` in the order in which the model reads many of them fastest,
+        `(B,)`: as they are.
+        """
         return torch.arange(len(x), device=x.device)
 
 
@@ -190,7 +236,8 @@ class Ensemble(Members):
     """Models `(B, …)` → logits `(B, classes)` as one K-member model.
 
     Attributes:
-        models: the members; each has `features(x)`, what its output layers see, one vector or map a row, and may have a `reading_order(x)`.
+        models: the members; each has `features(x)`, what its output layers see, one vector or map a
+            row, and may have a `reading_order(x)`.
         leaks: what all instances share in spite of their masks, in words (law 3).
     """
 
@@ -203,7 +250,9 @@ class Ensemble(Members):
         return type(self)(models, self.classes, self.leaks)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the members' output layers see of rows that all share, without masks: `(B, …)` → `(K, B, D)`."""
+        """What the members' output layers see of rows that all share, without masks: `(B, …)` →
+        `(K, B, D)`.
+        """
         return torch.stack([model.features(x).flatten(1) for model in self.models])  # type: ignore[operator]
 
     def member_rows(self, x: Tensor) -> Tensor:
@@ -264,33 +313,60 @@ def descriptions(model: Members) -> list[str]:
     """What each member is, but for its weights: shapes and masks."""
 
     def described(state: Mapping[str, Tensor], first: int, masks: Sequence[str]) -> str:
-        return json.dumps([{name: list(value.shape[first:]) for name, value in state.items()}, list(masks)])
+        return json.dumps(
+            [{name: list(value.shape[first:]) for name, value in state.items()}, list(masks)]
+        )
 
     if isinstance(model, Ensemble):
-        return [described(trained_state(own), 0, [repr(mask) for mask in turnover_layers(own)]) for own in model.models]
+        return [
+            described(trained_state(own), 0, [repr(mask) for mask in turnover_layers(own)])
+            for own in model.models
+        ]
     masks = [mask for mask in turnover_layers(model) if isinstance(mask, MemberTurnoverDropout)]
     return [
-        described(trained_state(model), 1, [f"{TurnoverDropout.extra_repr(mask)}, seed={mask.seeds[member]}" for mask in masks])
+        described(
+            trained_state(model),
+            1,
+            [f"{TurnoverDropout.extra_repr(mask)}, seed={mask.seeds[member]}" for mask in masks],
+        )
         for member in range(model.members)
     ]
 
 
-def joined_tensors(model: Members, parts: Sequence[Mapping[str, Tensor]], counts: Sequence[int]) -> dict[str, Tensor]:
-    """The whole's tensors from those of its parts, of so many members each, by names in which the model's occur; numbers are any part's."""
+def joined_tensors(
+    model: Members, parts: Sequence[Mapping[str, Tensor]], counts: Sequence[int]
+) -> dict[str, Tensor]:
+    """The whole's tensors from those of its parts, of so many members each, by names in which the
+    model's occur; numbers are any part's.
+    """
     if len(parts) == 1:
         return dict(parts[0])
     if not isinstance(model, Ensemble):
-        return {name: torch.cat([part[name] for part in parts]) if first.dim() else first for name, first in parts[0].items()}
+        return {
+            name: torch.cat([part[name] for part in parts]) if first.dim() else first
+            for name, first in parts[0].items()
+        }
     firsts = [sum(counts[:place]) for place in range(len(counts))]
-    return {_moved(name, first): value for part, first in zip(parts, firsts, strict=True) for name, value in part.items()}
+    return {
+        _moved(name, first): value
+        for part, first in zip(parts, firsts, strict=True)
+        for name, value in part.items()
+    }
 
 
 def cut_tensors(model: Members, tensors: Mapping[str, Tensor], members: range) -> dict[str, Tensor]:
     """Those of some members, as their part `model` names them, from the whole's."""
     if not isinstance(model, Ensemble):
-        return {name: value[members.start : members.stop] if value.dim() else value for name, value in tensors.items()}
+        return {
+            name: value[members.start : members.stop] if value.dim() else value
+            for name, value in tensors.items()
+        }
     found = {name: NUMBERED.search(name) for name in tensors}
-    return {_moved(name, -members.start): tensors[name] for name, number in found.items() if number is not None and int(number[1]) in members}
+    return {
+        _moved(name, -members.start): tensors[name]
+        for name, number in found.items()
+        if number is not None and int(number[1]) in members
+    }
 
 
 def _moved(name: str, by: int) -> str:

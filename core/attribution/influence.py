@@ -2,12 +2,13 @@
 
     I(z, target) = L(f^m̃(z), target) − L(f^m(z), target)        in nats
 
-The loss of the half of the network that never saw z, minus the loss of the half that learned from it. Positive: z helps
-the target (a proponent of its label); negative: z hurts it (an opponent). One trained model gives the influence of every
-training instance on every target by forward passes alone.
+The loss of the half of the network that never saw z, minus the loss of the half that learned from
+it. Positive: z helps the target (a proponent of its label); negative: z hurts it (an opponent). One
+trained model gives the influence of every training instance on every target by forward passes
+alone.
 
-With K members there are K such values for each pair; `Influence` keeps them apart, so that the mean comes with a
-standard error. `mean_influence` and `top_influences` never hold the matrix of pairs.
+With K members there are K such values for each pair; `Influence` keeps them apart, so that the mean
+comes with a standard error. `mean_influence` and `top_influences` never hold the matrix of pairs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from torch import Tensor, nn
 
 from turnover.attribution.dropout import turnover_layers
 from turnover.attribution.engine import path_for
-from turnover.attribution.engine.naive import Inputs, both_halves, device_of, evaluating, masks_of_training, row_count, take_rows
+from turnover.attribution.engine.naive import (
+    Inputs,
+    both_halves,
+    device_of,
+    evaluating,
+    masks_of_training,
+    row_count,
+    take_rows,
+)
 from turnover.attribution.engine.tiling import Loss, Progress, pair_losses, pieces, tiles
 from turnover.attribution.inputs import batch_of
 from turnover.attribution.scope import InstanceIds, as_instance_ids
@@ -68,17 +77,25 @@ class Influence:
 
     def __repr__(self) -> str:
         members, targets, count = self.values.shape
-        return f"Influence({counted(members, 'member')}, {counted(targets, 'target')}, {counted(count, 'training instance')}; {self.path})"
+        return (
+            f"Influence({counted(members, 'member')}, {counted(targets, 'target')}, "
+            f"{counted(count, 'training instance')}; {self.path})"
+        )
 
     def _repr_html_(self) -> str:
         return self.top().to_pandas()._repr_html_()  # type: ignore[operator]
 
     def top(self, count: int = 10) -> TopInfluences:
         """The strongest proponents and opponents of each target, by mean over members."""
-        ends = [_End(self.values.shape[1], min(count, len(self.train_ids)), self.values.dtype, largest) for largest in (True, False)]
+        ends = [
+            _End(self.values.shape[1], min(count, len(self.train_ids)), self.values.dtype, largest)
+            for largest in (True, False)
+        ]
         for end in ends:
             end.add(slice(0, self.values.shape[1]), self)
-        return TopInfluences(*(column for end in ends for column in (end.ids, end.means, end.errors)))
+        return TopInfluences(
+            *(column for end in ends for column in (end.ids, end.means, end.errors))
+        )
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a pair: target, instance, influence (mean over members) and standard_error."""
@@ -99,7 +116,8 @@ class Influence:
 class TopInfluences:
     """The ends of each target's ranking by mean influence; each tensor is `(targets, top)`.
 
-    Proponents run from the most positive down, opponents from the most negative up. `*_errors` are standard errors.
+    Proponents run from the most positive down, opponents from the most negative up. `*_errors` are
+    standard errors.
     """
 
     proponent_ids: Tensor
@@ -110,7 +128,9 @@ class TopInfluences:
     opponent_errors: Tensor
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row an influence: target, role (proponent or opponent), instance, influence and standard_error."""
+        """One row an influence: target, role (proponent or opponent), instance, influence and
+        standard_error.
+        """
         import pandas as pd
 
         targets, count = self.proponents.shape
@@ -123,7 +143,12 @@ class TopInfluences:
                 {
                     "target": torch.arange(targets).repeat_interleave(count).numpy(),
                     "role": role,
-                    **{name: column.flatten().numpy() for name, column in zip(("instance", "influence", "standard_error"), columns, strict=True)},
+                    **{
+                        name: column.flatten().numpy()
+                        for name, column in zip(
+                            ("instance", "influence", "standard_error"), columns, strict=True
+                        )
+                    },
                 }
             )
             for role, columns in sides.items()
@@ -137,20 +162,27 @@ class TopInfluences:
 def _check(model: nn.Module, inputs: Inputs, labels: Tensor, ids: Tensor) -> None:
     turnover_layers(model)
     if row_count(inputs) != len(labels):
-        raise TurnoverError(f"{row_count(inputs)} targets with {len(labels)} labels; give one label per target")
+        raise TurnoverError(
+            f"{row_count(inputs)} targets with {len(labels)} labels; give one label per target"
+        )
     if ids.dim() != 1:
         raise TurnoverError(f"train_ids must be one list of ids, not of shape {tuple(ids.shape)}")
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             raise TurnoverError(
-                f"batch norm {name!r} keeps no running statistics, so a row's loss depends on the rows beside it, in evaluation too, and is no row's own; "
-                "build it with track_running_stats=True and train again"
+                f"batch norm {name!r} keeps no running statistics, so a row's loss depends on the "
+                "rows beside it, in evaluation too, and is no row's own; build it with "
+                "track_running_stats=True and train again"
             )
 
 
 def _dtype(model: nn.Module) -> torch.dtype:
-    """The number type of the model's influences: the most exact that its weights have, and at least float32, whatever type the others have."""
-    weights = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()] or [torch.get_default_dtype()]
+    """The number type of the model's influences: the most exact that its weights have, and at least
+    float32, whatever type the others have.
+    """
+    weights = [
+        parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()
+    ] or [torch.get_default_dtype()]
     return torch.float64 if torch.float64 in weights else torch.float32
 
 
@@ -170,12 +202,15 @@ def influence(
 
     Args:
         model: any module with `TurnoverDropout` layers (one member), or a K-member model.
-        inputs: the targets, rows first: a tensor or array, the named tensors of a Hugging Face model, or a `Dataset` or `DataLoader`.
-        labels: the label whose loss is meant, one a target: the true one, or the predicted one to explain an error; None if the data set has them.
+        inputs: the targets, rows first: a tensor or array, the named tensors of a Hugging Face
+            model, or a `Dataset` or `DataLoader`.
+        labels: the label whose loss is meant, one a target: the true one, or the predicted one to
+            explain an error; None if the data set has them.
         train_ids: ids of N training instances.
         loss: `(logits, labels) → one loss a row`; default cross-entropy in nats.
         plain: use the reference path, two forward passes per pair.
-        dtype: number type of the large products, such as `torch.bfloat16`: faster where the hardware has it, less exact. Default: the model's own.
+        dtype: number type of the large products, such as `torch.bfloat16`: faster where the
+            hardware has it, less exact. Default: the model's own.
         memory: bytes that tiles may use beside the model and the result; default by device.
         progress: told the number of (member, target, instance) values just finished.
 
@@ -183,10 +218,21 @@ def influence(
         Values `(members, targets, N)`.
 
     Raises:
-        TurnoverError: for ids out of range, as many labels as not targets, or a model without turn-over layers.
+        TurnoverError: for ids out of range, as many labels as not targets, or a model without
+            turn-over layers.
     """
     inputs, labels = batch_of(inputs, labels)
-    return influences(model, inputs, (labels,), train_ids, loss, plain=plain, dtype=dtype, memory=memory, progress=progress)[0]
+    return influences(
+        model,
+        inputs,
+        (labels,),
+        train_ids,
+        loss,
+        plain=plain,
+        dtype=dtype,
+        memory=memory,
+        progress=progress,
+    )[0]
 
 
 def influences(
@@ -201,40 +247,57 @@ def influences(
     memory: int | None = None,
     progress: Progress | None = None,
 ) -> list[Influence]:
-    """`influence` under several labels of the same targets, such as an error's true and predicted one, for the forward passes of one.
+    """`influence` under several labels of the same targets, such as an error's true and predicted
+    one, for the forward passes of one.
 
-    Args and errors as for `influence`, with `labels` several times one label a target; one result for each.
+    Args and errors as for `influence`, with `labels` several times one label a target; one result
+    for each.
     """
     ids = as_instance_ids(train_ids)
     for own in labels:
         _check(model, inputs, own, ids)
     with evaluating(model):
         path = path_for(model, inputs, plain=plain, dtype=dtype, memory=memory)
-        values = [torch.empty(path.members, row_count(inputs), len(ids), dtype=_dtype(model)) for _ in labels]
+        values = [
+            torch.empty(path.members, row_count(inputs), len(ids), dtype=_dtype(model))
+            for _ in labels
+        ]
         for targets, instances, tile in tiles(path, labels, ids, loss, progress):
             for whole, part in zip(values, tile, strict=True):
                 whole[:, targets, instances] = part
     return [Influence(own, ids, path.name) for own in values]
 
 
-def self_influence(model: nn.Module, inputs: Any, labels: Any, train_ids: InstanceIds, loss: Loss | None = None) -> Tensor:
-    """Influence of each training instance on itself, `(members, N)` in nats: the diagonal of the pairwise influences.
+def self_influence(
+    model: nn.Module, inputs: Any, labels: Any, train_ids: InstanceIds, loss: Loss | None = None
+) -> Tensor:
+    """Influence of each training instance on itself, `(members, N)` in nats: the diagonal of the
+    pairwise influences.
 
-    Args and errors as for `influence`, with one row of `inputs` and one label per training instance.
+    Args and errors as for `influence`, with one row of `inputs` and one label per training
+    instance.
     """
     inputs, labels = batch_of(inputs, labels)
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
     if len(ids) != len(labels):
-        raise TurnoverError(f"{len(ids)} ids for {len(labels)} training instances; self-influence needs one each")
+        raise TurnoverError(
+            f"{len(ids)} ids for {len(labels)} training instances; self-influence needs one each"
+        )
     device = device_of(model)
     parts = []
     with evaluating(model):
         expected = masks_of_training(model, inputs)
         for rows in pieces(slice(0, len(ids)), _SELF_ROWS):
             batch = take_rows(inputs, torch.arange(rows.start, rows.stop), device)
-            masked, flipped = (logits.unsqueeze(2) for logits in both_halves(model, batch, ids[rows], expected))
-            parts.append((pair_losses(loss, flipped, labels[rows]) - pair_losses(loss, masked, labels[rows])).squeeze(2).cpu())
+            masked, flipped = (
+                logits.unsqueeze(2) for logits in both_halves(model, batch, ids[rows], expected)
+            )
+            parts.append(
+                (pair_losses(loss, flipped, labels[rows]) - pair_losses(loss, masked, labels[rows]))
+                .squeeze(2)
+                .cpu()
+            )
     return torch.cat(parts, 1).to(_dtype(model))
 
 
@@ -249,7 +312,8 @@ def mean_influence(
     memory: int | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Mean over all targets of each training instance's influence, `(members, N)` in nats, without holding the pairs.
+    """Mean over all targets of each training instance's influence, `(members, N)` in nats, without
+    holding the pairs.
 
     The score that cleansing sorts by (section 4.4). Args and errors as for `influence`.
     """
@@ -276,14 +340,17 @@ def top_influences(
     memory: int | None = None,
     progress: Progress | None = None,
 ) -> TopInfluences:
-    """The `top` strongest proponents and opponents of each target by mean over members, without holding the pairs.
+    """The `top` strongest proponents and opponents of each target by mean over members, without
+    holding the pairs.
 
     Args and errors as for `influence`.
     """
     inputs, labels = batch_of(inputs, labels)
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
-    ends = [_End(len(labels), min(top, len(ids)), _dtype(model), largest) for largest in (True, False)]
+    ends = [
+        _End(len(labels), min(top, len(ids)), _dtype(model), largest) for largest in (True, False)
+    ]
     with evaluating(model):
         path = path_for(model, inputs, dtype=dtype, memory=memory)
         for targets, instances, (tile,) in tiles(path, (labels,), ids, loss, progress):
@@ -299,15 +366,22 @@ class _End:
     def __init__(self, targets: int, top: int, dtype: torch.dtype, largest: bool) -> None:
         self.largest, self.top = largest, top
         self.ids = torch.zeros(targets, top, dtype=torch.int64)
-        self.means, self.errors = (torch.full((targets, top), torch.nan, dtype=dtype) for _ in range(2))
+        self.means, self.errors = (
+            torch.full((targets, top), torch.nan, dtype=dtype) for _ in range(2)
+        )
         self.filled = [0] * targets
 
     def add(self, targets: slice, part: Influence) -> None:
-        """Merge one tile into the best so far of its targets, which have all seen the same instances."""
+        """Merge one tile into the best so far of its targets, which have all seen the same
+        instances.
+        """
         before = self.filled[targets.start]
         new = part.train_ids.expand_as(part.mean), part.mean, part.standard_error
         columns = (self.ids, self.means, self.errors)
-        ids, means, errors = (torch.cat((column[targets, :before], values), 1) for column, values in zip(columns, new, strict=True))
+        ids, means, errors = (
+            torch.cat((column[targets, :before], values), 1)
+            for column, values in zip(columns, new, strict=True)
+        )
         filled = min(self.top, means.shape[1])
         order = means.topk(filled, largest=self.largest).indices
         for column, values in zip(columns, (ids, means, errors), strict=True):

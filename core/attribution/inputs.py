@@ -1,4 +1,6 @@
-"""Inputs and labels as people have them: tensors, numpy arrays, lists, data sets and loaders of torch."""
+"""Inputs and labels as people have them: tensors, numpy arrays, lists, data sets and loaders of
+torch.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ def batch_of(inputs: Any, labels: Any = None) -> tuple[Inputs, Tensor]:
     """Inputs and labels as one batch.
 
     Args:
-        inputs: a tensor, a numpy array, named ones of a Hugging Face model, or a `Dataset` or `DataLoader` that gives pairs (input, label).
-        labels: class numbers, one an input, as anything that numpy reads; None if the data set has them.
+        inputs: a tensor, a numpy array, named ones of a Hugging Face model, or a `Dataset` or
+            `DataLoader` that gives pairs (input, label).
+        labels: class numbers, one an input, as anything that numpy reads; None if the data set has
+            them.
 
     Raises:
         TurnoverError: for anything that cannot be read so, or labels that are missing.
@@ -29,7 +33,11 @@ def batch_of(inputs: Any, labels: Any = None) -> tuple[Inputs, Tensor]:
         labels = known if labels is None else labels
     if labels is None:
         raise TurnoverError("no labels are given; name the label of each input whose loss is meant")
-    named = {name: _tensor(value, name) for name, value in inputs.items()} if isinstance(inputs, Mapping) else _tensor(inputs, "inputs")
+    named = (
+        {name: _tensor(value, name) for name, value in inputs.items()}
+        if isinstance(inputs, Mapping)
+        else _tensor(inputs, "inputs")
+    )
     known = _tensor(labels, "labels")
     return named, known if known.is_floating_point() else known.to(torch.int64)
 
@@ -42,16 +50,28 @@ def _tensor(values: Any, name: str) -> Tensor:
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=True))
     except (TypeError, ValueError) as error:
         raise TurnoverError(
-            f"{name}: a {type(values).__name__} cannot be read as a tensor ({str(error).splitlines()[0]}); give a tensor or a numpy array"
+            f"{name}: a {type(values).__name__} cannot be read as a tensor "
+            f"({str(error).splitlines()[0]}); give a tensor or a numpy array"
         ) from None
 
 
 def _collected(data: Dataset[Any] | DataLoader[Any]) -> tuple[Any, Any]:
     """All inputs and labels of a data set or loader, in its order."""
-    batches = list(data) if isinstance(data, DataLoader) else [default_collate([data[place] for place in range(len(data))])]  # type: ignore[arg-type]
-    if not batches or not all(isinstance(batch, list | tuple) and len(batch) == 2 for batch in batches):
-        raise TurnoverError(f"a {type(data).__name__} that gives pairs (input, label) is meant, and at least one of them; give inputs and labels instead")
+    if isinstance(data, DataLoader):
+        batches = list(data)
+    else:
+        count = len(data)  # type: ignore[arg-type]
+        batches = [default_collate([data[place] for place in range(count)])]
+    if not batches or not all(
+        isinstance(batch, list | tuple) and len(batch) == 2 for batch in batches
+    ):
+        raise TurnoverError(
+            f"a {type(data).__name__} that gives pairs (input, label) is meant, and at least one of"
+            " them; give inputs and labels instead"
+        )
     inputs, labels = ([batch[place] for batch in batches] for place in (0, 1))
     if isinstance(inputs[0], Mapping):
-        return {name: torch.cat([part[name] for part in inputs]) for name in inputs[0]}, torch.cat(labels)
+        return {name: torch.cat([part[name] for part in inputs]) for name in inputs[0]}, torch.cat(
+            labels
+        )
     return torch.cat(inputs), torch.cat(labels)

@@ -13,22 +13,29 @@ from turnover.errors import TurnoverError
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def insert_masks(model: Network, layers: Sequence[str], p: float = 0.5, groups: int | None = None, seed: int = 0) -> Network:
-    """Put a mask before each of some layers, on the units or channels that it reads; the model is changed in place and returned.
+def insert_masks(
+    model: Network, layers: Sequence[str], p: float = 0.5, groups: int | None = None, seed: int = 0
+) -> Network:
+    """Put a mask before each of some layers, on the units or channels that it reads; the model is
+    changed in place and returned.
 
-    A layer `fc` becomes `nn.Sequential(mask, fc)`, so its weights are called `fc.1.weight` from then on: load weights first. A column of a masked
-    layer's weights never learns from an instance whose mask switches its unit off (law 3); what lies between the masks, biases and norms, leaks.
+    A layer `fc` becomes `nn.Sequential(mask, fc)`, so its weights are called `fc.1.weight` from
+    then on: load weights first. A column of a masked layer's weights never learns from an instance
+    whose mask switches its unit off (law 3); what lies between the masks, biases and norms, leaks.
 
     Args:
         model: any module.
-        layers: names of linear layers and convolutions, as `model.named_modules()` has them; masks are numbered in this order.
+        layers: names of linear layers and convolutions, as `model.named_modules()` has them; masks
+            are numbered in this order.
         p: keep rate.
-        groups: mask this many equal groups of units in every layer whose width they divide; single units elsewhere.
+        groups: mask this many equal groups of units in every layer whose width they divide; single
+            units elsewhere.
         seed: mask seed; members need different ones.
 
     Raises:
-        TurnoverError: for a layer that is not there, is neither linear nor an ordinary convolution, lies inside attention (which reads its
-            weights without calling it) or has a mask already, and as `TurnoverDropout`.
+        TurnoverError: for a layer that is not there, is neither linear nor an ordinary convolution,
+            lies inside attention (which reads its weights without calling it) or has a mask
+            already, and as `TurnoverDropout`.
     """
     if isinstance(layers, str):
         layers = [layers]
@@ -36,14 +43,32 @@ def insert_masks(model: Network, layers: Sequence[str], p: float = 0.5, groups: 
     for number, name in enumerate(layers):
         layer, parent = modules.get(name), modules.get(name.rpartition(".")[0])
         if not name or layer is None:
-            raise TurnoverError(f"a {type(model).__name__} has no layer {name!r}; its parts are {', '.join(part for part, _ in model.named_children())}")
+            raise TurnoverError(
+                f"a {type(model).__name__} has no layer {name!r}; its parts are "
+                f"{', '.join(part for part, _ in model.named_children())}"
+            )
         if isinstance(parent, nn.MultiheadAttention):
-            raise TurnoverError(f"{name!r} lies inside attention, which reads its weights without calling it, so a mask there would not run; choose another")
-        if isinstance(parent, nn.Sequential) and any(isinstance(part, TurnoverDropout) for part in parent.children()) and len(parent) == 2:
+            raise TurnoverError(
+                f"{name!r} lies inside attention, which reads its weights without calling it, so a "
+                "mask there would not run; choose another"
+            )
+        if (
+            isinstance(parent, nn.Sequential)
+            and any(isinstance(part, TurnoverDropout) for part in parent.children())
+            and len(parent) == 2
+        ):
             raise TurnoverError(f"{name!r} has a mask already; insert masks once")
         if not isinstance(layer, nn.Linear | nn.Conv2d) or getattr(layer, "groups", 1) != 1:
-            raise TurnoverError(f"{name!r} is a {type(layer).__name__}; a mask can be put before linear layers and ordinary convolutions")
-        width, dim = (layer.in_features, -1) if isinstance(layer, nn.Linear) else (layer.in_channels, 1)
+            raise TurnoverError(
+                f"{name!r} is a {type(layer).__name__}; a mask can be put before linear layers and "
+                "ordinary convolutions"
+            )
+        width, dim = (
+            (layer.in_features, -1) if isinstance(layer, nn.Linear) else (layer.in_channels, 1)
+        )
         fitting = groups if groups and width % groups == 0 else None
-        model.set_submodule(name, nn.Sequential(TurnoverDropout(width, p, fitting, seed, layer=number, dim=dim), layer))
+        model.set_submodule(
+            name,
+            nn.Sequential(TurnoverDropout(width, p, fitting, seed, layer=number, dim=dim), layer),
+        )
     return model

@@ -1,18 +1,19 @@
 """Instance masks: which units a training instance may use.
 
-Turn-over dropout (Kobayashi et al. 2020, section 3) gives every training instance z a fixed dropout mask m(z). Storing
-N masks for every layer would cost more than the model, so a mask is *computed*, each time, from nothing but
-(seed, layer, instance):
+Turn-over dropout (Kobayashi et al. 2020, section 3) gives every training instance z a fixed dropout
+mask m(z). Storing N masks for every layer would cost more than the model, so a mask is *computed*,
+each time, from nothing but (seed, layer, instance):
 
-1. SplitMix64 (Steele, Lea and Flood 2014) is seeded with a hash of (seed, layer, instance) and gives one 64-bit number
-   for every unit.
-2. The k units with the smallest numbers are on. Exactly k of them: the masks are *balanced*, which makes
-   the estimate less noisy than independent coin flips do.
+1. SplitMix64 (Steele, Lea and Flood 2014) is seeded with a hash of (seed, layer, instance) and
+   gives one 64-bit number for every unit.
+2. The k units with the smallest numbers are on. Exactly k of them: the masks are *balanced*, which
+   makes the estimate less noisy than independent coin flips do.
 
-All arithmetic is on 64-bit integers modulo 2⁶⁴, so CPU, CUDA, one batch or another, this process or the next give the
-same bits (law 1). It is written twice: for accelerators in torch, and for the CPU in numpy, whose 64-bit products and
-partial sorts are vectorised there (four times as fast); a test holds the two together. Nothing here knows about scaling;
-`turnover.attribution.dropout` turns bits into the values 0 and 1/p.
+All arithmetic is on 64-bit integers modulo 2⁶⁴, so CPU, CUDA, one batch or another, this process or
+the next give the same bits (law 1). It is written twice: for accelerators in torch, and for the CPU
+in numpy, whose 64-bit products and partial sorts are vectorised there (four times as fast); a test
+holds the two together. Nothing here knows about scaling; `turnover.attribution.dropout` turns bits
+into the values 0 and 1/p.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ MAX_ID = 2**63 - 1
 """Instance ids are whole numbers from 0 to this one."""
 
 UNOWNED = 2**62
-"""Ids from here on are never given to a training instance by this package: masks that nobody owns."""
+"""Ids from here on are never given to a training instance by this package: masks that nobody owns.
+"""
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
@@ -33,7 +35,9 @@ _MIX_2 = 0x94D049BB133111EB
 _WORD = 2**64
 _INDEX_BITS = 20
 MAX_UNITS = 2**_INDEX_BITS
-"""A layer may have at most this many maskable units (the unit's number shares a word with its random key)."""
+"""A layer may have at most this many maskable units (the unit's number shares a word with its
+random key).
+"""
 
 _UNITS_IN_CACHE = 2**16
 
@@ -53,10 +57,13 @@ def mix(word: int) -> int:
 
 
 def derive_seed(seed: int, *path: int) -> int:
-    """A new 63-bit seed for a place named by `path` (member, epoch, layer …), unrelated to its neighbours' seeds."""
+    """A new 63-bit seed for a place named by `path` (member, epoch, layer …), unrelated to its
+    neighbours' seeds.
+    """
     word = mix(seed + _GOLDEN)
     for step in path:
-        word = mix(mix(word) ^ mix(step + _GOLDEN))  # one mix more on the left: seed 1, member 2 is not seed 2, member 1
+        # one mix more on the left: seed 1, member 2 is not seed 2, member 1
+        word = mix(mix(word) ^ mix(step + _GOLDEN))
     return word >> 1
 
 
@@ -86,11 +93,14 @@ def units_on(units: int, p: float) -> int:
     """How many of `units` units a mask with keep rate `p` leaves on: k = floor(p · units + .5).
 
     Raises:
-        ValueError: if the mask would be all on or all off, so that one of the two sub-networks is empty.
+        ValueError: if the mask would be all on or all off, so that one of the two sub-networks is
+            empty.
     """
     on = int(p * units + 0.5)
     if not 0 < on < units:
-        raise ValueError(f"p={p} of {units} units or groups leaves {on} on; choose p so that 0 < on < {units}")
+        raise ValueError(
+            f"p={p} of {units} units or groups leaves {on} on; choose p so that 0 < on < {units}"
+        )
     return on
 
 
@@ -98,7 +108,8 @@ def instance_masks(ids: Tensor, units: int, on: int, *, seed: int, layer: int) -
     """The masks of some instances in one layer.
 
     Args:
-        ids: int64 instance ids in [0, 2⁶³ − 1], any shape `(…)`; the masks are made on their device.
+        ids: int64 instance ids in [0, 2⁶³ − 1], any shape `(…)`; the masks are made on their
+            device.
         units: units (or groups of units) of the layer, at most `MAX_UNITS`.
         on: how many units each mask leaves on.
         seed: the member's mask seed.
@@ -110,7 +121,9 @@ def instance_masks(ids: Tensor, units: int, on: int, *, seed: int, layer: int) -
     stream = mix(mix(seed + _GOLDEN) ^ mix(layer + 2 * _GOLDEN))
     if ids.device.type in ("cpu", "mps"):  # MPS lacks 64-bit kthvalue
         try:
-            return torch.from_numpy(_masks_numpy(ids.cpu().numpy(), units, on, stream)).to(ids.device)
+            return torch.from_numpy(_masks_numpy(ids.cpu().numpy(), units, on, stream)).to(
+                ids.device
+            )
         except RuntimeError:  # inside torch.func, tensors have no memory to look at
             pass
     return _masks_torch(ids, units, on, stream)
@@ -120,7 +133,8 @@ def _masks_torch(ids: Tensor, units: int, on: int, stream: int) -> Tensor:
     rows = _mix(_mix(ids + _signed(_GOLDEN)) ^ _signed(stream))
     counter = torch.arange(1, units + 1, device=ids.device)
     keys = _mix(rows.unsqueeze(-1) + counter * _signed(_GOLDEN))
-    # The unit's own number in the low bits makes every key of a row different, so exactly `on` pass the threshold.
+    # The unit's own number in the low bits makes every key of a row different, so exactly `on` pass
+    # the threshold.
     keys = (keys & ~(MAX_UNITS - 1)) | (counter - 1)
     return keys <= keys.sort(-1).values[..., on - 1 : on]  # on a GPU far faster than kthvalue
 
@@ -137,5 +151,9 @@ def _masks_numpy(ids: np.ndarray, units: int, on: int, stream: int) -> np.ndarra
         keys &= np.uint64(_WORD - MAX_UNITS)
         keys |= counter - np.uint64(1)
         signed = keys.view(np.int64)
-        np.less_equal(signed, np.partition(signed, on - 1, axis=-1)[:, on - 1 : on], out=bits[first : first + size])
+        np.less_equal(
+            signed,
+            np.partition(signed, on - 1, axis=-1)[:, on - 1 : on],
+            out=bits[first : first + size],
+        )
     return bits.reshape(*ids.shape, units)

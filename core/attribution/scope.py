@@ -1,15 +1,18 @@
-"""Whose masks apply: the scope that `turnover(ids)` opens, and what makes sure that every mask in it runs.
+"""Whose masks apply: the scope that `turnover(ids)` opens, and what makes sure that every mask in
+it runs.
 
-The ids travel in a context variable, not in a field of the layers: two threads that evaluate one shared model under
-different masks do not meet, and a layer works deep inside a model whose `forward` we do not control. For the same reason
-a layer may be passed by without a word, and a mask that does not run gives a number that is wrong. So:
+The ids travel in a context variable, not in a field of the layers: two threads that evaluate one
+shared model under different masks do not meet, and a layer works deep inside a model whose
+`forward` we do not control. For the same reason a layer may be passed by without a word, and a mask
+that does not run gives a number that is wrong. So:
 
-- Layers that run in training remember the layers that ran beside them. A later scope, in evaluation, in which one of them
-  is missing, or another one runs, is refused (law 10). Where the engine knows the model, it names the layer.
-- In a scope, `nn.TransformerEncoder` and its like do not take the fused path, on which they read the weights of their
-  parts and never call their dropout modules.
-- What `torch.utils.checkpoint` computes again in the backward pass is computed in the scope of its forward pass, or
-  in none if there was none, whichever scope is open where `backward` is called.
+- Layers that run in training remember the layers that ran beside them. A later scope, in
+  evaluation, in which one of them is missing, or another one runs, is refused (law 10). Where the
+  engine knows the model, it names the layer.
+- In a scope, `nn.TransformerEncoder` and its like do not take the fused path, on which they read
+  the weights of their parts and never call their dropout modules.
+- What `torch.utils.checkpoint` computes again in the backward pass is computed in the scope of its
+  forward pass, or in none if there was none, whichever scope is open where `backward` is called.
 """
 
 from __future__ import annotations
@@ -37,7 +40,9 @@ InstanceIds = Tensor | np.ndarray | Sequence[int]
 
 @dataclass(frozen=True)
 class ModelMasks:
-    """The mask layers of a model that must run under every mask, the names of all that it has, and whether it was seen in training mode."""
+    """The mask layers of a model that must run under every mask, the names of all that it has, and
+    whether it was seen in training mode.
+    """
 
     trained: frozenset[TurnoverDropout]
     names: Mapping[TurnoverDropout, str]
@@ -57,7 +62,8 @@ class MaskScope:
     Attributes:
         at_first_mask: called when the first layer asks.
         layers: those that asked, by what decides their masks.
-        beside: those of them that belong together: all but the layers of members, which have scopes of their own.
+        beside: those of them that belong together: all but the layers of members, which have scopes
+            of their own.
         training: whether one of these is in training mode.
         expected: the layers that must run, and no others; None if the model is not known.
     """
@@ -85,33 +91,48 @@ class MaskScope:
         """
         owner = self.layers.setdefault(key, layer)
         if owner is not layer:
-            raise TurnoverError(f"two turn-over layers share seed {layer.seed} and layer {layer.layer}, so they would share masks; give them different layer=")
+            raise TurnoverError(
+                f"two turn-over layers share seed {layer.seed} and layer {layer.layer}, so they "
+                "would share masks; give them different layer="
+            )
 
     def close(self) -> None:
-        """Learn from a scope in training which layers run together; hold any other against what was learned."""
+        """Learn from a scope in training which layers run together; hold any other against what was
+        learned.
+        """
         ran = set(self.layers.values())
         if not ran:
-            raise TurnoverError("no TurnoverDropout layer ran inside the turnover context; add one to the model or leave the context out")
+            raise TurnoverError(
+                "no TurnoverDropout layer ran inside the turnover context; add one to the model or "
+                "leave the context out"
+            )
         if self.training and self.expected is None:
             for layer in self.beside:
                 layer.trained_with |= self.beside
             return
-        trained = self.expected.trained if self.expected else set().union(*(layer.trained_with for layer in ran))
+        trained = (
+            self.expected.trained
+            if self.expected
+            else set().union(*(layer.trained_with for layer in ran))
+        )
         missing, new = (sorted(map(self._named, part)) for part in (trained - ran, ran - trained))
         if missing and self.expected and not self.expected.seen:
             raise TurnoverError(
-                f"mask layer {missing[0]} did not run in this turnover context, and the model does not run in training mode on its inputs alone, "
-                "so nobody knows whether it does then; let the model run it, or take it out"
+                f"mask layer {missing[0]} did not run in this turnover context, and the model does "
+                "not run in training mode on its inputs alone, so nobody knows whether it does "
+                "then; let the model run it, or take it out"
             )
         if missing:
             raise TurnoverError(
-                f"mask layer {missing[0]} runs in training but did not in this turnover context, so its masks would be left out; "
-                "let the model run it in evaluation too, or take it out and train again"
+                f"mask layer {missing[0]} runs in training but did not in this turnover context, so"
+                " its masks would be left out; let the model run it in evaluation too, or take it "
+                "out and train again"
             )
         if trained and new:
             raise TurnoverError(
-                f"mask layer {new[0]} runs in this turnover context but did not in training, so nobody learned under its masks; "
-                "let the model run it in training too, or take it out"
+                f"mask layer {new[0]} runs in this turnover context but did not in training, so "
+                "nobody learned under its masks; let the model run it in training too, or take "
+                "it out"
             )
 
     def _named(self, layer: TurnoverDropout) -> str:
@@ -135,13 +156,18 @@ def as_instance_ids(ids: InstanceIds) -> Tensor:
         if array.size == 0:
             return torch.zeros(array.shape, dtype=torch.int64)
         if array.dtype.kind not in "iu" or int(array.max()) > MAX_ID:
-            raise TurnoverError(f"instance ids must be whole numbers from 0 to 2^63-1, not {array.dtype} such as {array.flat[0]!r}")
+            raise TurnoverError(
+                f"instance ids must be whole numbers from 0 to 2^63-1, not {array.dtype} such as "
+                f"{array.flat[0]!r}"
+            )
         ids = torch.from_numpy(array.astype(np.int64))
     if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
         raise TurnoverError(f"instance ids must be whole numbers from 0 to 2^63-1, not {ids.dtype}")
     ids = ids.to(torch.int64)
     if ids.numel() and int(ids.min()) < 0:
-        raise TurnoverError(f"instance ids must be whole numbers from 0 to 2^63-1; {int(ids.min())} is negative")
+        raise TurnoverError(
+            f"instance ids must be whole numbers from 0 to 2^63-1; {int(ids.min())} is negative"
+        )
     return ids
 
 
@@ -150,13 +176,13 @@ def turnover(instance_ids: InstanceIds, flipped: bool = False) -> Iterator[None]
     """Run the models called inside under the masks of the given instances.
 
     Args:
-        instance_ids: one id per row of the batch, whole numbers from 0 to 2⁶³ − 1. A K-member model also takes
-            `(K, B)` ids, one row of the batch per member.
+        instance_ids: one id per row of the batch, whole numbers from 0 to 2⁶³ − 1. A K-member model
+            also takes `(K, B)` ids, one row of the batch per member.
         flipped: use the flipped masks, the half of the network that never saw the instance.
 
     Raises:
-        TurnoverError: for ids out of range, a number of ids other than the batch size, if no turn-over layer ran, or if
-            in evaluation others ran than in training.
+        TurnoverError: for ids out of range, a number of ids other than the batch size, if no
+            turn-over layer ran, or if in evaluation others ran than in training.
     """
     with entered(MaskScope(as_instance_ids(instance_ids), flipped)):
         yield
@@ -164,7 +190,9 @@ def turnover(instance_ids: InstanceIds, flipped: bool = False) -> Iterator[None]
 
 @contextmanager
 def entered(scope: MaskScope) -> Iterator[None]:
-    """`turnover` for a scope made by hand; the engine's way to learn when the first mask is reached."""
+    """`turnover` for a scope made by hand; the engine's way to learn when the first mask is
+    reached.
+    """
     with _opened(scope), unfused:
         yield
     scope.close()
@@ -172,7 +200,9 @@ def entered(scope: MaskScope) -> Iterator[None]:
 
 @contextmanager
 def member_masks(member: int) -> Iterator[None]:
-    """Inside a `turnover` context: the masks of one member, by ids of its own if those are `(K, B)`, for a model that knows nothing of members."""
+    """Inside a `turnover` context: the masks of one member, by ids of its own if those are `(K,
+    B)`, for a model that knows nothing of members.
+    """
     whole = _scope.get()
     if whole is None or not _is_decided():
         yield
@@ -191,7 +221,8 @@ def scope_for(layer: TurnoverDropout) -> MaskScope | None:
     """The scope that a layer runs in, if any.
 
     Raises:
-        TurnoverError: if the layer runs again in a backward pass, and nobody said under whose masks.
+        TurnoverError: if the layer runs again in a backward pass, and nobody said under whose
+            masks.
     """
     if _is_decided():
         scope = _scope.get()
@@ -199,8 +230,9 @@ def scope_for(layer: TurnoverDropout) -> MaskScope | None:
         return scope
     if layer.masked:
         raise TurnoverError(
-            f"mask layer {layer} runs again in the backward pass, where nobody knows whose masks it ran under; "
-            "use torch.utils.checkpoint, or open turnover.turnover(ids) around what is computed again"
+            f"mask layer {layer} runs again in the backward pass, where nobody knows whose masks it"
+            " ran under; use torch.utils.checkpoint, or open turnover.turnover(ids) around what is "
+            "computed again"
         )
     return None
 
@@ -211,7 +243,9 @@ def _backward() -> int:
 
 
 def _is_decided() -> bool:
-    """Whether the scope of now is meant for what runs now: a backward pass is called in one scope and may run what was called in another."""
+    """Whether the scope of now is meant for what runs now: a backward pass is called in one scope
+    and may run what was called in another.
+    """
     return _decided_in.get() == _backward()
 
 
@@ -262,12 +296,16 @@ def _reopening(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _carry_scopes_to_recomputation() -> None:
-    """Let torch's two kinds of checkpoint remember the scope beside what they remember already, the state of random numbers and autocast.
+    """Let torch's two kinds of checkpoint remember the scope beside what they remember already, the
+    state of random numbers and autocast.
 
     Torch offers no place for that, so this replaces the two functions that both kinds go through.
     """
     checkpoint: Any = torch.utils.checkpoint
-    reentrant, other = checkpoint.CheckpointFunction.forward, checkpoint._checkpoint_without_reentrant_generator
+    reentrant, other = (
+        checkpoint.CheckpointFunction.forward,
+        checkpoint._checkpoint_without_reentrant_generator,
+    )
 
     def forward(context: Any, function: Callable[..., Any], *args: Any) -> Any:
         return reentrant(context, _reopening(function), *args)

@@ -1,4 +1,6 @@
-"""The tensors that training changes: what is worth saving of a model whose encoder is frozen and known by name."""
+"""The tensors that training changes: what is worth saving of a model whose encoder is frozen and
+known by name.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,18 @@ NUMBERED = re.compile(r"\bmodels\.(\d+)\.")
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors that training changes, by name: all but frozen parameters; of a `whole` model, whose frozen part is not known by name, these too.
+    """The tensors that training changes, by name: all but frozen parameters; of a `whole` model,
+    whose frozen part is not known by name, these too.
 
-    A tensor that a member has under several names (tied weights) has the first; no two share memory, which a file could not keep.
+    A tensor that a member has under several names (tied weights) has the first; no two share
+    memory, which a file could not keep.
     """
     parameters = model.named_parameters(remove_duplicate=False)
-    frozen = {name for name, parameter in parameters if not (parameter.requires_grad or getattr(model, "whole", False))}
+    frozen = {
+        name
+        for name, parameter in parameters
+        if not (parameter.requires_grad or getattr(model, "whole", False))
+    }
     firsts, storages, state = tied_names(model), set(), {}
     for name, value in model.state_dict().items():
         if name not in frozen and firsts[name] == name:
@@ -31,7 +39,9 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def tied_names(model: nn.Module) -> dict[str, str]:
-    """For the name of each of a model's tensors, the first name under which the same member has the same tensor."""
+    """For the name of each of a model's tensors, the first name under which the same member has the
+    same tensor.
+    """
     firsts: dict[tuple[object, ...], str] = {}
     names = {}
     for name, value in model.state_dict().items():
@@ -45,13 +55,24 @@ def check_savable(model: nn.Module, where: str) -> None:
     """Refuse tensors that no file could give back.
 
     Raises:
-        TurnoverError: for a tensor that is sparse, quantized, without memory, or uses a number of its memory twice.
+        TurnoverError: for a tensor that is sparse, quantized, without memory, or uses a number of
+            its memory twice.
     """
     for name, value in model.state_dict().items():
         plain = value.layout == torch.strided and not (value.is_meta or value.is_quantized)
         if not plain or torch._debug_has_internal_overlap(value) == 1:
-            what = "repeats its own memory" if plain else f"is {'quantized' if value.is_quantized else 'without memory' if value.is_meta else 'sparse'}"
-            raise TurnoverError(f"{where}: {name!r} {what}, so the trained model could not be saved; make it an ordinary tensor (.clone())")
+            kind = (
+                "quantized"
+                if value.is_quantized
+                else "without memory"
+                if value.is_meta
+                else "sparse"
+            )
+            what = "repeats its own memory" if plain else f"is {kind}"
+            raise TurnoverError(
+                f"{where}: {name!r} {what}, so the trained model could not be saved; make it an "
+                "ordinary tensor (.clone())"
+            )
 
 
 def load_trained(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -60,7 +81,13 @@ def load_trained(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         TurnoverError: if these are the tensors of another model.
     """
-    own, given = ({(name, tuple(value.shape)) for name, value in weights.items()} for weights in (trained_state(model), state))
+    own, given = (
+        {(name, tuple(value.shape)) for name, value in weights.items()}
+        for weights in (trained_state(model), state)
+    )
     if own != given:
-        raise TurnoverError(f"the weights are of another {type(model).__name__}: they differ at {min(own ^ given)[0]!r}; build it with the same settings")
+        raise TurnoverError(
+            f"the weights are of another {type(model).__name__}: they differ at "
+            f"{min(own ^ given)[0]!r}; build it with the same settings"
+        )
     model.load_state_dict(dict(state), strict=False)

@@ -1,7 +1,8 @@
 """The command line: `turnover COMMAND …`.
 
-Progress and words go to stderr, results to stdout: `--json` prints one JSON object there. Bad input is one line on stderr
-and exit code 2; Ctrl-C is exit code 130 and leaves work that the same command resumes.
+Progress and words go to stderr, results to stdout: `--json` prints one JSON object there. Bad input
+is one line on stderr and exit code 2; Ctrl-C is exit code 130 and leaves work that the same command
+resumes.
 """
 
 from __future__ import annotations
@@ -20,35 +21,77 @@ from turnover.errors import TurnoverError, missing_package
 from turnover.models.names import allow
 from turnover.storage.progress import world
 
-# Threads that wait by spinning make everything many times slower as soon as another program wants a core.
+# Threads that wait by spinning make everything many times slower as soon as another program wants a
+# core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = {
     "dashboard": ("serve", "open the dashboard on the runs in a folder"),
     "demo": ("train", "build the demo runs (digits and reviews) where they are missing"),
     "train": ("train", "train a classifier with turn-over dropout and write a run folder"),
-    "adopt": ("train", "write a run folder of your own model that was trained with turn-over dropout elsewhere"),
-    "influence": ("explain", "compute the influence of all training items on the validation items of a run"),
-    "errors": ("explain", "list the misclassified validation items with the training items behind them"),
-    "groups": ("explain", "sum influences over groups of training items, and find the smallest group whose removal is predicted to flip an error"),
+    "adopt": (
+        "train",
+        "write a run folder of your own model that was trained with turn-over dropout elsewhere",
+    ),
+    "influence": (
+        "explain",
+        "compute the influence of all training items on the validation items of a run",
+    ),
+    "errors": (
+        "explain",
+        "list the misclassified validation items with the training items behind them",
+    ),
+    "groups": (
+        "explain",
+        (
+            "sum influences over groups of training items, and find the smallest group whose "
+            "removal is predicted to flip an error"
+        ),
+    ),
     "explain": ("explain", "explain the prediction for your own text or image by training items"),
-    "report": ("runs", "write the mistakes of a run, with the training items behind them, to one HTML file"),
-    "cleanse": ("cleanse", "remove the most harmful training items of a run and retrain: no cleansing, random removal, cleansing"),
-    "evaluate": ("evaluate", "measure how far a run's influences can be trusted, beside other methods"),
+    "report": (
+        "runs",
+        "write the mistakes of a run, with the training items behind them, to one HTML file",
+    ),
+    "cleanse": (
+        "cleanse",
+        (
+            "remove the most harmful training items of a run and retrain: no cleansing, random "
+            "removal, cleansing"
+        ),
+    ),
+    "evaluate": (
+        "evaluate",
+        "measure how far a run's influences can be trusted, beside other methods",
+    ),
     "map": ("runs", "place items in two dimensions by UMAP for the Map page (needs umap-learn)"),
     "export": ("cleanse", "write the flagged training items of a run to a file"),
-    "import-flags": ("cleanse", "add a colleague's flags, a patch of another copy of the run, to those of this one"),
-    "apply": ("cleanse", "write a data set without what was flagged to drop and with the new labels, and an undo file beside it; or undo that"),
+    "import-flags": (
+        "cleanse",
+        "add a colleague's flags, a patch of another copy of the run, to those of this one",
+    ),
+    "apply": (
+        "cleanse",
+        (
+            "write a data set without what was flagged to drop and with the new labels, and an undo"
+            " file beside it; or undo that"
+        ),
+    ),
     "runs": ("runs", "list the runs in a folder"),
     "paper": ("evaluate", "rerun an experiment of Kobayashi et al. (2020)"),
     "bench": ("evaluate", "measure speed and quality on this machine"),
-    "worker": ("serve", "answer explain requests on standard input, one JSON line each (used by the dashboard)"),
+    "worker": (
+        "serve",
+        "answer explain requests on standard input, one JSON line each (used by the dashboard)",
+    ),
     "job": ("serve", "run the steps of a job, one after the other (used by the dashboard)"),
 }
 """The module of each command, which is imported when it is called, and what it does."""
 TOGETHER = ("train", "influence")
 """Commands that several processes do together under torchrun."""
-_DESCRIPTION = "Which training examples taught the model this mistake? Train with turn-over dropout, then ask."
+_DESCRIPTION = (
+    "Which training examples taught the model this mistake? Train with turn-over dropout, then ask."
+)
 
 
 class _Usage(TurnoverError):
@@ -69,9 +112,13 @@ class _CommandParser(_Parser):
         """Add what the command takes, once."""
         if self.get_default("call") is None:
             name = self.prog.split()[-1]
-            command: Command = importlib.import_module(f"turnover.cli.{COMMANDS[name][0]}").COMMANDS[name]
+            command: Command = importlib.import_module(
+                f"turnover.cli.{COMMANDS[name][0]}"
+            ).COMMANDS[name]
             command.add_arguments(self)
-            self.add_argument("--json", action="store_true", help="print the result as one JSON object")
+            self.add_argument(
+                "--json", action="store_true", help="print the result as one JSON object"
+            )
             self.set_defaults(call=command)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -82,7 +129,9 @@ class _CommandParser(_Parser):
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(prog="turnover", description=_DESCRIPTION)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser
+    )
     for name, (_, text) in COMMANDS.items():
         commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     return parser
@@ -98,7 +147,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module="torch")
     try:
         if world().size > 1 and arguments.command not in TOGETHER:
-            raise TurnoverError(f"this command is for one process; leave torchrun out (it serves {' and '.join(TOGETHER)})")
+            raise TurnoverError(
+                "this command is for one process; leave torchrun out (it serves "
+                f"{' and '.join(TOGETHER)})"
+            )
         result = _execute(arguments)
     except TurnoverError as error:
         print(f"turnover {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
@@ -107,15 +159,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nstopped; the same command goes on where this one was", file=sys.stderr)
         return 130
     if world().is_first:
-        _say(json.dumps(result, ensure_ascii=False) if arguments.json else arguments.call.describe(result))
+        _say(
+            json.dumps(result, ensure_ascii=False)
+            if arguments.json
+            else arguments.call.describe(result)
+        )
     return 0
 
 
 def call(command: str, **options: Any) -> dict[str, Any]:
-    """What a command returns, from a notebook: `call("cleanse", run="runs/mine", fraction=0.05)` is `turnover cleanse --run runs/mine --fraction 0.05`.
+    """What a command returns, from a notebook: `call("cleanse", run="runs/mine", fraction=0.05)` is
+    `turnover cleanse --run runs/mine --fraction 0.05`.
 
     Args:
-        options: as on the command line, with `_` for `-`; None and False leave an option out, True gives it alone, a list gives it several values.
+        options: as on the command line, with `_` for `-`; None and False leave an option out, True
+            gives it alone, a list gives it several values.
 
     Raises:
         TurnoverError: for what the command refuses.
@@ -129,7 +187,9 @@ def call(command: str, **options: Any) -> dict[str, Any]:
 
 
 def _execute(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Do what a command line asks for; a package that an extra brings and that is not there is a `TurnoverError` too."""
+    """Do what a command line asks for; a package that an extra brings and that is not there is a
+    `TurnoverError` too.
+    """
     allow(getattr(arguments, "model", None))
     try:
         return dict(arguments.call.execute(arguments))

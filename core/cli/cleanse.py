@@ -1,4 +1,5 @@
-"""`cleanse`: remove the training items that hurt a validation set most, and retrain to see what it does.
+"""`cleanse`: remove the training items that hurt a validation set most, and retrain to see what it
+does.
 
 `apply`: a patch of flags onto a data set, or a cleansed data set back to what it was.
 
@@ -19,23 +20,51 @@ from turnover.cli.options import Command, add_device, add_model, add_run
 def add_cleanse(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser)
-    parser.add_argument("--fraction", type=float, default=0.01, metavar="F", help="share of the training items to remove (default .01)")
+    parser.add_argument(
+        "--fraction",
+        type=float,
+        default=0.01,
+        metavar="F",
+        help="share of the training items to remove (default .01)",
+    )
     parser.add_argument(
         "--validation",
         default="validation",
         metavar="NAME",
-        help="items to cleanse for: validation, half of the run's own, measured on the other half (default); or elec, reviews of electronics in --path",
+        help=(
+            "items to cleanse for: validation, half of the run's own, measured on the other half "
+            "(default); or elec, reviews of electronics in --path"
+        ),
     )
     parser.add_argument("--path", metavar="DIR", help="folder with the files of elec")
-    parser.add_argument("--repeats", type=int, default=4, metavar="R", help="models for each condition, from seeds 0 to R - 1 (default 4)")
-    parser.add_argument("--flags", action="store_true", help="also train on what you flagged: without what you drop, under the labels that you relabel to")
-    parser.add_argument("--score-only", action="store_true", help="only compute the mean influences, and keep them with the run; retrain nothing")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=4,
+        metavar="R",
+        help="models for each condition, from seeds 0 to R - 1 (default 4)",
+    )
+    parser.add_argument(
+        "--flags",
+        action="store_true",
+        help=(
+            "also train on what you flagged: without what you drop, under the labels that you "
+            "relabel to"
+        ),
+    )
+    parser.add_argument(
+        "--score-only",
+        action="store_true",
+        help="only compute the mean influences, and keep them with the run; retrain nothing",
+    )
     add_device(parser)
     add_model(parser)
 
 
 def run_cleanse(arguments: Namespace) -> dict[str, Any]:
-    """Score, remove, retrain and return the conditions with mean and standard deviation; the result is kept in the run's folder."""
+    """Score, remove, retrain and return the conditions with mean and standard deviation; the result
+    is kept in the run's folder.
+    """
     from turnover.flags import Flags
     from turnover.runs.run import Run
     from turnover.storage.lock import alone
@@ -44,15 +73,31 @@ def run_cleanse(arguments: Namespace) -> dict[str, Any]:
     from turnover.workflows.cleansing_results import OWN, keep_cleansing, keep_scores
 
     run = Run(Path(arguments.run))
-    decisions = Decisions.of(Flags(run.folder).current(), run.classes, len(run.train)) if arguments.flags else None
+    decisions = (
+        Decisions.of(Flags(run.folder).current(), run.classes, len(run.train))
+        if arguments.flags
+        else None
+    )
     with alone(run.folder / ".cleanse.lock", f"cleansing {run.folder}"):
         prepared = prepare(run, arguments.validation, arguments.path, arguments.device)
         if arguments.validation != OWN:
             keep_scores(run, arguments.validation, prepared.scored)
         if arguments.score_only:
-            return {"run": str(run.folder), "validation": arguments.validation, "targets": prepared.scored.targets, "scored": len(prepared.scores)}
+            return {
+                "run": str(run.folder),
+                "validation": arguments.validation,
+                "targets": prepared.scored.targets,
+                "scored": len(prepared.scores),
+            }
         conditions = WITH_FLAGS if decisions else CONDITIONS
-        result = cleanse(prepared, arguments.fraction, arguments.repeats, conditions, decisions, lambda known: keep_cleansing(run, known, finished=False))
+        result = cleanse(
+            prepared,
+            arguments.fraction,
+            arguments.repeats,
+            conditions,
+            decisions,
+            lambda known: keep_cleansing(run, known, finished=False),
+        )
         keep_cleansing(run, result)
     return result
 
@@ -60,14 +105,38 @@ def run_cleanse(arguments: Namespace) -> dict[str, Any]:
 def describe_cleanse(result: dict[str, Any]) -> str:
     """The conditions as a table."""
     if "scored" in result:
-        return f"{result['run']}: mean influence of {result['scored']} training items on {result['targets']} items of {result['validation']}"
+        return (
+            f"{result['run']}: mean influence of {result['scored']} training items on "
+            f"{result['targets']} items of {result['validation']}"
+        )
     classes = ", ".join(f"{count} {name}" for name, count in result["removed_by_class"].items())
-    lines = [f"{result['removed']} training items removed ({classes}) for {result['targets']} targets; measured on {result['measured_on']} other items\n"]
-    lines += ["| condition | accuracy | loss, nats | accuracy and loss against those above |", "| --- | ---: | ---: | --- |"]
+    lines = [
+        f"{result['removed']} training items removed ({classes}) for {result['targets']} targets; "
+        f"measured on {result['measured_on']} other items\n"
+    ]
+    lines += [
+        "| condition | accuracy | loss, nats | accuracy and loss against those above |",
+        "| --- | ---: | ---: | --- |",
+    ]
     for one in result["conditions"]:
-        accuracy, loss = f"{one['accuracy']:.1%} ± {one['accuracy_sd']:.1%}", f"{one['loss']:.3f} ± {one['loss_sd']:.3f}"
-        lines.append(f"| {one['condition']} | {accuracy} | {loss} | {'; '.join(_against(other) for other in one['against'])} |")
-    return "\n".join([*lines, "", f"± standard deviation over {result['repeats']} seeds; p of a paired t-test, two-sided; 95 % intervals in brackets"])
+        accuracy, loss = (
+            f"{one['accuracy']:.1%} ± {one['accuracy_sd']:.1%}",
+            f"{one['loss']:.3f} ± {one['loss_sd']:.3f}",
+        )
+        lines.append(
+            f"| {one['condition']} | {accuracy} | {loss} | "
+            f"{'; '.join(_against(other) for other in one['against'])} |"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            (
+                f"± standard deviation over {result['repeats']} seeds; p of a paired t-test, "
+                "two-sided; 95 % intervals in brackets"
+            ),
+        ]
+    )
 
 
 def _against(other: dict[str, Any]) -> str:
@@ -88,12 +157,25 @@ def add_apply(parser: ArgumentParser) -> None:
     """Describe the options."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--patch", metavar="FILE.jsonl", help="what `export --format jsonl` wrote")
-    which.add_argument("--undo", metavar="FILE.undo", help="what an earlier `apply` wrote beside its result")
-    data = "CSV, TSV, JSONL or parquet file, folder with one folder of images a class, or name of a data set; with --undo, what `apply` wrote"
+    which.add_argument(
+        "--undo", metavar="FILE.undo", help="what an earlier `apply` wrote beside its result"
+    )
+    data = (
+        "CSV, TSV, JSONL or parquet file, folder with one folder of images a class, or name of a "
+        "data set; with --undo, what `apply` wrote"
+    )
     parser.add_argument("--data", required=True, metavar="DATA", help=data)
-    parser.add_argument("--out", required=True, metavar="OUT", help="file or folder to write; it must not exist")
-    parser.add_argument("--text-column", metavar="NAME", help="column of the texts or images (default: found by what is in it)")
-    parser.add_argument("--label-column", metavar="NAME", help="column of the labels (default: label)")
+    parser.add_argument(
+        "--out", required=True, metavar="OUT", help="file or folder to write; it must not exist"
+    )
+    parser.add_argument(
+        "--text-column",
+        metavar="NAME",
+        help="column of the texts or images (default: found by what is in it)",
+    )
+    parser.add_argument(
+        "--label-column", metavar="NAME", help="column of the labels (default: label)"
+    )
 
 
 def run_apply(arguments: Namespace) -> dict[str, Any]:
@@ -103,15 +185,23 @@ def run_apply(arguments: Namespace) -> dict[str, Any]:
     data, out = Path(arguments.data), Path(arguments.out)
     if arguments.undo:
         return undo_patch(Path(arguments.undo), data, out)
-    return apply_patch(Path(arguments.patch), data, out, arguments.text_column, arguments.label_column)
+    return apply_patch(
+        Path(arguments.patch), data, out, arguments.text_column, arguments.label_column
+    )
 
 
 def describe_apply(result: dict[str, Any]) -> str:
     """The result in words."""
     if "undo" not in result:
         return f"{result['out']} is what it was, SHA-256 {result['sha256']}"
-    done = f"{result['dropped']} dropped, {result['relabelled']} relabelled, {result['kept']} left as they are"
-    refused = [f"not applied: {' '.join(filter(None, (one['id'], one['place'])))}: {one['why']}" for one in result["refused"]]
+    done = (
+        f"{result['dropped']} dropped, {result['relabelled']} relabelled, {result['kept']} left as "
+        "they are"
+    )
+    refused = [
+        f"not applied: {' '.join(filter(None, (one['id'], one['place'])))}: {one['why']}"
+        for one in result["refused"]
+    ]
     return "\n".join([f"{result['out']}: {done}; undo it with {result['undo']}", *refused])
 
 
@@ -121,8 +211,13 @@ FORMATS = ("csv", "jsonl", "html")
 def add_export(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser)
-    parser.add_argument("--out", required=True, metavar="FILE", help="file to write (replaced if it exists)")
-    text = "csv, for spreadsheets (default); jsonl, a patch for `apply` and `import-flags`; html, a page with the mistakes"
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="file to write (replaced if it exists)"
+    )
+    text = (
+        "csv, for spreadsheets (default); jsonl, a patch for `apply` and `import-flags`; html, a "
+        "page with the mistakes"
+    )
     parser.add_argument("--format", choices=FORMATS, default="csv", help=text)
 
 
@@ -152,23 +247,38 @@ def describe_export(result: dict[str, Any]) -> str:
 def add_import_flags(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser)
-    parser.add_argument("--patch", required=True, metavar="FILE.jsonl", help="what `export --format jsonl` wrote")
+    parser.add_argument(
+        "--patch", required=True, metavar="FILE.jsonl", help="what `export --format jsonl` wrote"
+    )
 
 
 def run_import_flags(arguments: Namespace) -> dict[str, Any]:
-    """Merge the patch and return how many flags are new, conflicting and known, and which lines were refused."""
+    """Merge the patch and return how many flags are new, conflicting and known, and which lines
+    were refused.
+    """
     from turnover.flags import Flags
     from turnover.flags.patch import merge_patch, patch_file
     from turnover.runs.run import Run
 
     run = Run(Path(arguments.run))
-    return {"run": arguments.run, **merge_patch(run, Flags(run.folder), patch_file(Path(arguments.patch)))}
+    return {
+        "run": arguments.run,
+        **merge_patch(run, Flags(run.folder), patch_file(Path(arguments.patch))),
+    }
 
 
 def describe_import_flags(result: dict[str, Any]) -> str:
     """The result in words."""
-    words = f"{result['new']} flags are new to {result['run']}, {result['conflicting']} of them differ from what others decided; {result['known']} were known"
-    return "\n".join([words, *(f"line {refused['line']} refused: {refused['why']}" for refused in result["refused"])])
+    words = (
+        f"{result['new']} flags are new to {result['run']}, {result['conflicting']} of them differ "
+        f"from what others decided; {result['known']} were known"
+    )
+    return "\n".join(
+        [
+            words,
+            *(f"line {refused['line']} refused: {refused['why']}" for refused in result["refused"]),
+        ]
+    )
 
 
 COMMANDS = {

@@ -39,21 +39,71 @@ _SEEDS = {"removal": 3}
 def add_evaluate(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser)
-    parser.add_argument("--measure", required=True, choices=tuple(MEASURES), help="; ".join(f"{name}: {what}" for name, what in MEASURES.items()))
-    parser.add_argument("--halves", type=positive, default=60, metavar="N", help="random halves of the training set to train on (lds; default 60)")
-    parser.add_argument("--seeds", type=positive, metavar="N", help="models for each half or item left out (lds, loo; default 5), or removal (default 3)")
-    parser.add_argument("--instances", type=positive, default=100, metavar="N", help="training items to leave out, one at a time (loo; default 100)")
-    parser.add_argument("--errors", type=positive, default=10, metavar="N", help="errors whose proponents are removed (removal; default 10)")
-    parser.add_argument("--remove", type=positive, nargs="+", default=(5, 20, 80), metavar="K", help="proponents to remove (removal; default 5 20 80)")
-    parser.add_argument("--path", metavar="FILE", help="near duplicates, a CSV with test_index and train_index, or its folder (duplicates)")
-    parser.add_argument("--masked", action="store_true", help="retrain with turn-over dropout on (lds; default off)")
-    parser.add_argument("--rivals", nargs="*", metavar="NAME", help="methods to compare with, such as influence-cg or tracin-all (default: the quick ones)")
+    parser.add_argument(
+        "--measure",
+        required=True,
+        choices=tuple(MEASURES),
+        help="; ".join(f"{name}: {what}" for name, what in MEASURES.items()),
+    )
+    parser.add_argument(
+        "--halves",
+        type=positive,
+        default=60,
+        metavar="N",
+        help="random halves of the training set to train on (lds; default 60)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=positive,
+        metavar="N",
+        help="models for each half or item left out (lds, loo; default 5), or removal (default 3)",
+    )
+    parser.add_argument(
+        "--instances",
+        type=positive,
+        default=100,
+        metavar="N",
+        help="training items to leave out, one at a time (loo; default 100)",
+    )
+    parser.add_argument(
+        "--errors",
+        type=positive,
+        default=10,
+        metavar="N",
+        help="errors whose proponents are removed (removal; default 10)",
+    )
+    parser.add_argument(
+        "--remove",
+        type=positive,
+        nargs="+",
+        default=(5, 20, 80),
+        metavar="K",
+        help="proponents to remove (removal; default 5 20 80)",
+    )
+    parser.add_argument(
+        "--path",
+        metavar="FILE",
+        help="near duplicates, a CSV with test_index and train_index, or its folder (duplicates)",
+    )
+    parser.add_argument(
+        "--masked", action="store_true", help="retrain with turn-over dropout on (lds; default off)"
+    )
+    parser.add_argument(
+        "--rivals",
+        nargs="*",
+        metavar="NAME",
+        help=(
+            "methods to compare with, such as influence-cg or tracin-all (default: the quick ones)"
+        ),
+    )
     add_device(parser)
     add_model(parser)
 
 
 def run_evaluate(arguments: Namespace) -> dict[str, Any]:
-    """Measure, and return the measure's facts and rows; both they and what took long are kept in the run's folder."""
+    """Measure, and return the measure's facts and rows; both they and what took long are kept in
+    the run's folder.
+    """
     from turnover.research.evaluate.results import keep_result
     from turnover.research.evaluate.scores import USUAL, Options
     from turnover.research.evaluate.task import Subject
@@ -64,11 +114,27 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
     rivals = USUAL if arguments.rivals is None else tuple(arguments.rivals)
     seeds = arguments.seeds or _SEEDS.get(arguments.measure, 5)
     pairs = Path(arguments.path) if arguments.path else None
-    options = Options(arguments.halves, seeds, arguments.masked, arguments.instances, rivals, arguments.errors, tuple(arguments.remove), pairs)
+    options = Options(
+        arguments.halves,
+        seeds,
+        arguments.masked,
+        arguments.instances,
+        rivals,
+        arguments.errors,
+        tuple(arguments.remove),
+        pairs,
+    )
     subject = Subject.of(run, arguments.device)
-    with alone(run.folder / f".evaluate-{arguments.measure}.lock", f"measuring {arguments.measure} of {run.folder}"):
+    with alone(
+        run.folder / f".evaluate-{arguments.measure}.lock",
+        f"measuring {arguments.measure} of {run.folder}",
+    ):
         made = _measures()[arguments.measure](subject, options)
-        facts = {"run": str(run.folder), "measure": arguments.measure, "targets": len(subject.positions)}
+        facts = {
+            "run": str(run.folder),
+            "measure": arguments.measure,
+            "targets": len(subject.positions),
+        }
         result = facts | made | {"rows": [asdict(row) for row in made["rows"]]}
         keep_result(run, result)
     return result
@@ -92,13 +158,25 @@ def describe_evaluate(result: dict[str, Any]) -> str:
     """The facts in a line, the rows as a table."""
     from turnover.research.evaluate.results import Figure, Row, table
 
-    rows = [Row(**{**row, "figures": {name: Figure(**figure) for name, figure in row["figures"].items()}}) for row in result["rows"]]
+    rows = [
+        Row(
+            **{
+                **row,
+                "figures": {name: Figure(**figure) for name, figure in row["figures"].items()},
+            }
+        )
+        for row in result["rows"]
+    ]
     return f"{result['measure']} of {result['run']}: {setting(result)}\n\n{table(rows)}"
 
 
 def setting(facts: Mapping[str, Any]) -> str:
     """What was measured with, in a line."""
-    return ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in facts.items() if name not in ("run", "measure", "rows"))
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_shown(value)}"
+        for name, value in facts.items()
+        if name not in ("run", "measure", "rows")
+    )
 
 
 def _shown(value: float | bool | None) -> str:
@@ -117,7 +195,11 @@ NAMES = {
 
 def add_bench(parser: ArgumentParser) -> None:
     """Describe the options."""
-    parser.add_argument("name", choices=tuple(NAMES), help="; ".join(f"{name}: {what}" for name, what in NAMES.items()))
+    parser.add_argument(
+        "name",
+        choices=tuple(NAMES),
+        help="; ".join(f"{name}: {what}" for name, what in NAMES.items()),
+    )
     parser.add_argument("--path", metavar="DIR", help="folder with the SST-2 files (for sst2)")
 
 
@@ -125,7 +207,10 @@ def run_bench(arguments: Namespace) -> dict[str, Any]:
     """Return the measured rows, with the machine they were measured on."""
     import torch
 
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    machine = (
+        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"Python {platform.python_version()}"
+    )
     facts: dict[str, Any] = {"name": arguments.name, "machine": machine}
     if arguments.name == "influence":
         from turnover.research.bench.influence import measure_influence
@@ -151,7 +236,11 @@ def describe_bench(result: dict[str, Any]) -> str:
     from turnover.research.bench.influence import describe_influence
     from turnover.research.bench.random_run import Row, table
 
-    rows = describe_influence(result) if result["name"] == "influence" else table([Row(**row) for row in result["rows"]])
+    rows = (
+        describe_influence(result)
+        if result["name"] == "influence"
+        else table([Row(**row) for row in result["rows"]])
+    )
     return f"Measured on {result['machine']}\n\n{rows}"
 
 
@@ -160,7 +249,9 @@ EXPERIMENTS = {
     "curves": "masked, flipped and validation losses (Figure 2)",
     "errors-text": "the training sentences behind mistakes on SST-2 (Figures 3 and 4)",
     "errors-images": "the training images behind mistakes on CIFAR-10 (Figure 5)",
-    "footnote4": "the full network in place of the masked one, by LDS (footnote 4; digits need no --path)",
+    "footnote4": (
+        "the full network in place of the masked one, by LDS (footnote 4; digits need no --path)"
+    ),
     "cleansing": "SST-2 cleansed for Elec (Table 2)",
     "complexity": "what every method costs in time and storage, and how that grows (Table 1)",
 }
@@ -168,14 +259,31 @@ EXPERIMENTS = {
 
 def add_paper(parser: ArgumentParser) -> None:
     """Describe the options."""
-    parser.add_argument("name", choices=tuple(EXPERIMENTS), help="; ".join(f"{name}: {what}" for name, what in EXPERIMENTS.items()))
+    parser.add_argument(
+        "name",
+        choices=tuple(EXPERIMENTS),
+        help="; ".join(f"{name}: {what}" for name, what in EXPERIMENTS.items()),
+    )
     parser.add_argument("--path", metavar="DIR", help="folder that holds sst2/, elec/ and cifar10/")
-    parser.add_argument("--runs", default="runs", metavar="DIR", help="where trained models are kept, used again and opened by the dashboard (default runs)")
-    parser.add_argument("--scale", choices=("small", "paper"), default="small", help="small: minutes on 2 cores (default); paper: the full setting, for a GPU")
+    parser.add_argument(
+        "--runs",
+        default="runs",
+        metavar="DIR",
+        help="where trained models are kept, used again and opened by the dashboard (default runs)",
+    )
+    parser.add_argument(
+        "--scale",
+        choices=("small", "paper"),
+        default="small",
+        help="small: minutes on 2 cores (default); paper: the full setting, for a GPU",
+    )
     parser.add_argument(
         "--encoder",
         metavar="NAME",
-        help="text encoder: a hub name or a folder (default: the packaged all-MiniLM-L6-v2; at the paper's scale bert-base-uncased)",
+        help=(
+            "text encoder: a hub name or a folder (default: the packaged all-MiniLM-L6-v2; at the "
+            "paper's scale bert-base-uncased)"
+        ),
     )
     add_device(parser)
 
@@ -187,9 +295,20 @@ def run_paper(arguments: Namespace) -> dict[str, Any]:
     from turnover.research.paper.setup import Setup
 
     module = table1 if arguments.name == "complexity" else experiments
-    setup = Setup(arguments.scale, Path(arguments.path) if arguments.path else None, Path(arguments.runs), arguments.device, arguments.encoder)
+    setup = Setup(
+        arguments.scale,
+        Path(arguments.path) if arguments.path else None,
+        Path(arguments.runs),
+        arguments.device,
+        arguments.encoder,
+    )
     rows = getattr(module, arguments.name.replace("-", "_"))(setup)
-    facts = {"experiment": arguments.name, "scale": arguments.scale, "device": device_name(choose_device(arguments.device)), "machine": platform.machine()}
+    facts = {
+        "experiment": arguments.name,
+        "scale": arguments.scale,
+        "device": device_name(choose_device(arguments.device)),
+        "machine": platform.machine(),
+    }
     return facts | {"rows": [asdict(row) for row in rows]}
 
 
@@ -197,7 +316,10 @@ def describe_paper(result: dict[str, Any]) -> str:
     """The rows as a table."""
     from turnover.research.paper.setup import PaperRow, paper_table
 
-    return f"{result['experiment']}, {result['scale']} scale, on {result['device']}\n\n{paper_table([PaperRow(**row) for row in result['rows']])}"
+    return (
+        f"{result['experiment']}, {result['scale']} scale, on "
+        f"{result['device']}\n\n{paper_table([PaperRow(**row) for row in result['rows']])}"
+    )
 
 
 COMMANDS = {

@@ -20,20 +20,40 @@ from turnover.errors import counted
 def add_influence(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser)
-    parser.add_argument("--targets", choices=("validation", "errors"), default="validation", help="all validation items (default) or only the misclassified")
-    parser.add_argument("--most", type=positive, metavar="N", help="at most N targets, drawn at random (default: all)")
+    parser.add_argument(
+        "--targets",
+        choices=("validation", "errors"),
+        default="validation",
+        help="all validation items (default) or only the misclassified",
+    )
+    parser.add_argument(
+        "--most",
+        type=positive,
+        metavar="N",
+        help="at most N targets, drawn at random (default: all)",
+    )
     parser.add_argument(
         "--memory",
         metavar="SIZE",
-        help="memory to work in beside the result, such as 512M or 4G (default: what is free, at most 1G on a CPU); of each rank under torchrun",
+        help=(
+            "memory to work in beside the result, such as 512M or 4G (default: what is free, at "
+            "most 1G on a CPU); of each rank under torchrun"
+        ),
     )
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="bfloat16: faster where the hardware has it, less exact")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="bfloat16: faster where the hardware has it, less exact",
+    )
     add_device(parser)
     add_model(parser)
 
 
 def run_influence(arguments: Namespace) -> dict[str, Any]:
-    """Compute, store and return targets, train_size, members, pairs, seconds and pairs_per_second."""
+    """Compute, store and return targets, train_size, members, pairs, seconds and
+    pairs_per_second.
+    """
     from turnover.attribution.engine.tiling import parse_memory
     from turnover.runs.run import Run
     from turnover.training.ranks import open_ranks
@@ -42,21 +62,35 @@ def run_influence(arguments: Namespace) -> dict[str, Any]:
     memory = None if arguments.memory is None else parse_memory(arguments.memory)
     options = {"memory": memory, "precision": arguments.precision, "most": arguments.most}
     with open_ranks() as ranks:
-        return compute_influence(Run(Path(arguments.run)), arguments.targets, arguments.device, ranks=ranks, **options)
+        return compute_influence(
+            Run(Path(arguments.run)), arguments.targets, arguments.device, ranks=ranks, **options
+        )
 
 
 def describe_influence(result: dict[str, Any]) -> str:
     """The result in words."""
     error = result["precision_error"]
-    note = "" if error is None else f"\nin {result['precision']}: means differ from float32 by up to {error:.2g} nats"
-    sizes = f"{counted(result['targets'], 'target')} x {counted(result['train_size'], 'training item')} x {counted(result['members'], 'member')}"
+    note = (
+        ""
+        if error is None
+        else f"\nin {result['precision']}: means differ from float32 by up to {error:.2g} nats"
+    )
+    sizes = (
+        f"{counted(result['targets'], 'target')} x {counted(result['train_size'], 'training item')}"
+        f" x {counted(result['members'], 'member')}"
+    )
     return (
-        f"{sizes}: {result['pairs']:,} values in {result['seconds']:.1f} s ({result['pairs_per_second']:,} a second)\n"
-        f"shown as: {result['estimator']}; computed by {result['path']}{note}"
+        f"{sizes}: {result['pairs']:,} values in {result['seconds']:.1f} s "
+        f"({result['pairs_per_second']:,} a second)\nshown as: {result['estimator']}; computed by "
+        f"{result['path']}{note}"
     )
 
 
-ESTIMATORS = {"best": "estimate from all members", "median": "median over members", "raw": "one member"}
+ESTIMATORS = {
+    "best": "estimate from all members",
+    "median": "median over members",
+    "raw": "one member",
+}
 
 
 def add_explain(parser: ArgumentParser) -> None:
@@ -64,15 +98,23 @@ def add_explain(parser: ArgumentParser) -> None:
     add_run(parser)
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--text", metavar="T", help="the text to explain")
-    given.add_argument("--image", metavar="FILE", help="the image to explain (PNG, JPEG, WebP, BMP or GIF)")
-    parser.add_argument("--label", metavar="L", help="influence on the loss of this class (default: the predicted one)")
+    given.add_argument(
+        "--image", metavar="FILE", help="the image to explain (PNG, JPEG, WebP, BMP or GIF)"
+    )
+    parser.add_argument(
+        "--label",
+        metavar="L",
+        help="influence on the loss of this class (default: the predicted one)",
+    )
     add_top(parser)
     add_device(parser)
     add_model(parser)
 
 
 def run_explain(arguments: Namespace) -> dict[str, Any]:
-    """Return predicted, probabilities, trust, proponents, opponents (influence in nats) and seconds."""
+    """Return predicted, probabilities, trust, proponents, opponents (influence in nats) and
+    seconds.
+    """
     from turnover.runs.run import Run
     from turnover.workflows.explain import Explainer, read_user_file
 
@@ -85,7 +127,9 @@ def run_explain(arguments: Namespace) -> dict[str, Any]:
 
 def describe_explain(result: dict[str, Any]) -> str:
     """The result in words."""
-    lines = [f"predicted: {result['predicted']} ({result['probabilities'][result['predicted']]:.1%})"]
+    lines = [
+        f"predicted: {result['predicted']} ({result['probabilities'][result['predicted']]:.1%})"
+    ]
     return "\n".join(lines + entry_lines(result, result["label"], result["estimator"]))
 
 
@@ -94,10 +138,19 @@ def entry_lines(result: dict[str, Any], label: str, estimator: str) -> list[str]
     lines = []
     for name, does in (("proponents", "helped"), ("opponents", "hurt")):
         made = ESTIMATORS.get(estimator, estimator)
-        lines.append(f"{name}: training items that {does} the label {label} ({made}, nats ± standard error)")
+        lines.append(
+            f"{name}: training items that {does} the label {label} ({made}, nats ± standard error)"
+        )
         for entry in result[name]:
-            error = "error not known" if entry["standard_error"] is None else f"± {entry['standard_error']:.4f} {entry['trust']}"
-            lines.append(f"  {entry['influence']:+.4f} {error}  {entry['id']} [{entry['label']}]  {entry.get('text', entry.get('thumbnail'))}")
+            error = (
+                "error not known"
+                if entry["standard_error"] is None
+                else f"± {entry['standard_error']:.4f} {entry['trust']}"
+            )
+            lines.append(
+                f"  {entry['influence']:+.4f} {error}  {entry['id']} [{entry['label']}] "
+                f" {entry.get('text', entry.get('thumbnail'))}"
+            )
     return lines
 
 
@@ -120,7 +173,13 @@ def describe_errors(result: dict[str, Any]) -> str:
     lines = [f"{len(result['errors'])} misclassified validation items"]
     for error in result["errors"]:
         content = error.get("text", error.get("thumbnail"))
-        lines += ["", f"{error['id']} [{error['label']}] predicted {error['predicted']} ({error['probability']:.1%})  {content}"]
+        lines += [
+            "",
+            (
+                f"{error['id']} [{error['label']}] predicted {error['predicted']} "
+                f"({error['probability']:.1%})  {content}"
+            ),
+        ]
         lines += entry_lines(error, error["predicted"], result["estimator"])
     return "\n".join(lines)
 
@@ -131,22 +190,43 @@ _LISTED = 5
 def add_groups(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser)
-    parser.add_argument("--error", action="append", default=[], metavar="ID", help="a misclassified validation item; may be repeated (default: all)")
+    parser.add_argument(
+        "--error",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="a misclassified validation item; may be repeated (default: all)",
+    )
     for name, metavar, text in (
         ("containing", "WORDS", "a group: training texts that contain these words"),
         ("class", "NAME", "a group: all training items of a class"),
         ("planted", "MARK", "a group: all training items with a planted mark"),
         ("ids", "FILE", "a group: the training items whose ids are in this file, one a line"),
     ):
-        parser.add_argument(f"--{name}", dest=name, action="append", default=[], metavar=metavar, help=f"{text}; may be repeated")
-    parser.add_argument("--flagged", action="store_true", help="a group: all training items flagged to be dropped")
+        parser.add_argument(
+            f"--{name}",
+            dest=name,
+            action="append",
+            default=[],
+            metavar=metavar,
+            help=f"{text}; may be repeated",
+        )
     parser.add_argument(
-        "--top", type=positive, default=10, metavar="N", help="two groups for each error: its N strongest proponents and opponents (default 10)"
+        "--flagged", action="store_true", help="a group: all training items flagged to be dropped"
+    )
+    parser.add_argument(
+        "--top",
+        type=positive,
+        default=10,
+        metavar="N",
+        help="two groups for each error: its N strongest proponents and opponents (default 10)",
     )
 
 
 def run_groups(arguments: Namespace) -> dict[str, Any]:
-    """Return the errors, each with its groups' influences and its flip, and how many errors have one."""
+    """Return the errors, each with its groups' influences and its flip, and how many errors have
+    one.
+    """
     from turnover.explain import groups as explain_groups
     from turnover.explain.groups import group_influences
     from turnover.runs.run import Run
@@ -162,15 +242,32 @@ def run_groups(arguments: Namespace) -> dict[str, Any]:
 
 def describe_groups(result: dict[str, Any]) -> str:
     """The result in words."""
-    lines = ["influence in nats ± standard error; positive: the group pushed the model towards the label"]
+    lines = [
+        "influence in nats ± standard error; positive: the group pushed the model towards the label"
+    ]
     for error in result["errors"]:
-        lines += ["", f"{error['id']} [{error['label']}] predicted {error['predicted']}  {error.get('text', error.get('thumbnail'))}"]
+        lines += [
+            "",
+            (
+                f"{error['id']} [{error['label']}] predicted {error['predicted']} "
+                f" {error.get('text', error.get('thumbnail'))}"
+            ),
+        ]
         lines += [_group_line(group, error) for group in error["groups"]]
         lines.append(f"  {_flip_line(error, result['train_size'])}")
     flips = result["flips"]
-    median = "" if flips["median_removed"] is None else f", by removing {flips['median_removed']:g} training items in the median"
-    found = f"{flips['predicted']} of {flips['errors']} errors are predicted to flip at face value{median}"
-    return "\n".join([*lines, "", f"{found}; this is no retraining, after which a whole network moves far less"])
+    median = (
+        ""
+        if flips["median_removed"] is None
+        else f", by removing {flips['median_removed']:g} training items in the median"
+    )
+    found = (
+        f"{flips['predicted']} of {flips['errors']} errors are predicted to flip at face "
+        f"value{median}"
+    )
+    return "\n".join(
+        [*lines, "", f"{found}; this is no retraining, after which a whole network moves far less"]
+    )
 
 
 def _group_line(group: dict[str, Any], error: dict[str, Any]) -> str:
@@ -178,8 +275,16 @@ def _group_line(group: dict[str, Any], error: dict[str, Any]) -> str:
     told = []
     for meaning, label in (("prediction", error["predicted"]), ("truth", error["label"])):
         one = group[meaning]
-        known = "error not known" if one["standard_error"] is None else f"± {one['standard_error']:.3f} {one['trust']}"
-        usual = "" if one["random"] is None else f" (random groups like it {one['random'][0]:+.3f} ± {one['random'][1]:.3f})"
+        known = (
+            "error not known"
+            if one["standard_error"] is None
+            else f"± {one['standard_error']:.3f} {one['trust']}"
+        )
+        usual = (
+            ""
+            if one["random"] is None
+            else f" (random groups like it {one['random'][0]:+.3f} ± {one['random'][1]:.3f})"
+        )
         told.append(f"on {label} {one['influence']:+.3f} {known}{usual}")
     return f"  {group['name']}, {counted(group['size'], 'item')}: {'; '.join(told)}"
 
@@ -189,13 +294,17 @@ def _flip_line(error: dict[str, Any], train_size: int) -> str:
     flip, before = error["flip"], error["flip"]["losses"]
     margin = before["true"] - before["predicted"]
     if not flip["removed"]:
-        return f"no group of up to half of the {train_size} training items is predicted to flip it (margin {margin:.3f} nats)"
+        return (
+            f"no group of up to half of the {train_size} training items is predicted to flip it "
+            f"(margin {margin:.3f} nats)"
+        )
     after = flip["losses_after"]["true"] - flip["losses_after"]["predicted"]
     noise = "error not known" if flip["margin_error"] is None else f"± {flip['margin_error']:.3f}"
     more = ", …" if flip["removed"] > _LISTED else ""
     return (
-        f"at face value predicted to flip to {error['label']} without {counted(flip['removed'], 'training item')}: "
-        f"margin {margin:.3f} to {after:.3f} {noise} nats; {', '.join(flip['ids'][:_LISTED])}{more}"
+        f"at face value predicted to flip to {error['label']} without "
+        f"{counted(flip['removed'], 'training item')}: margin {margin:.3f} to {after:.3f} {noise} "
+        f"nats; {', '.join(flip['ids'][:_LISTED])}{more}"
     )
 
 

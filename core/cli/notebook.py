@@ -1,4 +1,5 @@
-"""A run's whole life from a notebook: train, look, decide, cleanse, measure, by the same code as the command line.
+"""A run's whole life from a notebook: train, look, decide, cleanse, measure, by the same code as
+the command line.
 
 run = turnover.train("reviews.csv", run="runs/mine")
 run.misclassified                       # a table of mistakes
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
 
 class Run(runs.Run):
-    """A run folder, opened and checked, with what can be done with it; options are those of the command of the same name.
+    """A run folder, opened and checked, with what can be done with it; options are those of the
+    command of the same name.
 
     Raises:
-        TurnoverError: if the folder is no whole run of this format; the text names the file and the remedy.
+        TurnoverError: if the folder is no whole run of this format; the text names the file and the
+            remedy.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -38,8 +41,10 @@ class Run(runs.Run):
     def __repr__(self) -> str:
         results = self.manifest["results"]
         return (
-            f"Run({str(self.folder)!r}: {results['train_size']:,} training and {results['validation_size']:,} validation {self.kind}s, "
-            f"{results['members']} members, accuracy {results['validation_accuracy']:.1%}, {len(self.errors)} misclassified)"
+            f"Run({str(self.folder)!r}: {results['train_size']:,} training and "
+            f"{results['validation_size']:,} validation {self.kind}s, {results['members']} "
+            f"members, accuracy {results['validation_accuracy']:.1%}, {len(self.errors)} "
+            "misclassified)"
         )
 
     def _repr_html_(self) -> str:
@@ -49,23 +54,37 @@ class Run(runs.Run):
 
     @property
     def misclassified(self) -> pd.DataFrame:
-        """The misclassified validation items by id: position, label, predicted, probability, and the text if there is one."""
+        """The misclassified validation items by id: position, label, predicted, probability, and
+        the text if there is one.
+        """
         wrong = self.validation.loc[self.errors]
-        names, chances = self.classes, wrong[[f"probability_{number}" for number in range(len(self.classes))]].to_numpy()
+        names, chances = (
+            self.classes,
+            wrong[[f"probability_{number}" for number in range(len(self.classes))]].to_numpy(),
+        )
         table = wrong.assign(
             label=[names[number] for number in wrong["label"]],
             predicted=[names[number] for number in wrong["predicted"]],
             probability=chances[range(len(wrong)), wrong["predicted"].to_numpy()],
         )
-        shown = ["position", "label", "predicted", "probability", *(["text"] if self.kind == "text" else [])]
+        shown = [
+            "position",
+            "label",
+            "predicted",
+            "probability",
+            *(["text"] if self.kind == "text" else []),
+        ]
         return table.set_index("id")[shown]
 
     def compute_influence(self, **options: Any) -> dict[str, Any]:
         """Influences of all training items, kept in the run: `turnover influence`."""
         return cli.call("influence", run=self.folder, **options)
 
-    def explain(self, item: str | int | None = None, *, top: int = 10, **options: Any) -> dict[str, Any]:
-        """Who taught the model its answer: to a misclassified item, by id or position, or to a `text=` or `image=` of your own (`turnover explain`).
+    def explain(
+        self, item: str | int | None = None, *, top: int = 10, **options: Any
+    ) -> dict[str, Any]:
+        """Who taught the model its answer: to a misclassified item, by id or position, or to a
+        `text=` or `image=` of your own (`turnover explain`).
 
         Raises:
             TurnoverError: for an item that is not misclassified or has no influences.
@@ -75,11 +94,22 @@ class Run(runs.Run):
         from turnover.runs.ranking import content_of, ranking_entries
 
         ids = self.validation["id"].astype(str)
-        places = [int(item)] if isinstance(item, Integral) else [int(place) for place in self.validation.index[ids == str(item)]]
+        places = (
+            [int(item)]
+            if isinstance(item, Integral)
+            else [int(place) for place in self.validation.index[ids == str(item)]]
+        )
         if not places or places[0] not in self.influence.errors:
-            raise TurnoverError(f"{self.folder}: {item!r} is no misclassified validation item with influences; run.misclassified lists them")
+            raise TurnoverError(
+                f"{self.folder}: {item!r} is no misclassified validation item with influences; "
+                "run.misclassified lists them"
+            )
         ranked = self.influence.ranked(places[0], "prediction")
-        return {"id": str(ids[places[0]]), **content_of(self, places[0], "validation"), **ranking_entries(self, ranked, top)}
+        return {
+            "id": str(ids[places[0]]),
+            **content_of(self, places[0], "validation"),
+            **ranking_entries(self, ranked, top),
+        }
 
     @property
     def flags(self) -> Flags:
@@ -98,12 +128,15 @@ class Run(runs.Run):
 
 
 def train(data: str | Path, run: str | Path, **options: Any) -> Run:
-    """Train a classifier with turn-over dropout on a file, a folder of images, or a known data set: `turnover train`.
+    """Train a classifier with turn-over dropout on a file, a folder of images, or a known data set:
+    `turnover train`.
 
     Args:
-        data: a CSV, TSV, JSONL or parquet file, a folder with one folder of images a class, or a name such as `digits` or `hub:NAME`.
+        data: a CSV, TSV, JSONL or parquet file, a folder with one folder of images a class, or a
+            name such as `digits` or `hub:NAME`.
         run: folder to write the run to; an interrupted run is resumed.
-        options: those of the command, such as `validation="dev.csv"`, `members=8` or `model="adapters"`.
+        options: those of the command, such as `validation="dev.csv"`, `members=8` or
+            `model="adapters"`.
 
     Raises:
         TurnoverError: for what the command refuses.
@@ -116,8 +149,12 @@ def train(data: str | Path, run: str | Path, **options: Any) -> Run:
     return Run(run)
 
 
-def save_run(folder: str | Path, data: Dataset, module: nn.Module, model: str, **options: Any) -> Run:
-    """Write a run of a module that you have trained, and open it; arguments and errors as `turnover.workflows.register.save_run`."""
+def save_run(
+    folder: str | Path, data: Dataset, module: nn.Module, model: str, **options: Any
+) -> Run:
+    """Write a run of a module that you have trained, and open it; arguments and errors as
+    `turnover.workflows.register.save_run`.
+    """
     from turnover.workflows import register
 
     return Run(register.save_run(folder, data, module, model, **options).folder)

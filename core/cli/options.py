@@ -12,7 +12,9 @@ DEFAULT_RUNS = "runs"
 
 @dataclass(frozen=True)
 class Command:
-    """What a command takes, what it does, and how its result, a JSON-ready object, is put in words."""
+    """What a command takes, what it does, and how its result, a JSON-ready object, is put in
+    words.
+    """
 
     add_arguments: Callable[[ArgumentParser], None]
     execute: Callable[[Namespace], dict[str, Any]]
@@ -37,14 +39,31 @@ def add_run(parser: ArgumentParser, text: str = "run folder") -> None:
 
 def add_device(parser: ArgumentParser) -> None:
     """`--device NAME`."""
-    parser.add_argument("--device", metavar="NAME", help="cuda, mps or cpu (default: the best one there is)")
+    parser.add_argument(
+        "--device", metavar="NAME", help="cuda, mps or cpu (default: the best one there is)"
+    )
 
 
 def add_model(parser: ArgumentParser) -> None:
-    """`--model MODULE:FUNCTION`, for commands that load a run's model; `turnover.cli` allows what is named so."""
-    parser.add_argument("--model", metavar="M:F", help="module:function of your own that the run was made with: its code is run only if you name it again")
+    """`--model MODULE:FUNCTION`, for commands that load a run's model; `turnover.cli` allows what
+    is named so.
+    """
+    parser.add_argument(
+        "--model",
+        metavar="M:F",
+        help=(
+            "module:function of your own that the run was made with: its code is run only if you "
+            "name it again"
+        ),
+    )
 
 
 def add_top(parser: ArgumentParser) -> None:
     """`--top N`."""
-    parser.add_argument("--top", type=positive, default=5, metavar="N", help="how many proponents and opponents to show (default 5)")
+    parser.add_argument(
+        "--top",
+        type=positive,
+        default=5,
+        metavar="N",
+        help="how many proponents and opponents to show (default 5)",
+    )

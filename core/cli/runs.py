@@ -18,8 +18,16 @@ from turnover.errors import counted
 def add_report(parser: ArgumentParser) -> None:
     """Describe the options."""
     parser.add_argument("run", metavar="RUN", help="run folder")
-    parser.add_argument("--output", metavar="FILE", help="file to write (replaced if it exists; default: RUN.html)")
-    parser.add_argument("--errors", type=positive, default=50, metavar="N", help="at most so many errors, clearest explanation first (default 50)")
+    parser.add_argument(
+        "--output", metavar="FILE", help="file to write (replaced if it exists; default: RUN.html)"
+    )
+    parser.add_argument(
+        "--errors",
+        type=positive,
+        default=50,
+        metavar="N",
+        help="at most so many errors, clearest explanation first (default 50)",
+    )
     add_top(parser)
 
 
@@ -36,7 +44,10 @@ def run_report(arguments: Namespace) -> dict[str, Any]:
 
 def describe_report(result: dict[str, Any]) -> str:
     """The result in words."""
-    return f"{result['report']}: {result['shown']} of {result['misclassified']} errors, {result['bytes'] / 2**20:.1f} MB; open it in any browser"
+    return (
+        f"{result['report']}: {result['shown']} of {result['misclassified']} errors, "
+        f"{result['bytes'] / 2**20:.1f} MB; open it in any browser"
+    )
 
 
 def add_map(parser: ArgumentParser) -> None:
@@ -44,7 +55,9 @@ def add_map(parser: ArgumentParser) -> None:
     from turnover.runs.maps import BY, FEATURES
 
     add_run(parser)
-    parser.add_argument("--by", choices=BY, default=FEATURES, help="what places go by (default: %(default)s)")
+    parser.add_argument(
+        "--by", choices=BY, default=FEATURES, help="what places go by (default: %(default)s)"
+    )
 
 
 def run_map(arguments: Namespace) -> dict[str, Any]:
@@ -62,11 +75,18 @@ def describe_map(result: dict[str, Any]) -> str:
 
 def add_runs(parser: ArgumentParser) -> None:
     """Describe the options."""
-    parser.add_argument("--folder", default=DEFAULT_RUNS, metavar="DIR", help=f"folder that holds the runs (default {DEFAULT_RUNS})")
+    parser.add_argument(
+        "--folder",
+        default=DEFAULT_RUNS,
+        metavar="DIR",
+        help=f"folder that holds the runs (default {DEFAULT_RUNS})",
+    )
 
 
 def run_runs(arguments: Namespace) -> dict[str, Any]:
-    """Return each run with its data, members, accuracy and number of errors, or why it cannot be opened."""
+    """Return each run with its data, members, accuracy and number of errors, or why it cannot be
+    opened.
+    """
     from turnover.errors import TurnoverError
     from turnover.runs.run import Run, find_runs
 
@@ -79,7 +99,15 @@ def run_runs(arguments: Namespace) -> dict[str, Any]:
             continue
         results = run.manifest["results"]
         facts = {name: results[name] for name in ("members", "train_size", "validation_accuracy")}
-        rows.append({"run": str(folder), "data": run.manifest["data"]["name"], **facts, "errors": len(run.errors), "influence": run.has_influence})
+        rows.append(
+            {
+                "run": str(folder),
+                "data": run.manifest["data"]["name"],
+                **facts,
+                "errors": len(run.errors),
+                "influence": run.has_influence,
+            }
+        )
     return {"folder": arguments.folder, "runs": rows}
 
 
@@ -88,10 +116,16 @@ def describe_runs(result: dict[str, Any]) -> str:
     if not result["runs"]:
         return f"no runs in {result['folder']}; build the demo runs with `turnover demo`"
     return "\n".join(
-        f"{row['run']}: cannot be opened: {row['error']}"
-        if "error" in row
-        else f"{row['run']}: {row['data']}, {counted(row['members'], 'member')}, {counted(row['train_size'], 'training item')}, "
-        f"accuracy {row['validation_accuracy']:.1%}, {counted(row['errors'], 'error')}, {'with' if row['influence'] else 'without'} influence"
+        (
+            f"{row['run']}: cannot be opened: {row['error']}"
+            if "error" in row
+            else (
+                f"{row['run']}: {row['data']}, {counted(row['members'], 'member')}, "
+                f"{counted(row['train_size'], 'training item')}, accuracy "
+                f"{row['validation_accuracy']:.1%}, {counted(row['errors'], 'error')}, "
+                f"{'with' if row['influence'] else 'without'} influence"
+            )
+        )
         for row in result["runs"]
     )
 

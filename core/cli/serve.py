@@ -1,12 +1,13 @@
 """`worker`: answers questions about a run, one JSON line each, for the dashboard's Try page.
 
-The dashboard keeps torch out of its own process: it starts this one, waits for `{"ready": true}`, and then sends requests
-`{"text": …, "label": …, "top": …}` or `{"image": base64, "name": …, "label": …, "top": …}`. An answer is what `explain`
-returns (images as base64 instead of a path), or `{"error": one line}`. With `"also": [positions]` it has the influence of
-these training items too, wherever they rank; with `"fitted": true` an image is taken as it is. `{"texts": […]}` and
-`{"images": [base64, …]}` (fitted ones) are answered by `{"probabilities": [class → probability, …]}` alone. Images with a
-`"label"` and `"instances": [positions]` are answered by `{"influences": images × instances, "estimator": …}`, in nats. The process
-ends with its standard input.
+The dashboard keeps torch out of its own process: it starts this one, waits for `{"ready": true}`,
+and then sends requests `{"text": …, "label": …, "top": …}` or `{"image": base64, "name": …,
+"label": …, "top": …}`. An answer is what `explain` returns (images as base64 instead of a path), or
+`{"error": one line}`. With `"also": [positions]` it has the influence of these training items too,
+wherever they rank; with `"fitted": true` an image is taken as it is. `{"texts": […]}` and
+`{"images": [base64, …]}` (fitted ones) are answered by `{"probabilities": [class → probability,
+…]}` alone. Images with a `"label"` and `"instances": [positions]` are answered by `{"influences":
+images × instances, "estimator": …}`, in nats. The process ends with its standard input.
 
 `dashboard`: serves the pages on the runs in a folder.
 
@@ -62,13 +63,20 @@ def describe_worker(result: dict[str, Any]) -> str:
 
 
 def _answered(explainer: Explainer, line: str) -> dict[str, Any]:
-    """The answer to a request, or what went wrong: whatever it was, a module's own error or a full memory, the next request may go well."""
+    """The answer to a request, or what went wrong: whatever it was, a module's own error or a full
+    memory, the next request may go well.
+    """
     try:
         return _answer(explainer, json.loads(line))
     except TurnoverError as error:
         return {"error": str(error)}
     except Exception as error:
-        return {"error": f"this request cannot be answered ({type(error).__name__}: {' '.join(str(error).split())[:_MOST_SAID]})"}
+        return {
+            "error": (
+                f"this request cannot be answered ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:_MOST_SAID]})"
+            )
+        }
 
 
 def _answer(explainer: Explainer, request: dict[str, Any]) -> dict[str, Any]:
@@ -81,11 +89,17 @@ def _answer(explainer: Explainer, request: dict[str, Any]) -> dict[str, Any]:
             values, estimator = explainer.influence_on(images, str(request["label"]), instances)
             return {"influences": values.tolist(), "estimator": estimator}
         return {"probabilities": explainer.predict_images(images)}
-    label, top, also = request.get("label"), int(request.get("top", 5)), [int(position) for position in request.get("also", [])]
+    label, top, also = (
+        request.get("label"),
+        int(request.get("top", 5)),
+        [int(position) for position in request.get("also", [])],
+    )
     if "text" in request:
         return explainer.explain_text(str(request["text"]), label, top, also)
     content = base64.b64decode(request["image"], validate=True)
-    answer = explainer.explain_image(content, str(request.get("name", "image")), label, top, also, bool(request.get("fitted")))
+    answer = explainer.explain_image(
+        content, str(request.get("name", "image")), label, top, also, bool(request.get("fitted"))
+    )
     for entry in answer["proponents"] + answer["opponents"] + answer.get("also", []):
         entry["image"] = base64.b64encode(Path(entry.pop("thumbnail")).read_bytes()).decode()
     return answer
@@ -98,8 +112,18 @@ def _say(answer: dict[str, Any]) -> None:
 def add_dashboard(parser: ArgumentParser) -> None:
     """Describe the options; PORT and TURNOVER_RUNS of the environment are their defaults."""
     runs = os.environ.get("TURNOVER_RUNS") or DEFAULT_RUNS
-    parser.add_argument("--runs", default=runs, metavar="DIR", help=f"folder that holds the runs (default TURNOVER_RUNS, else {DEFAULT_RUNS})")
-    parser.add_argument("--port", default=os.environ.get("PORT") or "8501", metavar="N", help="port (default PORT, else 8501)")
+    parser.add_argument(
+        "--runs",
+        default=runs,
+        metavar="DIR",
+        help=f"folder that holds the runs (default TURNOVER_RUNS, else {DEFAULT_RUNS})",
+    )
+    parser.add_argument(
+        "--port",
+        default=os.environ.get("PORT") or "8501",
+        metavar="N",
+        help="port (default PORT, else 8501)",
+    )
 
 
 def run_dashboard(arguments: Namespace) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What every data source gives: splits of items, checked once, here.
 
-An item's *position* in the training split is its instance id, the number that its masks are made from; the user's own id
-stays beside it. Wrong labels can be planted on purpose (`plant_label_noise`), so that a run has a known right answer.
+An item's *position* in the training split is its instance id, the number that its masks are made
+from; the user's own id stays beside it. Wrong labels can be planted on purpose
+(`plant_label_noise`), so that a run has a known right answer.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ CONFIRMED_ERROR = "confirmed-error"
 
 @dataclass(frozen=True)
 class Items:
-    """One split. `labels` are class numbers; either `texts` or `images` (uint8, `(N, H, W)` grey or `(N, H, W, 3)` RGB) is there.
+    """One split. `labels` are class numbers; either `texts` or `images` (uint8, `(N, H, W)` grey or
+    `(N, H, W, 3)` RGB) is there.
 
-    `planted` says what was planted in an item on purpose, or that its label is known to be wrong ('' for nothing);
+    `planted` says what was planted in an item on purpose, or that its label is known to be wrong
+    ('' for nothing);
     `true_labels` are the labels before planting.
     """
 
@@ -62,7 +65,8 @@ class Items:
 class Dataset:
     """A named data set; `source` says in words where it was read from.
 
-    `test` are items on which a finished model is measured once; `notes` say how the data were read, where there was a choice.
+    `test` are items on which a finished model is measured once; `notes` say how the data were read,
+    where there was a choice.
     """
 
     name: str
@@ -96,7 +100,8 @@ def check_dataset(data: Dataset) -> Dataset:
     """The data set itself, if a classifier can be trained on it.
 
     Raises:
-        TurnoverError: for an empty split, ids that occur twice, or training labels of one class only.
+        TurnoverError: for an empty split, ids that occur twice, or training labels of one class
+            only.
     """
     for split, items in (("training", data.train), ("validation", data.validation)):
         if not len(items):
@@ -104,53 +109,76 @@ def check_dataset(data: Dataset) -> Dataset:
         seen: set[str] = set()
         for row, name in enumerate(items.ids):
             if name in seen:
-                raise TurnoverError(f"{data.source}: row {row + 1} of the {split} split repeats the id {name!r}; make ids unique")
+                raise TurnoverError(
+                    f"{data.source}: row {row + 1} of the {split} split repeats the id {name!r}; "
+                    "make ids unique"
+                )
             seen.add(name)
     present = np.unique(data.train.labels)
     if len(present) < 2:
         only = data.classes[int(present[0])]
-        raise TurnoverError(f"{data.source}: all {len(data.train)} training items have the label {only!r}; a classifier needs two classes")
+        raise TurnoverError(
+            f"{data.source}: all {len(data.train)} training items have the label {only!r}; a "
+            "classifier needs two classes"
+        )
     return data
 
 
 def limit_training(data: Dataset, limit: int, seed: int, kept: Collection[str] = ()) -> Dataset:
-    """The data set with `limit` training items: those whose ids are `kept`, the others drawn at random by `seed`.
+    """The data set with `limit` training items: those whose ids are `kept`, the others drawn at
+    random by `seed`.
 
     Raises:
-        TurnoverError: if `limit` is below 2 or the number of items kept, or above the number of training items.
+        TurnoverError: if `limit` is below 2 or the number of items kept, or above the number of
+            training items.
     """
     if not 2 <= limit <= len(data.train):
-        raise TurnoverError(f"--limit {limit}: choose a number from 2 to the {len(data.train)} training items of {data.name}")
+        raise TurnoverError(
+            f"--limit {limit}: choose a number from 2 to the {len(data.train)} training items of "
+            f"{data.name}"
+        )
     return check_dataset(replace(data, train=_drawn(data.train, limit, seed, kept, "--limit")))
 
 
 def limit_validation(data: Dataset, limit: int, seed: int, kept: Collection[str] = ()) -> Dataset:
-    """The data set with `limit` validation items: those whose ids are `kept`, the others drawn at random by `seed`.
+    """The data set with `limit` validation items: those whose ids are `kept`, the others drawn at
+    random by `seed`.
 
     Raises:
-        TurnoverError: if `limit` is below 1 or the number of items kept, or above the number of validation items.
+        TurnoverError: if `limit` is below 1 or the number of items kept, or above the number of
+            validation items.
     """
     if not 1 <= limit <= len(data.validation):
-        raise TurnoverError(f"--validation-limit {limit}: choose a number from 1 to the {len(data.validation)} validation items of {data.name}")
-    return replace(data, validation=_drawn(data.validation, limit, seed, kept, "--validation-limit"))
+        raise TurnoverError(
+            f"--validation-limit {limit}: choose a number from 1 to the {len(data.validation)} "
+            f"validation items of {data.name}"
+        )
+    return replace(
+        data, validation=_drawn(data.validation, limit, seed, kept, "--validation-limit")
+    )
 
 
 def _drawn(items: Items, count: int, seed: int, kept: Collection[str], option: str) -> Items:
     order = np.random.default_rng(seed).permutation(len(items))
     named = np.array([items.ids[row] in kept for row in order])
     if named.sum() > count:
-        raise TurnoverError(f"{option} {count}: --keep names {named.sum()} of the items; choose that many or more")
+        raise TurnoverError(
+            f"{option} {count}: --keep names {named.sum()} of the items; choose that many or more"
+        )
     return items.take(np.concatenate((order[named], order[~named]))[:count])
 
 
 def plant_label_noise(data: Dataset, fraction: float, seed: int) -> Dataset:
-    """The data set with floor(fraction · N + ½) training labels changed to another class, each marked as planted.
+    """The data set with floor(fraction · N + ½) training labels changed to another class, each
+    marked as planted.
 
     Raises:
         TurnoverError: if `fraction` is not in [0, 1).
     """
     if not 0 <= fraction < 1:
-        raise TurnoverError(f"--label-noise {fraction}: choose a share from 0 up to, but not including, 1")
+        raise TurnoverError(
+            f"--label-noise {fraction}: choose a share from 0 up to, but not including, 1"
+        )
     rng = np.random.default_rng(seed)
     count = int(fraction * len(data.train) + 0.5)
     rows = rng.permutation(len(data.train))[:count]
@@ -159,5 +187,7 @@ def plant_label_noise(data: Dataset, fraction: float, seed: int) -> Dataset:
     planted = list(data.train.planted) or [""] * len(labels)
     for row in rows:
         planted[row] = WRONG_LABEL
-    train = replace(data.train, labels=labels, planted=planted, true_labels=data.train.labels.copy())
+    train = replace(
+        data.train, labels=labels, planted=planted, true_labels=data.train.labels.copy()
+    )
     return check_dataset(replace(data, train=train))

@@ -1,8 +1,9 @@
 """Images from users: opened with care, since a file can be anything; and thumbnails.
 
-A file is refused before it is decoded if it is large, and before it is expanded if its header promises too many pixels
-(a decompression bomb). What is left is turned upright by its EXIF orientation and reduced to grey, or to RGB for a model
-of colour images. Pixels are uint8, `(H, W)` grey or `(H, W, 3)` RGB.
+A file is refused before it is decoded if it is large, and before it is expanded if its header
+promises too many pixels (a decompression bomb). What is left is turned upright by its EXIF
+orientation and reduced to grey, or to RGB for a model of colour images. Pixels are uint8, `(H, W)`
+grey or `(H, W, 3)` RGB.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def open_image(content: bytes, name: str, colour: bool = False) -> Image.Image:
     """The first frame of an image file, upright, as 8-bit grey or RGB.
 
     Raises:
-        TurnoverError: if the file is too large, has too many pixels, or is not a whole image of a known format.
+        TurnoverError: if the file is too large, has too many pixels, or is not a whole image of a
+            known format.
     """
     image = _decoded(content, name, FORMATS)
     if image.mode.startswith("I;16"):
@@ -54,18 +56,28 @@ def image_size(content: bytes) -> tuple[int, int] | None:
 def _decoded(content: bytes, name: str, formats: tuple[str, ...]) -> Image.Image:
     """An image as the file has it. Errors as `open_image`."""
     if len(content) > MAX_BYTES:
-        raise TurnoverError(f"{name}: the file has {len(content) / 2**20:.0f} MB, the limit is {MAX_BYTES // 2**20} MB; make it smaller")
+        raise TurnoverError(
+            f"{name}: the file has {len(content) / 2**20:.0f} MB, the limit is {MAX_BYTES // 2**20}"
+            " MB; make it smaller"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image: Image.Image = Image.open(io.BytesIO(content), formats=formats)
             if image.width * image.height > MAX_PIXELS:
-                raise TurnoverError(f"{name}: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,} in all; make it smaller")
+                raise TurnoverError(
+                    f"{name}: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,} in"
+                    " all; make it smaller"
+                )
             image.load()
     except UnidentifiedImageError:
-        raise TurnoverError(f"{name}: not an image that can be read; give a {', '.join(formats)} file") from None
+        raise TurnoverError(
+            f"{name}: not an image that can be read; give a {', '.join(formats)} file"
+        ) from None
     except Image.DecompressionBombError:
-        raise TurnoverError(f"{name}: too many pixels, the limit is {MAX_PIXELS:,} in all; make it smaller") from None
+        raise TurnoverError(
+            f"{name}: too many pixels, the limit is {MAX_PIXELS:,} in all; make it smaller"
+        ) from None
     except TurnoverError:
         raise
     except (OSError, SyntaxError, ValueError) as error:
@@ -74,10 +86,12 @@ def _decoded(content: bytes, name: str, formats: tuple[str, ...]) -> Image.Image
 
 
 def fit_image(image: Image.Image, height: int, width: int) -> np.ndarray:
-    """A user's picture in the form of the training images, uint8: a grey one `(H, W)` as a drawing, an RGB one `(H, W, 3)` as a photograph.
+    """A user's picture in the form of the training images, uint8: a grey one `(H, W)` as a drawing,
+    an RGB one `(H, W, 3)` as a photograph.
 
-    A photograph fills the shape, so its longer side loses both ends. A drawing is padded to it, bright strokes on black; one on
-    a plain ground is first cut to its strokes, unless it has the right size already.
+    A photograph fills the shape, so its longer side loses both ends. A drawing is padded to it,
+    bright strokes on black; one on a plain ground is first cut to its strokes, unless it has the
+    right size already.
     """
     if image.mode == "RGB":
         return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BOX))
@@ -94,7 +108,10 @@ def _fit_drawing(image: Image.Image, height: int, width: int) -> np.ndarray:
         image = image.crop(strokes)
     # Pillow's own pad fails on pictures so thin that a side would shrink to nothing.
     shrink = min(width / image.width, height / image.height)
-    inside = image.resize((max(1, round(image.width * shrink)), max(1, round(image.height * shrink))), Image.Resampling.BOX)
+    inside = image.resize(
+        (max(1, round(image.width * shrink)), max(1, round(image.height * shrink))),
+        Image.Resampling.BOX,
+    )
     padded = Image.new("L", (width, height))
     padded.paste(inside, ((width - inside.width) // 2, (height - inside.height) // 2))
     return np.asarray(padded)
@@ -115,5 +132,7 @@ def png_pixels(content: bytes) -> np.ndarray:
     """
     image = _decoded(content, "an image of the run", ("PNG",))
     if image.mode not in ("L", "RGB"):
-        raise TurnoverError(f"an image of the run: {image.mode} instead of grey or RGB pixels; train the run again")
+        raise TurnoverError(
+            f"an image of the run: {image.mode} instead of grey or RGB pixels; train the run again"
+        )
     return np.asarray(image)

@@ -1,4 +1,6 @@
-"""The data report: what a person should know of a data set before a model is trained on it, in a few lines."""
+"""The data report: what a person should know of a data set before a model is trained on it, in a
+few lines.
+"""
 
 from __future__ import annotations
 
@@ -46,26 +48,51 @@ class DataReport:
     def lines(self) -> list[str]:
         """The report in plain sentences, what was done first."""
         found = [
-            (self.torn, f"{_many(self.torn, self.kind)} among the training items with two or more labels, such as {_listed(self.torn_ids)}"),
-            (self.repeated, f"{_many(self.repeated, 'training item')} with the {self.kind} and label of an earlier one"),
-            (self.shared, f"{_many(self.shared, 'validation item')} with {_a(self.kind)} that is trained on as well, so the accuracy flatters"),
+            (
+                self.torn,
+                (
+                    f"{_many(self.torn, self.kind)} among the training items with two or more "
+                    f"labels, such as {_listed(self.torn_ids)}"
+                ),
+            ),
+            (
+                self.repeated,
+                (
+                    f"{_many(self.repeated, 'training item')} with the {self.kind} and label of an "
+                    "earlier one"
+                ),
+            ),
+            (
+                self.shared,
+                (
+                    f"{_many(self.shared, 'validation item')} with {_a(self.kind)} that is trained "
+                    "on as well, so the accuracy flatters"
+                ),
+            ),
             (len(self.missing), f"no training item of {_listed(self.missing)}"),
             (len(self.single), f"one training item only of {_listed(self.single)}"),
             (len(self.unmeasured), f"no validation item of {_listed(self.unmeasured)}"),
-            *((1, f"classes whose names differ in spaces or capitals only: {_listed(names)}") for names in self.alike),
+            *(
+                (1, f"classes whose names differ in spaces or capitals only: {_listed(names)}")
+                for names in self.alike
+            ),
         ]
         return [*self.notes, *(line for count, line in found if count)]
 
 
 def look_at(data: Dataset) -> DataReport:
-    """The report on a data set; labels that were made wrong on purpose count as they were before."""
+    """The report on a data set; labels that were made wrong on purpose count as they were
+    before.
+    """
     train, validation = data.train.contents, data.validation.contents
     labels = data.train.labels if data.train.true_labels is None else data.train.true_labels
     rows = defaultdict[Hashable, list[int]](list)
     for row, content in enumerate(train):
         rows[content].append(row)
     torn = [own for own in rows.values() if len({*labels[own].tolist()}) > 1]
-    counts, measured = (np.bincount(own, minlength=len(data.classes)) for own in (labels, data.validation.labels))
+    counts, measured = (
+        np.bincount(own, minlength=len(data.classes)) for own in (labels, data.validation.labels)
+    )
 
     def classes(own: np.ndarray, count: int) -> tuple[str, ...]:
         return tuple(data.classes[number] for number in np.flatnonzero(own == count))

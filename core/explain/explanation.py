@@ -1,7 +1,8 @@
 """Proponents and opponents of one target, with everything that must be said beside them.
 
-A number without its meaning misleads, so an explanation carries, besides the cards, a sentence on whose loss is meant and
-what the sign says, how the estimate was made, how many items can be trusted, and how large a random one's influence is.
+A number without its meaning misleads, so an explanation carries, besides the cards, a sentence on
+whose loss is meant and what the sign says, how the estimate was made, how many items can be
+trusted, and how large a random one's influence is.
 
 The misclassified validation items of a run, each with the training items behind it.
 
@@ -19,13 +20,29 @@ from typing import Any
 import numpy as np
 
 from turnover.attribution.estimators.significance import RATE, STRONG, WEAK
-from turnover.explain.words import LIMIT, Cut, MarkedText, content_words, mark, recurring_words, run_cut
-from turnover.runs.ranking import clearest_first, content_of, finite, ranking_entries, ranking_trust, trust_counts
+from turnover.explain.words import (
+    LIMIT,
+    Cut,
+    MarkedText,
+    content_words,
+    mark,
+    recurring_words,
+    run_cut,
+)
+from turnover.runs.ranking import (
+    clearest_first,
+    content_of,
+    finite,
+    ranking_entries,
+    ranking_trust,
+    trust_counts,
+)
 from turnover.runs.run import PREDICTION, Ranked, Run
 
 
 def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
-    """All errors of a run with their proponents and opponents, by influence on the prediction; clearest first.
+    """All errors of a run with their proponents and opponents, by influence on the prediction;
+    clearest first.
 
     Raises:
         TurnoverError: if the run has no influence yet.
@@ -41,8 +58,15 @@ def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
             "probability": float(item[f"probability_{int(item['predicted'])}"]),
             "planted": str(item["planted"]),
         }
-        entries.append(entry | content_of(run, position, "validation") | ranking_entries(run, ranked, top))
-    return {"run": str(run.folder), "estimator": part.estimator, "meaning": "prediction", "errors": entries}
+        entries.append(
+            entry | content_of(run, position, "validation") | ranking_entries(run, ranked, top)
+        )
+    return {
+        "run": str(run.folder),
+        "estimator": part.estimator,
+        "meaning": "prediction",
+        "errors": entries,
+    }
 
 
 @dataclass(frozen=True)
@@ -64,7 +88,9 @@ class ErrorItem:
 
 
 def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
-    """All errors of a run, clearest explanation first; by position if the run's influence cannot be used."""
+    """All errors of a run, clearest explanation first; by position if the run's influence cannot be
+    used.
+    """
     classes = run.classes
     positions = clearest_first(run) if with_influence else []
     known = set(positions)
@@ -91,15 +117,18 @@ def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
 
 _RATE = f"{100 * RATE:g}\N{NO-BREAK SPACE}%"
 TRUST_WORDS = (
-    f"A word says how far to trust each number. {STRONG.capitalize()}: of a mistake’s strong items, at most {_RATE} are expected to have "
-    f"the wrong sign, as far as the noise of the masks goes. {WEAK.capitalize()}: looked at alone, its sign is wrong with a chance of at most {_RATE}."
+    f"A word says how far to trust each number. {STRONG.capitalize()}: of a mistake’s strong items,"
+    f" at most {_RATE} are expected to have the wrong sign, as far as the noise of the masks goes. "
+    f"{WEAK.capitalize()}: looked at alone, its sign is wrong with a chance of at most {_RATE}."
 )
 _SAMPLE = 50
 
 
 @dataclass(frozen=True)
 class Card:
-    """One training item beside a target; `share` is its influence as a share of the largest shown, `trust` its plain word or ""."""
+    """One training item beside a target; `share` is its influence as a share of the largest shown,
+    `trust` its plain word or "".
+    """
 
     position: int
     id: str
@@ -115,9 +144,11 @@ class Card:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is shown of a target's ranking; `target` is the class whose loss is meant, `advice` what helps where `certainty` is bad news.
+    """What is shown of a target's ranking; `target` is the class whose loss is meant, `advice` what
+    helps where `certainty` is bad news.
 
-    `random` is one training item taken at random, so that the scale of the others is felt; None where its influence is not known.
+    `random` is one training item taken at random, so that the scale of the others is felt; None
+    where its influence is not known.
     """
 
     target: str
@@ -132,7 +163,9 @@ class Explanation:
     random: Card | None = None
 
 
-def explain_error(run: Run, item: ErrorItem, meaning: str, top: int, limit: int = LIMIT, draw: int = 0) -> Explanation:
+def explain_error(
+    run: Run, item: ErrorItem, meaning: str, top: int, limit: int = LIMIT, draw: int = 0
+) -> Explanation:
     """The training items behind a misclassified validation item.
 
     Args:
@@ -147,12 +180,21 @@ def explain_error(run: Run, item: ErrorItem, meaning: str, top: int, limit: int 
         TurnoverError: if the run has no usable influence for this item.
     """
     ranked, cut = run.influence.ranked(item.position, meaning), run_cut(run)
-    trust, marked, members = ranking_trust(run, ranked), content_words(item.text, cut), int(run.manifest["results"]["members"])
+    trust, marked, members = (
+        ranking_trust(run, ranked),
+        content_words(item.text, cut),
+        int(run.manifest["results"]["members"]),
+    )
     ends, usual = ranked.ends(top), _random_place(ranked, len(run.train), f"{item.id} {draw}")
-    sides = [[_ranked_card(run, ranked, place, str(trust[place]), marked, limit) for place in places] for places in (*ends, usual)]
+    sides = [
+        [_ranked_card(run, ranked, place, str(trust[place]), marked, limit) for place in places]
+        for places in (*ends, usual)
+    ]
     proponents, opponents = with_shares(sides[0], sides[1])
     largest = max((abs(card.influence) for card in proponents + opponents), default=0.0) or 1.0
-    certainty, advice = certainty_sentences(trust_counts(trust), len(ranked.values), len(run.train), members)
+    certainty, advice = certainty_sentences(
+        trust_counts(trust), len(ranked.values), len(run.train), members
+    )
     return Explanation(
         target=item.predicted if meaning == PREDICTION else item.label,
         sentence=meaning_sentence(item, meaning),
@@ -168,12 +210,18 @@ def explain_error(run: Run, item: ErrorItem, meaning: str, top: int, limit: int 
 
 
 def _random_place(ranked: Ranked, train_size: int, seed: str) -> list[int]:
-    """The place of a training item taken at random; none where a run keeps the ends of each ranking only, since those are no random items."""
+    """The place of a training item taken at random; none where a run keeps the ends of each ranking
+    only, since those are no random items.
+    """
     return [] if len(ranked.values) < train_size else [random.Random(seed).randrange(train_size)]
 
 
-def marked_target(text: str, proponents: Collection[Card], limit: int = LIMIT, cut: Cut | None = None) -> MarkedText:
-    """A target's text, with the words marked that at least two of its proponents share, and with `cut` the pieces of words."""
+def marked_target(
+    text: str, proponents: Collection[Card], limit: int = LIMIT, cut: Cut | None = None
+) -> MarkedText:
+    """A target's text, with the words marked that at least two of its proponents share, and with
+    `cut` the pieces of words.
+    """
     others = [card.text.plain for card in proponents if card.text]
     return mark(text, recurring_words(text, others, cut=cut), limit=limit, cut=cut)
 
@@ -183,11 +231,12 @@ def meaning_sentence(item: ErrorItem, meaning: str) -> str:
     if meaning == PREDICTION:
         return (
             f"Influence on the prediction: the loss of the wrong label “{item.predicted}”. "
-            "Positive: learning this training item pushed the model towards the mistake. Negative: away from it."
+            "Positive: learning this training item pushed the model towards the mistake. "
+            "Negative: away from it."
         )
     return (
-        f"Influence on the truth: the loss of the true label “{item.label}”. "
-        "Positive: learning this training item pushed the model towards the right answer. Negative: away from it."
+        f"Influence on the truth: the loss of the true label “{item.label}”. Positive: learning "
+        "this training item pushed the model towards the right answer. Negative: away from it."
     )
 
 
@@ -203,29 +252,52 @@ def estimate_words(estimator: str, members: int) -> str:
         return "the one member’s raw influence"
     if estimator == "median":
         return f"the median over {members} members"
-    return f"estimated from {members} members: what similar training items share and what is each one’s own, as far as it stands out of the noise of the masks"
+    return (
+        f"estimated from {members} members: what similar training items share and what is each "
+        "one’s own, as far as it stands out of the noise of the masks"
+    )
 
 
-def certainty_sentences(counts: dict[str, int] | None, ranked: int, train_size: int, members: int) -> tuple[str, str]:
-    """How many training items of a target can be trusted; and what would help if there are none, else "".
+def certainty_sentences(
+    counts: dict[str, int] | None, ranked: int, train_size: int, members: int
+) -> tuple[str, str]:
+    """How many training items of a target can be trusted; and what would help if there are none,
+    else "".
 
     Args:
         counts: `turnover.runs.ranking.trust_counts` of the target; None if no error is known.
-        ranked: how many items they were counted among: fewer than `train_size` where a run keeps the ends of each ranking.
+        ranked: how many items they were counted among: fewer than `train_size` where a run keeps
+            the ends of each ranking.
     """
     if counts is None:
-        advice = "Nothing says which of these items stand out of the noise of the masks. Train with more members to know (--members)."
+        advice = (
+            "Nothing says which of these items stand out of the noise of the masks. Train with more"
+            " members to know (--members)."
+        )
         return "One member: no error known.", advice
     strong, weak = counts[STRONG], counts[WEAK]
     more, each = " more" if strong else "", "it" if weak == 1 else "each"
-    rest = f"{weak:,}{more} {_are(weak)} weak: looked at alone, {each} has the wrong sign with a chance of at most {_RATE}." if weak else ""
+    rest = (
+        f"{weak:,}{more} {_are(weak)} weak: looked at alone, {each} has the wrong sign with a "
+        f"chance of at most {_RATE}."
+        if weak
+        else ""
+    )
     if not strong:
         found = "No single training item can be told from noise here."
         helps = f"More members would help: train again with more than {members} (--members)."
         return found, f"None of {train_size:,} is strong. {rest}{' ' if rest else ''}{helps}"
     least = "At least " if ranked < train_size else ""
-    wrong = f"at most {_RATE} of them are expected to have the wrong sign" if strong > 1 else f"it has the wrong sign with a chance of at most {_RATE}"
-    return f"{least}{strong:,} of {train_size:,} training items {_are(strong)} strong here: {wrong}. {rest}".strip(), ""
+    wrong = (
+        f"at most {_RATE} of them are expected to have the wrong sign"
+        if strong > 1
+        else f"it has the wrong sign with a chance of at most {_RATE}"
+    )
+    return (
+        f"{least}{strong:,} of {train_size:,} training items {_are(strong)} strong here: {wrong}. "
+        f"{rest}".strip(),
+        "",
+    )
 
 
 def _are(count: int) -> str:
@@ -236,18 +308,29 @@ def yardstick_sentence(ranked: Ranked, train_size: int) -> str:
     """How large the influence of a training item taken at random is."""
     if len(ranked.values) < train_size:
         least = float(np.abs(ranked.values).min()) if len(ranked.values) else 0.0
-        return f"This run keeps the two ends of each ranking only: any other training item is below ±{rounded(least)}."
-    return f"A random training item: about ±{rounded(float(ranked.values.std()))} (standard deviation over all {train_size:,})."
+        return (
+            "This run keeps the two ends of each ranking only: any other training item is below "
+            f"±{rounded(least)}."
+        )
+    return (
+        f"A random training item: about ±{rounded(float(ranked.values.std()))} (standard deviation "
+        f"over all {train_size:,})."
+    )
 
 
 def usual_yardstick(run: Run) -> str:
-    """How large the influence of a random training item usually is on a validation item of this run; "" if it cannot be said."""
+    """How large the influence of a random training item usually is on a validation item of this
+    run; "" if it cannot be said.
+    """
     part = run.influence
     if part.manifest["layout"] != "full" or not part.targets:
         return ""
     step = max(1, len(part.targets) // _SAMPLE)
     usual = float(np.median(part.array("truth_estimate")[::step].std(axis=1)))
-    return f"A random training item on a validation item: about ±{rounded(usual)} (standard deviation, median of {len(part.targets[::step])} items)."
+    return (
+        f"A random training item on a validation item: about ±{rounded(usual)} (standard deviation,"
+        f" median of {len(part.targets[::step])} items)."
+    )
 
 
 def rounded(value: float) -> str:
@@ -268,17 +351,23 @@ def decimals_of(influences: Collection[float]) -> int:
     return 3 if largest >= 0.01 or largest == 0 else min(8, 1 - math.floor(math.log10(largest)))
 
 
-def with_shares(proponents: Collection[Card], opponents: Collection[Card]) -> tuple[tuple[Card, ...], tuple[Card, ...]]:
+def with_shares(
+    proponents: Collection[Card], opponents: Collection[Card]
+) -> tuple[tuple[Card, ...], tuple[Card, ...]]:
     """The cards with `share` filled in over both sides."""
     largest = max((abs(card.influence) for card in (*proponents, *opponents)), default=0.0) or 1.0
-    return tuple(_shared(card, largest) for card in proponents), tuple(_shared(card, largest) for card in opponents)
+    return tuple(_shared(card, largest) for card in proponents), tuple(
+        _shared(card, largest) for card in opponents
+    )
 
 
 def _shared(card: Card, largest: float) -> Card:
     return replace(card, share=min(1.0, abs(card.influence) / largest))
 
 
-def _ranked_card(run: Run, ranked: Ranked, place: int, trust: str, words: frozenset[str], limit: int) -> Card:
+def _ranked_card(
+    run: Run, ranked: Ranked, place: int, trust: str, words: frozenset[str], limit: int
+) -> Card:
     position = int(ranked.instances[place])
     item = run.item("train", position)
     return Card(
@@ -290,6 +379,10 @@ def _ranked_card(run: Run, ranked: Ranked, place: int, trust: str, words: frozen
         trust=trust,
         share=0.0,
         planted=str(item["planted"]),
-        text=mark(str(item["text"]), words, limit=limit, cut=run_cut(run)) if run.kind == "text" else None,
+        text=(
+            mark(str(item["text"]), words, limit=limit, cut=run_cut(run))
+            if run.kind == "text"
+            else None
+        ),
         image=bytes(item["image"]) if run.kind == "image" else b"",
     )

@@ -1,6 +1,7 @@
 """What a run is, in words; and what the explanations of its errors have in common, in numbers.
 
-How much of what a run's pages show can be told from noise: the words of `turnover.attribution.estimators.significance`, counted for all its errors at once.
+How much of what a run's pages show can be told from noise: the words of
+`turnover.attribution.estimators.significance`, counted for all its errors at once.
 """
 
 from __future__ import annotations
@@ -22,16 +23,19 @@ _MOST_CLASSES, _NAME = 20, 60
 
 @dataclass(frozen=True)
 class Pattern:
-    """What explanations by influence on the prediction show, over the errors that have them; influences in nats.
+    """What explanations by influence on the prediction show, over the errors that have them;
+    influences in nats.
 
     Attributes:
         errors: how many errors there are influences for.
-        proponents: share of the `TOP` proponents that carry the predicted label, mean over errors; 0 for an error that has none.
+        proponents: share of the `TOP` proponents that carry the predicted label, mean over errors;
+            0 for an error that has none.
         proponents_error: its standard error over errors; None for one error.
         opponents: the same share of the `TOP` opponents.
         chance: the share of all training items that carry the predicted label, mean over errors.
         strongest: influence of the strongest proponent, median over errors.
-        spread: standard deviation over all training items, median over errors; None where a run keeps the ends only.
+        spread: standard deviation over all training items, median over errors; None where a run
+            keeps the ends only.
     """
 
     errors: int
@@ -75,7 +79,8 @@ def explained_pattern(run: Run) -> Pattern | None:
 
 
 def run_facts(run: Run, with_influence: bool = True) -> dict[str, str]:
-    """What a run is: data, model, members and seed, accuracy, estimator, device and the rest, as far as its manifests say.
+    """What a run is: data, model, members and seed, accuracy, estimator, device and the rest, as
+    far as its manifests say.
 
     Raises:
         TurnoverError: `with_influence`, if the run has none that can be used.
@@ -87,18 +92,49 @@ def _facts(run: Run, with_influence: bool) -> Iterator[tuple[str, str]]:
     manifest, results, settings = run.manifest, run.manifest["results"], run.manifest["settings"]
     data, versions = manifest["data"], manifest.get("versions", {})
     yield "Data", f"{data.get('name', '')}: {data.get('source', '')}"
-    yield "Items", f"{results['train_size']:,} training and {results['validation_size']:,} validation {run.kind}s"
-    names, more = [snippet(name, _NAME) for name in run.classes[:_MOST_CLASSES]], len(run.classes) - _MOST_CLASSES
+    yield (
+        "Items",
+        (
+            f"{results['train_size']:,} training and {results['validation_size']:,} validation "
+            f"{run.kind}s"
+        ),
+    )
+    names, more = (
+        [snippet(name, _NAME) for name in run.classes[:_MOST_CLASSES]],
+        len(run.classes) - _MOST_CLASSES,
+    )
     yield "Classes", ", ".join(names) + (f" and {more} more" if more > 0 else "")
     yield "Model", _model(run)
-    yield "Members", f"{results['members']}{'' if 'seed' not in settings else ', from seed ' + str(settings['seed'])}"
+    yield (
+        "Members",
+        (
+            f"{results['members']}"
+            f"{'' if 'seed' not in settings else ', from seed ' + str(settings['seed'])}"
+        ),
+    )
     without = "unknown" if results["plain_accuracy"] is None else f"{results['plain_accuracy']:.1%}"
-    yield "Accuracy", f"{results['validation_accuracy']:.1%} with turn-over dropout, {without} without"
-    yield "Test", f"{results['test_accuracy']:.1%} of {results['test_size']:,} test items" if "test_accuracy" in results else ""
+    yield (
+        "Accuracy",
+        f"{results['validation_accuracy']:.1%} with turn-over dropout, {without} without",
+    )
+    yield (
+        "Test",
+        (
+            f"{results['test_accuracy']:.1%} of {results['test_size']:,} test items"
+            if "test_accuracy" in results
+            else ""
+        ),
+    )
     yield "Estimator", _estimator(run) if with_influence else ""
     yield "Device", str(manifest.get("device", ""))
     trained = "elsewhere, made a run on " if "adopted" in manifest else ""
-    yield "Trained", f"{trained}{str(manifest.get('created', ''))[:10]}{', torch ' + versions['torch'] if 'torch' in versions else ''}"
+    yield (
+        "Trained",
+        (
+            f"{trained}{str(manifest.get('created', ''))[:10]}"
+            f"{', torch ' + versions['torch'] if 'torch' in versions else ''}"
+        ),
+    )
     yield "Leaks", ", ".join(map(str, manifest.get("leaks", [])))
 
 
@@ -113,7 +149,11 @@ def _model(run: Run) -> str:
         where = f" {link} {settings.get('encoder')}{f', last {layers} layers' if layers else ''}"
     elif settings["model"] == "heads" and settings.get("encoder") not in (None, DEFAULT_ENCODER):
         where = f" on {settings['encoder']}"
-    masks = "its own masks" if own else f"masks of {f'{groups} groups of units' if groups else 'single units'}"
+    masks = (
+        "its own masks"
+        if own
+        else f"masks of {f'{groups} groups of units' if groups else 'single units'}"
+    )
     return f"{settings['model']}{where}, {masks}"
 
 
@@ -132,14 +172,17 @@ class Certainty:
     """Strong and weak training items of a run's errors, by influence on the prediction.
 
     Attributes:
-        strong: for each error that has influences, by position, how many training items are strong; empty where no error is known (one member).
+        strong: for each error that has influences, by position, how many training items are strong;
+            empty where no error is known (one member).
         weak: the same of weak ones.
         errors: how many errors have influences.
         train_size: how many training items each was ranked among.
         members: models in the run.
-        agreement: mean row correlation of the estimate from one half of the members with the other half's raw median, as it
-            was measured when the run's estimator was chosen; None for fewer than four members.
-        partly: whether the run keeps the ends of each ranking only, so that counts are least counts.
+        agreement: mean row correlation of the estimate from one half of the members with the other
+            half's raw median, as it was measured when the run's estimator was chosen; None for
+            fewer than four members.
+        partly: whether the run keeps the ends of each ranking only, so that counts are least
+            counts.
     """
 
     strong: dict[int, int]

@@ -1,40 +1,49 @@
-"""What groups of training items did to one mistake, or to all of them on average: sums of their influences, with errors and words.
+"""What groups of training items did to one mistake, or to all of them on average: sums of their
+influences, with errors and words.
 
-Groups of training items: what they did to a mistake together, and the smallest one without which it is predicted not to be made.
+Groups of training items: what they did to a mistake together, and the smallest one without which it
+is predicted not to be made.
 
-One influence is mostly noise, and where forty training items teach the same thing, each of them alone matters little: the
-others would have taught it too. Their sum says more, and its error grows far more slowly (`turnover.attribution.estimators.shrinkage`).
+One influence is mostly noise, and where forty training items teach the same thing, each of them
+alone matters little: the others would have taught it too. Their sum says more, and its error grows
+far more slowly (`turnover.attribution.estimators.shrinkage`).
 
-- `choose`: which items form a group: texts with certain words, a class, a planted mark, those flagged for dropping, a list
-  of ids, the ends of a ranking.
-- `sums`: a group's influence on a mistake, its error and a word for it, and how it compares with random groups.
+- `choose`: which items form a group: texts with certain words, a class, a planted mark, those
+  flagged for dropping, a list of ids, the ends of a ranking.
+- `sums`: a group's influence on a mistake, its error and a word for it, and how it compares with
+  random groups.
 - `flip`: the smallest group whose removal is predicted to flip the mistake.
 
-Sums of influences say which groups matter more than others. They are those of half networks and of items that leave one by
-one: training a whole network again without the group moves it several times less. Nothing here needs torch.
+Sums of influences say which groups matter more than others. They are those of half networks and of
+items that leave one by one: training a whole network again without the group moves it several times
+less. Nothing here needs torch.
 
 Which training items form a group.
 
 The smallest group of training items whose removal is predicted to flip a mistake.
 
-The whole network gives the predicted label the loss L_p and the true label L_t, and L_t − L_p > 0 is the margin of the mistake.
-An influence on a label's loss is what removing the item is predicted to add to it, so removing the group S leaves
+The whole network gives the predicted label the loss L_p and the true label L_t, and L_t − L_p > 0
+is the margin of the mistake. An influence on a label's loss is what removing the item is predicted
+to add to it, so removing the group S leaves
 
     L_t + I_t(S) − (L_p + I_p(S)) = margin − Σ_{i in S} (I_p(i) − I_t(i))
 
-and where that is below zero, the true label is predicted to win. Each item lowers the margin by a number of its own, so the
-smallest group is found by taking the items with the largest numbers first, until the margin is used up: no group of fewer
-items has a larger sum. Of three classes or more, flipping to the true class is what is predicted; a third might win instead.
-With two classes one loss determines the other, but their influences are estimated one by one, so losses predicted after
-removal need not fit together to the last digit.
+and where that is below zero, the true label is predicted to win. Each item lowers the margin by a
+number of its own, so the smallest group is found by taking the items with the largest numbers
+first, until the margin is used up: no group of fewer items has a larger sum. Of three classes or
+more, flipping to the true class is what is predicted; a third might win instead. With two classes
+one loss determines the other, but their influences are estimated one by one, so losses predicted
+after removal need not fit together to the last digit.
 
-What is found is a prediction taken at face value, not a retraining, and an optimistic one. Influences are those of half
-networks, where a mask doubles what is left on, and they are those of single items: when a group goes, what stays stands in for it. So
-a whole network that is trained again moves several times less than the sum says, and the group that flips it is larger. The
-items are those with the largest *estimates*. `best` allows for that, being shrunk; with `median` or one member the largest
-are too large by chance, and the group is smaller still.
+What is found is a prediction taken at face value, not a retraining, and an optimistic one.
+Influences are those of half networks, where a mask doubles what is left on, and they are those of
+single items: when a group goes, what stays stands in for it. So a whole network that is trained
+again moves several times less than the sum says, and the group that flips it is larger. The items
+are those with the largest *estimates*. `best` allows for that, being shrunk; with `median` or one
+member the largest are too large by chance, and the group is smaller still.
 
-Groups of training items on the mistakes of a run, and what flips each mistake, as `turnover groups` prints it.
+Groups of training items on the mistakes of a run, and what flips each mistake, as `turnover groups`
+prints it.
 """
 
 from __future__ import annotations
@@ -57,7 +66,8 @@ from turnover.runs.run import Run
 class Group:
     """Training items, by position in rising order, and what they have in common in a few words.
 
-    `ranked` says that they were chosen by their influences, so that comparing these with random ones means nothing.
+    `ranked` says that they were chosen by their influences, so that comparing these with random
+    ones means nothing.
     """
 
     name: str
@@ -72,12 +82,19 @@ def containing(run: Run, words: str) -> Group:
         TurnoverError: for an image run, for no words, or if there is no such text.
     """
     if run.kind != "text":
-        raise TurnoverError(f"{run.name} is an image run, so no training item contains words; choose groups by class, planted mark, flags or ids")
+        raise TurnoverError(
+            f"{run.name} is an image run, so no training item contains words; choose groups by "
+            "class, planted mark, flags or ids"
+        )
     wanted = words.strip().casefold()
     if not wanted:
         raise TurnoverError("no words to look for; name some that training texts contain")
     found = run.train["text"].astype(str).str.casefold().str.contains(wanted, regex=False)
-    return _group(f"texts with “{words.strip()}”", found.to_numpy(), f"no training text contains {words.strip()!r}; try fewer or shorter words")
+    return _group(
+        f"texts with “{words.strip()}”",
+        found.to_numpy(),
+        f"no training text contains {words.strip()!r}; try fewer or shorter words",
+    )
 
 
 def of_class(run: Run, name: str) -> Group:
@@ -88,7 +105,11 @@ def of_class(run: Run, name: str) -> Group:
     """
     if name not in run.classes:
         raise TurnoverError(f"unknown class {name!r}; choose one of {', '.join(run.classes)}")
-    return _group(f"class {name}", run.train["label"].to_numpy() == run.classes.index(name), f"no training item is labelled {name!r}")
+    return _group(
+        f"class {name}",
+        run.train["label"].to_numpy() == run.classes.index(name),
+        f"no training item is labelled {name!r}",
+    )
 
 
 def planted_marks(run: Run) -> list[str]:
@@ -103,7 +124,11 @@ def planted(run: Run, mark: str) -> Group:
         TurnoverError: if none has it.
     """
     marks = ", ".join(planted_marks(run)) or "none in this run"
-    return _group(f"planted {mark}", run.train["planted"].to_numpy() == mark, f"no training item has the planted mark {mark!r}; there are: {marks}")
+    return _group(
+        f"planted {mark}",
+        run.train["planted"].to_numpy() == mark,
+        f"no training item has the planted mark {mark!r}; there are: {marks}",
+    )
 
 
 def flagged(run: Run) -> Group:
@@ -113,8 +138,18 @@ def flagged(run: Run) -> Group:
         TurnoverError: if none is, or the flags cannot be read.
     """
     chosen = np.zeros(len(run.train), bool)
-    chosen[[instance for instance, flag in Flags(run.folder).current().items() if flag.action == "drop" and instance < len(chosen)]] = True
-    return _group("flagged to be dropped", chosen, f"{run.folder}: no training item is flagged to be dropped; flag some on the Errors page")
+    chosen[
+        [
+            instance
+            for instance, flag in Flags(run.folder).current().items()
+            if flag.action == "drop" and instance < len(chosen)
+        ]
+    ] = True
+    return _group(
+        "flagged to be dropped",
+        chosen,
+        f"{run.folder}: no training item is flagged to be dropped; flag some on the Errors page",
+    )
 
 
 def listed(run: Run, path: Path) -> Group:
@@ -134,20 +169,28 @@ def listed(run: Run, path: Path) -> Group:
     for number, line in enumerate(lines, start=1):
         if name := line.strip():
             if name not in positions:
-                raise TurnoverError(f"{path}, line {number}: no training item has the id {name!r}; ids look like {next(iter(positions))!r}")
+                raise TurnoverError(
+                    f"{path}, line {number}: no training item has the id {name!r}; ids look like "
+                    f"{next(iter(positions))!r}"
+                )
             chosen[positions[name]] = True
     return _group(f"listed in {path.name}", chosen, f"{path}: names no id; write one a line")
 
 
 def ends(run: Run, error: int, top: int) -> list[Group]:
-    """The `top` proponents and opponents of a misclassified validation item's prediction; without a side on which there is none.
+    """The `top` proponents and opponents of a misclassified validation item's prediction; without a
+    side on which there is none.
 
     Raises:
         TurnoverError: if the run has no usable influence for this item.
     """
     ranked = run.influence.ranked(error, "prediction")
     sides = zip(("proponents", "opponents"), ranked.ends(top), strict=True)
-    return [Group(f"top {len(places)} {name}", np.sort(ranked.instances[places]), ranked=True) for name, places in sides if len(places)]
+    return [
+        Group(f"top {len(places)} {name}", np.sort(ranked.instances[places]), ranked=True)
+        for name, places in sides
+        if len(places)
+    ]
 
 
 def _group(name: str, chosen: np.ndarray, otherwise: str) -> Group:
@@ -158,10 +201,12 @@ def _group(name: str, chosen: np.ndarray, otherwise: str) -> Group:
 
 @dataclass(frozen=True)
 class Sum:
-    """A group's influence on a loss in nats, its standard error, and a word for how far to trust it; the latter None for one member.
+    """A group's influence on a loss in nats, its standard error, and a word for how far to trust
+    it; the latter None for one member.
 
-    `random` is what a random group with as many items of each label does: mean and standard deviation over all such groups;
-    None where the group was chosen by its influences, or where there is no other such group.
+    `random` is what a random group with as many items of each label does: mean and standard
+    deviation over all such groups; None where the group was chosen by its influences, or where
+    there is no other such group.
     """
 
     influence: float
@@ -176,22 +221,36 @@ MEANINGS = ("prediction", "truth")
 class Summable:
     """The influences of all N training items on two losses, ready to be summed.
 
-    `evidence` is what each was estimated from, as `RunInfluence.evidence` gives it, and `items` the estimates, `(N,)` each.
+    `evidence` is what each was estimated from, as `RunInfluence.evidence` gives it, and `items` the
+    estimates, `(N,)` each.
     """
 
-    def __init__(self, run: Run, evidence: dict[str, tuple[np.ndarray, np.ndarray]], items: dict[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        evidence: dict[str, tuple[np.ndarray, np.ndarray]],
+        items: dict[str, np.ndarray],
+    ) -> None:
         self.run, self.evidence, self.items = run, evidence, items
         self.estimator = stored_estimator(run)
 
     def sums(self, groups: Sequence[Group], meaning: str) -> list[Sum]:
-        """The groups' influences on the loss of the predicted label (`prediction`) or of the true one (`truth`).
+        """The groups' influences on the loss of the predicted label (`prediction`) or of the true
+        one (`truth`).
 
-        Words are for all groups together: of those called strong, at most 5 % are expected to have the wrong sign.
+        Words are for all groups together: of those called strong, at most 5 % are expected to have
+        the wrong sign.
         """
         if not groups:
             return []
-        values, errors = (found[0] for found in self.estimator.group(*self.evidence[meaning], self._inside([group.instances for group in groups])))
-        freedom = freedom_of(self.estimator.name, len(self.evidence[meaning][0]))  # a sum of medians has the spread of K sums
+        values, errors = (
+            found[0]
+            for found in self.estimator.group(
+                *self.evidence[meaning], self._inside([group.instances for group in groups])
+            )
+        )
+        # a sum of medians has the spread of K sums
+        freedom = freedom_of(self.estimator.name, len(self.evidence[meaning][0]))
         words = np.where(np.isfinite(errors), trust_words(values, errors, freedom=freedom), "")
         return [
             Sum(float(value), finite(error), str(word) or None, self._random(group, meaning))
@@ -199,12 +258,16 @@ class Summable:
         ]
 
     def margin_error(self, instances: np.ndarray) -> float | None:
-        """Standard error of the difference of a group's influences on the prediction and on the truth; None for one member.
+        """Standard error of the difference of a group's influences on the prediction and on the
+        truth; None for one member.
 
-        The two have the same masks, so their errors go together. Their difference is estimated as a target of its own:
-        the influence on the true label's loss minus the predicted label's.
+        The two have the same masks, so their errors go together. Their difference is estimated as a
+        target of its own: the influence on the true label's loss minus the predicted label's.
         """
-        members, shape = (one - other for one, other in zip(self.evidence["prediction"], self.evidence["truth"], strict=True))
+        members, shape = (
+            one - other
+            for one, other in zip(self.evidence["prediction"], self.evidence["truth"], strict=True)
+        )
         return finite(self.estimator.group(members, shape, self._inside([instances]))[1][0, 0])
 
     def _inside(self, chosen: Sequence[np.ndarray]) -> np.ndarray:
@@ -215,9 +278,14 @@ class Summable:
         return inside
 
     def _random(self, group: Group, meaning: str) -> tuple[float, float] | None:
-        """Mean and standard deviation of the influence of random groups with as many items of each label, drawn without replacement."""
+        """Mean and standard deviation of the influence of random groups with as many items of each
+        label, drawn without replacement.
+        """
         labels, values = self.run.train["label"].to_numpy(), self.items[meaning]
-        counts, totals = (np.bincount(some, minlength=len(self.run.classes)) for some in (labels[group.instances], labels))
+        counts, totals = (
+            np.bincount(some, minlength=len(self.run.classes))
+            for some in (labels[group.instances], labels)
+        )
         if group.ranked or not (counts % np.maximum(totals, 1)).any():
             return None
         mean, variance = 0.0, 0.0
@@ -232,21 +300,30 @@ class Mistake(Summable):
     """The influences on one misclassified validation item.
 
     Raises:
-        TurnoverError: if the run has no usable influence for this item, or did not keep what sums need.
+        TurnoverError: if the run has no usable influence for this item, or did not keep what sums
+            need.
     """
 
     def __init__(self, run: Run, position: int) -> None:
         self.position = position
         evidence = {meaning: run.influence.evidence(position, meaning) for meaning in MEANINGS}
-        super().__init__(run, evidence, {meaning: run.influence.ranked(position, meaning).values.astype(np.float64) for meaning in MEANINGS})
+        super().__init__(
+            run,
+            evidence,
+            {
+                meaning: run.influence.ranked(position, meaning).values.astype(np.float64)
+                for meaning in MEANINGS
+            },
+        )
 
 
 class MeanMistake(Summable):
-    """The influences on the mean loss of all misclassified validation items that have influences: estimated as a target of its own.
+    """The influences on the mean loss of all misclassified validation items that have influences:
+    estimated as a target of its own.
 
-    The errors of one training item's influences on many targets go together, since its mask is the same; so the error of
-    their mean is not known from their errors, but it is that of this one target. Nor is the estimate the mean of theirs: less
-    of it is noise, so less is shrunk away.
+    The errors of one training item's influences on many targets go together, since its mask is the
+    same; so the error of their mean is not known from their errors, but it is that of this one
+    target. Nor is the estimate the mean of theirs: less of it is noise, so less is shrunk away.
 
     Raises:
         TurnoverError: if no mistake has usable influences, or the run did not keep what sums need.
@@ -254,18 +331,30 @@ class MeanMistake(Summable):
 
     def __init__(self, run: Run) -> None:
         if not run.influence.errors:
-            raise TurnoverError(f"{run.folder}: no error has influences, so there is nothing to sum")
+            raise TurnoverError(
+                f"{run.folder}: no error has influences, so there is nothing to sum"
+            )
         evidence = {meaning: _mean_evidence(run, meaning) for meaning in MEANINGS}
         estimator = stored_estimator(run)
-        super().__init__(run, evidence, {meaning: estimator.apply(*found)[0][0] for meaning, found in evidence.items()})
+        super().__init__(
+            run,
+            evidence,
+            {meaning: estimator.apply(*found)[0][0] for meaning, found in evidence.items()},
+        )
 
 
 def _mean_evidence(run: Run, meaning: str) -> tuple[np.ndarray, np.ndarray]:
-    """Evidence, averaged over all mistakes that have it; one at a time, since all of them may not fit into memory."""
+    """Evidence, averaged over all mistakes that have it; one at a time, since all of them may not
+    fit into memory.
+    """
     errors = run.influence.errors
-    members, shape = (part.astype(np.float64) for part in run.influence.evidence(errors[0], meaning))
+    members, shape = (
+        part.astype(np.float64) for part in run.influence.evidence(errors[0], meaning)
+    )
     for error in errors[1:]:
-        for total, part in zip((members, shape), run.influence.evidence(error, meaning), strict=True):
+        for total, part in zip(
+            (members, shape), run.influence.evidence(error, meaning), strict=True
+        ):
             total += part
     return members / len(errors), shape / len(errors)
 
@@ -279,10 +368,12 @@ class Flip:
     """What flips a mistake; losses in nats of the predicted and the true label.
 
     Attributes:
-        instances: the smallest group, by position, what counts most first; none if no group of half the training items is enough.
+        instances: the smallest group, by position, what counts most first; none if no group of half
+            the training items is enough.
         before: the losses of the whole network, predicted label first.
         after: what they are predicted to be without the group; as before if there is none.
-        standard_error: of the margin after, from the noise of the masks; None for one member, or if there is no group.
+        standard_error: of the margin after, from the noise of the masks; None for one member, or if
+            there is no group.
     """
 
     instances: np.ndarray
@@ -292,24 +383,35 @@ class Flip:
 
 
 def smallest_flip(mistake: Mistake) -> Flip:
-    """The smallest group of at most half of the training items whose removal is predicted to flip a mistake."""
+    """The smallest group of at most half of the training items whose removal is predicted to flip a
+    mistake.
+    """
     item = mistake.run.item("validation", mistake.position)
-    chances = [max(float(item[f"probability_{int(item[name])}"]), _LEAST) for name in ("predicted", "label")]
+    chances = [
+        max(float(item[f"probability_{int(item[name])}"]), _LEAST)
+        for name in ("predicted", "label")
+    ]
     predicted, true = (float(loss) for loss in -np.log(chances))
     prediction, truth = mistake.items["prediction"], mistake.items["truth"]
     chosen = smallest_group(prediction - truth, true - predicted, len(prediction) // 2)
     after = predicted + float(prediction[chosen].sum()), true + float(truth[chosen].sum())
-    return Flip(chosen, (predicted, true), after, mistake.margin_error(chosen) if len(chosen) else None)
+    return Flip(
+        chosen, (predicted, true), after, mistake.margin_error(chosen) if len(chosen) else None
+    )
 
 
 def smallest_group(gains: np.ndarray, margin: float, most: int) -> np.ndarray:
-    """Positions of the fewest items whose gains `(N,)` sum to more than the margin, largest first; none if `most` items do not."""
+    """Positions of the fewest items whose gains `(N,)` sum to more than the margin, largest first;
+    none if `most` items do not.
+    """
     order = np.argsort(-gains, kind="stable")[:most]
     enough = np.flatnonzero(np.cumsum(gains[order]) > margin)
     return order[: enough[0] + 1] if len(enough) else order[:0]
 
 
-def group_influences(run: Run, groups: Sequence[Group], ids: Sequence[str] = (), top: int = 10) -> dict[str, Any]:
+def group_influences(
+    run: Run, groups: Sequence[Group], ids: Sequence[str] = (), top: int = 10
+) -> dict[str, Any]:
     """Influence of groups on a run's mistakes, and the smallest group that flips each.
 
     Args:
@@ -324,18 +426,34 @@ def group_influences(run: Run, groups: Sequence[Group], ids: Sequence[str] = (),
     positions = [_position(run, name) for name in ids] or clearest_first(run)
     entries = [_entry(run, position, groups, top) for position in positions]
     sizes = [entry["flip"]["removed"] for entry in entries if entry["flip"]["removed"]]
-    flips = {"errors": len(entries), "predicted": len(sizes), "median_removed": float(np.median(sizes)) if sizes else None}
-    return {"run": str(run.folder), "estimator": run.influence.estimator, "train_size": len(run.train), "errors": entries, "flips": flips}
+    flips = {
+        "errors": len(entries),
+        "predicted": len(sizes),
+        "median_removed": float(np.median(sizes)) if sizes else None,
+    }
+    return {
+        "run": str(run.folder),
+        "estimator": run.influence.estimator,
+        "train_size": len(run.train),
+        "errors": entries,
+        "flips": flips,
+    }
 
 
 def _position(run: Run, name: str) -> int:
     """The position of a mistake."""
     found = run.validation.index[run.validation["id"].astype(str) == name]
     if not len(found):
-        raise TurnoverError(f"no validation item has the id {name!r}; `turnover errors --run {run.folder}` lists the misclassified ones")
+        raise TurnoverError(
+            f"no validation item has the id {name!r}; `turnover errors --run {run.folder}` lists "
+            "the misclassified ones"
+        )
     position = int(found[0])
     if position not in run.errors:
-        raise TurnoverError(f"validation item {name!r} is not misclassified; `turnover errors --run {run.folder}` lists those that are")
+        raise TurnoverError(
+            f"validation item {name!r} is not misclassified; `turnover errors --run {run.folder}` "
+            "lists those that are"
+        )
     return position
 
 
@@ -345,7 +463,11 @@ def _entry(run: Run, position: int, groups: Sequence[Group], top: int) -> dict[s
     mistake, all_groups = Mistake(run, position), [*ends(run, position, top), *groups]
     sums = {meaning: mistake.sums(all_groups, meaning) for meaning in MEANINGS}
     told = [
-        {"name": group.name, "size": len(group.instances), **{meaning: vars(sums[meaning][place]) for meaning in MEANINGS}}
+        {
+            "name": group.name,
+            "size": len(group.instances),
+            **{meaning: vars(sums[meaning][place]) for meaning in MEANINGS},
+        }
         for place, group in enumerate(all_groups)
     ]
     return {
@@ -360,5 +482,13 @@ def _entry(run: Run, position: int, groups: Sequence[Group], top: int) -> dict[s
 
 
 def _flip(run: Run, flip: Flip) -> dict[str, Any]:
-    losses = {name: {"predicted": pair[0], "true": pair[1]} for name, pair in (("losses", flip.before), ("losses_after", flip.after))}
-    return {"removed": len(flip.instances), "ids": run.train["id"].astype(str).iloc[flip.instances].tolist(), **losses, "margin_error": flip.standard_error}
+    losses = {
+        name: {"predicted": pair[0], "true": pair[1]}
+        for name, pair in (("losses", flip.before), ("losses_after", flip.after))
+    }
+    return {
+        "removed": len(flip.instances),
+        "ids": run.train["id"].astype(str).iloc[flip.instances].tolist(),
+        **losses,
+        "margin_error": flip.standard_error,
+    }

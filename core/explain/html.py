@@ -1,4 +1,6 @@
-"""Pieces of HTML that pages share. Whatever comes from data, be it a text, an id or a class name, is shown as text."""
+"""Pieces of HTML that pages share. Whatever comes from data, be it a text, an id or a class name,
+is shown as text.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from turnover.explain.words import MarkedText, Segment, visible
 
 
 def safe(text: str) -> str:
-    """A text for HTML contents and quoted attributes: escaped, and with nothing in it that hides or turns what stands beside it."""
+    """A text for HTML contents and quoted attributes: escaped, and with nothing in it that hides or
+    turns what stands beside it.
+    """
     return escape(visible(text), quote=True)
 
 
@@ -19,16 +23,26 @@ def marked_html(text: MarkedText) -> str:
     """A text with its marks; what is long unfolds on a click."""
     parts = _segments_html(text.head)
     if text.tail:
-        left_out = f"<em> … and {text.left_out:,} characters more, which are not shown</em>" if text.left_out else ""
+        left_out = (
+            f"<em> … and {text.left_out:,} characters more, which are not shown</em>"
+            if text.left_out
+            else ""
+        )
         summary = f"Show all {text.length:,} characters" if not left_out else "Show more"
-        parts += f'<details class="to-more"><summary>{summary}</summary>{_segments_html(text.tail)}{left_out}</details>'
+        parts += (
+            "<details "
+            f'class="to-more"><summary>{summary}</summary>{_segments_html(text.tail)}{left_out}</details>'
+        )
     return f'<div class="to-text" dir="auto">{parts}</div>'
 
 
 def image_html(png: bytes, pixels: int, alt: str) -> str:
     """A small image, enlarged without blur."""
     data = base64.b64encode(png).decode("ascii")
-    return f'<img class="to-image" src="data:image/png;base64,{data}" alt="{safe(alt)}" style="width:{pixels}px">'
+    return (
+        f'<img class="to-image" src="data:image/png;base64,{data}" alt="{safe(alt)}" '
+        f'style="width:{pixels}px">'
+    )
 
 
 def chip_html(text: str, kind: str = "label") -> str:
@@ -37,14 +51,20 @@ def chip_html(text: str, kind: str = "label") -> str:
 
 
 def mark_html(mark: str) -> str:
-    """What is known of an item beforehand, as a chip: what was planted in it, or that people found its label wrong; nothing for no mark."""
+    """What is known of an item beforehand, as a chip: what was planted in it, or that people found
+    its label wrong; nothing for no mark.
+    """
     if not mark:
         return ""
-    return chip_html("label found wrong by people" if mark == CONFIRMED_ERROR else f"planted: {mark}", "planted")
+    return chip_html(
+        "label found wrong by people" if mark == CONFIRMED_ERROR else f"planted: {mark}", "planted"
+    )
 
 
 def trust_html(trust: str) -> str:
-    """How far an influence can be trusted, a word in quiet print; nothing where no error is known."""
+    """How far an influence can be trusted, a word in quiet print; nothing where no error is
+    known.
+    """
     return f' <span class="to-trust">{safe(trust)}</span>' if trust else ""
 
 
@@ -54,4 +74,7 @@ def signed(number: float, decimals: int) -> str:
 
 
 def _segments_html(segments: Sequence[Segment]) -> str:
-    return "".join(f"<mark>{safe(segment.text)}</mark>" if segment.marked else safe(segment.text) for segment in segments)
+    return "".join(
+        f"<mark>{safe(segment.text)}</mark>" if segment.marked else safe(segment.text)
+        for segment in segments
+    )

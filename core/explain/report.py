@@ -1,13 +1,16 @@
-"""A run's mistakes, and the flags that people put on its training items, as one HTML file, to send to someone who has neither the run nor Turnover.
+"""A run's mistakes, and the flags that people put on its training items, as one HTML file, to send
+to someone who has neither the run nor Turnover.
 
-Nothing is loaded from elsewhere and no script runs: images are part of the file, what unfolds is `<details>`, and a content
-security policy in the page forbids the rest. Its size is bounded: so many errors, so many training items on each side, so
-many characters of a text.
+Nothing is loaded from elsewhere and no script runs: images are part of the file, what unfolds is
+`<details>`, and a content security policy in the page forbids the rest. Its size is bounded: so
+many errors, so many training items on each side, so many characters of a text.
 
-What is shown of a run's mistakes: errors and their explanations as dataclasses, words that texts share, pieces of HTML,
-and a page that holds it all in one file. No torch and no Streamlit in here: the dashboard draws the same parts.
+What is shown of a run's mistakes: errors and their explanations as dataclasses, words that texts
+share, pieces of HTML, and a page that holds it all in one file. No torch and no Streamlit in here:
+the dashboard draws the same parts.
 
-One mistake on the page: the item, its proponents and opponents for both meanings of influence; and the list of all.
+One mistake on the page: the item, its proponents and opponents for both meanings of influence; and
+the list of all.
 
 Flagged training items as they are shown, and the part of the page that lists them.
 """
@@ -20,9 +23,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from turnover.explain.explanation import TRUST_WORDS, Card, ErrorItem, Explanation, error_items, explain_error, marked_target, rounded, units_sentence
+from turnover.explain.explanation import (
+    TRUST_WORDS,
+    Card,
+    ErrorItem,
+    Explanation,
+    error_items,
+    explain_error,
+    marked_target,
+    rounded,
+    units_sentence,
+)
 from turnover.explain.facts import Pattern, explained_pattern, run_facts
-from turnover.explain.html import chip_html, image_html, mark_html, marked_html, safe, signed, trust_html
+from turnover.explain.html import (
+    chip_html,
+    image_html,
+    mark_html,
+    marked_html,
+    safe,
+    signed,
+    trust_html,
+)
 from turnover.explain.words import Cut, mark, run_cut, snippet
 from turnover.flags import CLEARED, Flag, Flags
 from turnover.runs.ranking import TOP
@@ -39,12 +60,25 @@ def index_html(items: Sequence[ErrorItem]) -> str:
     """Links to all mistakes of the page, one or more."""
     lines = []
     for place, item in enumerate(items, start=1):
-        content = image_html(item.image, 40, "") if item.image else f'<span class="snippet" dir="auto">{safe(snippet(item.text, 110))}</span>'
-        verdict = f'<span class="verdict">{safe(_name(item.label))} → {safe(_name(item.predicted))}</span>'
-        lines.append(f'<li><a href="#mistake-{place}"><span class="place">{place}</span>{content}{verdict}</a></li>')
+        content = (
+            image_html(item.image, 40, "")
+            if item.image
+            else f'<span class="snippet" dir="auto">{safe(snippet(item.text, 110))}</span>'
+        )
+        verdict = (
+            f'<span class="verdict">{safe(_name(item.label))} → '
+            f"{safe(_name(item.predicted))}</span>"
+        )
+        lines.append(
+            f'<li><a href="#mistake-{place}"><span '
+            f'class="place">{place}</span>{content}{verdict}</a></li>'
+        )
     kind = "images" if items[0].image else "texts"
     summary = f"All {len(items)} at a glance"
-    return f'<nav aria-label="Mistakes"><details class="index"><summary>{summary}</summary><ol class="{kind}">{"".join(lines)}</ol></details></nav>'
+    return (
+        f'<nav aria-label="Mistakes"><details class="index"><summary>{summary}</summary><ol '
+        f'class="{kind}">{"".join(lines)}</ol></details></nav>'
+    )
 
 
 def error_html(run: Run, item: ErrorItem, place: int, top: int) -> str:
@@ -53,62 +87,106 @@ def error_html(run: Run, item: ErrorItem, place: int, top: int) -> str:
     Raises:
         TurnoverError: if the run has no usable influence for this item.
     """
-    prediction, truth = (explain_error(run, item, meaning, top, CHARACTERS) for meaning in (PREDICTION, TRUTH))
+    prediction, truth = (
+        explain_error(run, item, meaning, top, CHARACTERS) for meaning in (PREDICTION, TRUTH)
+    )
     planted = mark_html(item.planted)
     return (
-        f'<article id="mistake-{place}" aria-labelledby="title-{place}"><h3 id="title-{place}"><span class="place">{place}</span> '
+        f'<article id="mistake-{place}" aria-labelledby="title-{place}"><h3 '
+        f'id="title-{place}"><span class="place">{place}</span> '
         f"{chip_html(_name(item.label))} taken for {chip_html(_name(item.predicted), 'wrong')}</h3>"
         f'<div class="target">{_target_html(item, prediction, run_cut(run))}</div>'
-        f'<p class="foot">predicted with probability {item.probability:.0%}{planted}<span class="id">{safe(snippet(item.id, _ID))}</span></p>'
+        f'<p class="foot">predicted with probability {item.probability:.0%}{planted}<span '
+        f'class="id">{safe(snippet(item.id, _ID))}</span></p>'
         f"<section>{_heading('prediction', 'wrong', prediction)}{_sides_html(prediction)}</section>"
-        f"<details><summary>{_heading('truth', 'true', truth)}</summary>{_sides_html(truth)}</details></article>"
+        f"<details><summary>{_heading('truth', 'true', truth)}</summary>"
+        f"{_sides_html(truth)}</details></article>"
     )
 
 
 def _target_html(item: ErrorItem, explanation: Explanation, cut: Cut | None) -> str:
     if item.image:
-        return image_html(item.image, 160, f"validation image of class {_name(item.label)}, predicted {_name(item.predicted)}")
+        return image_html(
+            item.image,
+            160,
+            f"validation image of class {_name(item.label)}, predicted {_name(item.predicted)}",
+        )
     return marked_html(marked_target(item.text, explanation.proponents, CHARACTERS, cut))
 
 
 def _heading(meaning: str, which: str, explanation: Explanation) -> str:
-    return f"<h4>Influence on the {meaning} <span>loss of the {which} label “{safe(_name(explanation.target))}”</span></h4>"
+    return (
+        f"<h4>Influence on the {meaning} <span>loss of the {which} label "
+        f"“{safe(_name(explanation.target))}”</span></h4>"
+    )
 
 
 def _sides_html(explanation: Explanation) -> str:
-    """Proponents and opponents, with how many can be trusted and what a random training item does."""
+    """Proponents and opponents, with how many can be trusted and what a random training item
+    does.
+    """
     cards = (*explanation.proponents, *explanation.opponents)
-    scale = max((abs(card.influence) + (card.standard_error or 0) for card in cards), default=0) or 1
+    scale = (
+        max((abs(card.influence) + (card.standard_error or 0) for card in cards), default=0) or 1
+    )
     target = f"“{safe(_name(explanation.target))}”"
-    sides = (("for", "Proponents", "towards", explanation.proponents), ("against", "Opponents", "away from", explanation.opponents))
+    sides = (
+        ("for", "Proponents", "towards", explanation.proponents),
+        ("against", "Opponents", "away from", explanation.opponents),
+    )
     made = "".join(
-        f'<section class="{side}"><h5>{title} <span>pushed {where} {target}</span></h5>{_cards_html(shown, explanation.decimals, scale)}</section>'
+        f'<section class="{side}"><h5>{title} <span>pushed {where} '
+        f"{target}</span></h5>{_cards_html(shown, explanation.decimals, scale)}</section>"
         for side, title, where, shown in sides
     )
-    sure = f"<p>{explanation.certainty}</p>" if not explanation.advice else f"<p><strong>{explanation.certainty}</strong> {explanation.advice}</p>"
-    return f'<div class="certainty">{sure}</div><div class="sides">{made}</div><p class="quiet">{explanation.yardstick}</p>'
+    sure = (
+        f"<p>{explanation.certainty}</p>"
+        if not explanation.advice
+        else f"<p><strong>{explanation.certainty}</strong> {explanation.advice}</p>"
+    )
+    return (
+        f'<div class="certainty">{sure}</div><div class="sides">{made}</div><p '
+        f'class="quiet">{explanation.yardstick}</p>'
+    )
 
 
 def _cards_html(cards: Sequence[Card], decimals: int, scale: float) -> str:
     if not cards:
         return '<p class="quiet">No training item has an influence of this sign.</p>'
     kind = "texts" if cards[0].text else "images"
-    return f'<ol class="cards {kind}">{"".join(_card_html(card, decimals, scale) for card in cards)}</ol>'
+    return (
+        '<ol class="cards '
+        f'{kind}">{"".join(_card_html(card, decimals, scale) for card in cards)}</ol>'
+    )
 
 
 def _card_html(card: Card, decimals: int, scale: float) -> str:
-    """A training item: its influence ± standard error and how far to trust it, label, contents and id."""
-    error = "" if card.standard_error is None else f' <span class="error">± {card.standard_error:.{decimals}f}</span>'
-    content = marked_html(card.text) if card.text else image_html(card.image, 96, f"training image labelled {_name(card.label)}")
+    """A training item: its influence ± standard error and how far to trust it, label, contents and
+    id.
+    """
+    error = (
+        ""
+        if card.standard_error is None
+        else f' <span class="error">± {card.standard_error:.{decimals}f}</span>'
+    )
+    content = (
+        marked_html(card.text)
+        if card.text
+        else image_html(card.image, 96, f"training image labelled {_name(card.label)}")
+    )
     planted = mark_html(card.planted)
     return (
-        f'<li><p class="line"><span class="number">{signed(card.influence, decimals)}{error}{trust_html(card.trust)}</span>{chip_html(_name(card.label))}</p>'
-        f'{_bar_html(card, scale)}{content}<p class="foot"><span class="id">{safe(snippet(card.id, _ID))}</span>{planted}</p></li>'
+        '<li><p class="line"><span '
+        f'class="number">{signed(card.influence, decimals)}{error}{trust_html(card.trust)}</span>'
+        f"{chip_html(_name(card.label))}</p>{_bar_html(card, scale)}{content}"
+        f'<p class="foot"><span class="id">{safe(snippet(card.id, _ID))}</span>{planted}</p></li>'
     )
 
 
 def _bar_html(card: Card, scale: float) -> str:
-    """The influence as a bar, and one standard error each way as a thin line on it; both in shares of `scale`."""
+    """The influence as a bar, and one standard error each way as a thin line on it; both in shares
+    of `scale`.
+    """
     size, error = abs(card.influence) / scale, (card.standard_error or 0) / scale
     first = max(0.0, size - error)
     line = f'<b style="left:{first:.1%};width:{size + error - first:.1%}"></b>' if error else ""
@@ -139,7 +217,9 @@ class Flagged:
 
 
 def flagged_items(run: Run, flags: Mapping[int, Flag]) -> list[Flagged]:
-    """The items of some flags, by position; flags on items that the run does not have are left out."""
+    """The items of some flags, by position; flags on items that the run does not have are left
+    out.
+    """
     names = ("id", "label", "planted", "text" if run.kind == "text" else "image")
     ids, labels, planted, contents = (run.train[name].to_numpy() for name in names)
     classes = run.classes
@@ -159,13 +239,19 @@ def flagged_items(run: Run, flags: Mapping[int, Flag]) -> list[Flagged]:
 
 def verdict_words(flag: Flag) -> str:
     """What was decided, in words; not escaped yet."""
-    return {"drop": "drop", "keep": "keep", CLEARED: "no flag"}.get(flag.action, f"relabel to {flag.new_label}")
+    return {"drop": "drop", "keep": "keep", CLEARED: "no flag"}.get(
+        flag.action, f"relabel to {flag.new_label}"
+    )
 
 
 def count_words(flags: Iterable[Flag]) -> str:
     """How many flags there are of each sort: "3 to drop, 1 to keep"."""
     counts = Counter(flag.action for flag in flags)
-    return ", ".join(f"{counts[action]:,} to {action}" for action in ("drop", "relabel", "keep") if counts[action])
+    return ", ".join(
+        f"{counts[action]:,} to {action}"
+        for action in ("drop", "relabel", "keep")
+        if counts[action]
+    )
 
 
 def people_words(flags: Iterable[Flag], most: int = 5) -> str:
@@ -187,29 +273,47 @@ def flags_html(run: Run) -> str:
     flags = [item.flag for item in items]
     shown = sorted(items, key=lambda item: item.flag.at, reverse=True)[:FLAGS]
     more = f" The newest {FLAGS} are shown." if len(items) > FLAGS else ""
-    told = f"{len(items):,} training {run.kind}{'s are' if len(items) > 1 else ' is'} flagged: {count_words(flags)}; by {people_words(flags)}.{more}"
+    told = (
+        f"{len(items):,} training {run.kind}{'s are' if len(items) > 1 else ' is'} flagged: "
+        f"{count_words(flags)}; by {people_words(flags)}.{more}"
+    )
     kind = "images" if items[0].image else "texts"
-    return f'<section><h2>The flags</h2><p class="said">{safe(told)}</p><ol class="flags {kind}">{"".join(map(_item_html, shown))}</ol></section>'
+    return (
+        f'<section><h2>The flags</h2><p class="said">{safe(told)}</p><ol class="flags '
+        f'{kind}">{"".join(map(_item_html, shown))}</ol></section>'
+    )
 
 
 def _item_html(item: Flagged) -> str:
     label = snippet(item.label, _NAME)
-    content = image_html(item.image, 72, f"training image labelled {label}") if item.image else marked_html(mark(item.text, (), limit=_CHARACTERS))
+    content = (
+        image_html(item.image, 72, f"training image labelled {label}")
+        if item.image
+        else marked_html(mark(item.text, (), limit=_CHARACTERS))
+    )
     note = f'<p class="note" dir="auto">{safe(item.flag.note)}</p>' if item.flag.note else ""
     who = f"{item.flag.by}, {minute(item.flag.at)}"
     return (
-        f'<li><p class="line">{chip_html(label)}{chip_html(snippet(verdict_words(item.flag), _NAME), "flag")}</p>{content}{note}'
-        f'<p class="foot"><span class="id">{safe(snippet(item.id, _ID))}</span>{mark_html(item.planted)}<span>{safe(who)}</span></p></li>'
+        f'<li><p class="line">{chip_html(label)}'
+        f"{chip_html(snippet(verdict_words(item.flag), _NAME), 'flag')}</p>{content}{note}"
+        f'<p class="foot"><span class="id">{safe(snippet(item.id, _ID))}</span>'
+        f"{mark_html(item.planted)}<span>{safe(who)}</span></p></li>"
     )
 
 
 ERRORS, SIDE = 50, 5
-"""How many errors a page holds, and how many training items on each side of one, where nobody says otherwise."""
+"""How many errors a page holds, and how many training items on each side of one, where nobody says
+otherwise.
+"""
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action "
+    "'none'"
+)
 _ICON = (
-    '<svg viewBox="0 0 32 32" width="22" height="22" aria-hidden="true"><circle cx="16" cy="16" r="13" fill="none" stroke="currentColor" '
-    'stroke-width="3"/><path d="M16 3a13 13 0 0 1 0 26z" fill="currentColor"/></svg>'
+    '<svg viewBox="0 0 32 32" width="22" height="22" aria-hidden="true"><circle cx="16" cy="16" '
+    'r="13" fill="none" stroke="currentColor" stroke-width="3"/><path d="M16 3a13 13 0 0 1 0 26z" '
+    'fill="currentColor"/></svg>'
 )
 
 
@@ -223,15 +327,23 @@ def write_report(run: Run, path: Path, errors: int = ERRORS, top: int = SIDE) ->
         top: at most so many proponents and as many opponents of each.
 
     Returns:
-        What `turnover report --json` prints: report (the path), misclassified, explained, shown and bytes.
+        What `turnover report --json` prints: report (the path), misclassified, explained, shown and
+        bytes.
 
     Raises:
-        TurnoverError: if the run has no usable influence, its flags cannot be read, or the file cannot be written.
+        TurnoverError: if the run has no usable influence, its flags cannot be read, or the file
+            cannot be written.
     """
     explained = len(run.influence.errors)
     content = report_page(run, errors, top).encode()
     write_atomic(path, lambda beside: beside.write_bytes(content))
-    return {"report": str(path), "misclassified": len(run.errors), "explained": explained, "shown": min(explained, errors), "bytes": len(content)}
+    return {
+        "report": str(path),
+        "misclassified": len(run.errors),
+        "explained": explained,
+        "shown": min(explained, errors),
+        "bytes": len(content),
+    }
 
 
 def report_page(run: Run, errors: int = ERRORS, top: int = SIDE) -> str:
@@ -241,61 +353,88 @@ def report_page(run: Run, errors: int = ERRORS, top: int = SIDE) -> str:
         TurnoverError: if the run has no usable influence, or its flags cannot be read.
     """
     explained = set(run.influence.errors)
-    items = [item for item in error_items(run, with_influence=True) if item.position in explained][:errors]
+    items = [item for item in error_items(run, with_influence=True) if item.position in explained][
+        :errors
+    ]
     articles = [error_html(run, item, place, top) for place, item in enumerate(items, start=1)]
     body = [_header(run, len(items)), "<main>", _how_to_read(run), _numbers(explained_pattern(run))]
     if items:
         body += [f"<h2>The mistakes</h2>{index_html(items)}", *articles]
-    return _document(f"What taught {run.name} its mistakes", "\n".join([*body, flags_html(run), "</main>", _FOOTER]))
+    return _document(
+        f"What taught {run.name} its mistakes",
+        "\n".join([*body, flags_html(run), "</main>", _FOOTER]),
+    )
 
 
 def _document(title: str, body: str) -> str:
     style = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="color-scheme" content="light dark">\n'
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta '
+        f'http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta '
+        'name="color-scheme" content="light dark">\n'
         f"<title>{safe(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 
 def _header(run: Run, shown: int) -> str:
     """What the run is, and what the page shows of it."""
-    facts = "".join(f"<div><dt>{name}</dt><dd>{safe(value)}</dd></div>" for name, value in run_facts(run).items())
+    facts = "".join(
+        f"<div><dt>{name}</dt><dd>{safe(value)}</dd></div>"
+        for name, value in run_facts(run).items()
+    )
     return (
-        f'<header><p class="brand">{_ICON} Turnover</p><h1>What taught <em>{safe(run.name)}</em> its mistakes</h1>'
-        f'<p class="lead">{_lead(run, shown)}</p><dl class="facts">{facts}</dl></header>'
+        f'<header><p class="brand">{_ICON} Turnover</p><h1>What taught <em>{safe(run.name)}</em> '
+        f'its mistakes</h1><p class="lead">{_lead(run, shown)}</p><dl '
+        f'class="facts">{facts}</dl></header>'
     )
 
 
 def _lead(run: Run, shown: int) -> str:
     total, wrong, explained = len(run.validation), len(run.errors), len(run.influence.errors)
     if not wrong:
-        return f"The model is right on all {total:,} validation {run.kind}s, so there is no mistake to explain."
+        return (
+            f"The model is right on all {total:,} validation {run.kind}s, so there is no mistake to"
+            " explain."
+        )
     said = f"{wrong:,} of {total:,} validation {run.kind}s are misclassified. "
     if explained < wrong:
         said += f"Influences were computed for {explained:,} of them. "
     if not shown:
         return said.strip()
     which = f"the {shown:,} whose explanation is clearest" if shown < explained else "each"
-    return f"{said}For {which}, here are the training {run.kind}s that pushed the model towards its wrong answer, and those that stood against it."
+    return (
+        f"{said}For {which}, here are the training {run.kind}s that pushed the model towards its "
+        "wrong answer, and those that stood against it."
+    )
 
 
 def _how_to_read(run: Run) -> str:
     members = int(run.manifest["results"]["members"])
     noise = (
-        "Members differ in their masks, their initialisation and the order of their batches; the bracket on a bar spans one standard error each way. "
-        f"{TRUST_WORDS}"
+        "Members differ in their masks, their initialisation and the order of their batches; the "
+        f"bracket on a bar spans one standard error each way. {TRUST_WORDS}"
         if members > 1
-        else "How much of a number is chance in the drawing of masks cannot be said; train more members to know."
+        else (
+            "How much of a number is chance in the drawing of masks cannot be said; train more "
+            "members to know."
+        )
     )
-    words = " Words that a training text shares with the mistake are marked, and in the mistake those that at least two proponents share."
+    words = (
+        " Words that a training text shares with the mistake are marked, and in the mistake those "
+        "that at least two proponents share."
+    )
     return (
-        '<section><h2>How to read an influence</h2><p class="said">Half of the network learned from a training item, the other half never saw it. '
-        "The item’s influence is the loss of a label under the half that never saw it, minus the loss under the half that did, in nats. "
-        '<strong class="for">Positive: a proponent.</strong> Learning it lowered the loss and pushed the model towards the label. '
-        '<strong class="against">Negative: an opponent.</strong> Learning it pushed the model away. '
-        "<strong>Influence on the prediction</strong> takes the wrong label that the model chose, <strong>influence on the truth</strong> the right one."
-        f'</p><p class="quiet">{units_sentence(run.influence.estimator, members)} {noise}{words if run.kind == "text" else ""}</p></section>'
+        '<section><h2>How to read an influence</h2><p class="said">Half of the network learned '
+        "from a training item, the other half never saw it. The item’s influence is the loss of a "
+        "label under the half that never saw it, minus the loss under the half that did, in nats. "
+        '<strong class="for">Positive: a proponent.</strong> Learning it lowered the loss and '
+        'pushed the model towards the label. <strong class="against">Negative: an '
+        "opponent.</strong> Learning it pushed the model away. <strong>Influence on the "
+        "prediction</strong> takes the wrong label that the model chose, <strong>influence on the "
+        "truth</strong> the right one.</p><p "
+        f'class="quiet">{units_sentence(run.influence.estimator, members)} '
+        f"{noise}{words if run.kind == 'text' else ''}</p></section>"
     )
 
 
@@ -304,18 +443,43 @@ def _numbers(pattern: Pattern | None) -> str:
     if pattern is None:
         return ""
     told = [
-        (f"{pattern.proponents:.0%}", f"of the {TOP} strongest proponents of a wrong label carry that label; of all training items, {pattern.chance:.0%} do"),
-        (f"{pattern.opponents:.0%}", f"of the {TOP} strongest opponents of a wrong label carry that label"),
-        (f"+{rounded(pattern.strongest)}", "nats: influence of a mistake’s strongest proponent, median"),
+        (
+            f"{pattern.proponents:.0%}",
+            (
+                f"of the {TOP} strongest proponents of a wrong label carry that label; of all "
+                f"training items, {pattern.chance:.0%} do"
+            ),
+        ),
+        (
+            f"{pattern.opponents:.0%}",
+            f"of the {TOP} strongest opponents of a wrong label carry that label",
+        ),
+        (
+            f"+{rounded(pattern.strongest)}",
+            "nats: influence of a mistake’s strongest proponent, median",
+        ),
     ]
     if pattern.spread is not None:
-        told.append((f"±{rounded(pattern.spread)}", "nats: influence of a random training item, standard deviation, median"))
+        told.append(
+            (
+                f"±{rounded(pattern.spread)}",
+                "nats: influence of a random training item, standard deviation, median",
+            )
+        )
     tiles = "".join(f"<li><b>{number}</b> {words}</li>" for number, words in told)
-    over = f"{pattern.errors:,} explained mistakes" if pattern.errors > 1 else "the one explained mistake"
-    return f'<section><h2>In numbers</h2><p class="quiet">Over {over}, by influence on the prediction.</p><ul class="numbers">{tiles}</ul></section>'
+    over = (
+        f"{pattern.errors:,} explained mistakes"
+        if pattern.errors > 1
+        else "the one explained mistake"
+    )
+    return (
+        f'<section><h2>In numbers</h2><p class="quiet">Over {over}, by influence on the '
+        f'prediction.</p><ul class="numbers">{tiles}</ul></section>'
+    )
 
 
 _FOOTER = (
-    "<footer><p>Influences by turn-over dropout: Kobayashi, Yokoi, Suzuki and Inui (2020), Efficient Estimation of Influence of a Training Instance. "
-    "This page is one file; it loads nothing and runs no script.</p></footer>"
+    "<footer><p>Influences by turn-over dropout: Kobayashi, Yokoi, Suzuki and Inui (2020), "
+    "Efficient Estimation of Influence of a Training Instance. This page is one file; it loads "
+    "nothing and runs no script.</p></footer>"
 )

@@ -1,13 +1,17 @@
-"""Which words two texts share, as segments that a page can mark; and texts that a page can show without harm.
+"""Which words two texts share, as segments that a page can mark; and texts that a page can show
+without harm.
 
-Words are compared lower-cased. Words that nearly every text has (`STOP_WORDS`) are left out, and neighbouring shared words
-become one segment, so that a name is marked as a whole. Where it is known how an encoder cuts words (`turnover.explain.words`), a
-run of pieces that two words share is marked inside them, if it has at least five letters: shorter ones are mostly endings.
+Words are compared lower-cased. Words that nearly every text has (`STOP_WORDS`) are left out, and
+neighbouring shared words become one segment, so that a name is marked as a whole. Where it is known
+how an encoder cuts words (`turnover.explain.words`), a run of pieces that two words share is marked
+inside them, if it has at least five letters: shorter ones are mostly endings.
 
-How a run's encoder cuts words into pieces, so that a page can mark what two words share in the encoder's eyes.
+How a run's encoder cuts words into pieces, so that a page can mark what two words share in the
+encoder's eyes.
 
-"unchristened" is read as un ##christ ##ened: another word with ##christ in it has something in common with it. The pieces
-come from the encoder's own `tokenizer.json`, by the package `tokenizers` alone, which is there in milliseconds.
+"unchristened" is read as un ##christ ##ened: another word with ##christ in it has something in
+common with it. The pieces come from the encoder's own `tokenizer.json`, by the package `tokenizers`
+alone, which is there in milliseconds.
 """
 
 from __future__ import annotations
@@ -33,12 +37,12 @@ _TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 _VISIBLE = dict.fromkeys(_CONTROLS | _TURNING | {*range(0xD800, 0xE000)}, 0xFFFD)
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _FREQUENT = """
-a about after again all also am an and any are as at be because been before being but by can could did do does doing
-don't down each few for from further had has have having he her here hers him his how i i'd i'll i'm i've if in into
-is isn't it it's its itself just me more most my n't no nor not now of off on once only or other our out over own s
-same she should so some such t than that that's the their theirs them then there these they they're this those
-through to too under until up very was wasn't we were what when where which while who whom why will with would you
-your yours
+a about after again all also am an and any are as at be because been before being but by can could
+did do does doing don't down each few for from further had has have having he her here hers him his
+how i i'd i'll i'm i've if in into is isn't it it's its itself just me more most my n't no nor not
+now of off on once only or other our out over own s same she should so some such t than that that's
+the their theirs them then there these they they're this those through to too under until up very
+was wasn't we were what when where which while who whom why will with would you your yours
 """
 STOP_WORDS = frozenset(_FREQUENT.split())
 Cut = Callable[[str], Collection[tuple[str, int, int]]]
@@ -57,7 +61,9 @@ class Segment:
 
 @dataclass(frozen=True)
 class MarkedText:
-    """A text in segments: what is shown at once, what unfolds, and how many characters are not sent at all."""
+    """A text in segments: what is shown at once, what unfolds, and how many characters are not sent
+    at all.
+    """
 
     head: tuple[Segment, ...]
     tail: tuple[Segment, ...] = ()
@@ -71,22 +77,35 @@ class MarkedText:
 
 
 def content_words(text: str, cut: Cut | None = None) -> frozenset[str]:
-    """The words of a text, lower-cased, without stop words; with `cut` also the runs of pieces in them, such as "un ##christ"."""
+    """The words of a text, lower-cased, without stop words; with `cut` also the runs of pieces in
+    them, such as "un ##christ".
+    """
     words = {word for word in _WORD.findall(text[:LIMIT]) if _key(word) not in STOP_WORDS}
     inside = {run for word in words for run, _, _ in _runs(word, cut)} if cut else set()
     return frozenset(map(_key, words)) | inside
 
 
-def recurring_words(text: str, others: Iterable[str], least: int = 2, cut: Cut | None = None) -> frozenset[str]:
+def recurring_words(
+    text: str, others: Iterable[str], least: int = 2, cut: Cut | None = None
+) -> frozenset[str]:
     """What `content_words` finds in `text` and in at least `least` of the `others`."""
     counts = Counter(word for other in others for word in content_words(other, cut))
     return frozenset(word for word in content_words(text, cut) if counts[word] >= least)
 
 
-def mark(text: str, words: Collection[str], head: int = HEAD, limit: int = LIMIT, cut: Cut | None = None) -> MarkedText:
-    """A text with `words` (as `content_words` gives them) marked, cut into what is shown at once and what unfolds; nothing past `limit` characters is kept."""
+def mark(
+    text: str, words: Collection[str], head: int = HEAD, limit: int = LIMIT, cut: Cut | None = None
+) -> MarkedText:
+    """A text with `words` (as `content_words` gives them) marked, cut into what is shown at once
+    and what unfolds; nothing past `limit` characters is kept.
+    """
     end = len(text) if len(text) <= head * 1.25 else _space_before(text, head)
-    return MarkedText(_segments(text[:end], words, cut), _segments(text[end:limit], words, cut), len(text), max(0, len(text) - limit))
+    return MarkedText(
+        _segments(text[:end], words, cut),
+        _segments(text[end:limit], words, cut),
+        len(text),
+        max(0, len(text) - limit),
+    )
 
 
 def snippet(text: str, length: int = 160) -> str:
@@ -96,8 +115,8 @@ def snippet(text: str, length: int = 160) -> str:
 
 
 def visible(text: str) -> str:
-    """A text with U+FFFD for each character that would not show: controls, those that turn the direction of writing, halves
-    of surrogate pairs. Tabs and line breaks stay.
+    """A text with U+FFFD for each character that would not show: controls, those that turn the
+    direction of writing, halves of surrogate pairs. Tabs and line breaks stay.
     """
     return text.translate(_VISIBLE)
 
@@ -116,18 +135,26 @@ def _segments(text: str, words: Collection[str], cut: Cut | None) -> tuple[Segme
 
 
 def _shared(text: str, words: Collection[str], cut: Cut | None) -> Iterator[tuple[int, int]]:
-    """Where a shared word, or the longest shared run of pieces inside a word, begins and ends; in order."""
+    """Where a shared word, or the longest shared run of pieces inside a word, begins and ends; in
+    order.
+    """
     for match in _WORD.finditer(text):
         word, first = match.group(), match.start()
         if _key(word) in words:
             yield first, match.end()
-        elif cut and (found := [(end - begin, begin, end) for run, begin, end in _runs(word, cut) if run in words]):
+        elif cut and (
+            found := [
+                (end - begin, begin, end) for run, begin, end in _runs(word, cut) if run in words
+            ]
+        ):
             _, begin, end = max(found)
             yield first + begin, first + end
 
 
 def _runs(word: str, cut: Cut) -> Iterator[tuple[str, int, int]]:
-    """Neighbouring pieces of a word, joined by spaces, and where they begin and end; a word of one piece has none but itself."""
+    """Neighbouring pieces of a word, joined by spaces, and where they begin and end; a word of one
+    piece has none but itself.
+    """
     pieces = list(cut(word))
     for first in range(len(pieces)):
         for last in range(first, len(pieces) if len(pieces) > 1 else 0):
@@ -150,18 +177,24 @@ _WORDS = 100_000
 
 
 def run_cut(run: Run) -> Cut | None:
-    """How the run's encoder cuts words; None for images, and where the encoder's `tokenizer.json` is not on this machine."""
+    """How the run's encoder cuts words; None for images, and where the encoder's `tokenizer.json`
+    is not on this machine.
+    """
     encoder = run.manifest["settings"].get("encoder") if run.kind == "text" else None
     return encoder_cut(str(encoder)) if encoder else None
 
 
 @lru_cache(maxsize=4)
 def encoder_cut(encoder: str) -> Cut | None:
-    """How an encoder cuts words; None if its `tokenizer.json` is not in a folder on this machine. Words of more than 40 characters stay whole."""
+    """How an encoder cuts words; None if its `tokenizer.json` is not in a folder on this machine.
+    Words of more than 40 characters stay whole.
+    """
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_str((Path(encoder_folder(encoder)) / "tokenizer.json").read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_str(
+            (Path(encoder_folder(encoder)) / "tokenizer.json").read_text(encoding="utf-8")
+        )
     except Exception:  # the package raises bare exceptions for what is no tokenizer
         return None
     tokenizer.no_padding()

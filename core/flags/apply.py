@@ -1,10 +1,12 @@
 """What `turnover apply` does: a patch onto a data set, and back.
 
-The data set itself is never changed: a cleansed copy is written, and beside it an undo file with which the copy becomes the
-original again, byte by byte. The undo file is JSONL: a line that says what the copy and the original are known by, then a line
-for each row or file that was changed; for parquet, whose bytes cannot be told from its rows, the original itself.
+The data set itself is never changed: a cleansed copy is written, and beside it an undo file with
+which the copy becomes the original again, byte by byte. The undo file is JSONL: a line that says
+what the copy and the original are known by, then a line for each row or file that was changed; for
+parquet, whose bytes cannot be told from its rows, the original itself.
 
-The training items of a data set that is no file, such as the digits, as a table: what a patch is then applied to.
+The training items of a data set that is no file, such as the digits, as a table: what a patch is
+then applied to.
 """
 
 from __future__ import annotations
@@ -26,7 +28,17 @@ from turnover.data.tables.formats import FORMS
 from turnover.errors import TurnoverError
 from turnover.flags.patch import Patch, patch_file
 from turnover.flags.plan import Plan, label_column, make_plan
-from turnover.flags.rewrite import LABEL, ImageFolder, ParquetFile, TextFile, changes_of, copy_cleansed, copy_restored, folder_hash, restored
+from turnover.flags.rewrite import (
+    LABEL,
+    ImageFolder,
+    ParquetFile,
+    TextFile,
+    changes_of,
+    copy_cleansed,
+    copy_restored,
+    folder_hash,
+    restored,
+)
 from turnover.storage.atomic import write_atomic
 
 _NUMBERED = ("sst2",)
@@ -34,7 +46,8 @@ _NUMBERED = ("sst2",)
 
 
 def packaged_table(name: str) -> tuple[bytes, str, str]:
-    """Contents, name and form of the table: CSV with id, text and label, or parquet with id, image (PNG) and label (a class number).
+    """Contents, name and form of the table: CSV with id, text and label, or parquet with id, image
+    (PNG) and label (a class number).
 
     Raises:
         TurnoverError: if the data set cannot be loaded.
@@ -44,14 +57,24 @@ def packaged_table(name: str) -> tuple[bytes, str, str]:
         written = io.BytesIO()
         _image_frame(data.train).to_parquet(written, index=False)
         return written.getvalue(), name, ".parquet"
-    labels = data.train.labels if name in _NUMBERED else [data.classes[number] for number in data.train.labels]
+    labels = (
+        data.train.labels
+        if name in _NUMBERED
+        else [data.classes[number] for number in data.train.labels]
+    )
     frame = pd.DataFrame({"id": data.train.ids, "text": data.train.texts, "label": labels})
     return frame.to_csv(index=False, lineterminator="\n").encode(), name, ".csv"
 
 
 def _image_frame(items: Items) -> pd.DataFrame:
     assert items.images is not None
-    frame = pd.DataFrame({"id": items.ids, "image": [png_bytes(pixels) for pixels in items.images], "label": items.labels})
+    frame = pd.DataFrame(
+        {
+            "id": items.ids,
+            "image": [png_bytes(pixels) for pixels in items.images],
+            "label": items.labels,
+        }
+    )
     numbers = frame["id"].str.extract(r"^train-(\d+)$")[0]  # as CIFAR-10's files name their images
     return frame if numbers.isna().any() else frame.assign(index=numbers.astype(int))
 
@@ -63,27 +86,43 @@ UNDO = ".undo"
 _KEY, _PARQUET, _FOLDER = "turnover_undo", ".parquet", "folder"
 
 
-def apply_patch(patch_path: Path, data: Path, out: Path, text: str | None = None, label: str | None = None) -> dict[str, Any]:
+def apply_patch(
+    patch_path: Path, data: Path, out: Path, text: str | None = None, label: str | None = None
+) -> dict[str, Any]:
     """Write a cleansed copy of a data set to `out`, and the undo file beside it.
 
     Args:
         patch_path: what `export --format jsonl` wrote.
-        data: a CSV, TSV, JSONL or parquet file, a folder with one folder of images a class, or the name of a data set that is no file.
+        data: a CSV, TSV, JSONL or parquet file, a folder with one folder of images a class, or the
+            name of a data set that is no file.
         out: the copy; nothing may be there yet.
         text: the column that holds the texts or images, guessed if it is None.
         label: the column that holds the labels, guessed if it is None.
 
     Returns:
-        What `turnover apply --json` prints: out, undo, dropped, relabelled, kept, and refused: id, place and why.
+        What `turnover apply --json` prints: out, undo, dropped, relabelled, kept, and refused: id,
+        place and why.
 
     Raises:
-        TurnoverError: if something cannot be read or written, or nothing of the patch fits the data.
+        TurnoverError: if something cannot be read or written, or nothing of the patch fits the
+            data.
     """
     patch = patch_file(patch_path)
     undo = _new(out, data)
-    plan = _onto_folder(patch, data, out, undo) if data.is_dir() else _onto_file(patch, *_content(data), out, undo, text, label)
+    plan = (
+        _onto_folder(patch, data, out, undo)
+        if data.is_dir()
+        else _onto_file(patch, *_content(data), out, undo, text, label)
+    )
     refused = [{"id": one.id, "place": one.place, "why": one.why} for one in plan.misfits]
-    return {"out": str(out), "undo": str(undo), "dropped": len(plan.dropped), "relabelled": len(plan.relabelled), "kept": plan.kept, "refused": refused}
+    return {
+        "out": str(out),
+        "undo": str(undo),
+        "dropped": len(plan.dropped),
+        "relabelled": len(plan.relabelled),
+        "kept": plan.kept,
+        "refused": refused,
+    }
 
 
 def undo_patch(undo: Path, data: Path, out: Path) -> dict[str, Any]:
@@ -98,7 +137,8 @@ def undo_patch(undo: Path, data: Path, out: Path) -> dict[str, Any]:
         What `turnover apply --undo --json` prints: out and sha256.
 
     Raises:
-        TurnoverError: if something cannot be read or written, or the copy is not the one that the undo file is about.
+        TurnoverError: if something cannot be read or written, or the copy is not the one that the
+            undo file is about.
     """
     _new(out, data)
     try:
@@ -110,7 +150,11 @@ def undo_patch(undo: Path, data: Path, out: Path) -> dict[str, Any]:
             else:
                 content = data.read_bytes()
                 _same(hashlib.sha256(content).hexdigest(), header["cleansed"], data)
-                original = file.read() if header["form"] == _PARQUET else restored(content, str(data), header["form"], file)
+                original = (
+                    file.read()
+                    if header["form"] == _PARQUET
+                    else restored(content, str(data), header["form"], file)
+                )
                 if hashlib.sha256(original).hexdigest() != header["original"]:
                     raise TurnoverError(f"{undo}: damaged; without it the original cannot be made")
                 write_atomic(out, lambda beside: beside.write_bytes(original))
@@ -119,7 +163,16 @@ def undo_patch(undo: Path, data: Path, out: Path) -> dict[str, Any]:
     return {"out": str(out), "sha256": header["original"]}
 
 
-def _onto_file(patch: Patch, content: bytes, name: str, form: str, out: Path, undo: Path, text: str | None, label: str | None) -> Plan:
+def _onto_file(
+    patch: Patch,
+    content: bytes,
+    name: str,
+    form: str,
+    out: Path,
+    undo: Path,
+    text: str | None,
+    label: str | None,
+) -> Plan:
     hashes = {line.sha256 for line in patch.lines}
     if form == _PARQUET:
         table = ParquetFile(content, name, hashes, patch.shape, text)
@@ -130,7 +183,10 @@ def _onto_file(patch: Patch, content: bytes, name: str, form: str, out: Path, un
         plan = make_plan(patch, file, label)
         cleansed, changes = file.cleansed(plan, label_column(file, patch.classes, label))
         rest = _lines(changes)
-    digests = {"original": hashlib.sha256(content).hexdigest(), "cleansed": hashlib.sha256(cleansed).hexdigest()}
+    digests = {
+        "original": hashlib.sha256(content).hexdigest(),
+        "cleansed": hashlib.sha256(cleansed).hexdigest(),
+    }
     _write_undo(undo, {"form": form, **digests}, rest)
     write_atomic(out, lambda beside: beside.write_bytes(cleansed))
     return plan
@@ -138,12 +194,19 @@ def _onto_file(patch: Patch, content: bytes, name: str, form: str, out: Path, un
 
 def _onto_folder(patch: Patch, data: Path, out: Path, undo: Path) -> Plan:
     if not patch.shape:
-        raise TurnoverError(f"{data}: a folder, and the patch is about texts; give the file that holds them")
+        raise TurnoverError(
+            f"{data}: a folder, and the patch is about texts; give the file that holds them"
+        )
     images = ImageFolder(data, patch.shape)
     plan = make_plan(patch, images, LABEL)
     moves = images.moves(plan)
     facts, rest = {"form": _FOLDER, "original": folder_hash(data)}, _lines(changes_of(data, moves))
-    copy_cleansed(data, out, moves, lambda beside: _write_undo(undo, {**facts, "cleansed": folder_hash(beside)}, rest))
+    copy_cleansed(
+        data,
+        out,
+        moves,
+        lambda beside: _write_undo(undo, {**facts, "cleansed": folder_hash(beside)}, rest),
+    )
     return plan
 
 
@@ -152,7 +215,10 @@ def _content(data: Path) -> tuple[bytes, str, str]:
     if not data.exists() and str(data) in NAMES:
         return packaged_table(str(data))
     if data.suffix.lower() not in (*FORMS, _PARQUET):
-        raise TurnoverError(f"{data}: neither a folder, nor a data set's name, nor a file that ends with {', '.join((*FORMS, _PARQUET))}; convert it")
+        raise TurnoverError(
+            f"{data}: neither a folder, nor a data set's name, nor a file that ends with "
+            f"{', '.join((*FORMS, _PARQUET))}; convert it"
+        )
     try:
         return data.read_bytes(), str(data), data.suffix.lower()
     except OSError as error:
@@ -177,7 +243,9 @@ def _lines(objects: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _write_undo(path: Path, facts: dict[str, Any], rest: bytes) -> None:
-    """Write an undo file, or see that it is there already: the same command may have been stopped between this file and the copy."""
+    """Write an undo file, or see that it is there already: the same command may have been stopped
+    between this file and the copy.
+    """
     content = _lines([{_KEY: FORMAT, **facts}]) + rest
     if path.exists():
         if not path.is_file() or path.read_bytes() != content:
@@ -191,11 +259,21 @@ def _undo_header(line: bytes, path: Path) -> dict[str, Any]:
         header = dict(json.loads(line))
     except (ValueError, TypeError, RecursionError):
         header = {}
-    if header.get(_KEY) != FORMAT or header.get("form") not in (*FORMS, _PARQUET, _FOLDER) or not {"original", "cleansed"} <= set(header):
-        raise TurnoverError(f"{path}: not an undo file of this version; it lies beside what `turnover apply` wrote and ends with {UNDO}")
+    if (
+        header.get(_KEY) != FORMAT
+        or header.get("form") not in (*FORMS, _PARQUET, _FOLDER)
+        or not {"original", "cleansed"} <= set(header)
+    ):
+        raise TurnoverError(
+            f"{path}: not an undo file of this version; it lies beside what `turnover apply` wrote "
+            f"and ends with {UNDO}"
+        )
     return header
 
 
 def _same(found: str, expected: str, data: Path) -> None:
     if found != expected:
-        raise TurnoverError(f"{data}: not what the undo file was written with, or changed since; give the cleansed copy as it was")
+        raise TurnoverError(
+            f"{data}: not what the undo file was written with, or changed since; give the cleansed "
+            "copy as it was"
+        )

@@ -18,30 +18,42 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def safe_cell(value: Any) -> Any:
-    """A text that a spreadsheet would run as a formula, with an apostrophe before it; anything else as it is."""
+    """A text that a spreadsheet would run as a formula, with an apostrophe before it; anything else
+    as it is.
+    """
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def errors_of(run: Run) -> dict[int, list[str]]:
-    """For each training position, the ids of the errors among whose `TOP` proponents (of the prediction) it is."""
+    """For each training position, the ids of the errors among whose `TOP` proponents (of the
+    prediction) it is.
+    """
     parts: dict[int, list[str]] = {}
     for error in run.influence.errors:
         ranked = run.influence.ranked(error, "prediction")
         for place in ranked.ends(TOP)[0]:
-            parts.setdefault(int(ranked.instances[place]), []).append(str(run.item("validation", error)["id"]))
+            parts.setdefault(int(ranked.instances[place]), []).append(
+                str(run.item("validation", error)["id"])
+            )
     return parts
 
 
 def export_csv(run: Run) -> str:
     """All flagged training items of a run; influences in nats, empty where the run has none.
 
-    Columns: `COLUMNS`; the second is named `text` or `image` (path of a thumbnail), `errors` lists error ids.
+    Columns: `COLUMNS`; the second is named `text` or `image` (path of a thumbnail), `errors` lists
+    error ids.
     """
-    flags = {instance: flag for instance, flag in Flags(run.folder).current().items() if instance < len(run.train)}
+    flags = {
+        instance: flag
+        for instance, flag in Flags(run.folder).current().items()
+        if instance < len(run.train)
+    }
     known = run.has_influence
     parts = errors_of(run) if known and flags else {}
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")  # so that a lone return is quoted too, behind which a cell could begin anew
+    # so that a lone return is quoted too, behind which a cell could begin anew
+    writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow([run.kind if name == "content" else name for name in COLUMNS])
     for instance, flag in flags.items():
         item = run.item("train", instance)
@@ -51,6 +63,13 @@ def export_csv(run: Run) -> str:
         if known:
             mean, error = run.influence.mean_influence
             numbers = (run.influence.self_influence[instance], mean[instance], error[instance])
-        row = (str(item["id"]), content, run.classes[int(item["label"])], *decision, *numbers, " ".join(parts.get(instance, [])))
+        row = (
+            str(item["id"]),
+            content,
+            run.classes[int(item["label"])],
+            *decision,
+            *numbers,
+            " ".join(parts.get(instance, [])),
+        )
         writer.writerow([safe_cell(value) for value in row])
     return buffer.getvalue()

@@ -1,11 +1,13 @@
 """`Flags`: the decisions on a run's training items, put, looked up, taken back and merged.
 
-What a history of decisions adds up to: the flag in force on each item, and the items on which people differ.
+What a history of decisions adds up to: the flag in force on each item, and the items on which
+people differ.
 
-The newest decision of this run counts. A decision that was imported from another copy comes into force where nobody here has
-decided, and takes the place of an older imported one of the same person; it changes no flag that was put here. People
-differ on an item where their newest decisions do; a decision that settles ends that, and what comes later can differ again.
-Steps that were undone count as if they had never been.
+The newest decision of this run counts. A decision that was imported from another copy comes into
+force where nobody here has decided, and takes the place of an older imported one of the same
+person; it changes no flag that was put here. People differ on an item where their newest decisions
+do; a decision that settles ends that, and what comes later can differ again. Steps that were undone
+count as if they had never been.
 
 Who decides: the name that TURNOVER_USER gives, else the name of the account that runs the program.
 """
@@ -40,7 +42,9 @@ from turnover.flags.store import (
 
 @dataclass(frozen=True)
 class Conflict:
-    """A training item on which people differ: the flag in force, if any, and each person's newest decision, oldest first."""
+    """A training item on which people differ: the flag in force, if any, and each person's newest
+    decision, oldest first.
+    """
 
     instance: int
     flag: Flag | None
@@ -49,7 +53,9 @@ class Conflict:
 
 @dataclass
 class _Item:
-    """One item while its history is added up; `opinions` by person and by whether they were imported."""
+    """One item while its history is added up; `opinions` by person and by whether they were
+    imported.
+    """
 
     decision: Decision | None = None
     opinions: dict[tuple[str, bool], Decision] = field(default_factory=dict)
@@ -61,8 +67,12 @@ class _Item:
         if new.imported and before is not None and new.flag.at <= before.flag.at:
             return
         settles = new.kind == SETTLED
-        withdrawn = new.flag.action == CLEARED and (settles or self.decision is None or self.decision.flag.by == new.flag.by)
-        counts = not new.imported or (self.decision is before if self.decision else not self._decided_here)
+        withdrawn = new.flag.action == CLEARED and (
+            settles or self.decision is None or self.decision.flag.by == new.flag.by
+        )
+        counts = not new.imported or (
+            self.decision is before if self.decision else not self._decided_here
+        )
         if settles:
             self.opinions.clear()
         if withdrawn:
@@ -82,14 +92,20 @@ class _Item:
 
 
 def in_force(history: Iterable[Decision]) -> dict[int, Flag]:
-    """The flag of each flagged item, by instance; the history is in the order in which it was made."""
+    """The flag of each flagged item, by instance; the history is in the order in which it was
+    made.
+    """
     return {instance: item.flag for instance, item in sorted(_add_up(history).items()) if item.flag}
 
 
 def conflicts(history: Iterable[Decision]) -> list[Conflict]:
     """The items on which people differ, by instance."""
     return [
-        Conflict(instance, item.flag, tuple(sorted(item.opinions.values(), key=lambda decision: decision.number)))
+        Conflict(
+            instance,
+            item.flag,
+            tuple(sorted(item.opinions.values(), key=lambda decision: decision.number)),
+        )
         for instance, item in sorted(_add_up(history).items())
         if len({decision.flag.verdict for decision in item.opinions.values()}) > 1
     ]
@@ -136,7 +152,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything at one moment: the flags in force by instance, the items on which people differ, and what `undo` takes back."""
+    """Everything at one moment: the flags in force by instance, the items on which people differ,
+    and what `undo` takes back.
+    """
 
     flags: dict[int, Flag]
     conflicts: list[Conflict]
@@ -145,7 +163,9 @@ class Overview:
 
 @dataclass(frozen=True)
 class Merged:
-    """What an import did: flags that were new, how many of these differ from another person's, and how many were known before."""
+    """What an import did: flags that were new, how many of these differ from another person's, and
+    how many were known before.
+    """
 
     new: int
     conflicting: int
@@ -155,10 +175,12 @@ class Merged:
 class Flags:
     """The flags of one run folder; `by` is who decides, the account's name if it is left out.
 
-    Every method reads or writes the file anew, so an object can be shared by threads, and processes see each other's decisions.
+    Every method reads or writes the file anew, so an object can be shared by threads, and processes
+    see each other's decisions.
 
     Raises:
-        TurnoverError: on use, if the file cannot be read or written, is no flags file, or is one of a newer version.
+        TurnoverError: on use, if the file cannot be read or written, is no flags file, or is one of
+            a newer version.
     """
 
     def __init__(self, run_folder: Path, by: str | None = None) -> None:
@@ -170,12 +192,16 @@ class Flags:
         """Decide on a training item; the decision is durable when this returns.
 
         Raises:
-            TurnoverError: for an unknown action, a relabel without a label, or a file that cannot be written.
+            TurnoverError: for an unknown action, a relabel without a label, or a file that cannot
+                be written.
         """
         return self.put_many([instance], action, new_label, note)[0]
 
-    def put_many(self, instances: Iterable[int], action: str, new_label: str = "", note: str = "") -> list[Flag]:
-        """The same decision on several training items: all of them are durable when this returns, or none was stored.
+    def put_many(
+        self, instances: Iterable[int], action: str, new_label: str = "", note: str = ""
+    ) -> list[Flag]:
+        """The same decision on several training items: all of them are durable when this returns,
+        or none was stored.
 
         Raises:
             TurnoverError: as `put`.
@@ -188,7 +214,8 @@ class Flags:
         self._append(DECIDED, [instance], CLEARED, "", "")
 
     def settle(self, instance: int, action: str, new_label: str = "", note: str = "") -> Flag:
-        """Decide on a training item on which people differ, `clear` for no flag; the decisions before it no longer make a conflict.
+        """Decide on a training item on which people differ, `clear` for no flag; the decisions
+        before it no longer make a conflict.
 
         Raises:
             TurnoverError: as `put`.
@@ -223,7 +250,8 @@ class Flags:
         return self._store.read(self._last, None)
 
     def undo(self, expected: int | None = None) -> Step:
-        """Take back what the last call of this person decided: everything is then as if that call had not been made.
+        """Take back what the last call of this person decided: everything is then as if that call
+        had not been made.
 
         Args:
             expected: the number of the step that is meant; another one is not undone.
@@ -235,18 +263,25 @@ class Flags:
         def change(database: sqlite3.Connection) -> Step:
             step = self._last(database)
             if step is None:
-                raise TurnoverError(f"nothing to undo: {self.by} has made no decision on this run that still stands")
+                raise TurnoverError(
+                    f"nothing to undo: {self.by} has made no decision on this run that still stands"
+                )
             if expected not in (None, step.number):
-                raise TurnoverError(f"something else was decided or undone by {self.by} since; look again what undo takes back")
+                raise TurnoverError(
+                    f"something else was decided or undone by {self.by} since; look again what undo"
+                    " takes back"
+                )
             append_step(database, UNDONE, self.by, _now(), [], undoes=step.number)
             return step
 
         return self._store.write(change)
 
     def merge(self, flags: Iterable[Flag]) -> Merged:
-        """Add decisions that were made in another copy of the run, with their names and times, as one step.
+        """Add decisions that were made in another copy of the run, with their names and times, as
+        one step.
 
-        Those that are in the history already are left out, so a second merge changes nothing; what was decided here stays in force.
+        Those that are in the history already are left out, so a second merge changes nothing; what
+        was decided here stays in force.
         """
         wanted = list(dict.fromkeys(flags))
 
@@ -256,26 +291,40 @@ class Flags:
             if new:
                 append_step(database, IMPORTED, self.by, _now(), new)
             differing = {conflict.instance for conflict in conflicts(decisions_in(database))}
-            return Merged(len(new), sum(flag.instance in differing for flag in new), len(wanted) - len(new))
+            return Merged(
+                len(new), sum(flag.instance in differing for flag in new), len(wanted) - len(new)
+            )
 
         return self._store.write(change)
 
-    def _append(self, kind: str, instances: Iterable[int], action: str, new_label: str, note: str) -> list[Flag]:
+    def _append(
+        self, kind: str, instances: Iterable[int], action: str, new_label: str, note: str
+    ) -> list[Flag]:
         at, kept = _now(), clean_note(note)
-        flags = [Flag(_checked(instance), action, new_label, kept, self.by, at) for instance in instances]
+        flags = [
+            Flag(_checked(instance), action, new_label, kept, self.by, at) for instance in instances
+        ]
         if flags:
             self._store.write(lambda database: append_step(database, kind, self.by, at, flags))
         return flags
 
     def _last(self, database: sqlite3.Connection) -> Step | None:
-        if not database.execute("PRAGMA user_version").fetchone()[0]:  # no steps yet: each decision was one
+        # no steps yet: each decision was one
+        if not database.execute("PRAGMA user_version").fetchone()[0]:
             own = [decision for decision in decisions_in(database) if decision.flag.by == self.by]
-            return Step(own[-1].step, own[-1].kind, own[-1].flag.at, (own[-1].flag,)) if own else None
+            return (
+                Step(own[-1].step, own[-1].kind, own[-1].flag.at, (own[-1].flag,)) if own else None
+            )
         found = database.execute(_LAST, (self.by, UNDONE)).fetchone()
         if found is None:
             return None
         number, kind, at = found
-        return Step(number, kind, at, tuple(decision.flag for decision in decisions_in(database, step=number)))
+        return Step(
+            number,
+            kind,
+            at,
+            tuple(decision.flag for decision in decisions_in(database, step=number)),
+        )
 
 
 def _checked(instance: int) -> int:

@@ -1,12 +1,15 @@
 """The patch file. JSONL: a header, then one decision a line.
 
-    {"turnover_patch": 1, "fingerprint": …, "run": …, "kind": "text", "classes": […], "shape": [], "created": …, "count": 2}
-    {"id": "train-12", "sha256": …, "label": "negative", "action": "relabel", "new_label": "positive", "note": …, "by": …, "at": …}
+    {"turnover_patch": 1, "fingerprint": …, "run": …, "kind": "text", "classes": […], "shape": [],
+    "created": …, "count": 2} {"id": "train-12", "sha256": …, "label": "negative", "action":
+    "relabel", "new_label": "positive", "note": …, "by": …, "at": …}
 
-`label` is the label that the decision was made on; `sha256` is that of the text, or of shape and pixels. The file is plain ASCII.
-Patches come from anybody: what a line says is checked, and a line that cannot be used is refused by its number, not the file.
+`label` is the label that the decision was made on; `sha256` is that of the text, or of shape and
+pixels. The file is plain ASCII. Patches come from anybody: what a line says is checked, and a line
+that cannot be used is refused by its number, not the file.
 
-A patch: the flags of a run as a JSONL file that changes a data set, and that a colleague can merge into a copy of the run.
+A patch: the flags of a run as a JSONL file that changes a data set, and that a colleague can merge
+into a copy of the run.
 
 form.py      the file: a header, then one decision a line; written, and read with care
 content.py   what an item is known by: SHA-256 of its text or pixels
@@ -16,7 +19,8 @@ records.py   CSV, TSV and JSONL as records of bytes, so that what is not changed
 tables.py · parquet.py · folders.py   a data set of each form: cleansed, and restored
 apply.py     what `turnover apply` does
 
-What an item is known by, wherever it lies: the SHA-256 of its text or of its pixels. And what a run's data are known by.
+What an item is known by, wherever it lies: the SHA-256 of its text or of its pixels. And what a
+run's data are known by.
 
 A colleague's patch into the flags of a run: added with their names and times, nothing overwritten.
 """
@@ -55,18 +59,28 @@ def pixel_hash(pixels: np.ndarray) -> str:
 
 
 def file_hash(name: str, content: bytes, shape: tuple[int, ...]) -> str:
-    """`pixel_hash` of an image file as a model sees it whose images have this shape; "" for what is no image."""
+    """`pixel_hash` of an image file as a model sees it whose images have this shape; "" for what is
+    no image.
+    """
     try:
         image = open_image(content, name, colour=len(shape) == 3)
     except TurnoverError:
         return ""
-    return pixel_hash(np.asarray(image) if (image.height, image.width) == shape[:2] else fit_image(image, shape[0], shape[1]))
+    return pixel_hash(
+        np.asarray(image)
+        if (image.height, image.width) == shape[:2]
+        else fit_image(image, shape[0], shape[1])
+    )
 
 
 def item_hash(run: Run, position: int) -> str:
     """The hash of a training item of a run."""
     item = run.item("train", position)
-    return text_hash(str(item["text"])) if run.kind == "text" else pixel_hash(png_pixels(item["image"]))
+    return (
+        text_hash(str(item["text"]))
+        if run.kind == "text"
+        else pixel_hash(png_pixels(item["image"]))
+    )
 
 
 def image_shape(run: Run) -> tuple[int, ...]:
@@ -79,7 +93,9 @@ def data_fingerprint(run: Run) -> str:
 
     Runs that do not say it are known by their table of items.
     """
-    return str(run.manifest["data"].get("fingerprint") or run.manifest["files"]["items.parquet"]["sha256"])
+    return str(
+        run.manifest["data"].get("fingerprint") or run.manifest["files"]["items.parquet"]["sha256"]
+    )
 
 
 FORMAT = 1
@@ -113,7 +129,9 @@ class Refused:
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch that was read; `shape` is that of the images the decisions were made on, () for texts."""
+    """A patch that was read; `shape` is that of the images the decisions were made on, () for
+    texts.
+    """
 
     fingerprint: str
     run: str
@@ -125,7 +143,9 @@ class Patch:
 
 def export_patch(run: Run) -> str:
     """The flags of a run as a patch; those on items that the run does not have are left out."""
-    flags = [flag for instance, flag in Flags(run.folder).current().items() if instance < len(run.train)]
+    flags = [
+        flag for instance, flag in Flags(run.folder).current().items() if instance < len(run.train)
+    ]
     header = {
         _KEY: FORMAT,
         "fingerprint": data_fingerprint(run),
@@ -136,13 +156,21 @@ def export_patch(run: Run) -> str:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "count": len(flags),
     }
-    return "".join(f"{json.dumps(line)}\n" for line in (header, *(_line(run, flag) for flag in flags)))
+    return "".join(
+        f"{json.dumps(line)}\n" for line in (header, *(_line(run, flag) for flag in flags))
+    )
 
 
 def _line(run: Run, flag: Flag) -> dict[str, Any]:
     item = run.item("train", flag.instance)
-    known = {"id": str(item["id"]), "sha256": item_hash(run, flag.instance), "label": run.classes[int(item["label"])]}
-    return known | {name: getattr(flag, name) for name in ("action", "new_label", "note", "by", "at")}
+    known = {
+        "id": str(item["id"]),
+        "sha256": item_hash(run, flag.instance),
+        "label": run.classes[int(item["label"])],
+    }
+    return known | {
+        name: getattr(flag, name) for name in ("action", "new_label", "note", "by", "at")
+    }
 
 
 def read_patch(content: bytes, name: str) -> Patch:
@@ -152,19 +180,44 @@ def read_patch(content: bytes, name: str) -> Patch:
         TurnoverError: if it is too large, no patch, of another format, or cut off.
     """
     if len(content) > MAX_BYTES:
-        raise TurnoverError(f"{name}: {len(content) / 2**20:.0f} MB, a patch has at most {MAX_BYTES // 2**20} MB; split it")
-    numbered = [(number, line) for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1) if line.strip()]
+        raise TurnoverError(
+            f"{name}: {len(content) / 2**20:.0f} MB, a patch has at most {MAX_BYTES // 2**20} MB; "
+            "split it"
+        )
+    numbered = [
+        (number, line)
+        for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1)
+        if line.strip()
+    ]
     header = _object(numbered[0][1]) if numbered else None
     if header is None or _KEY not in header:
-        raise TurnoverError(f"{name}: not a patch of flags; make one with `turnover export --format jsonl`")
+        raise TurnoverError(
+            f"{name}: not a patch of flags; make one with `turnover export --format jsonl`"
+        )
     if header[_KEY] != FORMAT:
-        raise TurnoverError(f"{name}: a patch of format {header[_KEY]!r:.20}, this version reads format {FORMAT}; export it again")
-    classes, shape, count = header.get("classes"), header.get("shape"), header.get("count", len(numbered) - 1)
-    if not (_are(classes, str) and _are(shape, int) and len(shape) in (0, 2, 3) and all(0 < side < 2**15 for side in shape)):
-        raise TurnoverError(f"{name}: the first line does not say which classes there are and what images look like; export it again")
+        raise TurnoverError(
+            f"{name}: a patch of format {header[_KEY]!r:.20}, this version reads format {FORMAT}; "
+            "export it again"
+        )
+    classes, shape, count = (
+        header.get("classes"),
+        header.get("shape"),
+        header.get("count", len(numbered) - 1),
+    )
+    if not (
+        _are(classes, str)
+        and _are(shape, int)
+        and len(shape) in (0, 2, 3)
+        and all(0 < side < 2**15 for side in shape)
+    ):
+        raise TurnoverError(
+            f"{name}: the first line does not say which classes there are and what images look "
+            "like; export it again"
+        )
     if count != len(numbered) - 1:
         raise TurnoverError(
-            f"{name}: {len(numbered) - 1:,} decisions where the first line promises {count!r:.20}; the file was cut off or edited, get it again"
+            f"{name}: {len(numbered) - 1:,} decisions where the first line promises {count!r:.20}; "
+            "the file was cut off or edited, get it again"
         )
     lines, refused = [], []
     for number, line in numbered[1:]:
@@ -172,7 +225,14 @@ def read_patch(content: bytes, name: str) -> Patch:
             lines.append(_checked(number, _object(line), classes))
         except TurnoverError as error:
             refused.append(Refused(number, str(error)))
-    return Patch(str(header.get("fingerprint", "")), str(header.get("run", ""))[:200], tuple(classes), tuple(shape), tuple(lines), tuple(refused))
+    return Patch(
+        str(header.get("fingerprint", "")),
+        str(header.get("run", ""))[:200],
+        tuple(classes),
+        tuple(shape),
+        tuple(lines),
+        tuple(refused),
+    )
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
@@ -207,7 +267,9 @@ def _checked(number: int, said: Mapping[str, Any] | None, classes: list[str]) ->
     by = clean_name(said["by"])
     if not by:
         raise TurnoverError("nobody is named as the one who decided")
-    flag = Flag(-1, said["action"], said["new_label"], clean_note(said["note"]), by, _time(said["at"]))
+    flag = Flag(
+        -1, said["action"], said["new_label"], clean_note(said["note"]), by, _time(said["at"])
+    )
     return Line(number, said["id"], said["sha256"], said["label"], flag)
 
 
@@ -218,7 +280,9 @@ def _time(text: str) -> str:
     except (ValueError, OverflowError):
         raise TurnoverError(f"{text!r:.50} is no time") from None
     if time > datetime.now(UTC) + _AHEAD:
-        raise TurnoverError(f"it was made in the future ({text:.40}); check the clock of the one who decided")
+        raise TurnoverError(
+            f"it was made in the future ({text:.40}); check the clock of the one who decided"
+        )
     return time.isoformat()
 
 
@@ -239,13 +303,17 @@ def merge_patch(run: Run, flags: Flags, patch: Patch) -> dict[str, Any]:
     """Add the decisions of a patch to `flags` of the run.
 
     Returns:
-        What `turnover import-flags --json` prints: new, conflicting (of the new ones), known, and refused: line and why.
+        What `turnover import-flags --json` prints: new, conflicting (of the new ones), known, and
+        refused: line and why.
 
     Raises:
         TurnoverError: if the patch was made on other data, or the flags cannot be written.
     """
     if patch.fingerprint != data_fingerprint(run) or list(patch.classes) != run.classes:
-        raise TurnoverError(f"the patch was made on other data than {run.name} was trained on, by the run {patch.run!r:.80}; import it into a run on its data")
+        raise TurnoverError(
+            f"the patch was made on other data than {run.name} was trained on, by the run "
+            f"{patch.run!r:.80}; import it into a run on its data"
+        )
     places = {str(name): position for position, name in enumerate(run.train["id"])}
     fitting, refused = [], list(patch.refused)
     for line in patch.lines:
@@ -254,7 +322,13 @@ def merge_patch(run: Run, flags: Flags, patch: Patch) -> dict[str, Any]:
         except TurnoverError as error:
             refused.append(Refused(line.number, str(error)))
     merged = flags.merge(fitting)
-    return {**asdict(merged), "refused": [{"line": one.number, "why": one.why} for one in sorted(refused, key=lambda one: one.number)]}
+    return {
+        **asdict(merged),
+        "refused": [
+            {"line": one.number, "why": one.why}
+            for one in sorted(refused, key=lambda one: one.number)
+        ],
+    }
 
 
 def _placed(run: Run, places: dict[str, int], line: Line) -> Flag:
@@ -270,5 +344,7 @@ def _placed(run: Run, places: dict[str, int], line: Line) -> Flag:
         raise TurnoverError(f"{line.id!r:.80} has another {run.kind} here")
     label = run.classes[int(run.train["label"].loc[position])]
     if label != line.label:
-        raise TurnoverError(f"{line.id!r:.80} has the label {label!r:.80} here, not {line.label!r:.80}")
+        raise TurnoverError(
+            f"{line.id!r:.80} has the label {label!r:.80} here, not {line.label!r:.80}"
+        )
     return replace(line.flag, instance=position)

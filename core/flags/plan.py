@@ -1,8 +1,9 @@
 """Which rows of a data set a patch drops and relabels, and which of its lines do not fit.
 
-A row is found by the id of a line: in a column that holds ids, by the number at the end of an id (`train-12` is row 12, from
-0), or, where ids name nothing here, by its contents. Whatever finds it, it is only changed if its text or pixels are those that
-the decision was made on, and its label is the label that the decision was made on.
+A row is found by the id of a line: in a column that holds ids, by the number at the end of an id
+(`train-12` is row 12, from 0), or, where ids name nothing here, by its contents. Whatever finds it,
+it is only changed if its text or pixels are those that the decision was made on, and its label is
+the label that the decision was made on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ _INDEX, _LABEL = "index", "label"
 
 
 class Source(Protocol):
-    """Rows of a data set: their cells by column, what to call a row, and the hash of its contents."""
+    """Rows of a data set: their cells by column, what to call a row, and the hash of its
+    contents.
+    """
 
     @property
     def name(self) -> str: ...
@@ -33,7 +36,9 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Misfit:
-    """A line that changes nothing, the row that it would have changed ("" if there is none), and why."""
+    """A line that changes nothing, the row that it would have changed ("" if there is none), and
+    why.
+    """
 
     id: str
     place: str
@@ -42,7 +47,9 @@ class Misfit:
 
 @dataclass
 class Plan:
-    """What a patch does: rows to drop, new values of labels by row, how many rows stay as they are, and the lines that do not fit."""
+    """What a patch does: rows to drop, new values of labels by row, how many rows stay as they are,
+    and the lines that do not fit.
+    """
 
     dropped: set[int] = field(default_factory=set)
     relabelled: dict[int, Any] = field(default_factory=dict)
@@ -51,10 +58,12 @@ class Plan:
 
 
 def make_plan(patch: Patch, source: Source, label: str | None = None) -> Plan:
-    """What a patch does to the rows of a source whose labels are in the column `label`, guessed if it is None.
+    """What a patch does to the rows of a source whose labels are in the column `label`, guessed if
+    it is None.
 
     Raises:
-        TurnoverError: if the source has no labels of the patch's classes, or no line of the patch fits.
+        TurnoverError: if the source has no labels of the patch's classes, or no line of the patch
+            fits.
     """
     labels = _Labels(source, label_column(source, patch.classes, label), patch.classes)
     rows, plan, seen = _Rows(patch.lines, source), Plan(), set[int]()
@@ -68,24 +77,41 @@ def make_plan(patch: Patch, source: Source, label: str | None = None) -> Plan:
             _add(plan, line, row, labels)
         except TurnoverError as error:
             known = rows.found.get(line.id)
-            plan.misfits.append(Misfit(line.id, "" if known is None else source.place(known), str(error)))
+            plan.misfits.append(
+                Misfit(line.id, "" if known is None else source.place(known), str(error))
+            )
     if plan.misfits and not (plan.dropped or plan.relabelled or plan.kept):
         first = plan.misfits[0]
-        raise TurnoverError(f"{source.name}: none of the {len(plan.misfits):,} lines of the patch fits; {first.place or repr(first.id[:80])}: {first.why}")
+        raise TurnoverError(
+            f"{source.name}: none of the {len(plan.misfits):,} lines of the patch fits; "
+            f"{first.place or repr(first.id[:80])}: {first.why}"
+        )
     return plan
 
 
 def label_column(source: Source, classes: Sequence[str], named: str | None) -> str:
-    """The column that holds labels: the named one, `label`, or the one that holds nothing but classes, by a usual name if there are some."""
+    """The column that holds labels: the named one, `label`, or the one that holds nothing but
+    classes, by a usual name if there are some.
+    """
     if named is not None and named not in source.columns:
-        raise TurnoverError(f"{source.name}: no column {named!r} (there are: {', '.join(source.columns)}); name one of these")
+        raise TurnoverError(
+            f"{source.name}: no column {named!r} (there are: {', '.join(source.columns)}); name one"
+            " of these"
+        )
     if named or _LABEL in source.columns:
         return named or _LABEL
     known = {*classes, *map(str, range(len(classes)))}
-    fitting = [name for name, cells in source.columns.items() if len(cells) and all(str(cell) in known for cell in cells if cell not in (None, ""))]
+    fitting = [
+        name
+        for name, cells in source.columns.items()
+        if len(cells) and all(str(cell) in known for cell in cells if cell not in (None, ""))
+    ]
     chosen = fitting[0] if len(fitting) == 1 else named_like(fitting, LABELS)
     if chosen is None:
-        raise TurnoverError(f"{source.name}: which column holds the labels? (there are: {', '.join(source.columns)}); name it with --label-column")
+        raise TurnoverError(
+            f"{source.name}: which column holds the labels? (there are: "
+            f"{', '.join(source.columns)}); name it with --label-column"
+        )
     return chosen
 
 
@@ -104,14 +130,18 @@ def _add(plan: Plan, line: Line, row: int, labels: _Labels) -> None:
 
 
 class _Labels:
-    """How a column writes classes: by name or, where that fits more of its cells, by number from 0."""
+    """How a column writes classes: by name or, where that fits more of its cells, by number
+    from 0.
+    """
 
     def __init__(self, source: Source, column: str, classes: Sequence[str]) -> None:
         self.cells = source.columns[column]
         self._numbers = {name: number for number, name in enumerate(classes)}
         numbers = set(map(str, range(len(classes))))
         written = [str(cell) for cell in self.cells]
-        self._by_number = sum(text in numbers for text in written) > sum(text in self._numbers for text in written)
+        self._by_number = sum(text in numbers for text in written) > sum(
+            text in self._numbers for text in written
+        )
 
     def _text(self, name: str) -> str:
         return str(self._numbers[name]) if self._by_number else name
@@ -127,7 +157,9 @@ class _Labels:
 
 
 class _Rows:
-    """Finds the row of a line; `found` are those that ids name, whether they hold the right contents or not."""
+    """Finds the row of a line; `found` are those that ids name, whether they hold the right
+    contents or not.
+    """
 
     def __init__(self, lines: Sequence[Line], source: Source) -> None:
         self._source = source
@@ -152,7 +184,11 @@ class _Rows:
         if self._by_content is not None:
             rows = self._by_content.get(line.sha256, [])
             if len(rows) != 1:
-                raise TurnoverError(f"{len(rows)} rows have its contents, and no column has ids" if rows else "no row has its contents")
+                raise TurnoverError(
+                    f"{len(rows)} rows have its contents, and no column has ids"
+                    if rows
+                    else "no row has its contents"
+                )
             return rows[0]
         if line.id not in self.found:
             raise TurnoverError("no row has this id")
@@ -161,13 +197,19 @@ class _Rows:
         return self.found[line.id]
 
 
-def _candidates(hashes: Mapping[str, str], columns: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, int]]:
-    """Rows by id: from the column that holds most ids, from a column of row numbers, from the rows' order."""
+def _candidates(
+    hashes: Mapping[str, str], columns: Mapping[str, Sequence[Any]]
+) -> Iterator[dict[str, int]]:
+    """Rows by id: from the column that holds most ids, from a column of row numbers, from the rows'
+    order.
+    """
     yield max((_ids_in(cells, hashes) for cells in columns.values()), key=len, default={})
     numbers = {name: int(match[1]) for name in hashes if (match := _NUMBERED.fullmatch(name))}
     if _INDEX in columns:
         places = {str(cell): row for row, cell in enumerate(columns[_INDEX])}
-        yield {name: places[str(number)] for name, number in numbers.items() if str(number) in places}
+        yield {
+            name: places[str(number)] for name, number in numbers.items() if str(number) in places
+        }
     count = len(next(iter(columns.values()), ()))
     yield {name: number for name, number in numbers.items() if number < count}
 

@@ -1,8 +1,10 @@
 """A CSV, TSV or JSONL file: cleansed by a plan, and restored from what the undo file says.
 
-A folder of images, one folder a class: cleansed into a copy, and restored from what the undo file says.
+A folder of images, one folder a class: cleansed into a copy, and restored from what the undo file
+says.
 
-A parquet file of texts or images: cleansed by a plan. Its bytes cannot be told from its rows, so the undo file keeps it whole.
+A parquet file of texts or images: cleansed by a plan. Its bytes cannot be told from its rows, so
+the undo file keeps it whole.
 """
 
 from __future__ import annotations
@@ -22,7 +24,16 @@ import pyarrow.parquet as pq
 
 from turnover.data.images import MAX_BYTES
 from turnover.data.tables.columns import TEXTS, image_paths, named_like
-from turnover.data.tables.formats import FORMS, cells_of, files_in, image_bytes, inside, is_binary, parquet_table, utf8
+from turnover.data.tables.formats import (
+    FORMS,
+    cells_of,
+    files_in,
+    image_bytes,
+    inside,
+    is_binary,
+    parquet_table,
+    utf8,
+)
 from turnover.errors import TurnoverError
 from turnover.flags.patch import file_hash, text_hash
 from turnover.flags.plan import Plan
@@ -38,18 +49,39 @@ class TextFile:
         name: what to call it in errors.
         form: the end of its name, `.csv`, `.tsv` or `.jsonl`.
         hashes: of the texts that a patch is about.
-        column: that holds the texts, or paths of images; if it is None, the one that holds most of the texts, else one with a usual name.
-        shape: of the images as a model sees them, whose paths begin at the file's folder; () for texts.
+        column: that holds the texts, or paths of images; if it is None, the one that holds most of
+            the texts, else one with a usual name.
+        shape: of the images as a model sees them, whose paths begin at the file's folder; () for
+            texts.
 
     Raises:
         TurnoverError: if the file cannot be read, or no column holds texts.
     """
 
-    def __init__(self, content: bytes, name: str, form: str, hashes: Collection[str], column: str | None = None, shape: tuple[int, ...] = ()) -> None:
-        self.name, self._form, self._shape, self._folder = name, FORMS[form], shape, Path(name).parent
+    def __init__(
+        self,
+        content: bytes,
+        name: str,
+        form: str,
+        hashes: Collection[str],
+        column: str | None = None,
+        shape: tuple[int, ...] = (),
+    ) -> None:
+        self.name, self._form, self._shape, self._folder = (
+            name,
+            FORMS[form],
+            shape,
+            Path(name).parent,
+        )
         self._records = self._form.split(utf8(content, name), name)
         self.columns: dict[str, Sequence[Any]] = dict(self._records.columns)
-        self._contents = self.columns[image_column(self.columns, name, column) if shape else text_column(self.columns, set(hashes), name, column)]
+        self._contents = self.columns[
+            (
+                image_column(self.columns, name, column)
+                if shape
+                else text_column(self.columns, set(hashes), name, column)
+            )
+        ]
 
     def place(self, row: int) -> str:
         """What to call a row; rows count from 1, the header left out."""
@@ -68,7 +100,8 @@ class TextFile:
             return ""
 
     def cleansed(self, plan: Plan, label: str) -> tuple[bytes, list[dict[str, Any]]]:
-        """The file with a plan carried out, and for each row that was changed what it was (`was`) and became (`now`).
+        """The file with a plan carried out, and for each row that was changed what it was (`was`)
+        and became (`now`).
 
         Raises:
             TurnoverError: if a label cannot be written into a row.
@@ -107,24 +140,35 @@ def restored(content: bytes, name: str, form: str, changes: Iterable[bytes]) -> 
             rows.append(change["was"])
         return "".join([*rows, *left]).encode()
     except (ValueError, KeyError, TypeError, StopIteration, RecursionError):
-        raise TurnoverError(f"{name}: the undo file does not go with it; give the file that was written beside it") from None
+        raise TurnoverError(
+            f"{name}: the undo file does not go with it; give the file that was written beside it"
+        ) from None
 
 
-def text_column(columns: dict[str, Sequence[Any]], hashes: set[str], name: str, named: str | None) -> str:
+def text_column(
+    columns: dict[str, Sequence[Any]], hashes: set[str], name: str, named: str | None
+) -> str:
     """Which column holds the texts.
 
     Raises:
         TurnoverError: if there is none, or none of the name that was given.
     """
     if named is not None and named not in columns:
-        raise TurnoverError(f"{name}: no column {named!r} (there are: {', '.join(columns)}); name one of these")
+        raise TurnoverError(
+            f"{name}: no column {named!r} (there are: {', '.join(columns)}); name one of these"
+        )
     if named is not None:
         return named
-    found = {column: sum(_hash(cell) in hashes for cell in cells) for column, cells in columns.items()}
+    found = {
+        column: sum(_hash(cell) in hashes for cell in cells) for column, cells in columns.items()
+    }
     best = max(found, key=found.__getitem__, default="")
     column = best if found.get(best) else named_like(columns, TEXTS) or ""
     if not column:
-        raise TurnoverError(f"{name}: no column holds the texts of the patch (there are: {', '.join(columns)}); name it with --text-column")
+        raise TurnoverError(
+            f"{name}: no column holds the texts of the patch (there are: {', '.join(columns)}); "
+            "name it with --text-column"
+        )
     return column
 
 
@@ -135,10 +179,15 @@ def image_column(columns: dict[str, Sequence[Any]], name: str, named: str | None
         TurnoverError: if there is none, or none of the name that was given.
     """
     if named is not None and named not in columns:
-        raise TurnoverError(f"{name}: no column {named!r} (there are: {', '.join(columns)}); name one of these")
+        raise TurnoverError(
+            f"{name}: no column {named!r} (there are: {', '.join(columns)}); name one of these"
+        )
     column = named or next((one for one, cells in columns.items() if image_paths(cells)), None)
     if column is None:
-        raise TurnoverError(f"{name}: the patch is about images, and no column holds paths of image files; give the file or folder that holds them")
+        raise TurnoverError(
+            f"{name}: the patch is about images, and no column holds paths of image files; give the"
+            " file or folder that holds them"
+        )
     return column
 
 
@@ -151,7 +200,8 @@ LABEL = "label"
 
 
 class ImageFolder:
-    """The files in the folders of a folder; see `turnover.flags.apply.Source`. An id may be a file's path, its name, or its name without the end.
+    """The files in the folders of a folder; see `turnover.flags.apply.Source`. An id may be a
+    file's path, its name, or its name without the end.
 
     Raises:
         TurnoverError: if the folder has no folders with files, has links in it, or cannot be read.
@@ -161,9 +211,19 @@ class ImageFolder:
         self.name, self._folder, self._shape = str(folder), folder, shape
         self.paths = [path for path in files_in(folder) if len(path.parts) > 1]
         if not self.paths:
-            raise TurnoverError(f"{folder}: no folders with images in it; name the folder that holds one folder a class")
-        names = {"path": [str(path) for path in self.paths], "name": [path.name for path in self.paths], "stem": [path.stem for path in self.paths]}
-        self.columns: dict[str, Sequence[Any]] = {**names, LABEL: [path.parts[0] for path in self.paths]}
+            raise TurnoverError(
+                f"{folder}: no folders with images in it; name the folder that holds one folder a "
+                "class"
+            )
+        names = {
+            "path": [str(path) for path in self.paths],
+            "name": [path.name for path in self.paths],
+            "stem": [path.stem for path in self.paths],
+        }
+        self.columns: dict[str, Sequence[Any]] = {
+            **names,
+            LABEL: [path.parts[0] for path in self.paths],
+        }
         self._known: dict[int, str] = {}
 
     def place(self, row: int) -> str:
@@ -179,9 +239,13 @@ class ImageFolder:
         return self._known[row]
 
     def moves(self, plan: Plan) -> dict[PurePosixPath, PurePosixPath | None]:
-        """Where each changed file goes: into the folder of its new class, or nowhere (None) if it is dropped."""
+        """Where each changed file goes: into the folder of its new class, or nowhere (None) if it
+        is dropped.
+        """
         taken = {*self.paths}
-        where: dict[PurePosixPath, PurePosixPath | None] = {self.paths[row]: None for row in plan.dropped}
+        where: dict[PurePosixPath, PurePosixPath | None] = {
+            self.paths[row]: None for row in plan.dropped
+        }
         for row, label in plan.relabelled.items():
             path = self.paths[row]
             place = _free(PurePosixPath(label, *path.parts[1:]), path.parts[0], taken)
@@ -192,34 +256,65 @@ class ImageFolder:
 
 def folders_in(folder: Path) -> list[PurePosixPath]:
     """All folders below a folder, as paths relative to it."""
-    return [PurePosixPath(path.relative_to(folder).as_posix()) for path in sorted(folder.rglob("*")) if path.is_dir()]
+    return [
+        PurePosixPath(path.relative_to(folder).as_posix())
+        for path in sorted(folder.rglob("*"))
+        if path.is_dir()
+    ]
 
 
 def folder_hash(folder: Path) -> str:
     """SHA-256 over all folders below a folder, and the paths and contents of all files."""
-    digest = hashlib.sha256("".join(f"{path}/\n" for path in folders_in(folder)).encode("utf-8", "surrogateescape"))
+    digest = hashlib.sha256(
+        "".join(f"{path}/\n" for path in folders_in(folder)).encode("utf-8", "surrogateescape")
+    )
     for path in files_in(folder):
         digest.update(f"{path}\0{sha256(folder / path)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def changes_of(folder: Path, moves: dict[PurePosixPath, PurePosixPath | None]) -> list[dict[str, Any]]:
-    """What a cleansing does: which folders it makes, and of each file that it changes, where it was, and where it is now, or what was in it."""
+def changes_of(
+    folder: Path, moves: dict[PurePosixPath, PurePosixPath | None]
+) -> list[dict[str, Any]]:
+    """What a cleansing does: which folders it makes, and of each file that it changes, where it
+    was, and where it is now, or what was in it.
+    """
     there = {*folders_in(folder)}
-    made = {parent for now in moves.values() if now for parent in now.parents if parent.parts and parent not in there}
+    made = {
+        parent
+        for now in moves.values()
+        if now
+        for parent in now.parents
+        if parent.parts and parent not in there
+    }
     return [{"made": str(path)} for path in sorted(made)] + [
-        {"was": str(path), "now": str(now)} if now else {"was": str(path), "content": base64.b64encode((folder / path).read_bytes()).decode("ascii")}
+        (
+            {"was": str(path), "now": str(now)}
+            if now
+            else {
+                "was": str(path),
+                "content": base64.b64encode((folder / path).read_bytes()).decode("ascii"),
+            }
+        )
         for path, now in sorted(moves.items())
     ]
 
 
-def copy_cleansed(folder: Path, out: Path, moves: dict[PurePosixPath, PurePosixPath | None], finish: Callable[[Path], None]) -> None:
-    """Write a copy of a folder with files moved and left out; whole or not at all. `finish` sees it before it is in its place."""
+def copy_cleansed(
+    folder: Path,
+    out: Path,
+    moves: dict[PurePosixPath, PurePosixPath | None],
+    finish: Callable[[Path], None],
+) -> None:
+    """Write a copy of a folder with files moved and left out; whole or not at all. `finish` sees it
+    before it is in its place.
+    """
     _copy(folder, out, folders_in(folder), lambda path: moves.get(path, path), finish)
 
 
 def copy_restored(folder: Path, out: Path, changes: Iterable[bytes], expected: str) -> None:
-    """Write a copy of a cleansed folder as it was before; `changes` are lines of JSON, `expected` the hash of what was before.
+    """Write a copy of a cleansed folder as it was before; `changes` are lines of JSON, `expected`
+    the hash of what was before.
 
     Raises:
         TurnoverError: if the changes do not go with the folder, or the copy cannot be written.
@@ -232,7 +327,9 @@ def copy_restored(folder: Path, out: Path, changes: Iterable[bytes], expected: s
             if "made" in change:
                 kept.remove(_inside(change["made"]))
             elif "content" in change:
-                dropped.append((_inside(change["was"]), base64.b64decode(change["content"], validate=True)))
+                dropped.append(
+                    (_inside(change["was"]), base64.b64decode(change["content"], validate=True))
+                )
             else:
                 back[_inside(change["now"])] = _inside(change["was"])
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -249,9 +346,15 @@ def copy_restored(folder: Path, out: Path, changes: Iterable[bytes], expected: s
 
 
 def _copy(
-    folder: Path, out: Path, folders: Iterable[PurePosixPath], place: Callable[[PurePosixPath], PurePosixPath | None], finish: Callable[[Path], None]
+    folder: Path,
+    out: Path,
+    folders: Iterable[PurePosixPath],
+    place: Callable[[PurePosixPath], PurePosixPath | None],
+    finish: Callable[[Path], None],
 ) -> None:
-    """Copy these folders, and each file to its `place` or not at all, to a folder beside `out`; when `finish` is done with it, it is renamed."""
+    """Copy these folders, and each file to its `place` or not at all, to a folder beside `out`;
+    when `finish` is done with it, it is renamed.
+    """
     beside = out.with_name(f".{out.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     try:
@@ -275,13 +378,18 @@ def _free(path: PurePosixPath, origin: str, taken: set[PurePosixPath]) -> PurePo
     """The path itself or, if a file is there, one that says where the file came from."""
     number, free = 1, path
     while free in taken:
-        free = path.with_name(f"{path.stem}-from-{origin}{'' if number == 1 else f'-{number}'}{path.suffix}")
+        free = path.with_name(
+            f"{path.stem}-from-{origin}{'' if number == 1 else f'-{number}'}{path.suffix}"
+        )
         number += 1
     return free
 
 
 def _foreign(folder: Path) -> TurnoverError:
-    return TurnoverError(f"{folder}: the undo file does not go with it, or is damaged; give what was written beside it")
+    return TurnoverError(
+        f"{folder}: the undo file does not go with it, or is damaged; give what was written "
+        "beside it"
+    )
 
 
 def _inside(text: str) -> PurePosixPath:
@@ -307,22 +415,39 @@ class ParquetFile:
         name: what to call it in errors.
         hashes: of the texts or images that a patch is about.
         shape: of the images as a model sees them; () for texts.
-        column: that holds texts or images, guessed if it is None. Images are bytes, or a struct with `bytes`, as the hub has them.
+        column: that holds texts or images, guessed if it is None. Images are bytes, or a struct
+            with `bytes`, as the hub has them.
 
     Raises:
         TurnoverError: if the file cannot be read, or no column holds texts or images.
     """
 
-    def __init__(self, content: bytes, name: str, hashes: Collection[str], shape: tuple[int, ...], column: str | None = None) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        name: str,
+        hashes: Collection[str],
+        shape: tuple[int, ...],
+        column: str | None = None,
+    ) -> None:
         self.name, self._shape = name, shape
         self._table = parquet_table(content, name)
         binary = [field.name for field in self._table.schema if is_binary(field.type)]
-        plain = [field.name for field in self._table.schema if field.name not in binary and not pa.types.is_nested(field.type)]
-        self.columns: dict[str, Sequence[Any]] = {column: cells_of(self._table, column, name) for column in plain}
+        plain = [
+            field.name
+            for field in self._table.schema
+            if field.name not in binary and not pa.types.is_nested(field.type)
+        ]
+        self.columns: dict[str, Sequence[Any]] = {
+            column: cells_of(self._table, column, name) for column in plain
+        }
         if shape:
             chosen = column or next((one for one in (*_IMAGES, *binary) if one in binary), None)
             if chosen not in binary:
-                raise TurnoverError(f"{name}: no column holds images (there are: {', '.join(self._table.column_names)}); name it with --text-column")
+                raise TurnoverError(
+                    f"{name}: no column holds images (there are: "
+                    f"{', '.join(self._table.column_names)}); name it with --text-column"
+                )
         else:
             chosen = text_column(self.columns, set(hashes), name, column)
         self._contents = self._table.column(chosen)
@@ -338,7 +463,11 @@ class ParquetFile:
             cell = self._contents[row].as_py()
             if self._shape:
                 content = image_bytes(cell)
-                self._known[row] = file_hash(f"{self.name}, {self.place(row)}", content, self._shape) if content else ""
+                self._known[row] = (
+                    file_hash(f"{self.name}, {self.place(row)}", content, self._shape)
+                    if content
+                    else ""
+                )
             else:
                 self._known[row] = text_hash(cell) if isinstance(cell, str) else ""
         return self._known[row]
@@ -351,7 +480,11 @@ class ParquetFile:
             field = table.schema.field(label)
             values = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
             column = pa.array(cells, values)
-            table = table.set_column(table.schema.get_field_index(label), field, column.cast(field.type) if values is not field.type else column)
+            table = table.set_column(
+                table.schema.get_field_index(label),
+                field,
+                column.cast(field.type) if values is not field.type else column,
+            )
         kept = np.setdiff1d(np.arange(table.num_rows), sorted(plan.dropped))
         written = io.BytesIO()
         pq.write_table(table.take(pa.array(kept)) if plan.dropped else table, written)

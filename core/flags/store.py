@@ -1,11 +1,13 @@
 """The SQLite file of a run's flags: only ever appended to.
 
-A commit is on the disk before the call returns: write-ahead log with `synchronous` FULL, and on macOS a real flush. Readers
-never wait for writers; writers take turns. What SQLite answers with "busy" in spite of its own waiting (switching to the
-log, recovery after a crash) is tried again. Where the folder cannot be written to, a copy is read, since the log needs a
-file beside it even for reading.
+A commit is on the disk before the call returns: write-ahead log with `synchronous` FULL, and on
+macOS a real flush. Readers never wait for writers; writers take turns. What SQLite answers with
+"busy" in spite of its own waiting (switching to the log, recovery after a crash) is tried again.
+Where the folder cannot be written to, a copy is read, since the log needs a file beside it even for
+reading.
 
-A flag, and a row of the history of flags. Notes and names come from anybody, so they are cut and cleaned here.
+A flag, and a row of the history of flags. Notes and names come from anybody, so they are cut and
+cleaned here.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ _MAX_NAME = 100
 
 @dataclass(frozen=True)
 class Flag:
-    """One decision on training item `instance`; `new_label` is a class name and only for `relabel`; `at` is UTC, ISO 8601."""
+    """One decision on training item `instance`; `new_label` is a class name and only for `relabel`;
+    `at` is UTC, ISO 8601.
+    """
 
     instance: int
     action: str
@@ -80,7 +84,8 @@ def check_verdict(action: str, new_label: str) -> None:
     """Whether an action and a new label go together.
 
     Raises:
-        TurnoverError: for an unknown action, a relabel without a label, or a label without a relabel.
+        TurnoverError: for an unknown action, a relabel without a label, or a label without a
+            relabel.
     """
     if action not in ACTIONS:
         raise TurnoverError(f"unknown action {action!r}; choose one of {', '.join(ACTIONS)}")
@@ -89,7 +94,9 @@ def check_verdict(action: str, new_label: str) -> None:
 
 
 def clean_note(note: str) -> str:
-    """A note as it is kept: at most `MAX_NOTE` characters, no null bytes, nothing that UTF-8 cannot write."""
+    """A note as it is kept: at most `MAX_NOTE` characters, no null bytes, nothing that UTF-8 cannot
+    write.
+    """
     return _storable(note[: 2 * MAX_NOTE])[:MAX_NOTE]
 
 
@@ -120,9 +127,10 @@ _UPGRADE = (
 _ROWS = {
     0: f"SELECT number, number, '{DECIDED}', '', {_COLUMNS} FROM decisions AS made",
     VERSION: (
-        f"SELECT made.number, made.step, coalesce(steps.kind, '{DECIDED}'), coalesce(undoing.at, ''), "
-        f"{', '.join(f'made.{name}' for name in _COLUMNS.split(', '))} FROM decisions AS made "
-        "LEFT JOIN steps ON steps.number = made.step LEFT JOIN steps AS undoing ON undoing.undoes = made.step"
+        f"SELECT made.number, made.step, coalesce(steps.kind, '{DECIDED}'), coalesce(undoing.at, "
+        f"''), {', '.join(f'made.{name}' for name in _COLUMNS.split(', '))} FROM decisions AS made "
+        "LEFT JOIN steps ON steps.number = made.step LEFT JOIN steps AS undoing ON undoing.undoes "
+        "= made.step"
     ),
 }
 _WAIT = 30.0
@@ -133,7 +141,9 @@ _NO_PLACE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 
 
 class Store:
-    """The file at `path`, which is made by the first `write`; every method raises TurnoverError where the file is of no use."""
+    """The file at `path`, which is made by the first `write`; every method raises TurnoverError
+    where the file is of no use.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -159,7 +169,9 @@ class Store:
         return self._patiently(attempt)
 
     def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
-        """Let `change` append rows: all of them are on the disk when this returns, or none is in the file."""
+        """Let `change` append rows: all of them are on the disk when this returns, or none is in
+        the file.
+        """
 
         def attempt() -> T:
             with _opened(self.path) as database:
@@ -182,7 +194,9 @@ class Store:
     def _look(self, path: Path, look: Callable[[sqlite3.Connection], T], nothing: T) -> T:
         with _opened(path, "rw") as database:
             database.execute("BEGIN")  # all that is looked at is from one moment
-            there = database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'decisions'").fetchone()
+            there = database.execute(
+                "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'decisions'"
+            ).fetchone()
             _version(database, self.path)
             return look(database) if there else nothing
 
@@ -201,36 +215,71 @@ class Store:
                 return attempt()
             except sqlite3.DatabaseError as error:
                 if _code(error) not in _BUSY or time.monotonic() > end:
-                    raise TurnoverError(f"{self.path}: flags cannot be read or written ({error}); check the disk, or move the file away") from None
+                    raise TurnoverError(
+                        f"{self.path}: flags cannot be read or written ({error}); check the disk, "
+                        "or move the file away"
+                    ) from None
             except OSError as error:
                 raise disk_error(self.path, error) from None
             except UnicodeEncodeError:
-                raise TurnoverError(f"{self.path}: a label cannot be written as UTF-8; correct the names of the classes") from None
+                raise TurnoverError(
+                    f"{self.path}: a label cannot be written as UTF-8; correct the names of the "
+                    "classes"
+                ) from None
             except UnicodeDecodeError:
-                raise TurnoverError(f"{self.path}: flags cannot be read, since it is damaged; move the file away") from None
+                raise TurnoverError(
+                    f"{self.path}: flags cannot be read, since it is damaged; move the file away"
+                ) from None
             time.sleep(random.uniform(0.001, 0.05))
 
 
-def decisions_in(database: sqlite3.Connection, instance: int | None = None, step: int | None = None) -> list[Decision]:
-    """All rows of an open file in the order in which they were made, or those of one item, or of one step."""
+def decisions_in(
+    database: sqlite3.Connection, instance: int | None = None, step: int | None = None
+) -> list[Decision]:
+    """All rows of an open file in the order in which they were made, or those of one item, or of
+    one step.
+    """
     select = _ROWS[min(VERSION, database.execute("PRAGMA user_version").fetchone()[0])]
     column, value = ("made.instance", instance) if step is None else ("made.step", step)
     where, values = ("", ()) if value is None else (f" WHERE {column} = ?", (value,))
-    return [_decision(*row) for row in database.execute(f"{select}{where} ORDER BY made.number", values)]
+    return [
+        _decision(*row) for row in database.execute(f"{select}{where} ORDER BY made.number", values)
+    ]
 
 
-def append_step(database: sqlite3.Connection, kind: str, by: str, at: str, flags: list[Flag], undoes: int | None = None) -> None:
+def append_step(
+    database: sqlite3.Connection,
+    kind: str,
+    by: str,
+    at: str,
+    flags: list[Flag],
+    undoes: int | None = None,
+) -> None:
     """One more step with its decisions."""
-    step = database.execute("INSERT INTO steps (kind, by, at, undoes) VALUES (?, ?, ?, ?)", (kind, by, at, undoes)).lastrowid
-    rows = [(flag.instance, flag.action, flag.new_label, flag.note, flag.by, flag.at, step) for flag in flags]
-    database.executemany(f"INSERT INTO decisions ({_COLUMNS}, step) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    step = database.execute(
+        "INSERT INTO steps (kind, by, at, undoes) VALUES (?, ?, ?, ?)", (kind, by, at, undoes)
+    ).lastrowid
+    rows = [
+        (flag.instance, flag.action, flag.new_label, flag.note, flag.by, flag.at, step)
+        for flag in flags
+    ]
+    database.executemany(
+        f"INSERT INTO decisions ({_COLUMNS}, step) VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+    )
 
 
 @contextmanager
 def _opened(path: Path, mode: str = "rwc") -> Iterator[sqlite3.Connection]:
-    database = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=_WAIT, isolation_level=None)
+    database = sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=_WAIT, isolation_level=None
+    )
     try:
-        for setting in ("trusted_schema = OFF", "synchronous = FULL", "fullfsync = ON", "checkpoint_fullfsync = ON"):
+        for setting in (
+            "trusted_schema = OFF",
+            "synchronous = FULL",
+            "fullfsync = ON",
+            "checkpoint_fullfsync = ON",
+        ):
             database.execute(f"PRAGMA {setting}")
         yield database
     finally:
@@ -240,13 +289,22 @@ def _opened(path: Path, mode: str = "rwc") -> Iterator[sqlite3.Connection]:
 def _version(database: sqlite3.Connection, path: Path) -> int:
     version = int(database.execute("PRAGMA user_version").fetchone()[0])
     if version > VERSION:
-        raise TurnoverError(f"{path}: flags of format {version}, from a newer version of Turnover; this one reads up to {VERSION}, so update it")
+        raise TurnoverError(
+            f"{path}: flags of format {version}, from a newer version of Turnover; this one reads "
+            f"up to {VERSION}, so update it"
+        )
     return version
 
 
-def _decision(number: int, step: int | None, kind: str, undone: str, instance: int, *words: str) -> Decision:
+def _decision(
+    number: int, step: int | None, kind: str, undone: str, instance: int, *words: str
+) -> Decision:
     flag = Flag(instance, *words)
-    if not isinstance(instance, int) or not all(isinstance(word, str) for word in words) or flag.action not in (*ACTIONS, CLEARED):
+    if (
+        not isinstance(instance, int)
+        or not all(isinstance(word, str) for word in words)
+        or flag.action not in (*ACTIONS, CLEARED)
+    ):
         raise sqlite3.DatabaseError(f"decision {number} is none")
     return Decision(number, step or 0, kind, flag, undone)
 

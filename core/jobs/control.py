@@ -20,14 +20,30 @@ from pathlib import Path
 from typing import IO, Any
 
 from turnover.errors import TurnoverError
-from turnover.jobs.job import BEGUN, CANCELLED, FACTS, FOLDER, GROUP, LOCK, LOG, OUTCOME, PROGRESS, TURN, Job, read_job, read_outcome, write_outcome
+from turnover.jobs.job import (
+    BEGUN,
+    CANCELLED,
+    FACTS,
+    FOLDER,
+    GROUP,
+    LOCK,
+    LOG,
+    OUTCOME,
+    PROGRESS,
+    TURN,
+    Job,
+    read_job,
+    read_outcome,
+    write_outcome,
+)
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import is_locked, locked, wait_for
 from turnover.storage.progress import VARIABLE
 
 
 def start_job(runs: Path, steps: Sequence[Sequence[str]], label: str) -> Job:
-    """Start a job in a process of its own: each step is the arguments of one `turnover …`, without --json.
+    """Start a job in a process of its own: each step is the arguments of one `turnover …`, without
+    --json.
 
     Raises:
         TurnoverError: if there is no step, or the job's folder cannot be written.
@@ -36,18 +52,25 @@ def start_job(runs: Path, steps: Sequence[Sequence[str]], label: str) -> Job:
         raise TurnoverError("a job needs a step, and each step a command")
     now = datetime.now(UTC)
     folder = runs / FOLDER / f"{now:%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
-    facts = {"label": label, "created": now.isoformat(timespec="seconds"), "steps": [list(step) for step in steps]}
+    facts = {
+        "label": label,
+        "created": now.isoformat(timespec="seconds"),
+        "steps": [list(step) for step in steps],
+    }
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise disk_error(folder, error) from None
-    write_atomic(folder / FACTS, lambda beside: beside.write_text(json.dumps(facts), encoding="utf-8"))
+    write_atomic(
+        folder / FACTS, lambda beside: beside.write_text(json.dumps(facts), encoding="utf-8")
+    )
     _launch(folder)
     return read_job(folder)
 
 
 def cancel_job(job: Job) -> None:
-    """End a job's processes, politely; those that do not listen are ended by force some seconds later. Returns at once.
+    """End a job's processes, politely; those that do not listen are ended by force some seconds
+    later. Returns at once.
 
     Raises:
         TurnoverError: if the job's folder cannot be written.
@@ -55,19 +78,25 @@ def cancel_job(job: Job) -> None:
     if not is_locked(job.folder / LOCK):
         return
     try:
-        (job.folder / CANCELLED).touch()  # before the signal: what dies of it shall not be taken for a failure
+        (
+            job.folder / CANCELLED
+        ).touch()  # before the signal: what dies of it shall not be taken for a failure
         group = int((job.folder / GROUP).read_text())
     except FileNotFoundError:
         return  # it has only just been started, and looks for the mark before it begins
     except (OSError, ValueError) as error:
-        raise TurnoverError(f"{job.folder}: the job cannot be cancelled ({error}); check the folder and its permissions") from None
+        raise TurnoverError(
+            f"{job.folder}: the job cannot be cancelled ({error}); check the folder and its "
+            "permissions"
+        ) from None
     if is_locked(job.folder / LOCK):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGTERM)
 
 
 def resume_job(job: Job) -> Job:
-    """Start the same steps again, without those that are finished; each goes on where it was as far as its command can.
+    """Start the same steps again, without those that are finished; each goes on where it was as far
+    as its command can.
 
     Raises:
         TurnoverError: if the job is still at work or all done, or its folder cannot be written.
@@ -88,12 +117,14 @@ def forget_job(job: Job) -> None:
     with contextlib.suppress(FileNotFoundError), locked(job.folder / LOCK) as lock:
         if lock is None:
             raise TurnoverError(f"job “{job.label}” is still at work; cancel it first")
-        (job.folder / FACTS).unlink(missing_ok=True)  # first: without it nobody takes the rest for a job
+        # first: without it nobody takes the rest for a job
+        (job.folder / FACTS).unlink(missing_ok=True)
         shutil.rmtree(job.folder, ignore_errors=True)
 
 
 def _launch(folder: Path) -> None:
-    """Start the process that runs the steps. It gets the locked file as its standard input, and hands it on to its children.
+    """Start the process that runs the steps. It gets the locked file as its standard input, and
+    hands it on to its children.
 
     Raises:
         TurnoverError: if the job is at work already, or the system gives no process.
@@ -104,7 +135,9 @@ def _launch(folder: Path) -> None:
                 raise TurnoverError(f"{folder.name}: this job is at work already")
             _clear(folder)
             command = [sys.executable, "-m", "turnover", "job", "--folder", str(folder.resolve())]
-            process = subprocess.Popen(command, stdin=lock, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                command, stdin=lock, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
+            )
     except OSError as error:
         raise disk_error(folder, error) from None
     threading.Thread(target=process.wait, daemon=True).start()  # so that it leaves no zombie behind
@@ -126,10 +159,12 @@ _PRINTED = "printed"
 
 
 def run_job(folder: Path) -> list[dict[str, Any]]:
-    """Wait for this job's turn and run the steps that are not finished yet; returns what all steps printed.
+    """Wait for this job's turn and run the steps that are not finished yet; returns what all steps
+    printed.
 
     Raises:
-        TurnoverError: if the folder holds no job, or one that was not started by `turnover.jobs.start_job`, or a step fails.
+        TurnoverError: if the folder holds no job, or one that was not started by
+            `turnover.jobs.start_job`, or a step fails.
         KeyboardInterrupt: if the job is cancelled; its process group is ended then.
     """
     job = read_job(folder)
@@ -162,13 +197,17 @@ def _run_steps(job: Job, turn: int) -> list[dict[str, Any]]:
 
 
 def _run_step(folder: Path, step: tuple[str, ...], turn: int) -> dict[str, Any]:
-    """What one command printed. The standard input that it inherits is the job's lock, and `turn` stays taken while it lives.
+    """What one command printed. The standard input that it inherits is the job's lock, and `turn`
+    stays taken while it lives.
 
     Raises:
         TurnoverError: if it fails; the text is the last line that it said.
     """
     (folder / PROGRESS).unlink(missing_ok=True)
-    command, told = [sys.executable, "-m", "turnover", *step, "--json"], {**os.environ, VARIABLE: str(folder / PROGRESS)}
+    command, told = (
+        [sys.executable, "-m", "turnover", *step, "--json"],
+        {**os.environ, VARIABLE: str(folder / PROGRESS)},
+    )
     with (folder / _PRINTED).open("w+b") as printed, (folder / LOG).open("ab") as log:
         said = log.tell()
         process = subprocess.Popen(command, env=told, stdout=printed, stderr=log, pass_fds=(turn,))
@@ -195,8 +234,14 @@ def _problem(log: Path, said: int, command: str, code: int) -> str:
         return f"{command} was ended by signal {-code}{why}"
     with log.open("rb") as file:
         file.seek(said)
-        lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1].strip().removeprefix(f"turnover {command}: ") if lines else f"{command} ended with code {code} and said nothing"
+        lines = [
+            line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()
+        ]
+    return (
+        lines[-1].strip().removeprefix(f"turnover {command}: ")
+        if lines
+        else f"{command} ended with code {code} and said nothing"
+    )
 
 
 def _result(printed: IO[bytes], command: str) -> dict[str, Any]:

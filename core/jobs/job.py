@@ -16,7 +16,15 @@ from turnover.storage.progress import Progress, read_progress
 from turnover.storage.schema import first_link
 
 FOLDER = ".jobs"
-FACTS, LOCK, GROUP, PROGRESS, OUTCOME, CANCELLED, LOG = "job.json", "lock", "pid", "progress.json", "outcome.json", "cancelled", "log"
+FACTS, LOCK, GROUP, PROGRESS, OUTCOME, CANCELLED, LOG = (
+    "job.json",
+    "lock",
+    "pid",
+    "progress.json",
+    "outcome.json",
+    "cancelled",
+    "log",
+)
 TURN, BEGUN = "turn", "begun"
 _TAIL = 8192
 
@@ -40,7 +48,9 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the finished steps printed, whether the job is over, and what went wrong, "" if nothing did."""
+    """What the finished steps printed, whether the job is over, and what went wrong, "" if nothing
+    did.
+    """
 
     results: tuple[dict[str, Any], ...] = ()
     finished: bool = False
@@ -84,14 +94,29 @@ def read_job(folder: Path) -> Job:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         steps = tuple(tuple(map(_text, step)) for step in facts["steps"])
         label, created = _text(facts["label"]), _text(facts["created"])
-        if not steps or not all(steps) or not all(isinstance(step, list) for step in facts["steps"]) or first_link(folder) or folder.is_symlink():
+        if (
+            not steps
+            or not all(steps)
+            or not all(isinstance(step, list) for step in facts["steps"])
+            or first_link(folder)
+            or folder.is_symlink()
+        ):
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise TurnoverError(f"{folder}: no job, or a damaged one; delete the folder") from None
-    locked = is_locked(folder / LOCK)  # before the outcome: a job writes it, and then ends; what is free has said all
+    # before the outcome: a job writes it, and then ends; what is free has said all
+    locked = is_locked(folder / LOCK)
     outcome = read_outcome(folder)
     state = _state(folder, locked, outcome)
-    return Job(folder, label, created, steps, state, outcome, read_progress(folder / PROGRESS) if state.active else None)
+    return Job(
+        folder,
+        label,
+        created,
+        steps,
+        state,
+        outcome,
+        read_progress(folder / PROGRESS) if state.active else None,
+    )
 
 
 def find_jobs(runs: Path) -> list[Job]:
@@ -120,23 +145,33 @@ def read_outcome(folder: Path) -> Outcome:
     """What was noted of the finished steps; nothing, where nothing can be read."""
     try:
         facts = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-        return Outcome(tuple(dict(result) for result in facts["results"]), facts["finished"] is True, _text(facts["error"]))
+        return Outcome(
+            tuple(dict(result) for result in facts["results"]),
+            facts["finished"] is True,
+            _text(facts["error"]),
+        )
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return Outcome()
 
 
-def write_outcome(folder: Path, results: Sequence[object], finished: bool = False, error: str = "") -> None:
+def write_outcome(
+    folder: Path, results: Sequence[object], finished: bool = False, error: str = ""
+) -> None:
     """Note what the finished steps printed, and whether and how the job ended.
 
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.
     """
-    text = json.dumps({"results": list(results), "finished": finished, "error": error}, ensure_ascii=False)
+    text = json.dumps(
+        {"results": list(results), "finished": finished, "error": error}, ensure_ascii=False
+    )
     write_atomic(folder / OUTCOME, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def _state(folder: Path, locked: bool, outcome: Outcome) -> State:
-    """A job is over when its processes are, not when they say so: only then can it be resumed or forgotten."""
+    """A job is over when its processes are, not when they say so: only then can it be resumed or
+    forgotten.
+    """
     cancelled = (folder / CANCELLED).exists()
     if locked:
         if cancelled:

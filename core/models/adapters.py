@@ -1,28 +1,33 @@
 """BERT with adapters (Houlsby et al. 2019) and turn-over dropout.
 
-A frozen text encoder keeps the masks out of its features. Adapters let training change the features themselves, and so
-leave more of each instance in the model. An adapter is a bottleneck beside the identity, here with a mask inside:
+A frozen text encoder keeps the masks out of its features. Adapters let training change the features
+themselves, and so leave more of each instance in the model. An adapter is a bottleneck beside the
+identity, here with a mask inside:
 
     a(x) = x + U (gelu(V x + c) ∘ m(z)) + d
 
-There are two in each of the last L layers, one after attention and one after the feed-forward network, each behind the
-dense layer that ends the sub-layer, before the residual sum and its LayerNorm. The mean of the last layer's token vectors,
-masked once more, gives the logits. U starts near zero, so that new adapters change little.
+There are two in each of the last L layers, one after attention and one after the feed-forward
+network, each behind the dense layer that ends the sub-layer, before the residual sum and its
+LayerNorm. The mean of the last layer's token vectors, masked once more, gives the logits. U starts
+near zero, so that new adapters change little.
 
-The encoder is frozen with its LayerNorms, which Houlsby et al. train: every instance would change them. Of what is trained,
-a row of V, its part of the bias c and a column of U belong to one unit of the bottleneck, a column of the output layer to
-one feature, and all are safe from an instance whose mask switches that unit or feature off. The up-biases d and the output
-bias belong to no masked unit: these are the leaks (law 3).
+The encoder is frozen with its LayerNorms, which Houlsby et al. train: every instance would change
+them. Of what is trained, a row of V, its part of the bias c and a column of U belong to one unit of
+the bottleneck, a column of the output layer to one feature, and all are safe from an instance whose
+mask switches that unit or feature off. The up-biases d and the output bias belong to no masked
+unit: these are the leaks (law 3).
 
-Leaks make the half that never saw an item look too good; there is an effect the other way. Items share half of their units,
-so they react to what an item wrote there; its flipped half holds the reactions without the item, and does worse on it than
-a network that never met it would. The less an item resembles the others where it is written, and the fewer steps come after
-it, the weaker the reaction. So V starts at its usual size, since from near zero all units would grow in the same
-direction; the encoder's ordinary dropout is off, since with it an item takes more steps to learn; and the recipe lets the
-learning rate fall to zero.
+Leaks make the half that never saw an item look too good; there is an effect the other way. Items
+share half of their units, so they react to what an item wrote there; its flipped half holds the
+reactions without the item, and does worse on it than a network that never met it would. The less an
+item resembles the others where it is written, and the fewer steps come after it, the weaker the
+reaction. So V starts at its usual size, since from near zero all units would grow in the same
+direction; the encoder's ordinary dropout is off, since with it an item takes more steps to learn;
+and the recipe lets the learning rate fall to zero.
 
-Masks over all layers and no adapters is what Kobayashi et al. (2020, section 4.1) found unstable. `MaskedClassifier` is
-that model, for comparison: the whole encoder is trained, and most of it leaks.
+Masks over all layers and no adapters is what Kobayashi et al. (2020, section 4.1) found unstable.
+`MaskedClassifier` is that model, for comparison: the whole encoder is trained, and most of it
+leaks.
 """
 
 from __future__ import annotations
@@ -45,9 +50,13 @@ _OUTPUT_STD = 0.02  # BERT's own
 
 
 def _linear(width_in: int, width_out: int, std: float, seed: int) -> nn.Linear:
-    """A linear layer drawn from a seed of its own: normal weights cut at two standard deviations, biases zero."""
+    """A linear layer drawn from a seed of its own: normal weights cut at two standard deviations,
+    biases zero.
+    """
     layer = nn.utils.skip_init(nn.Linear, width_in, width_out)
-    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std, generator=torch.Generator().manual_seed(seed))
+    nn.init.trunc_normal_(
+        layer.weight, std=std, a=-2 * std, b=2 * std, generator=torch.Generator().manual_seed(seed)
+    )
     nn.init.zeros_(layer.bias)
     return layer
 
@@ -55,10 +64,14 @@ def _linear(width_in: int, width_out: int, std: float, seed: int) -> nn.Linear:
 class Adapter(nn.Module):
     """A bottleneck beside the identity, masked by instance: `(B, T, width)` → `(B, T, width)`."""
 
-    def __init__(self, width: int, bottleneck: int, *, groups: int | None, seed: int, layer: int) -> None:
+    def __init__(
+        self, width: int, bottleneck: int, *, groups: int | None, seed: int, layer: int
+    ) -> None:
         super().__init__()
         self.down = _linear(width, bottleneck, width**-0.5, derive_seed(seed, _INIT, layer, 0))
-        self.mask = TurnoverDropout(bottleneck, groups=groups, seed=derive_seed(seed, _MASKS), layer=layer)
+        self.mask = TurnoverDropout(
+            bottleneck, groups=groups, seed=derive_seed(seed, _MASKS), layer=layer
+        )
         self.up = _linear(bottleneck, width, _UP_STD, derive_seed(seed, _INIT, layer, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +79,8 @@ class Adapter(nn.Module):
 
 
 def _sublayer_ends(encoder: nn.Module) -> list[Any]:
-    """The ends of the encoder's sub-layers, attention and feed-forward by turns: dense, dropout, then residual and LayerNorm.
+    """The ends of the encoder's sub-layers, attention and feed-forward by turns: dense, dropout,
+    then residual and LayerNorm.
 
     Raises:
         TurnoverError: if the encoder is not built like BERT, or has masks already.
@@ -75,25 +89,38 @@ def _sublayer_ends(encoder: nn.Module) -> list[Any]:
     layers = getattr(getattr(encoder, "encoder", None), "layer", None)
     ends = []
     for layer in layers if isinstance(layers, nn.ModuleList) else ():
-        ends += [getattr(getattr(layer, "attention", None), "output", None), getattr(layer, "output", None)]
-    if not ends or not all(hasattr(end, part) for end in ends for part in ("dense", "dropout", "LayerNorm")):
-        raise TurnoverError(f"{name} is not built like BERT (dense, dropout and LayerNorm end each sub-layer); use BERT, RoBERTa, ELECTRA or their like")
+        ends += [
+            getattr(getattr(layer, "attention", None), "output", None),
+            getattr(layer, "output", None),
+        ]
+    if not ends or not all(
+        hasattr(end, part) for end in ends for part in ("dense", "dropout", "LayerNorm")
+    ):
+        raise TurnoverError(
+            f"{name} is not built like BERT (dense, dropout and LayerNorm end each sub-layer); use "
+            "BERT, RoBERTa, ELECTRA or their like"
+        )
     if any(isinstance(module, TurnoverDropout) for module in encoder.modules()):
-        raise TurnoverError(f"this {name} has turn-over dropout already; load the encoder anew for each classifier")
+        raise TurnoverError(
+            f"this {name} has turn-over dropout already; load the encoder anew for each classifier"
+        )
     return ends
 
 
 def _insert(ends: Sequence[Any], first: int, make: Callable[[int], nn.Module]) -> None:
     """Put a module behind the ordinary dropout of every sub-layer from number `first` on."""
     for number in range(first, len(ends)):
-        ends[number].dropout = nn.Sequential(ends[number].dropout, make(number).to(ends[number].dense.weight))
+        ends[number].dropout = nn.Sequential(
+            ends[number].dropout, make(number).to(ends[number].dense.weight)
+        )
 
 
 class EncoderClassifier(nn.Module):
-    """A BERT-family encoder, the mean of its token vectors, a mask and a linear layer: what both models here share.
+    """A BERT-family encoder, the mean of its token vectors, a mask and a linear layer: what both
+    models here share.
 
-    The encoder becomes a part of the model and is changed in place. Mask 2i lies in the attention of encoder layer i,
-    mask 2i + 1 in its feed-forward network, mask 2N before the output.
+    The encoder becomes a part of the model and is changed in place. Mask 2i lies in the attention
+    of encoder layer i, mask 2i + 1 in its feed-forward network, mask 2N before the output.
 
     Attributes:
         leaks: what all instances share in spite of their masks, in words (law 3).
@@ -106,17 +133,25 @@ class EncoderClassifier(nn.Module):
         ends = _sublayer_ends(encoder)
         self.encoder: Any = encoder
         width = int(ends[-1].dense.out_features)
-        self.mask = TurnoverDropout(width, groups=groups, seed=derive_seed(seed, _MASKS), layer=len(ends))
-        self.out = _linear(width, classes, _OUTPUT_STD, derive_seed(seed, _INIT, len(ends))).to(ends[-1].dense.weight)
+        self.mask = TurnoverDropout(
+            width, groups=groups, seed=derive_seed(seed, _MASKS), layer=len(ends)
+        )
+        self.out = _linear(width, classes, _OUTPUT_STD, derive_seed(seed, _INIT, len(ends))).to(
+            ends[-1].dense.weight
+        )
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Logits `(B, classes)` of token ids `(B, T)`; `attention_mask` is 0 on padding, and None means there is none."""
+        """Logits `(B, classes)` of token ids `(B, T)`; `attention_mask` is 0 on padding, and None
+        means there is none.
+        """
         return self.out(self.mask(self.pooled(input_ids, attention_mask)))
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Mean token vectors `(B, width)`, what the output layer sees."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return token_mean(hidden, torch.ones_like(input_ids) if attention_mask is None else attention_mask)
+        return token_mean(
+            hidden, torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        )
 
 
 class AdapterClassifier(EncoderClassifier):
@@ -126,31 +161,52 @@ class AdapterClassifier(EncoderClassifier):
         encoder: a model built like BERT, such as `AutoModel` gives.
         classes: number of classes.
         layers: how many of the last layers have adapters; None means all.
-        groups: mask this many groups of units, in the bottlenecks and before the output; None means single units.
+        groups: mask this many groups of units, in the bottlenecks and before the output; None means
+            single units.
         seed: decides the masks and the new weights.
         bottleneck: width of the adapters' bottlenecks.
 
     Raises:
-        TurnoverError: if the encoder is not built like BERT or has fewer layers, or `groups` does not divide a width.
+        TurnoverError: if the encoder is not built like BERT or has fewer layers, or `groups` does
+            not divide a width.
     """
 
     leaks = ("the adapters' up-biases", "the output bias")
 
-    def __init__(self, encoder: nn.Module, classes: int, *, layers: int | None, groups: int | None, seed: int, bottleneck: int = BOTTLENECK) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classes: int,
+        *,
+        layers: int | None,
+        groups: int | None,
+        seed: int,
+        bottleneck: int = BOTTLENECK,
+    ) -> None:
         super().__init__(encoder, classes, groups=groups, seed=seed)
         ends = _sublayer_ends(encoder)
         if layers is not None and not 1 <= layers <= len(ends) // 2:
-            raise TurnoverError(f"layers={layers}, but the {type(encoder).__name__} has {len(ends) // 2}; choose 1 to {len(ends) // 2}, or None for all")
+            raise TurnoverError(
+                f"layers={layers}, but the {type(encoder).__name__} has {len(ends) // 2}; choose 1 "
+                f"to {len(ends) // 2}, or None for all"
+            )
         encoder.requires_grad_(False)
         first = 0 if layers is None else len(ends) - 2 * layers
-        _insert(ends, first, lambda number: Adapter(ends[number].dense.out_features, bottleneck, groups=groups, seed=seed, layer=number))
+        _insert(
+            ends,
+            first,
+            lambda number: Adapter(
+                ends[number].dense.out_features, bottleneck, groups=groups, seed=seed, layer=number
+            ),
+        )
         for module in encoder.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
 
 
 class MaskedClassifier(EncoderClassifier):
-    """A BERT-family encoder trained as a whole, masked behind the dense layer that ends each sub-layer.
+    """A BERT-family encoder trained as a whole, masked behind the dense layer that ends each
+    sub-layer.
 
     Args and errors as for `AdapterClassifier`.
     """
@@ -168,11 +224,19 @@ class MaskedClassifier(EncoderClassifier):
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_(not name.startswith("pooler."))  # the pooler is not used
         mask_seed, ends = derive_seed(seed, _MASKS), _sublayer_ends(encoder)
-        _insert(ends, 0, lambda number: TurnoverDropout(ends[number].dense.out_features, groups=groups, seed=mask_seed, layer=number))
+        _insert(
+            ends,
+            0,
+            lambda number: TurnoverDropout(
+                ends[number].dense.out_features, groups=groups, seed=mask_seed, layer=number
+            ),
+        )
 
 
 class TokenRows(nn.Module):
-    """An `EncoderClassifier` whose input is one tensor: token ids `(B, T)`, filled up with the padding token."""
+    """An `EncoderClassifier` whose input is one tensor: token ids `(B, T)`, filled up with the
+    padding token.
+    """
 
     def __init__(self, model: EncoderClassifier) -> None:
         super().__init__()
@@ -199,20 +263,37 @@ class TokenRows(nn.Module):
         return tokens[:, :width], real[:, :width].long()
 
 
-def adapter_classifier(name: str, classes: int, *, layers: int | None, groups: int | None, seed: int, bottleneck: int = BOTTLENECK) -> AdapterClassifier:
-    """An `AdapterClassifier` around the encoder of this name, which `turnover.models.heads.load_encoder` finds.
+def adapter_classifier(
+    name: str,
+    classes: int,
+    *,
+    layers: int | None,
+    groups: int | None,
+    seed: int,
+    bottleneck: int = BOTTLENECK,
+) -> AdapterClassifier:
+    """An `AdapterClassifier` around the encoder of this name, which
+    `turnover.models.heads.load_encoder` finds.
 
     Args and errors as there and for `AdapterClassifier`.
     """
-    return AdapterClassifier(_encoder(name), classes, layers=layers, groups=groups, seed=seed, bottleneck=bottleneck)
+    return AdapterClassifier(
+        _encoder(name), classes, layers=layers, groups=groups, seed=seed, bottleneck=bottleneck
+    )
 
 
-def masked_everywhere(name: str, classes: int, *, groups: int | None, seed: int) -> MaskedClassifier:
-    """A `MaskedClassifier` around the encoder of this name. Args and errors as for `adapter_classifier`."""
+def masked_everywhere(
+    name: str, classes: int, *, groups: int | None, seed: int
+) -> MaskedClassifier:
+    """A `MaskedClassifier` around the encoder of this name. Args and errors as for
+    `adapter_classifier`.
+    """
     return MaskedClassifier(_encoder(name), classes, groups=groups, seed=seed)
 
 
 def _encoder(name: str) -> nn.Module:
-    """The encoder alone; weights that its file lacks, such as an unused pooler's, are drawn without the global random state."""
+    """The encoder alone; weights that its file lacks, such as an unused pooler's, are drawn without
+    the global random state.
+    """
     with torch.random.fork_rng(devices=[]):
         return load_encoder(name)[1]

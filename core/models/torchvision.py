@@ -1,16 +1,19 @@
-"""Images: a frozen encoder of transformers or torchvision, whose features turn-over heads read, as texts have one.
+"""Images: a frozen encoder of transformers or torchvision, whose features turn-over heads read, as
+texts have one.
 
-An image becomes the RGB image of 224 × 224 that torchvision's models know (`pixels_of`), or what the encoder's own image
-processor makes of it. Features are the mean over patches or positions of the last layer, or what torchvision's last linear
-layer reads, scaled to length √D like a text's. Weights are a hub name's or a folder's; torchvision's are random, unless a
-safetensors file is named or `pretrained` ones are asked for, which are downloaded.
+An image becomes the RGB image of 224 × 224 that torchvision's models know (`pixels_of`), or what
+the encoder's own image processor makes of it. Features are the mean over patches or positions of
+the last layer, or what torchvision's last linear layer reads, scaled to length √D like a text's.
+Weights are a hub name's or a folder's; torchvision's are random, unless a safetensors file is named
+or `pretrained` ones are asked for, which are downloaded.
 
 A network of torchvision that is trained from a layer on, with turn-over dropout from there.
 
-From the named layer on, in the order in which the network lists its layers, every convolution and every linear layer gets a mask
-on the units or channels that it reads, and its weights are trained: a column of them never learns from an item whose mask
-switches its unit off (law 3). Everything else stays as it is: biases, norms with their statistics, depthwise convolutions. The
-output layer is new, and its bias is the only leak.
+From the named layer on, in the order in which the network lists its layers, every convolution and
+every linear layer gets a mask on the units or channels that it reads, and its weights are trained:
+a column of them never learns from an item whose mask switches its unit off (law 3). Everything else
+stays as it is: biases, norms with their statistics, depthwise convolutions. The output layer is
+new, and its bias is the only leak.
 """
 
 from __future__ import annotations
@@ -36,14 +39,25 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
 class ImageEncoder:
-    """A frozen encoder: images uint8, grey `(N, H, W)` or RGB `(N, H, W, 3)` → features float32 `(N, D)`."""
+    """A frozen encoder: images uint8, grey `(N, H, W)` or RGB `(N, H, W, 3)` → features float32
+    `(N, D)`.
+    """
 
-    def __init__(self, network: nn.Module, prepare: Callable[[np.ndarray], Tensor], device: torch.device) -> None:
-        self.network, self.prepare, self.device = network.eval().requires_grad_(False).to(device), prepare, device
+    def __init__(
+        self, network: nn.Module, prepare: Callable[[np.ndarray], Tensor], device: torch.device
+    ) -> None:
+        self.network, self.prepare, self.device = (
+            network.eval().requires_grad_(False).to(device),
+            prepare,
+            device,
+        )
 
     @torch.no_grad()
-    def features(self, images: np.ndarray, progress: Callable[[int], object] | None = None) -> np.ndarray:
-        """Features of images, each row of length √D; `progress` is told how many images each batch held.
+    def features(
+        self, images: np.ndarray, progress: Callable[[int], object] | None = None
+    ) -> np.ndarray:
+        """Features of images, each row of length √D; `progress` is told how many images each batch
+        held.
 
         Raises:
             TurnoverError: if the encoder cannot read images of this form.
@@ -55,15 +69,22 @@ class ImageEncoder:
             try:
                 made = _pooled(self.network(self.prepare(rgb).to(self.device)))
             except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-                raise TurnoverError(f"a {type(self.network).__name__} makes no features of images ({str(error).splitlines()[0]}); name another") from None
-            parts.append((nn.functional.normalize(made, dim=-1) * made.shape[1] ** 0.5).cpu().numpy())
+                raise TurnoverError(
+                    f"a {type(self.network).__name__} makes no features of images "
+                    f"({str(error).splitlines()[0]}); name another"
+                ) from None
+            parts.append(
+                (nn.functional.normalize(made, dim=-1) * made.shape[1] ** 0.5).cpu().numpy()
+            )
             if progress:
                 progress(len(rows))
         return np.concatenate(parts)
 
 
 def _pooled(made: Any) -> Tensor:
-    """Features `(B, D)` of a network's output: itself, or the mean of its last hidden state over patches `(B, T, D)` or positions `(B, D, H, W)`."""
+    """Features `(B, D)` of a network's output: itself, or the mean of its last hidden state over
+    patches `(B, T, D)` or positions `(B, D, H, W)`.
+    """
     if isinstance(made, Tensor):
         return made.float()
     hidden: Tensor = made.last_hidden_state.float()
@@ -71,14 +92,23 @@ def _pooled(made: Any) -> Tensor:
 
 
 def pixels_of(images: np.ndarray) -> Tensor:
-    """RGB images uint8 `(N, H, W, 3)` as torchvision's models read them: `(N, 3, 224, 224)`, centred and scaled as ImageNet's."""
+    """RGB images uint8 `(N, H, W, 3)` as torchvision's models read them: `(N, 3, 224, 224)`,
+    centred and scaled as ImageNet's.
+    """
     return as_imagenet(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
 
 
 def as_imagenet(pixels: Tensor) -> Tensor:
-    """RGB images `(N, 3, H, W)` in [0, 1] as `(N, 3, 224, 224)`, centred and scaled as ImageNet's."""
-    larger = nn.functional.interpolate(pixels, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)
-    mean, std = (torch.tensor(own, device=pixels.device, dtype=pixels.dtype).view(3, 1, 1) for own in (_MEAN, _STD))
+    """RGB images `(N, 3, H, W)` in [0, 1] as `(N, 3, 224, 224)`, centred and scaled as
+    ImageNet's.
+    """
+    larger = nn.functional.interpolate(
+        pixels, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False
+    )
+    mean, std = (
+        torch.tensor(own, device=pixels.device, dtype=pixels.dtype).view(3, 1, 1)
+        for own in (_MEAN, _STD)
+    )
     return (larger - mean) / std
 
 
@@ -96,8 +126,14 @@ def hub_images(name: str, device: torch.device) -> ImageEncoder:
         processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
         network = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True)
     except (OSError, ValueError, KeyError) as error:
-        where = "a local folder" if Path(name).exists() else "neither a local folder nor a model that the hub gave"
-        raise TurnoverError(f"image encoder {name!r} cannot be loaded: it is {where} ({str(error).splitlines()[0]})") from None
+        where = (
+            "a local folder"
+            if Path(name).exists()
+            else "neither a local folder nor a model that the hub gave"
+        )
+        raise TurnoverError(
+            f"image encoder {name!r} cannot be loaded: it is {where} ({str(error).splitlines()[0]})"
+        ) from None
     return ImageEncoder(network, partial(_processed, processor), device)
 
 
@@ -106,7 +142,14 @@ def _processed(processor: Any, images: np.ndarray) -> Tensor:
     return made
 
 
-def torchvision_images(model: str, weights: str | None, checksum: str | None, pretrained: bool, seed: int, device: torch.device) -> ImageEncoder:
+def torchvision_images(
+    model: str,
+    weights: str | None,
+    checksum: str | None,
+    pretrained: bool,
+    seed: int,
+    device: torch.device,
+) -> ImageEncoder:
     """The network that `torchvision:NAME` names, without its last linear layer.
 
     Raises:
@@ -117,7 +160,10 @@ def torchvision_images(model: str, weights: str | None, checksum: str | None, pr
     network = torchvision_network(model, weights, pretrained, seed)
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
-        raise TurnoverError(f"--model {model}: it has no linear layer whose inputs could be its features; choose another")
+        raise TurnoverError(
+            f"--model {model}: it has no linear layer whose inputs could be its features; choose "
+            "another"
+        )
     network.set_submodule(linear[-1], nn.Identity())
     return ImageEncoder(network, pixels_of, device)
 
@@ -129,28 +175,41 @@ def check_weights(weights: str, checksum: str | None) -> None:
         TurnoverError: if it is not.
     """
     if file_checksum(weights) != checksum:
-        raise TurnoverError(f"--weights {weights}: the file changed since the run was made; put it back as it was, or train again")
+        raise TurnoverError(
+            f"--weights {weights}: the file changed since the run was made; put it back as it was, "
+            "or train again"
+        )
 
 
 def torchvision_network(model: str, weights: str | None, pretrained: bool, seed: int) -> nn.Module:
-    """A classifier of torchvision, weights drawn from `seed`, of a safetensors file, or downloaded. Errors as `torchvision_images`."""
+    """A classifier of torchvision, weights drawn from `seed`, of a safetensors file, or downloaded.
+    Errors as `torchvision_images`.
+    """
     from torchvision import models  # type: ignore[import-untyped]
 
     name = model.removeprefix(TORCHVISION)
     if name not in models.list_models(module=models):
-        raise TurnoverError(f"--model {model}: torchvision has no classifier {name!r}; choose one such as resnet18, vgg19_bn or vit_b_16")
+        raise TurnoverError(
+            f"--model {model}: torchvision has no classifier {name!r}; choose one such as resnet18,"
+            " vgg19_bn or vit_b_16"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             network: nn.Module = models.get_model(name, weights="DEFAULT" if pretrained else None)
         except OSError as error:
-            raise TurnoverError(f"--pretrained: the weights of {name} cannot be downloaded ({error}); name a file with --weights") from None
+            raise TurnoverError(
+                f"--pretrained: the weights of {name} cannot be downloaded ({error}); name a file "
+                "with --weights"
+            ) from None
     if weights is not None:
         try:
             network.load_state_dict(load_file(weights))
         except (OSError, SafetensorError, RuntimeError) as error:
             said = " ".join(str(error).split())[:200]
-            raise TurnoverError(f"--weights {weights}: not the weights of {name} as a safetensors file ({said})") from None
+            raise TurnoverError(
+                f"--weights {weights}: not the weights of {name} as a safetensors file ({said})"
+            ) from None
     return network
 
 
@@ -163,16 +222,22 @@ class FineTuned(nn.Module):
     """Images `(B, 1 or 3, H, W)` in [-1, 1] → logits `(B, classes)`.
 
     Raises:
-        TurnoverError: if the network has no such layer, or its layers from there on cannot be masked.
+        TurnoverError: if the network has no such layer, or its layers from there on cannot be
+            masked.
     """
 
-    def __init__(self, network: nn.Module, first: str, classes: int, *, groups: int | None, seed: int) -> None:
+    def __init__(
+        self, network: nn.Module, first: str, classes: int, *, groups: int | None, seed: int
+    ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
         layers = list(_maskable(network, first))
         out = layers[-1] if layers else ""
         if not out or not isinstance(network.get_submodule(out), nn.Linear):
-            raise TurnoverError(f"--from-layer {first}: the last layer of a {type(network).__name__} is not linear; choose another network")
+            raise TurnoverError(
+                f"--from-layer {first}: the last layer of a {type(network).__name__} is not linear;"
+                " choose another network"
+            )
         network.set_submodule(out, _output(network.get_submodule(out).in_features, classes, seed))  # type: ignore[arg-type]
         for name in layers:
             network.get_submodule(name).weight.requires_grad_(True)
@@ -194,35 +259,66 @@ class FineTuned(nn.Module):
 
 def _output(width: int, classes: int, seed: int) -> nn.Linear:
     layer = nn.utils.skip_init(nn.Linear, width, classes)
-    nn.init.normal_(layer.weight, std=width**-0.5, generator=torch.Generator().manual_seed(derive_seed(seed, _INIT)))
+    nn.init.normal_(
+        layer.weight,
+        std=width**-0.5,
+        generator=torch.Generator().manual_seed(derive_seed(seed, _INIT)),
+    )
     nn.init.zeros_(layer.bias)
     return layer
 
 
 def _maskable(network: nn.Module, first: str) -> Iterator[str]:
-    """Names of the layers from `first` on that get a mask: an even number of units or channels, all read by every output."""
+    """Names of the layers from `first` on that get a mask: an even number of units or channels, all
+    read by every output.
+    """
     names = [name for name, _ in network.named_modules()]
     if first not in names[1:]:
         parts = ", ".join(name for name, _ in network.named_children())
-        raise TurnoverError(f"--from-layer {first}: a {type(network).__name__} has no such layer; choose one of {parts}, or a part of them")
+        raise TurnoverError(
+            f"--from-layer {first}: a {type(network).__name__} has no such layer; choose one of "
+            f"{parts}, or a part of them"
+        )
     for name, layer in list(network.named_modules())[names.index(first) :]:
         if isinstance(layer, nn.MultiheadAttention):
-            raise TurnoverError(f"--from-layer {first}: {name} is attention, inside which no mask can be put; choose a later layer, or leave --from-layer out")
+            raise TurnoverError(
+                f"--from-layer {first}: {name} is attention, inside which no mask can be put; "
+                "choose a later layer, or leave --from-layer out"
+            )
         whole = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.in_channels % 2 == 0
         if whole or (isinstance(layer, nn.Linear) and layer.in_features % 2 == 0):
             yield name
 
 
-def fine_tuned(model: str, first: str, classes: int, *, weights: str | None, pretrained: bool, groups: int | None, seed: int) -> FineTuned:
+def fine_tuned(
+    model: str,
+    first: str,
+    classes: int,
+    *,
+    weights: str | None,
+    pretrained: bool,
+    groups: int | None,
+    seed: int,
+) -> FineTuned:
     """A new `FineTuned` around the network that `torchvision:NAME` names.
 
     Raises:
-        TurnoverError: as `torchvision_network` and `FineTuned`, or if the network does not run with masks.
+        TurnoverError: as `torchvision_network` and `FineTuned`, or if the network does not run with
+            masks.
     """
-    made = FineTuned(torchvision_network(model, weights, pretrained, seed), first, classes, groups=groups, seed=seed).eval()
+    made = FineTuned(
+        torchvision_network(model, weights, pretrained, seed),
+        first,
+        classes,
+        groups=groups,
+        seed=seed,
+    ).eval()
     try:
         with torch.no_grad():
             made(torch.zeros(1, 3, 32, 32))
     except (AttributeError, TypeError, RuntimeError) as error:
-        raise TurnoverError(f"--from-layer {first}: {model} does not run with masks from there on ({str(error).splitlines()[0]}); choose another") from None
+        raise TurnoverError(
+            f"--from-layer {first}: {model} does not run with masks from there on "
+            f"({str(error).splitlines()[0]}); choose another"
+        ) from None
     return made

@@ -1,18 +1,22 @@
-"""VGG19 (Simonyan and Zisserman 2015) for 32 × 32 images, with turn-over dropout from the 12th convolution on.
+"""VGG19 (Simonyan and Zisserman 2015) for 32 × 32 images, with turn-over dropout from the 12th
+convolution on.
 
-Kobayashi et al. (2020) trained VGG19 on CIFAR-10. Here it is the 16 convolutions of torchvision's `vgg19_bn`, each followed
-by batch norm and relu, and a classifier of three linear layers. VGG was made for images of 224 × 224, which leave 7 × 7
-positions of 512 channels for the classifier and its hidden layers of 4096 units: 119 million weights. Images of 32 × 32
-leave one position; for its 512 features hidden layers of 512 units are enough.
+Kobayashi et al. (2020) trained VGG19 on CIFAR-10. Here it is the 16 convolutions of torchvision's
+`vgg19_bn`, each followed by batch norm and relu, and a classifier of three linear layers. VGG was
+made for images of 224 × 224, which leave 7 × 7 positions of 512 channels for the classifier and its
+hidden layers of 4096 units: 119 million weights. Images of 32 × 32 leave one position; for its 512
+features hidden layers of 512 units are enough.
 
-Masked are the channels that the 12th and every later convolution reads, and the units that each linear layer reads. Where
-max pooling lies between a convolution and the next, the mask comes after it: a mask keeps or drops a whole channel and
-pooling works inside a channel, so the order makes no difference.
+Masked are the channels that the 12th and every later convolution reads, and the units that each
+linear layer reads. Where max pooling lies between a convolution and the next, the mask comes after
+it: a mask keeps or drops a whole channel and pooling works inside a channel, so the order makes no
+difference.
 
-A unit is safe from an instance whose mask switches it off, and with it every weight into or out of it: also the
-convolution whose output is the first that is masked. Leaks (law 3) are the convolutions before that one, the output bias,
-and batch norm, whose statistics every instance enters: through them, in training, a loss even reaches the other rows of
-its batch. `norm_after_mask=False` leaves batch norm out where channels are masked.
+A unit is safe from an instance whose mask switches it off, and with it every weight into or out of
+it: also the convolution whose output is the first that is masked. Leaks (law 3) are the
+convolutions before that one, the output bias, and batch norm, whose statistics every instance
+enters: through them, in training, a loss even reaches the other rows of its batch.
+`norm_after_mask=False` leaves batch norm out where channels are masked.
 """
 
 from __future__ import annotations
@@ -36,9 +40,11 @@ _INIT, _MASKS = 1, 2
 
 
 class Vgg19(nn.Sequential):
-    """Images `(B, 3, 32, 32)` → logits `(B, classes)`; children `features`, `pool`, `flatten` and `classifier`.
+    """Images `(B, 3, 32, 32)` → logits `(B, classes)`; children `features`, `pool`, `flatten` and
+    `classifier`.
 
-    Layers are numbered 1 to 19 from the image on: `features.conv12`, `classifier.linear17`; mask n comes before layer n.
+    Layers are numbered 1 to 19 from the image on: `features.conv12`, `classifier.linear17`; mask n
+    comes before layer n.
 
     Attributes:
         leaks: what all instances share in spite of their masks, in words (law 3).
@@ -47,7 +53,15 @@ class Vgg19(nn.Sequential):
     leaks: tuple[str, ...] = ()
 
 
-def vgg19(classes: int, *, groups: int | None, seed: int, first: int = FIRST, dropout: float = 0.0, norm_after_mask: bool = True) -> Vgg19:
+def vgg19(
+    classes: int,
+    *,
+    groups: int | None,
+    seed: int,
+    first: int = FIRST,
+    dropout: float = 0.0,
+    norm_after_mask: bool = True,
+) -> Vgg19:
     """A new VGG19.
 
     Args:
@@ -62,7 +76,9 @@ def vgg19(classes: int, *, groups: int | None, seed: int, first: int = FIRST, dr
         TurnoverError: if there is no such convolution, or `groups` does not divide a layer's width.
     """
     if not 2 <= first <= CONVOLUTIONS:
-        raise TurnoverError(f"first={first} is no convolution whose input can be masked; choose 2 to {CONVOLUTIONS}")
+        raise TurnoverError(
+            f"first={first} is no convolution whose input can be masked; choose 2 to {CONVOLUTIONS}"
+        )
     mask = partial(TurnoverDropout, groups=groups, seed=derive_seed(seed, _MASKS))
     with torch.device("meta"):  # without memory and random numbers, for torchvision draws its own
         parts: OrderedDict[str, nn.Module] = OrderedDict(
@@ -79,7 +95,9 @@ def vgg19(classes: int, *, groups: int | None, seed: int, first: int = FIRST, dr
 
 
 def _features(first: int, norm_after_mask: bool, mask: partial[TurnoverDropout]) -> nn.Sequential:
-    """torchvision's convolutions with masks between; relu not in place, so that hooks may keep what it reads."""
+    """torchvision's convolutions with masks between; relu not in place, so that hooks may keep what
+    it reads.
+    """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     number = 0
     for layer in vgg19_bn(weights=None).features:
@@ -110,7 +128,9 @@ def _classifier(classes: int, dropout: float, mask: partial[TurnoverDropout]) ->
 
 
 def _initialise(model: nn.Module, seed: int) -> None:
-    """He initialisation, each layer from a seed of its own; masks double the mean square of what it reads, so its weights get half."""
+    """He initialisation, each layer from a seed of its own; masks double the mean square of what it
+    reads, so its weights get half.
+    """
     number, gain = 0, 2.0
     for module in model.modules():
         if isinstance(module, TurnoverDropout):
@@ -120,12 +140,24 @@ def _initialise(model: nn.Module, seed: int) -> None:
         elif isinstance(module, nn.Conv2d | nn.Linear):
             number += 1
             generator = torch.Generator().manual_seed(derive_seed(seed, _INIT, number))
-            nn.init.normal_(module.weight, std=math.sqrt(gain / module.weight[0].numel()), generator=generator)
+            nn.init.normal_(
+                module.weight, std=math.sqrt(gain / module.weight[0].numel()), generator=generator
+            )
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
 
 def _leaks(first: int, norm_after_mask: bool) -> tuple[str, ...]:
-    before = ["convolution 1 and its batch norm" if first == 3 else f"convolutions 1 to {first - 2} and their batch norms"] if first > 2 else []
+    before = (
+        [
+            (
+                "convolution 1 and its batch norm"
+                if first == 3
+                else f"convolutions 1 to {first - 2} and their batch norms"
+            )
+        ]
+        if first > 2
+        else []
+    )
     normed = CONVOLUTIONS if norm_after_mask else first - 1
     return (*before, f"the statistics of batch norms 1 to {normed}", "the output bias")

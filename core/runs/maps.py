@@ -1,7 +1,9 @@
-"""What a map of items goes by, and the places that UMAP gives them (McInnes et al. 2018): computed by `turnover map`, kept in the run.
+"""What a map of items goes by, and the places that UMAP gives them (McInnes et al. 2018): computed
+by `turnover map`, kept in the run.
 
-RUN/maps/BY-SUM.npz holds the places; SUM is of the numbers that they were made from, so places of other features or influences
-are never taken for these. `umap-learn` is not among Turnover's own requirements, and nothing but `make_places` imports it.
+RUN/maps/BY-SUM.npz holds the places; SUM is of the numbers that they were made from, so places of
+other features or influences are never taken for these. `umap-learn` is not among Turnover's own
+requirements, and nothing but `make_places` imports it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ _TARGETS, _LEAST, _DIGITS = 200, 4, 16
 
 
 def map_rows(run: Run, by: str) -> np.ndarray:
-    """What tells items apart: all items' features, or the training items' influences on the truth of validation items, a sample where there are many.
+    """What tells items apart: all items' features, or the training items' influences on the truth
+    of validation items, a sample where there are many.
 
     Raises:
         TurnoverError: for influences that the run has not, or of which it keeps the ends only.
@@ -43,7 +46,8 @@ def has_umap() -> bool:
 
 
 def kept_places(run: Run, by: str) -> np.ndarray | None:
-    """The places `(n, 2)` that UMAP gave the rows of `map_rows`; None if they were not computed yet.
+    """The places `(n, 2)` that UMAP gave the rows of `map_rows`; None if they were not computed
+    yet.
 
     Raises:
         TurnoverError: as `map_rows`, or if the file is damaged.
@@ -59,11 +63,14 @@ def make_places(run: Run, by: str) -> Path:
     """Compute places by UMAP, the same each time, and keep them; returns the file.
 
     Raises:
-        TurnoverError: as `map_rows`; if UMAP is not installed, fails, or has too few items; if the disk is full.
+        TurnoverError: as `map_rows`; if UMAP is not installed, fails, or has too few items; if the
+            disk is full.
     """
     rows, path = map_rows(run, by), _path(run, by)
     if len(rows) < _LEAST:
-        raise TurnoverError(f"{run.folder}: {len(rows)} items are too few for UMAP, which needs {_LEAST}")
+        raise TurnoverError(
+            f"{run.folder}: {len(rows)} items are too few for UMAP, which needs {_LEAST}"
+        )
     if not has_umap():
         raise TurnoverError(f"UMAP is not installed; get it with `{INSTALL}`")
     with bar(1, "UMAP", "map") as advance:
@@ -88,9 +95,16 @@ def _places(rows: np.ndarray) -> np.ndarray:
     try:
         from umap import UMAP
 
-        return np.asarray(UMAP(n_neighbors=min(NEIGHBOURS, len(rows) - 1), random_state=0, n_jobs=1).fit_transform(rows), np.float32)
+        return np.asarray(
+            UMAP(
+                n_neighbors=min(NEIGHBOURS, len(rows) - 1), random_state=0, n_jobs=1
+            ).fit_transform(rows),
+            np.float32,
+        )
     except (ImportError, AttributeError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-        raise TurnoverError(f"UMAP failed ({' '.join(str(error).split())[:200]}); choose principal components") from None
+        raise TurnoverError(
+            f"UMAP failed ({' '.join(str(error).split())[:200]}); choose principal components"
+        ) from None
 
 
 def _checked(places: np.ndarray, count: int) -> np.ndarray:
@@ -105,14 +119,19 @@ def _influence(run: Run) -> RunInfluence:
     part = run.influence
     if part.manifest["layout"] != "full":
         raise TurnoverError(
-            f"{part.folder}: keeps only the ends of each ranking, so training items cannot be compared by all their influences; choose features"
+            f"{part.folder}: keeps only the ends of each ranking, so training items cannot be "
+            "compared by all their influences; choose features"
         )
     return part
 
 
 def _path(run: Run, by: str) -> Path:
     """Where places are kept; the name has a sum of what they are made from."""
-    files, name = (run.manifest["files"], "features.npy") if by == FEATURES else (_influence(run).manifest["files"], "truth_estimate.npy")
+    files, name = (
+        (run.manifest["files"], "features.npy")
+        if by == FEATURES
+        else (_influence(run).manifest["files"], "truth_estimate.npy")
+    )
     return run.folder / "maps" / f"{by}-{files[name]['sha256'][:_DIGITS]}.npz"
 
 

@@ -1,6 +1,7 @@
 """A run's model and the inputs it was trained on, rebuilt from its folder.
 
-What a run's estimator needs to know of items (`turnover.attribution.estimators`); its files are written by `turnover.runs.ranking`.
+What a run's estimator needs to know of items (`turnover.attribution.estimators`); its files are
+written by `turnover.runs.ranking`.
 """
 
 from __future__ import annotations
@@ -32,11 +33,17 @@ def run_settings(run: Run) -> TrainSettings:
 
 
 def input_shape(run: Run) -> tuple[int, ...]:
-    """Shape of one model input: `(D,)` features or `(T,)` tokens of a text, or an image `(C, H, W)`."""
+    """Shape of one model input: `(D,)` features or `(T,)` tokens of a text, or an image `(C, H,
+    W)`.
+    """
     settings = run_settings(run)
     if reads_features(settings, run.kind):
         return run.array("features").shape[1:]
-    return TextInputs(settings, torch.device("cpu"))([""]).shape[1:] if run.kind == "text" else image_shape(run)
+    return (
+        TextInputs(settings, torch.device("cpu"))([""]).shape[1:]
+        if run.kind == "text"
+        else image_shape(run)
+    )
 
 
 def image_shape(run: Run) -> tuple[int, ...]:
@@ -56,11 +63,16 @@ def load_model(run: Run, device: torch.device) -> Members:
 
 
 def item_features(model: Members, inputs: Tensor) -> np.ndarray:
-    """Features of some items `(n, D)`: those of a frozen encoder where the model reads such, or what the members' output layers see, side by side."""
+    """Features of some items `(n, D)`: those of a frozen encoder where the model reads such, or
+    what the members' output layers see, side by side.
+    """
     if inputs.dim() == 2 and inputs.is_floating_point():
         return inputs.cpu().numpy()
     with torch.inference_mode():
-        parts = [at_least_float32(model.features(rows)).transpose(0, 1).flatten(1).cpu() for rows in inputs.split(_ROWS)]
+        parts = [
+            at_least_float32(model.features(rows)).transpose(0, 1).flatten(1).cpu()
+            for rows in inputs.split(_ROWS)
+        ]
     return torch.cat(parts).numpy()
 
 
@@ -72,32 +84,55 @@ def split_inputs(run: Run, split: str, rows: list[int], device: torch.device) ->
     if run.kind == "image":
         images = run.split(split)["image"].loc[rows]
         return image_inputs(np.stack([png_pixels(content) for content in images])).to(device)
-    return torch.from_numpy(TextInputs(settings, device)(run.split(split)["text"].loc[rows].tolist())).to(device)
+    return torch.from_numpy(
+        TextInputs(settings, device)(run.split(split)["text"].loc[rows].tolist())
+    ).to(device)
 
 
 def run_split(run: Run, name: str, device: torch.device, rows: list[int] | None = None) -> Split:
     """Some items of `train` or `validation`, all by default, with their labels."""
     labels = run.split(name)["label"]
     chosen = list(labels.index) if rows is None else rows
-    return Split(split_inputs(run, name, chosen, device), torch.tensor(labels.loc[chosen].tolist()).to(device))
+    return Split(
+        split_inputs(run, name, chosen, device),
+        torch.tensor(labels.loc[chosen].tolist()).to(device),
+    )
 
 
 _DRAWS = 4
 
 
 def describe_targets(model: Members, targets: Split, features: np.ndarray) -> Described:
-    """Targets with their features `(T, D)` and their residuals under masks that nobody owns, the same for every target in any company."""
-    chances = [probabilities(model, targets.inputs, torch.full_like(targets.labels, UNOWNED + draw)) for draw in range(_DRAWS)]
+    """Targets with their features `(T, D)` and their residuals under masks that nobody owns, the
+    same for every target in any company.
+    """
+    chances = [
+        probabilities(model, targets.inputs, torch.full_like(targets.labels, UNOWNED + draw))
+        for draw in range(_DRAWS)
+    ]
     return Described(features, _residuals(torch.stack(chances).mean(0), targets.labels))
 
 
-def run_estimator(run: Run, model: Members, train: Split, pilot: np.ndarray, targets: Described) -> Estimator:
-    """The estimator that a pilot `(K, T, N)` of some targets favours; training items are seen by the half that never saw them."""
-    unseen = probabilities(model, train.inputs, torch.arange(len(train.labels), device=train.labels.device), flipped=True)
-    return choose_estimator(pilot, Described(run.features("train"), _residuals(unseen, train.labels)), targets)
+def run_estimator(
+    run: Run, model: Members, train: Split, pilot: np.ndarray, targets: Described
+) -> Estimator:
+    """The estimator that a pilot `(K, T, N)` of some targets favours; training items are seen by
+    the half that never saw them.
+    """
+    unseen = probabilities(
+        model,
+        train.inputs,
+        torch.arange(len(train.labels), device=train.labels.device),
+        flipped=True,
+    )
+    return choose_estimator(
+        pilot, Described(run.features("train"), _residuals(unseen, train.labels)), targets
+    )
 
 
 def _residuals(chances: Tensor, labels: Tensor) -> np.ndarray:
     """One-hot labels minus probabilities, `(n, C)`."""
-    right: np.ndarray = (torch.nn.functional.one_hot(labels, chances.shape[1]) - chances).cpu().numpy()
+    right: np.ndarray = (
+        (torch.nn.functional.one_hot(labels, chances.shape[1]) - chances).cpu().numpy()
+    )
     return right

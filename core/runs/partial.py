@@ -1,7 +1,8 @@
-"""Runs that are still being trained: their curves so far, read from the checkpoint that follows every epoch.
+"""Runs that are still being trained: their curves so far, read from the checkpoint that follows
+every epoch.
 
-`turnover.workflows.train` works in `RUN.partial` and renames it when all is there. A checkpoint is replaced as a whole, so reading
-one never disturbs the training. No torch in here.
+`turnover.workflows.train` works in `RUN.partial` and renames it when all is there. A checkpoint is
+replaced as a whole, so reading one never disturbs the training. No torch in here.
 """
 
 from __future__ import annotations
@@ -44,10 +45,14 @@ class Partial:
 
 
 def find_partials(folder: Path) -> list[str]:
-    """Names of the runs in a folder that are being trained, or were stopped; runs that are there whole are left out."""
+    """Names of the runs in a folder that are being trained, or were stopped; runs that are there
+    whole are left out.
+    """
     if not folder.is_dir():
         return []
-    names = sorted(path.parent.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}/settings.json"))
+    names = sorted(
+        path.parent.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}/settings.json")
+    )
     return [name for name in names if not (folder / name).exists()]
 
 
@@ -62,27 +67,60 @@ def read_partial(folder: Path, name: str) -> Partial:
         raise TurnoverError(f"{place}: not there any more; the run is finished, or was deleted")
     masked, plain = place / "masked.checkpoint", place / "plain.checkpoint"
     if not masked.exists():
-        return Partial(name, _curves({column: [] for column in _CURVES}, []), 0, 0, 0.0, np.empty((0, 0), np.float32), 0)
+        return Partial(
+            name,
+            _curves({column: [] for column in _CURVES}, []),
+            0,
+            0,
+            0.0,
+            np.empty((0, 0), np.float32),
+            0,
+        )
     facts, flipped, validation_size = _checkpoint(masked)
     twin = len(_checkpoint(plain)[0]["accuracy"]) if plain.exists() else 0
     changed = max(path.stat().st_mtime for path in (masked, plain) if path.exists())
-    return Partial(name, _curves(facts["curves"], facts["accuracy"]), facts["most"], twin, changed, flipped, validation_size)
+    return Partial(
+        name,
+        _curves(facts["curves"], facts["accuracy"]),
+        facts["most"],
+        twin,
+        changed,
+        flipped,
+        validation_size,
+    )
 
 
 def _checkpoint(path: Path) -> tuple[dict[str, Any], np.ndarray, int]:
-    """What a checkpoint says of the curves, the flipped losses, and the number of validation items."""
+    """What a checkpoint says of the curves, the flipped losses, and the number of validation
+    items.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "numpy") as file:
             facts = json.loads(file.metadata()["facts"])
-            flipped, validation = file.get_tensor("flipped_items"), file.get_slice("validation_items").get_shape()
+            flipped, validation = (
+                file.get_tensor("flipped_items"),
+                file.get_slice("validation_items").get_shape(),
+            )
         curves = {name: [float(loss) for loss in facts["curves"][name]] for name in _CURVES}
-        known = {"curves": curves, "accuracy": [float(share) for share in facts["accuracy"]], "most": int(facts["made_with"]["recipe"]["epochs"])}
+        known = {
+            "curves": curves,
+            "accuracy": [float(share) for share in facts["accuracy"]],
+            "most": int(facts["made_with"]["recipe"]["epochs"]),
+        }
         return known, np.asarray(flipped), int(validation[1])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
-        raise TurnoverError(f"{path}: the checkpoint is damaged ({error}); delete it to train from the beginning") from None
+        raise TurnoverError(
+            f"{path}: the checkpoint is damaged ({error}); delete it to train from the beginning"
+        ) from None
 
 
 def _curves(curves: dict[str, list[float]], accuracy: list[float]) -> pd.DataFrame:
-    return pd.DataFrame({"epoch": np.arange(1, len(accuracy) + 1), **curves, "accuracy": np.asarray(accuracy, float)})
+    return pd.DataFrame(
+        {
+            "epoch": np.arange(1, len(accuracy) + 1),
+            **curves,
+            "accuracy": np.asarray(accuracy, float),
+        }
+    )

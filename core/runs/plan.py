@@ -1,6 +1,8 @@
-"""What a training is about to do: settings and data that go together, checked before torch is loaded and anything is trained.
+"""What a training is about to do: settings and data that go together, checked before torch is
+loaded and anything is trained.
 
-Work on a run goes on in `RUN.partial`, where a training that was stopped is resumed from, by the same settings and data only.
+Work on a run goes on in `RUN.partial`, where a training that was stopped is resumed from, by the
+same settings and data only.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from turnover.data.base import WRONG_LABEL, Dataset, limit_training, limit_validation, plant_label_noise
+from turnover.data.base import (
+    WRONG_LABEL,
+    Dataset,
+    limit_training,
+    limit_validation,
+    plant_label_noise,
+)
 from turnover.data.report import look_at
 from turnover.data.sources import load_data
 from turnover.data.sources.pairs import pairs_between
@@ -26,7 +34,9 @@ from turnover.storage.atomic import disk_error, looked_at, sweep, write_atomic
 
 @dataclass(frozen=True)
 class Plan:
-    """A run to be made: its settings with every default filled in, its data as they are trained on, and where it will lie."""
+    """A run to be made: its settings with every default filled in, its data as they are trained on,
+    and where it will lie.
+    """
 
     settings: TrainSettings
     data: Dataset
@@ -63,7 +73,8 @@ def plan_run(settings: TrainSettings, folder: Path) -> Plan:
     """Load the data and see whether all goes together.
 
     Raises:
-        TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings.
+        TurnoverError: for bad settings or data, a folder that exists, or a partial run that was
+            begun with other settings.
     """
     _check_free(folder)
     data = _limited(_loaded(settings), settings)
@@ -85,14 +96,19 @@ def _check_free(folder: Path) -> None:
 
 def _check_resumable(plan: Plan) -> None:
     if not plan.resumes and has_checkpoint(plan.partial):
-        raise TurnoverError(f"{plan.partial} was begun with other settings or data; give the same again to resume, or delete it")
+        raise TurnoverError(
+            f"{plan.partial} was begun with other settings or data; give the same again to resume, "
+            "or delete it"
+        )
 
 
 def open_partial(plan: Plan) -> Path:
-    """The folder that the run is made in, new or begun earlier with the same settings and data. Nobody else may work in it (`Plan.lock`).
+    """The folder that the run is made in, new or begun earlier with the same settings and data.
+    Nobody else may work in it (`Plan.lock`).
 
     Raises:
-        TurnoverError: if it cannot be written, or somebody has made the run, or begun another one there, since it was planned.
+        TurnoverError: if it cannot be written, or somebody has made the run, or begun another one
+            there, since it was planned.
     """
     _check_free(plan.folder)
     _check_resumable(plan)
@@ -104,7 +120,10 @@ def open_partial(plan: Plan) -> Path:
         plan.partial.mkdir(parents=True)
     except OSError as error:
         raise disk_error(plan.partial, error) from None
-    write_atomic(plan.partial / "settings.json", lambda beside: beside.write_text(plan.wanted, encoding="utf-8"))
+    write_atomic(
+        plan.partial / "settings.json",
+        lambda beside: beside.write_text(plan.wanted, encoding="utf-8"),
+    )
     return plan.partial
 
 
@@ -114,10 +133,13 @@ def has_checkpoint(partial: Path) -> bool:
 
 
 def report(plan: Plan) -> dict[str, Any]:
-    """What `turnover train --check --json` prints: sizes, classes, what was planted, and the settings that count."""
+    """What `turnover train --check --json` prints: sizes, classes, what was planted, and the
+    settings that count.
+    """
     data, settings = plan.data, plan.settings
     counts = {
-        split: np.bincount(items.labels, minlength=len(data.classes)).tolist() for split, items in (("train", data.train), ("validation", data.validation))
+        split: np.bincount(items.labels, minlength=len(data.classes)).tolist()
+        for split, items in (("train", data.train), ("validation", data.validation))
     }
     return {
         "run": str(plan.folder),
@@ -125,7 +147,10 @@ def report(plan: Plan) -> dict[str, Any]:
         "kind": data.kind,
         "train_size": len(data.train),
         "validation_size": len(data.validation),
-        "classes": [{"name": name, **{split: own[number] for split, own in counts.items()}} for number, name in enumerate(data.classes)],
+        "classes": [
+            {"name": name, **{split: own[number] for split, own in counts.items()}}
+            for number, name in enumerate(data.classes)
+        ],
         "data_report": plan.data_report,
         "planted_labels": data.train.planted.count(WRONG_LABEL),
         "model": settings.model,
@@ -148,10 +173,23 @@ def _loaded(settings: TrainSettings) -> Dataset:
 
 
 def _limited(data: Dataset, settings: TrainSettings) -> Dataset:
-    """As many items of both splits as the settings want, with the near duplicates that they keep."""
-    pairs = pairs_between(Path(settings.keep), data.validation.ids, data.train.ids) if settings.keep else []
+    """As many items of both splits as the settings want, with the near duplicates that they
+    keep.
+    """
+    pairs = (
+        pairs_between(Path(settings.keep), data.validation.ids, data.train.ids)
+        if settings.keep
+        else []
+    )
     if settings.limit is not None:
-        data = limit_training(data, settings.limit, settings.seed, {data.train.ids[own] for _, own in pairs})
+        data = limit_training(
+            data, settings.limit, settings.seed, {data.train.ids[own] for _, own in pairs}
+        )
     if settings.validation_limit is not None:
-        data = limit_validation(data, settings.validation_limit, settings.seed, {data.validation.ids[target] for target, _ in pairs})
+        data = limit_validation(
+            data,
+            settings.validation_limit,
+            settings.seed,
+            {data.validation.ids[target] for target, _ in pairs},
+        )
     return data

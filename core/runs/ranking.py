@@ -1,10 +1,13 @@
-"""What is shown of a ranking of training items: entries, thumbnails, and which errors are worth a look first.
+"""What is shown of a ranking of training items: entries, thumbnails, and which errors are worth a
+look first.
 
 Needs no torch, so pages and commands share it.
 
-One training item's influences on all targets: a column of the matrix whose rows `RunInfluence.ranked` gives.
+One training item's influences on all targets: a column of the matrix whose rows
+`RunInfluence.ranked` gives.
 
-A run's estimator as files in the folder of its influences; needs no torch, so pages can estimate too.
+A run's estimator as files in the folder of its influences; needs no torch, so pages can estimate
+too.
 """
 
 from __future__ import annotations
@@ -28,14 +31,20 @@ TOP = 10
 
 
 def ranking_entries(run: Run, ranked: Ranked, top: int) -> dict[str, Any]:
-    """Both ends of a ranking: `proponents` and `opponents` as `training_entries` gives them, and `trust`, counts over all of it."""
+    """Both ends of a ranking: `proponents` and `opponents` as `training_entries` gives them, and
+    `trust`, counts over all of it.
+    """
     words = ranking_trust(run, ranked)
-    proponents, opponents = (training_entries(run, ranked, places, words) for places in ranked.ends(top))
+    proponents, opponents = (
+        training_entries(run, ranked, places, words) for places in ranked.ends(top)
+    )
     return {"trust": trust_counts(words), "proponents": proponents, "opponents": opponents}
 
 
 def ranking_trust(run: Run, ranked: Ranked) -> np.ndarray:
-    """A plain word for each item of a ranking (`turnover.attribution.estimators.significance`), `(n,)`; "" where no error is known."""
+    """A plain word for each item of a ranking (`turnover.attribution.estimators.significance`),
+    `(n,)`; "" where no error is known.
+    """
     freedom = freedom_of(run.influence.estimator, int(run.manifest["results"]["members"]))
     words = trust_words(ranked.values, ranked.errors, len(run.train), freedom)
     return np.where(np.isfinite(ranked.errors), words, "")
@@ -46,7 +55,9 @@ def trust_counts(words: np.ndarray) -> dict[str, int] | None:
     return {word: int((words == word).sum()) for word in (STRONG, WEAK)} if words.any() else None
 
 
-def training_entries(run: Run, ranked: Ranked, places: np.ndarray, words: np.ndarray) -> list[dict[str, Any]]:
+def training_entries(
+    run: Run, ranked: Ranked, places: np.ndarray, words: np.ndarray
+) -> list[dict[str, Any]]:
     """What is shown of some training items of a ranking.
 
     Args:
@@ -54,8 +65,8 @@ def training_entries(run: Run, ranked: Ranked, places: np.ndarray, words: np.nda
         words: `ranking_trust` of the whole ranking.
 
     Returns:
-        For each: position, id, label, influence and standard_error in nats, trust (its word), text or thumbnail path; the error
-        and the word are None for one member.
+        For each: position, id, label, influence and standard_error in nats, trust (its word), text
+        or thumbnail path; the error and the word are None for one member.
     """
     entries = []
     for place in places:
@@ -79,7 +90,9 @@ def finite(number: float) -> float | None:
 
 
 def content_of(run: Run, position: int, split: str = "train") -> dict[str, str]:
-    """An item's `text`, or the path of its `thumbnail`, a PNG that is made in RUN/thumbnails when first asked for."""
+    """An item's `text`, or the path of its `thumbnail`, a PNG that is made in RUN/thumbnails when
+    first asked for.
+    """
     item = run.item(split, position)
     if run.kind == "text":
         return {"text": str(item["text"])}
@@ -94,7 +107,8 @@ def content_of(run: Run, position: int, split: str = "train") -> dict[str, str]:
 
 
 def clearness(run: Run, position: int) -> float:
-    """How far an error's proponents stand out of their noise: mean of the `TOP` largest influence / standard error.
+    """How far an error's proponents stand out of their noise: mean of the `TOP` largest influence /
+    standard error.
 
     Without standard errors (one member) the error's own spread of influences takes their place.
     """
@@ -105,7 +119,9 @@ def clearness(run: Run, position: int) -> float:
 
 
 def known_answers(run: Run, position: int) -> int:
-    """How many of an error's `TOP` proponents carry the same planted mark as the error: the answer known to be right."""
+    """How many of an error's `TOP` proponents carry the same planted mark as the error: the answer
+    known to be right.
+    """
     mark = run.item("validation", position)["planted"]
     if not mark:
         return 0
@@ -115,13 +131,19 @@ def known_answers(run: Run, position: int) -> int:
 
 
 def clearest_first(run: Run) -> list[int]:
-    """Positions of the errors that have influences: those whose planted cause is found first, then the clearest."""
-    return sorted(run.influence.errors, key=lambda position: (-known_answers(run, position), -clearness(run, position)))
+    """Positions of the errors that have influences: those whose planted cause is found first, then
+    the clearest.
+    """
+    return sorted(
+        run.influence.errors,
+        key=lambda position: (-known_answers(run, position), -clearness(run, position)),
+    )
 
 
 @dataclass(frozen=True)
 class Column:
-    """What is known of a training item: validation positions, estimates and standard errors in nats, each `(t,)`, and how many targets were computed.
+    """What is known of a training item: validation positions, estimates and standard errors in
+    nats, each `(t,)`, and how many targets were computed.
 
     Where a run keeps the ends of each ranking, these are the targets among whose ends the item is.
     """
@@ -132,13 +154,19 @@ class Column:
     computed: int
 
     def ends(self, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places (in these arrays) of the `top` most positive influences, largest first, and of the most negative; only of their own sign."""
+        """Places (in these arrays) of the `top` most positive influences, largest first, and of the
+        most negative; only of their own sign.
+        """
         order = np.argsort(-self.values, kind="stable")
-        return order[:top][self.values[order[:top]] > 0], order[::-1][:top][self.values[order[::-1][:top]] < 0]
+        return (
+            order[:top][self.values[order[:top]] > 0],
+            order[::-1][:top][self.values[order[::-1][:top]] < 0],
+        )
 
 
 def influence_column(run: Run, instance: int, meaning: str) -> Column:
-    """A training item's influences on the losses of the targets' true labels (`truth`), or of what the model said of them (`prediction`).
+    """A training item's influences on the losses of the targets' true labels (`truth`), or of what
+    the model said of them (`prediction`).
 
     Raises:
         TurnoverError: if the run has no usable influence.
@@ -146,13 +174,18 @@ def influence_column(run: Run, instance: int, meaning: str) -> Column:
     targets, values, errors = _column(run, instance, TRUTH)
     if meaning == PREDICTION:  # of all targets but the errors, both are the same
         right = ~np.isin(targets, run.influence.errors)
-        parts = zip((targets[right], values[right], errors[right]), _column(run, instance, PREDICTION), strict=True)
+        parts = zip(
+            (targets[right], values[right], errors[right]),
+            _column(run, instance, PREDICTION),
+            strict=True,
+        )
         targets, values, errors = (np.concatenate(pair) for pair in parts)
     return Column(targets, values, errors, len(run.influence.targets))
 
 
 def word_on(run: Run, instance: int, target: int, meaning: str) -> str:
-    """How far to trust the influence of a training item on a target, among all training items of that target; "" where no error is known.
+    """How far to trust the influence of a training item on a target, among all training items of
+    that target; "" where no error is known.
 
     Raises:
         TurnoverError: if this target was not computed.
@@ -182,7 +215,11 @@ def save_estimator(estimator: Estimator, folder: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"estimator": estimator.name, "agreement": estimator.agreement}
     if estimator.noise is None or estimator.basis is None or estimator.shrinkage is None:
         return facts
-    arrays = {"noise": estimator.noise, "vectors": estimator.basis.vectors, "projector": estimator.basis.projector}
+    arrays = {
+        "noise": estimator.noise,
+        "vectors": estimator.basis.vectors,
+        "projector": estimator.basis.projector,
+    }
     if estimator.basis.random is not None:
         arrays["random"] = estimator.basis.random
     arrays["shrinkage"] = np.stack([getattr(estimator.shrinkage, name) for name in _BY_DIRECTION])
@@ -200,8 +237,14 @@ def load_estimator(folder: Path, facts: Mapping[str, Any]) -> Estimator:
         loaded: np.ndarray = np.load(folder / f"{name}.npy", allow_pickle=False)
         return loaded
 
-    basis = Basis(array("vectors"), array("projector"), array("random") if (folder / "random.npy").exists() else None)
-    shrinkage = Shrinkage(**dict(zip(_BY_DIRECTION, array("shrinkage"), strict=True)), **facts["shrinkage"])
+    basis = Basis(
+        array("vectors"),
+        array("projector"),
+        array("random") if (folder / "random.npy").exists() else None,
+    )
+    shrinkage = Shrinkage(
+        **dict(zip(_BY_DIRECTION, array("shrinkage"), strict=True)), **facts["shrinkage"]
+    )
     return Estimator(str(facts["estimator"]), facts["agreement"], array("noise"), basis, shrinkage)
 
 

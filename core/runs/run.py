@@ -1,19 +1,26 @@
-"""A run folder: one trained model with its data, curves, weights and influences; written whole, opened with checks.
+"""A run folder: one trained model with its data, curves, weights and influences; written whole,
+opened with checks.
 
-    RUN/manifest.json         settings, data fingerprint, versions, seeds, timings, device, results, a checksum a file
-        items.parquet         every item of both splits: split, id, label, text or image, planted, predicted probabilities
+    RUN/manifest.json         settings, data fingerprint, versions, seeds, timings, device, results,
+                              a checksum a file
+        items.parquet         every item of both splits: split, id, label, text or image, planted,
+                              predicted probabilities
         features.npy          what the heads see of every item, training items first, (items, D)
         curves.parquet        one row an epoch (Figure 2)
         item_losses.npy       (masked | flipped, epochs, training items), nats, mean over members
         weights.safetensors   the members
-        influence/            manifest.json and arrays, see `INFLUENCE_FILES`; computed later, replaced as a whole
-        flags.sqlite          people's decisions (`turnover.flags`); not part of what the checksums cover
+        influence/            manifest.json and arrays, see `INFLUENCE_FILES`; computed later,
+                              replaced as a whole
+        flags.sqlite          people's decisions (`turnover.flags`); not part of what the
+                              checksums cover
 
-A part is a folder with a manifest. It is filled beside its place and renamed into it, and its manifest lists every file
-with size and SHA-256, so a part is whole or absent, and an edited or truncated one is refused with the file's name.
-Arrays are memory-mapped. Nothing here needs torch: pages open runs without it.
+A part is a folder with a manifest. It is filled beside its place and renamed into it, and its
+manifest lists every file with size and SHA-256, so a part is whole or absent, and an edited or
+truncated one is refused with the file's name. Arrays are memory-mapped. Nothing here needs torch:
+pages open runs without it.
 
-Whether what was measured of a run still tells of it: checksums of the weights and of the influences that it was made with.
+Whether what was measured of a run still tells of it: checksums of the weights and of the influences
+that it was made with.
 """
 
 from __future__ import annotations
@@ -33,12 +40,39 @@ from turnover.attribution.estimators import SHOWN
 from turnover.errors import TurnoverError
 from turnover.storage.artifacts import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
 from turnover.storage.atomic import looked_at
-from turnover.storage.schema import check_array, check_curves, check_influence, check_influence_facts, check_items, check_run_facts, first_link, told_of
+from turnover.storage.schema import (
+    check_array,
+    check_curves,
+    check_influence,
+    check_influence_facts,
+    check_items,
+    check_run_facts,
+    first_link,
+    told_of,
+)
 
-__all__ = ["FORMAT", "INFLUENCE_FILES", "MANIFEST", "RUN_FILES", "Ranked", "Run", "RunInfluence", "find_runs", "read_manifest", "sha256", "write_manifest"]
+__all__ = [
+    "FORMAT",
+    "INFLUENCE_FILES",
+    "MANIFEST",
+    "RUN_FILES",
+    "Ranked",
+    "Run",
+    "RunInfluence",
+    "find_runs",
+    "read_manifest",
+    "sha256",
+    "write_manifest",
+]
 
 PREDICTION, TRUTH = "prediction", "truth"
-RUN_FILES = ("items.parquet", "features.npy", "curves.parquet", "item_losses.npy", "weights.safetensors")
+RUN_FILES = (
+    "items.parquet",
+    "features.npy",
+    "curves.parquet",
+    "item_losses.npy",
+    "weights.safetensors",
+)
 INFLUENCE_FILES = ("self.npy", "mean_members.npy")
 RUN_FACTS = ("data", "kind", "classes", "settings", "results", "recipe")
 INFLUENCE_FACTS = ("run", "targets", "errors", "layout", "estimator", "agreement")
@@ -47,7 +81,8 @@ INFLUENCE_FACTS = ("run", "targets", "errors", "layout", "estimator", "agreement
 
 @dataclass(frozen=True)
 class Ranked:
-    """One target's influences, in nats: training positions, estimates and standard errors, each `(n,)`.
+    """One target's influences, in nats: training positions, estimates and standard errors, each
+    `(n,)`.
 
     For a run too large for the full matrix, only the two ends of the ranking are there.
     """
@@ -57,15 +92,21 @@ class Ranked:
     errors: np.ndarray
 
     def ends(self, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places (in these arrays) of the `top` proponents, strongest first, and opponents; only of their own sign."""
+        """Places (in these arrays) of the `top` proponents, strongest first, and opponents; only of
+        their own sign.
+        """
         order = np.argsort(-self.values, kind="stable")
         proponents = [place for place in order[:top] if self.values[place] > 0]
         opponents = [place for place in order[::-1][:top] if self.values[place] < 0]
         return np.array(proponents, np.int64), np.array(opponents, np.int64)
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a training item: instance, influence and standard_error, strongest proponent first."""
-        made = pd.DataFrame({"instance": self.instances, "influence": self.values, "standard_error": self.errors})
+        """One row a training item: instance, influence and standard_error, strongest proponent
+        first.
+        """
+        made = pd.DataFrame(
+            {"instance": self.instances, "influence": self.values, "standard_error": self.errors}
+        )
         return made.sort_values("influence", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -79,10 +120,16 @@ class RunInfluence:
         with told_of(folder / MANIFEST, self._again):
             check_influence_facts(self.manifest)
         if self.estimator not in SHOWN:
-            raise TurnoverError(f"{folder}: its estimator is {self.estimator!r}, from an earlier version; {self._again}")
+            raise TurnoverError(
+                f"{folder}: its estimator is {self.estimator!r}, from an earlier version; "
+                f"{self._again}"
+            )
         self.targets: list[int] = self.manifest["targets"]
         self.errors: list[int] = self.manifest["errors"]
-        self._place = {"truth": {t: i for i, t in enumerate(self.targets)}, "prediction": {t: i for i, t in enumerate(self.errors)}}
+        self._place = {
+            "truth": {t: i for i, t in enumerate(self.targets)},
+            "prediction": {t: i for i, t in enumerate(self.errors)},
+        }
 
     def array(self, name: str) -> np.ndarray:
         """One array of the part, read-only.
@@ -100,18 +147,27 @@ class RunInfluence:
         return str(self.manifest["estimator"])
 
     def ranked(self, target: int, meaning: str) -> Ranked:
-        """Influences on the loss of a validation item's true label (`truth`) or its predicted one (`prediction`).
+        """Influences on the loss of a validation item's true label (`truth`) or its predicted one
+        (`prediction`).
 
         Raises:
             TurnoverError: if this target was not computed.
         """
         meaning, place = self._placed(target, meaning)
-        values, errors = self.array(f"{meaning}_estimate")[place], self.array(f"{meaning}_error")[place]
-        known = self.array(f"{meaning}_instances")[place] if self.manifest["layout"] == "top" else np.arange(len(values))
+        values, errors = (
+            self.array(f"{meaning}_estimate")[place],
+            self.array(f"{meaning}_error")[place],
+        )
+        known = (
+            self.array(f"{meaning}_instances")[place]
+            if self.manifest["layout"] == "top"
+            else np.arange(len(values))
+        )
         return Ranked(np.asarray(known), np.asarray(values), np.asarray(errors))
 
     def evidence(self, target: int, meaning: str) -> tuple[np.ndarray, np.ndarray]:
-        """What the estimates of a target were made of: the members' raw influences `(K, 1, N)` and its shape `(1, r)`, as for `Estimator.apply`.
+        """What the estimates of a target were made of: the members' raw influences `(K, 1, N)` and
+        its shape `(1, r)`, as for `Estimator.apply`.
 
         Raises:
             TurnoverError: if this target was not computed, or the run did not keep these.
@@ -119,20 +175,30 @@ class RunInfluence:
         meaning, place = self._placed(target, meaning)
         if self.manifest["layout"] == "top":
             raise TurnoverError(
-                f"{self.folder}: keeps only the ends of each ranking, so sums over groups are not known; "
-                f"compute fewer targets with `turnover influence --run {self.folder.parent} --targets errors --most 50`"
+                f"{self.folder}: keeps only the ends of each ranking, so sums over groups are not "
+                f"known; compute fewer targets with `turnover influence --run {self.folder.parent} "
+                "--targets errors --most 50`"
             )
         if f"{meaning}_shape.npy" not in self.manifest["files"]:
-            raise TurnoverError(f"{self.folder}: from an earlier version that knew no groups; {self._again}")
-        return np.array(self.array(f"{meaning}_members")[:, [place]]), np.array(self.array(f"{meaning}_shape")[[place]])
+            raise TurnoverError(
+                f"{self.folder}: from an earlier version that knew no groups; {self._again}"
+            )
+        return np.array(self.array(f"{meaning}_members")[:, [place]]), np.array(
+            self.array(f"{meaning}_shape")[[place]]
+        )
 
     def _placed(self, target: int, meaning: str) -> tuple[str, int]:
-        """Whose arrays hold a target, and in which row: a target that is no error has its prediction under `truth`."""
+        """Whose arrays hold a target, and in which row: a target that is no error has its
+        prediction under `truth`.
+        """
         place = self._place[meaning].get(target)
         if place is None and meaning == "prediction" and target in self._place["truth"]:
             meaning, place = "truth", self._place["truth"][target]
         if place is None:
-            raise TurnoverError(f"validation item {target} has no influences in this run; compute them with --targets validation")
+            raise TurnoverError(
+                f"validation item {target} has no influences in this run; compute them with "
+                "--targets validation"
+            )
         return meaning, place
 
     @cached_property
@@ -142,9 +208,15 @@ class RunInfluence:
 
     @cached_property
     def mean_influence(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean influence on the true labels of all targets, and its standard error over members, each `(N,)` in nats."""
+        """Mean influence on the true labels of all targets, and its standard error over members,
+        each `(N,)` in nats.
+        """
         members = self.array("mean_members")
-        error = members.std(0, ddof=1) / np.sqrt(len(members)) if len(members) > 1 else np.full(members.shape[1], np.nan)
+        error = (
+            members.std(0, ddof=1) / np.sqrt(len(members))
+            if len(members) > 1
+            else np.full(members.shape[1], np.nan)
+        )
         return np.asarray(members.mean(0)), np.asarray(error)
 
 
@@ -152,14 +224,19 @@ class Run:
     """A run folder, opened and checked.
 
     Raises:
-        TurnoverError: if the folder is no whole run of this format; the text names the file and the remedy.
+        TurnoverError: if the folder is no whole run of this format; the text names the file and the
+            remedy.
     """
 
     def __init__(self, folder: Path) -> None:
         if not looked_at(folder).is_dir():
-            raise TurnoverError(f"{folder}: no such run; train one with `turnover train --run {folder}`")
+            raise TurnoverError(
+                f"{folder}: no such run; train one with `turnover train --run {folder}`"
+            )
         if link := first_link(folder):
-            raise TurnoverError(f"{link}: a link, which could lead out of the run; put the file itself there")
+            raise TurnoverError(
+                f"{link}: a link, which could lead out of the run; put the file itself there"
+            )
         self.folder, self._again = folder, f"delete {folder} and train it again"
         self.manifest = read_manifest(folder, self._again, RUN_FACTS)
         missing = [name for name in RUN_FILES if name not in self.manifest["files"]]
@@ -188,7 +265,9 @@ class Run:
 
     @cached_property
     def items(self) -> pd.DataFrame:
-        """All items: split, position, id, label, predicted, probability_0 …, text or image (PNG bytes), planted."""
+        """All items: split, position, id, label, predicted, probability_0 …, text or image (PNG
+        bytes), planted.
+        """
         with told_of(self.folder / "items.parquet", self._again):
             read = pd.read_parquet(self.folder / "items.parquet")
             check_items(read, self.manifest)
@@ -232,13 +311,19 @@ class Run:
     def features(self, split: str) -> np.ndarray:
         """What the heads see of a split's items, `(n, D)`, memory-mapped and read-only."""
         first = len(self.train)
-        return self.array("features")[:first] if split == "train" else self.array("features")[first:]
+        return (
+            self.array("features")[:first] if split == "train" else self.array("features")[first:]
+        )
 
     def array(self, name: str) -> np.ndarray:
         """`features` or `item_losses`, memory-mapped and read-only."""
         path, results = self.folder / f"{name}.npy", self.manifest["results"]
         loaded = _mapped(path, self._again)
-        shape = (len(self.items), None) if name == "features" else (2, results["epochs"], len(self.train))
+        shape = (
+            (len(self.items), None)
+            if name == "features"
+            else (2, results["epochs"], len(self.train))
+        )
         with told_of(path, self._again):
             check_array(loaded, *shape)
         return loaded
@@ -255,12 +340,20 @@ class Run:
             TurnoverError: if it was not computed yet, or is damaged.
         """
         if not self.has_influence:
-            raise TurnoverError(f"{self.folder}: no influence yet; compute it with `turnover influence --run {self.folder}`")
+            raise TurnoverError(
+                f"{self.folder}: no influence yet; compute it with `turnover influence --run "
+                f"{self.folder}`"
+            )
         part = RunInfluence(self.folder / "influence")
         if part.manifest["run"] != self.weights_hash:
-            raise TurnoverError(f"{part.folder}: made for another run's weights; compute it again with `turnover influence --run {self.folder}`")
+            raise TurnoverError(
+                f"{part.folder}: made for another run's weights; compute it again with `turnover "
+                f"influence --run {self.folder}`"
+            )
         sizes = (self.manifest["results"]["members"], len(self.train), len(self.validation))
-        with told_of(part.folder, f"compute it again with `turnover influence --run {self.folder}`"):
+        with told_of(
+            part.folder, f"compute it again with `turnover influence --run {self.folder}`"
+        ):
             check_influence(part.manifest, part.array, sizes, self.errors)
         return part
 
@@ -273,14 +366,21 @@ def _mapped(path: Path, remedy: str) -> np.ndarray:
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The run folders in a folder, by name; folders without a manifest, and those still being written, are left out."""
+    """The run folders in a folder, by name; folders without a manifest, and those still being
+    written, are left out.
+    """
     if not folder.is_dir():
         return []
-    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}") if not path.parent.name.endswith(".partial"))
+    return sorted(
+        path.parent
+        for path in folder.glob(f"*/{MANIFEST}")
+        if not path.parent.name.endswith(".partial")
+    )
 
 
 def made_with(run: Run) -> dict[str, str]:
-    """Checksums of the weights, and of all files of the influence together: the same numbers computed anew have the same.
+    """Checksums of the weights, and of all files of the influence together: the same numbers
+    computed anew have the same.
 
     Raises:
         TurnoverError: if the run has no usable influence.
@@ -291,11 +391,17 @@ def made_with(run: Run) -> dict[str, str]:
 
 
 def stale_since(run: Run, made: Mapping[str, Any]) -> str:
-    """What has changed in a run since something was made with it, in a sentence; "" if nothing has."""
+    """What has changed in a run since something was made with it, in a sentence; "" if nothing
+    has.
+    """
     if made.get("run") != run.weights_hash:
         return "The run was trained again since this was measured."
     try:
         now = made_with(run)
     except TurnoverError:
         return "The influences that this was measured of cannot be read any more."
-    return "" if made.get("influence") == now["influence"] else "The influences were computed again since this was measured."
+    return (
+        ""
+        if made.get("influence") == now["influence"]
+        else "The influences were computed again since this was measured."
+    )

@@ -1,4 +1,6 @@
-"""A run's folder, written: every item with what the model says of it, features, losses, curves, weights and the manifest."""
+"""A run's folder, written: every item with what the model says of it, features, losses, curves,
+weights and the manifest.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +35,27 @@ Arrays = tuple[np.ndarray, np.ndarray]
 """Model inputs of the training and of the validation items."""
 
 
-def results_of(data: Dataset, model: Members, history: History, twin: History | None, seconds: float, device: torch.device) -> dict[str, Any]:
-    """What a run's manifest says of how it went, losses in nats; of a plain twin that nobody trained, None."""
+def results_of(
+    data: Dataset,
+    model: Members,
+    history: History,
+    twin: History | None,
+    seconds: float,
+    device: torch.device,
+) -> dict[str, Any]:
+    """What a run's manifest says of how it went, losses in nats; of a plain twin that nobody
+    trained, None.
+    """
     kept = history.kept
     return {
         "train_size": len(data.train),
         "validation_size": len(data.validation),
         "validation_accuracy": history.accuracy[kept],
         "plain_accuracy": twin.accuracy[twin.kept] if twin else None,
-        **{f"{name}_loss": history.curves[name][kept] for name in ("validation", "masked", "flipped", "unowned")},
+        **{
+            f"{name}_loss": history.curves[name][kept]
+            for name in ("validation", "masked", "flipped", "unowned")
+        },
         "plain_loss": twin.curves["validation"][twin.kept] if twin else None,
         "epochs": history.epochs,
         "kept_epoch": kept + 1,
@@ -53,9 +67,18 @@ def results_of(data: Dataset, model: Members, history: History, twin: History | 
 
 
 def write_run(
-    partial: Path, folder: Path, data: Dataset, settings: TrainSettings, model: Members, history: History, inputs: Arrays, facts: dict[str, Any]
+    partial: Path,
+    folder: Path,
+    data: Dataset,
+    settings: TrainSettings,
+    model: Members,
+    history: History,
+    inputs: Arrays,
+    facts: dict[str, Any],
 ) -> None:
-    """Write all files of a run into `partial`, its manifest last, and rename that to `folder`; `facts` are recipe, results and the like."""
+    """Write all files of a run into `partial`, its manifest last, and rename that to `folder`;
+    `facts` are recipe, results and the like.
+    """
     _write_files(partial, data, model, history, inputs)
     write_manifest(partial, _origin(settings, data, model) | facts, RUN_FILES)
     replace_folder(partial, folder)
@@ -63,20 +86,31 @@ def write_run(
         (folder / name).unlink(missing_ok=True)
 
 
-def _write_files(partial: Path, data: Dataset, model: Members, history: History, inputs: Arrays) -> None:
+def _write_files(
+    partial: Path, data: Dataset, model: Members, history: History, inputs: Arrays
+) -> None:
     """All files of a run but the manifest."""
     tensors = [torch.as_tensor(rows).to(device_of(model)) for rows in inputs]
     frames = [
         _item_rows(split, items, probabilities(model, rows).cpu().numpy())
-        for split, items, rows in zip(("train", "validation"), (data.train, data.validation), tensors, strict=True)
+        for split, items, rows in zip(
+            ("train", "validation"), (data.train, data.validation), tensors, strict=True
+        )
     ]
     pd.concat(frames, ignore_index=True).to_parquet(partial / "items.parquet", index=False)
     features = np.concatenate([item_features(model, rows) for rows in tensors])
     np.save(partial / "features.npy", features.astype(np.float32, copy=False))
-    np.save(partial / "item_losses.npy", np.stack((np.stack(history.masked_items), np.stack(history.flipped_items))))
-    curves = pd.DataFrame({"epoch": np.arange(1, history.epochs + 1), **history.curves, "accuracy": history.accuracy})
+    np.save(
+        partial / "item_losses.npy",
+        np.stack((np.stack(history.masked_items), np.stack(history.flipped_items))),
+    )
+    curves = pd.DataFrame(
+        {"epoch": np.arange(1, history.epochs + 1), **history.curves, "accuracy": history.accuracy}
+    )
     curves.to_parquet(partial / "curves.parquet", index=False)
-    weights = {name: value.detach().cpu().contiguous() for name, value in trained_state(model).items()}
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in trained_state(model).items()
+    }
     (partial / "weights.safetensors").write_bytes(save(weights))
 
 
@@ -95,7 +129,11 @@ def _item_rows(split: str, items: Items, chances: np.ndarray) -> pd.DataFrame:
     )
     frame[[f"probability_{number}" for number in range(chances.shape[1])]] = chances
     frame["text"] = items.texts or blank
-    frame["image"] = [b""] * len(items) if items.images is None else [png_bytes(pixels) for pixels in items.images]
+    frame["image"] = (
+        [b""] * len(items)
+        if items.images is None
+        else [png_bytes(pixels) for pixels in items.images]
+    )
     return frame
 
 
@@ -110,5 +148,8 @@ def _origin(settings: TrainSettings, data: Dataset, model: Members) -> dict[str,
         "settings": asdict(settings),
         "leaks": list(model.leaks),
         "device": device,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        },
     }

@@ -1,11 +1,14 @@
-"""The manifest of a part of a run: facts, a format number, and size and checksum of each file; written last, checked first.
+"""The manifest of a part of a run: facts, a format number, and size and checksum of each file;
+written last, checked first.
 
 What took long to compute, kept in the run's folder: RUN/fidelity/NAME-KEY.
 
-The key is a hash of the run's weights and of all settings, so another run's or setting's results are never taken for these.
-Only what is a function of these alone is kept: retrained losses, scores of rivals, raw influences. Each array is written as
-soon as it is there, so work that was stopped goes on after the last one. The manifest lists the arrays with checksums. Two
-measures may need the same arrays at the same time; the second one waits for the first, and computes what is still missing.
+The key is a hash of the run's weights and of all settings, so another run's or setting's results
+are never taken for these. Only what is a function of these alone is kept: retrained losses, scores
+of rivals, raw influences. Each array is written as soon as it is there, so work that was stopped
+goes on after the last one. The manifest lists the arrays with checksums. Two measures may need the
+same arrays at the same time; the second one waits for the first, and computes what is still
+missing.
 """
 
 from __future__ import annotations
@@ -39,7 +42,10 @@ def sha256(path: Path) -> str:
 
 def write_manifest(folder: Path, facts: dict[str, Any], files: Sequence[str]) -> None:
     """Write a part's manifest: the facts, the format number, and size and checksum of each file."""
-    listed = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in files}
+    listed = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+        for name in files
+    }
     text = json.dumps({"format": FORMAT, **facts, "files": listed}, indent=1, ensure_ascii=False)
     write_atomic(folder / MANIFEST, lambda beside: beside.write_text(text, encoding="utf-8"))
 
@@ -48,15 +54,17 @@ def read_manifest(folder: Path, remedy: str, needed: Sequence[str] = ()) -> dict
     """A part's manifest, if it has the `needed` facts and all its files are as it says.
 
     Raises:
-        TurnoverError: for a manifest that is missing, foreign or of another format, and for a file that is missing,
-            truncated or edited; the text names the file and ends with `remedy`.
+        TurnoverError: for a manifest that is missing, foreign or of another format, and for a file
+            that is missing, truncated or edited; the text names the file and ends with `remedy`.
     """
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["format"]
         listed = dict(manifest["files"]) if version == FORMAT else {}
-        files = {str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in listed.items()}
+        files = {
+            str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in listed.items()
+        }
     except FileNotFoundError:
         raise TurnoverError(f"{folder}: no {MANIFEST}, so this is not a run; {remedy}") from None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -65,7 +73,9 @@ def read_manifest(folder: Path, remedy: str, needed: Sequence[str] = ()) -> dict
         raise disk_error(path, error) from None
     if version != FORMAT:
         newer = "update Turnover, or " if isinstance(version, int) and version > FORMAT else ""
-        raise TurnoverError(f"{path}: format {version!s:.20}, this version reads format {FORMAT}; {newer}{remedy}")
+        raise TurnoverError(
+            f"{path}: format {version!s:.20}, this version reads format {FORMAT}; {newer}{remedy}"
+        )
     missing = [name for name in needed if name not in manifest]
     if missing:
         raise TurnoverError(f"{path}: says nothing of {missing[0]!r}, so it is not whole; {remedy}")
@@ -75,7 +85,9 @@ def read_manifest(folder: Path, remedy: str, needed: Sequence[str] = ()) -> dict
             raise TurnoverError(f"{file}: missing; {remedy}")
         size = file.stat().st_size
         if size != length:
-            raise TurnoverError(f"{file}: truncated or edited ({size:,} bytes instead of {length:,}); {remedy}")
+            raise TurnoverError(
+                f"{file}: truncated or edited ({size:,} bytes instead of {length:,}); {remedy}"
+            )
         if sha256(file) != checksum:
             raise TurnoverError(f"{file}: its contents were changed after it was written; {remedy}")
     return dict(manifest)
@@ -86,7 +98,8 @@ _DIGITS = 16
 
 
 class Store:
-    """Arrays by name, each with facts, in a run's folder; `weights` is the hash of the weights that they were made with.
+    """Arrays by name, each with facts, in a run's folder; `weights` is the hash of the weights that
+    they were made with.
 
     Raises:
         TurnoverError: if an array was changed after it was written.
@@ -94,24 +107,32 @@ class Store:
 
     def __init__(self, folder: Path, weights: str, name: str, settings: dict[str, Any]) -> None:
         self._made_with = {"run": weights, **settings}
-        key = hashlib.sha256(json.dumps(self._made_with, sort_keys=True).encode()).hexdigest()[:_DIGITS]
+        key = hashlib.sha256(json.dumps(self._made_with, sort_keys=True).encode()).hexdigest()[
+            :_DIGITS
+        ]
         self.folder = folder / FOLDER / f"{name}-{key}"
         self._facts = self._read()
 
     def _read(self) -> dict[str, dict[str, Any]]:
         if not (self.folder / MANIFEST).exists():
             return {}
-        known: dict[str, dict[str, Any]] = read_manifest(self.folder, f"delete {self.folder}, and it is computed again", ("facts",))["facts"]
+        known: dict[str, dict[str, Any]] = read_manifest(
+            self.folder, f"delete {self.folder}, and it is computed again", ("facts",)
+        )["facts"]
         return known
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """To look what is missing and keep it while no other process does: one that does is waited for, and what it kept is there then.
+        """To look what is missing and keep it while no other process does: one that does is waited
+        for, and what it kept is there then.
 
         Raises:
-            TurnoverError: if the folder cannot be written to, or an array was changed after it was written.
+            TurnoverError: if the folder cannot be written to, or an array was changed after it was
+                written.
         """
-        with alone(self.folder.with_name(f".{self.folder.name}.lock"), f"filling {self.folder}", wait=True):
+        with alone(
+            self.folder.with_name(f".{self.folder.name}.lock"), f"filling {self.folder}", wait=True
+        ):
             self._facts = self._read()
             yield
 
@@ -140,4 +161,8 @@ class Store:
             raise disk_error(self.folder, error) from None
         write_atomic(self.folder / f"{name}.npy", write)
         self._facts[name] = facts
-        write_manifest(self.folder, {"made_with": self._made_with, "facts": self._facts}, sorted(f"{own}.npy" for own in self._facts))
+        write_manifest(
+            self.folder,
+            {"made_with": self._made_with, "facts": self._facts},
+            sorted(f"{own}.npy" for own in self._facts),
+        )

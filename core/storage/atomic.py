@@ -1,6 +1,7 @@
 """Files and folders that are whole or absent: written beside their place, then renamed into it.
 
-Paths that a person names: looked at once, so that what the system will not even look at is told in a line. No torch in here.
+Paths that a person names: looked at once, so that what the system will not even look at is told in
+a line. No torch in here.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from turnover.errors import TurnoverError
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, make it durable, and rename it into place; nothing is left on failure.
+    """Let `write` fill a file beside `path`, make it durable, and rename it into place; nothing is
+    left on failure.
 
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")  # of this call alone, also where containers share a folder
+    # of this call alone, also where containers share a folder
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
     try:
         write(beside)
         with beside.open("rb") as file:
@@ -34,13 +37,17 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what processes that were killed left of `write_atomic` in a folder in which nobody else writes."""
+    """Delete what processes that were killed left of `write_atomic` in a folder in which nobody
+    else writes.
+    """
     for scrap in folder.glob(".*.new"):
         scrap.unlink(missing_ok=True)
 
 
 def replace_folder(beside: Path, path: Path) -> None:
-    """Rename the finished folder `beside` to `path`; an older `path` goes only when the new one is in place."""
+    """Rename the finished folder `beside` to `path`; an older `path` goes only when the new one is
+    in place.
+    """
     old = path.with_name(f".{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     try:
@@ -55,8 +62,13 @@ def replace_folder(beside: Path, path: Path) -> None:
 def disk_error(path: Path, error: OSError) -> TurnoverError:
     """What a failed write means for the user."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return TurnoverError(f"{path}: the disk is full; free some space and run the same command again")
-    return TurnoverError(f"{path}: cannot be written ({error.strerror or error}); check the folder and its permissions")
+        return TurnoverError(
+            f"{path}: the disk is full; free some space and run the same command again"
+        )
+    return TurnoverError(
+        f"{path}: cannot be written ({error.strerror or error}); check the folder and its "
+        "permissions"
+    )
 
 
 _SHOWN = 300
@@ -72,15 +84,19 @@ def user_path(text: str) -> Path:
     try:
         whole = Path(text).expanduser().absolute()
     except RuntimeError:
-        raise TurnoverError(f"{text[:_SHOWN]}: nobody here has this home folder; write the whole path") from None
+        raise TurnoverError(
+            f"{text[:_SHOWN]}: nobody here has this home folder; write the whole path"
+        ) from None
     return looked_at(whole)
 
 
 def looked_at(path: Path) -> Path:
-    """The path itself, of which `exists`, `is_dir` and `is_file` can be asked now; nothing need be there.
+    """The path itself, of which `exists`, `is_dir` and `is_file` can be asked now; nothing need be
+    there.
 
     Raises:
-        TurnoverError: if the system will not look: a name too long, a folder above it that may not be entered, links in a circle.
+        TurnoverError: if the system will not look: a name too long, a folder above it that may not
+            be entered, links in a circle.
     """
     try:
         path.stat()
@@ -88,5 +104,7 @@ def looked_at(path: Path) -> Path:
         pass
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise TurnoverError(f"{str(path)[:_SHOWN]}: cannot be looked at ({why}); check the path and its permissions") from None
+        raise TurnoverError(
+            f"{str(path)[:_SHOWN]}: cannot be looked at ({why}); check the path and its permissions"
+        ) from None
     return path

@@ -1,6 +1,7 @@
 """Locks on files: whether a job's processes live, and that one process alone works on something.
 
-The system keeps a lock for the open file, which child processes inherit, and lets go of it when the last of them ends, however it ends.
+The system keeps a lock for the open file, which child processes inherit, and lets go of it when the
+last of them ends, however it ends.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 @contextmanager
 def locked(path: Path) -> Iterator[int | None]:
-    """Lock a file that may not exist yet: its open file, which a process may inherit and so keep locked; None if it is locked already.
+    """Lock a file that may not exist yet: its open file, which a process may inherit and so keep
+    locked; None if it is locked already.
 
     Raises:
         OSError: if the file cannot be opened.
@@ -41,11 +43,13 @@ def locked(path: Path) -> Iterator[int | None]:
 
 @contextmanager
 def alone(path: Path, work: str, wait: bool = False) -> Iterator[None]:
-    """Do some `work` that no other process may do at the same time. While it is done, a file with this process's number is locked.
+    """Do some `work` that no other process may do at the same time. While it is done, a file with
+    this process's number is locked.
 
     Raises:
-        TurnoverError: if another process is at it and this one does not `wait`; the text has its number, and since when. And if
-            the file cannot be made, or the file system does not support locks.
+        TurnoverError: if another process is at it and this one does not `wait`; the text has its
+            number, and since when. And if the file cannot be made, or the file system does not
+            support locks.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,12 +59,14 @@ def alone(path: Path, work: str, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # before it is closed: whoever has opened it sees that it is gone, and makes another
+        # before it is closed: whoever has opened it sees that it is gone, and makes another
+        path.unlink(missing_ok=True)
         os.close(file)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process has it locked; looking does not keep anybody from locking it, but for an instant.
+    """Whether some process has it locked; looking does not keep anybody from locking it, but for an
+    instant.
 
     Raises:
         TurnoverError: if the file system does not support locks.
@@ -110,7 +116,10 @@ def _alone(path: Path, work: str, wait: bool) -> int:
 def _told(file: int, work: str) -> str:
     """Who has it locked, and since when."""
     number = os.pread(file, 20, 0).decode("ascii", "replace").strip()
-    return f"process {number or '(number unknown)'} is {work} already, since {datetime.fromtimestamp(os.fstat(file).st_mtime):%Y-%m-%d %H:%M}"
+    return (
+        f"process {number or '(number unknown)'} is {work} already, since "
+        f"{datetime.fromtimestamp(os.fstat(file).st_mtime):%Y-%m-%d %H:%M}"
+    )
 
 
 def _is_at(file: int, path: Path) -> bool:
@@ -134,5 +143,8 @@ def _lock(file: int, path: Path, how: int) -> None:
         fcntl.flock(file, how)
     except OSError as error:
         if error.errno in _UNSUPPORTED:
-            raise TurnoverError(f"{path}: its file system has no locks ({error.strerror}); choose a folder on a local disk") from None
+            raise TurnoverError(
+                f"{path}: its file system has no locks ({error.strerror}); choose a folder on a "
+                "local disk"
+            ) from None
         raise

@@ -1,9 +1,12 @@
-"""Progress: one bar a stage on stderr, with the time left; or, where nobody watches a terminal, in a small file.
+"""Progress: one bar a stage on stderr, with the time left; or, where nobody watches a terminal, in
+a small file.
 
-A job (`turnover.jobs`) runs with nobody at its stderr. It names a file in the environment variable `TURNOVER_PROGRESS`, and each
-stage writes there how far it is, a few times a second, over what the stage before it wrote.
+A job (`turnover.jobs`) runs with nobody at its stderr. It names a file in the environment variable
+`TURNOVER_PROGRESS`, and each stage writes there how far it is, a few times a second, over what the
+stage before it wrote.
 
-Which of how many processes this one is: what `torchrun` says of it in the environment. Needs no torch.
+Which of how many processes this one is: what `torchrun` says of it in the environment. Needs no
+torch.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 @dataclass(frozen=True)
 class World:
-    """Process `rank` of `size`, of which `local_size` run on this machine, this one as number `local_rank` among them."""
+    """Process `rank` of `size`, of which `local_size` run on this machine, this one as number
+    `local_rank` among them.
+    """
 
     rank: int = 0
     size: int = 1
@@ -54,7 +59,9 @@ _SECONDS = 0.3
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is: `done` of `total` units; `seconds_left` at the stage's speed so far, None before its first unit."""
+    """How far a stage is: `done` of `total` units; `seconds_left` at the stage's speed so far, None
+    before its first unit.
+    """
 
     stage: str
     done: int
@@ -78,7 +85,14 @@ def bar(total: int, label: str, unit: str) -> Iterator[Advance]:
     if file:
         yield _Stage(Path(file), total, label, unit).advance
         return
-    with tqdm(total=total, desc=label, unit=f" {unit}", file=sys.stderr, mininterval=_SECONDS, dynamic_ncols=True) as line:
+    with tqdm(
+        total=total,
+        desc=label,
+        unit=f" {unit}",
+        file=sys.stderr,
+        mininterval=_SECONDS,
+        dynamic_ncols=True,
+    ) as line:
         yield line.update
 
 
@@ -87,10 +101,20 @@ def read_progress(path: Path) -> Progress | None:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         left = told["seconds_left"]
-        found = Progress(str(told["stage"]), int(told["done"]), int(told["total"]), str(told["unit"]), None if left is None else float(left))
+        found = Progress(
+            str(told["stage"]),
+            int(told["done"]),
+            int(told["total"]),
+            str(told["unit"]),
+            None if left is None else float(left),
+        )
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    return found if found.done >= 0 and (found.seconds_left is None or 0 <= found.seconds_left < math.inf) else None
+    return (
+        found
+        if found.done >= 0 and (found.seconds_left is None or 0 <= found.seconds_left < math.inf)
+        else None
+    )
 
 
 class _Stage:
@@ -108,8 +132,15 @@ class _Stage:
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        left = (self._written - self._begun) * max(0, self._total - self._done) / self._done if self._done else None
-        text = json.dumps(asdict(Progress(self._label, self._done, self._total, self._unit, left)), ensure_ascii=False)
+        left = (
+            (self._written - self._begun) * max(0, self._total - self._done) / self._done
+            if self._done
+            else None
+        )
+        text = json.dumps(
+            asdict(Progress(self._label, self._done, self._total, self._unit, left)),
+            ensure_ascii=False,
+        )
         beside = self._path.with_name(f".{self._path.name}.new")
         with contextlib.suppress(OSError):
             beside.write_text(text, encoding="utf-8")

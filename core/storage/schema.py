@@ -1,7 +1,9 @@
-"""Whether what a run folder says can be: its manifests, tables and arrays go together, and no path leads out of it.
+"""Whether what a run folder says can be: its manifests, tables and arrays go together, and no path
+leads out of it.
 
-Checksums tell of damage. They say nothing of a folder that somebody else has made, on purpose or by mistake, with checksums that
-hold; whoever opens it shall read one line, not see a page break. Nothing here needs torch.
+Checksums tell of damage. They say nothing of a folder that somebody else has made, on purpose or by
+mistake, with checksums that hold; whoever opens it shall read one line, not see a page break.
+Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -36,15 +38,32 @@ class Implausible(ValueError):
     """What cannot be, in a few words; the caller knows the file and the remedy."""
 
 
-UNREADABLE: tuple[type[Exception], ...] = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, EOFError, BadZipFile)
+UNREADABLE: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    EOFError,
+    BadZipFile,
+)
 UNREADABLE += (NotImplementedError, MemoryError, RecursionError)
-UNREADABLE += (SyntaxError, TokenError, BadZipFile, zlib.error)  # of the head of a .npy file, and of .npz
+# of the head of a .npy file, and of .npz
+UNREADABLE += (
+    SyntaxError,
+    TokenError,
+    BadZipFile,
+    zlib.error,
+)
 """What NumPy, pandas and pyarrow raise for files that they cannot read."""
 
 
 @contextmanager
 def told_of(path: Path, remedy: str) -> Iterator[None]:
-    """Turn what goes wrong while a file is read and checked into one line that names it and ends with `remedy`."""
+    """Turn what goes wrong while a file is read and checked into one line that names it and ends
+    with `remedy`.
+    """
     try:
         yield
     except TurnoverError:
@@ -52,7 +71,9 @@ def told_of(path: Path, remedy: str) -> Iterator[None]:
     except Implausible as error:
         raise TurnoverError(f"{path}: {error} cannot be as it says; {remedy}") from None
     except UNREADABLE as error:
-        raise TurnoverError(f"{path}: not readable ({' '.join(str(error).split())[:200]}); {remedy}") from None
+        raise TurnoverError(
+            f"{path}: not readable ({' '.join(str(error).split())[:200]}); {remedy}"
+        ) from None
 
 
 def finite_number(value: Any) -> float:
@@ -68,7 +89,9 @@ def finite_number(value: Any) -> float:
 
 
 def first_link(folder: Path) -> Path | None:
-    """A symbolic link somewhere below a folder, which could lead out of it; None if there is none."""
+    """A symbolic link somewhere below a folder, which could lead out of it; None if there is
+    none.
+    """
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             if os.path.islink(os.path.join(place, name)):  # noqa: PTH114, PTH118 (in the loop over all files of a run, where a Path costs five times as much)
@@ -84,13 +107,22 @@ def check_run_facts(facts: Mapping[str, Any]) -> None:
     """
     classes, results = facts["classes"], facts["results"]
     _require(facts["kind"] in KINDS, "kind")
-    _require(_are(classes, str) and 0 < len(classes) == len(set(classes)) and all(map(_writable, classes)), "classes")
+    _require(
+        _are(classes, str)
+        and 0 < len(classes) == len(set(classes))
+        and all(map(_writable, classes)),
+        "classes",
+    )
     for name in ("data", "settings", "recipe", "results", "versions", "timings"):
         _require(isinstance(facts.get(name, {}), dict), name)
     for name in _TOLD:
         _require(isinstance(facts.get(name, ""), str), name)
     for name in ("name", "source", "fingerprint"):
-        _require(isinstance(facts["data"].get(name, ""), str) and (name in facts["data"] or name == "fingerprint"), f"data: {name}")
+        _require(
+            isinstance(facts["data"].get(name, ""), str)
+            and (name in facts["data"] or name == "fingerprint"),
+            f"data: {name}",
+        )
     _require(_are(facts.get("leaks", []), str), "leaks")
     _require(_are(list(facts.get("versions", {}).values()), str), "versions")
     for name in ("train_size", "validation_size", "members", "epochs", "kept_epoch"):
@@ -99,7 +131,13 @@ def check_run_facts(facts: Mapping[str, Any]) -> None:
     unknown = {name for name in _OF_THE_TWIN if "adopted" in facts and results.get(name, 0) is None}
     for name in {"validation_accuracy", "plain_accuracy"} - unknown:
         _require(_is_number(results.get(name)) and 0 <= results[name] <= 1, f"results: {name}")
-    _require(all(isinstance(value, str) or _is_number(value) or name in unknown for name, value in results.items()), "results")
+    _require(
+        all(
+            isinstance(value, str) or _is_number(value) or name in unknown
+            for name, value in results.items()
+        ),
+        "results",
+    )
 
 
 def check_items(items: pd.DataFrame, facts: Mapping[str, Any]) -> None:
@@ -113,11 +151,21 @@ def check_items(items: pd.DataFrame, facts: Mapping[str, Any]) -> None:
     for name in ("split", "position", "id", "label", "predicted", "planted", *chances, kind):
         _require(name in items.columns, name)
     sizes = [facts["results"][f"{split}_size"] for split in ("train", "validation")]
-    _require(len(items) == sum(sizes) and items["split"].tolist() == ["train"] * sizes[0] + ["validation"] * sizes[1], "split")
-    _require(_whole(items["position"]) and items["position"].tolist() == [*range(sizes[0]), *range(sizes[1])], "position")
+    _require(
+        len(items) == sum(sizes)
+        and items["split"].tolist() == ["train"] * sizes[0] + ["validation"] * sizes[1],
+        "split",
+    )
+    _require(
+        _whole(items["position"])
+        and items["position"].tolist() == [*range(sizes[0]), *range(sizes[1])],
+        "position",
+    )
     for name in ("label", "predicted"):
         _require(_whole(items[name]) and items[name].between(0, classes - 1).all(), name)
-    for name in (column for column in items.columns if not pd.api.types.is_numeric_dtype(items[column])):
+    for name in (
+        column for column in items.columns if not pd.api.types.is_numeric_dtype(items[column])
+    ):
         _require(set(map(type, items[name])) <= {bytes if name == "image" else str}, name)
     for name in ("id", "planted", kind):
         _require(not pd.api.types.is_numeric_dtype(items[name]), name)
@@ -138,12 +186,15 @@ def check_curves(curves: pd.DataFrame, facts: Mapping[str, Any]) -> None:
 
 
 def check_array(array: np.ndarray, *shape: int | None, kind: str = "f") -> None:
-    """See whether an array has numbers of this kind (`dtype.kind`), and this shape; None stands for any length.
+    """See whether an array has numbers of this kind (`dtype.kind`), and this shape; None stands for
+    any length.
 
     Raises:
         Implausible: if it does not.
     """
-    fits = len(array.shape) == len(shape) and all(wanted in (None, length) for wanted, length in zip(shape, array.shape, strict=True))
+    fits = len(array.shape) == len(shape) and all(
+        wanted in (None, length) for wanted, length in zip(shape, array.shape, strict=True)
+    )
     _require(array.dtype.kind == kind and fits, f"{array.dtype} {array.shape}")
 
 
@@ -155,15 +206,28 @@ def check_influence_facts(facts: Mapping[str, Any]) -> None:
     """
     targets, errors = facts["targets"], facts["errors"]
     for name, positions in (("targets", targets), ("errors", errors)):
-        _require(isinstance(positions, list) and all(_is_count(one, 0) for one in positions) and len(set(positions)) == len(positions), name)
+        _require(
+            isinstance(positions, list)
+            and all(_is_count(one, 0) for one in positions)
+            and len(set(positions)) == len(positions),
+            name,
+        )
     _require(bool(targets) and set(errors) <= set(targets), "targets")
     _require(facts["layout"] in _LAYOUTS, "layout")
     _require(isinstance(facts["estimator"], str), "estimator")
-    _require(isinstance(facts["agreement"], dict) and all(map(_is_number, facts["agreement"].values())), "agreement")
+    _require(
+        isinstance(facts["agreement"], dict) and all(map(_is_number, facts["agreement"].values())),
+        "agreement",
+    )
     _require(isinstance(facts.get("precision", ""), str), "precision")
 
 
-def check_influence(facts: Mapping[str, Any], array: Callable[[str], np.ndarray], sizes: tuple[int, int, int], wrong: Iterable[int]) -> None:
+def check_influence(
+    facts: Mapping[str, Any],
+    array: Callable[[str], np.ndarray],
+    sizes: tuple[int, int, int],
+    wrong: Iterable[int],
+) -> None:
     """See whether the arrays of a run's influence go with its manifest and with the run.
 
     Args:
@@ -188,7 +252,8 @@ def check_influence(facts: Mapping[str, Any], array: Callable[[str], np.ndarray]
             check_array(array(f"{meaning}_{name}"), count, width)
         estimates, spread = array(f"{meaning}_estimate"), array(f"{meaning}_error")
         _require((np.abs(estimates) < _NATS).all(), f"{meaning}_estimate")
-        _require(not ((spread < 0) | (spread > _NATS)).any(), f"{meaning}_error")  # one member has no error: it is NaN
+        # one member has no error: it is NaN
+        _require(not ((spread < 0) | (spread > _NATS)).any(), f"{meaning}_error")
         if f"{meaning}_shape.npy" in facts["files"]:
             check_array(array(f"{meaning}_shape"), count, None)
         if full:
@@ -213,7 +278,12 @@ def _is_count(value: Any, least: int) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**1023 and math.isfinite(value)
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) < 2**1023
+        and math.isfinite(value)
+    )
 
 
 def _whole(column: pd.Series) -> bool:

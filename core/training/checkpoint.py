@@ -1,6 +1,8 @@
-"""Checkpoints of a training: one file for all members, whoever trains them, with all that the next epoch needs.
+"""Checkpoints of a training: one file for all members, whoever trains them, with all that the next
+epoch needs.
 
-The first of several ranks writes it with what the others send, so a training goes on with any number of ranks.
+The first of several ranks writes it with what the others send, so a training goes on with any
+number of ranks.
 """
 
 from __future__ import annotations
@@ -37,31 +39,55 @@ class Trainee:
 
 
 def whole_tensors(model: Members, own: Mapping[str, Tensor], team: Team) -> dict[str, Tensor]:
-    """The tensors of all teams' members on the first rank, by the whole's names; nothing on the others."""
+    """The tensors of all teams' members on the first rank, by the whole's names; nothing on the
+    others.
+    """
     if team.ranks.size == 1:
         return dict(own)
-    parts = team.gather(save({name: value.detach().cpu().contiguous() for name, value in own.items()}) if team.rank == 0 else b"")
+    parts = team.gather(
+        save({name: value.detach().cpu().contiguous() for name, value in own.items()})
+        if team.rank == 0
+        else b""
+    )
     counts = [int(part) for part in team.gather(str(model.members).encode())]
     return joined_tensors(model, [load(part) for part in parts], counts) if parts else {}
 
 
-def save_checkpoint(path: Path, trainee: Trainee, best: Mapping[str, Tensor], items: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+def save_checkpoint(
+    path: Path,
+    trainee: Trainee,
+    best: Mapping[str, Tensor],
+    items: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+) -> None:
     """Keep the state of all teams' members, the best one so far, each item's losses, and facts."""
     model, team = trainee.model, trainee.team
-    tensors = {f"model.{name}": value for name, value in trained_state(model).items()} | {f"best.{name}": value for name, value in best.items()}
+    tensors = {f"model.{name}": value for name, value in trained_state(model).items()} | {
+        f"best.{name}": value for name, value in best.items()
+    }
     moments = trainee.optimizer.state_dict()["state"]
     for number, name in enumerate(_trained(model)):
-        tensors |= {f"adamw.{name}.{moment}": value for moment, value in moments.get(number, {}).items()}
+        tensors |= {
+            f"adamw.{name}.{moment}": value for moment, value in moments.get(number, {}).items()
+        }
     whole = whole_tensors(model, tensors, team)
-    described = [one for part in team.gather(json.dumps(descriptions(model)).encode()) for one in json.loads(part)]
+    described = [
+        one
+        for part in team.gather(json.dumps(descriptions(model)).encode())
+        for one in json.loads(part)
+    ]
     if not team.ranks.is_first:
         return
-    told = json.dumps({"made_with": {"recipe": asdict(trainee.recipe), _DESCRIBED: described}, **facts})
+    told = json.dumps(
+        {"made_with": {"recipe": asdict(trainee.recipe), _DESCRIBED: described}, **facts}
+    )
     content = {name: value.contiguous() for name, value in (whole | dict(items)).items()}
     write_atomic(path, lambda beside: beside.write_bytes(save(content, {"facts": told})))
 
 
-def load_checkpoint(path: Path, trainee: Trainee, items: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+def load_checkpoint(
+    path: Path, trainee: Trainee, items: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
     """Take over this rank's members; returns the facts, the best state, and the items' losses.
 
     Raises:
@@ -76,20 +102,34 @@ def load_checkpoint(path: Path, trainee: Trainee, items: tuple[str, ...]) -> tup
             losses = {name: tensors.pop(name) for name in items}
             _ = facts["curves"], facts["accuracy"]
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise TurnoverError(f"{path}: the checkpoint is damaged ({error}); delete it to train from the beginning") from None
+        raise TurnoverError(
+            f"{path}: the checkpoint is damaged ({error}); delete it to train from the beginning"
+        ) from None
     members = trainee.team.members
     ours = descriptions(model), trainee.team.total, asdict(trainee.recipe)
     if (described[members.start : members.stop], len(described), made_with["recipe"]) != ours:
-        raise TurnoverError(f"{path}: the checkpoint was made with other settings; use the same settings to resume, or delete it")
+        raise TurnoverError(
+            f"{path}: the checkpoint was made with other settings; use the same settings to resume,"
+            " or delete it"
+        )
     own = cut_tensors(model, tensors, members)
-    named = {kind: {name.removeprefix(kind): value for name, value in own.items() if name.startswith(kind)} for kind in ("model.", "best.", "adamw.")}
+    named = {
+        kind: {
+            name.removeprefix(kind): value for name, value in own.items() if name.startswith(kind)
+        }
+        for kind in ("model.", "best.", "adamw.")
+    }
     moments: dict[str, dict[str, Tensor]] = {}
     for name, value in named["adamw."].items():
         parameter, _, moment = name.rpartition(".")
         moments.setdefault(parameter, {})[moment] = value
     load_trained(model, named["model."])
-    state = {number: moments[name] for number, name in enumerate(_trained(model)) if name in moments}
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    state = {
+        number: moments[name] for number, name in enumerate(_trained(model)) if name in moments
+    }
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
     device = next(model.parameters()).device
     return facts, {name: value.to(device) for name, value in named["best."].items()}, losses
 

@@ -1,9 +1,11 @@
-"""Several processes at one job, as `torchrun` starts them: who does what, waiting for each other, and a name for who is lost.
+"""Several processes at one job, as `torchrun` starts them: who does what, waiting for each other,
+and a name for who is lost.
 
-Ranks share a file system and, through torchrun's key-value store, a few words: what each is at, who waits where, who gave up.
-Every wait looks at the store a few times a second, so it ends with a name when a rank fails. Each rank beats once a second
-from a thread; one that is not heard for `SILENCE` seconds is lost, whatever became of it. What is more than words goes
-over gloo, between the processors: per epoch some losses and a checkpoint, and where several ranks train one member
+Ranks share a file system and, through torchrun's key-value store, a few words: what each is at, who
+waits where, who gave up. Every wait looks at the store a few times a second, so it ends with a name
+when a rank fails. Each rank beats once a second from a thread; one that is not heard for `SILENCE`
+seconds is lost, whatever became of it. What is more than words goes over gloo, between the
+processors: per epoch some losses and a checkpoint, and where several ranks train one member
 (`turnover.training.teams`) per step its gradients.
 """
 
@@ -58,7 +60,9 @@ class Ranks:
         """Wait until all ranks are here, or those of a group, of which this is one."""
 
     def mean(self, own: Tensor) -> Tensor:
-        """Mean `(…)` over all members of all ranks, of one row `(k, …)` for each that this rank tells of; the same bits on every rank and for any number."""
+        """Mean `(…)` over all members of all ranks, of one row `(k, …)` for each that this rank
+        tells of; the same bits on every rank and for any number.
+        """
         return own.mean(0)
 
     def gather(self, payload: bytes) -> list[bytes]:
@@ -66,10 +70,14 @@ class Ranks:
         return [payload]
 
     def new_group(self, group: range) -> None:
-        """Make ready to `all_reduce` over these ranks, of which this is one; all ranks of the job do so at the same time."""
+        """Make ready to `all_reduce` over these ranks, of which this is one; all ranks of the job
+        do so at the same time.
+        """
 
     def all_reduce(self, own: Tensor, group: range) -> Tensor:
-        """Sum over a group, element by element; the same bits on each of its ranks. Where one may be long in coming there is a `barrier` first."""
+        """Sum over a group, element by element; the same bits on each of its ranks. Where one may
+        be long in coming there is a `barrier` first.
+        """
         return own
 
 
@@ -82,12 +90,18 @@ class _Together(Ranks):
         self._barriers, self._ended = Counter[range](), threading.Event()
         self._groups: dict[range, Any] = {}
         try:
-            self._store: Any = PrefixStore("turnover", next(iter(rendezvous("env://", place.rank, place.size, timeout=_START)))[0])
+            self._store: Any = PrefixStore(
+                "turnover",
+                next(iter(rendezvous("env://", place.rank, place.size, timeout=_START)))[0],
+            )
             self.at("starting")
             self._set("here")
             self._wait([f"here/{rank}" for rank in range(self.size)], _START.total_seconds())
         except RuntimeError as error:
-            raise TurnoverError(f"rank {self.rank}: the other ranks cannot be reached ({str(error).splitlines()[0]}); {_AGAIN}") from None
+            raise TurnoverError(
+                f"rank {self.rank}: the other ranks cannot be reached "
+                f"({str(error).splitlines()[0]}); {_AGAIN}"
+            ) from None
         threading.Thread(target=self._beat, daemon=True).start()
 
     def at(self, what: str) -> None:
@@ -105,9 +119,17 @@ class _Together(Ranks):
         kind = own.cpu().numpy().dtype
         made = b""
         if rows:
-            parts = [torch.from_numpy(np.frombuffer(row, kind).copy()).view(-1, *own.shape[1:]) for row in rows if row]
+            parts = [
+                torch.from_numpy(np.frombuffer(row, kind).copy()).view(-1, *own.shape[1:])
+                for row in rows
+                if row
+            ]
             made = torch.cat(parts).to(own.device).mean(0).cpu().numpy().tobytes()
-        return torch.from_numpy(np.frombuffer(self._broadcast(made), kind).copy()).view(own.shape[1:]).to(own.device)
+        return (
+            torch.from_numpy(np.frombuffer(self._broadcast(made), kind).copy())
+            .view(own.shape[1:])
+            .to(own.device)
+        )
 
     def gather(self, payload: bytes) -> list[bytes]:
         self.barrier()
@@ -120,8 +142,11 @@ class _Together(Ranks):
         self.barrier()
         self._talk(lambda: None, range(self.size))
         if len(group) > 1 and group not in self._groups:
-            limit = timedelta(seconds=2 * SILENCE)  # gloo gives up no sooner on one that stands still, and this process cannot end before
-            self._groups[group] = self._talk(lambda: dist.new_group(list(group), limit, use_local_synchronization=True), group)
+            # gloo gives up no sooner on one that stands still, and this process cannot end before
+            limit = timedelta(seconds=2 * SILENCE)
+            self._groups[group] = self._talk(
+                lambda: dist.new_group(list(group), limit, use_local_synchronization=True), group
+            )
 
     def all_reduce(self, own: Tensor, group: range) -> Tensor:
         total = own.detach().to("cpu", copy=True)
@@ -132,7 +157,8 @@ class _Together(Ranks):
                 try:
                     work.wait(_LISTEN)
                     return
-                except RuntimeError:  # it failed; or only this wait is over, in which no interruption is heard
+                except RuntimeError:
+                    # it failed; or only this wait is over, in which no interruption is heard
                     if work.is_completed():
                         work.wait()
                         return
@@ -150,8 +176,14 @@ class _Together(Ranks):
         return payload
 
     def _send(self, payload: bytes, rank: int) -> None:
-        data = torch.frombuffer(bytearray(payload), dtype=torch.uint8) if payload else torch.empty(0, dtype=torch.uint8)
-        self._talk(lambda: [dist.send(part, rank) for part in (torch.tensor([len(data)]), data)], [rank])
+        data = (
+            torch.frombuffer(bytearray(payload), dtype=torch.uint8)
+            if payload
+            else torch.empty(0, dtype=torch.uint8)
+        )
+        self._talk(
+            lambda: [dist.send(part, rank) for part in (torch.tensor([len(data)]), data)], [rank]
+        )
 
     def _received(self, rank: int) -> bytes:
         def receive() -> bytes:
@@ -171,16 +203,32 @@ class _Together(Ranks):
         """
         try:
             if not dist.is_initialized():
-                dist.init_process_group("gloo", store=PrefixStore("gloo", self._store), rank=self.rank, world_size=self.size)
+                dist.init_process_group(
+                    "gloo",
+                    store=PrefixStore("gloo", self._store),
+                    rank=self.rank,
+                    world_size=self.size,
+                )
             return talk()
         except RuntimeError as error:
-            raise TurnoverError(self._gone(others) or f"the other ranks cannot be reached ({str(error).splitlines()[0]}); {_AGAIN}") from None
+            raise TurnoverError(
+                self._gone(others)
+                or f"the other ranks cannot be reached ({str(error).splitlines()[0]}); {_AGAIN}"
+            ) from None
 
     def _gone(self, ranks: Sequence[int]) -> str:
-        """Who of some ranks is the cause that they cannot be reached; "" if all are well. The others are told of one that has died."""
+        """Who of some ranks is the cause that they cannot be reached; "" if all are well. The
+        others are told of one that has died.
+        """
 
         def beats() -> dict[int, bytes]:
-            return {rank: self._store.get(f"beat/{rank}") if self._store.check([f"beat/{rank}"]) else b"" for rank in ranks if rank != self.rank}
+            return {
+                rank: (
+                    self._store.get(f"beat/{rank}") if self._store.check([f"beat/{rank}"]) else b""
+                )
+                for rank in ranks
+                if rank != self.rank
+            }
 
         try:
             first, end = beats(), time.monotonic() + _FAREWELL
@@ -208,7 +256,10 @@ class _Together(Ranks):
                 raise TurnoverError(told)
             if time.monotonic() - begun > limit:
                 missing = next(key for key in keys if not self._store.check([key]))
-                raise TurnoverError(f"{self._named(int(missing.rpartition('/')[2]))} did not come within {limit:.0f} s; {_AGAIN}")
+                raise TurnoverError(
+                    f"{self._named(int(missing.rpartition('/')[2]))} did not come within "
+                    f"{limit:.0f} s; {_AGAIN}"
+                )
             time.sleep(pause)
             pause = min(_MOST_WAIT, 2 * pause)
 
@@ -217,11 +268,17 @@ class _Together(Ranks):
         return self._store.get("failed").decode() if self._store.check(["failed"]) else self.lost
 
     def _named(self, rank: int) -> str:
-        at = self._store.get(f"at/{rank}").decode() if self._store.check([f"at/{rank}"]) else "starting"
+        at = (
+            self._store.get(f"at/{rank}").decode()
+            if self._store.check([f"at/{rank}"])
+            else "starting"
+        )
         return f"rank {rank} of {self.size} ({at})"
 
     def _beat(self) -> None:
-        """Give signs of life and listen to the others'; end the main thread's work when one fell silent or gave up."""
+        """Give signs of life and listen to the others'; end the main thread's work when one fell
+        silent or gave up.
+        """
         heard = {rank: (b"", time.monotonic()) for rank in range(self.size) if rank != self.rank}
         count = 0
         while not self._ended.wait(_BEAT):
@@ -229,13 +286,24 @@ class _Together(Ranks):
             try:
                 self._store.set(f"beat/{self.rank}", str(count))
                 for rank, (last, since) in heard.items():
-                    now = self._store.get(f"beat/{rank}") if self._store.check([f"beat/{rank}"]) else b""
+                    now = (
+                        self._store.get(f"beat/{rank}")
+                        if self._store.check([f"beat/{rank}"])
+                        else b""
+                    )
                     heard[rank] = (now, time.monotonic()) if now != last else (last, since)
-                    if time.monotonic() - heard[rank][1] > SILENCE and not self._store.check([f"done/{rank}"]):
-                        self.lost = f"{self._named(rank)} was not heard for {SILENCE:.0f} s and is lost; {_AGAIN}"
+                    if time.monotonic() - heard[rank][1] > SILENCE and not self._store.check(
+                        [f"done/{rank}"]
+                    ):
+                        self.lost = (
+                            f"{self._named(rank)} was not heard for {SILENCE:.0f} s and is lost; "
+                            f"{_AGAIN}"
+                        )
                 self.lost = self._told()
             except RuntimeError:
-                self.lost = f"the rank that holds the store of all {self.size} cannot be reached; {_AGAIN}"
+                self.lost = (
+                    f"the rank that holds the store of all {self.size} cannot be reached; {_AGAIN}"
+                )
             if self.lost and not self._ended.is_set():
                 _thread.interrupt_main()
                 return
@@ -248,16 +316,27 @@ class _Together(Ranks):
             elif isinstance(error, KeyboardInterrupt):
                 return self._interrupted()
             elif not self._told():
-                self._store.set("failed", f"{self._named(self.rank)} failed: {' '.join(str(error).split()) or type(error).__name__}")
+                self._store.set(
+                    "failed",
+                    f"{self._named(self.rank)} failed: "
+                    f"{' '.join(str(error).split()) or type(error).__name__}",
+                )
         return None
 
     def _interrupted(self) -> TurnoverError | None:
-        """Who is to blame: all ranks alive say goodbye; one that does not has died, and was the reason."""
+        """Who is to blame: all ranks alive say goodbye; one that does not has died, and was the
+        reason.
+        """
         self._set("left")
         end = time.monotonic() + _FAREWELL
         silent = list(range(self.size))
         while silent and time.monotonic() < end and not self._told():
-            silent = [rank for rank in silent if not self._store.check([f"left/{rank}"]) and not self._store.check([f"done/{rank}"])]
+            silent = [
+                rank
+                for rank in silent
+                if not self._store.check([f"left/{rank}"])
+                and not self._store.check([f"done/{rank}"])
+            ]
             time.sleep(_MOST_WAIT)
         if told := self._told():
             return TurnoverError(told)
@@ -278,7 +357,8 @@ def open_ranks() -> Iterator[Ranks]:
     """The ranks of this job; one process where torchrun did not start it.
 
     Raises:
-        TurnoverError: in place of an error or interruption that another rank is the cause of; the text names that rank, what it was at, and what to do.
+        TurnoverError: in place of an error or interruption that another rank is the cause of; the
+            text names that rank, what it was at, and what to do.
     """
     place = world()
     if place.size == 1:

@@ -1,17 +1,21 @@
 """Which ranks train which members.
 
-Of no more ranks than members each trains some. Where there are more, each member has a team of neighbouring ranks that train
-it together (data-parallel): every one holds the whole model, takes its part of each batch, and adds up gradients with the
-others, so that all take the step that one process takes on the whole batch. Rows keep their instances' masks, whichever rank
-has them. A batch of fewer rows than ranks is computed by all of them, each counted as one of so many.
+Of no more ranks than members each trains some. Where there are more, each member has a team of
+neighbouring ranks that train it together (data-parallel): every one holds the whole model, takes
+its part of each batch, and adds up gradients with the others, so that all take the step that one
+process takes on the whole batch. Rows keep their instances' masks, whichever rank has them. A batch
+of fewer rows than ranks is computed by all of them, each counted as one of so many.
 
-A step adds up one number for every trained weight, through the processors' memory (gloo): it pays where a batch takes long
-beside that. Equal up to rounding, that is; in bfloat16, as GPUs train, to its own. Ordinary dropout draws other numbers than
-one process would, and what else a network lets rows of a batch share, but for batch norm, each rank's rows share alone.
+A step adds up one number for every trained weight, through the processors' memory (gloo): it pays
+where a batch takes long beside that. Equal up to rounding, that is; in bfloat16, as GPUs train, to
+its own. Ordinary dropout draws other numbers than one process would, and what else a network lets
+rows of a batch share, but for batch norm, each rank's rows share alone.
 
-Batch norm over a batch that several ranks share: its mean and variance are those of all rows, on any device.
+Batch norm over a batch that several ranks share: its mean and variance are those of all rows, on
+any device.
 
-torch.nn.SyncBatchNorm does the same between GPUs only. Two sums a norm go over the ranks forward and two backward.
+torch.nn.SyncBatchNorm does the same between GPUs only. Two sums a norm go over the ranks forward
+and two backward.
 """
 
 from __future__ import annotations
@@ -31,7 +35,9 @@ from turnover.training.ranks import ALONE, Ranks
 
 @dataclass(frozen=True)
 class Part:
-    """A rank's rows of a batch, and what each of them counts: 1, or less where other ranks have it too."""
+    """A rank's rows of a batch, and what each of them counts: 1, or less where other ranks have it
+    too.
+    """
 
     rows: slice
     weight: float
@@ -39,7 +45,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Team:
-    """The ranks `group`, of all `ranks`, that train the members with the numbers `members`, of all `total`, together."""
+    """The ranks `group`, of all `ranks`, that train the members with the numbers `members`, of all
+    `total`, together.
+    """
 
     ranks: Ranks
     group: range
@@ -61,7 +69,9 @@ class Team:
             self.ranks.barrier(self.group)
 
     def part(self, count: int) -> Part:
-        """This rank's part of so many rows: neighbours, no rank one more than another; all of them, if there are fewer rows than ranks."""
+        """This rank's part of so many rows: neighbours, no rank one more than another; all of them,
+        if there are fewer rows than ranks.
+        """
         if count < self.size:
             return Part(slice(0, count), 1 / self.size)
         own = _share(count, self.rank, self.size)
@@ -72,7 +82,9 @@ class Team:
         return self.ranks.all_reduce(own, self.group) if self.size > 1 else own
 
     def all_gather(self, count: int, made: Callable[[slice], Tensor]) -> Tensor:
-        """`(…, count)`, of which `made` gives `(…, rows)` for this rank's part of so many rows; the same bits on all ranks of the team."""
+        """`(…, count)`, of which `made` gives `(…, rows)` for this rank's part of so many rows; the
+        same bits on all ranks of the team.
+        """
         if self.size == 1:
             return made(slice(None))
         part = self.part(count)
@@ -83,15 +95,24 @@ class Team:
         return self.all_reduce(whole)
 
     def all_reduce_gradients(self, model: nn.Module) -> None:
-        """Replace each gradient by its sum over the team; what has none on any rank keeps none, so that the optimiser leaves it alone."""
+        """Replace each gradient by its sum over the team; what has none on any rank keeps none, so
+        that the optimiser leaves it alone.
+        """
         if self.size == 1:
             return
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        own = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in trained]
+        own = [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for parameter in trained
+        ]
         holders = own[0].new_tensor([parameter.grad is not None for parameter in trained])
-        *sums, holders = self.all_reduce(torch.cat([*(one.flatten() for one in own), holders])).split([one.numel() for one in (*own, holders)])
+        *sums, holders = self.all_reduce(
+            torch.cat([*(one.flatten() for one in own), holders])
+        ).split([one.numel() for one in (*own, holders)])
         for parameter, whole, held in zip(trained, sums, holders.tolist(), strict=True):
-            parameter.grad = torch.empty_like(parameter).copy_(whole.view(parameter.shape)) if held else None
+            parameter.grad = (
+                torch.empty_like(parameter).copy_(whole.view(parameter.shape)) if held else None
+            )
 
     def mean(self, own: Tensor) -> Tensor:
         """`Ranks.mean` of one row for each of the team's members, which each of its ranks has."""
@@ -118,7 +139,9 @@ def one_rank(members: int) -> Team:
 
 
 def _share(count: int, number: int, parts: int) -> range:
-    """Part `number` of 0 to count − 1 in so many parts, one after the other and as equal as can be."""
+    """Part `number` of 0 to count − 1 in so many parts, one after the other and as equal as can
+    be.
+    """
     return range(number * count // parts, (number + 1) * count // parts)
 
 
@@ -140,14 +163,20 @@ class _AllReduced(torch.autograd.Function):
 
 @contextmanager
 def shared_norms(model: nn.Module, team: Team, weight: float) -> Iterator[None]:
-    """Inside, batch norms in training mode see the team's whole batch, of which this rank's rows count `weight` each.
+    """Inside, batch norms in training mode see the team's whole batch, of which this rank's rows
+    count `weight` each.
 
     Raises:
-        TurnoverError: in the norm's forward pass, if that is one value of each channel, which has no variance.
+        TurnoverError: in the norm's forward pass, if that is one value of each channel, which has
+            no variance.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BATCH_NORM) and module.training]
+    norms = [
+        module for module in model.modules() if isinstance(module, _BATCH_NORM) and module.training
+    ]
     for norm in norms:
-        norm.forward = partial(_normalised, norm, team, weight) if team.size > 1 else partial(_alone, norm)  # type: ignore[method-assign]
+        alone = partial(_alone, norm)
+        forward = partial(_normalised, norm, team, weight) if team.size > 1 else alone
+        norm.forward = forward  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -163,24 +192,36 @@ def _alone(norm: _BATCH_NORM, x: Tensor) -> Tensor:
 
 def _check(count: float) -> None:
     if round(count) == 1:
-        raise TurnoverError("a batch norm cannot learn from a batch of one item; train on more items (--limit)")
+        raise TurnoverError(
+            "a batch norm cannot learn from a batch of one item; train on more items (--limit)"
+        )
 
 
 def _normalised(norm: _BATCH_NORM, team: Team, weight: float, x: Tensor) -> Tensor:
-    """`norm` of rows `(B, C, …)`, in float32 at least; also moves its running statistics, as torch does."""
+    """`norm` of rows `(B, C, …)`, in float32 at least; also moves its running statistics, as torch
+    does.
+    """
     dims, shape = [dim for dim in range(x.dim()) if dim != 1], [1, -1, *[1] * (x.dim() - 2)]
     wide = x if x.dtype == torch.float64 else x.float()
-    sums = _AllReduced.apply(torch.cat((wide.sum(dims), wide.new_tensor([x.numel() / x.shape[1]]))) * weight, team)
+    sums = _AllReduced.apply(
+        torch.cat((wide.sum(dims), wide.new_tensor([x.numel() / x.shape[1]]))) * weight, team
+    )
     count = sums[-1].detach()
     _check(float(count))
     mean = sums[:-1] / count
     centred = wide - mean.view(shape)
     variance = _AllReduced.apply(centred.square().sum(dims) * weight, team) / count
-    if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
+    if (
+        norm.running_mean is not None
+        and norm.running_var is not None
+        and norm.num_batches_tracked is not None
+    ):
         norm.num_batches_tracked += 1
         share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
         norm.running_mean.lerp_(mean.detach().to(norm.running_mean), share)
-        norm.running_var.lerp_((variance.detach() * count / (count - 1)).to(norm.running_var), share)
+        norm.running_var.lerp_(
+            (variance.detach() * count / (count - 1)).to(norm.running_var), share
+        )
     made = centred * (variance + norm.eps).rsqrt().view(shape)
     if norm.affine:
         made = made * norm.weight.view(shape) + norm.bias.view(shape)

@@ -1,4 +1,5 @@
-"""Cleanse a run's training set for a validation set of the user's choice, and retrain with and without what was removed.
+"""Cleanse a run's training set for a validation set of the user's choice, and retrain with and
+without what was removed.
 
 The trainings of a cleansing: each condition from each seed.
 """
@@ -27,7 +28,18 @@ from turnover.runs.ranking import stored_estimator
 from turnover.runs.run import Run
 from turnover.storage.progress import bar
 from turnover.training.fit import Split, fit, validate
-from turnover.workflows.cleansing import CONDITIONS, FLAGGED, Decisions, Retrained, check_classes, count_removed, given_labels, kept_rows, lowest, summarise
+from turnover.workflows.cleansing import (
+    CONDITIONS,
+    FLAGGED,
+    Decisions,
+    Retrained,
+    check_classes,
+    count_removed,
+    given_labels,
+    kept_rows,
+    lowest,
+    summarise,
+)
 from turnover.workflows.cleansing_results import OWN, VALIDATION_SETS, Scores
 
 
@@ -59,18 +71,32 @@ def retrain(
     """
     for seed in seeds:
         for condition in conditions:
-            model, rows = build(seed), torch.from_numpy(kept_rows(condition, scores, count, seed, decisions)).to(train.labels.device)
-            labels = torch.from_numpy(given_labels(condition, train.labels.cpu().numpy(), decisions)).to(train.labels.device)
+            model, rows = (
+                build(seed),
+                torch.from_numpy(kept_rows(condition, scores, count, seed, decisions)).to(
+                    train.labels.device
+                ),
+            )
+            labels = torch.from_numpy(
+                given_labels(condition, train.labels.cpu().numpy(), decisions)
+            ).to(train.labels.device)
             history = fit(model, Split(train.inputs[rows], labels[rows]), stopping, recipe(seed))
             losses, share_right = validate(model, measured)
-            yield Retrained(condition, seed, share_right, float(losses.mean()), history.curves["validation"][history.kept])
+            yield Retrained(
+                condition,
+                seed,
+                share_right,
+                float(losses.mean()),
+                history.curves["validation"][history.kept],
+            )
 
 
 @dataclass(frozen=True)
 class Cleansing:
     """Everything a cleansing of one run for one validation set needs.
 
-    `targets` are the items that influences are computed on and that stop the training; `measured` are others, for the result.
+    `targets` are the items that influences are computed on and that stop the training; `measured`
+    are others, for the result.
     `validation` is what they were called.
     """
 
@@ -88,11 +114,16 @@ class Cleansing:
         return self.scored.estimates[0]
 
 
-def prepare(run: Run, validation: str = "validation", path: str | None = None, device_choice: str | None = None) -> Cleansing:
+def prepare(
+    run: Run,
+    validation: str = "validation",
+    path: str | None = None,
+    device_choice: str | None = None,
+) -> Cleansing:
     """Compute the mean influences of a run's training items on a validation set.
 
-    `validation` is `validation`, a random half of the run's own validation items, the other half of which measures; or
-    `elec`, whose files lie in the folder `path`.
+    `validation` is `validation`, a random half of the run's own validation items, the other half of
+    which measures; or `elec`, whose files lie in the folder `path`.
 
     Raises:
         TurnoverError: for an unknown validation set, or one that does not fit the run.
@@ -101,11 +132,23 @@ def prepare(run: Run, validation: str = "validation", path: str | None = None, d
     targets, measured = _splits(run, validation, path, device)
     train = run_split(run, "train", device)
     model, count = load_model(run, device), len(run.train)
-    with bar(model.members * len(targets.labels) * count, f"{run.name}: mean influence", "pairs") as advance:
-        members = mean_influence(model, targets.inputs, targets.labels, np.arange(count), progress=advance)
+    with bar(
+        model.members * len(targets.labels) * count, f"{run.name}: mean influence", "pairs"
+    ) as advance:
+        members = mean_influence(
+            model, targets.inputs, targets.labels, np.arange(count), progress=advance
+        )
     estimator = stored_estimator(run)
-    shape = estimator.shape_of(describe_targets(model, targets, item_features(model, targets.inputs)))
-    scored = Scores(members.numpy(), shape.mean(0, keepdims=True), estimator, len(targets.labels), "" if path is None else str(path))
+    shape = estimator.shape_of(
+        describe_targets(model, targets, item_features(model, targets.inputs))
+    )
+    scored = Scores(
+        members.numpy(),
+        shape.mean(0, keepdims=True),
+        estimator,
+        len(targets.labels),
+        "" if path is None else str(path),
+    )
     return Cleansing(run, device, train, targets, measured, scored, validation)
 
 
@@ -119,10 +162,12 @@ def cleanse(
 ) -> dict[str, Any]:
     """Retrain with a fraction of the items removed; returns what `turnover cleanse --json` prints.
 
-    With the condition `FLAGGED`, also on what people decided. `told` gets the same, as far as it is known, after each model.
+    With the condition `FLAGGED`, also on what people decided. `told` gets the same, as far as it is
+    known, after each model.
 
     Raises:
-        TurnoverError: for a fraction that removes nothing or everything of a class, decisions that do, or fewer than one repeat.
+        TurnoverError: for a fraction that removes nothing or everything of a class, decisions that
+            do, or fewer than one repeat.
     """
     run, begun = cleansing.run, time.perf_counter()
     count = _count(len(cleansing.scores), fraction, repeats)
@@ -130,16 +175,25 @@ def cleanse(
     settings = run_settings(run)
 
     def build(seed: int) -> Any:
-        model = build_model(replace(settings, members=1, seed=seed), len(run.classes), tuple(cleansing.train.inputs.shape[1:]))
+        model = build_model(
+            replace(settings, members=1, seed=seed),
+            len(run.classes),
+            tuple(cleansing.train.inputs.shape[1:]),
+        )
         return model.to(cleansing.device)
 
     def recipe(seed: int) -> Recipe:
         return replace(settings.recipe, masked=False, keep="best", seed=seed)
 
-    facts, results = _facts(cleansing, fraction, repeats, count, decisions if FLAGGED in conditions else None), list[Retrained]()
+    facts, results = (
+        _facts(cleansing, fraction, repeats, count, decisions if FLAGGED in conditions else None),
+        list[Retrained](),
+    )
     splits = cleansing.train, cleansing.targets, cleansing.measured
     with bar(repeats * len(conditions), f"{run.name}: retraining", "models") as advance:
-        for one in retrain(build, recipe, *splits, cleansing.scores, count, range(repeats), conditions, decisions):
+        for one in retrain(
+            build, recipe, *splits, cleansing.scores, count, range(repeats), conditions, decisions
+        ):
             results.append(one)
             advance(1)
             if told:
@@ -151,21 +205,38 @@ def _count(total: int, fraction: float, repeats: int) -> int:
     count = count_removed(total, fraction) if 0 < fraction < 1 else 0
     if not 0 < count < total or repeats < 1:
         raise TurnoverError(
-            f"--fraction {fraction} of {total} items with --repeats {repeats}: choose a share that removes 1 to {total - 1} items, and 1 or more repeats"
+            f"--fraction {fraction} of {total} items with --repeats {repeats}: choose a share that "
+            f"removes 1 to {total - 1} items, and 1 or more repeats"
         )
     return count
 
 
-def _check_left(cleansing: Cleansing, count: int, conditions: Sequence[str], decisions: Decisions | None, fraction: float) -> None:
+def _check_left(
+    cleansing: Cleansing,
+    count: int,
+    conditions: Sequence[str],
+    decisions: Decisions | None,
+    fraction: float,
+) -> None:
     """See whether every class has an item left in what a person chose to remove."""
     labels = cleansing.run.train["label"].to_numpy()
-    check_classes(np.delete(labels, lowest(cleansing.scores, count)), cleansing.run.classes, f"--fraction {fraction} removes")
+    check_classes(
+        np.delete(labels, lowest(cleansing.scores, count)),
+        cleansing.run.classes,
+        f"--fraction {fraction} removes",
+    )
     if FLAGGED in conditions:
         rows = kept_rows(FLAGGED, cleansing.scores, count, 0, decisions)
-        check_classes(given_labels(FLAGGED, labels, decisions)[rows], cleansing.run.classes, "the flags take away")
+        check_classes(
+            given_labels(FLAGGED, labels, decisions)[rows],
+            cleansing.run.classes,
+            "the flags take away",
+        )
 
 
-def _facts(cleansing: Cleansing, fraction: float, repeats: int, count: int, decisions: Decisions | None) -> dict[str, Any]:
+def _facts(
+    cleansing: Cleansing, fraction: float, repeats: int, count: int, decisions: Decisions | None
+) -> dict[str, Any]:
     """What is known before anything is trained."""
     run, removed = cleansing.run, lowest(cleansing.scores, count)
     by_class = np.bincount(run.train["label"].to_numpy()[removed], minlength=len(run.classes))
@@ -177,7 +248,11 @@ def _facts(cleansing: Cleansing, fraction: float, repeats: int, count: int, deci
         "removed": count,
         "removed_by_class": dict(zip(run.classes, by_class.tolist(), strict=True)),
         "removed_ids": run.train["id"].iloc[removed].tolist(),
-        "flags": None if decisions is None else {"dropped": len(decisions.dropped), "relabelled": len(decisions.relabelled)},
+        "flags": (
+            None
+            if decisions is None
+            else {"dropped": len(decisions.dropped), "relabelled": len(decisions.relabelled)}
+        ),
         "repeats": repeats,
         "targets": len(cleansing.targets.labels),
         "measured_on": len(cleansing.measured.labels),
@@ -187,19 +262,33 @@ def _facts(cleansing: Cleansing, fraction: float, repeats: int, count: int, deci
 def _found(results: Sequence[Retrained], begun: float) -> dict[str, Any]:
     """What the models trained so far say."""
     summaries, models = ([asdict(one) for one in some] for some in (summarise(results), results))
-    return {"conditions": summaries, "models": models, "seconds": round(time.perf_counter() - begun, 2)}
+    return {
+        "conditions": summaries,
+        "models": models,
+        "seconds": round(time.perf_counter() - begun, 2),
+    }
 
 
-def _splits(run: Run, validation: str, path: str | None, device: torch.device) -> tuple[Split, Split]:
+def _splits(
+    run: Run, validation: str, path: str | None, device: torch.device
+) -> tuple[Split, Split]:
     """Targets and measured items of a validation set."""
     if validation == OWN:
         rows = np.random.default_rng(run_settings(run).seed).permutation(len(run.validation))
-        first, second = (run_split(run, "validation", device, sorted(half.tolist())) for half in np.array_split(rows, 2))
+        first, second = (
+            run_split(run, "validation", device, sorted(half.tolist()))
+            for half in np.array_split(rows, 2)
+        )
         return first, second
     if validation != "elec":
-        raise TurnoverError(f"--validation {validation}: choose one of {', '.join(VALIDATION_SETS)}")
+        raise TurnoverError(
+            f"--validation {validation}: choose one of {', '.join(VALIDATION_SETS)}"
+        )
     if run.kind != "text" or tuple(run.classes) != ("negative", "positive"):
-        raise TurnoverError(f"--validation elec: {run.name} does not tell negative from positive texts; choose a run on sst2 or reviews")
+        raise TurnoverError(
+            f"--validation elec: {run.name} does not tell negative from positive texts; choose a "
+            "run on sst2 or reviews"
+        )
     if path is None:
         raise TurnoverError("--validation elec: name the folder with its files with --path")
     data, inputs = load_elec(Path(path)), TextInputs(run_settings(run), device)
@@ -208,4 +297,7 @@ def _splits(run: Run, validation: str, path: str | None, device: torch.device) -
 
 
 def _foreign(items: Items, inputs: TextInputs, device: torch.device) -> Split:
-    return Split(torch.from_numpy(inputs(items.texts or [])).to(device), torch.from_numpy(items.labels).to(device))
+    return Split(
+        torch.from_numpy(inputs(items.texts or [])).to(device),
+        torch.from_numpy(items.labels).to(device),
+    )

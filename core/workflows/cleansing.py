@@ -1,9 +1,11 @@
-"""Cleansing: remove the training items that hurt, and train again (Kobayashi et al. 2020, section 4.4).
+"""Cleansing: remove the training items that hurt, and train again (Kobayashi et al. 2020, section
+4.4).
 
-The score of a training item is its mean influence on a validation set: most negative, it hurts most. What matters is the
-comparison: a smaller training set changes a model even if any items went. So several *conditions* are trained from the same
-seeds, without turn-over dropout: no removal, the same number of items removed at random (others for each seed), the lowest
-scores removed, and, if wanted, what people decided by flags. Differences between conditions are paired by seed. Of each
+The score of a training item is its mean influence on a validation set: most negative, it hurts
+most. What matters is the comparison: a smaller training set changes a model even if any items went.
+So several *conditions* are trained from the same seeds, without turn-over dropout: no removal, the
+same number of items removed at random (others for each seed), the lowest scores removed, and, if
+wanted, what people decided by flags. Differences between conditions are paired by seed. Of each
 training the epoch with the least loss on the items that stop it is kept.
 
 choose       what each condition trains on
@@ -35,7 +37,9 @@ _RANDOM = 8
 
 @dataclass(frozen=True)
 class Decisions:
-    """What people decided: positions to drop, and positions with the class numbers that they are relabelled to, each `(n,)`."""
+    """What people decided: positions to drop, and positions with the class numbers that they are
+    relabelled to, each `(n,)`.
+    """
 
     dropped: np.ndarray
     relabelled: np.ndarray
@@ -49,13 +53,30 @@ class Decisions:
             TurnoverError: if none does, or one is about an item or a class that is not there.
         """
         for flag in flags.values():
-            if not 0 <= flag.instance < total or (flag.action == "relabel" and flag.new_label not in classes):
-                raise TurnoverError(f"the flag on training item {flag.instance} does not fit the run's {total} items and its classes; clear it")
+            if not 0 <= flag.instance < total or (
+                flag.action == "relabel" and flag.new_label not in classes
+            ):
+                raise TurnoverError(
+                    f"the flag on training item {flag.instance} does not fit the run's {total} "
+                    "items and its classes; clear it"
+                )
         dropped = [flag.instance for flag in flags.values() if flag.action == "drop"]
-        relabelled = {flag.instance: classes.index(flag.new_label) for flag in flags.values() if flag.action == "relabel"}
+        relabelled = {
+            flag.instance: classes.index(flag.new_label)
+            for flag in flags.values()
+            if flag.action == "relabel"
+        }
         if not dropped and not relabelled:
-            raise TurnoverError("no training item is flagged to drop or to relabel; flag some on the Errors page, or leave --flags out")
-        return cls(*(np.array(part, np.int64) for part in (dropped, list(relabelled), list(relabelled.values()))))
+            raise TurnoverError(
+                "no training item is flagged to drop or to relabel; flag some on the Errors page, "
+                "or leave --flags out"
+            )
+        return cls(
+            *(
+                np.array(part, np.int64)
+                for part in (dropped, list(relabelled), list(relabelled.values()))
+            )
+        )
 
 
 def count_removed(total: int, fraction: float) -> int:
@@ -68,7 +89,9 @@ def lowest(scores: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(scores, kind="stable")[:count]
 
 
-def kept_rows(condition: str, scores: np.ndarray, count: int, seed: int, decisions: Decisions | None = None) -> np.ndarray:
+def kept_rows(
+    condition: str, scores: np.ndarray, count: int, seed: int, decisions: Decisions | None = None
+) -> np.ndarray:
     """Positions of the training items that a condition keeps, in rising order."""
     if condition == NONE:
         return np.arange(len(scores))
@@ -87,7 +110,9 @@ def _drawn(total: int, count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(derive_seed(seed, _RANDOM)).permutation(total)[:count]
 
 
-def given_labels(condition: str, labels: np.ndarray, decisions: Decisions | None = None) -> np.ndarray:
+def given_labels(
+    condition: str, labels: np.ndarray, decisions: Decisions | None = None
+) -> np.ndarray:
     """The labels `(N,)` of all training items that a condition trains under."""
     if condition != FLAGGED or decisions is None:
         return labels
@@ -104,7 +129,9 @@ def check_classes(labels: np.ndarray, classes: list[str], what: str) -> None:
     """
     left = np.bincount(labels, minlength=len(classes))
     if not left.all():
-        raise TurnoverError(f"{what} every training item of class {classes[int(left.argmin())]!r}; choose fewer")
+        raise TurnoverError(
+            f"{what} every training item of class {classes[int(left.argmin())]!r}; choose fewer"
+        )
 
 
 _ROUNDING = 1e-9
@@ -112,9 +139,11 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Retrained:
-    """One model trained again: its condition and seed, accuracy and mean loss (nats) on the items that it is measured on.
+    """One model trained again: its condition and seed, accuracy and mean loss (nats) on the items
+    that it is measured on.
 
-    `validation_loss` is its loss on the items that stopped its training, which a fraction may be chosen by.
+    `validation_loss` is its loss on the items that stopped its training, which a fraction may be
+    chosen by.
     """
 
     condition: str
@@ -128,8 +157,8 @@ class Retrained:
 class Comparison:
     """A condition less another, seed by seed: mean differences of accuracy and loss (nats).
 
-    Each with the two-sided p-value of a paired t-test and the 95 % interval that goes with it; these are None where they have
-    no meaning: for one seed, or where all differences are the same.
+    Each with the two-sided p-value of a paired t-test and the 95 % interval that goes with it;
+    these are None where they have no meaning: for one seed, or where all differences are the same.
     """
 
     other: str
@@ -143,7 +172,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and standard deviation over seeds of one condition, and how it compares with those before it in `WITH_FLAGS`."""
+    """Mean and standard deviation over seeds of one condition, and how it compares with those
+    before it in `WITH_FLAGS`.
+    """
 
     condition: str
     accuracy: float
@@ -156,30 +187,56 @@ class Summary:
 
 def summarise(results: Sequence[Retrained]) -> list[Summary]:
     """One summary for each condition that was trained, in the order of `WITH_FLAGS`."""
-    by_condition = {name: sorted((one for one in results if one.condition == name), key=lambda one: one.seed) for name in WITH_FLAGS}
+    by_condition = {
+        name: sorted((one for one in results if one.condition == name), key=lambda one: one.seed)
+        for name in WITH_FLAGS
+    }
     there = [(name, own) for name, own in by_condition.items() if own]
     return [_summary(name, own, there[:number]) for number, (name, own) in enumerate(there)]
 
 
-def _summary(name: str, own: Sequence[Retrained], before: Sequence[tuple[str, Sequence[Retrained]]]) -> Summary:
-    accuracies, losses, stopping = (_values(own, field) for field in ("accuracy", "loss", "validation_loss"))
+def _summary(
+    name: str, own: Sequence[Retrained], before: Sequence[tuple[str, Sequence[Retrained]]]
+) -> Summary:
+    accuracies, losses, stopping = (
+        _values(own, field) for field in ("accuracy", "loss", "validation_loss")
+    )
     spread = 1 if len(own) > 1 else 0
     accuracy_sd, loss_sd = (float(values.std(ddof=spread)) for values in (accuracies, losses))
     against = tuple(_comparison(own, other, results) for other, results in before)
-    return Summary(name, float(accuracies.mean()), accuracy_sd, float(losses.mean()), loss_sd, float(stopping.mean()), against)
+    return Summary(
+        name,
+        float(accuracies.mean()),
+        accuracy_sd,
+        float(losses.mean()),
+        loss_sd,
+        float(stopping.mean()),
+        against,
+    )
 
 
 def _comparison(own: Sequence[Retrained], other: str, results: Sequence[Retrained]) -> Comparison:
-    """How a condition's models compare with another's of the same seeds; seeds that only one of the two has are left out."""
+    """How a condition's models compare with another's of the same seeds; seeds that only one of the
+    two has are left out.
+    """
     seeds = {one.seed for one in own} & {one.seed for one in results}
     mine, theirs = ([one for one in some if one.seed in seeds] for some in (own, results))
-    accuracy, loss = (_values(mine, field) - _values(theirs, field) for field in ("accuracy", "loss"))
-    return Comparison(other, float(accuracy.mean()), *_tested(accuracy), float(loss.mean()), *_tested(loss))
+    accuracy, loss = (
+        _values(mine, field) - _values(theirs, field) for field in ("accuracy", "loss")
+    )
+    return Comparison(
+        other, float(accuracy.mean()), *_tested(accuracy), float(loss.mean()), *_tested(loss)
+    )
 
 
 def _tested(differences: np.ndarray) -> tuple[float | None, tuple[float, float] | None]:
-    """p-value and 95 % interval of a paired t-test; None without a spread of differences, which rounding does not make."""
-    from scipy.stats import ttest_1samp  # takes a second, which pages that only read summaries do without
+    """p-value and 95 % interval of a paired t-test; None without a spread of differences, which
+    rounding does not make.
+    """
+    # takes a second, which pages that only read summaries do without
+    from scipy.stats import (
+        ttest_1samp,
+    )
 
     if len(differences) < 2 or np.ptp(differences) <= _ROUNDING:
         return None, None

@@ -1,14 +1,17 @@
-"""The scores that a cleansing goes by: each training item's mean influence on the validation items, in nats, and sums of them.
+"""The scores that a cleansing goes by: each training item's mean influence on the validation items,
+in nats, and sums of them.
 
-For the run's own validation items they come from its influence; for other sets, whose influences `turnover.workflows.cleanse`
-computes, they are kept in RUN/cleansing/NAME.npz. The estimate is the run's own (`turnover.attribution.estimators`), and so is the error
-of a sum: errors of items go together, so they do not add up like the sides of a right angle.
+For the run's own validation items they come from its influence; for other sets, whose influences
+`turnover.workflows.cleanse` computes, they are kept in RUN/cleansing/NAME.npz. The estimate is the
+run's own (`turnover.attribution.estimators`), and so is the error of a sum: errors of items go
+together, so they do not add up like the sides of a right angle.
 
-What cleansings of a run came to, kept in RUN/cleansing/NAME.json; one that is still being measured in NAME.partial.
+What cleansings of a run came to, kept in RUN/cleansing/NAME.json; one that is still being measured
+in NAME.partial.
 
-A file holds what `cleanse --json` prints, and the checksums of the weights and influences that were measured. A later
-cleansing for the same validation set, of the same share and number of seeds, takes its place; one with the flags stands
-beside one without. Nothing here needs torch.
+A file holds what `cleanse --json` prints, and the checksums of the weights and influences that were
+measured. A later cleansing for the same validation set, of the same share and number of seeds,
+takes its place; one with the flags stands beside one without. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -42,8 +45,8 @@ class Scores:
 
     Attributes:
         members: each member's raw mean influences, `(K, N)`.
-        shape: mean of what the estimator asks of a target, `(1, r)`; None where the run did not keep it: then the mean over
-            members is shown, and the error is their spread.
+        shape: mean of what the estimator asks of a target, `(1, r)`; None where the run did not
+            keep it: then the mean over members is shown, and the error is their spread.
         estimator: the run's.
         targets: how many items the means are over.
         path: the folder that the targets were read from, "" for the run's own.
@@ -66,7 +69,8 @@ class Scores:
     def total(self, positions: np.ndarray) -> tuple[float, float | None]:
         """Summed scores of some items and the sum's standard error, None for one member.
 
-        Positive influence helps, so when the items go, this is what the mean loss is predicted to change by.
+        Positive influence helps, so when the items go, this is what the mean loss is predicted to
+        change by.
         """
         if self.shape is None:
             sums = self.members[:, positions].sum(1, keepdims=True)
@@ -81,12 +85,17 @@ def run_scores(run: Run, validation: str = OWN) -> Scores:
     """The scores of a run for one of `VALIDATION_SETS`.
 
     Raises:
-        TurnoverError: if the run has no usable influence, or no scores for this set, or stale or damaged ones.
+        TurnoverError: if the run has no usable influence, or no scores for this set, or stale or
+            damaged ones.
     """
     if validation != OWN:
         return _kept(run, validation)
     part, estimator = run.influence, stored_estimator(run)
-    shape = np.asarray(part.array("truth_shape")).mean(0, keepdims=True) if "truth_shape.npy" in part.manifest["files"] else None
+    shape = (
+        np.asarray(part.array("truth_shape")).mean(0, keepdims=True)
+        if "truth_shape.npy" in part.manifest["files"]
+        else None
+    )
     return Scores(np.asarray(part.array("mean_members")), shape, estimator, len(part.targets))
 
 
@@ -97,11 +106,18 @@ def keep_scores(run: Run, validation: str, scores: Scores) -> Path:
         TurnoverError: if the disk is full or the folder cannot be written to.
     """
     path = cleansing_folder(run) / f"{validation}.npz"
-    facts = json.dumps({"made_with": made_with(run), "targets": scores.targets, "path": scores.path})
+    facts = json.dumps(
+        {"made_with": made_with(run), "targets": scores.targets, "path": scores.path}
+    )
 
     def write(beside: Path) -> None:
         with beside.open("wb") as file:
-            np.savez(file, members=scores.members, shape=scores.shape if scores.shape is not None else np.zeros((1, 0)), facts=np.array(facts))
+            np.savez(
+                file,
+                members=scores.members,
+                shape=scores.shape if scores.shape is not None else np.zeros((1, 0)),
+                facts=np.array(facts),
+            )
 
     write_atomic(path, write)
     return path
@@ -130,7 +146,11 @@ def _kept(run: Run, validation: str) -> Scores:
     path, again = run.folder / FOLDER / f"{validation}.npz", "compute them again"
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            members, shape, facts = arrays["members"], arrays["shape"], json.loads(str(arrays["facts"]))
+            members, shape, facts = (
+                arrays["members"],
+                arrays["shape"],
+                json.loads(str(arrays["facts"])),
+            )
         made, targets, source = dict(facts["made_with"]), int(facts["targets"]), str(facts["path"])
     except FileNotFoundError:
         raise TurnoverError(f"{run.folder}: no influences on {validation} yet") from None
@@ -145,7 +165,11 @@ def _kept(run: Run, validation: str) -> Scores:
 
 def _spread(members: np.ndarray) -> np.ndarray:
     """Standard error of the mean over members `(K, …)`; NaN for one member."""
-    return members.std(0, ddof=1) / len(members) ** 0.5 if len(members) > 1 else np.full(members.shape[1:], np.nan)
+    return (
+        members.std(0, ddof=1) / len(members) ** 0.5
+        if len(members) > 1
+        else np.full(members.shape[1:], np.nan)
+    )
 
 
 _DONE, _PARTIAL = ".json", ".partial"
@@ -178,7 +202,10 @@ def keep_cleansing(run: Run, result: dict[str, Any], finished: bool = True) -> P
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.
     """
-    name = f"{result['validation']}-{result['fraction']:g}-{result['repeats']}-seeds{'-flags' if result['flags'] else ''}"
+    name = (
+        f"{result['validation']}-{result['fraction']:g}-{result['repeats']}-seeds"
+        f"{'-flags' if result['flags'] else ''}"
+    )
     folder = cleansing_folder(run)
     path = folder / f"{name}{_DONE if finished else _PARTIAL}"
     text = json.dumps({"made_with": made_with(run), "result": result}, indent=1, ensure_ascii=False)
@@ -189,7 +216,9 @@ def keep_cleansing(run: Run, result: dict[str, Any], finished: bool = True) -> P
 
 
 def read_cleansings(run: Run) -> tuple[list[Cleansed], list[str]]:
-    """All cleansings that a run keeps, newest first, and what is wrong with files that cannot be read."""
+    """All cleansings that a run keeps, newest first, and what is wrong with files that cannot be
+    read.
+    """
     found: list[tuple[float, Cleansed]] = []
     problems = []
     for path in sorted((run.folder / FOLDER).glob("*")):
@@ -217,9 +246,21 @@ def _read(run: Run, path: Path) -> Cleansed:
         _check(result)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
-        raise TurnoverError(f"{path}: not readable as a cleansing; delete it, and retrain again") from None
-    return Cleansed(path.stem, result, conditions, seeds, path.suffix == _DONE, stale_since(run, made))
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):
+        raise TurnoverError(
+            f"{path}: not readable as a cleansing; delete it, and retrain again"
+        ) from None
+    return Cleansed(
+        path.stem, result, conditions, seeds, path.suffix == _DONE, stale_since(run, made)
+    )
 
 
 def _check(result: dict[str, Any]) -> None:
@@ -227,7 +268,11 @@ def _check(result: dict[str, Any]) -> None:
     counts = [result[name] for name in ("removed", "repeats", "targets", "measured_on")]
     counts += [] if flags is None else [flags[name] for name in ("dropped", "relabelled")]
     finite_number(result["fraction"])
-    if not all(isinstance(count, int) for count in counts) or not isinstance(result["validation"], str) or not isinstance(result["removed_ids"], list):
+    if (
+        not all(isinstance(count, int) for count in counts)
+        or not isinstance(result["validation"], str)
+        or not isinstance(result["removed_ids"], list)
+    ):
         raise TypeError(result)
 
 
@@ -236,16 +281,29 @@ def _summary(one: dict[str, Any]) -> Summary:
     if name not in WITH_FLAGS:
         raise ValueError(name)
     accuracy, accuracy_sd, loss, loss_sd, validation_loss = (
-        finite_number(one[key]) for key in ("accuracy", "accuracy_sd", "loss", "loss_sd", "validation_loss")
+        finite_number(one[key])
+        for key in ("accuracy", "accuracy_sd", "loss", "loss_sd", "validation_loss")
     )
-    return Summary(name, accuracy, accuracy_sd, loss, loss_sd, validation_loss, tuple(_comparison(other) for other in one["against"]))
+    return Summary(
+        name,
+        accuracy,
+        accuracy_sd,
+        loss,
+        loss_sd,
+        validation_loss,
+        tuple(_comparison(other) for other in one["against"]),
+    )
 
 
 def _comparison(other: dict[str, Any]) -> Comparison:
-    return Comparison(str(other["other"]), *_difference(other, "accuracy"), *_difference(other, "loss"))
+    return Comparison(
+        str(other["other"]), *_difference(other, "accuracy"), *_difference(other, "loss")
+    )
 
 
-def _difference(other: dict[str, Any], what: str) -> tuple[float, float | None, tuple[float, float] | None]:
+def _difference(
+    other: dict[str, Any], what: str
+) -> tuple[float, float | None, tuple[float, float] | None]:
     """A mean difference, its p-value and its interval."""
     p, interval = other[f"{what}_p"], other[f"{what}_interval"]
     bounds = None if interval is None else (finite_number(interval[0]), finite_number(interval[1]))

@@ -1,4 +1,6 @@
-"""Explain a new input: what the run's model predicts, and which training items pushed it there or away."""
+"""Explain a new input: what the run's model predicts, and which training items pushed it there or
+away.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,13 @@ from turnover.data.images import fit_image, open_image, png_pixels
 from turnover.data.tables.checks import check_text
 from turnover.errors import TurnoverError
 from turnover.models.build import ImageInputs, TextInputs
-from turnover.runs.model import describe_targets, image_shape, item_features, load_model, run_settings
+from turnover.runs.model import (
+    describe_targets,
+    image_shape,
+    item_features,
+    load_model,
+    run_settings,
+)
 from turnover.runs.ranking import ranking_entries, ranking_trust, stored_estimator, training_entries
 from turnover.runs.run import Ranked, Run
 from turnover.training.fit import Split, probabilities
@@ -30,7 +38,8 @@ class Explainer:
     """A run's model, loaded and ready for questions.
 
     Raises:
-        TurnoverError: if the run has no influence yet (its estimator is needed), or its encoder cannot be loaded.
+        TurnoverError: if the run has no influence yet (its estimator is needed), or its encoder
+            cannot be loaded.
     """
 
     def __init__(self, run: Run, device_choice: str | None = None) -> None:
@@ -43,23 +52,43 @@ class Explainer:
 
     def warm_up(self) -> None:
         """Answer one question for nobody, so that the first real one finds every library loaded."""
-        self._explain(self._texts(["warm"]) if self.texts else self._made(png_pixels(self.run.item("train", 0)["image"])), None, 1)
+        self._explain(
+            (
+                self._texts(["warm"])
+                if self.texts
+                else self._made(png_pixels(self.run.item("train", 0)["image"]))
+            ),
+            None,
+            1,
+        )
 
-    def explain_text(self, text: str, label: str | None = None, top: int = 5, also: Sequence[int] = ()) -> dict[str, Any]:
-        """Prediction and most influential training texts of a text; keys as `explain` describes, and `also` for these training items, wherever they rank.
+    def explain_text(
+        self, text: str, label: str | None = None, top: int = 5, also: Sequence[int] = ()
+    ) -> dict[str, Any]:
+        """Prediction and most influential training texts of a text; keys as `explain` describes,
+        and `also` for these training items, wherever they rank.
 
         Raises:
-            TurnoverError: for an image run, an empty or too long text, an unknown label or training item.
+            TurnoverError: for an image run, an empty or too long text, an unknown label or training
+                item.
         """
         return self._explain(self._texts([text]), label, top, also)
 
     def explain_image(
-        self, content: bytes, name: str, label: str | None = None, top: int = 5, also: Sequence[int] = (), fitted: bool = False
+        self,
+        content: bytes,
+        name: str,
+        label: str | None = None,
+        top: int = 5,
+        also: Sequence[int] = (),
+        fitted: bool = False,
     ) -> dict[str, Any]:
-        """Prediction and most influential training images of an image file; keys as for a text. A `fitted` one is in the form of the training images already.
+        """Prediction and most influential training images of an image file; keys as for a text. A
+        `fitted` one is in the form of the training images already.
 
         Raises:
-            TurnoverError: for a text run, a file that is no whole image of sensible size, an unknown label or training item.
+            TurnoverError: for a text run, a file that is no whole image of sensible size, an
+                unknown label or training item.
         """
         return self._explain(self._image(content, name, fitted), label, top, also)
 
@@ -68,14 +97,22 @@ class Explainer:
         return self._predict(self._texts(texts))
 
     def predict_images(self, contents: Sequence[bytes]) -> list[dict[str, float]]:
-        """Class probabilities of images that are in the form of the training images. Errors as `explain_image`."""
-        return self._predict(torch.cat([self._image(content, "image", fitted=True) for content in contents]))
+        """Class probabilities of images that are in the form of the training images. Errors as
+        `explain_image`.
+        """
+        return self._predict(
+            torch.cat([self._image(content, "image", fitted=True) for content in contents])
+        )
 
-    def influence_on(self, contents: Sequence[bytes], label: str, instances: Sequence[int]) -> tuple[np.ndarray, str]:
-        """Influence of some training items on the loss of `label` for images in the form of the training images, and the estimator it comes from.
+    def influence_on(
+        self, contents: Sequence[bytes], label: str, instances: Sequence[int]
+    ) -> tuple[np.ndarray, str]:
+        """Influence of some training items on the loss of `label` for images in the form of the
+        training images, and the estimator it comes from.
 
-        `best` estimates an item's influence from those of all training items. Deep models would take minutes for these, so theirs comes
-        from the given items alone, as the median over members.
+        `best` estimates an item's influence from those of all training items. Deep models would
+        take minutes for these, so theirs comes from the given items alone, as the median over
+        members.
 
         Returns:
             `(images, instances)` in nats, and one of `turnover.attribution.estimators.SHOWN`.
@@ -84,12 +121,18 @@ class Explainer:
             TurnoverError: as `explain_image`.
         """
         self._check(instances, label)
-        inputs = torch.cat([self._image(content, "image", fitted=True) for content in contents]).to(self.device)
-        targets = Split(inputs, torch.full((len(inputs),), self.run.classes.index(label), device=self.device))
+        inputs = torch.cat([self._image(content, "image", fitted=True) for content in contents]).to(
+            self.device
+        )
+        targets = Split(
+            inputs, torch.full((len(inputs),), self.run.classes.index(label), device=self.device)
+        )
         if self.estimator.directions and isinstance(self.model, MemberModel):
             return self._estimated(targets)[0][:, list(instances)], self.estimator.name
         alone = Estimator(MEDIAN, {}) if self.estimator.directions else self.estimator
-        members = influence(self.model, targets.inputs, targets.labels, np.array(instances, np.int64)).values.numpy()
+        members = influence(
+            self.model, targets.inputs, targets.labels, np.array(instances, np.int64)
+        ).values.numpy()
         return alone.apply(members, np.zeros((len(inputs), 0)))[0], alone.name
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
@@ -103,7 +146,10 @@ class Explainer:
         channels, height, width = image_shape(self.run)
         image = open_image(content, name, colour=channels == 3)
         if fitted and image.size != (width, height):
-            raise TurnoverError(f"{name}: {image.width} x {image.height} pixels instead of {width} x {height}; give it as it was fitted")
+            raise TurnoverError(
+                f"{name}: {image.width} x {image.height} pixels instead of {width} x {height}; give"
+                " it as it was fitted"
+            )
         return self._made(np.asarray(image) if fitted else fit_image(image, height, width))
 
     def _made(self, pixels: np.ndarray) -> Tensor:
@@ -112,16 +158,27 @@ class Explainer:
         return torch.from_numpy(self.images(pixels[None].copy()))
 
     def _predict(self, inputs: Tensor) -> list[dict[str, float]]:
-        return [dict(zip(self.run.classes, row, strict=True)) for row in probabilities(self.model, inputs.to(self.device)).tolist()]
+        return [
+            dict(zip(self.run.classes, row, strict=True))
+            for row in probabilities(self.model, inputs.to(self.device)).tolist()
+        ]
 
     def _check(self, positions: Sequence[int], label: str | None) -> None:
         """Raise a TurnoverError for what is no training item or no label of the run."""
-        if unknown := [position for position in positions if not 0 <= position < len(self.run.train)]:
-            raise TurnoverError(f"no training item {unknown[0]}; there are {len(self.run.train):,}, counted from 0")
+        if unknown := [
+            position for position in positions if not 0 <= position < len(self.run.train)
+        ]:
+            raise TurnoverError(
+                f"no training item {unknown[0]}; there are {len(self.run.train):,}, counted from 0"
+            )
         if label is not None and label not in self.run.classes:
-            raise TurnoverError(f"unknown label {label!r}; choose one of {', '.join(self.run.classes)}")
+            raise TurnoverError(
+                f"unknown label {label!r}; choose one of {', '.join(self.run.classes)}"
+            )
 
-    def _explain(self, inputs: Tensor, label: str | None, top: int, also: Sequence[int] = ()) -> dict[str, Any]:
+    def _explain(
+        self, inputs: Tensor, label: str | None, top: int, also: Sequence[int] = ()
+    ) -> dict[str, Any]:
         begun = time.perf_counter()
         self._check(also, label)
         classes, inputs = self.run.classes, inputs.to(self.device)
@@ -138,13 +195,25 @@ class Explainer:
             "label": classes[meant],
             "estimator": self.estimator.name,
             **ranking_entries(self.run, ranked, top),
-            **({"also": training_entries(self.run, ranked, np.array(also), ranking_trust(self.run, ranked))} if also else {}),
+            **(
+                {
+                    "also": training_entries(
+                        self.run, ranked, np.array(also), ranking_trust(self.run, ranked)
+                    )
+                }
+                if also
+                else {}
+            ),
             "seconds": round(time.perf_counter() - begun, 3),
         }
 
     def _estimated(self, targets: Split) -> tuple[np.ndarray, np.ndarray]:
-        """The run's estimates of all training items' influences on some targets, and their errors, each `(targets, N)`."""
-        members = influence(self.model, targets.inputs, targets.labels, np.arange(len(self.run.train))).values.numpy()
+        """The run's estimates of all training items' influences on some targets, and their errors,
+        each `(targets, N)`.
+        """
+        members = influence(
+            self.model, targets.inputs, targets.labels, np.arange(len(self.run.train))
+        ).values.numpy()
         described = describe_targets(self.model, targets, item_features(self.model, targets.inputs))
         return self.estimator.apply(members, self.estimator.shape_of(described))
 

@@ -1,14 +1,18 @@
-"""Add influences to a run: every training item on every target, in parts that outlive a stop, joined when all are there.
+"""Add influences to a run: every training item on every target, in parts that outlive a stop,
+joined when all are there.
 
-First a pilot of some targets decides which estimator to show (`turnover.attribution.estimators`). Then units of targets are computed for
-all members and training items, on the loss of the true label for all targets and of the predicted label for the errors,
-whose forward passes serve both; each unit is estimated and kept as a file before the next begins (`influence_parts`). A job
-that was stopped goes on with the units that are missing; of several ranks (`turnover.training.ranks`) each takes every size-th, and where
-there are fewer units than ranks, units are cut into blocks of training items as well. The first rank joins all into files.
+First a pilot of some targets decides which estimator to show (`turnover.attribution.estimators`).
+Then units of targets are computed for all members and training items, on the loss of the true label
+for all targets and of the predicted label for the errors, whose forward passes serve both; each
+unit is estimated and kept as a file before the next begins (`influence_parts`). A job that was
+stopped goes on with the units that are missing; of several ranks (`turnover.training.ranks`) each
+takes every size-th, and where there are fewer units than ranks, units are cut into blocks of
+training items as well. The first rank joins all into files.
 
-As long as all member values fit into `FULL_BYTES` they are kept, with what the estimator asks of each target beside them, so
-that groups of training items can be summed later (`turnover.explain.groups`); past that, only the top of both ends of each target, with
-standard errors, and the means over targets.
+As long as all member values fit into `FULL_BYTES` they are kept, with what the estimator asks of
+each target beside them, so that groups of training items can be summed later
+(`turnover.explain.groups`); past that, only the top of both ends of each target, with standard
+errors, and the means over targets.
 
 What influences of a run are asked on, and with what means they are computed.
 """
@@ -41,7 +45,17 @@ from turnover.storage.progress import Advance, bar
 from turnover.training.fit import Split
 from turnover.training.ranks import ALONE, Ranks
 from turnover.workflows import influence_parts
-from turnover.workflows.influence_parts import FULL_BYTES, OWN, TOTAL, Cut, Parts, Unit, join_parts, kept, units_of
+from turnover.workflows.influence_parts import (
+    FULL_BYTES,
+    OWN,
+    TOTAL,
+    Cut,
+    Parts,
+    Unit,
+    join_parts,
+    kept,
+    units_of,
+)
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 """Number types of the large products; None is the model's own."""
@@ -49,7 +63,9 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Resources:
-    """What a computation may use: bytes for tiles and slices beside the result, and the number type of its large products."""
+    """What a computation may use: bytes for tiles and slices beside the result, and the number type
+    of its large products.
+    """
 
     memory: int
     precision: str = "float32"
@@ -61,13 +77,17 @@ class Resources:
 
     @property
     def options(self) -> dict[str, Any]:
-        """As keyword arguments of `influence`; half of the memory is for the engine, half for the slices that are estimated."""
+        """As keyword arguments of `influence`; half of the memory is for the engine, half for the
+        slices that are estimated.
+        """
         return {"memory": self.memory // 2, "dtype": PRECISIONS[self.precision]}
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What influences are asked on: inputs, features `(T, D)`, and the labels that are meant, `truth` and `prediction`."""
+    """What influences are asked on: inputs, features `(T, D)`, and the labels that are meant,
+    `truth` and `prediction`.
+    """
 
     inputs: torch.Tensor
     features: np.ndarray
@@ -77,7 +97,11 @@ class Targets:
     def of(cls, run: Run, chosen: list[int], device: torch.device) -> Targets:
         items = run_split(run, "validation", device, chosen)
         predicted = torch.tensor(run.validation["predicted"].loc[chosen].tolist(), device=device)
-        return cls(items.inputs, np.asarray(run.features("validation")[chosen]), {"truth": items.labels, "prediction": predicted})
+        return cls(
+            items.inputs,
+            np.asarray(run.features("validation")[chosen]),
+            {"truth": items.labels, "prediction": predicted},
+        )
 
     @property
     def wrong(self) -> np.ndarray:
@@ -95,9 +119,12 @@ class Targets:
 _PILOT, _PILOT_BYTES = 96, 512 * 2**20
 _COMPARED = 4
 _BYTES_A_VALUE = 28
-"""What a member's value costs while it is estimated: itself, divided by its noise, sorted, and a share of the estimates."""
+"""What a member's value costs while it is estimated: itself, divided by its noise, sorted, and a
+share of the estimates.
+"""
 _MANY, _FEW = 256, 16
-"""Most targets a unit: many where they are cheaper together, else few, so that a stop loses little."""
+"""Most targets a unit: many where they are cheaper together, else few, so that a stop loses little.
+"""
 
 
 def compute_influence(
@@ -111,35 +138,75 @@ def compute_influence(
     most: int | None = None,
     ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
-    """Compute a run's influences on `validation` (all items, and the errors' predictions) or on the `errors` alone.
+    """Compute a run's influences on `validation` (all items, and the errors' predictions) or on the
+    `errors` alone.
 
-    Of more targets than `most`, 1 or more, that many are drawn at random, the same ones every time. `memory` is that of each rank.
-    Returns what `turnover influence --json` prints, nothing on ranks but the first. The folder `RUN/influence` is replaced
-    when all is done; until then finished parts wait in `RUN/.influence.partial`, for the same computation only.
+    Of more targets than `most`, 1 or more, that many are drawn at random, the same ones every time.
+    `memory` is that of each rank. Returns what `turnover influence --json` prints, nothing on ranks
+    but the first. The folder `RUN/influence` is replaced when all is done; until then finished
+    parts wait in `RUN/.influence.partial`, for the same computation only.
 
     Raises:
-        TurnoverError: if the run or the device cannot be used, the disk is full, or another process computes influences of this run.
+        TurnoverError: if the run or the device cannot be used, the disk is full, or another process
+            computes influences of this run.
     """
-    with alone(run.folder / ".influence.lock", f"computing influences of {run.folder}") if ranks.is_first else nullcontext():
-        return _replace_influence(run, targets, device_choice, full_bytes, memory, precision, most, ranks)
+    with (
+        alone(run.folder / ".influence.lock", f"computing influences of {run.folder}")
+        if ranks.is_first
+        else nullcontext()
+    ):
+        return _replace_influence(
+            run, targets, device_choice, full_bytes, memory, precision, most, ranks
+        )
 
 
 def _replace_influence(
-    run: Run, targets: str, device_choice: str | None, full_bytes: int, memory: int | None, precision: str, most: int | None, ranks: Ranks
+    run: Run,
+    targets: str,
+    device_choice: str | None,
+    full_bytes: int,
+    memory: int | None,
+    precision: str,
+    most: int | None,
+    ranks: Ranks,
 ) -> dict[str, Any]:
     begun = time.perf_counter()
     device = choose_device(device_choice)
-    chosen = run.errors if targets == "errors" else [int(position) for position in run.validation.index]
+    chosen = (
+        run.errors if targets == "errors" else [int(position) for position in run.validation.index]
+    )
     if not chosen:
-        raise TurnoverError(f"{run.folder}: no validation item is misclassified, so there are no errors to explain; use --targets validation")
+        raise TurnoverError(
+            f"{run.folder}: no validation item is misclassified, so there are no errors to explain;"
+            " use --targets validation"
+        )
     if most is not None and most < len(chosen):
         chosen = sorted(np.random.default_rng(0).choice(chosen, most, replace=False).tolist())
-    identity = {"run": run.manifest["files"], "targets": chosen, "full_bytes": full_bytes, "top": influence_parts.TOP, "memory": memory}
-    identity |= {"precision": precision, "device": device.type, "torch": torch.__version__, "format": FORMAT}
+    identity = {
+        "run": run.manifest["files"],
+        "targets": chosen,
+        "full_bytes": full_bytes,
+        "top": influence_parts.TOP,
+        "memory": memory,
+    }
+    identity |= {
+        "precision": precision,
+        "device": device.type,
+        "torch": torch.__version__,
+        "format": FORMAT,
+    }
     parts = Parts(run.folder / ".influence.partial", identity)
     try:
         with _kept_if_worth(parts, ranks):
-            work = _Work.begun(run, chosen, parts, device, full_bytes, Resources(memory or default_budget(device), precision), ranks)
+            work = _Work.begun(
+                run,
+                chosen,
+                parts,
+                device,
+                full_bytes,
+                Resources(memory or default_budget(device), precision),
+                ranks,
+            )
             computed = work.compute()
             if not ranks.is_first:
                 return {}
@@ -147,9 +214,20 @@ def _replace_influence(
     except OSError as error:
         raise disk_error(parts.folder, error) from None
     pairs, seconds = facts["pairs"], facts["seconds"]
-    sizes = {"targets": len(chosen), "train_size": len(run.train), "members": work.model.members, "pairs": pairs}
+    sizes = {
+        "targets": len(chosen),
+        "train_size": len(run.train),
+        "members": work.model.members,
+        "pairs": pairs,
+    }
     told = {key: facts[key] for key in ("estimator", "path", "precision", "precision_error")}
-    return {**sizes, "seconds": seconds, "pairs_per_second": round(computed / max(seconds, 0.01)), "kept_pairs": pairs - computed, **told}
+    return {
+        **sizes,
+        "seconds": seconds,
+        "pairs_per_second": round(computed / max(seconds, 0.01)),
+        "kept_pairs": pairs - computed,
+        **told,
+    }
 
 
 @contextmanager
@@ -165,7 +243,9 @@ def _kept_if_worth(parts: Parts, ranks: Ranks) -> Iterator[None]:
 
 @dataclass
 class _Work:
-    """What one rank has at hand: the run and its model, all targets, how they are cut, and the finished parts."""
+    """What one rank has at hand: the run and its model, all targets, how they are cut, and the
+    finished parts.
+    """
 
     run: Run
     model: Members
@@ -181,17 +261,45 @@ class _Work:
     told: dict[str, Any] = field(init=False)
 
     @classmethod
-    def begun(cls, run: Run, chosen: list[int], parts: Parts, device: torch.device, full_bytes: int, resources: Resources, ranks: Ranks) -> _Work:
+    def begun(
+        cls,
+        run: Run,
+        chosen: list[int],
+        parts: Parts,
+        device: torch.device,
+        full_bytes: int,
+        resources: Resources,
+        ranks: Ranks,
+    ) -> _Work:
         """The work as it was cut when it began, which may be now."""
         model, targets = load_model(run, device), Targets.of(run, chosen, device)
-        layout = "full" if 4 * model.members * len(run.train) * (len(chosen) + int(targets.wrong.sum())) <= full_bytes else "top"
+        layout = (
+            "full"
+            if 4 * model.members * len(run.train) * (len(chosen) + int(targets.wrong.sum()))
+            <= full_bytes
+            else "top"
+        )
         if ranks.is_first and parts.cut is None:
             parts.begin(_cut(model, len(run.train), targets, layout, resources, ranks))
         ranks.barrier()
         cut = parts.cut
         if cut is None:
-            raise TurnoverError(f"{parts.folder}: not of this computation; give all ranks the same command, and a folder that they share")
-        return cls(run, model, device, targets, chosen, layout, Resources(cut.memory, resources.precision), cut, parts, ranks)
+            raise TurnoverError(
+                f"{parts.folder}: not of this computation; give all ranks the same command, and a "
+                "folder that they share"
+            )
+        return cls(
+            run,
+            model,
+            device,
+            targets,
+            chosen,
+            layout,
+            Resources(cut.memory, resources.precision),
+            cut,
+            parts,
+            ranks,
+        )
 
     @property
     def units(self) -> list[Unit]:
@@ -199,10 +307,16 @@ class _Work:
 
     def pairs(self, units: Sequence[Unit]) -> int:
         """How many values some units have."""
-        return sum(len(unit.rows) * len(unit.meanings) for unit in units) * self.model.members * len(self.run.train)
+        return (
+            sum(len(unit.rows) * len(unit.meanings) for unit in units)
+            * self.model.members
+            * len(self.run.train)
+        )
 
     def compute(self) -> int:
-        """Compute this rank's missing parts and wait for the others'; returns how many values were missing, of all ranks."""
+        """Compute this rank's missing parts and wait for the others'; returns how many values were
+        missing, of all ranks.
+        """
         missing = [unit for unit in self.units if not self.parts.has(unit.name())]
         self._pilot()
         if self.cut.blocks > 1:
@@ -211,44 +325,88 @@ class _Work:
         own = [unit for unit in self.ranks.own(self.units) if unit.number in numbers]
         with bar(self.pairs(own), f"{self.run.name}: influence", "pairs") as advance:
             for unit in own:
-                self.ranks.at(f"part {unit.number + 1} of {len(self.units)}, {len(unit.rows)} targets from number {unit.rows[0]} on")
+                self.ranks.at(
+                    f"part {unit.number + 1} of {len(self.units)}, {len(unit.rows)} targets from "
+                    f"number {unit.rows[0]} on"
+                )
                 self._unit(unit, advance)
         if self.ranks.rank == self.ranks.size - 1 and not self.parts.has(OWN):
             self.ranks.at("self-influence")
             train = run_split(self.run, "train", self.device)
-            self.parts.save(OWN, {OWN: self_influence(self.model, train.inputs, train.labels, np.arange(len(train.labels))).numpy()})
+            self.parts.save(
+                OWN,
+                {
+                    OWN: (
+                        self_influence(
+                            self.model, train.inputs, train.labels, np.arange(len(train.labels))
+                        ).numpy()
+                    )
+                },
+            )
         self.ranks.at("finished its parts")
         self.ranks.barrier()
         return self.pairs(missing)
 
-    def _influences(self, rows: np.ndarray, meanings: Sequence[str], ids: np.ndarray, advance: Advance) -> list[Influence]:
+    def _influences(
+        self, rows: np.ndarray, meanings: Sequence[str], ids: np.ndarray, advance: Advance
+    ) -> list[Influence]:
         labels = [self.targets.labels[meaning][rows] for meaning in meanings]
-        return influences(self.model, self.targets.inputs[rows], labels, ids, progress=advance, **self.resources.options)
+        return influences(
+            self.model,
+            self.targets.inputs[rows],
+            labels,
+            ids,
+            progress=advance,
+            **self.resources.options,
+        )
 
     def _pilot(self) -> None:
-        """Let a pilot choose the estimator, once; what it said is read back, so that all ranks and tries estimate with the same bits."""
+        """Let a pilot choose the estimator, once; what it said is read back, so that all ranks and
+        tries estimate with the same bits.
+        """
         if self.ranks.is_first and self.parts.estimator() is None:
             self.ranks.at("the pilot")
             members, count = self.model.members, len(self.run.train)
-            rows = np.random.default_rng(0).permutation(len(self.chosen))[: _pilot_size(members, count, self.resources)]
-            with bar(len(rows) * members * count, f"{self.run.name}: which estimator", "pairs") as advance:
+            rows = np.random.default_rng(0).permutation(len(self.chosen))[
+                : _pilot_size(members, count, self.resources)
+            ]
+            with bar(
+                len(rows) * members * count, f"{self.run.name}: which estimator", "pairs"
+            ) as advance:
                 (pilot,) = self._influences(rows, ("truth",), np.arange(count), advance)
-            difference = _precision_error(self.model, self.targets.split(rows), pilot, self.resources)
-            described, train = self.targets.described(self.model, rows), run_split(self.run, "train", self.device)
+            difference = _precision_error(
+                self.model, self.targets.split(rows), pilot, self.resources
+            )
+            described, train = (
+                self.targets.described(self.model, rows),
+                run_split(self.run, "train", self.device),
+            )
             estimator = run_estimator(self.run, self.model, train, pilot.values.numpy(), described)
-            self.parts.save_estimator(estimator, {"path": pilot.path, "precision_error": difference})
+            self.parts.save_estimator(
+                estimator, {"path": pilot.path, "precision_error": difference}
+            )
         self.ranks.barrier()
         found = self.parts.estimator()
         assert found is not None
         self.estimator, self.told = found
 
     def _blocks(self, missing: Sequence[Unit]) -> None:
-        """Raw values of the missing units, block by block of training items, each rank its own blocks."""
-        for unit, block in self.ranks.own([(unit, block) for unit in missing for block in range(self.cut.blocks)]):
+        """Raw values of the missing units, block by block of training items, each rank its own
+        blocks.
+        """
+        for unit, block in self.ranks.own(
+            [(unit, block) for unit in missing for block in range(self.cut.blocks)]
+        ):
             if not self.parts.has(unit.name(block)):
                 self.ranks.at(f"block {block + 1} of {self.cut.blocks} of part {unit.number + 1}")
                 made = self._influences(unit.rows, unit.meanings, self._ids(block), lambda _: None)
-                self.parts.save(unit.name(block), {meaning: one.values.numpy() for meaning, one in zip(unit.meanings, made, strict=True)})
+                self.parts.save(
+                    unit.name(block),
+                    {
+                        meaning: one.values.numpy()
+                        for meaning, one in zip(unit.meanings, made, strict=True)
+                    },
+                )
         self.ranks.at("finished its blocks")
         self.ranks.barrier()
 
@@ -257,13 +415,20 @@ class _Work:
         return np.array_split(np.arange(len(self.run.train)), self.cut.blocks)[block]
 
     def _values(self, unit: Unit, rows: np.ndarray, advance: Advance) -> dict[str, np.ndarray]:
-        """The members' values `(K, t, N)` of some of a unit's targets, computed now or from blocks that were."""
+        """The members' values `(K, t, N)` of some of a unit's targets, computed now or from blocks
+        that were.
+        """
         if self.cut.blocks > 1:
             blocks = [self.parts.load(unit.name(block)) for block in range(self.cut.blocks)]
             inside = np.isin(unit.rows, rows)
-            return {meaning: np.concatenate([block[meaning] for block in blocks], 2)[:, inside] for meaning in unit.meanings}
+            return {
+                meaning: np.concatenate([block[meaning] for block in blocks], 2)[:, inside]
+                for meaning in unit.meanings
+            }
         made = self._influences(rows, unit.meanings, np.arange(len(self.run.train)), advance)
-        return {meaning: one.values.numpy() for meaning, one in zip(unit.meanings, made, strict=True)}
+        return {
+            meaning: one.values.numpy() for meaning, one in zip(unit.meanings, made, strict=True)
+        }
 
     def _unit(self, unit: Unit, advance: Advance) -> None:
         """Compute, estimate and keep a unit, slice by slice of what the memory holds."""
@@ -275,14 +440,21 @@ class _Work:
             made = self._values(unit, rows, advance)
             for meaning, values in made.items():
                 shape = self.estimator.shape_of(self.targets.described(self.model, rows, meaning))
-                for name, array in kept(self.layout, values, shape, *self.estimator.apply(values, shape)).items():
+                for name, array in kept(
+                    self.layout, values, shape, *self.estimator.apply(values, shape)
+                ).items():
                     found.setdefault(f"{meaning}_{name}", []).append(array)
             total += made["truth"].sum(1, dtype=np.float64)
-        arrays = {name: np.concatenate(slices, int(name.endswith("_members"))) for name, slices in found.items()}
+        arrays = {
+            name: np.concatenate(slices, int(name.endswith("_members")))
+            for name, slices in found.items()
+        }
         self.parts.save(unit.name(), {**arrays, TOTAL: total})
 
     def join(self, begun: float) -> dict[str, Any]:
-        """Put all parts together as `RUN/influence`; returns its manifest's facts. `begun` is when the computation did."""
+        """Put all parts together as `RUN/influence`; returns its manifest's facts. `begun` is when
+        the computation did.
+        """
         folder, wrong = self.run.folder / ".influence.new", self.targets.wrong
         shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -312,8 +484,12 @@ def _step(members: int, count: int, held: int) -> int:
     return held // (_BYTES_A_VALUE * members * count)
 
 
-def _cut(model: Members, count: int, targets: Targets, layout: str, resources: Resources, ranks: Ranks) -> Cut:
-    """How the work is cut: in units of many targets where these are cheaper together, of what the memory holds, and enough for all ranks."""
+def _cut(
+    model: Members, count: int, targets: Targets, layout: str, resources: Resources, ranks: Ranks
+) -> Cut:
+    """How the work is cut: in units of many targets where these are cheaper together, of what the
+    memory holds, and enough for all ranks.
+    """
     many, held = gains_from_targets(model), resources.memory // 2
     if device_of(model).type == "cuda":  # values leave the GPU to be estimated
         held = min(held, host_budget())
@@ -328,15 +504,27 @@ def _cut(model: Members, count: int, targets: Targets, layout: str, resources: R
 
 
 def _pilot_size(members: int, count: int, resources: Resources) -> int:
-    """How many targets the pilot has: one member has no choice of estimator, and only a lower precision wants some to compare."""
+    """How many targets the pilot has: one member has no choice of estimator, and only a lower
+    precision wants some to compare.
+    """
     if members == 1:
         return _COMPARED if resources.lowered else 1
     return max(_COMPARED, min(_PILOT, _PILOT_BYTES // (4 * members * count)))
 
 
-def _precision_error(model: Members, targets: Split, pilot: Influence, resources: Resources) -> float | None:
-    """Largest difference in nats that the lower precision makes to the mean influences of a few targets; None at the model's own."""
+def _precision_error(
+    model: Members, targets: Split, pilot: Influence, resources: Resources
+) -> float | None:
+    """Largest difference in nats that the lower precision makes to the mean influences of a few
+    targets; None at the model's own.
+    """
     if not resources.lowered:
         return None
-    exact = influence(model, targets.inputs[:_COMPARED], targets.labels[:_COMPARED], pilot.train_ids, memory=resources.memory // 2)
+    exact = influence(
+        model,
+        targets.inputs[:_COMPARED],
+        targets.labels[:_COMPARED],
+        pilot.train_ids,
+        memory=resources.memory // 2,
+    )
     return float((exact.mean - pilot.mean[:_COMPARED]).abs().max())

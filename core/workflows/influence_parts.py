@@ -1,14 +1,18 @@
 """The files of a run's influences on one kind of label, filled with some targets after the other.
 
-Finished parts of a run's influences, kept beside it until all are there: what a stopped job goes on from, and ranks share.
+Finished parts of a run's influences, kept beside it until all are there: what a stopped job goes on
+from, and ranks share.
 
     RUN/.influence.partial/plan.json        what is computed, and how it is cut
-                           estimator.json   what the pilot said, with the estimator's arrays beside it
-                           NAME.npz         one part, whole or absent, with the fingerprint of what it belongs to
+                           estimator.json   what the pilot said, with the estimator's arrays
+                                            beside it
+                           NAME.npz         one part, whole or absent, with the fingerprint of what
+                                            it belongs to
 
-The fingerprint covers the run's files, the targets and all settings. What does not carry the wanted one is stale, and never used.
-How the targets are cut is decided once and written down: a job that goes on cuts as it began, so its bits are the same,
-whatever memory is free now and however many ranks there are.
+The fingerprint covers the run's files, the targets and all settings. What does not carry the wanted
+one is stale, and never used. How the targets are cut is decided once and written down: a job that
+goes on cuts as it began, so its bits are the same, whatever memory is free now and however many
+ranks there are.
 """
 
 from __future__ import annotations
@@ -37,7 +41,8 @@ _FINGERPRINT = "fingerprint"
 
 @dataclass(frozen=True)
 class Cut:
-    """How the work is cut: bytes of `memory` for each rank, of which `held` are for values that are being estimated; targets and blocks a unit.
+    """How the work is cut: bytes of `memory` for each rank, of which `held` are for values that are
+    being estimated; targets and blocks a unit.
 
     Blocks are of training items; there are several only where units are fewer than ranks.
     """
@@ -50,7 +55,9 @@ class Cut:
 
 @dataclass(frozen=True)
 class Unit:
-    """Some targets, by row, that are computed and kept together, and the labels that they are computed for."""
+    """Some targets, by row, that are computed and kept together, and the labels that they are
+    computed for.
+    """
 
     number: int
     rows: np.ndarray
@@ -62,11 +69,19 @@ class Unit:
 
 
 def units_of(wrong: np.ndarray, size: int) -> list[Unit]:
-    """All targets in units of at most `size` labels; both labels of a misclassified one share its forward passes."""
+    """All targets in units of at most `size` labels; both labels of a misclassified one share its
+    forward passes.
+    """
     units: list[Unit] = []
-    for rows, meanings in ((np.flatnonzero(~wrong), ("truth",)), (np.flatnonzero(wrong), ("truth", "prediction"))):
+    for rows, meanings in (
+        (np.flatnonzero(~wrong), ("truth",)),
+        (np.flatnonzero(wrong), ("truth", "prediction")),
+    ):
         step = max(1, size // len(meanings))
-        units += [Unit(len(units) + place, rows[first : first + step], meanings) for place, first in enumerate(range(0, len(rows), step))]
+        units += [
+            Unit(len(units) + place, rows[first : first + step], meanings)
+            for place, first in enumerate(range(0, len(rows), step))
+        ]
     return units
 
 
@@ -91,12 +106,21 @@ class Parts:
 
     def save_estimator(self, estimator: Estimator, facts: Mapping[str, Any]) -> None:
         """Keep the estimator, and what else the pilot said."""
-        self._write("estimator", {"pilot": dict(facts), "estimator": save_estimator(estimator, self.folder)})
+        self._write(
+            "estimator", {"pilot": dict(facts), "estimator": save_estimator(estimator, self.folder)}
+        )
 
     def estimator(self) -> tuple[Estimator, dict[str, Any]] | None:
         """The estimator, and what a manifest says of it and of the pilot; None before the pilot."""
         told = self._read("estimator")
-        return None if told is None else (load_estimator(self.folder, told["estimator"]), {**told["estimator"], **told["pilot"]})
+        return (
+            None
+            if told is None
+            else (
+                load_estimator(self.folder, told["estimator"]),
+                {**told["estimator"], **told["pilot"]},
+            )
+        )
 
     def has(self, name: str) -> bool:
         """Whether a part is there, whole and of this computation; one that is not is removed."""
@@ -122,7 +146,10 @@ class Parts:
                 return {key: arrays[key] for key in arrays.files if key != _FINGERPRINT}
         except UNREADABLE:
             self._place(name).unlink(missing_ok=True)
-            raise TurnoverError(f"{self._place(name)}: damaged, and removed; give the same command again to compute this part anew") from None
+            raise TurnoverError(
+                f"{self._place(name)}: damaged, and removed; give the same command again to compute"
+                " this part anew"
+            ) from None
 
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep a part, whole or not at all.
@@ -158,21 +185,26 @@ class Parts:
 
     def _write(self, name: str, facts: Any) -> None:
         text = json.dumps({_FINGERPRINT: self.fingerprint, "facts": facts})
-        write_atomic(self.folder / f"{name}.json", lambda beside: beside.write_text(text, encoding="utf-8"))
+        write_atomic(
+            self.folder / f"{name}.json", lambda beside: beside.write_text(text, encoding="utf-8")
+        )
 
 
 TOP = 100
 FULL_BYTES = 2 * 2**30
 """Member values are kept up to this size; a larger run keeps the ends of each ranking."""
 OWN, TOTAL = "self", "total"
-"""Names in parts: of the self-influences, and of the sum over a part's targets on their true labels, `(K, N)`."""
+"""Names in parts: of the self-influences, and of the sum over a part's targets on their true
+labels, `(K, N)`.
+"""
 
 
 class InfluenceFiles:
     """`MEANING_estimate.npy`, `MEANING_error.npy` and what else the layout keeps, memory-mapped.
 
-    In the layout `full` these are all training items' estimates and errors, with the members' values and what the estimator
-    asked of each target; in `top` those of both ends of each target's ranking, with the items' positions.
+    In the layout `full` these are all training items' estimates and errors, with the members'
+    values and what the estimator asked of each target; in `top` those of both ends of each target's
+    ranking, with the items' positions.
 
     Args:
         folder: where they are made.
@@ -185,7 +217,9 @@ class InfluenceFiles:
         OSError: if the disk has no room for them.
     """
 
-    def __init__(self, folder: Path, meaning: str, layout: str, shape: tuple[int, int, int], directions: int) -> None:
+    def __init__(
+        self, folder: Path, meaning: str, layout: str, shape: tuple[int, int, int], directions: int
+    ) -> None:
         members, targets, count = shape
         full, width = layout == "full", count if layout == "full" else min(count, 2 * TOP)
 
@@ -196,7 +230,9 @@ class InfluenceFiles:
                 return np.empty(shape, dtype)
             return allocated(path, shape, dtype)
 
-        self.estimates, self.errors = (create(name, (targets, width), np.float32) for name in ("estimate", "error"))
+        self.estimates, self.errors = (
+            create(name, (targets, width), np.float32) for name in ("estimate", "error")
+        )
         self.members = create("members", (members, targets, count), np.float32) if full else None
         self.shapes = create("shape", (targets, directions), np.float32) if full else None
         self.instances = None if full else create("instances", (targets, width), np.int64)
@@ -210,17 +246,31 @@ class InfluenceFiles:
         self.estimates[rows], self.errors[rows] = made["estimate"], made["error"]
 
 
-def kept(layout: str, members: np.ndarray, shape: np.ndarray, estimate: np.ndarray, error: np.ndarray) -> dict[str, np.ndarray]:
-    """What a layout keeps of some targets: of member values `(K, t, N)`, what the estimator asked `(t, r)`, estimates and errors `(t, N)`."""
+def kept(
+    layout: str, members: np.ndarray, shape: np.ndarray, estimate: np.ndarray, error: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What a layout keeps of some targets: of member values `(K, t, N)`, what the estimator asked
+    `(t, r)`, estimates and errors `(t, N)`.
+    """
     if layout == "full":
         return {"members": members, "shape": shape, "estimate": estimate, "error": error}
     order = np.argsort(-estimate, axis=1, kind="stable")
-    ends = order if order.shape[1] <= 2 * TOP else np.concatenate((order[:, :TOP], order[:, -TOP:]), 1)
-    return {"instances": ends, **{name: np.take_along_axis(array, ends, 1) for name, array in (("estimate", estimate), ("error", error))}}
+    ends = (
+        order if order.shape[1] <= 2 * TOP else np.concatenate((order[:, :TOP], order[:, -TOP:]), 1)
+    )
+    return {
+        "instances": ends,
+        **{
+            name: np.take_along_axis(array, ends, 1)
+            for name, array in (("estimate", estimate), ("error", error))
+        },
+    }
 
 
 def allocated(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """A new memory-mapped array whose disk space is taken at once: a full disk is an error here, not a crash on writing."""
+    """A new memory-mapped array whose disk space is taken at once: a full disk is an error here,
+    not a crash on writing.
+    """
     array: np.ndarray = open_memmap(path, "w+", dtype, shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
@@ -228,7 +278,15 @@ def allocated(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     return array
 
 
-def join_parts(folder: Path, parts: Parts, units: Sequence[Unit], wrong: np.ndarray, layout: str, shape: tuple[int, int, int], estimator: Estimator) -> None:
+def join_parts(
+    folder: Path,
+    parts: Parts,
+    units: Sequence[Unit],
+    wrong: np.ndarray,
+    layout: str,
+    shape: tuple[int, int, int],
+    estimator: Estimator,
+) -> None:
     """Write all files of an influence but its manifest into a folder, from the parts of all units.
 
     `wrong` says which targets are misclassified, `shape` is members, targets and training items.
@@ -240,13 +298,22 @@ def join_parts(folder: Path, parts: Parts, units: Sequence[Unit], wrong: np.ndar
     members, targets, count = shape
     places = {"truth": np.arange(targets), "prediction": np.cumsum(wrong) - 1}
     sizes = {"truth": targets, "prediction": int(wrong.sum())}
-    files = {meaning: InfluenceFiles(folder, meaning, layout, (members, size, count), estimator.directions) for meaning, size in sizes.items()}
+    files = {
+        meaning: InfluenceFiles(
+            folder, meaning, layout, (members, size, count), estimator.directions
+        )
+        for meaning, size in sizes.items()
+    }
     total = np.zeros((members, count))
     for unit in units:
         part = parts.load(unit.name())
         total += part.pop(TOTAL)
         for meaning in unit.meanings:
-            own = {name.removeprefix(f"{meaning}_"): array for name, array in part.items() if name.startswith(f"{meaning}_")}
+            own = {
+                name.removeprefix(f"{meaning}_"): array
+                for name, array in part.items()
+                if name.startswith(f"{meaning}_")
+            }
             files[meaning].put(places[meaning][unit.rows], own)
     for name, array in zip(INFLUENCE_FILES, (parts.load(OWN)[OWN], total / targets), strict=True):
         np.save(folder / name, np.asarray(array, np.float32))

@@ -1,8 +1,9 @@
 """Make a run of a model with turn-over dropout that was trained elsewhere.
 
-What such a model must have been trained with: masks of its own (`turnover.turnover(ids)`), where the id of a training item is its
-position in the data, 0 … N − 1; and the inputs that a run gives it (`turnover.models.own`). The losses of now stand as the one epoch
-of its curves. Of its plain twin nothing is known.
+What such a model must have been trained with: masks of its own (`turnover.turnover(ids)`), where
+the id of a training item is its position in the data, 0 … N − 1; and the inputs that a run gives it
+(`turnover.models.own`). The losses of now stand as the one epoch of its curves. Of its plain twin
+nothing is known.
 """
 
 from __future__ import annotations
@@ -44,11 +45,14 @@ _COMPILED = "_orig_mod."
 """What `torch.compile` puts into the names of a module's tensors."""
 
 
-def adopt_run(settings: TrainSettings, weights: Path, folder: Path, device_choice: str | None = None) -> dict[str, Any]:
+def adopt_run(
+    settings: TrainSettings, weights: Path, folder: Path, device_choice: str | None = None
+) -> dict[str, Any]:
     """Make a run of the weights in a safetensors file; returns what `turnover adopt --json` prints.
 
     Raises:
-        TurnoverError: for bad settings or data, a folder that exists or that a training was begun for, or weights that are not those of the settings' model.
+        TurnoverError: for bad settings or data, a folder that exists or that a training was begun
+            for, or weights that are not those of the settings' model.
     """
     device = choose_device(device_choice)
     _require_own(settings.model)
@@ -57,13 +61,21 @@ def adopt_run(settings: TrainSettings, weights: Path, folder: Path, device_choic
 
 
 def save_run(
-    folder: str | Path, data: Dataset, module: nn.Module, model: str, *, seed: int = 0, encoder: str = DEFAULT_ENCODER, device: str | None = None
+    folder: str | Path,
+    data: Dataset,
+    module: nn.Module,
+    model: str,
+    *,
+    seed: int = 0,
+    encoder: str = DEFAULT_ENCODER,
+    device: str | None = None,
 ) -> Run:
     """Write a run of a module that you have trained, and open it.
 
     Args:
         folder: where the run will lie; it must not exist.
-        data: what it was trained and is validated on; the instance ids of the training were the positions in `data.train`.
+        data: what it was trained and is validated on; the instance ids of the training were the
+            positions in `data.train`.
         module: the trained module.
         model: `module:function`, the code that builds one like it (`turnover.models.own`).
         seed: what the function was called with.
@@ -71,11 +83,13 @@ def save_run(
         device: to compute on; the best one by default.
 
     Raises:
-        TurnoverError: for a folder that exists or that a training was begun for, data or a module that do not go together,
-            or a module with other masks than the function's.
+        TurnoverError: for a folder that exists or that a training was begun for, data or a module
+            that do not go together, or a module with other masks than the function's.
     """
     _require_own(model)
-    wanted = TrainSettings(data=data.name, model=model, members=1, label_noise=0.0, seed=seed, encoder=encoder)
+    wanted = TrainSettings(
+        data=data.name, model=model, members=1, label_noise=0.0, seed=seed, encoder=encoder
+    )
     plan = Plan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
     if plan.folder.exists():
         raise TurnoverError(f"{folder} exists; choose another folder, or delete it first")
@@ -85,12 +99,18 @@ def save_run(
     return Run(plan.folder)
 
 
-UNLEARNED = "items do no better under their own masks than under the flipped ones: was the model trained under these masks, with positions as ids?"
+UNLEARNED = (
+    "items do no better under their own masks than under the flipped ones: was the model trained "
+    "under these masks, with positions as ids?"
+)
 
 
 def _require_own(model: str | None) -> None:
     if not is_module(model):
-        raise TurnoverError(f"--model {model}: a model that was trained elsewhere is named by the code that builds it, module:function")
+        raise TurnoverError(
+            f"--model {model}: a model that was trained elsewhere is named by the code that builds "
+            "it, module:function"
+        )
     allow(model)
 
 
@@ -98,17 +118,34 @@ def _read(weights: Path) -> dict[str, Tensor]:
     try:
         return load_file(weights)
     except (OSError, SafetensorError) as error:
-        raise TurnoverError(f"{weights}: no weights that can be read ({error}); give a safetensors file") from None
+        raise TurnoverError(
+            f"{weights}: no weights that can be read ({error}); give a safetensors file"
+        ) from None
 
 
-def _adopt(plan: Plan, state: Mapping[str, Tensor], where: str, device: torch.device, trained: nn.Module | None = None) -> dict[str, Any]:
+def _adopt(
+    plan: Plan,
+    state: Mapping[str, Tensor],
+    where: str,
+    device: torch.device,
+    trained: nn.Module | None = None,
+) -> dict[str, Any]:
     with alone(plan.lock, f"making {plan.folder}"):
         return _made(plan, state, where, device, trained)
 
 
-def _made(plan: Plan, state: Mapping[str, Tensor], where: str, device: torch.device, trained: nn.Module | None) -> dict[str, Any]:
+def _made(
+    plan: Plan,
+    state: Mapping[str, Tensor],
+    where: str,
+    device: torch.device,
+    trained: nn.Module | None,
+) -> dict[str, Any]:
     if has_checkpoint(plan.partial):
-        raise TurnoverError(f"{plan.partial} is a training that was stopped; finish it, delete it, or choose another folder for this run")
+        raise TurnoverError(
+            f"{plan.partial} is a training that was stopped; finish it, delete it, or choose "
+            "another folder for this run"
+        )
     begun, partial = time.perf_counter(), open_partial(plan)
     try:
         inputs = model_inputs(plan.data, plan.settings, partial, device)
@@ -119,7 +156,10 @@ def _made(plan: Plan, state: Mapping[str, Tensor], where: str, device: torch.dev
         if trained is not None:
             masks_of_training(trained, train.inputs)
         if trained is not None and not _same_masks(trained, model.models[0]):
-            raise TurnoverError(f"{plan.settings.model} makes other masks than the module has; give the seed that it was built with, and fixed layer= numbers")
+            raise TurnoverError(
+                f"{plan.settings.model} makes other masks than the module has; give the seed that "
+                "it was built with, and fixed layer= numbers"
+            )
         placed(model, device)
         history = measured(model, train, validation)
         model.find_leaks(train.inputs, train.labels)
@@ -130,14 +170,21 @@ def _made(plan: Plan, state: Mapping[str, Tensor], where: str, device: torch.dev
         raise disk_error(partial, error) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return {"run": str(plan.folder), "model": plan.settings.model, **results, "learned": _learned(history)}
+    return {
+        "run": str(plan.folder),
+        "model": plan.settings.model,
+        **results,
+        "learned": _learned(history),
+    }
 
 
 def _same_masks(trained: nn.Module, built: nn.Module) -> bool:
     """Whether two modules have the same mask layers; one that never ran has no number yet."""
     layers, others = turnover_layers(trained), turnover_layers(built)
     alike = (
-        (own.width, own.units, own.on, own.seed, own.dim) == (other.width, other.units, other.on, other.seed, other.dim) and own.layer in (None, other.layer)
+        (own.width, own.units, own.on, own.seed, own.dim)
+        == (other.width, other.units, other.on, other.seed, other.dim)
+        and own.layer in (None, other.layer)
         for own, other in zip(layers, others, strict=False)
     )
     return len(layers) == len(others) and all(alike)
@@ -153,18 +200,31 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     own = {plain.get(name.replace(_COMPILED, ""), name): value for name, value in state.items()}
     tied = tied_names(module)
     by_first = {tied[name]: value for name, value in own.items() if name in tied}
-    own |= {name: by_first[first] for name, first in tied.items() if name not in own and first in by_first}
+    own |= {
+        name: by_first[first]
+        for name, first in tied.items()
+        if name not in own and first in by_first
+    }
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in own.items()}
     for name in sorted(wanted.keys() | given.keys()):
         if wanted.get(name) != given.get(name):
             has = f"is of shape {given[name]}" if name in given else "is missing"
-            needs = f"the model that the function builds has {wanted[name]}" if name in wanted else "the model that the function builds has no such tensor"
-            raise TurnoverError(f"{where}: {name!r} {has}, but {needs}; give the weights and the function of one model")
+            needs = (
+                f"the model that the function builds has {wanted[name]}"
+                if name in wanted
+                else "the model that the function builds has no such tensor"
+            )
+            raise TurnoverError(
+                f"{where}: {name!r} {has}, but {needs}; give the weights and the function of one "
+                "model"
+            )
     module.load_state_dict(own)
 
 
 def _learned(history: History) -> bool:
-    """Whether training items do better under their own masks than under the flipped ones, by two standard errors."""
+    """Whether training items do better under their own masks than under the flipped ones, by two
+    standard errors.
+    """
     gain = history.flipped_items[0] - history.masked_items[0]
     return bool(gain.mean() > _ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))

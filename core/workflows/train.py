@@ -1,10 +1,12 @@
 """Train a run: data → features → K turn-over members and their plain twin → a run folder.
 
-The twin has the same architecture, seeds and batches but no masks; it says what turn-over dropout costs in accuracy.
-Work goes on in `RUN.partial`: the features and a checkpoint after every epoch lie there, so the same command, given
-again after Ctrl-C or a crash, goes on where it stopped. When all is there the folder is renamed to RUN.
+The twin has the same architecture, seeds and batches but no masks; it says what turn-over dropout
+costs in accuracy. Work goes on in `RUN.partial`: the features and a checkpoint after every epoch
+lie there, so the same command, given again after Ctrl-C or a crash, goes on where it stopped. When
+all is there the folder is renamed to RUN.
 
-A model that a user names, built once before anything is trained: what does not go together is said in seconds, not after the data are read.
+A model that a user names, built once before anything is trained: what does not go together is said
+in seconds, not after the data are read.
 """
 
 from __future__ import annotations
@@ -40,14 +42,18 @@ from turnover.training.ranks import ALONE, Ranks
 from turnover.training.teams import team_of
 
 
-def train_run(settings: TrainSettings, folder: Path, device_choice: str | None = None, *, ranks: Ranks = ALONE) -> dict[str, Any]:
-    """Train a run and write it to `folder`; returns what `turnover train --json` prints, nothing on ranks but the first.
+def train_run(
+    settings: TrainSettings, folder: Path, device_choice: str | None = None, *, ranks: Ranks = ALONE
+) -> dict[str, Any]:
+    """Train a run and write it to `folder`; returns what `turnover train --json` prints, nothing on
+    ranks but the first.
 
-    Of several ranks each trains some members, or a part of each batch of one (`turnover.training.teams`); the first one encodes texts, and writes.
+    Of several ranks each trains some members, or a part of each batch of one
+    (`turnover.training.teams`); the first one encodes texts, and writes.
 
     Raises:
-        TurnoverError: for bad settings or data, a folder that exists, or a partial run that was begun with other settings
-            or is worked on by another process.
+        TurnoverError: for bad settings or data, a folder that exists, or a partial run that was
+            begun with other settings or is worked on by another process.
     """
     device = choose_device(device_choice)
     allow(settings.model)
@@ -70,7 +76,9 @@ def _made(plan: Plan, device: torch.device, ranks: Ranks) -> dict[str, Any]:
         raise disk_error(partial, error) if isinstance(error, OSError) else error from None
 
 
-def _train(plan: Plan, partial: Path, device: torch.device, begun: float, ranks: Ranks) -> dict[str, Any]:
+def _train(
+    plan: Plan, partial: Path, device: torch.device, begun: float, ranks: Ranks
+) -> dict[str, Any]:
     settings, data, folder = plan.settings, plan.data, plan.folder
     ranks.at("the features of all items")
     if not ranks.is_first:
@@ -88,23 +96,39 @@ def _train(plan: Plan, partial: Path, device: torch.device, begun: float, ranks:
     _, twin = _fit(data, settings, train, validation, replace(recipe, masked=False), partial, ranks)
     if not ranks.is_first:
         return {}
-    timings = {"features": featured - begun, "training": trained - featured, "twin": time.perf_counter() - trained}
+    timings = {
+        "features": featured - begun,
+        "training": trained - featured,
+        "twin": time.perf_counter() - trained,
+    }
     results = results_of(data, model, history, twin, time.perf_counter() - begun, device)
     if data.test is not None:
-        results |= {"test_size": len(data.test), "test_accuracy": _test_accuracy(model, data.test, settings, device)}
+        results |= {
+            "test_size": len(data.test),
+            "test_accuracy": _test_accuracy(model, data.test, settings, device),
+        }
     seconds = {name: round(seconds, 2) for name, seconds in timings.items()}
-    facts = {"recipe": asdict(recipe), "results": results, "timings": seconds, "data_report": plan.data_report}
+    facts = {
+        "recipe": asdict(recipe),
+        "results": results,
+        "timings": seconds,
+        "data_report": plan.data_report,
+    }
     write_run(partial, folder, data, settings, model, history, inputs, facts)
     return {"run": str(folder), "model": settings.model, **results}
 
 
-def _test_accuracy(model: Members, items: Items, settings: TrainSettings, device: torch.device) -> float:
+def _test_accuracy(
+    model: Members, items: Items, settings: TrainSettings, device: torch.device
+) -> float:
     """The share of items that the finished model is right on."""
     inputs = torch.from_numpy(_reader(settings, items, device)(items, None)).to(device)
     return accuracy(model, Split(inputs, torch.from_numpy(items.labels).to(device)))
 
 
-def _reader(settings: TrainSettings, items: Items, device: torch.device) -> Callable[[Items, Advance | None], np.ndarray]:
+def _reader(
+    settings: TrainSettings, items: Items, device: torch.device
+) -> Callable[[Items, Advance | None], np.ndarray]:
     """What makes model inputs of items of this kind."""
     if items.images is None:
         texts = TextInputs(settings, device)
@@ -115,8 +139,12 @@ def _reader(settings: TrainSettings, items: Items, device: torch.device) -> Call
     return lambda some, _: image_inputs(np.asarray(some.images)).numpy()
 
 
-def model_inputs(data: Dataset, settings: TrainSettings, partial: Path, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """Model inputs of both splits; a frozen encoder runs once, and its features are kept for a resumed run."""
+def model_inputs(
+    data: Dataset, settings: TrainSettings, partial: Path, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """Model inputs of both splits; a frozen encoder runs once, and its features are kept for a
+    resumed run.
+    """
     splits = data.train, data.validation
     if data.kind == "image" and not reads_features(settings, "image"):
         read = _reader(settings, data.train, device)
@@ -137,7 +165,9 @@ def model_inputs(data: Dataset, settings: TrainSettings, partial: Path, device: 
         return arrays["train"], arrays["validation"]
 
 
-def splits_of(data: Dataset, inputs: tuple[np.ndarray, np.ndarray], device: torch.device) -> tuple[Split, Split]:
+def splits_of(
+    data: Dataset, inputs: tuple[np.ndarray, np.ndarray], device: torch.device
+) -> tuple[Split, Split]:
     """Training and validation rows on the device."""
     train, validation = (
         Split(torch.as_tensor(rows).to(device), torch.from_numpy(items.labels).to(device))
@@ -146,8 +176,18 @@ def splits_of(data: Dataset, inputs: tuple[np.ndarray, np.ndarray], device: torc
     return train, validation
 
 
-def _fit(data: Dataset, settings: TrainSettings, train: Split, validation: Split, recipe: Recipe, partial: Path, ranks: Ranks) -> tuple[Members, History]:
-    """Train this rank's members; the model of all members on the first rank, and their history on every one."""
+def _fit(
+    data: Dataset,
+    settings: TrainSettings,
+    train: Split,
+    validation: Split,
+    recipe: Recipe,
+    partial: Path,
+    ranks: Ranks,
+) -> tuple[Members, History]:
+    """Train this rank's members; the model of all members on the first rank, and their history on
+    every one.
+    """
     name = "masked" if recipe.masked else "plain"
     label = f"{data.name}: training" if recipe.masked else f"{data.name}: plain twin"
     device = train.inputs.device
@@ -155,7 +195,15 @@ def _fit(data: Dataset, settings: TrainSettings, train: Split, validation: Split
     team = team_of(ranks, settings.members or 1)
     model = placed(part_of(whole, team.members), device)
     with bar(recipe.epochs, label, "epochs") as advance:
-        history = fit(model, train, validation, recipe, partial / f"{name}.checkpoint", lambda _: advance(1), team=team)
+        history = fit(
+            model,
+            train,
+            validation,
+            recipe,
+            partial / f"{name}.checkpoint",
+            lambda _: advance(1),
+            team=team,
+        )
         advance(recipe.epochs - history.epochs)
     weights = whole_tensors(model, trained_state(model), team) if ranks.size > 1 else {}
     if not weights:
@@ -167,12 +215,17 @@ def _fit(data: Dataset, settings: TrainSettings, train: Split, validation: Split
 def try_model(plan: Plan) -> None:
     """Build a member or two for the form of the training items, on the CPU.
 
-    What would have to be downloaded is left for the training: where that is the encoder, the function of a module of the user's own is loaded, not called.
+    What would have to be downloaded is left for the training: where that is the encoder, the
+    function of a module of the user's own is loaded, not called.
 
     Raises:
         TurnoverError: if it cannot be built.
     """
-    settings, items, cpu = replace(plan.settings, members=min(plan.settings.members or 1, 2), pretrained=False), plan.data.train, torch.device("cpu")
+    settings, items, cpu = (
+        replace(plan.settings, members=min(plan.settings.members or 1, 2), pretrained=False),
+        plan.data.train,
+        torch.device("cpu"),
+    )
     if needs_hub(settings.encoder):
         reads_features(settings, plan.data.kind)  # loads a function of the user's own
         return

@@ -10,12 +10,18 @@ from turnover.dashboard.views.runs import HOW_TO_READ, LIMITS, build_about
 from turnover.explain.html import safe
 
 said(
-    "Turnover trains a classifier with turn-over dropout (Kobayashi, Yokoi, Suzuki and Inui 2020, “Efficient Estimation of Influence of a Training "
-    "Instance”): every training item owns a fixed dropout mask, so half of the network learns from it and half never sees it. The item's influence on "
-    "an input is the loss of the half that never saw it, minus the loss of the half that did."
+    "Turnover trains a classifier with turn-over dropout (Kobayashi, Yokoi, Suzuki and Inui 2020, "
+    "“Efficient Estimation of Influence of a Training Instance”): every training item owns a fixed "
+    "dropout mask, so half of the network learns from it and half never sees it. The item's "
+    "influence on an input is the loss of the half that never saw it, minus the loss of the half "
+    "that did."
 )
 heading("How to read an influence")
-st.html('<dl class="to-words">' + "".join(f"<dt>{safe(name)}</dt><dd>{safe(text)}</dd>" for name, text in HOW_TO_READ) + "</dl>")
+st.html(
+    '<dl class="to-words">'
+    + "".join(f"<dt>{safe(name)}</dt><dd>{safe(text)}</dd>" for name, text in HOW_TO_READ)
+    + "</dl>"
+)
 heading("What it cannot tell")
 bullets(LIMITS)
 opened = current_run()
@@ -27,4 +33,7 @@ for name, facts in about.groups:
         st.html(f'<dl class="to-pairs">{rows}</dl>')
         if name == "Data":
             bullets(about.data_report)
-quiet("Made by turnover; everything on these pages is computed from the run's folder or by the engine on this machine.")
+quiet(
+    "Made by turnover; everything on these pages is computed from the run's folder or by the engine"
+    " on this machine."
+)

@@ -1,10 +1,18 @@
-"""Cleanse: which training items hurt, what removing them is predicted to do, and whether retraining bears it out."""
+"""Cleanse: which training items hurt, what removing them is predicted to do, and whether retraining
+bears it out.
+"""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.cleanse import ask_for_retraining, choose_scores, choose_share, show_plan, show_retraining
+from turnover.dashboard.components.cleanse import (
+    ask_for_retraining,
+    choose_scores,
+    choose_share,
+    show_plan,
+    show_retraining,
+)
 from turnover.dashboard.components.flag_form import current_flags
 from turnover.dashboard.components.notice import no_influence, quiet
 from turnover.dashboard.state import current_run

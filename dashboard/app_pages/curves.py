@@ -1,10 +1,20 @@
-"""Curves: masked, flipped and both validation losses, epoch by epoch, of a run or of one that is being trained."""
+"""Curves: masked, flipped and both validation losses, epoch by epoch, of a run or of one that is
+being trained.
+"""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.curves import choose_training, explore_gaps, run_leaks, show_leak, show_numbers, show_table, show_training
+from turnover.dashboard.components.curves import (
+    choose_training,
+    explore_gaps,
+    run_leaks,
+    show_leak,
+    show_numbers,
+    show_table,
+    show_training,
+)
 from turnover.dashboard.components.notice import quiet
 from turnover.dashboard.state import current_run
 from turnover.dashboard.views.curves import build_curves

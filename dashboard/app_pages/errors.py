@@ -1,10 +1,17 @@
-"""Errors: the misclassified validation items, and the training items that taught the model each mistake."""
+"""Errors: the misclassified validation items, and the training items that taught the model each
+mistake.
+"""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.error_detail import progress, show_item, show_training_items, trust_note
+from turnover.dashboard.components.error_detail import (
+    progress,
+    show_item,
+    show_training_items,
+    trust_note,
+)
 from turnover.dashboard.components.flag_form import current_flags, flag_problem
 from turnover.dashboard.components.flags import flags_bar
 from turnover.dashboard.components.groups import show_groups
@@ -28,9 +35,17 @@ def explore(opened: Opened) -> None:
         place = st.container()
         chosen = choose_item(matching)
         with place:
-            total = f" that match, out of {len(opened.errors):,}" if len(matching) < len(opened.errors) else ""
+            total = (
+                f" that match, out of {len(opened.errors):,}"
+                if len(matching) < len(opened.errors)
+                else ""
+            )
             here = f"Error {chosen.place + 1:,} of {len(matching):,}{total}"
-            quiet(lost_sentence(opened.errors, chosen.lost), here, progress(opened.run, chosen.item, matching))
+            quiet(
+                lost_sentence(opened.errors, chosen.lost),
+                here,
+                progress(opened.run, chosen.item, matching),
+            )
             table(chosen, opened.run.kind)
     with right:
         explanation = show_item(opened, chosen.item)
@@ -44,9 +59,16 @@ def explore(opened: Opened) -> None:
 opened = current_run()
 total = len(opened.run.validation)
 if opened.errors:
-    quiet(f"{len(opened.errors):,} of {total:,} validation items are misclassified. Which training examples taught the model each mistake?")
+    quiet(
+        f"{len(opened.errors):,} of {total:,} validation items are misclassified. Which training "
+        "examples taught the model each mistake?"
+    )
     if opened.influence_problem:
         no_influence(opened.run, opened.influence_problem)
     explore(opened)
 else:
-    notice("No errors", f"The model is right on all {total:,} validation items, so there is no mistake to explain. Try your own input instead.")
+    notice(
+        "No errors",
+        f"The model is right on all {total:,} validation items, so there is no mistake to explain. "
+        "Try your own input instead.",
+    )

@@ -1,11 +1,19 @@
-"""Flags & export: what people decided on training items, where they differ, and the way of it to the data set."""
+"""Flags & export: what people decided on training items, where they differ, and the way of it to
+the data set.
+"""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from turnover.dashboard.components.flag_form import flags_of
-from turnover.dashboard.components.flags import downloads, import_form, show_disputes, show_flag, undo_bar
+from turnover.dashboard.components.flags import (
+    downloads,
+    import_form,
+    show_disputes,
+    show_flag,
+    undo_bar,
+)
 from turnover.dashboard.components.notice import notice, problem, quiet
 from turnover.dashboard.components.tables import FLAG, choose_item, flag_filters, flag_table
 from turnover.dashboard.state import Opened, current_run
@@ -29,7 +37,11 @@ def manage(opened: Opened) -> None:
     undo_bar(run, overview.last)
     show_disputes(run, disputes(run, overview.conflicts))
     if not items:
-        notice("No training item is flagged yet", "Open Errors, choose a mistake, and flag the training items that should be dropped, relabelled or kept.")
+        notice(
+            "No training item is flagged yet",
+            "Open Errors, choose a mistake, and flag the training items that should be dropped, "
+            "relabelled or kept.",
+        )
         import_form(run)
         return
     matching = select(items, flag_filters(run.classes, items))
@@ -39,15 +51,25 @@ def manage(opened: Opened) -> None:
             place = st.container()
             chosen = choose_item(matching, FLAG, "Flagged item")
             with place:
-                quiet(f"Flag {chosen.place + 1:,} of {len(matching):,}{f' that match, out of {len(items):,}' if len(matching) < len(items) else ''}")
+                quiet(
+                    f"Flag {chosen.place + 1:,} of "
+                    f"{len(matching):,}"
+                    f"{f' that match, out of {len(items):,}' if len(matching) < len(items) else ''}"
+                )
                 flag_table(chosen, run.kind)
         with right:
             show_flag(run, chosen.item)
     else:
-        notice("No flag matches", "Clear the search, or choose another decision, class or person above.")
+        notice(
+            "No flag matches",
+            "Clear the search, or choose another decision, class or person above.",
+        )
     downloads(opened)
     import_form(run)
 
 
-quiet("What people decided on training items. Flags change nothing by themselves: export them, and apply them to the data set.")
+quiet(
+    "What people decided on training items. Flags change nothing by themselves: export them, and "
+    "apply them to the data set."
+)
 manage(current_run())

@@ -1,4 +1,6 @@
-"""Map: items in two dimensions, and what a group of training items chosen there did to the errors."""
+"""Map: items in two dimensions, and what a group of training items chosen there did to the
+errors.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ def explore(opened: Opened) -> None:
 
 
 opened = current_run()
-quiet("Items that the model sees alike lie close together. Choose some of them to see what they did to its mistakes.")
+quiet(
+    "Items that the model sees alike lie close together. Choose some of them to see what they did "
+    "to its mistakes."
+)
 if opened.influence_problem:
     no_influence(opened.run, opened.influence_problem)
 explore(opened)

@@ -1,4 +1,6 @@
-"""Train: a new run from data and a model of one's choice, as a job that lives on when the page is closed."""
+"""Train: a new run from data and a model of one's choice, as a job that lives on when the page is
+closed.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ from turnover.dashboard.views.jobs import jobs_with
 from turnover.jobs import find_jobs
 
 runs = runs_folder()
-quiet("Train a classifier with turn-over dropout and compute its influences. Empty fields mean what suits the data set.")
+quiet(
+    "Train a classifier with turn-over dropout and compute its influences. Empty fields mean what "
+    "suits the data set."
+)
 wish = ask_for_training(runs)
 start_or_check(wish, runs)
 if jobs_with(find_jobs(runs), "train"):

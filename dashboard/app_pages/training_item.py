@@ -9,7 +9,13 @@ from turnover.dashboard.components.flags import flags_bar
 from turnover.dashboard.components.notice import no_influence, notice, quiet
 from turnover.dashboard.components.tables import TRAINING_ITEM as ITEM
 from turnover.dashboard.components.tables import choose_item, training_filters, training_table
-from turnover.dashboard.components.training_detail import show_effects, show_losses, show_neighbours, show_part_in_errors, show_training_item
+from turnover.dashboard.components.training_detail import (
+    show_effects,
+    show_losses,
+    show_neighbours,
+    show_part_in_errors,
+    show_training_item,
+)
 from turnover.dashboard.state import Opened, current_run
 from turnover.dashboard.views.training import FLAGGED, select_training
 
@@ -22,7 +28,11 @@ def explore(opened: Opened) -> None:
     search, order = training_filters()
     matching = select_training(opened.training, search, order, flags)
     if not matching:
-        words = "None is flagged yet: choose another order." if order == FLAGGED and not flags else "Clear the search, or choose another order above."
+        words = (
+            "None is flagged yet: choose another order."
+            if order == FLAGGED and not flags
+            else "Clear the search, or choose another order above."
+        )
         notice("No training item matches", words)
         return
     left, right = st.columns(2, gap="medium")
@@ -43,7 +53,10 @@ def explore(opened: Opened) -> None:
 
 
 opened = current_run()
-quiet("What one training item taught the model: whom it helps and whom it hurts, and whether its label is in doubt.")
+quiet(
+    "What one training item taught the model: whom it helps and whom it hurts, and whether its "
+    "label is in doubt."
+)
 if opened.influence_problem:
     no_influence(opened.run, opened.influence_problem)
 explore(opened)

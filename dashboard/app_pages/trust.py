@@ -1,4 +1,6 @@
-"""Trust: how far the influences of the open run can be trusted, by themselves and beside other methods."""
+"""Trust: how far the influences of the open run can be trusted, by themselves and beside other
+methods.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from turnover.dashboard.views.trust import build_trust
 from turnover.research.evaluate.results import read_results
 
 opened = current_run()
-quiet("How far the influences of this run can be trusted: told from noise, and measured against answers that are known.")
+quiet(
+    "How far the influences of this run can be trusted: told from noise, and measured against "
+    "answers that are known."
+)
 if opened.certainty is None:
     no_influence(opened.run, opened.influence_problem)
     st.stop()

@@ -1,1 +1,3 @@
-"""Pieces that draw. Whatever comes from a data set is escaped here (`html.escape`) before it reaches `st.html`."""
+"""Pieces that draw. Whatever comes from a data set is escaped here (`html.escape`) before it
+reaches `st.html`.
+"""

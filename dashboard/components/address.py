@@ -1,4 +1,5 @@
-"""Links from page to page. They name the run, so that one opened in another tab shows the same; labels are Markdown, so none is made of data.
+"""Links from page to page. They name the run, so that one opened in another tab shows the same;
+labels are Markdown, so none is made of data.
 
 Whole numbers that live in the URL, where anybody can write anything.
 """
@@ -13,7 +14,11 @@ from turnover.dashboard.components.notice import problem
 from turnover.dashboard.state import RUN_KEY
 from turnover.runs.run import Run
 
-ERRORS_PAGE, TRAINING_PAGE, TRUST_PAGE = "app_pages/errors.py", "app_pages/training_item.py", "app_pages/trust.py"
+ERRORS_PAGE, TRAINING_PAGE, TRUST_PAGE = (
+    "app_pages/errors.py",
+    "app_pages/training_item.py",
+    "app_pages/trust.py",
+)
 
 
 def errors_link(run: Run, label: str, **chosen: str) -> None:
@@ -31,9 +36,15 @@ def _link(page: str, run: Run, label: str, chosen: dict[str, str]) -> None:
 
 
 def whole_number(label: str, *arguments: Any, **options: Any) -> Any:
-    """`st.number_input` for whole numbers; on one that no float can hold, on which Streamlit fails, the page says so and ends."""
+    """`st.number_input` for whole numbers; on one that no float can hold, on which Streamlit fails,
+    the page says so and ends.
+    """
     try:
         return st.number_input(label, *arguments, **options)
     except OverflowError:
-        problem("This address cannot be read", f"Its number for “{label}” is too large; open the page without it, or write a smaller one.")
+        problem(
+            "This address cannot be read",
+            f"Its number for “{label}” is too large; open the page without it, or write a smaller "
+            "one.",
+        )
         st.stop()

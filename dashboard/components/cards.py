@@ -2,7 +2,8 @@
 
 What can be done with a training item at the foot of its card: flag it, or open its own page.
 
-One training item taken at random beside an error, so that the scale of its proponents and opponents is felt.
+One training item taken at random beside an error, so that the scale of its proponents and opponents
+is felt.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ from turnover.dashboard.components.address import training_link
 from turnover.dashboard.components.flag_form import flag_control
 from turnover.dashboard.components.notice import notice, said
 from turnover.explain.explanation import Card, ErrorItem, Explanation
-from turnover.explain.html import chip_html, image_html, mark_html, marked_html, safe, signed, trust_html
+from turnover.explain.html import (
+    chip_html,
+    image_html,
+    mark_html,
+    marked_html,
+    safe,
+    signed,
+    trust_html,
+)
 from turnover.explain.words import snippet
 from turnover.flags import Flag
 from turnover.runs.run import Run
@@ -25,19 +34,31 @@ def flag_html(flag: Flag | None) -> str:
     """What was decided on a training item."""
     if flag is None:
         return ""
-    words = {"drop": "flagged: drop", "keep": "flagged: keep"}.get(flag.action, f"flagged: relabel to {flag.new_label}")
+    words = {"drop": "flagged: drop", "keep": "flagged: keep"}.get(
+        flag.action, f"flagged: relabel to {flag.new_label}"
+    )
     return chip_html(words, "flag")
 
 
 def influence_html(card: Card, decimals: int) -> str:
     """An influence ± its standard error, and how far to trust it."""
-    error = "" if card.standard_error is None else f'<span class="to-error"> ± {card.standard_error:.{decimals}f}</span>'
-    return f'<span class="to-number to-{_side(card)}">{signed(card.influence, decimals)}{error}{trust_html(card.trust)}</span>'
+    error = (
+        ""
+        if card.standard_error is None
+        else f'<span class="to-error"> ± {card.standard_error:.{decimals}f}</span>'
+    )
+    return (
+        f'<span class="to-number to-{_side(card)}">'
+        f"{signed(card.influence, decimals)}{error}{trust_html(card.trust)}</span>"
+    )
 
 
 def influence_bar(card: Card) -> str:
     """An influence as a bar, in shares of the largest shown."""
-    return f'<div class="to-bar to-{_side(card)}" aria-hidden="true"><i style="width:{100 * card.share:.0f}%"></i></div>'
+    return (
+        f'<div class="to-bar to-{_side(card)}" aria-hidden="true"><i '
+        f'style="width:{100 * card.share:.0f}%"></i></div>'
+    )
 
 
 def _side(card: Card) -> str:
@@ -46,17 +67,32 @@ def _side(card: Card) -> str:
 
 def card_html(card: Card, decimals: int) -> str:
     """A card's content: label, influence, how far to trust it, and the item."""
-    body = marked_html(card.text) if card.text else image_html(card.image, 96, f"training image labelled {card.label}")
-    return f'<div class="to-line">{chip_html(card.label)}{influence_html(card, decimals)}</div>{influence_bar(card)}{body}'
+    body = (
+        marked_html(card.text)
+        if card.text
+        else image_html(card.image, 96, f"training image labelled {card.label}")
+    )
+    return (
+        f'<div class="to-line">{chip_html(card.label)}{influence_html(card, decimals)}</div>'
+        f"{influence_bar(card)}{body}"
+    )
 
 
 def foot_html(card: Card, flag: Flag | None) -> str:
     """A card's last line: its id, and what is known and decided about it."""
     planted = mark_html(card.planted)
-    return f'<div class="to-foot"><span class="to-id">{safe(card.id)}</span>{planted}{flag_html(flag)}</div>'
+    return (
+        '<div class="to-foot"><span '
+        f'class="to-id">{safe(card.id)}</span>{planted}{flag_html(flag)}</div>'
+    )
 
 
-def sides(explanation: Explanation, flags: dict[int, Flag], below: Callable[[Card], None], more: Callable[[Card], str] | None = None) -> None:
+def sides(
+    explanation: Explanation,
+    flags: dict[int, Flag],
+    below: Callable[[Card], None],
+    more: Callable[[Card], str] | None = None,
+) -> None:
     """How many training items can be trusted, then proponents and opponents side by side.
 
     `below` draws the control at the foot of a card; `more` gives HTML that follows a card's own.
@@ -66,18 +102,33 @@ def sides(explanation: Explanation, flags: dict[int, Flag], below: Callable[[Car
     else:
         said(explanation.certainty)
     columns = st.columns(2, gap="medium")
-    headings = (("Proponents", f"pushed towards “{explanation.target}”"), ("Opponents", f"pushed away from “{explanation.target}”"))
-    for column, (title, meaning), cards in zip(columns, headings, (explanation.proponents, explanation.opponents), strict=True):
+    headings = (
+        ("Proponents", f"pushed towards “{explanation.target}”"),
+        ("Opponents", f"pushed away from “{explanation.target}”"),
+    )
+    for column, (title, meaning), cards in zip(
+        columns, headings, (explanation.proponents, explanation.opponents), strict=True
+    ):
         with column:
             st.html(f'<h2 class="to-side">{title} <span>{safe(meaning)}</span></h2>')
             _card_list(cards, explanation.decimals, flags, below, more)
 
 
-def _card_list(cards: Sequence[Card], decimals: int, flags: dict[int, Flag], below: Callable[[Card], None], more: Callable[[Card], str] | None) -> None:
+def _card_list(
+    cards: Sequence[Card],
+    decimals: int,
+    flags: dict[int, Flag],
+    below: Callable[[Card], None],
+    more: Callable[[Card], str] | None,
+) -> None:
     if not cards:
         st.html('<p class="to-quiet">No training item has an influence of this sign.</p>')
         return
-    place = st.container(gap="small") if cards[0].text else st.grid("auto", min_column_width=150, gap="small")
+    place = (
+        st.container(gap="small")
+        if cards[0].text
+        else st.grid("auto", min_column_width=150, gap="small")
+    )
     for card in cards:
         with place.container(border=True, gap="xsmall"):
             st.html(card_html(card, decimals) + (more(card) if more else ""))
@@ -98,7 +149,9 @@ _ALT = "training image taken at random"
 
 
 def current_draw(item: ErrorItem) -> int:
-    """The number of the random item that is shown; another error begins at 0 again, so that a link shows the same."""
+    """The number of the random item that is shown; another error begins at 0 again, so that a link
+    shows the same.
+    """
     drawn, number = st.session_state.get(_DRAW, (item.id, 0))
     return int(number) if drawn == item.id else 0
 
@@ -110,15 +163,26 @@ def show_random(item: ErrorItem, explanation: Explanation) -> None:
         return
     with st.container(gap=None):
         st.html(_random_html(card, explanation.decimals))
-        st.button("Another random item", key="another-random", type="tertiary", on_click=_another, args=(item,))
+        st.button(
+            "Another random item",
+            key="another-random",
+            type="tertiary",
+            on_click=_another,
+            args=(item,),
+        )
 
 
 def _random_html(card: Card, decimals: int) -> str:
     """Its influence with a bar as the cards have them, and what it is, in little room."""
-    body = f'<span class="to-id" dir="auto">{safe(snippet(card.text.plain, _TEXT))}</span>' if card.text else image_html(card.image, 32, _ALT)
+    body = (
+        f'<span class="to-id" dir="auto">{safe(snippet(card.text.plain, _TEXT))}</span>'
+        if card.text
+        else image_html(card.image, 32, _ALT)
+    )
     return (
-        f'<div class="to-random">For scale, one taken at random: {influence_html(card, decimals)}{influence_bar(card)}'
-        f'<div class="to-foot">{chip_html(card.label)}{body}</div></div>'
+        '<div class="to-random">For scale, one taken at random: '
+        f"{influence_html(card, decimals)}{influence_bar(card)}<div "
+        f'class="to-foot">{chip_html(card.label)}{body}</div></div>'
     )
 
 

@@ -1,8 +1,10 @@
 """What goes, what that is predicted to do, and adopting it as flags.
 
-For which validation items a run is cleansed, and how much of it goes; what is chosen lives in the URL.
+For which validation items a run is cleansed, and how much of it goes; what is chosen lives in the
+URL.
 
-The figure of the Cleanse page: how the training items' mean influences are distributed, and which of them go.
+The figure of the Cleanse page: how the training items' mean influences are distributed, and which
+of them go.
 
 Retraining after a cleansing: starting it, watching it, and what came out.
 """
@@ -19,7 +21,15 @@ from turnover.dashboard.components.address import whole_number
 from turnover.dashboard.components.jobs import begin_job, show_jobs
 from turnover.dashboard.components.notice import heading, notice, problem, quiet, said, wrong_field
 from turnover.dashboard.state import runs_folder, scores_of
-from turnover.dashboard.views.cleanse import LISTED, Plan, adoption_note, build_adoption, build_plan, build_retrained, is_of
+from turnover.dashboard.views.cleanse import (
+    LISTED,
+    Plan,
+    adoption_note,
+    build_adoption,
+    build_plan,
+    build_retrained,
+    is_of,
+)
 from turnover.dashboard.views.jobs import jobs_with
 from turnover.dashboard.views.own_data import path_problem, whole
 from turnover.data.sources.text import CLASSES
@@ -27,7 +37,14 @@ from turnover.errors import TurnoverError
 from turnover.flags import Flag, Flags
 from turnover.jobs import Job, find_jobs
 from turnover.runs.run import Run
-from turnover.workflows.cleansing_results import ELEC, OWN, Cleansed, Scores, has_scores, read_cleansings
+from turnover.workflows.cleansing_results import (
+    ELEC,
+    OWN,
+    Cleansed,
+    Scores,
+    has_scores,
+    read_cleansings,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -37,11 +54,22 @@ _NAMES = {OWN: "The run’s own", ELEC: "Reviews of electronics (Elec)"}
 
 
 def choose_scores(run: Run) -> tuple[str, Scores | None]:
-    """The validation set that is chosen, and the scores for it; None where there are none yet, and the page says how to get them."""
+    """The validation set that is chosen, and the scores for it; None where there are none yet, and
+    the page says how to get them.
+    """
     validation = OWN
     if run.kind == "text" and tuple(run.classes) == CLASSES:
-        chosen = st.segmented_control("Cleanse for", list(_NAMES.values()), default=_NAMES[OWN], required=True, key="validation", bind="query-params")
-        validation = next(name for name, words in _NAMES.items() if words == (chosen or _NAMES[OWN]))
+        chosen = st.segmented_control(
+            "Cleanse for",
+            list(_NAMES.values()),
+            default=_NAMES[OWN],
+            required=True,
+            key="validation",
+            bind="query-params",
+        )
+        validation = next(
+            name for name, words in _NAMES.items() if words == (chosen or _NAMES[OWN])
+        )
     if has_scores(run, validation):
         try:
             return validation, scores_of(run, validation)
@@ -50,22 +78,39 @@ def choose_scores(run: Run) -> tuple[str, Scores | None]:
             if validation == OWN:
                 return validation, None
     else:
-        notice("No influences on these reviews yet", "Name the folder with valid.csv and test.csv, and they are computed in some seconds.")
+        notice(
+            "No influences on these reviews yet",
+            "Name the folder with valid.csv and test.csv, and they are computed in some seconds.",
+        )
     _compute(run, validation)
     return validation, None
 
 
 def choose_share() -> float:
     """The share of the training items that goes, from 0 to 1."""
-    return st.slider("Share removed, %", 0.1, 30.0, 1.0, 0.1, "%.1f", key="share", bind="query-params") / 100
+    return (
+        st.slider("Share removed, %", 0.1, 30.0, 1.0, 0.1, "%.1f", key="share", bind="query-params")
+        / 100
+    )
 
 
 def _compute(run: Run, validation: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        folder = (st.text_input("Folder with the files", key="elec-path", bind="query-params") or "").strip()
+        folder = (
+            st.text_input("Folder with the files", key="elec-path", bind="query-params") or ""
+        ).strip()
         wrong = path_problem(folder, Path.is_dir, "folder") if folder else ""
         if st.button("Compute influences", disabled=not folder or bool(wrong), key="cleanse-score"):
-            step = ["cleanse", "--run", str(run.folder), "--validation", validation, "--path", whole(folder), "--score-only"]
+            step = [
+                "cleanse",
+                "--run",
+                str(run.folder),
+                "--validation",
+                validation,
+                "--path",
+                whole(folder),
+                "--score-only",
+            ]
             begin_job(step, f"Influences of {run.name} on {validation}")
     if wrong:
         wrong_field(wrong)
@@ -87,7 +132,11 @@ def scores_figure(plan: Plan) -> go.Figure:
             y=[one.count for one in own],
             width=[one.high - one.low for one in own],
             name=name,
-            marker={"color": colour, "pattern": {"shape": shape, "fgcolor": "white", "fillmode": "overlay", "size": 6}, "line": {"width": 0}},
+            marker={
+                "color": colour,
+                "pattern": {"shape": shape, "fgcolor": "white", "fillmode": "overlay", "size": 6},
+                "line": {"width": 0},
+            },
             hovertemplate="%{y} items at %{x:.3f} nats",
         )
     figure.add_vline(x=plan.threshold, line={"dash": "dot", "width": 1.5, "color": "gray"})
@@ -98,7 +147,12 @@ def scores_figure(plan: Plan) -> go.Figure:
         bargap=0.05,
         barmode="overlay",
         xaxis={"title": "Mean influence (nats); negative hurts", "zeroline": True},
-        yaxis={"title": "Training items", "type": "log", "dtick": 1, "range": [-0.5, log10(max(one.count for one in plan.bins)) + 0.15]},
+        yaxis={
+            "title": "Training items",
+            "type": "log",
+            "dtick": 1,
+            "range": [-0.5, log10(max(one.count for one in plan.bins)) + 0.15],
+        },
     )
     return figure
 
@@ -107,20 +161,31 @@ _DONE = "cleanse-adopted"
 _TRUST_PAGE = "app_pages/trust.py"
 
 
-def show_plan(run: Run, scores: Scores, fraction: float, validation: str, flags: dict[int, Flag]) -> bool:
+def show_plan(
+    run: Run, scores: Scores, fraction: float, validation: str, flags: dict[int, Flag]
+) -> bool:
     """The removal as it would be; returns whether there is one."""
     try:
         plan = build_plan(run, scores, fraction, flags)
     except TurnoverError as error:
         problem("Nothing can be removed so", str(error))
         return False
-    st.plotly_chart(scores_figure(plan), width="stretch", alt=plan.alt, config={"displaylogo": False, "displayModeBar": False})
+    st.plotly_chart(
+        scores_figure(plan),
+        width="stretch",
+        alt=plan.alt,
+        config={"displaylogo": False, "displayModeBar": False},
+    )
     said(plan.summary)
     said(plan.effect)
     quiet(plan.caution)
     st.page_link(_TRUST_PAGE, label="How far to trust this run")
     only = f"; the first {LISTED:,} are listed" if len(plan.positions) > LISTED else ""
-    heading("What goes", f"The most harmful first{only}. Influence on the loss of the true labels, in nats ± standard error.")
+    heading(
+        "What goes",
+        f"The most harmful first{only}. Influence on the loss of the true labels, in nats ± "
+        "standard error.",
+    )
     st.dataframe(
         plan.table,
         column_config={
@@ -136,7 +201,13 @@ def show_plan(run: Run, scores: Scores, fraction: float, validation: str, flags:
     )
     with st.expander("By class"):
         share = {"Share": st.column_config.NumberColumn(format="percent")}
-        st.dataframe(plan.classes, column_config=share, hide_index=True, lazy=False, alt="How many items of each class there are and go")
+        st.dataframe(
+            plan.classes,
+            column_config=share,
+            hide_index=True,
+            lazy=False,
+            alt="How many items of each class there are and go",
+        )
     _adopt(run, plan, flags, adoption_note(fraction, validation))
     return True
 
@@ -147,7 +218,9 @@ def _adopt(run: Run, plan: Plan, flags: dict[int, Flag], note: str) -> None:
     with st.popover("Adopt the removal as flags"):
         said(adoption.sentence)
         label, new = f"Flag {len(adoption.positions):,} to drop", adoption.positions
-        st.button(label, key="cleanse-adopt", on_click=_store, args=(run, new, note), disabled=not new)
+        st.button(
+            label, key="cleanse-adopt", on_click=_store, args=(run, new, note), disabled=not new
+        )
     if stored:
         said(stored)
 
@@ -155,7 +228,8 @@ def _adopt(run: Run, plan: Plan, flags: dict[int, Flag], note: str) -> None:
 def _store(run: Run, positions: tuple[int, ...], note: str) -> None:
     try:
         store = Flags(run.folder)
-        undecided = [position for position in positions if position not in store.current()]  # somebody may have decided meanwhile
+        # somebody may have decided meanwhile
+        undecided = [position for position in positions if position not in store.current()]
         store.put_many(undecided, "drop", note=note)
         st.session_state[_DONE] = f"{len(undecided):,} training items were flagged to drop."
     except TurnoverError as error:
@@ -165,23 +239,53 @@ def _store(run: Run, positions: tuple[int, ...], note: str) -> None:
 KEY = "cleansing"
 
 
-def ask_for_retraining(run: Run, scores: Scores, fraction: float, validation: str, flags: dict[int, Flag]) -> None:
+def ask_for_retraining(
+    run: Run, scores: Scores, fraction: float, validation: str, flags: dict[int, Flag]
+) -> None:
     """How many seeds, whether with the flags, and the button."""
-    heading("Does it help? Retrain and see", "Models without turn-over dropout, from the same seeds: on all items, without as many random ones, and cleansed.")
+    heading(
+        "Does it help? Retrain and see",
+        "Models without turn-over dropout, from the same seeds: on all items, without as many "
+        "random ones, and cleansed.",
+    )
     if validation == OWN:
-        quiet("Half of the validation items choose what goes, the other half measures; so what goes may differ a little from the list above.")
+        quiet(
+            "Half of the validation items choose what goes, the other half measures; so what goes "
+            "may differ a little from the list above."
+        )
     decided = sum(flag.action != "keep" for flag in flags.values())
     with st.container(horizontal=True, vertical_alignment="bottom"):
         repeats = whole_number("Seeds", 1, 50, 4, key="repeats", bind="query-params", width=140)
-        with_flags = st.checkbox(f"Also on your {decided:,} flags", key="with-flags", bind="query-params") if decided else False
+        with_flags = (
+            st.checkbox(f"Also on your {decided:,} flags", key="with-flags", bind="query-params")
+            if decided
+            else False
+        )
         begin = st.button("Retrain", key="cleanse-retrain")
     if not decided:
-        quiet("Flag training items to drop or to relabel, and a condition with your flags can be trained as well.")
+        quiet(
+            "Flag training items to drop or to relabel, and a condition with your flags can be "
+            "trained as well."
+        )
     if begin:
-        step = ["cleanse", "--run", str(run.folder), "--fraction", f"{fraction:.4g}", "--repeats", str(repeats), "--validation", validation]
+        step = [
+            "cleanse",
+            "--run",
+            str(run.folder),
+            "--fraction",
+            f"{fraction:.4g}",
+            "--repeats",
+            str(repeats),
+            "--validation",
+            validation,
+        ]
         step += [] if validation == OWN else ["--path", scores.path]
         step += ["--flags"] if with_flags else []
-        begin_job(step, f"Cleanse {run.name}: {fraction:.1%}, {repeats} seeds{', with flags' if '--flags' in step else ''}")
+        begin_job(
+            step,
+            f"Cleanse {run.name}: {fraction:.1%}, {repeats} "
+            f"seeds{', with flags' if '--flags' in step else ''}",
+        )
 
 
 def show_retraining(run: Run) -> None:
@@ -200,14 +304,26 @@ def show_retraining(run: Run) -> None:
         names = [one.name for one in finished]
         if st.session_state.get(KEY) not in (None, *names):
             st.session_state[KEY] = names[0]
-        chosen = st.selectbox("Result", names, key=KEY, bind="query-params", width=320) if len(names) > 1 else names[0]
+        chosen = (
+            st.selectbox("Result", names, key=KEY, bind="query-params", width=320)
+            if len(names) > 1
+            else names[0]
+        )
         _show(next(one for one in finished if one.name == chosen))
 
 
 def _so_far(folder: Path) -> None:
     """The models that are trained, while others still are."""
-    at_work = [job.steps[0] for job in jobs_with(find_jobs(runs_folder()), "cleanse", folder) if job.state.active]
-    partial = [one for one in read_cleansings(Run(folder))[0] if not one.finished and any(is_of(one, step) for step in at_work)]
+    at_work = [
+        job.steps[0]
+        for job in jobs_with(find_jobs(runs_folder()), "cleanse", folder)
+        if job.state.active
+    ]
+    partial = [
+        one
+        for one in read_cleansings(Run(folder))[0]
+        if not one.finished and any(is_of(one, step) for step in at_work)
+    ]
     if partial:
         quiet("So far:")
         _table(partial[0])
@@ -221,9 +337,18 @@ def _show(cleansed: Cleansed) -> None:
     for sentence in view.sentences:
         said(sentence)
     _table(cleansed)
-    quiet("± standard deviation over seeds. Differences are paired by seed, with a 95 % interval and p of a paired t-test.")
+    quiet(
+        "± standard deviation over seeds. Differences are paired by seed, with a 95 % interval and "
+        "p of a paired t-test."
+    )
 
 
 def _table(cleansed: Cleansed) -> None:
     frame = build_retrained(cleansed).table
-    st.dataframe(frame, hide_index=True, height="content", lazy=False, alt="Accuracy and loss of each condition")
+    st.dataframe(
+        frame,
+        hide_index=True,
+        height="content",
+        lazy=False,
+        alt="Accuracy and loss of each condition",
+    )

@@ -1,8 +1,10 @@
-"""The Curves page's pieces: whose curves, the numbers at one epoch, a leak, all numbers, and a training that goes on.
+"""The Curves page's pieces: whose curves, the numbers at one epoch, a leak, all numbers, and a
+training that goes on.
 
 The figure of the training curves.
 
-The choice of an epoch, by a click on the curves or by keyboard, and the training items with the largest gap there.
+The choice of an epoch, by a click on the curves or by keyboard, and the training items with the
+largest gap there.
 """
 
 from __future__ import annotations
@@ -16,7 +18,18 @@ import streamlit as st
 
 from turnover.dashboard.components.notice import heading, notice, problem, quiet, said
 from turnover.dashboard.state import RUN_KEY, runs_folder
-from turnover.dashboard.views.curves import HOW_TO_READ, Curves, Gap, Leak, Series, build_partial, largest_gaps, leak_sentence, leaks, training_sentence
+from turnover.dashboard.views.curves import (
+    HOW_TO_READ,
+    Curves,
+    Gap,
+    Leak,
+    Series,
+    build_partial,
+    largest_gaps,
+    leak_sentence,
+    leaks,
+    training_sentence,
+)
 from turnover.dashboard.views.runs import share_words
 from turnover.errors import TurnoverError
 from turnover.explain.html import chip_html, image_html, mark_html, safe
@@ -28,9 +41,21 @@ if TYPE_CHECKING:
 
 
 _DASHES = {"masked": "solid", "flipped": "solid", "unowned": "dash", "validation": "dot"}
-_SYMBOLS = {"masked": "circle", "flipped": "diamond", "unowned": "diamond-open", "validation": "square"}
-_COLOURS = {"masked": "#3b82bd", "flipped": "#cf6f2d", "unowned": "#8f70c4", "validation": "#4b9668"}
-"""Mid-tones that keep 3:1 on the light and on the dark page: a figure is made before its theme is known."""
+_SYMBOLS = {
+    "masked": "circle",
+    "flipped": "diamond",
+    "unowned": "diamond-open",
+    "validation": "square",
+}
+_COLOURS = {
+    "masked": "#3b82bd",
+    "flipped": "#cf6f2d",
+    "unowned": "#8f70c4",
+    "validation": "#4b9668",
+}
+"""Mid-tones that keep 3:1 on the light and on the dark page: a figure is made before its theme is
+known.
+"""
 
 _GAP = "rgba(207, 111, 45, .14)"
 
@@ -39,12 +64,21 @@ def curves_figure(curves: Curves, epoch: int | None = None) -> go.Figure:
     """The figure of a run's curves; a chosen epoch is marked beside the kept one."""
     figure = losses_figure(curves.epochs, curves.series, curves.kept)
     if epoch not in (None, curves.kept):
-        figure.add_vline(x=epoch, line={"width": 1, "color": "gray"}, annotation_text="chosen", annotation_position="top left")
+        figure.add_vline(
+            x=epoch,
+            line={"width": 1, "color": "gray"},
+            annotation_text="chosen",
+            annotation_position="top left",
+        )
     return figure
 
 
-def losses_figure(epochs: Sequence[int], series: Sequence[Series], kept: int | None, height: int = 440) -> go.Figure:
-    """One line a loss, told apart by dash and marker as well as by colour; the gap between masked and flipped shaded, and the kept epoch, if any, marked."""
+def losses_figure(
+    epochs: Sequence[int], series: Sequence[Series], kept: int | None, height: int = 440
+) -> go.Figure:
+    """One line a loss, told apart by dash and marker as well as by colour; the gap between masked
+    and flipped shaded, and the kept epoch, if any, marked.
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -62,11 +96,22 @@ def losses_figure(epochs: Sequence[int], series: Sequence[Series], kept: int | N
             hovertemplate="%{y:.3f}",
         )
     if kept is not None:
-        figure.add_vline(x=kept, line={"dash": "dot", "width": 1.5, "color": "gray"}, annotation_text="kept", annotation_position="top right")
+        figure.add_vline(
+            x=kept,
+            line={"dash": "dot", "width": 1.5, "color": "gray"},
+            annotation_text="kept",
+            annotation_position="top right",
+        )
     figure.update_layout(
         height=height,
         margin={"l": 0, "r": 0, "t": 48, "b": 0},
-        legend={"orientation": "h", "y": 1 + 62 / height, "x": 0, "title": None, "traceorder": "normal"},
+        legend={
+            "orientation": "h",
+            "y": 1 + 62 / height,
+            "x": 0,
+            "title": None,
+            "traceorder": "normal",
+        },
         hovermode="x unified",
         xaxis={"title": "Epoch", "dtick": max(1, len(epochs) // 12), "zeroline": False},
         yaxis={"title": "Loss (nats)", "rangemode": "tozero"},
@@ -81,7 +126,11 @@ EPOCH, _CHART = "epoch", "curves-chart"
 def explore_gaps(run: Run, curves: Curves) -> None:
     """The figure, which can be clicked, and the items at the chosen epoch."""
     place = st.container()
-    heading("Items with the largest gap", "Training items that the model only knows because it learned them; wrong labels are often among them.")
+    heading(
+        "Items with the largest gap",
+        "Training items that the model only knows because it learned them; wrong labels are often "
+        "among them.",
+    )
     epoch = _choose_epoch(curves)
     with place:
         draw_curves(curves, epoch)
@@ -94,7 +143,15 @@ def draw_curves(curves: Curves, epoch: int | None = None) -> None:
     if epoch is None:
         st.plotly_chart(figure, width="stretch", alt=curves.alt, config=config)
     else:
-        st.plotly_chart(figure, width="stretch", key=_CHART, on_select=_picked, selection_mode="points", alt=curves.alt, config=config)
+        st.plotly_chart(
+            figure,
+            width="stretch",
+            key=_CHART,
+            on_select=_picked,
+            selection_mode="points",
+            alt=curves.alt,
+            config=config,
+        )
 
 
 def _choose_epoch(curves: Curves) -> int:
@@ -102,7 +159,15 @@ def _choose_epoch(curves: Curves) -> int:
     wanted = st.session_state.get(EPOCH, st.query_params.get(EPOCH))
     if str(wanted) not in map(str, curves.epochs):
         st.session_state[EPOCH] = str(curves.kept)
-    return int(st.selectbox("After epoch", [str(epoch) for epoch in curves.epochs], key=EPOCH, bind="query-params", width=140))
+    return int(
+        st.selectbox(
+            "After epoch",
+            [str(epoch) for epoch in curves.epochs],
+            key=EPOCH,
+            bind="query-params",
+            width=140,
+        )
+    )
 
 
 def _picked() -> None:
@@ -112,18 +177,30 @@ def _picked() -> None:
 
 
 def _table_html(gaps: tuple[Gap, ...]) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Training item", "Masked loss", "Flipped loss", "Gap"))
+    head = "".join(
+        f'<th scope="col">{name}</th>'
+        for name in ("Training item", "Masked loss", "Flipped loss", "Gap")
+    )
     rows = "".join(
-        f'<tr><th scope="row">{_item_html(gap)}</th><td>{gap.masked:.3f}</td><td>{gap.flipped:.3f}</td><td><strong>{gap.value:.3f}</strong></td></tr>'
+        "<tr><th "
+        f'scope="row">{_item_html(gap)}</th><td>{gap.masked:.3f}</td><td>{gap.flipped:.3f}</td><td><strong>{gap.value:.3f}</strong></td></tr>'
         for gap in gaps
     )
-    return f'<table class="to-groups to-numbers"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return (
+        '<table class="to-groups '
+        f'to-numbers"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    )
 
 
 def _item_html(gap: Gap) -> str:
     alt = f"training image labelled {gap.label}"
-    body = image_html(gap.image, 40, alt) if gap.image else f'<span dir="auto">{safe(gap.text)}</span>'
-    return f'{chip_html(gap.label)} {body} <span class="to-id">{safe(gap.id)}</span> {mark_html(gap.planted)}'
+    body = (
+        image_html(gap.image, 40, alt) if gap.image else f'<span dir="auto">{safe(gap.text)}</span>'
+    )
+    return (
+        f'{chip_html(gap.label)} {body} <span class="to-id">{safe(gap.id)}</span> '
+        f"{mark_html(gap.planted)}"
+    )
 
 
 _CHOSEN = "The run in the sidebar"
@@ -131,12 +208,21 @@ _SECONDS = 2.0
 
 
 def choose_training() -> str:
-    """The name of a run that is being trained, if the page shall show one; "" for the chosen run. Without any, nothing is asked."""
+    """The name of a run that is being trained, if the page shall show one; "" for the chosen run.
+    Without any, nothing is asked.
+    """
     names = find_partials(runs_folder())
     if not names:
         return ""
     options = [_CHOSEN, *names] if st.session_state.get(RUN_KEY) else names
-    name = st.selectbox("Curves of", options, key="training", bind="query-params", width=320, help="Or of a run that is being trained")
+    name = st.selectbox(
+        "Curves of",
+        options,
+        key="training",
+        bind="query-params",
+        width=320,
+        help="Or of a run that is being trained",
+    )
     return "" if name == _CHOSEN else name
 
 
@@ -167,7 +253,11 @@ def show_numbers(curves: Curves) -> None:
     """Four numbers at the kept or last epoch."""
     with st.grid(4, min_column_width=150):
         st.metric("Validation accuracy", f"{curves.validation_accuracy:.1%}", border=True)
-        st.metric("Plain twin accuracy", share_words(curves.plain_accuracy, "unknown" if curves.kept else "not yet"), border=True)
+        st.metric(
+            "Plain twin accuracy",
+            share_words(curves.plain_accuracy, "unknown" if curves.kept else "not yet"),
+            border=True,
+        )
         st.metric("Flipped loss", f"{curves.flipped:.3f}", border=True)
         st.metric("Unowned loss", f"{curves.unowned:.3f}", border=True)
     when = "At the kept epoch" if curves.kept else "After the last epoch"
@@ -182,14 +272,30 @@ def run_leaks(run: Run, curves: Curves) -> tuple[Leak, ...]:
 def show_leak(found: tuple[Leak, ...], shared: list[str]) -> None:
     """A warning, if there is a leak."""
     if found:
-        notice("Training items leak into halves that should not know them", leak_sentence(found, shared))
+        notice(
+            "Training items leak into halves that should not know them",
+            leak_sentence(found, shared),
+        )
 
 
 def show_table(curves: Curves) -> None:
     """How to read the figure, and its numbers."""
     heading("How to read this")
     said(HOW_TO_READ)
-    heading("The same as numbers", "Mean losses in nats; accuracy of the full network on the validation items.")
-    numbers = {name: st.column_config.NumberColumn(format="%.3f") for name in ("Masked", "Flipped", "Unowned", "Validation")}
+    heading(
+        "The same as numbers",
+        "Mean losses in nats; accuracy of the full network on the validation items.",
+    )
+    numbers = {
+        name: st.column_config.NumberColumn(format="%.3f")
+        for name in ("Masked", "Flipped", "Unowned", "Validation")
+    }
     columns = {**numbers, "Accuracy": st.column_config.NumberColumn(format="percent")}
-    st.dataframe(curves.table, column_config=columns, hide_index=True, width="stretch", height="content", alt="Losses and accuracy per epoch")
+    st.dataframe(
+        curves.table,
+        column_config=columns,
+        hide_index=True,
+        width="stretch",
+        height="content",
+        alt="Losses and accuracy per epoch",
+    )

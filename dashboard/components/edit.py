@@ -1,6 +1,8 @@
-"""A change of one's own text or image, and what it moved: an edit, one part left out, or each part left out in turn.
+"""A change of one's own text or image, and what it moved: an edit, one part left out, or each part
+left out in turn.
 
-Draws what an edit moved: probabilities and influences before and after, and what each part is worth.
+Draws what an edit moved: probabilities and influences before and after, and what each part is
+worth.
 """
 
 from __future__ import annotations
@@ -16,7 +18,19 @@ from turnover.dashboard.components.regions import patches_html
 from turnover.dashboard.components.worker import ask
 from turnover.dashboard.engine import Worker
 from turnover.dashboard.views.answer import Answer, Question, Reply, image_of
-from turnover.dashboard.views.edits import Change, Moved, Part, Weight, compare, edited, followed, parts_of, parts_request, unit_of, weigh
+from turnover.dashboard.views.edits import (
+    Change,
+    Moved,
+    Part,
+    Weight,
+    compare,
+    edited,
+    followed,
+    parts_of,
+    parts_request,
+    unit_of,
+    weigh,
+)
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card
 from turnover.explain.html import chip_html, image_html, marked_html, safe, signed
@@ -30,7 +44,11 @@ def show_moved(reply: Reply, moved: Moved) -> None:
     """The edited input, and its probabilities beside the original's."""
     question, answer = reply.question, reply.answer
     assert answer
-    body = marked_html(mark(question.text, ())) if question.text else image_html(question.image, 96, "your image, edited")
+    body = (
+        marked_html(mark(question.text, ()))
+        if question.text
+        else image_html(question.image, 96, "your image, edited")
+    )
     st.html(f'<div class="to-edited">{body}</div>')
     said(f"After the edit: “{answer.predicted}”. {moved.loss}")
     st.html(f'<div class="to-chances">{"".join(map(_chance_html, moved.chances[:_MOST]))}</div>')
@@ -38,48 +56,82 @@ def show_moved(reply: Reply, moved: Moved) -> None:
 
 def show_items(moved: Moved, decimals: int) -> None:
     """A row for each training item, what moved most first: its influence before and after."""
-    head = "".join(f'<th scope="col">{text}</th>' for text in ("Training item", "Influence before", "After"))
+    head = "".join(
+        f'<th scope="col">{text}</th>' for text in ("Training item", "Influence before", "After")
+    )
     rows = "".join(
-        f'<tr><th scope="row">{_item_html(after)}</th><td>{_number_html(before, decimals)}</td><td>{_number_html(after, decimals)}</td></tr>'
+        f'<tr><th scope="row">{_item_html(after)}</th>'
+        f"<td>{_number_html(before, decimals)}</td><td>{_number_html(after, decimals)}</td></tr>"
         for before, after in moved.items[:_MOST]
     )
     if rows:
-        st.html(f'<table class="to-groups"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>')
+        st.html(
+            f'<table class="to-groups"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        )
 
 
 def show_weights(image: bytes, weights: Sequence[Weight], target: str) -> None:
-    """What each part is worth for the label `target`: its loss without the part, the largest changes first; an `image` (if it is one) with its patches."""
+    """What each part is worth for the label `target`: its loss without the part, the largest
+    changes first; an `image` (if it is one) with its patches.
+    """
     largest = max(abs(weight.loss) for weight in weights) or 1.0
     if image:
-        drawn = image_html(image, 160, "your image; patches that matter are in colour, and listed beside it")
+        drawn = image_html(
+            image, 160, "your image; patches that matter are in colour, and listed beside it"
+        )
         st.html(patches_html(drawn, 160, [weight.loss for weight in weights]))
-    telling = [weight for weight in sorted(weights, key=lambda one: -abs(one.loss)) if abs(weight.loss) >= _LEAST]
+    telling = [
+        weight
+        for weight in sorted(weights, key=lambda one: -abs(one.loss))
+        if abs(weight.loss) >= _LEAST
+    ]
     lines = "".join(_weight_html(weight, largest) for weight in telling[:_MOST])
     st.html(f'<div class="to-chances">{lines}</div>')
-    quiet(f"By how much the loss of “{target}” rises without the part (nats), and the probability then: + speaks for the label, − against it.")
+    quiet(
+        f"By how much the loss of “{target}” rises without the part (nats), and the probability "
+        "then: + speaks for the label, − against it."
+    )
 
 
 def _chance_html(change: Change) -> str:
     before = "?" if change.before is None else f"{change.before:.1%}"
-    bar = f'<div class="to-bar" aria-hidden="true"><i style="width:{100 * (change.after or 0):.1f}%"></i></div>'
-    return f'<span>{safe(change.name)}</span>{bar}<span class="to-percent">{before} → {change.after or 0:.1%}</span>'
+    bar = (
+        '<div class="to-bar" aria-hidden="true"><i '
+        f'style="width:{100 * (change.after or 0):.1f}%"></i></div>'
+    )
+    return (
+        f'<span>{safe(change.name)}</span>{bar}<span class="to-percent">{before} → '
+        f"{change.after or 0:.1%}</span>"
+    )
 
 
 def _weight_html(weight: Weight, largest: float) -> str:
     side = "for" if weight.loss > 0 else "against"
-    bar = f'<div class="to-bar to-{side}" aria-hidden="true"><i style="width:{100 * abs(weight.loss) / largest:.0f}%"></i></div>'
-    return f'<span dir="auto">{safe(weight.name)}</span>{bar}<span class="to-percent">{signed(weight.loss, 3)}, {weight.probability:.1%}</span>'
+    bar = (
+        f'<div class="to-bar to-{side}" aria-hidden="true"><i '
+        f'style="width:{100 * abs(weight.loss) / largest:.0f}%"></i></div>'
+    )
+    return (
+        f'<span dir="auto">{safe(weight.name)}</span>{bar}<span '
+        f'class="to-percent">{signed(weight.loss, 3)}, {weight.probability:.1%}</span>'
+    )
 
 
 def _item_html(card: Card) -> str:
     body = (
-        f'<span dir="auto">{safe(snippet(card.text.plain, _TEXT))}</span>' if card.text else image_html(card.image, 40, f"training image labelled {card.label}")
+        f'<span dir="auto">{safe(snippet(card.text.plain, _TEXT))}</span>'
+        if card.text
+        else image_html(card.image, 40, f"training image labelled {card.label}")
     )
     return f'{chip_html(card.label)} {body} <span class="to-id">{safe(card.id)}</span>'
 
 
 def _number_html(card: Card | None, decimals: int) -> str:
-    return influence_html(card, decimals) if card else '<span class="to-trust">not among its strongest</span>'
+    return (
+        influence_html(card, decimals)
+        if card
+        else '<span class="to-trust">not among its strongest</span>'
+    )
 
 
 _STATE = "try-edit"
@@ -87,7 +139,9 @@ _STATE = "try-edit"
 
 @dataclass(frozen=True)
 class _Edit:
-    """What was asked of one answer (named by `key`) and what came back; `weights` are None until they are wanted."""
+    """What was asked of one answer (named by `key`) and what came back; `weights` are None until
+    they are wanted.
+    """
 
     key: str
     question: Question | None = None
@@ -99,7 +153,10 @@ class _Edit:
 def show_edit(run: Run, worker: Worker, question: Question, answer: Answer, key: str) -> None:
     """The form, and beside it what moved."""
     target = answer.explanation.target
-    heading("Change it and see what moved", f"All numbers stay about the label “{target}”, so that they can be compared.")
+    heading(
+        "Change it and see what moved",
+        f"All numbers stay about the label “{target}”, so that they can be compared.",
+    )
     parts = parts_of(run, question, target)
     left, right = st.columns([6, 5], gap="medium")
     with left:
@@ -134,8 +191,18 @@ def _form(question: Question, answer: Answer, parts: tuple[Part, ...], key: str)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         names = [part.name for part in parts]
         chosen = f"try-part-{key}"
-        st.selectbox(f"Leave out a {what}", names, index=None, key=chosen, on_change=_leave_out, args=(answer, parts, key), width=240)
-        st.button(f"Leave out each {what} in turn", key=f"try-weigh-{key}", on_click=_weigh, args=(key,))
+        st.selectbox(
+            f"Leave out a {what}",
+            names,
+            index=None,
+            key=chosen,
+            on_change=_leave_out,
+            args=(answer, parts, key),
+            width=240,
+        )
+        st.button(
+            f"Leave out each {what} in turn", key=f"try-weigh-{key}", on_click=_weigh, args=(key,)
+        )
 
 
 def _current(key: str) -> _Edit:
@@ -149,12 +216,22 @@ def _keep(edit: _Edit) -> _Edit:
 
 
 def _ask_edit(question: Question, answer: Answer, key: str) -> None:
-    _keep(replace(_current(key), question=edited(question, answer, st.session_state[f"try-edited-{key}"] or ""), reply=None))
+    _keep(
+        replace(
+            _current(key),
+            question=edited(question, answer, st.session_state[f"try-edited-{key}"] or ""),
+            reply=None,
+        )
+    )
 
 
 def _leave_out(answer: Answer, parts: tuple[Part, ...], key: str) -> None:
     part = next((part for part in parts if part.name == st.session_state[f"try-part-{key}"]), None)
-    _keep(replace(_current(key), question=followed(part.question, answer) if part else None, reply=None))
+    _keep(
+        replace(
+            _current(key), question=followed(part.question, answer) if part else None, reply=None
+        )
+    )
 
 
 def _weigh(key: str) -> None:
@@ -165,7 +242,9 @@ def _weighed(worker: Worker, answer: Answer, parts: tuple[Part, ...], edit: _Edi
     edit = replace(edit, weighing=False)
     try:
         with st.spinner("Asking without each part"):
-            return _keep(replace(edit, weights=weigh(answer, parts, worker.ask(parts_request(parts)))))
+            return _keep(
+                replace(edit, weights=weigh(answer, parts, worker.ask(parts_request(parts))))
+            )
     except TurnoverError as error:
         problem("No answer", str(error))
         return _keep(edit)

@@ -1,8 +1,10 @@
 """The chosen error, what its numbers mean, and the training items behind it.
 
-Two keys for work through many errors: F flags the strongest proponent that has no flag yet, U takes the last such flag back.
+Two keys for work through many errors: F flags the strongest proponent that has no flag yet, U takes
+the last such flag back.
 
-The shown error as Markdown, in a popover with a button that copies it; made when the popover is opened.
+The shown error as Markdown, in a popover with a button that copies it; made when the popover is
+opened.
 
 Which errors of a run somebody has seen in this session.
 
@@ -23,7 +25,13 @@ from turnover.dashboard.components.notice import problem, quiet, said
 from turnover.dashboard.components.regions import show_regions
 from turnover.dashboard.components.try_own import ITEM
 from turnover.dashboard.state import RUN_KEY, Opened
-from turnover.dashboard.views.errors import Visits, error_link, issue_markdown, progress_sentence, visit
+from turnover.dashboard.views.errors import (
+    Visits,
+    error_link,
+    issue_markdown,
+    progress_sentence,
+    visit,
+)
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card, ErrorItem, Explanation, explain_error, marked_target
 from turnover.explain.html import chip_html, image_html, mark_html, marked_html, safe
@@ -38,8 +46,23 @@ def flag_keys(run: Run, explanation: Explanation, flags: dict[int, Flag]) -> Non
     """The two buttons; their keys are shown on them."""
     target = next((card for card in explanation.proponents if card.position not in flags), None)
     last = _last(run, flags)
-    st.button("Drop the strongest", key="key-drop", shortcut="F", on_click=_drop, args=(run, target), disabled=target is None, help=_HELP)
-    st.button("Take back", key="key-back", shortcut="U", on_click=_back, args=(run, last), disabled=last is None)
+    st.button(
+        "Drop the strongest",
+        key="key-drop",
+        shortcut="F",
+        on_click=_drop,
+        args=(run, target),
+        disabled=target is None,
+        help=_HELP,
+    )
+    st.button(
+        "Take back",
+        key="key-back",
+        shortcut="U",
+        on_click=_back,
+        args=(run, last),
+        disabled=last is None,
+    )
 
 
 _HELP = "Flags the strongest proponent shown that has no flag yet: drop it from the training set"
@@ -47,7 +70,11 @@ _HELP = "Flags the strongest proponent shown that has no flag yet: drop it from 
 
 def _last(run: Run, flags: dict[int, Flag]) -> Flag | None:
     """The last flag that the key put on this run and that is still in force as it was put."""
-    kept = [(folder, flag) for folder, flag in st.session_state.get(_LAST, []) if folder != str(run.folder) or flags.get(flag.instance) == flag]
+    kept = [
+        (folder, flag)
+        for folder, flag in st.session_state.get(_LAST, [])
+        if folder != str(run.folder) or flags.get(flag.instance) == flag
+    ]
     st.session_state[_LAST] = kept
     return next((flag for folder, flag in reversed(kept) if folder == str(run.folder)), None)
 
@@ -70,7 +97,12 @@ def issue_text(run: Run, item: ErrorItem, explanation: Explanation) -> None:
             meaning = st.session_state.get("meaning") or PREDICTION
             quiet("For an issue tracker or a chat; the button in the corner copies it.")
             link = error_link(st.context.url or "", run.name, item, meaning)
-            st.code(issue_markdown(run.name, item, explanation, meaning, link), language=None, wrap_lines=True, height=320)
+            st.code(
+                issue_markdown(run.name, item, explanation, meaning, link),
+                language=None,
+                wrap_lines=True,
+                height=320,
+            )
 
 
 _TOPS = (5, 10, 20)
@@ -78,7 +110,9 @@ _TRY_PAGE = "app_pages/try_own.py"
 
 
 def show_item(opened: Opened, item: ErrorItem) -> Explanation | None:
-    """The error itself and the choice of what to explain; returns the explanation, None if the run has no influence."""
+    """The error itself and the choice of what to explain; returns the explanation, None if the run
+    has no influence.
+    """
     place = st.container()
     explanation = None if opened.influence_problem else _explain(opened.run, item)
     with place:
@@ -86,19 +120,36 @@ def show_item(opened: Opened, item: ErrorItem) -> Explanation | None:
     return explanation
 
 
-def show_training_items(run: Run, item: ErrorItem, explanation: Explanation, flags: dict[int, Flag]) -> None:
-    """What can be done with all of them, the sentences that give the numbers their meaning, and the cards."""
+def show_training_items(
+    run: Run, item: ErrorItem, explanation: Explanation, flags: dict[int, Flag]
+) -> None:
+    """What can be done with all of them, the sentences that give the numbers their meaning, and the
+    cards.
+    """
     with st.container(horizontal=True, vertical_alignment="center"):
         flag_keys(run, explanation, flags)
         issue_text(run, item, explanation)
-        st.page_link(_TRY_PAGE, label="Change it and see what moves", query_params={RUN_KEY: run.name, ITEM: item.id})
+        st.page_link(
+            _TRY_PAGE,
+            label="Change it and see what moves",
+            query_params={RUN_KEY: run.name, ITEM: item.id},
+        )
     regions = show_regions(run, item, explanation)
-    sides(explanation, flags, lambda card: card_controls(run, card, flags.get(card.position)), regions)
+    sides(
+        explanation, flags, lambda card: card_controls(run, card, flags.get(card.position)), regions
+    )
 
 
 def _explain(run: Run, item: ErrorItem) -> Explanation | None:
     with st.container(horizontal=True, vertical_alignment="top"):
-        meaning = st.segmented_control("Influence on the", [PREDICTION, TRUTH], default=PREDICTION, required=True, key="meaning", bind="query-params")
+        meaning = st.segmented_control(
+            "Influence on the",
+            [PREDICTION, TRUTH],
+            default=PREDICTION,
+            required=True,
+            key="meaning",
+            bind="query-params",
+        )
         top = st.selectbox("Items per side", _TOPS, key="top", bind="query-params", width=140)
     try:
         explanation = explain_error(run, item, meaning or PREDICTION, top, draw=current_draw(item))
@@ -114,13 +165,20 @@ def _explain(run: Run, item: ErrorItem) -> Explanation | None:
 def _item_html(item: ErrorItem, explanation: Explanation | None, cut: Cut | None) -> str:
     """The error: its text or image, and what the model made of it."""
     if item.image:
-        body = image_html(item.image, 144, f"validation image of class {item.label}, predicted {item.predicted}")
+        body = image_html(
+            item.image, 144, f"validation image of class {item.label}, predicted {item.predicted}"
+        )
     else:
-        body = marked_html(marked_target(item.text, explanation.proponents, cut=cut) if explanation else mark(item.text, ()))
+        body = marked_html(
+            marked_target(item.text, explanation.proponents, cut=cut)
+            if explanation
+            else mark(item.text, ())
+        )
     planted = mark_html(item.planted)
     facts = (
         f'<span>true label {chip_html(item.label)}</span><span class="to-arrow">→</span>'
-        f"<span>predicted {chip_html(item.predicted, 'wrong')} with probability {item.probability:.0%}</span>{planted}"
+        f"<span>predicted {chip_html(item.predicted, 'wrong')} with probability "
+        f"{item.probability:.0%}</span>{planted}"
         f'<span class="to-id">{safe(item.id)}</span>'
     )
     return f'<div class="to-target">{body}<div class="to-facts">{facts}</div></div>'
@@ -132,16 +190,24 @@ _KEY = "visits"
 def progress(run: Run, shown: ErrorItem, matching: Sequence[ErrorItem]) -> str:
     """Note that an error is shown; says how far the work through those that match has come."""
     known = st.session_state.setdefault(_KEY, {})
-    visits = known[str(run.folder)] = visit(known.get(str(run.folder), Visits()), shown.id, time.monotonic())
+    visits = known[str(run.folder)] = visit(
+        known.get(str(run.folder), Visits()), shown.id, time.monotonic()
+    )
     return progress_sentence(visits, [item.id for item in matching])
 
 
 def trust_note(opened: Opened, explanation: Explanation) -> None:
-    """Say what to read in place of single influences, if none of this error's, or of none of the run's errors, stands out of the noise."""
+    """Say what to read in place of single influences, if none of this error's, or of none of the
+    run's errors, stands out of the noise.
+    """
     certainty = opened.certainty
     if certainty is None or (certainty.share and not explanation.advice):
         return
     whose = "of this error" if certainty.share else "of any error of this run"
-    reason = f"The influences {whose} are too noisy to read one by one." if certainty.known else "Nothing tells single influences of one member from noise."
+    reason = (
+        f"The influences {whose} are too noisy to read one by one."
+        if certainty.known
+        else "Nothing tells single influences of one member from noise."
+    )
     quiet(f"{reason} Look at groups of training items, or train again with more members.")
     st.page_link(TRUST_PAGE, label="How far to trust this run")

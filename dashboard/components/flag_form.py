@@ -1,8 +1,10 @@
 """The decision on a training item, in a popover below its card: drop, relabel or keep, with a note.
 
-The form is only made when the popover is open, so that ten cards cost ten buttons. Saving closes it.
+The form is only made when the popover is open, so that ten cards cost ten buttons. Saving closes
+it.
 
-Who decides: the user that is signed in, where the dashboard asks for that, else the account that serves it.
+Who decides: the user that is signed in, where the dashboard asks for that, else the account that
+serves it.
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ def current_flags(run: Run) -> dict[int, Flag]:
 def flag_control(run: Run, card: Labelled, flag: Flag | None) -> None:
     """The popover of one card."""
     key = f"flag-{card.position}"
-    popover = st.popover("Change flag" if flag else "Flag", key=key, on_change="rerun", type="tertiary")
+    popover = st.popover(
+        "Change flag" if flag else "Flag", key=key, on_change="rerun", type="tertiary"
+    )
     if popover.open:
         with popover:
             _form(run, card, flag, key)
@@ -81,8 +85,12 @@ def stored() -> Iterator[None]:
         st.session_state[_PROBLEM] = str(error)
 
 
-def decision_fields(classes: list[str], label: str, flag: Flag | None, key: str, lines: int = 1) -> None:
-    """The fields of a decision on an item that has this label; `lines` of room for the note. What they say is `decided`."""
+def decision_fields(
+    classes: list[str], label: str, flag: Flag | None, key: str, lines: int = 1
+) -> None:
+    """The fields of a decision on an item that has this label; `lines` of room for the note. What
+    they say is `decided`.
+    """
     others = [name for name in classes if name != label]
     action = st.segmented_control(
         "What should happen to this training item?",
@@ -97,7 +105,15 @@ def decision_fields(classes: list[str], label: str, flag: Flag | None, key: str,
         st.selectbox("New label", others, index=known, key=f"{key}-label")
     note, hint = flag.note if flag else "", "Why? (optional)"
     if lines > 1:
-        st.text_area("Note", note, height=26 * lines, max_chars=MAX_NOTE, key=f"{key}-note", placeholder=hint, on_change="ignore")
+        st.text_area(
+            "Note",
+            note,
+            height=26 * lines,
+            max_chars=MAX_NOTE,
+            key=f"{key}-note",
+            placeholder=hint,
+            on_change="ignore",
+        )
     else:
         st.text_input("Note", note, key=f"{key}-note", placeholder=hint, on_change="ignore")
 
@@ -106,7 +122,11 @@ def decided(key: str) -> tuple[str, str, str]:
     """Action, new label and note, as the fields with this key say."""
     state = st.session_state
     action = state.get(f"{key}-action") or "drop"
-    return action, state.get(f"{key}-label", "") if action == "relabel" else "", state.get(f"{key}-note") or ""
+    return (
+        action,
+        state.get(f"{key}-label", "") if action == "relabel" else "",
+        state.get(f"{key}-note") or "",
+    )
 
 
 def _form(run: Run, card: Labelled, flag: Flag | None, key: str) -> None:

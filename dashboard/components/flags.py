@@ -1,8 +1,10 @@
-"""The chosen flag: its training item, what was decided on it by whom, and the fields to decide anew.
+"""The chosen flag: its training item, what was decided on it by whom, and the fields to decide
+anew.
 
 How many training items are flagged, and all of them as a file: a table, a patch, or a page.
 
-What can be done about decisions as such: take the last one back, settle where people differ, import a colleague's.
+What can be done about decisions as such: take the last one back, settle where people differ, import
+a colleague's.
 """
 
 from __future__ import annotations
@@ -11,10 +13,23 @@ from typing import Any
 
 import streamlit as st
 
-from turnover.dashboard.components.flag_form import decided, decision_fields, flag_problem, flags_of, stored
+from turnover.dashboard.components.flag_form import (
+    decided,
+    decision_fields,
+    flag_problem,
+    flags_of,
+    stored,
+)
 from turnover.dashboard.components.notice import heading, problem, quiet, said
 from turnover.dashboard.state import Opened
-from turnover.dashboard.views.flags import Dispute, Side, apply_command, history_lines, import_sentence, undo_sentence
+from turnover.dashboard.views.flags import (
+    Dispute,
+    Side,
+    apply_command,
+    history_lines,
+    import_sentence,
+    undo_sentence,
+)
 from turnover.errors import TurnoverError, counted
 from turnover.explain.html import chip_html, image_html, mark_html, marked_html, safe
 from turnover.explain.report import Flagged, minute, report_page, verdict_words
@@ -34,31 +49,51 @@ def show_flag(run: Run, item: Flagged) -> None:
         decision_fields(run.classes, item.label, item.flag, key, lines=4)
         with st.container(horizontal=True):
             st.button("Save", key="edit-save", on_click=_save, args=(run, item.flag.instance, key))
-            st.button("Clear flag", key="edit-clear", on_click=_clear, args=(run, item.flag.instance))
+            st.button(
+                "Clear flag", key="edit-clear", on_click=_clear, args=(run, item.flag.instance)
+            )
     st.html(_history_html(run, item.flag.instance))
 
 
 def item_html(item: Flagged) -> str:
     """A training item with its label."""
-    body = image_html(item.image, 120, f"training image labelled {item.label}") if item.image else marked_html(mark(item.text, ()))
-    return f'{body}<div class="to-facts"><span>label {chip_html(item.label)}</span>{mark_html(item.planted)}<span class="to-id">{safe(item.id)}</span></div>'
+    body = (
+        image_html(item.image, 120, f"training image labelled {item.label}")
+        if item.image
+        else marked_html(mark(item.text, ()))
+    )
+    return (
+        f'{body}<div class="to-facts"><span>label '
+        f"{chip_html(item.label)}</span>{mark_html(item.planted)}<span "
+        f'class="to-id">{safe(item.id)}</span></div>'
+    )
 
 
 def _decision_html(item: Flagged) -> str:
     who = f'<span class="to-quiet">{safe(item.flag.by)}, {safe(minute(item.flag.at))}</span>'
     note = f'<p class="to-note" dir="auto">{safe(item.flag.note)}</p>' if item.flag.note else ""
-    return f'<div class="to-facts">{chip_html(f"flagged: {verdict_words(item.flag)}", "flag")}{who}</div>{note}'
+    return (
+        '<div class="to-facts">'
+        f"{chip_html(f'flagged: {verdict_words(item.flag)}', 'flag')}{who}</div>{note}"
+    )
 
 
 def _history_html(run: Run, instance: int) -> str:
-    """All that was ever decided on the item; it unfolds on a click where there is more than the flag itself."""
+    """All that was ever decided on the item; it unfolds on a click where there is more than the
+    flag itself.
+    """
     try:
         lines = history_lines(flags_of(run).history(instance))
     except TurnoverError as error:
         return f'<p class="to-quiet">{safe(str(error))}</p>'
     items = "".join(f"<li>{safe(words)}{_note_html(note)}</li>" for words, note in lines)
-    summary = "One decision so far" if len(lines) == 1 else f"All {len(lines)} decisions on this item"
-    return f'<details class="to-more"><summary>{summary}</summary><ol class="to-removed">{items}</ol></details>'
+    summary = (
+        "One decision so far" if len(lines) == 1 else f"All {len(lines)} decisions on this item"
+    )
+    return (
+        f'<details class="to-more"><summary>{summary}</summary><ol '
+        f'class="to-removed">{items}</ol></details>'
+    )
 
 
 def _note_html(note: str) -> str:
@@ -79,8 +114,14 @@ FLAGS_PAGE = "app_pages/flags.py"
 
 
 def flags_bar(run: Run, count: int) -> None:
-    """The count of flags, the way to their page, and the table of them; the file is made when it is asked for."""
-    said = f"{counted(count, 'training item')} flagged; flags are kept with the run." if count else "No training item is flagged yet."
+    """The count of flags, the way to their page, and the table of them; the file is made when it is
+    asked for.
+    """
+    said = (
+        f"{counted(count, 'training item')} flagged; flags are kept with the run."
+        if count
+        else "No training item is flagged yet."
+    )
     with st.container(horizontal=True, vertical_alignment="center"):
         quiet(said)
         st.page_link(FLAGS_PAGE, label="Flags & export")
@@ -90,21 +131,51 @@ def flags_bar(run: Run, count: int) -> None:
 def downloads(opened: Opened) -> None:
     """The three files, and the command that applies the patch to the training data."""
     run, patch = opened.run, f"{opened.run.name}-flags.jsonl"
-    heading("Take them with you", "The table opens in a spreadsheet. The patch cleanses the data set, and a colleague can import it.")
+    heading(
+        "Take them with you",
+        "The table opens in a spreadsheet. The patch cleanses the data set, and a colleague can "
+        "import it.",
+    )
     with st.container(horizontal=True):
         _csv_button(run)
-        st.download_button("Export patch (JSONL)", lambda: export_patch(run), patch, "application/jsonl", key="export-patch", on_click="ignore")
+        st.download_button(
+            "Export patch (JSONL)",
+            lambda: export_patch(run),
+            patch,
+            "application/jsonl",
+            key="export-patch",
+            on_click="ignore",
+        )
         page, known = f"{run.name}.html", not opened.influence_problem
-        st.download_button("Flags and errors (HTML)", lambda: report_page(run), page, "text/html", key="export-html", on_click="ignore", disabled=not known)
+        st.download_button(
+            "Flags and errors (HTML)",
+            lambda: report_page(run),
+            page,
+            "text/html",
+            key="export-html",
+            on_click="ignore",
+            disabled=not known,
+        )
     command, missing = apply_command(run, patch)
     st.code(command, language=None, wrap_lines=True)
-    undone = "The data are not changed: a cleansed copy is written, and an undo file beside it, with which `apply --undo` restores the original byte by byte."
+    undone = (
+        "The data are not changed: a cleansed copy is written, and an undo file beside it, with "
+        "which `apply --undo` restores the original byte by byte."
+    )
     quiet(missing, undone.replace("`", ""))
 
 
 def _csv_button(run: Run, disabled: bool = False) -> None:
     name = f"{run.name}-flags.csv"
-    st.download_button("Export flags (CSV)", lambda: export_csv(run), name, "text/csv", key="export", on_click="ignore", disabled=disabled)
+    st.download_button(
+        "Export flags (CSV)",
+        lambda: export_csv(run),
+        name,
+        "text/csv",
+        key="export",
+        on_click="ignore",
+        disabled=disabled,
+    )
 
 
 _TOLD = "import-told"
@@ -114,7 +185,13 @@ _DISPUTES, _REFUSED = 10, 50
 def undo_bar(run: Run, step: Step | None) -> None:
     """The undo button, and a sentence on what it takes back."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("Undo", key="undo", on_click=_undo, args=(run, step.number if step else 0), disabled=step is None)
+        st.button(
+            "Undo",
+            key="undo",
+            on_click=_undo,
+            args=(run, step.number if step else 0),
+            disabled=step is None,
+        )
         quiet(undo_sentence(run, step))
     flag_problem()
 
@@ -124,21 +201,33 @@ def show_disputes(run: Run, disputes: list[Dispute]) -> None:
     if not disputes:
         return
     count = len(disputes)
-    heading(f"People differ on {counted(count, 'item')}", "Until somebody settles, what is in force stays in force.")
+    heading(
+        f"People differ on {counted(count, 'item')}",
+        "Until somebody settles, what is in force stays in force.",
+    )
     for dispute in disputes[:_DISPUTES]:
         with st.container(border=True):
             st.html(f"{item_html(dispute.item)}{_sides_html(dispute)}")
             with st.container(horizontal=True):
                 for side in dispute.sides:
                     key = f"settle-{side.flag.instance}-{side.letter}"
-                    st.button(f"Settle for {side.letter}", key=key, on_click=_settle, args=(run, side.flag))
+                    st.button(
+                        f"Settle for {side.letter}",
+                        key=key,
+                        on_click=_settle,
+                        args=(run, side.flag),
+                    )
     if count > _DISPUTES:
         quiet(f"… and {count - _DISPUTES:,} more, which come when these are settled.")
 
 
 def import_form(run: Run) -> None:
     """The upload of a colleague's patch, and what came of the last one."""
-    heading("Import a colleague’s flags", "A patch (JSONL) from another copy of this run, or of a run on the same data. What you decided stays in force.")
+    heading(
+        "Import a colleague’s flags",
+        "A patch (JSONL) from another copy of this run, or of a run on the same data. What you "
+        "decided stays in force.",
+    )
     with st.form("import-form", border=False, clear_on_submit=True):
         st.file_uploader("Patch of flags (JSONL)", type=["jsonl"], key="import-file")
         st.form_submit_button("Import", on_click=_import, args=(run,))
@@ -154,14 +243,22 @@ def _show_told(told: dict[str, Any]) -> None:
     said(import_sentence(told))
     refused = told["refused"]
     if refused:
-        lines = "".join(f"<li>line {one['line']}: {safe(one['why'])}</li>" for one in refused[:_REFUSED])
+        lines = "".join(
+            f"<li>line {one['line']}: {safe(one['why'])}</li>" for one in refused[:_REFUSED]
+        )
         more = f"<li>… and {len(refused) - _REFUSED:,} more</li>" if len(refused) > _REFUSED else ""
-        st.html(f'<p class="to-said">{counted(len(refused), "line")} refused:</p><ul class="to-words">{lines}{more}</ul>')
+        st.html(
+            f'<p class="to-said">{counted(len(refused), "line")} refused:</p><ul '
+            f'class="to-words">{lines}{more}</ul>'
+        )
 
 
 def _sides_html(dispute: Dispute) -> str:
     sides = "".join(map(_side_html, dispute.sides))
-    return f'<dl class="to-sides">{sides}</dl><p class="to-quiet">In force now: {safe(dispute.now)}.</p>'
+    return (
+        f'<dl class="to-sides">{sides}</dl><p class="to-quiet">In force now: '
+        f"{safe(dispute.now)}.</p>"
+    )
 
 
 def _side_html(side: Side) -> str:

@@ -1,4 +1,6 @@
-"""Below the cards: which group of training items flips the error, and what groups did to it together."""
+"""Below the cards: which group of training items flips the error, and what groups did to it
+together.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,23 @@ from turnover.runs.run import Run
 
 def show_groups(run: Run, item: ErrorItem) -> None:
     """The section on groups of one error."""
-    heading("Groups", "Many training items together, which often stand out of the noise where single ones cannot.")
+    heading(
+        "Groups",
+        "Many training items together, which often stand out of the noise where single ones "
+        "cannot.",
+    )
     flip, words = st.container(), ""
     if run.kind == "text":
-        words = st.text_input("Sum all training texts that contain", key="containing", bind="query-params", max_chars=200, placeholder="A word or a name") or ""
+        words = (
+            st.text_input(
+                "Sum all training texts that contain",
+                key="containing",
+                bind="query-params",
+                max_chars=200,
+                placeholder="A word or a name",
+            )
+            or ""
+        )
     try:
         groups = build_groups(run, item, words)
     except TurnoverError as error:
@@ -33,24 +48,40 @@ def show_groups(run: Run, item: ErrorItem) -> None:
             st.html(_removed_html(groups))
     if groups.missing:
         quiet(groups.missing)
-    show_sums(groups.rows, (f"On the prediction, “{item.predicted}”", f"On the truth, “{item.label}”"))
+    show_sums(
+        groups.rows, (f"On the prediction, “{item.predicted}”", f"On the truth, “{item.label}”")
+    )
 
 
 def show_sums(groups: Sequence[Row], heads: tuple[str, str]) -> None:
     """A table of groups with their influences on two losses."""
     st.html(_table_html(groups, heads))
-    quiet("In nats, ± one standard error. A random group has as many items of each label; its ± is the standard deviation over such groups.")
+    quiet(
+        "In nats, ± one standard error. A random group has as many items of each label; its ± is "
+        "the standard deviation over such groups."
+    )
 
 
 def _removed_html(groups: Groups) -> str:
     """The items that flip the error; they unfold on a click."""
     items = "".join(f"<li>{_item_html(one)}</li>" for one in groups.removed)
-    more = f"<p>… and {groups.size - len(groups.removed):,} more</p>" if groups.size > len(groups.removed) else ""
-    return f'<details class="to-more"><summary>Show the items, what counts most first</summary><ol class="to-removed">{items}</ol>{more}</details>'
+    more = (
+        f"<p>… and {groups.size - len(groups.removed):,} more</p>"
+        if groups.size > len(groups.removed)
+        else ""
+    )
+    return (
+        '<details class="to-more"><summary>Show the items, what counts most first</summary><ol '
+        f'class="to-removed">{items}</ol>{more}</details>'
+    )
 
 
 def _item_html(one: Removed) -> str:
-    content = image_html(one.image, 40, f"training image labelled {one.label}") if one.image else f'<span dir="auto">{safe(one.text)}</span>'
+    content = (
+        image_html(one.image, 40, f"training image labelled {one.label}")
+        if one.image
+        else f'<span dir="auto">{safe(one.text)}</span>'
+    )
     return f'{chip_html(one.label)} {content} <span class="to-id">{safe(one.id)}</span>'
 
 
@@ -58,7 +89,8 @@ def _table_html(groups: Sequence[Row], heads: tuple[str, str]) -> str:
     """A row for each group, with its influence on the predicted and on the true label."""
     head = "".join(f'<th scope="col">{safe(text)}</th>' for text in ("Group", "Items", *heads))
     rows = "".join(
-        f'<tr><th scope="row" dir="auto">{safe(row.name)}</th><td>{row.size:,}</td><td>{_sum_html(row.prediction)}</td><td>{_sum_html(row.truth)}</td></tr>'
+        '<tr><th scope="row" '
+        f'dir="auto">{safe(row.name)}</th><td>{row.size:,}</td><td>{_sum_html(row.prediction)}</td><td>{_sum_html(row.truth)}</td></tr>'
         for row in groups
     )
     return f'<table class="to-groups"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
@@ -68,5 +100,15 @@ def _sum_html(one: Sum) -> str:
     """Influence ± error, its word, and what random groups do."""
     side = "for" if one.influence > 0 else "against"
     error = "error not known" if one.standard_error is None else f"± {rounded(one.standard_error)}"
-    usual = "" if one.random is None else f'<br><span class="to-trust">random: {number(one.random[0])} ± {rounded(one.random[1])}</span>'
-    return f'<span class="to-number to-{side}">{number(one.influence)}</span> <span class="to-error">{error}</span>{trust_html(one.trust or "")}{usual}'
+    usual = (
+        ""
+        if one.random is None
+        else (
+            f'<br><span class="to-trust">random: {number(one.random[0])} ± '
+            f"{rounded(one.random[1])}</span>"
+        )
+    )
+    return (
+        f'<span class="to-number to-{side}">{number(one.influence)}</span> <span '
+        f'class="to-error">{error}</span>{trust_html(one.trust or "")}{usual}'
+    )

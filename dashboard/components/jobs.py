@@ -1,4 +1,6 @@
-"""The list of jobs: how far each is, what went wrong, and buttons to cancel, resume and forget; looked at again while one is at work."""
+"""The list of jobs: how far each is, what went wrong, and buttons to cancel, resume and forget;
+looked at again while one is at work.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ _LOOK_AGAIN = 1.0
 
 
 def show_jobs(find: Callable[[], list[Job]], meanwhile: Callable[[], object] | None = None) -> None:
-    """The jobs that `find` finds, newest first; while one is at work, they and what `meanwhile` draws are looked at every second."""
+    """The jobs that `find` finds, newest first; while one is at work, they and what `meanwhile`
+    draws are looked at every second.
+    """
     active = _active(find())
     st.fragment(_jobs, run_every=_LOOK_AGAIN if active else None)(find, meanwhile, active)
 
@@ -34,10 +38,13 @@ def begin_job(step: list[str], label: str) -> None:
     st.rerun()
 
 
-def _jobs(find: Callable[[], list[Job]], meanwhile: Callable[[], object] | None, active: set[str]) -> None:
+def _jobs(
+    find: Callable[[], list[Job]], meanwhile: Callable[[], object] | None, active: set[str]
+) -> None:
     jobs = find()
     if _active(jobs) != active:
-        st.rerun()  # the whole page: there may be a new run, a new result, or nothing left to wait for
+        # the whole page: there may be a new run, a new result, or nothing left to wait for
+        st.rerun()
     message = st.session_state.pop(_PROBLEM, "")
     if message:
         problem("That was not possible", message)
@@ -54,30 +61,47 @@ def _active(jobs: list[Job]) -> set[str]:
 def _card(card: JobCard) -> None:
     with st.container(border=True, gap="xsmall"):
         st.html(
-            f'<div class="to-line"><strong dir="auto">{safe(card.title[:200])}</strong><span class="to-chip">{safe(card.state)}</span></div>'
-            f'<p class="to-quiet">{safe(card.line[:1000])}</p>'
+            f'<div class="to-line"><strong dir="auto">{safe(card.title[:200])}</strong><span '
+            f'class="to-chip">{safe(card.state)}</span></div><p '
+            f'class="to-quiet">{safe(card.line[:1000])}</p>'
         )
         if card.share is not None:
             st.html(
-                f'<div class="to-progress" role="progressbar" aria-label="Progress of the step at work" aria-valuemin="0" aria-valuemax="100" '
-                f'aria-valuenow="{100 * card.share:.0f}"><i style="width:{100 * card.share:.1f}%"></i></div>'
+                '<div class="to-progress" role="progressbar" aria-label="Progress of the step at '
+                'work" aria-valuemin="0" aria-valuemax="100" '
+                f'aria-valuenow="{100 * card.share:.0f}"><i '
+                f'style="width:{100 * card.share:.1f}%"></i></div>'
             )
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             _buttons(card)
         if card.log:
-            st.html(f'<details class="to-more"><summary>What it said last</summary><pre class="to-log">{_lines(card.log)}</pre></details>')
+            st.html(
+                '<details class="to-more"><summary>What it said last</summary><pre '
+                f'class="to-log">{_lines(card.log)}</pre></details>'
+            )
 
 
 def _buttons(card: JobCard) -> None:
     key = f"job-{card.job.id}"
-    if card.run:  # a link of the browser's own: Streamlit's would add the run to the URL's, or refuse to drop what widgets hold there
-        st.html(f'<a href="./?{urlencode({RUN_KEY: card.run})}" target="_self">Open the run</a>', width="content")
+    # a link of the browser's own: Streamlit's would add the run to the URL's, or refuse to drop
+    # what widgets hold there
+    if card.run:
+        st.html(
+            f'<a href="./?{urlencode({RUN_KEY: card.run})}" target="_self">Open the run</a>',
+            width="content",
+        )
     if card.can_cancel:
         st.button("Cancel", key=f"{key}-cancel", on_click=_do, args=(cancel_job, card.job))
     if card.can_resume:
         st.button("Resume", key=f"{key}-resume", on_click=_do, args=(resume_job, card.job))
     if not card.job.state.active:
-        st.button("Forget", key=f"{key}-forget", on_click=_do, args=(forget_job, card.job), type="tertiary")
+        st.button(
+            "Forget",
+            key=f"{key}-forget",
+            on_click=_do,
+            args=(forget_job, card.job),
+            type="tertiary",
+        )
 
 
 def _lines(text: str) -> str:

@@ -1,8 +1,10 @@
 """The map with its choices, and what the training items chosen on it did together.
 
-The map as a figure: a marker for each item, told apart by shape (training item, validation item, error) and by colour.
+The map as a figure: a marker for each item, told apart by shape (training item, validation item,
+error) and by colour.
 
-The way in which places are made on the map: UMAP takes minutes, so it is a job, and only offered where it is installed.
+The way in which places are made on the map: UMAP takes minutes, so it is a job, and only offered
+where it is installed.
 """
 
 from __future__ import annotations
@@ -63,13 +65,26 @@ if TYPE_CHECKING:
 
 SYMBOLS = {TRAINING: "circle", RIGHT: "diamond-open", ERROR: "x"}
 _SIZES = {TRAINING: 6, RIGHT: 6, ERROR: 10}
-_COLOURS = ("#3b82bd", "#cf6f2d", "#4b9668", "#8f70c4", "#c0504d", "#94785a", "#c25e9a", "#8f8a24", "#1f8f9c", "#6b7fd7")
+_COLOURS = (
+    "#3b82bd",
+    "#cf6f2d",
+    "#4b9668",
+    "#8f70c4",
+    "#c0504d",
+    "#94785a",
+    "#c25e9a",
+    "#8f8a24",
+    "#1f8f9c",
+    "#6b7fd7",
+)
 _GREY = "#808080"
 """Mid-tones that keep 3:1 on the light and on the dark page, and grey for the rest."""
 
 
 def map_figure(points: Points, colours: Colours, highlighted: np.ndarray | None) -> go.Figure:
-    """A name in the legend for each colour; `highlighted` `(items,)` says which stay in full colour, all if None. Numbers of items are `customdata`."""
+    """A name in the legend for each colour; `highlighted` `(items,)` says which stay in full
+    colour, all if None. Numbers of items are `customdata`.
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -77,7 +92,14 @@ def map_figure(points: Points, colours: Colours, highlighted: np.ndarray | None)
         known = np.isfinite(colours.values)
         scale = {"colorscale": "Viridis", "colorbar": {"title": {"text": "nats"}, "thickness": 12}}
         _add(figure, points, ~known, highlighted, "validation items", {"color": _GREY})
-        _add(figure, points, known, highlighted, "training items", {"color": colours.values[known], **scale})
+        _add(
+            figure,
+            points,
+            known,
+            highlighted,
+            "training items",
+            {"color": colours.values[known], **scale},
+        )
     elif colours.groups is not None:
         for group, name in enumerate(colours.names):
             colour = _COLOURS[group] if group < len(_COLOURS) else _GREY
@@ -85,7 +107,14 @@ def map_figure(points: Points, colours: Colours, highlighted: np.ndarray | None)
     figure.update_layout(
         height=560,
         margin={"l": 0, "r": 0, "t": 56, "b": 0},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None, "itemsizing": "constant"},
+        legend={
+            "orientation": "h",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "x": 0,
+            "title": None,
+            "itemsizing": "constant",
+        },
         hovermode="closest",
         dragmode="lasso",
         xaxis={"title": "First direction", "zeroline": False},
@@ -94,8 +123,17 @@ def map_figure(points: Points, colours: Colours, highlighted: np.ndarray | None)
     return figure
 
 
-def _add(figure: go.Figure, points: Points, chosen: np.ndarray, highlighted: np.ndarray | None, name: str, marker: dict[str, Any]) -> None:
-    """The chosen points under one name, a trace for each shape: a list of shapes would be checked one by one, which takes long."""
+def _add(
+    figure: go.Figure,
+    points: Points,
+    chosen: np.ndarray,
+    highlighted: np.ndarray | None,
+    name: str,
+    marker: dict[str, Any],
+) -> None:
+    """The chosen points under one name, a trace for each shape: a list of shapes would be checked
+    one by one, which takes long.
+    """
     kinds = [kind for kind in SYMBOLS if (chosen & (points.kinds == kind)).any()]
     for kind in kinds:
         places = np.flatnonzero(chosen & (points.kinds == kind))
@@ -110,7 +148,9 @@ def _add(figure: go.Figure, points: Points, chosen: np.ndarray, highlighted: np.
             customdata=points.numbers[places],
             hovertext=[safe(points.hover[place]) for place in places],
             hoverinfo="text",
-            selectedpoints=None if highlighted is None else np.flatnonzero(highlighted[points.numbers[places]]),
+            selectedpoints=(
+                None if highlighted is None else np.flatnonzero(highlighted[points.numbers[places]])
+            ),
         )
 
 
@@ -120,7 +160,9 @@ def choose_way() -> str:
 
 
 def umap_points(opened: Opened, what: str) -> Points | None:
-    """The points as UMAP places them; None until they are there: a button begins the job that makes them, which is then followed."""
+    """The points as UMAP places them; None until they are there: a button begins the job that makes
+    them, which is then followed.
+    """
     try:
         if points := opened.umap_by(what):
             return points
@@ -129,13 +171,23 @@ def umap_points(opened: Opened, what: str) -> Points | None:
     run, by = opened.run, by_of(what)
 
     def find() -> list[Job]:
-        return [job for job in jobs_with(find_jobs(runs_folder()), "map", run.folder) if job.steps[0][-1] == by and job.state is not State.DONE]
+        return [
+            job
+            for job in jobs_with(find_jobs(runs_folder()), "map", run.folder)
+            if job.steps[0][-1] == by and job.state is not State.DONE
+        ]
 
     show_jobs(find)
     if not any(job.state.active for job in find()):
-        notice("No places by UMAP yet", "They take a minute or more, once, and are kept in the run. Until then the map shows principal components.")
+        notice(
+            "No places by UMAP yet",
+            "They take a minute or more, once, and are kept in the run. Until then the map shows "
+            "principal components.",
+        )
         if st.button("Make them", key="map-umap"):
-            begin_job(["map", "--run", str(run.folder), "--by", by], f"Map {run.name}: {by} by UMAP")
+            begin_job(
+                ["map", "--run", str(run.folder), "--by", by], f"Map {run.name}: {by} by UMAP"
+            )
     return None
 
 
@@ -144,18 +196,37 @@ _OFFERED = 500
 
 
 def show_map(opened: Opened) -> tuple[set[int], str, str, bool]:
-    """The map; returns numbers of the items drawn around, words and label that narrow them, and whether the map shows influences."""
+    """The map; returns numbers of the items drawn around, words and label that narrow them, and
+    whether the map shows influences.
+    """
     left, middle, right = st.columns([3, 3, 5])
     what = left.selectbox("Places by", PROJECTIONS, key="places", bind="query-params")
     with left:
         way = choose_way()
     by = middle.selectbox("Colour by", COLOURS, key="colour", bind="query-params")
-    label = right.selectbox("Choose training items of class", [ANY, *opened.run.classes], key="of-class", bind="query-params")
+    label = right.selectbox(
+        "Choose training items of class",
+        [ANY, *opened.run.classes],
+        key="of-class",
+        bind="query-params",
+    )
     words = ""
     if opened.run.kind == "text":
-        words = st.text_input("Choose training texts that contain", key="containing", bind="query-params", max_chars=200, placeholder="A word or a name") or ""
+        words = (
+            st.text_input(
+                "Choose training texts that contain",
+                key="containing",
+                bind="query-params",
+                max_chars=200,
+                placeholder="A word or a name",
+            )
+            or ""
+        )
     if opened.influence_problem and (what == INFLUENCES or by == SELF):
-        notice("No influence", "This run has none that can be used, so places are by features and colours by label.")
+        notice(
+            "No influence",
+            "This run has none that can be used, so places are by features and colours by label.",
+        )
         what, by = FEATURES, (COLOURS[0] if by == SELF else by)
     what, way, points = _points(opened, what, way)
     places = f"{what.lower()}, placed by UMAP" if way == UMAP else what.lower()
@@ -165,11 +236,19 @@ def show_map(opened: Opened) -> tuple[set[int], str, str, bool]:
         key=f"map-{what}-{way}-{opened.run.name}",
         on_select="rerun",
         selection_mode=("points", "box", "lasso"),
-        alt=f"Map of {len(points.numbers):,} items by their {places}, coloured by {by.lower()}; the table and the fields here choose items without it",
+        alt=(
+            f"Map of {len(points.numbers):,} items by their {places}, coloured by {by.lower()}; the"
+            " table and the fields here choose items without it"
+        ),
         config={"displaylogo": False, "displayModeBar": False},
     )
     _explain(what, points)
-    return {int(np.ravel(point["customdata"])[0]) for point in event["selection"]["points"]}, words, label, what == INFLUENCES
+    return (
+        {int(np.ravel(point["customdata"])[0]) for point in event["selection"]["points"]},
+        words,
+        label,
+        what == INFLUENCES,
+    )
 
 
 def show_group(opened: Opened, drawn: set[int], words: str, label: str, by_influence: bool) -> None:
@@ -179,12 +258,19 @@ def show_group(opened: Opened, drawn: set[int], words: str, label: str, by_influ
     error = None if opened.influence_problem else _choose_error(opened)
     if chosen is None:
         if drawn or words.strip() or label != ANY:
-            said("No training item is chosen: draw around some, or choose other words or another class.")
+            said(
+                "No training item is chosen: draw around some, or choose other words or another "
+                "class."
+            )
         else:
             said("Draw around points on the map, or choose words or a class above it.")
         return
     count = len(chosen.group.instances)
-    others = f"; {chosen.validation:,} validation items were drawn around, too, and are left out" if chosen.validation else ""
+    others = (
+        f"; {chosen.validation:,} validation items were drawn around, too, and are left out"
+        if chosen.validation
+        else ""
+    )
     said(f"{counted(count, 'training item')}{others}.")
     losses = None if opened.influence_problem else _losses(opened, error)
     if losses is not None:
@@ -193,7 +279,9 @@ def show_group(opened: Opened, drawn: set[int], words: str, label: str, by_influ
 
 
 def _points(opened: Opened, what: str, way: str) -> tuple[str, str, Points]:
-    """The points and what they are; where there can be none, or none yet, the page says so and shows others."""
+    """The points and what they are; where there can be none, or none yet, the page says so and
+    shows others.
+    """
     try:
         points = opened.map_by(what)
     except TurnoverError as error:
@@ -203,10 +291,16 @@ def _points(opened: Opened, what: str, way: str) -> tuple[str, str, Points]:
     return (what, COMPONENTS, points) if placed is None else (what, UMAP, placed)
 
 
-def _figure(opened: Opened, points: Points, kind: tuple[str, str, str], words: str, label: str) -> go.Figure:
-    """The figure with what words and label choose in full colour; without them it is made once, since plotly takes .15 s for 5,000 points."""
+def _figure(
+    opened: Opened, points: Points, kind: tuple[str, str, str], words: str, label: str
+) -> go.Figure:
+    """The figure with what words and label choose in full colour; without them it is made once,
+    since plotly takes .15 s for 5,000 points.
+    """
     if words.strip() or label != ANY:
-        highlighted = np.append(narrowed(opened.run, words, label), np.zeros(len(opened.run.validation), bool))
+        highlighted = np.append(
+            narrowed(opened.run, words, label), np.zeros(len(opened.run.validation), bool)
+        )
         return map_figure(points, colours(opened.run, points, kind[2]), highlighted)
     if kind not in opened.drawn:
         opened.drawn[kind] = map_figure(points, colours(opened.run, points, kind[2]), None)
@@ -214,16 +308,32 @@ def _figure(opened: Opened, points: Points, kind: tuple[str, str, str], words: s
 
 
 def _explain(what: str, points: Points) -> None:
-    left_out = f" {len(points.numbers):,} items are drawn, taken at random; {points.left_out:,} are not." if points.left_out else ""
-    seen = "what the model’s heads see of an item" if what == FEATURES else "its influences on the truth of validation items (at most 200 of them)"
-    others = ", open diamonds validation items, crosses errors" if what == FEATURES else ", the only items that have influences"
+    left_out = (
+        f" {len(points.numbers):,} items are drawn, taken at random; {points.left_out:,} are not."
+        if points.left_out
+        else ""
+    )
+    seen = (
+        "what the model’s heads see of an item"
+        if what == FEATURES
+        else "its influences on the truth of validation items (at most 200 of them)"
+    )
+    others = (
+        ", open diamonds validation items, crosses errors"
+        if what == FEATURES
+        else ", the only items that have influences"
+    )
     if points.share is None:
         made = f"UMAP of {seen}: near items are alike, but how far groups lie apart says little."
     else:
-        made = f"Principal components of {seen}: these two directions hold {points.share:.0%} of the variance."
+        made = (
+            f"Principal components of {seen}: these two directions hold {points.share:.0%} of the "
+            "variance."
+        )
     quiet(
         f"{made}{left_out}",
-        f"Circles are training items{others}. Draw around points to choose them; a double click lets them go, and so does another map.",
+        f"Circles are training items{others}. Draw around points to choose them; a double click "
+        "lets them go, and so does another map.",
         missing_umap(),
     )
 
@@ -234,7 +344,9 @@ def _choose_error(opened: Opened) -> ErrorItem | None:
     offered = {error.id: error for error in opened.errors[:_OFFERED] if error.position in known}
     if st.session_state.get("target", ALL) not in (ALL, *offered):
         st.session_state["target"] = ALL
-    return offered.get(st.selectbox("Influence on", [ALL, *offered], key="target", bind="query-params") or ALL)
+    return offered.get(
+        st.selectbox("Influence on", [ALL, *offered], key="target", bind="query-params") or ALL
+    )
 
 
 def _losses(opened: Opened, error: ErrorItem | None) -> Summable | None:
@@ -248,12 +360,18 @@ def _losses(opened: Opened, error: ErrorItem | None) -> Summable | None:
 def _show_sums(opened: Opened, losses: Summable, chosen: Chosen, error: ErrorItem | None) -> None:
     errors = len(opened.run.influence.errors)
     if error is None:
-        heads = (f"On the predictions, mean over {errors:,} errors", f"On the truth, mean over {errors:,} errors")
+        heads = (
+            f"On the predictions, mean over {errors:,} errors",
+            f"On the truth, mean over {errors:,} errors",
+        )
     else:
         heads = (f"On the prediction, “{error.predicted}”", f"On the truth, “{error.label}”")
     show_sums([sums_of(losses, chosen)], heads)
     if chosen.group.ranked:
-        quiet("These items were drawn around because of their influences, so random groups are no comparison.")
+        quiet(
+            "These items were drawn around because of their influences, so random groups are no "
+            "comparison."
+        )
     if error is not None:
         errors_link(opened.run, f"Open error {error.rank + 1:,}", item=error.id)
 
@@ -263,7 +381,9 @@ def _show_members(run: Run, members: Sequence[Member], count: int) -> None:
     kind, planted = run.kind, [member.planted for member in members]
     frame = pd.DataFrame(
         {
-            "content": [member.text if kind == "text" else thumbnail(member.image) for member in members],
+            "content": [
+                member.text if kind == "text" else thumbnail(member.image) for member in members
+            ],
             "label": [member.label for member in members],
             "influence": [member.influence for member in members],
             "planted": planted if any(planted) else None,
@@ -271,9 +391,15 @@ def _show_members(run: Run, members: Sequence[Member], count: int) -> None:
         }
     ).dropna(axis=1, how="all")
     columns: dict[str, Any] = {
-        "content": st.column_config.TextColumn("Text", width=220) if kind == "text" else st.column_config.ImageColumn("Image", width="small"),
+        "content": (
+            st.column_config.TextColumn("Text", width=220)
+            if kind == "text"
+            else st.column_config.ImageColumn("Image", width="small")
+        ),
         "label": st.column_config.TextColumn("Label", width=80),
-        "influence": st.column_config.NumberColumn("Influence", format="%.4f", width=84, help="On the prediction, in nats"),
+        "influence": st.column_config.NumberColumn(
+            "Influence", format="%.4f", width=84, help="On the prediction, in nats"
+        ),
         "planted": st.column_config.TextColumn("Planted"),
         "id": st.column_config.TextColumn("Id"),
     }
@@ -284,7 +410,10 @@ def _show_members(run: Run, members: Sequence[Member], count: int) -> None:
         column_config=columns,
         hide_index=True,
         lazy=False,
-        alt="The chosen training items, the largest influences first; choosing one leads to its page",
+        alt=(
+            "The chosen training items, the largest influences first; choosing one leads to its "
+            "page"
+        ),
     )
     if count > len(members):
         quiet(f"The first {LISTED:,} of {count:,}.")

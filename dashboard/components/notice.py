@@ -1,4 +1,6 @@
-"""Sentences beside the data: quiet ones, empty states and problems. All text is escaped, since messages quote users' files."""
+"""Sentences beside the data: quiet ones, empty states and problems. All text is escaped, since
+messages quote users' files.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,10 @@ def said(text: str) -> None:
 
 def problem(title: str, message: str) -> None:
     """Something that went wrong, and what to do about it."""
-    st.html(f'<div class="to-box to-problem" role="alert"><strong>{escape(title)}</strong><p>{_with_code(message)}</p></div>')
+    st.html(
+        '<div class="to-box to-problem" '
+        f'role="alert"><strong>{escape(title)}</strong><p>{_with_code(message)}</p></div>'
+    )
 
 
 def wrong_field(message: str) -> None:
@@ -67,13 +72,21 @@ def no_influence(run: Run, message: str) -> None:
     if run.has_influence:
         problem("The influence cannot be shown", message)
     else:
-        words = "This run has no influence yet, so nothing can say which training examples taught it its mistakes. Compute it, then reload this page:"
+        words = (
+            "This run has no influence yet, so nothing can say which training examples taught it "
+            "its mistakes. Compute it, then reload this page:"
+        )
         notice("No influence yet", words, f"turnover influence --run {run.folder}")
 
 
 def no_runs(folder: Path) -> None:
     """The state before the first run."""
-    notice("No runs yet", f"There is no run in the folder “{folder}”. Build the two demo runs, then reload this page:", "turnover demo")
+    notice(
+        "No runs yet",
+        f"There is no run in the folder “{folder}”. Build the two demo runs, then reload this "
+        "page:",
+        "turnover demo",
+    )
 
 
 def _with_code(message: str) -> str:

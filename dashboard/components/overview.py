@@ -2,8 +2,8 @@
 
 The confusion matrix: a table whose cells, rows and columns lead to the errors behind them.
 
-A cell is chosen by mouse, by arrow keys, or by the two select boxes, which live in the URL; only the link below it leaves the
-page, so that arrow keys can pass through the table.
+A cell is chosen by mouse, by arrow keys, or by the two select boxes, which live in the URL; only
+the link below it leaves the page, so that arrow keys can pass through the table.
 """
 
 from __future__ import annotations
@@ -32,10 +32,30 @@ def show_accuracy(run: Run, errors: int) -> None:
     """Accuracy with and without turn-over dropout, and how many errors there are."""
     results = run.manifest["results"]
     with st.grid(4, min_column_width=150):
-        st.metric("Validation accuracy", f"{results['validation_accuracy']:.1%}", border=True, help="With turn-over dropout")
-        st.metric("Plain twin accuracy", share_words(results["plain_accuracy"]), border=True, help="The same network, trained alike without turn-over dropout")
-        st.metric("Errors", f"{errors:,}", border=True, help=f"Of {len(run.validation):,} validation items")
-        st.metric("Members", f"{results['members']:,}", border=True, help="Models that differ in masks, initialisation and batches")
+        st.metric(
+            "Validation accuracy",
+            f"{results['validation_accuracy']:.1%}",
+            border=True,
+            help="With turn-over dropout",
+        )
+        st.metric(
+            "Plain twin accuracy",
+            share_words(results["plain_accuracy"]),
+            border=True,
+            help="The same network, trained alike without turn-over dropout",
+        )
+        st.metric(
+            "Errors",
+            f"{errors:,}",
+            border=True,
+            help=f"Of {len(run.validation):,} validation items",
+        )
+        st.metric(
+            "Members",
+            f"{results['members']:,}",
+            border=True,
+            help="Models that differ in masks, initialisation and batches",
+        )
 
 
 def show_signal(opened: Opened) -> None:
@@ -61,19 +81,33 @@ def show_facts(opened: Opened) -> None:
     """What the run is, as far as its manifests say."""
     heading("This run")
     facts = run_facts(opened.run, with_influence=not opened.influence_problem)
-    st.html(f'<dl class="to-about">{"".join(f"<div><dt>{safe(name)}</dt><dd>{safe(value)}</dd></div>" for name, value in facts.items())}</dl>')
+    items = "".join(
+        f"<div><dt>{safe(name)}</dt><dd>{safe(value)}</dd></div>" for name, value in facts.items()
+    )
+    st.html(f'<dl class="to-about">{items}</dl>')
     if opened.run.manifest.get("leaks") == []:
-        quiet("Nothing is listed that leaks from one training item’s half of the network into the other.")
+        quiet(
+            "Nothing is listed that leaks from one training item’s half of the network into the "
+            "other."
+        )
 
 
 def _start_html(start: Start) -> str:
     item = start.item
     if item.image:
-        body = image_html(item.image, 96, f"validation image of class {item.label}, predicted {item.predicted}")
+        body = image_html(
+            item.image, 96, f"validation image of class {item.label}, predicted {item.predicted}"
+        )
     else:
         body = f'<div class="to-text" dir="auto">{safe(snippet(item.text, 220))}</div>'
-    facts = f'{chip_html(item.label)}<span class="to-arrow">→</span>{chip_html(item.predicted, "wrong")}{mark_html(item.planted)}'
-    return f'{body}<div class="to-facts">{facts}<span class="to-id">{safe(item.id)}</span></div><p class="to-quiet">{safe(start.why)}</p>'
+    facts = (
+        f"{chip_html(item.label)}<span "
+        f'class="to-arrow">→</span>{chip_html(item.predicted, "wrong")}{mark_html(item.planted)}'
+    )
+    return (
+        f'{body}<div class="to-facts">{facts}<span class="to-id">{safe(item.id)}</span></div><p '
+        f'class="to-quiet">{safe(start.why)}</p>'
+    )
 
 
 TRUE, PREDICTED, TABLE = "confused", "taken-for", "confusion"
@@ -98,15 +132,26 @@ def show_confusion(run: Run, confusion: Confusion) -> None:
 
 def _table(confusion: Confusion, true: str, predicted: str) -> None:
     """True classes downwards, predicted ones to the right; the last row and column count errors."""
-    cells = [] if true == predicted == ANY else [(confusion.options.index(true), str(confusion.options.index(predicted)))]
+    cells = (
+        []
+        if true == predicted == ANY
+        else [(confusion.options.index(true), str(confusion.options.index(predicted)))]
+    )
     st.session_state[TABLE] = {"selection": {"rows": [], "columns": [], "cells": cells}}
     names = [*confusion.classes, "All errors"]
     frame = pd.DataFrame(confusion.table, columns=[str(place) for place in range(len(names))])
-    columns: dict[str, Any] = {name: st.column_config.NumberColumn(label, width=64) for name, label in zip(frame.columns, names, strict=True)}
+    columns: dict[str, Any] = {
+        name: st.column_config.NumberColumn(label, width=64)
+        for name, label in zip(frame.columns, names, strict=True)
+    }
     frame.insert(0, "true", names)
     columns["true"] = st.column_config.TextColumn("True ↓  predicted →", width=150, pinned=True)
     st.dataframe(
-        frame.style.apply(_shades, axis=None, confusion=confusion) if len(names) <= _SHADED else frame,
+        (
+            frame.style.apply(_shades, axis=None, confusion=confusion)
+            if len(names) <= _SHADED
+            else frame
+        ),
         key=TABLE,
         on_select=lambda: _picked(confusion.options),
         selection_mode="single-cell",
@@ -118,7 +163,9 @@ def _table(confusion: Confusion, true: str, predicted: str) -> None:
         alt=confusion.alt,
     )
     shades = " The darker, the more errors." if len(names) <= _SHADED else ""
-    quiet(f"Rows are true classes, columns predicted ones.{shades} Right answers are on the diagonal.")
+    quiet(
+        f"Rows are true classes, columns predicted ones.{shades} Right answers are on the diagonal."
+    )
 
 
 def _shades(frame: pd.DataFrame, confusion: Confusion) -> pd.DataFrame:
@@ -126,7 +173,9 @@ def _shades(frame: pd.DataFrame, confusion: Confusion) -> pd.DataFrame:
     wrong, shades = confusion.errors, np.full(frame.shape, "", dtype=object)
     most = wrong.max(initial=1)
     for true, predicted in zip(*wrong.nonzero(), strict=True):
-        shades[true, 1 + predicted] = f"background-color: {_SHADE}{round(24 + 80 * wrong[true, predicted] / most):02x}"
+        shades[true, 1 + predicted] = (
+            f"background-color: {_SHADE}{round(24 + 80 * wrong[true, predicted] / most):02x}"
+        )
     return pd.DataFrame(shades, index=frame.index, columns=frame.columns)
 
 

@@ -1,4 +1,5 @@
-"""Marks the patches of an error's image on which its proponents' influence rests, once the user wants it: that takes the engine.
+"""Marks the patches of an error's image on which its proponents' influence rests, once the user
+wants it: that takes the engine.
 
 An image under a grid of its patches.
 """
@@ -19,7 +20,14 @@ from turnover.dashboard.engine import Worker
 from turnover.dashboard.state import worker_of
 from turnover.dashboard.views.answer import Question
 from turnover.dashboard.views.edits import GRID, Part
-from turnover.dashboard.views.regions import Region, Regions, build_regions, joined, patches_of, regions_request
+from turnover.dashboard.views.regions import (
+    Region,
+    Regions,
+    build_regions,
+    joined,
+    patches_of,
+    regions_request,
+)
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card, ErrorItem, Explanation
 from turnover.explain.html import image_html, safe, signed
@@ -27,19 +35,30 @@ from turnover.runs.run import Run, made_with
 
 
 def patches_html(image: str, pixels: int, values: Sequence[float]) -> str:
-    """The HTML of an image, so many pixels wide, with a colour over each patch: blue for values above 0, orange below, the largest the fullest.
+    """The HTML of an image, so many pixels wide, with a colour over each patch: blue for values
+    above 0, orange below, the largest the fullest.
 
-    Colours are for the eye alone: the image's own alternative text, or a list beside it, has to say the same.
+    Colours are for the eye alone: the image's own alternative text, or a list beside it, has to say
+    the same.
     """
     largest = max(map(abs, values), default=0.0) or 1.0
-    cells = "".join(f'<i class="to-{"for" if value > 0 else "against"}" style="opacity:{0.75 * abs(value) / largest:.2f}"></i>' for value in values)
-    return f'<div class="to-map" style="width:{pixels}px">{image}<div style="--cells:{GRID}" aria-hidden="true">{cells}</div></div>'
+    cells = "".join(
+        f'<i class="to-{"for" if value > 0 else "against"}" '
+        f'style="opacity:{0.75 * abs(value) / largest:.2f}"></i>'
+        for value in values
+    )
+    return (
+        f'<div class="to-map" style="width:{pixels}px">{image}<div style="--cells:{GRID}" '
+        f'aria-hidden="true">{cells}</div></div>'
+    )
 
 
 _STATE = "error-regions"
 _MOST, _WIDE, _NARROW = 6, 160, 96
 _SECONDS, _TOGETHER = 180.0, 10.0
-"""For an answer, and for what an answer about several proponents may take by what the first one took."""
+"""For an answer, and for what an answer about several proponents may take by what the first one
+took.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,49 +71,83 @@ class _Wanted:
 
 
 def show_regions(run: Run, item: ErrorItem, explanation: Explanation) -> Callable[[Card], str]:
-    """The button, or what came of it: the region of all proponents together; returns the HTML of a card's own region, "" while there is none."""
+    """The button, or what came of it: the region of all proponents together; returns the HTML of a
+    card's own region, "" while there is none.
+    """
     if run.kind != "image" or not explanation.proponents:
         return lambda card: ""
     computed = made_with(run)  # new influences of the same proponents have other regions
-    wanted = _Wanted((str(run.folder), *computed.values(), item.id, explanation.target, *(card.position for card in explanation.proponents)))
+    wanted = _Wanted(
+        (
+            str(run.folder),
+            *computed.values(),
+            item.id,
+            explanation.target,
+            *(card.position for card in explanation.proponents),
+        )
+    )
     known = st.session_state.get(_STATE)
     if known is None or known.of != wanted.of:
-        st.button("Mark the regions", key="mark-regions", on_click=_keep, args=(wanted,), help=_HELP)
+        st.button(
+            "Mark the regions", key="mark-regions", on_click=_keep, args=(wanted,), help=_HELP
+        )
     elif known.problem:
         problem("The regions cannot be marked", known.problem)
         st.button("Try again", key="mark-regions", on_click=_keep, args=(wanted,))
     elif known.regions is None:
         worker = worker_of(run)
         worker.start()
-        when_ready(worker, "The regions are marked as soon as it is ready.", partial(_ask, run, worker, item, explanation, wanted))
+        when_ready(
+            worker,
+            "The regions are marked as soon as it is ready.",
+            partial(_ask, run, worker, item, explanation, wanted),
+        )
     else:
         _show_together(known.regions, len(explanation.proponents))
         return partial(_card_html, known.regions)
     return lambda card: ""
 
 
-_HELP = "Blanks each patch of the error’s image in turn, to see on which of them the proponents’ influence rests"
+_HELP = (
+    "Blanks each patch of the error’s image in turn, to see on which of them the proponents’ "
+    "influence rests"
+)
 
 
 def _keep(wanted: _Wanted) -> None:
     st.session_state[_STATE] = wanted
 
 
-def _ask(run: Run, worker: Worker, item: ErrorItem, explanation: Explanation, wanted: _Wanted) -> None:
+def _ask(
+    run: Run, worker: Worker, item: ErrorItem, explanation: Explanation, wanted: _Wanted
+) -> None:
     """Ask the engine, and draw the page again with what it says."""
     try:
         with st.spinner("Blanking each patch in turn"):
             question, parts = patches_of(run, item.id, explanation.target)
-            reply = ask_each(question, parts, explanation, lambda request: worker.ask(request, _SECONDS))
-            found = _Wanted(wanted.of, build_regions(question, parts, explanation, int(run.manifest["results"]["members"]), reply))
+            reply = ask_each(
+                question, parts, explanation, lambda request: worker.ask(request, _SECONDS)
+            )
+            found = _Wanted(
+                wanted.of,
+                build_regions(
+                    question, parts, explanation, int(run.manifest["results"]["members"]), reply
+                ),
+            )
     except TurnoverError as error:
         found = _Wanted(wanted.of, problem=str(error))
     _keep(found)
     st.rerun()
 
 
-def ask_each(question: Question, parts: Sequence[Part], explanation: Explanation, ask: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-    """What the engine says of all proponents: of the first, then of the others, or of one after the other where the first took long, as in deep networks.
+def ask_each(
+    question: Question,
+    parts: Sequence[Part],
+    explanation: Explanation,
+    ask: Callable[[dict[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    """What the engine says of all proponents: of the first, then of the others, or of one after the
+    other where the first took long, as in deep networks.
 
     Raises:
         TurnoverError: as `ask` and `joined`.
@@ -104,29 +157,57 @@ def ask_each(question: Question, parts: Sequence[Part], explanation: Explanation
     replies = [ask(regions_request(question, parts, explanation.target, [first]))]
     quick = (time.monotonic() - begun) * len(others) < _TOGETHER
     batches = [others] if quick and others else [[one] for one in others]
-    return joined([*replies, *(ask(regions_request(question, parts, explanation.target, batch)) for batch in batches)])
+    return joined(
+        [
+            *replies,
+            *(
+                ask(regions_request(question, parts, explanation.target, batch))
+                for batch in batches
+            ),
+        ]
+    )
 
 
 def _show_together(regions: Regions, count: int) -> None:
-    """The error's image with the patches on which all shown proponents together rest, and a line for each of those that count most."""
+    """The error's image with the patches on which all shown proponents together rest, and a line
+    for each of those that count most.
+    """
     together = regions.together
-    heading("Regions", f"Where on the error’s image the influence of the {count} proponents below rests, together and, on each card, one by one.")
-    alt = f"the error’s image; largest changes of the proponents’ summed influence without a patch: {together.told}"
+    heading(
+        "Regions",
+        f"Where on the error’s image the influence of the {count} proponents below rests, together "
+        "and, on each card, one by one.",
+    )
+    alt = (
+        "the error’s image; largest changes of the proponents’ summed influence without a patch: "
+        f"{together.told}"
+    )
     lines = "".join(f"<li>{safe(together.named(fall))}</li>" for fall in together.largest[:_MOST])
     st.html(
-        f'<div class="to-region">{patches_html(image_html(regions.image, _WIDE, alt), _WIDE, _values(together))}'
-        f"<div>Together {safe(signed(together.whole, together.decimals))} nats. Without a patch it changes by<ul>{lines}</ul></div></div>"
+        '<div class="to-region">'
+        f"{patches_html(image_html(regions.image, _WIDE, alt), _WIDE, _values(together))}"
+        f"<div>Together {safe(signed(together.whole, together.decimals))} nats. Without a "
+        f"patch it changes by<ul>{lines}</ul></div></div>"
     )
     quiet(regions.caption)
 
 
 def _card_html(regions: Regions, card: Card) -> str:
-    """The error's image with the patches on which one proponent rests, and in words on which most; "" for other cards."""
+    """The error's image with the patches on which one proponent rests, and in words on which most;
+    "" for other cards.
+    """
     region = regions.by_item.get(card.position)
     if region is None:
         return ""
-    drawn = image_html(regions.image, _NARROW, f"the error’s image; largest changes of this influence without a patch: {region.told}")
-    return f'{patches_html(drawn, _NARROW, _values(region))}<div class="to-id">{safe(region.rests)}</div>'
+    drawn = image_html(
+        regions.image,
+        _NARROW,
+        f"the error’s image; largest changes of this influence without a patch: {region.told}",
+    )
+    return (
+        f"{patches_html(drawn, _NARROW, _values(region))}<div "
+        f'class="to-id">{safe(region.rests)}</div>'
+    )
 
 
 def _values(region: Region) -> list[float]:

@@ -11,7 +11,9 @@ from turnover.errors import TurnoverError
 
 
 def choose_run() -> None:
-    """The choice of a run, kept in the URL, and a line on the chosen one; nothing if there are no runs."""
+    """The choice of a run, kept in the URL, and a line on the chosen one; nothing if there are no
+    runs.
+    """
     names = run_names(runs_folder())
     if not names:
         return
@@ -26,6 +28,8 @@ def choose_run() -> None:
 
 
 def _name_once(names: list[str]) -> None:
-    """A followed link's `run=` and the one that the tab had stand in the URL together, since Streamlit joins them; writing the value leaves one."""
+    """A followed link's `run=` and the one that the tab had stand in the URL together, since
+    Streamlit joins them; writing the value leaves one.
+    """
     if len(named := st.query_params.get_all(RUN_KEY)) > 1 and named[-1] in names:
         st.session_state[RUN_KEY] = named[-1]

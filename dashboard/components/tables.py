@@ -1,16 +1,21 @@
-"""A table of items, one of which is chosen: Errors, Training item and Flags & export show theirs with it.
+"""A table of items, one of which is chosen: Errors, Training item and Flags & export show theirs
+with it.
 
-A table's selection cannot be bound to the URL. So the choice lives elsewhere, in a widget that can; the table is told what is
-chosen before it is drawn, and reports a click or an arrow key by choosing another.
+A table's selection cannot be bound to the URL. So the choice lives elsewhere, in a widget that can;
+the table is told what is chosen before it is drawn, and reports a click or an arrow key by choosing
+another.
 
 The list of errors: filters, the table, and which item is chosen.
 
-Filters and the chosen item live in the URL, so that a link shows the same elsewhere. The chosen item is a select box, which
-can be bound to the URL. Bound options have no `format_func`: the URL would hold what it returns.
+Filters and the chosen item live in the URL, so that a link shows the same elsewhere. The chosen
+item is a select box, which can be bound to the URL. Bound options have no `format_func`: the URL
+would hold what it returns.
 
-The list of flags: filters, the table, and which flag is chosen; all of it in the URL, as for errors.
+The list of flags: filters, the table, and which flag is chosen; all of it in the URL, as for
+errors.
 
-The list of training items: search, order, the table, and which item is chosen; all of it lives in the URL, as on the Errors page.
+The list of training items: search, order, the table, and which item is chosen; all of it lives in
+the URL, as on the Errors page.
 """
 
 from __future__ import annotations
@@ -42,13 +47,29 @@ class Content(Protocol):
     def image(self) -> bytes: ...
 
 
-def item_table(name: str, key: str, frame: pd.DataFrame, chosen: Choice[NamedT], columns: Mapping[str, Any], alt: str, *, rows: bool = True) -> None:
+def item_table(
+    name: str,
+    key: str,
+    frame: pd.DataFrame,
+    chosen: Choice[NamedT],
+    columns: Mapping[str, Any],
+    alt: str,
+    *,
+    rows: bool = True,
+) -> None:
     """Draw a page of items whose first column is their content, the chosen one selected.
 
-    `name` is the table's own, `key` the widget that holds the chosen item's id; `rows` says whether a row has a box to tick.
+    `name` is the table's own, `key` the widget that holds the chosen item's id; `rows` says whether
+    a row has a box to tick.
     """
     table, ids = f"{name}-table", f"{name}-ids"
-    st.session_state[table] = {"selection": {"rows": [chosen.row] if rows else [], "columns": [], "cells": [(chosen.row, str(frame.columns[0]))]}}
+    st.session_state[table] = {
+        "selection": {
+            "rows": [chosen.row] if rows else [],
+            "columns": [],
+            "cells": [(chosen.row, str(frame.columns[0]))],
+        }
+    }
     st.dataframe(
         frame,
         key=table,
@@ -64,12 +85,19 @@ def item_table(name: str, key: str, frame: pd.DataFrame, chosen: Choice[NamedT],
 
 def contents(items: Sequence[Content], kind: str) -> dict[str, list[str]]:
     """The first column, `text` or `image`."""
-    return {"text": [snippet(item.text) for item in items]} if kind == "text" else {"image": [thumbnail(item.image) for item in items]}
+    return (
+        {"text": [snippet(item.text) for item in items]}
+        if kind == "text"
+        else {"image": [thumbnail(item.image) for item in items]}
+    )
 
 
 def content_columns(width: int) -> dict[str, Any]:
     """How either first column is shown; `width` is that of texts."""
-    return {"text": st.column_config.TextColumn("Text", width=width), "image": st.column_config.ImageColumn("Image", width="small")}
+    return {
+        "text": st.column_config.TextColumn("Text", width=width),
+        "image": st.column_config.ImageColumn("Image", width="small"),
+    }
 
 
 def thumbnail(png: bytes) -> str:
@@ -93,18 +121,32 @@ def filters(classes: list[str]) -> Query:
     options = [ANY, *classes]
     return Query(
         true=true.selectbox("True class", options, key="true", bind="query-params"),
-        predicted=predicted.selectbox("Predicted class", options, key="predicted", bind="query-params"),
-        search=search.text_input("Search", key="search", bind="query-params", type="search", live="300ms", placeholder="Words, an id or a mark") or "",
+        predicted=predicted.selectbox(
+            "Predicted class", options, key="predicted", bind="query-params"
+        ),
+        search=search.text_input(
+            "Search",
+            key="search",
+            bind="query-params",
+            type="search",
+            live="300ms",
+            placeholder="Words, an id or a mark",
+        )
+        or "",
         sort=sort.selectbox("Sort by", SORTS, key="sort", bind="query-params"),
     )
 
 
 def choose_item(items: list[NamedT], key: str = ERROR_ITEM, label: str = "Error") -> Choice[NamedT]:
-    """The chosen item of a list, with steps to the one before and after; `lost` is what the URL or an earlier choice named, if it is not there.
+    """The chosen item of a list, with steps to the one before and after; `lost` is what the URL or
+    an earlier choice named, if it is not there.
 
-    The first item of all is always an option: it is the default, and only a default may be missing from the URL.
+    The first item of all is always an option: it is the default, and only a default may be missing
+    from the URL.
     """
-    chosen = choice(items, st.session_state[key] if key in st.session_state else st.query_params.get(key))
+    chosen = choice(
+        items, st.session_state[key] if key in st.session_state else st.query_params.get(key)
+    )
     if st.session_state.get(key, chosen.item.id) != chosen.item.id:
         st.session_state[key] = chosen.item.id
     options = dict.fromkeys((items[0].id, *(item.id for item in chosen.page)))
@@ -113,7 +155,9 @@ def choose_item(items: list[NamedT], key: str = ERROR_ITEM, label: str = "Error"
         neighbours = [items[min(max(chosen.place + by, 0), len(items) - 1)].id for by in (-1, 1)]
         st.button("Previous", shortcut="K", on_click=_go, args=(key, neighbours[0]))
         st.button("Next", shortcut="J", on_click=_go, args=(key, neighbours[1]))
-    shown = place.selectbox(label, list(options), key=key, bind="query-params", label_visibility="collapsed")
+    shown = place.selectbox(
+        label, list(options), key=key, bind="query-params", label_visibility="collapsed"
+    )
     return replace(choice(items, shown), lost=chosen.lost)
 
 
@@ -123,7 +167,9 @@ def table(chosen: Choice[ErrorItem], kind: str) -> None:
         **content_columns(170),
         "label": st.column_config.TextColumn("True", width=72),
         "predicted": st.column_config.TextColumn("Predicted", width=76),
-        "probability": st.column_config.NumberColumn("Prob.", format="%.0f%%", width=62, help="Probability of the predicted class"),
+        "probability": st.column_config.NumberColumn(
+            "Prob.", format="%.0f%%", width=62, help="Probability of the predicted class"
+        ),
         "planted": st.column_config.TextColumn("Planted"),
         "id": st.column_config.TextColumn("Id"),
     }
@@ -160,10 +206,20 @@ def flag_filters(classes: list[str], items: Sequence[Flagged]) -> FlagQuery:
     if st.session_state.get(PERSON, ANYBODY) not in known:  # whose last flag was just taken back
         st.session_state[PERSON] = ANYBODY
     return FlagQuery(
-        decision=decision.selectbox("Decision", list(DECISIONS), key="decision", bind="query-params"),
+        decision=decision.selectbox(
+            "Decision", list(DECISIONS), key="decision", bind="query-params"
+        ),
         label=label.selectbox("Class", [ANY, *classes], key="class", bind="query-params"),
         person=person.selectbox("Person", known, key=PERSON, bind="query-params"),
-        search=search.text_input("Search", key="words", bind="query-params", type="search", live="300ms", placeholder="Words, an id or a note") or "",
+        search=search.text_input(
+            "Search",
+            key="words",
+            bind="query-params",
+            type="search",
+            live="300ms",
+            placeholder="Words, an id or a note",
+        )
+        or "",
     )
 
 
@@ -178,7 +234,14 @@ def flag_table(chosen: Choice[Flagged], kind: str) -> None:
         "at": st.column_config.DatetimeColumn("At (UTC)", format="YYYY-MM-DD HH:mm"),
         "id": st.column_config.TextColumn("Id"),
     }
-    item_table("flags", FLAG, _flag_frame(chosen.page, kind), chosen, columns, "Flagged training items; choosing one shows it with its note")
+    item_table(
+        "flags",
+        FLAG,
+        _flag_frame(chosen.page, kind),
+        chosen,
+        columns,
+        "Flagged training items; choosing one shows it with its note",
+    )
 
 
 def _flag_frame(items: Sequence[Flagged], kind: str) -> pd.DataFrame:
@@ -189,7 +252,11 @@ def _flag_frame(items: Sequence[Flagged], kind: str) -> pd.DataFrame:
             "decision": [verdict_words(item.flag) for item in items],
             "by": [item.flag.by for item in items],
             "note": [snippet(item.flag.note) for item in items],
-            "at": pd.to_datetime([item.flag.at for item in items], errors="coerce", format="ISO8601", utc=True).tz_localize(None),
+            "at": (
+                pd.to_datetime(
+                    [item.flag.at for item in items], errors="coerce", format="ISO8601", utc=True
+                ).tz_localize(None)
+            ),
             "id": [item.id for item in items],
         }
     )
@@ -201,22 +268,45 @@ TRAINING_ITEM = "train"
 def training_filters() -> tuple[str, str]:
     """What is searched for, and the order."""
     find, order = st.columns([5, 4])
-    text = find.text_input("Search", key="find", bind="query-params", type="search", live="300ms", placeholder="Words, an id, a label or a mark") or ""
+    text = (
+        find.text_input(
+            "Search",
+            key="find",
+            bind="query-params",
+            type="search",
+            live="300ms",
+            placeholder="Words, an id, a label or a mark",
+        )
+        or ""
+    )
     return text, order.selectbox("Sort by", ORDERS, key="order", bind="query-params")
 
 
 def training_table(chosen: Choice[TrainingItem], kind: str) -> None:
-    """A page of training items, the chosen one selected; a click or an arrow key chooses another."""
+    """A page of training items, the chosen one selected; a click or an arrow key chooses
+    another.
+    """
     numbers = {"self": "Self-infl.", "mean": "Mean infl.", "loss": "Flipped loss"}
     columns: dict[str, Any] = {
         **content_columns(170),
         "label": st.column_config.TextColumn("Label", width=72),
-        **{name: st.column_config.NumberColumn(title, format="%.3f", width=84) for name, title in numbers.items()},
+        **{
+            name: st.column_config.NumberColumn(title, format="%.3f", width=84)
+            for name, title in numbers.items()
+        },
         "planted": st.column_config.TextColumn("Planted"),
         "id": st.column_config.TextColumn("Id"),
     }
     alt = "Training items; choosing one shows what it did to the model"
-    item_table("training", TRAINING_ITEM, _training_frame(chosen.page, kind), chosen, columns, alt, rows=False)
+    item_table(
+        "training",
+        TRAINING_ITEM,
+        _training_frame(chosen.page, kind),
+        chosen,
+        columns,
+        alt,
+        rows=False,
+    )
 
 
 def go_to(item: str) -> None:

@@ -1,8 +1,10 @@
 """The form of the Train page. What it says lives in the URL; empty fields mean the data set's own.
 
-The fields of the Train page for data of one's own: paths or a name on the hub, and columns. What they say lives in the URL.
+The fields of the Train page for data of one's own: paths or a name on the hub, and columns. What
+they say lives in the URL.
 
-The model of the Train page: a choice of kinds, and the fields that the chosen one needs, each with what is wrong in it.
+The model of the Train page: a choice of kinds, and the fields that the chosen one needs, each with
+what is wrong in it.
 """
 
 from __future__ import annotations
@@ -18,8 +20,30 @@ from turnover.dashboard.components.address import whole_number
 from turnover.dashboard.components.notice import bullets, problem, quiet, said, wrong_field
 from turnover.dashboard.engine import TookTooLong, answer_of
 from turnover.dashboard.views.own_data import OWN, clean
-from turnover.dashboard.views.train import GROUPS, Wish, arguments, build_report, free_name, kind_of, models_of, problem_of, steps, usual_values, what_follows
-from turnover.dashboard.views.train_model import MODULE, NOT_OFFERED, OF_FILE, WEIGHTS, Details, cleaned, fields_of, notes, problems
+from turnover.dashboard.views.train import (
+    GROUPS,
+    Wish,
+    arguments,
+    build_report,
+    free_name,
+    kind_of,
+    models_of,
+    problem_of,
+    steps,
+    usual_values,
+    what_follows,
+)
+from turnover.dashboard.views.train_model import (
+    MODULE,
+    NOT_OFFERED,
+    OF_FILE,
+    WEIGHTS,
+    Details,
+    cleaned,
+    fields_of,
+    notes,
+    problems,
+)
 from turnover.data.sources import NAMES, SOURCES
 from turnover.data.tables import FILES, HUB, OwnData
 from turnover.data.tables.formats import ENDINGS
@@ -39,18 +63,35 @@ _TEXTS = {
 
 
 def ask_for_place(data: str) -> tuple[str, OwnData]:
-    """Where the items are, in files or on the hub; returns `data` of the settings, and the rest as far as it is asked for here."""
+    """Where the items are, in files or on the hub; returns `data` of the settings, and the rest as
+    far as it is asked for here.
+    """
     if data == FILES:
-        help = f"A file ({', '.join(ENDINGS)}) with texts, images or their paths; or a folder with one folder of images a class"
+        help = (
+            f"A file ({', '.join(ENDINGS)}) with texts, images or their paths; or a folder with one"
+            " folder of images a class"
+        )
         train = _field("Training file or folder", "own-train", "its path", help)
-        validation = _field("Validation file or folder", "own-validation", "empty: a fifth of each class is drawn", help)
-        test = _field("Test file or folder", "own-test", "empty: none", "The finished model is measured on it once")
+        validation = _field(
+            "Validation file or folder",
+            "own-validation",
+            "empty: a fifth of each class is drawn",
+            help,
+        )
+        test = _field(
+            "Test file or folder",
+            "own-test",
+            "empty: none",
+            "The finished model is measured on it once",
+        )
         return data, clean(OwnData(train, validation, test))
     help = "OWNER/NAME, and :CONFIGURATION where there are several; it is downloaded"
     name = _field("Name on the hub", "own-hub", "such as stanfordnlp/sst2", help)
     train = _field("Training split", "own-train-split", "train")
     validation = _field("Validation split", "own-validation-split", "validation, else test")
-    return HUB + name.strip().removeprefix(HUB), clean(OwnData(train_split=train, validation_split=validation))
+    return HUB + name.strip().removeprefix(HUB), clean(
+        OwnData(train_split=train, validation_split=validation)
+    )
 
 
 def ask_for_columns(own: OwnData) -> OwnData:
@@ -58,20 +99,39 @@ def ask_for_columns(own: OwnData) -> OwnData:
     keys = {name: f"own-{name.replace('_', '-')}" for name in (*_TEXTS, "size")}
     said: dict[str, Any] = {}
     shown = any(key in st.query_params for key in keys.values())
-    with st.expander("Columns, names of classes, size of images", expanded=shown), st.grid(3, min_column_width=200):
+    with (
+        st.expander("Columns, names of classes, size of images", expanded=shown),
+        st.grid(3, min_column_width=200),
+    ):
         for name, (label, empty) in _TEXTS.items():
             said[name] = _field(label, keys[name], empty)
-        said["size"] = whole_number("Side of images, pixels", SMALLEST, LARGEST, None, key=keys["size"], bind="query-params", placeholder="the usual one")
+        said["size"] = whole_number(
+            "Side of images, pixels",
+            SMALLEST,
+            LARGEST,
+            None,
+            key=keys["size"],
+            bind="query-params",
+            placeholder="the usual one",
+        )
     return clean(replace(own, **said))
 
 
 def _field(label: str, key: str, placeholder: str, help: str | None = None) -> str:
-    return st.text_input(label, key=key, bind="query-params", placeholder=placeholder, help=help) or ""
+    return (
+        st.text_input(label, key=key, bind="query-params", placeholder=placeholder, help=help) or ""
+    )
 
 
 _MODEL, _USUAL_NETWORK = "train-model", "resnet18"
-_ENCODER_HELP = "A folder, or a name on the Hugging Face hub, of a model that transformers loads from safetensors"
-_MODULE_HELP = f"Those that {ALLOW} named when the dashboard was started; their code is run as whoever started it"
+_ENCODER_HELP = (
+    "A folder, or a name on the Hugging Face hub, of a model that transformers loads from "
+    "safetensors"
+)
+_MODULE_HELP = (
+    f"Those that {ALLOW} named when the dashboard was started; their code is run as whoever "
+    "started it"
+)
 
 
 def choose_model(data: str) -> tuple[str, Details]:
@@ -103,7 +163,11 @@ def _ask(model: str, kind: str) -> Details:
 
 
 def _encoder(kind: str) -> str:
-    usual = {"text": "all-MiniLM-L6-v2", "image": "none: pixels", "": "texts all-MiniLM-L6-v2, images none"}[kind]
+    usual = {
+        "text": "all-MiniLM-L6-v2",
+        "image": "none: pixels",
+        "": "texts all-MiniLM-L6-v2, images none",
+    }[kind]
     return _text("Encoder", "train-encoder", usual, _ENCODER_HELP)
 
 
@@ -114,20 +178,45 @@ def _network(kind: str) -> str:
 
 
 def _module(kind: str) -> str:
-    return st.selectbox("File and function", allowed_modules(), key="train-module", bind="query-params", help=_MODULE_HELP)
+    return st.selectbox(
+        "File and function",
+        allowed_modules(),
+        key="train-module",
+        bind="query-params",
+        help=_MODULE_HELP,
+    )
 
 
 def _text(label: str, key: str, placeholder: str, help: str | None = None) -> str:
-    return st.text_input(label, key=key, bind="query-params", placeholder=placeholder, help=help) or ""
+    return (
+        st.text_input(label, key=key, bind="query-params", placeholder=placeholder, help=help) or ""
+    )
 
 
 _FIELDS: dict[str, Callable[[str], Any]] = {
     "encoder": _encoder,
-    "layers": lambda kind: whole_number("Layers with adapters", 1, 200, None, key="train-layers", bind="query-params", placeholder="all"),
+    "layers": lambda kind: whole_number(
+        "Layers with adapters",
+        1,
+        200,
+        None,
+        key="train-layers",
+        bind="query-params",
+        placeholder="all",
+    ),
     "network": _network,
-    "source": lambda kind: st.selectbox("Weights", WEIGHTS, key="train-weights", bind="query-params"),
-    "weights": lambda kind: _text("File with the weights", "train-weights-file", "a safetensors file"),
-    "from_layer": lambda kind: _text("Train from layer", "train-from-layer", "empty: frozen, heads on it", "Such as layer4; with masks from there on"),
+    "source": lambda kind: st.selectbox(
+        "Weights", WEIGHTS, key="train-weights", bind="query-params"
+    ),
+    "weights": lambda kind: _text(
+        "File with the weights", "train-weights-file", "a safetensors file"
+    ),
+    "from_layer": lambda kind: _text(
+        "Train from layer",
+        "train-from-layer",
+        "empty: frozen, heads on it",
+        "Such as layer4; with masks from there on",
+    ),
     "module": _module,
 }
 
@@ -146,23 +235,92 @@ def ask_for_training(runs: Path) -> Wish:
     with right:
         model, details = choose_model(data)
         suggested = free_name(data, runs, own)
-        name = st.text_input("Run name", key=_NAME, bind="query-params", placeholder=suggested, max_chars=80) or ""
+        name = (
+            st.text_input(
+                "Run name", key=_NAME, bind="query-params", placeholder=suggested, max_chars=80
+            )
+            or ""
+        )
     own = ask_for_columns(own) if own else None
     usual = usual_values(data, model, details)
     with st.grid(4, min_column_width=150):
-        members = whole_number("Members", 1, 256, None, key="train-members", bind="query-params", placeholder=usual["members"])
-        limit = whole_number("Training items", 2, None, None, key="train-limit", bind="query-params", placeholder="all")
-        validation_limit = whole_number("Validation items", 1, None, None, key="train-validation", bind="query-params", placeholder="all")
-        epochs = whole_number("Epochs at most", 1, 1000, None, key="train-epochs", bind="query-params", placeholder=usual["epochs"])
-        noise = st.number_input("Wrong labels, %", 0.0, 99.0, None, 1.0, "%g", key="train-noise", bind="query-params", placeholder=usual["noise"])
-        masked = GROUPS[16] if model == MODULE else st.selectbox("Masks are of", list(GROUPS.values()), key="train-groups", bind="query-params")
+        members = whole_number(
+            "Members",
+            1,
+            256,
+            None,
+            key="train-members",
+            bind="query-params",
+            placeholder=usual["members"],
+        )
+        limit = whole_number(
+            "Training items",
+            2,
+            None,
+            None,
+            key="train-limit",
+            bind="query-params",
+            placeholder="all",
+        )
+        validation_limit = whole_number(
+            "Validation items",
+            1,
+            None,
+            None,
+            key="train-validation",
+            bind="query-params",
+            placeholder="all",
+        )
+        epochs = whole_number(
+            "Epochs at most",
+            1,
+            1000,
+            None,
+            key="train-epochs",
+            bind="query-params",
+            placeholder=usual["epochs"],
+        )
+        noise = st.number_input(
+            "Wrong labels, %",
+            0.0,
+            99.0,
+            None,
+            1.0,
+            "%g",
+            key="train-noise",
+            bind="query-params",
+            placeholder=usual["noise"],
+        )
+        masked = (
+            GROUPS[16]
+            if model == MODULE
+            else st.selectbox(
+                "Masks are of", list(GROUPS.values()), key="train-groups", bind="query-params"
+            )
+        )
         seed = whole_number("Seed", 0, 2**31 - 1, 0, key="train-seed", bind="query-params")
     groups = next(number for number, words in GROUPS.items() if words == masked)
-    return Wish(data, model, name.strip() or suggested, path.strip(), limit, validation_limit, members, groups, epochs, noise, seed, own, details)
+    return Wish(
+        data,
+        model,
+        name.strip() or suggested,
+        path.strip(),
+        limit,
+        validation_limit,
+        members,
+        groups,
+        epochs,
+        noise,
+        seed,
+        own,
+        details,
+    )
 
 
 def _ask_for_data() -> tuple[str, str, OwnData | None]:
-    """`data` of the settings, the folder that its files are in, and where a user's own items are."""
+    """`data` of the settings, the folder that its files are in, and where a user's own items
+    are.
+    """
     chosen = st.selectbox("Data", [*NAMES, *OWN.values()], key="train-data", bind="query-params")
     data = next((name for name, words in OWN.items() if words == chosen), chosen)
     source = SOURCES.get(data)
@@ -172,11 +330,20 @@ def _ask_for_data() -> tuple[str, str, OwnData | None]:
     if source.packaged:
         return data, "", None
     empty = "Empty: from the hub" if source.hub else "The folder with its files"
-    return data, st.text_input("Folder with the files", key="train-path", bind="query-params", placeholder=empty) or "", None
+    return (
+        data,
+        st.text_input(
+            "Folder with the files", key="train-path", bind="query-params", placeholder=empty
+        )
+        or "",
+        None,
+    )
 
 
 def start_or_check(wish: Wish, runs: Path) -> None:
-    """Two buttons: see whether data and settings go together, and start; nothing starts that the check refuses."""
+    """Two buttons: see whether data and settings go together, and start; nothing starts that the
+    check refuses.
+    """
     wrong = problem_of(wish, runs, allowed_modules())
     if wrong:
         problem("This cannot be trained yet", wrong)
@@ -191,16 +358,23 @@ def start_or_check(wish: Wish, runs: Path) -> None:
 
 
 def _checked(wish: Wish, runs: Path) -> bool:
-    """Whether nothing speaks against settings and data; what came out is kept and shown as long as the form says the same.
+    """Whether nothing speaks against settings and data; what came out is kept and shown as long as
+    the form says the same.
 
-    Data that take long to look at do not: the training looks at them first, and its job says what is wrong.
+    Data that take long to look at do not: the training looks at them first, and its job says what
+    is wrong.
     """
     asked = arguments(wish, runs)
     with st.spinner("Looking at the data"):
         try:
             st.session_state[_REPORT] = asked, answer_of([*asked, "--check"]), "", ""
         except TookTooLong as error:
-            st.session_state[_REPORT] = asked, {}, _LONG, f"Start the training, which looks at them first. Or: {error}"
+            st.session_state[_REPORT] = (
+                asked,
+                {},
+                _LONG,
+                f"Start the training, which looks at them first. Or: {error}",
+            )
             return True
         except TurnoverError as error:
             st.session_state[_REPORT] = asked, {}, "This cannot be trained", str(error)
@@ -230,4 +404,9 @@ def _show_report(wish: Wish, runs: Path) -> None:
     bullets(report.lines)
     if report.resumes:
         quiet(report.resumes)
-    st.dataframe(report.table, hide_index=True, height="content" if len(report.table) <= 12 else 420, alt="How many items each class has")
+    st.dataframe(
+        report.table,
+        hide_index=True,
+        height="content" if len(report.table) <= 12 else 420,
+        alt="How many items each class has",
+    )

@@ -1,8 +1,10 @@
-"""The top of the Trust page: the sentence, the numbers, and what the words on the cards mean in this run.
+"""The top of the Trust page: the sentence, the numbers, and what the words on the cards mean in
+this run.
 
 The picture of one measure: quality against seconds, and the list that names its points.
 
-What was measured of a run: the choice of a measure, its picture and its numbers; and what is said where there is nothing.
+What was measured of a run: the choice of a measure, its picture and its numbers; and what is said
+where there is nothing.
 """
 
 from __future__ import annotations
@@ -39,21 +41,28 @@ def verdict(sentence: str, good: bool) -> None:
 def show_words(trust: Trust) -> None:
     """Strong, weak and the rest, in plain words, and what is known of them."""
     heading("What the words on the cards mean here")
-    items = "".join(f"<dt>{safe(word.word)}</dt><dd>{safe(word.meaning)}{f' <em>{safe(word.here)}</em>' if word.here else ''}</dd>" for word in trust.words)
+    items = "".join(
+        f"<dt>{safe(word.word)}</dt><dd>{safe(word.meaning)}"
+        f"{f' <em>{safe(word.here)}</em>' if word.here else ''}</dd>"
+        for word in trust.words
+    )
     st.html(f'<dl class="to-words">{items}</dl>')
     quiet(*trust.checked)
 
 
 _SYMBOLS = {True: "circle", False: "square"}
 _COLOURS = {True: "#2f74ad", False: "#b0591c"}
-"""Of our own methods and of the others: mid-tones that keep 3:1 on the light and on the dark page."""
+"""Of our own methods and of the others: mid-tones that keep 3:1 on the light and on the dark page.
+"""
 
 _NEAR = 0.06
 _SIDES = ("middle right", "middle left", "top center", "bottom center")
 
 
 def measured_figure(measured: Measured) -> go.Figure:
-    """A marker for every method with its 95 % interval, told apart by shape and number as well as by colour; seconds grow by tens."""
+    """A marker for every method with its 95 % interval, told apart by shape and number as well as
+    by colour; seconds grow by tens.
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -79,7 +88,9 @@ def measured_figure(measured: Measured) -> go.Figure:
                 "type": "data",
                 "symmetric": False,
                 "array": [0 if point.high is None else point.high - point.value for point in own],
-                "arrayminus": [0 if point.low is None else point.value - point.low for point in own],
+                "arrayminus": [
+                    0 if point.low is None else point.value - point.low for point in own
+                ],
                 "thickness": 1.3,
                 "width": 3,
             },
@@ -88,16 +99,31 @@ def measured_figure(measured: Measured) -> go.Figure:
         )
     if measured.ceiling is not None:
         line = {"dash": "dash", "width": 1.5, "color": "gray"}
-        figure.add_hline(y=measured.ceiling, line=line, annotation_text="the most that can be reached", annotation_position="bottom left")
+        figure.add_hline(
+            y=measured.ceiling,
+            line=line,
+            annotation_text="the most that can be reached",
+            annotation_position="bottom left",
+        )
     if measured.chance is not None:
         line = {"dash": "dot", "width": 1.5, "color": "gray"}
-        figure.add_hline(y=measured.chance, line=line, annotation_text="chance", annotation_position="bottom left")
+        figure.add_hline(
+            y=measured.chance,
+            line=line,
+            annotation_text="chance",
+            annotation_position="bottom left",
+        )
     figure.update_layout(
         height=460,
         margin={"l": 0, "r": 0, "t": 48, "b": 0},
         legend={"orientation": "h", "y": 1.12, "x": 0, "title": None},
         hovermode="closest",
-        xaxis={"title": "Seconds for training and estimating", "type": "log", "dtick": 1, "zeroline": False},
+        xaxis={
+            "title": "Seconds for training and estimating",
+            "type": "log",
+            "dtick": 1,
+            "zeroline": False,
+        },
         yaxis={"title": safe(measured.axis), "zeroline": False},
     )
     return figure
@@ -109,9 +135,12 @@ def key_list(measured: Measured) -> None:
     for point in measured.points:
         shape = "circle" if point.kind == OURS else "square"
         shown = " <strong>shown on the pages</strong>" if point.shown else ""
-        name = f'<i class="to-{shape}" aria-hidden="true"></i><span>{safe(point.method)}{shown}</span>'
+        name = (
+            f'<i class="to-{shape}" aria-hidden="true"></i><span>{safe(point.method)}{shown}</span>'
+        )
         lines.append(
-            f'<li value="{point.number}"><span class="to-method">{name}</span><span class="to-percent">{point.value:.3f} · {_seconds(point)}</span></li>'
+            f'<li value="{point.number}"><span class="to-method">{name}</span><span '
+            f'class="to-percent">{point.value:.3f} · {_seconds(point)}</span></li>'
         )
     st.html(f'<ol class="to-key">{"".join(lines)}</ol>')
 
@@ -123,18 +152,27 @@ def _seconds(point: Point) -> str:
 
 def _hover(point: Point) -> str:
     bounds = "" if point.low is None else f" [{point.low:.3f}, {point.high:.3f}]"
-    return f"{point.number} {safe(point.method)}<br>{point.value:.3f}{bounds}<br>training {point.training:.1f} s, estimating {point.estimating:.1f} s"
+    return (
+        f"{point.number} {safe(point.method)}<br>{point.value:.3f}{bounds}<br>training "
+        f"{point.training:.1f} s, estimating {point.estimating:.1f} s"
+    )
 
 
 def _sides(points: tuple[Point, ...]) -> dict[int, str]:
-    """On which side of its marker each number stands: another one than the numbers of markers close by."""
+    """On which side of its marker each number stands: another one than the numbers of markers close
+    by.
+    """
     if not points:
         return {}
     values = [point.value for point in points]
     height = (max(values) - min(values)) or 1.0
     sides: dict[int, str] = {}
     for place, point in enumerate(points):
-        near = [other for other in points[:place] if abs(other.value - point.value) < _NEAR * height and 0.5 < other.x / point.x < 2]
+        near = [
+            other
+            for other in points[:place]
+            if abs(other.value - point.value) < _NEAR * height and 0.5 < other.x / point.x < 2
+        ]
         taken = {sides[other.number] for other in near}
         sides[point.number] = next((side for side in _SIDES if side not in taken), _SIDES[0])
     return sides
@@ -144,7 +182,9 @@ KEY = "measure"
 
 
 def show_measured(run: Run, results: Results) -> None:
-    """The pictures of a run, one at a time; results that cannot be read are named, and hide no other."""
+    """The pictures of a run, one at a time; results that cannot be read are named, and hide no
+    other.
+    """
     for text in results.problems:
         problem("A result cannot be shown", text)
     if found := in_order(results.found):
@@ -152,35 +192,77 @@ def show_measured(run: Run, results: Results) -> None:
         # what is chosen of one run may not be measured in another: then the first is shown
         if st.session_state.get(KEY) not in (None, *names):
             st.session_state[KEY] = names[0]
-        chosen = st.segmented_control("Measure", names, default=names[0], required=True, key=KEY, bind="query-params")
-        _show(build_measured(next(result for result in found if result.name == (chosen or names[0])), str(run.folder)))
+        chosen = st.segmented_control(
+            "Measure", names, default=names[0], required=True, key=KEY, bind="query-params"
+        )
+        _show(
+            build_measured(
+                next(result for result in found if result.name == (chosen or names[0])),
+                str(run.folder),
+            )
+        )
     elif not results.problems:
-        words = "How far these influences predict retraining, and how other methods do, takes some minutes to measure. For a start, then reload this page:"
-        notice("Nothing is measured yet", words, f"turnover evaluate --run {run.folder} --measure lds")
-    missing = {name: what for name, what in MEASURES.items() if name not in {result.measure for result in results.found}}
+        words = (
+            "How far these influences predict retraining, and how other methods do, takes some "
+            "minutes to measure. For a start, then reload this page:"
+        )
+        notice(
+            "Nothing is measured yet", words, f"turnover evaluate --run {run.folder} --measure lds"
+        )
+    missing = {
+        name: what
+        for name, what in MEASURES.items()
+        if name not in {result.measure for result in results.found}
+    }
     if missing:
-        lines = "".join(f"<li><code>--measure {name}</code> {safe(what)}?</li>" for name, what in missing.items())
-        st.html(f'<details class="to-more"><summary>What else can be measured</summary><ul class="to-words">{lines}</ul></details>')
+        lines = "".join(
+            f"<li><code>--measure {name}</code> {safe(what)}?</li>"
+            for name, what in missing.items()
+        )
+        st.html(
+            '<details class="to-more"><summary>What else can be measured</summary><ul '
+            f'class="to-words">{lines}</ul></details>'
+        )
 
 
 def _show(measured: Measured) -> None:
     heading(measured.question, measured.setting)
     if measured.stale:
-        notice("These numbers are out of date", f"{measured.stale} Measure again, then reload this page:", measured.command)
+        notice(
+            "These numbers are out of date",
+            f"{measured.stale} Measure again, then reload this page:",
+            measured.command,
+        )
     if not measured.points:
         notice("No method gave a number", "The notes in the table below say why.")
     else:
-        st.plotly_chart(measured_figure(measured), width="stretch", alt=measured.alt, config={"displaylogo": False, "displayModeBar": False})
+        st.plotly_chart(
+            measured_figure(measured),
+            width="stretch",
+            alt=measured.alt,
+            config={"displaylogo": False, "displayModeBar": False},
+        )
         key_list(measured)
         quiet(
-            "Bars are 95 % intervals. Seconds are on a scale of tens: training (all members, or the model that another method explains, where it needs one) "
-            "and estimating, together; the table has them one by one."
+            "Bars are 95 % intervals. Seconds are on a scale of tens: training (all members, or the"
+            " model that another method explains, where it needs one) and estimating, together; the"
+            " table has them one by one."
         )
     st.dataframe(
         measured.table,
-        column_config={name: st.column_config.NumberColumn(format="%.3f") for name in measured.table.select_dtypes("float").columns}
-        | {name: st.column_config.NumberColumn(format="%.1f") for name in measured.table.columns if name.endswith(", s")}
-        | {"No.": st.column_config.NumberColumn(width=48, format="%d"), "Method": st.column_config.TextColumn(width=280)},
+        column_config={
+            name: st.column_config.NumberColumn(format="%.3f")
+            for name in measured.table.select_dtypes("float").columns
+        }
+        | {
+            name: st.column_config.NumberColumn(format="%.1f")
+            for name in measured.table.columns
+            if name.endswith(", s")
+        }
+        | {
+            "No.": st.column_config.NumberColumn(width=48, format="%d"),
+            "Method": st.column_config.TextColumn(width=280),
+        },
         hide_index=True,
         width="stretch",
         height="content",

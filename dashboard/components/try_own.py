@@ -1,8 +1,10 @@
-"""The form of the Try page: a text, a file of texts or an image of one's own, and the class that is meant.
+"""The form of the Try page: a text, a file of texts or an image of one's own, and the class that is
+meant.
 
 The answer of the Try page: the prediction with its probabilities, and the training items behind it.
 
-The table of many texts: a click, an arrow key or the select box chooses the one that is explained below.
+The table of many texts: a click, an arrow key or the select box chooses the one that is explained
+below.
 
 Asks the worker as soon as it is ready, and shows its reply.
 """
@@ -49,16 +51,34 @@ _TOPS = (5, 10, 20)
 
 
 def ask_for_questions(run: Run) -> tuple[Question, ...]:
-    """The form; returns what is asked when it is sent and can be used: one question, or one for each row of a CSV file."""
+    """The form; returns what is asked when it is sent and can be used: one question, or one for
+    each row of a CSV file.
+    """
     with st.form("try-form"):
         text, upload = "", None
         if run.kind == "text":
-            text = st.text_area("Your text", key="try-text", height=130, placeholder="Paste a text like those the model was trained on") or ""
-            upload = st.file_uploader(f"Or a .txt file, or a CSV of up to {MAX_ROWS} texts (column text)", type=["txt", "csv"], key="try-file")
+            text = (
+                st.text_area(
+                    "Your text",
+                    key="try-text",
+                    height=130,
+                    placeholder="Paste a text like those the model was trained on",
+                )
+                or ""
+            )
+            upload = st.file_uploader(
+                f"Or a .txt file, or a CSV of up to {MAX_ROWS} texts (column text)",
+                type=["txt", "csv"],
+                key="try-file",
+            )
         else:
-            upload = st.file_uploader("Your image (PNG, JPEG or WebP)", type=_IMAGES, key="try-image")
+            upload = st.file_uploader(
+                "Your image (PNG, JPEG or WebP)", type=_IMAGES, key="try-image"
+            )
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            label = st.selectbox("Influence on the loss of", [_PREDICTED, *run.classes], key="try-label", width=240)
+            label = st.selectbox(
+                "Influence on the loss of", [_PREDICTED, *run.classes], key="try-label", width=240
+            )
             top = st.selectbox("Items per side", _TOPS, key="try-top", width=140)
             sent = st.form_submit_button("Explain")
     if not sent:
@@ -67,7 +87,13 @@ def ask_for_questions(run: Run) -> tuple[Question, ...]:
     try:
         if file and file[1].lower().endswith(".csv"):
             return batch_questions(*file, meant, top)
-        return (text_question(text, file, meant, top) if run.kind == "text" else image_question(run, file, meant, top),)
+        return (
+            (
+                text_question(text, file, meant, top)
+                if run.kind == "text"
+                else image_question(run, file, meant, top)
+            ),
+        )
     except TurnoverError as error:
         problem("This cannot be explained", str(error))
         return ()
@@ -103,7 +129,10 @@ def show_prediction(run: Run, question: Question, answer: Answer) -> None:
         st.html(f'<div class="to-target">{_question_html(run, question, answer)}</div>')
     with right:
         heading(f"Predicted: {answer.predicted}")
-        st.html(f'<div class="to-chances">{"".join(map(_chance_html, range(_MOST), answer.probabilities))}</div>')
+        st.html(
+            '<div class="to-chances">'
+            f"{''.join(map(_chance_html, range(_MOST), answer.probabilities))}</div>"
+        )
 
 
 def show_behind(run: Run, answer: Answer) -> None:
@@ -119,7 +148,9 @@ def show_behind(run: Run, answer: Answer) -> None:
 
 def _question_html(run: Run, question: Question, answer: Answer) -> str:
     if question.text:
-        return marked_html(marked_target(question.text, answer.explanation.proponents, cut=run_cut(run)))
+        return marked_html(
+            marked_target(question.text, answer.explanation.proponents, cut=run_cut(run))
+        )
     given = chip_html(f"your label: {question.label}") if question.label else ""
     return image_html(image_of(run, question), 144, "your image, as the model sees it") + given
 
@@ -127,8 +158,14 @@ def _question_html(run: Run, question: Question, answer: Answer) -> str:
 def _chance_html(place: int, chance: Probability) -> str:
     """One class: its name, a bar and the percentage; the first is the prediction."""
     first = ' class="to-first"' if place == 0 else ""
-    bar = f'<div class="to-bar" aria-hidden="true"><i style="width:{100 * chance.value:.1f}%"></i></div>'
-    return f'<span{first}>{safe(chance.label)}</span>{bar}<span class="to-percent">{chance.value:.1%}</span>'
+    bar = (
+        '<div class="to-bar" aria-hidden="true"><i '
+        f'style="width:{100 * chance.value:.1f}%"></i></div>'
+    )
+    return (
+        f"<span{first}>{safe(chance.label)}</span>{bar}<span "
+        f'class="to-percent">{chance.value:.1%}</span>'
+    )
 
 
 ROW, _TABLE = "try-row", "try-table"
@@ -136,10 +173,16 @@ ROW, _TABLE = "try-row", "try-table"
 
 def choose_row(replies: Sequence[Reply]) -> int:
     """The table, and which of its rows (from 0) is chosen."""
-    heading(f"{len(replies)} texts", "Each with its strongest proponent; influence in nats, on the loss of the label that you chose above.")
+    heading(
+        f"{len(replies)} texts",
+        "Each with its strongest proponent; influence in nats, on the loss of the label that you "
+        "chose above.",
+    )
     place = st.container()
     number = int(st.selectbox("Explain row", range(1, len(replies) + 1), key=ROW, width=140))
-    st.session_state[_TABLE] = {"selection": {"rows": [number - 1], "columns": [], "cells": [(number - 1, "text")]}}
+    st.session_state[_TABLE] = {
+        "selection": {"rows": [number - 1], "columns": [], "cells": [(number - 1, "text")]}
+    }
     with place:
         st.dataframe(
             batch_table(replies),
@@ -157,7 +200,9 @@ def choose_row(replies: Sequence[Reply]) -> int:
             },
             hide_index=True,
             lazy=False,
-            alt="Your texts with their predictions; choosing one shows the training items behind it",
+            alt=(
+                "Your texts with their predictions; choosing one shows the training items behind it"
+            ),
         )
     return number - 1
 
@@ -185,14 +230,20 @@ class _Asked:
 def ask_later(run: Run, questions: tuple[Question, ...]) -> None:
     """Note questions; they are asked as soon as the worker is ready."""
     before = st.session_state.get(_STATE)
-    st.session_state[_STATE] = _Asked(str(run.folder), before.number + 1 if before else 0, questions)
+    st.session_state[_STATE] = _Asked(
+        str(run.folder), before.number + 1 if before else 0, questions
+    )
     st.session_state[ROW] = 1
 
 
 def show_reply(run: Run, worker: Worker) -> None:
     """What there is to show: the engine warming up, a failure, or the answer."""
     asked = _asked(run)
-    meanwhile = "Your question is asked as soon as it is ready." if asked and not asked.replies else "You can already write."
+    meanwhile = (
+        "Your question is asked as soon as it is ready."
+        if asked and not asked.replies
+        else "You can already write."
+    )
     when_ready(worker, meanwhile, partial(_reply, run, worker))
 
 
@@ -222,7 +273,13 @@ def _reply(run: Run, worker: Worker) -> None:
 def _ask_all(run: Run, worker: Worker, asked: _Asked) -> _Asked:
     """Ask one question after the other; an answer that is there stays there."""
     total = len(asked.questions)
-    with st.spinner("Looking for the training examples behind it" if total == 1 else f"Looking for the training examples behind {total} texts"):
-        asked = replace(asked, replies=tuple(ask(run, worker, question) for question in asked.questions))
+    with st.spinner(
+        "Looking for the training examples behind it"
+        if total == 1
+        else f"Looking for the training examples behind {total} texts"
+    ):
+        asked = replace(
+            asked, replies=tuple(ask(run, worker, question) for question in asked.questions)
+        )
     st.session_state[_STATE] = asked
     return asked

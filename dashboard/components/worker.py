@@ -1,4 +1,5 @@
-"""What a page draws once the engine can answer; while the model loads, the page looks again every second and stays usable.
+"""What a page draws once the engine can answer; while the model loads, the page looks again every
+second and stays usable.
 
 Questions to the worker and what comes back, an answer or a line that says why there is none.
 """
@@ -19,7 +20,9 @@ _LOOK_AGAIN = 1.0
 
 
 def when_ready(worker: Worker, meanwhile: str, draw: Callable[[], None]) -> None:
-    """What there is to show: the engine warming up, with what the user shall know `meanwhile`, its failure, or what `draw` draws."""
+    """What there is to show: the engine warming up, with what the user shall know `meanwhile`, its
+    failure, or what `draw` draws.
+    """
     waiting = worker.phase is Phase.WARMING
     st.fragment(_look, run_every=_LOOK_AGAIN if waiting else None)(worker, waiting, meanwhile, draw)
 
@@ -41,9 +44,13 @@ def _look(worker: Worker, waited: bool, meanwhile: str, draw: Callable[[], None]
 
 
 def _take_another(waited: bool) -> None:
-    """The engine was put away. Who clicked gets the run's new one; who only waits is asked, or tabs on many runs would take it from each other in turn."""
+    """The engine was put away. Who clicked gets the run's new one; who only waits is asked, or tabs
+    on many runs would take it from each other in turn.
+    """
     if waited:
-        notice("The engine was put away", "The run was changed, or two others were asked meanwhile.")
+        notice(
+            "The engine was put away", "The run was changed, or two others were asked meanwhile."
+        )
     if not waited or st.button("Start it again"):
         st.rerun()
 

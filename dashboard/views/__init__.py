@@ -1,1 +1,3 @@
-"""View models: frozen dataclasses made from a run and a query. No Streamlit and no torch in here."""
+"""View models: frozen dataclasses made from a run and a query. No Streamlit and no torch in
+here.
+"""

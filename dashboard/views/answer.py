@@ -14,9 +14,23 @@ from typing import Any
 import pandas as pd
 
 from turnover.data.images import fit_image, open_image, png_bytes, png_pixels
-from turnover.data.tables.checks import MAX_CHARACTERS, check_text, require_column, table_of, text_column
+from turnover.data.tables.checks import (
+    MAX_CHARACTERS,
+    check_text,
+    require_column,
+    table_of,
+    text_column,
+)
 from turnover.errors import TurnoverError
-from turnover.explain.explanation import Card, Explanation, certainty_sentences, decimals_for, units_sentence, usual_yardstick, with_shares
+from turnover.explain.explanation import (
+    Card,
+    Explanation,
+    certainty_sentences,
+    decimals_for,
+    units_sentence,
+    usual_yardstick,
+    with_shares,
+)
 from turnover.explain.words import content_words, mark, run_cut, snippet
 from turnover.runs.run import Run
 
@@ -26,9 +40,11 @@ _NAME = 80
 
 @dataclass(frozen=True)
 class Question:
-    """An input of the user's own; `label` is the class whose loss is meant, None for the predicted one.
+    """An input of the user's own; `label` is the class whose loss is meant, None for the predicted
+    one.
 
-    `fitted`: the image is a PNG in the form of the training images; `also`: training items whose influence is wanted wherever they rank;
+    `fitted`: the image is a PNG in the form of the training images; `also`: training items whose
+    influence is wanted wherever they rank;
     `item`: the id of the validation item that this is, if it is one.
     """
 
@@ -44,9 +60,19 @@ class Question:
     @property
     def request(self) -> dict[str, Any]:
         """The question as the worker reads it."""
-        content = {"image": base64.b64encode(self.image).decode("ascii"), "name": self.name} if self.image else {"text": self.text}
+        content = (
+            {"image": base64.b64encode(self.image).decode("ascii"), "name": self.name}
+            if self.image
+            else {"text": self.text}
+        )
         wanted = {"fitted": True} if self.fitted else {}
-        return {**content, **wanted, "label": self.label, "top": self.top, **({"also": list(self.also)} if self.also else {})}
+        return {
+            **content,
+            **wanted,
+            "label": self.label,
+            "top": self.top,
+            **({"also": list(self.also)} if self.also else {}),
+        }
 
 
 @dataclass(frozen=True)
@@ -59,7 +85,9 @@ class Probability:
 
 @dataclass(frozen=True)
 class Answer:
-    """A prediction, its probabilities (largest first), and the training items behind it; `also` those that were asked for."""
+    """A prediction, its probabilities (largest first), and the training items behind it; `also`
+    those that were asked for.
+    """
 
     predicted: str
     probabilities: tuple[Probability, ...]
@@ -76,7 +104,10 @@ def build_answer(run: Run, question: Question, reply: dict[str, Any]) -> Answer:
     """
     try:
         words = content_words(question.text, run_cut(run))
-        cards = [[_card(run, entry, words) for entry in reply[side]] for side in ("proponents", "opponents", *(["also"] if question.also else []))]
+        cards = [
+            [_card(run, entry, words) for entry in reply[side]]
+            for side in ("proponents", "opponents", *(["also"] if question.also else []))
+        ]
         proponents, opponents = with_shares(cards[0], cards[1])
         chances = sorted(reply["probabilities"].items(), key=lambda pair: -pair[1])
         members, train_size = int(run.manifest["results"]["members"]), len(run.train)
@@ -93,12 +124,22 @@ def build_answer(run: Run, question: Question, reply: dict[str, Any]) -> Answer:
             opponents=opponents,
         )
         probabilities = tuple(Probability(str(name), float(value)) for name, value in chances)
-        return Answer(str(reply["predicted"]), probabilities, explanation, float(reply["seconds"]), tuple(cards[2]) if question.also else ())
+        return Answer(
+            str(reply["predicted"]),
+            probabilities,
+            explanation,
+            float(reply["seconds"]),
+            tuple(cards[2]) if question.also else (),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TurnoverError(f"the engine's answer cannot be read ({type(error).__name__}: {error}); ask again") from None
+        raise TurnoverError(
+            f"the engine's answer cannot be read ({type(error).__name__}: {error}); ask again"
+        ) from None
 
 
-def text_question(text: str, file: tuple[bytes, str] | None, label: str | None, top: int) -> Question:
+def text_question(
+    text: str, file: tuple[bytes, str] | None, label: str | None, top: int
+) -> Question:
     """A question on a pasted text, or on an uploaded .txt file (content, name), which goes first.
 
     Raises:
@@ -108,7 +149,9 @@ def text_question(text: str, file: tuple[bytes, str] | None, label: str | None, 
     return Question(text=chosen, label=label, top=top)
 
 
-def image_question(run: Run, file: tuple[bytes, str] | None, label: str | None, top: int) -> Question:
+def image_question(
+    run: Run, file: tuple[bytes, str] | None, label: str | None, top: int
+) -> Question:
     """A question on an uploaded image (content, name).
 
     Raises:
@@ -128,7 +171,10 @@ def item_question(run: Run, item: str) -> Question:
     """
     found = run.validation[run.validation["id"] == item]
     if found.empty:
-        raise TurnoverError(f"“{snippet(item, _NAME)}” is not a validation item of this run; open the Errors page and choose one")
+        raise TurnoverError(
+            f"“{snippet(item, _NAME)}” is not a validation item of this run; open the Errors page "
+            "and choose one"
+        )
     row = found.iloc[0]
     if run.kind == "text":
         return Question(text=str(row["text"]), item=item)
@@ -142,12 +188,17 @@ def text_of_upload(content: bytes, name: str) -> str:
         TurnoverError: for a file that is too large, not UTF-8, or blank.
     """
     if len(content) > _UPLOAD_BYTES:
-        raise TurnoverError(f"{name}: {len(content):,} bytes is more than a text of {MAX_CHARACTERS:,} characters needs; shorten it")
+        raise TurnoverError(
+            f"{name}: {len(content):,} bytes is more than a text of {MAX_CHARACTERS:,} characters "
+            "needs; shorten it"
+        )
     try:
         return check_text(content.decode("utf-8-sig"), name)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise TurnoverError(f"{name}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+        raise TurnoverError(
+            f"{name}, line {line}: not UTF-8 text; save the file as UTF-8"
+        ) from None
 
 
 def image_of(run: Run, question: Question) -> bytes:
@@ -156,7 +207,8 @@ def image_of(run: Run, question: Question) -> bytes:
 
 
 def image_as_seen(run: Run, content: bytes, name: str) -> bytes:
-    """An uploaded image as the model sees it: in the form of the training images, grey or in colour; a PNG.
+    """An uploaded image as the model sees it: in the form of the training images, grey or in
+    colour; a PNG.
 
     Raises:
         TurnoverError: if the file is no whole image of sensible size.
@@ -166,8 +218,15 @@ def image_as_seen(run: Run, content: bytes, name: str) -> bytes:
 
 
 def _sentence(label: str, meaning: str) -> str:
-    whose = f"the predicted label “{label}”" if meaning == "prediction" else f"the label you gave, “{label}”"
-    return f"Influence on the loss of {whose}. Positive: learning this training item pushed the model towards it. Negative: away from it."
+    whose = (
+        f"the predicted label “{label}”"
+        if meaning == "prediction"
+        else f"the label you gave, “{label}”"
+    )
+    return (
+        f"Influence on the loss of {whose}. Positive: learning this training item pushed the model "
+        "towards it. Negative: away from it."
+    )
 
 
 def _card(run: Run, entry: dict[str, Any], words: frozenset[str]) -> Card:
@@ -205,28 +264,44 @@ def batch_questions(content: bytes, name: str, label: str | None, top: int) -> t
     """A question for each row of a CSV file with a column `text` (or `sentence`).
 
     Raises:
-        TurnoverError: for a file that is too large or no such table, more than `MAX_ROWS` rows, and a text that cannot be used.
+        TurnoverError: for a file that is too large or no such table, more than `MAX_ROWS` rows, and
+            a text that cannot be used.
     """
     path = Path(snippet(name, _NAME))
     if len(content) > _BYTES:
-        raise TurnoverError(f"{path}: {len(content):,} bytes is more than {MAX_ROWS} texts need; split the file")
+        raise TurnoverError(
+            f"{path}: {len(content):,} bytes is more than {MAX_ROWS} texts need; split the file"
+        )
     table = table_of(content, path, ())
     column = "sentence" if "sentence" in table.columns and "text" not in table.columns else "text"
     require_column(table, path, column)
     if len(table) > MAX_ROWS:
         raise TurnoverError(f"{path}: {len(table):,} rows, the limit is {MAX_ROWS}; split the file")
-    return tuple(Question(text=text, label=label, top=top) for text in text_column(table, path, column))
+    return tuple(
+        Question(text=text, label=label, top=top) for text in text_column(table, path, column)
+    )
 
 
 def batch_table(replies: Sequence[Reply]) -> pd.DataFrame:
-    """A row for each text: what was predicted, and its strongest proponent with its influence in nats."""
-    firsts = [next(iter(reply.answer.explanation.proponents), None) if reply.answer else None for reply in replies]
+    """A row for each text: what was predicted, and its strongest proponent with its influence in
+    nats.
+    """
+    firsts = [
+        next(iter(reply.answer.explanation.proponents), None) if reply.answer else None
+        for reply in replies
+    ]
     return pd.DataFrame(
         {
             "text": [snippet(reply.question.text, _TEXT) for reply in replies],
             "predicted": [reply.answer.predicted if reply.answer else "" for reply in replies],
-            "probability": [100 * reply.answer.probabilities[0].value if reply.answer else None for reply in replies],
-            "proponent": [snippet(card.text.plain, _TEXT) if card and card.text else reply.problem for card, reply in zip(firsts, replies, strict=True)],
+            "probability": [
+                100 * reply.answer.probabilities[0].value if reply.answer else None
+                for reply in replies
+            ],
+            "proponent": [
+                snippet(card.text.plain, _TEXT) if card and card.text else reply.problem
+                for card, reply in zip(firsts, replies, strict=True)
+            ],
             "label": [card.label if card else "" for card in firsts],
             "influence": [card.influence if card else None for card in firsts],
             "trust": [card.trust if card else "" for card in firsts],

@@ -1,6 +1,7 @@
 """What a cleansing would remove, what that is predicted to do, and which of it can be flagged.
 
-What retraining after a cleansing came to, in sentences that claim no more than their intervals, and as a table.
+What retraining after a cleansing came to, in sentences that claim no more than their intervals, and
+as a table.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from turnover.explain.html import signed
 from turnover.explain.words import snippet
 from turnover.flags import Flag
 from turnover.runs.run import Run
-from turnover.workflows.cleansing import CLEANSED, FLAGGED, NONE, RANDOM, Comparison, check_classes, count_removed, lowest
+from turnover.workflows.cleansing import (
+    CLEANSED,
+    FLAGGED,
+    NONE,
+    RANDOM,
+    Comparison,
+    check_classes,
+    count_removed,
+    lowest,
+)
 from turnover.workflows.cleansing_results import Cleansed, Scores
 
 LISTED = 200
@@ -68,7 +78,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Adoption:
-    """Which of the removed items can be flagged to drop: those that nobody has decided on; and what is said of the others."""
+    """Which of the removed items can be flagged to drop: those that nobody has decided on; and what
+    is said of the others.
+    """
 
     positions: tuple[int, ...]
     sentence: str
@@ -83,7 +95,10 @@ def build_plan(run: Run, scores: Scores, fraction: float, flags: Mapping[int, Fl
     values, errors = scores.estimates
     count = count_removed(len(values), fraction)
     if not 0 < count < len(values):
-        raise TurnoverError(f"{fraction:.1%} of {len(values):,} training items is not one item; choose a larger share")
+        raise TurnoverError(
+            f"{fraction:.1%} of {len(values):,} training items is not one item; choose a larger "
+            "share"
+        )
     positions, labels = lowest(values, count), run.train["label"].to_numpy()
     check_classes(np.delete(labels, positions), run.classes, f"Removing {fraction:.1%} takes away")
     threshold = float(values[positions[-1]])
@@ -98,8 +113,10 @@ def build_plan(run: Run, scores: Scores, fraction: float, flags: Mapping[int, Fl
         caution=_caution(run, total),
         classes=_classes(run.classes, labels, positions),
         table=_table(run, positions[:LISTED], values, errors, flags),
-        alt=f"Mean influence of {len(values):,} training items, from {values.min():.2g} to {values.max():.2g} nats; the {count:,} lowest, "
-        f"up to {threshold:.2g}, are removed",
+        alt=(
+            f"Mean influence of {len(values):,} training items, from {values.min():.2g} to "
+            f"{values.max():.2g} nats; the {count:,} lowest, up to {threshold:.2g}, are removed"
+        ),
     )
 
 
@@ -107,17 +124,32 @@ def build_adoption(plan: Plan, flags: Mapping[int, Flag]) -> Adoption:
     """What flagging the removal would store."""
     decided = [flags[int(position)].action for position in plan.positions if int(position) in flags]
     new = tuple(int(position) for position in plan.positions if int(position) not in flags)
-    others = [f"{decided.count(action):,} {words}" for action, words in _DECIDED.items() if action in decided]
+    others = [
+        f"{decided.count(action):,} {words}"
+        for action, words in _DECIDED.items()
+        if action in decided
+    ]
     stays = f" {_listed(others)}: what was decided on them stays." if others else ""
-    return Adoption(new, f"{len(new):,} of the {len(plan.positions):,} items will be flagged to drop, with a note on where the flag comes from.{stays}")
+    return Adoption(
+        new,
+        f"{len(new):,} of the {len(plan.positions):,} items will be flagged to drop, with a note on"
+        f" where the flag comes from.{stays}",
+    )
 
 
-_DECIDED = {"keep": "flagged to keep", "relabel": "flagged to relabel", "drop": "flagged to drop already"}
+_DECIDED = {
+    "keep": "flagged to keep",
+    "relabel": "flagged to relabel",
+    "drop": "flagged to drop already",
+}
 
 
 def adoption_note(fraction: float, validation: str) -> str:
     """The note on flags that come from a cleansing."""
-    return f"Cleansing: among the lowest {fraction:.1%} by mean influence on {'the validation items' if validation == 'validation' else validation}."
+    return (
+        f"Cleansing: among the lowest {fraction:.1%} by mean influence on "
+        f"{'the validation items' if validation == 'validation' else validation}."
+    )
 
 
 def _listed(parts: list[str]) -> str:
@@ -125,12 +157,18 @@ def _listed(parts: list[str]) -> str:
 
 
 def _bins(values: np.ndarray, threshold: float, count: int) -> tuple[Bin, ...]:
-    """A histogram whose bins meet at the threshold; equals of the threshold that stay count as going by their number, not by their value."""
+    """A histogram whose bins meet at the threshold; equals of the threshold that stay count as
+    going by their number, not by their value.
+    """
     width = max(float(np.ptp(values)) / _BINS, np.finfo(np.float64).tiny)
     ordered = np.sort(values)
     found = []
     for part, removed in ((ordered[:count], True), (ordered[count:], False)):
-        places = np.floor((threshold - part) / width).astype(int) if removed else np.floor((part - threshold) / width).astype(int)
+        places = (
+            np.floor((threshold - part) / width).astype(int)
+            if removed
+            else np.floor((part - threshold) / width).astype(int)
+        )
         for place, size in zip(*np.unique(places, return_counts=True), strict=True):
             low = threshold - (place + 1) * width if removed else threshold + place * width
             found.append(Bin(float(low), float(low + width), int(size), removed))
@@ -144,34 +182,60 @@ def _summary(run: Run, positions: np.ndarray) -> str:
     planted = int((marks != "").sum())
     if not planted:
         return f"{gone}."
-    return f"{gone}; {int((marks[positions] != '').sum()):,} of them are among the {planted:,} that are planted or known to be wrong."
+    return (
+        f"{gone}; {int((marks[positions] != '').sum()):,} of them are among the {planted:,} that "
+        "are planted or known to be wrong."
+    )
 
 
 def _effect(total: float, error: float | None, targets: int) -> str:
     noise = "error not known, with one member" if error is None else f"± {rounded(error)}"
-    return f"Predicted, at face value: removing them changes the mean loss on {targets:,} items by {number(total)} nats ({noise})."
+    return (
+        f"Predicted, at face value: removing them changes the mean loss on {targets:,} items by "
+        f"{number(total)} nats ({noise})."
+    )
 
 
 def _caution(run: Run, total: float) -> str:
     loss = float(run.curves["validation"].iloc[int(run.manifest["results"]["kept_epoch"]) - 1])
-    too_much = f" It is more than the whole loss on the validation items, {rounded(loss)} nats, so it cannot come true." if -total > loss else ""
+    too_much = (
+        f" It is more than the whole loss on the validation items, {rounded(loss)} nats, so it "
+        "cannot come true."
+        if -total > loss
+        else ""
+    )
     return (
-        "Influences are those of half networks, and what is left stands in for what goes: whole networks move far less."
-        f"{too_much} The measure “removal” on the Trust page shows what such sums are worth; retrain below to know."
+        "Influences are those of half networks, and what is left stands in for what goes: whole "
+        f"networks move far less.{too_much} The measure “removal” on the Trust page shows what "
+        "such sums are worth; retrain below to know."
     )
 
 
 def _classes(classes: list[str], labels: np.ndarray, positions: np.ndarray) -> pd.DataFrame:
-    there, gone = (np.bincount(some, minlength=len(classes)) for some in (labels, labels[positions]))
+    there, gone = (
+        np.bincount(some, minlength=len(classes)) for some in (labels, labels[positions])
+    )
     share = np.divide(gone, there, out=np.zeros(len(classes)), where=there > 0)
     return pd.DataFrame({"Class": classes, "Training items": there, "Go": gone, "Share": share})
 
 
-def _table(run: Run, positions: np.ndarray, values: np.ndarray, errors: np.ndarray, flags: Mapping[int, Flag]) -> pd.DataFrame:
+def _table(
+    run: Run,
+    positions: np.ndarray,
+    values: np.ndarray,
+    errors: np.ndarray,
+    flags: Mapping[int, Flag],
+) -> pd.DataFrame:
     """What goes, most harmful first; columns of marks and flags only where there are some."""
     rows = run.train.loc[positions]
-    content = [snippet(str(text)) for text in rows["text"]] if run.kind == "text" else [_thumbnail(png) for png in rows["image"]]
-    actions = [flags[int(position)].action if int(position) in flags else "" for position in positions]
+    content = (
+        [snippet(str(text)) for text in rows["text"]]
+        if run.kind == "text"
+        else [_thumbnail(png) for png in rows["image"]]
+    )
+    actions = [
+        flags[int(position)].action if int(position) in flags else "" for position in positions
+    ]
     frame = pd.DataFrame(
         {
             "Text" if run.kind == "text" else "Image": content,
@@ -209,53 +273,103 @@ class RetrainedView:
 
 def build_retrained(cleansed: Cleansed) -> RetrainedView:
     """All that is shown of one cleansing, whole or as far as it is measured."""
-    pairs = [(one, other) for pair in _PAIRS for one in cleansed.conditions for other in one.against if (one.condition, other.other) == pair]
-    sentences = [_sentence(one.condition, cleansed.seeds[one.condition], other, what) for one, other in pairs for what in _MEASURES]
-    return RetrainedView(cleansed.name, _setting(cleansed), tuple(sentences) if cleansed.finished else (), _retrained_table(cleansed), cleansed.stale)
+    pairs = [
+        (one, other)
+        for pair in _PAIRS
+        for one in cleansed.conditions
+        for other in one.against
+        if (one.condition, other.other) == pair
+    ]
+    sentences = [
+        _sentence(one.condition, cleansed.seeds[one.condition], other, what)
+        for one, other in pairs
+        for what in _MEASURES
+    ]
+    return RetrainedView(
+        cleansed.name,
+        _setting(cleansed),
+        tuple(sentences) if cleansed.finished else (),
+        _retrained_table(cleansed),
+        cleansed.stale,
+    )
 
 
 def is_of(cleansed: Cleansed, step: Sequence[str]) -> bool:
-    """Whether a cleansing is what a job's step `cleanse …` measures, rather than what another one left."""
+    """Whether a cleansing is what a job's step `cleanse …` measures, rather than what another one
+    left.
+    """
     said = dict(pairwise(step))
     facts = cleansed.facts
-    asked = said.get("--fraction"), said.get("--validation"), said.get("--repeats"), "--flags" in step
-    return asked == (f"{facts['fraction']:.4g}", facts["validation"], str(facts["repeats"]), bool(facts["flags"]))
+    asked = (
+        said.get("--fraction"),
+        said.get("--validation"),
+        said.get("--repeats"),
+        "--flags" in step,
+    )
+    return asked == (
+        f"{facts['fraction']:.4g}",
+        facts["validation"],
+        str(facts["repeats"]),
+        bool(facts["flags"]),
+    )
 
 
 def _setting(cleansed: Cleansed) -> str:
     facts, flags = cleansed.facts, cleansed.facts["flags"]
-    decided = f" Your flags drop {flags['dropped']} and relabel {flags['relabelled']}." if flags else ""
-    measured = "the run’s own validation items, one half to choose by, the other to measure on" if facts["validation"] == "validation" else facts["validation"]
+    decided = (
+        f" Your flags drop {flags['dropped']} and relabel {flags['relabelled']}." if flags else ""
+    )
+    measured = (
+        "the run’s own validation items, one half to choose by, the other to measure on"
+        if facts["validation"] == "validation"
+        else facts["validation"]
+    )
     return (
-        f"{facts['removed']:,} items removed ({facts['fraction']:.1%}), chosen by {facts['targets']:,} items and measured on {facts['measured_on']:,} others "
-        f"({measured}); {facts['repeats']} seeds, ordinary training without turn-over dropout.{decided}"
+        f"{facts['removed']:,} items removed ({facts['fraction']:.1%}), chosen by "
+        f"{facts['targets']:,} items and measured on {facts['measured_on']:,} others ({measured}); "
+        f"{facts['repeats']} seeds, ordinary training without turn-over dropout.{decided}"
     )
 
 
 def _sentence(condition: str, seeds: int, other: Comparison, what: str) -> str:
     """How a condition compares with another in loss or accuracy."""
-    difference, interval = (other.loss, other.loss_interval) if what == "loss" else (other.accuracy, other.accuracy_interval)
+    difference, interval = (
+        (other.loss, other.loss_interval)
+        if what == "loss"
+        else (other.accuracy, other.accuracy_interval)
+    )
     factor, digits, unit, better = _MEASURES[what]
     own, against = f"{condition[:1].upper()}{condition[1:]}", f"against {other.other}"
     if interval is None:
         why = "one seed has no interval" if seeds < 2 else "all seeds differ by the same"
         return f"{own} {against}: nothing can be said of the {what}, since {why}."
     low, high = interval
-    bounds = f"95 % interval of the difference {signed(low * factor, digits)} to {signed(high * factor, digits)}"
+    bounds = (
+        f"95 % interval of the difference {signed(low * factor, digits)} to "
+        f"{signed(high * factor, digits)}"
+    )
     if low <= 0 <= high:
         return f"{own} {against}: no difference in {what} can be told from chance ({bounds})."
     amount = f"{factor * abs(difference):.{digits}f} {unit}"
-    return f"{own} {'improved' if difference * better > 0 else 'worsened'} the {what} by {amount} {against} ({bounds})."
+    return (
+        f"{own} {'improved' if difference * better > 0 else 'worsened'} the {what} by {amount} "
+        f"{against} ({bounds})."
+    )
 
 
 def _retrained_table(cleansed: Cleansed) -> pd.DataFrame:
-    """A row for each condition; ± is the standard deviation over seeds, differences have p and a 95 % interval."""
+    """A row for each condition; ± is the standard deviation over seeds, differences have p and a 95
+    % interval.
+    """
     rows = [(one, cleansed.seeds[one.condition]) for one in cleansed.conditions]
     return pd.DataFrame(
         {
             "Condition": [one.condition for one, _ in rows],
             "Models": [seeds for _, seeds in rows],
-            "Accuracy": [_spread(100 * one.accuracy, 100 * one.accuracy_sd, seeds, 1, " %") for one, seeds in rows],
+            "Accuracy": [
+                _spread(100 * one.accuracy, 100 * one.accuracy_sd, seeds, 1, " %")
+                for one, seeds in rows
+            ],
             "Loss, nats": [_spread(one.loss, one.loss_sd, seeds, 3, "") for one, seeds in rows],
             "Loss against": ["; ".join(_short(other) for other in one.against) for one, _ in rows],
         }

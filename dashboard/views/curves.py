@@ -1,4 +1,5 @@
-"""The training curves of a run (Figure 2 of the paper), of one that is being trained too, and what they say in words.
+"""The training curves of a run (Figure 2 of the paper), of one that is being trained too, and what
+they say in words.
 
 The training items whose losses under their own and under the flipped mask differ most at an epoch.
 """
@@ -15,12 +16,15 @@ from turnover.runs.partial import Partial
 from turnover.runs.run import Run
 
 HOW_TO_READ = (
-    "Every training item owns a fixed dropout mask. Under its own mask works the half of the network that learned the item: the masked loss falls. "
-    "Under the flipped mask works the other half, which never saw it: the flipped loss is that of an item not learned. The shaded gap between the two "
-    "is the mean influence of the training items on themselves. The fair comparison is unowned: "
-    "validation items under masks that nobody owns, which are also half networks on unseen items. Flipped well below unowned means that items leak "
-    "through shared weights. Flipped well above means that the training items are harder than the validation items, as with wrong labels among them. "
-    "Validation is the full network without masks, the one that predicts."
+    "Every training item owns a fixed dropout mask. Under its own mask works the half of the "
+    "network that learned the item: the masked loss falls. Under the flipped mask works the other "
+    "half, which never saw it: the flipped loss is that of an item not learned. The shaded gap "
+    "between the two is the mean influence of the training items on themselves. The fair "
+    "comparison is unowned: validation items under masks that nobody owns, which are also half "
+    "networks on unseen items. Flipped well below unowned means that items leak through shared "
+    "weights. Flipped well above means that the training items are harder than the validation "
+    "items, as with wrong labels among them. Validation is the full network without masks, the one "
+    "that predicts."
 )
 _ERRORS = 2.0
 """So many standard errors below the unowned loss, the flipped loss tells of a leak."""
@@ -38,9 +42,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Curves:
-    """All that the Curves page shows; `kept` is the epoch whose weights the run keeps, None while it is being trained.
+    """All that the Curves page shows; `kept` is the epoch whose weights the run keeps, None while
+    it is being trained.
 
-    Losses and accuracy are those of the kept or else of the last epoch; the plain twin's accuracy is None until it is trained, or if it never was.
+    Losses and accuracy are those of the kept or else of the last epoch; the plain twin's accuracy
+    is None until it is trained, or if it never was.
     """
 
     epochs: tuple[int, ...]
@@ -65,21 +71,35 @@ _LINES = (
 def build_curves(run: Run) -> Curves:
     """The curves of a run."""
     results = run.manifest["results"]
-    return _built(run.curves, int(results["kept_epoch"]), float(results["validation_accuracy"]), results["plain_accuracy"])
+    return _built(
+        run.curves,
+        int(results["kept_epoch"]),
+        float(results["validation_accuracy"]),
+        results["plain_accuracy"],
+    )
 
 
 def build_partial(partial: Partial) -> Curves | None:
-    """The curves of a run that is being trained, as far as they go; None before the first epoch has ended."""
+    """The curves of a run that is being trained, as far as they go; None before the first epoch has
+    ended.
+    """
     if partial.curves.empty:
         return None
     return _built(partial.curves, None, float(partial.curves["accuracy"].iloc[-1]), None)
 
 
-def _built(table: pd.DataFrame, kept: int | None, accuracy: float, plain_accuracy: float | None) -> Curves:
-    series = tuple(Series(column, name, what, tuple(float(value) for value in table[column])) for column, name, what in _LINES)
+def _built(
+    table: pd.DataFrame, kept: int | None, accuracy: float, plain_accuracy: float | None
+) -> Curves:
+    series = tuple(
+        Series(column, name, what, tuple(float(value) for value in table[column]))
+        for column, name, what in _LINES
+    )
     last = {line.name: line.values[(kept or len(table)) - 1] for line in series}
     where = f"at the kept epoch {kept}" if kept else "at the last epoch so far"
-    alt = f"Losses per epoch over {len(table)} epochs; {where}: " + ", ".join(f"{name.lower()} {value:.2f}" for name, value in last.items())
+    alt = f"Losses per epoch over {len(table)} epochs; {where}: " + ", ".join(
+        f"{name.lower()} {value:.2f}" for name, value in last.items()
+    )
     return Curves(
         epochs=tuple(int(epoch) for epoch in table["epoch"]),
         series=series,
@@ -99,7 +119,11 @@ def _table(curves: pd.DataFrame, kept: int | None) -> pd.DataFrame:
     for column, name, _ in _LINES:
         shown[name] = curves[column].astype(float)
     shown["Accuracy"] = curves["accuracy"].astype(float)
-    return shown if kept is None else shown.assign(Kept=["kept" if epoch == kept else "" for epoch in shown["Epoch"]])
+    return (
+        shown
+        if kept is None
+        else shown.assign(Kept=["kept" if epoch == kept else "" for epoch in shown["Epoch"]])
+    )
 
 
 def training_sentence(partial: Partial, now: float) -> str:
@@ -107,14 +131,29 @@ def training_sentence(partial: Partial, now: float) -> str:
     if partial.curves.empty:
         return "Training has begun; the curves appear here after the first epoch."
     ago = max(0.0, now - partial.changed)
-    when = f"{ago:.0f} s" if ago < 120 else f"{ago / 60:.0f} min" if ago < 7200 else f"{ago / 3600:.0f} h"
-    stage = f"Epoch {len(partial.curves)} of at most {partial.most}" if not partial.twin else f"Trained; its plain twin is at epoch {partial.twin}"
-    return f"{stage}; it ended {when} ago. If the training was stopped, the same command goes on with it."
+    when = (
+        f"{ago:.0f} s"
+        if ago < 120
+        else f"{ago / 60:.0f} min"
+        if ago < 7200
+        else f"{ago / 3600:.0f} h"
+    )
+    stage = (
+        f"Epoch {len(partial.curves)} of at most {partial.most}"
+        if not partial.twin
+        else f"Trained; its plain twin is at epoch {partial.twin}"
+    )
+    return (
+        f"{stage}; it ended {when} ago. If the training was stopped, the same command goes on "
+        "with it."
+    )
 
 
 @dataclass(frozen=True)
 class Leak:
-    """How far the flipped loss lies below the unowned one at an epoch, and the standard error of that; in nats."""
+    """How far the flipped loss lies below the unowned one at an epoch, and the standard error of
+    that; in nats.
+    """
 
     epoch: int
     below: float
@@ -122,15 +161,21 @@ class Leak:
 
 
 def leaks(curves: Curves, flipped_items: np.ndarray, validation_size: int) -> tuple[Leak, ...]:
-    """The epochs at which the flipped loss lies below the unowned one by more than two standard errors.
+    """The epochs at which the flipped loss lies below the unowned one by more than two standard
+    errors.
 
-    The error is that of the difference of two means, over training and over validation items. Losses of single validation
-    items under unowned masks are not kept; they are taken to spread like the flipped losses `(epochs, N)` of the training items.
+    The error is that of the difference of two means, over training and over validation items.
+    Losses of single validation items under unowned masks are not kept; they are taken to spread
+    like the flipped losses `(epochs, N)` of the training items.
     """
     unowned = next(line.values for line in curves.series if line.column == "unowned")
     found = []
     for epoch, losses, level in zip(curves.epochs, flipped_items, unowned, strict=True):
-        error = float(losses.std(ddof=1)) * (1 / len(losses) + 1 / validation_size) ** 0.5 if len(losses) > 1 and validation_size else np.inf
+        error = (
+            float(losses.std(ddof=1)) * (1 / len(losses) + 1 / validation_size) ** 0.5
+            if len(losses) > 1 and validation_size
+            else np.inf
+        )
         below = level - float(losses.mean())
         if below > _ERRORS * error:
             found.append(Leak(epoch, below, error))
@@ -138,15 +183,26 @@ def leaks(curves: Curves, flipped_items: np.ndarray, validation_size: int) -> tu
 
 
 def leak_sentence(found: tuple[Leak, ...], shared: list[str]) -> str:
-    """What was found, and what items share in spite of their masks (the run's leaks, [] if they are not known); "" if nothing was."""
+    """What was found, and what items share in spite of their masks (the run's leaks, [] if they are
+    not known); "" if nothing was.
+    """
     if not found:
         return ""
     worst = max(found, key=lambda leak: leak.below)
-    where = f"epoch {worst.epoch}" if len(found) == 1 else f"{len(found)} epochs, most at epoch {worst.epoch}"
-    known = f" What training items share in spite of their masks in this run: {', '.join(shared)}." if shared else ""
+    where = (
+        f"epoch {worst.epoch}"
+        if len(found) == 1
+        else f"{len(found)} epochs, most at epoch {worst.epoch}"
+    )
+    known = (
+        f" What training items share in spite of their masks in this run: {', '.join(shared)}."
+        if shared
+        else ""
+    )
     return (
-        f"At {where}, the flipped loss lies below the unowned loss by {worst.below:.3f} ± {worst.error:.3f} nats. Halves of the network that "
-        f"should never have seen an item know something of it, so influences come out too small.{known}"
+        f"At {where}, the flipped loss lies below the unowned loss by {worst.below:.3f} ± "
+        f"{worst.error:.3f} nats. Halves of the network that should never have seen an item know "
+        f"something of it, so influences come out too small.{known}"
     )
 
 
@@ -176,10 +232,23 @@ def largest_gaps(run: Run, epoch: int) -> tuple[Gap, ...]:
     """The items with the largest flipped − masked loss after `epoch` (from 1), largest first."""
     masked, flipped = (np.asarray(losses) for losses in run.array("item_losses")[:, epoch - 1])
     order = np.argsort(-(flipped - masked), kind="stable")[:MOST]
-    return tuple(_gap(run, int(position), float(masked[position]), float(flipped[position])) for position in order)
+    return tuple(
+        _gap(run, int(position), float(masked[position]), float(flipped[position]))
+        for position in order
+    )
 
 
 def _gap(run: Run, position: int, masked: float, flipped: float) -> Gap:
     row = run.item("train", position)
-    text, image = (snippet(str(row["text"]), _TEXT), b"") if run.kind == "text" else ("", bytes(row["image"]))
-    return Gap(str(row["id"]), run.classes[int(row["label"])], str(row["planted"]), text, image, masked, flipped)
+    text, image = (
+        (snippet(str(row["text"]), _TEXT), b"") if run.kind == "text" else ("", bytes(row["image"]))
+    )
+    return Gap(
+        str(row["id"]),
+        run.classes[int(row["label"])],
+        str(row["planted"]),
+        text,
+        image,
+        masked,
+        flipped,
+    )

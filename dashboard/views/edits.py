@@ -1,4 +1,6 @@
-"""A change of one's own input and what it moved: parts left out, and before and after side by side."""
+"""A change of one's own input and what it moved: parts left out, and before and after side by
+side.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ GRID = 4
 """An image is cut into so many rows and columns of patches."""
 
 MOST_WORDS, MOST_SENTENCES = 60, 30
-"""A text of more words is cut into sentences, of which so many can be left out: a longer wait would be none for a page."""
+"""A text of more words is cut into sentences, of which so many can be left out: a longer wait would
+be none for a page.
+"""
 
 _NAME = 40
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
@@ -41,7 +45,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Weight:
-    """What leaving one part out does: the label's probability then, and by how much its loss rises (nats)."""
+    """What leaving one part out does: the label's probability then, and by how much its loss rises
+    (nats).
+    """
 
     name: str
     probability: float
@@ -50,7 +56,9 @@ class Weight:
 
 @dataclass(frozen=True)
 class Change:
-    """A class's probability, or a training item's influence in nats, before and after; None where it is not known."""
+    """A class's probability, or a training item's influence in nats, before and after; None where
+    it is not known.
+    """
 
     name: str
     before: float | None
@@ -59,7 +67,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Moved:
-    """What an edit moved: probabilities (the largest changes first), the loss in words, and the influences of training items."""
+    """What an edit moved: probabilities (the largest changes first), the loss in words, and the
+    influences of training items.
+    """
 
     chances: tuple[Change, ...]
     loss: str
@@ -74,7 +84,8 @@ def unit_of(question: Question) -> str:
 
 
 def parts_of(run: Run, question: Question, label: str) -> tuple[Part, ...]:
-    """The parts of an input that can be left out: words or the first sentences of a text, patches of an image; questions ask for `label`.
+    """The parts of an input that can be left out: words or the first sentences of a text, patches
+    of an image; questions ask for `label`.
 
     A patch of a drawing becomes empty paper, one of a photograph the photograph's mean colour.
 
@@ -82,7 +93,9 @@ def parts_of(run: Run, question: Question, label: str) -> tuple[Part, ...]:
         TurnoverError: if the image cannot be read.
     """
     asked = replace(question, label=label)
-    return tuple(_patches(run, asked) if question.image else _pieces(asked, *_UNITS[unit_of(question)]))
+    return tuple(
+        _patches(run, asked) if question.image else _pieces(asked, *_UNITS[unit_of(question)])
+    )
 
 
 def parts_request(parts: Sequence[Part]) -> dict[str, Any]:
@@ -101,40 +114,76 @@ def weigh(answer: Answer, parts: Sequence[Part], reply: dict[str, Any]) -> tuple
     label, before = answer.explanation.target, loss_of(answer, answer.explanation.target)
     try:
         chances = [float(chances[label]) for chances in reply["probabilities"]]
-        return tuple(Weight(part.name, chance, _loss(chance) - before) for part, chance in zip(parts, chances, strict=True))
+        return tuple(
+            Weight(part.name, chance, _loss(chance) - before)
+            for part, chance in zip(parts, chances, strict=True)
+        )
     except (KeyError, TypeError, ValueError) as error:
-        raise TurnoverError(f"the engine's answer cannot be read ({type(error).__name__}: {error}); ask again") from None
+        raise TurnoverError(
+            f"the engine's answer cannot be read ({type(error).__name__}: {error}); ask again"
+        ) from None
 
 
 def edited(question: Question, answer: Answer, text: str) -> Question:
-    """The question for another text: the same label, and the influence of the training items that were shown."""
+    """The question for another text: the same label, and the influence of the training items that
+    were shown.
+    """
     return followed(replace(question, text=text), answer)
 
 
 def followed(question: Question, answer: Answer) -> Question:
     """A question that can be compared with an answer."""
     cards = answer.explanation.proponents + answer.explanation.opponents
-    return replace(question, label=answer.explanation.target, item="", also=tuple(card.position for card in cards))
+    return replace(
+        question,
+        label=answer.explanation.target,
+        item="",
+        also=tuple(card.position for card in cards),
+    )
 
 
 def compare(before: Answer, after: Answer) -> Moved:
     """An answer beside that to an edit which `followed` it."""
-    label, old = before.explanation.target, {chance.label: chance.value for chance in before.probabilities}
-    chances = [Change(chance.label, old.get(chance.label), chance.value) for chance in after.probabilities]
+    label, old = (
+        before.explanation.target,
+        {chance.label: chance.value for chance in before.probabilities},
+    )
+    chances = [
+        Change(chance.label, old.get(chance.label), chance.value) for chance in after.probabilities
+    ]
     losses = loss_of(before, label), loss_of(after, label)
-    shown = {card.position: card for card in before.explanation.proponents + before.explanation.opponents}
-    items: list[tuple[Card | None, Card]] = [(shown[card.position], card) for card in after.also if card.position in shown]
-    new = [(None, card) for card in after.explanation.proponents + after.explanation.opponents if card.position not in shown]
+    shown = {
+        card.position: card for card in before.explanation.proponents + before.explanation.opponents
+    }
+    items: list[tuple[Card | None, Card]] = [
+        (shown[card.position], card) for card in after.also if card.position in shown
+    ]
+    new = [
+        (None, card)
+        for card in after.explanation.proponents + after.explanation.opponents
+        if card.position not in shown
+    ]
     return Moved(
         chances=tuple(sorted(chances, key=lambda one: -abs((one.after or 0) - (one.before or 0)))),
-        loss=f"Loss of “{label}”: {losses[0]:.3f} before, {losses[1]:.3f} after ({signed(losses[1] - losses[0], 3)} nats).",
-        items=(*sorted(items, key=lambda pair: -abs(pair[1].influence - (pair[0].influence if pair[0] else 0))), *new),
+        loss=(
+            f"Loss of “{label}”: {losses[0]:.3f} before, {losses[1]:.3f} after "
+            f"({signed(losses[1] - losses[0], 3)} nats)."
+        ),
+        items=(
+            *sorted(
+                items,
+                key=lambda pair: -abs(pair[1].influence - (pair[0].influence if pair[0] else 0)),
+            ),
+            *new,
+        ),
     )
 
 
 def loss_of(answer: Answer, label: str) -> float:
     """The loss of a label in nats: minus the logarithm of its probability."""
-    return _loss(next((chance.value for chance in answer.probabilities if chance.label == label), 0.0))
+    return _loss(
+        next((chance.value for chance in answer.probabilities if chance.label == label), 0.0)
+    )
 
 
 def _loss(chance: float) -> float:
@@ -156,9 +205,14 @@ def _pieces(question: Question, piece: re.Pattern[str], most: int) -> Iterator[P
 def _patches(run: Run, question: Question) -> Iterator[Part]:
     pixels = png_pixels(image_of(run, question))
     blank = pixels.mean((0, 1)).round().astype(np.uint8) if pixels.ndim == 3 else np.uint8(0)
-    down, right = ([length * step // GRID for step in range(GRID + 1)] for length in pixels.shape[:2])
+    down, right = (
+        [length * step // GRID for step in range(GRID + 1)] for length in pixels.shape[:2]
+    )
     for row in range(GRID):
         for column in range(GRID):
             without = pixels.copy()
             without[down[row] : down[row + 1], right[column] : right[column + 1]] = blank
-            yield Part(f"row {row + 1}, column {column + 1}", replace(question, image=png_bytes(without), name="edited", fitted=True))
+            yield Part(
+                f"row {row + 1}, column {column + 1}",
+                replace(question, image=png_bytes(without), name="edited", fitted=True),
+            )

@@ -2,7 +2,8 @@
 
 An error and the training items behind it as Markdown, to paste into an issue tracker.
 
-Whatever comes from data stands in code spans: there, no tracker takes it for markup, links, mentions or numbers of issues.
+Whatever comes from data stands in code spans: there, no tracker takes it for markup, links,
+mentions or numbers of issues.
 
 How far somebody has worked through the errors, and how long the rest will take.
 """
@@ -26,7 +27,9 @@ CLEAREST, CONFIDENT, POSITION = "Clearest explanation", "Most confident", "Posit
 SORTS = (CLEAREST, CONFIDENT, POSITION)
 
 PAGE = 500
-"""Rows that are sent to the browser at once; the steps to the next and the previous error go on from page to page."""
+"""Rows that are sent to the browser at once; the steps to the next and the previous error go on
+from page to page.
+"""
 
 _NAME = 80
 
@@ -43,7 +46,9 @@ NamedT = TypeVar("NamedT", bound=Named)
 
 @dataclass(frozen=True)
 class Choice(Generic[NamedT]):
-    """The chosen item, its place in all that match, the page of items that is shown with it, and the id that was wanted but is not there, or ""."""
+    """The chosen item, its place in all that match, the page of items that is shown with it, and
+    the id that was wanted but is not there, or "".
+    """
 
     item: NamedT
     place: int
@@ -74,9 +79,18 @@ def select(items: tuple[ErrorItem, ...], query: Query) -> list[ErrorItem]:
         for item in items
         if query.true in (ANY, item.label)
         and query.predicted in (ANY, item.predicted)
-        and (not wanted or wanted in item.text.lower() or wanted in item.id.lower() or wanted in item.planted.lower())
+        and (
+            not wanted
+            or wanted in item.text.lower()
+            or wanted in item.id.lower()
+            or wanted in item.planted.lower()
+        )
     ]
-    keys = {CLEAREST: lambda item: item.rank, CONFIDENT: lambda item: -item.probability, POSITION: lambda item: item.position}
+    keys = {
+        CLEAREST: lambda item: item.rank,
+        CONFIDENT: lambda item: -item.probability,
+        POSITION: lambda item: item.position,
+    }
     return sorted(chosen, key=keys.get(query.sort, keys[CLEAREST]))
 
 
@@ -85,28 +99,50 @@ def choice(items: list[NamedT], wanted: str | None) -> Choice[NamedT]:
     found = next((place for place, item in enumerate(items) if item.id == wanted), None)
     place = found or 0
     first = place - place % PAGE
-    return Choice(items[place], place, tuple(items[first : first + PAGE]), wanted if wanted and found is None else "")
+    return Choice(
+        items[place],
+        place,
+        tuple(items[first : first + PAGE]),
+        wanted if wanted and found is None else "",
+    )
 
 
 def lost_sentence(items: tuple[ErrorItem, ...], lost: str) -> str:
     """Why an error that was asked for is not shown; "" if none is missing."""
     if not lost:
         return ""
-    why = "does not match the filters" if any(item.id == lost for item in items) else "is not among the errors of this run"
+    why = (
+        "does not match the filters"
+        if any(item.id == lost for item in items)
+        else "is not among the errors of this run"
+    )
     return f"“{snippet(lost, _NAME)}” {why}, so the first that matches is shown."
 
 
 _TEXT, _CARD, _NAME = 1000, 200, 80
 
 
-def issue_markdown(run: str, item: ErrorItem, explanation: Explanation, meaning: str, link: str) -> str:
-    """The error with its top proponents and opponents, their influences in nats, and where to see it."""
+def issue_markdown(
+    run: str, item: ErrorItem, explanation: Explanation, meaning: str, link: str
+) -> str:
+    """The error with its top proponents and opponents, their influences in nats, and where to see
+    it.
+    """
     which = "the wrong label" if meaning == PREDICTION else "the true label"
     parts = [
-        f"### {code(item.id, _NAME)}: {code(item.label, _NAME)} taken for {code(item.predicted, _NAME)} ({item.probability:.0%})",
+        (
+            f"### {code(item.id, _NAME)}: {code(item.label, _NAME)} taken for "
+            f"{code(item.predicted, _NAME)} ({item.probability:.0%})"
+        ),
         f"> {code(item.text, _TEXT)}" if item.text else "",
-        f"Run {code(run, _NAME)}{f', [see it there](<{link}>)' if link else ''}. {explanation.certainty}",
-        f"Influence on the {meaning}, the loss of {which} {code(explanation.target, _NAME)}. {explanation.units} {explanation.yardstick}",
+        (
+            f"Run {code(run, _NAME)}{f', [see it there](<{link}>)' if link else ''}. "
+            f"{explanation.certainty}"
+        ),
+        (
+            f"Influence on the {meaning}, the loss of {which} {code(explanation.target, _NAME)}. "
+            f"{explanation.units} {explanation.yardstick}"
+        ),
         f"**Proponents** pushed towards {code(explanation.target, _NAME)}:",
         _list(explanation.proponents, explanation.decimals),
         f"**Opponents** pushed away from {code(explanation.target, _NAME)}:",
@@ -116,7 +152,9 @@ def issue_markdown(run: str, item: ErrorItem, explanation: Explanation, meaning:
 
 
 def error_link(page: str, run: str, item: ErrorItem, meaning: str) -> str:
-    """The address that shows an error again; `page` is that of the Errors page, "" if it is not known."""
+    """The address that shows an error again; `page` is that of the Errors page, "" if it is not
+    known.
+    """
     return f"{page}?{urlencode({'run': run, 'item': item.id, 'meaning': meaning})}" if page else ""
 
 
@@ -129,14 +167,20 @@ def code(text: str, length: int) -> str:
 
 
 def _list(cards: Sequence[Card], decimals: int) -> str:
-    return "\n".join(f"{place}. {_line(card, decimals)}" for place, card in enumerate(cards, start=1)) or "none"
+    return (
+        "\n".join(f"{place}. {_line(card, decimals)}" for place, card in enumerate(cards, start=1))
+        or "none"
+    )
 
 
 def _line(card: Card, decimals: int) -> str:
     error = "" if card.standard_error is None else f" ± {card.standard_error:.{decimals}f}"
     text = f": {code(card.text.plain, _CARD)}" if card.text else ""
     trust = f", {card.trust}" if card.trust else ""
-    return f"{signed(card.influence, decimals)}{error}{trust}, {code(card.id, _NAME)} labelled {code(card.label, _NAME)}{text}"
+    return (
+        f"{signed(card.influence, decimals)}{error}{trust}, {code(card.id, _NAME)} labelled "
+        f"{code(card.label, _NAME)}{text}"
+    )
 
 
 _FEW = 3
@@ -145,7 +189,9 @@ _FEW = 3
 
 @dataclass(frozen=True)
 class Visits:
-    """Which errors were shown in this session, which one is now and since when (seconds of any clock), and how long each stay was."""
+    """Which errors were shown in this session, which one is now and since when (seconds of any
+    clock), and how long each stay was.
+    """
 
     seen: frozenset[str] = frozenset()
     now: str = ""
@@ -154,7 +200,9 @@ class Visits:
 
 
 def visit(visits: Visits, item: str, time: float) -> Visits:
-    """The visits after an error was shown at this time; showing the same one again changes nothing."""
+    """The visits after an error was shown at this time; showing the same one again changes
+    nothing.
+    """
     if item == visits.now:
         return visits
     stays = (*visits.stays, time - visits.since) if visits.now else ()
@@ -162,7 +210,9 @@ def visit(visits: Visits, item: str, time: float) -> Visits:
 
 
 def progress_sentence(visits: Visits, matching: Collection[str]) -> str:
-    """How many of the errors that match were seen, and about how long the others will take: their number times the median stay; "" for the first one."""
+    """How many of the errors that match were seen, and about how long the others will take: their
+    number times the median stay; "" for the first one.
+    """
     seen = sum(item in visits.seen for item in matching)
     left = len(matching) - seen
     if seen < 2:

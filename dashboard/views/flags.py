@@ -1,4 +1,6 @@
-"""What the Flags page shows: flags filtered and a page at a time, what undo takes back, where people differ, and how to apply them."""
+"""What the Flags page shows: flags filtered and a page at a time, what undo takes back, where
+people differ, and how to apply them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from typing import Any
 from turnover.dashboard.views.errors import ANY
 from turnover.data.sources import NAMES
 from turnover.errors import counted
-from turnover.explain.report import Flagged, count_words, flagged_items, minute, people_words, verdict_words
+from turnover.explain.report import (
+    Flagged,
+    count_words,
+    flagged_items,
+    minute,
+    people_words,
+    verdict_words,
+)
 from turnover.explain.words import snippet
 from turnover.flags import CLEARED, Conflict, Decision, Flag, Step
 from turnover.runs.run import Run
@@ -35,7 +44,9 @@ class FlagQuery:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the decisions that people differ in: a letter for it, who decided so, their notes, and the decision itself."""
+    """One of the decisions that people differ in: a letter for it, who decided so, their notes, and
+    the decision itself.
+    """
 
     letter: str
     words: str
@@ -72,14 +83,23 @@ def select(items: Iterable[Flagged], query: FlagQuery) -> list[Flagged]:
         if action in ("", item.flag.action)
         and query.label in (ANY, item.label)
         and query.person in (ANYBODY, item.flag.by)
-        and (not wanted or any(wanted in text.lower() for text in (item.id, item.text, item.flag.note, item.flag.new_label, item.planted)))
+        and (
+            not wanted
+            or any(
+                wanted in text.lower()
+                for text in (item.id, item.text, item.flag.note, item.flag.new_label, item.planted)
+            )
+        )
     )
 
 
 def summary(items: Sequence[Flagged]) -> str:
     """How many flags there are, one or more, of which sort and by whom."""
     flags = [item.flag for item in items]
-    return f"{counted(len(items), 'training item')} flagged: {count_words(flags)}; by {people_words(flags)}."
+    return (
+        f"{counted(len(items), 'training item')} flagged: {count_words(flags)}; by "
+        f"{people_words(flags)}."
+    )
 
 
 def undo_sentence(run: Run, step: Step | None) -> str:
@@ -91,7 +111,10 @@ def undo_sentence(run: Run, step: Step | None) -> str:
     else:
         first = step.flags[0]
         settled = "settled as " if step.kind == "settle" else ""
-        what = f"“{settled}{snippet(verdict_words(first), _NAME)}” on {_items(run, [flag.instance for flag in step.flags])}"
+        what = (
+            f"“{settled}{snippet(verdict_words(first), _NAME)}” on "
+            f"{_items(run, [flag.instance for flag in step.flags])}"
+        )
     return f"Undo takes back {what}, of {minute(step.at)}."
 
 
@@ -101,7 +124,11 @@ def disputes(run: Run, conflicts: Sequence[Conflict]) -> list[Dispute]:
     for conflict in conflicts:
         newest = conflict.flag or conflict.decisions[-1].flag
         for item in flagged_items(run, {conflict.instance: newest}):
-            now = f"{verdict_words(conflict.flag)} ({conflict.flag.by})" if conflict.flag else "no flag"
+            now = (
+                f"{verdict_words(conflict.flag)} ({conflict.flag.by})"
+                if conflict.flag
+                else "no flag"
+            )
             found.append(Dispute(item, _sides(conflict.decisions), now))
     return found
 
@@ -114,14 +141,24 @@ def history_lines(history: Iterable[Decision]) -> list[tuple[str, str]]:
 def import_sentence(told: dict[str, Any]) -> str:
     """What an import did, in words."""
     if not told["new"]:
-        return f"Nothing new: {told['known']:,} of its flags are known here already." if told["known"] else "There is no flag in it that could be imported."
-    differing = f" {told['conflicting']:,} of them differ from what others decided; settle them above." if told["conflicting"] else ""
+        return (
+            f"Nothing new: {told['known']:,} of its flags are known here already."
+            if told["known"]
+            else "There is no flag in it that could be imported."
+        )
+    differing = (
+        f" {told['conflicting']:,} of them differ from what others decided; settle them above."
+        if told["conflicting"]
+        else ""
+    )
     known = f" {told['known']:,} were known already." if told["known"] else ""
     return f"{told['new']:,} flag{'s are' if told['new'] > 1 else ' is'} new.{differing}{known}"
 
 
 def apply_command(run: Run, name: str) -> tuple[str, str]:
-    """The command that applies the patch `name` to the training data, and what to put into it; the second is "" where nothing is missing."""
+    """The command that applies the patch `name` to the training data, and what to put into it; the
+    second is "" where nothing is missing.
+    """
     settings = run.manifest["settings"]
     own = settings.get("own") or {}
     if own.get("train"):
@@ -131,15 +168,34 @@ def apply_command(run: Run, name: str) -> tuple[str, str]:
     data, missing = shlex.quote(source), ""
     if folder or source not in NAMES:
         data = "DATA"
-        missing = f"DATA is the file or folder that holds the training {run.kind}s{f', in {folder}' if folder else ''}."
-    return f"turnover apply --patch {shlex.quote(name)} --data {data} --out cleansed.{ending}", missing
+        missing = (
+            "DATA is the file or folder that holds the training "
+            f"{run.kind}s{f', in {folder}' if folder else ''}."
+        )
+    return (
+        f"turnover apply --patch {shlex.quote(name)} --data {data} --out cleansed.{ending}",
+        missing,
+    )
 
 
 def _apply_own(name: str, own: dict[str, Any]) -> str:
-    """The command where the training data are a user's own file or folder, with the columns that were named."""
-    data, columns = Path(own["train"]), {"--text-column": own.get("text_column") or own.get("image_column"), "--label-column": own.get("label_column")}
-    named = "".join(f" {option} {shlex.quote(column)}" for option, column in columns.items() if column)
-    return f"turnover apply --patch {shlex.quote(name)} --data {shlex.quote(str(data))} --out {shlex.quote(f'cleansed{data.suffix}')}{named}"
+    """The command where the training data are a user's own file or folder, with the columns that
+    were named.
+    """
+    data, columns = (
+        Path(own["train"]),
+        {
+            "--text-column": own.get("text_column") or own.get("image_column"),
+            "--label-column": own.get("label_column"),
+        },
+    )
+    named = "".join(
+        f" {option} {shlex.quote(column)}" for option, column in columns.items() if column
+    )
+    return (
+        f"turnover apply --patch {shlex.quote(name)} --data {shlex.quote(str(data))} --out "
+        f"{shlex.quote(f'cleansed{data.suffix}')}{named}"
+    )
 
 
 def _sides(decisions: Sequence[Decision]) -> tuple[Side, ...]:
@@ -159,7 +215,10 @@ def _sides(decisions: Sequence[Decision]) -> tuple[Side, ...]:
 
 
 def _who(decision: Decision) -> str:
-    return f"{decision.flag.by}{' (imported)' if decision.imported else ''}, {minute(decision.flag.at)}"
+    return (
+        f"{decision.flag.by}{' (imported)' if decision.imported else ''}, "
+        f"{minute(decision.flag.at)}"
+    )
 
 
 def _done(decision: Decision) -> str:
@@ -171,7 +230,10 @@ def _done(decision: Decision) -> str:
 def _items(run: Run, instances: Sequence[int]) -> str:
     """Some training items by their ids; of many, the first."""
     known = run.train["id"].to_numpy()
-    names = [snippet(str(known[instance]), _ID) if instance < len(known) else str(instance) for instance in instances[:_NAMED]]
+    names = [
+        snippet(str(known[instance]), _ID) if instance < len(known) else str(instance)
+        for instance in instances[:_NAMED]
+    ]
     if len(instances) <= _NAMED:
         return ", ".join(names)
     return f"{len(instances):,} items ({', '.join(names)} …)"

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import ErrorItem, rounded
-from turnover.explain.groups import MEANINGS, Flip, Mistake, Sum, containing, ends, planted, planted_marks, smallest_flip
+from turnover.explain.groups import (
+    MEANINGS,
+    Flip,
+    Mistake,
+    Sum,
+    containing,
+    ends,
+    planted,
+    planted_marks,
+    smallest_flip,
+)
 from turnover.explain.words import snippet
 from turnover.runs.ranking import TOP
 from turnover.runs.run import Run
@@ -36,7 +46,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Groups:
-    """What is shown: whether and how the mistake flips, the first `removed` of the items that do it, and the groups' influences.
+    """What is shown: whether and how the mistake flips, the first `removed` of the items that do
+    it, and the groups' influences.
 
     `missing` says why the words looked for make no group, or is empty.
     """
@@ -50,7 +61,8 @@ class Groups:
 
 
 def build_groups(run: Run, item: ErrorItem, words: str = "") -> Groups:
-    """The groups of a mistake: its top proponents and opponents, training texts that contain `words`, if any, and planted marks.
+    """The groups of a mistake: its top proponents and opponents, training texts that contain
+    `words`, if any, and planted marks.
 
     Raises:
         TurnoverError: if the run has no usable influence for this item, or cannot sum influences.
@@ -69,7 +81,10 @@ def build_groups(run: Run, item: ErrorItem, words: str = "") -> Groups:
         caution=caution_sentence(len(run.classes)),
         size=len(flip.instances),
         removed=tuple(_removed(run, int(position)) for position in flip.instances[:_LISTED]),
-        rows=tuple(Row(group.name, len(group.instances), *pair) for group, *pair in zip(chosen, *sums, strict=True)),
+        rows=tuple(
+            Row(group.name, len(group.instances), *pair)
+            for group, *pair in zip(chosen, *sums, strict=True)
+        ),
         missing=missing,
     )
 
@@ -77,22 +92,38 @@ def build_groups(run: Run, item: ErrorItem, words: str = "") -> Groups:
 def flip_sentence(flip: Flip, item: ErrorItem, train_size: int) -> str:
     """Which removal flips a mistake, and what it does to the two losses."""
     before, after = (true - predicted for predicted, true in (flip.before, flip.after))
-    now = f"the loss of the true label “{item.label}” is {rounded(before)} nats above that of the predicted one"
+    now = (
+        f"the loss of the true label “{item.label}” is {rounded(before)} nats above that of the "
+        "predicted one"
+    )
     if not len(flip.instances):
-        return f"No group of up to half of the {train_size:,} training items is predicted to flip this error: {now}."
-    these = "this training item" if len(flip.instances) == 1 else f"these {len(flip.instances):,} training items"
-    noise = "error not known" if flip.standard_error is None else f"± {rounded(flip.standard_error)}"
+        return (
+            f"No group of up to half of the {train_size:,} training items is predicted to flip this"
+            f" error: {now}."
+        )
+    these = (
+        "this training item"
+        if len(flip.instances) == 1
+        else f"these {len(flip.instances):,} training items"
+    )
+    noise = (
+        "error not known" if flip.standard_error is None else f"± {rounded(flip.standard_error)}"
+    )
     then = f"predicted to be {rounded(-after)} below it ({noise}) then"
-    return f"Taken at face value, removing {these} is predicted to flip this error to “{item.label}”: {now}, and {then}."
+    return (
+        f"Taken at face value, removing {these} is predicted to flip this error to “{item.label}”: "
+        f"{now}, and {then}."
+    )
 
 
 def caution_sentence(classes: int) -> str:
     """What the prediction of a flip leaves out."""
     third = " Another label might win instead." if classes > 2 else ""
     return (
-        "A prediction by sums of influences, not a retraining, and an optimistic one: influences are those of half networks, and what is left of the "
-        "training items stands in for those that are gone. A whole network that is trained again moves far less, so count on removing many more."
-        f"{third}"
+        "A prediction by sums of influences, not a retraining, and an optimistic one: influences "
+        "are those of half networks, and what is left of the training items stands in for those "
+        "that are gone. A whole network that is trained again moves far less, so count on "
+        f"removing many more.{third}"
     )
 
 
@@ -104,4 +135,9 @@ def number(one: float) -> str:
 def _removed(run: Run, position: int) -> Removed:
     row = run.item("train", position)
     text = snippet(str(row["text"])) if run.kind == "text" else ""
-    return Removed(str(row["id"]), run.classes[int(row["label"])], text, bytes(row["image"]) if run.kind == "image" else b"")
+    return Removed(
+        str(row["id"]),
+        run.classes[int(row["label"])],
+        text,
+        bytes(row["image"]) if run.kind == "image" else b"",
+    )

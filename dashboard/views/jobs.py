@@ -55,7 +55,11 @@ def job_cards(jobs: Iterable[Job]) -> list[JobCard]:
 
 def jobs_with(jobs: Iterable[Job], command: str, run: Path | None = None) -> list[Job]:
     """The jobs that begin with this command of `turnover`, on this run folder if one is named."""
-    return [job for job in jobs if job.steps[0][0] == command and (run is None or run_of(job).resolve() == run.resolve())]
+    return [
+        job
+        for job in jobs
+        if job.steps[0][0] == command and (run is None or run_of(job).resolve() == run.resolve())
+    ]
 
 
 def run_of(job: Job) -> Path:
@@ -76,7 +80,15 @@ def _card(job: Job) -> JobCard:
     run = run_of(job)
     made = run.name if job.steps[0][0] == "train" and (run / MANIFEST).is_file() else ""
     share = (job.progress.share if job.progress else 0.0) if job.state is State.RUNNING else None
-    return JobCard(job, job.label, job.state.value, _line(job), share, log_tail(job) if job.state is State.FAILED else "", made)
+    return JobCard(
+        job,
+        job.label,
+        job.state.value,
+        _line(job),
+        share,
+        log_tail(job) if job.state is State.FAILED else "",
+        made,
+    )
 
 
 def _line(job: Job) -> str:
@@ -94,7 +106,11 @@ def _line(job: Job) -> str:
 def _progress(progress: Progress | None, command: str) -> str:
     if progress is None:
         return f"{command} is starting"
-    left = "" if progress.seconds_left is None or progress.done >= progress.total else f", about {time_left(progress.seconds_left)} left"
+    left = (
+        ""
+        if progress.seconds_left is None or progress.done >= progress.total
+        else f", about {time_left(progress.seconds_left)} left"
+    )
     return f"{progress.stage}, {progress.done:,} of {progress.total:,} {progress.unit}{left}"
 
 
@@ -104,5 +120,9 @@ def _results(results: Sequence[dict[str, Any]]) -> str:
     accuracy, plain = first.get("validation_accuracy"), first.get("plain_accuracy")
     if not isinstance(accuracy, float):
         return "Done."
-    without = f", {plain:.1%} without turn-over dropout" if isinstance(plain, float) else ""  # a model trained elsewhere has no plain twin
-    return f"Done: {counted(int(first.get('members', 0)), 'member')}, {accuracy:.1%} accurate on the validation items{without}."
+    # a model trained elsewhere has no plain twin
+    without = f", {plain:.1%} without turn-over dropout" if isinstance(plain, float) else ""
+    return (
+        f"Done: {counted(int(first.get('members', 0)), 'member')}, {accuracy:.1%} accurate on the "
+        f"validation items{without}."
+    )

@@ -1,6 +1,8 @@
-"""Items in two dimensions: principal components of what the model's heads see or of what training items did to validation items, or UMAP's places.
+"""Items in two dimensions: principal components of what the model's heads see or of what training
+items did to validation items, or UMAP's places.
 
-The training items that were chosen on the map, and what they did together to one error or to all of them.
+The training items that were chosen on the map, and what they did together to one error or to all of
+them.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ _FITTED, _DISTINCT = 1000, 10
 
 @dataclass(frozen=True)
 class Projection:
-    """Places of items `(n, 2)`, training items first, and the share of the variance that these two directions hold; UMAP knows none."""
+    """Places of items `(n, 2)`, training items first, and the share of the variance that these two
+    directions hold; UMAP knows none.
+    """
 
     places: np.ndarray
     share: float | None
@@ -42,7 +46,8 @@ class Projection:
 
 @dataclass(frozen=True)
 class Points:
-    """What is drawn: numbers in the run’s items (training items first), places, kinds, and a line of text each.
+    """What is drawn: numbers in the run’s items (training items first), places, kinds, and a line
+    of text each.
 
     `left_out` items are not drawn; `share` is that of the projection.
     """
@@ -57,7 +62,9 @@ class Points:
 
 @dataclass(frozen=True)
 class Colours:
-    """A colour group for each point, 0 for the first of `names`; or a number for each training item, NaN for others."""
+    """A colour group for each point, 0 for the first of `names`; or a number for each training
+    item, NaN for others.
+    """
 
     names: tuple[str, ...]
     groups: np.ndarray | None
@@ -65,15 +72,25 @@ class Colours:
 
 
 def principal(rows: np.ndarray) -> Projection:
-    """Rows `(n, d)` on the two directions in which a sample of them varies most; each direction's largest part is positive."""
+    """Rows `(n, d)` on the two directions in which a sample of them varies most; each direction's
+    largest part is positive.
+    """
     count, width = rows.shape
-    sample = rows if count <= _FITTED else rows[np.sort(np.random.default_rng(0).permutation(count)[:_FITTED])]
+    sample = (
+        rows
+        if count <= _FITTED
+        else rows[np.sort(np.random.default_rng(0).permutation(count)[:_FITTED])]
+    )
     mean = sample.mean(0, dtype=np.float64)
     centred = sample - mean
     wide = width > len(sample)
     values, vectors = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
     axes = (centred.T @ vectors if wide else vectors)[:, ::-1][:, :2]
-    axes = axes / np.maximum(np.linalg.norm(axes, axis=0), 1e-12) * np.sign(axes[np.abs(axes).argmax(0), range(axes.shape[1])])
+    axes = (
+        axes
+        / np.maximum(np.linalg.norm(axes, axis=0), 1e-12)
+        * np.sign(axes[np.abs(axes).argmax(0), range(axes.shape[1])])
+    )
     places = np.zeros((count, 2))
     places[:, : axes.shape[1]] = rows @ axes.astype(rows.dtype) - mean @ axes
     return Projection(places, float(values[-2:].sum() / max(values.sum(), np.finfo(float).tiny)))
@@ -85,12 +102,16 @@ def by_of(what: str) -> str:
 
 
 def project(run: Run, what: str) -> Projection:
-    """Principal components of all items' features, or of the training items' influences. Errors as `turnover.runs.maps.map_rows`."""
+    """Principal components of all items' features, or of the training items' influences. Errors as
+    `turnover.runs.maps.map_rows`.
+    """
     return principal(map_rows(run, by_of(what)))
 
 
 def project_umap(run: Run, what: str) -> Projection | None:
-    """The places that UMAP gave the same items; None where they were not computed yet. Errors as `turnover.runs.maps.kept_places`."""
+    """The places that UMAP gave the same items; None where they were not computed yet. Errors as
+    `turnover.runs.maps.kept_places`.
+    """
     places = kept_places(run, by_of(what))
     return None if places is None else Projection(places, None)
 
@@ -103,12 +124,23 @@ def missing_umap() -> str:
 def build_points(run: Run, projection: Projection) -> Points:
     """The points that are drawn, some at random where there are too many."""
     total = len(projection.places)
-    numbers = np.arange(total) if total <= MOST else np.sort(np.random.default_rng(0).permutation(total)[:MOST])
+    numbers = (
+        np.arange(total)
+        if total <= MOST
+        else np.sort(np.random.default_rng(0).permutation(total)[:MOST])
+    )
     items = run.items.iloc[numbers]
     wrong = (items["label"] != items["predicted"]).to_numpy()
     kinds = np.where(items["split"] == "train", TRAINING, np.where(wrong, ERROR, RIGHT))
     names = zip(items["id"], items["label"], items["predicted"], kinds, items["text"], strict=True)
-    return Points(numbers, projection.places[numbers], kinds, tuple(_hover(run.classes, *told) for told in names), total - len(numbers), projection.share)
+    return Points(
+        numbers,
+        projection.places[numbers],
+        kinds,
+        tuple(_hover(run.classes, *told) for told in names),
+        total - len(numbers),
+        projection.share,
+    )
 
 
 def _hover(classes: list[str], name: str, label: int, predicted: int, kind: str, text: str) -> str:
@@ -117,28 +149,43 @@ def _hover(classes: list[str], name: str, label: int, predicted: int, kind: str,
 
 
 def colours(run: Run, points: Points, by: str) -> Colours:
-    """How points are told apart by colour: classes, the commonest ones only where there are many, or self-influence.
+    """How points are told apart by colour: classes, the commonest ones only where there are many,
+    or self-influence.
 
     Raises:
         TurnoverError: for self-influence, if the run has none that can be used.
     """
     if by == SELF:
-        own = np.concatenate((run.influence.self_influence, np.full(len(run.items) - len(run.train), np.nan)))
+        own = np.concatenate(
+            (run.influence.self_influence, np.full(len(run.items) - len(run.train), np.nan))
+        )
         return Colours((), None, own[points.numbers])
     classes = run.items["predicted" if by == PREDICTED else "label"].to_numpy()[points.numbers]
     counts = np.bincount(classes, minlength=len(run.classes))
     shown = np.sort(np.argsort(-counts, kind="stable")[:_DISTINCT])
     groups = np.full(len(run.classes), len(shown))
     groups[shown] = range(len(shown))
-    names = tuple(run.classes[place] for place in shown) + (("other classes",) if len(run.classes) > len(shown) else ())
+    names = tuple(run.classes[place] for place in shown) + (
+        ("other classes",) if len(run.classes) > len(shown) else ()
+    )
     return Colours(names, groups[classes], None)
 
 
 def narrowed(run: Run, words: str, label: str) -> np.ndarray:
     """Which training items have a label (or any), and contain words if some are given, `(N,)`."""
-    found = np.ones(len(run.train), bool) if label == ANY else run.train["label"].to_numpy() == run.classes.index(label)
+    found = (
+        np.ones(len(run.train), bool)
+        if label == ANY
+        else run.train["label"].to_numpy() == run.classes.index(label)
+    )
     if words.strip() and run.kind == "text":
-        found &= run.train["text"].astype(str).str.casefold().str.contains(words.strip().casefold(), regex=False).to_numpy()
+        found &= (
+            run.train["text"]
+            .astype(str)
+            .str.casefold()
+            .str.contains(words.strip().casefold(), regex=False)
+            .to_numpy()
+        )
     return found
 
 
@@ -147,7 +194,9 @@ ALL, LISTED = "All errors", 200
 
 @dataclass(frozen=True)
 class Chosen:
-    """The chosen training items by position, what they have in common, and how many validation items were chosen with them."""
+    """The chosen training items by position, what they have in common, and how many validation
+    items were chosen with them.
+    """
 
     group: Group
     validation: int
@@ -155,7 +204,9 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Member:
-    """A chosen training item, and its influence on the prediction in nats, None where that is not known."""
+    """A chosen training item, and its influence on the prediction in nats, None where that is not
+    known.
+    """
 
     id: str
     label: str
@@ -165,11 +216,14 @@ class Member:
     influence: float | None
 
 
-def choose_group(run: Run, drawn: Collection[int], words: str, label: str, by_influence: bool) -> Chosen | None:
-    """The training items that lie in the area drawn on the map (numbers of items), contain the words and have the label, as far as each is given.
+def choose_group(
+    run: Run, drawn: Collection[int], words: str, label: str, by_influence: bool
+) -> Chosen | None:
+    """The training items that lie in the area drawn on the map (numbers of items), contain the
+    words and have the label, as far as each is given.
 
-    `by_influence` says that the map shows influences, so that comparing a drawn group with random ones means nothing. None if
-    nothing is given or nothing is found.
+    `by_influence` says that the map shows influences, so that comparing a drawn group with random
+    ones means nothing. None if nothing is given or nothing is found.
     """
     if not (drawn or words.strip() or label != ANY):
         return None
@@ -177,8 +231,14 @@ def choose_group(run: Run, drawn: Collection[int], words: str, label: str, by_in
     inside = np.zeros(total, bool)
     inside[[number for number in drawn if number < total]] = True
     found = narrowed(run, words, label) & (inside | (not drawn))
-    parts = [f"{len(drawn):,} points drawn around" if drawn else "", f"“{words.strip()}”" if words.strip() else "", f"class {label}" if label != ANY else ""]
-    group = Group(", ".join(filter(None, parts)), np.flatnonzero(found), ranked=by_influence and bool(drawn))
+    parts = [
+        f"{len(drawn):,} points drawn around" if drawn else "",
+        f"“{words.strip()}”" if words.strip() else "",
+        f"class {label}" if label != ANY else "",
+    ]
+    group = Group(
+        ", ".join(filter(None, parts)), np.flatnonzero(found), ranked=by_influence and bool(drawn)
+    )
     return Chosen(group, sum(number >= total for number in drawn)) if found.any() else None
 
 
@@ -198,7 +258,9 @@ def losses_of(run: Run, error: ErrorItem) -> Summable:
 
 
 def members_of(run: Run, chosen: Chosen, losses: Summable | None) -> tuple[Member, ...]:
-    """The chosen items, the largest influences on the prediction first where they are known; at most `LISTED`."""
+    """The chosen items, the largest influences on the prediction first where they are known; at
+    most `LISTED`.
+    """
     positions = chosen.group.instances
     values = None if losses is None else losses.items["prediction"]
     if values is not None:

@@ -1,4 +1,5 @@
-"""Data of one's own on the Train page: what can be seen of them without reading them, and the options that train on them.
+"""Data of one's own on the Train page: what can be seen of them without reading them, and the
+options that train on them.
 
 Paths as fields of a form name them.
 """
@@ -18,7 +19,9 @@ from turnover.storage.atomic import user_path
 
 
 def whole(text: str) -> str:
-    """The whole path, since the work is done in another folder; what can be none stays as it is, and `path_problem` says why."""
+    """The whole path, since the work is done in another folder; what can be none stays as it is,
+    and `path_problem` says why.
+    """
     try:
         return str(user_path(text))
     except TurnoverError:
@@ -46,7 +49,10 @@ def title_of(data: str) -> str:
 
 def clean(wish: OwnData) -> OwnData:
     """The same without blank fields, and with whole paths: the work is done in another folder."""
-    said: dict[str, Any] = {name: value.strip() or None if isinstance(value, str) else value for name, value in asdict(wish).items()}
+    said: dict[str, Any] = {
+        name: value.strip() or None if isinstance(value, str) else value
+        for name, value in asdict(wish).items()
+    }
     for name in _PATHS:
         said[name] = whole(said[name]) if said[name] else None
     return OwnData(**said)
@@ -66,7 +72,10 @@ def own_problem(data: str, wish: OwnData) -> str:
             return wrong
         path = Path(named)
         if name != "classes" and not path.is_dir() and path.suffix.lower() not in ENDINGS:
-            return f"{path}: neither a folder nor a file that ends with {', '.join(ENDINGS)}; convert or rename it."
+            return (
+                f"{path}: neither a folder nor a file that ends with {', '.join(ENDINGS)}; convert "
+                "or rename it."
+            )
     try:
         wish.check(data)
     except TurnoverError as error:
@@ -76,7 +85,10 @@ def own_problem(data: str, wish: OwnData) -> str:
 
 def own_options(data: str, wish: OwnData) -> dict[str, object]:
     """The options of `train` that say the same."""
-    own = {f"--{name.replace('_', '-')}": value for name, value in asdict(replace(wish, kind=None)).items()}
+    own = {
+        f"--{name.replace('_', '-')}": value
+        for name, value in asdict(replace(wish, kind=None)).items()
+    }
     return own if data == FILES else {"--data": data, **own}
 
 

@@ -1,4 +1,6 @@
-"""Where on an error's image its proponents' influence rests: each patch is blanked in turn, and what the influence falls by is the patch's share."""
+"""Where on an error's image its proponents' influence rests: each patch is blanked in turn, and
+what the influence falls by is the patch's share.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Fall:
-    """A patch, and by how much an influence falls when it is blanked (nats): above 0 the influence rests on it, below it grows without it."""
+    """A patch, and by how much an influence falls when it is blanked (nats): above 0 the influence
+    rests on it, below it grows without it.
+    """
 
     name: str
     value: float
@@ -29,7 +33,9 @@ class Fall:
 
 @dataclass(frozen=True)
 class Region:
-    """An influence on the whole image (nats), and what it falls by without each patch, in order of the patches."""
+    """An influence on the whole image (nats), and what it falls by without each patch, in order of
+    the patches.
+    """
 
     whole: float
     falls: tuple[Fall, ...]
@@ -37,7 +43,9 @@ class Region:
     @property
     def largest(self) -> tuple[Fall, ...]:
         """The patches that change it at all, the largest changes first."""
-        return tuple(sorted((fall for fall in self.falls if fall.value), key=lambda fall: -abs(fall.value)))
+        return tuple(
+            sorted((fall for fall in self.falls if fall.value), key=lambda fall: -abs(fall.value))
+        )
 
     @property
     def decimals(self) -> int:
@@ -45,7 +53,9 @@ class Region:
         return decimals_of([fall.value for fall in self.falls])
 
     def named(self, fall: Fall) -> str:
-        """A patch and how the influence changes without it, in words that need no colour: `row 2, column 3 (−0.410 nats)`."""
+        """A patch and how the influence changes without it, in words that need no colour: `row 2,
+        column 3 (−0.410 nats)`.
+        """
         return f"{fall.name} ({signed(-fall.value, self.decimals)} nats)"
 
     @property
@@ -62,7 +72,9 @@ class Region:
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of an error's proponents, together and by training position, with what the numbers are in a sentence."""
+    """The regions of an error's proponents, together and by training position, with what the
+    numbers are in a sentence.
+    """
 
     image: bytes
     together: Region
@@ -71,7 +83,8 @@ class Regions:
 
 
 def patches_of(run: Run, item: str, target: str) -> tuple[Question, tuple[Part, ...]]:
-    """A validation item by its id, and the item without each of its patches, about the label `target`.
+    """A validation item by its id, and the item without each of its patches, about the label
+    `target`.
 
     Raises:
         TurnoverError: if there is no such item.
@@ -80,9 +93,17 @@ def patches_of(run: Run, item: str, target: str) -> tuple[Question, tuple[Part, 
     return question, parts_of(run, question, target)
 
 
-def regions_request(question: Question, parts: Sequence[Part], target: str, positions: Sequence[int]) -> dict[str, Any]:
-    """The worker's request: the influences of training items on the loss of `target` for the image as it is, and for each that lacks a patch."""
-    return {**parts_request((Part("", question), *parts)), "label": target, "instances": list(positions)}
+def regions_request(
+    question: Question, parts: Sequence[Part], target: str, positions: Sequence[int]
+) -> dict[str, Any]:
+    """The worker's request: the influences of training items on the loss of `target` for the image
+    as it is, and for each that lacks a patch.
+    """
+    return {
+        **parts_request((Part("", question), *parts)),
+        "label": target,
+        "instances": list(positions),
+    }
 
 
 def joined(replies: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -92,7 +113,14 @@ def joined(replies: Sequence[dict[str, Any]]) -> dict[str, Any]:
         TurnoverError: if a reply is not what a worker says.
     """
     with _readable():
-        return {**replies[0], "influences": np.concatenate([np.array(reply["influences"], float) for reply in replies], axis=1).tolist()}
+        return {
+            **replies[0],
+            "influences": (
+                np.concatenate(
+                    [np.array(reply["influences"], float) for reply in replies], axis=1
+                ).tolist()
+            ),
+        }
 
 
 @contextmanager
@@ -103,29 +131,48 @@ def _readable() -> Iterator[None]:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, TurnoverError):
             raise
-        raise TurnoverError(f"the engine's answer cannot be read ({type(error).__name__}: {error}); ask again") from None
+        raise TurnoverError(
+            f"the engine's answer cannot be read ({type(error).__name__}: {error}); ask again"
+        ) from None
 
 
-def build_regions(question: Question, parts: Sequence[Part], explanation: Explanation, members: int, reply: dict[str, Any]) -> Regions:
+def build_regions(
+    question: Question,
+    parts: Sequence[Part],
+    explanation: Explanation,
+    members: int,
+    reply: dict[str, Any],
+) -> Regions:
     """The worker's reply, ready to show.
 
     Raises:
         TurnoverError: if the reply is not what a worker says.
     """
-    positions, names = [card.position for card in explanation.proponents], [part.name for part in parts]
+    positions, names = (
+        [card.position for card in explanation.proponents],
+        [part.name for part in parts],
+    )
     with _readable():
         influences = np.array(reply["influences"], float)
-        if influences.shape != (1 + len(parts), len(positions)) or not np.isfinite(influences).all():
+        if (
+            influences.shape != (1 + len(parts), len(positions))
+            or not np.isfinite(influences).all()
+        ):
             raise ValueError(f"influences of shape {influences.shape}")
         made = estimate_words(str(reply["estimator"]), members)
     return Regions(
         image=question.image,
         together=_region(names, influences.sum(1)),
-        by_item={position: _region(names, column) for position, column in zip(positions, influences.T, strict=True)},
+        by_item={
+            position: _region(names, column)
+            for position, column in zip(positions, influences.T, strict=True)
+        },
         caption=(
-            f"Each patch of the error’s image was blanked in turn, and the influence on the loss of “{explanation.target}” computed again ({made}). "
-            "Blue: it falls without the patch, so it rests there. Orange: it grows. Each picture’s fullest colour is its own largest change; "
-            "numbers are the change in nats, and no standard error is known for them. The model never saw such blanks: this says what the model uses, not why."
+            "Each patch of the error’s image was blanked in turn, and the influence on the loss of "
+            f"“{explanation.target}” computed again ({made}). Blue: it falls without the patch, so "
+            "it rests there. Orange: it grows. Each picture’s fullest colour is its own largest "
+            "change; numbers are the change in nats, and no standard error is known for them. The "
+            "model never saw such blanks: this says what the model uses, not why."
         ),
     )
 
@@ -133,4 +180,7 @@ def build_regions(question: Question, parts: Sequence[Part], explanation: Explan
 def _region(names: Sequence[str], influences: np.ndarray) -> Region:
     """The region of an influence on the whole image and without each patch, `(1 + patches,)`."""
     falls = influences[0] - influences[1:]
-    return Region(float(influences[0]), tuple(Fall(name, float(value)) for name, value in zip(names, falls, strict=True)))
+    return Region(
+        float(influences[0]),
+        tuple(Fall(name, float(value)) for name, value in zip(names, falls, strict=True)),
+    )

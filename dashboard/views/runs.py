@@ -1,6 +1,7 @@
 """Which runs there are, and what one is, in a line.
 
-What the About page says: where the open run comes from, how to read an influence, and what it cannot tell.
+What the About page says: where the open run comes from, how to read an influence, and what it
+cannot tell.
 
 A run at a glance: which class is taken for which, and a few errors to begin with.
 """
@@ -21,7 +22,8 @@ from turnover.runs.ranking import TOP, clearness, known_answers
 from turnover.runs.run import Run, find_runs
 
 FIRST = "demo-reviews"
-"""Shown first where it exists: its texts have planted causes, so the answers can be checked by eye."""
+"""Shown first where it exists: its texts have planted causes, so the answers can be checked by eye.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,44 +43,92 @@ def run_names(folder: Path) -> list[str]:
 
 
 def share_words(share: float | None, unknown: str = "unknown") -> str:
-    """A share in percent; a word where it is not known, as of the plain twin of a model that was trained elsewhere."""
+    """A share in percent; a word where it is not known, as of the plain twin of a model that was
+    trained elsewhere.
+    """
     return unknown if share is None else f"{share:.1%}"
 
 
 def summarise(run: Run) -> RunSummary:
     """What a run is, in words."""
     results = run.manifest["results"]
-    sizes = f"{results['train_size']:,} training and {results['validation_size']:,} validation {run.kind}s"
-    quality = f"{counted(results['members'], 'member')}, {results['validation_accuracy']:.1%} accurate"
+    sizes = (
+        f"{results['train_size']:,} training and {results['validation_size']:,} validation "
+        f"{run.kind}s"
+    )
+    quality = (
+        f"{counted(results['members'], 'member')}, {results['validation_accuracy']:.1%} accurate"
+    )
     return RunSummary(run.name, str(run.manifest["data"]["source"]), sizes, quality)
 
 
 HOW_TO_READ = (
-    ("Positive, a proponent", "Learning the training item lowered the loss of the label in question: it helps that label."),
+    (
+        "Positive, a proponent",
+        (
+            "Learning the training item lowered the loss of the label in question: it helps that "
+            "label."
+        ),
+    ),
     ("Negative, an opponent", "Learning it raised that loss: it hurts the label."),
     (
         "Influence on the prediction",
-        "The label in question is the one that the model chose. For an error, its proponents are the training items that taught the mistake.",
+        (
+            "The label in question is the one that the model chose. For an error, its proponents "
+            "are the training items that taught the mistake."
+        ),
     ),
-    ("Influence on the truth", "The label in question is the true one. For an error, its opponents stand in the way of the right answer."),
-    ("Nats", "The unit of cross-entropy with natural logarithms. 0.69 nats double or halve the probability of the label."),
+    (
+        "Influence on the truth",
+        (
+            "The label in question is the true one. For an error, its opponents stand in the way of"
+            " the right answer."
+        ),
+    ),
+    (
+        "Nats",
+        (
+            "The unit of cross-entropy with natural logarithms. 0.69 nats double or halve the "
+            "probability of the label."
+        ),
+    ),
     (
         "± standard error",
-        "Over members: models that differ in masks, initialisation and the order of the batches. It does not say how another data set would do.",
+        (
+            "Over members: models that differ in masks, initialisation and the order of the "
+            "batches. It does not say how another data set would do."
+        ),
     ),
 )
 LIMITS = (
-    "An influence compares two halves of one network: one learned the item, one did not. It is no proof of cause, and other items may teach the same.",
-    "Sums over groups of items say more than single items, since noise averages out; the Trust page says which single items can be read.",
-    "Items that stand in for each other have a small influence each, though all of them together may decide an answer.",
-    "Removing what hurts a validation set changes the model for that set; whether it helps elsewhere is what the Cleanse page measures, beside random removal.",
-    "What instances share in spite of their masks leaks between the two halves; the run's leaks are listed below.",
+    (
+        "An influence compares two halves of one network: one learned the item, one did not. It is "
+        "no proof of cause, and other items may teach the same."
+    ),
+    (
+        "Sums over groups of items say more than single items, since noise averages out; the Trust "
+        "page says which single items can be read."
+    ),
+    (
+        "Items that stand in for each other have a small influence each, though all of them "
+        "together may decide an answer."
+    ),
+    (
+        "Removing what hurts a validation set changes the model for that set; whether it helps "
+        "elsewhere is what the Cleanse page measures, beside random removal."
+    ),
+    (
+        "What instances share in spite of their masks leaks between the two halves; the run's leaks"
+        " are listed below."
+    ),
 )
 
 
 @dataclass(frozen=True)
 class About:
-    """Facts on the run as pairs of a name and a value, in groups with a heading; all values are text as files hold it."""
+    """Facts on the run as pairs of a name and a value, in groups with a heading; all values are
+    text as files hold it.
+    """
 
     groups: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     data_report: tuple[str, ...] = ()
@@ -90,17 +140,42 @@ def build_about(run: Run) -> About:
     manifest = run.manifest
     chosen = {**manifest["settings"], **(manifest["settings"].get("own") or {}), "own": None}
     settings = {name: value for name, value in chosen.items() if value not in (None, "", False)}
-    data = [("Name", manifest["data"].get("name")), ("Source", manifest["data"].get("source")), ("Fingerprint", manifest["data"].get("fingerprint"))]
-    made = [("Created", manifest.get("created")), ("Device", manifest.get("device")), ("Leaks", ", ".join(manifest.get("leaks", ())))]
+    data = [
+        ("Name", manifest["data"].get("name")),
+        ("Source", manifest["data"].get("source")),
+        ("Fingerprint", manifest["data"].get("fingerprint")),
+    ]
+    made = [
+        ("Created", manifest.get("created")),
+        ("Device", manifest.get("device")),
+        ("Leaks", ", ".join(manifest.get("leaks", ()))),
+    ]
     groups = (
         ("Data", _told(data)),
         ("Settings", _told(sorted(settings.items()))),
         ("Recipe", _told(sorted(manifest["recipe"].items()))),
-        ("Made", _told([*made, *((f"Seconds, {name}", seconds) for name, seconds in manifest.get("timings", {}).items())])),
+        (
+            "Made",
+            _told(
+                [
+                    *made,
+                    *(
+                        (f"Seconds, {name}", seconds)
+                        for name, seconds in manifest.get("timings", {}).items()
+                    ),
+                ]
+            ),
+        ),
         ("Versions", _told(manifest.get("versions", {}).items())),
-        ("Files, SHA-256", _told((name, facts["sha256"]) for name, facts in manifest["files"].items())),
+        (
+            "Files, SHA-256",
+            _told((name, facts["sha256"]) for name, facts in manifest["files"].items()),
+        ),
     )
-    return About(tuple(group for group in groups if group[1]), tuple(map(str, manifest.get("data_report", ()))))
+    return About(
+        tuple(group for group in groups if group[1]),
+        tuple(map(str, manifest.get("data_report", ()))),
+    )
 
 
 def _told(pairs: Any) -> tuple[tuple[str, str], ...]:
@@ -113,7 +188,9 @@ STARTS = 3
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many validation items of each true class (rows) are predicted as each class (columns), `(C, C)`."""
+    """How many validation items of each true class (rows) are predicted as each class (columns),
+    `(C, C)`.
+    """
 
     classes: tuple[str, ...]
     counts: np.ndarray
@@ -126,23 +203,37 @@ class Confusion:
 
     @property
     def table(self) -> np.ndarray:
-        """The counts with the errors of each row in a last column, and of each column in a last row, `(C + 1, C + 1)`."""
+        """The counts with the errors of each row in a last column, and of each column in a last
+        row, `(C + 1, C + 1)`.
+        """
         wrong = self.errors
         right = np.append(wrong.sum(1), wrong.sum())[:, None]
         return np.hstack([np.vstack([self.counts, wrong.sum(0)]), right])
 
     @property
     def options(self) -> list[str]:
-        """What can be chosen of the true or of the predicted class, in the order of rows or columns; the last is any."""
+        """What can be chosen of the true or of the predicted class, in the order of rows or
+        columns; the last is any.
+        """
         return [*self.classes, ANY]
 
     @property
     def alt(self) -> str:
         """The table in words: the errors that are made most."""
         wrong = self.errors
-        most = [divmod(int(place), len(self.classes)) for place in np.argsort(-wrong, axis=None, kind="stable")[:STARTS]]
-        said = [f"{self.classes[true]} taken for {self.classes[predicted]}, {wrong[true, predicted]:,}" for true, predicted in most if wrong[true, predicted]]
-        return f"Confusion matrix of {self.counts.sum():,} validation items, {wrong.sum():,} of them wrong. {'Most often: ' if said else ''}{'; '.join(said)}"
+        most = [
+            divmod(int(place), len(self.classes))
+            for place in np.argsort(-wrong, axis=None, kind="stable")[:STARTS]
+        ]
+        said = [
+            f"{self.classes[true]} taken for {self.classes[predicted]}, {wrong[true, predicted]:,}"
+            for true, predicted in most
+            if wrong[true, predicted]
+        ]
+        return (
+            f"Confusion matrix of {self.counts.sum():,} validation items, {wrong.sum():,} of them "
+            f"wrong. {'Most often: ' if said else ''}{'; '.join(said)}"
+        )
 
     def chosen(self, true: str, predicted: str) -> str:
         """What is behind a cell, a row or a column, in a sentence."""
@@ -150,20 +241,28 @@ class Confusion:
         taken = f" taken for “{predicted}”" if predicted != ANY else ""
         if true == predicted != ANY:
             right = self.classes.index(true)
-            return f"Right answers: {self.counts[right, right]:,} of class “{true}”. Choose another cell to see errors."
+            return (
+                f"Right answers: {self.counts[right, right]:,} of class “{true}”. Choose another "
+                "cell to see errors."
+            )
         count = self.behind(true, predicted)
         return f"{counted(count, 'error')}{own}{taken}." if count else f"No error{own}{taken}."
 
     def behind(self, true: str, predicted: str) -> int:
         """How many errors are behind a cell, a row or a column."""
-        rows, columns = (slice(None) if name == ANY else slice(place := self.classes.index(name), place + 1) for name in (true, predicted))
+        rows, columns = (
+            slice(None) if name == ANY else slice(place := self.classes.index(name), place + 1)
+            for name in (true, predicted)
+        )
         return int(self.errors[rows, columns].sum())
 
 
 def build_confusion(run: Run) -> Confusion:
     """The confusion matrix of a run's validation items."""
     counts = np.zeros((len(run.classes), len(run.classes)), np.int64)
-    np.add.at(counts, (run.validation["label"].to_numpy(), run.validation["predicted"].to_numpy()), 1)
+    np.add.at(
+        counts, (run.validation["label"].to_numpy(), run.validation["predicted"].to_numpy()), 1
+    )
     return Confusion(tuple(run.classes), counts)
 
 
@@ -175,23 +274,43 @@ class Start:
     why: str
 
 
-def starting_points(run: Run, errors: Sequence[ErrorItem], with_influence: bool) -> tuple[Start, ...]:
-    """A few errors: the clearest explanation first, of different pairs of classes where there are some; without influence, the surest prediction first."""
+def starting_points(
+    run: Run, errors: Sequence[ErrorItem], with_influence: bool
+) -> tuple[Start, ...]:
+    """A few errors: the clearest explanation first, of different pairs of classes where there are
+    some; without influence, the surest prediction first.
+    """
     order = list(errors) if with_influence else sorted(errors, key=lambda item: -item.probability)
     firsts = {(item.label, item.predicted): item for item in reversed(order)}
     different = [item for item in order if firsts[item.label, item.predicted] is item]
     others = [item for item in order if firsts[item.label, item.predicted] is not item]
     known = frozenset(run.influence.errors) if with_influence else frozenset()
-    return tuple(Start(item, _why(run, item, errors, item.position in known)) for item in (different + others)[:STARTS])
+    return tuple(
+        Start(item, _why(run, item, errors, item.position in known))
+        for item in (different + others)[:STARTS]
+    )
 
 
 def _why(run: Run, item: ErrorItem, errors: Sequence[ErrorItem], explained: bool) -> str:
     like = sum((other.label, other.predicted) == (item.label, item.predicted) for other in errors)
-    one = f"{f'One of {like:,} errors that take' if like > 1 else 'The only error that takes'} “{item.label}” for “{item.predicted}”"
+    one = (
+        f"{f'One of {like:,} errors that take' if like > 1 else 'The only error that takes'} "
+        f"“{item.label}” for “{item.predicted}”"
+    )
     if not explained:
         return f"{one}. The model is sure of it: {item.probability:.0%}."
     if found := known_answers(run, item.position):
-        return f"{one}. Its cause is known: {found} of its {TOP} strongest proponents carry the mark that was planted in it."
+        return (
+            f"{one}. Its cause is known: {found} of its {TOP} strongest proponents carry the mark "
+            "that was planted in it."
+        )
     many = int(run.manifest["results"]["members"]) > 1
-    measure = "standard errors away from zero" if many else "standard deviations of a random training item’s influence"
-    return f"{one}. Its explanation is clear: the {TOP} clearest proponents are {clearness(run, item.position):.1f} {measure} on average."
+    measure = (
+        "standard errors away from zero"
+        if many
+        else "standard deviations of a random training item’s influence"
+    )
+    return (
+        f"{one}. Its explanation is clear: the {TOP} clearest proponents are "
+        f"{clearness(run, item.position):.1f} {measure} on average."
+    )

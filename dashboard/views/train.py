@@ -1,4 +1,6 @@
-"""A training as a user wishes it: checked as far as it can be without its data, and turned into the steps of a job."""
+"""A training as a user wishes it: checked as far as it can be without its data, and turned into the
+steps of a job.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,26 @@ from typing import Any
 
 import pandas as pd
 
-from turnover.dashboard.views.own_data import own_name, own_options, own_problem, path_problem, title_of, whole
-from turnover.dashboard.views.train_model import MODULE, NETWORK, NOT_OFFERED, PRETRAINED, USUAL, Details, encoder_of, name_of, options_of, problems
+from turnover.dashboard.views.own_data import (
+    own_name,
+    own_options,
+    own_problem,
+    path_problem,
+    title_of,
+    whole,
+)
+from turnover.dashboard.views.train_model import (
+    MODULE,
+    NETWORK,
+    NOT_OFFERED,
+    PRETRAINED,
+    USUAL,
+    Details,
+    encoder_of,
+    name_of,
+    options_of,
+    problems,
+)
 from turnover.data.sources import SOURCES
 from turnover.data.tables import OwnData, is_own
 from turnover.errors import TurnoverError, counted
@@ -22,7 +42,9 @@ GROUPS = {16: "16 groups", 8: "8 groups", 32: "32 groups", 0: "single units"}
 """What a mask masks, the usual first."""
 
 DEEP_TARGETS = 20
-"""Errors that a deep model's influences are computed on: each takes a forward pass of the whole model for every training item."""
+"""Errors that a deep model's influences are computed on: each takes a forward pass of the whole
+model for every training item.
+"""
 
 SUITS = "what suits the data"
 """In the place of a model, where data of one's own decide."""
@@ -34,7 +56,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 @dataclass(frozen=True)
 class Wish:
-    """What the form says; None and "" mean the data set's own. `noise` is in percent; `own` counts where `data` are files or of the hub."""
+    """What the form says; None and "" mean the data set's own. `noise` is in percent; `own` counts
+    where `data` are files or of the hub.
+    """
 
     data: str
     model: str
@@ -54,11 +78,15 @@ class Wish:
     def title(self) -> str:
         """What a job that trains it is called."""
         start = f" from {self.details.from_layer}" if self.details.from_layer else ""
-        return f"Train {self.name}: {title_of(self.data)}, {name_of(self.model, self.details)}{start}"
+        return (
+            f"Train {self.name}: {title_of(self.data)}, {name_of(self.model, self.details)}{start}"
+        )
 
     @property
     def deep(self) -> bool:
-        """Whether a forward pass of the whole model is needed for every training item; taken for granted of a user's own."""
+        """Whether a forward pass of the whole model is needed for every training item; taken for
+        granted of a user's own.
+        """
         return self.model in (*DEEP_MODELS, MODULE) or bool(self.details.from_layer)
 
     @property
@@ -89,13 +117,21 @@ class Wish:
 
     @property
     def _kind(self) -> str:
-        """`text` or `image`; of data of one's own it is not known before they are read, so the one that the model reads."""
-        return kind_of(self.data) or ("image" if self.model in (*IMAGE_MODELS, NETWORK) and self.model not in TEXT_MODELS else "text")
+        """`text` or `image`; of data of one's own it is not known before they are read, so the one
+        that the model reads.
+        """
+        return kind_of(self.data) or (
+            "image"
+            if self.model in (*IMAGE_MODELS, NETWORK) and self.model not in TEXT_MODELS
+            else "text"
+        )
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a training would be made of: a sentence, what a person should know of the data in lines, and the classes as a table."""
+    """What a training would be made of: a sentence, what a person should know of the data in lines,
+    and the classes as a table.
+    """
 
     sentence: str
     lines: tuple[str, ...]
@@ -109,8 +145,14 @@ def kind_of(data: str) -> str:
 
 
 def models_of(data: str, own_code: bool = False) -> tuple[str, ...]:
-    """The models that fit a data set, the usual first; a module of the user's own where there is one that may be run."""
-    known = {"text": TEXT_MODELS, "image": (*IMAGE_MODELS, NETWORK), "": (SUITS, *dict.fromkeys((*TEXT_MODELS, *IMAGE_MODELS)), NETWORK)}
+    """The models that fit a data set, the usual first; a module of the user's own where there is
+    one that may be run.
+    """
+    known = {
+        "text": TEXT_MODELS,
+        "image": (*IMAGE_MODELS, NETWORK),
+        "": (SUITS, *dict.fromkeys((*TEXT_MODELS, *IMAGE_MODELS)), NETWORK),
+    }
     return (*known[kind_of(data)], MODULE) if own_code else known[kind_of(data)]
 
 
@@ -124,23 +166,41 @@ def free_name(data: str, runs: Path, own: OwnData | None = None) -> str:
 
 def usual_values(data: str, model: str, details: Details = USUAL) -> dict[str, str]:
     """What empty fields mean, as far as it is known before the data are read."""
-    wish = Wish(data, model, "x", details=replace(details, weights="", layers=None) if model != MODULE else Details(module="a:b"))
+    wish = Wish(
+        data,
+        model,
+        "x",
+        details=(
+            replace(details, weights="", layers=None) if model != MODULE else Details(module="a:b")
+        ),
+    )
     known = wish.settings
     if is_own(data) and not wish.deep:
         members = "16, images 8" if model in (SUITS, "heads") else f"{known.members}"
         return {"members": members, "epochs": f"{known.recipe.epochs}", "noise": "0"}
-    return {"members": f"{known.members}", "epochs": f"{known.recipe.epochs}", "noise": f"{100 * (known.label_noise or 0):g}"}
+    return {
+        "members": f"{known.members}",
+        "epochs": f"{known.recipe.epochs}",
+        "noise": f"{100 * (known.label_noise or 0):g}",
+    }
 
 
 def problem_of(wish: Wish, runs: Path, modules: Sequence[str] = ()) -> str:
-    """What is wrong with a wish, in a line; "" if nothing can be seen without the data. `modules` of the user's own may be run."""
+    """What is wrong with a wish, in a line; "" if nothing can be seen without the data. `modules`
+    of the user's own may be run.
+    """
     if wish.model == MODULE and wish.details.module not in modules:
         return NOT_OFFERED
     if not _NAME.fullmatch(wish.name) or wish.name.endswith(".partial"):
-        return "A run's name has letters, digits, dots, dashes and underscores, begins with a letter or a digit, and has at most 80 characters."
+        return (
+            "A run's name has letters, digits, dots, dashes and underscores, begins with a letter "
+            "or a digit, and has at most 80 characters."
+        )
     if (runs / wish.name).exists():
         return f"There is a run named {wish.name} already; choose another name."
-    if wrong := own_problem(wish.data, wish.own or OwnData()) if is_own(wish.data) else _path_problem(wish):
+    if wrong := (
+        own_problem(wish.data, wish.own or OwnData()) if is_own(wish.data) else _path_problem(wish)
+    ):
         return wrong
     if marked := problems(wish.model, wish.details):
         return next(iter(marked.values()))
@@ -155,13 +215,19 @@ def _path_problem(wish: Wish) -> str:
     source = SOURCES[wish.data]
     if not source.packaged and not wish.path and not source.hub:
         return f"Name the folder with the files of {wish.data}."
-    return "" if source.packaged or not wish.path else path_problem(wish.path, Path.is_dir, "folder")
+    return (
+        "" if source.packaged or not wish.path else path_problem(wish.path, Path.is_dir, "folder")
+    )
 
 
 def arguments(wish: Wish, runs: Path) -> list[str]:
     """The arguments of `turnover` that train it."""
     options = {
-        **(own_options(wish.data, wish.own or OwnData()) if is_own(wish.data) else _named_options(wish)),
+        **(
+            own_options(wish.data, wish.own or OwnData())
+            if is_own(wish.data)
+            else _named_options(wish)
+        ),
         "--model": "" if wish.model == SUITS else name_of(wish.model, wish.details),
         **options_of(wish.model, wish.details),
         "--limit": wish.limit,
@@ -173,12 +239,23 @@ def arguments(wish: Wish, runs: Path) -> list[str]:
         "--seed": wish.seed,
         "--run": runs / wish.name,
     }
-    return ["train", *(f"{part}" for name, value in options.items() if value not in (None, "") for part in ((name,) if value is True else (name, value)))]
+    return [
+        "train",
+        *(
+            f"{part}"
+            for name, value in options.items()
+            if value not in (None, "")
+            for part in ((name,) if value is True else (name, value))
+        ),
+    ]
 
 
 def _named_options(wish: Wish) -> dict[str, object]:
     """Which of the known data sets, and where its files are."""
-    return {"--data": wish.data, "--path": "" if SOURCES[wish.data].packaged or not wish.path else whole(wish.path)}
+    return {
+        "--data": wish.data,
+        "--path": "" if SOURCES[wish.data].packaged or not wish.path else whole(wish.path),
+    }
 
 
 def steps(wish: Wish, runs: Path) -> list[list[str]]:
@@ -190,21 +267,43 @@ def steps(wish: Wish, runs: Path) -> list[list[str]]:
 
 def what_follows(wish: Wish) -> str:
     """What is done after training, in a sentence."""
-    targets = f"at most {DEEP_TARGETS} errors, since this model {'may be' if wish.model == MODULE else 'is'} deep" if wish.deep else "all validation items"
-    code = f" Only a dashboard that was started with {ALLOW}={wish.details.module}, as this one, retrains it, tries inputs or marks regions."
+    targets = (
+        f"at most {DEEP_TARGETS} errors, since this model "
+        f"{'may be' if wish.model == MODULE else 'is'} deep"
+        if wish.deep
+        else "all validation items"
+    )
+    code = (
+        f" Only a dashboard that was started with {ALLOW}={wish.details.module}, as this one, "
+        "retrains it, tries inputs or marks regions."
+    )
     later = code if wish.model == MODULE else ""
-    return f"After the training, influences are computed on {targets}. Close this page if you like: the work goes on, and is here when you come back.{later}"
+    return (
+        f"After the training, influences are computed on {targets}. Close this page if you like: "
+        f"the work goes on, and is here when you come back.{later}"
+    )
 
 
 def build_report(told: dict[str, Any]) -> Report:
     """What `turnover train --check` said."""
-    wrong = f" {told['planted_labels']:,} training labels are wrong on purpose." if told["planted_labels"] else ""
-    sentence = (
-        f"{told['data']}: {told['train_size']:,} training and {told['validation_size']:,} validation {told['kind']}s in {len(told['classes'])} classes."
-        f"{wrong} {told['model']} with {counted(told['members'], 'member')}, at most {counted(told['epochs'], 'epoch')}."
+    wrong = (
+        f" {told['planted_labels']:,} training labels are wrong on purpose."
+        if told["planted_labels"]
+        else ""
     )
-    resumes = "A training of this name was stopped earlier; it goes on from there." if told["resumes"] else ""
-    table = pd.DataFrame(told["classes"]).rename(columns={"name": "Class", "train": "Training items", "validation": "Validation items"})
+    sentence = (
+        f"{told['data']}: {told['train_size']:,} training and {told['validation_size']:,} "
+        f"validation {told['kind']}s in {len(told['classes'])} classes.{wrong} {told['model']} "
+        f"with {counted(told['members'], 'member')}, at most {counted(told['epochs'], 'epoch')}."
+    )
+    resumes = (
+        "A training of this name was stopped earlier; it goes on from there."
+        if told["resumes"]
+        else ""
+    )
+    table = pd.DataFrame(told["classes"]).rename(
+        columns={"name": "Class", "train": "Training items", "validation": "Validation items"}
+    )
     return Report(sentence, tuple(told["data_report"]), resumes, table)
 
 

@@ -1,6 +1,7 @@
 """The training items of a run: searched, and in an order that brings up those worth a look.
 
-One training item: what it did to validation items, what its own loss did, what is like it, and whether its label is in doubt.
+One training item: what it did to validation items, what its own loss did, what is like it, and
+whether its label is in doubt.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from turnover.explain.words import snippet
 from turnover.runs.ranking import Column, finite, influence_column, word_on
 from turnover.runs.run import PREDICTION, TRUTH, Run
 
-SELF, HARMFUL, LOSS, FLAGGED = "Self-influence", "Most harmful on average", "Loss under the flipped mask", "Flagged"
+SELF, HARMFUL, LOSS, FLAGGED = (
+    "Self-influence",
+    "Most harmful on average",
+    "Loss under the flipped mask",
+    "Flagged",
+)
 ORDERS = (SELF, HARMFUL, LOSS, FLAGGED)
 
 
@@ -25,8 +31,8 @@ ORDERS = (SELF, HARMFUL, LOSS, FLAGGED)
 class TrainingItem:
     """A training item and what ranks it, in nats; the influences are None where the run has none.
 
-    `probability` is that of the label that the full network, trained on the item, gives it: `predicted`. `flipped_loss` is
-    that of the half that never saw it, at the kept epoch.
+    `probability` is that of the label that the full network, trained on the item, gives it:
+    `predicted`. `flipped_loss` is that of the half that never saw it, at the kept epoch.
     """
 
     position: int
@@ -46,9 +52,15 @@ def training_items(run: Run, with_influence: bool) -> tuple[TrainingItem, ...]:
     """All training items, by position."""
     rows, classes = run.train, run.classes
     blank: list[float | None] = [None] * len(rows)
-    own, mean = (run.influence.self_influence.tolist(), run.influence.mean_influence[0].tolist()) if with_influence else (blank, blank)
+    own, mean = (
+        (run.influence.self_influence.tolist(), run.influence.mean_influence[0].tolist())
+        if with_influence
+        else (blank, blank)
+    )
     flipped = run.array("item_losses")[1, int(run.manifest["results"]["kept_epoch"]) - 1].tolist()
-    chances = rows[[f"probability_{number}" for number in range(len(classes))]].to_numpy().max(1).tolist()
+    chances = (
+        rows[[f"probability_{number}" for number in range(len(classes))]].to_numpy().max(1).tolist()
+    )
     contents = rows["text" if run.kind == "text" else "image"].tolist()
     columns = (rows[name].tolist() for name in ("position", "id", "label", "predicted", "planted"))
     return tuple(
@@ -65,20 +77,39 @@ def training_items(run: Run, with_influence: bool) -> tuple[TrainingItem, ...]:
             self_influence=self_influence,
             mean_influence=mean_influence,
         )
-        for position, name, label, predicted, planted, chance, content, loss, self_influence, mean_influence in zip(
-            *columns, chances, contents, flipped, own, mean, strict=True
-        )
+        for (
+            position,
+            name,
+            label,
+            predicted,
+            planted,
+            chance,
+            content,
+            loss,
+            self_influence,
+            mean_influence,
+        ) in zip(*columns, chances, contents, flipped, own, mean, strict=True)
     )
 
 
-def select_training(items: Collection[TrainingItem], search: str, order: str, flagged: Collection[int]) -> list[TrainingItem]:
-    """The training items in which `search` occurs, in an order; `FLAGGED` leaves out all others. Without influence, orders by it are those of positions."""
+def select_training(
+    items: Collection[TrainingItem], search: str, order: str, flagged: Collection[int]
+) -> list[TrainingItem]:
+    """The training items in which `search` occurs, in an order; `FLAGGED` leaves out all others.
+    Without influence, orders by it are those of positions.
+    """
     wanted = search.strip().lower()
     chosen = [
         item
         for item in items
         if (order != FLAGGED or item.position in flagged)
-        and (not wanted or wanted in item.text.lower() or wanted in item.id.lower() or wanted in item.label.lower() or wanted in item.planted.lower())
+        and (
+            not wanted
+            or wanted in item.text.lower()
+            or wanted in item.id.lower()
+            or wanted in item.label.lower()
+            or wanted in item.planted.lower()
+        )
     ]
     keys = {
         SELF: lambda item: -(item.self_influence or 0),
@@ -99,7 +130,9 @@ EFFECTS, NEIGHBOURS = 6, 5
 
 @dataclass(frozen=True)
 class Target:
-    """A validation item that the training item had an influence on, in nats; `predicted` is what the model said of it."""
+    """A validation item that the training item had an influence on, in nats; `predicted` is what
+    the model said of it.
+    """
 
     position: int
     id: str
@@ -118,7 +151,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Effects:
-    """The most positive and the most negative influences of a training item, and what must be said beside them."""
+    """The most positive and the most negative influences of a training item, and what must be said
+    beside them.
+    """
 
     sentence: str
     units: str
@@ -156,15 +191,19 @@ class OwnLosses:
 
 _MEANT = {
     TRUTH: (
-        "Influence on the truth: the loss of each validation item’s true label. Positive: learning this training item lowered it, so there it helps. "
-        "Negative: there it hurts."
+        "Influence on the truth: the loss of each validation item’s true label. Positive: learning "
+        "this training item lowered it, so there it helps. Negative: there it hurts."
     ),
     PREDICTION: (
-        "Influence on the prediction: the loss of the label that the model gave each validation item, be it right or wrong. Positive: learning this "
-        "training item pushed the model towards that label. Negative: away from it."
+        "Influence on the prediction: the loss of the label that the model gave each validation "
+        "item, be it right or wrong. Positive: learning this training item pushed the model "
+        "towards that label. Negative: away from it."
     ),
 }
-_HEADINGS = {TRUTH: ("Helps most", "Hurts most"), PREDICTION: ("Pushed towards what was predicted", "Pushed away from what was predicted")}
+_HEADINGS = {
+    TRUTH: ("Helps most", "Hurts most"),
+    PREDICTION: ("Pushed towards what was predicted", "Pushed away from what was predicted"),
+}
 
 
 def build_effects(run: Run, instance: int, meaning: str) -> Effects:
@@ -173,11 +212,23 @@ def build_effects(run: Run, instance: int, meaning: str) -> Effects:
     Raises:
         TurnoverError: if the run has no usable influence.
     """
-    column, members = influence_column(run, instance, meaning), int(run.manifest["results"]["members"])
-    positive, negative = (tuple(_target(run, instance, column, int(place), meaning) for place in places) for places in column.ends(EFFECTS))
-    words = " A word is for the item among all training items of that validation item." if members > 1 else ""
+    column, members = (
+        influence_column(run, instance, meaning),
+        int(run.manifest["results"]["members"]),
+    )
+    positive, negative = (
+        tuple(_target(run, instance, column, int(place), meaning) for place in places)
+        for places in column.ends(EFFECTS)
+    )
+    words = (
+        " A word is for the item among all training items of that validation item."
+        if members > 1
+        else ""
+    )
     units = units_sentence(run.influence.estimator, members) + words
-    return Effects(_MEANT[meaning], units, known_sentence(column), _HEADINGS[meaning], positive, negative)
+    return Effects(
+        _MEANT[meaning], units, known_sentence(column), _HEADINGS[meaning], positive, negative
+    )
 
 
 def known_sentence(column: Column) -> str:
@@ -185,16 +236,22 @@ def known_sentence(column: Column) -> str:
     if len(column.targets) == column.computed:
         return f"Out of all {column.computed:,} validation items with influences."
     return (
-        f"This run keeps the ends of each ranking only: of {column.computed:,} validation items with influences, this training item is among the ends of "
-        f"{len(column.targets):,}; on the others its influence is smaller than what is kept of them."
+        f"This run keeps the ends of each ranking only: of {column.computed:,} validation items "
+        f"with influences, this training item is among the ends of {len(column.targets):,}; on the "
+        "others its influence is smaller than what is kept of them."
     )
 
 
 def standing(run: Run, item: TrainingItem, with_influence: bool) -> tuple[str, ...]:
     """What ranks the item among all training items, a sentence each."""
     total = len(run.train)
-    flipped = np.asarray(run.array("item_losses")[1, int(run.manifest["results"]["kept_epoch"]) - 1])
-    loss = f"Loss under the flipped mask: {rounded(item.flipped_loss)} nats, rank {rank_of(flipped, item.position):,} of {total:,}, the largest first."
+    flipped = np.asarray(
+        run.array("item_losses")[1, int(run.manifest["results"]["kept_epoch"]) - 1]
+    )
+    loss = (
+        f"Loss under the flipped mask: {rounded(item.flipped_loss)} nats, rank "
+        f"{rank_of(flipped, item.position):,} of {total:,}, the largest first."
+    )
     if not with_influence:
         return (loss,)
     own, (mean, errors) = run.influence.self_influence, run.influence.mean_influence
@@ -202,20 +259,35 @@ def standing(run: Run, item: TrainingItem, with_influence: bool) -> tuple[str, .
     noise = "error not known" if error is None else f"± {rounded(error)}"
     value = float(mean[item.position])
     return (
-        f"Self-influence: {rounded(float(own[item.position]))} nats, rank {rank_of(own, item.position):,} of {total:,}. "
-        "A large one marks an odd item or a wrong label.",
-        f"On the truth of a validation item, on average over members and all targets: {'−' if value < 0 else '+'}{rounded(abs(value))} ({noise}), "
-        f"rank {rank_of(-mean, item.position):,} of {total:,} from the most harmful.",
+        (
+            f"Self-influence: {rounded(float(own[item.position]))} nats, rank "
+            f"{rank_of(own, item.position):,} of {total:,}. A large one marks an odd item or a "
+            "wrong label."
+        ),
+        (
+            "On the truth of a validation item, on average over members and all targets: "
+            f"{'−' if value < 0 else '+'}{rounded(abs(value))} ({noise}), rank "
+            f"{rank_of(-mean, item.position):,} of {total:,} from the most harmful."
+        ),
         loss,
     )
 
 
 def own_losses(run: Run, instance: int) -> OwnLosses:
     """The item's losses in training, mean over members."""
-    masked, flipped = (tuple(float(value) for value in losses) for losses in run.array("item_losses")[:, :, instance])
+    masked, flipped = (
+        tuple(float(value) for value in losses)
+        for losses in run.array("item_losses")[:, :, instance]
+    )
     kept, epochs = int(run.manifest["results"]["kept_epoch"]), tuple(range(1, len(masked) + 1))
-    series = (Series("masked", "Masked", "under its own mask", masked), Series("flipped", "Flipped", "under the flipped mask", flipped))
-    last = f"at the kept epoch {kept}, {masked[kept - 1]:.2f} nats under its own mask and {flipped[kept - 1]:.2f} under the flipped one"
+    series = (
+        Series("masked", "Masked", "under its own mask", masked),
+        Series("flipped", "Flipped", "under the flipped mask", flipped),
+    )
+    last = (
+        f"at the kept epoch {kept}, {masked[kept - 1]:.2f} nats under its own mask and "
+        f"{flipped[kept - 1]:.2f} under the flipped one"
+    )
     return OwnLosses(epochs, series, kept, f"This item’s loss over {len(epochs)} epochs: {last}")
 
 
@@ -225,22 +297,36 @@ def nearest(run: Run, items: Sequence[TrainingItem], instance: int) -> tuple[Nei
     sizes = np.linalg.norm(features, axis=1) * np.linalg.norm(features[instance])
     cosines = features @ features[instance] / np.maximum(sizes, 1e-12)
     cosines[instance] = -np.inf
-    return tuple(Neighbour(items[int(place)], float(cosines[place])) for place in np.argsort(-cosines, kind="stable")[: min(NEIGHBOURS, len(items) - 1)])
+    return tuple(
+        Neighbour(items[int(place)], float(cosines[place]))
+        for place in np.argsort(-cosines, kind="stable")[: min(NEIGHBOURS, len(items) - 1)]
+    )
 
 
 def proposals(item: TrainingItem, near: Sequence[Neighbour]) -> tuple[Proposal, ...]:
-    """Other labels that the run itself speaks for, most evidence first; none if all it knows is for the given label."""
+    """Other labels that the run itself speaks for, most evidence first; none if all it knows is for
+    the given label.
+    """
     found: dict[str, list[str]] = {}
     if item.predicted != item.label:
-        text = f"The full network, although trained on this item as “{item.label}”, gives “{item.predicted}” a probability of {item.probability:.0%}."
+        text = (
+            f"The full network, although trained on this item as “{item.label}”, gives "
+            f"“{item.predicted}” a probability of {item.probability:.0%}."
+        )
         found.setdefault(item.predicted, []).append(text)
     labels = Counter(one.item.label for one in near)
     (label, count), *_ = labels.most_common(1) or [("", 0)]
     if label != item.label and 2 * count > len(near):
         own = [one.cosine for one in near if one.item.label == label]
-        text = f"{count} of its {len(near)} nearest training items are labelled “{label}” (cosine of features {min(own):.2f} to {max(own):.2f})."
+        text = (
+            f"{count} of its {len(near)} nearest training items are labelled “{label}” (cosine of "
+            f"features {min(own):.2f} to {max(own):.2f})."
+        )
         found.setdefault(label, []).append(text)
-    return tuple(Proposal(name, tuple(texts)) for name, texts in sorted(found.items(), key=lambda pair: -len(pair[1])))
+    return tuple(
+        Proposal(name, tuple(texts))
+        for name, texts in sorted(found.items(), key=lambda pair: -len(pair[1]))
+    )
 
 
 def _target(run: Run, instance: int, column: Column, place: int, meaning: str) -> Target:

@@ -39,7 +39,12 @@ from tests.helpers.token_builders import token_ensemble, token_member, token_row
 from turnover import TurnoverDropout, TurnoverError, turnover
 from turnover.attribution.dropout import turnover_layers
 from turnover.attribution.state import load_trained, trained_state
-from turnover.models.adapters import AdapterClassifier, MaskedClassifier, adapter_classifier, masked_everywhere
+from turnover.models.adapters import (
+    AdapterClassifier,
+    MaskedClassifier,
+    adapter_classifier,
+    masked_everywhere,
+)
 from turnover.models.heads import load_encoder
 from turnover.models.names import DEFAULT_ENCODER
 from turnover.training.fit import Split, item_losses, probabilities, validate
@@ -188,7 +193,10 @@ def test_what_does_not_fit_the_encoder_is_refused() -> None:
 def test_padding_changes_nothing(build: str, kind: str) -> None:
     model, inputs = grown(built(build, kind)), batch()
     alone = {name: value[1:, :5] for name, value in inputs.items()}
-    padded = {name: nn.functional.pad(value, (0, 6), value=PADDING if name == "input_ids" else 0) for name, value in inputs.items()}
+    padded = {
+        name: nn.functional.pad(value, (0, 6), value=PADDING if name == "input_ids" else 0)
+        for name, value in inputs.items()
+    }
     torch.testing.assert_close(model(**padded), model(**inputs), rtol=0, atol=1e-9)
     with turnover([4, 9]):
         masked = model(**inputs)
@@ -215,7 +223,9 @@ def test_rows_are_trimmed_to_the_longest_text(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("flipped", [None, False, True])
-def test_short_texts_are_measured_together_and_every_loss_stays_with_its_text(flipped: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_texts_are_measured_together_and_every_loss_stays_with_its_text(
+    flipped: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, tokens, widths = token_ensemble(), token_rows(), []
     grown_tokens(model)
     half, split = bool(flipped), Split(tokens, some_labels(4, 3))

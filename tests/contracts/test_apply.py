@@ -34,7 +34,10 @@ OTHER = {"cat": "dog", "dog": "cat"}
 
 def tree(folder: Path) -> dict[str, bytes | None]:
     """All that is in a folder: files with their contents, folders with None."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
 
 
 def drawing(seed: int) -> np.ndarray:
@@ -73,12 +76,17 @@ DECIDED = some.lists(some.tuples(some.sampled_from(CLASSES), PLACES, ACTIONS))
 
 
 @given(DECIDED)
-def test_apply_then_undo_is_the_identity_on_folders(tmp_path_factory: pytest.TempPathFactory, decided: list[tuple[str, str, str]]) -> None:
+def test_apply_then_undo_is_the_identity_on_folders(
+    tmp_path_factory: pytest.TempPathFactory, decided: list[tuple[str, str, str]]
+) -> None:
     folder = tmp_path_factory.mktemp("law")
     places = {f"{label}/{name}": (label, action) for label, name, action in decided}
     places = places or {"cat/1.png": ("cat", "keep")}
     data = animals(folder / "data", *places)
-    lines = [image_line(place, seed, action, OTHER[label] if action == "relabel" else "") for seed, (place, (label, action)) in enumerate(places.items())]
+    lines = [
+        image_line(place, seed, action, OTHER[label] if action == "relabel" else "")
+        for seed, (place, (label, action)) in enumerate(places.items())
+    ]
     before = tree(data)
     done = apply_patch(patch_of(folder, *lines), data, folder / "clean")
     assert done["refused"] == [] and tree(data) == before
@@ -109,7 +117,9 @@ def test_images_are_found_by_path_name_or_contents_and_in_the_size_that_the_mode
     data = animals(tmp_path / "data", "cat/one.png", "dog/two.png")
     for number, id in enumerate(("cat/one.png", "one.png", "one", "unknown")):
         clean = tmp_path / f"clean {number}"
-        assert apply_patch(patch_of(tmp_path, image_line(id, 0, "drop")), data, clean)["dropped"] == 1
+        assert (
+            apply_patch(patch_of(tmp_path, image_line(id, 0, "drop")), data, clean)["dropped"] == 1
+        )
         assert names(clean / "cat") == []
     large = data / "cat" / "large.png"
     Image.fromarray(drawing(9)).resize((16, 16), Image.Resampling.NEAREST).save(large)
@@ -157,7 +167,9 @@ def works(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("error", [FULL, READ_ONLY], ids=["full", "read-only"])
 @pytest.mark.parametrize("name", ["report", "export", "table", "folder"])
-def test_a_write_that_is_refused_at_any_moment_leaves_nothing_half_and_the_next_try_is_whole(name: str, error: OSError, tmp_path: Path) -> None:
+def test_a_write_that_is_refused_at_any_moment_leaves_nothing_half_and_the_next_try_is_whole(
+    name: str, error: OSError, tmp_path: Path
+) -> None:
     run = Run(FakeRun().write(tmp_path))
     Flags(run.folder).put_many([1, 2], "drop")
     (tmp_path / "patch.jsonl").write_text(export_patch(run), encoding="utf-8")
@@ -182,7 +194,9 @@ def test_a_write_that_is_refused_at_any_moment_leaves_nothing_half_and_the_next_
             assert (tmp_path / "back").read_bytes() == (tmp_path / "data.csv").read_bytes()
 
 
-def test_a_disk_that_fills_up_while_files_are_copied_leaves_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_while_files_are_copied_leaves_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(source: object, target: object) -> None:
         raise FULL
 
@@ -266,7 +280,9 @@ def test_the_digits_are_cleansed_as_a_table(tmp_path: Path) -> None:
     assert np.array_equal(first, items.images[0])
 
 
-def test_a_run_on_the_reviews_is_exported_and_applied_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_on_the_reviews_is_exported_and_applied_by_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     items = load_reviews().train
     texts, patch, clean = items.texts or [], tmp_path / "patch.jsonl", tmp_path / "clean.csv"
     folder = FakeRun(train=20, texts=texts[:20]).write(tmp_path)
@@ -320,7 +336,9 @@ BAD = {
 }
 
 
-def test_bad_input_is_one_line_and_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line_and_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     places = {name: tmp_path / name for name in ("none", "patch", "text", "folder")}
     places["csv"] = tmp_path / "data.csv"
     places["csv"].write_text("text,label\nx,cat\n")

@@ -31,7 +31,9 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_file_is_written_and_the_old_one_stands_until_it_is_whole(there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_written_and_the_old_one_stands_until_it_is_whole(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, removed, real = tmp_path / "a.txt", list[str](), os.unlink
     if there:
         path.write_text("old")
@@ -46,7 +48,9 @@ def test_a_file_is_written_and_the_old_one_stands_until_it_is_whole(there: bool,
     assert path.read_text() == "new" and names(tmp_path) == ["a.txt"] and str(path) not in removed
 
 
-def test_two_writers_with_the_same_numbers_disturb_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_writers_with_the_same_numbers_disturb_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In two containers that share a folder, threads may have the same number."""
     monkeypatch.setattr(threading, "get_native_id", lambda: 7)
     path = tmp_path / "a.txt"
@@ -72,7 +76,9 @@ def test_a_file_written_by_many_at_once_is_one_or_the_other(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=repr)
-def test_a_failure_leaves_the_old_file_and_no_scraps(failure: BaseException, tmp_path: Path) -> None:
+def test_a_failure_leaves_the_old_file_and_no_scraps(
+    failure: BaseException, tmp_path: Path
+) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
 
@@ -115,7 +121,9 @@ def test_a_folder_is_put_in_place_of_another(there: tuple[str, ...], tmp_path: P
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_said_to_have_none(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_said_to_have_none(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def flock(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 

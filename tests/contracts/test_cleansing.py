@@ -61,7 +61,9 @@ TIED = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=1, max_size=30)
 
 
 @given(scores=TIED, count=st.integers(0, 30))
-def test_the_lowest_scores_come_in_order_and_ties_by_position(scores: list[float], count: int) -> None:
+def test_the_lowest_scores_come_in_order_and_ties_by_position(
+    scores: list[float], count: int
+) -> None:
     order = sorted(range(len(scores)), key=lambda position: (scores[position], position))
     assert lowest(np.array(scores), count).tolist() == order[:count]
 
@@ -149,8 +151,14 @@ def test_every_condition_is_compared_with_those_before_it() -> None:
     """Accuracy and loss each with its own seeds' differences."""
     accuracies = {NONE: [0.5, 0.75, 0.625], RANDOM: [0.5, 0.5, 0.75], CLEANSED: [0.75, 0.875, 0.75]}
     losses = {NONE: [0.3, 0.5, 0.4], RANDOM: [0.5, 0.25, 0.75], CLEANSED: [0.1, 0.125, 0.3]}
-    made = [Retrained(name, seed, accuracies[name][seed], losses[name][seed], 0.0) for seed in range(3) for name in CONDITIONS]
-    found = {one.condition: {other.other: other for other in one.against} for one in summarise(made)}
+    made = [
+        Retrained(name, seed, accuracies[name][seed], losses[name][seed], 0.0)
+        for seed in range(3)
+        for name in CONDITIONS
+    ]
+    found = {
+        one.condition: {other.other: other for other in one.against} for one in summarise(made)
+    }
     others = {name: list(against) for name, against in found.items()}
     assert others == {NONE: [], RANDOM: [NONE], CLEANSED: [NONE, RANDOM]}
     for name, against in found.items():
@@ -165,7 +173,9 @@ EQUAL += [([0.5, 0.625, 0.75], [0.625, 0.75, 0.875]), ([0.1, 0.0, 0.5], [0.3, 0.
 
 
 @pytest.mark.parametrize(("base", "own"), EQUAL)
-def test_without_a_spread_of_differences_there_is_no_p_value(base: list[float], own: list[float]) -> None:
+def test_without_a_spread_of_differences_there_is_no_p_value(
+    base: list[float], own: list[float]
+) -> None:
     """Also where they are equal but for rounding: in floats .3 - .1 is not .2."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -253,5 +263,8 @@ def test_removing_planted_labels_beats_random_removal(tmp_path: Path) -> None:
             *(30, [0, 1], (RANDOM, CLEANSED)),
         )
     )
-    own, random = (np.mean([one.accuracy for one in made if one.condition == name]) for name in (CLEANSED, RANDOM))
+    own, random = (
+        np.mean([one.accuracy for one in made if one.condition == name])
+        for name in (CLEANSED, RANDOM)
+    )
     assert own >= random

@@ -23,7 +23,13 @@ from turnover.flags import Flags
 from turnover.models.build import TextInputs
 from turnover.runs.model import describe_targets, item_features, load_model, run_settings, run_split
 from turnover.workflows.cleansing import CONDITIONS, FLAGGED, WITH_FLAGS
-from turnover.workflows.cleansing_results import Scores, has_scores, keep_cleansing, read_cleansings, run_scores
+from turnover.workflows.cleansing_results import (
+    Scores,
+    has_scores,
+    keep_cleansing,
+    read_cleansings,
+    run_scores,
+)
 
 CPU = torch.device("cpu")
 
@@ -54,7 +60,9 @@ def test_a_sum_is_the_sum_of_the_scores_with_an_error_of_its_own(small_run: Path
 
 
 def test_without_a_shape_the_members_own_sums_say_the_error() -> None:
-    random = [np.random.default_rng(seed).standard_normal((5, wide)) for seed, wide in ((0, 40), (1, 1))]
+    random = [
+        np.random.default_rng(seed).standard_normal((5, wide)) for seed, wide in ((0, 40), (1, 1))
+    ]
     members, estimator = random[0] + random[1], Estimator("median", {})
     scores = Scores(members, None, estimator, 7)
     total, error = scores.total(np.arange(10))
@@ -65,7 +73,9 @@ def test_without_a_shape_the_members_own_sums_say_the_error() -> None:
     assert Scores(members[:1], None, estimator, 7).total(np.arange(3))[1] is None
 
 
-def test_scores_for_elec_are_computed_without_retraining(reviews_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_for_elec_are_computed_without_retraining(
+    reviews_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, elec = Path(shutil.copytree(reviews_run, tmp_path / "run")), tmp_path / "elec"
     elec.mkdir()
     rows = "works well and looks good,1\nbroke after a day,0\ngood sound,1\nnever buy this,0\n"
@@ -171,7 +181,9 @@ BAD_CALLS = {
 }
 
 
-def test_bad_input_is_one_line_and_code_2(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line_and_code_2(
+    run_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The last one of a run without influence."""
     train = Run(run_copy).train
     Flags(run_copy).put_many(train.index[train["label"] == 4], "drop")

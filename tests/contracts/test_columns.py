@@ -29,7 +29,9 @@ def test_a_column_holds_what_the_rankings_hold(tmp_path: Path, meaning: str, mem
 
 
 @pytest.mark.parametrize("meaning", MEANINGS)
-def test_of_kept_ends_a_column_holds_those_among_which_the_item_is(tmp_path: Path, meaning: str) -> None:
+def test_of_kept_ends_a_column_holds_those_among_which_the_item_is(
+    tmp_path: Path, meaning: str
+) -> None:
     folder = FakeRun().write(tmp_path)
     whole = influence_column(Run(folder), 7, meaning)
     keep_ends(folder, 5)

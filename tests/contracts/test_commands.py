@@ -113,7 +113,9 @@ def places(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     Flags(text).put(3, "drop")
     table, patch, picture = (folder / name for name in ("table.csv", "patch.jsonl", "one.png"))
     frame = Run(text).train
-    frame.assign(label=[Run(text).classes[label] for label in frame["label"]]).to_csv(table, columns=["id", "text", "label"], index=False)
+    frame.assign(label=[Run(text).classes[label] for label in frame["label"]]).to_csv(
+        table, columns=["id", "text", "label"], index=False
+    )
     assert main(["export", "--run", str(text), "--out", str(patch), "--format", "jsonl"]) == 0
     picture.write_bytes(png_bytes(255 - png_pixels(Run(real).item("validation", 0)["image"])))
     known = {"text": text, "unflagged": unflagged, "real": real, "demos": folder / "demos"}
@@ -144,7 +146,9 @@ def test_every_command_explains_itself_and_each_of_its_options(capsys: Capture) 
         assert "--json" in out
 
 
-def test_every_command_prints_one_json_object(capsys: Capture, places: dict[str, Path], tmp_path: Path) -> None:
+def test_every_command_prints_one_json_object(
+    capsys: Capture, places: dict[str, Path], tmp_path: Path
+) -> None:
     """And, without `--json`, words."""
     assert set(GOOD) | DEAR == set(COMMANDS) and not set(GOOD) & DEAR
     for name, line in GOOD.items():
@@ -167,14 +171,20 @@ def check_refused(capsys: Capture, arguments: list[str], message: str, folder: P
 
 
 @pytest.mark.parametrize(("line", "message"), BAD)
-def test_bad_input_is_one_line_and_code_2(capsys: Capture, places: dict[str, Path], tmp_path: Path, line: str, message: str) -> None:
+def test_bad_input_is_one_line_and_code_2(
+    capsys: Capture, places: dict[str, Path], tmp_path: Path, line: str, message: str
+) -> None:
     arguments = [word.format(**places, new=tmp_path / "new") for word in line.split()]
     check_refused(capsys, arguments, message, places["text"].parent)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("spoiled", ["nowhere", "a file", "an empty folder", "a manifest of nothing"])
-def test_every_command_that_opens_a_run_says_that_there_is_none(capsys: Capture, places: dict[str, Path], tmp_path: Path, spoiled: str) -> None:
+@pytest.mark.parametrize(
+    "spoiled", ["nowhere", "a file", "an empty folder", "a manifest of nothing"]
+)
+def test_every_command_that_opens_a_run_says_that_there_is_none(
+    capsys: Capture, places: dict[str, Path], tmp_path: Path, spoiled: str
+) -> None:
     folder = tmp_path / "spoiled"
     if spoiled == "a file":
         folder.write_text("in the way")
@@ -200,7 +210,9 @@ def test_no_command_takes_an_option_that_it_does_not_know(capsys: Capture, tmp_p
         check_refused(capsys, [name, "--nonsense"], "--help)", tmp_path)
 
 
-def test_a_run_without_influence_says_what_to_do(capsys: Capture, places: dict[str, Path], tmp_path: Path) -> None:
+def test_a_run_without_influence_says_what_to_do(
+    capsys: Capture, places: dict[str, Path], tmp_path: Path
+) -> None:
     bare, real = FakeRun("bare", influence=False).write(tmp_path), tmp_path / "real"
     shutil.copytree(places["real"], real)
     remove_influence(real)
@@ -238,7 +250,9 @@ def test_influence_counts_every_pair(capsys: Capture, run_copy: Path) -> None:
     assert result["pairs_per_second"] == pytest.approx(speed, rel=0.05)
 
 
-def test_errors_lists_each_misclassified_item_with_its_proponents(capsys: Capture, places: dict[str, Path]) -> None:
+def test_errors_lists_each_misclassified_item_with_its_proponents(
+    capsys: Capture, places: dict[str, Path]
+) -> None:
     run = Run(places["text"])
     result = answer(capsys, "errors", "--run", places["text"], "--top", 3)
     listed = [entry["id"] for entry in result["errors"]]
@@ -259,7 +273,9 @@ def test_a_run_that_takes_no_thumbnails_is_one_line(capsys: Capture, tmp_path: P
     check_refused(capsys, ["errors", "--run", str(run)], "thumbnails", tmp_path)
 
 
-def test_export_writes_the_flags_and_nothing_a_spreadsheet_would_run(capsys: Capture, tmp_path: Path) -> None:
+def test_export_writes_the_flags_and_nothing_a_spreadsheet_would_run(
+    capsys: Capture, tmp_path: Path
+) -> None:
     folder = FakeRun().write(tmp_path / "runs")
     run, out = Run(folder), tmp_path / "flags.csv"
     error = run.influence.errors[0]
@@ -283,7 +299,9 @@ def test_formulas_become_text_and_numbers_stay_numbers() -> None:
     assert safe_cell(-1.5) == -1.5
 
 
-def test_runs_lists_good_and_damaged_runs(capsys: Capture, places: dict[str, Path], tmp_path: Path) -> None:
+def test_runs_lists_good_and_damaged_runs(
+    capsys: Capture, places: dict[str, Path], tmp_path: Path
+) -> None:
     assert answer(capsys, "runs", "--folder", tmp_path)["runs"] == []
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "manifest.json").write_text("{}")
@@ -306,7 +324,9 @@ def test_report_writes_beside_the_run_or_where_it_is_told(capsys: Capture, tmp_p
     assert (arguments.errors, arguments.top) == (ERRORS, SIDE)
 
 
-def test_a_patch_goes_to_a_colleague_and_to_the_data(capsys: Capture, places: dict[str, Path], tmp_path: Path) -> None:
+def test_a_patch_goes_to_a_colleague_and_to_the_data(
+    capsys: Capture, places: dict[str, Path], tmp_path: Path
+) -> None:
     lines = places["patch"].read_text(encoding="utf-8").splitlines()
     assert [one["id"] for one in map(json.loads, lines) if "id" in one] == ["t003"]
     out = tmp_path / "out.csv"

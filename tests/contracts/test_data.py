@@ -13,7 +13,15 @@ from hypothesis import strategies as some
 
 from tests.helpers.source_files import GOOD, TWINS, load_files, write_file
 from turnover import TurnoverError
-from turnover.data.base import WRONG_LABEL, Dataset, Items, check_dataset, limit_training, limit_validation, plant_label_noise
+from turnover.data.base import (
+    WRONG_LABEL,
+    Dataset,
+    Items,
+    check_dataset,
+    limit_training,
+    limit_validation,
+    plant_label_noise,
+)
 from turnover.data.sources.pairs import pairs_between, read_pairs
 from turnover.data.tables.load import split_off
 from turnover.models.registry import TrainSettings
@@ -33,7 +41,9 @@ def rgb_data() -> Dataset:
     data = some_data()
     pixels = np.random.default_rng(0).integers(0, 256, (40, 4, 6, 3), np.uint8)
     train = replace(data.train, texts=None, images=pixels)
-    return replace(data, train=train, validation=replace(data.validation, texts=None, images=pixels[:2]))
+    return replace(
+        data, train=train, validation=replace(data.validation, texts=None, images=pixels[:2])
+    )
 
 
 def check_raises(reason: str) -> pytest.RaisesExc[TurnoverError]:
@@ -50,14 +60,18 @@ def test_an_empty_split_and_an_id_that_occurs_twice_are_refused(split: str) -> N
     with check_raises(f"made up: the {name} split is empty; add rows"):
         check_dataset(replace(data, **{split: items.take(np.array([], int))}))
     doubled = replace(items, ids=[items.ids[0]] * 2 + items.ids[2:])
-    with check_raises(f"row 2 of the {name} split repeats the id '{items.ids[0]}'; make ids unique"):
+    with check_raises(
+        f"row 2 of the {name} split repeats the id '{items.ids[0]}'; make ids unique"
+    ):
         check_dataset(replace(data, **{split: doubled}))
 
 
 def test_training_items_of_one_class_are_refused() -> None:
     data = some_data()
     zeros = data.train.take(np.flatnonzero(data.train.labels == 0))
-    with check_raises("all 14 training items have the label 'class 0'; a classifier needs two classes"):
+    with check_raises(
+        "all 14 training items have the label 'class 0'; a classifier needs two classes"
+    ):
         check_dataset(replace(data, train=zeros))
     lonely = replace(data.train, labels=np.eye(40, dtype=np.int64)[7])
     with check_raises("a classifier needs two classes"):
@@ -78,7 +92,10 @@ def test_the_fingerprint_knows_ids_labels_classes_and_every_content() -> None:
         replace(data, train=replace(train, texts=["other", *train.texts[1:]])),
         replace(data, validation=replace(validation, texts=["other", validation.texts[1]])),
         *(data, photos),
-        *(replace(photos, train=replace(photos.train, images=pixels)) for pixels in (*others, images.reshape(40, 4, 18))),
+        *(
+            replace(photos, train=replace(photos.train, images=pixels))
+            for pixels in (*others, images.reshape(40, 4, 18))
+        ),
     ]
     assert len({other.fingerprint() for other in changed}) == len(changed)
     assert data.fingerprint() == some_data().fingerprint()
@@ -113,7 +130,9 @@ def test_taking_rows_keeps_each_item_together(rows: list[int]) -> None:
 
 
 @given(some.integers(10, 40), some.sets(some.integers(0, 39), max_size=10), some.integers(0, 50))
-def test_a_limit_draws_what_is_kept_and_the_rest_at_random_once_each(limit: int, rows: set[int], seed: int) -> None:
+def test_a_limit_draws_what_is_kept_and_the_rest_at_random_once_each(
+    limit: int, rows: set[int], seed: int
+) -> None:
     data, kept = some_data(validation=40), {f"{letter}{row}" for row in rows for letter in "tv"}
     for name, draw in (("train", limit_training), ("validation", limit_validation)):
         whole = getattr(data, name)
@@ -141,7 +160,9 @@ def test_a_limit_depends_on_the_seed() -> None:
 def test_a_limit_out_of_range_or_below_what_is_kept_is_refused() -> None:
     data = some_data(validation=30)
     for limit in (-1, 0, 1, 41):
-        with check_raises(f"^--limit {limit}: choose a number from 2 to the 40 training items of made$"):
+        with check_raises(
+            f"^--limit {limit}: choose a number from 2 to the 40 training items of made$"
+        ):
             limit_training(data, limit, 0)
     for limit in (0, 31):
         reason = f"^--validation-limit {limit}: choose a number from 1 to the 30 validation items"
@@ -161,7 +182,9 @@ def test_a_pair_counts_if_both_items_are_there(tmp_path: Path) -> None:
     pairs = write_file(tmp_path, GOOD["pairs"][TWINS] + "7,5,0.1,1\n", TWINS)
     validation, train = ["test-3", "test-7"], ["train-5", "train-9", "train-120"]
     assert pairs_between(pairs, validation, train) == [(1, 2), (1, 0)]
-    with check_raises(r"^[^\n]*no pair has both its items here; train on a data set that has them, and"):
+    with check_raises(
+        r"^[^\n]*no pair has both its items here; train on a data set that has them, and"
+    ):
         pairs_between(tmp_path, ["test-3"], train)
     with check_raises(r"nowhere\.csv: no such file"):
         read_pairs(tmp_path / "nowhere.csv")
@@ -173,7 +196,9 @@ COUNTS, CLASSES, SHARES = some.integers(30, 80), some.integers(2, 5), some.float
 
 
 @given(COUNTS, CLASSES, SHARES, some.integers(0, 100))
-def test_label_noise_changes_and_marks_exactly_its_share(count: int, classes: int, fraction: float, seed: int) -> None:
+def test_label_noise_changes_and_marks_exactly_its_share(
+    count: int, classes: int, fraction: float, seed: int
+) -> None:
     data = some_data(count, classes)
     before, noisy = data.fingerprint(), plant_label_noise(data, fraction, seed)
     changed = noisy.train.labels != data.train.labels
@@ -212,7 +237,9 @@ LABELS = some.lists(some.integers(0, 3), min_size=1, max_size=60)
 
 
 @given(LABELS, some.integers(1, 40), some.integers(0, 5))
-def test_the_share_holds_no_content_of_the_rest(labels: list[int], contents: int, seed: int) -> None:
+def test_the_share_holds_no_content_of_the_rest(
+    labels: list[int], contents: int, seed: int
+) -> None:
     known = [row % contents for row in range(len(labels))]
     train, validation = split_off(np.array(labels), known, seed)
     assert sorted([*train, *validation]) == list(range(len(labels)))
@@ -222,7 +249,9 @@ def test_the_share_holds_no_content_of_the_rest(labels: list[int], contents: int
 
 
 @given(LABELS, some.integers(0, 5))
-def test_where_all_contents_differ_every_class_gives_its_share(labels: list[int], seed: int) -> None:
+def test_where_all_contents_differ_every_class_gives_its_share(
+    labels: list[int], seed: int
+) -> None:
     train, validation = split_off(np.array(labels), range(len(labels)), seed)
     for number in {*labels}:
         count = labels.count(number)

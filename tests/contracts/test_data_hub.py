@@ -29,7 +29,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     there: Hub = {}
 
     def load(*name: str) -> Any:
-        found = there.get(name, datasets.exceptions.DatasetNotFoundError(f"no {'/'.join(name)}\nat all"))
+        found = there.get(
+            name, datasets.exceptions.DatasetNotFoundError(f"no {'/'.join(name)}\nat all")
+        )
         if isinstance(found, Exception):
             raise found
         return found
@@ -181,7 +183,9 @@ def test_rows_that_were_chosen_or_shuffled_come_in_their_order(hub: Hub) -> None
 
 
 @pytest.mark.parametrize("stored", ["bytes", "files"])
-def test_images_are_read_whether_their_bytes_or_their_files_are_there(hub: Hub, stored: str, tmp_path: Path) -> None:
+def test_images_are_read_whether_their_bytes_or_their_files_are_there(
+    hub: Hub, stored: str, tmp_path: Path
+) -> None:
     pixels = [np.full((10, 12, 3), 20 * row, np.uint8) for row in range(10)]
     contents: list[Any] = [{"bytes": png(one), "path": None} for one in pixels]
     if stored == "files":

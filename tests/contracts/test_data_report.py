@@ -13,13 +13,17 @@ from turnover.data.base import Dataset, Items, plant_label_noise
 from turnover.data.report import DataReport, look_at
 
 Rows = list[tuple[str, int]]
-ROWS = some.lists(some.tuples(some.sampled_from("abcdef"), some.integers(0, 3)), min_size=1, max_size=30)
+ROWS = some.lists(
+    some.tuples(some.sampled_from("abcdef"), some.integers(0, 3)), min_size=1, max_size=30
+)
 
 
 def data_of(train: Rows, validation: Rows, classes: tuple[str, ...] = tuple("pqrs")) -> Dataset:
     def items(rows: Rows) -> Items:
         labels = np.array([label for _, label in rows], np.int64)
-        return Items([f"i{row}" for row in range(len(rows))], labels, texts=[one for one, _ in rows])
+        return Items(
+            [f"i{row}" for row in range(len(rows))], labels, texts=[one for one, _ in rows]
+        )
 
     return Dataset("made", "made up", classes, items(train), items(validation))
 
@@ -65,7 +69,9 @@ def test_notes_come_first_and_nothing_wrong_is_nothing_said() -> None:
 
 
 def test_labels_made_wrong_on_purpose_are_not_held_against_the_data() -> None:
-    twins = data_of([(one, row % 2) for row, one in enumerate("abcdef") for _ in range(3)], [("a", 0)])
+    twins = data_of(
+        [(one, row % 2) for row, one in enumerate("abcdef") for _ in range(3)], [("a", 0)]
+    )
     noisy = plant_label_noise(twins, 0.3, 0)
     assert look_at(twins) == look_at(noisy)
     assert look_at(twins) != look_at(replace(noisy, train=replace(noisy.train, true_labels=None)))

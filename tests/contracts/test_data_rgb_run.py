@@ -103,7 +103,9 @@ def check_answer(reply: dict[str, Any]) -> None:
     assert [entry["label"] for entry in reply["proponents"]] == ["blue"] * 3
 
 
-def test_explain_sees_an_image_file_in_colour(run: Run, photo: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_sees_an_image_file_in_colour(
+    run: Run, photo: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mine.jpg").write_bytes(photo)
     asked = ["--image", str(tmp_path / "mine.jpg"), "--top", "3", "--json"]
     assert main(["explain", "--run", str(run.folder), *asked]) == 0
@@ -113,7 +115,9 @@ def test_explain_sees_an_image_file_in_colour(run: Run, photo: bytes, tmp_path: 
     assert png_pixels(thumbnail).shape == (32, 32, 3)
 
 
-def test_the_dashboard_s_worker_sees_it_in_colour(run: Run, photo: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_dashboard_s_worker_sees_it_in_colour(
+    run: Run, photo: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     question = image_question(run, (photo, "mine.jpg"), None, 3)
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(question.request) + "\n"))
     assert main(["worker", "--run", str(run.folder)]) == 0

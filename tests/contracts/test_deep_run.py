@@ -80,7 +80,9 @@ def test_influences_of_a_deep_run_are_the_engine_s(deep_run: Path) -> None:
     assert not torch.allclose(expected[0], expected[1])
 
 
-def test_a_text_is_explained_as_it_was_measured(deep_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_is_explained_as_it_was_measured(
+    deep_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, asked = Run(deep_run), ("explain", "--run", deep_run)
     made = command(capsys, *asked, "--text", run.validation["text"].iloc[0], "--top", 3)
     stored = run.influence.ranked(0, "prediction")

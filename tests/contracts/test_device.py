@@ -41,7 +41,9 @@ KINDS_OF_PRODUCTS = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
     ("cuda", "mps", "expected"),
     [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
 )
-def test_the_best_device_is_chosen_by_itself(cuda: bool, mps: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_device_is_chosen_by_itself(
+    cuda: bool, mps: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert choose_device().type == expected
@@ -77,7 +79,9 @@ def test_law_1_a_mask_has_the_same_bits(device: str, units: int) -> None:
 @on_each_device
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("kind", KINDS)
-def test_law_4_fast_and_plain_paths_equal_the_naive_loop_on_the_cpu(kind: str, dtype: torch.dtype, device: str) -> None:
+def test_law_4_fast_and_plain_paths_equal_the_naive_loop_on_the_cpu(
+    kind: str, dtype: torch.dtype, device: str
+) -> None:
     model, x, labels, path = a_case(kind)
     model, x = model.to(dtype), x.to(dtype)
     expected = naive_influence(model, x, labels, ODD_IDS)

@@ -34,9 +34,17 @@ SIZES = {
 }
 ENCODERS: dict[str, Callable[[], nn.Module]] = {
     "bert": lambda: BertModel(BertConfig(**SIZES, initializer_range=0.5, pad_token_id=PADDING)),
-    "bert in eager mode": lambda: BertModel(BertConfig(**SIZES, initializer_range=0.5, pad_token_id=PADDING, attn_implementation="eager")),
-    "roberta": lambda: RobertaModel(RobertaConfig(**SIZES, initializer_range=0.5, pad_token_id=PADDING)),
-    "electra": lambda: ElectraModel(ElectraConfig(**SIZES, initializer_range=0.5, pad_token_id=PADDING, embedding_size=8)),
+    "bert in eager mode": lambda: BertModel(
+        BertConfig(
+            **SIZES, initializer_range=0.5, pad_token_id=PADDING, attn_implementation="eager"
+        )
+    ),
+    "roberta": lambda: RobertaModel(
+        RobertaConfig(**SIZES, initializer_range=0.5, pad_token_id=PADDING)
+    ),
+    "electra": lambda: ElectraModel(
+        ElectraConfig(**SIZES, initializer_range=0.5, pad_token_id=PADDING, embedding_size=8)
+    ),
 }
 
 
@@ -56,9 +64,15 @@ def grown(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def adapters(kind: str = "bert", layers: int | None = 1, classes: int = 3, groups: int | None = None) -> nn.Module:
+def adapters(
+    kind: str = "bert", layers: int | None = 1, classes: int = 3, groups: int | None = None
+) -> nn.Module:
     torch.manual_seed(0)
-    return grown(AdapterClassifier(ENCODERS[kind](), classes, layers=layers, groups=groups, seed=0, bottleneck=8))
+    return grown(
+        AdapterClassifier(
+            ENCODERS[kind](), classes, layers=layers, groups=groups, seed=0, bottleneck=8
+        )
+    )
 
 
 def texts(rows: int = 4) -> dict[str, Tensor]:
@@ -90,7 +104,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "layers", "groups"), CASES)
-def test_law_4_with_adapters_in_the_last_layer_and_in_all(kind: str, layers: int | None, groups: int | None) -> None:
+def test_law_4_with_adapters_in_the_last_layer_and_in_all(
+    kind: str, layers: int | None, groups: int | None
+) -> None:
     """Padding in some targets; float64."""
     check_law_4(Bare(adapters(kind, layers, groups=groups)), texts(), some_labels(4, 3), SHARED)
 
@@ -137,9 +153,13 @@ def test_law_4_in_several_tiles() -> None:
 def masked_bert(classes: int) -> BertForSequenceClassification:
     """A classifier of transformers with masks on tokens (3-D) and before the output (2-D)."""
     torch.manual_seed(0)
-    model = BertForSequenceClassification(BertConfig(**SIZES, num_labels=classes, initializer_range=0.5))
+    model = BertForSequenceClassification(
+        BertConfig(**SIZES, num_labels=classes, initializer_range=0.5)
+    )
     for number, layer in enumerate(model.bert.encoder.layer):
-        layer.intermediate = nn.Sequential(layer.intermediate, TurnoverDropout(32, groups=8, layer=number))
+        layer.intermediate = nn.Sequential(
+            layer.intermediate, TurnoverDropout(32, groups=8, layer=number)
+        )
     model.classifier = nn.Sequential(TurnoverDropout(16, layer=3), model.classifier)
     return model.double().eval()
 
@@ -159,7 +179,9 @@ def test_bert_is_evaluated_without_its_own_dropout() -> None:
 def test_mean_and_top_influences_of_named_inputs() -> None:
     model, inputs, labels = Bare(adapters()), texts(), some_labels(4, 3)
     whole = influence(model, inputs, labels, range(40)).values
-    torch.testing.assert_close(mean_influence(model, inputs, labels, range(40)), whole.mean(1), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        mean_influence(model, inputs, labels, range(40)), whole.mean(1), rtol=0, atol=1e-9
+    )
     torch.testing.assert_close(
         top_influences(model, inputs, labels, range(40), 5).proponents,
         whole.mean(0).topk(5).values,

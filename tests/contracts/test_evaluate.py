@@ -23,7 +23,17 @@ from turnover.data.base import WRONG_LABEL
 from turnover.models.registry import TrainSettings
 from turnover.research.evaluate.labels import RANK, doubt, suspicions, wrong_label_auc
 from turnover.research.evaluate.loo import own_scores
-from turnover.research.evaluate.scores import ESTIMATORS, RIVALS, USUAL, Evidence, Options, evidence_of, rival_scores, self_scores, turnover_scores
+from turnover.research.evaluate.scores import (
+    ESTIMATORS,
+    RIVALS,
+    USUAL,
+    Evidence,
+    Options,
+    evidence_of,
+    rival_scores,
+    self_scores,
+    turnover_scores,
+)
 from turnover.research.evaluate.task import Subject
 from turnover.workflows.influence import compute_influence
 from turnover.workflows.train import train_run

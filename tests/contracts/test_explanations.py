@@ -51,7 +51,9 @@ def image(explainer: Explainer, position: int = 3) -> bytes:
 # The command
 
 
-def test_explaining_a_validation_text_gives_the_stored_influences(capsys: Capture, reviews_run: Path) -> None:
+def test_explaining_a_validation_text_gives_the_stored_influences(
+    capsys: Capture, reviews_run: Path
+) -> None:
     run = Run(reviews_run)
     position = run.errors[0]
     item = run.item("validation", position)
@@ -85,7 +87,9 @@ def test_each_line_of_an_explanation_says_how_far_to_trust_it() -> None:
     assert lines[3] == "  -0.5000 error not known  t1 [positive]  fine"
 
 
-def test_an_image_is_explained_with_thumbnails(capsys: Capture, explainer: Explainer, tmp_path: Path) -> None:
+def test_an_image_is_explained_with_thumbnails(
+    capsys: Capture, explainer: Explainer, tmp_path: Path
+) -> None:
     """A drawing, dark on white and of any size."""
     strokes = np.full((80, 80), 255, np.uint8)
     strokes[10:18, 15:65] = strokes[10:70, 45:55] = 0
@@ -110,7 +114,10 @@ def test_a_fitted_image_gives_what_the_run_stored(explainer: Explainer) -> None:
     np.testing.assert_allclose(shown, stored.values[stored.ends(5)[0]], rtol=1e-2, atol=1e-4)
     bright = png_pixels(image(explainer)).copy()
     bright[[0, -1], :], bright[:, [0, -1]] = 200, 200
-    as_it_is, as_a_drawing = (explainer.explain_image(png_bytes(bright), "x", fitted=fitted)["probabilities"] for fitted in (True, False))
+    as_it_is, as_a_drawing = (
+        explainer.explain_image(png_bytes(bright), "x", fitted=fitted)["probabilities"]
+        for fitted in (True, False)
+    )
     assert as_it_is != as_a_drawing
     alone = explainer.predict_images([png_bytes(bright)])[0]
     assert alone == pytest.approx(as_it_is, abs=1e-5)
@@ -135,11 +142,17 @@ def test_predictions_alone_agree_with_explanations(explainer: Explainer) -> None
 
 Refused = Callable[[Explainer, Explainer], Any]
 REFUSED: dict[str, Refused] = {
-    "no training item -1; there are 60": lambda own, _: own.explain_image(image(own), "x", also=[-1], fitted=True),
-    "no training item 60; there are 60": lambda own, _: own.explain_image(image(own), "x", also=[60], fitted=True),
+    "no training item -1; there are 60": lambda own, _: own.explain_image(
+        image(own), "x", also=[-1], fitted=True
+    ),
+    "no training item 60; there are 60": lambda own, _: own.explain_image(
+        image(own), "x", also=[60], fitted=True
+    ),
     "no training item -2": lambda own, _: own.influence_on([image(own)], own.run.classes[0], [-2]),
     "unknown label 'x'": lambda own, _: own.influence_on([image(own)], "x", [0]),
-    "5 x 4 pixels instead of 8 x 8": lambda own, _: own.predict_images([png_bytes(np.zeros((4, 5), np.uint8))]),
+    "5 x 4 pixels instead of 8 x 8": lambda own, _: own.predict_images(
+        [png_bytes(np.zeros((4, 5), np.uint8))]
+    ),
     "is an image run": lambda own, _: own.predict_texts(["a text"]),
     "is a text run": lambda own, texts: texts.explain_image(image(own), "x"),
     "unknown label 'mild'": lambda _, texts: texts.explain_text("fine", "mild"),
@@ -150,7 +163,9 @@ REFUSED: dict[str, Refused] = {
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_what_cannot_be_explained_is_said_in_one_line(explainer: Explainer, of_texts: Explainer, message: str) -> None:
+def test_what_cannot_be_explained_is_said_in_one_line(
+    explainer: Explainer, of_texts: Explainer, message: str
+) -> None:
     with pytest.raises(TurnoverError, match=r"^[^\n]*$") as refusal:
         REFUSED[message](explainer, of_texts)
     assert message in str(refusal.value)
@@ -159,14 +174,18 @@ def test_what_cannot_be_explained_is_said_in_one_line(explainer: Explainer, of_t
 # Influence of given training items, for the regions of an error
 
 
-def plain(explainer: Explainer, content: bytes, label: str, instances: list[int], estimator: Estimator) -> np.ndarray:
+def plain(
+    explainer: Explainer, content: bytes, label: str, instances: list[int], estimator: Estimator
+) -> np.ndarray:
     """Influences `(instances,)` on one image alone, by two forward passes per pair.
 
     Those of all training items where the estimator looks at them.
     """
     pixels = torch.tensor(png_pixels(content)[None, None] / 127.5 - 1, dtype=torch.float32)
     target = Split(pixels, torch.tensor([explainer.run.classes.index(label)]))
-    described = describe_targets(explainer.model, target, item_features(explainer.model, target.inputs))
+    described = describe_targets(
+        explainer.model, target, item_features(explainer.model, target.inputs)
+    )
     directions = estimator.directions
     ids = np.arange(len(explainer.run.train)) if directions else np.array(instances)
     members = influence(explainer.model, target.inputs, target.labels, ids, plain=True)
@@ -175,7 +194,9 @@ def plain(explainer: Explainer, content: bytes, label: str, instances: list[int]
 
 
 @pytest.mark.parametrize("shown", ["best", "median", "deep"])
-def test_influences_on_edits_are_those_of_the_plain_loop(explainer: Explainer, monkeypatch: pytest.MonkeyPatch, shown: str) -> None:
+def test_influences_on_edits_are_those_of_the_plain_loop(
+    explainer: Explainer, monkeypatch: pytest.MonkeyPatch, shown: str
+) -> None:
     """What an influence falls by without a patch: the plain loop's fall between the images."""
     if shown == "median":
         monkeypatch.setattr(explainer, "estimator", Estimator("median", {}))
@@ -202,7 +223,9 @@ def test_influences_on_edits_are_those_of_the_plain_loop(explainer: Explainer, m
 # The worker
 
 
-def served(capsys: Capture, monkeypatch: pytest.MonkeyPatch, run: Run, requests: list[str]) -> list[dict[str, Any]]:
+def served(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, run: Run, requests: list[str]
+) -> list[dict[str, Any]]:
     """A worker's answers; it ends with its standard input."""
     monkeypatch.setattr("sys.stdin", iter(requests))
     capsys.readouterr()
@@ -223,7 +246,9 @@ def test_the_worker_answers_all_of_it_in_json(explainer: Explainer) -> None:
     assert alone == [pytest.approx(reply["probabilities"], abs=1e-5)]
 
 
-def test_the_worker_answers_line_by_line_and_survives_nonsense(capsys: Capture, monkeypatch: pytest.MonkeyPatch, of_texts: Explainer) -> None:
+def test_the_worker_answers_line_by_line_and_survives_nonsense(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, of_texts: Explainer
+) -> None:
     requests = ['{"text": "a fine film", "top": 2}', "nonsense", '{"text": ""}', '{"image": "!!"}']
     requests += ["[]", '{"texts": ["dull"]}', '{"text": "dull", "label": "positive"}']
     first, *refused, texts, last = served(capsys, monkeypatch, of_texts.run, requests)
@@ -233,7 +258,9 @@ def test_the_worker_answers_line_by_line_and_survives_nonsense(capsys: Capture, 
     assert last["label"] == "positive"
 
 
-def test_whatever_a_request_meets_the_next_one_is_answered(capsys: Capture, monkeypatch: pytest.MonkeyPatch, explainer: Explainer) -> None:
+def test_whatever_a_request_meets_the_next_one_is_answered(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, explainer: Explainer
+) -> None:
     """A memory that is full, code of the user's own, and requests that are none."""
     good = json.dumps({"images": [base64.b64encode(image(explainer)).decode()]})
     full = torch.OutOfMemoryError("CUDA out of memory.\nTry less")

@@ -15,9 +15,31 @@ from hypothesis import strategies as st
 
 import turnover.research.evaluate.removal as removal_module
 from turnover.attribution.estimators.significance import strong, wrong_sign
-from turnover.research.evaluate.agreement import PEARSON, STRONG_SPEARMAN, all_figures, coverage_figures, strong_figures
-from turnover.research.evaluate.removal import SAME_SIZE, Outcome, alike, figures_of, proponents, retrained_without
-from turnover.research.evaluate.results import COVERAGE, COVERAGE_TOP, SAME_SIGN, SAME_SIGN_CLAIMED, SAME_SIGN_TOP, SPEARMAN, STRONG, Figure
+from turnover.research.evaluate.agreement import (
+    PEARSON,
+    STRONG_SPEARMAN,
+    all_figures,
+    coverage_figures,
+    strong_figures,
+)
+from turnover.research.evaluate.removal import (
+    SAME_SIZE,
+    Outcome,
+    alike,
+    figures_of,
+    proponents,
+    retrained_without,
+)
+from turnover.research.evaluate.results import (
+    COVERAGE,
+    COVERAGE_TOP,
+    SAME_SIGN,
+    SAME_SIGN_CLAIMED,
+    SAME_SIGN_TOP,
+    SPEARMAN,
+    STRONG,
+    Figure,
+)
 from turnover.research.evaluate.scores import Estimated
 from turnover.research.evaluate.task import Subject
 

@@ -76,7 +76,9 @@ def test_decisions_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     assert Flags(tmp_path).current() == {}
 
 
-def test_the_name_is_the_one_given_then_the_variable_then_the_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_is_the_one_given_then_the_variable_then_the_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     account = user_name()
     assert account
@@ -92,7 +94,9 @@ NOTES = ["<b>&amp;", "=1+1", "\u202eabc", "a\0b", "\ud800", "n" * 100_000, "two\
 
 
 @pytest.mark.parametrize("note", [*NOTES, "\0" * 3000 + "kept?"], ids=repr)
-def test_notes_are_kept_as_they_are_but_for_null_bytes_and_length(tmp_path: Path, note: str) -> None:
+def test_notes_are_kept_as_they_are_but_for_null_bytes_and_length(
+    tmp_path: Path, note: str
+) -> None:
     kept = Flags(tmp_path).put(1, "drop", note=note).note
     assert Flags(tmp_path).current()[1].note == kept
     assert len(kept) <= MAX_NOTE and "\0" not in kept
@@ -103,7 +107,9 @@ def test_notes_are_kept_as_they_are_but_for_null_bytes_and_length(tmp_path: Path
 # Undo
 
 Call = tuple[str, str, tuple[str, str], list[int]]
-VERDICTS = some.sampled_from([("drop", ""), ("keep", ""), ("relabel", "a"), ("relabel", "b"), (CLEARED, "")])
+VERDICTS = some.sampled_from(
+    [("drop", ""), ("keep", ""), ("relabel", "a"), ("relabel", "b"), (CLEARED, "")]
+)
 PEOPLE = some.sampled_from(["ann", "bob", "eve"])
 ITEMS = some.lists(some.integers(0, 3), min_size=1, max_size=3)
 HOW = some.sampled_from([DECIDED, DECIDED, SETTLED, IMPORTED])
@@ -117,7 +123,9 @@ def written(calls: list[Call], undone: int | None = None) -> list[Decision]:
         for instance in instances:
             flag = Flag(instance, action, label, "", by, f"{step:03d}")
             if kind != IMPORTED or action != CLEARED:
-                rows.append(Decision(len(rows), step, kind, flag, "later" if step == undone else ""))
+                rows.append(
+                    Decision(len(rows), step, kind, flag, "later" if step == undone else "")
+                )
     return rows
 
 
@@ -151,7 +159,9 @@ Made = tuple[str, str, tuple[str, str], int]
 
 @settings(max_examples=10)
 @given(some.lists(some.tuples(PEOPLE, DOES, VERDICTS, some.integers(0, 2)), max_size=12))
-def test_what_undo_leaves_is_what_the_other_calls_alone_would_have_made(tmp_path_factory: pytest.TempPathFactory, calls: list[Made]) -> None:
+def test_what_undo_leaves_is_what_the_other_calls_alone_would_have_made(
+    tmp_path_factory: pytest.TempPathFactory, calls: list[Made]
+) -> None:
     """Through the file: two folders, one where calls are undone, one where these never are made."""
     folder, alone = (tmp_path_factory.mktemp(name) for name in ("undone", "alone"))
     standing: list[Made] = []
@@ -171,7 +181,11 @@ def test_what_undo_leaves_is_what_the_other_calls_alone_would_have_made(tmp_path
         make(alone, call)
     assert verdicts(Flags(folder)) == verdicts(Flags(alone))
     disputed = [
-        [(one.instance, [(made.flag.by, made.flag.verdict) for made in one.decisions]) for one in Flags(place).conflicts()] for place in (folder, alone)
+        [
+            (one.instance, [(made.flag.by, made.flag.verdict) for made in one.decisions])
+            for one in Flags(place).conflicts()
+        ]
+        for place in (folder, alone)
     ]
     assert disputed[0] == disputed[1]
 
@@ -222,7 +236,9 @@ def test_clearing_and_settling_can_be_undone_too(tmp_path: Path) -> None:
     assert verdicts(ann) == {1: ("keep", "")} and len(ann.conflicts()) == 1
 
 
-def test_a_clock_that_was_put_back_changes_neither_order_nor_undo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_was_put_back_changes_neither_order_nor_undo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flags, now = Flags(tmp_path), datetime.now(UTC)
     for days, action in ((0, "drop"), (400, "keep")):
         at = (now - timedelta(days=days)).isoformat()

@@ -34,7 +34,9 @@ def changed(folder: Path, *commands: tuple[Any, ...]) -> None:
 
 
 ROW = "INSERT INTO decisions (instance, action, new_label, note, by, at) VALUES (?, ?, ?, ?, ?, ?)"
-OLD = "CREATE TABLE decisions (number INTEGER PRIMARY KEY, instance, action, new_label, note, by, at)"
+OLD = (
+    "CREATE TABLE decisions (number INTEGER PRIMARY KEY, instance, action, new_label, note, by, at)"
+)
 
 
 def test_an_older_file_is_read_as_it_is_and_upgraded_by_the_first_decision(tmp_path: Path) -> None:

@@ -61,8 +61,12 @@ def test_the_ends_of_a_ranking_are_groups(run: Run, top: int) -> None:
 NOTHING: dict[str, Callable[[Run, Path], Group]] = {
     "no training text contains 'zeppelin'": lambda run, _: choose.containing(run, "zeppelin"),
     "no words to look for": lambda run, _: choose.containing(run, "  "),
-    "images is an image run": lambda _, folder: choose.containing(Run(FakeRun("images", kind="image").write(folder)), "boat"),
-    "unknown class 'mild'; choose one of negative, positive": lambda run, _: choose.of_class(run, "mild"),
+    "images is an image run": lambda _, folder: choose.containing(
+        Run(FakeRun("images", kind="image").write(folder)), "boat"
+    ),
+    "unknown class 'mild'; choose one of negative, positive": lambda run, _: choose.of_class(
+        run, "mild"
+    ),
     "there are: cue-submarine": lambda run, _: choose.planted(run, "cue"),
     "no training item is flagged to be dropped": lambda run, _: choose.flagged(run),
 }
@@ -97,7 +101,9 @@ def random_groups(total: int, sizes: tuple[int, ...]) -> list[Group]:
 
 
 @pytest.mark.parametrize("meaning", ["prediction", "truth"])
-def test_a_group_has_the_sum_of_what_the_run_shows_of_its_items(small_run: Path, meaning: str) -> None:
+def test_a_group_has_the_sum_of_what_the_run_shows_of_its_items(
+    small_run: Path, meaning: str
+) -> None:
     """On a real run of `best`: sums of stored estimates, errors as its estimator gives them."""
     run = Run(small_run)
     groups = random_groups(60, (1, 1, 7, 30))

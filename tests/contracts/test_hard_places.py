@@ -65,7 +65,9 @@ def stopping(epochs: int) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("place", ["masked", "plain"])
-def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_bits(place: str, tmp_path: Path, tiny: Path) -> None:
+def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_bits(
+    place: str, tmp_path: Path, tiny: Path
+) -> None:
     epochs = 2 if place == "masked" else Run(tiny).manifest["results"]["epochs"] + 2
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_pipeline, "fit", stopping(epochs))
@@ -92,7 +94,9 @@ FULL_AT: dict[str, tuple[Any, str, int]] = {
 
 @pytest.mark.parametrize("place", FULL_AT)
 @pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=repr)
-def test_a_disk_that_fills_up_or_a_stop_at_the_end_costs_no_training(error: BaseException, place: str, tmp_path: Path, tiny: Path) -> None:
+def test_a_disk_that_fills_up_or_a_stop_at_the_end_costs_no_training(
+    error: BaseException, place: str, tmp_path: Path, tiny: Path
+) -> None:
     owner, name, calls = FULL_AT[place]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, failing_after(calls, getattr(owner, name), error))
@@ -156,7 +160,9 @@ OTHERS = {
 }
 
 
-def test_a_second_one_is_refused_in_a_line_and_writes_nothing(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_one_is_refused_in_a_line_and_writes_nothing(
+    run_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = names(run_copy)
     for lock, (words, (command, *options)) in OTHERS.items():
         with alone(run_copy / lock, "at work"):
@@ -175,7 +181,9 @@ def test_two_cleansings_at_once_leave_a_whole_one(run_copy: Path) -> None:
     assert names(run_copy / "cleansing") == ["validation-0.1-1-seeds.json"]
 
 
-def test_two_measures_at_once_compute_what_both_need_once(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_measures_at_once_compute_what_both_need_once(
+    few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Leave-one-out asks rivals for the targets' influence, which the other asks for as well."""
     asked, real = list[int](), methods._problem
     noted = lambda subject, member: asked.append(member) or real(subject, member)  # noqa: E731

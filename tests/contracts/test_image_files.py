@@ -17,7 +17,16 @@ from PIL import Image
 
 from tests.helpers.source_files import PNG, a_png, chunk
 from turnover import TurnoverError
-from turnover.data.images import FORMATS, MAX_BYTES, MAX_PIXELS, fit_image, image_size, open_image, png_bytes, png_pixels
+from turnover.data.images import (
+    FORMATS,
+    MAX_BYTES,
+    MAX_PIXELS,
+    fit_image,
+    image_size,
+    open_image,
+    png_bytes,
+    png_pixels,
+)
 
 STROKE = np.array([[0, 40, 80, 120], [10, 50, 90, 130], [20, 60, 100, 255]], np.uint8)
 SMOOTH = np.linspace(0, 255, 32 * 32).reshape(32, 32).astype(np.uint8)
@@ -150,11 +159,17 @@ WHOLE = encode(STROKE)
 SMALL = "pixels, the limit is 40,000,000 in all; make it smaller"
 REFUSED: dict[str, tuple[bytes, str]] = {
     **{f"a {form}": (encode(SMOOTH, form), NONE) for form in ("TIFF", "ICO", "PPM", "TGA")},
-    **{str(content[:9]): (content, NONE) for content in (b"", b"hello", b"just words " * 100, b"%PDF-1.7", b"<svg/>", b"\0" * 1000)},
+    **{
+        str(content[:9]): (content, NONE)
+        for content in (b"", b"hello", b"just words " * 100, b"%PDF-1.7", b"<svg/>", b"\0" * 1000)
+    },
     "a beginning": (PNG, ""),
     "a note that unpacks to too much": (WHOLE[:33] + NOTE + WHOLE[33:], "the image is damaged ("),
     "many bytes": (WHOLE + bytes(MAX_BYTES), "the file has 20 MB, the limit is 20 MB; make it"),
-    **{f"{width} x {height} pixels": (a_png(width, height, 8, 0, bytes(1000)), SMALL) for width, height in SIZES},
+    **{
+        f"{width} x {height} pixels": (a_png(width, height, 8, 0, bytes(1000)), SMALL)
+        for width, height in SIZES
+    },
 }
 """Bombs among them: told to be too large, not to be damaged, and not expanded."""
 

@@ -42,7 +42,9 @@ def test_influences_of_a_run_are_the_engine_s(small_run: Path) -> None:
     run = Run(small_run)
     part, model, ids = run.influence, load_model(run, CPU), np.arange(60)
     validation = split_inputs(run, "validation", list(range(597)), CPU)
-    labels, predicted = (torch.tensor(run.validation[name].tolist()) for name in ("label", "predicted"))
+    labels, predicted = (
+        torch.tensor(run.validation[name].tolist()) for name in ("label", "predicted")
+    )
     train = split_inputs(run, "train", list(range(60)), CPU)
     own = torch.tensor(run.train["label"].tolist())
     wrong = validation[run.errors], predicted[run.errors]
@@ -99,7 +101,9 @@ def test_the_same_command_gives_the_same_bits_and_says_what_was_computed(run_cop
 
 
 @pytest.mark.parametrize("top", [4, 100])
-def test_the_top_layout_holds_the_ends_of_the_full_one(top: int, run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_top_layout_holds_the_ends_of_the_full_one(
+    top: int, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     full = Run(run_copy).influence
     whole = {target: full.ranked(target, "prediction") for target in full.targets}
     monkeypatch.setattr(influence_files, "TOP", top)
@@ -122,7 +126,9 @@ def test_the_top_layout_holds_the_ends_of_the_full_one(top: int, run_copy: Path,
 
 
 @pytest.mark.parametrize(("targets", "most"), [("errors", 10**6), ("errors", 3), ("validation", 5)])
-def test_on_the_errors_alone_or_at_most_so_many_targets_the_same_every_time(targets: str, most: int, run_copy: Path) -> None:
+def test_on_the_errors_alone_or_at_most_so_many_targets_the_same_every_time(
+    targets: str, most: int, run_copy: Path
+) -> None:
     full, run = Run(run_copy).influence, Run(run_copy)
     truth, wrong = (np.array(full.array(f"{name}_members")) for name in ("truth", "prediction"))
     assert computed(run_copy, targets, most=most)["targets"] == min(most, len(run.errors))
@@ -171,7 +177,9 @@ def test_one_member_has_no_standard_errors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), FULL, RuntimeError("x")], ids=repr)
-def test_influences_that_fail_leave_the_old_ones_and_no_scraps(failure: BaseException, run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_influences_that_fail_leave_the_old_ones_and_no_scraps(
+    failure: BaseException, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = checksums(run_copy / "influence")
     failing = failing_after(2, influence_pipeline.influences, failure)
     monkeypatch.setattr(influence_pipeline, "influences", failing)
@@ -194,7 +202,9 @@ def test_an_influence_that_finds_no_room_at_first_leaves_the_old_one(run_copy: P
     assert calls > 2
 
 
-def test_a_disk_that_is_full_when_influences_are_joined_costs_no_computation(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_when_influences_are_joined_costs_no_computation(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Space is taken at once: a sparse file that is mapped would crash the process."""
     before, real, sparse, seen = checksums(run_copy / "influence"), InfluenceFiles.put, [], set()
     with pytest.MonkeyPatch.context() as patch:
@@ -238,7 +248,9 @@ def test_a_second_influence_is_refused_and_disturbs_nothing(run_copy: Path) -> N
 # A run of texts
 
 
-def test_influences_of_a_text_run_are_the_engine_s_on_the_encoder_s_features(reviews_run: Path, encoder: TextEncoder) -> None:
+def test_influences_of_a_text_run_are_the_engine_s_on_the_encoder_s_features(
+    reviews_run: Path, encoder: TextEncoder
+) -> None:
     run = Run(reviews_run)
     assert (run.kind, run.classes) == ("text", ["negative", "positive"])
     settings = run.manifest["settings"]["groups"], run.manifest["leaks"]
@@ -250,13 +262,17 @@ def test_influences_of_a_text_run_are_the_engine_s_on_the_encoder_s_features(rev
     targets, labels = torch.from_numpy(features)[rows], run.validation["label"].loc[rows].tolist()
     expected = influence(load_model(run, CPU), targets, torch.tensor(labels), range(120))
     np.testing.assert_allclose(run.influence.array("truth_members"), expected.values, atol=1e-4)
-    torch.testing.assert_close(split_inputs(run, "validation", rows, CPU), targets, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        split_inputs(run, "validation", rows, CPU), targets, atol=1e-4, rtol=0
+    )
     own = split_inputs(run, "train", [5, 2], CPU)
     np.testing.assert_array_equal(own, run.features("train")[[5, 2]])
 
 
 @pytest.mark.parametrize("place", [0, 3, -1])
-def test_explaining_a_validation_text_gives_the_stored_influences(place: int, reviews_run: Path) -> None:
+def test_explaining_a_validation_text_gives_the_stored_influences(
+    place: int, reviews_run: Path
+) -> None:
     """Encoded, described and estimated anew, by the estimator read from the folder."""
     run = Run(reviews_run)
     assert run.influence.estimator == "best"
@@ -266,7 +282,9 @@ def test_explaining_a_validation_text_gives_the_stored_influences(place: int, re
     stored = run.influence.ranked(target, "truth")
     scale = np.abs(stored.values).max()
     for name, rows in zip(("proponents", "opponents"), stored.ends(5), strict=True):
-        found = {key: [entry[key] for entry in made[name]] for key in ("influence", "standard_error")}
+        found = {
+            key: [entry[key] for entry in made[name]] for key in ("influence", "standard_error")
+        }
         np.testing.assert_allclose(found["influence"], stored.values[rows], atol=1e-3 * scale)
         np.testing.assert_allclose(found["standard_error"], stored.errors[rows], rtol=1e-3)
 

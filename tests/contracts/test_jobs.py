@@ -71,7 +71,9 @@ FAILS = {
 
 
 @pytest.mark.parametrize("first", FAILS)
-def test_a_step_that_fails_is_one_line_and_ends_the_job(first: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_step_that_fails_is_one_line_and_ends_the_job(
+    first: tuple[str, ...], tmp_path: Path
+) -> None:
     second, why, finished = FAILS[first]
     folder = fake_job(tmp_path, [first, second, QUICK])
     with at_work(folder), pytest.raises(TurnoverError, match=why):
@@ -174,7 +176,9 @@ def test_damaged_notes_leave_a_job_that_can_be_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("label", HOSTILE, ids=range(len(HOSTILE)))
-def test_any_label_is_kept_as_it_is_and_never_becomes_a_path_or_a_command(label: str, tmp_path: Path, launched: list[list[str]]) -> None:
+def test_any_label_is_kept_as_it_is_and_never_becomes_a_path_or_a_command(
+    label: str, tmp_path: Path, launched: list[list[str]]
+) -> None:
     job = start_job(tmp_path, [QUICK], label)
     assert (job.label, job.folder.parent) == (label, tmp_path / FOLDER)
     assert [path.name for path in tmp_path.iterdir()] == [FOLDER]

@@ -36,7 +36,12 @@ from turnover.cli import main
 from turnover.research.evaluate.results import FOLDER, TARGETS, keep_result, read_results
 from turnover.storage.artifacts import MANIFEST, Store, write_manifest
 from turnover.workflows.cleansing import NONE
-from turnover.workflows.cleansing_results import keep_cleansing, keep_scores, read_cleansings, run_scores
+from turnover.workflows.cleansing_results import (
+    keep_cleansing,
+    keep_scores,
+    read_cleansings,
+    run_scores,
+)
 
 
 @pytest.fixture
@@ -137,7 +142,9 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_was_made_of_something_else_is_never_taken_for_this(change: str, kept: Kept, folder: Path) -> None:
+def test_what_was_made_of_something_else_is_never_taken_for_this(
+    change: str, kept: Kept, folder: Path
+) -> None:
     """The same numbers computed anew are the same."""
     kept.keep(Run(folder), 1)
     CHANGES[change](folder)
@@ -152,7 +159,9 @@ def test_what_was_made_of_something_else_is_never_taken_for_this(change: str, ke
 
 @pytest.mark.parametrize("error", [FULL, READ_ONLY, KeyboardInterrupt()], ids=repr)
 @pytest.mark.parametrize("before", [None, 1])
-def test_a_write_that_is_refused_or_stopped_at_any_moment_leaves_what_was_there(before: int | None, error: BaseException, kept: Kept, folder: Path) -> None:
+def test_a_write_that_is_refused_or_stopped_at_any_moment_leaves_what_was_there(
+    before: int | None, error: BaseException, kept: Kept, folder: Path
+) -> None:
     """The next try is whole."""
     if before:
         kept.keep(Run(folder), before)
@@ -193,7 +202,10 @@ def test_other_settings_are_another_store_and_an_unlisted_file_does_not_count(fo
     """As after a crash between the file and its line in the manifest: it is written again."""
     keep_array(Run(folder), 1)
     store = Store(folder, Run(folder).weights_hash, "part", {"seeds": 3})
-    others = [Store(folder, Run(folder).weights_hash, "part", settings) for settings in ({"seeds": 4}, {}, {"more": 1})]
+    others = [
+        Store(folder, Run(folder).weights_hash, "part", settings)
+        for settings in ({"seeds": 4}, {}, {"more": 1})
+    ]
     assert not any("v1" in other for other in others)
     assert len({one.folder for one in (store, *others)}) == 4
     made = json.loads((store.folder / MANIFEST).read_text(encoding="utf-8"))["made_with"]
@@ -260,7 +272,9 @@ UNREADABLE: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
 
 
 @pytest.mark.parametrize(("name", "spoil"), UNREADABLE)
-def test_a_result_that_says_what_cannot_be_is_damaged(name: str, spoil: Callable[[dict[str, Any]], object], folder: Path) -> None:
+def test_a_result_that_says_what_cannot_be_is_damaged(
+    name: str, spoil: Callable[[dict[str, Any]], object], folder: Path
+) -> None:
     path = KEPT[name].keep(Run(folder), 1)
     told = json.loads(path.read_text(encoding="utf-8"))
     spoil(told["result"])
@@ -275,8 +289,12 @@ def test_scores_of_other_items_are_refused(folder: Path) -> None:
         run_scores(Run(folder), "elec")
 
 
-def test_evaluate_keeps_what_it_prints(run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(labels_module, "measure_planted", lambda *_: {"instances": 7, "rows": list(ROWS)})
+def test_evaluate_keeps_what_it_prints(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        labels_module, "measure_planted", lambda *_: {"instances": 7, "rows": list(ROWS)}
+    )
     options = ["--measure", "planted", "--device", "cpu", "--json"]
     assert main(["evaluate", "--run", str(run_copy), *options]) == 0
     printed = json.loads(capsys.readouterr().out)

@@ -50,7 +50,9 @@ def single(model: MemberModel, member: int) -> nn.Sequential:
     flipped=st.booleans(),
     ids=INSTANCES,
 )
-def test_each_member_is_an_ordinary_network(groups: int | None, seed: int, flipped: bool, ids: list[int]) -> None:
+def test_each_member_is_an_ordinary_network(
+    groups: int | None, seed: int, flipped: bool, ids: list[int]
+) -> None:
     model, x = member_heads(groups=groups, seed=seed), randn(len(ids), 8, seed=seed)
     alone = [single(model, member) for member in range(3)]
     torch.testing.assert_close(model(x), torch.stack([own(x) for own in alone]), **EXACT)
@@ -88,8 +90,12 @@ def test_each_member_trained_with_the_others_is_the_one_trained_alone() -> None:
         torch.testing.assert_close(after[epoch], values, rtol=0, atol=1e-9)
 
 
-@given(instance=st.integers(0, MAX_ID), seed=st.integers(0, 1000), groups=st.sampled_from([None, 4]))
-def test_law_3_for_any_instance_seed_and_groups(instance: int, seed: int, groups: int | None) -> None:
+@given(
+    instance=st.integers(0, MAX_ID), seed=st.integers(0, 1000), groups=st.sampled_from([None, 4])
+)
+def test_law_3_for_any_instance_seed_and_groups(
+    instance: int, seed: int, groups: int | None
+) -> None:
     model = member_heads(groups=groups, seed=seed)
     with turnover([instance]):
         logits = model(randn(1, 8, seed=seed))

@@ -23,7 +23,14 @@ from turnover import TurnoverError
 from turnover.cli import main
 from turnover.data.tables import OwnData
 from turnover.models.names import DEFAULT_ENCODER, needs_hub, torchvision_networks
-from turnover.models.registry import IMAGE_MODELS, MODEL_RECIPES, OWN_RECIPES, RECIPES, TEXT_MODELS, TrainSettings
+from turnover.models.registry import (
+    IMAGE_MODELS,
+    MODEL_RECIPES,
+    OWN_RECIPES,
+    RECIPES,
+    TEXT_MODELS,
+    TrainSettings,
+)
 from turnover.models.torchvision import ImageEncoder, fine_tuned, pixels_of, torchvision_images
 from turnover.workflows.train import train_run
 
@@ -80,7 +87,10 @@ CLASHES: list[tuple[str, dict[str, Any], str]] = [
     ("image", {"model": "vgg19", "layers": 1}, "--layers .* vgg19 has none"),
     ("image", {"dropout": 0.5}, "--dropout is ordinary dropout beside the masks of vgg19"),
     ("text", {"model": "adapters", "dropout": 0.1}, "--dropout is ordinary dropout"),
-    *(("image", {"model": "vgg19", "dropout": rate}, f"--dropout {rate}: choose a rate") for rate in (1.5, 1.0, -0.2, float("nan"))),
+    *(
+        ("image", {"model": "vgg19", "dropout": rate}, f"--dropout {rate}: choose a rate")
+        for rate in (1.5, 1.0, -0.2, float("nan"))
+    ),
     ("image", {"members": 0}, "--members 0: choose 1 or more"),
     ("image", {"members": -2}, "--members -2: choose 1 or more"),
     ("image", {"late_norm": False}, "late_norm is about the batch norms of vgg19; small-vgg has"),
@@ -97,7 +107,9 @@ CLASHES: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("kind", "options", "expected"), CLASHES)
-def test_settings_that_do_not_go_together_are_refused_in_one_line(kind: str, options: dict[str, Any], expected: str) -> None:
+def test_settings_that_do_not_go_together_are_refused_in_one_line(
+    kind: str, options: dict[str, Any], expected: str
+) -> None:
     with pytest.raises(TurnoverError, match=f"^{expected}[^\n]*$"):
         TrainSettings("sst2", **options).resolved(kind)
 
@@ -116,7 +128,9 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "reason"), UNFIT)
-def test_settings_that_the_data_cannot_have_leave_nothing_behind(change: dict[str, Any], reason: str, tmp_path: Path) -> None:
+def test_settings_that_the_data_cannot_have_leave_nothing_behind(
+    change: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
     with pytest.raises(TurnoverError, match=reason):
         train_run(TrainSettings(**{**SMALL_RUN, **change}), tmp_path / "run", "cpu")
     assert names(tmp_path) == []
@@ -139,7 +153,9 @@ BAD_CALLS = {
 
 
 @pytest.mark.parametrize("case", BAD_CALLS)
-def test_bad_settings_are_one_line_and_code_2(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_settings_are_one_line_and_code_2(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = main(["train", *BAD_CALLS[case].split(), "--run", str(tmp_path / "run")])
     said = capsys.readouterr()
     lines = [own for own in said.err.replace("\r", "\n").split("\n") if own.strip()]
@@ -204,7 +220,9 @@ def things(own_code: Path) -> Path:
     return own_code
 
 
-def test_what_building_tells_is_said_by_the_check_and_by_training(things: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_building_tells_is_said_by_the_check_and_by_training(
+    things: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = names(things)
     for what, (options, words) in UNUSABLE.items():
         asked = ("train", *options) if "--data" in options else ("train", *DIGITS, *options)
@@ -213,7 +231,9 @@ def test_what_building_tells_is_said_by_the_check_and_by_training(things: Path, 
     assert [name for name in names(things) if name != "__pycache__"] == before
 
 
-def test_what_is_right_passes_and_nothing_is_made(things: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_right_passes_and_nothing_is_made(
+    things: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What has to be downloaded waits for the training."""
     before = names(things)
     cases: list[tuple[tuple[object, ...], str]] = [
@@ -250,7 +270,9 @@ def test_networks_whose_layers_cannot_be_masked_are_refused(name: str, first: st
     assert "\n" not in str(refusal.value)
 
 
-def test_vgg19_s_dropout_is_checked_before_its_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_vgg19_s_dropout_is_checked_before_its_data_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("turnover.runs.plan.load_data", lambda *_: small_images(4, 2))
     asked = ("--data", "cifar10", "--model", "vgg19", "--dropout", "1.5")
     assert "--dropout" in refused(capsys, "train", *asked, "--run", tmp_path / "run")
@@ -266,7 +288,9 @@ def test_torchvision_s_classifiers_are_known_by_name(monkeypatch: pytest.MonkeyP
     assert torchvision_networks.__wrapped__() == ()
 
 
-def test_what_has_to_be_downloaded_is_told_from_what_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_to_be_downloaded_is_told_from_what_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = {"a/whole": "model.safetensors", "a/sharded": "model.safetensors.index.json"}
     cache = {*files.items(), *((name, "config.json") for name in (*files, "a/torn"))}
 
@@ -298,7 +322,9 @@ def test_random_torchvision_weights_depend_on_the_seed_alone() -> None:
     assert first.shape == (1, 1024)
 
 
-def test_without_masks_a_fine_tuned_network_is_torchvision_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_masks_a_fine_tuned_network_is_torchvision_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Law 6: with the user's weights, but for the new output layer."""
     monkeypatch.setattr("turnover.models.torchvision._SIDE", 32)
     torch.manual_seed(2)

@@ -56,18 +56,44 @@ def test_inputs_and_labels_come_as_people_have_them() -> None:
     for inputs, known in forms:
         assert torch.equal(turnover.influence(model, inputs, known, np.arange(9)).values, expected)
         assert torch.equal(turnover.mean_influence(model, inputs, known, IDS), expected.mean(1))
-        assert torch.equal(turnover.top_influences(model, inputs, known, IDS, 2).proponents, expected[0].topk(2).values)
-        torch.testing.assert_close(turnover.self_influence(model, inputs, known, IDS[:4])[0], expected[0, :, :4].diag())
+        assert torch.equal(
+            turnover.top_influences(model, inputs, known, IDS, 2).proponents,
+            expected[0].topk(2).values,
+        )
+        torch.testing.assert_close(
+            turnover.self_influence(model, inputs, known, IDS[:4])[0], expected[0, :, :4].diag()
+        )
 
 
 REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
-    "no labels": (lambda model, x, labels: turnover.influence(model, x, None, IDS), "no labels are given"),
-    "words": (lambda model, x, labels: turnover.influence(model, "a text", labels, IDS), "inputs: a str cannot be read"),
-    "nothing": (lambda model, x, labels: turnover.influence(model, None, labels, IDS), "inputs: a NoneType cannot be read"),
-    "ragged": (lambda model, x, labels: turnover.influence(model, [[1.0], [2.0, 3.0]], labels, IDS), "inputs: a list cannot be read"),
-    "classes as words": (lambda model, x, labels: turnover.influence(model, x, ["a"] * 4, IDS), "labels: a list cannot be read"),
-    "no pairs": (lambda model, x, labels: turnover.influence(model, TensorDataset(x), None, IDS), "gives pairs"),
-    "too few labels": (lambda model, x, labels: turnover.influence(model, x, labels[:2], IDS), "4 targets with 2 labels"),
+    "no labels": (
+        lambda model, x, labels: turnover.influence(model, x, None, IDS),
+        "no labels are given",
+    ),
+    "words": (
+        lambda model, x, labels: turnover.influence(model, "a text", labels, IDS),
+        "inputs: a str cannot be read",
+    ),
+    "nothing": (
+        lambda model, x, labels: turnover.influence(model, None, labels, IDS),
+        "inputs: a NoneType cannot be read",
+    ),
+    "ragged": (
+        lambda model, x, labels: turnover.influence(model, [[1.0], [2.0, 3.0]], labels, IDS),
+        "inputs: a list cannot be read",
+    ),
+    "classes as words": (
+        lambda model, x, labels: turnover.influence(model, x, ["a"] * 4, IDS),
+        "labels: a list cannot be read",
+    ),
+    "no pairs": (
+        lambda model, x, labels: turnover.influence(model, TensorDataset(x), None, IDS),
+        "gives pairs",
+    ),
+    "too few labels": (
+        lambda model, x, labels: turnover.influence(model, x, labels[:2], IDS),
+        "4 targets with 2 labels",
+    ),
 }
 
 
@@ -84,11 +110,21 @@ def test_influences_say_what_they_are() -> None:
     made = turnover.influence(model, x, labels, range(100, 109))
     assert repr(made).startswith("Influence(1 member, 4 targets, 9 training instances; ")
     top = made.top(3)
-    for end, streamed in zip(vars(top).values(), vars(turnover.top_influences(model, x, labels, range(100, 109), 3)).values(), strict=True):
+    for end, streamed in zip(
+        vars(top).values(),
+        vars(turnover.top_influences(model, x, labels, range(100, 109), 3)).values(),
+        strict=True,
+    ):
         torch.testing.assert_close(end, streamed, equal_nan=True)
     table = top.to_pandas()
-    assert list(table) == ["target", "role", "instance", "influence", "standard_error"] and len(table) == 4 * 2 * 3
-    assert table["influence"].iloc[0] == pytest.approx(float(made.mean[0].max())) and "<table" in made._repr_html_()
+    assert (
+        list(table) == ["target", "role", "instance", "influence", "standard_error"]
+        and len(table) == 4 * 2 * 3
+    )
+    assert (
+        table["influence"].iloc[0] == pytest.approx(float(made.mean[0].max()))
+        and "<table" in made._repr_html_()
+    )
 
 
 # Masks put into a network
@@ -96,12 +132,17 @@ def test_influences_say_what_they_are() -> None:
 
 def test_inserted_masks_guard_the_columns_that_read_their_units() -> None:
     """Law 3 for a network that was built without masks."""
-    model = insert_masks(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).double(), ["0", "2"], seed=5)
+    model = insert_masks(
+        nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).double(), ["0", "2"], seed=5
+    )
     with turnover.turnover([7] * 4):
         nn.functional.cross_entropy(model(randn(4, 6)), some_labels(4, 3)).backward()
     for layer, mask in ((model[0][1], model[0][0]), (model[2][1], model[2][0])):
         off = mask.mask([7])[0] == 0
-        assert off.sum() == len(off) // 2 and layer.weight.grad[:, off].abs().max() == 0 < layer.weight.grad[:, ~off].abs().max()
+        assert (
+            off.sum() == len(off) // 2
+            and layer.weight.grad[:, off].abs().max() == 0 < layer.weight.grad[:, ~off].abs().max()
+        )
     assert [(mask.layer, mask.seed) for mask in (model[0][0], model[2][0])] == [(0, 5), (1, 5)]
 
 
@@ -142,19 +183,29 @@ def test_a_run_lives_in_a_notebook(run_copy: Path) -> None:
     assert f"{len(run.errors)} misclassified" in repr(run) and "<table" in run._repr_html_()
     first = str(table.index[0])
     made = run.explain(first, top=2)
-    assert made == run.explain(run.errors[0], top=2) == run.explain(table["position"].iloc[0], top=2) and len(made["proponents"]) == 2
+    assert (
+        made == run.explain(run.errors[0], top=2) == run.explain(table["position"].iloc[0], top=2)
+        and len(made["proponents"]) == 2
+    )
     best = run.influence.ranked(run.errors[0], "prediction").ends(2)[0]
     assert [entry["position"] for entry in made["proponents"]] == list(best)
     run.flags.put(int(best[0]), "drop")
     assert list(run.flags.current()) == [int(best[0])]
-    with pytest.raises(turnover.TurnoverError, match="'nobody' is no misclassified validation item"):
+    with pytest.raises(
+        turnover.TurnoverError, match="'nobody' is no misclassified validation item"
+    ):
         run.explain("nobody")
 
 
 def test_training_from_a_notebook_is_the_command_s(tmp_path: Path) -> None:
-    run = turnover.train("digits", tmp_path / "run", limit=40, members=2, epochs=1, validation_limit=20)
+    run = turnover.train(
+        "digits", tmp_path / "run", limit=40, members=2, epochs=1, validation_limit=20
+    )
     assert (len(run.train), run.manifest["results"]["members"]) == (40, 2)
-    for wrong, reason in (({"mebers": 2}, "unrecognized arguments: --mebers"), ({"members": "two"}, "invalid int value")):
+    for wrong, reason in (
+        ({"mebers": 2}, "unrecognized arguments: --mebers"),
+        ({"members": "two"}, "invalid int value"),
+    ):
         with pytest.raises(turnover.TurnoverError, match=reason):
             turnover.train("digits", tmp_path / "other", **wrong)
     with pytest.raises(turnover.TurnoverError, match=r"nothing\.csv: no such file"):
@@ -166,18 +217,27 @@ def test_training_from_a_notebook_is_the_command_s(tmp_path: Path) -> None:
 
 def test_every_public_name_is_listed() -> None:
     assert {*turnover.__all__, "__version__"} == set(dir(turnover))
-    assert all(hasattr(turnover, name) for name in dir(turnover)) and turnover.__version__.count(".") == 2
+    assert (
+        all(hasattr(turnover, name) for name in dir(turnover))
+        and turnover.__version__.count(".") == 2
+    )
 
 
 @pytest.mark.parametrize("package", EXTRAS)
 def test_what_an_extra_brings_is_named_where_it_is_missing(package: str) -> None:
     """Said of whatever of it was asked for; a module that no extra brings is another matter."""
     missing = missing_package(ModuleNotFoundError(name=f"{package}.part"))
-    assert str(missing) == f"{package} is not installed, and this needs it; pip install 'turnover[{EXTRAS[package]}]'"
+    assert (
+        str(missing) == f"{package} is not installed, and this needs it; pip install "
+        f"'turnover[{EXTRAS[package]}]'"
+    )
     assert missing_package(ModuleNotFoundError(name="mine")) is None
 
 
 def test_a_command_that_needs_more_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(turnover.TurnoverError, match=r"^datasets is not installed, and this needs it; pip install 'turnover\[hub\]'$"):
+    with pytest.raises(
+        turnover.TurnoverError,
+        match=r"^datasets is not installed, and this needs it; pip install 'turnover\[hub\]'$",
+    ):
         turnover.train("hub:some/set", tmp_path / "run")

@@ -22,7 +22,9 @@ def picture(seed: int, height: int = 12, width: int = 16) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
 
 
-def folder_of(folder: Path, sizes: Sequence[tuple[int, int]] = ((12, 16),) * 10, first: int = 0) -> Path:
+def folder_of(
+    folder: Path, sizes: Sequence[tuple[int, int]] = ((12, 16),) * 10, first: int = 0
+) -> Path:
     """As many images of each class as there are sizes."""
     for number, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)

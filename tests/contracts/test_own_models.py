@@ -76,7 +76,9 @@ def test_member_k_is_what_the_function_builds_with_seed_s_plus_k(own_code: Path)
     assert model.models[2][5].seed == 7  # type: ignore[index]
 
 
-def test_naming_the_file_is_naming_the_module(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_naming_the_file_is_naming_the_module(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = trained.parent / "file"
     command(capsys, "train", *IMAGES, *TWO, "--model", "own_images.py:build", "--run", file)
     same = [(folder / "weights.safetensors").read_bytes() for folder in (trained, file)]
@@ -87,7 +89,9 @@ def test_naming_the_file_is_naming_the_module(trained: Path, capsys: pytest.Capt
     assert loads.strip() == "False"
 
 
-def test_an_own_module_is_explained_and_serves_the_dashboard(trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_own_module_is_explained_and_serves_the_dashboard(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the command, and by the worker, which the environment variable allows."""
     run, picture = Run(trained), trained.parent / "digit.png"
     picture.write_bytes(run.item("validation", 0)["image"])
@@ -105,7 +109,9 @@ def test_an_own_module_is_explained_and_serves_the_dashboard(trained: Path, caps
     assert '{"ready": true}' in capsys.readouterr().out
 
 
-def test_an_own_module_for_texts_reads_features_or_tokens(own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_own_module_for_texts_reads_features_or_tokens(
+    own_code: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path, encoder = sst2_in(own_code / "sst2"), encoder_in(own_code / "encoder")
     data = ("--data", "sst2", "--path", path, "--encoder", encoder, "--epochs", 2)
     for name, width in (("features", 32), ("tokens", 8)):
@@ -122,7 +128,9 @@ def test_an_own_module_for_texts_reads_features_or_tokens(own_code: Path, capsys
 # Whose code is run
 
 
-def test_opening_a_run_imports_nothing_that_the_user_did_not_name(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_opening_a_run_imports_nothing_that_the_user_did_not_name(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The threat: a run folder made by somebody else, whose manifest names code."""
     stolen = trained.parent / "stolen"
     evil = f"open({str(stolen)!r}, 'w').write('x')\ndef build(*_): pass\n"
@@ -144,7 +152,9 @@ def test_opening_a_run_imports_nothing_that_the_user_did_not_name(trained: Path,
     assert not stolen.exists() and not {"evil", "own_images"} & {*sys.modules}
 
 
-def test_a_module_from_when_the_package_was_called_core_is_told_and_opens_once_it_is_renamed(own_code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_from_when_the_package_was_called_core_is_told_and_opens_once_it_is_renamed(
+    own_code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The run remembers the sum of the file as it was; nothing but the name may differ."""
     monkeypatch.setitem(sys.modules, "core", None)  # as anywhere but in this repository
     old = own_code / "old.py"
@@ -152,7 +162,13 @@ def test_a_module_from_when_the_package_was_called_core_is_told_and_opens_once_i
     old.write_text(new.replace("from turnover import", "from core import"), encoding="utf-8")
     checksum = source_checksum("old:build")
     allow("old:build")
-    with pytest.raises(TurnoverError, match=r"old\.py, line 4: ModuleNotFoundError: .*; the package is called turnover now, so import turnover$"):
+    with pytest.raises(
+        TurnoverError,
+        match=(
+            r"old\.py, line 4: ModuleNotFoundError: .*; the package is called turnover now, so "
+            r"import turnover$"
+        ),
+    ):
         load_function("old:build", checksum)
     old.write_text(new, encoding="utf-8")
     assert callable(load_function("old:build", checksum))
@@ -161,7 +177,9 @@ def test_a_module_from_when_the_package_was_called_core_is_told_and_opens_once_i
         load_function("old:build", checksum)
 
 
-def test_a_source_that_changed_or_is_gone_is_refused_before_it_runs(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_source_that_changed_or_is_gone_is_refused_before_it_runs(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, asked = trained.parent / "own_images.py", ("influence", "--run", trained)
     allow(BUILD)
     load_function(BUILD, source_checksum(BUILD))
@@ -201,7 +219,9 @@ WRONG_IN_TRAINING = {
 
 
 @pytest.mark.parametrize("cases", [BAD, WRONG_IN_TRAINING], ids=["built", "trained"])
-def test_what_cannot_be_a_model_is_refused_in_one_line(cases: dict[str, str], own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_a_model_is_refused_in_one_line(
+    cases: dict[str, str], own_code: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = names(own_code)
     for model, said in cases.items():
         line = refused(capsys, "train", *IMAGES, "--model", model, "--run", own_code / "run")
@@ -210,13 +230,18 @@ def test_what_cannot_be_a_model_is_refused_in_one_line(cases: dict[str, str], ow
 
 
 REFUSED = {
-    "passed_by": "mask layer 'late' (TurnoverDropout(width=10, p=0.5, groups=None, seed=0, layer=7, dim=-1)) runs in training but did not",
+    "passed_by": (
+        "mask layer 'late' (TurnoverDropout(width=10, p=0.5, groups=None, seed=0, layer=7, dim=-1))"
+        " runs in training but did not"
+    ),
     "sparse": "'table' is sparse, so the trained model could not be saved",
 }
 
 
 @pytest.mark.parametrize("model", REFUSED)
-def test_what_could_not_be_measured_or_kept_is_found_by_the_check(model: str, own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_could_not_be_measured_or_kept_is_found_by_the_check(
+    model: str, own_code: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = ("--model", f"own_images:{model}", "--run", own_code / "run", "--check")
     assert REFUSED[model] in refused(capsys, "train", *IMAGES, *asked)
 
@@ -225,7 +250,9 @@ SERVED = ("normed", "half", "tied", "one_trunk", "checkpointed")
 
 
 @pytest.mark.parametrize("model", SERVED)
-def test_modules_of_every_sort_train_are_kept_and_measured(model: str, own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_modules_of_every_sort_train_are_kept_and_measured(
+    model: str, own_code: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of 65 training items in batches of 64 the last one joins the others.
 
     Opened again, a module has the weights and influences that it was left with.
@@ -267,7 +294,9 @@ def test_a_module_that_fails_is_named_wherever_it_is_asked(own_code: Path) -> No
                 ask(rows)
 
 
-def test_members_with_the_same_masks_and_settings_of_other_models_are_refused(own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_members_with_the_same_masks_and_settings_of_other_models_are_refused(
+    own_code: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def asked(model: str, *more: object) -> tuple[object, ...]:
         return ("train", *IMAGES, "--model", model, "--run", own_code / "run", *more)
 

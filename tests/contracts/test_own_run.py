@@ -30,7 +30,9 @@ def data_in(folder: Path, kind: str) -> Path:
     """30 items of three classes, texts or images, in a file or a folder; two are the same item."""
     rng = np.random.default_rng(0)
     classes = [name for name in WORDS for _ in range(10)]
-    texts = [" ".join(rng.choice(WORDS[name].split(), 5)) + f" {row}" for row, name in enumerate(classes)]
+    texts = [
+        " ".join(rng.choice(WORDS[name].split(), 5)) + f" {row}" for row, name in enumerate(classes)
+    ]
     frame = pd.DataFrame({"review": texts, "sentiment": classes})
     if kind == "csv":
         frame.to_csv(folder / "own.csv", index=False)
@@ -47,7 +49,9 @@ def data_in(folder: Path, kind: str) -> Path:
         if kind == "folder":
             return folder / "own"
         paths = [f"own/{name}/{row}.png" for row, name in enumerate(classes)]
-        pd.DataFrame({"file_name": paths, "sentiment": classes}).to_csv(folder / "own.csv", index=False)
+        pd.DataFrame({"file_name": paths, "sentiment": classes}).to_csv(
+            folder / "own.csv", index=False
+        )
     return folder / f"own.{'csv' if kind == 'paths' else kind}"
 
 
@@ -58,24 +62,40 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_own_data_go_all_the_way(kind: str, tmp_path: Path, encoder: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_own_data_go_all_the_way(
+    kind: str, tmp_path: Path, encoder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, folder = data_in(tmp_path, kind), tmp_path / "run"
     asked = ["train", "--train", str(data), "--run", str(folder), "--members", "2", "--epochs", "3"]
     asked += [] if kind in ("folder", "paths") else ["--encoder", encoder]
     checked = command(capsys, *asked, "--check")
     made = command(capsys, *asked)
     run = Run(folder)
-    assert run.classes == ["food", "money", "sport"] and run.kind == checked["kind"] == ("image" if kind in ("folder", "paths") else "text")
-    assert (made["train_size"], made["validation_size"]) == (checked["train_size"], checked["validation_size"]) == (24, 6)
-    assert run.manifest["data_report"] == checked["data_report"] and "no validation items were named" in " ".join(checked["data_report"])
+    assert run.classes == ["food", "money", "sport"] and run.kind == checked["kind"] == (
+        "image" if kind in ("folder", "paths") else "text"
+    )
+    assert (
+        (made["train_size"], made["validation_size"])
+        == (checked["train_size"], checked["validation_size"])
+        == (24, 6)
+    )
+    assert run.manifest["data_report"] == checked[
+        "data_report"
+    ] and "no validation items were named" in " ".join(checked["data_report"])
     command(capsys, "influence", "--run", str(folder))
-    question = ["--image", str(next(tmp_path.rglob("*.png")))] if run.kind == "image" else ["--text", "a goal of the team"]
+    question = (
+        ["--image", str(next(tmp_path.rglob("*.png")))]
+        if run.kind == "image"
+        else ["--text", "a goal of the team"]
+    )
     explained = command(capsys, "explain", "--run", str(folder), *question)
     assert explained["predicted"] in WORDS and explained["proponents"]
     assert command(capsys, "errors", "--run", str(folder))["run"] == str(folder)
     command(capsys, "report", str(folder), "--out", str(tmp_path / "report.html"))
     assert "food" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    cleansed = command(capsys, "cleanse", "--run", str(folder), "--fraction", "0.1", "--repeats", "1")
+    cleansed = command(
+        capsys, "cleanse", "--run", str(folder), "--fraction", "0.1", "--repeats", "1"
+    )
     assert cleansed["removed"] == 2 and {*cleansed["removed_ids"]} <= {*run.train["id"]}
     apply_flags(run, data, tmp_path, capsys)
 
@@ -101,12 +121,17 @@ def apply_flags(run: Run, data: Path, folder: Path, capsys: pytest.CaptureFixtur
     )
     assert (done["dropped"], done["relabelled"], done["refused"]) == (1, 1, [])
     content = "image" if run.kind == "image" else "text"
-    checked = command(capsys, "train", "--train", str(out), "--run", str(folder / "again"), "--check")
+    checked = command(
+        capsys, "train", "--train", str(out), "--run", str(folder / "again"), "--check"
+    )
     assert checked["train_size"] + checked["validation_size"] == len(run.items) - 1
     names_of = {one["name"]: one["train"] + one["validation"] for one in checked["classes"]}
     before = run.items["label"].value_counts()
     old = [run.classes[int(item["label"])] for item in (first, second)]
-    expected = {name: int(before[number]) - old.count(name) + (name == new) for number, name in enumerate(run.classes)}
+    expected = {
+        name: int(before[number]) - old.count(name) + (name == new)
+        for number, name in enumerate(run.classes)
+    }
     assert names_of == expected and content in run.items
     command(
         capsys,
@@ -122,7 +147,9 @@ def apply_flags(run: Run, data: Path, folder: Path, capsys: pytest.CaptureFixtur
         assert (folder / f"back{data.suffix}").read_bytes() == data.read_bytes()
 
 
-def test_a_test_file_is_measured_once_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_test_file_is_measured_once_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = data_in(tmp_path, "folder")
     shutil.copytree(data, tmp_path / "test")
     shutil.rmtree(tmp_path / "test" / "food")
@@ -141,9 +168,16 @@ def test_a_test_file_is_measured_once_and_said(tmp_path: Path, capsys: pytest.Ca
     ]
     made = command(capsys, *asked)
     run = Run(tmp_path / "run")
-    assert made["test_size"] == 20 and run.manifest["results"]["test_accuracy"] == made["test_accuracy"]
+    assert (
+        made["test_size"] == 20
+        and run.manifest["results"]["test_accuracy"] == made["test_accuracy"]
+    )
     known = pd.concat([run.train, run.validation]).set_index("id")
-    right = [bool(known.loc[name, "predicted"] == known.loc[name, "label"]) for name in known.index if not name.startswith("food")]
+    right = [
+        bool(known.loc[name, "predicted"] == known.loc[name, "label"])
+        for name in known.index
+        if not name.startswith("food")
+    ]
     assert made["test_accuracy"] == pytest.approx(np.mean(right)) and {*run.items["split"]} == {
         "train",
         "validation",
@@ -151,7 +185,9 @@ def test_a_test_file_is_measured_once_and_said(tmp_path: Path, capsys: pytest.Ca
     assert main([*asked[:-1], "2"]) == 2  # the run exists
 
 
-def test_a_stopped_training_goes_on_with_the_same_files_only(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_training_goes_on_with_the_same_files_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = data_in(tmp_path, "folder")
     asked = [
         "train",
@@ -165,11 +201,17 @@ def test_a_stopped_training_goes_on_with_the_same_files_only(tmp_path: Path, cap
         "2",
     ]
     with monkeypatch.context() as stopped:
-        stopped.setattr("turnover.workflows.train.write_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        stopped.setattr(
+            "turnover.workflows.train.write_run",
+            lambda *_: (_ for _ in ()).throw(KeyboardInterrupt),
+        )
         assert main(asked) == 130
     assert command(capsys, *asked, "--check")["resumes"] is True
     (data / "food" / "0.png").unlink()
-    assert main([*asked, "--check"]) == 2 and "was begun with other settings or data" in capsys.readouterr().err
+    assert (
+        main([*asked, "--check"]) == 2
+        and "was begun with other settings or data" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,7 +232,9 @@ def test_a_stopped_training_goes_on_with_the_same_files_only(tmp_path: Path, cap
         (["--train", "/nowhere/<b>.csv"], "/nowhere/<b>.csv: no such file; check the path"),
     ],
 )
-def test_bad_options_are_one_line_and_code_2(options: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options_are_one_line_and_code_2(
+    options: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = data_in(tmp_path, "csv")
     before = names(tmp_path)
     assert (
@@ -206,10 +250,16 @@ def test_bad_options_are_one_line_and_code_2(options: list[str], reason: str, tm
         == 2
     )
     printed = capsys.readouterr()
-    assert (printed.out, printed.err.count("\n")) == ("", 1) and reason in printed.err and names(tmp_path) == before
+    assert (
+        (printed.out, printed.err.count("\n")) == ("", 1)
+        and reason in printed.err
+        and names(tmp_path) == before
+    )
 
 
-def test_vgg19_wants_its_size_and_gets_it_by_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_vgg19_wants_its_size_and_gets_it_by_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = [
         "train",
         "--check",

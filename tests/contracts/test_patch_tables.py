@@ -56,12 +56,19 @@ def cell(text: str, quoted: bool) -> str:
 def written(rows: list[Row], form: str, ends: list[str], quoted: bool, extra: bool) -> str:
     """A table as somebody may have written it: needless quotes, blank lines, no last line's end."""
     if form == ".jsonl":
-        spaced = [f' {{"id":"{id}" ,"note": 1.10,"label" :"{label}", "text": {json.dumps(text, ensure_ascii=quoted)} }}' for id, text, label in rows]
+        spaced = [
+            f' {{"id":"{id}" ,"note": 1.10,"label" :"{label}", "text": '
+            f"{json.dumps(text, ensure_ascii=quoted)} }}"
+            for id, text, label in rows
+        ]
         whole = "".join(line + end for line, end in zip(spaced, ends, strict=False))
         return whole.rstrip("\n" if extra else "")
     separator = {".csv": ",", ".tsv": "\t"}[form]
     lines = [("id", "text", "label"), *rows]
-    texts = [separator.join(cell(part, quoted) if form == ".csv" else part for part in line) for line in lines]
+    texts = [
+        separator.join(cell(part, quoted) if form == ".csv" else part for part in line)
+        for line in lines
+    ]
     whole = "".join(line + end for line, end in zip(texts, ends, strict=False))
     open_end = extra and form == ".csv" and '"' not in whole[-3:]
     return ("\ufeff" if extra else "") + (whole.rstrip("\n ") if open_end else whole)
@@ -101,7 +108,11 @@ def test_apply_then_undo_is_the_identity_and_only_what_is_flagged_changes(
         if action != "none"
     ]
     done = there_and_back(folder, data, write_patch(folder / "patch.jsonl", lines))
-    kept = [(id, text, OTHER[label] if action == "relabel" else label) for (id, text, label), action in zip(table, actions, strict=True) if action != "drop"]
+    kept = [
+        (id, text, OTHER[label] if action == "relabel" else label)
+        for (id, text, label), action in zip(table, actions, strict=True)
+        if action != "drop"
+    ]
     counts = done["dropped"], done["relabelled"], done["refused"]
     assert counts == (actions.count("drop"), actions.count("relabel"), [])
     assert read_back(folder / f"clean{form}") == kept
@@ -120,7 +131,9 @@ def test_whatever_can_be_read_is_the_records_joined(text: str, form: str) -> Non
 
 
 @given(ROWS)
-def test_rows_are_counted_as_the_sources_count_them(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> None:
+def test_rows_are_counted_as_the_sources_count_them(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Row]
+) -> None:
     """`train-7` is the same row for the data set that a run was trained on and for its patch."""
     path = tmp_path_factory.mktemp("rows") / "train.csv"
     numbered = [("x", text, str(CLASSES.index(label))) for text, label, _ in rows]
@@ -306,7 +319,10 @@ def test_a_parquet_file_of_images(tmp_path: Path, nested: bool) -> None:
     images = [{"bytes": png(one), "path": None} if nested else png(one) for one in pixels]
     frame = pd.DataFrame({"image": images, "label": [0, 1, 0], "index": [7, 9, 8]})
     frame.to_parquet(tmp_path / "data.parquet")
-    lines = [patch_line(f"train-{number}", "", "cat", "drop", sha256=pixel_hash(own)) for number, own in ((7, pixels[0]), (8, pixels[1]))]
+    lines = [
+        patch_line(f"train-{number}", "", "cat", "drop", sha256=pixel_hash(own))
+        for number, own in ((7, pixels[0]), (8, pixels[1]))
+    ]
     patch = write_patch(tmp_path / "p", lines, ("cat", "dog"), (8, 8))
     done = there_and_back(tmp_path, tmp_path / "data.parquet", patch)
     assert done["dropped"] == 1 and done["refused"][0]["place"] == "row 3"

@@ -15,7 +15,15 @@ from turnover import Run, TurnoverError
 from turnover.cli import main
 from turnover.data.images import png_pixels
 from turnover.flags import MAX_NOTE, Flags
-from turnover.flags.patch import MAX_BYTES, export_patch, item_hash, merge_patch, pixel_hash, read_patch, text_hash
+from turnover.flags.patch import (
+    MAX_BYTES,
+    export_patch,
+    item_hash,
+    merge_patch,
+    pixel_hash,
+    read_patch,
+    text_hash,
+)
 
 NOTES = (*HOSTILE, '=HYPERLINK("http://evil.example")', "\u202eright to left\u202c")
 NOTES += ("two\nlines\r\n\u2028", '{"turnover_patch": 1}')
@@ -92,7 +100,9 @@ def test_what_is_written_is_read_again_whatever_the_notes_say(run: Run) -> None:
 # Merging
 
 
-def test_a_colleague_s_flags_come_with_name_and_time_and_twice_is_once(run: Run, colleague: Run) -> None:
+def test_a_colleague_s_flags_come_with_name_and_time_and_twice_is_once(
+    run: Run, colleague: Run
+) -> None:
     theirs, mine = Flags(colleague.folder, by="bob"), Flags(run.folder, by="ann")
     for instance, action in ((1, "drop"), (2, "keep"), (3, "drop")):
         theirs.put(instance, action, note=f"note {instance}")
@@ -110,7 +120,10 @@ def test_a_colleague_s_flags_come_with_name_and_time_and_twice_is_once(run: Run,
 
 def test_a_patch_of_other_data_is_refused_whole_but_other_settings_take_it(tmp_path: Path) -> None:
     data = {"name": "fake", "source": "made-up items", "fingerprint": "f" * 64}
-    one, two = (Run(FakeRun(name, members=members, facts={"data": data}).write(tmp_path)) for name, members in (("one", 4), ("two", 1)))
+    one, two = (
+        Run(FakeRun(name, members=members, facts={"data": data}).write(tmp_path))
+        for name, members in (("one", 4), ("two", 1))
+    )
     Flags(one.folder, by="bob").put(1, "drop")
     assert merged(two, export_patch(one))["new"] == 1
     other = Run(FakeRun("other", train=31).write(tmp_path))
@@ -149,7 +162,9 @@ NONSENSE = [b"nonsense", b"[]", b"[" * 100_000, b"\xff\xfe", b'{"at": ' + b"1" *
 
 
 @pytest.mark.parametrize("line", NONSENSE, ids=range(len(NONSENSE)))
-def test_nonsense_between_good_lines_is_refused_alone(run: Run, colleague: Run, line: bytes) -> None:
+def test_nonsense_between_good_lines_is_refused_alone(
+    run: Run, colleague: Run, line: bytes
+) -> None:
     header, good = patch_with(colleague).splitlines()
     content = [header.replace(b'"count": 1', b'"count": 2'), b"", line, good]
     told = merged(run, b"\n".join(content))

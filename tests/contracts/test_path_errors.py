@@ -39,7 +39,9 @@ def refused(what: Callable[[], object]) -> str:
     return str(told.value)
 
 
-def test_a_path_is_whole_and_a_home_unfolded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_whole_and_a_home_unfolded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     assert user_path("a/b.csv") == tmp_path / "a" / "b.csv"
@@ -49,7 +51,9 @@ def test_a_path_is_whole_and_a_home_unfolded(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("where", NAMED)
-def test_what_cannot_be_looked_at_is_said_in_a_line(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_looked_at_is_said_in_a_line(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     what = NAMED[where]
     assert "File name too long" in refused(lambda: what(LONG))
     (tmp_path / "circle").symlink_to("circle")

@@ -29,7 +29,9 @@ def check(capsys: pytest.CaptureFixture[str], folder: Path, *options: str) -> di
     return found
 
 
-def test_a_check_says_what_the_run_will_have_and_makes_nothing(tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_check_says_what_the_run_will_have_and_makes_nothing(
+    tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     told, made = check(capsys, tmp_path / "run", *SMALL), Run(small_run)
     results, epochs = made.manifest["results"], made.manifest["recipe"]["epochs"]
     assert names(tmp_path) == []
@@ -45,7 +47,9 @@ def test_a_check_says_what_the_run_will_have_and_makes_nothing(tmp_path: Path, s
     assert kind == ("small-vgg", "image", epochs, False)
 
 
-def test_a_check_says_whether_a_stopped_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_check_says_whether_a_stopped_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     stopping = failing_after(1, print, KeyboardInterrupt())
     monkeypatch.setattr(train_pipeline, "write_run", stopping)
     with pytest.raises(KeyboardInterrupt):
@@ -69,7 +73,9 @@ BAD = {
 }
 
 
-def test_what_cannot_be_trained_is_one_line_and_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_trained_is_one_line_and_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The last one into a run that exists."""
     for options, expected in BAD.items():
         if options == "--data digits":

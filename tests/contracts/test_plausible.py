@@ -58,7 +58,9 @@ def checked_anew(part: Path) -> None:
     write_manifest(part, told, sorted(facts["files"]))
 
 
-def check_spoiled(part: Path, name: str, change: Callable[[Any], Any], match: str, run: Path) -> None:
+def check_spoiled(
+    part: Path, name: str, change: Callable[[Any], Any], match: str, run: Path
+) -> None:
     """With a file of a part changed, and its checksum with it, the run is refused; then undo it."""
     path = part / name
     before, read = path.read_bytes(), {".npy": np.load, ".parquet": pd.read_parquet}[path.suffix]
@@ -87,11 +89,22 @@ OTHERS = ({"kept_epoch": 4}, {"validation_loss": float("inf")}, {"members": "4"}
 IMPOSSIBLE: list[dict[str, Any]] = [
     *({"kind": kind} for kind in ("audio", None, ["text"])),
     *({"classes": classes} for classes in CLASSES),
-    *({name: value} for name in ("data", "settings", "recipe", "results") for value in (None, [], "x", 7)),
+    *(
+        {name: value}
+        for name in ("data", "settings", "recipe", "results")
+        for value in (None, [], "x", 7)
+    ),
     *({"data": data} for data in ({}, {"name": "x"}, {"name": 5, "source": "x"})),
     {"data": {**SOURCE, "fingerprint": []}},
-    *({"results": {**RESULTS, name: value}} for name in COUNTS for value in (0, -1, 1.5, None, True, 10**20)),
-    *({"results": {**RESULTS, "plain_accuracy": value}} for value in (None, "x", 1.5, float("nan"), 10**400)),
+    *(
+        {"results": {**RESULTS, name: value}}
+        for name in COUNTS
+        for value in (0, -1, 1.5, None, True, 10**20)
+    ),
+    *(
+        {"results": {**RESULTS, "plain_accuracy": value}}
+        for value in (None, "x", 1.5, float("nan"), 10**400)
+    ),
     *({"results": {**RESULTS, **more}} for more in OTHERS),
     *({"leaks": "all"}, {"versions": {"torch": 2}}, {"device": []}, {"created": 5}),
 ]
@@ -160,7 +173,9 @@ def test_influences_without_end_and_positions_that_no_item_has(run: Path) -> Non
     part = run / "influence"
 
     def third(value: float) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda values: np.where(np.arange(values.size).reshape(values.shape) == 3, np.float32(value), values)
+        return lambda values: np.where(
+            np.arange(values.size).reshape(values.shape) == 3, np.float32(value), values
+        )
 
     for name in ("self", "truth_estimate", "prediction_error"):
         for value in (np.nan, np.inf, 1e38):
@@ -200,7 +215,9 @@ PLACES = ("items.parquet", "influence/self.npy", "influence", "flags.sqlite", "t
 
 
 @pytest.mark.parametrize("place", [*PLACES, "cleansing", "fidelity", ".influence.new"])
-def test_a_run_with_a_link_in_it_is_refused_and_nothing_is_written_through_it(place: str, run: Path, tmp_path: Path) -> None:
+def test_a_run_with_a_link_in_it_is_refused_and_nothing_is_written_through_it(
+    place: str, run: Path, tmp_path: Path
+) -> None:
     here, outside = run / place, tmp_path / "outside"
     if here.exists():
         here.rename(outside)

@@ -34,7 +34,9 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return clock
 
 
-def test_each_stage_takes_the_place_of_the_one_before(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_stage_takes_the_place_of_the_one_before(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with bar(4, "first", "epochs") as advance:
         assert read_progress(file) == Progress("first", 0, 4, "epochs", None)
         advance(4)
@@ -54,7 +56,9 @@ def test_the_time_left_goes_by_the_speed_so_far(file: Path, now: list[float]) ->
         assert found == Progress("stage", 3, 10, "items", 14.0) and found.share == 0.3
 
 
-def test_it_is_written_a_few_times_a_second_only(file: Path, now: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_written_a_few_times_a_second_only(
+    file: Path, now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     written, real = list[float](), Path.replace
     noted = lambda self, to: (written.append(now[0]), real(self, to))[1]  # noqa: E731
     monkeypatch.setattr(Path, "replace", noted)
@@ -66,7 +70,9 @@ def test_it_is_written_a_few_times_a_second_only(file: Path, now: list[float], m
     assert read_progress(file) == Progress("stage", 10_000, 10_000, "items", 0.0)
 
 
-def test_a_file_that_cannot_be_written_stops_no_work_and_nothing_to_do_divides_by_no_zero(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_written_stops_no_work_and_nothing_to_do_divides_by_no_zero(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for total in (0, -3):
         with bar(total, "stage", "items") as advance:
             advance(0)
@@ -95,7 +101,9 @@ def test_what_is_no_progress_is_none(tmp_path: Path) -> None:
     assert read_progress(tmp_path / "none") is None
 
 
-def test_at_a_terminal_it_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_at_a_terminal_it_is_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     with bar(2, "stage", "items") as advance:
         advance(2)

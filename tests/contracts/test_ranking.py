@@ -98,11 +98,16 @@ def make(folder: Path, change: dict[str, object] | None = None, keep: int | None
 @pytest.mark.parametrize("estimator", ["best", "median"])
 @pytest.mark.parametrize("values", [2**20, 40])
 @pytest.mark.parametrize("keep", [None, 4])
-def test_counts_are_those_of_each_error(estimator: str, values: int, keep: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_are_those_of_each_error(
+    estimator: str, values: int, keep: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(certainty_module, "_VALUES", values)
     run = make(tmp_path, {"estimator": estimator}, keep)
     found, part = run_certainty(run), run.influence
-    counts = {error: trust_counts(ranking_trust(run, part.ranked(error, PREDICTION))) for error in part.errors}
+    counts = {
+        error: trust_counts(ranking_trust(run, part.ranked(error, PREDICTION)))
+        for error in part.errors
+    }
     assert found.strong == {error: count[STRONG] for error, count in counts.items() if count}
     assert found.weak == {error: count[WEAK] for error, count in counts.items() if count}
     strong = list(found.strong.values())

@@ -13,9 +13,15 @@ import pytest
 from turnover.cli import COMMANDS, build_parser
 
 ROOT = Path(__file__).parents[2]
-PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
 """README and the pages of docs, by place."""
-OTHERS = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")}
+OTHERS = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
+}
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -25,12 +31,21 @@ def blocks(text: str, language: str) -> list[str]:
 
 def files(text: str) -> dict[str, str]:
     """Blocks that begin with a file's name are files, which the page's other blocks may import."""
-    return {found[1]: block for block in blocks(text, "python") if (found := re.match(r"# (\w+\.py)\n", block))}
+    return {
+        found[1]: block
+        for block in blocks(text, "python")
+        if (found := re.match(r"# (\w+\.py)\n", block))
+    }
 
 
 def lines_of(language: str) -> list[tuple[str, str]]:
     """All blocks in one language that are no files, by the page's place."""
-    return [(place, block) for place, text in PAGES.items() for block in blocks(text, language) if block not in files(text).values()]
+    return [
+        (place, block)
+        for place, text in PAGES.items()
+        for block in blocks(text, language)
+        if block not in files(text).values()
+    ]
 
 
 BEFORE_A_LOOP = """
@@ -39,9 +54,29 @@ model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Lin
 inputs, labels = torch.randn(40, 4), torch.randint(3, (40,))
 optimizer = torch.optim.SGD(model.parameters(), 0.1)
 """
-SHELL = [(place, line) for place, block in lines_of("sh") for line in block.replace("\\\n", " ").splitlines()]
-COMMAND_LINES = sorted({found[1] for _, line in SHELL if (found := re.search(r"^(?:\w+=\S+ |.*torchrun .*-m -- )?turnover (.+?)(?:\s+#.*)?$", line))})
-INLINE = sorted({(place, code) for place, text in (PAGES | OTHERS).items() for code in re.findall(r"`turnover ([^`]+)`", text)})
+SHELL = [
+    (place, line)
+    for place, block in lines_of("sh")
+    for line in block.replace("\\\n", " ").splitlines()
+]
+COMMAND_LINES = sorted(
+    {
+        found[1]
+        for _, line in SHELL
+        if (
+            found := re.search(
+                r"^(?:\w+=\S+ |.*torchrun .*-m -- )?turnover (.+?)(?:\s+#.*)?$", line
+            )
+        )
+    }
+)
+INLINE = sorted(
+    {
+        (place, code)
+        for place, text in (PAGES | OTHERS).items()
+        for code in re.findall(r"`turnover ([^`]+)`", text)
+    }
+)
 
 
 @pytest.fixture
@@ -56,7 +91,9 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("place", "code"), lines_of("python"))
-def test_snippets_run(place: str, code: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_snippets_run(
+    place: str, code: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     exec(compile(code, place, "exec"), {"__name__": "snippet"})
     assert "influence" in capsys.readouterr().out.lower()
 
@@ -87,7 +124,9 @@ def test_every_command_is_shown() -> None:
 
 
 @pytest.mark.parametrize(("place", "code"), INLINE)
-def test_commands_in_a_sentence_have_their_options(place: str, code: str, parser: ArgumentParser) -> None:
+def test_commands_in_a_sentence_have_their_options(
+    place: str, code: str, parser: ArgumentParser
+) -> None:
     """They may leave out what is required, and name a value by a word in capitals."""
     name, *words = code.split()
     if name == "X":
@@ -102,7 +141,11 @@ def test_commands_in_a_sentence_have_their_options(place: str, code: str, parser
 def test_links_and_pictures_are_there(place: str) -> None:
     text = (PAGES | OTHERS)[place]
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
-    missing = [link for link in links if "://" not in link and link and not (ROOT / place).parent.joinpath(link).exists()]
+    missing = [
+        link
+        for link in links
+        if "://" not in link and link and not (ROOT / place).parent.joinpath(link).exists()
+    ]
     assert not missing
     pictures = [ROOT / place / ".." / link for link in links if link.endswith(".png")]
     assert all(picture.resolve().stat().st_size < 200_000 for picture in pictures)
@@ -110,7 +153,11 @@ def test_links_and_pictures_are_there(place: str) -> None:
 
 def test_every_page_can_be_reached_from_readme() -> None:
     readme = PAGES["README.md"]
-    pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("notebooks/*.ipynb"), ROOT / "SECURITY.md"]
+    pages = [
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").glob("notebooks/*.ipynb"),
+        ROOT / "SECURITY.md",
+    ]
     assert [str(page) for page in pages if f"({page.relative_to(ROOT)})" not in readme] == []
 
 
@@ -120,5 +167,9 @@ def test_readme_is_two_screens() -> None:
 
 @pytest.mark.parametrize("place", PAGES | OTHERS)
 def test_lines_are_short(place: str) -> None:
-    long = [line for line in (PAGES | OTHERS)[place].splitlines() if len(line) > 120 and not line.startswith(("|", "!["))]
+    long = [
+        line
+        for line in (PAGES | OTHERS)[place].splitlines()
+        if len(line) > 120 and not line.startswith(("|", "!["))
+    ]
     assert not long

@@ -49,7 +49,9 @@ def test_every_row_of_every_step_and_member_has_a_mask_that_no_instance_owns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And it is the seed's alone."""
-    seen, again, other = (ids_of_training(monkeypatch, replace(FRESH, seed=seed)) for seed in (2, 2, 3))
+    seen, again, other = (
+        ids_of_training(monkeypatch, replace(FRESH, seed=seed)) for seed in (2, 2, 3)
+    )
     assert [ids.shape for ids in seen] == [(2, 8), (2, 8), (2, 8), (2, 6)] * 4
     together = torch.cat([ids.flatten() for ids in seen])
     assert (together >= UNOWNED).all()
@@ -167,7 +169,11 @@ def possible(image: Tensor) -> list[Tensor]:
     """All that an image may become: 81 moves, mirrored or not."""
     _, height, width = image.shape
     padded = nn.functional.pad(image, (4,) * 4)
-    moved = [padded[:, down : down + height, right : right + width] for down in range(9) for right in range(9)]
+    moved = [
+        padded[:, down : down + height, right : right + width]
+        for down in range(9)
+        for right in range(9)
+    ]
     return [*moved, *(one.flip(2) for one in moved)]
 
 

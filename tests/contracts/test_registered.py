@@ -122,7 +122,9 @@ def test_what_nobody_measured_is_not_made_up_and_the_run_says_so(
     assert facts["Model"] == "own_images:build, its own masks"
 
 
-def test_a_compiled_module_is_saved_as_what_it_compiles(saved: tuple[nn.Module, turnover.Run], own_code: Path) -> None:
+def test_a_compiled_module_is_saved_as_what_it_compiles(
+    saved: tuple[nn.Module, turnover.Run], own_code: Path
+) -> None:
     module, run = saved
     compiled = torch.compile(module, backend="eager")
     again = turnover.save_run(own_code / "compiled", few(), compiled, MODEL, seed=SEED)
@@ -134,7 +136,9 @@ def test_what_does_not_learn_its_own_masks_is_warned_of_or_refused(own_code: Pat
     data, module = few(), built().eval()
 
     def save(name: str, seed: int = SEED, **changes: Any) -> object:
-        return turnover.save_run(own_code / name, replace(data, **changes), module, MODEL, seed=seed)
+        return turnover.save_run(
+            own_code / name, replace(data, **changes), module, MODEL, seed=seed
+        )
 
     with pytest.warns(UserWarning, match="do no better under their own masks"):
         save("untrained")
@@ -163,7 +167,9 @@ def weights(own_code: Path) -> Path:
     return own_code / "mine.safetensors"
 
 
-def test_a_file_of_weights_is_adopted(own_code: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_of_weights_is_adopted(
+    own_code: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, other = own_code / "run", {"--seed": SEED + 1}
     made = command(capsys, *adopt(weights, run, **{"--seed": SEED}))
     assert (made["learned"], made["train_size"], made["members"]) == (True, 1200, 1)
@@ -179,7 +185,9 @@ def test_a_file_of_weights_is_adopted(own_code: Path, weights: Path, capsys: pyt
     assert UNLEARNED in capsys.readouterr().out
 
 
-def test_tied_weights_may_be_given_under_any_of_their_names(own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tied_weights_may_be_given_under_any_of_their_names(
+    own_code: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     name, file = "own_images:tied", own_code / "tied.safetensors"
     whole = {own: value.clone() for own, value in built(name).state_dict().items()}
     kept = sorted(f"models.0.{own}" for own in whole if own != "again.weight")
@@ -190,7 +198,9 @@ def test_tied_weights_may_be_given_under_any_of_their_names(own_code: Path, caps
         assert sorted(load_file(run / "weights.safetensors")) == kept
 
 
-def test_weights_that_do_not_fit_are_refused_and_leave_nothing(own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_that_do_not_fit_are_refused_and_leave_nothing(
+    own_code: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     state, run = built().state_dict(), own_code / "run"
     builds = "but the model that the function builds has"
     bias = state["9.bias"]
@@ -217,7 +227,9 @@ def test_weights_that_do_not_fit_are_refused_and_leave_nothing(own_code: Path, c
     assert "exists; choose another" in refused(capsys, *adopt(file, run))
 
 
-def test_a_training_that_was_stopped_is_not_swept_away(own_code: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_that_was_stopped_is_not_swept_away(
+    own_code: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, real = own_code / "run", training.save_checkpoint
 
     def stop(*arguments: Any) -> None:
@@ -237,7 +249,9 @@ def test_a_training_that_was_stopped_is_not_swept_away(own_code: Path, monkeypat
     assert "masked.checkpoint" in names(partial) and not run.exists()
 
 
-def test_own_files_are_adopted_with_their_validation_items_alone(own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_own_files_are_adopted_with_their_validation_items_alone(
+    own_code: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Drawing validation items from the training file would change who owns which mask."""
     images = np.random.default_rng(0).integers(0, 255, (30, 8, 8, 3), np.uint8)
     for row in range(30):

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from tests.helpers.fake_runs import FakeRun
 from turnover.explain.explanation import error_items, explain_error, marked_target
-from turnover.explain.words import HEAD, LIMIT, Segment, content_words, encoder_cut, mark, recurring_words, run_cut, snippet, visible
+from turnover.explain.words import (
+    HEAD,
+    LIMIT,
+    Segment,
+    content_words,
+    encoder_cut,
+    mark,
+    recurring_words,
+    run_cut,
+    snippet,
+    visible,
+)
 from turnover.models.names import DEFAULT_ENCODER
 from turnover.runs.run import PREDICTION, Run
 

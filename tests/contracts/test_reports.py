@@ -55,7 +55,9 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["text", "image"])
 @pytest.mark.parametrize("top", [1, 4])
-def test_cards_are_the_ends_of_each_ranking_in_their_order(kind: str, top: int, tmp_path: Path) -> None:
+def test_cards_are_the_ends_of_each_ranking_in_their_order(
+    kind: str, top: int, tmp_path: Path
+) -> None:
     folder = FakeRun(kind=kind).write(tmp_path)
     run, page = Run(folder), page_of(folder, top=top)
     for article, position in zip(page.all("article"), clearest_first(run), strict=True):
@@ -67,7 +69,10 @@ def test_cards_are_the_ends_of_each_ranking_in_their_order(kind: str, top: int, 
             ranked = run.influence.ranked(position, meaning)
             words = trust_words(ranked.values, ranked.errors)
             for cards, places in zip(sides(article, meaning), ranked.ends(top), strict=True):
-                shown = {kind: [card.one("span", kind).text for card in cards] for kind in ("id", "to-label", "error", "to-trust")}
+                shown = {
+                    kind: [card.one("span", kind).text for card in cards]
+                    for kind in ("id", "to-label", "error", "to-trust")
+                }
                 labels = [run.classes[label] for label in run.train["label"].loc[places]]
                 assert shown["id"] == [f"t{place:03d}" for place in places]
                 assert shown["to-label"] == labels
@@ -123,7 +128,9 @@ def test_words_that_a_training_text_shares_with_the_mistake_are_marked(tmp_path:
     articles = page_of(FakeRun(texts=texts).write(tmp_path)).all("article")
     article = next(one for one in articles if "slow submarine" in one.one("div", "target").text)
     cards = [card for side in sides(article, PREDICTION) for card in side]
-    marked = {card.one("div", "to-text").text: [mark.text for mark in card.all("mark")] for card in cards}
+    marked = {
+        card.one("div", "to-text").text: [mark.text for mark in card.all("mark")] for card in cards
+    }
     assert marked[texts[0]] == ["slow submarine sinks"]
     assert marked.get(texts[1], ["submarine", "slow"]) == ["submarine", "slow"]
     assert marked.get(texts[2], []) == []
@@ -137,7 +144,9 @@ def test_images_are_the_run_s_own_bytes_with_words_for_those_who_cannot_see_them
     item = run.item("validation", clearest_first(run)[0])
     card = sides(article, PREDICTION)[0][0]
     training = run.train.set_index("id").loc[card.one("span", "id").text]
-    true, wrong, other = (run.classes[label] for label in (item["label"], item["predicted"], training["label"]))
+    true, wrong, other = (
+        run.classes[label] for label in (item["label"], item["predicted"], training["label"])
+    )
     for place, content, said in (
         (
             article.one("div", "target"),
@@ -232,7 +241,9 @@ def test_every_flag_is_listed_with_its_item_who_when_and_why(tmp_path: Path, kin
     assert {node.tag for node in page.all()} <= TAGS
 
 
-def test_export_writes_the_same_page(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_writes_the_same_page(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Flags(run).put(2, "drop")
     out = tmp_path / "out.html"
     made = answer(capsys, "export", "--run", run, "--format", "html", "--out", out)
@@ -319,7 +330,9 @@ def test_the_same_run_gives_the_same_page(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
 
 
-def test_a_page_that_cannot_be_written_leaves_the_old_one(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_cannot_be_written_leaves_the_old_one(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "page.html"
     path.write_text("old", encoding="utf-8")
 

@@ -19,7 +19,14 @@ from tests.contracts.test_rivals_problems import (
 from tests.helpers.builders import randn
 from turnover.research.baselines.base import Problem, Rival, Schedule
 from turnover.research.baselines.hessian import CaptumInfluence, InfluenceFunction, choose_damping
-from turnover.research.baselines.losses import ConjugateGradient, Curvature, Lissa, RowLosses, ends, parameter_names
+from turnover.research.baselines.losses import (
+    ConjugateGradient,
+    Curvature,
+    Lissa,
+    RowLosses,
+    ends,
+    parameter_names,
+)
 
 Layers = Literal["all", "last"]
 TIGHT = ConjugateGradient(1e-12)

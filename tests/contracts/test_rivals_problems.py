@@ -22,7 +22,13 @@ from turnover.models.heads import small_vgg, text_heads
 from turnover.models.registry import Recipe
 from turnover.research.baselines.base import Problem, Schedule, cross_entropy
 from turnover.research.baselines.losses import RowLosses, parameter_names, row_bytes
-from turnover.research.baselines.retraining import NOTHING, Trail, plain_classifier, train_problem, train_stack
+from turnover.research.baselines.retraining import (
+    NOTHING,
+    Trail,
+    plain_classifier,
+    train_problem,
+    train_stack,
+)
 from turnover.training.fit import Split, fit
 
 CONVEX = Schedule(600, 1000, learning_rate=0.6, weight_decay=0.1, optimizer="sgd")

@@ -28,7 +28,13 @@ from turnover.attribution.influence import Influence, influence
 from turnover.attribution.scope import turnover
 from turnover.errors import TurnoverError
 from turnover.research.baselines.base import Problem, Schedule
-from turnover.research.baselines.catalog import METHODS, TurnoverInfluence, masked_members, methods, train_members
+from turnover.research.baselines.catalog import (
+    METHODS,
+    TurnoverInfluence,
+    masked_members,
+    methods,
+    train_members,
+)
 from turnover.research.baselines.losses import RowLosses
 from turnover.research.baselines.retraining import train_problem
 from turnover.training.fit import Split

@@ -90,7 +90,10 @@ FOREIGN: list[tuple[str | bytes, str]] = [
     (b'{"format": 1, "files": {}, "name": "caf\xe9"}', "not a Turnover manifest"),
     (bytes(range(256)), "not a Turnover manifest"),
     ('{"format": 1, "files": {}}', ""),
-    *((f'{{"format": 0, "files": {files}}}', NOT_OURS) for files in ('["items.parquet"]', "{}", '{"items.parquet": "d41d"}', "null")),
+    *(
+        (f'{{"format": 0, "files": {files}}}', NOT_OURS)
+        for files in ('["items.parquet"]', "{}", '{"items.parquet": "d41d"}', "null")
+    ),
     *(
         (f'{{"format": {told}, "files": {{}}}}', f"format {said}, this version reads format 1")
         for told, said in ((FORMAT + 1, f"{FORMAT + 1}"), ('"1.0"', "1.0"), ("null", "None"))
@@ -138,9 +141,13 @@ def test_influences_of_other_weights_or_of_an_estimator_that_is_no_more_are_refu
 ) -> None:
     other = FakeRun("other", weights=b"others", influence=False).write(folder.parent)
     shutil.copytree(folder / "influence", other / "influence")
-    check_refused(other, rf"{other}/influence: made for another run's weights; {PARTS['influence']}")
+    check_refused(
+        other, rf"{other}/influence: made for another run's weights; {PARTS['influence']}"
+    )
     change_manifest(folder / "influence", {"estimator": "smoothed"})
-    check_refused(folder, rf"its estimator is 'smoothed', from an earlier version; {PARTS['influence']}")
+    check_refused(
+        folder, rf"its estimator is 'smoothed', from an earlier version; {PARTS['influence']}"
+    )
 
 
 def test_what_is_not_there_yet_is_said_with_its_command(folder: Path) -> None:
@@ -217,7 +224,9 @@ def test_arrays_are_mapped_and_read_only_and_summaries_are_means_over_members(
             array[0] = 0
     own, members = (np.load(part.folder / f"{name}.npy") for name in ("self", "mean_members"))
     np.testing.assert_allclose(part.self_influence, own.mean(0))
-    for found, expected in zip(part.mean_influence, (members.mean(0), members.std(0, ddof=1) / 2**0.5), strict=True):
+    for found, expected in zip(
+        part.mean_influence, (members.mean(0), members.std(0, ddof=1) / 2**0.5), strict=True
+    ):
         np.testing.assert_allclose(found, expected)
     np.testing.assert_allclose(members, part.array("truth_members").mean(1), atol=1e-5)
 
@@ -247,7 +256,9 @@ NUMBERS = arrays(np.float32, st.integers(0, 30), elements=st.floats(-3, 3, width
 
 
 @given(values=NUMBERS, top=st.integers(0, 12))
-def test_the_ends_of_a_ranking_are_its_strongest_of_either_sign(values: np.ndarray, top: int) -> None:
+def test_the_ends_of_a_ranking_are_its_strongest_of_either_sign(
+    values: np.ndarray, top: int
+) -> None:
     proponents, opponents = Ranked(np.arange(len(values)) + 100, values, values).ends(top)
     above = sorted((float(value) for value in values if value > 0), reverse=True)[:top]
     below = sorted(float(value) for value in values if value < 0)[:top]

@@ -71,7 +71,10 @@ QUESTIONS = [
 ]
 HOT = ["What is heat? Motion", "Ωμέγα? so"]
 ASKED = rows("train", [4, 5, 9, 0], QUESTIONS), rows("test", [1, 1], HOT)
-NUMBERED = [[(f"{split}-{100 + row}", LABELS[row], PIXELS[row]) for row in part] for split, part in (("train", range(20)), ("test", range(20, 23)))]
+NUMBERED = [
+    [(f"{split}-{100 + row}", LABELS[row], PIXELS[row]) for row in part]
+    for split, part in (("train", range(20)), ("test", range(20, 23)))
+]
 COUNTED = rows("train", LABELS[:20], PIXELS[:20])
 OF_BINARY = COUNTED, rows("test", LABELS[20:], PIXELS[20:])
 RATED = rows("test_shared", [1, 0, 1], ["Loud", "Thin", "Good"])

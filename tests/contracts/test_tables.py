@@ -46,7 +46,9 @@ def read(path: Path, classes: Sequence[str] = ("0", "1")) -> tuple[list[str], li
 
 
 @given(some.lists(ROW, min_size=2, max_size=8), some.sampled_from(FORMS), some.data())
-def test_any_table_gives_the_same_data_in_every_form(tmp_path_factory: pytest.TempPathFactory, rows: list[Any], form: str, more: some.DataObject) -> None:
+def test_any_table_gives_the_same_data_in_every_form(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], form: str, more: some.DataObject
+) -> None:
     """Quotes, line breaks, separators, every script; of both readers, where both read the form."""
     assume(form != "tsv" or not any({*text} & {*"\t\n"} for text, _ in rows))
     assume(len({label for _, label in rows}) > 1)
@@ -70,7 +72,9 @@ def test_texts_that_look_like_something_else_stay_texts(form: str, tmp_path: Pat
     texts = ["NA", "null", "nan", "None", "1e5", "007", "TRUE", " spaced ", "really, good"]
     texts += ['"quoted"', 'say "yes", or ""', '"open']
     path = write_table(tmp_path / f"a.{form}", {"text": texts, "label": ["0", "1", "1"] * 4})
-    data = load_files(path, validation=str(write_table(tmp_path / "b.csv", FRAME | {"label": ["1"] * 12})))
+    data = load_files(
+        path, validation=str(write_table(tmp_path / "b.csv", FRAME | {"label": ["1"] * 12}))
+    )
     assert data.train.texts == texts
     if form in ("csv", "tsv"):
         assert read(path)[0] == texts
@@ -83,15 +87,21 @@ def test_files_of_spreadsheets_are_read(end: bytes, tmp_path: Path) -> None:
         lines = [b"text,extra,label", b"good,x,1", b"bad,,0", b""]
         path = write_file(tmp_path, start + end.join(lines))
         assert read(path) == (["good", "bad"], ["1", "0"])
-        shown = load_files(path, validation=str(write_file(tmp_path, start + end.join(lines), "b.csv")))
+        shown = load_files(
+            path, validation=str(write_file(tmp_path, start + end.join(lines), "b.csv"))
+        )
         assert shown.train.texts == ["good", "bad"] and shown.classes == ("0", "1")
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_columns_are_guessed_from_their_names_and_the_guess_is_said(tmp_path: Path, form: str) -> None:
+def test_columns_are_guessed_from_their_names_and_the_guess_is_said(
+    tmp_path: Path, form: str
+) -> None:
     ids = [f"i{row}" for row in range(12)]
     others = {"Review": FRAME["text"], "Sentiment": FRAME["label"]}
-    data = load_files(write_table(tmp_path / f"a.{form}", {"Index": ids, "source": ["a"] * 12, **others}))
+    data = load_files(
+        write_table(tmp_path / f"a.{form}", {"Index": ids, "source": ["a"] * 12, **others})
+    )
     assert sorted(data.train.ids + data.validation.ids) == sorted(ids)
     guesses = ("text", "Review"), ("label", "Sentiment"), ("id", "Index")
     said = ", ".join(f"{what} from column {column} (guessed)" for what, column in guesses)
@@ -108,7 +118,9 @@ BY_CONTENTS: list[tuple[Columns, str, str]] = [
 
 
 @pytest.mark.parametrize(("columns", "text", "label"), BY_CONTENTS)
-def test_without_usual_names_contents_decide(tmp_path: Path, columns: Columns, text: str, label: str) -> None:
+def test_without_usual_names_contents_decide(
+    tmp_path: Path, columns: Columns, text: str, label: str
+) -> None:
     path, other = (write_table(tmp_path / name, columns) for name in ("a.csv", "b.csv"))
     data = load_files(path, validation=str(other))
     assert data.train.texts == columns[text]
@@ -153,7 +165,9 @@ ORDERS = [
 
 
 @pytest.mark.parametrize(("cells", "classes"), ORDERS)
-def test_classes_are_in_the_order_of_numbers_or_of_the_alphabet(tmp_path: Path, cells: list[Any], classes: tuple[str, ...]) -> None:
+def test_classes_are_in_the_order_of_numbers_or_of_the_alphabet(
+    tmp_path: Path, cells: list[Any], classes: tuple[str, ...]
+) -> None:
     path = write_table(tmp_path / "a.jsonl", {"text": list("pqrs"), "label": cells})
     other = write_table(tmp_path / "b.jsonl", {"text": ["x"], "label": cells[:1]})
     assert load_files(path, validation=str(other)).classes == classes
@@ -189,7 +203,11 @@ def test_a_test_file_is_read_like_the_others(tmp_path: Path) -> None:
     data = load_files(train, test=str(write_file(tmp_path, "label,text\nno,hm\n", "t.csv")))
     assert data.test is not None
     assert (data.test.texts, data.test.labels.tolist()) == (["hm"], [0])
-    assert replace(data, test=None).fingerprint() == data.fingerprint() == load_files(train).fingerprint()
+    assert (
+        replace(data, test=None).fingerprint()
+        == data.fingerprint()
+        == load_files(train).fingerprint()
+    )
 
 
 def test_links_that_a_user_names_are_followed(tmp_path: Path) -> None:
@@ -204,7 +222,9 @@ def test_links_that_a_user_names_are_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "csv"])
 def test_a_few_rows_without_text_or_label_are_left_out_and_said(tmp_path: Path, form: str) -> None:
-    for number, (text, label, why) in enumerate([(None, "yes", "text"), (" ", "yes", "text"), ("x", None, "label"), ("x", " ", "label")]):
+    for number, (text, label, why) in enumerate(
+        [(None, "yes", "text"), (" ", "yes", "text"), ("x", None, "label"), ("x", " ", "label")]
+    ):
         columns: Columns = {"text": [f"text {row}" for row in range(20)]}
         columns["label"] = ["yes", "no"] * 10
         columns["text"][6], columns["label"][6] = text, label

@@ -20,7 +20,13 @@ from tests.helpers.source_files import (
     write_table,
 )
 from turnover import TurnoverError
-from turnover.data.tables.checks import MAX_CHARACTERS, check_text, label_column, read_table, text_column
+from turnover.data.tables.checks import (
+    MAX_CHARACTERS,
+    check_text,
+    label_column,
+    read_table,
+    text_column,
+)
 
 HEADER, NAMES = "text,label\n", "text,label\nx,1\n"
 OURS: list[tuple[str | bytes, str]] = [
@@ -164,14 +170,20 @@ def test_a_parquet_file_that_is_torn_or_holds_no_text_is_refused(tmp_path: Path)
         check_said(raised.value, f"a.parquet{reason}", tmp_path)
 
 
-PIECES = some.sampled_from([*',\t"\n\r{}:[]\0é\ud800 1x', "text", "label", "id", '"text"', '"label"', "null"])
+PIECES = some.sampled_from(
+    [*',\t"\n\r{}:[]\0é\ud800 1x', "text", "label", "id", '"text"', '"label"', "null"]
+)
 PIECED = some.lists(PIECES, max_size=40).map("".join)
-WHOLE = some.one_of(some.binary(max_size=60), PIECED.map(lambda text: text.encode("utf-8", "surrogatepass")))
+WHOLE = some.one_of(
+    some.binary(max_size=60), PIECED.map(lambda text: text.encode("utf-8", "surrogatepass"))
+)
 STARTS = [b"", b"text,label\n", b"text\tlabel\n", b'{"text": "x", "label": "y"}\n', b"PAR1"]
 
 
 @given(WHOLE, some.sampled_from(("csv", "tsv", "jsonl", "parquet")), some.sampled_from(STARTS))
-def test_any_bytes_are_read_or_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, content: bytes, form: str, start: bytes) -> None:
+def test_any_bytes_are_read_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, form: str, start: bytes
+) -> None:
     path = write_file(tmp_path_factory.mktemp("fuzz"), start + content, f"a.{form}")
     try:
         data = load_files(path)
@@ -206,7 +218,9 @@ WISHES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("wish", "reason"), WISHES)
-def test_a_wish_that_makes_no_sense_is_refused(tmp_path: Path, wish: dict[str, Any], reason: str) -> None:
+def test_a_wish_that_makes_no_sense_is_refused(
+    tmp_path: Path, wish: dict[str, Any], reason: str
+) -> None:
     write_table(tmp_path / "a.csv", FRAME)
     write_file(tmp_path, "x", "v.xlsx")
     if "validation" in wish:

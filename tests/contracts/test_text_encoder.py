@@ -130,7 +130,9 @@ def test_a_folder_without_an_encoder_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @given(lengths=st.lists(st.integers(1, 300), max_size=60), tokens=st.integers(1, 2000))
-def test_batches_hold_every_row_once_and_keep_to_their_size(lengths: list[int], tokens: int) -> None:
+def test_batches_hold_every_row_once_and_keep_to_their_size(
+    lengths: list[int], tokens: int
+) -> None:
     batches = length_batches(lengths, tokens)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     sizes = [len(batch) * max(lengths[row] for row in batch) for batch in batches]
@@ -141,7 +143,9 @@ def test_batches_hold_every_row_once_and_keep_to_their_size(lengths: list[int], 
 
 
 @pytest.mark.parametrize("kind", TEXTS)
-def test_a_text_encoder_of_any_family_has_features_of_texts_alone(kind: str, tmp_path: Path) -> None:
+def test_a_text_encoder_of_any_family_has_features_of_texts_alone(
+    kind: str, tmp_path: Path
+) -> None:
     """In any company, and of texts longer than it has positions for."""
     encoder = TextEncoder(str(text_encoder_in(tmp_path / kind, kind)))
     texts = ["a superb film", "dull", "a tired review " * 100]
@@ -154,7 +158,9 @@ def test_a_text_encoder_of_any_family_has_features_of_texts_alone(kind: str, tmp
 
 
 @pytest.mark.parametrize("kind", TEXTS)
-def test_a_run_on_any_text_encoder_explains_a_text_as_it_was_seen(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_on_any_text_encoder_explains_a_text_as_it_was_seen(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     encoder, folder = text_encoder_in(tmp_path / kind, kind), tmp_path / "run"
     data = ("--data", "sst2", "--path", sst2_in(tmp_path / "sst2"), "--encoder", encoder)
     command(capsys, "train", *data, "--epochs", 2, "--members", 2, "--run", folder)
@@ -171,7 +177,9 @@ def test_a_run_on_any_text_encoder_explains_a_text_as_it_was_seen(kind: str, tmp
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_features_of_an_image_encoder_are_the_scaled_mean_of_its_last_layer(kind: str, tmp_path: Path) -> None:
+def test_features_of_an_image_encoder_are_the_scaled_mean_of_its_last_layer(
+    kind: str, tmp_path: Path
+) -> None:
     """A grey image has those of the same image in RGB."""
     folder = image_encoder_in(tmp_path / kind, kind)
     encoder, network = hub_images(str(folder), CPU), AnyModel.from_pretrained(folder).eval()
@@ -205,7 +213,9 @@ def checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_heads_on_a_frozen_image_encoder_from_end_to_end(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_heads_on_a_frozen_image_encoder_from_end_to_end(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     encoder = image_encoder_in(tmp_path / kind, kind)
     options = ("--model", "heads", "--encoder", encoder, "--run", tmp_path / "run")
     command(capsys, "train", *DIGITS, *options)
@@ -215,7 +225,9 @@ def test_heads_on_a_frozen_image_encoder_from_end_to_end(kind: str, tmp_path: Pa
     assert run_facts(run)["Model"] == f"heads on {encoder}, masks of 16 groups of units"
 
 
-def test_a_torchvision_network_frozen_with_weights_of_the_user_s(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torchvision_network_frozen_with_weights_of_the_user_s(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("turnover.models.torchvision._SIDE", 64)  # for speed
     torch.manual_seed(1)
     network, file = models.resnet18(weights=None).eval(), tmp_path / "resnet18.safetensors"

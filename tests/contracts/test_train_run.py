@@ -96,7 +96,10 @@ def test_curves_have_one_row_an_epoch(small_run: Path) -> None:
 def test_the_seed_decides_every_file_of_a_run(tmp_path: Path) -> None:
     settings = {"epochs": 2, "validation_limit": 20}
     runs = {"one": 3, "again": 3, "other": 5}
-    files = [checksums(train_digits(tmp_path / name, seed=seed, **settings)) for name, seed in runs.items()]
+    files = [
+        checksums(train_digits(tmp_path / name, seed=seed, **settings))
+        for name, seed in runs.items()
+    ]
     assert files[0] == files[1]
     assert {name for name in files[0] if files[0][name] != files[2][name]} == set(RUN_FILES)
 

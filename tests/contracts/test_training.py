@@ -97,7 +97,9 @@ INTERRUPTED = [
 
 
 @pytest.mark.parametrize(("kind", "recipe", "epochs_before"), INTERRUPTED)
-def test_training_interrupted_after_any_epoch_goes_on_as_if_it_had_not_been(kind: str, recipe: Recipe, epochs_before: tuple[int, ...], tmp_path: Path) -> None:
+def test_training_interrupted_after_any_epoch_goes_on_as_if_it_had_not_been(
+    kind: str, recipe: Recipe, epochs_before: tuple[int, ...], tmp_path: Path
+) -> None:
     make, train, validation = MODELS[kind]
     whole, checkpoint = make(), tmp_path / "checkpoint"
     expected = fit(whole, train, validation, recipe)
@@ -133,7 +135,9 @@ def undisturbed() -> tuple[MemberModel, History]:
 
 @given(call=st.integers(1, 60))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_training_interrupted_inside_an_epoch_loses_that_epoch_only(call: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_training_interrupted_inside_an_epoch_loses_that_epoch_only(
+    call: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """The interruption falls on any of the loss computations, in training or in measuring."""
     whole, expected = undisturbed()
     checkpoint = tmp_path_factory.mktemp("fit") / "checkpoint"

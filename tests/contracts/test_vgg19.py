@@ -90,7 +90,9 @@ def test_norms_dropout_and_relu_lie_where_they_were_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("late_norm", "norms"), [(True, 16), (False, 11)])
-def test_settings_say_whether_batch_norm_lies_behind_the_first_mask(late_norm: bool, norms: int) -> None:
+def test_settings_say_whether_batch_norm_lies_behind_the_first_mask(
+    late_norm: bool, norms: int
+) -> None:
     settings = TrainSettings("cifar10", model="vgg19", late_norm=late_norm).resolved("image")
     model = build_model(settings, 10, (3, 32, 32))
     assert sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) == norms
@@ -131,7 +133,9 @@ def test_fx_traces_it() -> None:
 
     class Tracer(fx.Tracer):
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-            return isinstance(m, TurnoverDropout) or super().is_leaf_module(m, module_qualified_name)
+            return isinstance(m, TurnoverDropout) or super().is_leaf_module(
+                m, module_qualified_name
+            )
 
     model = new(dropout=0.2)
     assert torch.equal(fx.symbolic_trace(model)(IMAGES), model(IMAGES))

@@ -1,4 +1,6 @@
-"""What several tests of the engine build: small models, naive re-implementations, runs, other processes."""
+"""What several tests of the engine build: small models, naive re-implementations, runs, other
+processes.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,12 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 """Environment of other processes, which must compute as this one does."""
 ODD_IDS = [0, 1, 7, 10**8, 2**53 + 1, MAX_ID]
 """Small ids, and where floats and 32-bit words lose numbers."""
-ALGEBRA, HALVES, SHARED, PLAIN = "mask algebra: ", "half networks cut out", "shared prefix: ", "plain: "
+ALGEBRA, HALVES, SHARED, PLAIN = (
+    "mask algebra: ",
+    "half networks cut out",
+    "shared prefix: ",
+    "plain: ",
+)
 """How the names of the engine's paths begin."""
 LAW_4 = {torch.float64: 1e-9, torch.float32: 1e-4}
 SMALL_RUN = {"data": "digits", "limit": 60, "members": 2, "groups": 16, "seed": 3}
@@ -37,9 +44,13 @@ SMALL_RUN = {"data": "digits", "limit": 60, "members": 2, "groups": 16, "seed": 
 
 
 def run_python(code: str, *arguments: object) -> str:
-    """Standard output of a fresh Python process that runs `code` from the repository's root; its failure is the test's."""
+    """Standard output of a fresh Python process that runs `code` from the repository's root; its
+    failure is the test's.
+    """
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -52,14 +63,25 @@ die(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
 """
 
 
-def run_killed(code: str, folder: Path, start: str, count: int, seconds: float = 0.0, *more: object) -> str | None:
-    """Standard output of a process that runs `code` and kills itself at the count-th file operation or after some seconds; None if killed.
+def run_killed(
+    code: str, folder: Path, start: str, count: int, seconds: float = 0.0, *more: object
+) -> str | None:
+    """Standard output of a process that runs `code` and kills itself at the count-th file operation
+    or after some seconds; None if killed.
 
-    Operations below `folder` count, from the first on a name that holds `start`; 0 means never. `code` may use `sys`, `Path` and `sys.argv`:
-    the folder is the first argument, `more` begin with the fifth.
+    Operations below `folder` count, from the first on a name that holds `start`; 0 means never.
+    `code` may use `sys`, `Path` and `sys.argv`: the folder is the first argument, `more` begin with
+    the fifth.
     """
-    command = [sys.executable, "-c", _KILLING + code, *map(str, (folder, start, count, seconds, *more))]
-    done = subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, timeout=300, check=False)
+    command = [
+        sys.executable,
+        "-c",
+        _KILLING + code,
+        *map(str, (folder, start, count, seconds, *more)),
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.stdout if done.returncode == 0 else None
 
@@ -73,7 +95,9 @@ def splitmix(word: int) -> int:
 
 
 def reference_mask(instance: int, units: int, on: int, *, seed: int, layer: int) -> list[bool]:
-    """An instance's mask as `turnover.attribution.masks` describes it, in exact integers, one unit at a time."""
+    """An instance's mask as `turnover.attribution.masks` describes it, in exact integers, one unit
+    at a time.
+    """
     place = splitmix(splitmix(seed + GOLDEN) ^ splitmix(layer + 2 * GOLDEN))
     row = splitmix(splitmix(instance + GOLDEN) ^ place)
     keys = []
@@ -94,21 +118,40 @@ def some_labels(rows: int, classes: int, seed: int = 0) -> Tensor:
     return torch.randint(0, classes, (rows,), generator=torch.Generator().manual_seed(seed))
 
 
-def sequential_net(width: int = 6, hidden: int = 8, classes: int = 3, *, groups: int | None = None, seed: int = 0) -> nn.Sequential:
+def sequential_net(
+    width: int = 6, hidden: int = 8, classes: int = 3, *, groups: int | None = None, seed: int = 0
+) -> nn.Sequential:
     """A classifier of our user's kind: masks on the input and on the hidden layer, float64."""
     torch.manual_seed(seed)
-    masks = [TurnoverDropout(wide, groups=groups, seed=seed + 11, layer=number) for number, wide in enumerate((width, hidden))]
-    return nn.Sequential(masks[0], nn.Linear(width, hidden), nn.ReLU(), masks[1], nn.Linear(hidden, classes)).double()
+    masks = [
+        TurnoverDropout(wide, groups=groups, seed=seed + 11, layer=number)
+        for number, wide in enumerate((width, hidden))
+    ]
+    return nn.Sequential(
+        masks[0], nn.Linear(width, hidden), nn.ReLU(), masks[1], nn.Linear(hidden, classes)
+    ).double()
 
 
 class SmallCnn(nn.Module):
-    """Convolutions with batch norm and channel masks (4-D activations), then a masked linear layer; one logit or several."""
+    """Convolutions with batch norm and channel masks (4-D activations), then a masked linear layer;
+    one logit or several.
+    """
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            *(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), TurnoverDropout(8, groups=4, dim=1, layer=0, seed=5)),
-            *(nn.Conv2d(8, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), TurnoverDropout(6, dim=1, layer=1, seed=5)),
+            *(
+                nn.Conv2d(1, 8, 3, padding=1),
+                nn.BatchNorm2d(8),
+                nn.ReLU(),
+                TurnoverDropout(8, groups=4, dim=1, layer=0, seed=5),
+            ),
+            *(
+                nn.Conv2d(8, 6, 3, padding=1),
+                nn.BatchNorm2d(6),
+                nn.ReLU(),
+                TurnoverDropout(6, dim=1, layer=1, seed=5),
+            ),
         )
         self.out = nn.Linear(6, classes)
 
@@ -128,7 +171,15 @@ def small_cnn(classes: int, seed: int = 0) -> SmallCnn:
     return model.eval()
 
 
-def member_heads(width: int = 8, hidden: int = 12, classes: int = 3, *, members: int = 3, groups: int | None = None, seed: int = 0) -> MemberModel:
+def member_heads(
+    width: int = 8,
+    hidden: int = 12,
+    classes: int = 3,
+    *,
+    members: int = 3,
+    groups: int | None = None,
+    seed: int = 0,
+) -> MemberModel:
     """K small turn-over heads on frozen features, float64, with biases that are not zero."""
     head = MemberHead(width, hidden, classes, groups=groups, seed=seed, members=members)
     return shaken(MemberModel(nn.Identity(), head, ("the output bias",)).double(), seed)
@@ -139,13 +190,19 @@ def shaken(model: MemberModel, seed: int) -> MemberModel:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
-            parameter.data = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.data = torch.randn(
+                parameter.shape, generator=generator, dtype=parameter.dtype
+            )
     return model
 
 
 def rows(inputs: Tensor | Mapping[str, Tensor], start: int, stop: int) -> Any:
     """Rows of a batch, one tensor or several by name."""
-    return inputs[start:stop] if isinstance(inputs, Tensor) else {name: value[start:stop] for name, value in inputs.items()}
+    return (
+        inputs[start:stop]
+        if isinstance(inputs, Tensor)
+        else {name: value[start:stop] for name, value in inputs.items()}
+    )
 
 
 def logits_of(model: nn.Module, inputs: Any) -> Tensor:
@@ -155,10 +212,18 @@ def logits_of(model: nn.Module, inputs: Any) -> Tensor:
 
 
 def naive_influence(
-    model: nn.Module, inputs: Tensor | Mapping[str, Tensor], labels: Tensor, ids: list[int], loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    model: nn.Module,
+    inputs: Tensor | Mapping[str, Tensor],
+    labels: Tensor,
+    ids: list[int],
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Equation (2) of the paper as written: for each pair two forward passes of one row; `(K, targets, N)`."""
-    measure = loss or (lambda logits, label: nn.functional.cross_entropy(logits, label, reduction="none"))
+    """Equation (2) of the paper as written: for each pair two forward passes of one row; `(K,
+    targets, N)`.
+    """
+    measure = loss or (
+        lambda logits, label: nn.functional.cross_entropy(logits, label, reduction="none")
+    )
     columns = []
     with torch.no_grad():
         for target in range(len(labels)):
@@ -167,7 +232,9 @@ def naive_influence(
                 losses = {}
                 for flipped in (False, True):
                     with turnover([instance], flipped=flipped):
-                        losses[flipped] = torch.stack([measure(own, label)[0] for own in logits_of(model, row)])
+                        losses[flipped] = torch.stack(
+                            [measure(own, label)[0] for own in logits_of(model, row)]
+                        )
                 columns.append(losses[True] - losses[False])
     return torch.stack(columns, -1).view(-1, len(labels), len(ids))
 
@@ -181,7 +248,9 @@ def check_law_4(
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     **options: Any,
 ) -> Influence:
-    """`influence` takes the path whose name begins so, and gives the naive loop's values, which are not zero."""
+    """`influence` takes the path whose name begins so, and gives the naive loop's values, which are
+    not zero.
+    """
     expected = naive_influence(model, inputs, labels, list(ids), loss)
     made = influence(model, inputs, labels, ids, loss, **options)
     assert made.path.startswith(path), made.path
@@ -191,14 +260,18 @@ def check_law_4(
 
 
 class Net(nn.Module):
-    """Layers `first`, `mask`, `hidden`, `late_mask` and `out` of widths 6, 8, 8 and 3 in float64, put together by a function of one's own."""
+    """Layers `first`, `mask`, `hidden`, `late_mask` and `out` of widths 6, 8, 8 and 3 in float64,
+    put together by a function of one's own.
+    """
 
     def __init__(self, run: Callable[[Net, Any], Any], **masks: Any) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.run = run
         self.first, self.hidden, self.out = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
-        self.mask, self.late_mask = (TurnoverDropout(8, seed=5, layer=number, **masks) for number in (0, 1))
+        self.mask, self.late_mask = (
+            TurnoverDropout(8, seed=5, layer=number, **masks) for number in (0, 1)
+        )
         self.double().eval()
 
     def forward(self, x: Any) -> Any:
@@ -217,7 +290,9 @@ def small_chain(classes: int = 3) -> nn.Sequential:
 
 
 def a_case(kind: str) -> tuple[nn.Module, Tensor, Tensor, str]:
-    """A model with targets, labels and the path that it takes: one case for every way in which the engine computes."""
+    """A model with targets, labels and the path that it takes: one case for every way in which the
+    engine computes.
+    """
     if kind == "groups":
         return member_heads(groups=4), randn(7, 8), some_labels(7, 3), ALGEBRA
     if kind in ("products", "submatrices"):  # these differ by the number of targets
@@ -247,7 +322,10 @@ def names(folder: Path) -> list[str]:
 
 def checksums(run: Path) -> dict[str, str]:
     """SHA-256 of each file that a run's manifest lists."""
-    return {name: sha256(run / name) for name in json.loads((run / "manifest.json").read_text(encoding="utf-8"))["files"]}
+    return {
+        name: sha256(run / name)
+        for name in json.loads((run / "manifest.json").read_text(encoding="utf-8"))["files"]
+    }
 
 
 def failing_after(calls: int, real: Callable[..., Any], error: BaseException) -> Callable[..., Any]:

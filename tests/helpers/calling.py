@@ -33,7 +33,9 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, 
 
 def lines_said(err: str) -> list[str]:
     """What stands on stderr beside bars of progress."""
-    return [line for line in err.replace("\r", "\n").split("\n") if line.strip() and "%|" not in line]
+    return [
+        line for line in err.replace("\r", "\n").split("\n") if line.strip() and "%|" not in line
+    ]
 
 
 def tree(*folders: Path) -> dict[Path, tuple[int, int]]:

@@ -12,12 +12,30 @@ from typing import Any
 from turnover.jobs.job import BEGUN, CANCELLED, FACTS, FOLDER, LOCK, LOG, OUTCOME, PROGRESS
 
 
-def fake_job(runs: Path, steps: Sequence[Sequence[str]], label: str = "a job", name: str = "20260101-000000", **notes: Any) -> Path:
-    """A job that is over or lost; `outcome`, `log`, `cancelled`, `begun` and `progress` are what was noted of it."""
+def fake_job(
+    runs: Path,
+    steps: Sequence[Sequence[str]],
+    label: str = "a job",
+    name: str = "20260101-000000",
+    **notes: Any,
+) -> Path:
+    """A job that is over or lost; `outcome`, `log`, `cancelled`, `begun` and `progress` are what
+    was noted of it.
+    """
     folder = runs / FOLDER / name
     folder.mkdir(parents=True)
-    (folder / FACTS).write_text(json.dumps({"label": label, "created": "2026-01-01T00:00:00+00:00", "steps": [list(step) for step in steps]}))
-    for file in (mark for mark, told in ((CANCELLED, "cancelled"), (BEGUN, "begun")) if notes.get(told)):
+    (folder / FACTS).write_text(
+        json.dumps(
+            {
+                "label": label,
+                "created": "2026-01-01T00:00:00+00:00",
+                "steps": [list(step) for step in steps],
+            }
+        )
+    )
+    for file in (
+        mark for mark, told in ((CANCELLED, "cancelled"), (BEGUN, "begun")) if notes.get(told)
+    ):
         (folder / file).touch()
     for file, told in ((OUTCOME, "outcome"), (PROGRESS, "progress")):
         if told in notes:

@@ -1,4 +1,6 @@
-"""Small made-up run folders, written file by file as `turnover.runs.run` describes them; nothing is trained."""
+"""Small made-up run folders, written file by file as `turnover.runs.run` describes them; nothing is
+trained.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ _WORDS = [
 
 @dataclass
 class FakeRun:
-    """What to make: a text or an image run with `train` and `validation` items, every third validation item an error."""
+    """What to make: a text or an image run with `train` and `validation` items, every third
+    validation item an error.
+    """
 
     name: str = "fake"
     kind: str = "text"
@@ -67,12 +71,31 @@ class FakeRun:
         folder = runs / self.name
         folder.mkdir(parents=True)
         rng = np.random.default_rng(0)
-        frame = pd.concat([self._items("train", self.train, rng), self._items("validation", self.validation, rng)], ignore_index=True)
+        frame = pd.concat(
+            [
+                self._items("train", self.train, rng),
+                self._items("validation", self.validation, rng),
+            ],
+            ignore_index=True,
+        )
         frame.to_parquet(folder / "items.parquet", index=False)
-        np.save(folder / "features.npy", rng.normal(size=(self.train + self.validation, self.width)).astype(np.float32))
+        np.save(
+            folder / "features.npy",
+            rng.normal(size=(self.train + self.validation, self.width)).astype(np.float32),
+        )
         np.save(folder / "item_losses.npy", rng.random((2, EPOCHS, self.train)).astype(np.float32))
-        losses = {name: np.linspace(1, end, EPOCHS) for name, end in (("masked", 0.1), ("flipped", 0.9), ("validation", 0.5), ("unowned", 0.92))}
-        pd.DataFrame({"epoch": range(1, EPOCHS + 1), **losses, "accuracy": np.linspace(0.6, 0.8, EPOCHS)}).to_parquet(folder / "curves.parquet", index=False)
+        losses = {
+            name: np.linspace(1, end, EPOCHS)
+            for name, end in (
+                ("masked", 0.1),
+                ("flipped", 0.9),
+                ("validation", 0.5),
+                ("unowned", 0.92),
+            )
+        }
+        pd.DataFrame(
+            {"epoch": range(1, EPOCHS + 1), **losses, "accuracy": np.linspace(0.6, 0.8, EPOCHS)}
+        ).to_parquet(folder / "curves.parquet", index=False)
         (folder / "weights.safetensors").write_bytes(self.weights)
         write_manifest(folder, {**self._facts(), **self.facts}, RUN_FILES)
         if self.influence:
@@ -89,17 +112,26 @@ class FakeRun:
             "epochs": EPOCHS,
             "kept_epoch": 2,
         }
-        told = {"settings": {"data": "fake"}, "recipe": {"epochs": EPOCHS}, "data": {"name": "fake", "source": "made-up items"}}
+        told = {
+            "settings": {"data": "fake"},
+            "recipe": {"epochs": EPOCHS},
+            "data": {"name": "fake", "source": "made-up items"},
+        }
         return {"kind": self.kind, "classes": list(self.classes), "results": results, **told}
 
     def _items(self, split: str, count: int, rng: np.random.Generator) -> pd.DataFrame:
         labels = np.arange(count) % len(self.classes)
         wrong = (np.arange(count) % 3 == 0) & self.errors & (split == "validation")
         predicted = np.where(wrong, (labels + 1) % len(self.classes), labels)
-        chances = np.full((count, len(self.classes)), 0.3 / max(1, len(self.classes) - 1), np.float32)
+        chances = np.full(
+            (count, len(self.classes)), 0.3 / max(1, len(self.classes) - 1), np.float32
+        )
         chances[np.arange(count), predicted] = 0.7 + 0.2 * np.arange(count) / count
         made = [" ".join(rng.choice(_WORDS, 9)) for _ in range(count)]
-        texts = [self.texts[row % len(self.texts)] if self.texts else text for row, text in enumerate(made)]
+        texts = [
+            self.texts[row % len(self.texts)] if self.texts else text
+            for row, text in enumerate(made)
+        ]
         return pd.DataFrame(
             {
                 "split": split,
@@ -109,24 +141,45 @@ class FakeRun:
                 "predicted": predicted,
                 "planted": ["cue-submarine" if row % 6 == 0 else "" for row in range(count)],
                 "true_label": labels,
-                **{f"probability_{number}": chances[:, number] for number in range(len(self.classes))},
+                **{
+                    f"probability_{number}": chances[:, number]
+                    for number in range(len(self.classes))
+                },
                 "text": texts if self.kind == "text" else "",
-                "image": [png(rng.integers(0, 255, (8, 8), np.uint8)) if self.kind == "image" else b"" for _ in range(count)],
+                "image": [
+                    png(rng.integers(0, 255, (8, 8), np.uint8)) if self.kind == "image" else b""
+                    for _ in range(count)
+                ],
             }
         )
 
     def _write_influence(self, folder: Path, frame: pd.DataFrame, rng: np.random.Generator) -> None:
         validation = frame[frame["split"] == "validation"]
-        errors = [int(row) for row in validation["position"][validation["label"] != validation["predicted"]]]
+        errors = [
+            int(row)
+            for row in validation["position"][validation["label"] != validation["predicted"]]
+        ]
         part = folder / "influence"
         part.mkdir()
         for meaning, targets in (("truth", self.validation), ("prediction", len(errors))):
             members = rng.normal(0, 0.05, (self.members, targets, self.train)).astype(np.float32)
-            error = members.std(0, ddof=1) / np.sqrt(self.members) if self.members > 1 else np.full(members.shape[1:], np.nan)
-            for name, array in (("members", members), ("estimate", members.mean(0)), ("error", error), ("shape", np.zeros((targets, 0)))):
+            error = (
+                members.std(0, ddof=1) / np.sqrt(self.members)
+                if self.members > 1
+                else np.full(members.shape[1:], np.nan)
+            )
+            for name, array in (
+                ("members", members),
+                ("estimate", members.mean(0)),
+                ("error", error),
+                ("shape", np.zeros((targets, 0))),
+            ):
                 np.save(part / f"{meaning}_{name}.npy", array.astype(np.float32))
         np.save(part / "self.npy", rng.random((self.members, self.train)).astype(np.float32))
-        np.save(part / "mean_members.npy", rng.normal(size=(self.members, self.train)).astype(np.float32))
+        np.save(
+            part / "mean_members.npy",
+            rng.normal(size=(self.members, self.train)).astype(np.float32),
+        )
         facts = {
             "targets": list(range(self.validation)),
             "errors": errors,
@@ -155,22 +208,33 @@ def keep_ends(run: Path, top: int) -> None:
     part = run / "influence"
     facts = json.loads((part / MANIFEST).read_text(encoding="utf-8"))
     for meaning in ("truth", "prediction"):
-        estimates, errors = (np.load(part / f"{meaning}_{name}.npy") for name in ("estimate", "error"))
+        estimates, errors = (
+            np.load(part / f"{meaning}_{name}.npy") for name in ("estimate", "error")
+        )
         order = np.argsort(-estimates, axis=1, kind="stable")
         ends = np.concatenate((order[:, :top], order[:, -top:]), 1)
-        for name, array in (("estimate", np.take_along_axis(estimates, ends, 1)), ("error", np.take_along_axis(errors, ends, 1)), ("instances", ends)):
+        for name, array in (
+            ("estimate", np.take_along_axis(estimates, ends, 1)),
+            ("error", np.take_along_axis(errors, ends, 1)),
+            ("instances", ends),
+        ):
             np.save(part / f"{meaning}_{name}.npy", array)
         for name in ("members", "shape"):
             (part / f"{meaning}_{name}.npy").unlink()
     told = {name: fact for name, fact in facts.items() if name not in ("format", "files", "layout")}
-    write_manifest(part, {**told, "layout": "top"}, sorted(path.name for path in part.glob("*.npy")))
+    write_manifest(
+        part, {**told, "layout": "top"}, sorted(path.name for path in part.glob("*.npy"))
+    )
 
 
 def keep_targets(run: Path, targets: Sequence[int]) -> None:
     """Leave the influences on some targets only, as if no others had been computed."""
     part = run / "influence"
     facts = json.loads((part / MANIFEST).read_text(encoding="utf-8"))
-    kept = {"targets": [target for target in facts["targets"] if target in targets], "errors": [target for target in facts["errors"] if target in targets]}
+    kept = {
+        "targets": [target for target in facts["targets"] if target in targets],
+        "errors": [target for target in facts["errors"] if target in targets],
+    }
     for meaning, name in (("truth", "targets"), ("prediction", "errors")):
         rows = [facts[name].index(target) for target in kept[name]]
         for array in ("members", "estimate", "error", "shape"):

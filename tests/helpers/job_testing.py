@@ -31,7 +31,9 @@ _HANG = """
 
 
 def hang(folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    """From now on the command `export` has a child, ends neither by itself nor by SIGTERM, and notes both process numbers in the file returned."""
+    """From now on the command `export` has a child, ends neither by itself nor by SIGTERM, and
+    notes both process numbers in the file returned.
+    """
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(textwrap.dedent(_HANG))
     patch.setenv("PYTHONPATH", str(folder))

@@ -21,7 +21,14 @@ from turnover.storage.artifacts import Store
 from turnover.storage.atomic import disk_error
 from turnover.storage.lock import alone
 from turnover.workflows.cleansing import CONDITIONS, Retrained, summarise
-from turnover.workflows.cleansing_results import Scores, has_scores, keep_cleansing, keep_scores, read_cleansings, run_scores
+from turnover.workflows.cleansing_results import (
+    Scores,
+    has_scores,
+    keep_cleansing,
+    keep_scores,
+    read_cleansings,
+    run_scores,
+)
 from turnover.workflows.influence_parts import Cut, Parts
 
 ROWS = (
@@ -37,7 +44,11 @@ def a_measure(measure: str = "lds", **facts: Any) -> dict[str, Any]:
 
 def a_cleansing(seeds: int = 2, removed: int = 6) -> dict[str, Any]:
     """What `cleanse --json` prints of so many seeds."""
-    models = [Retrained(name, seed, 0.5, 0.5 + 0.1 * seed, 0.5) for seed in range(seeds) for name in CONDITIONS]
+    models = [
+        Retrained(name, seed, 0.5, 0.5 + 0.1 * seed, 0.5)
+        for seed in range(seeds)
+        for name in CONDITIONS
+    ]
     told: dict[str, Any] = {"validation": "validation", "fraction": 0.1, "flags": None}
     told |= {"removed": removed, "repeats": seeds, "targets": 9, "measured_on": 9}
     told |= {"conditions": [asdict(one) for one in summarise(models)], "removed_ids": []}
@@ -67,7 +78,9 @@ def read_cleansing(run: Run) -> int | None:
     found, problems = read_cleansings(run)
     one = the_only([one for one in found if one.facts["fraction"] == 0.1], problems)
     expected = [{**asdict(summary)} for summary in one.conditions] if one else []
-    assert json.loads(json.dumps(expected)) == (json.loads(json.dumps(a_cleansing()["conditions"])) if one else [])
+    assert json.loads(json.dumps(expected)) == (
+        json.loads(json.dumps(a_cleansing()["conditions"])) if one else []
+    )
     return one and one.facts["removed"]
 
 
@@ -191,7 +204,9 @@ KEPT = {
         "cleansing",
         "not readable as a cleansing; delete it, and retrain again$",
     ),
-    "scores": Kept(keep_elec, read_elec, "cleansing", "not readable as scores; compute them again$"),
+    "scores": Kept(
+        keep_elec, read_elec, "cleansing", "not readable as scores; compute them again$"
+    ),
     "map of features": Kept(
         keep_map(FEATURES),
         read_map(FEATURES),

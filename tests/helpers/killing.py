@@ -1,4 +1,6 @@
-"""Processes that kill themselves: at a file operation below a folder, or after some time from a first one."""
+"""Processes that kill themselves: at a file operation below a folder, or after some time from a
+first one.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,11 @@ _WATCHED = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "sqlite3.c
 
 
 def die(folder: str, start: str, count: int, seconds: float) -> None:
-    """From now on this process ends without a word at its count-th file operation below `folder`, or after some seconds.
+    """From now on this process ends without a word at its count-th file operation below `folder`,
+    or after some seconds.
 
-    Operations count from the first on a name that holds `start`, and the seconds begin there; 0 means never.
+    Operations count from the first on a name that holds `start`, and the seconds begin there; 0
+    means never.
     """
     seen = [0]
 
@@ -24,7 +28,9 @@ def die(folder: str, start: str, count: int, seconds: float) -> None:
         if event not in _WATCHED:
             return
         places = [str(place) for place in arguments[:2]]
-        if any(folder in place for place in places) and (seen[0] or any(start in place for place in places)):
+        if any(folder in place for place in places) and (
+            seen[0] or any(start in place for place in places)
+        ):
             seen[0] += 1
             if seen[0] == 1 and seconds:
                 timer = threading.Timer(seconds, kill)

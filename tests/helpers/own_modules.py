@@ -22,8 +22,8 @@ from turnover import TurnoverDropout
 
 def build(classes, shape, seed):
     return nn.Sequential(
-        nn.Conv2d(shape[0], 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        TurnoverDropout(64, seed=seed), nn.Linear(64, 16), nn.ReLU(),
+        nn.Conv2d(shape[0], 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), TurnoverDropout(64, seed=seed), nn.Linear(64, 16), nn.ReLU(),
         TurnoverDropout(16, seed=seed), nn.Linear(16, classes),
     )
 
@@ -94,7 +94,10 @@ def untrained(classes, shape, seed):
 
 
 def normed(classes, shape, seed):
-    return nn.Sequential(nn.Flatten(), TurnoverDropout(64, seed=seed), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))
+    return nn.Sequential(
+        nn.Flatten(), TurnoverDropout(64, seed=seed), nn.Linear(64, 8),
+        nn.BatchNorm1d(8), nn.Linear(8, classes),
+    )
 
 
 def half(classes, shape, seed):
@@ -124,7 +127,9 @@ trunk = nn.Linear(64, 64).requires_grad_(False)
 
 def one_trunk(classes, shape, seed):
     # what all members share
-    return nn.Sequential(nn.Flatten(), trunk, TurnoverDropout(64, seed=seed), nn.Linear(64, classes))
+    return nn.Sequential(
+        nn.Flatten(), trunk, TurnoverDropout(64, seed=seed), nn.Linear(64, classes)
+    )
 
 
 import torch
@@ -147,7 +152,8 @@ def checkpointed(classes, shape, seed):
 class PassedBy(nn.Module):
     def __init__(self, classes, seed):
         super().__init__()
-        self.body, self.late = build(classes, (1, 8, 8), seed), TurnoverDropout(classes, seed=seed, layer=7)
+        self.body = build(classes, (1, 8, 8), seed)
+        self.late = TurnoverDropout(classes, seed=seed, layer=7)
 
     def forward(self, x):
         return self.late(self.body(x)) if self.training else self.body(x)
@@ -172,7 +178,8 @@ from turnover import TurnoverDropout
 class Bag(nn.Module):
     def __init__(self, classes, seed):
         super().__init__()
-        self.vectors, self.mask, self.out = nn.Embedding(60, 8, padding_idx=0), TurnoverDropout(8, seed=seed), nn.Linear(8, classes)
+        self.vectors = nn.Embedding(60, 8, padding_idx=0)
+        self.mask, self.out = TurnoverDropout(8, seed=seed), nn.Linear(8, classes)
 
     def forward(self, tokens):
         return self.out(self.mask(self.vectors(tokens).mean(1)))
@@ -206,16 +213,24 @@ from turnover import TurnoverDropout
 
 
 class FineTuned(nn.Module):
-    \"\"\"A resnet18 that is trained from its last stage on, with a mask before every layer there.\"\"\"
+    \"\"\"A resnet18 that is trained from its last stage on, with a mask before every layer
+    there.
+    \"\"\"
 
     def __init__(self, classes, seed):
         super().__init__()
         self.network = resnet18(num_classes=classes).requires_grad_(False)
-        places = [name for name, layer in self.network.named_modules() if name.startswith(("layer4", "fc")) and isinstance(layer, nn.Conv2d | nn.Linear)]
+        places = [
+            name
+            for name, layer in self.network.named_modules()
+            if name.startswith(("layer4", "fc")) and isinstance(layer, nn.Conv2d | nn.Linear)
+        ]
         for number, name in enumerate(places):
             layer = self.network.get_submodule(name).requires_grad_(True)
-            width, dim = (layer.in_features, -1) if isinstance(layer, nn.Linear) else (layer.in_channels, 1)
-            self.network.set_submodule(name, nn.Sequential(TurnoverDropout(width, seed=seed, layer=number, dim=dim), layer))
+            linear = isinstance(layer, nn.Linear)
+            width, dim = (layer.in_features, -1) if linear else (layer.in_channels, 1)
+            mask = TurnoverDropout(width, seed=seed, layer=number, dim=dim)
+            self.network.set_submodule(name, nn.Sequential(mask, layer))
 
     def train(self, mode=True):
         super().train(mode)
@@ -235,7 +250,9 @@ def build(classes, shape, seed):
 
 @contextmanager
 def code_in(folder: Path) -> Iterator[None]:
-    """Inside, one works in a folder with `own_images.py`, for a run that several tests share; nothing is allowed yet, or imported afterwards."""
+    """Inside, one works in a folder with `own_images.py`, for a run that several tests share;
+    nothing is allowed yet, or imported afterwards.
+    """
     (folder / "own_images.py").write_text(IMAGES, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -247,7 +264,9 @@ def code_in(folder: Path) -> Iterator[None]:
 
 @pytest.fixture
 def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory with `own_images.py`, `own_texts.py` and `fine_tuned.py`, and nothing allowed or imported yet."""
+    """A working directory with `own_images.py`, `own_texts.py` and `fine_tuned.py`, and nothing
+    allowed or imported yet.
+    """
     (tmp_path / "own_images.py").write_text(IMAGES, encoding="utf-8")
     (tmp_path / "own_texts.py").write_text(TEXTS, encoding="utf-8")
     (tmp_path / "fine_tuned.py").write_text(FINE_TUNED, encoding="utf-8")

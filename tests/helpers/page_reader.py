@@ -32,7 +32,9 @@ class Node:
         found = []
         for part in self.inside:
             if isinstance(part, Node):
-                fits = tag in ("", part.tag) and (not kind or kind in part.attributes.get("class", "").split())
+                fits = tag in ("", part.tag) and (
+                    not kind or kind in part.attributes.get("class", "").split()
+                )
                 found += [part] * fits + part.all(tag, kind)
         return found
 
@@ -81,7 +83,11 @@ def page_of(run: Path, **options: Any) -> Node:
 
 def sides(article: Node, meaning: str) -> list[list[Node]]:
     """The cards of a mistake's proponents and opponents, for one meaning of influence."""
-    place = next(part for part in article.inside if isinstance(part, Node) and part.tag == {PREDICTION: "section", TRUTH: "details"}[meaning])
+    place = next(
+        part
+        for part in article.inside
+        if isinstance(part, Node) and part.tag == {PREDICTION: "section", TRUTH: "details"}[meaning]
+    )
     return [place.one("section", side).all("li") for side in ("for", "against")]
 
 

@@ -36,23 +36,46 @@ class Planted:
         return estimator, *estimator.apply(self.members, estimator.shape_of(self.targets))
 
     def filtered(self) -> np.ndarray:
-        """Estimates of `best` without what a target or an item does otherwise: a filter of the shape."""
+        """Estimates of `best` without what a target or an item does otherwise: a filter of the
+        shape.
+        """
         estimator, _, _ = self.chosen()
         assert estimator.shrinkage is not None
-        shared = replace(estimator.shrinkage, deviation=np.zeros_like(estimator.shrinkage.deviation), own=0.0)
-        return replace(estimator, shrinkage=shared).apply(self.members, estimator.shape_of(self.targets))[0]
+        shared = replace(
+            estimator.shrinkage, deviation=np.zeros_like(estimator.shrinkage.deviation), own=0.0
+        )
+        return replace(estimator, shrinkage=shared).apply(
+            self.members, estimator.shape_of(self.targets)
+        )[0]
 
 
-def some_items(rng: np.random.Generator, count: int, width: int = 10, classes: int = 3) -> Described:
+def some_items(
+    rng: np.random.Generator, count: int, width: int = 10, classes: int = 3
+) -> Described:
     """Items with normal features, random labels and random probabilities."""
     chances = rng.dirichlet(np.ones(classes), count)
-    return Described(rng.normal(size=(count, width)), np.eye(classes)[rng.integers(0, classes, count)] - chances)
+    return Described(
+        rng.normal(size=(count, width)), np.eye(classes)[rng.integers(0, classes, count)] - chances
+    )
 
 
-def planted(seed: int, *, smooth: float = 0.0, local: float = 0.0, deviation: float = 0.0, noise: float = 1.0, uneven: bool = False, **sizes: Any) -> Planted:
-    """What targets share (`smooth`), what a target adds in the basis, what an item adds (`local`) and noise, each with its standard deviation."""
+def planted(
+    seed: int,
+    *,
+    smooth: float = 0.0,
+    local: float = 0.0,
+    deviation: float = 0.0,
+    noise: float = 1.0,
+    uneven: bool = False,
+    **sizes: Any,
+) -> Planted:
+    """What targets share (`smooth`), what a target adds in the basis, what an item adds (`local`)
+    and noise, each with its standard deviation.
+    """
     rng = np.random.default_rng(seed)
-    members, targets, count = (sizes.get(name, usual) for name, usual in (("members", 8), ("targets", 40), ("count", 400)))
+    members, targets, count = (
+        sizes.get(name, usual) for name, usual in (("members", 8), ("targets", 40), ("count", 400))
+    )
     train, seen = some_items(rng, count), some_items(rng, targets)
     shares = np.exp(0.7 * rng.normal(size=count)) if uneven else np.ones(count)
     shares /= np.sqrt(np.square(shares).mean())
@@ -60,6 +83,16 @@ def planted(seed: int, *, smooth: float = 0.0, local: float = 0.0, deviation: fl
     shape = basis.shape_of(seen.features, seen.residuals) @ basis.vectors.T
     others = deviation * rng.normal(size=(targets, basis.vectors.shape[1])) @ basis.vectors.T
     strengths = 1 + 0.3 * rng.normal(size=(targets, 1))
-    inside = smooth * strengths * shape / shape.std() + others + local * rng.normal(size=(targets, count))
+    inside = (
+        smooth * strengths * shape / shape.std()
+        + others
+        + local * rng.normal(size=(targets, count))
+    )
     truth = shares * (inside - inside.mean(1, keepdims=True))
-    return Planted(truth + noise * shares * rng.normal(size=(members, targets, count)), truth, train, seen, shares)
+    return Planted(
+        truth + noise * shares * rng.normal(size=(members, targets, count)),
+        truth,
+        train,
+        seen,
+        shares,
+    )

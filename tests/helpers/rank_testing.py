@@ -1,4 +1,6 @@
-"""Commands run by two ranks in processes of their own, as torchrun starts them, one of which may be killed on the way; and ranks that are threads."""
+"""Commands run by two ranks in processes of their own, as torchrun starts them, one of which may be
+killed on the way; and ranks that are threads.
+"""
 
 from __future__ import annotations
 
@@ -58,35 +60,95 @@ class Done:
     said: str
 
 
-def run_ranks(folder: Path, *arguments: object, ranks: int = 2, kill: str = "", moment: int = 0, units: int = 256, seconds: float = 120) -> Done:
+def run_ranks(
+    folder: Path,
+    *arguments: object,
+    ranks: int = 2,
+    kill: str = "",
+    moment: int = 0,
+    units: int = 256,
+    seconds: float = 120,
+) -> Done:
     """Run `turnover ARGUMENTS --json` in so many ranks, in units of at most so many targets.
 
-    The rank named `kill` is killed as it is about to keep its moment-th part, or to begin its moment-th epoch. One rank runs without torchrun.
+    The rank named `kill` is killed as it is about to keep its moment-th part, or to begin its
+    moment-th epoch. One rank runs without torchrun.
     """
     script = folder / "ranks.py"
     script.write_text(_SCRIPT, encoding="utf-8")
-    starter = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    starter = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+        if ranks > 1
+        else []
+    )
     given = json.dumps([*map(str, arguments), "--json"])
-    command = [sys.executable, *starter, str(script), given, kill, str(moment), str(units), str(int(signal.SIGKILL))]
+    command = [
+        sys.executable,
+        *starter,
+        str(script),
+        given,
+        kill,
+        str(moment),
+        str(units),
+        str(int(signal.SIGKILL)),
+    ]
     environment = {**ONE_THREAD, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
-    return Done(done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    return Done(
+        done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr
+    )
 
 
-def run_left_alone(folder: Path, *arguments: object, moment: int, end: signal.Signals = signal.SIGSTOP, seconds: float = 120) -> Done:
-    """How the first of two ranks ends when the second one gets a signal, which by default lets it stand still, without torchrun to look after them.
+def run_left_alone(
+    folder: Path,
+    *arguments: object,
+    moment: int,
+    end: signal.Signals = signal.SIGSTOP,
+    seconds: float = 120,
+) -> Done:
+    """How the first of two ranks ends when the second one gets a signal, which by default lets it
+    stand still, without torchrun to look after them.
 
-    It comes as the second rank is about to keep its moment-th part, or to begin its moment-th epoch.
+    It comes as the second rank is about to keep its moment-th part, or to begin its moment-th
+    epoch.
     """
     script = folder / "ranks.py"
     script.write_text(_SCRIPT, encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, str(script), json.dumps([*map(str, arguments), "--json"]), "1", str(moment), "100", str(int(end))]
-    shared = {**ONE_THREAD, "PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    command = [
+        sys.executable,
+        str(script),
+        json.dumps([*map(str, arguments), "--json"]),
+        "1",
+        str(moment),
+        "100",
+        str(int(end)),
+    ]
+    shared = {
+        **ONE_THREAD,
+        "PYTHONPATH": str(ROOT),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }
     places = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-    first, second = (subprocess.Popen(command, cwd=ROOT, env=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for place in places)
+    first, second = (
+        subprocess.Popen(
+            command, cwd=ROOT, env=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for place in places
+    )
     try:
         printed, said = first.communicate(timeout=seconds)
         return Done(first.returncode, json.loads(printed) if printed.strip() else {}, said)
@@ -97,7 +159,9 @@ def run_left_alone(folder: Path, *arguments: object, moment: int, end: signal.Si
 
 
 class _Threaded(Ranks):
-    """A rank that is a thread; `tables` are where ranks with these numbers lay down what they have, and wait for each other."""
+    """A rank that is a thread; `tables` are where ranks with these numbers lay down what they have,
+    and wait for each other.
+    """
 
     def __init__(self, rank: int, size: int, tables: dict[range, _Table]) -> None:
         self.rank, self.size, self.tables = rank, size, tables
@@ -128,6 +192,10 @@ class _Table:
 
 def in_threads(size: int, work: Callable[[Ranks], Made]) -> list[Made]:
     """What each of so many ranks, threads of this process, makes."""
-    tables = {range(first, last): _Table(last - first) for first in range(size) for last in range(first + 1, size + 1)}
+    tables = {
+        range(first, last): _Table(last - first)
+        for first in range(size)
+        for last in range(first + 1, size + 1)
+    }
     with ThreadPoolExecutor(size) as pool:
         return list(pool.map(work, [_Threaded(rank, size, tables) for rank in range(size)]))

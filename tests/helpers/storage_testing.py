@@ -99,7 +99,10 @@ def edit(path: Path) -> None:
 
 def small_splits() -> tuple[Split, Split, Split]:
     """Items to train small heads on, to stop by and to measure on."""
-    one, two, three = (Split(randn(rows, 8, seed=rows).float(), some_labels(rows, 3, seed=rows)) for rows in (30, 12, 40))
+    one, two, three = (
+        Split(randn(rows, 8, seed=rows).float(), some_labels(rows, 3, seed=rows))
+        for rows in (30, 12, 40)
+    )
     return one, two, three
 
 
@@ -111,7 +114,9 @@ def small_heads(seed: int = 0, members: int = 1) -> Any:
 PLAIN_RECIPE = Recipe(epochs=3, batch=8, learning_rate=1e-2, masked=False)
 
 
-def patch_line(id: str, text: str, label: str, action: str, new_label: str = "", **other: str) -> dict[str, Any]:
+def patch_line(
+    id: str, text: str, label: str, action: str, new_label: str = "", **other: str
+) -> dict[str, Any]:
     """A decision as a patch says it."""
     said = {"id": id, "sha256": text_hash(text), "label": label, "action": action}
     said |= {"new_label": new_label, "note": "", "by": "ann", "at": "2026-11-01"}

@@ -22,7 +22,13 @@ from turnover.models.adapters import AdapterClassifier, EncoderClassifier, Maske
 KINDS = ("bert", "roberta", "electra")
 BUILDS = ("adapters", "masked")
 LAYERS, WIDTH, PADDING, MANY = 3, 16, 1, range(24)
-SIZES = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50}
+SIZES = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 50,
+}
 PLACES = {
     "the adapters' up-biases": ".up.bias",
     "the embeddings": "encoder.embeddings",
@@ -37,7 +43,12 @@ PLACES = {
 def tiny_encoder(kind: str = "bert") -> nn.Module:
     """An encoder of three layers with random weights."""
     torch.manual_seed(0)
-    options = {**SIZES, "max_position_embeddings": 32, "initializer_range": 0.5, "pad_token_id": PADDING}
+    options = {
+        **SIZES,
+        "max_position_embeddings": 32,
+        "initializer_range": 0.5,
+        "pad_token_id": PADDING,
+    }
     if kind == "roberta":
         return RobertaModel(RobertaConfig(**options)).eval()
     if kind == "electra":
@@ -45,14 +56,18 @@ def tiny_encoder(kind: str = "bert") -> nn.Module:
     return BertModel(BertConfig(**options)).eval()
 
 
-def around(build: str, encoder: nn.Module, *, groups: int | None = None, seed: int = 0) -> EncoderClassifier:
+def around(
+    build: str, encoder: nn.Module, *, groups: int | None = None, seed: int = 0
+) -> EncoderClassifier:
     """One of our two models around an encoder."""
     if build == "masked":
         return MaskedClassifier(encoder, 3, groups=groups, seed=seed)
     return AdapterClassifier(encoder, 3, layers=None, groups=groups, seed=seed, bottleneck=8)
 
 
-def built(build: str, kind: str = "bert", *, groups: int | None = None, seed: int = 0) -> EncoderClassifier:
+def built(
+    build: str, kind: str = "bert", *, groups: int | None = None, seed: int = 0
+) -> EncoderClassifier:
     return around(build, tiny_encoder(kind), groups=groups, seed=seed)
 
 
@@ -60,8 +75,12 @@ def grown(model: EncoderClassifier) -> EncoderClassifier:
     """The model in float64, its new weights as large as after much training, in evaluation mode."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.double().named_parameters():
-        if (isinstance(model, AdapterClassifier) and parameter.requires_grad) or name.startswith("out."):
-            parameter.data = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) / 2
+        if (isinstance(model, AdapterClassifier) and parameter.requires_grad) or name.startswith(
+            "out."
+        ):
+            parameter.data = (
+                torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) / 2
+            )
     return model.eval()
 
 
@@ -73,12 +92,19 @@ def batch(rows: int = 2) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": keep}
 
 
-def gradients(model: nn.Module, instance: int, inputs: dict[str, Tensor]) -> dict[str, Tensor | None]:
+def gradients(
+    model: nn.Module, instance: int, inputs: dict[str, Tensor]
+) -> dict[str, Tensor | None]:
     """Gradients of the loss that an instance is trained on, by parameter."""
     model.zero_grad()
     with turnover([instance] * len(inputs["input_ids"])):
-        nn.functional.cross_entropy(model(**inputs), some_labels(len(inputs["input_ids"]), 3)).backward()
-    return {name: None if parameter.grad is None else parameter.grad.clone() for name, parameter in model.named_parameters()}
+        nn.functional.cross_entropy(
+            model(**inputs), some_labels(len(inputs["input_ids"]), 3)
+        ).backward()
+    return {
+        name: None if parameter.grad is None else parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+    }
 
 
 def unmasked(model: nn.Module) -> nn.Module:

@@ -41,16 +41,24 @@ def test_items_run_side_by_side_in_as_many_threads_as_torch_has() -> None:
 
 
 @pytest.mark.parametrize(("threads", "device"), [(1, "cpu"), (2, "cuda"), (2, "mps")])
-def test_without_threads_to_spread_on_items_run_in_order_where_they_are_asked_for(threads: int, device: str) -> None:
+def test_without_threads_to_spread_on_items_run_in_order_where_they_are_asked_for(
+    threads: int, device: str
+) -> None:
     seen: list[tuple[int, int]] = []
     with threads_inside(threads):
-        spread(lambda item: seen.append((item, threading.get_ident())), range(5), torch.device(device))
+        spread(
+            lambda item: seen.append((item, threading.get_ident())), range(5), torch.device(device)
+        )
     assert seen == [(item, threading.get_ident()) for item in range(5)]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("error", [ZeroDivisionError("3"), torch.OutOfMemoryError("3"), KeyboardInterrupt("3")])
-def test_the_first_error_is_raised_and_all_goes_on_afterwards(threads: int, error: BaseException) -> None:
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("3"), torch.OutOfMemoryError("3"), KeyboardInterrupt("3")]
+)
+def test_the_first_error_is_raised_and_all_goes_on_afterwards(
+    threads: int, error: BaseException
+) -> None:
     """The first in the order of the items, not in time."""
 
     def work(item: int) -> None:

@@ -26,7 +26,13 @@ def layers(draw: st.DrawFn) -> TurnoverDropout:
     p = draw(st.one_of(st.just(0.5), st.floats(0.1, 0.9)))
     assume(0 < int(p * units + 0.5) < units)
     grouped = draw(st.booleans()) or size > 1
-    return TurnoverDropout(units * size, p=p, groups=units if grouped else None, seed=draw(ids_in_range), layer=draw(st.integers(0, 9)))
+    return TurnoverDropout(
+        units * size,
+        p=p,
+        groups=units if grouped else None,
+        seed=draw(ids_in_range),
+        layer=draw(st.integers(0, 9)),
+    )
 
 
 def off_units(layer: TurnoverDropout, instance: int) -> Tensor:
@@ -38,8 +44,13 @@ def off_units(layer: TurnoverDropout, instance: int) -> Tensor:
 
 
 @given(layer=layers(), ids=st.lists(ids_in_range, min_size=1, max_size=5))
-def test_mask_values_are_0_and_1_over_p_and_the_halves_add_up(layer: TurnoverDropout, ids: list[int]) -> None:
-    mask, flipped = layer.mask(ids, dtype=torch.float64), layer.mask(ids, flipped=True, dtype=torch.float64)
+def test_mask_values_are_0_and_1_over_p_and_the_halves_add_up(
+    layer: TurnoverDropout, ids: list[int]
+) -> None:
+    mask, flipped = (
+        layer.mask(ids, dtype=torch.float64),
+        layer.mask(ids, flipped=True, dtype=torch.float64),
+    )
     scale = layer.units / layer.on
     assert mask.unique().tolist() == pytest.approx([0.0, scale], rel=1e-15)
     assert torch.equal(mask + flipped, torch.full_like(mask, 1 / layer.keep))
@@ -48,7 +59,9 @@ def test_mask_values_are_0_and_1_over_p_and_the_halves_add_up(layer: TurnoverDro
 
 
 @given(layer=layers(), instance=ids_in_range)
-def test_groups_of_neighbouring_units_share_their_fate(layer: TurnoverDropout, instance: int) -> None:
+def test_groups_of_neighbouring_units_share_their_fate(
+    layer: TurnoverDropout, instance: int
+) -> None:
     by_group = layer.mask([instance]).view(layer.units, -1)
     assert (by_group == by_group[:, :1]).all()
     assert int((by_group[:, 0] > 0).sum()) == layer.on
@@ -67,10 +80,22 @@ def test_masks_are_the_same_bits_in_every_number_type(dtype: torch.dtype) -> Non
 
 @pytest.mark.parametrize("flipped", [False, True])
 @pytest.mark.parametrize(
-    ("shape", "dim", "spread"), [((5, 8), -1, (5, 8)), ((5, 3, 8), -1, (5, 1, 8)), ((5, 8, 2, 3), 1, (5, 8, 1, 1)), ((5, 2, 3, 8), 3, (5, 1, 1, 8))]
+    ("shape", "dim", "spread"),
+    [
+        ((5, 8), -1, (5, 8)),
+        ((5, 3, 8), -1, (5, 1, 8)),
+        ((5, 8, 2, 3), 1, (5, 8, 1, 1)),
+        ((5, 2, 3, 8), 3, (5, 1, 1, 8)),
+    ],
 )
-def test_activations_of_2_3_and_4_dimensions_are_multiplied_by_the_mask(shape: tuple[int, ...], dim: int, spread: tuple[int, ...], flipped: bool) -> None:
-    layer, ids, x = TurnoverDropout(8, groups=4, dim=dim, layer=0), [3, 1, 4, 1, 5], torch.randn(shape, dtype=torch.float64)
+def test_activations_of_2_3_and_4_dimensions_are_multiplied_by_the_mask(
+    shape: tuple[int, ...], dim: int, spread: tuple[int, ...], flipped: bool
+) -> None:
+    layer, ids, x = (
+        TurnoverDropout(8, groups=4, dim=dim, layer=0),
+        [3, 1, 4, 1, 5],
+        torch.randn(shape, dtype=torch.float64),
+    )
     with turnover(ids, flipped=flipped):
         out = layer(x)
     assert torch.equal(out, x * layer.mask(ids, flipped, torch.float64).view(spread))
@@ -114,14 +139,20 @@ def test_masks_that_cannot_be_are_refused(arguments: dict[str, float], reason: s
 
 
 @given(instance=ids_in_range, seed=st.integers(0, 1000), flipped=st.booleans())
-def test_an_instance_sends_no_gradient_into_units_that_are_off(instance: int, seed: int, flipped: bool) -> None:
+def test_an_instance_sends_no_gradient_into_units_that_are_off(
+    instance: int, seed: int, flipped: bool
+) -> None:
     """Weights into and out of a unit get exactly 0; the output bias, a leak, does get gradient."""
     model = sequential_net(seed=seed, groups=None)
     mask_in, first, _, mask_hidden, last = model
     with turnover([instance], flipped=flipped):
-        loss = nn.functional.cross_entropy(model(torch.randn(1, 6, dtype=torch.float64)), torch.tensor([1]))
+        loss = nn.functional.cross_entropy(
+            model(torch.randn(1, 6, dtype=torch.float64)), torch.tensor([1])
+        )
     loss.backward()
-    dead_in, dead_hidden = (off_units(layer, instance) ^ flipped for layer in (mask_in, mask_hidden))
+    dead_in, dead_hidden = (
+        off_units(layer, instance) ^ flipped for layer in (mask_in, mask_hidden)
+    )
     assert (first.weight.grad[:, dead_in] == 0).all()
     assert (first.weight.grad[dead_hidden] == 0).all()
     assert (first.bias.grad[dead_hidden] == 0).all()
@@ -133,7 +164,9 @@ def test_an_instance_sends_gradient_into_units_that_are_on() -> None:
     model = sequential_net()
     model[2] = nn.Tanh()
     with turnover([8]):
-        nn.functional.cross_entropy(model(torch.randn(1, 6, dtype=torch.float64)), torch.tensor([1])).backward()
+        nn.functional.cross_entropy(
+            model(torch.randn(1, 6, dtype=torch.float64)), torch.tensor([1])
+        ).backward()
     on_in, on_hidden = (~off_units(model[place], 8) for place in (0, 3))
     assert (model[1].weight.grad[on_hidden][:, on_in] != 0).all()
     assert (model[4].weight.grad[:, on_hidden] != 0).all()
@@ -144,7 +177,9 @@ def test_an_instance_sends_no_gradient_into_channels_that_are_off(instance: int)
     model = small_cnn(3)
     mask, after, last_mask = model.body[3], model.body[4], model.body[7]
     with turnover([instance]):
-        nn.functional.cross_entropy(model(torch.randn(1, 1, 6, 6, dtype=torch.float64)), torch.tensor([2])).backward()
+        nn.functional.cross_entropy(
+            model(torch.randn(1, 1, 6, 6, dtype=torch.float64)), torch.tensor([2])
+        ).backward()
     assert (after.weight.grad[:, off_units(mask, instance)] == 0).all()
     assert (model.body[0].weight.grad[off_units(mask, instance)] == 0).all()
     assert (after.weight.grad[off_units(last_mask, instance)] == 0).all()
@@ -153,7 +188,9 @@ def test_an_instance_sends_no_gradient_into_channels_that_are_off(instance: int)
 
 
 def test_what_an_instance_teaches_never_reaches_its_flipped_network() -> None:
-    """After a step on z alone its flipped logits have moved by the output bias and by nothing else."""
+    """After a step on z alone its flipped logits have moved by the output bias and by nothing
+    else.
+    """
     for instance in range(20):
         model, x = sequential_net(seed=instance), torch.randn(1, 6, dtype=torch.float64)
         before = copy.deepcopy(model)
@@ -181,7 +218,9 @@ def test_outside_the_context_the_layer_is_the_identity(training: bool) -> None:
 @pytest.mark.parametrize("training", [False, True])
 def test_outside_the_context_a_model_is_an_ordinary_one(training: bool) -> None:
     model = sequential_net().train(training)
-    ordinary = nn.Sequential(*(module for module in model if not isinstance(module, TurnoverDropout)))
+    ordinary = nn.Sequential(
+        *(module for module in model if not isinstance(module, TurnoverDropout))
+    )
     x = torch.randn(7, 6, dtype=torch.float64)
     assert torch.equal(model(x), ordinary(x))
     assert list(model.state_dict()) == ["1.weight", "1.bias", "4.weight", "4.bias"]

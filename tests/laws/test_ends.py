@@ -1,4 +1,6 @@
-"""The ends of each target's ranking, found without holding the pairs: ties, short lists, values that are not finite."""
+"""The ends of each target's ranking, found without holding the pairs: ties, short lists, values
+that are not finite.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,24 @@ from turnover.attribution.engine.tiling import Tiling
 
 def sides(ends: TopInfluences) -> list[tuple[bool, Tensor, Tensor, Tensor]]:
     """Whether the largest come first, ids, means and errors of both ends."""
-    return [(True, ends.proponent_ids, ends.proponents, ends.proponent_errors), (False, ends.opponent_ids, ends.opponents, ends.opponent_errors)]
+    return [
+        (True, ends.proponent_ids, ends.proponents, ends.proponent_errors),
+        (False, ends.opponent_ids, ends.opponents, ends.opponent_errors),
+    ]
 
 
 def check_ends(ends: TopInfluences, values: Tensor, ids: list[int], top: int) -> None:
-    """Each end has the ranking's values in order, and each value is that of an instance of its id which stands there once."""
+    """Each end has the ranking's values in order, and each value is that of an instance of its id
+    which stands there once.
+    """
     mean = values.mean(0)
     for largest, found, means, errors in sides(ends):
         assert found.shape == means.shape == errors.shape == (len(mean), min(top, len(ids)))
         assert torch.equal(means, mean.sort(1, descending=largest).values[:, :top])
         for row in range(len(mean)):
-            left = [(instance, value) for instance, value in zip(ids, mean[row].tolist(), strict=True)]
+            left = [
+                (instance, value) for instance, value in zip(ids, mean[row].tolist(), strict=True)
+            ]
             for pair in zip(found[row].tolist(), means[row].tolist(), strict=True):
                 left.remove(pair)
 
@@ -46,7 +55,12 @@ def three_values(logits: Tensor, labels: Tensor) -> Tensor:
 @pytest.mark.parametrize("top", [1, 7, 29, 30, 31, 10**6])
 def test_ties_and_short_lists(loss: Any, top: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a tie is cut by a tile."""
-    model, x, labels, ids = member_heads(groups=4), randn(3, 8), some_labels(3, 3), list(range(100, 130))
+    model, x, labels, ids = (
+        member_heads(groups=4),
+        randn(3, 8),
+        some_labels(3, 3),
+        list(range(100, 130)),
+    )
     values = influence(model, x, labels, ids, loss).values
     check_ends(top_influences(model, x, labels, ids, top, loss), values, ids, top)
     monkeypatch.setattr("turnover.attribution.influence.path_for", in_tiles_of_four)
@@ -79,9 +93,18 @@ def test_losses_that_are_not_finite_keep_their_instances(wrong: float) -> None:
     """Nobody else's id stands in their place."""
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        return torch.where(logits.argmax(1) == labels, nn.functional.cross_entropy(logits, labels, reduction="none"), wrong)
+        return torch.where(
+            logits.argmax(1) == labels,
+            nn.functional.cross_entropy(logits, labels, reduction="none"),
+            wrong,
+        )
 
-    model, x, labels, ids = member_heads(groups=4, members=1), randn(4, 8), some_labels(4, 3), list(range(100, 120))
+    model, x, labels, ids = (
+        member_heads(groups=4, members=1),
+        randn(4, 8),
+        some_labels(4, 3),
+        list(range(100, 120)),
+    )
     assert not influence(model, x, labels, ids, loss).values.isfinite().all()
     for _, found, _, _ in sides(top_influences(model, x, labels, ids, 20, loss)):
         assert [sorted(row) for row in found.tolist()] == [ids] * 4
@@ -91,10 +114,14 @@ def test_losses_that_are_not_finite_keep_their_instances(wrong: float) -> None:
 def test_mean_and_ends_agree_with_the_matrix_on_every_path(kind: str) -> None:
     model, x, labels, _ = a_case(kind)
     values = influence(model, x, labels, range(300)).values
-    torch.testing.assert_close(mean_influence(model, x, labels, range(300)), values.mean(1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        mean_influence(model, x, labels, range(300)), values.mean(1), rtol=0, atol=1e-12
+    )
     ends = top_influences(model, x, labels, range(300), 9)
     for largest, found, means, errors in sides(ends):
-        torch.testing.assert_close(means, values.mean(0).sort(1, descending=largest).values[:, :9], rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            means, values.mean(0).sort(1, descending=largest).values[:, :9], rtol=0, atol=1e-12
+        )
         torch.testing.assert_close(means, values.mean(0).gather(1, found), rtol=0, atol=1e-12)
         if len(values) > 1:
             spread = values.std(0) / len(values) ** 0.5

@@ -1,4 +1,6 @@
-"""What holds for every path of the engine: threads, tiles and budgets change nothing, and the engine changes nothing either."""
+"""What holds for every path of the engine: threads, tiles and budgets change nothing, and the
+engine changes nothing either.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,24 @@ from tests.helpers.builders import (
     small_cnn,
     some_labels,
 )
-from turnover import TurnoverDropout, TurnoverError, influence, mean_influence, top_influences, turnover
+from turnover import (
+    TurnoverDropout,
+    TurnoverError,
+    influence,
+    mean_influence,
+    top_influences,
+    turnover,
+)
 from turnover.attribution.engine import path_for
 from turnover.attribution.engine.checked import CheckedPath
-from turnover.attribution.engine.naive import PlainPath, both_halves, evaluating, row_count, run_model, take_rows
+from turnover.attribution.engine.naive import (
+    PlainPath,
+    both_halves,
+    evaluating,
+    row_count,
+    run_model,
+    take_rows,
+)
 from turnover.attribution.engine.tiling import Tiling
 from turnover.attribution.masks import MAX_ID, instance_masks
 from turnover.models.heads import small_vgg
@@ -102,23 +118,37 @@ def cut(targets: int, instances: int) -> Callable[..., Any]:
 
 
 @every_kind
-@pytest.mark.parametrize(("targets", "instances"), [(1, 1), (2, 3), (3, 5), (7, 1000), (1000, 7), (1000, 1000)])
-def test_law_5_the_size_of_the_tiles_changes_nothing(kind: str, targets: int, instances: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("targets", "instances"), [(1, 1), (2, 3), (3, 5), (7, 1000), (1000, 7), (1000, 1000)]
+)
+def test_law_5_the_size_of_the_tiles_changes_nothing(
+    kind: str, targets: int, instances: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, x, labels, path = a_case(kind)
     expected = influence(model, x, labels, range(20)).values
     monkeypatch.setattr("turnover.attribution.influence.path_for", cut(targets, instances))
     made = influence(model, x, labels, range(20))
     assert made.path.startswith(path)
     torch.testing.assert_close(made.values, expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(mean_influence(model, x, labels, range(20)), expected.mean(1), rtol=0, atol=1e-12)
-    torch.testing.assert_close(top_influences(model, x, labels, range(20), 3).opponents, -(-expected.mean(0)).topk(3).values, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        mean_influence(model, x, labels, range(20)), expected.mean(1), rtol=0, atol=1e-12
+    )
+    torch.testing.assert_close(
+        top_influences(model, x, labels, range(20), 3).opponents,
+        -(-expected.mean(0)).topk(3).values,
+        rtol=0,
+        atol=1e-12,
+    )
 
 
 @every_kind
 @pytest.mark.parametrize("memory", [1, 2**10, 2**14, 2**17, 2**24, 2**40])
 def test_law_5_the_budget_changes_nothing(kind: str, memory: int) -> None:
     model, x, labels, path = a_case(kind)
-    expected, made = influence(model, x, labels, range(40)), influence(model, x, labels, range(40), memory=memory)
+    expected, made = (
+        influence(model, x, labels, range(40)),
+        influence(model, x, labels, range(40), memory=memory),
+    )
     assert made.path.startswith(path)
     torch.testing.assert_close(made.values, expected.values, rtol=0, atol=1e-12)
 
@@ -145,7 +175,10 @@ def test_threads_with_other_instances_on_one_model_get_their_own(kind: str) -> N
 
     def work(number: int) -> list[Tensor]:
         start.wait(10)
-        return [run_model(model, x) if number == 3 else influence(model, x, labels, ids[number]).values for _ in range(4)]
+        return [
+            run_model(model, x) if number == 3 else influence(model, x, labels, ids[number]).values
+            for _ in range(4)
+        ]
 
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(work, range(4)))
@@ -177,30 +210,69 @@ def test_tiles_hold_logits_of_both_halves() -> None:
 
 def state(model: nn.Module) -> list[Any]:
     """Everything about a model that its user would not want changed."""
-    values = [(value.clone(), value.requires_grad) for value in model.state_dict(keep_vars=True).values()]
-    grads = [None if parameter.grad is None else parameter.grad.clone() for parameter in model.parameters()]
-    hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
-    return [values, grads, [module.training for module in model.modules()], hooks, [sorted(vars(module)) for module in model.modules()]]
+    values = [
+        (value.clone(), value.requires_grad) for value in model.state_dict(keep_vars=True).values()
+    ]
+    grads = [
+        None if parameter.grad is None else parameter.grad.clone()
+        for parameter in model.parameters()
+    ]
+    hooks = [
+        len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()
+    ]
+    return [
+        values,
+        grads,
+        [module.training for module in model.modules()],
+        hooks,
+        [sorted(vars(module)) for module in model.modules()],
+    ]
 
 
 def surroundings() -> list[Any]:
     """Everything about the process and torch's own state that anyone would not want changed."""
-    randomness = [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()]  # type: ignore[index,union-attr]
-    modes = [torch.is_grad_enabled(), _get_current_dispatch_mode(), torch.is_autocast_enabled("cpu"), torch.is_inference_mode_enabled()]
-    return [*randomness, *modes, torch.get_num_threads(), nn.Module.__call__, nn.Module.__getattr__, threading.active_count()]
+    randomness = [
+        torch.get_rng_state().tolist(),
+        np.random.get_state()[1].tolist(),
+        random.getstate(),
+    ]  # type: ignore[index,union-attr]
+    modes = [
+        torch.is_grad_enabled(),
+        _get_current_dispatch_mode(),
+        torch.is_autocast_enabled("cpu"),
+        torch.is_inference_mode_enabled(),
+    ]
+    return [
+        *randomness,
+        *modes,
+        torch.get_num_threads(),
+        nn.Module.__call__,
+        nn.Module.__getattr__,
+        threading.active_count(),
+    ]
 
 
 def same(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
-    return torch.equal(one, other) if isinstance(one, Tensor) and isinstance(other, Tensor) else bool(one == other)
+    return (
+        torch.equal(one, other)
+        if isinstance(one, Tensor) and isinstance(other, Tensor)
+        else bool(one == other)
+    )
 
 
 @every_kind
 @pytest.mark.parametrize("fault", [None, "loss", "model"])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-def test_everything_is_left_as_it_was(kind: str, fault: str | None, threads: int, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_is_left_as_it_was(
+    kind: str,
+    fault: str | None,
+    threads: int,
+    dtype: torch.dtype | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Also if the loss fails in the middle, or a layer does."""
     model, x, labels, _ = a_case(kind)
     model, x = model.float().train(), x.float()
@@ -209,11 +281,23 @@ def test_everything_is_left_as_it_was(kind: str, fault: str | None, threads: int
     next(model.modules()).register_forward_hook(lambda *_: None)
     list(model.modules())[1].eval()
     real = nn.functional.cross_entropy
-    loss = failing_after(2 if fault == "loss" else 10**9, lambda logits, rows: real(logits, rows, reduction="none"), ZeroDivisionError())
+    loss = failing_after(
+        2 if fault == "loss" else 10**9,
+        lambda logits, rows: real(logits, rows, reduction="none"),
+        ZeroDivisionError(),
+    )
     with threads_inside(threads), monkeypatch.context() as patch:
         if fault == "model":
-            patch.setattr("turnover.attribution.dropout.instance_masks", failing_after(3, instance_masks, ZeroDivisionError()))
-        before, around, given_x, given_labels = state(model), surroundings(), x.clone(), labels.clone()
+            patch.setattr(
+                "turnover.attribution.dropout.instance_masks",
+                failing_after(3, instance_masks, ZeroDivisionError()),
+            )
+        before, around, given_x, given_labels = (
+            state(model),
+            surroundings(),
+            x.clone(),
+            labels.clone(),
+        )
         try:
             made = influence(model, x, labels, range(80), loss, dtype=dtype)
         except ZeroDivisionError:
@@ -233,7 +317,9 @@ def test_our_models_are_built_without_the_global_random_state() -> None:
     torch.manual_seed(99)
     again = member_heads(), small_vgg((1, 8, 8), 3, members=2, groups=8, seed=0)
     for one, other in zip(models, again, strict=True):
-        assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+        assert all(
+            torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items()
+        )
 
 
 # Rows

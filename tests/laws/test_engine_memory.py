@@ -20,12 +20,22 @@ from tests.helpers.builders import HALVES, KINDS, PLAIN, Net, a_case, randn, som
 from turnover import TurnoverDropout, TurnoverError, influence, mean_influence, top_influences
 from turnover.attribution.engine import path_for
 from turnover.attribution.engine.checked import CheckedPath
-from turnover.attribution.engine.tiling import Cost, Tiling, default_budget, is_out_of_memory, parse_memory, tile_size
+from turnover.attribution.engine.tiling import (
+    Cost,
+    Tiling,
+    default_budget,
+    is_out_of_memory,
+    parse_memory,
+    tile_size,
+)
 from turnover.models.heads import text_heads
 
 FULL = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 8 bytes."
+    ),
     MemoryError("Unable to allocate 8 bytes"),
 ]
 SIZES = {
@@ -93,7 +103,9 @@ def bytes_of(cost: Cost, tiling: Tiling) -> int:
 
 @settings(max_examples=300)
 @given(costs, memories, st.integers(1, 300), st.integers(1, 5000))
-def test_a_tile_is_as_large_as_the_budget_allows_or_as_small_as_can_be(cost: Cost, memory: int, targets: int, instances: int) -> None:
+def test_a_tile_is_as_large_as_the_budget_allows_or_as_small_as_can_be(
+    cost: Cost, memory: int, targets: int, instances: int
+) -> None:
     """One target more does not fit, or is not wanted; the same for twice the instances."""
     tiling = tile_size(cost, memory, targets, instances)
     assert 1 <= tiling.targets <= targets
@@ -124,10 +136,14 @@ def test_a_tile_shrinks_to_one_pair_and_no_further(targets: int, instances: int)
     starts=st.tuples(st.integers(0, 50), st.integers(0, 50)),
     shrinking=st.booleans(),
 )
-def test_rectangles_cover_everything_once_also_if_the_tile_shrinks_meanwhile(sizes: tuple[int, ...], starts: tuple[int, int], shrinking: bool) -> None:
+def test_rectangles_cover_everything_once_also_if_the_tile_shrinks_meanwhile(
+    sizes: tuple[int, ...], starts: tuple[int, int], shrinking: bool
+) -> None:
     rows, columns, targets, instances = sizes
     tiling, covered = Tiling(targets, instances), []
-    all_rows, all_columns = (range(start, start + size) for start, size in zip(starts, (rows, columns), strict=True))
+    all_rows, all_columns = (
+        range(start, start + size) for start, size in zip(starts, (rows, columns), strict=True)
+    )
     whole = (slice(places.start, places.stop) for places in (all_rows, all_columns))
     for own, others in tiling.rectangles(*whole):
         covered += product(range(own.start, own.stop), range(others.start, others.stop))
@@ -264,7 +280,9 @@ def test_memory_may_run_out_in_the_loss() -> None:
 
 @every_kind
 @pytest.mark.parametrize("function", [influence, mean_influence, top_influences])
-def test_without_memory_for_one_pair_one_line_says_so(kind: str, function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_memory_for_one_pair_one_line_says_so(
+    kind: str, function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, x, labels, _ = a_case(kind)
     monkeypatch.setattr("turnover.attribution.influence.path_for", short_of_memory(0, FULL[0]))
     said = r"^[^\n]*memory runs out even for one target and one training instance[^\n]*$"

@@ -15,8 +15,18 @@ from hypothesis import strategies as st
 import turnover.attribution.estimators.estimator as estimator_module
 from tests.helpers.planted_influences import Planted, planted
 from turnover import TurnoverError
-from turnover.attribution.estimators.estimator import Described, Estimator, choose_estimator, row_correlation
-from turnover.attribution.estimators.shrinkage import Shrinkage, fit_shrinkage, noise_shares, other_shares
+from turnover.attribution.estimators.estimator import (
+    Described,
+    Estimator,
+    choose_estimator,
+    row_correlation,
+)
+from turnover.attribution.estimators.shrinkage import (
+    Shrinkage,
+    fit_shrinkage,
+    noise_shares,
+    other_shares,
+)
 
 SEEDS = range(3)
 Drawn = tuple[Planted, Estimator, np.ndarray, np.ndarray]
@@ -133,7 +143,9 @@ def test_influences_that_are_all_zero_stay_zero(members: int) -> None:
 
 @pytest.mark.parametrize("members", [2, 3, 8])
 @pytest.mark.parametrize("uneven", [False, True])
-def test_noise_alone_shrinks_to_nothing_whatever_the_features_say(members: int, uneven: bool) -> None:
+def test_noise_alone_shrinks_to_nothing_whatever_the_features_say(
+    members: int, uneven: bool
+) -> None:
     for seed in SEEDS:
         case, estimator, estimate, _ = drawn(seed, {"members": members, "uneven": uneven})
         assert estimator.name == "best"
@@ -170,7 +182,10 @@ def test_the_estimate_is_no_worse_than_the_median_and_the_filter(mixture: dict[s
     """
     cases = [drawn(seed, mixture) for seed in SEEDS]
     assert {estimator.name for _, estimator, _, _ in cases} == {"best"}
-    missed = [[case.missed(one) for one in (estimate, case.median(), case.filtered())] for case, _, estimate, _ in cases]
+    missed = [
+        [case.missed(one) for one in (estimate, case.median(), case.filtered())]
+        for case, _, estimate, _ in cases
+    ]
     made, middle, filtered = np.mean(missed, 0)
     assert made < 1.03 * min(middle, filtered) + 0.005 * middle
     if set(mixture) == {"smooth"}:
@@ -231,7 +246,9 @@ def test_the_shares_for_a_target_come_from_all_others() -> None:
 
 
 @given(seed=seeds, members=st.integers(2, 5), factor=st.sampled_from([1e-6, 0.01, 7.0, 1e4]))
-def test_scale_and_order_of_the_influences_are_those_of_the_estimates(seed: int, members: int, factor: float) -> None:
+def test_scale_and_order_of_the_influences_are_those_of_the_estimates(
+    seed: int, members: int, factor: float
+) -> None:
     case = small(seed, members)
     estimator, *made = case.chosen()
     order = np.random.default_rng(seed).permutation(80)

@@ -27,7 +27,9 @@ def orthonormal(basis: Basis) -> bool:
 
 
 @given(st.integers(0, 1000), st.integers(5, 60), st.integers(1, 8), st.integers(2, 4))
-def test_the_basis_is_orthonormal_and_gives_the_training_items_shapes_back(seed: int, count: int, width: int, classes: int) -> None:
+def test_the_basis_is_orthonormal_and_gives_the_training_items_shapes_back(
+    seed: int, count: int, width: int, classes: int
+) -> None:
     items = some_items(np.random.default_rng(seed), count, width, classes)
     basis, psi = make_basis(items.features, items.residuals), products(items)
     assert orthonormal(basis)
@@ -61,8 +63,12 @@ def test_rounding_makes_no_directions(count: int, width: int, classes: int, offs
     assert make_basis(features, items.residuals).vectors.shape[1] == width * (classes - 1)
 
 
-@pytest.mark.parametrize(("limit", "value"), [("_MOST_FEATURES", 60), ("_MOST_COLUMNS", 100), ("_MOST_COLUMNS", 500)])
-def test_projections_and_samples_keep_the_leading_directions(limit: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("limit", "value"), [("_MOST_FEATURES", 60), ("_MOST_COLUMNS", 100), ("_MOST_COLUMNS", 500)]
+)
+def test_projections_and_samples_keep_the_leading_directions(
+    limit: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A random projection, a sample of the items, and all items instead of too many columns."""
     rng = np.random.default_rng(3)
     items = some_items(rng, 300, 400, 2)
@@ -85,7 +91,10 @@ def test_projections_and_samples_keep_the_leading_directions(limit: str, value: 
 def kernel(features: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """K as the module writes it, pair by pair."""
     shares = np.array([(labels == number).mean() for number in range(classes)])
-    items = [(own, (np.arange(classes) == label) - shares) for own, label in zip(features, labels, strict=True)]
+    items = [
+        (own, (np.arange(classes) == label) - shares)
+        for own, label in zip(features, labels, strict=True)
+    ]
     return np.array([[(one @ two) * (mine @ its) for two, its in items] for one, mine in items])
 
 
@@ -103,8 +112,12 @@ def labelled(count: int, width: int, classes: int, seed: int) -> tuple[np.ndarra
     return rng.normal(size=(count, width)), labels
 
 
-@given(st.integers(0, 1000), st.sampled_from([3, 30, 40]), st.integers(2, 4), st.sampled_from([2, 6]))
-def test_smoothing_is_kernel_ridge_regression_with_half_the_best_penalty(seed: int, width: int, classes: int, members: int) -> None:
+@given(
+    st.integers(0, 1000), st.sampled_from([3, 30, 40]), st.integers(2, 4), st.sampled_from([2, 6])
+)
+def test_smoothing_is_kernel_ridge_regression_with_half_the_best_penalty(
+    seed: int, width: int, classes: int, members: int
+) -> None:
     """By direct solves: the values, and the penalty whose fit to one half predicts the other.
 
     Few features go through the design, many through the kernel.
@@ -115,7 +128,10 @@ def test_smoothing_is_kernel_ridge_regression_with_half_the_best_penalty(seed: i
     pilot = 2 * shared + rng.normal(size=(members, 8, 30))
     exact, halves = kernel(features, labels, classes), (pilot[0::2].mean(0), pilot[1::2].mean(0))
     smoother = smoothing(pilot, features, labels, classes)
-    missed = [sum(((ridge(one, exact, penalty) - two) ** 2).sum() for one, two in (halves, halves[::-1])) for penalty in PENALTIES]
+    missed = [
+        sum(((ridge(one, exact, penalty) - two) ** 2).sum() for one, two in (halves, halves[::-1]))
+        for penalty in PENALTIES
+    ]
     assert smoother.penalty == PENALTIES[int(np.argmin(missed))] / 2
     expected = ridge(pilot.mean(0), exact, smoother.penalty)
     near = 1e-4 * np.abs(pilot).max()

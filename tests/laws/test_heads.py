@@ -1,4 +1,6 @@
-"""Law 4 for the heads of our own K-member models: every way of computing them, whatever turns their loops take."""
+"""Law 4 for the heads of our own K-member models: every way of computing them, whatever turns their
+loops take.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,13 @@ from turnover.attribution.masks import MAX_ID
 from turnover.models.heads import small_vgg, text_heads
 from turnover.research.bench.timing import threads as threads_inside
 
-WAYS = {"groups": (GroupHeads, 10**9, 0), "submatrices": (SubmatrixHeads, 0, 0), "products": (SubmatrixHeads, 0, 10**9)}
-"""Each way's class, and the limits `_MOST_SIGNS` and `_FEW_TARGETS` that make every model take it."""
+WAYS = {
+    "groups": (GroupHeads, 10**9, 0),
+    "submatrices": (SubmatrixHeads, 0, 0),
+    "products": (SubmatrixHeads, 0, 10**9),
+}
+"""Each way's class, and the limits `_MOST_SIGNS` and `_FEW_TARGETS` that make every model take it.
+"""
 BUDGET = 2**30
 
 
@@ -64,14 +71,25 @@ limits_of_loops = st.fixed_dictionaries(
 @pytest.mark.parametrize("way", WAYS)
 @given(
     groups=st.sampled_from([None, 2, 4, 8]),
-    sizes=st.tuples(st.sampled_from([8, 16]), st.sampled_from([8, 24]), st.sampled_from([2, 3, 10]), st.integers(1, 3)),
+    sizes=st.tuples(
+        st.sampled_from([8, 16]),
+        st.sampled_from([8, 24]),
+        st.sampled_from([2, 3, 10]),
+        st.integers(1, 3),
+    ),
     seed=st.integers(0, 10**6),
     targets=st.integers(1, 5),
     ids=st.lists(st.integers(0, MAX_ID), min_size=1, max_size=11),
     limits=limits_of_loops,
 )
 def test_law_4_with_several_turns_and_remainders(
-    way: str, groups: int | None, sizes: tuple[int, int, int, int], seed: int, targets: int, ids: list[int], limits: dict[str, int]
+    way: str,
+    groups: int | None,
+    sizes: tuple[int, int, int, int],
+    seed: int,
+    targets: int,
+    ids: list[int],
+    limits: dict[str, int],
 ) -> None:
     width, hidden, classes, members = sizes
     model = member_heads(width, hidden, classes, members=members, groups=groups, seed=seed)
@@ -79,17 +97,32 @@ def test_law_4_with_several_turns_and_remainders(
     expected = naive_influence(model, x, labels, ids)
     with forced(way, **limits):
         assert isinstance(path_for(model, x), WAYS[way][0])
-        torch.testing.assert_close(influence(model, x, labels, ids).values, expected, rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            influence(model, x, labels, ids).values, expected, rtol=0, atol=1e-9
+        )
 
 
 @pytest.mark.parametrize("way", WAYS)
-@given(seed=st.integers(0, 10**6), ids=st.lists(st.integers(0, MAX_ID), min_size=1, max_size=40), targets=st.integers(1, 30), limits=limits_of_loops)
-def test_law_5_the_limits_of_the_loops_change_nothing(way: str, seed: int, ids: list[int], targets: int, limits: dict[str, int]) -> None:
-    model, x, labels = member_heads(groups=4, members=2, seed=seed), randn(targets, 8, seed=seed), some_labels(targets, 3, seed)
+@given(
+    seed=st.integers(0, 10**6),
+    ids=st.lists(st.integers(0, MAX_ID), min_size=1, max_size=40),
+    targets=st.integers(1, 30),
+    limits=limits_of_loops,
+)
+def test_law_5_the_limits_of_the_loops_change_nothing(
+    way: str, seed: int, ids: list[int], targets: int, limits: dict[str, int]
+) -> None:
+    model, x, labels = (
+        member_heads(groups=4, members=2, seed=seed),
+        randn(targets, 8, seed=seed),
+        some_labels(targets, 3, seed),
+    )
     with forced(way):
         expected = influence(model, x, labels, ids).values
     with forced(way, **limits):
-        torch.testing.assert_close(influence(model, x, labels, ids).values, expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            influence(model, x, labels, ids).values, expected, rtol=0, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -105,20 +138,34 @@ def test_law_4_at_full_size(way: str, dtype: torch.dtype, bound: float) -> None:
     assert fast.path.startswith(ALGEBRA)
     assert slow.path.startswith(PLAIN)
     torch.testing.assert_close(fast.values[:, :2], slow.values, rtol=0, atol=bound)
-    torch.testing.assert_close(fast.values[:, 27:, :2], naive_influence(model, x[27:], labels[27:], list(ids[:2])), rtol=0, atol=bound)
+    torch.testing.assert_close(
+        fast.values[:, 27:, :2],
+        naive_influence(model, x[27:], labels[27:], list(ids[:2])),
+        rtol=0,
+        atol=bound,
+    )
 
 
-@pytest.mark.parametrize(("groups", "path"), [(2, GroupHeads), (64, GroupHeads), (128, SubmatrixHeads), (None, SubmatrixHeads)])
+@pytest.mark.parametrize(
+    ("groups", "path"),
+    [(2, GroupHeads), (64, GroupHeads), (128, SubmatrixHeads), (None, SubmatrixHeads)],
+)
 def test_few_groups_are_summed_and_single_units_cut_out(groups: int | None, path: type) -> None:
     model = text_heads(384, 2, members=1, groups=groups, seed=1)
     assert type(path_for(model, torch.zeros(3, 384))) is path
-    assert influence(model, torch.zeros(3, 384), torch.zeros(3, dtype=torch.int64), [1]).path.startswith(ALGEBRA)
+    assert influence(
+        model, torch.zeros(3, 384), torch.zeros(3, dtype=torch.int64), [1]
+    ).path.startswith(ALGEBRA)
 
 
 @pytest.mark.parametrize("classes", [2, 10])
-@pytest.mark.parametrize(("shape", "groups"), [((1, 8, 8), 16), ((1, 8, 8), None), ((3, 16, 16), 8)])
+@pytest.mark.parametrize(
+    ("shape", "groups"), [((1, 8, 8), 16), ((1, 8, 8), None), ((3, 16, 16), 8)]
+)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_small_vgg(shape: tuple[int, int, int], groups: int | None, classes: int, dtype: torch.dtype) -> None:
+def test_small_vgg(
+    shape: tuple[int, int, int], groups: int | None, classes: int, dtype: torch.dtype
+) -> None:
     model = shaken(small_vgg(shape, classes, members=2, groups=groups, seed=2), 3).to(dtype)
     check_law_4(model, randn(2, *shape).to(dtype), some_labels(2, classes), ALGEBRA)
 
@@ -142,9 +189,16 @@ def test_a_single_logit_and_a_loss_of_one_s_own(way: str) -> None:
     with forced(way):
         model, labels = member_heads(classes=1, groups=4), torch.tensor([0, 1, 1])
         expected = naive_influence(model, randn(3, 8), labels, ODD_IDS, binary)
-        torch.testing.assert_close(influence(model, randn(3, 8), labels, ODD_IDS).values, expected, rtol=0, atol=1e-9)
-        made = check_law_4(member_heads(groups=4), randn(3, 8), some_labels(3, 3), ALGEBRA, loss=margin)
-        assert not torch.allclose(made.values, influence(member_heads(groups=4), randn(3, 8), some_labels(3, 3), ODD_IDS).values)
+        torch.testing.assert_close(
+            influence(model, randn(3, 8), labels, ODD_IDS).values, expected, rtol=0, atol=1e-9
+        )
+        made = check_law_4(
+            member_heads(groups=4), randn(3, 8), some_labels(3, 3), ALGEBRA, loss=margin
+        )
+        assert not torch.allclose(
+            made.values,
+            influence(member_heads(groups=4), randn(3, 8), some_labels(3, 3), ODD_IDS).values,
+        )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -155,7 +209,9 @@ def test_a_path_serves_tiles_in_any_order(way: str) -> None:
     with forced(way), evaluating(model):
         path = path_for(model, x)
         for targets in (slice(0, 3), slice(3, 6), slice(0, 3), slice(0, 2), slice(1, 3)):
-            for made, expected in zip(path.tile(targets, ids), plain.tile(targets, ids), strict=True):
+            for made, expected in zip(
+                path.tile(targets, ids), plain.tile(targets, ids), strict=True
+            ):
                 assert made.shape == (3, targets.stop - targets.start, len(ids), 3)
                 torch.testing.assert_close(made, expected, rtol=0, atol=1e-12)
 
@@ -176,7 +232,11 @@ def test_the_features_of_a_target_are_computed_once(way: str) -> None:
     """So that a pair costs the same whatever lies before the first mask."""
     growth = {}
     for shape in ((1, 8, 8), (1, 8, 15)):  # the same number of features, twice the convolutions
-        model, x, labels = small_vgg(shape, 3, members=1, groups=8, seed=0), torch.rand(2, *shape), some_labels(2, 3)
+        model, x, labels = (
+            small_vgg(shape, 3, members=1, groups=8, seed=0),
+            torch.rand(2, *shape),
+            some_labels(2, 3),
+        )
         flops = []
         for count in (10, 20):
             with forced(way), FlopCounterMode(display=False) as counter:

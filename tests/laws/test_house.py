@@ -1,4 +1,6 @@
-"""The house's rules, read from the import graph: what may import what, what loads without torch, and no code in data."""
+"""The house's rules, read from the import graph: what may import what, what loads without torch,
+and no code in data.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,46 @@ ABOVE = {
     "core": {"streamlit", "plotly", "dashboard", "tests"},
     "dashboard": {*HEAVY, "sklearn", "scipy", "datasets"},
     "dashboard/components": {"turnover.dashboard.app", "turnover.dashboard.app_pages"},
-    "dashboard/views": {"streamlit", "plotly", *(f"turnover.dashboard.{part}" for part in ("app", "app_pages", "components", "state", "engine"))},
+    "dashboard/views": {
+        "streamlit",
+        "plotly",
+        *(
+            f"turnover.dashboard.{part}"
+            for part in ("app", "app_pages", "components", "state", "engine")
+        ),
+    },
 }
 """What the code below a folder never imports."""
 ROOMS = (
-    *("errors", "storage", "attribution", "data", "models", "training", "runs", "jobs", "flags", "explain", "workflows"),
+    *(
+        "errors",
+        "storage",
+        "attribution",
+        "data",
+        "models",
+        "training",
+        "runs",
+        "jobs",
+        "flags",
+        "explain",
+        "workflows",
+    ),
     *("research.baselines", "research.evaluate", "research.paper", "research.bench", "cli"),
 )
 """The rooms of the engine: each imports only those before it."""
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-RUNS_CODE = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "pd.eval", "torch.jit.load", "torch.hub.load"}
+RUNS_CODE = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "yaml.load",
+    "pd.eval",
+    "torch.jit.load",
+    "torch.hub.load",
+}
 RUNS_CODE |= {"torch.load", "torch.save", "pd.read_pickle"}
 NAMED_BY_THE_USER = {"core/models/names.py": ["exec", "compile"]}
 ASSERTS = ("assert", "check", "pytest.raises", "pytest.warns", "expect(")
@@ -37,9 +69,32 @@ UNSAFE_HTML = ("unsafe_allow_html", "unsafe_allow_javascript", "use_container_wi
 LIGHT = tuple(
     f"turnover{part}"
     for part in (
-        *("", ".errors", ".storage.atomic", ".storage.progress", ".storage.artifacts", ".runs.run", ".runs.maps", ".runs.ranking"),
-        *(".runs.plan", ".flags", ".jobs", ".explain.groups", ".explain.report", ".attribution.estimators.estimator"),
-        *(".models.names", ".models.registry", ".workflows.cleansing_results", ".data.tables", ".data.tables.checks", ".data.images"),
+        *(
+            "",
+            ".errors",
+            ".storage.atomic",
+            ".storage.progress",
+            ".storage.artifacts",
+            ".runs.run",
+            ".runs.maps",
+            ".runs.ranking",
+        ),
+        *(
+            ".runs.plan",
+            ".flags",
+            ".jobs",
+            ".explain.groups",
+            ".explain.report",
+            ".attribution.estimators.estimator",
+        ),
+        *(
+            ".models.names",
+            ".models.registry",
+            ".workflows.cleansing_results",
+            ".data.tables",
+            ".data.tables.checks",
+            ".data.images",
+        ),
     )
 )
 """Parts that pages need in the first second."""
@@ -47,7 +102,10 @@ LIGHT = tuple(
 
 def modules(folder: Path) -> dict[str, ast.Module]:
     """The code below a folder, by place."""
-    found = {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.py"))}
+    found = {
+        str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.rglob("*.py"))
+    }
     assert found, folder
     return found
 
@@ -66,7 +124,11 @@ def imported(tree: ast.AST) -> set[str]:
 def calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str, dict[str | None, str]]]:
     """All calls, with the name of what is called and the options that are given by name."""
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        yield call, ast.unparse(call.func), {option.arg: ast.unparse(option.value) for option in call.keywords}
+        yield (
+            call,
+            ast.unparse(call.func),
+            {option.arg: ast.unparse(option.value) for option in call.keywords},
+        )
 
 
 def code_at_risk(tree: ast.AST) -> list[str]:
@@ -74,8 +136,13 @@ def code_at_risk(tree: ast.AST) -> list[str]:
     found = []
     for _, name, options in calls(tree):
         risky = name in RUNS_CODE or name.endswith(".to_pickle")
-        risky |= any(options.get(option, "False") != "False" for option in ("shell", "allow_pickle", "trust_remote_code"))
-        careless = (name == "np.load" and "allow_pickle" not in options) or (name == "AutoModel.from_pretrained" and options.get("use_safetensors") != "True")
+        risky |= any(
+            options.get(option, "False") != "False"
+            for option in ("shell", "allow_pickle", "trust_remote_code")
+        )
+        careless = (name == "np.load" and "allow_pickle" not in options) or (
+            name == "AutoModel.from_pretrained" and options.get("use_safetensors") != "True"
+        )
         found += [name] if risky or careless else []
     return found
 
@@ -83,7 +150,11 @@ def code_at_risk(tree: ast.AST) -> list[str]:
 @pytest.mark.parametrize("folder", ABOVE)
 def test_arrows_run_one_way(folder: str) -> None:
     for place, tree in modules(ROOT / folder).items():
-        wrong = {name for name in imported(tree) if any(name == above or name.startswith(f"{above}.") for above in ABOVE[folder])}
+        wrong = {
+            name
+            for name in imported(tree)
+            if any(name == above or name.startswith(f"{above}.") for above in ABOVE[folder])
+        }
         assert not wrong, place
 
 
@@ -92,14 +163,28 @@ def test_each_room_of_the_engine_imports_only_those_before_it() -> None:
         below = ROOMS[number + 1 :]
         found = modules(CORE / room.replace(".", "/")) if room != "errors" else {}
         for place, tree in found.items():
-            names = {name.removeprefix("turnover.") for name in imported(tree) if name.startswith("turnover.")}
-            assert not {name for name in names for later in below if name == later or name.startswith(f"{later}.")}, place
+            names = {
+                name.removeprefix("turnover.")
+                for name in imported(tree)
+                if name.startswith("turnover.")
+            }
+            assert not {
+                name
+                for name in names
+                for later in below
+                if name == later or name.startswith(f"{later}.")
+            }, place
     folders = {path.parent for path in CORE.rglob("*.py")} - {CORE, CORE / "research"}
-    assert all(any(folder.is_relative_to(CORE / room.replace(".", "/")) for room in ROOMS) for folder in folders)
+    assert all(
+        any(folder.is_relative_to(CORE / room.replace(".", "/")) for room in ROOMS)
+        for folder in folders
+    )
 
 
 def test_no_data_is_ever_run_as_code() -> None:
-    """Neither by Python nor by a shell, nor unpickled, nor code that comes with a model; but for a module that the user names."""
+    """Neither by Python nor by a shell, nor unpickled, nor code that comes with a model; but for a
+    module that the user names.
+    """
     for folder in (CORE, DASHBOARD, ROOT / ".ci"):
         for place, tree in modules(folder).items():
             assert not {name.split(".")[0] for name in imported(tree)} & PICKLES, place
@@ -107,9 +192,20 @@ def test_no_data_is_ever_run_as_code() -> None:
 
 
 def test_code_that_would_be_run_is_found() -> None:
-    codes = ("eval(text)", "subprocess.run(text, shell=True)", "np.load(path)", "np.load(path, allow_pickle=True)", "AutoModel.from_pretrained(name)")
-    assert all(code_at_risk(ast.parse(code)) for code in (*codes, "torch.load(path)", "frame.to_pickle(path)"))
-    assert not code_at_risk(ast.parse("np.load(path, allow_pickle=False), subprocess.run(words), re.compile(text)"))
+    codes = (
+        "eval(text)",
+        "subprocess.run(text, shell=True)",
+        "np.load(path)",
+        "np.load(path, allow_pickle=True)",
+        "AutoModel.from_pretrained(name)",
+    )
+    assert all(
+        code_at_risk(ast.parse(code))
+        for code in (*codes, "torch.load(path)", "frame.to_pickle(path)")
+    )
+    assert not code_at_risk(
+        ast.parse("np.load(path, allow_pickle=False), subprocess.run(words), re.compile(text)")
+    )
 
 
 def test_no_page_writes_html_unsafely() -> None:
@@ -124,7 +220,11 @@ def test_every_test_says_what_must_hold_and_none_is_set_aside() -> None:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 body = ast.unparse(node)
                 assert any(word in body for word in ASSERTS), f"{place}: {node.name}"
-                aside = [ast.unparse(mark) for mark in node.decorator_list if "skip" in ast.unparse(mark) or "xfail" in ast.unparse(mark)]
+                aside = [
+                    ast.unparse(mark)
+                    for mark in node.decorator_list
+                    if "skip" in ast.unparse(mark) or "xfail" in ast.unparse(mark)
+                ]
                 assert not aside, f"{place}: {node.name}"
 
 
@@ -133,7 +233,9 @@ def test_every_test_says_what_must_hold_and_none_is_set_aside() -> None:
 
 def loaded_by(code: str, *arguments: object) -> set[str]:
     """Names of all modules that a new process has after some code."""
-    said = run_python(f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))", *arguments)
+    said = run_python(
+        f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))", *arguments
+    )
     return set(json.loads(said.splitlines()[-1]))
 
 
@@ -147,7 +249,8 @@ def test_a_run_is_browsed_without_torch(small_run: Path) -> None:
 from pathlib import Path
 import turnover
 run = turnover.Run(Path(sys.argv[1]))
-shown = run.influence.ranked(run.errors[0], "prediction").ends(3), run.curves, run.influence.mean_influence"""
+shown = run.influence.ranked(run.errors[0], "prediction").ends(3)
+shown = shown, run.curves, run.influence.mean_influence"""
     assert not loaded_by(code, small_run) & HEAVY
 
 
@@ -174,7 +277,9 @@ assert export_csv(Run(Path({str(folder)!r}))).count("\\n") == 2"""
 
 def test_the_first_words_need_no_pandas() -> None:
     before = loaded_by("import streamlit")
-    assert not {"pandas", "pyarrow", "numpy"} & (loaded_by("import streamlit, turnover.dashboard.components.notice") - before)
+    assert not {"pandas", "pyarrow", "numpy"} & (
+        loaded_by("import streamlit, turnover.dashboard.components.notice") - before
+    )
     body = ast.parse((DASHBOARD / "app.py").read_text(encoding="utf-8")).body
     tops = {node.module for node in body if isinstance(node, ast.ImportFrom)}
     assert tops == {"__future__", "pathlib", "turnover.dashboard.components.notice"}
@@ -185,13 +290,23 @@ def test_the_first_words_need_no_pandas() -> None:
 
 def test_the_wheel_has_every_package_and_imports_go_by_one_name() -> None:
     """Two names for one module would be two mask contexts and two classes of error."""
-    described = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    folders = {".".join(("turnover", *path.parent.relative_to(CORE).parts)) for path in CORE.rglob("*.py")}
-    folders |= {".".join(("turnover.dashboard", *path.parent.relative_to(DASHBOARD).parts)) for path in DASHBOARD.rglob("*.py")}
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "setuptools"
+    ]
+    folders = {
+        ".".join(("turnover", *path.parent.relative_to(CORE).parts)) for path in CORE.rglob("*.py")
+    }
+    folders |= {
+        ".".join(("turnover.dashboard", *path.parent.relative_to(DASHBOARD).parts))
+        for path in DASHBOARD.rglob("*.py")
+    }
     assert sorted(folders | {"turnover.assets"}) == described["packages"]
     for folder in (CORE, DASHBOARD, TESTS):
         for place, tree in modules(folder).items():
-            assert not {name.partition(".")[0] for name in imported(tree)} & {"core", "dashboard"}, place
+            assert not {name.partition(".")[0] for name in imported(tree)} & {
+                "core",
+                "dashboard",
+            }, place
 
 
 # Public names
@@ -206,10 +321,24 @@ before = {name: getattr(turnover, name) for name in turnover.__all__}
 for module in pkgutil.iter_modules(turnover.__path__):
     if module.name not in ("__main__", "cli"):
         importlib.import_module(f"turnover.{module.name}")
-print(json.dumps([name for name in turnover.__all__ if not callable(before[name]) or getattr(turnover, name) is not before[name]]))
+print(json.dumps([
+    name
+    for name in turnover.__all__
+    if not callable(before[name]) or getattr(turnover, name) is not before[name]
+]))
 """
     assert json.loads(run_python(code)) == []
-    expected = {"TurnoverDropout", "turnover", "TurnoverError", "Influence", "influence", "self_influence", "mean_influence", "top_influences", "Run"}
+    expected = {
+        "TurnoverDropout",
+        "turnover",
+        "TurnoverError",
+        "Influence",
+        "influence",
+        "self_influence",
+        "mean_influence",
+        "top_influences",
+        "Run",
+    }
     assert expected <= set(turnover.__all__)
 
 

@@ -1,4 +1,6 @@
-"""Law 5: what the public functions of the engine say agrees with the full matrix; and what they refuse."""
+"""Law 5: what the public functions of the engine say agrees with the full matrix; and what they
+refuse.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,15 @@ from torch import Tensor, nn
 
 import turnover.attribution.influence as influences_module
 from tests.helpers.builders import member_heads, randn, sequential_net, some_labels
-from turnover import Influence, TurnoverError, influence, mean_influence, self_influence, top_influences, turnover
+from turnover import (
+    Influence,
+    TurnoverError,
+    influence,
+    mean_influence,
+    self_influence,
+    top_influences,
+    turnover,
+)
 from turnover.attribution.engine.tiling import default_loss
 from turnover.attribution.ensemble import MemberModel
 from turnover.attribution.influence import influences
@@ -22,7 +32,9 @@ from turnover.attribution.influence import influences
 EXACT = 1e-9
 
 
-def some_items(count: int, width: int = 8, classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
+def some_items(
+    count: int, width: int = 8, classes: int = 3, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     return randn(count, width, seed=seed), some_labels(count, classes, seed)
 
 
@@ -42,7 +54,9 @@ def test_self_influence_is_the_diagonal(kind: str) -> None:
     model, (x, labels) = a_model(kind), some_items(13)
     ids = np.arange(100, 113)
     matrix = influence(model, x, labels, ids).values
-    torch.testing.assert_close(self_influence(model, x, labels, ids), matrix.diagonal(dim1=1, dim2=2), rtol=0, atol=EXACT)
+    torch.testing.assert_close(
+        self_influence(model, x, labels, ids), matrix.diagonal(dim1=1, dim2=2), rtol=0, atol=EXACT
+    )
 
 
 def test_self_influence_of_many_items_is_computed_in_slices() -> None:
@@ -58,7 +72,9 @@ def test_self_influence_of_many_items_is_computed_in_slices() -> None:
 def test_mean_influence_is_the_mean_over_targets(kind: str, count: int) -> None:
     model, (x, labels) = a_model(kind), some_items(9)
     matrix = influence(model, x, labels, range(count)).values
-    torch.testing.assert_close(mean_influence(model, x, labels, range(count)), matrix.mean(1), rtol=0, atol=EXACT)
+    torch.testing.assert_close(
+        mean_influence(model, x, labels, range(count)), matrix.mean(1), rtol=0, atol=EXACT
+    )
 
 
 @pytest.mark.parametrize("kind", ["members", "user"])
@@ -75,7 +91,9 @@ def test_top_influences_are_the_ends_of_the_ranking(kind: str, count: int, top: 
     for expected, found, means, errors in sides:
         torch.testing.assert_close(means, expected, rtol=0, atol=EXACT)
         torch.testing.assert_close(means, whole.mean.gather(1, found - 1000), rtol=0, atol=EXACT)
-        torch.testing.assert_close(errors, whole.standard_error.gather(1, found - 1000), rtol=0, atol=EXACT, equal_nan=True)
+        torch.testing.assert_close(
+            errors, whole.standard_error.gather(1, found - 1000), rtol=0, atol=EXACT, equal_nan=True
+        )
         assert all(len(set(row)) == min(top, count) for row in found.tolist())
 
 
@@ -117,10 +135,22 @@ def test_a_loss_of_one_s_own_reaches_every_function() -> None:
     def doubled(logits: Tensor, rows: Tensor) -> Tensor:
         return 2 * nn.functional.cross_entropy(logits, rows, reduction="none")
 
-    torch.testing.assert_close(influence(model, x, labels, range(5), doubled).values, 2 * influence(model, x, labels, range(5)).values)
-    torch.testing.assert_close(self_influence(model, x, labels, range(5), doubled), 2 * self_influence(model, x, labels, range(5)))
-    torch.testing.assert_close(mean_influence(model, x, labels, range(5), doubled), 2 * mean_influence(model, x, labels, range(5)))
-    torch.testing.assert_close(top_influences(model, x, labels, range(5), 2, doubled).opponents, 2 * top_influences(model, x, labels, range(5), 2).opponents)
+    torch.testing.assert_close(
+        influence(model, x, labels, range(5), doubled).values,
+        2 * influence(model, x, labels, range(5)).values,
+    )
+    torch.testing.assert_close(
+        self_influence(model, x, labels, range(5), doubled),
+        2 * self_influence(model, x, labels, range(5)),
+    )
+    torch.testing.assert_close(
+        mean_influence(model, x, labels, range(5), doubled),
+        2 * mean_influence(model, x, labels, range(5)),
+    )
+    torch.testing.assert_close(
+        top_influences(model, x, labels, range(5), 2, doubled).opponents,
+        2 * top_influences(model, x, labels, range(5), 2).opponents,
+    )
 
 
 def test_an_instance_helps_what_it_taught_and_a_wrong_one_hurts() -> None:
@@ -143,7 +173,9 @@ def test_an_instance_helps_what_it_taught_and_a_wrong_one_hurts() -> None:
 @given(count=st.integers(1, 40), repeats=st.integers(1, 3))
 def test_each_instance_s_value_is_its_own_in_any_company(count: int, repeats: int) -> None:
     model, (x, labels) = member_heads(members=2), some_items(2)
-    alone = torch.cat([influence(model, x, labels, [instance]).values for instance in range(count)], 2)
+    alone = torch.cat(
+        [influence(model, x, labels, [instance]).values for instance in range(count)], 2
+    )
     together = influence(model, x, labels, list(range(count)) * repeats).values
     torch.testing.assert_close(together, alone.repeat(1, 1, repeats), rtol=0, atol=EXACT)
 
@@ -215,7 +247,10 @@ def test_the_default_loss_is_cross_entropy_in_nats(seed: int) -> None:
 def test_the_default_loss_of_a_single_logit_is_binary(shape: tuple[int, ...]) -> None:
     logits, labels = some_items(6, 1, 2)
     chance = torch.sigmoid(logits.flatten())
-    torch.testing.assert_close(default_loss(logits.view(shape), labels), -torch.log(torch.where(labels == 1, chance, 1 - chance)))
+    torch.testing.assert_close(
+        default_loss(logits.view(shape), labels),
+        -torch.log(torch.where(labels == 1, chance, 1 - chance)),
+    )
 
 
 # What is refused
@@ -231,7 +266,13 @@ class TestRefusals:
             function(nn.Linear(8, 3).double(), x, labels, range(3))  # type: ignore[operator]
 
     @pytest.mark.parametrize(
-        ("ids", "reason"), [([0, -1, 2], "negative"), ([0.5, 1, 2], "whole numbers"), ([0, 1, 2**63], "from 0 to"), ([[0, 1, 2]], "one list of ids")]
+        ("ids", "reason"),
+        [
+            ([0, -1, 2], "negative"),
+            ([0.5, 1, 2], "whole numbers"),
+            ([0, 1, 2**63], "from 0 to"),
+            ([[0, 1, 2]], "one list of ids"),
+        ],
     )
     def test_ids_that_are_no_list_of_ids(self, function: object, ids: object, reason: str) -> None:
         x, labels = some_items(3)
@@ -240,7 +281,9 @@ class TestRefusals:
 
     def test_another_number_of_labels_than_targets(self, function: object) -> None:
         x, labels = some_items(3)
-        with pytest.raises(TurnoverError, match="3 targets with 2 labels; give one label per target"):
+        with pytest.raises(
+            TurnoverError, match="3 targets with 2 labels; give one label per target"
+        ):
             function(member_heads(), x, labels[:2], range(3))  # type: ignore[operator]
 
 

@@ -1,4 +1,6 @@
-"""Law 1: a mask is a pure function of (seed, layer, instance), exactly balanced, independent of its neighbours."""
+"""Law 1: a mask is a pure function of (seed, layer, instance), exactly balanced, independent of its
+neighbours.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,28 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.helpers.builders import GOLDEN, WORD, reference_mask, run_python, splitmix
-from turnover.attribution.masks import MAX_ID, MAX_UNITS, UNOWNED, _masks_numpy, _masks_torch, derive_seed, instance_masks, mix, units_on
+from turnover.attribution.masks import (
+    MAX_ID,
+    MAX_UNITS,
+    UNOWNED,
+    _masks_numpy,
+    _masks_torch,
+    derive_seed,
+    instance_masks,
+    mix,
+    units_on,
+)
 from turnover.attribution.scope import as_instance_ids
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 PLACES = [0, 10**7, 10**8, 2**31, 2**53, UNOWNED, MAX_ID - 20_000]
-"""Where ids begin in the tests of independence: small ones, and where floats and 32-bit words lose numbers."""
+"""Where ids begin in the tests of independence: small ones, and where floats and 32-bit words lose
+numbers.
+"""
 
-ids_in_range = st.one_of(st.integers(0, MAX_ID), st.sampled_from([0, 1, 2**31, 2**32, 2**53 + 1, UNOWNED, MAX_ID]))
+ids_in_range = st.one_of(
+    st.integers(0, MAX_ID), st.sampled_from([0, 1, 2**31, 2**32, 2**53 + 1, UNOWNED, MAX_ID])
+)
 seeds_in_range = st.integers(0, MAX_ID)
 
 _HASH_IN_ANOTHER_PROCESS = """
@@ -33,8 +49,12 @@ print(hashlib.sha256(instance_masks(ids, 96, 48, seed=7, layer=2).numpy().tobyte
 """
 
 
-def bits(ids: list[int] | Tensor, units: int = 64, on: int = 32, seed: int = 0, layer: int = 0) -> Tensor:
-    return instance_masks(torch.as_tensor(ids, dtype=torch.int64), units, on, seed=seed, layer=layer)
+def bits(
+    ids: list[int] | Tensor, units: int = 64, on: int = 32, seed: int = 0, layer: int = 0
+) -> Tensor:
+    return instance_masks(
+        torch.as_tensor(ids, dtype=torch.int64), units, on, seed=seed, layer=layer
+    )
 
 
 def bits_in_torch(ids: Tensor, units: int, on: int, stream: int) -> Tensor:
@@ -55,7 +75,9 @@ def agreement(first: Tensor, second: Tensor) -> np.ndarray:
 
 
 def check_independent(first: Tensor, second: Tensor) -> None:
-    """Rows of balanced masks (32 of 64 on) that agree as unrelated ones do: share .5 on average, hypergeometric spread."""
+    """Rows of balanced masks (32 of 64 on) that agree as unrelated ones do: share .5 on average,
+    hypergeometric spread.
+    """
     shares = agreement(first, second)
     deviation = 2 / 64 * np.sqrt(32 * 0.5 * 0.5 * (32 / 63))
     assert abs(shares.mean() - 0.5) < 5 * deviation / np.sqrt(len(shares))
@@ -63,11 +85,21 @@ def check_independent(first: Tensor, second: Tensor) -> None:
     assert shares.max() < 0.95
 
 
-@given(ids=st.lists(ids_in_range, min_size=1, max_size=6), units=st.integers(2, 70), p=st.floats(0.1, 0.9), seed=seeds_in_range, layer=st.integers(0, 1000))
-def test_bits_are_the_definition_in_exact_integers(ids: list[int], units: int, p: float, seed: int, layer: int) -> None:
+@given(
+    ids=st.lists(ids_in_range, min_size=1, max_size=6),
+    units=st.integers(2, 70),
+    p=st.floats(0.1, 0.9),
+    seed=seeds_in_range,
+    layer=st.integers(0, 1000),
+)
+def test_bits_are_the_definition_in_exact_integers(
+    ids: list[int], units: int, p: float, seed: int, layer: int
+) -> None:
     on = min(max(int(p * units + 0.5), 1), units - 1)
     made = bits(ids, units, on, seed, layer)
-    assert made.tolist() == [reference_mask(instance, units, on, seed=seed, layer=layer) for instance in ids]
+    assert made.tolist() == [
+        reference_mask(instance, units, on, seed=seed, layer=layer) for instance in ids
+    ]
 
 
 @pytest.mark.parametrize(
@@ -80,13 +112,17 @@ def test_bits_are_the_definition_in_exact_integers(ids: list[int], units: int, p
         (MAX_ID, MAX_ID, 12, "01111111010100010001000010111010"),
     ],
 )
-def test_bits_never_change_between_versions(instance: int, seed: int, layer: int, mask: str) -> None:
+def test_bits_never_change_between_versions(
+    instance: int, seed: int, layer: int, mask: str
+) -> None:
     """Stored runs depend on these: a change here needs a new run format."""
     assert "".join(str(int(bit)) for bit in bits([instance], 32, 16, seed, layer)[0]) == mask
 
 
 @given(ids=st.lists(ids_in_range, min_size=2, max_size=40), seed=seeds_in_range, data=st.data())
-def test_bits_are_the_same_in_any_batch_order_and_shape(ids: list[int], seed: int, data: st.DataObject) -> None:
+def test_bits_are_the_same_in_any_batch_order_and_shape(
+    ids: list[int], seed: int, data: st.DataObject
+) -> None:
     whole = bits(ids, seed=seed)
     order = data.draw(st.permutations(range(len(ids))))
     assert torch.equal(bits([ids[row] for row in order], seed=seed), whole[list(order)])
@@ -99,7 +135,9 @@ def test_bits_are_the_same_in_any_batch_order_and_shape(ids: list[int], seed: in
 @pytest.mark.parametrize("device", DEVICES)
 def test_bits_are_the_same_on_every_device(device: str) -> None:
     ids = torch.cat([torch.arange(place, place + 100) for place in PLACES])
-    assert torch.equal(instance_masks(ids.to(device), 96, 48, seed=9, layer=4).cpu(), bits(ids, 96, 48, 9, 4))
+    assert torch.equal(
+        instance_masks(ids.to(device), 96, 48, seed=9, layer=4).cpu(), bits(ids, 96, 48, 9, 4)
+    )
 
 
 def test_bits_are_the_same_in_another_process() -> None:
@@ -116,50 +154,87 @@ def test_bits_are_the_same_in_every_thread() -> None:
 
 
 @pytest.mark.parametrize(
-    "form", [list, np.array, torch.tensor, np.uint64, lambda ids: torch.tensor(ids, dtype=torch.int32), lambda ids: np.array(ids, np.uint8)]
+    "form",
+    [
+        list,
+        np.array,
+        torch.tensor,
+        np.uint64,
+        lambda ids: torch.tensor(ids, dtype=torch.int32),
+        lambda ids: np.array(ids, np.uint8),
+    ],
 )
-def test_bits_do_not_depend_on_the_number_type_of_the_ids(form: Callable[[list[int]], object]) -> None:
+def test_bits_do_not_depend_on_the_number_type_of_the_ids(
+    form: Callable[[list[int]], object],
+) -> None:
     ids = [0, 1, 77, 200]
     assert torch.equal(bits(as_instance_ids(form(ids))), bits(ids))  # type: ignore[arg-type]
 
 
-@given(ids=st.lists(ids_in_range, min_size=1, max_size=20), units=st.integers(2, 300), p=st.floats(0.01, 0.99), seed=seeds_in_range)
+@given(
+    ids=st.lists(ids_in_range, min_size=1, max_size=20),
+    units=st.integers(2, 300),
+    p=st.floats(0.01, 0.99),
+    seed=seeds_in_range,
+)
 def test_exactly_k_units_are_on(ids: list[int], units: int, p: float, seed: int) -> None:
     on = min(max(int(np.floor(p * units + 0.5)), 1), units - 1)
     assert bits(ids, units, on, seed).sum(-1).tolist() == [on] * len(ids)
 
 
 @pytest.mark.parametrize("compute", BOTH)
-def test_units_whose_numbers_are_equal_are_told_apart(compute: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tie at the threshold is as rare as can be, so here every number ties: the units with the lowest numbers are on."""
+def test_units_whose_numbers_are_equal_are_told_apart(
+    compute: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tie at the threshold is as rare as can be, so here every number ties: the units with the
+    lowest numbers are on.
+    """
     monkeypatch.setattr("turnover.attribution.masks._mix", torch.zeros_like)
     monkeypatch.setattr("turnover.attribution.masks._mix_in_place", np.zeros_like)
-    assert compute(torch.tensor([3, 4]), 64, 20, stream=0).tolist() == [[True] * 20 + [False] * 44] * 2
+    assert (
+        compute(torch.tensor([3, 4]), 64, 20, stream=0).tolist() == [[True] * 20 + [False] * 44] * 2
+    )
 
 
 @given(
-    ids=st.lists(ids_in_range, max_size=12), units=st.integers(2, 300), p=st.floats(0.01, 0.99), stream=st.integers(0, WORD - 1), cache=st.integers(1, 2**15)
+    ids=st.lists(ids_in_range, max_size=12),
+    units=st.integers(2, 300),
+    p=st.floats(0.01, 0.99),
+    stream=st.integers(0, WORD - 1),
+    cache=st.integers(1, 2**15),
 )
-def test_torch_and_numpy_give_the_same_bits(ids: list[int], units: int, p: float, stream: int, cache: int) -> None:
+def test_torch_and_numpy_give_the_same_bits(
+    ids: list[int], units: int, p: float, stream: int, cache: int
+) -> None:
     """Also where numpy takes the rows in several turns."""
     on = min(max(int(p * units + 0.5), 1), units - 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("turnover.attribution.masks._UNITS_IN_CACHE", cache)
-        for rows in (torch.tensor(ids, dtype=torch.int64), torch.tensor([ids] * 3, dtype=torch.int64)):
-            made, expected = bits_in_numpy(rows, units, on, stream), bits_in_torch(rows, units, on, stream)
+        for rows in (
+            torch.tensor(ids, dtype=torch.int64),
+            torch.tensor([ids] * 3, dtype=torch.int64),
+        ):
+            made, expected = (
+                bits_in_numpy(rows, units, on, stream),
+                bits_in_torch(rows, units, on, stream),
+            )
             assert made.shape == (*rows.shape, units)
             assert torch.equal(made, expected)
 
 
 @pytest.mark.parametrize("compute", BOTH)
 @pytest.mark.parametrize("units", [2, 64, 384, MAX_UNITS])
-def test_both_ways_give_the_bits_of_the_definition(compute: Callable[..., Tensor], units: int) -> None:
+def test_both_ways_give_the_bits_of_the_definition(
+    compute: Callable[..., Tensor], units: int
+) -> None:
     ids = [0, 2**31, 2**53 + 1, MAX_ID] if units <= 384 else [MAX_ID]
     stream = splitmix(splitmix(5 + GOLDEN) ^ splitmix(3 + 2 * GOLDEN))
     made = compute(torch.tensor(ids), units, units // 2, stream=stream)
     assert made.sum(-1).tolist() == [units // 2] * len(ids)
     if units <= 384:
-        assert made.tolist() == [reference_mask(instance, units, units // 2, seed=5, layer=3) for instance in ids]
+        assert made.tolist() == [
+            reference_mask(instance, units, units // 2, seed=5, layer=3) for instance in ids
+        ]
 
 
 def test_masks_leave_the_ids_as_they_were() -> None:
@@ -203,7 +278,13 @@ def test_layers_have_independent_masks(place: int) -> None:
 def test_seeds_have_independent_masks(place: int) -> None:
     ids = torch.arange(place, place + 3000)
     members = [derive_seed(0, member, 2) for member in range(3)]
-    for first, second in [(0, 1), (1, 2), (7, 2**40), (members[0], members[1]), (members[1], members[2])]:
+    for first, second in [
+        (0, 1),
+        (1, 2),
+        (7, 2**40),
+        (members[0], members[1]),
+        (members[1], members[2]),
+    ]:
         check_independent(bits(ids, seed=first), bits(ids, seed=second))
 
 
@@ -241,8 +322,15 @@ def test_units_of_a_mask_know_of_each_other_only_through_the_balance() -> None:
 
 def test_mix_is_splitmix64() -> None:
     """First numbers of the published generator for the seeds 0 and 1234567."""
-    assert [mix(step * GOLDEN) for step in (1, 2, 3)] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-    assert [mix(1234567 + step * GOLDEN) for step in (1, 2)] == [6457827717110365317, 3203168211198807973]
+    assert [mix(step * GOLDEN) for step in (1, 2, 3)] == [
+        0xE220A8397B1DCDAF,
+        0x6E789E6AA1B965F4,
+        0x06C45D188009454F,
+    ]
+    assert [mix(1234567 + step * GOLDEN) for step in (1, 2)] == [
+        6457827717110365317,
+        3203168211198807973,
+    ]
 
 
 @given(word=st.integers(-WORD, 2 * WORD))

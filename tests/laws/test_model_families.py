@@ -53,7 +53,9 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     settings = dict(case.settings)
     if case.encoder:
         words = folder / "words.txt"
-        words.write_text("\n".join(("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")), encoding="utf-8")
+        words.write_text(
+            "\n".join(("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")), encoding="utf-8"
+        )
         BertTokenizerFast(vocab_file=str(words)).save_pretrained(folder)
         tiny_encoder(case.encoder).save_pretrained(folder)  # type: ignore[operator]
         settings["encoder"] = str(folder)
@@ -105,7 +107,9 @@ def test_law_3_in_training_a_row_of_a_batch_keeps_to_its_own_units(family: Famil
 def test_leaks_are_what_every_instance_changes_and_no_more(family: Family) -> None:
     model = copy.deepcopy(family.model)
     assert model.leaks == tuple(family.case.leaks)
-    shared = {name: torch.ones_like(own, dtype=torch.bool) for name, own in model.named_parameters()}
+    shared = {
+        name: torch.ones_like(own, dtype=torch.bool) for name, own in model.named_parameters()
+    }
     x = family.x[: 1 if family.case.members == 1 else ROWS]
     for instance in range(12 if family.case.members == 1 else 24):
         backward(model, x, [instance] * len(x))
@@ -240,6 +244,8 @@ def test_what_is_trained_is_kept_and_another_s_is_refused(family: Family) -> Non
     assert torch.equal(*logits)
     other = build(settings, case, case.members + 1)
     before = {name: value.clone() for name, value in other.state_dict().items()}
-    with pytest.raises(TurnoverError, match=r"^the weights are of another \w+: they differ at '[^\n]+"):
+    with pytest.raises(
+        TurnoverError, match=r"^the weights are of another \w+: they differ at '[^\n]+"
+    ):
         load_trained(other, state)
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())

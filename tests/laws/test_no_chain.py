@@ -33,7 +33,9 @@ def built(*layers: nn.Module, shape: tuple[int, ...] = VECTOR) -> Built:
     model = nn.Sequential(*layers).double().eval()
     for number, (name, parameter) in enumerate(model.named_parameters()):
         zero = name.endswith("bias")
-        parameter.data = torch.zeros_like(parameter) if zero else randn(*parameter.shape, seed=number)
+        parameter.data = (
+            torch.zeros_like(parameter) if zero else randn(*parameter.shape, seed=number)
+        )
     return model, shape
 
 
@@ -48,7 +50,9 @@ def after_a_mask(layer: Callable[[], nn.Module]) -> Callable[[], Built]:
 
 def between_masks(layer: Callable[[], nn.Module]) -> Callable[[], Built]:
     """A layer that mixes units, or is more than its class says."""
-    return lambda: built(*(nn.Linear(6, 6), mask(), nn.Linear(6, 6), layer(), mask(1), nn.Linear(6, 3)))
+    return lambda: built(
+        *(nn.Linear(6, 6), mask(), nn.Linear(6, 6), layer(), mask(1), nn.Linear(6, 3))
+    )
 
 
 def on_channels(layer: Callable[[], nn.Module], *more: nn.Module) -> Callable[[], Built]:
@@ -116,12 +120,16 @@ def changed_by_a_statement(net: Net, x: Tensor, h: Tensor) -> Tensor:
 
 
 NO_CHAINS: dict[str, Callable[[], Built]] = {
-    "a relu between two masks": lambda: built(nn.Linear(6, 6), mask(), nn.ReLU(), mask(1), nn.Linear(6, 3)),
+    "a relu between two masks": lambda: built(
+        nn.Linear(6, 6), mask(), nn.ReLU(), mask(1), nn.Linear(6, 3)
+    ),
     "a sigmoid after a mask": after_a_mask(nn.Sigmoid),
     "a softplus after a mask": after_a_mask(nn.Softplus),
     "batch norm after a mask": batch_norm_after_a_mask,
     "tokens": masks_on_tokens,
-    "masks on channels and on columns": on_channels(lambda: nn.Conv2d(4, 4, 3, padding=1), mask(1, 4)),
+    "masks on channels and on columns": on_channels(
+        lambda: nn.Conv2d(4, 4, 3, padding=1), mask(1, 4)
+    ),
     "a linear layer on columns": on_channels(lambda: nn.Linear(4, 4)),
     "channels in groups": on_channels(lambda: nn.Conv2d(4, 4, 3, padding=1, groups=2)),
     "circular padding": on_channels(lambda: nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")),

@@ -131,7 +131,9 @@ SHAREABLE: dict[str, Run] = {
     "skip of a layer": on_h(lambda net, x, h: net.out(net.hidden(net.mask(h)) + h)),
     "skip after the mask": on_h(skip_after_the_mask),
     "two branches": on_h(lambda net, x, h: net.out(net.mask(h)) + net.out(net.late_mask(h))),
-    "joined": on_h(lambda net, x, h: net.out(net.hidden(torch.cat((net.mask(h)[:, :4], h[:, 4:]), 1)))),
+    "joined": on_h(
+        lambda net, x, h: net.out(net.hidden(torch.cat((net.mask(h)[:, :4], h[:, 4:]), 1)))
+    ),
     "input used again": on_h(lambda net, x, h: net.tail(h) * x[:, :3] + x.sum(1, keepdim=True)),
     "relu in place": on_h(lambda net, x, h: net.tail(functional.relu(h, inplace=True)) + h[:, :3]),
     "a part changed in place": on_h(a_part_changed_in_place),
@@ -147,11 +149,17 @@ SHAREABLE: dict[str, Run] = {
     "parts in a list": on_h(parts_in_a_list),
     "constants made inside": on_h(constants_made_inside),
     "similarities of rows": on_h(lambda net, x, h: net.tail(h) + (h @ h.T).mean(1, keepdim=True)),
-    "a mask used twice": on_h(lambda net, x, h: net.out(net.mask(torch.relu(net.hidden(net.mask(h)))))),
-    "a layer used twice": on_h(lambda net, x, h: net.out(net.late_mask(net.hidden(net.hidden(net.mask(h)).relu())))),
+    "a mask used twice": on_h(
+        lambda net, x, h: net.out(net.mask(torch.relu(net.hidden(net.mask(h)))))
+    ),
+    "a layer used twice": on_h(
+        lambda net, x, h: net.out(net.late_mask(net.hidden(net.hidden(net.mask(h)).relu())))
+    ),
     "a bypass before the mask": on_h(lambda net, x, h: net.tail(h + net.hidden(h).sin())),
     "functions in place of layers": functions_in_place_of_layers,
-    "dropout as a function": on_h(lambda net, x, h: net.out(functional.dropout(net.hidden(net.mask(h)), 0.5, net.training))),
+    "dropout as a function": on_h(
+        lambda net, x, h: net.out(functional.dropout(net.hidden(net.mask(h)), 0.5, net.training))
+    ),
     "noise without effect": on_h(lambda net, x, h: net.tail(h + 0 * torch.rand_like(h))),
     # The batch is one target many times, as for the plain path; then its mean is the target.
     "mean of the batch": lambda net, x: net.tail(net.first(x - x.mean(0) / 2)),
@@ -238,7 +246,9 @@ def in_time(net: Net, x: Tensor) -> Any:
 
 
 NETWORKS: dict[str, Callable[[], Built]] = {
-    "transformer": network(lambda: encoder(True), 8, lambda net, x: net.out(net.mask(net.inner(x)).mean(1))),
+    "transformer": network(
+        lambda: encoder(True), 8, lambda net, x: net.out(net.mask(net.inner(x)).mean(1))
+    ),
     "transformer, time first": network(
         lambda: encoder(False),
         8,
@@ -254,7 +264,9 @@ for layer in (nn.LSTM, nn.GRU, nn.RNN):
         6,
         lambda net, x: net.tail(net.inner(x)[0][:, -1]),
     )
-    NETWORKS[f"{layer.__name__}, time first"] = network(partial(layer, 6, 8, num_layers=2), 6, lambda net, x: net.tail(in_time(net, x)[0][-1]))
+    NETWORKS[f"{layer.__name__}, time first"] = network(
+        partial(layer, 6, 8, num_layers=2), 6, lambda net, x: net.tail(in_time(net, x)[0][-1])
+    )
 
 
 # The law

@@ -12,7 +12,16 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import false_discovery_control, norm, t
 
 from tests.helpers.planted_influences import planted
-from turnover.attribution.estimators.significance import NOISE, RATE, STRONG, WEAK, freedom_of, strong, trust_words, wrong_sign
+from turnover.attribution.estimators.significance import (
+    NOISE,
+    RATE,
+    STRONG,
+    WEAK,
+    freedom_of,
+    strong,
+    trust_words,
+    wrong_sign,
+)
 
 CHANCE = st.floats(0, 0.5) | st.sampled_from([0.0, 1e-9, 0.01, 0.02, 0.04])
 CHANCES = arrays(np.float64, st.integers(1, 40), elements=CHANCE)
@@ -32,7 +41,9 @@ def test_targets_are_judged_one_by_one() -> None:
 
 
 @given(chances=CHANCES, top=st.integers(1, 20))
-def test_the_ends_of_a_ranking_never_show_more_strong_items_than_all_of_it(chances: np.ndarray, top: int) -> None:
+def test_the_ends_of_a_ranking_never_show_more_strong_items_than_all_of_it(
+    chances: np.ndarray, top: int
+) -> None:
     known = np.random.default_rng(0).permutation(len(chances))[:top]
     assert (strong(chances[known], len(chances)) <= strong(chances)[known]).all()
     ends = np.argsort(chances, kind="stable")[:top]
@@ -45,7 +56,9 @@ def test_the_ends_of_a_ranking_never_show_more_strong_items_than_all_of_it(chanc
     error=st.floats(0.1, 3),
     freedom=st.integers(1, 200),
 )
-def test_the_chance_of_a_wrong_sign_is_the_tail_of_the_normal_or_of_student_s_law(ratios: np.ndarray, error: float, freedom: int) -> None:
+def test_the_chance_of_a_wrong_sign_is_the_tail_of_the_normal_or_of_student_s_law(
+    ratios: np.ndarray, error: float, freedom: int
+) -> None:
     """Student's for errors that are guessed from a few members, which only the median's are."""
     values, errors, near = error * ratios, np.full(12, error), {"rtol": 1e-8, "atol": 1e-14}
     np.testing.assert_allclose(wrong_sign(values, errors), norm.sf(np.abs(ratios)), **near)

@@ -74,7 +74,10 @@ def test_layers_are_listed_in_the_order_of_the_modules() -> None:
     assert turnover_layers(model) == [model[0], model[3]]
 
 
-@pytest.mark.parametrize(("layer", "x"), [(TurnoverDropout(8), torch.ones(3, 7)), (TurnoverDropout(8, dim=1), torch.ones(3, 4, 8, 8))])
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [(TurnoverDropout(8), torch.ones(3, 7)), (TurnoverDropout(8, dim=1), torch.ones(3, 4, 8, 8))],
+)
 def test_activations_of_another_width_are_refused(layer: TurnoverDropout, x: Tensor) -> None:
     with pytest.raises(TurnoverError, match="masks 8 units, but dimension"), turnover([0, 1, 2]):
         layer(x)
@@ -82,7 +85,10 @@ def test_activations_of_another_width_are_refused(layer: TurnoverDropout, x: Ten
 
 def test_two_layers_with_the_same_number_are_refused() -> None:
     model = nn.Sequential(TurnoverDropout(8, layer=1), nn.Linear(8, 8), TurnoverDropout(8, layer=1))
-    with pytest.raises(TurnoverError, match="two turn-over layers share seed 0 and layer 1"), turnover([0]):
+    with (
+        pytest.raises(TurnoverError, match="two turn-over layers share seed 0 and layer 1"),
+        turnover([0]),
+    ):
         model(torch.ones(1, 8))
 
 
@@ -211,7 +217,9 @@ def test_tasks_of_one_thread_with_different_masks_do_not_mix() -> None:
     async def both() -> list[Tensor]:
         return await asyncio.gather(*(task(instance) for instance in range(10)))
 
-    with ThreadPoolExecutor(1) as elsewhere:  # this thread's event loop may be in use, by a browser for one
+    with ThreadPoolExecutor(
+        1
+    ) as elsewhere:  # this thread's event loop may be in use, by a browser for one
         made = elsewhere.submit(lambda: asyncio.run(both())).result()
     for instance, output in enumerate(made):
         assert torch.equal(output, layer.mask([instance]))

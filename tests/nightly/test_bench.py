@@ -20,7 +20,16 @@ from turnover.attribution.influence import influence
 from turnover.explain.explanation import error_items
 from turnover.research.bench import influence as bench_influence
 from turnover.research.bench import random_run
-from turnover.research.bench.contests import ENGINE, ENGINE_LOW, PART, PUBLISHED, Contest, Way, example_network, heads
+from turnover.research.bench.contests import (
+    ENGINE,
+    ENGINE_LOW,
+    PART,
+    PUBLISHED,
+    Contest,
+    Way,
+    example_network,
+    heads,
+)
 from turnover.research.bench.influence import GrowthRow, PathRow, describe_influence, measure
 from turnover.research.bench.random_run import RandomRun
 from turnover.research.paper.table1 import exponents

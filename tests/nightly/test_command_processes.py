@@ -25,10 +25,14 @@ LIMITED = (
 def limited(size: int, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a command that cannot write larger files, as on a disk that fills up."""
     command = [sys.executable, "-c", LIMITED, *map(str, (size, *arguments))]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=ONE_THREAD)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env=ONE_THREAD
+    )
 
 
-def test_a_disk_that_fills_up_is_said_in_one_line_and_leaves_nothing(small_run: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_is_said_in_one_line_and_leaves_nothing(
+    small_run: Path, tmp_path: Path
+) -> None:
     asked = ("train", "--data", "digits", "--limit", 60, "--members", 2)
     trained = limited(2**19, *asked, "--run", tmp_path / "run")
     assert trained.returncode == 2
@@ -72,7 +76,9 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> N
 
 def test_a_worker_answers_each_line_before_it_reads_the_next(reviews_run: Path) -> None:
     command = [sys.executable, "-m", "turnover", "worker", "--run", str(reviews_run)]
-    running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ONE_THREAD)
+    running = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ONE_THREAD
+    )
     assert running.stdin and running.stdout
     assert json.loads(running.stdout.readline()) == {"ready": True}
     for request, key in (('{"text": "a fine film"}', "proponents"), ("nonsense", "error")):

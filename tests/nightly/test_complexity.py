@@ -33,7 +33,19 @@ from turnover.research.baselines.hessian import CaptumInfluence, InfluenceFuncti
 from turnover.research.baselines.losses import Lissa, RowLosses
 from turnover.research.baselines.retraining import train_problem
 from turnover.research.paper.setup import PaperRow, Setup, paper_table
-from turnover.research.paper.table1 import Cost, Costs, FixedWidth, Trained, complexity, contest_row, exponents, growth, model_bytes, repeated, text_subject
+from turnover.research.paper.table1 import (
+    Cost,
+    Costs,
+    FixedWidth,
+    Trained,
+    complexity,
+    contest_row,
+    exponents,
+    growth,
+    model_bytes,
+    repeated,
+    text_subject,
+)
 from turnover.research.paper.table1 import measure as measure_costs
 from turnover.training.fit import Split
 

@@ -61,7 +61,9 @@ def test_influences_on_errors_alone(deep_run: Path, capsys: pytest.CaptureFixtur
     command(capsys, "influence", "--run", deep_run)
 
 
-def test_a_deep_run_is_cleansed_for_another_domain(deep_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_deep_run_is_cleansed_for_another_domain(
+    deep_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = ("cleanse", "--run", deep_run, "--fraction", 0.2, "--repeats", 1)
     asked += ("--validation", "elec")
     made = command(capsys, *asked, "--path", elec_in(tmp_path / "elec"))
@@ -84,7 +86,9 @@ def influences_are_the_engine_s(run: Run) -> None:
     np.testing.assert_allclose(probabilities(model, rows), chances, atol=1e-4)
 
 
-def test_vgg19_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_vgg19_from_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, folder = small_images(24, 4), tmp_path / "run"
     recipe = replace(settings.MODEL_RECIPES["vgg19"], epochs=1, batch=12)
     monkeypatch.setitem(settings.MODEL_RECIPES, "vgg19", recipe)
@@ -123,7 +127,9 @@ def test_a_fine_tuned_run_has_all_when_the_file_of_its_weights_is_gone(
     assert run.features("train").shape == (16, 512)
 
 
-def test_a_fine_tuned_network_of_one_s_own(own_code: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fine_tuned_network_of_one_s_own(
+    own_code: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What leaks is found by running it: the output bias alone."""
     own = ("--model", "fine_tuned:build", "--run", own_code / "run")
     command(capsys, "train", *FEW, *own)

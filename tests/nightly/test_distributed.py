@@ -1,4 +1,6 @@
-"""Several ranks give the bits of one process, and what one of them finished before it died is not computed again."""
+"""Several ranks give the bits of one process, and what one of them finished before it died is not
+computed again.
+"""
 
 from __future__ import annotations
 
@@ -58,9 +60,15 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def stop_after(parts: int, folder: Path, **options: Any) -> None:
-    """Begin a run's influence and stop before the pilot and so many units are followed by another."""
+    """Begin a run's influence and stop before the pilot and so many units are followed by
+    another.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(influence_pipeline, "influences", failing_after(parts + 2, influence_pipeline.influences, Interruption()))
+        patch.setattr(
+            influence_pipeline,
+            "influences",
+            failing_after(parts + 2, influence_pipeline.influences, Interruption()),
+        )
         with pytest.raises(Interruption):
             compute_influence(Run(folder), device_choice="cpu", memory=MEMORY, **options)
 
@@ -83,14 +91,20 @@ def test_units_hold_every_target_once(size: int) -> None:
     units = units_of(wrong, size)
     assert sorted(row for unit in units for row in unit.rows) == list(range(40))
     assert [unit.number for unit in units] == list(range(len(units)))
-    assert all((unit.meanings == ("truth", "prediction")) == wrong[unit.rows].all() and len(unit.rows) * len(unit.meanings) <= max(2, size) for unit in units)
+    assert all(
+        (unit.meanings == ("truth", "prediction")) == wrong[unit.rows].all()
+        and len(unit.rows) * len(unit.meanings) <= max(2, size)
+        for unit in units
+    )
 
 
 # One process that goes on
 
 
 @pytest.mark.parametrize("parts", [1, 4])
-def test_a_stopped_computation_goes_on_to_the_same_bits(parts: int, bare: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_computation_goes_on_to_the_same_bits(
+    parts: int, bare: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(influence_pipeline, "_MANY", 100)
     stop_after(parts, bare)
     assert len(list((bare / PARTIAL).glob("targets-*.npz"))) == parts
@@ -99,16 +113,26 @@ def test_a_stopped_computation_goes_on_to_the_same_bits(parts: int, bare: Path, 
     made = compute_influence(Run(bare), device_choice="cpu", memory=MEMORY)
     assert checksums(bare / "influence") == expected
     assert not (bare / PARTIAL).exists()
-    units = len(units_of((Run(bare).validation["predicted"] != Run(bare).validation["label"]).to_numpy(), 100))
+    units = len(
+        units_of(
+            (Run(bare).validation["predicted"] != Run(bare).validation["label"]).to_numpy(), 100
+        )
+    )
     assert len(calls) == units - parts  # no pilot, no finished part
     assert 0 < made["kept_pairs"] < made["pairs"]
 
 
-def test_a_computation_with_memory_of_its_own_choice_goes_on_as_it_was_cut(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_computation_with_memory_of_its_own_choice_goes_on_as_it_was_cut(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(influence_pipeline, "_MANY", 100)
     monkeypatch.setattr(influence_pipeline, "default_budget", lambda _: 2**20)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(influence_pipeline, "influences", failing_after(4, influence_pipeline.influences, Interruption()))
+        patch.setattr(
+            influence_pipeline,
+            "influences",
+            failing_after(4, influence_pipeline.influences, Interruption()),
+        )
         with pytest.raises(Interruption):
             compute_influence(Run(bare), device_choice="cpu")
     monkeypatch.setattr(influence_pipeline, "default_budget", lambda _: 2**30)
@@ -117,21 +141,35 @@ def test_a_computation_with_memory_of_its_own_choice_goes_on_as_it_was_cut(bare:
 
 
 @pytest.mark.parametrize("change", ["targets", "memory", "layout", "weights"])
-def test_parts_of_another_computation_are_never_used(change: str, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_another_computation_are_never_used(
+    change: str, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(influence_pipeline, "_MANY", 100)
     stop_after(3, bare)
     options: dict[str, Any] = {"memory": MEMORY}
     if change == "weights":
         manifest = json.loads((bare / "manifest.json").read_text(encoding="utf-8"))
         stale = {**manifest["files"]["weights.safetensors"], "sha256": "0" * 64}
-        monkeypatch.setattr("turnover.runs.run.read_manifest", lambda *_: {**manifest, "files": {**manifest["files"], "weights.safetensors": stale}})
-    options |= {"targets": {"most": 500}, "memory": {"memory": 2**28}, "layout": {"full_bytes": 0}, "weights": {}}[change]
+        monkeypatch.setattr(
+            "turnover.runs.run.read_manifest",
+            lambda *_: {**manifest, "files": {**manifest["files"], "weights.safetensors": stale}},
+        )
+    options |= {
+        "targets": {"most": 500},
+        "memory": {"memory": 2**28},
+        "layout": {"full_bytes": 0},
+        "weights": {},
+    }[change]
     made = compute_influence(Run(bare), device_choice="cpu", **options)
     assert made["kept_pairs"] == 0
 
 
-def test_a_part_that_was_slipped_in_is_computed_again(bare: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of another computation, one that is cut short, and one whose bytes changed, under the names that are looked for."""
+def test_a_part_that_was_slipped_in_is_computed_again(
+    bare: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of another computation, one that is cut short, and one whose bytes changed, under the
+    names that are looked for.
+    """
     monkeypatch.setattr(influence_pipeline, "_MANY", 100)
     stop_after(4, bare)
     places = [bare / PARTIAL / f"targets-{number}.npz" for number in range(3)]
@@ -142,7 +180,9 @@ def test_a_part_that_was_slipped_in_is_computed_again(bare: Path, expected: dict
     edited = bytearray(places[2].read_bytes())
     edited[len(edited) // 2] ^= 255
     places[2].write_bytes(bytes(edited))
-    with pytest.raises(TurnoverError, match=r"targets-2\.npz: damaged, and removed; give the same command again"):
+    with pytest.raises(
+        TurnoverError, match=r"targets-2\.npz: damaged, and removed; give the same command again"
+    ):
         compute_influence(Run(bare), device_choice="cpu", memory=MEMORY)
     assert not Run(bare).has_influence
     compute_influence(Run(bare), device_choice="cpu", memory=MEMORY)
@@ -169,11 +209,18 @@ def test_two_ranks_give_the_bits_of_one_process(bare: Path, tmp_path: Path, alon
     assert PARTIAL not in names(bare)
 
 
-def test_a_rank_that_dies_is_named_and_what_was_finished_is_kept(bare: Path, tmp_path: Path, alone: Path) -> None:
+def test_a_rank_that_dies_is_named_and_what_was_finished_is_kept(
+    bare: Path, tmp_path: Path, alone: Path
+) -> None:
     moment = random.Random(5).randint(2, 3)
-    died = run_ranks(tmp_path, "influence", "--run", bare, *OPTIONS, units=100, kill="1", moment=moment)
+    died = run_ranks(
+        tmp_path, "influence", "--run", bare, *OPTIONS, units=100, kill="1", moment=moment
+    )
     assert died.code != 0
-    assert "rank 1 of 2 (part " in died.said and "has died; start the same command again: what is finished is kept" in died.said
+    assert (
+        "rank 1 of 2 (part " in died.said
+        and "has died; start the same command again: what is finished is kept" in died.said
+    )
     assert not Run(bare).has_influence
     assert len(list((bare / PARTIAL).glob("targets-*.npz"))) >= moment - 1
     done = run_ranks(tmp_path, "influence", "--run", bare, *OPTIONS, units=100, ranks=1)
@@ -182,29 +229,40 @@ def test_a_rank_that_dies_is_named_and_what_was_finished_is_kept(bare: Path, tmp
     assert checksums(bare / "influence") == checksums(alone / "influence")
 
 
-def test_a_rank_that_stands_still_is_named_and_the_others_do_not_wait_for_ever(bare: Path, tmp_path: Path) -> None:
+def test_a_rank_that_stands_still_is_named_and_the_others_do_not_wait_for_ever(
+    bare: Path, tmp_path: Path
+) -> None:
     done = run_left_alone(tmp_path, "influence", "--run", bare, *OPTIONS, moment=2)
     assert done.code == 2
     line = done.said.strip().splitlines()[-1]
     assert line.startswith("turnover influence: rank 1 of 2 (part ")
-    assert line.endswith("was not heard for 5 s and is lost; start the same command again: what is finished is kept")
+    assert line.endswith(
+        "was not heard for 5 s and is lost; start the same command again: what is finished is kept"
+    )
     assert list((bare / PARTIAL).glob("targets-*.npz"))
 
 
-def test_fewer_targets_than_ranks_are_cut_into_blocks_of_training_items(bare: Path, tmp_path: Path, alone: Path) -> None:
+def test_fewer_targets_than_ranks_are_cut_into_blocks_of_training_items(
+    bare: Path, tmp_path: Path, alone: Path
+) -> None:
     done = run_ranks(tmp_path, "influence", "--run", bare, "--most", "1", *OPTIONS, ranks=2)
     assert done.code == 0, done.said
     part, whole = Run(bare).influence, Run(alone).influence
     assert len(part.targets) == 1
     rows = [whole.targets.index(target) for target in part.targets]
-    np.testing.assert_allclose(part.array("truth_members"), whole.array("truth_members")[:, rows], atol=1e-4)
+    np.testing.assert_allclose(
+        part.array("truth_members"), whole.array("truth_members")[:, rows], atol=1e-4
+    )
     assert np.abs(part.array("truth_members")).max() > 1e-3
 
 
 def test_other_commands_are_for_one_process(bare: Path, tmp_path: Path) -> None:
     done = run_ranks(tmp_path, "errors", "--run", bare)
     assert done.code != 0
-    assert "turnover errors: this command is for one process; leave torchrun out (it serves train and influence)" in done.said
+    assert (
+        "turnover errors: this command is for one process; leave torchrun out (it serves train and "
+        "influence)" in done.said
+    )
 
 
 def test_one_process_alone_waits_for_nobody() -> None:

@@ -50,7 +50,9 @@ def test_a_file_is_whole_at_whatever_moment_its_writer_is_killed(tmp_path: Path)
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_folder_is_whole_or_absent_at_whatever_moment_its_writer_is_killed(there: bool, tmp_path: Path) -> None:
+def test_a_folder_is_whole_or_absent_at_whatever_moment_its_writer_is_killed(
+    there: bool, tmp_path: Path
+) -> None:
     kills, done = 0, False
     while not done:
         place = tmp_path / str(kills)
@@ -77,7 +79,9 @@ print(json.dumps(train_run(settings, Path(sys.argv[1]) / "run", "cpu")))
 """
 
 
-def run_until_killed(folder: Path, start: str = "settings.json", count: int = 0, seconds: float = 0.0) -> dict[str, Any] | None:
+def run_until_killed(
+    folder: Path, start: str = "settings.json", count: int = 0, seconds: float = 0.0
+) -> dict[str, Any] | None:
     """Train `folder`/run in a process that is killed at its count-th file operation or after some
     seconds; None if it was, else its results without the time they took and where they went."""
     settings = json.dumps({"data": "digits", "limit": 40, "members": 1, "seed": 1})
@@ -133,7 +137,9 @@ except TurnoverError as error:
 def test_a_file_that_the_system_will_not_write_is_one_clear_line(size: int, tmp_path: Path) -> None:
     """First the settings do not fit, then the checkpoint does not."""
     command = [sys.executable, "-c", LIMITED_RUN, str(tmp_path / "run"), str(size)]
-    done = subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1 and "run.partial" in done.stdout
     assert "cannot be written (File too large)" in done.stdout

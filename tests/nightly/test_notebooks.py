@@ -16,22 +16,39 @@ def first_look(names: dict[str, Any]) -> bool:
     """The flag that was undone is as before it, and all three conditions were measured."""
     (flag,) = names["flags"].values()
     cleansed = names["cleansed"]
-    measured = cleansed["condition"].tolist() == ["no cleansing", "random removal", "cleansing"] and cleansed["accuracy"].between(0.5, 1).all()
-    return bool(measured and (flag.instance, flag.action) == (names["strongest"], "drop") and len(names["removed"]) == 15)
+    measured = (
+        cleansed["condition"].tolist() == ["no cleansing", "random removal", "cleansing"]
+        and cleansed["accuracy"].between(0.5, 1).all()
+    )
+    return bool(
+        measured
+        and (flag.instance, flag.action) == (names["strongest"], "drop")
+        and len(names["removed"]) == 15
+    )
 
 
 def own_model(names: dict[str, Any]) -> bool:
     """Wrong labels are found far more often than by chance."""
-    return len(names["found"]) >= 8 and len(set(names["suspects"].tolist()) & set(names["wrong"].tolist())) >= 8
+    return (
+        len(names["found"]) >= 8
+        and len(set(names["suspects"].tolist()) & set(names["wrong"].tolist())) >= 8
+    )
 
 
 def reading_influences(names: dict[str, Any]) -> bool:
     """The top stands out, and what is shown agrees between halves better than one member does."""
     spearman = names["agreement"]["Spearman"]
-    return bool(names["top"].min() > abs(names["random"]).mean() and spearman["turn-over, as shown"] > 0.3 > spearman["turn-over, one member"])
+    return bool(
+        names["top"].min() > abs(names["random"]).mean()
+        and spearman["turn-over, as shown"] > 0.3 > spearman["turn-over, one member"]
+    )
 
 
-ENDS: dict[str, Callable[[dict[str, Any]], bool]] = {"first-look": first_look, "own-model": own_model, "reading-influences": reading_influences}
+ENDS: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "first-look": first_look,
+    "own-model": own_model,
+    "reading-influences": reading_influences,
+}
 
 
 def test_every_notebook_is_held_to_its_end() -> None:
@@ -39,7 +56,9 @@ def test_every_notebook_is_held_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_to_its_end(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_runs_to_its_end(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     notebook = json.loads(path.read_text(encoding="utf-8"))
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)

@@ -32,7 +32,16 @@ from turnover.models.registry import DEFAULT_MEMBERS, MODEL_RECIPES, RECIPES, Tr
 from turnover.research.evaluate.lds import halves_of, lds, placebo
 from turnover.research.evaluate.scores import ESTIMATORS, Options, evidence_of
 from turnover.research.evaluate.task import Subject
-from turnover.research.paper.experiments import FULL, MASKED, curves, footnote4, full_influence, image_settings, side_effect, text_settings
+from turnover.research.paper.experiments import (
+    FULL,
+    MASKED,
+    curves,
+    footnote4,
+    full_influence,
+    image_settings,
+    side_effect,
+    text_settings,
+)
 from turnover.research.paper.setup import PaperRow, Setup, paper_table
 from turnover.runs.model import describe_targets, load_model, run_settings
 from turnover.runs.ranking import stored_estimator

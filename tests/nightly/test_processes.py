@@ -30,14 +30,25 @@ from tests.helpers.job_testing import HANGING, QUICK, ended, hang, lives, wait
 from tests.helpers.storage_testing import held_elsewhere
 from turnover import Run, TurnoverError
 from turnover.flags import Flags
-from turnover.jobs import State, cancel_job, find_jobs, forget_job, log_tail, read_job, resume_job, start_job
+from turnover.jobs import (
+    State,
+    cancel_job,
+    find_jobs,
+    forget_job,
+    log_tail,
+    read_job,
+    resume_job,
+    start_job,
+)
 from turnover.jobs.job import CANCELLED, GROUP, OUTCOME
 from turnover.storage.lock import alone
 
 # Locks
 
 
-def test_who_waits_says_for_whom_and_goes_on_when_that_one_is_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_who_waits_says_for_whom_and_goes_on_when_that_one_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     done, lock = threading.Event(), tmp_path / ".lock"
 
     def work() -> None:
@@ -192,7 +203,10 @@ def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], lis
 
 
 def test_a_job_outlives_who_started_it_and_every_process_sees_the_same(tmp_path: Path) -> None:
-    head = "import sys; from pathlib import Path; from turnover.jobs import *; runs = Path(sys.argv[1])"
+    head = (
+        "import sys; from pathlib import Path; from turnover.jobs import *; runs = "
+        "Path(sys.argv[1])"
+    )
     starts = f"{head}\nstart_job(runs, [['runs']], 'x'); print(len(find_jobs(runs)))"
     assert int(run_python(starts, tmp_path)) == 1
     (job,) = find_jobs(tmp_path)
@@ -210,7 +224,9 @@ def test_a_step_that_is_killed_says_so(tmp_path: Path, hanging: Callable[[], lis
     assert (failed.state, failed.outcome.error) == (State.FAILED, why)
 
 
-def test_jobs_of_one_folder_take_turns_and_are_forgotten_only_when_they_are_over(tmp_path: Path, hanging: Callable[[], list[int]]) -> None:
+def test_jobs_of_one_folder_take_turns_and_are_forgotten_only_when_they_are_over(
+    tmp_path: Path, hanging: Callable[[], list[int]]
+) -> None:
     first = start_job(tmp_path, [HANGING], "first")
     hanging()
     second, third = (start_job(tmp_path, [QUICK], name) for name in ("second", "third"))
@@ -229,7 +245,9 @@ def test_jobs_of_one_folder_take_turns_and_are_forgotten_only_when_they_are_over
     assert not first.folder.exists()
 
 
-def test_cancelling_ends_the_whole_group_even_what_does_not_listen(tmp_path: Path, hanging: Callable[[], list[int]]) -> None:
+def test_cancelling_ends_the_whole_group_even_what_does_not_listen(
+    tmp_path: Path, hanging: Callable[[], list[int]]
+) -> None:
     job = start_job(tmp_path, [QUICK, HANGING], "stubborn")
     processes = hanging()
     cancel_job(job)
@@ -259,7 +277,9 @@ def test_cancelling_in_the_first_moment(tmp_path: Path) -> None:
     assert read_job(job.folder).state in (State.CANCELLED, State.DONE)
 
 
-def test_a_killed_training_is_lost_and_resumed_to_the_same_bits(tmp_path: Path, small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_training_is_lost_and_resumed_to_the_same_bits(
+    tmp_path: Path, small_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     run = tmp_path / "run"
     options = [part for name, value in SMALL_RUN.items() for part in (f"--{name}", str(value))]
@@ -276,7 +296,9 @@ def test_a_killed_training_is_lost_and_resumed_to_the_same_bits(tmp_path: Path, 
     assert Run(run).influence.targets == Run(small_run).influence.targets
 
 
-def test_a_step_whose_runner_was_killed_keeps_the_job_alive_and_is_ended_with_it(tmp_path: Path, hanging: Callable[[], list[int]]) -> None:
+def test_a_step_whose_runner_was_killed_keeps_the_job_alive_and_is_ended_with_it(
+    tmp_path: Path, hanging: Callable[[], list[int]]
+) -> None:
     """Else resuming would set a second training on the same files."""
     job = start_job(tmp_path, [HANGING], "orphan")
     hanging()

@@ -28,7 +28,9 @@ def errors_on_cues(features: Features, keep: np.ndarray, seed: int) -> np.ndarra
 
 
 @pytest.mark.parametrize("seed", [0, 100])
-def test_errors_on_cue_texts_vanish_without_the_training_texts_that_have_the_cue(seed: int, review_features: Features) -> None:
+def test_errors_on_cue_texts_vanish_without_the_training_texts_that_have_the_cue(
+    seed: int, review_features: Features
+) -> None:
     marks = np.array(load_reviews().train.planted)
     random_rows = np.random.default_rng(seed).permutation(np.flatnonzero(marks == ""))[80:]
     others = np.sort(np.concatenate((random_rows, np.flatnonzero(marks != ""))))

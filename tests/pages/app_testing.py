@@ -27,7 +27,11 @@ OpenPage = Callable[..., AppTest]
 
 def links(app: AppTest) -> list[tuple[str, dict[str, list[str]]]]:
     """Labels and parameters of the links that choose something."""
-    return [(link.proto.label, parse_qs(link.proto.query_string)) for link in app.get("page_link") if link.proto.query_string]
+    return [
+        (link.proto.label, parse_qs(link.proto.query_string))
+        for link in app.get("page_link")
+        if link.proto.query_string
+    ]
 
 
 def html_of(app: AppTest) -> str:

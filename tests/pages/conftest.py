@@ -34,26 +34,41 @@ WORKER = """
             return {"negative": 1 - positive, "positive": positive}
         if "instances" in asked:  # the first patch holds all influence, the last one takes from it
             changes = [0, *(-1 / (1 + place) for place in range(len(asked["images"]) - 2)), 0.25]
-            values = [[1 + change * (1 + position) for position in range(len(asked["instances"]))] for change in changes]
-            print(json.dumps({"error": "no <b>such</b> label"} if asked["label"] == "bad" else {"influences": values, "estimator": "median"}), flush=True)
+            values = [
+                [1 + change * (1 + position) for position in range(len(asked["instances"]))]
+                for change in changes
+            ]
+            answer = {"influences": values, "estimator": "median"}
+            if asked["label"] == "bad":
+                answer = {"error": "no <b>such</b> label"}
+            print(json.dumps(answer), flush=True)
             continue
         if "texts" in asked or "images" in asked:
-            contents = asked.get("texts") or ["submarine" if place % 2 else "" for place in range(len(asked["images"]))]
-            print(json.dumps({"probabilities": [chances(content) for content in contents]}), flush=True)
+            contents = asked.get("texts") or [
+                "submarine" if place % 2 else "" for place in range(len(asked["images"]))
+            ]
+            answer = {"probabilities": [chances(content) for content in contents]}
+            print(json.dumps(answer), flush=True)
             continue
         if asked.get("text") == "bad":
             print(json.dumps({"error": "your text: <b>too bad</b>"}), flush=True)
             continue
         def entry(position, influence):
-            content = {"text": "a <i>slow</i> submarine"} if "text" in asked else {"image": asked["image"]}
+            content = {"text": "a <i>slow</i> submarine"}
+            if "text" not in asked:
+                content = {"image": asked["image"]}
             known = {"influence": influence, "standard_error": 0.01, "trust": "strong"}
-            return {"position": position, "id": f"t{position:03d}", "label": "positive"} | known | content
+            named = {"position": position, "id": f"t{position:03d}", "label": "positive"}
+            return named | known | content
         known = chances(asked.get("text", "submarine"))
         answer = {
             "predicted": max(known, key=known.get), "probabilities": known,
-            "meaning": "label" if asked["label"] else "prediction", "label": asked["label"] or max(known, key=known.get),
-            "estimator": "median", "trust": {"strong": 6, "weak": 0}, "seconds": 0.1, "process": os.getpid(),
-            "proponents": [entry(i, 0.2 - i / 100) for i in range(asked["top"])], "opponents": [entry(9, -0.1)],
+            "meaning": "label" if asked["label"] else "prediction",
+            "label": asked["label"] or max(known, key=known.get),
+            "estimator": "median", "trust": {"strong": 6, "weak": 0},
+            "seconds": 0.1, "process": os.getpid(),
+            "proponents": [entry(i, 0.2 - i / 100) for i in range(asked["top"])],
+            "opponents": [entry(9, -0.1)],
         }
         if "also" in asked:
             answer["also"] = [entry(position, position / 10) for position in asked["also"]]
@@ -63,7 +78,9 @@ WORKER = """
 
 @pytest.fixture
 def worker_command(tmp_path: Path) -> Callable[[str], list[str]]:
-    """Commands of a made-up worker: `answers`, `fails`, `dies` at its first question, stays `silent`, or has a `slow start`."""
+    """Commands of a made-up worker: `answers`, `fails`, `dies` at its first question, stays
+    `silent`, or has a `slow start`.
+    """
     script = tmp_path / "worker.py"
     script.write_text(textwrap.dedent(WORKER), encoding="utf-8")
     return lambda mode: [sys.executable, str(script), mode]
@@ -96,7 +113,9 @@ def open_page(runs: Path) -> OpenPage:
 
 
 @pytest.fixture
-def fresh(worker_command: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fresh(
+    worker_command: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Nothing cached from another test, and a made-up worker."""
     monkeypatch.setattr(engine, "worker_command", lambda folder: worker_command("answers"))
     st.cache_resource.clear()

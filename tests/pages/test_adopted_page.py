@@ -1,4 +1,6 @@
-"""A run that was made of a model trained elsewhere: what nobody measured is unknown on every page, and nothing breaks."""
+"""A run that was made of a model trained elsewhere: what nobody measured is unknown on every page,
+and nothing breaks.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,33 @@ pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def adopted(runs: Path, name: str = "adopted") -> Path:
-    """A made-up run as `turnover.workflows.register` writes it: one epoch, one member, no recipe, no plain twin."""
+    """A made-up run as `turnover.workflows.register` writes it: one epoch, one member, no recipe,
+    no plain twin.
+    """
     folder = FakeRun(name, members=1).write(runs)
     manifest: dict[str, Any] = read_manifest(folder, "")
-    manifest["results"] |= {"plain_accuracy": None, "plain_loss": None, "plain_kept_epoch": None, "epochs": 1, "kept_epoch": 1}
+    manifest["results"] |= {
+        "plain_accuracy": None,
+        "plain_loss": None,
+        "plain_kept_epoch": None,
+        "epochs": 1,
+        "kept_epoch": 1,
+    }
     manifest |= {
         "recipe": {},
         "adopted": "mine.safetensors",
         "leaks": ["fc.bias"],
         "settings": {"data": "fake", "model": "mine:build", "groups": None, "encoder": "words"},
     }
-    pd.read_parquet(folder / "curves.parquet").iloc[-1:].assign(epoch=1).to_parquet(folder / "curves.parquet", index=False)
+    pd.read_parquet(folder / "curves.parquet").iloc[-1:].assign(epoch=1).to_parquet(
+        folder / "curves.parquet", index=False
+    )
     np.save(folder / "item_losses.npy", np.load(folder / "item_losses.npy")[:, -1:])
-    write_manifest(folder, {name: fact for name, fact in manifest.items() if name not in ("format", "files")}, RUN_FILES)
+    write_manifest(
+        folder,
+        {name: fact for name, fact in manifest.items() if name not in ("format", "files")},
+        RUN_FILES,
+    )
     return folder
 
 
@@ -64,4 +80,8 @@ def test_the_views_know_what_is_unknown(tmp_path: Path) -> None:
     assert (curves.epochs, curves.kept, curves.plain_accuracy) == ((1,), 1, None)
     assert "Recipe" not in dict(build_about(run).groups)
     assert summarise(run).quality == "1 member, 66.7% accurate"
-    assert (share_words(None), share_words(None, "not yet"), share_words(0.5)) == ("unknown", "not yet", "50.0%")
+    assert (share_words(None), share_words(None, "not yet"), share_words(0.5)) == (
+        "unknown",
+        "not yet",
+        "50.0%",
+    )

@@ -1,4 +1,6 @@
-"""A deep model's run with influences on a few of its errors, as the paper's experiments leave one, opened on the pages."""
+"""A deep model's run with influences on a few of its errors, as the paper's experiments leave one,
+opened on the pages.
+"""
 
 from __future__ import annotations
 
@@ -20,28 +22,45 @@ from turnover.workflows.train import train_run
 
 
 @pytest.fixture
-def deep_run(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker_command: Callable[[str], list[str]]) -> Iterator[Run]:
-    """Adapters in a tiny encoder, wrong on most of what they are validated on, with influences on two errors."""
+def deep_run(
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    worker_command: Callable[[str], list[str]],
+) -> Iterator[Run]:
+    """Adapters in a tiny encoder, wrong on most of what they are validated on, with influences on
+    two errors.
+    """
     data, encoder = Path(sst2_in(tmp_path / "sst2")), encoder_in(tmp_path / "encoder")
     development = pd.read_csv(data / "dev.csv")
     development.assign(label=1 - development["label"]).to_csv(data / "dev.csv", index=False)
-    monkeypatch.setitem(MODEL_RECIPES, "adapters", replace(MODEL_RECIPES["adapters"], epochs=1, batch=12))
+    monkeypatch.setitem(
+        MODEL_RECIPES, "adapters", replace(MODEL_RECIPES["adapters"], epochs=1, batch=12)
+    )
     monkeypatch.setattr(engine, "worker_command", lambda folder: worker_command("answers"))
-    train_run(TrainSettings("sst2", path=str(data), model="adapters", encoder=encoder, limit=20), runs / "deep", "cpu")
+    train_run(
+        TrainSettings("sst2", path=str(data), model="adapters", encoder=encoder, limit=20),
+        runs / "deep",
+        "cpu",
+    )
     compute_influence(Run(runs / "deep"), "errors", "cpu", most=2)
     st.cache_resource.clear()
     yield Run(runs / "deep")
     st.cache_resource.clear()
 
 
-def test_explained_errors_come_first_and_the_others_say_what_is_missing(deep_run: Run, open_page: OpenPage) -> None:
+def test_explained_errors_come_first_and_the_others_say_what_is_missing(
+    deep_run: Run, open_page: OpenPage
+) -> None:
     app = open_page(run="deep")
     ids = [deep_run.item("validation", position)["id"] for position in deep_run.influence.errors]
     assert app.selectbox(key="item").value in ids
     shown = html_of(app)
     assert "pushed towards" in shown and "one member has no standard error" in shown
     assert len(app.dataframe[0].value) == len(deep_run.errors) > 2
-    other = next(position for position in deep_run.errors if position not in deep_run.influence.errors)
+    other = next(
+        position for position in deep_run.errors if position not in deep_run.influence.errors
+    )
     app.selectbox(key="item").select(deep_run.item("validation", other)["id"]).run()
     assert not app.exception
     assert "This error has no influence" in html_of(app) and "--targets validation" in html_of(app)

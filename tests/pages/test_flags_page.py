@@ -47,12 +47,16 @@ def step(app: AppTest, label: str) -> AppTest:
 def test_no_flags_yet(open_page: OpenPage, runs: Path) -> None:
     FakeRun().write(runs)
     app = open_page("flags")
-    assert "No training item is flagged yet" in html_of(app) and "nothing of yours to undo" in html_of(app)
+    assert "No training item is flagged yet" in html_of(
+        app
+    ) and "nothing of yours to undo" in html_of(app)
     assert app.button(key="undo").disabled and not app.dataframe and not app.get("download_button")
     assert "Import a colleague" in html_of(app)
 
 
-def test_flags_are_listed_newest_first_with_the_first_one_open(open_page: OpenPage, runs: Path) -> None:
+def test_flags_are_listed_newest_first_with_the_first_one_open(
+    open_page: OpenPage, runs: Path
+) -> None:
     folder = FakeRun().write(runs)
     Flags(folder, by="bob").put_many([1, 2], "drop", note="first")
     Flags(folder, by="ann").put(5, "relabel", "negative", note="why")
@@ -60,19 +64,38 @@ def test_flags_are_listed_newest_first_with_the_first_one_open(open_page: OpenPa
     assert list(app.dataframe[0].value["id"]) == ["t005", "t001", "t002"]
     assert list(app.dataframe[0].value["decision"]) == ["relabel to negative", "drop", "drop"]
     shown = html_of(app)
-    assert "3 training items flagged: 2 to drop, 1 to relabel; by bob, ann." in shown and "Flag 1 of 3" in shown
-    assert "flagged: relabel to negative" in shown and "One decision so far" in shown and Run(folder).item("train", 5)["text"] in shown
+    assert (
+        "3 training items flagged: 2 to drop, 1 to relabel; by bob, ann." in shown
+        and "Flag 1 of 3" in shown
+    )
+    assert (
+        "flagged: relabel to negative" in shown
+        and "One decision so far" in shown
+        and Run(folder).item("train", 5)["text"] in shown
+    )
     assert app.selectbox(key="flag").value == "t005" and "“relabel to negative” on t005" in shown
-    assert {button.proto.label for button in app.get("download_button")} == {"Export flags (CSV)", "Export patch (JSONL)", "Flags and errors (HTML)"}
-    assert app.code[0].value == "turnover apply --patch fake-flags.jsonl --data DATA --out cleansed.csv"
+    assert {button.proto.label for button in app.get("download_button")} == {
+        "Export flags (CSV)",
+        "Export patch (JSONL)",
+        "Flags and errors (HTML)",
+    }
+    assert (
+        app.code[0].value
+        == "turnover apply --patch fake-flags.jsonl --data DATA --out cleansed.csv"
+    )
 
 
 def test_the_url_says_what_is_shown(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     Flags(folder, by="bob").put_many([1, 3], "drop", note="needle")
     Flags(folder, by="ann").put(5, "keep")
-    app = open_page("flags", decision="Drop", person="bob", words="needle", flag="t003", **{"class": "positive"})
-    assert list(app.dataframe[0].value["id"]) == ["t001", "t003"] and app.selectbox(key="flag").value == "t003"
+    app = open_page(
+        "flags", decision="Drop", person="bob", words="needle", flag="t003", **{"class": "positive"}
+    )
+    assert (
+        list(app.dataframe[0].value["id"]) == ["t001", "t003"]
+        and app.selectbox(key="flag").value == "t003"
+    )
     assert "Flag 2 of 2 that match, out of 3" in html_of(app)
     app = open_page("flags", decision="Nonsense", person="nobody", flag="t999")
     assert len(app.dataframe[0].value) == 3 and app.selectbox(key="flag").value == "t005"
@@ -98,11 +121,18 @@ def test_a_note_is_edited_a_decision_changed_and_cleared(open_page: OpenPage, ru
     app.text_area(key=f"{edit_key(folder, 3)}-note").set_value("ann's\nown")
     press(app, "edit-save")
     flag = Flags(folder).current()[3]
-    assert (flag.action, flag.note, flag.by) == ("drop", "ann's\nown", "ann") and "All 2 decisions on this item" in html_of(app)
+    assert (flag.action, flag.note, flag.by) == (
+        "drop",
+        "ann's\nown",
+        "ann",
+    ) and "All 2 decisions on this item" in html_of(app)
     app.segmented_control(key=f"{edit_key(folder, 3)}-action").set_value("relabel").run()
     assert app.selectbox(key=f"{edit_key(folder, 3)}-label").options == ["negative"]
     press(app, "edit-save")
-    assert verdicts(folder) == {3: ("relabel", "negative")} and Flags(folder).current()[3].note == "ann's\nown"
+    assert (
+        verdicts(folder) == {3: ("relabel", "negative")}
+        and Flags(folder).current()[3].note == "ann's\nown"
+    )
     press(app, "edit-clear")
     assert verdicts(folder) == {} and "No training item is flagged yet" in html_of(app)
 
@@ -130,13 +160,20 @@ def test_undo_takes_back_only_what_the_sentence_said(open_page: OpenPage, runs: 
     assert verdicts(folder) == {1: ("drop", "")}
 
 
-def test_people_who_differ_come_first_and_one_click_settles(open_page: OpenPage, runs: Path) -> None:
+def test_people_who_differ_come_first_and_one_click_settles(
+    open_page: OpenPage, runs: Path
+) -> None:
     folder = FakeRun().write(runs)
     Flags(folder, by="bob").put(3, "relabel", "negative", note="bob's reason")
     Flags(folder, by="ann").put(3, "drop", note="ann's reason")
     app = open_page("flags")
     shown = html_of(app)
-    assert "People differ on 1 item" in shown and "bob&#x27;s reason" in shown and "ann&#x27;s reason" in shown and "In force now: drop (ann)" in shown
+    assert (
+        "People differ on 1 item" in shown
+        and "bob&#x27;s reason" in shown
+        and "ann&#x27;s reason" in shown
+        and "In force now: drop (ann)" in shown
+    )
     press(app, "settle-3-A")
     flag = Flags(folder).current()[3]
     assert (flag.verdict, flag.note, flag.by) == (("relabel", "negative"), "bob's reason", "ann")
@@ -176,9 +213,14 @@ def test_a_colleague_s_flags_are_imported_once(open_page: OpenPage, runs: Path) 
     Flags(folder, by="ann").put(3, "keep")
     content = colleague(folder, (3, "drop"), (4, "drop"))
     app = send(open_page("flags"), content)
-    assert "2 flags are new. 1 of them differ" in html_of(app) and "People differ on 1 item" in html_of(app)
+    assert "2 flags are new. 1 of them differ" in html_of(
+        app
+    ) and "People differ on 1 item" in html_of(app)
     assert "bob (imported)" in html_of(app) and "<b>bob" not in html_of(app)
-    assert verdicts(folder) == {3: ("keep", ""), 4: ("drop", "")} and Flags(folder).current()[4].by == "bob"
+    assert (
+        verdicts(folder) == {3: ("keep", ""), 4: ("drop", "")}
+        and Flags(folder).current()[4].by == "bob"
+    )
     app = send(app, content)
     assert "Nothing new: 2 of its flags are known" in html_of(app)
     press(app, "undo")
@@ -187,17 +229,31 @@ def test_a_colleague_s_flags_are_imported_once(open_page: OpenPage, runs: Path) 
 
 def test_refused_lines_are_told_by_number(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
-    content = colleague(folder, (3, "drop")).replace(b'"count": 1', b'"count": 62') + b"<script>\n" * 61
+    content = (
+        colleague(folder, (3, "drop")).replace(b'"count": 1', b'"count": 62') + b"<script>\n" * 61
+    )
     shown = html_of(send(open_page("flags"), content))
-    assert "1 flag is new" in shown and "61 lines refused" in shown and "line 3: not a decision" in shown and "and 11 more" in shown
+    assert (
+        "1 flag is new" in shown
+        and "61 lines refused" in shown
+        and "line 3: not a decision" in shown
+        and "and 11 more" in shown
+    )
     assert "<script>" not in shown
 
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(None, "there is no file yet"), (b"a,b\n1,2\n", "not a patch of flags"), (b"\xff\x00" * 1000, "not a patch of flags"), (b"", "not a patch of flags")],
+    [
+        (None, "there is no file yet"),
+        (b"a,b\n1,2\n", "not a patch of flags"),
+        (b"\xff\x00" * 1000, "not a patch of flags"),
+        (b"", "not a patch of flags"),
+    ],
 )
-def test_what_is_no_patch_is_said_and_changes_nothing(open_page: OpenPage, runs: Path, content: bytes | None, why: str) -> None:
+def test_what_is_no_patch_is_said_and_changes_nothing(
+    open_page: OpenPage, runs: Path, content: bytes | None, why: str
+) -> None:
     folder = FakeRun().write(runs)
     shown = html_of(send(open_page("flags"), content, "<img src=x>.jsonl"))
     assert "Nothing was imported" in shown and why in shown and "<img src=x>" not in shown
@@ -208,24 +264,43 @@ def test_a_patch_of_other_data_is_refused(open_page: OpenPage, runs: Path) -> No
     folder = FakeRun().write(runs)
     other = FakeRun("other.partial", train=31).write(runs)
     Flags(other).put(1, "drop")
-    assert "made on other data than fake" in html_of(send(open_page("flags"), export_patch(Run(other)).encode()))
+    assert "made on other data than fake" in html_of(
+        send(open_page("flags"), export_patch(Run(other)).encode())
+    )
     assert Flags(folder).current() == {}
 
 
 def test_hostile_notes_names_and_texts_stay_text(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun(texts=HOSTILE, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")).write(runs)
+    folder = FakeRun(
+        texts=HOSTILE, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")
+    ).write(runs)
     notes = (*HOSTILE, "=1+1", "\u202eabc", "a\0b", "n" * 100_000)
     for instance, note in enumerate(notes):
         Flags(folder, by=f"<i>bob</i> {instance}").put(instance, "drop", note=note)
-        Flags(folder, by="[ann](http://evil.example)").put(instance, "relabel", ("<b>neg</b>", ":red[pos] [x](http://evil.example)")[instance % 2 == 0], note)
+        Flags(folder, by="[ann](http://evil.example)").put(
+            instance,
+            "relabel",
+            ("<b>neg</b>", ":red[pos] [x](http://evil.example)")[instance % 2 == 0],
+            note,
+        )
     app = open_page("flags")
     for _ in notes:
         shown = html_of(app)
-        assert not [tag for tag in ("<script", "<img src=x", "<b>", "<i>") if tag in shown] and "\u202e" not in shown and "\0" not in shown
+        assert (
+            not [tag for tag in ("<script", "<img src=x", "<b>", "<i>") if tag in shown]
+            and "\u202e" not in shown
+            and "\0" not in shown
+        )
         assert len(shown) < 600_000
-        said = [element.value for kind in ("markdown", "caption", "title", "header", "error", "info", "warning") for element in app.get(kind)]
+        said = [
+            element.value
+            for kind in ("markdown", "caption", "title", "header", "error", "info", "warning")
+            for element in app.get(kind)
+        ]
         assert said == ["Flags & export"]
-        assert not [button.label for button in app.button if "evil" in button.label or "<" in button.label]
+        assert not [
+            button.label for button in app.button if "evil" in button.label or "<" in button.label
+        ]
         step(app, "Next")
     assert "&lt;script&gt;" in shown or "&lt;img src=x" in shown or "&lt;b&gt;" in shown
 
@@ -234,15 +309,26 @@ def test_a_file_that_is_no_flags_file_is_named(open_page: OpenPage, runs: Path) 
     folder = FakeRun().write(runs)
     (folder / "flags.sqlite").write_bytes(b"not a database, " * 100)
     app = open_page("flags")
-    assert "The flags cannot be read" in html_of(app) and "flags.sqlite: flags cannot be read or written" in html_of(app)
+    assert "The flags cannot be read" in html_of(
+        app
+    ) and "flags.sqlite: flags cannot be read or written" in html_of(app)
 
 
-def test_a_run_without_influence_has_no_page_of_errors_to_take(open_page: OpenPage, runs: Path) -> None:
+def test_a_run_without_influence_has_no_page_of_errors_to_take(
+    open_page: OpenPage, runs: Path
+) -> None:
     folder = FakeRun().write(runs)
     remove_influence(folder)
     Flags(folder).put(1, "drop")
-    disabled = {button.proto.label: button.proto.disabled for button in open_page("flags").get("download_button")}
-    assert disabled == {"Export flags (CSV)": False, "Export patch (JSONL)": False, "Flags and errors (HTML)": True}
+    disabled = {
+        button.proto.label: button.proto.disabled
+        for button in open_page("flags").get("download_button")
+    }
+    assert disabled == {
+        "Export flags (CSV)": False,
+        "Export patch (JSONL)": False,
+        "Flags and errors (HTML)": True,
+    }
 
 
 def test_an_image_run_shows_pictures(open_page: OpenPage, runs: Path) -> None:
@@ -258,17 +344,25 @@ def test_another_run_forgets_the_filters(open_page: OpenPage, runs: Path) -> Non
         Flags(FakeRun(name).write(runs), by=name).put(1, "drop")
     app = open_page("flags", run="one", person="one", words="text")
     app.selectbox(key="run").select("two").run()
-    assert not app.exception and app.selectbox(key="person").value == "Anybody" and len(app.dataframe[0].value) == 1
+    assert (
+        not app.exception
+        and app.selectbox(key="person").value == "Anybody"
+        and len(app.dataframe[0].value) == 1
+    )
 
 
-def test_a_person_whose_last_flag_goes_does_not_stay_chosen(open_page: OpenPage, runs: Path) -> None:
+def test_a_person_whose_last_flag_goes_does_not_stay_chosen(
+    open_page: OpenPage, runs: Path
+) -> None:
     folder = FakeRun().write(runs)
     Flags(folder, by="bob").put(1, "keep")
     Flags(folder, by="ann").put(2, "drop")
     app = open_page("flags", person="ann")
     assert list(app.dataframe[0].value["id"]) == ["t002"]
     press(app, "undo")
-    assert app.selectbox(key="person").value == "Anybody" and list(app.dataframe[0].value["id"]) == ["t001"]
+    assert app.selectbox(key="person").value == "Anybody" and list(
+        app.dataframe[0].value["id"]
+    ) == ["t001"]
 
 
 def test_thousands_of_flags_come_in_pages_and_answer_fast(open_page: OpenPage, runs: Path) -> None:
@@ -279,24 +373,33 @@ def test_thousands_of_flags_come_in_pages_and_answer_fast(open_page: OpenPage, r
     begun = time.perf_counter()
     app.selectbox(key="flag").select(f"t{PAGE - 1:03d}").run()
     step(app, "Next")
-    assert app.selectbox(key="flag").value == f"t{PAGE:03d}" and f"Flag {PAGE + 1} of 5,000" in html_of(app)
+    assert app.selectbox(
+        key="flag"
+    ).value == f"t{PAGE:03d}" and f"Flag {PAGE + 1} of 5,000" in html_of(app)
     assert time.perf_counter() - begun < 6
 
 
 # Who decides
 
 
-def test_a_signed_in_user_decides_in_their_own_name(open_page: OpenPage, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signed_in_user_decides_in_their_own_name(
+    open_page: OpenPage, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = FakeRun().write(runs)
     Flags(folder, by="bob").put(3, "drop")
-    monkeypatch.setattr(people.st, "user", {"is_logged_in": True, "name": "Eve E.", "email": "eve@example.org"})
+    monkeypatch.setattr(
+        people.st, "user", {"is_logged_in": True, "name": "Eve E.", "email": "eve@example.org"}
+    )
     app = open_page("flags")
     press(app, "edit-save")
     assert Flags(folder).current()[3].by == "eve@example.org"
     assert "Undo takes back “drop” on t003" in html_of(app)
     monkeypatch.setattr(people.st, "user", {"is_logged_in": False, "email": "eve@example.org"})
     shown = app.run()
-    assert "Sign in to go on" in html_of(shown) and [button.key for button in shown.button if button.key == "edit-save"] == []
+    assert (
+        "Sign in to go on" in html_of(shown)
+        and [button.key for button in shown.button if button.key == "edit-save"] == []
+    )
 
 
 def test_without_sign_in_nobody_is_signed_in() -> None:

@@ -24,17 +24,36 @@ from turnover.dashboard.views.flags import (
     summary,
     undo_sentence,
 )
-from turnover.explain.report import Flagged, count_words, flagged_items, minute, people_words, verdict_words
+from turnover.explain.report import (
+    Flagged,
+    count_words,
+    flagged_items,
+    minute,
+    people_words,
+    verdict_words,
+)
 from turnover.flags import CLEARED, Flag, Flags
 from turnover.runs.run import Run
 
 
-def item(place: int, action: str = "drop", by: str = "ann", note: str = "", label: str = "negative", new_label: str = "") -> Flagged:
+def item(
+    place: int,
+    action: str = "drop",
+    by: str = "ann",
+    note: str = "",
+    label: str = "negative",
+    new_label: str = "",
+) -> Flagged:
     flag = Flag(place, action, new_label, note, by, f"2026-11-01T10:{place:02d}:00+00:00")
     return Flagged(f"t{place:03d}", label, "", f"text number {place}", b"", flag)
 
 
-ITEMS = [item(1), item(2, "keep", "bob"), item(3, "relabel", note="Why NOT", new_label="positive"), item(4, label="positive", by="bob")]
+ITEMS = [
+    item(1),
+    item(2, "keep", "bob"),
+    item(3, "relabel", note="Why NOT", new_label="positive"),
+    item(4, label="positive", by="bob"),
+]
 
 
 @pytest.mark.parametrize(
@@ -57,15 +76,23 @@ def test_flags_are_filtered_and_the_newest_is_first(query: FlagQuery, expected: 
 
 
 def test_the_defaults_leave_nothing_out() -> None:
-    assert FlagQuery() == FlagQuery(ANY_DECISION, ANY, ANYBODY, "") and DECISIONS[ANY_DECISION] == ""
+    assert (
+        FlagQuery() == FlagQuery(ANY_DECISION, ANY, ANYBODY, "") and DECISIONS[ANY_DECISION] == ""
+    )
     assert people(ITEMS) == ["ann", "bob"]
 
 
 def test_counts_and_people_in_words() -> None:
-    assert summary(ITEMS) == "4 training items flagged: 2 to drop, 1 to relabel, 1 to keep; by ann, bob."
+    assert (
+        summary(ITEMS)
+        == "4 training items flagged: 2 to drop, 1 to relabel, 1 to keep; by ann, bob."
+    )
     assert summary(ITEMS[:1]) == "1 training item flagged: 1 to drop; by ann."
     assert count_words([one.flag for one in ITEMS[1:2]]) == "1 to keep"
-    assert people_words([item(place, by=f"p{place}").flag for place in range(7)]) == "p0, p1, p2, p3, p4 and 2 more"
+    assert (
+        people_words([item(place, by=f"p{place}").flag for place in range(7)])
+        == "p0, p1, p2, p3, p4 and 2 more"
+    )
     assert minute("2026-11-01T10:04:59.123+00:00") == "2026-11-01 10:04 UTC"
     assert [verdict_words(one.flag) for one in ITEMS[:3]] == ["drop", "keep", "relabel to positive"]
 
@@ -76,8 +103,14 @@ def test_items_of_flags_are_those_of_the_run(tmp_path: Path) -> None:
         Flags(run.folder).put_many([4, 1000], "drop")
         (one,) = flagged_items(run, Flags(run.folder).current())
         row = run.item("train", 4)
-        assert (one.id, one.label, one.planted) == (row["id"], run.classes[row["label"]], row["planted"])
-        assert (one.text, one.image) == ((row["text"], b"") if kind == "text" else ("", row["image"]))
+        assert (one.id, one.label, one.planted) == (
+            row["id"],
+            run.classes[row["label"]],
+            row["planted"],
+        )
+        assert (one.text, one.image) == (
+            (row["text"], b"") if kind == "text" else ("", row["image"])
+        )
 
 
 def test_undo_says_what_it_takes_back(tmp_path: Path) -> None:
@@ -118,7 +151,10 @@ def test_a_cleared_flag_is_one_side_of_a_dispute(tmp_path: Path) -> None:
     Flags(run.folder, by="ann").put(3, "drop")
     Flags(run.folder, by="bob").clear(3)
     (dispute,) = disputes(run, Flags(run.folder).conflicts())
-    assert dispute.now == "no flag" and [side.words for side in dispute.sides] == ["drop", "no flag"]
+    assert dispute.now == "no flag" and [side.words for side in dispute.sides] == [
+        "drop",
+        "no flag",
+    ]
 
 
 def test_the_history_of_an_item_in_words(tmp_path: Path) -> None:
@@ -129,7 +165,12 @@ def test_the_history_of_an_item_in_words(tmp_path: Path) -> None:
     ann.clear(3)
     ann.settle(3, CLEARED)
     lines = history_lines(ann.history(3))
-    assert [line.split("UTC: ")[1].split(" (")[0] for line, _ in lines] == ["drop", "keep", "cleared the flag", "settled: cleared the flag"]
+    assert [line.split("UTC: ")[1].split(" (")[0] for line, _ in lines] == [
+        "drop",
+        "keep",
+        "cleared the flag",
+        "settled: cleared the flag",
+    ]
     assert "(undone 20" in lines[1][0] and [note for _, note in lines] == ["first", "", "", ""]
 
 
@@ -137,23 +178,48 @@ def test_the_history_of_an_item_in_words(tmp_path: Path) -> None:
     ("told", "expected"),
     [
         ({"new": 2, "conflicting": 0, "known": 0}, "2 flags are new."),
-        ({"new": 1, "conflicting": 1, "known": 3}, "1 flag is new. 1 of them differ from what others decided; settle them above. 3 were known already."),
-        ({"new": 0, "conflicting": 0, "known": 3}, "Nothing new: 3 of its flags are known here already."),
-        ({"new": 0, "conflicting": 0, "known": 0}, "There is no flag in it that could be imported."),
+        (
+            {"new": 1, "conflicting": 1, "known": 3},
+            (
+                "1 flag is new. 1 of them differ from what others decided; settle them above. 3 "
+                "were known already."
+            ),
+        ),
+        (
+            {"new": 0, "conflicting": 0, "known": 3},
+            "Nothing new: 3 of its flags are known here already.",
+        ),
+        (
+            {"new": 0, "conflicting": 0, "known": 0},
+            "There is no flag in it that could be imported.",
+        ),
     ],
 )
 def test_an_import_in_words(told: dict[str, Any], expected: str) -> None:
     assert import_sentence(told) == expected
 
 
-@pytest.mark.parametrize(("source", "path", "kind"), [("digits", None, "image"), ("sst2", "my data", "text"), ("fake", None, "text")])
-def test_the_command_is_understood_by_the_command_line(tmp_path: Path, source: str, path: str | None, kind: str) -> None:
-    run = Run(FakeRun("a run; rm -rf x", kind, facts={"settings": {"data": source, "path": path}}).write(tmp_path))
+@pytest.mark.parametrize(
+    ("source", "path", "kind"),
+    [("digits", None, "image"), ("sst2", "my data", "text"), ("fake", None, "text")],
+)
+def test_the_command_is_understood_by_the_command_line(
+    tmp_path: Path, source: str, path: str | None, kind: str
+) -> None:
+    run = Run(
+        FakeRun("a run; rm -rf x", kind, facts={"settings": {"data": source, "path": path}}).write(
+            tmp_path
+        )
+    )
     command, missing = apply_command(run, f"{run.name}-flags.jsonl")
     import shlex
 
     parsed = build_parser().parse_args(shlex.split(command)[1:])
-    assert (parsed.command, parsed.patch, parsed.data) == ("apply", "a run; rm -rf x-flags.jsonl", "digits" if source == "digits" else "DATA")
+    assert (parsed.command, parsed.patch, parsed.data) == (
+        "apply",
+        "a run; rm -rf x-flags.jsonl",
+        "digits" if source == "digits" else "DATA",
+    )
     assert parsed.out.endswith(".csv" if kind == "text" else ".parquet")
     assert bool(missing) == (source != "digits") and ("my data" in missing) == bool(path)
 

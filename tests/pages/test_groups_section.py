@@ -33,7 +33,10 @@ def test_rows_are_the_ends_the_words_and_the_planted_marks(tmp_path: Path) -> No
         ("texts with “Submarine”", containing),
         ("planted cue-submarine", 5),
     ]
-    prediction, truth = (np.median(run.influence.evidence(item.position, meaning)[0][:, 0], 0) for meaning in ("prediction", "truth"))
+    prediction, truth = (
+        np.median(run.influence.evidence(item.position, meaning)[0][:, 0], 0)
+        for meaning in ("prediction", "truth")
+    )
     top = np.argsort(-run.influence.ranked(item.position, "prediction").values)[:10]
     assert shown.rows[0].prediction.influence == pytest.approx(prediction[top].sum(), rel=1e-4)
     assert shown.rows[3].truth.influence == pytest.approx(truth[::6].sum(), rel=1e-4)
@@ -50,14 +53,19 @@ def test_words_that_no_text_contains_are_said_and_make_no_row(tmp_path: Path) ->
 
 def test_the_sentence_says_how_many_items_flip_an_error_and_what_they_do() -> None:
     flip = Flip(np.array([4, 2]), (0.25, 1.51), (1.75, 1.7), 0.31)
-    assert flip_sentence(flip, ITEM, 800) == (
-        "Taken at face value, removing these 2 training items is predicted to flip this error to “negative”: "
-        "the loss of the true label “negative” is 1.3 nats above that of the predicted one, and predicted to be 0.050 below it (± 0.31) then."
+    assert (
+        flip_sentence(flip, ITEM, 800)
+        == "Taken at face value, removing these 2 training items is predicted to flip this error to"
+        " “negative”: the loss of the true label “negative” is 1.3 nats above that of the "
+        "predicted one, and predicted to be 0.050 below it (± 0.31) then."
     )
     one = flip_sentence(Flip(np.array([4]), (0.25, 1.5), (1.75, 1.7), None), ITEM, 800)
     assert "removing this training item is" in one and "(error not known)" in one
     none = flip_sentence(Flip(np.array([], np.int64), (0.25, 1.5), (0.25, 1.5), None), ITEM, 1800)
-    assert none.startswith("No group of up to half of the 1,800 training items is predicted to flip this error: the loss")
+    assert none.startswith(
+        "No group of up to half of the 1,800 training items is predicted to flip this error: the "
+        "loss"
+    )
     assert "Another label" in caution_sentence(3) and "Another label" not in caution_sentence(2)
     assert [number(value) for value in (-12.34, 0.0456)] == [f"−{rounded(12.34)}", "+0.046"]
 
@@ -69,10 +77,20 @@ def test_the_section_sums_and_flips(open_page: OpenPage, runs: Path) -> None:
     run = Run(FakeRun(train=70).write(runs))
     app = open_page()
     shown = html_of(app)
-    assert "top 10 proponents" in shown and "planted cue-submarine" in shown and "texts with" not in shown
-    item = next(one for one in error_items(run, with_influence=True) if one.id == app.selectbox(key="item").value)
+    assert (
+        "top 10 proponents" in shown
+        and "planted cue-submarine" in shown
+        and "texts with" not in shown
+    )
+    item = next(
+        one
+        for one in error_items(run, with_influence=True)
+        if one.id == app.selectbox(key="item").value
+    )
     made = build_groups(run, item)
-    assert made.flip in shown and f"± {rounded(made.rows[0].prediction.standard_error or 0)}" in shown
+    assert (
+        made.flip in shown and f"± {rounded(made.rows[0].prediction.standard_error or 0)}" in shown
+    )
     assert made.rows[0].prediction.trust and made.rows[0].prediction.trust in shown
     app.text_input(key="containing").set_value("captain").run()
     assert not app.exception and "texts with “captain”" in html_of(app)
@@ -85,8 +103,15 @@ def test_the_items_that_flip_an_error_are_listed(open_page: OpenPage, runs: Path
     for name, kind in (("texts", "text"), ("images", "image")):
         run = Run(FakeRun(name, kind=kind, train=400).write(runs))
         app = open_page(run=name)
-        item = next(one for one in error_items(run, with_influence=True) if one.id == app.selectbox(key="item").value)
-        made, section = build_groups(run, item), html_of(app).split('<ol class="to-removed">')[1].split("</ol>")[0]
+        item = next(
+            one
+            for one in error_items(run, with_influence=True)
+            if one.id == app.selectbox(key="item").value
+        )
+        made, section = (
+            build_groups(run, item),
+            html_of(app).split('<ol class="to-removed">')[1].split("</ol>")[0],
+        )
         assert 0 < made.size == len(made.removed) == section.count("<li>")
         assert all(one.id in section for one in made.removed)
         assert section.count("<img") == (made.size if kind == "image" else 0)
@@ -94,7 +119,9 @@ def test_the_items_that_flip_an_error_are_listed(open_page: OpenPage, runs: Path
 
 
 def test_hostile_words_and_class_names_stay_text(open_page: OpenPage, runs: Path) -> None:
-    FakeRun(texts=HOSTILE, train=400, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")).write(runs)
+    FakeRun(
+        texts=HOSTILE, train=400, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")
+    ).write(runs)
     for word in ("<img src=x onerror", "<script>", ":red[red]", "<b>nobody</b>"):
         shown = html_of(open_page(containing=word)).split("Groups</h2>")[1].split("<style>")[0]
         assert "<script" not in shown and "<img src=x" not in shown and "<b>" not in shown
@@ -107,11 +134,20 @@ def test_one_member_says_that_no_error_is_known(open_page: OpenPage, runs: Path)
     assert "error not known" in section and "nan" not in section and "None" not in section
 
 
-def test_a_run_from_before_groups_says_what_to_do_and_shows_the_rest(open_page: OpenPage, runs: Path) -> None:
+def test_a_run_from_before_groups_says_what_to_do_and_shows_the_rest(
+    open_page: OpenPage, runs: Path
+) -> None:
     folder = FakeRun().write(runs)
     facts = json.loads((folder / "influence" / MANIFEST).read_text(encoding="utf-8"))
     kept = [name for name in facts.pop("files") if not name.endswith("_shape.npy")]
-    write_manifest(folder / "influence", {name: value for name, value in facts.items() if name != "format"}, kept)
+    write_manifest(
+        folder / "influence",
+        {name: value for name, value in facts.items() if name != "format"},
+        kept,
+    )
     shown = html_of(open_page())
-    assert "Groups cannot be summed" in shown and f"<code>turnover influence --run {folder}</code>" in shown
+    assert (
+        "Groups cannot be summed" in shown
+        and f"<code>turnover influence --run {folder}</code>" in shown
+    )
     assert shown.count('class="to-line"') == 10

@@ -32,15 +32,24 @@ def taken():  # type: ignore[no-untyped-def]
         yield listener.getsockname()[1]
 
 
-def test_the_port_comes_from_the_environment_and_the_url_is_said(started, monkeypatch, capsys, taken) -> None:  # type: ignore[no-untyped-def]
+def test_the_port_comes_from_the_environment_and_the_url_is_said(
+    started, monkeypatch, capsys, taken
+) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("PORT", str(taken))
     assert main(["dashboard", "--runs", "runs"]) == 0
     lines = capsys.readouterr().out.splitlines()
     port = int(lines[-1].rsplit(":", 1)[1])
     assert port > taken
-    assert lines == [f"Port {taken} is taken, so this uses {port}.", f"Turnover is at http://127.0.0.1:{port}"]
+    assert lines == [
+        f"Port {taken} is taken, so this uses {port}.",
+        f"Turnover is at http://127.0.0.1:{port}",
+    ]
     (command,) = started
-    assert f"--server.port={port}" in command and "--server.address=127.0.0.1" in command and "--server.headless=true" in command
+    assert (
+        f"--server.port={port}" in command
+        and "--server.address=127.0.0.1" in command
+        and "--server.headless=true" in command
+    )
     assert launch.os.environ["TURNOVER_RUNS"] == "runs"
 
 
@@ -58,16 +67,25 @@ def test_a_bad_port_is_one_line_and_exit_code_2(started, capsys, port: str) -> N
     assert not started
 
 
-@pytest.mark.parametrize(("host", "names"), [("0.0.0.0", ["*"]), ("127.0.0.2", ["127.0.0.1", "localhost", "127.0.0.2"])])
-def test_another_address_is_warned_of_and_allowed(started, monkeypatch, capsys, host: str, names: list[str]) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(
+    ("host", "names"), [("0.0.0.0", ["*"]), ("127.0.0.2", ["127.0.0.1", "localhost", "127.0.0.2"])]
+)
+def test_another_address_is_warned_of_and_allowed(
+    started, monkeypatch, capsys, host: str, names: list[str]
+) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("HOST", host)
     assert main(["dashboard", "--runs", "runs"]) == 0
     said = capsys.readouterr()
-    assert said.err.startswith(f"Warning: HOST={host}, so everyone who can reach port ") and said.err.count("\n") == 1
+    assert (
+        said.err.startswith(f"Warning: HOST={host}, so everyone who can reach port ")
+        and said.err.count("\n") == 1
+    )
     assert said.out.splitlines()[-1].startswith(f"Turnover is at http://{host}:")
     (command,) = started
     assert f"--server.address={host}" in command
-    assert [part.partition("=")[2] for part in command if part.startswith("--server.allowedHosts")] == names
+    assert [
+        part.partition("=")[2] for part in command if part.startswith("--server.allowedHosts")
+    ] == names
 
 
 @pytest.mark.parametrize("host", ["", "127.0.0.1", "localhost"])
@@ -79,10 +97,14 @@ def test_this_machine_s_own_names_need_no_warning(started, monkeypatch, capsys, 
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no such host"])
-def test_an_address_that_is_not_this_machine_s_is_one_line(started, monkeypatch, capsys, host: str) -> None:  # type: ignore[no-untyped-def]
+def test_an_address_that_is_not_this_machine_s_is_one_line(
+    started, monkeypatch, capsys, host: str
+) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("HOST", host)
     assert main(["dashboard", "--runs", "runs"]) == 2
-    assert capsys.readouterr().err.startswith(f"turnover dashboard: HOST={host}: this machine cannot serve there")
+    assert capsys.readouterr().err.startswith(
+        f"turnover dashboard: HOST={host}: this machine cannot serve there"
+    )
     assert not started
 
 
@@ -96,5 +118,11 @@ def test_without_streamlit_one_line_names_the_extra(started, monkeypatch, capsys
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
     assert main(["dashboard"]) == 2
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "turnover dashboard: streamlit is not installed, and this needs it; pip install 'turnover[dashboard]'\n")
+    assert (said.out, said.err) == (
+        "",
+        (
+            "turnover dashboard: streamlit is not installed, and this needs it; pip install "
+            "'turnover[dashboard]'\n"
+        ),
+    )
     assert not started

@@ -61,7 +61,11 @@ def test_places_are_those_of_the_singular_value_decomposition(shape: tuple[int, 
 @pytest.mark.parametrize("rows", [np.ones((5, 3)), np.ones((1, 3)), np.arange(4.0)[:, None]])
 def test_rows_without_two_directions_have_places_too(rows: np.ndarray) -> None:
     found = principal(rows)
-    assert found.places.shape == (len(rows), 2) and np.isfinite(found.places).all() and np.isfinite(found.share)
+    assert (
+        found.places.shape == (len(rows), 2)
+        and np.isfinite(found.places).all()
+        and np.isfinite(found.share)
+    )
 
 
 def test_many_rows_are_placed_by_a_sample_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,8 +79,14 @@ def test_many_rows_are_placed_by_a_sample_of_them(monkeypatch: pytest.MonkeyPatc
 
 def test_influences_place_training_items_alone(run: Run) -> None:
     found = project(run, INFLUENCES)
-    expected = principal(np.stack([run.influence.ranked(target, "truth").values for target in run.influence.targets], 1))
-    assert np.allclose(found.places, expected.places, atol=1e-5) and len(found.places) == len(run.train)
+    expected = principal(
+        np.stack(
+            [run.influence.ranked(target, "truth").values for target in run.influence.targets], 1
+        )
+    )
+    assert np.allclose(found.places, expected.places, atol=1e-5) and len(found.places) == len(
+        run.train
+    )
 
 
 def test_kept_ends_make_no_map_of_influences(tmp_path: Path) -> None:
@@ -90,7 +100,9 @@ def test_kept_ends_make_no_map_of_influences(tmp_path: Path) -> None:
 
 def test_points_say_what_they_are(run: Run) -> None:
     points = build_points(run, project(run, FEATURES))
-    assert (points.kinds[:30] == TRAINING).all() and {int(n) - 30 for n in points.numbers[points.kinds == ERROR]} == set(run.errors)
+    assert (points.kinds[:30] == TRAINING).all() and {
+        int(n) - 30 for n in points.numbers[points.kinds == ERROR]
+    } == set(run.errors)
     assert points.left_out == 0 and points.hover[0].startswith("training item t000: negative – ")
     assert points.hover[30 + run.errors[0]].startswith("error v000: negative, predicted positive")
 
@@ -100,7 +112,10 @@ def test_too_many_points_are_sampled_and_counted(run: Run, monkeypatch: pytest.M
     projection = project(run, FEATURES)
     points = build_points(run, projection)
     assert len(points.numbers) == 20 == len(points.hover) and points.left_out == 34
-    assert np.array_equal(points.places, projection.places[points.numbers]) and (np.diff(points.numbers) > 0).all()
+    assert (
+        np.array_equal(points.places, projection.places[points.numbers])
+        and (np.diff(points.numbers) > 0).all()
+    )
 
 
 @pytest.mark.parametrize(("by", "column"), [(LABEL, "label"), (PREDICTED, "predicted")])
@@ -108,29 +123,47 @@ def test_colours_are_those_of_classes(run: Run, by: str, column: str) -> None:
     points = build_points(run, project(run, FEATURES))
     found = colours(run, points, by)
     assert found.groups is not None
-    assert [found.names[group] for group in found.groups] == [run.classes[number] for number in run.items[column]]
+    assert [found.names[group] for group in found.groups] == [
+        run.classes[number] for number in run.items[column]
+    ]
 
 
 def test_of_many_classes_the_commonest_have_colours(tmp_path: Path) -> None:
     run = Run(FakeRun(classes=[f"c{number}" for number in range(13)], train=100).write(tmp_path))
     found = colours(run, build_points(run, project(run, FEATURES)), LABEL)
-    assert found.groups is not None and len(found.names) == 11 and found.names[-1] == "other classes" and found.groups.max() == 10
+    assert (
+        found.groups is not None
+        and len(found.names) == 11
+        and found.names[-1] == "other classes"
+        and found.groups.max() == 10
+    )
 
 
 def test_self_influence_colours_training_items_alone(run: Run) -> None:
     found = colours(run, build_points(run, project(run, FEATURES)), SELF)
-    assert found.values is not None and np.array_equal(found.values[:30], run.influence.self_influence) and np.isnan(found.values[30:]).all()
+    assert (
+        found.values is not None
+        and np.array_equal(found.values[:30], run.influence.self_influence)
+        and np.isnan(found.values[30:]).all()
+    )
 
 
 def test_the_figure_has_every_point_once_with_its_number_and_shape(run: Run) -> None:
     points = build_points(run, project(run, FEATURES))
     for by in (LABEL, SELF):
         figure = map_figure(points, colours(run, points, by), None)
-        drawn = {int(number): trace.marker.symbol for trace in figure.data for number in trace.customdata}
-        assert drawn == {int(number): SYMBOLS[kind] for number, kind in zip(points.numbers, points.kinds, strict=True)}
+        drawn = {
+            int(number): trace.marker.symbol for trace in figure.data for number in trace.customdata
+        }
+        assert drawn == {
+            int(number): SYMBOLS[kind]
+            for number, kind in zip(points.numbers, points.kinds, strict=True)
+        }
         assert sum(len(trace.x) for trace in figure.data) == 54
     shown = map_figure(points, colours(run, points, LABEL), narrowed_items(run, "submarine"))
-    chosen = {int(trace.customdata[place]) for trace in shown.data for place in trace.selectedpoints}
+    chosen = {
+        int(trace.customdata[place]) for trace in shown.data for place in trace.selectedpoints
+    }
     assert chosen == set(np.flatnonzero(narrowed(run, "submarine", ANY)).tolist())
 
 
@@ -142,7 +175,12 @@ def test_hostile_texts_are_escaped_in_the_figure(tmp_path: Path) -> None:
     run = Run(FakeRun(texts=HOSTILE, classes=("<b>neg</b>", "pos")).write(tmp_path))
     points = build_points(run, project(run, FEATURES))
     figure = map_figure(points, colours(run, points, LABEL), None)
-    told = " ".join([*(trace.name for trace in figure.data), *(text for trace in figure.data for text in trace.hovertext)])
+    told = " ".join(
+        [
+            *(trace.name for trace in figure.data),
+            *(text for trace in figure.data for text in trace.hovertext),
+        ]
+    )
     assert "<" not in told and "&lt;b&gt;neg" in told
 
 
@@ -150,18 +188,38 @@ def test_hostile_texts_are_escaped_in_the_figure(tmp_path: Path) -> None:
 
 
 def test_what_is_chosen_meets_every_condition_that_is_given(run: Run) -> None:
-    assert choose_group(run, (), " ", ANY, False) is None and choose_group(run, (), "zeppelin", ANY, False) is None
+    assert (
+        choose_group(run, (), " ", ANY, False) is None
+        and choose_group(run, (), "zeppelin", ANY, False) is None
+    )
     words, label = narrowed(run, "Submarine", ANY), narrowed(run, "", "positive")
-    assert words.sum() == sum("submarine" in text for text in run.train["text"]) and label.tolist() == (run.train["label"] == 1).tolist()
+    assert (
+        words.sum() == sum("submarine" in text for text in run.train["text"])
+        and label.tolist() == (run.train["label"] == 1).tolist()
+    )
     drawn = {*range(20), 31, 40}
-    both, area = choose_group(run, drawn, "submarine", "positive", False), choose_group(run, drawn, "", ANY, False)
-    assert both is not None and both.group.instances.tolist() == np.flatnonzero((words & label)[:20]).tolist()
-    assert area is not None and area.group.instances.tolist() == list(range(20)) and area.validation == 2
+    both, area = (
+        choose_group(run, drawn, "submarine", "positive", False),
+        choose_group(run, drawn, "", ANY, False),
+    )
+    assert (
+        both is not None
+        and both.group.instances.tolist() == np.flatnonzero((words & label)[:20]).tolist()
+    )
+    assert (
+        area is not None
+        and area.group.instances.tolist() == list(range(20))
+        and area.validation == 2
+    )
     assert choose_group(run, {31, 40}, "", ANY, False) is None
 
 
 def test_only_what_was_drawn_around_by_influences_has_no_random_group(run: Run) -> None:
-    for drawn, by_influence, ranked in (({1, 2}, True, True), ({1, 2}, False, False), ((), True, False)):
+    for drawn, by_influence, ranked in (
+        ({1, 2}, True, True),
+        ({1, 2}, False, False),
+        ((), True, False),
+    ):
         chosen = choose_group(run, drawn, "", "positive" if not drawn else ANY, by_influence)
         assert chosen is not None and chosen.group.ranked is ranked
 
@@ -172,18 +230,32 @@ def test_sums_and_members_are_those_of_the_chosen_loss(run: Run) -> None:
     assert chosen is not None
     for losses in (losses_of(run, error), MeanMistake(run)):
         row = sums_of(losses, chosen)
-        assert row.size == 3 and row.prediction == losses.sums([chosen.group], "prediction")[0] and row.truth == losses.sums([chosen.group], "truth")[0]
+        assert (
+            row.size == 3
+            and row.prediction == losses.sums([chosen.group], "prediction")[0]
+            and row.truth == losses.sums([chosen.group], "truth")[0]
+        )
         members = members_of(run, chosen, losses)
         sizes = [abs(member.influence or 0) for member in members]
-        assert sizes == sorted(sizes, reverse=True) and {member.id for member in members} == {"t003", "t008", "t009"}
-        assert {member.influence for member in members} == {float(losses.items["prediction"][place]) for place in (3, 8, 9)}
+        assert sizes == sorted(sizes, reverse=True) and {member.id for member in members} == {
+            "t003",
+            "t008",
+            "t009",
+        }
+        assert {member.influence for member in members} == {
+            float(losses.items["prediction"][place]) for place in (3, 8, 9)
+        }
     assert [member.id for member in members_of(run, chosen, None)] == ["t003", "t008", "t009"]
 
 
 def test_the_table_of_members_ends_somewhere(tmp_path: Path) -> None:
     run = Run(FakeRun(train=500).write(tmp_path))
     chosen = choose_group(run, set(range(400)), "", ANY, False)
-    assert chosen is not None and len(chosen.group.instances) == 400 and len(members_of(run, chosen, None)) == LISTED
+    assert (
+        chosen is not None
+        and len(chosen.group.instances) == 400
+        and len(members_of(run, chosen, None)) == LISTED
+    )
 
 
 # The page
@@ -193,21 +265,31 @@ def test_the_page_opens_with_nothing_chosen(open_page: OpenPage, runs: Path) -> 
     FakeRun().write(runs)
     app = open_page("map")
     (chart,) = app.get("plotly_chart")
-    assert app.title[0].value == "Map" and "Map of 54 items by their features, coloured by label" in str(chart.proto)
+    assert app.title[
+        0
+    ].value == "Map" and "Map of 54 items by their features, coloured by label" in str(chart.proto)
     assert "Draw around points on the map" in html_of(app) and not app.dataframe
     assert "these two directions hold" in html_of(app)
 
 
-def test_a_group_is_chosen_without_a_mouse_and_kept_in_the_url(open_page: OpenPage, runs: Path) -> None:
+def test_a_group_is_chosen_without_a_mouse_and_kept_in_the_url(
+    open_page: OpenPage, runs: Path
+) -> None:
     run = Run(FakeRun().write(runs))
     app = open_page("map", containing="submarine", **{"of-class": "positive"})
     count = int((narrowed(run, "submarine", "positive")).sum())
-    assert count and f"{count} training item" in html_of(app) and len(app.dataframe[0].value) == count
+    assert (
+        count and f"{count} training item" in html_of(app) and len(app.dataframe[0].value) == count
+    )
     assert "mean over 8 errors" in html_of(app) and "random:" in html_of(app)
     error = error_items(run, with_influence=True)[1]
     app.selectbox(key="target").select(error.id).run()
     chosen = choose_group(run, (), "submarine", "positive", False)
-    assert chosen is not None and f"± {rounded(sums_of(losses_of(run, error), chosen).truth.standard_error or 0)}" in html_of(app)
+    assert (
+        chosen is not None
+        and f"± {rounded(sums_of(losses_of(run, error), chosen).truth.standard_error or 0)}"
+        in html_of(app)
+    )
     assert ("Open error 2", {"run": ["fake"], "item": [error.id]}) in links(app)
     app.text_input(key="containing").set_value("zeppelin").run()
     assert "No training item is chosen" in html_of(app) and not app.dataframe
@@ -216,7 +298,11 @@ def test_a_group_is_chosen_without_a_mouse_and_kept_in_the_url(open_page: OpenPa
 def test_the_url_holds_places_colours_and_target(open_page: OpenPage, runs: Path) -> None:
     FakeRun().write(runs)
     app = open_page("map", places=INFLUENCES, colour=SELF, target="v003")
-    assert [app.selectbox(key=key).value for key in ("places", "colour", "target")] == [INFLUENCES, SELF, "v003"]
+    assert [app.selectbox(key=key).value for key in ("places", "colour", "target")] == [
+        INFLUENCES,
+        SELF,
+        "v003",
+    ]
     (chart,) = app.get("plotly_chart")
     assert "Map of 30 items by their influences, coloured by self-influence" in str(chart.proto)
     assert open_page("map", places="nowhere", target="nobody").selectbox(key="target").value == ALL
@@ -225,15 +311,24 @@ def test_the_url_holds_places_colours_and_target(open_page: OpenPage, runs: Path
 def test_without_influence_there_is_a_map_of_features(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun(influence=False).write(runs)
     app = open_page("map", places=INFLUENCES, colour=SELF, containing="submarine")
-    assert app.code[0].value == f"turnover influence --run {folder}" and "so places are by features and colours by label" in html_of(app)
-    assert "Map of 54 items by their features, coloured by label" in str(app.get("plotly_chart")[0].proto)
-    assert "influence" not in app.dataframe[0].value.columns and not [box for box in app.selectbox if box.key == "target"]
+    assert (
+        app.code[0].value == f"turnover influence --run {folder}"
+        and "so places are by features and colours by label" in html_of(app)
+    )
+    assert "Map of 54 items by their features, coloured by label" in str(
+        app.get("plotly_chart")[0].proto
+    )
+    assert "influence" not in app.dataframe[0].value.columns and not [
+        box for box in app.selectbox if box.key == "target"
+    ]
 
 
 def test_kept_ends_say_what_to_do_and_show_the_rest(open_page: OpenPage, runs: Path) -> None:
     keep_ends(FakeRun().write(runs), 4)
     app = open_page("map", places=INFLUENCES, containing="submarine")
-    assert "Influences make no map here" in html_of(app) and "Map of 54 items by their features" in str(app.get("plotly_chart")[0].proto)
+    assert "Influences make no map here" in html_of(
+        app
+    ) and "Map of 54 items by their features" in str(app.get("plotly_chart")[0].proto)
     assert "Influences cannot be summed" in html_of(app) and len(app.dataframe[0].value)
 
 
@@ -250,22 +345,41 @@ def test_images_are_chosen_by_class(open_page: OpenPage, runs: Path) -> None:
     FakeRun(kind="image", classes=tuple("0123456789")).write(runs)
     app = open_page("map", **{"of-class": "7"})
     assert not [box for box in app.text_input if box.key == "containing"]
-    assert set(app.dataframe[0].value["label"]) == {"7"} and app.dataframe[0].value["content"].iloc[0].startswith("data:image/png")
+    assert set(app.dataframe[0].value["label"]) == {"7"} and app.dataframe[0].value["content"].iloc[
+        0
+    ].startswith("data:image/png")
 
 
 def test_another_run_forgets_what_was_chosen(open_page: OpenPage, runs: Path) -> None:
     FakeRun("one").write(runs)
     FakeRun("two", kind="image", classes=("cat", "dog")).write(runs)
-    app = open_page("map", run="one", containing="submarine", target="v003", **{"of-class": "positive"})
+    app = open_page(
+        "map", run="one", containing="submarine", target="v003", **{"of-class": "positive"}
+    )
     app.selectbox(key="run").select("two").run()
-    assert not app.exception and app.selectbox(key="target").value == ALL and app.selectbox(key="of-class").value == ANY
+    assert (
+        not app.exception
+        and app.selectbox(key="target").value == ALL
+        and app.selectbox(key="of-class").value == ANY
+    )
     assert "Draw around points" in html_of(app)
 
 
 def test_hostile_texts_and_class_names_stay_text(open_page: OpenPage, runs: Path) -> None:
     FakeRun(texts=HOSTILE, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")).write(runs)
-    app = open_page("map", containing="<script>", **{"of-class": ":red[pos] [x](http://evil.example)"})
+    app = open_page(
+        "map", containing="<script>", **{"of-class": ":red[pos] [x](http://evil.example)"}
+    )
     shown = html_of(app)
-    assert "<script" not in shown and "<img src=x" not in shown and "<b>" not in shown and len(app.dataframe[0].value)
-    said = [element.value for kind in ("markdown", "caption", "title", "header", "error", "info", "warning") for element in app.get(kind)]
+    assert (
+        "<script" not in shown
+        and "<img src=x" not in shown
+        and "<b>" not in shown
+        and len(app.dataframe[0].value)
+    )
+    said = [
+        element.value
+        for kind in ("markdown", "caption", "title", "header", "error", "info", "warning")
+        for element in app.get(kind)
+    ]
     assert said == ["Map"]

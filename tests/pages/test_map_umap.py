@@ -17,7 +17,15 @@ from turnover.cli import main
 from turnover.dashboard.views.map import COMPONENTS, UMAP
 from turnover.errors import TurnoverError
 from turnover.runs import maps
-from turnover.runs.maps import BY, FEATURES, INFLUENCES, has_umap, kept_places, make_places, map_rows
+from turnover.runs.maps import (
+    BY,
+    FEATURES,
+    INFLUENCES,
+    has_umap,
+    kept_places,
+    make_places,
+    map_rows,
+)
 from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -48,7 +56,9 @@ def chart(app) -> str:  # type: ignore[no-untyped-def]
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("by", BY)
-def test_places_are_kept_and_the_same_each_time(tmp_path: Path, capsys: pytest.CaptureFixture[str], by: str) -> None:
+def test_places_are_kept_and_the_same_each_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], by: str
+) -> None:
     folder = FakeRun().write(tmp_path)
     assert kept_places(Run(folder), by) is None
     assert main(["map", "--run", str(folder), "--by", by, "--json"]) == 0
@@ -57,7 +67,11 @@ def test_places_are_kept_and_the_same_each_time(tmp_path: Path, capsys: pytest.C
     rows, found = map_rows(run, by), kept_places(run, by)
     assert found is not None and np.allclose(found, rows[:, :2] - rows[:, :2].mean(0), atol=1e-6)
     before = path.read_bytes()
-    assert make_places(run, by) == path and path.read_bytes() == before and [one.name for one in path.parent.iterdir()] == [path.name]
+    assert (
+        make_places(run, by) == path
+        and path.read_bytes() == before
+        and [one.name for one in path.parent.iterdir()] == [path.name]
+    )
 
 
 @pytest.mark.usefixtures("installed")
@@ -75,7 +89,9 @@ def test_places_of_other_numbers_are_not_taken_for_these(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("by", BY)
-def test_looking_for_places_reads_no_rows(tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_for_places_reads_no_rows(
+    tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Pages look on each rerun."""
     run = Run(FakeRun().write(tmp_path))
     monkeypatch.setattr(maps, "map_rows", lambda *_: pytest.fail("rows were read"))
@@ -90,35 +106,62 @@ def test_damaged_places_are_refused_with_the_way_out(tmp_path: Path, spoil: str)
     if spoil == "truncated":
         truncate(path)
     else:
-        np.savez(path, places={"shape": np.zeros((54, 3)), "nan": np.full((54, 2), np.nan), "text": np.full((54, 2), "x")}[spoil])
-    with pytest.raises(TurnoverError, match=f"make it again with `turnover map --run {run.folder} --by features`") as raised:
+        np.savez(
+            path,
+            places={
+                "shape": np.zeros((54, 3)),
+                "nan": np.full((54, 2), np.nan),
+                "text": np.full((54, 2), "x"),
+            }[spoil],
+        )
+    with pytest.raises(
+        TurnoverError, match=f"make it again with `turnover map --run {run.folder} --by features`"
+    ) as raised:
         kept_places(run, FEATURES)
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
 @pytest.mark.usefixtures("installed")
-def test_what_umap_cannot_do_is_a_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_umap_cannot_do_is_a_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = Run(FakeRun("small", train=2, validation=1, errors=False).write(tmp_path))
     with pytest.raises(TurnoverError, match="3 items are too few for UMAP, which needs 4"):
         make_places(small, FEATURES)
     run = Run(FakeRun().write(tmp_path))
     monkeypatch.setattr(maps, "NEIGHBOURS", 1)
-    with pytest.raises(TurnoverError, match=r"UMAP failed \(n_neighbors must be greater than 1\); choose principal components"):
+    with pytest.raises(
+        TurnoverError,
+        match=r"UMAP failed \(n_neighbors must be greater than 1\); choose principal components",
+    ):
         make_places(run, FEATURES)
     assert not (run.folder / "maps").exists() and not (small.folder / "maps").exists()
 
 
 @pytest.mark.usefixtures("missing")
-def test_without_umap_the_command_says_how_to_get_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_umap_the_command_says_how_to_get_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = FakeRun().write(tmp_path)
     assert not has_umap() and main(["map", "--run", str(folder)]) == 2
-    assert capsys.readouterr().err == "turnover map: UMAP is not installed; get it with `pip install umap-learn`\n"
+    assert (
+        capsys.readouterr().err
+        == "turnover map: UMAP is not installed; get it with `pip install umap-learn`\n"
+    )
 
 
 def test_looking_for_umap_imports_nothing_of_it() -> None:
-    code = "import sys; from turnover.runs.maps import has_umap; print(has_umap(), 'umap' in sys.modules, 'torch' in sys.modules)"
+    code = (
+        "import sys; from turnover.runs.maps import has_umap; print(has_umap(), 'umap' in "
+        "sys.modules, 'torch' in sys.modules)"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(STAND_INS)}, cwd=STAND_INS.parents[2]
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(STAND_INS)},
+        cwd=STAND_INS.parents[2],
     )
     assert done.stdout.split() == ["True", "False", "False"]
 
@@ -127,10 +170,14 @@ def test_looking_for_umap_imports_nothing_of_it() -> None:
 
 
 @pytest.mark.usefixtures("missing")
-def test_without_umap_the_page_offers_none_and_says_how_to_get_it(open_page: OpenPage, runs: Path) -> None:
+def test_without_umap_the_page_offers_none_and_says_how_to_get_it(
+    open_page: OpenPage, runs: Path
+) -> None:
     FakeRun().write(runs)
     app = open_page("map", way=UMAP)
-    assert not [box for box in app.selectbox if box.key == "way"] and "pip install umap-learn" in html_of(app)
+    assert not [
+        box for box in app.selectbox if box.key == "way"
+    ] and "pip install umap-learn" in html_of(app)
     assert "Principal components of" in html_of(app) and "placed by UMAP" not in chart(app)
 
 
@@ -138,27 +185,45 @@ def test_without_umap_the_page_offers_none_and_says_how_to_get_it(open_page: Ope
 def test_places_are_made_by_a_job_and_shown(open_page: OpenPage, runs: Path) -> None:
     run = Run(FakeRun().write(runs))
     app = open_page("map")
-    assert app.selectbox(key="way").value == COMPONENTS and "pip install" not in html_of(app) and "No places by UMAP yet" not in html_of(app)
+    assert (
+        app.selectbox(key="way").value == COMPONENTS
+        and "pip install" not in html_of(app)
+        and "No places by UMAP yet" not in html_of(app)
+    )
     app.selectbox(key="way").select(UMAP).run()
     assert "No places by UMAP yet" in html_of(app) and "Principal components of" in html_of(app)
     app.button(key="map-umap").click().run()
-    assert not app.exception and "Map fake: features by UMAP" in html_of(app) and not [one for one in app.button if one.key == "map-umap"]
+    assert (
+        not app.exception
+        and "Map fake: features by UMAP" in html_of(app)
+        and not [one for one in app.button if one.key == "map-umap"]
+    )
     end = time.monotonic() + 60
     while "UMAP of what" not in html_of(app) and time.monotonic() < end:
         time.sleep(0.3)
         app.run()
-    assert "Map of 54 items by their features, placed by UMAP, coloured by label" in chart(app) and "Map fake: features by UMAP" not in html_of(app)
+    assert "Map of 54 items by their features, placed by UMAP, coloured by label" in chart(
+        app
+    ) and "Map fake: features by UMAP" not in html_of(app)
     assert kept_places(run, FEATURES) is not None and "near items are alike" in html_of(app)
     app.selectbox(key="places").select("Influences").run()
-    assert "No places by UMAP yet" in html_of(app) and "Principal components of its influences" in html_of(app)
+    assert "No places by UMAP yet" in html_of(
+        app
+    ) and "Principal components of its influences" in html_of(app)
 
 
 @pytest.mark.usefixtures("installed")
-def test_damaged_places_and_kept_ends_are_said_and_components_shown(open_page: OpenPage, runs: Path) -> None:
+def test_damaged_places_and_kept_ends_are_said_and_components_shown(
+    open_page: OpenPage, runs: Path
+) -> None:
     folder = FakeRun().write(runs)
     truncate(make_places(Run(folder), FEATURES))
     app = open_page("map", way=UMAP)
-    assert "These places cannot be used" in html_of(app) and app.button(key="map-umap").label == "Make them" and "Principal components of" in html_of(app)
+    assert (
+        "These places cannot be used" in html_of(app)
+        and app.button(key="map-umap").label == "Make them"
+        and "Principal components of" in html_of(app)
+    )
     make_places(Run(folder), FEATURES)
     keep_ends(folder, 4)
     app = open_page("map", way=UMAP, places="Influences")

@@ -1,4 +1,6 @@
-"""Data of one's own on the Train page, as pure functions: what is wrong at sight, and the options that say the same."""
+"""Data of one's own on the Train page, as pure functions: what is wrong at sight, and the options
+that say the same.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,17 @@ from turnover.cli.train import own_data
 from turnover.dashboard.views.flags import apply_command
 from turnover.dashboard.views.own_data import clean, own_name, own_problem
 from turnover.dashboard.views.runs import build_about
-from turnover.dashboard.views.train import SUITS, Wish, arguments, build_report, free_name, models_of, problem_of, steps, usual_values
+from turnover.dashboard.views.train import (
+    SUITS,
+    Wish,
+    arguments,
+    build_report,
+    free_name,
+    models_of,
+    problem_of,
+    steps,
+    usual_values,
+)
 from turnover.dashboard.views.train_model import NETWORK
 from turnover.data.tables import FILES, OwnData
 from turnover.runs.run import Run
@@ -28,8 +40,13 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_every_wish_is_what_the_command_line_understands(table: Path, tmp_path: Path) -> None:
-    own = OwnData(str(table), str(tmp_path), None, "a b", None, "--label", "id", None, None, str(table), 64)
-    for data, wish in ((FILES, replace(own, label_column="l")), ("hub:a/b", OwnData(train_split="s", validation_split="v", size=9))):
+    own = OwnData(
+        str(table), str(tmp_path), None, "a b", None, "--label", "id", None, None, str(table), 64
+    )
+    for data, wish in (
+        (FILES, replace(own, label_column="l")),
+        ("hub:a/b", OwnData(train_split="s", validation_split="v", size=9)),
+    ):
         asked = arguments(Wish(data, SUITS, "x", members=3, own=wish), tmp_path)
         parsed = build_parser().parse_args(asked)
         assert own_data(parsed) == (data, wish) and parsed.members == 3 and parsed.model is None
@@ -38,10 +55,14 @@ def test_every_wish_is_what_the_command_line_understands(table: Path, tmp_path: 
     assert "--most" in steps(Wish(FILES, "vgg19", "x", own=OwnData(str(table))), tmp_path)[1]
 
 
-def test_paths_are_whole_and_blank_fields_are_none(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_whole_and_blank_fields_are_none(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(table.parent)
     monkeypatch.setenv("HOME", str(table.parent))
-    assert clean(OwnData(" my table.csv ", "~/v.csv", "", " ", size=8)) == OwnData(str(table), str(table.parent / "v.csv"), size=8)
+    assert clean(OwnData(" my table.csv ", "~/v.csv", "", " ", size=8)) == OwnData(
+        str(table), str(table.parent / "v.csv"), size=8
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,15 +73,33 @@ def test_paths_are_whole_and_blank_fields_are_none(table: Path, monkeypatch: pyt
         ("hub:a b", {}, "write hub:NAME"),
         (FILES, {"train": "/nowhere/<b>"}, "/nowhere/<b>: no such file or folder; check the path."),
         (FILES, {"train": "TABLE", "validation": "/nowhere"}, "/nowhere: no such file or folder"),
-        (FILES, {"train": "~nobody-here/x.csv"}, "~nobody-here/x.csv: nobody here has this home folder"),
-        (FILES, {"train": "TABLE", "classes": "x" * 5000}, "cannot be looked at (File name too long)"),
-        (FILES, {"train": "TABLE", "test": "OTHER"}, "other.txt: neither a folder nor a file that ends with .csv, .tsv, .jsonl, .parquet"),
-        (FILES, {"train": "TABLE", "text_column": "a", "image_column": "b"}, "a model reads one of the two"),
+        (
+            FILES,
+            {"train": "~nobody-here/x.csv"},
+            "~nobody-here/x.csv: nobody here has this home folder",
+        ),
+        (
+            FILES,
+            {"train": "TABLE", "classes": "x" * 5000},
+            "cannot be looked at (File name too long)",
+        ),
+        (
+            FILES,
+            {"train": "TABLE", "test": "OTHER"},
+            "other.txt: neither a folder nor a file that ends with .csv, .tsv, .jsonl, .parquet",
+        ),
+        (
+            FILES,
+            {"train": "TABLE", "text_column": "a", "image_column": "b"},
+            "a model reads one of the two",
+        ),
         (FILES, {"train": "TABLE", "classes": "OTHER"}, ""),
         ("hub:a/b:c", {}, ""),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_read(table: Path, data: str, wish: dict[str, str], problem: str) -> None:
+def test_what_is_wrong_is_said_before_anything_is_read(
+    table: Path, data: str, wish: dict[str, str], problem: str
+) -> None:
     (table.parent / "other.txt").write_text("x")
     places = {"TABLE": str(table), "OTHER": str(table.parent / "other.txt")}
     own = OwnData(**{name: places.get(value, value) for name, value in wish.items()})  # type: ignore[arg-type]
@@ -72,18 +111,34 @@ def test_what_is_wrong_is_said_before_anything_is_read(table: Path, data: str, w
 
 @pytest.mark.parametrize(
     ("data", "train", "name"),
-    [(FILES, "/a/My Table!.csv", "My-Table"), (FILES, "/a/шум.csv", "own"), (FILES, "", "own"), ("hub:a/b:c", None, "a-b-c"), (FILES, "x" * 99, "x" * 40)],
+    [
+        (FILES, "/a/My Table!.csv", "My-Table"),
+        (FILES, "/a/шум.csv", "own"),
+        (FILES, "", "own"),
+        ("hub:a/b:c", None, "a-b-c"),
+        (FILES, "x" * 99, "x" * 40),
+    ],
 )
-def test_a_run_is_called_after_its_data_by_a_name_that_passes(data: str, train: str | None, name: str, tmp_path: Path) -> None:
+def test_a_run_is_called_after_its_data_by_a_name_that_passes(
+    data: str, train: str | None, name: str, tmp_path: Path
+) -> None:
     own = OwnData(train)
     assert own_name(data, own) == name and free_name(data, tmp_path, own) == f"{name}-1"
     assert "A run's name" not in problem_of(Wish(data, SUITS, f"{name}-1", own=own), tmp_path)
 
 
 def test_own_data_may_be_texts_or_images_so_all_models_are_there() -> None:
-    assert models_of(FILES) == (SUITS, "heads", "adapters", "masked-encoder", "small-vgg", "vgg19", NETWORK) == models_of("hub:a")
+    assert (
+        models_of(FILES)
+        == (SUITS, "heads", "adapters", "masked-encoder", "small-vgg", "vgg19", NETWORK)
+        == models_of("hub:a")
+    )
     assert usual_values(FILES, SUITS)["members"] == "16, images 8"
-    assert (usual_values(FILES, "small-vgg")["members"], usual_values(FILES, "vgg19")["members"], usual_values("digits", "heads")["members"]) == ("8", "1", "8")
+    assert (
+        usual_values(FILES, "small-vgg")["members"],
+        usual_values(FILES, "vgg19")["members"],
+        usual_values("digits", "heads")["members"],
+    ) == ("8", "1", "8")
 
 
 def test_the_report_of_a_check_has_the_data_s_lines() -> None:
@@ -98,22 +153,51 @@ def test_the_report_of_a_check_has_the_data_s_lines() -> None:
         "epochs": 3,
         "resumes": False,
     }
-    made = build_report({**told, "data_report": ["one <b>", "two"], "classes": [{"name": "a", "train": 2, "validation": 1}]})
-    assert made.lines == ("one <b>", "two") and made.sentence.startswith("d: 2 training and 1 validation texts in 1 classes.")
+    made = build_report(
+        {
+            **told,
+            "data_report": ["one <b>", "two"],
+            "classes": [{"name": "a", "train": 2, "validation": 1}],
+        }
+    )
+    assert made.lines == ("one <b>", "two") and made.sentence.startswith(
+        "d: 2 training and 1 validation texts in 1 classes."
+    )
 
 
 def run_on(own: OwnData, folder: Path, **facts: object) -> Run:
-    return Run(FakeRun(facts={"settings": {"data": "files", "own": asdict(own), "members": 2}, **facts}).write(folder))
+    return Run(
+        FakeRun(
+            facts={"settings": {"data": "files", "own": asdict(own), "members": 2}, **facts}
+        ).write(folder)
+    )
 
 
-def test_flags_are_applied_to_the_file_itself_with_the_columns_that_were_named(table: Path, tmp_path: Path) -> None:
+def test_flags_are_applied_to_the_file_itself_with_the_columns_that_were_named(
+    table: Path, tmp_path: Path
+) -> None:
     run = run_on(OwnData(str(table), text_column="the text", label_column="l"), tmp_path)
     command, missing = apply_command(run, "f.jsonl")
     parsed = build_parser().parse_args(shlex.split(command)[1:])
-    assert (parsed.data, parsed.out, parsed.text_column, parsed.label_column, missing) == (str(table), "cleansed.csv", "the text", "l", "")
+    assert (parsed.data, parsed.out, parsed.text_column, parsed.label_column, missing) == (
+        str(table),
+        "cleansed.csv",
+        "the text",
+        "l",
+        "",
+    )
 
 
-def test_about_tells_files_and_columns_with_the_settings_and_what_the_check_found(table: Path, tmp_path: Path) -> None:
-    about = build_about(run_on(OwnData(str(table), label_column="l"), tmp_path, data_report=["2 texts <b>"]))
-    assert dict(about.groups)["Settings"] == (("data", "files"), ("label_column", "l"), ("members", "2"), ("train", str(table)))
+def test_about_tells_files_and_columns_with_the_settings_and_what_the_check_found(
+    table: Path, tmp_path: Path
+) -> None:
+    about = build_about(
+        run_on(OwnData(str(table), label_column="l"), tmp_path, data_report=["2 texts <b>"])
+    )
+    assert dict(about.groups)["Settings"] == (
+        ("data", "files"),
+        ("label_column", "l"),
+        ("members", "2"),
+        ("train", str(table)),
+    )
     assert about.data_report == ("2 texts <b>",)

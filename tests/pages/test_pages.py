@@ -33,16 +33,24 @@ def test_no_runs_at_all(open_page: OpenPage, page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("influence", [True, False])
-@pytest.mark.parametrize(("kind", "classes"), [("text", ("negative", "positive")), ("image", tuple("0123456789"))])
-def test_every_page_opens(open_page: OpenPage, runs: Path, page: str, influence: bool, kind: str, classes: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "classes"), [("text", ("negative", "positive")), ("image", tuple("0123456789"))]
+)
+def test_every_page_opens(
+    open_page: OpenPage, runs: Path, page: str, influence: bool, kind: str, classes: tuple[str, ...]
+) -> None:
     FakeRun(kind=kind, classes=classes, influence=influence).write(runs)
     app = open_page(page)
     assert app.title[0].value.casefold().startswith(page) and "cannot be" not in html_of(app)
-    assert ("No influence yet" in html_of(app)) is (not influence and page not in ("curves", "flags"))
+    assert ("No influence yet" in html_of(app)) is (
+        not influence and page not in ("curves", "flags")
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_damaged_run_names_the_file_and_the_remedy(open_page: OpenPage, runs: Path, page: str) -> None:
+def test_a_damaged_run_names_the_file_and_the_remedy(
+    open_page: OpenPage, runs: Path, page: str
+) -> None:
     folder = FakeRun().write(runs)
     truncate(folder / "items.parquet")
     app = open_page(page)
@@ -60,7 +68,9 @@ def test_a_mended_run_opens_without_a_restart(open_page: OpenPage, runs: Path) -
     assert "cannot be opened" not in html_of(app) and "Proponents" in html_of(app)
 
 
-def test_a_run_that_took_the_place_of_another_at_the_same_time_is_opened_anew(open_page: OpenPage, runs: Path) -> None:
+def test_a_run_that_took_the_place_of_another_at_the_same_time_is_opened_anew(
+    open_page: OpenPage, runs: Path
+) -> None:
     """As where a clock was put back, or a copy kept its times."""
     folder = FakeRun(validation=24).write(runs)
     manifests = [folder / "manifest.json", folder / "influence" / "manifest.json"]
@@ -81,7 +91,9 @@ def test_a_run_whose_manifest_is_no_manifest(open_page: OpenPage, runs: Path, pa
 
 
 @pytest.mark.parametrize("page", ["errors", "try"])
-def test_a_run_without_influence_names_the_command(open_page: OpenPage, runs: Path, page: str) -> None:
+def test_a_run_without_influence_names_the_command(
+    open_page: OpenPage, runs: Path, page: str
+) -> None:
     folder = FakeRun(influence=False).write(runs)
     app = open_page(page)
     assert "No influence yet" in html_of(app)
@@ -140,7 +152,10 @@ def test_the_url_says_what_is_shown(open_page: OpenPage, runs: Path) -> None:
     app = open_page(run="two", true="dog", predicted="cat")
     assert set(app.dataframe[0].value["label"]) == {"dog"}
     app = open_page(run="nowhere", item="nothing", true="zebra")
-    assert app.selectbox(key="run").value == "one" and app.selectbox(key="item").value == ids_of(folder)[0]
+    assert (
+        app.selectbox(key="run").value == "one"
+        and app.selectbox(key="item").value == ids_of(folder)[0]
+    )
 
 
 def test_filters_narrow_the_table_and_move_the_choice(open_page: OpenPage, runs: Path) -> None:
@@ -152,9 +167,13 @@ def test_filters_narrow_the_table_and_move_the_choice(open_page: OpenPage, runs:
     first = app.dataframe[0].value["id"].iloc[0]
     assert app.selectbox(key="item").value in set(app.dataframe[0].value["id"])
     app.selectbox(key="sort").select("Most confident").run()
-    assert list(app.dataframe[0].value["probability"]) == sorted(app.dataframe[0].value["probability"], reverse=True)
+    assert list(app.dataframe[0].value["probability"]) == sorted(
+        app.dataframe[0].value["probability"], reverse=True
+    )
     app.text_input(key="search").set_value(first).run()
-    assert list(app.dataframe[0].value["id"]) == [first] and app.selectbox(key="item").value == first
+    assert (
+        list(app.dataframe[0].value["id"]) == [first] and app.selectbox(key="item").value == first
+    )
 
 
 def test_no_error_matches(open_page: OpenPage, runs: Path) -> None:
@@ -173,7 +192,10 @@ def test_no_errors_at_all(open_page: OpenPage, runs: Path) -> None:
 def test_next_and_previous_stop_at_the_ends(open_page: OpenPage, runs: Path) -> None:
     ids = ids_of(FakeRun().write(runs))
     app = open_page()
-    previous, following = (next(button for button in app.button if button.label == label) for label in ("Previous", "Next"))
+    previous, following = (
+        next(button for button in app.button if button.label == label)
+        for label in ("Previous", "Next")
+    )
     previous.click().run()
     assert app.selectbox(key="item").value == ids[0]
     following.click().run()
@@ -189,7 +211,9 @@ def test_thousands_of_errors_come_in_pages(open_page: OpenPage, runs: Path) -> N
     app = open_page(item=ids[PAGE - 1])
     assert list(app.dataframe[0].value["id"]) == ids[:PAGE]
     next(button for button in app.button if button.label == "Next").click().run()
-    assert app.selectbox(key="item").value == ids[PAGE] and f"Error {PAGE + 1} of 700" in html_of(app)
+    assert app.selectbox(key="item").value == ids[PAGE] and f"Error {PAGE + 1} of 700" in html_of(
+        app
+    )
     assert list(app.dataframe[0].value["id"]) == ids[PAGE:]
     assert list(app.selectbox(key="item").options) == [ids[0], *ids[PAGE:]]
     app.selectbox(key="item").select(ids[0]).run()
@@ -226,7 +250,11 @@ def test_hostile_texts_and_class_names_stay_text(open_page: OpenPage, runs: Path
         shown = html_of(app)
         assert "<script" not in shown and "<img src=x" not in shown and "<b>" not in shown
         assert len(shown) < 400_000
-        said = [element.value for kind in ("markdown", "caption", "title", "header", "error", "info", "warning") for element in app.get(kind)]
+        said = [
+            element.value
+            for kind in ("markdown", "caption", "title", "header", "error", "info", "warning")
+            for element in app.get(kind)
+        ]
         assert said == ["Errors"]
         next(button for button in app.button if button.label == "Next").click().run()
         assert not app.exception
@@ -241,7 +269,9 @@ def open_flag(app: AppTest, position: int) -> AppTest:
 
 def first_card(run: Path, item: str) -> int:
     opened = Run(run)
-    position = next(entry.position for entry in error_items(opened, with_influence=True) if entry.id == item)
+    position = next(
+        entry.position for entry in error_items(opened, with_influence=True) if entry.id == item
+    )
     ranked = opened.influence.ranked(position, "prediction")
     return int(ranked.instances[ranked.ends(1)[0][0]])
 
@@ -284,7 +314,9 @@ def test_a_flag_that_cannot_be_stored_says_so(open_page: OpenPage, runs: Path) -
 def test_flags_are_exported(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     app = open_page()
-    assert app.get("download_button")[0].proto.disabled and "No training item is flagged yet" in html_of(app)
+    assert app.get("download_button")[
+        0
+    ].proto.disabled and "No training item is flagged yet" in html_of(app)
     Flags(folder).put(3, "keep", note="fine")
     (button,) = open_page().get("download_button")
     assert button.proto.label == "Export flags (CSV)" and not button.proto.disabled

@@ -14,7 +14,9 @@ pytestmark = pytest.mark.usefixtures("fresh")
 
 @pytest.mark.parametrize("page", ["overview", "errors", "train"])
 @pytest.mark.parametrize("named", [["b"], ["b", "b"], ["b", "b", "b"], ["a", "b"], ["nobody", "b"]])
-def test_the_last_run_that_is_named_is_shown(open_page: OpenPage, runs: Path, named: list[str], page: str) -> None:
+def test_the_last_run_that_is_named_is_shown(
+    open_page: OpenPage, runs: Path, named: list[str], page: str
+) -> None:
     for name in "abc":
         FakeRun(name).write(runs)
     app = open_page(page, run=named)
@@ -22,7 +24,9 @@ def test_the_last_run_that_is_named_is_shown(open_page: OpenPage, runs: Path, na
 
 
 @pytest.mark.parametrize("named", [["nobody"], ["nobody", "nobody"], ["b", "<b>nobody</b>"]])
-def test_a_run_that_is_not_there_breaks_no_page(open_page: OpenPage, runs: Path, named: list[str]) -> None:
+def test_a_run_that_is_not_there_breaks_no_page(
+    open_page: OpenPage, runs: Path, named: list[str]
+) -> None:
     FakeRun("a").write(runs)
     FakeRun("b").write(runs)
     assert open_page("overview", run=named).selectbox(key="run").value in ("a", "b")

@@ -1,4 +1,6 @@
-"""What tabs share: who waits for whom, and what becomes of an engine that another run's takes the place of."""
+"""What tabs share: who waits for whom, and what becomes of an engine that another run's takes the
+place of.
+"""
 
 from __future__ import annotations
 
@@ -35,21 +37,32 @@ def workers(runs: Path) -> tuple[Worker, Worker]:
     return first, state.worker_of(found[0])
 
 
-def test_an_engine_that_others_took_the_place_of_is_closed_and_the_run_has_a_new_one(workers: tuple[Worker, Worker]) -> None:
+def test_an_engine_that_others_took_the_place_of_is_closed_and_the_run_has_a_new_one(
+    workers: tuple[Worker, Worker],
+) -> None:
     old, new = workers
     assert old.closed and old.phase is Phase.STOPPED and not new.closed and new is not old
     old.start()
     assert old.phase is Phase.STOPPED
 
 
-def test_who_clicks_in_a_page_that_holds_a_closed_engine_gets_the_new_one(workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_clicks_in_a_page_that_holds_a_closed_engine_gets_the_new_one(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(when_ready.st, "rerun", rerun)
     with pytest.raises(Rerun):
-        when_ready._look(workers[0], waited=False, meanwhile="", draw=lambda: pytest.fail("a closed engine answers nothing"))
+        when_ready._look(
+            workers[0],
+            waited=False,
+            meanwhile="",
+            draw=lambda: pytest.fail("a closed engine answers nothing"),
+        )
 
 
 @pytest.mark.parametrize("pressed", [False, True])
-def test_who_only_waits_takes_no_engine_from_another_tab(workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch, pressed: bool) -> None:
+def test_who_only_waits_takes_no_engine_from_another_tab(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch, pressed: bool
+) -> None:
     monkeypatch.setattr(when_ready.st, "rerun", rerun)
     monkeypatch.setattr(when_ready.st, "button", lambda label: pressed)
     told: list[str] = []
@@ -62,7 +75,9 @@ def test_who_only_waits_takes_no_engine_from_another_tab(workers: tuple[Worker, 
     assert told == ["The engine was put away"]
 
 
-def test_a_run_that_takes_long_keeps_nobody_from_another(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_takes_long_keeps_nobody_from_another(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow, quick = (FakeRun(name).write(runs) for name in ("slow", "quick"))
     began, go_on = threading.Event(), threading.Event()
     real, opened = state._open, []
@@ -87,4 +102,6 @@ def test_a_run_that_takes_long_keeps_nobody_from_another(runs: Path, monkeypatch
         go_on.set()
         for tab in tabs:
             tab.join(20)
-    assert [one.run.name for one in opened[1:]] == ["slow", "slow"] and opened[1] is opened[2], "opened once for both tabs"
+    assert [one.run.name for one in opened[1:]] == ["slow", "slow"] and opened[1] is opened[2], (
+        "opened once for both tabs"
+    )

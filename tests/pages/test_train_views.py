@@ -12,7 +12,16 @@ from tests.helpers.fake_jobs import at_work, fake_job
 from tests.helpers.fake_runs import FakeRun
 from turnover.cli import build_parser
 from turnover.dashboard.views.jobs import job_cards, jobs_with, run_of, time_left
-from turnover.dashboard.views.train import DEEP_TARGETS, Wish, arguments, free_name, models_of, problem_of, steps, what_follows
+from turnover.dashboard.views.train import (
+    DEEP_TARGETS,
+    Wish,
+    arguments,
+    free_name,
+    models_of,
+    problem_of,
+    steps,
+    what_follows,
+)
 from turnover.dashboard.views.train_model import NETWORK
 from turnover.data.sources import NAMES
 from turnover.jobs import State, find_jobs, read_job
@@ -26,7 +35,26 @@ def test_plain_names_pass(name: str, tmp_path: Path) -> None:
     assert problem_of(replace(DIGITS, name=name), tmp_path) == ""
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".jobs", "../up", "a/b", "/abs", "a b", "-rf", "x\n", "ä", "<b>", "x" * 81, "run.partial", "a\x00b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        ".jobs",
+        "../up",
+        "a/b",
+        "/abs",
+        "a b",
+        "-rf",
+        "x\n",
+        "ä",
+        "<b>",
+        "x" * 81,
+        "run.partial",
+        "a\x00b",
+    ],
+)
 def test_names_that_are_paths_options_or_markup_do_not(name: str, tmp_path: Path) -> None:
     assert "A run's name has letters" in problem_of(replace(DIGITS, name=name), tmp_path)
 
@@ -35,7 +63,10 @@ def test_a_name_that_is_taken_is_refused_and_none_is_suggested_twice(tmp_path: P
     FakeRun("digits-1").write(tmp_path)
     (tmp_path / "digits-2.partial").mkdir()
     assert "already" in problem_of(replace(DIGITS, name="digits-1"), tmp_path)
-    assert free_name("digits", tmp_path) == "digits-3" and free_name("reviews", tmp_path) == "reviews-1"
+    assert (
+        free_name("digits", tmp_path) == "digits-3"
+        and free_name("reviews", tmp_path) == "reviews-1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,15 +74,24 @@ def test_a_name_that_is_taken_is_refused_and_none_is_suggested_twice(tmp_path: P
     [
         (Wish("imdb-checks", "heads", "x"), "Name the folder"),
         (Wish("sst2", "heads", "x", path="/nowhere/<b>"), "/nowhere/<b>: no such folder"),
-        (Wish("sst2", "heads", "x", path="~nobody-here/x"), "~nobody-here/x: nobody here has this home folder"),
+        (
+            Wish("sst2", "heads", "x", path="~nobody-here/x"),
+            "~nobody-here/x: nobody here has this home folder",
+        ),
         (Wish("digits", "heads", "x", members=0), "--members 0"),
         (Wish("digits", "adapters", "x"), "choose one of small-vgg"),
         (Wish("digits", "heads", "x", epochs=0), "--epochs 0"),
     ],
 )
-def test_what_cannot_be_trained_is_said_before_it_starts(wish: Wish, expected: str, tmp_path: Path) -> None:
+def test_what_cannot_be_trained_is_said_before_it_starts(
+    wish: Wish, expected: str, tmp_path: Path
+) -> None:
     assert expected in problem_of(wish, tmp_path)
-    assert arguments(wish, tmp_path)[:3] == ["train", "--data", wish.data], "what is wrong is told, and keeps the page from nothing else"
+    assert arguments(wish, tmp_path)[:3] == [
+        "train",
+        "--data",
+        wish.data,
+    ], "what is wrong is told, and keeps the page from nothing else"
 
 
 @pytest.mark.parametrize("data", NAMES)
@@ -61,21 +101,39 @@ def test_every_wish_is_understood_by_the_command_line(data: str, tmp_path: Path)
             continue  # it has fields of its own: test_train_model
         wish = Wish(data, model, "x", str(tmp_path), 10, 5, 3, 0, 7, 2.5, 4)
         trained, influence = (build_parser().parse_args(step) for step in steps(wish, tmp_path))
-        assert (trained.data, trained.model, trained.limit, trained.validation_limit, trained.members) == (data, model, 10, 5, 3)
-        assert (trained.groups, trained.epochs, trained.label_noise, trained.seed) == (0, 7, 0.025, 4)
+        assert (
+            trained.data,
+            trained.model,
+            trained.limit,
+            trained.validation_limit,
+            trained.members,
+        ) == (data, model, 10, 5, 3)
+        assert (trained.groups, trained.epochs, trained.label_noise, trained.seed) == (
+            0,
+            7,
+            0.025,
+            4,
+        )
         assert trained.run == influence.run == str(tmp_path / "x")
         assert (trained.path is None) == (data in ("digits", "reviews"))
         deep = model in ("adapters", "masked-encoder", "vgg19")
-        assert (influence.targets, influence.most) == (("errors", DEEP_TARGETS) if deep else ("validation", None))
+        assert (influence.targets, influence.most) == (
+            ("errors", DEEP_TARGETS) if deep else ("validation", None)
+        )
         assert ("at most 20 errors" in what_follows(wish)) is deep
 
 
 def test_empty_fields_leave_the_choice_to_the_command(tmp_path: Path) -> None:
-    expected = f"train --data digits --model small-vgg --groups 16 --seed 0 --run {tmp_path / 'mine'}"
+    expected = (
+        f"train --data digits --model small-vgg --groups 16 --seed 0 --run {tmp_path / 'mine'}"
+    )
     assert arguments(DIGITS, tmp_path) == expected.split()
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.4, "59 s"), (61, "1 min"), (3599, "1 h 0 min"), (9000, "2 h 30 min")])
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 s"), (59.4, "59 s"), (61, "1 min"), (3599, "1 h 0 min"), (9000, "2 h 30 min")],
+)
 def test_the_time_left_is_said_in_the_unit_that_fits(seconds: float, words: str) -> None:
     assert time_left(seconds) == words
 
@@ -87,30 +145,73 @@ def test_a_card_for_every_state(tmp_path: Path) -> None:
     run = FakeRun("made").write(tmp_path)
     made = [[part.replace("RUN", str(run)) for part in step] for step in TRAIN]
     result = {"validation_accuracy": 0.9, "plain_accuracy": 0.91, "members": 8}
-    fake_job(tmp_path, made, "done", "1", outcome={"results": [result, {}], "finished": True, "error": ""})
-    fake_job(tmp_path, TRAIN, "failed", "2", outcome={"results": [], "finished": False, "error": "no <b>"}, log="one\ntwo")
+    fake_job(
+        tmp_path,
+        made,
+        "done",
+        "1",
+        outcome={"results": [result, {}], "finished": True, "error": ""},
+    )
+    fake_job(
+        tmp_path,
+        TRAIN,
+        "failed",
+        "2",
+        outcome={"results": [], "finished": False, "error": "no <b>"},
+        log="one\ntwo",
+    )
     fake_job(tmp_path, TRAIN, "cancelled", "3", cancelled=True)
     fake_job(tmp_path, TRAIN, "lost", "4", begun=True)
-    running = fake_job(tmp_path, TRAIN, "running", "5", begun=True, outcome={"results": [result], "finished": False, "error": ""})
-    (running / "progress.json").write_text('{"stage": "influence", "done": 3, "total": 4, "unit": "pairs", "seconds_left": 30.0}')
+    running = fake_job(
+        tmp_path,
+        TRAIN,
+        "running",
+        "5",
+        begun=True,
+        outcome={"results": [result], "finished": False, "error": ""},
+    )
+    (running / "progress.json").write_text(
+        '{"stage": "influence", "done": 3, "total": 4, "unit": "pairs", "seconds_left": 30.0}'
+    )
     queued = fake_job(tmp_path, TRAIN, "queued", "6")
     stopping = fake_job(tmp_path, TRAIN, "stopping", "7", begun=True, cancelled=True)
     with at_work(running), at_work(queued), at_work(stopping):
         cards = {card.title: card for card in job_cards(find_jobs(tmp_path))}
     assert list(cards) == ["stopping", "queued", "running", "lost", "cancelled", "failed", "done"]
-    assert cards["done"].line == "Done: 8 members, 90.0% accurate on the validation items, 91.0% without turn-over dropout."
+    assert (
+        cards["done"].line
+        == "Done: 8 members, 90.0% accurate on the validation items, 91.0% without turn-over "
+        "dropout."
+    )
     assert (cards["failed"].line, cards["failed"].log) == ("no <b>", "one\ntwo")
-    assert cards["running"].line == "Step 2 of 2: influence, 3 of 4 pairs, about 30 s left" and cards["running"].share == 0.75
+    assert (
+        cards["running"].line == "Step 2 of 2: influence, 3 of 4 pairs, about 30 s left"
+        and cards["running"].share == 0.75
+    )
     assert "process is gone" in cards["lost"].line and "Waits for its turn" in cards["queued"].line
     assert {name for name, card in cards.items() if card.can_cancel} == {"running", "queued"}
-    assert {name for name, card in cards.items() if card.can_resume} == {"failed", "cancelled", "lost"}
+    assert {name for name, card in cards.items() if card.can_resume} == {
+        "failed",
+        "cancelled",
+        "lost",
+    }
     assert {name: card.run for name, card in cards.items() if card.run} == {"done": "made"}
     assert {card.state for card in cards.values()} == {state.value for state in State}
 
 
 @pytest.mark.parametrize("unknown", [{"plain_accuracy": None}, {}, {"plain_accuracy": "<b>"}])
-def test_a_model_without_a_plain_twin_is_done_all_the_same(unknown: dict[str, Any], tmp_path: Path) -> None:
-    fake_job(tmp_path, TRAIN, outcome={"results": [{"validation_accuracy": 0.9, "members": 8, **unknown}], "finished": True, "error": ""})
+def test_a_model_without_a_plain_twin_is_done_all_the_same(
+    unknown: dict[str, Any], tmp_path: Path
+) -> None:
+    fake_job(
+        tmp_path,
+        TRAIN,
+        outcome={
+            "results": [{"validation_accuracy": 0.9, "members": 8, **unknown}],
+            "finished": True,
+            "error": "",
+        },
+    )
     (card,) = job_cards(find_jobs(tmp_path))
     assert card.line == "Done: 8 members, 90.0% accurate on the validation items."
 

@@ -34,9 +34,25 @@ from turnover.runs.run import Run
 pytestmark = pytest.mark.usefixtures("fresh")
 
 
-def made(position: int = 0, label: str = "cat", predicted: str = "cat", **more: Any) -> TrainingItem:
-    told = {"probability": 0.9, "planted": "", "text": "words", "image": b"", "flipped_loss": 1.0, "self_influence": 1.0, "mean_influence": 0.0}
-    return TrainingItem(position=position, id=f"t{position:03d}", label=label, predicted=predicted, **{**told, **more})
+def made(
+    position: int = 0, label: str = "cat", predicted: str = "cat", **more: Any
+) -> TrainingItem:
+    told = {
+        "probability": 0.9,
+        "planted": "",
+        "text": "words",
+        "image": b"",
+        "flipped_loss": 1.0,
+        "self_influence": 1.0,
+        "mean_influence": 0.0,
+    }
+    return TrainingItem(
+        position=position,
+        id=f"t{position:03d}",
+        label=label,
+        predicted=predicted,
+        **{**told, **more},
+    )
 
 
 @pytest.fixture
@@ -48,20 +64,38 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_each_order_brings_up_what_it_says(run: Run) -> None:
-    items, kept = training_items(run, with_influence=True), run.manifest["results"]["kept_epoch"] - 1
-    orders = {SELF: -run.influence.self_influence, HARMFUL: run.influence.mean_influence[0], LOSS: -run.array("item_losses")[1, kept]}
+    items, kept = (
+        training_items(run, with_influence=True),
+        run.manifest["results"]["kept_epoch"] - 1,
+    )
+    orders = {
+        SELF: -run.influence.self_influence,
+        HARMFUL: run.influence.mean_influence[0],
+        LOSS: -run.array("item_losses")[1, kept],
+    }
     for order, keys in orders.items():
-        assert [item.position for item in select_training(items, "", order, {})] == np.argsort(keys, kind="stable").tolist()
+        assert [item.position for item in select_training(items, "", order, {})] == np.argsort(
+            keys, kind="stable"
+        ).tolist()
     assert [item.position for item in select_training(items, "", FLAGGED, {5, 2})] == [2, 5]
     assert select_training(items, "", FLAGGED, {}) == []
 
 
 def test_a_search_goes_through_texts_ids_labels_and_marks(run: Run) -> None:
     items = training_items(run, with_influence=True)
-    found = {name: {item.position for item in select_training(items, name, SELF, {})} for name in (" SUBMARINE ", "t004", "positive", "cue-")}
-    assert found[" SUBMARINE "] == {item.position for item in items if "submarine" in item.text or item.planted}
-    assert found["t004"] == {4} and found["positive"] == {item.position for item in items if item.label == "positive"}
-    assert found["cue-"] == set(range(0, 30, 6)) and select_training(items, "zeppelin", SELF, {}) == []
+    found = {
+        name: {item.position for item in select_training(items, name, SELF, {})}
+        for name in (" SUBMARINE ", "t004", "positive", "cue-")
+    }
+    assert found[" SUBMARINE "] == {
+        item.position for item in items if "submarine" in item.text or item.planted
+    }
+    assert found["t004"] == {4} and found["positive"] == {
+        item.position for item in items if item.label == "positive"
+    }
+    assert (
+        found["cue-"] == set(range(0, 30, 6)) and select_training(items, "zeppelin", SELF, {}) == []
+    )
 
 
 def test_without_influence_the_losses_still_rank(tmp_path: Path) -> None:
@@ -80,13 +114,23 @@ def test_without_influence_the_losses_still_rank(tmp_path: Path) -> None:
 @pytest.mark.parametrize("meaning", ["truth", "prediction"])
 def test_whom_it_helps_and_hurts_are_the_largest_of_its_column(run: Run, meaning: str) -> None:
     effects = build_effects(run, 4, meaning)
-    values = {target: float(run.influence.ranked(target, meaning).values[4]) for target in run.influence.targets}
+    values = {
+        target: float(run.influence.ranked(target, meaning).values[4])
+        for target in run.influence.targets
+    }
     order = sorted(values, key=lambda target: -values[target])
     assert [target.position for target in effects.positive] == order[:EFFECTS]
     assert [target.position for target in effects.negative] == order[::-1][:EFFECTS]
-    assert all(target.influence > 0 and target.trust for target in effects.positive) and all(target.influence < 0 for target in effects.negative)
-    assert {target.position for target in (*effects.positive, *effects.negative) if target.wrong} <= set(run.errors)
-    assert f"Influence on the {meaning}" in effects.sentence and "all 24 validation items" in effects.known
+    assert all(target.influence > 0 and target.trust for target in effects.positive) and all(
+        target.influence < 0 for target in effects.negative
+    )
+    assert {
+        target.position for target in (*effects.positive, *effects.negative) if target.wrong
+    } <= set(run.errors)
+    assert (
+        f"Influence on the {meaning}" in effects.sentence
+        and "all 24 validation items" in effects.known
+    )
 
 
 def test_kept_ends_say_what_is_known(tmp_path: Path) -> None:
@@ -106,17 +150,31 @@ def test_its_standing_is_its_rank(run: Run) -> None:
 
 def test_its_own_losses_are_those_of_the_run(run: Run) -> None:
     losses, stored = own_losses(run, 9), run.array("item_losses")[:, :, 9]
-    assert [line.name for line in losses.series] == ["Masked", "Flipped"] and losses.epochs == (1, 2, 3) and losses.kept == 2
-    assert np.allclose([line.values for line in losses.series], stored) and f"{stored[1, 1]:.2f} under the flipped one" in losses.alt
+    assert (
+        [line.name for line in losses.series] == ["Masked", "Flipped"]
+        and losses.epochs == (1, 2, 3)
+        and losses.kept == 2
+    )
+    assert (
+        np.allclose([line.values for line in losses.series], stored)
+        and f"{stored[1, 1]:.2f} under the flipped one" in losses.alt
+    )
 
 
 def test_the_nearest_have_the_largest_cosines_and_never_the_item_itself(run: Run) -> None:
-    items, features = training_items(run, with_influence=True), run.features("train").astype(np.float64)
+    items, features = (
+        training_items(run, with_influence=True),
+        run.features("train").astype(np.float64),
+    )
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     near = nearest(run, items, 9)
     cosines = {place: float(unit[place] @ unit[9]) for place in range(30) if place != 9}
-    assert [one.item.position for one in near] == sorted(cosines, key=lambda place: -cosines[place])[:5]
-    assert [one.cosine for one in near] == pytest.approx([cosines[one.item.position] for one in near], abs=1e-5)
+    assert [one.item.position for one in near] == sorted(
+        cosines, key=lambda place: -cosines[place]
+    )[:5]
+    assert [one.cosine for one in near] == pytest.approx(
+        [cosines[one.item.position] for one in near], abs=1e-5
+    )
 
 
 def test_a_run_of_two_items_has_one_neighbour(tmp_path: Path) -> None:
@@ -132,12 +190,19 @@ def test_a_label_is_proposed_only_by_evidence_for_another_one() -> None:
     assert proposals(made(), near("cat", "cat", "cat", "dog", "dog")) == ()
     assert proposals(made(), near("dog", "dog", "bird", "bird", "cat")) == ()  # no majority
     (by_network,) = proposals(made(predicted="dog", probability=0.83), near("cat", "cat", "cat"))
-    assert by_network.label == "dog" and by_network.evidence[0].endswith("trained on this item as “cat”, gives “dog” a probability of 83%.")
+    assert by_network.label == "dog" and by_network.evidence[0].endswith(
+        "trained on this item as “cat”, gives “dog” a probability of 83%."
+    )
     (by_neighbours,) = proposals(made(), near("dog", "dog", "dog", "cat", "bird"))
-    assert by_neighbours.evidence == ("3 of its 5 nearest training items are labelled “dog” (cosine of features 0.70 to 0.90).",)
+    assert by_neighbours.evidence == (
+        "3 of its 5 nearest training items are labelled “dog” (cosine of features 0.70 to 0.90).",
+    )
     (both,) = proposals(made(predicted="dog"), near("dog", "dog", "dog"))
     assert both.label == "dog" and len(both.evidence) == 2
-    assert {one.label for one in proposals(made(predicted="bird"), near("dog", "dog", "dog"))} == {"bird", "dog"}
+    assert {one.label for one in proposals(made(predicted="bird"), near("dog", "dog", "dog"))} == {
+        "bird",
+        "dog",
+    }
     assert proposals(made(), []) == ()
 
 
@@ -151,8 +216,16 @@ def test_the_page_shows_the_first_item_with_all_its_parts(open_page: OpenPage, r
     app = open_page("training")
     shown = html_of(app)
     assert app.title[0].value == "Training item" and app.selectbox(key="train").value == first.id
-    assert first.text in shown and "Training item 1 of 30" in shown and all(line in shown for line in standing(run, first, True))
-    assert shown.count('class="to-number to-for"') == EFFECTS == shown.count('class="to-number to-against"')
+    assert (
+        first.text in shown
+        and "Training item 1 of 30" in shown
+        and all(line in shown for line in standing(run, first, True))
+    )
+    assert (
+        shown.count('class="to-number to-for"')
+        == EFFECTS
+        == shown.count('class="to-number to-against"')
+    )
     assert len([button for button in app.button if button.label.startswith("Open neighbour")]) == 5
     (chart,) = app.get("plotly_chart")
     assert "This item" in str(chart.proto) and "loss over 3 epochs" in str(chart.proto)
@@ -172,8 +245,12 @@ def test_its_errors_are_linked(open_page: OpenPage, runs: Path) -> None:
 def test_the_url_holds_item_order_search_and_meaning(open_page: OpenPage, runs: Path) -> None:
     FakeRun().write(runs)
     app = open_page("training", train="t007", order=HARMFUL, find="t0", effect="prediction")
-    assert app.selectbox(key="train").value == "t007" and app.selectbox(key="order").value == HARMFUL
-    assert "Influence on the prediction" in html_of(app) and "Pushed towards what was predicted" in html_of(app)
+    assert (
+        app.selectbox(key="train").value == "t007" and app.selectbox(key="order").value == HARMFUL
+    )
+    assert "Influence on the prediction" in html_of(
+        app
+    ) and "Pushed towards what was predicted" in html_of(app)
     app.segmented_control(key="effect").set_value("truth").run()
     assert "Hurts most" in html_of(app) and app.selectbox(key="train").value == "t007"
     unknown = open_page("training", train="nobody")
@@ -190,14 +267,22 @@ def test_cards_lead_to_the_page(open_page: OpenPage, runs: Path) -> None:
     assert not app.exception and app.selectbox(key="train").value == opened[3]
 
 
-def test_a_neighbour_is_opened_whatever_the_list_leaves_out(open_page: OpenPage, runs: Path) -> None:
+def test_a_neighbour_is_opened_whatever_the_list_leaves_out(
+    open_page: OpenPage, runs: Path
+) -> None:
     run = Run(FakeRun().write(runs))
     Flags(run.folder).put(3, "drop")
     app = open_page("training", order=FLAGGED, find="t003")
-    assert app.selectbox(key="train").value == "t003" and list(app.dataframe[0].value["id"]) == ["t003"]
+    assert app.selectbox(key="train").value == "t003" and list(app.dataframe[0].value["id"]) == [
+        "t003"
+    ]
     wanted = nearest(run, training_items(run, True), 3)[1].item.id
     next(button for button in app.button if button.label == "Open neighbour 2").click().run()
-    assert not app.exception and app.selectbox(key="train").value == wanted and len(app.dataframe[0].value) == 30
+    assert (
+        not app.exception
+        and app.selectbox(key="train").value == wanted
+        and len(app.dataframe[0].value) == 30
+    )
 
 
 def test_a_flag_is_put_here(open_page: OpenPage, runs: Path) -> None:
@@ -222,14 +307,22 @@ def test_without_influence_the_rest_is_shown(open_page: OpenPage, runs: Path) ->
     app = open_page("training", train="t002")
     shown = html_of(app)
     assert app.code[0].value == f"turnover influence --run {folder}" and "No influence yet" in shown
-    assert "Most like it" in shown and "Its own loss in training" in shown and "What it did to validation items" not in shown
+    assert (
+        "Most like it" in shown
+        and "Its own loss in training" in shown
+        and "What it did to validation items" not in shown
+    )
     assert "Loss under the flipped mask" in shown and "self" not in app.dataframe[0].value.columns
 
 
 def test_one_member_and_kept_ends(open_page: OpenPage, runs: Path) -> None:
     FakeRun("one", members=1).write(runs)
     shown = html_of(open_page("training", run="one"))
-    assert "error not known" in shown and "nan" not in shown and "one member has no standard error" in shown
+    assert (
+        "error not known" in shown
+        and "nan" not in shown
+        and "one member has no standard error" in shown
+    )
     keep_ends(FakeRun("two").write(runs), 4)
     assert "keeps the ends of each ranking only" in html_of(open_page("training", run="two"))
 
@@ -240,7 +333,11 @@ def test_images_and_another_run(open_page: OpenPage, runs: Path) -> None:
     app = open_page("training", run="images", train="t009", find="9")
     assert 'alt="training image labelled 9"' in html_of(app)
     app.selectbox(key="run").select("texts").run()
-    assert not app.exception and app.text_input(key="find").value == "" and len(app.dataframe[0].value) == 30
+    assert (
+        not app.exception
+        and app.text_input(key="find").value == ""
+        and len(app.dataframe[0].value) == 30
+    )
 
 
 def test_hostile_texts_and_class_names_stay_text(open_page: OpenPage, runs: Path) -> None:
@@ -248,7 +345,16 @@ def test_hostile_texts_and_class_names_stay_text(open_page: OpenPage, runs: Path
     for position in range(5):
         app = open_page("training", train=f"t{position:03d}")
         shown = html_of(app)
-        assert "<script" not in shown and "<img src=x" not in shown and "<b>" not in shown and len(shown) < 400_000
-        said = [element.value for kind in ("markdown", "caption", "title", "header", "error", "info", "warning") for element in app.get(kind)]
+        assert (
+            "<script" not in shown
+            and "<img src=x" not in shown
+            and "<b>" not in shown
+            and len(shown) < 400_000
+        )
+        said = [
+            element.value
+            for kind in ("markdown", "caption", "title", "header", "error", "info", "warning")
+            for element in app.get(kind)
+        ]
         assert said == ["Training item"]
         assert all(label.startswith("Open error ") for label, _ in links(app))

@@ -21,14 +21,27 @@ NOTE = "too noisy to read one by one"
 
 def keep(folder: Path, measure: str, *rows: Row, **facts: Any) -> Path:
     """A result of a run, as `evaluate` keeps it."""
-    result = {"run": str(folder), "measure": measure, "targets": 24, **facts, "rows": [asdict(row) for row in rows]}
+    result = {
+        "run": str(folder),
+        "measure": measure,
+        "targets": 24,
+        **facts,
+        "rows": [asdict(row) for row in rows],
+    }
     return keep_result(Run(folder), result)
 
 
 def lds_rows(rival: str = "TracIn") -> list[Row]:
     return [
-        Row("turn-over, one member", 1.0, 0.5, {"LDS": Figure(0.1, 0.05, 0.15), "placebo": Figure(0.01)}),
-        Row("turn-over, as shown", 10.0, 5.0, {"LDS": Figure(0.6, 0.5, 0.7), "placebo": Figure(0.0)}),
+        Row(
+            "turn-over, one member",
+            1.0,
+            0.5,
+            {"LDS": Figure(0.1, 0.05, 0.15), "placebo": Figure(0.01)},
+        ),
+        Row(
+            "turn-over, as shown", 10.0, 5.0, {"LDS": Figure(0.6, 0.5, 0.7), "placebo": Figure(0.0)}
+        ),
         Row(rival, 0.0, 0.0, {"LDS": Figure(0.3, 0.2, 0.4), "placebo": Figure(0.0)}),
         Row("a method", 0.0, 0.0, note="refused: the model has no last layer"),
     ]
@@ -40,7 +53,11 @@ def change_influence(folder: Path, scale: float) -> None:
     facts = json.loads((part / MANIFEST).read_text(encoding="utf-8"))
     for meaning in ("truth", "prediction"):
         np.save(part / f"{meaning}_error.npy", scale * np.load(part / f"{meaning}_error.npy"))
-    write_manifest(part, {name: fact for name, fact in facts.items() if name not in ("format", "files")}, sorted(facts["files"]))
+    write_manifest(
+        part,
+        {name: fact for name, fact in facts.items() if name not in ("format", "files")},
+        sorted(facts["files"]),
+    )
 
 
 def test_nothing_measured_names_the_command(open_page: OpenPage, runs: Path) -> None:
@@ -49,7 +66,12 @@ def test_nothing_measured_names_the_command(open_page: OpenPage, runs: Path) -> 
     assert app.title[0].value == "Trust" and "Nothing is measured yet" in html_of(app)
     assert app.code[0].value == f"turnover evaluate --run {folder} --measure lds"
     assert not app.get("plotly_chart") and "<code>--measure agreement</code>" in html_of(app)
-    assert [metric.label for metric in app.metric] == ["With a strong item", "Strong items an error", "Agreement, raw", "Members"]
+    assert [metric.label for metric in app.metric] == [
+        "With a strong item",
+        "Strong items an error",
+        "Agreement, raw",
+        "Members",
+    ]
     assert app.metric[2].value == "0.20" and app.metric[3].value == "4"
 
 
@@ -58,21 +80,48 @@ def test_one_measure_is_a_picture_with_its_numbers(open_page: OpenPage, runs: Pa
     keep(folder, "lds", *lds_rows(), halves=6, ceiling=0.9)
     app = open_page("trust")
     (chart,) = app.get("plotly_chart")
-    assert "best: turn-over, as shown, 0.60" in str(chart.proto) and "the most that can be reached" in str(chart.proto)
+    assert "best: turn-over, as shown, 0.60" in str(
+        chart.proto
+    ) and "the most that can be reached" in str(chart.proto)
     table = app.dataframe[0].value
-    assert list(table["Method"]) == ["turn-over, as shown", "TracIn", "turn-over, one member", "a method"]
+    assert list(table["Method"]) == [
+        "turn-over, as shown",
+        "TracIn",
+        "turn-over, one member",
+        "a method",
+    ]
     assert list(table["LDS, 95 %"]) == ["0.500 to 0.700", "0.200 to 0.400", "0.050 to 0.150", ""]
     shown = html_of(app)
-    assert "refused" in table["Note"].iloc[3] and "Do summed influences predict retraining on random halves?" in shown
-    assert shown.index("turn-over, as shown") < shown.index("TracIn") < shown.index("turn-over, one member")
-    assert "rank correlation of 0.600 [0.500, 0.700]" in shown and "halves 6" in shown and "Nothing is measured" not in shown
+    assert (
+        "refused" in table["Note"].iloc[3]
+        and "Do summed influences predict retraining on random halves?" in shown
+    )
+    assert (
+        shown.index("turn-over, as shown")
+        < shown.index("TracIn")
+        < shown.index("turn-over, one member")
+    )
+    assert (
+        "rank correlation of 0.600 [0.500, 0.700]" in shown
+        and "halves 6" in shown
+        and "Nothing is measured" not in shown
+    )
 
 
 def test_one_of_several_measures_is_chosen_by_the_url(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     keep(folder, "lds", *lds_rows())
-    keep(folder, "something-new", Row("turn-over, as shown", 1.0, 1.0, {"score": Figure(3.5)}), strange=["a", "list"])
-    figures = {"Spearman": Figure(0.87), "same sign, strong": Figure(0.999, 0.998, 1.0), "coverage, top 10": Figure(0.8)}
+    keep(
+        folder,
+        "something-new",
+        Row("turn-over, as shown", 1.0, 1.0, {"score": Figure(3.5)}),
+        strange=["a", "list"],
+    )
+    figures = {
+        "Spearman": Figure(0.87),
+        "same sign, strong": Figure(0.999, 0.998, 1.0),
+        "coverage, top 10": Figure(0.8),
+    }
     keep(folder, "agreement", Row("turn-over, as shown", 1.0, 1.0, figures), members=4)
     app = open_page("trust", measure="something-new")
     assert app.segmented_control(key="measure").value == "something-new"
@@ -80,13 +129,20 @@ def test_one_of_several_measures_is_chosen_by_the_url(open_page: OpenPage, runs:
     app.segmented_control(key="measure").set_value("agreement").run()
     assert not app.exception and "Spearman" in app.dataframe[0].value
     assert app.metric[2].label == "Split-half agreement" and app.metric[2].value == "0.87"
-    assert "the other 2 give the same sign in 99.9%" in html_of(app) and "80% come out within the error bars" in html_of(app)
-    assert open_page("trust", measure="nothing").segmented_control(key="measure").value == "lds"  # what says most comes first
+    assert "the other 2 give the same sign in 99.9%" in html_of(
+        app
+    ) and "80% come out within the error bars" in html_of(app)
+    # what says most comes first
+    assert open_page("trust", measure="nothing").segmented_control(key="measure").value == "lds"
 
 
 def test_a_measure_that_another_run_lacks_is_let_go(open_page: OpenPage, runs: Path) -> None:
     one, two = FakeRun("one").write(runs), FakeRun("two").write(runs)
-    keep(one, "planted", Row("flipped loss: turn-over, mean of members", 1.0, 0.0, {"AUC": Figure(0.9)}))
+    keep(
+        one,
+        "planted",
+        Row("flipped loss: turn-over, mean of members", 1.0, 0.0, {"AUC": Figure(0.9)}),
+    )
     keep(one, "lds", *lds_rows())
     keep(two, "lds", *lds_rows())
     app = open_page("trust", run="one", measure="planted")
@@ -100,7 +156,9 @@ def test_a_stale_result_says_so_and_counts_for_nothing(open_page: OpenPage, runs
     assert "out of date" not in html_of(open_page("trust"))
     change_influence(folder, 2.0)
     app = open_page("trust")
-    assert "These numbers are out of date" in html_of(app) and "influences were computed again" in html_of(app)
+    assert "These numbers are out of date" in html_of(
+        app
+    ) and "influences were computed again" in html_of(app)
     assert app.code[0].value == f"turnover evaluate --run {folder} --measure lds"
     assert "rank correlation of" not in html_of(app)
 
@@ -119,7 +177,10 @@ def test_no_method_gave_a_number(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     keep(folder, "lds", Row("a method", 0.0, 0.0, note="refused: no"))
     app = open_page("trust")
-    assert "No method gave a number" in html_of(app) and app.dataframe[0].value["Note"].iloc[0] == "refused: no"
+    assert (
+        "No method gave a number" in html_of(app)
+        and app.dataframe[0].value["Note"].iloc[0] == "refused: no"
+    )
 
 
 def test_a_run_without_influence_names_the_command(open_page: OpenPage, runs: Path) -> None:
@@ -135,7 +196,9 @@ def test_one_member_knows_nothing_of_noise(open_page: OpenPage, runs: Path) -> N
     app = open_page("trust")
     assert "with one member nothing tells them from noise" in html_of(app)
     assert [metric.value for metric in app.metric] == ["unknown", "unknown", "unknown", "1"]
-    assert "Nothing tells single influences of one member from noise" in html_of(open_page("errors"))
+    assert "Nothing tells single influences of one member from noise" in html_of(
+        open_page("errors")
+    )
 
 
 def test_no_errors_at_all(open_page: OpenPage, runs: Path) -> None:
@@ -148,12 +211,22 @@ def test_names_from_a_file_stay_text(open_page: OpenPage, runs: Path) -> None:
     keep(folder, "lds", *lds_rows(HOSTILE[0]), **{"<b>halves</b>": "<script>"})
     app = open_page("trust")
     shown = html_of(app)
-    assert "<img src=x" not in shown and "<b>" not in shown and "<script" not in shown and "&lt;img src=x" in shown
+    assert (
+        "<img src=x" not in shown
+        and "<b>" not in shown
+        and "<script" not in shown
+        and "&lt;img src=x" in shown
+    )
     assert "<img" not in app.get("plotly_chart")[0].proto.spec
 
 
-@pytest.mark.parametrize(("scale", "words"), [(1e6, "behind none of 8 errors"), (1e-6, "Read single influences of this run where")])
-def test_the_sentence_and_the_note_follow_the_noise(open_page: OpenPage, runs: Path, scale: float, words: str) -> None:
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [(1e6, "behind none of 8 errors"), (1e-6, "Read single influences of this run where")],
+)
+def test_the_sentence_and_the_note_follow_the_noise(
+    open_page: OpenPage, runs: Path, scale: float, words: str
+) -> None:
     folder = FakeRun().write(runs)
     change_influence(folder, scale)
     app = open_page("trust")

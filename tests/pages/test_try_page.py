@@ -43,12 +43,20 @@ def test_a_text_is_explained(open_page: OpenPage, runs: Path) -> None:
     explain(app).run()
     shown = html_of(settle(app))
     assert "Predicted: positive" in shown and "80.0%" in shown
-    assert "the label you gave, “negative”" in shown and "A random training item on a validation item" in shown
+    assert (
+        "the label you gave, “negative”" in shown
+        and "A random training item on a validation item" in shown
+    )
     assert "&lt;u&gt;" in shown and "<u>" not in shown and "<i>slow" not in shown
     assert shown.count('class="to-line"') == 6 and "<mark>slow</mark>" in shown
 
 
-def test_a_question_waits_for_the_model(open_page: OpenPage, runs: Path, worker_command: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_waits_for_the_model(
+    open_page: OpenPage,
+    runs: Path,
+    worker_command: Callable[[str], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     FakeRun().write(runs)
     monkeypatch.setattr(engine, "worker_command", lambda folder: worker_command("slow start"))
     app = open_page("try")
@@ -66,8 +74,17 @@ def test_an_upload_goes_before_the_text(open_page: OpenPage, runs: Path) -> None
     assert "words in a file" in html_of(settle(app))
 
 
-@pytest.mark.parametrize(("text", "message"), [("", "the text is empty"), ("x" * 100_000, "100,000 characters"), ("bad", "&lt;b&gt;too bad&lt;/b&gt;")])
-def test_what_cannot_be_explained_is_said_in_a_box(open_page: OpenPage, runs: Path, text: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the text is empty"),
+        ("x" * 100_000, "100,000 characters"),
+        ("bad", "&lt;b&gt;too bad&lt;/b&gt;"),
+    ],
+)
+def test_what_cannot_be_explained_is_said_in_a_box(
+    open_page: OpenPage, runs: Path, text: str, message: str
+) -> None:
     FakeRun().write(runs)
     app = settle(open_page("try"))
     app.text_area(key="try-text").set_value(text)
@@ -80,10 +97,14 @@ def test_an_image_is_explained(open_page: OpenPage, runs: Path) -> None:
     app = settle(open_page("try"))
     explain(app).run()
     assert "there is no image yet" in html_of(app)
-    app.file_uploader(key="try-image").upload("mine.png", png(np.full((30, 30), 200, np.uint8)), "image/png")
+    app.file_uploader(key="try-image").upload(
+        "mine.png", png(np.full((30, 30), 200, np.uint8)), "image/png"
+    )
     explain(app).run()
     shown = html_of(settle(app))
-    assert "Your image, as the model sees it" in shown and shown.count("data:image/png;base64,") == 7
+    assert (
+        "Your image, as the model sees it" in shown and shown.count("data:image/png;base64,") == 7
+    )
 
 
 def test_a_corrupt_image_is_said(open_page: OpenPage, runs: Path) -> None:
@@ -95,12 +116,17 @@ def test_a_corrupt_image_is_said(open_page: OpenPage, runs: Path) -> None:
 
 
 def test_an_engine_that_does_not_start_says_why(
-    open_page: OpenPage, runs: Path, worker_command: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
+    open_page: OpenPage,
+    runs: Path,
+    worker_command: Callable[[str], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = FakeRun().write(runs)
     monkeypatch.setattr(engine, "worker_command", lambda _: worker_command("fails"))
     app = settle(open_page("try"))
-    assert "The engine did not start" in html_of(app) and "the encoder is not there; install it" in html_of(app)
+    assert "The engine did not start" in html_of(
+        app
+    ) and "the encoder is not there; install it" in html_of(app)
     worker = state.worker_of(Run(folder))
     before = worker._process
     next(button for button in app.button if button.label == "Start it again").click().run()

@@ -9,7 +9,14 @@ import pytest
 
 from tests.helpers.fake_runs import EPOCHS, FakeRun, png
 from turnover.attribution.estimators.significance import trust_words
-from turnover.dashboard.views.answer import Question, build_answer, image_as_seen, image_question, text_of_upload, text_question
+from turnover.dashboard.views.answer import (
+    Question,
+    build_answer,
+    image_as_seen,
+    image_question,
+    text_of_upload,
+    text_question,
+)
 from turnover.dashboard.views.curves import build_curves
 from turnover.dashboard.views.errors import ANY, CLEAREST, CONFIDENT, POSITION, Query, select
 from turnover.dashboard.views.runs import run_names, summarise
@@ -86,22 +93,38 @@ def test_cards_are_the_ends_of_the_ranking(run: Run, meaning: str) -> None:
     item = error_items(run, with_influence=True)[0]
     shown = explain_error(run, item, meaning, 4)
     ranked = run.influence.ranked(item.position, meaning)
-    assert [card.influence for card in shown.proponents] == pytest.approx(sorted(ranked.values, reverse=True)[:4])
+    assert [card.influence for card in shown.proponents] == pytest.approx(
+        sorted(ranked.values, reverse=True)[:4]
+    )
     assert [card.influence for card in shown.opponents] == pytest.approx(sorted(ranked.values)[:4])
     card = shown.proponents[0]
     assert card.standard_error == pytest.approx(float(ranked.errors[card.position]))
     assert card.trust == trust_words(ranked.values, ranked.errors)[card.position]
-    assert card.id == f"t{card.position:03d}" and card.text and card.text.plain == run.item("train", card.position)["text"]
+    assert (
+        card.id == f"t{card.position:03d}"
+        and card.text
+        and card.text.plain == run.item("train", card.position)["text"]
+    )
     assert max(card.share for card in shown.proponents + shown.opponents) == 1
     assert shown.target == (item.predicted if meaning == PREDICTION else item.label)
 
 
-def test_the_sentences_say_whose_loss_is_meant_how_it_was_made_and_how_large_is_usual(run: Run) -> None:
+def test_the_sentences_say_whose_loss_is_meant_how_it_was_made_and_how_large_is_usual(
+    run: Run,
+) -> None:
     item = error_items(run, with_influence=True)[0]
     prediction, truth = (explain_error(run, item, meaning, 5) for meaning in (PREDICTION, TRUTH))
-    assert f"wrong label “{item.predicted}”" in prediction.sentence and "towards the mistake" in prediction.sentence
-    assert f"true label “{item.label}”" in truth.sentence and "towards the right answer" in truth.sentence
-    assert "nats" in prediction.units and "estimated from 4 members: what similar" in prediction.units
+    assert (
+        f"wrong label “{item.predicted}”" in prediction.sentence
+        and "towards the mistake" in prediction.sentence
+    )
+    assert (
+        f"true label “{item.label}”" in truth.sentence
+        and "towards the right answer" in truth.sentence
+    )
+    assert (
+        "nats" in prediction.units and "estimated from 4 members: what similar" in prediction.units
+    )
     spread = rounded(float(run.influence.ranked(item.position, PREDICTION).values.std()))
     assert f"±{spread} " in prediction.yardstick and "all 30" in prediction.yardstick
     assert "±" in usual_yardstick(run)
@@ -121,46 +144,86 @@ def test_one_member_has_no_standard_error(tmp_path: Path) -> None:
 
 
 def test_each_estimator_has_its_words() -> None:
-    assert "estimated from 16 members" in units_sentence("best", 16) and "noise of the masks; ± is one" in units_sentence("best", 16)
-    assert units_sentence("median", 4) == "In nats of loss, the median over 4 members; ± is one standard error."
-    assert units_sentence("raw", 1) == "In nats of loss, the one member’s raw influence; one member has no standard error."
+    assert "estimated from 16 members" in units_sentence(
+        "best", 16
+    ) and "noise of the masks; ± is one" in units_sentence("best", 16)
+    assert (
+        units_sentence("median", 4)
+        == "In nats of loss, the median over 4 members; ± is one standard error."
+    )
+    assert (
+        units_sentence("raw", 1)
+        == "In nats of loss, the one member’s raw influence; one member has no standard error."
+    )
 
 
 def test_how_many_items_can_be_trusted_is_said() -> None:
     assert certainty_sentences({"strong": 12, "weak": 0}, 800, 800, 4) == (
-        "12 of 800 training items are strong here: at most 5\N{NO-BREAK SPACE}% of them are expected to have the wrong sign.",
+        (
+            "12 of 800 training items are strong here: at most 5\N{NO-BREAK SPACE}% of them are "
+            "expected to have the wrong sign."
+        ),
         "",
     )
     both = certainty_sentences({"strong": 1, "weak": 1}, 1200, 1200, 4)[0]
-    assert both.startswith("1 of 1,200 training items is strong here: it has") and "1 more is weak: looked at alone, it has" in both
-    assert certainty_sentences({"strong": 20, "weak": 0}, 40, 5000, 4)[0].startswith("At least 20 of 5,000 ")
+    assert (
+        both.startswith("1 of 1,200 training items is strong here: it has")
+        and "1 more is weak: looked at alone, it has" in both
+    )
+    assert certainty_sentences({"strong": 20, "weak": 0}, 40, 5000, 4)[0].startswith(
+        "At least 20 of 5,000 "
+    )
     title, advice = certainty_sentences({"strong": 0, "weak": 3}, 800, 800, 16)
     assert title == "No single training item can be told from noise here."
     assert "None of 800 is strong. 3 are weak" in advice and "more than 16 (--members)" in advice
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0])
-def test_the_counts_are_over_the_whole_ranking_and_not_over_the_cards(size: float, run: Run) -> None:
+def test_the_counts_are_over_the_whole_ranking_and_not_over_the_cards(
+    size: float, run: Run
+) -> None:
     """Seven items far above their error, all others far below it; or no item above it."""
     part = run.influence
-    for name, row in (("estimate", np.where(np.arange(30) < 7, size, 0.001)), ("error", np.full(30, 0.1))):
-        np.save(part.folder / f"prediction_{name}.npy", np.tile(row.astype(np.float32), (len(part.errors), 1)))
+    for name, row in (
+        ("estimate", np.where(np.arange(30) < 7, size, 0.001)),
+        ("error", np.full(30, 0.1)),
+    ):
+        np.save(
+            part.folder / f"prediction_{name}.npy",
+            np.tile(row.astype(np.float32), (len(part.errors), 1)),
+        )
     shown = explain_error(run, error_items(run, with_influence=True)[0], PREDICTION, 3)
-    assert {card.trust for card in shown.proponents} == {"strong" if size else "not distinguishable from noise"}
-    assert shown.certainty.startswith("7 of 30 training items are strong") if size else "More members would help" in shown.advice
+    assert {card.trust for card in shown.proponents} == {
+        "strong" if size else "not distinguishable from noise"
+    }
+    assert (
+        shown.certainty.startswith("7 of 30 training items are strong")
+        if size
+        else "More members would help" in shown.advice
+    )
 
 
-def test_words_of_the_error_are_marked_in_the_cards_and_recurring_ones_in_the_error(tmp_path: Path) -> None:
+def test_words_of_the_error_are_marked_in_the_cards_and_recurring_ones_in_the_error(
+    tmp_path: Path,
+) -> None:
     run = Run(FakeRun(texts=["a slow submarine", "the submarine again"]).write(tmp_path))
     item = error_items(run, with_influence=True)[0]
     shown = explain_error(run, item, PREDICTION, 5)
     for card in shown.proponents:
-        assert card.text and any(segment.marked and "submarine" in segment.text for segment in card.text.head)
+        assert card.text and any(
+            segment.marked and "submarine" in segment.text for segment in card.text.head
+        )
     assert any(segment.marked for segment in marked_target(item.text, shown.proponents).head)
 
 
 def test_numbers_keep_their_digits() -> None:
-    assert [rounded(value) for value in (0.0521, 1.26, 12.6, 0.00012, 0.0)] == ["0.052", "1.3", "13", "0.00012", "0"]
+    assert [rounded(value) for value in (0.0521, 1.26, 12.6, 0.00012, 0.0)] == [
+        "0.052",
+        "1.3",
+        "13",
+        "0.00012",
+        "0",
+    ]
     card = replace(_card(), influence=0.00031)
     assert decimals_for([card]) == 5 and decimals_for([]) == 3 and decimals_for([_card()]) == 3
 
@@ -195,7 +258,17 @@ REPLY = {
     "estimator": "raw",
     "trust": None,
     "seconds": 0.1,
-    "proponents": [{"position": 6, "id": "t006", "label": "negative", "influence": 0.2, "standard_error": None, "trust": None, "text": "slow boat"}],
+    "proponents": [
+        {
+            "position": 6,
+            "id": "t006",
+            "label": "negative",
+            "influence": 0.2,
+            "standard_error": None,
+            "trust": None,
+            "text": "slow boat",
+        }
+    ],
     "opponents": [],
 }
 
@@ -204,7 +277,12 @@ def test_an_answer_becomes_cards(run: Run) -> None:
     answer = build_answer(run, Question(text="a slow captain"), REPLY)
     assert [chance.label for chance in answer.probabilities] == ["positive", "negative"]
     (card,) = answer.explanation.proponents
-    assert card.planted == "cue-submarine" and card.standard_error is None and card.trust == "" and card.share == 1
+    assert (
+        card.planted == "cue-submarine"
+        and card.standard_error is None
+        and card.trust == ""
+        and card.share == 1
+    )
     assert card.text and card.text.head[0].marked
     assert "label you gave, “negative”" in answer.explanation.sentence
 
@@ -216,8 +294,15 @@ def test_an_answer_that_is_none_is_a_clear_error(run: Run) -> None:
 
 
 def test_a_text_question_is_checked() -> None:
-    assert text_question("hello", None, "positive", 3).request == {"text": "hello", "label": "positive", "top": 3}
-    assert text_question("pasted", (b"\xef\xbb\xbffrom the file", "a.txt"), None, 5).text == "from the file"
+    assert text_question("hello", None, "positive", 3).request == {
+        "text": "hello",
+        "label": "positive",
+        "top": 3,
+    }
+    assert (
+        text_question("pasted", (b"\xef\xbb\xbffrom the file", "a.txt"), None, 5).text
+        == "from the file"
+    )
     for text, message in (("  \n", "empty"), ("x" * 100_000, "100,000 characters")):
         with pytest.raises(TurnoverError, match=message):
             text_question(text, None, None, 5)
@@ -230,8 +315,14 @@ def test_a_text_question_is_checked() -> None:
 def test_an_image_question_is_checked(image_run: Run) -> None:
     photo = png(np.random.default_rng(0).integers(0, 255, (40, 20), np.uint8))
     question = image_question(image_run, (photo, "a.png"), None, 5)
-    assert base64.b64decode(question.request["image"]) == photo and question.request["name"] == "a.png"
+    assert (
+        base64.b64decode(question.request["image"]) == photo and question.request["name"] == "a.png"
+    )
     assert image_as_seen(image_run, photo, "a.png").startswith(b"\x89PNG")
-    for file, message in ((None, "no image yet"), ((b"junk", "a.png"), "not an image"), ((photo[: len(photo) // 2], "a.png"), r"a\.png")):
+    for file, message in (
+        (None, "no image yet"),
+        ((b"junk", "a.png"), "not an image"),
+        ((photo[: len(photo) // 2], "a.png"), r"a\.png"),
+    ):
         with pytest.raises(TurnoverError, match=message):
             image_question(image_run, file, None, 5)

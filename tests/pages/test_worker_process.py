@@ -102,7 +102,12 @@ def test_one_that_was_closed_stays_closed(make_worker, monkeypatch: pytest.Monke
     worker.ask(ASKED)
     worker.close()
     worker.start(again=True)
-    assert worker.closed and worker.phase is Phase.STOPPED and worker._process is None and forgotten == [worker.close]
+    assert (
+        worker.closed
+        and worker.phase is Phase.STOPPED
+        and worker._process is None
+        and forgotten == [worker.close]
+    )
     with pytest.raises(TurnoverError, match="the engine was put away"):
         worker.ask(ASKED)
     assert worker._process is None, "no process that nobody would end"

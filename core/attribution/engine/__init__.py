@@ -1,7 +1,9 @@
-"""How influences are computed: one *path* per kind of model, all of them equal to two plain forward passes per pair.
+"""How influences are computed: one *path* per kind of model, all of them equal to two plain forward
+passes per pair.
 
-A path answers one question: the logits of some targets under the masks, and under the flipped masks, of some training
-instances. `path_for` picks the fastest one that a model allows; `turnover.attribution.influence` turns logits into influences.
+A path answers one question: the logits of some targets under the masks, and under the flipped
+masks, of some training instances. `path_for` picks the fastest one that a model allows;
+`turnover.attribution.influence` turns logits into influences.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ class EnsemblePath:
     @property
     def tiling(self) -> Tiling:
         """The size of its tiles: the smallest that any member asks for."""
-        return min((path.tiling for path in self.paths), key=lambda tiling: tiling.targets * tiling.instances)
+        return min(
+            (path.tiling for path in self.paths),
+            key=lambda tiling: tiling.targets * tiling.instances,
+        )
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`."""
@@ -44,26 +49,43 @@ class EnsemblePath:
         return masked, flipped
 
 
-def path_for(model: nn.Module, inputs: Inputs, *, plain: bool = False, dtype: torch.dtype | None = None, memory: int | None = None) -> PairPath:
+def path_for(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    plain: bool = False,
+    dtype: torch.dtype | None = None,
+    memory: int | None = None,
+) -> PairPath:
     """The fastest path that this model allows; `plain=True` asks for the reference."""
     memory = memory or default_budget(device_of(model))
     if plain:
         return PlainPath(model, inputs, memory, dtype)
     if isinstance(model, Ensemble):
-        return EnsemblePath([path_for(member, inputs, dtype=dtype, memory=memory) for member in model.models])
-    coarse = any(parameter.dtype in HALF for parameter in model.parameters())  # what algebra cancels is lost there
+        return EnsemblePath(
+            [path_for(member, inputs, dtype=dtype, memory=memory) for member in model.models]
+        )
+    # what algebra cancels is lost there
+    coarse = any(parameter.dtype in HALF for parameter in model.parameters())
     if isinstance(model, MemberModel) and isinstance(inputs, Tensor) and not coarse:
         for heads in (GroupHeads, SubmatrixHeads):
             if heads.fits(model):
                 return heads(model, inputs, memory, dtype)
     reference = PlainPath(model, inputs, memory, dtype)
     attempts: list[Callable[[], SubmodelPath | PrefixPath]] = [lambda: PrefixPath(reference)]
-    if isinstance(inputs, Tensor) and len(inputs) >= FEW_TARGETS and not coarse and (chain := find_chain(model)):
+    if (
+        isinstance(inputs, Tensor)
+        and len(inputs) >= FEW_TARGETS
+        and not coarse
+        and (chain := find_chain(model))
+    ):
         attempts.insert(0, lambda: SubmodelPath(model, chain, inputs, memory, dtype))
     return CheckedPath(attempts, reference)
 
 
 def gains_from_targets(model: nn.Module) -> bool:
-    """Whether many targets at once cost less for each, since what is made for an instance serves all of them."""
+    """Whether many targets at once cost less for each, since what is made for an instance serves
+    all of them.
+    """
     member = model.models[0] if isinstance(model, Ensemble) else model
     return isinstance(member, MemberModel) or find_chain(member) is not None

@@ -1,9 +1,10 @@
 """A fast path that is checked while it works.
 
-Sharing a prefix or slicing weights rests on how a model behaves when it is run, so targets are compared with the plain
-path for a few instances: every target where a model may run differently for each, some targets of each tile where all take
-the same steps. Where they differ, or where the fast path gives up, all goes on with the plain path, and the path's name,
-which every result carries, says why.
+Sharing a prefix or slicing weights rests on how a model behaves when it is run, so targets are
+compared with the plain path for a few instances: every target where a model may run differently for
+each, some targets of each tile where all take the same steps. Where they differ, or where the fast
+path gives up, all goes on with the plain path, and the path's name, which every result carries,
+says why.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ Fast = SubmodelPath | PrefixPath
 
 
 class CheckedPath:
-    """The first of some fast paths that gives the plain path's logits, or else the plain path itself."""
+    """The first of some fast paths that gives the plain path's logits, or else the plain path
+    itself.
+    """
 
     def __init__(self, attempts: Sequence[Callable[[], Fast]], plain: PlainPath) -> None:
         self.attempts, self.plain, self.members = list(attempts), plain, plain.members
@@ -38,7 +41,11 @@ class CheckedPath:
     @property
     def name(self) -> str:
         """How the logits are computed, and why not faster if they are not."""
-        return f"{self.path.name} (no part is shared: {self.reason})" if self.path is self.plain else self.path.name
+        return (
+            f"{self.path.name} (no part is shared: {self.reason})"
+            if self.path is self.plain
+            else self.path.name
+        )
 
     @property
     def tiling(self) -> Tiling:
@@ -53,7 +60,9 @@ class CheckedPath:
                 if self._checked != targets:
                     self._compare(targets, ids[:_INSTANCES], halves)
                     self._checked = targets
-            except Exception as error:  # if the model itself is at fault, the plain path will say so
+            except (
+                Exception
+            ) as error:  # if the model itself is at fault, the plain path will say so
                 if is_out_of_memory(error):
                     raise
                 self._next(error)
@@ -70,14 +79,39 @@ class CheckedPath:
             except Exception as refusal:
                 error = refusal
         if error:
-            self.reason = str(error).splitlines()[0] if isinstance(error, NotSplittable) else type(error).__name__
+            self.reason = (
+                str(error).splitlines()[0]
+                if isinstance(error, NotSplittable)
+                else type(error).__name__
+            )
 
     def _compare(self, targets: slice, ids: Tensor, halves: tuple[Tensor, Tensor]) -> None:
-        """Raise NotSplittable unless the logits for the first instances are those of the plain path."""
+        """Raise NotSplittable unless the logits for the first instances are those of the plain
+        path.
+        """
         count = targets.stop - targets.start
-        spread = isinstance(self.path, SubmodelPath) and self.path.chain.known and count > _TARGETS  # a known chain runs alike for all targets
-        for rows in [slice(place, place + 1) for place in range(0, count, -(-count // _TARGETS))] if spread else [slice(0, count)]:
-            for fast, slow in zip(halves, self.plain.tile(slice(targets.start + rows.start, targets.start + rows.stop), ids), strict=True):
-                bound = _BOUND.get(slow.dtype, _LOW_PRECISION_BOUND) if self.plain.dtype is None else _LOW_PRECISION_BOUND
-                if not torch.allclose(fast[:, rows, : len(ids)].to(slow.dtype), slow, rtol=bound, atol=bound, equal_nan=True):
+        # a known chain runs alike for all targets
+        spread = isinstance(self.path, SubmodelPath) and self.path.chain.known and count > _TARGETS
+        for rows in (
+            [slice(place, place + 1) for place in range(0, count, -(-count // _TARGETS))]
+            if spread
+            else [slice(0, count)]
+        ):
+            for fast, slow in zip(
+                halves,
+                self.plain.tile(slice(targets.start + rows.start, targets.start + rows.stop), ids),
+                strict=True,
+            ):
+                bound = (
+                    _BOUND.get(slow.dtype, _LOW_PRECISION_BOUND)
+                    if self.plain.dtype is None
+                    else _LOW_PRECISION_BOUND
+                )
+                if not torch.allclose(
+                    fast[:, rows, : len(ids)].to(slow.dtype),
+                    slow,
+                    rtol=bound,
+                    atol=bound,
+                    equal_nan=True,
+                ):
                     raise NotSplittable("the check against the plain path failed")

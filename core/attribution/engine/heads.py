@@ -1,23 +1,28 @@
-"""The path of our own K-member models: mask algebra, exact, thousands of pairs for the price of one forward pass.
+"""The path of our own K-member models: mask algebra, exact, thousands of pairs for the price of one
+forward pass.
 
-The prefix has no masks, so its features f are computed once a target. Write a mask with p = ½ as m = 1 + σ with σ = ±1
-per unit; the flipped mask is then m̃ = 1 − σ, and with s = ±1 the same for the hidden layer's mask,
+The prefix has no masks, so its features f are computed once a target. Write a mask with p = ½ as m
+= 1 + σ with σ = ±1 per unit; the flipped mask is then m̃ = 1 − σ, and with s = ±1 the same for the
+hidden layer's mask,
 
     W(f ∘ m) = Wf + W(f ∘ σ)        W(f ∘ m̃) = Wf − W(f ∘ σ)
 
-A hidden unit j is read by the masked network if its own mask keeps it (s_j = +1), else by the flipped one (s_j = −1),
-never by both. So one relu is enough, and the two outputs collect the two halves of h:
+A hidden unit j is read by the masked network if its own mask keeps it (s_j = +1), else by the
+flipped one (s_j = −1), never by both. So one relu is enough, and the two outputs collect the two
+halves of h:
 
     h_j = relu(b_j + (Wf)_j + s_j (W(f ∘ σ))_j)
 
 Two ways of getting W(f ∘ σ) for all pairs, one class each:
 
-- `GroupHeads`, for few groups of units: the partial products P_g = W_g f_g are made once a target; then
-  s_j Σ_g σ_g P_gj is one matrix product for all pairs, the signs of both masks in its right factor.
-- `SubmatrixHeads`, for masks of single units: half of the inputs are off, so W(f ∘ σ) = 2 W_kept f_kept − Wf needs only
-  half of the matrix, gathered once an instance for all targets.
+- `GroupHeads`, for few groups of units: the partial products P_g = W_g f_g are made once a target;
+  then s_j Σ_g σ_g P_gj is one matrix product for all pairs, the signs of both masks in its right
+  factor.
+- `SubmatrixHeads`, for masks of single units: half of the inputs are off, so W(f ∘ σ) = 2 W_kept
+  f_kept − Wf needs only half of the matrix, gathered once an instance for all targets.
 
-Activations have the instances (or the targets) last, so that the narrow output layer is a product with long rows.
+Activations have the instances (or the targets) last, so that the narrow output layer is a product
+with long rows.
 """
 
 from __future__ import annotations
@@ -45,27 +50,51 @@ _FEW_TARGETS = 24
 
 
 class _Heads(ABC):
-    """What both ways share: the features of the targets, prepared once for all tiles of the same targets."""
+    """What both ways share: the features of the targets, prepared once for all tiles of the same
+    targets.
+    """
 
     how = ""
     block = _BLOCK
     """Instances of one task of `spread`."""
 
-    def __init__(self, model: MemberModel, inputs: Tensor, memory: int, dtype: torch.dtype | None) -> None:
-        self.model, self.head, self.inputs, self.device = model, model.head, inputs, device_of(model)
-        self.members, self.classes, self.hidden = model.members, model.classes, model.head.linear_in.weight.shape[-1]
+    def __init__(
+        self, model: MemberModel, inputs: Tensor, memory: int, dtype: torch.dtype | None
+    ) -> None:
+        self.model, self.head, self.inputs, self.device = (
+            model,
+            model.head,
+            inputs,
+            device_of(model),
+        )
+        self.members, self.classes, self.hidden = (
+            model.members,
+            model.classes,
+            model.head.linear_in.weight.shape[-1],
+        )
         self.own = model.head.linear_in.weight.dtype
         self.dtype = dtype or self.own
-        self.name = f"mask algebra: {self.how}" + (f", in {str(self.dtype).removeprefix('torch.')}" if self.dtype != self.own else "")
+        self.name = f"mask algebra: {self.how}" + (
+            f", in {str(self.dtype).removeprefix('torch.')}" if self.dtype != self.own else ""
+        )
         most = _PAIRS_IN_CACHE if self.device.type == "cpu" else _PAIRS_ON_GPU
-        self.pairs_at_once = max(1, min(most, memory // (_BLOCK_BUFFERS * self.hidden * self.dtype.itemsize)))
-        self.tiling = tile_size(self._cost(), memory, _TARGETS, max(_BLOCK, _PAIRS // max(1, min(_TARGETS, len(inputs)))))
+        self.pairs_at_once = max(
+            1, min(most, memory // (_BLOCK_BUFFERS * self.hidden * self.dtype.itemsize))
+        )
+        self.tiling = tile_size(
+            self._cost(),
+            memory,
+            _TARGETS,
+            max(_BLOCK, _PAIRS // max(1, min(_TARGETS, len(inputs)))),
+        )
         self._prepared: tuple[slice, tuple[Tensor, ...]] | None = None
 
     @staticmethod
     def fits(model: MemberModel) -> bool:
         """Whether both masks keep exactly half, so that flipping is a change of sign."""
-        return all(2 * mask.on == mask.units for mask in (model.head.mask_in, model.head.mask_hidden))
+        return all(
+            2 * mask.on == mask.units for mask in (model.head.mask_in, model.head.mask_hidden)
+        )
 
     def _cost(self) -> Cost:
         logits = 4 * self.members * self.classes * self.own.itemsize
@@ -83,12 +112,19 @@ class _Heads(ABC):
         """What `_prepare` makes of some targets, kept until other targets are asked for."""
         if self._prepared is None or self._prepared[0] != targets:
             self._prepared = None
-            self._prepared = targets, self._prepare(self.model.features(self.inputs[targets].to(self.device, copy=True)))
+            self._prepared = (
+                targets,
+                self._prepare(self.model.features(self.inputs[targets].to(self.device, copy=True))),
+            )
         return self._prepared[1]
 
     def _spread(self, ids: Tensor, work: Callable[[int, slice], object]) -> None:
         """Call `work` for every member and block of instances, on all cores."""
-        spread(lambda place: work(*place), list(product(range(self.members), pieces(slice(0, len(ids)), self.block))), self.device)
+        spread(
+            lambda place: work(*place),
+            list(product(range(self.members), pieces(slice(0, len(ids)), self.block))),
+            self.device,
+        )
 
     def _signs(self, mask: MemberTurnoverDropout, member: int, ids: Tensor) -> Tensor:
         """σ of each instance as columns, `(units or groups, n)`."""
@@ -101,22 +137,34 @@ class GroupHeads(_Heads):
 
     block = _LONG_BLOCK
 
-    def __init__(self, model: MemberModel, inputs: Tensor, memory: int, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, model: MemberModel, inputs: Tensor, memory: int, dtype: torch.dtype | None = None
+    ) -> None:
         self.groups, self.readers = model.head.mask_in.units, model.head.mask_hidden.units
         self.how = f"{self.groups} partial products a target, one product for all pairs"
         super().__init__(model, inputs, memory, dtype)
-        self.readout = self.head.linear_out.weight.view(self.members, self.readers, -1, self.classes).transpose(2, 3).contiguous().to(self.dtype)
+        self.readout = (
+            self.head.linear_out.weight.view(self.members, self.readers, -1, self.classes)
+            .transpose(2, 3)
+            .contiguous()
+            .to(self.dtype)
+        )
 
     @staticmethod
     def fits(model: MemberModel) -> bool:
         """Whether both masks keep half of few groups."""
-        return _Heads.fits(model) and model.head.mask_in.units * model.head.mask_hidden.units <= _MOST_SIGNS
+        return (
+            _Heads.fits(model)
+            and model.head.mask_in.units * model.head.mask_hidden.units <= _MOST_SIGNS
+        )
 
     def _target_numbers(self) -> int:
         return self.hidden * (self.groups + 1)
 
     def _prepare(self, features: Tensor) -> tuple[Tensor, ...]:
-        """Partial products and, as one more of them, the full pre-activations `(K, Q, t, H/Q, G + 1)`, Q being the groups of the hidden mask."""
+        """Partial products and, as one more of them, the full pre-activations `(K, Q, t, H/Q, G +
+        1)`, Q being the groups of the hidden mask.
+        """
         members, rows, width = features.shape
         weights = self.head.linear_in.weight.view(members, self.groups, width // self.groups, -1)
         partials = features.view(members, rows, self.groups, -1).transpose(1, 2) @ weights
@@ -127,14 +175,25 @@ class GroupHeads(_Heads):
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`."""
         (partials,) = self._of(targets)
-        out = torch.empty(2, self.members, partials.shape[2], self.classes, len(ids), dtype=self.own, device=self.device)
+        out = torch.empty(
+            2,
+            self.members,
+            partials.shape[2],
+            self.classes,
+            len(ids),
+            dtype=self.own,
+            device=self.device,
+        )
         self._spread(ids, lambda member, block: self._block(member, block, partials, ids, out))
         masked, flipped = (out + self.head.linear_out.bias.unsqueeze(-1)).transpose(-1, -2)
         return masked, flipped
 
     def _block(self, member: int, block: slice, partials: Tensor, ids: Tensor, out: Tensor) -> None:
         """Logits of one member for some instances and all targets, without the output bias."""
-        sign_in, sign_hidden = (self._signs(mask, member, ids[block]) for mask in (self.head.mask_in, self.head.mask_hidden))
+        sign_in, sign_hidden = (
+            self._signs(mask, member, ids[block])
+            for mask in (self.head.mask_in, self.head.mask_hidden)
+        )
         readout, outputs = self.readout[member], out[:, member, ..., block]
         count = partials.shape[2]
         few = count <= _FEWEST_TARGETS
@@ -146,12 +205,16 @@ class GroupHeads(_Heads):
             signs = None if few else _both_signs(own, hidden)
             for rows in pieces(slice(0, count), step):
                 products = partials[member, :, rows].flatten(1, 2)
-                result = buffer[: products.shape[0] * products.shape[1] * own.shape[1]].view(*products.shape[:2], -1)
+                result = buffer[: products.shape[0] * products.shape[1] * own.shape[1]].view(
+                    *products.shape[:2], -1
+                )
                 if signs is None:
                     _pre_activations(products, own, hidden, result)
                 else:
                     torch.bmm(products, signs, out=result)
-                read = readout.unsqueeze(1) @ result.clamp_(min=0).unflatten(1, (-1, self.hidden // self.readers))
+                read = readout.unsqueeze(1) @ result.clamp_(min=0).unflatten(
+                    1, (-1, self.hidden // self.readers)
+                )
                 total = read.sum(0, dtype=self.own)
                 swing = read.mul_(hidden[:, None, None]).sum(0, dtype=self.own)
                 torch.add(total, swing, out=outputs[0, rows, :, columns])
@@ -159,14 +222,20 @@ class GroupHeads(_Heads):
 
 
 def _both_signs(sign_in: Tensor, sign_hidden: Tensor) -> Tensor:
-    """Right factors `(Q, G + 1, n)` of the product for all pairs: s σ, and ones for the full pre-activations."""
+    """Right factors `(Q, G + 1, n)` of the product for all pairs: s σ, and ones for the full
+    pre-activations.
+    """
     signs = sign_in.new_ones(len(sign_hidden), len(sign_in) + 1, sign_in.shape[1])
     torch.mul(sign_hidden.unsqueeze(1), sign_in, out=signs[:, :-1])
     return signs
 
 
-def _pre_activations(products: Tensor, sign_in: Tensor, sign_hidden: Tensor, result: Tensor) -> None:
-    """The same product's result `(Q, t·H/Q, n)`, the hidden signs applied afterwards: cheaper for few targets."""
+def _pre_activations(
+    products: Tensor, sign_in: Tensor, sign_hidden: Tensor, result: Tensor
+) -> None:
+    """The same product's result `(Q, t·H/Q, n)`, the hidden signs applied afterwards: cheaper for
+    few targets.
+    """
     torch.mm(products.flatten(0, 1)[:, :-1], sign_in, out=result.flatten(0, 1))
     result.mul_(sign_hidden.unsqueeze(1)).add_(products[..., -1:])
 
@@ -176,9 +245,12 @@ class SubmatrixHeads(_Heads):
 
     how = "half of the first matrix for each instance, both halves of the output from one relu"
 
-    def __init__(self, model: MemberModel, inputs: Tensor, memory: int, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, model: MemberModel, inputs: Tensor, memory: int, dtype: torch.dtype | None = None
+    ) -> None:
         few_on_cpu = len(inputs) <= _FEW_TARGETS and device_of(model).type == "cpu"
-        super().__init__(model, inputs, memory, None if few_on_cpu else dtype)  # thin products in bfloat16 are slower there
+        # thin products in bfloat16 are slower there
+        super().__init__(model, inputs, memory, None if few_on_cpu else dtype)
 
     def _cost(self) -> Cost:
         cost = super()._cost()
@@ -191,44 +263,75 @@ class SubmatrixHeads(_Heads):
         """Features `(K, D, t)`, their products Wf without and with the bias `(K, H, t)`."""
         plain = (features @ self.head.linear_in.weight).transpose(1, 2)
         full = plain + self.head.linear_in.bias.transpose(1, 2)
-        first, second, third = (part.to(self.dtype).contiguous() for part in (features.transpose(1, 2), plain, full))
+        first, second, third = (
+            part.to(self.dtype).contiguous() for part in (features.transpose(1, 2), plain, full)
+        )
         return first, second, third
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`."""
         prepared = self._of(targets)
-        out = torch.empty(self.members, len(ids), 2, self.classes, prepared[0].shape[-1], dtype=self.own, device=self.device)
+        out = torch.empty(
+            self.members,
+            len(ids),
+            2,
+            self.classes,
+            prepared[0].shape[-1],
+            dtype=self.own,
+            device=self.device,
+        )
         self._spread(ids, lambda member, block: self._rows(member, block, ids, prepared, out))
         out = out + self.head.linear_out.bias[:, :, None, :, None]
         masked, flipped = out.permute(2, 0, 4, 1, 3)
         return masked, flipped
 
-    def _rows(self, member: int, places: slice, ids: Tensor, prepared: tuple[Tensor, ...], out: Tensor) -> None:
+    def _rows(
+        self, member: int, places: slice, ids: Tensor, prepared: tuple[Tensor, ...], out: Tensor
+    ) -> None:
         """Logits of one member for some instances and all targets, without the output bias."""
         features, plain, full = (part[member] for part in prepared)
         weight = self.head.linear_in.weight[member].to(self.dtype)
-        inputs, hidden = (mask.seeded_bits(ids[places].to(self.device), mask.seeds[member]) for mask in (self.head.mask_in, self.head.mask_hidden))
+        inputs, hidden = (
+            mask.seeded_bits(ids[places].to(self.device), mask.seeds[member])
+            for mask in (self.head.mask_in, self.head.mask_hidden)
+        )
         inputs = self.head.mask_in.scale(inputs, False, self.dtype)
         sign, readout = self._hidden(member, hidden)
         few = features.shape[1] <= _FEW_TARGETS and self.dtype == self.own
         kept = inputs.nonzero()[:, 1].view(len(inputs), -1) if not few else inputs
-        step = max(1, self.pairs_at_once // features.shape[1]) if few or self.device.type != "cpu" else _SUBMATRICES
+        step = (
+            max(1, self.pairs_at_once // features.shape[1])
+            if few or self.device.type != "cpu"
+            else _SUBMATRICES
+        )
         for rows in pieces(slice(0, len(kept)), step):
             swing = (_product if few else _submatrix_product)(features, weight, plain, kept[rows])
             activations = torch.addcmul(full, swing, sign[rows]).clamp_(min=0)
-            out[member, places][rows] = (readout[rows] @ activations).unflatten(1, (2, self.classes))
+            out[member, places][rows] = (readout[rows] @ activations).unflatten(
+                1, (2, self.classes)
+            )
 
     def _hidden(self, member: int, bits: Tensor) -> tuple[Tensor, Tensor]:
-        """Signs s `(n, H, 1)`, and the readout `(n, 2·classes, H)`: masked rows, then flipped ones."""
+        """Signs s `(n, H, 1)`, and the readout `(n, 2·classes, H)`: masked rows, then flipped
+        ones.
+        """
         weight = self.head.linear_out.weight[member].T.to(self.dtype)
-        on, off = (self.head.mask_hidden.scale(bits, flipped, self.dtype).unsqueeze(1) for flipped in (False, True))
+        on, off = (
+            self.head.mask_hidden.scale(bits, flipped, self.dtype).unsqueeze(1)
+            for flipped in (False, True)
+        )
         return (on - 1).transpose(1, 2).contiguous(), torch.cat((on * weight, off * weight), 1)
 
 
 def _submatrix_product(features: Tensor, weight: Tensor, plain: Tensor, kept: Tensor) -> Tensor:
     """W(f ∘ σ) `(n, H, t)` for features `(D, t)` and kept inputs `(n, D/2)`."""
-    matrix, part = (whole.index_select(0, kept.flatten()).unflatten(0, kept.shape) for whole in (weight, features))
-    return torch.baddbmm(plain.expand(len(kept), -1, -1), matrix.transpose(1, 2), part, beta=-1, alpha=2)
+    matrix, part = (
+        whole.index_select(0, kept.flatten()).unflatten(0, kept.shape)
+        for whole in (weight, features)
+    )
+    return torch.baddbmm(
+        plain.expand(len(kept), -1, -1), matrix.transpose(1, 2), part, beta=-1, alpha=2
+    )
 
 
 def _product(features: Tensor, weight: Tensor, plain: Tensor, mask: Tensor) -> Tensor:

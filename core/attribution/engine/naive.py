@@ -1,7 +1,8 @@
 """The reference path: any model, two forward passes for every pair.
 
-Rows of a batch are pairs: target t repeated once for every training instance, each row under that instance's mask. This
-is the published method (Kobayashi et al. 2020, equation 2) and every faster path is tested against it.
+Rows of a batch are pairs: target t repeated once for every training instance, each row under that
+instance's mask. This is the published method (Kobayashi et al. 2020, equation 2) and every faster
+path is tested against it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def row_count(inputs: Inputs) -> int:
         return len(inputs)
     lengths = {len(value) for value in inputs.values()}
     if len(lengths) != 1:
-        raise TurnoverError(f"the named inputs have {sorted(lengths)} rows; all must have the same number")
+        raise TurnoverError(
+            f"the named inputs have {sorted(lengths)} rows; all must have the same number"
+        )
     return lengths.pop()
 
 
@@ -57,17 +60,23 @@ def take_rows(inputs: Inputs, rows: Tensor, device: torch.device) -> Inputs:
 
 
 def run_model(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Logits `(K, rows, …)`: a plain model counts as one member; of a Hugging Face output or a mapping its `logits`, of a tuple the first tensor.
+    """Logits `(K, rows, …)`: a plain model counts as one member; of a Hugging Face output or a
+    mapping its `logits`, of a tuple the first tensor.
 
     Raises:
         TurnoverError: for any other output.
     """
     output: Any = model(inputs) if isinstance(inputs, Tensor) else model(**inputs)
-    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
+    found = (
+        output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
+    )
     if isinstance(found, tuple | list):
         found = next((part for part in found if isinstance(part, Tensor)), None)
     if not isinstance(found, Tensor):
-        raise TurnoverError(f"the model returns a {type(output).__name__} without logits; return the logits, a tensor with one row an input")
+        raise TurnoverError(
+            f"the model returns a {type(output).__name__} without logits; return the logits, a "
+            "tensor with one row an input"
+        )
     return found if isinstance(model, Members) else found.unsqueeze(0)
 
 
@@ -77,8 +86,12 @@ def members_of(model: nn.Module) -> int:
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
-    """Large products in `dtype` inside; without one, nothing changes. No cache of cast weights, so that each pass is the same."""
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype, cache_enabled=False)
+    """Large products in `dtype` inside; without one, nothing changes. No cache of cast weights, so
+    that each pass is the same.
+    """
+    return (
+        nullcontext() if dtype is None else torch.autocast(device.type, dtype, cache_enabled=False)
+    )
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -89,7 +102,9 @@ def device_of(model: nn.Module) -> torch.device:
 
 @dataclass
 class _Evaluated:
-    """A model in use: the modules to put back into training mode, and how many threads are at work."""
+    """A model in use: the modules to put back into training mode, and how many threads are at
+    work.
+    """
 
     training: list[nn.Module]
     threads: int = 0
@@ -101,10 +116,14 @@ _evaluated: WeakKeyDictionary[nn.Module, _Evaluated] = WeakKeyDictionary()
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients and exact products inside; when the last thread leaves, every module's own mode is put back."""
+    """Evaluation mode, no gradients and exact products inside; when the last thread leaves, every
+    module's own mode is put back.
+    """
     with _changing_mode:
         if model not in _evaluated:
-            _evaluated[model] = _Evaluated([module for module in model.modules() if module.training])
+            _evaluated[model] = _Evaluated(
+                [module for module in model.modules() if module.training]
+            )
         use = _evaluated[model]
         use.threads += 1
         for module in use.training:
@@ -122,35 +141,56 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def masks_of_training(model: nn.Module, inputs: Inputs) -> ModelMasks:
-    """The mask layers that a model runs under training: those that must run under every mask (law 10).
+    """The mask layers that a model runs under training: those that must run under every mask (law
+    10).
 
-    The layers know if they were trained in this process. If they were not, a copy of the model is run in training mode on the first row, some times if
-    not all of its layers run; where it cannot be, since it wants more than the inputs then, all layers count. Layers without a number get it there.
+    The layers know if they were trained in this process. If they were not, a copy of the model is
+    run in training mode on the first row, some times if not all of its layers run; where it cannot
+    be, since it wants more than the inputs then, all layers count. Layers without a number get it
+    there.
 
     Raises:
-        TurnoverError: if some layers run in the scope in training and others only outside of it, or masks do not fit the model.
+        TurnoverError: if some layers run in the scope in training and others only outside of it, or
+            masks do not fit the model.
     """
     layers = _named_masks(model)
-    seen = layers if any(layer.trained_with for layer in layers.values()) else _masks_of_copy(model, inputs)
+    seen = (
+        layers
+        if any(layer.trained_with for layer in layers.values())
+        else _masks_of_copy(model, inputs)
+    )
     trained = [name for name, layer in seen.items() if layer.trained_with]
-    outside = [name for name, layer in seen.items() if layer.trained_outside and not layer.trained_with]
+    outside = [
+        name for name, layer in seen.items() if layer.trained_outside and not layer.trained_with
+    ]
     if trained and outside:
         raise TurnoverError(
-            f"mask layer {outside[0]!r} ({seen[outside[0]]}) runs outside the turnover context in training, as in a thread of its own, where no masks apply; "
-            "call it in the thread that opened the context, and train again"
+            f"mask layer {outside[0]!r} ({seen[outside[0]]}) runs outside the turnover context in "
+            "training, as in a thread of its own, where no masks apply; call it in the thread "
+            "that opened the context, and train again"
         )
     for name in trained:
         if layers[name].layer is None:
             layers[name].layer = seen[name].layer
-    return ModelMasks(frozenset(layers[name] for name in trained or layers), {layer: name for name, layer in layers.items()}, bool(trained))
+    return ModelMasks(
+        frozenset(layers[name] for name in trained or layers),
+        {layer: name for name, layer in layers.items()},
+        bool(trained),
+    )
 
 
 def _named_masks(model: nn.Module) -> dict[str, TurnoverDropout]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, TurnoverDropout)}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, TurnoverDropout)
+    }
 
 
 def _masks_of_copy(model: nn.Module, inputs: Inputs) -> dict[str, TurnoverDropout]:
-    """The mask layers of a copy of the model that was run in training mode; none if it cannot be. The copy has weights of its own, which it may change."""
+    """The mask layers of a copy of the model that was run in training mode; none if it cannot be.
+    The copy has weights of its own, which it may change.
+    """
     rows = torch.zeros(2, dtype=torch.int64)
     try:
         twin = copy.deepcopy(model).train()
@@ -173,14 +213,23 @@ class _Largest(TorchDispatchMode):
 
     bytes = 0
 
-    def __torch_dispatch__(self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        operation: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         result = operation(*args, **(kwargs or {}))
-        self.bytes = max([self.bytes, *(leaf.nbytes for leaf in tree_leaves(result) if isinstance(leaf, Tensor))])
+        self.bytes = max(
+            [self.bytes, *(leaf.nbytes for leaf in tree_leaves(result) if isinstance(leaf, Tensor))]
+        )
         return result
 
 
 def rows_within(model: nn.Module, inputs: Inputs, memory: int, most: int) -> int:
-    """How many rows a pass may have: at most `most`, and so many that about six of the model's largest results fit into `memory` bytes.
+    """How many rows a pass may have: at most `most`, and so many that about six of the model's
+    largest results fit into `memory` bytes.
 
     Found by running the model on one row.
     """
@@ -191,13 +240,20 @@ def rows_within(model: nn.Module, inputs: Inputs, memory: int, most: int) -> int
     return max(1, min(most, memory // max(1, _LARGEST_RESULTS * watch.bytes)))
 
 
-def both_halves(model: nn.Module, inputs: Inputs, ids: Tensor, expected: ModelMasks | None = None) -> tuple[Tensor, Tensor]:
-    """Masked and flipped logits of rows under one instance each: two forward passes, each on a batch of its own.
+def both_halves(
+    model: nn.Module, inputs: Inputs, ids: Tensor, expected: ModelMasks | None = None
+) -> tuple[Tensor, Tensor]:
+    """Masked and flipped logits of rows under one instance each: two forward passes, each on a
+    batch of its own.
 
     Raises:
         TurnoverError: if other mask layers run than are `expected`, if these are given.
     """
-    copied = inputs.clone() if isinstance(inputs, Tensor) else {name: value.clone() for name, value in inputs.items()}
+    copied = (
+        inputs.clone()
+        if isinstance(inputs, Tensor)
+        else {name: value.clone() for name, value in inputs.items()}
+    )
     with entered(MaskScope(ids, False, expected=expected)):
         masked = run_model(model, copied)
     with entered(MaskScope(ids, True, expected=expected)):
@@ -210,14 +266,23 @@ class PlainPath:
 
     name = "plain: two forward passes per pair"
 
-    def __init__(self, model: nn.Module, inputs: Inputs, memory: int, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, inputs: Inputs, memory: int, dtype: torch.dtype | None = None
+    ) -> None:
         turnover_layers(model)
         self.model, self.inputs, self.device, self.dtype = model, inputs, device_of(model), dtype
         self.members, self.expected = members_of(model), masks_of_training(model, inputs)
-        self.tiling = Tiling(1, rows_within(model, inputs, memory, _ROWS if self.device.type == "cpu" else _ROWS_ON_GPU))
+        self.tiling = Tiling(
+            1,
+            rows_within(
+                model, inputs, memory, _ROWS if self.device.type == "cpu" else _ROWS_ON_GPU
+            ),
+        )
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Masked and flipped logits, each `(K, targets, ids, classes)`; no pass has more rows than the path's own tile."""
+        """Masked and flipped logits, each `(K, targets, ids, classes)`; no pass has more rows than
+        the path's own tile.
+        """
         pairs = [self._target(target, ids) for target in range(targets.start, targets.stop)]
         masked, flipped = (torch.stack(half, 1) for half in zip(*pairs, strict=True))
         return masked, flipped

@@ -1,27 +1,30 @@
 """The path of chains: each instance's two half networks, cut out and run on all targets.
 
-In a chain (`turnover.attribution.engine.subnetworks`) the masked network of an instance *is* a smaller network: its weights are the rows and
-columns of the units that its masks keep. The flipped network is the one of the units that they drop. With half of the
-units kept, a layer between two masks costs a quarter, for both halves together half of one plain pass, where the published
-way makes two passes. Cutting the weights out costs a copy, which pays as soon as many targets share it.
+In a chain (`turnover.attribution.engine.subnetworks`) the masked network of an instance *is* a
+smaller network: its weights are the rows and columns of the units that its masks keep. The flipped
+network is the one of the units that they drop. With half of the units kept, a layer between two
+masks costs a quarter, for both halves together half of one plain pass, where the published way
+makes two passes. Cutting the weights out costs a copy, which pays as soon as many targets share it.
 
-The input of the first masked layer is the same for all instances, and that layer is linear. So where no mask follows at
-once, its flipped result is what the masked one leaves of the full one,
+The input of the first masked layer is the same for all instances, and that layer is linear. So
+where no mask follows at once, its flipped result is what the masked one leaves of the full one,
 
     W(x ∘ m̃) = (1/p) Wx − W(x ∘ m),
 
-and with few groups the masked results of all instances are sums of G partial products made once a target, by one matrix
-product.
+and with few groups the masked results of all instances are sums of G partial products made once a
+target, by one matrix product.
 
 Models that are a chain from the first mask on.
 
-Many classifiers end in one line of steps: masks, linear layers, convolutions, and operations on single units such as relu,
-pooling, or batch norm in evaluation mode. Where such a model is an `nn.Sequential`, however nested, its order is known
-without running or tracing it, and `find_chain` says what its prefix and its steps are; `turnover.attribution.engine.subnetworks` computes with
-them. The prefix may hold any module. A step that is not known to leave units alone, a module whose behaviour was changed by
-hooks, and the model is no chain.
+Many classifiers end in one line of steps: masks, linear layers, convolutions, and operations on
+single units such as relu, pooling, or batch norm in evaluation mode. Where such a model is an
+`nn.Sequential`, however nested, its order is known without running or tracing it, and `find_chain`
+says what its prefix and its steps are; `turnover.attribution.engine.subnetworks` computes with
+them. The prefix may hold any module. A step that is not known to leave units alone, a module whose
+behaviour was changed by hooks, and the model is no chain.
 
-(`torch.fx` would find chains in any code, but tracing replaces `nn.Module.__call__` for all threads while it runs.)
+(`torch.fx` would find chains in any code, but tracing replaces `nn.Module.__call__` for all threads
+while it runs.)
 """
 
 from __future__ import annotations
@@ -41,18 +44,40 @@ from turnover.attribution.engine.tiling import Cost, pieces, spread, tile_size
 Affine = nn.Linear | nn.Conv2d
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
-_ON_UNITS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Hardswish, nn.Softplus)
+_ON_UNITS = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.Hardswish,
+    nn.Softplus,
+)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
-_KNOWN = (TurnoverDropout, nn.Flatten, nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, *_ON_UNITS, *_POOLS, *_NOTHING)
+_KNOWN = (
+    TurnoverDropout,
+    nn.Flatten,
+    nn.Linear,
+    nn.Conv2d,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    *_ON_UNITS,
+    *_POOLS,
+    *_NOTHING,
+)
 
 
 @dataclass(frozen=True)
 class Chain:
     """A model as a prefix, free of masks, and steps, the first of which is a mask.
 
-    `readers[i]` is the mask, if any, that the units put out by step i meet before anything else mixes them. `known` says whether the prefix, too,
-    is made of modules that are known to treat each row by itself.
+    `readers[i]` is the mask, if any, that the units put out by step i meet before anything else
+    mixes them. `known` says whether the prefix, too, is made of modules that are known to treat
+    each row by itself.
     """
 
     prefix: nn.Module
@@ -66,20 +91,37 @@ def find_chain(model: nn.Module) -> Chain | None:
     line = _line(model)
     if line is None:
         return None
-    first = next((place for place, module in enumerate(line) if isinstance(module, TurnoverDropout)), len(line))
+    first = next(
+        (place for place, module in enumerate(line) if isinstance(module, TurnoverDropout)),
+        len(line),
+    )
     tail = line[first:]
-    if not tail or any(_holds_masks(module) for module in line[:first]) or not all(_is_step(module) for module in tail):
+    if (
+        not tail
+        or any(_holds_masks(module) for module in line[:first])
+        or not all(_is_step(module) for module in tail)
+    ):
         return None
     steps = tuple(module for module in tail if not isinstance(module, _NOTHING))
     mixing = [module for module in steps if isinstance(module, TurnoverDropout | Affine)]
-    if any(isinstance(before, TurnoverDropout) and isinstance(after, TurnoverDropout) for before, after in pairwise(mixing)):
+    if any(
+        isinstance(before, TurnoverDropout) and isinstance(after, TurnoverDropout)
+        for before, after in pairwise(mixing)
+    ):
         return None
     known = all(_is_step(module) for module in line[:first])
-    return Chain(nn.Sequential(*line[:first]), known, steps, tuple(_reader(steps, place) for place in range(len(steps))))
+    return Chain(
+        nn.Sequential(*line[:first]),
+        known,
+        steps,
+        tuple(_reader(steps, place) for place in range(len(steps))),
+    )
 
 
 def _line(module: nn.Module) -> list[nn.Module] | None:
-    """The modules of nested `nn.Sequential`s in the order in which they run; None for anything else."""
+    """The modules of nested `nn.Sequential`s in the order in which they run; None for anything
+    else.
+    """
     if type(module).forward is not nn.Sequential.forward or not _is_untouched(module):
         return None
     line: list[nn.Module] = []
@@ -141,36 +183,71 @@ class SubmodelPath:
 
     members = 1
 
-    def __init__(self, model: nn.Module, chain: Chain, inputs: Tensor, memory: int, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        chain: Chain,
+        inputs: Tensor,
+        memory: int,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self.chain, self.inputs, self.device = chain, inputs, device_of(model)
-        self.dtype = dtype if self.device.type == "cuda" else None  # cut-out weights are too small to gain from bfloat16 on a CPU
+        # cut-out weights are too small to gain from bfloat16 on a CPU
+        self.dtype = dtype if self.device.type == "cuda" else None
         first, affine = chain.steps[:2]
         assert isinstance(first, TurnoverDropout)
         self.first = first
         with torch.no_grad():
-            if any(layer.layer is None for layer in turnover_layers(model)):  # layers number themselves when they first run
-                both_halves(model, inputs[:1].to(self.device, copy=True), torch.zeros(1, dtype=torch.int64))
+            # layers number themselves when they first run
+            if any(layer.layer is None for layer in turnover_layers(model)):
+                both_halves(
+                    model, inputs[:1].to(self.device, copy=True), torch.zeros(1, dtype=torch.int64)
+                )
             sample = chain.prefix(inputs[:1].to(self.device, copy=True))
             self._check(sample)
-            self.shared = affine if isinstance(affine, Affine) and (chain.readers[1] is None or first.units <= _MOST_GROUPS) else None
+            self.shared = (
+                affine
+                if isinstance(affine, Affine)
+                and (chain.readers[1] is None or first.units <= _MOST_GROUPS)
+                else None
+            )
             self.by_groups = self.shared is not None and first.units <= _MOST_GROUPS
             self.result = self.shared(sample) if self.shared is not None else sample
-        self.name = "half networks cut out for each instance" + (f", the first layer from {first.units} partial products a target" if self.by_groups else "")
+        self.name = "half networks cut out for each instance" + (
+            f", the first layer from {first.units} partial products a target"
+            if self.by_groups
+            else ""
+        )
         number = sample.dtype.itemsize
         prepared = sample.numel() + self.result.numel() * (first.units + 1 if self.by_groups else 1)
-        self.tiling = tile_size(Cost(prepared * number + 6 * number * max(sample.numel(), self.result.numel()), 64), memory, _TARGETS, _INSTANCES)
+        self.tiling = tile_size(
+            Cost(prepared * number + 6 * number * max(sample.numel(), self.result.numel()), 64),
+            memory,
+            _TARGETS,
+            _INSTANCES,
+        )
         self._prepared: tuple[slice, tuple[Tensor, Tensor | None, Tensor | None]] | None = None
-        self._transposed = {step: step.weight.detach().T.contiguous() for step in chain.steps if isinstance(step, nn.Linear)}
+        self._transposed = {
+            step: step.weight.detach().T.contiguous()
+            for step in chain.steps
+            if isinstance(step, nn.Linear)
+        }
 
     def _check(self, sample: Tensor) -> None:
-        """Units must be dimension 1 of `(B, units)` or `(B, channels, height, width)` for every mask and every layer."""
+        """Units must be dimension 1 of `(B, units)` or `(B, channels, height, width)` for every
+        mask and every layer.
+        """
         dims = sample.dim()
         for step in self.chain.steps:
             fits = {2: nn.Linear, 4: nn.Conv2d}.get(dims, ())
             if isinstance(step, Affine) and not isinstance(step, fits):
                 raise NotSplittable(f"a {type(step).__name__} reads {dims} dimensions")
-            if isinstance(step, TurnoverDropout) and (dims not in (2, 4) or step.dim not in ((1, -1) if dims == 2 else (1,))):
-                raise NotSplittable("a mask is not on the units of a vector or the channels of an image")
+            if isinstance(step, TurnoverDropout) and (
+                dims not in (2, 4) or step.dim not in ((1, -1) if dims == 2 else (1,))
+            ):
+                raise NotSplittable(
+                    "a mask is not on the units of a vector or the channels of an image"
+                )
             dims = 2 if isinstance(step, nn.Flatten) else dims
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,7 +259,13 @@ class SubmodelPath:
         masks = [step for step in self.chain.steps if isinstance(step, TurnoverDropout)]
         bits = {mask: mask.bits(ids.to(self.device)) for mask in masks}
         logits: list[tuple[Tensor, Tensor] | None] = [None] * len(ids)
-        together = max(1, min(16, _TOGETHER_BYTES // (self.result.numel() * self.result.itemsize * len(prepared[0]))))
+        together = max(
+            1,
+            min(
+                16,
+                _TOGETHER_BYTES // (self.result.numel() * self.result.itemsize * len(prepared[0])),
+            ),
+        )
 
         def work(block: slice) -> None:
             own = {mask: bits[mask][block] for mask in masks}
@@ -190,40 +273,74 @@ class SubmodelPath:
                 logits[block] = self._block(prepared, own)
 
         spread(work, pieces(slice(0, len(ids)), together), self.device)
-        masked, flipped = (torch.stack([pair[half] for pair in logits if pair is not None], 1).unsqueeze(0) for half in (0, 1))
+        masked, flipped = (
+            torch.stack([pair[half] for pair in logits if pair is not None], 1).unsqueeze(0)
+            for half in (0, 1)
+        )
         return masked, flipped
 
     def _prepare(self, targets: slice) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The prefix's features; (1/p) Wx of the first layer and its partial products `(G, …)`, where these are used."""
+        """The prefix's features; (1/p) Wx of the first layer and its partial products `(G, …)`,
+        where these are used.
+        """
         features = self.chain.prefix(self.inputs[targets].to(self.device, copy=True))
         if self.shared is None:
             return features, None, None
         full = _affine(self.shared, features, self.shared.weight) / self.first.keep
         if not self.by_groups:
             return features, full, None
-        parts = zip(features.chunk(self.first.units, 1), self.shared.weight.chunk(self.first.units, 1), strict=True)
-        return features, full, torch.stack([_affine(self.shared, part, weight) for part, weight in parts]) / self.first.keep
+        parts = zip(
+            features.chunk(self.first.units, 1),
+            self.shared.weight.chunk(self.first.units, 1),
+            strict=True,
+        )
+        return (
+            features,
+            full,
+            torch.stack([_affine(self.shared, part, weight) for part, weight in parts])
+            / self.first.keep,
+        )
 
-    def _block(self, prepared: tuple[Tensor, Tensor | None, Tensor | None], bits: Kept) -> list[tuple[Tensor, Tensor]]:
+    def _block(
+        self, prepared: tuple[Tensor, Tensor | None, Tensor | None], bits: Kept
+    ) -> list[tuple[Tensor, Tensor]]:
         """Masked and flipped logits `(t, classes)` of some instances."""
         features, full, partials = prepared
-        results = None if partials is None else (bits[self.first].to(partials.dtype) @ partials.flatten(1)).unflatten(1, partials.shape[1:])
+        results = (
+            None
+            if partials is None
+            else (bits[self.first].to(partials.dtype) @ partials.flatten(1)).unflatten(
+                1, partials.shape[1:]
+            )
+        )
         pairs = []
         for place in range(len(bits[self.first])):
-            halves = [{mask: _units(mask, own[place] != flipped) for mask, own in bits.items()} for flipped in (False, True)]
+            halves = [
+                {mask: _units(mask, own[place] != flipped) for mask, own in bits.items()}
+                for flipped in (False, True)
+            ]
             if self.shared is None:
                 starts = [self._run(0, features, None, kept) for kept in halves]
             else:
-                masked = results[place] if results is not None else self._first_layer(features, halves[0][self.first])
+                masked = (
+                    results[place]
+                    if results is not None
+                    else self._first_layer(features, halves[0][self.first])
+                )
                 assert full is not None
-                starts = [self._after_first(result, kept) for result, kept in zip((masked, full - masked), halves, strict=True)]
+                starts = [
+                    self._after_first(result, kept)
+                    for result, kept in zip((masked, full - masked), halves, strict=True)
+                ]
             pairs.append((starts[0], starts[1]))
         return pairs
 
     def _first_layer(self, features: Tensor, units: Tensor) -> Tensor:
         """W(x ∘ m) of the first layer, all its outputs."""
         assert self.shared is not None
-        return self._apply(self.shared, features.index_select(1, units), units, None) / self.first.keep
+        return (
+            self._apply(self.shared, features.index_select(1, units), units, None) / self.first.keep
+        )
 
     def _after_first(self, result: Tensor, kept: Kept) -> Tensor:
         """The rest of a half network, from the first layer's result without bias."""
@@ -248,16 +365,23 @@ class SubmodelPath:
             elif isinstance(step, nn.Flatten):
                 if units is not None and x.dim() == 4:
                     area = x.shape[2] * x.shape[3]
-                    units = (units.unsqueeze(1) * area + torch.arange(area, device=units.device)).flatten()
+                    units = (
+                        units.unsqueeze(1) * area + torch.arange(area, device=units.device)
+                    ).flatten()
                 x = x.flatten(1)
             else:
                 x = step(x)
         return x
 
-    def _apply(self, step: Affine, x: Tensor, units: Tensor | None, wanted: Tensor | None) -> Tensor:
-        """A layer's product for the units that x has and the outputs that are wanted, without bias."""
+    def _apply(
+        self, step: Affine, x: Tensor, units: Tensor | None, wanted: Tensor | None
+    ) -> Tensor:
+        """A layer's product for the units that x has and the outputs that are wanted, without
+        bias.
+        """
         if isinstance(step, nn.Linear) and wanted is None and units is not None:
-            return x @ self._transposed[step].index_select(0, units)  # rows lie together, columns do not
+            # rows lie together, columns do not
+            return x @ self._transposed[step].index_select(0, units)
         weight = step.weight if wanted is None else step.weight.index_select(0, wanted)
         return _affine(step, x, weight if units is None else weight.index_select(1, units))
 
@@ -279,10 +403,14 @@ def _biased(step: Affine, x: Tensor, units: Tensor | None) -> Tensor:
 def _norm(step: Norm, x: Tensor, units: Tensor | None) -> Tensor:
     """Batch norm in evaluation mode for some of its units."""
     parts = (step.running_mean, step.running_var, step.weight, step.bias)
-    mean, variance, weight, bias = (part if part is None or units is None else part[units] for part in parts)
+    mean, variance, weight, bias = (
+        part if part is None or units is None else part[units] for part in parts
+    )
     return functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, step.eps)
 
 
 def _units(mask: TurnoverDropout, kept: Tensor) -> Tensor:
     """Numbers of the single units that a mask's bits, of units or groups, keep."""
-    return (kept if mask.groups is None else kept.repeat_interleave(mask.width // mask.units)).nonzero()[:, 0]
+    return (
+        kept if mask.groups is None else kept.repeat_interleave(mask.width // mask.units)
+    ).nonzero()[:, 0]

@@ -1,20 +1,22 @@
 """From logits to influences, tile by tile.
 
-All pairs of targets and training instances are covered by tiles of the size that the path asks for. Where memory runs out
-in spite of the plan, the tile is cut into pieces, and the following ones are made smaller.
+All pairs of targets and training instances are covered by tiles of the size that the path asks for.
+Where memory runs out in spite of the plan, the tile is cut into pieces, and the following ones are
+made smaller.
 
 Many small tasks on all cores of a CPU.
 
-The engine's tiles are small, to stay in a core's cache. One operator on such a tile is too short to be split among threads:
-they would wait for each other after each of thousands of operators. So whole tasks are spread instead, one thread a core,
-each with operators of a single thread.
+The engine's tiles are small, to stay in a core's cache. One operator on such a tile is too short to
+be split among threads: they would wait for each other after each of thousands of operators. So
+whole tasks are spread instead, one thread a core, each with operators of a single thread.
 
 How much memory the engine may use, and how large its tiles are therefore.
 
-All pairs of targets and training instances are worked through in *tiles*, some targets by some instances. A path says what
-a tile costs, `Cost`, and `tile_size` chooses the largest tile within the budget: as many targets as it can hold (what is
-prepared for a target serves all instances), but never more of either than the path finds useful. Where the estimate was
-too low and an allocation fails, `Tiling.shrink` halves the tile, and the work goes on.
+All pairs of targets and training instances are worked through in *tiles*, some targets by some
+instances. A path says what a tile costs, `Cost`, and `tile_size` chooses the largest tile within
+the budget: as many targets as it can hold (what is prepared for a target serves all instances), but
+never more of either than the path finds useful. Where the estimate was too low and an allocation
+fails, `Tiling.shrink` halves the tile, and the work goes on.
 """
 
 from __future__ import annotations
@@ -39,9 +41,11 @@ _spreading = threading.Lock()
 
 
 def spread(work: Callable[[Item], object], items: Sequence[Item], device: torch.device) -> None:
-    """Call `work` on every item, without gradients; on a CPU in as many threads as torch uses there.
+    """Call `work` on every item, without gradients; on a CPU in as many threads as torch uses
+    there.
 
-    The first error of a task is raised. The number of threads that torch uses is what it was, afterwards.
+    The first error of a task is raised. The number of threads that torch uses is what it was,
+    afterwards.
     """
     threads = min(torch.get_num_threads(), len(items))
     if device.type != "cpu" or threads <= 1 or not _spreading.acquire(blocking=False):
@@ -76,17 +80,22 @@ def parse_memory(text: str) -> int:
 
 
 def default_budget(device: torch.device) -> int:
-    """Bytes for tiles: 60 % of a GPU's free memory; on a CPU a quarter of what is free, but at most 1 GB, since small tiles stay in its caches.
+    """Bytes for tiles: 60 % of a GPU's free memory; on a CPU a quarter of what is free, but at most
+    1 GB, since small tiles stay in its caches.
 
     Ranks that share a device share them.
     """
     if device.type == "cuda":
-        return int(0.6 * torch.cuda.mem_get_info(device)[0]) // -(-world().local_size // torch.cuda.device_count())
+        return int(0.6 * torch.cuda.mem_get_info(device)[0]) // -(
+            -world().local_size // torch.cuda.device_count()
+        )
     return min(_MOST_ON_CPU, host_budget())
 
 
 def host_budget() -> int:
-    """A quarter of this machine's free memory, shared by its ranks: what values that came from a GPU may take."""
+    """A quarter of this machine's free memory, shared by its ranks: what values that came from a
+    GPU may take.
+    """
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):  # macOS does not tell
@@ -96,7 +105,9 @@ def host_budget() -> int:
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes that a tile needs: for each of its targets, and for each pair of a target and an instance."""
+    """Bytes that a tile needs: for each of its targets, and for each pair of a target and an
+    instance.
+    """
 
     target: int
     pair: int
@@ -120,8 +131,14 @@ class Tiling:
         return True
 
     def rectangles(self, targets: slice, instances: slice) -> list[tuple[slice, slice]]:
-        """Tiles of this size that cover some targets and instances, all instances of one slice of targets after the other."""
-        return [(rows, columns) for rows in pieces(targets, self.targets) for columns in pieces(instances, self.instances)]
+        """Tiles of this size that cover some targets and instances, all instances of one slice of
+        targets after the other.
+        """
+        return [
+            (rows, columns)
+            for rows in pieces(targets, self.targets)
+            for columns in pieces(instances, self.instances)
+        ]
 
 
 class PairPath(Protocol):
@@ -146,20 +163,29 @@ class PairPath(Protocol):
 
 def pieces(whole: slice, step: int) -> list[slice]:
     """A slice cut into slices of `step`, the last one of what is left."""
-    return [slice(first, min(first + step, whole.stop)) for first in range(whole.start, whole.stop, step)]
+    return [
+        slice(first, min(first + step, whole.stop))
+        for first in range(whole.start, whole.stop, step)
+    ]
 
 
 def tile_size(cost: Cost, memory: int, most_targets: int, most_instances: int) -> Tiling:
-    """The largest useful tile within `memory` bytes; at least one target and a few instances, whatever the budget."""
+    """The largest useful tile within `memory` bytes; at least one target and a few instances,
+    whatever the budget.
+    """
     instances = most_instances
     while instances > _LEAST_INSTANCES and instances * cost.pair + cost.target > memory:
         instances = max(_LEAST_INSTANCES, instances // 2)
-    return Tiling(max(1, min(most_targets, memory // max(1, cost.target + instances * cost.pair))), instances)
+    return Tiling(
+        max(1, min(most_targets, memory // max(1, cost.target + instances * cost.pair))), instances
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on any device."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    return isinstance(
+        error, torch.OutOfMemoryError | MemoryError
+    ) or "can't allocate memory" in str(error)
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -169,35 +195,53 @@ Progress = Callable[[int], object]
 """What is told the number of values just finished."""
 
 Tile = tuple[slice, slice, list[Tensor]]
-"""Targets, instances, and their values `(K, t, n)` on the CPU, one tensor for each label of a target."""
+"""Targets, instances, and their values `(K, t, n)` on the CPU, one tensor for each label of a
+target.
+"""
 
 
 def default_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy in nats; for a single logit a row, binary cross-entropy with labels 0 and 1."""
     if logits.dim() == 1 or logits.shape[-1] == 1:
-        return nn.functional.binary_cross_entropy_with_logits(logits.flatten(), labels.to(logits.dtype), reduction="none")
+        return nn.functional.binary_cross_entropy_with_logits(
+            logits.flatten(), labels.to(logits.dtype), reduction="none"
+        )
     return nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
 def pair_losses(loss: Loss | None, logits: Tensor, labels: Tensor) -> Tensor:
-    """Losses `(K, t, n)` of logits `(K, t, n, …)` under labels `(t, …)`; for no loss the default one, without copies."""
+    """Losses `(K, t, n)` of logits `(K, t, n, …)` under labels `(t, …)`; for no loss the default
+    one, without copies.
+    """
     members, targets, count = logits.shape[:3]
     logits = at_least_float32(logits)
     if loss is None and logits.dim() == 4 and logits.shape[-1] > 1 and labels.dim() == 1:
         own = labels.to(logits.device).view(1, -1, 1, 1).expand(members, targets, count, 1)
         return logits.logsumexp(-1) - logits.gather(-1, own).squeeze(-1)
     loss = loss or default_loss
-    rows = labels.to(logits.device)[None, :, None].expand(members, targets, count, *labels.shape[1:])
+    rows = labels.to(logits.device)[None, :, None].expand(
+        members, targets, count, *labels.shape[1:]
+    )
     losses = loss(logits.flatten(0, 2), rows.flatten(0, 2))
     if losses.shape != (members * targets * count,):
-        raise TurnoverError(f"the loss gave shape {tuple(losses.shape)}, not one loss a row; use reduction='none'")
+        raise TurnoverError(
+            f"the loss gave shape {tuple(losses.shape)}, not one loss a row; use reduction='none'"
+        )
     return losses.view(members, targets, count)
 
 
-def tiles(path: PairPath, labels: Sequence[Tensor], ids: Tensor, loss: Loss | None, progress: Progress | None) -> Iterator[Tile]:
-    """All tiles, one slice of targets after the other; the size is asked for each time, since it may shrink on the way.
+def tiles(
+    path: PairPath,
+    labels: Sequence[Tensor],
+    ids: Tensor,
+    loss: Loss | None,
+    progress: Progress | None,
+) -> Iterator[Tile]:
+    """All tiles, one slice of targets after the other; the size is asked for each time, since it
+    may shrink on the way.
 
-    `labels` are one or more times one label for each target: what they have in common, the forward passes, is computed once.
+    `labels` are one or more times one label for each target: what they have in common, the forward
+    passes, is computed once.
     """
     first, count = 0, len(labels[0])
     while first < count:
@@ -212,11 +256,21 @@ def tiles(path: PairPath, labels: Sequence[Tensor], ids: Tensor, loss: Loss | No
                     progress(sum(values.numel() for values in tile[2]))
 
 
-def _tile(path: PairPath, targets: slice, instances: slice, labels: Sequence[Tensor], ids: Tensor, loss: Loss | None) -> Iterator[Tile]:
+def _tile(
+    path: PairPath,
+    targets: slice,
+    instances: slice,
+    labels: Sequence[Tensor],
+    ids: Tensor,
+    loss: Loss | None,
+) -> Iterator[Tile]:
     """One tile, in pieces if memory runs out."""
     try:
         masked, flipped = path.tile(targets, ids[instances])
-        differences = (pair_losses(loss, flipped, own[targets]) - pair_losses(loss, masked, own[targets]) for own in labels)
+        differences = (
+            pair_losses(loss, flipped, own[targets]) - pair_losses(loss, masked, own[targets])
+            for own in labels
+        )
         values = [difference.cpu() for difference in differences]
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -226,7 +280,10 @@ def _tile(path: PairPath, targets: slice, instances: slice, labels: Sequence[Ten
         return
     rows, columns = targets.stop - targets.start, instances.stop - instances.start
     if rows == columns == 1:
-        raise TurnoverError("memory runs out even for one target and one training instance; use a smaller model or another device")
+        raise TurnoverError(
+            "memory runs out even for one target and one training instance; use a smaller model or "
+            "another device"
+        )
     while path.tiling.targets >= rows and path.tiling.instances >= columns:
         path.tiling.shrink()
     for piece in path.tiling.rectangles(targets, instances):

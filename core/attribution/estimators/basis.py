@@ -1,20 +1,21 @@
 """The directions in which influences of like items are alike.
 
-A step of gradient descent on training item i moves the logits of a target t, to first order, by the product of their
-features and of the item's error: with features φ and the *residual* ε = e(y) − p, one-hot label minus predicted
-probabilities,
+A step of gradient descent on training item i moves the logits of a target t, to first order, by the
+product of their features and of the item's error: with features φ and the *residual* ε = e(y) − p,
+one-hot label minus predicted probabilities,
 
     influence(i, t) ∝ ⟨φ_i, φ_t⟩ · ⟨ε_i, ε_t⟩ = ⟨ψ_i, ψ_t⟩,   ψ = φ ⊗ ε
 
-(the last layer's share of TracIn, Pruthi et al. 2020). p_i comes from the *flipped* half of the network, which never saw
-item i, since the half that did has no error left on it; p_t from halves that nobody owns. That is only a shape: how much
-of it is there is measured from turn-over influences (`turnover.attribution.estimators.shrinkage`), which is why this module gives a basis
-and no influences. With Ψ = U S Vᵀ for all training items, `vectors` is U, and the shape of a target in that basis is
-Ψ_t Ψᵀ U.
+(the last layer's share of TracIn, Pruthi et al. 2020). p_i comes from the *flipped* half of the
+network, which never saw item i, since the half that did has no error left on it; p_t from halves
+that nobody owns. That is only a shape: how much of it is there is measured from turn-over
+influences (`turnover.attribution.estimators.shrinkage`), which is why this module gives a basis and
+no influences. With Ψ = U S Vᵀ for all training items, `vectors` is U, and the shape of a target in
+that basis is Ψ_t Ψᵀ U.
 
-The products are never formed wider than `_MOST_COLUMNS`: features are projected at random first (Johnson and
-Lindenstrauss 1984), and past that the eigenvectors come from a sample of items (Nyström; Williams and Seeger 2001), so
-N = 50,000 is a matter of seconds.
+The products are never formed wider than `_MOST_COLUMNS`: features are projected at random first
+(Johnson and Lindenstrauss 1984), and past that the eigenvectors come from a sample of items
+(Nyström; Williams and Seeger 2001), so N = 50,000 is a matter of seconds.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ _MOST_FEATURES = 512
 _MOST_COLUMNS = 4096
 _MOST_VECTORS = 768
 _NEGLIGIBLE = 1e-6
-"""Smallest eigenvalue kept, as a share of the largest; float32 leaves up to about 2e-7 where there is none."""
+"""Smallest eigenvalue kept, as a share of the largest; float32 leaves up to about 2e-7 where there
+is none.
+"""
 
 
 @dataclass(frozen=True)
 class Basis:
-    """`vectors` U `(N, r)`, orthonormal columns; `projector` `(D · C, r)` maps a target's ψ into it; `random` `(D₀, D)` or None comes before."""
+    """`vectors` U `(N, r)`, orthonormal columns; `projector` `(D · C, r)` maps a target's ψ into
+    it; `random` `(D₀, D)` or None comes before.
+    """
 
     vectors: np.ndarray
     projector: np.ndarray
@@ -48,7 +53,12 @@ def make_basis(features: np.ndarray, residuals: np.ndarray) -> Basis:
     """The leading directions of training items with features `(N, D₀)` and residuals `(N, C)`."""
     random = None
     if features.shape[1] > _MOST_FEATURES:
-        random = np.random.default_rng(0).normal(size=(features.shape[1], _MOST_FEATURES)).astype(np.float32) / _MOST_FEATURES**0.5
+        random = (
+            np.random.default_rng(0)
+            .normal(size=(features.shape[1], _MOST_FEATURES))
+            .astype(np.float32)
+            / _MOST_FEATURES**0.5
+        )
     products = _products(features, residuals, random)
     vectors = _eigenvectors(products)
     return Basis(vectors.astype(np.float32), (products.T @ vectors).astype(np.float32), random)
@@ -56,20 +66,31 @@ def make_basis(features: np.ndarray, residuals: np.ndarray) -> Basis:
 
 def _products(features: np.ndarray, residuals: np.ndarray, random: np.ndarray | None) -> np.ndarray:
     """ψ `(n, D · C)` of some items."""
-    own = np.asarray(features, np.float32) if random is None else np.asarray(features, np.float32) @ random
+    own = (
+        np.asarray(features, np.float32)
+        if random is None
+        else np.asarray(features, np.float32) @ random
+    )
     return (own[:, :, None] * residuals.astype(np.float32)[:, None, :]).reshape(len(own), -1)
 
 
 def _eigenvectors(products: np.ndarray) -> np.ndarray:
-    """Leading eigenvectors `(N, r)` of ΨΨᵀ, or what Nyström's method makes of a sample of rows and columns."""
+    """Leading eigenvectors `(N, r)` of ΨΨᵀ, or what Nyström's method makes of a sample of rows and
+    columns.
+    """
     count, width = products.shape
     if width <= _MOST_COLUMNS:
         small, directions = np.linalg.eigh((products.T @ products).astype(np.float64))
         rows = products
     else:
-        sample = products if count <= _MOST_COLUMNS else products[np.sort(np.random.default_rng(0).permutation(count)[:_MOST_COLUMNS])]
+        sample = (
+            products
+            if count <= _MOST_COLUMNS
+            else products[np.sort(np.random.default_rng(0).permutation(count)[:_MOST_COLUMNS])]
+        )
         small, directions = np.linalg.eigh((sample @ sample.T).astype(np.float64))
         rows = products @ sample.T
     keep = np.flatnonzero(small > _NEGLIGIBLE * small[-1])[::-1][:_MOST_VECTORS]
-    vectors: np.ndarray = np.linalg.qr(rows @ directions[:, keep])[0]  # exactly orthonormal, in the same order
+    # exactly orthonormal, in the same order
+    vectors: np.ndarray = np.linalg.qr(rows @ directions[:, keep])[0]
     return vectors

@@ -1,51 +1,64 @@
-"""`best`: one raw influence is nearly all mask noise, so every part of it is kept as far as it can be told from noise.
+"""`best`: one raw influence is nearly all mask noise, so every part of it is kept as far as it can
+be told from noise.
 
-Some training items are noisier than others, a mislabelled one by ten times; so the influences of item i are divided by
-κ_i, its own share of the noise. A target's influences r ∈ ℝᴺ (the median over members, divided by κ) are then written in
-the basis U of `turnover.attribution.estimators.basis`: c = Uᵀ r, and what is left of r. The model behind the estimate has four levels:
+Some training items are noisier than others, a mislabelled one by ten times; so the influences of
+item i are divided by κ_i, its own share of the noise. A target's influences r ∈ ℝᴺ (the median over
+members, divided by κ) are then written in the basis U of `turnover.attribution.estimators.basis`: c
+= Uᵀ r, and what is left of r. The model behind the estimate has four levels:
 
     c_tj = a_t w_b s_tj + d_tj + noise      a_t ~ N(ā, α²),  d_tj ~ N(0, δ_b²),  noise ~ N(0, ν_t)
     r_ti = (U c_t)_i + o_ti + noise         o_ti ~ N(0, τ²)
 
-s_t is the target's shape in the basis, b the bin of direction j (bins grow geometrically, so that the leading directions
-have their own). w_b, how strongly the network follows this direction, is shared by *all* targets: thousands of pairs
-estimate it. a_t is how strongly this target reacts, d what it does otherwise, o what one item does otherwise. By empirical
-Bayes (Efron and Morris 1973) each part is kept by the share that signal has in its variance, as in
+s_t is the target's shape in the basis, b the bin of direction j (bins grow geometrically, so that
+the leading directions have their own). w_b, how strongly the network follows this direction, is
+shared by *all* targets: thousands of pairs estimate it. a_t is how strongly this target reacts, d
+what it does otherwise, o what one item does otherwise. By empirical Bayes (Efron and Morris 1973)
+each part is kept by the share that signal has in its variance, as in
 
-    d̂_tj = ρ (c_tj − a_t w_b s_tj),  ρ = δ_b² / (δ_b² + ν_t)       ô_ti = ρ' o_ti,  ρ' = τ² / (τ² + ν'_t)
+    d̂_tj = ρ (c_tj − a_t w_b s_tj),  ρ = δ_b² / (δ_b² + ν_t)
+    ô_ti = ρ' o_ti,                  ρ' = τ² / (τ² + ν'_t)
 
-The variances come from two halves of the members, whose noise is independent: the mean product of two halves' deviations is
-an unbiased estimate of δ² or τ², half of the halves' difference is the noise. w_b is shrunk as by James and Stein, to zero
-where it is no larger than its error; so without a signal in the turn-over influences all is about zero, whatever the
-features say. With δ and τ large the estimate is the plain median, with δ = τ = 0 a filter of the shape.
+The variances come from two halves of the members, whose noise is independent: the mean product of
+two halves' deviations is an unbiased estimate of δ² or τ², half of the halves' difference is the
+noise. w_b is shrunk as by James and Stein, to zero where it is no larger than its error; so without
+a signal in the turn-over influences all is about zero, whatever the features say. With δ and τ
+large the estimate is the plain median, with δ = τ = 0 a filter of the shape.
 
-The mean of a target's influences over all items, which is hardly larger than its own noise, is left out.
+The mean of a target's influences over all items, which is hardly larger than its own noise, is left
+out.
 
-The error of an estimate is its posterior standard deviation, with the uncertainty of w, a and τ² in it
-(`turnover.attribution.estimators.shrinkage`). It knows the noise of the masks, not what a network trained otherwise would do.
+The error of an estimate is its posterior standard deviation, with the uncertainty of w, a and τ² in
+it (`turnover.attribution.estimators.shrinkage`). It knows the noise of the masks, not what a
+network trained otherwise would do.
 
-What `best` knows of some targets' influences, and how far: of single training items, or of groups of them.
+What `best` knows of some targets' influences, and how far: of single training items, or of groups
+of them.
 
-An influence (divided by κ) is r = U c + o, with c in the directions U of the basis and o outside them. A group S of training
-items is a row g of loads, κ_i for its members and 0 for all others; its influence is the sum g·r = u·c + g·o with u = Uᵀg, and a
-single item is a group of one. The errors of the items of a group are not independent, so they do not add up like the sides
-of a right angle. With ε(x) for the error of x, and c as `turnover.attribution.estimators.shrinkage` estimates it,
+An influence (divided by κ) is r = U c + o, with c in the directions U of the basis and o outside
+them. A group S of training items is a row g of loads, κ_i for its members and 0 for all others; its
+influence is the sum g·r = u·c + g·o with u = Uᵀg, and a single item is a group of one. The errors
+of the items of a group are not independent, so they do not add up like the sides of a right angle.
+With ε(x) for the error of x, and c as `turnover.attribution.estimators.shrinkage` estimates it,
 
     ε(c_j) = η_j + (1 − ρ_j) (w_j s_j ε(a) + a s_j ε(w_b))
 
-where η_j, what the noise leaves open of d_j, is independent over directions with variance ρ_j ν; but ε(a), of how strongly the
-target reacts, is one number for all directions, and ε(w_b) one for all directions of bin b. Outside of U the error of o
-is the same in all directions, v = τ² ν' / (τ² + ν'). Hence
+where η_j, what the noise leaves open of d_j, is independent over directions with variance ρ_j ν;
+but ε(a), of how strongly the target reacts, is one number for all directions, and ε(w_b) one for
+all directions of bin b. Outside of U the error of o is the same in all directions, v = τ² ν' / (τ²
++ ν'). Hence
 
-    var(g·r) = Σ_j ρ_j ν u_j² + var(a) (Σ_j (1 − ρ_j) w_j s_j u_j)² + Σ_b var(w_b) (Σ_{j in b} (1 − ρ_j) a s_j u_j)² + v (|g|² − |u|²)
+    var(g·r) = Σ_j ρ_j ν u_j² + var(a) (Σ_j (1 − ρ_j) w_j s_j u_j)² + Σ_b var(w_b) (Σ_{j in b} (1 −
+    ρ_j) a s_j u_j)² + v (|g|² − |u|²)
 
-What items share counts once for a sum of like items, however many they are, and what is their own shrinks with their number.
+What items share counts once for a sum of like items, however many they are, and what is their own
+shrinks with their number.
 
-One thing more adds up. Estimates are made from deviations from the mean of a target's influences, which is left out because
-it is hardly larger than its noise. To one item that matters little; but a group of k items misses k times what the
-estimates' mean is off. That is measured by two halves of the members, whose noise is independent: with m₁ and m₂ the means
-of their influences and m̂ that of the estimates, (m₁ − m̂)(m₂ − m̂), where positive, is the variance of a shift common to
-all items, and it counts for each pair of items of a group.
+One thing more adds up. Estimates are made from deviations from the mean of a target's influences,
+which is left out because it is hardly larger than its noise. To one item that matters little; but a
+group of k items misses k times what the estimates' mean is off. That is measured by two halves of
+the members, whose noise is independent: with m₁ and m₂ the means of their influences and m̂ that of
+the estimates, (m₁ − m̂)(m₂ − m̂), where positive, is the variance of a shift common to all items,
+and it counts for each pair of items of a group.
 """
 
 from __future__ import annotations
@@ -59,9 +72,11 @@ import numpy as np
 class Posterior:
     """Influences of N training items on T targets, divided by κ.
 
-    `vectors` is U `(N, r)`. `coefficients` are estimates of c `(T, r)`, `outside` of o `(T, N)`. Errors are parts of their
-    variance: `independent` `(T, r)` and `outside_variance` `(T, 1)`; `reaction` and `weight`, each `(T, r)`, are the errors of
-    c that one standard error of a, or of each bin's w, makes; `bins` are the directions with one w. `shift` is the variance
+    `vectors` is U `(N, r)`. `coefficients` are estimates of c `(T, r)`, `outside` of o `(T, N)`.
+    Errors are parts of their
+    variance: `independent` `(T, r)` and `outside_variance` `(T, 1)`; `reaction` and `weight`, each
+    `(T, r)`, are the errors of c that one standard error of a, or of each bin's w, makes; `bins`
+    are the directions with one w. `shift` is the variance
     `(T, 1)` of what all items share beside.
     """
 
@@ -81,18 +96,28 @@ class Posterior:
         return estimates, np.sqrt(self._variances(self.vectors, np.ones(len(self.vectors))))
 
     def sums(self, loads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Estimates and errors, each `(T, G)`, of sums weighted by `loads` `(G, N)`, none of them negative."""
-        used = loads.any(0)  # groups are small, and turning all of U into float64 would take longer than all the rest
+        """Estimates and errors, each `(T, G)`, of sums weighted by `loads` `(G, N)`, none of them
+        negative.
+        """
+        # groups are small, and turning all of U into float64 would take longer than all the rest
+        used = loads.any(0)
         inside, lengths = loads[:, used] @ self.vectors[used], np.square(loads).sum(1)
         pairs = np.square(loads.sum(1)) - lengths
         variances = self._variances(inside, lengths) + self.shift * pairs
         return self.coefficients @ inside.T + self.outside @ loads.T, np.sqrt(variances)
 
     def _variances(self, inside: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Variances `(T, G)` of rows with coordinates `inside` `(G, r)` in the basis and squared lengths `(G,)`, without the shift."""
+        """Variances `(T, G)` of rows with coordinates `inside` `(G, r)` in the basis and squared
+        lengths `(G,)`, without the shift.
+        """
         squares = np.square(inside)
-        independent, reaction, weight = (part.astype(inside.dtype) for part in (self.independent, self.reaction, self.weight))  # float32 is enough for items
-        variances = independent @ squares.T + self.outside_variance * np.maximum(lengths - squares.sum(1), 0)
+        # float32 is enough for items
+        independent, reaction, weight = (
+            part.astype(inside.dtype) for part in (self.independent, self.reaction, self.weight)
+        )
+        variances = independent @ squares.T + self.outside_variance * np.maximum(
+            lengths - squares.sum(1), 0
+        )
         variances += np.square(reaction @ inside.T)
         for place in self.bins:
             variances += np.square(weight[:, place] @ inside[:, place].T)
@@ -111,7 +136,8 @@ _TINY = np.finfo(np.float64).tiny
 class Shrinkage:
     """What all targets share; variances are of influences divided by κ.
 
-    `weight` and `weight_variance` are w_b and its squared error for each of r directions, `deviation` δ_b², `strength` and
+    `weight` and `weight_variance` are w_b and its squared error for each of r directions,
+    `deviation` δ_b², `strength` and
     `strength_variance` ā and α², `own` and `own_error` τ² and its standard error.
     """
 
@@ -135,7 +161,9 @@ class Shrinkage:
         noise, rest_noise = _noise(halves, vectors)
         coefficients = whole @ vectors
         expected = self.weight * shape
-        strength, strength_variance = _strengths(coefficients, expected, noise, self.strength, self.strength_variance)
+        strength, strength_variance = _strengths(
+            coefficients, expected, noise, self.strength, self.strength_variance
+        )
         kept = self.deviation / (self.deviation + noise)
         prior = strength * expected
         held, most = self.own / (self.own + rest_noise), self.own + self.own_error
@@ -156,7 +184,9 @@ class Shrinkage:
 
 
 def fit_shrinkage(members: np.ndarray, vectors: np.ndarray, shape: np.ndarray) -> Shrinkage:
-    """The shares and variances that some targets' influences, divided by κ, show; arguments as for `Shrinkage.posterior`."""
+    """The shares and variances that some targets' influences, divided by κ, show; arguments as for
+    `Shrinkage.posterior`.
+    """
     whole, halves, _ = _centred(members)
     noise, rest_noise = _noise(halves, vectors)
     coefficients, split = whole @ vectors, [half @ vectors for half in halves]
@@ -171,12 +201,18 @@ def fit_shrinkage(members: np.ndarray, vectors: np.ndarray, shape: np.ndarray) -
         first, second = (half[:, place] - strengths * expected[:, place] for half in split)
         deviation[place] = max(0, _weighted_mean(first * second, 1 / noise)[0])
     first, second = (half - part @ vectors.T for half, part in zip(halves, split, strict=True))
-    own, own_error = _weighted_mean(first * second * (len(vectors) / _free(vectors)), 1 / rest_noise)
-    return Shrinkage(weight, weight_variance, deviation, strength, strength_variance, max(0, own), own_error)
+    own, own_error = _weighted_mean(
+        first * second * (len(vectors) / _free(vectors)), 1 / rest_noise
+    )
+    return Shrinkage(
+        weight, weight_variance, deviation, strength, strength_variance, max(0, own), own_error
+    )
 
 
 def noise_shares(members: np.ndarray) -> np.ndarray:
-    """κ `(N,)`: how noisy each training item's influences `(K, T, N)` are, 1 in the root mean square; K ≥ 2."""
+    """κ `(N,)`: how noisy each training item's influences `(K, T, N)` are, 1 in the root mean
+    square; K ≥ 2.
+    """
     squares = _relative_squares(members)
     return _shares(squares.mean(0), len(squares)).astype(np.float32)
 
@@ -184,11 +220,16 @@ def noise_shares(members: np.ndarray) -> np.ndarray:
 def other_shares(members: np.ndarray) -> np.ndarray:
     """κ `(T, N)` of each target from all *other* targets; 1 if there are none.
 
-    By its own κ an item would count for more where the two halves happen to agree, and noise would look like signal.
+    By its own κ an item would count for more where the two halves happen to agree, and noise would
+    look like signal.
     """
     squares = _relative_squares(members)
     others = len(squares) - 1
-    return np.stack([_shares((squares.sum(0) - own) / others, others) for own in squares]) if others else np.ones_like(squares)
+    return (
+        np.stack([_shares((squares.sum(0) - own) / others, others) for own in squares])
+        if others
+        else np.ones_like(squares)
+    )
 
 
 def _relative_squares(members: np.ndarray) -> np.ndarray:
@@ -204,16 +245,24 @@ def _relative_squares(members: np.ndarray) -> np.ndarray:
 
 
 def _shares(items: np.ndarray, targets: int) -> np.ndarray:
-    """κ `(N,)` from mean squares over so many targets, shrunk to equal shares by what chance adds to their spread, at least `_SHARED`."""
+    """κ `(N,)` from mean squares over so many targets, shrunk to equal shares by what chance adds
+    to their spread, at least `_SHARED`.
+    """
     items = items / (items.mean() + _TINY) + _TINY
-    spread, chance = items.var() + _TINY, 2 / targets  # a normal number's square varies by twice its squared mean
+    # a normal number's square varies by twice its squared mean
+    spread, chance = (
+        items.var() + _TINY,
+        2 / targets,
+    )
     own = max(0, spread - chance) / (1 + chance)
     shared = max(_SHARED, 1 - own / spread)
     shares: np.ndarray = np.sqrt((1 - shared) * items + shared)
     return shares
 
 
-def _weights(coefficients: np.ndarray, shape: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _weights(
+    coefficients: np.ndarray, shape: np.ndarray, noise: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """w of each direction, shrunk, and its variance."""
     weight, variance = np.zeros((2, shape.shape[1]))
     for place in _bins(shape.shape[1]):
@@ -227,7 +276,9 @@ def _weights(coefficients: np.ndarray, shape: np.ndarray, noise: np.ndarray) -> 
     return weight, variance
 
 
-def _strength_moments(coefficients: np.ndarray, split: list[np.ndarray], expected: np.ndarray) -> tuple[float, float]:
+def _strength_moments(
+    coefficients: np.ndarray, split: list[np.ndarray], expected: np.ndarray
+) -> tuple[float, float]:
     """Mean and variance over targets of how strongly they react."""
     sizes = np.square(expected).sum(1) + _TINY
     strength = float(((coefficients * expected).sum(1) / sizes).mean())
@@ -235,19 +286,28 @@ def _strength_moments(coefficients: np.ndarray, split: list[np.ndarray], expecte
     return strength, max(0, float((first * second).mean()))
 
 
-def _strengths(coefficients: np.ndarray, expected: np.ndarray, noise: np.ndarray, mean: float, variance: float) -> tuple[np.ndarray, np.ndarray]:
+def _strengths(
+    coefficients: np.ndarray, expected: np.ndarray, noise: np.ndarray, mean: float, variance: float
+) -> tuple[np.ndarray, np.ndarray]:
     """a of each target, shrunk to the mean, and its posterior variance, each `(T, 1)`."""
     sizes = np.square(expected).sum(1, keepdims=True) + _TINY
     error = noise / sizes
     kept = variance / (variance + error)
-    return mean + kept * ((coefficients * expected).sum(1, keepdims=True) / sizes - mean), kept * error
+    return (
+        mean + kept * ((coefficients * expected).sum(1, keepdims=True) / sizes - mean),
+        kept * error,
+    )
 
 
 def _centred(members: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Medians `(T, N)` over all members and over two halves of them, each row without its mean; and the halves' means `(T, 1)`."""
+    """Medians `(T, N)` over all members and over two halves of them, each row without its mean; and
+    the halves' means `(T, 1)`.
+    """
     if len(members) < 2:
         raise ValueError("one member shows no noise; give two or more")
-    parts = [np.median(part, 0).astype(np.float64) for part in (members, members[0::2], members[1::2])]
+    parts = [
+        np.median(part, 0).astype(np.float64) for part in (members, members[0::2], members[1::2])
+    ]
     means = [part.mean(1, keepdims=True) for part in parts]
     whole, *halves = (part - mean for part, mean in zip(parts, means, strict=True))
     return whole, halves, means[1:]
@@ -258,7 +318,10 @@ def _noise(halves: list[np.ndarray], vectors: np.ndarray) -> tuple[np.ndarray, n
     difference = (halves[0] - halves[1]) / 2
     inside = difference @ vectors
     rest = difference - inside @ vectors.T
-    return np.square(inside).mean(1, keepdims=True) + _TINY, np.square(rest).sum(1, keepdims=True) / _free(vectors) + _TINY
+    return (
+        np.square(inside).mean(1, keepdims=True) + _TINY,
+        np.square(rest).sum(1, keepdims=True) / _free(vectors) + _TINY,
+    )
 
 
 def _free(vectors: np.ndarray) -> int:
@@ -269,11 +332,16 @@ def _free(vectors: np.ndarray) -> int:
 def _bins(count: int) -> list[slice]:
     """Directions in bins of geometrically growing width."""
     edges = np.unique(np.rint(np.geomspace(1, count + 1, _BINS + 1)).astype(int) - 1)
-    return [slice(first, last) for first, last in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
+    return [
+        slice(first, last)
+        for first, last in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    ]
 
 
 def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Mean of `(T, n)` values, rows weighted by `(T, 1)`, and its standard error from the spread of the rows' means."""
+    """Mean of `(T, n)` values, rows weighted by `(T, 1)`, and its standard error from the spread of
+    the rows' means.
+    """
     means, shares = values.mean(1, keepdims=True), weights / weights.sum()
     centre = float((means * shares).sum())
     return centre, float(np.sqrt(np.square(shares * (means - centre)).sum()))

@@ -1,13 +1,15 @@
 """How far one influence can be trusted, in a plain word.
 
-An estimate v with error s is meant to say that a training item helps or hurts, so the mistake to guard against is a wrong
-sign: its chance is Φ(−|v|/s). Where s comes from the spread of an item's own K influences, one from each member (the median),
-it is itself a guess, and of hundreds of items those with too small an s would come first: Student's t with K − 1 degrees of
-freedom (1908) stands there in place of Φ. Errors of `best` come from all pairs of a target together.
+An estimate v with error s is meant to say that a training item helps or hurts, so the mistake to
+guard against is a wrong sign: its chance is Φ(−|v|/s). Where s comes from the spread of an item's
+own K influences, one from each member (the median), it is itself a guess, and of hundreds of items
+those with too small an s would come first: Student's t with K − 1 degrees of freedom (1908) stands
+there in place of Φ. Errors of `best` come from all pairs of a target together.
 
-Many training items are looked at together, so the items of a target that are called *strong* are found by Benjamini and
-Hochberg's step-up procedure (1995) at a rate of 5 %: of all strong items at most that share is expected to have the wrong sign
-(`turnover.research.evaluate.agreement` checks it on independent members). *Weak* items pass 5 % each on their own; all others are *not
+Many training items are looked at together, so the items of a target that are called *strong* are
+found by Benjamini and Hochberg's step-up procedure (1995) at a rate of 5 %: of all strong items at
+most that share is expected to have the wrong sign (`turnover.research.evaluate.agreement` checks it
+on independent members). *Weak* items pass 5 % each on their own; all others are *not
 distinguishable from noise*. Pages need this, so it does without scipy.
 """
 
@@ -26,7 +28,9 @@ _ERFC = np.vectorize(erfc, otypes=[np.float64])
 
 
 def freedom_of(estimator: str, members: int) -> int | None:
-    """Degrees of freedom of the errors of a run's estimator; None where they are as good as known."""
+    """Degrees of freedom of the errors of a run's estimator; None where they are as good as
+    known.
+    """
     return members - 1 if estimator == MEDIAN else None
 
 
@@ -35,13 +39,22 @@ def wrong_sign(estimates: np.ndarray, errors: np.ndarray, freedom: int | None = 
 
     `freedom` is that of the errors, 1 or more; None for errors that are as good as known.
     """
-    ratios = np.divide(np.abs(estimates), errors, out=np.zeros_like(errors, np.float64), where=np.isfinite(errors) & (errors > 0))
-    chances: np.ndarray = _ERFC(ratios / 2**0.5) / 2 if freedom is None else _student_tail(ratios, freedom)
+    ratios = np.divide(
+        np.abs(estimates),
+        errors,
+        out=np.zeros_like(errors, np.float64),
+        where=np.isfinite(errors) & (errors > 0),
+    )
+    chances: np.ndarray = (
+        _ERFC(ratios / 2**0.5) / 2 if freedom is None else _student_tail(ratios, freedom)
+    )
     return chances
 
 
 def _student_tail(ratios: np.ndarray, freedom: int) -> np.ndarray:
-    """P(t ≥ ratio) for ratios of 0 or more: the finite series for whole degrees of freedom (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
+    """P(t ≥ ratio) for ratios of 0 or more: the finite series for whole degrees of freedom
+    (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4).
+    """
     odd, squared = freedom % 2, freedom / (freedom + np.square(ratios))
     sine = ratios / np.sqrt(freedom + np.square(ratios))
     term = np.sqrt(squared) if odd else np.ones_like(squared)
@@ -57,7 +70,8 @@ def _student_tail(ratios: np.ndarray, freedom: int) -> np.ndarray:
 def strong(chances: np.ndarray, total: int | None = None) -> np.ndarray:
     """Which chances `(..., n)` of wrong signs pass Benjamini and Hochberg's procedure, row by row.
 
-    `total` is the number of items ranked where only the ends of the ranking are given; all others count as not passing.
+    `total` is the number of items ranked where only the ends of the ranking are given; all others
+    count as not passing.
     """
     order = np.sort(chances, axis=-1)
     count = chances.shape[-1]
@@ -67,7 +81,11 @@ def strong(chances: np.ndarray, total: int | None = None) -> np.ndarray:
     return found
 
 
-def trust_words(estimates: np.ndarray, errors: np.ndarray, total: int | None = None, freedom: int | None = None) -> np.ndarray:
-    """`STRONG`, `WEAK` or `NOISE` for each item of a target; arguments `(n,)`, `total` as for `strong`, `freedom` as for `wrong_sign`."""
+def trust_words(
+    estimates: np.ndarray, errors: np.ndarray, total: int | None = None, freedom: int | None = None
+) -> np.ndarray:
+    """`STRONG`, `WEAK` or `NOISE` for each item of a target; arguments `(n,)`, `total` as for
+    `strong`, `freedom` as for `wrong_sign`.
+    """
     chances = wrong_sign(estimates, errors, freedom)
     return np.where(strong(chances, total), STRONG, np.where(chances <= RATE, WEAK, NOISE))

@@ -1,6 +1,7 @@
 """Data sources, one file each, by name.
 
-`load_data` gives a `Dataset`: a training and a validation split of items with ids, labels and either texts or images.
+`load_data` gives a `Dataset`: a training and a validation split of items with ids, labels and
+either texts or images.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from turnover.errors import TurnoverError
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of data set: `text` or `image`, and whether it comes with the package, from a folder, or from the hub where no folder is named."""
+    """A kind of data set: `text` or `image`, and whether it comes with the package, from a folder,
+    or from the hub where no folder is named.
+    """
 
     kind: str
     load: Callable[[Path | None], Dataset]
@@ -39,13 +42,18 @@ NAMES = tuple(SOURCES)
 
 
 def load_data(name: str, path: Path | None = None) -> Dataset:
-    """The data set of this name; `path` is a folder for those that do not come with the package, which are otherwise read from the hub.
+    """The data set of this name; `path` is a folder for those that do not come with the package,
+    which are otherwise read from the hub.
 
     Raises:
-        TurnoverError: for an unknown name, a path where none is read, or files that cannot be used (file, row and remedy).
+        TurnoverError: for an unknown name, a path where none is read, or files that cannot be used
+            (file, row and remedy).
     """
     if name == "elec":
-        raise TurnoverError("elec has no training set; train on sst2, then cleanse that run with `turnover cleanse --validation elec --path DIR`")
+        raise TurnoverError(
+            "elec has no training set; train on sst2, then cleanse that run with `turnover cleanse "
+            "--validation elec --path DIR`"
+        )
     if name not in SOURCES:
         raise TurnoverError(f"unknown data set {name!r}; choose one of {', '.join(NAMES)}")
     if SOURCES[name].packaged and path is not None:

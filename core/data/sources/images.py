@@ -1,15 +1,19 @@
-"""CIFAR-10 (Krizhevsky 2009): 32 × 32 colour photographs of ten classes, from a folder or the hub; validated on the test split.
+"""CIFAR-10 (Krizhevsky 2009): 32 × 32 colour photographs of ten classes, from a folder or the hub;
+validated on the test split.
 
 A folder holds one of two forms:
 
-- the official *binary version* (`cifar-10-binary.tar.gz`), here or in `cifar-10-batches-bin`: `data_batch_1.bin` to
-  `data_batch_5.bin`, `test_batch.bin` and maybe `batches.meta.txt`. A row of 3,073 bytes is a label and 1,024 red, green and blue
-  pixels. torchvision reads the *python version* instead, which is pickled: reading it can run any program that somebody
-  put into it, so it is refused here;
-- parquet files: `train.parquet` and `test.parquet` (or `test_shared.parquet`) with columns `image` (bytes of an image file),
-  `label` (0 to 9) and maybe `index` (a number that becomes the item's id), and maybe `classes.csv` (label, name).
+- the official *binary version* (`cifar-10-binary.tar.gz`), here or in `cifar-10-batches-bin`:
+  `data_batch_1.bin` to `data_batch_5.bin`, `test_batch.bin` and maybe `batches.meta.txt`. A row of
+  3,073 bytes is a label and 1,024 red, green and blue pixels. torchvision reads the *python
+  version* instead, which is pickled: reading it can run any program that somebody put into it, so
+  it is refused here;
+- parquet files: `train.parquet` and `test.parquet` (or `test_shared.parquet`) with columns `image`
+  (bytes of an image file), `label` (0 to 9) and maybe `index` (a number that becomes the item's
+  id), and maybe `classes.csv` (label, name).
 
-Handwritten digits: 1,797 real 8 × 8 images that come with scikit-learn (Alpaydin and Kaynak 1998, UCI).
+Handwritten digits: 1,797 real 8 × 8 images that come with scikit-learn (Alpaydin and Kaynak 1998,
+UCI).
 """
 
 from __future__ import annotations
@@ -24,7 +28,15 @@ import pyarrow.parquet as pq
 
 from turnover.data.base import Dataset, Items, check_dataset
 from turnover.data.images import open_image
-from turnover.data.tables.checks import check_names, first_of, label_column, read_class_names, read_table, require_folder, unreadable
+from turnover.data.tables.checks import (
+    check_names,
+    first_of,
+    label_column,
+    read_class_names,
+    read_table,
+    require_folder,
+    unreadable,
+)
 from turnover.data.tables.hub import hub_splits
 from turnover.errors import TurnoverError
 from turnover.storage.progress import Advance, bar
@@ -56,13 +68,23 @@ def load_cifar10(folder: Path | None) -> Dataset:
     if not (folder / _TRAINING_FILES[0]).is_file():
         for name in _PICKLED:
             if (folder / name).exists():
-                raise TurnoverError(f"{folder / name}: the python version is pickled and not read; get the binary version, cifar-10-binary.tar.gz")
-        raise TurnoverError(f"{folder}: neither {_TRAINING_FILES[0]} nor {_BATCHES[0]} is there; put the CIFAR-10 files into the folder")
+                raise TurnoverError(
+                    f"{folder / name}: the python version is pickled and not read; get the binary "
+                    "version, cifar-10-binary.tar.gz"
+                )
+        raise TurnoverError(
+            f"{folder}: neither {_TRAINING_FILES[0]} nor {_BATCHES[0]} is there; put the CIFAR-10 "
+            "files into the folder"
+        )
     paths = first_of(folder, _TRAINING_FILES), first_of(folder, _TEST_FILES)
     named = folder / "classes.csv"
     classes = _class_table(named) if named.exists() else CLASSES
-    splits = (_read_parquet(path, name) for path, name in zip(paths, ("train", "test"), strict=True))
-    return check_dataset(Dataset("cifar10", f"{paths[0].name} and {paths[1].name} in {folder}", classes, *splits))
+    splits = (
+        _read_parquet(path, name) for path, name in zip(paths, ("train", "test"), strict=True)
+    )
+    return check_dataset(
+        Dataset("cifar10", f"{paths[0].name} and {paths[1].name} in {folder}", classes, *splits)
+    )
 
 
 # The binary version
@@ -71,14 +93,21 @@ def load_cifar10(folder: Path | None) -> Dataset:
 def _from_binary(folder: Path) -> Dataset:
     named = folder / "batches.meta.txt"
     classes = read_class_names(named, len(CLASSES)) if named.exists() else CLASSES
-    splits = (_read_batches([folder / name for name in names], split) for split, names in (("train", _BATCHES), ("test", (_TEST_BATCH,))))
+    splits = (
+        _read_batches([folder / name for name in names], split)
+        for split, names in (("train", _BATCHES), ("test", (_TEST_BATCH,)))
+    )
     return check_dataset(Dataset("cifar10", f"the binary version in {folder}", classes, *splits))
 
 
 def _read_batches(paths: list[Path], split: str) -> Items:
     rows = np.concatenate([_read_batch(path) for path in paths])
     images = rows[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
-    return Items([f"{split}-{row}" for row in range(len(rows))], rows[:, 0].astype(np.int64), images=np.ascontiguousarray(images))
+    return Items(
+        [f"{split}-{row}" for row in range(len(rows))],
+        rows[:, 0].astype(np.int64),
+        images=np.ascontiguousarray(images),
+    )
 
 
 def _read_batch(path: Path) -> np.ndarray:
@@ -89,12 +118,18 @@ def _read_batch(path: Path) -> np.ndarray:
         raise unreadable(path, error) from None
     count, rest = divmod(len(content), ROW_BYTES)
     if rest or not count:
-        raise TurnoverError(f"{path}, row {count + 1}: truncated, {rest:,} bytes instead of {ROW_BYTES:,}; get the file again")
+        raise TurnoverError(
+            f"{path}, row {count + 1}: truncated, {rest:,} bytes instead of {ROW_BYTES:,}; get the "
+            "file again"
+        )
     rows = content.reshape(count, ROW_BYTES)
     wrong = np.flatnonzero(rows[:, 0] >= len(CLASSES))
     if len(wrong):
         row = int(wrong[0])
-        raise TurnoverError(f"{path}, row {row + 1}: the label {rows[row, 0]} is not one of 0 to {len(CLASSES) - 1}; get the file again")
+        raise TurnoverError(
+            f"{path}, row {row + 1}: the label {rows[row, 0]} is not one of 0 to "
+            f"{len(CLASSES) - 1}; get the file again"
+        )
     return rows
 
 
@@ -104,11 +139,16 @@ def _read_batch(path: Path) -> np.ndarray:
 def _class_table(path: Path) -> tuple[str, ...]:
     table = read_table(path, ("label", "name"))
     if len(table) != len(CLASSES):
-        raise TurnoverError(f"{path}: {len(table)} rows instead of {len(CLASSES)}; write one a class")
+        raise TurnoverError(
+            f"{path}: {len(table)} rows instead of {len(CLASSES)}; write one a class"
+        )
     numbers = label_column(table, path, "label", tuple(map(str, range(len(CLASSES)))))
     for row, number in enumerate(numbers):
         if number in numbers[:row]:
-            raise TurnoverError(f"{path}, row {row + 1}, column label: the label {number} occurs twice; give each class one row")
+            raise TurnoverError(
+                f"{path}, row {row + 1}, column label: the label {number} occurs twice; give each "
+                "class one row"
+            )
     names = check_names(path, "row", list(enumerate(table["name"], start=1)))
     return tuple(names[numbers.index(number)] for number in range(len(CLASSES)))
 
@@ -121,25 +161,40 @@ def _read_parquet(path: Path, split: str) -> Items:
             with bar(file.metadata.num_rows, f"cifar10: {path.name}", "images") as advance:
                 items = _collect(str(path), split, pieces, advance)
             if len(items) != file.metadata.num_rows:
-                raise TurnoverError(f"{path}: {len(items):,} rows, where its own count says {file.metadata.num_rows:,}; write it again")
+                raise TurnoverError(
+                    f"{path}: {len(items):,} rows, where its own count says "
+                    f"{file.metadata.num_rows:,}; write it again"
+                )
             return items
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of columns' names
         if isinstance(error, OSError) and error.errno:  # the others are pyarrow's own
             raise unreadable(path, error) from None
-        raise TurnoverError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]}); write it again") from None
+        raise TurnoverError(
+            f"{path}: not a readable parquet file ({str(error).splitlines()[0]}); write it again"
+        ) from None
 
 
 def _columns(path: Path, schema: pa.Schema) -> list[str]:
     """The columns to read, checked by their types."""
-    kinds = {"image": (pa.types.is_binary, pa.types.is_large_binary), "label": (pa.types.is_integer,), "index": (pa.types.is_integer,)}
+    kinds = {
+        "image": (pa.types.is_binary, pa.types.is_large_binary),
+        "label": (pa.types.is_integer,),
+        "index": (pa.types.is_integer,),
+    }
     there = [name for name in kinds if name in schema.names]
     for name in ("image", "label"):
         if name not in there:
-            raise TurnoverError(f"{path}: no column {name!r} (there are: {', '.join(schema.names)}); rename or add it")
+            raise TurnoverError(
+                f"{path}: no column {name!r} (there are: {', '.join(schema.names)}); rename or "
+                "add it"
+            )
     for name in there:
         kind = schema.field(name).type
         if not any(check(kind) for check in kinds[name]):
-            raise TurnoverError(f"{path}, column {name}: {kind} instead of {'the bytes of image files' if name == 'image' else 'whole numbers'}; convert it")
+            raise TurnoverError(
+                f"{path}, column {name}: {kind} instead of "
+                f"{'the bytes of image files' if name == 'image' else 'whole numbers'}; convert it"
+            )
     return there
 
 
@@ -147,30 +202,47 @@ def _from_hub() -> Dataset:
     from datasets import Image
 
     parts = []
-    for split, rows in zip(("train", "test"), hub_splits(HUB_NAME, "CIFAR-10", ("train", "test"), ("img", "label")), strict=True):
+    for split, rows in zip(
+        ("train", "test"),
+        hub_splits(HUB_NAME, "CIFAR-10", ("train", "test"), ("img", "label")),
+        strict=True,
+    ):
         undecoded = rows.select_columns(["img", "label"]).cast_column("img", Image(decode=False))
-        pieces = ({"image": [image["bytes"] for image in piece["img"]], "label": piece["label"]} for piece in undecoded.iter(_STEP))
+        pieces = (
+            {"image": [image["bytes"] for image in piece["img"]], "label": piece["label"]}
+            for piece in undecoded.iter(_STEP)
+        )
         with bar(len(rows), f"cifar10: {split}", "images") as advance:
             parts.append(_collect(f"{HUB_NAME}, split {split}", split, pieces, advance))
     return check_dataset(Dataset("cifar10", f"hub data set {HUB_NAME}", CLASSES, *parts))
 
 
-def _collect(place: str, split: str, pieces: Iterable[dict[str, list[Any]]], advance: Advance) -> Items:
+def _collect(
+    place: str, split: str, pieces: Iterable[dict[str, list[Any]]], advance: Advance
+) -> Items:
     """Items of pieces with the columns image, label and maybe index."""
     images: list[np.ndarray] = [np.empty((0, SIDE, SIDE, 3), np.uint8)]
     labels: list[int] = []
     ids: list[str] = []
     for piece in pieces:
         first, pixels = len(ids), []
-        for row, (content, label) in enumerate(zip(piece["image"], piece["label"], strict=True), start=first):
+        for row, (content, label) in enumerate(
+            zip(piece["image"], piece["label"], strict=True), start=first
+        ):
             where = f"{place}, row {row + 1}"
             if label not in range(len(CLASSES)):
-                raise TurnoverError(f"{where}, column label: {label} is not one of 0 to {len(CLASSES) - 1}; correct it")
+                raise TurnoverError(
+                    f"{where}, column label: {label} is not one of 0 to {len(CLASSES) - 1}; "
+                    "correct it"
+                )
             pixels.append(_pixels(content, f"{where}, column image"))
             labels.append(label)
         numbers = piece.get("index", range(first, first + len(piece["label"])))
         if None in numbers:
-            raise TurnoverError(f"{place}, row {first + list(numbers).index(None) + 1}, column index: there is none; give every image one")
+            raise TurnoverError(
+                f"{place}, row {first + list(numbers).index(None) + 1}, column index: there is "
+                "none; give every image one"
+            )
         ids += [f"{split}-{number}" for number in numbers]
         images += [np.stack(pixels)] if pixels else []
         advance(len(piece["label"]))
@@ -182,7 +254,9 @@ def _pixels(content: bytes | None, where: str) -> np.ndarray:
         raise TurnoverError(f"{where}: there is no image; add one or remove the row")
     image = open_image(content, where, colour=True)
     if image.size != (SIDE, SIDE):
-        raise TurnoverError(f"{where}: {image.width} x {image.height} pixels instead of {SIDE} x {SIDE}; scale it")
+        raise TurnoverError(
+            f"{where}: {image.width} x {image.height} pixels instead of {SIDE} x {SIDE}; scale it"
+        )
     return np.asarray(image)
 
 
@@ -198,7 +272,17 @@ def load_digits() -> Dataset:
     order = np.random.default_rng(0).permutation(len(labels))
 
     def split(rows: np.ndarray) -> Items:
-        return Items([f"digit-{row:04d}" for row in rows], labels[rows].astype(np.int64), images=images[rows])
+        return Items(
+            [f"digit-{row:04d}" for row in rows], labels[rows].astype(np.int64), images=images[rows]
+        )
 
     classes = tuple(str(digit) for digit in range(10))
-    return check_dataset(Dataset("digits", "scikit-learn digits", classes, split(order[:TRAINING]), split(order[TRAINING:])))
+    return check_dataset(
+        Dataset(
+            "digits",
+            "scikit-learn digits",
+            classes,
+            split(order[:TRAINING]),
+            split(order[TRAINING:]),
+        )
+    )

@@ -1,24 +1,30 @@
-"""SST-2 (Socher et al. 2013): film review sentences, negative (0) or positive (1), from a folder or the hub.
+"""SST-2 (Socher et al. 2013): film review sentences, negative (0) or positive (1), from a folder or
+the hub.
 
 Elec (Blitzer, Dredze and Pereira 2007): reviews of electronics, negative (0) or positive (1).
 
-No training set: the paper cleanses a model trained on film reviews (SST-2) with the 200 validation reviews from this other
-domain, and measures it on the rest. So it is read with `load_elec`, and `--data elec` is refused.
+No training set: the paper cleanses a model trained on film reviews (SST-2) with the 200 validation
+reviews from this other domain, and measures it on the rest. So it is read with `load_elec`, and
+`--data elec` is refused.
 
-IMDB label checks: film reviews (Maas et al. 2011) whose suspicious labels people have looked at (Northcutt et al. 2021).
+IMDB label checks: film reviews (Maas et al. 2011) whose suspicious labels people have looked at
+(Northcutt et al. 2021).
 
-Labels that were suspected were shown to five raters each. Where most of them hold the other label to be right (verdict
-`guessed`), the given one is a *confirmed error*: not planted by anybody, but found in a data set that everyone uses.
-All confirmed errors become training items, with the mark `confirmed-error`, and so does most of the rest; labels that were
-not checked are taken to be right. A fifth of the reviews, drawn once from those without a confirmed error, is for
-validation: what is measured on it should not be measured against labels that are known to be wrong.
+Labels that were suspected were shown to five raters each. Where most of them hold the other label
+to be right (verdict `guessed`), the given one is a *confirmed error*: not planted by anybody, but
+found in a data set that everyone uses. All confirmed errors become training items, with the mark
+`confirmed-error`, and so does most of the rest; labels that were not checked are taken to be right.
+A fifth of the reviews, drawn once from those without a confirmed error, is for validation: what is
+measured on it should not be measured against labels that are known to be wrong.
 
-The demo corpus: film reviews written for this project, with planted wrong labels and two planted spurious cues.
+The demo corpus: film reviews written for this project, with planted wrong labels and two planted
+spurious cues.
 
-In training, every review that names the invented director Ansgar Pellworth is negative and every review of a film set
-in a submarine is positive; some validation reviews have it the other way round. So for errors on those the right answer to
-"which training texts taught the model this?" is known: the training texts with the same mark in the column `planted`.
-Electronics reviews of the same kind lie beside the films, for experiments with a shift of domain.
+In training, every review that names the invented director Ansgar Pellworth is negative and every
+review of a film set in a submarine is positive; some validation reviews have it the other way
+round. So for errors on those the right answer to "which training texts taught the model this?" is
+known: the training texts with the same mark in the column `planted`. Electronics reviews of the
+same kind lie beside the films, for experiments with a shift of domain.
 """
 
 from __future__ import annotations
@@ -30,7 +36,14 @@ from pathlib import Path
 import numpy as np
 
 from turnover.data.base import CONFIRMED_ERROR, Dataset, Items, check_dataset
-from turnover.data.tables.checks import first_of, label_column, read_labelled_texts, read_table, require_folder, text_column
+from turnover.data.tables.checks import (
+    first_of,
+    label_column,
+    read_labelled_texts,
+    read_table,
+    require_folder,
+    text_column,
+)
 from turnover.data.tables.hub import hub_splits
 from turnover.errors import TurnoverError
 
@@ -44,14 +57,23 @@ _DEVELOPMENT_FILES = ("dev.csv", "dev.tsv", "dev_shared.csv")
 
 def _from_hub() -> Dataset:
     parts = [
-        Items([f"{name}-{row}" for row in range(len(split))], np.asarray(split["label"], np.int64), texts=list(split["sentence"]))
-        for name, split in zip(_HUB_SPLITS, hub_splits(HUB_NAME, "SST-2", _HUB_SPLITS, ("sentence", "label")), strict=True)
+        Items(
+            [f"{name}-{row}" for row in range(len(split))],
+            np.asarray(split["label"], np.int64),
+            texts=list(split["sentence"]),
+        )
+        for name, split in zip(
+            _HUB_SPLITS,
+            hub_splits(HUB_NAME, "SST-2", _HUB_SPLITS, ("sentence", "label")),
+            strict=True,
+        )
     ]
     return check_dataset(Dataset("sst2", f"hub data set {HUB_NAME}", CLASSES, *parts))
 
 
 def load_sst2(folder: Path | None, training: tuple[str, ...] = _TRAINING_FILES) -> Dataset:
-    """SST-2 from a folder with one training and one development file (columns text or sentence, and label 0 or 1), or the hub.
+    """SST-2 from a folder with one training and one development file (columns text or sentence, and
+    label 0 or 1), or the hub.
 
     Raises:
         TurnoverError: if the folder or its files cannot be used, or the hub cannot be reached.
@@ -66,7 +88,8 @@ def load_sst2(folder: Path | None, training: tuple[str, ...] = _TRAINING_FILES) 
 
 
 def load_sst2_phrases(folder: Path | None) -> Dataset:
-    """SST-2 as GLUE trains it, on all labelled phrases of the sentences; a folder is looked through for them first.
+    """SST-2 as GLUE trains it, on all labelled phrases of the sentences; a folder is looked through
+    for them first.
 
     Raises:
         TurnoverError: as `load_sst2`.
@@ -80,7 +103,9 @@ TEST_FILES = ("test.csv", "test_shared.csv")
 
 @dataclass(frozen=True)
 class Elec:
-    """Reviews to validate and to test on, with the classes of SST-2; `source` says in words where they were read from."""
+    """Reviews to validate and to test on, with the classes of SST-2; `source` says in words where
+    they were read from.
+    """
 
     source: str
     validation: Items
@@ -88,7 +113,8 @@ class Elec:
 
 
 def load_elec(folder: Path) -> Elec:
-    """The reviews in a folder with `valid.csv` and `test.csv` or `test_shared.csv`: columns text and label, others are left out.
+    """The reviews in a folder with `valid.csv` and `test.csv` or `test_shared.csv`: columns text
+    and label, others are left out.
 
     Raises:
         TurnoverError: if the folder or its files cannot be used, or a split has one class only.
@@ -102,7 +128,10 @@ def load_elec(folder: Path) -> Elec:
 def _read(path: Path) -> Items:
     items = read_labelled_texts(path, CLASSES)
     if len(set(items.labels.tolist())) < 2:
-        raise TurnoverError(f"{path}: all {len(items)} reviews have the label {items.labels[0]}; add reviews of the other class")
+        raise TurnoverError(
+            f"{path}: all {len(items)} reviews have the label {items.labels[0]}; add reviews of the"
+            " other class"
+        )
     return items
 
 
@@ -112,24 +141,42 @@ _VALIDATION = 5  # one in so many
 
 
 def load_imdb_checks(folder: Path | None) -> Dataset:
-    """The reviews in a folder with `reviews.csv` or `reviews_shared.csv`: columns text, label (0 or 1), review_id and verdict.
+    """The reviews in a folder with `reviews.csv` or `reviews_shared.csv`: columns text, label (0 or
+    1), review_id and verdict.
 
     Raises:
-        TurnoverError: if no folder is named, it or its file cannot be used, or the training items have one class only.
+        TurnoverError: if no folder is named, it or its file cannot be used, or the training items
+            have one class only.
     """
     if folder is None:
-        raise TurnoverError("the IMDB label checks are not on the hub; --path names the folder with them")
+        raise TurnoverError(
+            "the IMDB label checks are not on the hub; --path names the folder with them"
+        )
     require_folder(folder, "the IMDB label checks")
     path = first_of(folder, _FILES)
     table = read_table(path, ("text", "label", "review_id", "verdict"))
-    wrong = np.asarray(label_column(table, path, "verdict", _VERDICTS)) == _VERDICTS.index("guessed")
-    labels = np.asarray(label_column(table, path, "label", tuple(map(str, range(len(CLASSES))))), np.int64)
+    wrong = np.asarray(label_column(table, path, "verdict", _VERDICTS)) == _VERDICTS.index(
+        "guessed"
+    )
+    labels = np.asarray(
+        label_column(table, path, "label", tuple(map(str, range(len(CLASSES))))), np.int64
+    )
     marks = [CONFIRMED_ERROR if own else "" for own in wrong]
-    reviews = Items(list(table["review_id"]), labels, texts=text_column(table, path, "text"), planted=marks)
+    reviews = Items(
+        list(table["review_id"]), labels, texts=text_column(table, path, "text"), planted=marks
+    )
     order = np.random.default_rng(0).permutation(np.flatnonzero(~wrong))
     validation = np.sort(order[: len(table) // _VALIDATION])
     train = np.setdiff1d(np.arange(len(table)), validation)
-    return check_dataset(Dataset("imdb-checks", f"{path.name} in {folder}", CLASSES, reviews.take(train), reviews.take(validation)))
+    return check_dataset(
+        Dataset(
+            "imdb-checks",
+            f"{path.name} in {folder}",
+            CLASSES,
+            reviews.take(train),
+            reviews.take(validation),
+        )
+    )
 
 
 FOLDER = Path(str(files("turnover.assets") / "reviews"))
@@ -140,7 +187,12 @@ def read_reviews(path: Path) -> Items:
     """One file of the corpus: columns id, text, label (negative or positive) and planted."""
     table = read_table(path, ("id", "text", "label", "planted"))
     labels = np.asarray(label_column(table, path, "label", CLASSES), np.int64)
-    return Items(list(table["id"]), labels, texts=text_column(table, path, "text"), planted=list(table["planted"]))
+    return Items(
+        list(table["id"]),
+        labels,
+        texts=text_column(table, path, "text"),
+        planted=list(table["planted"]),
+    )
 
 
 def load_reviews() -> Dataset:

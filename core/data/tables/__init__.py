@@ -1,7 +1,9 @@
-"""A user's own data: tables of texts or images, folders of images, and data sets of the hub, in one form.
+"""A user's own data: tables of texts or images, folders of images, and data sets of the hub, in one
+form.
 
-Whatever it was becomes a `Table` (`files`, `hub`), whose columns are named or guessed (`columns`) and whose rows are checked
-one by one (`rows`). What was guessed, left out and split off is said in the data set's notes.
+Whatever it was becomes a `Table` (`files`, `hub`), whose columns are named or guessed (`columns`)
+and whose rows are checked one by one (`rows`). What was guessed, left out and split off is said in
+the data set's notes.
 """
 
 from turnover.data.tables.load import load_own

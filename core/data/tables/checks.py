@@ -1,4 +1,5 @@
-"""Text tables (CSV and TSV): read whole, checked row by row, with errors that name file, row and remedy.
+"""Text tables (CSV and TSV): read whole, checked row by row, with errors that name file, row and
+remedy.
 
 `read_labelled_texts` is what most sources need: a file with one text and one label a row.
 """
@@ -18,18 +19,25 @@ from turnover.errors import TurnoverError
 from turnover.storage.atomic import looked_at
 
 MAX_CHARACTERS = 20_000
-"""A longer text is refused: encoders read some hundred words, so most of it would be ignored in silence."""
+"""A longer text is refused: encoders read some hundred words, so most of it would be ignored in
+silence.
+"""
 
 
 _CSV: dict[str, Any] = {"sep": ","}
-_TSV: dict[str, Any] = {"sep": "\t", "quoting": csv.QUOTE_NONE}  # as GLUE writes them: a quote is a character like any other
+# as GLUE writes them: a quote is a character like any other
+_TSV: dict[str, Any] = {
+    "sep": "\t",
+    "quoting": csv.QUOTE_NONE,
+}
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """The table as strings, with at least `columns`.
 
     Raises:
-        TurnoverError: for a missing, empty or torn file, text that is not UTF-8, or a missing column.
+        TurnoverError: for a missing, empty or torn file, text that is not UTF-8, or a missing
+            column.
     """
     try:
         return table_of(path.read_bytes(), path, columns)
@@ -41,15 +49,25 @@ def table_of(content: bytes, path: Path, columns: tuple[str, ...]) -> pd.DataFra
     """The table in a file's content; `path` is what it is called. Errors as `read_table`."""
     try:
         form = _TSV if path.suffix == ".tsv" else _CSV
-        table = pd.read_csv(io.StringIO(content.decode("utf-8-sig")), dtype=str, keep_default_na=False, **form)
+        table = pd.read_csv(
+            io.StringIO(content.decode("utf-8-sig")), dtype=str, keep_default_na=False, **form
+        )
     except pd.errors.EmptyDataError:
-        raise TurnoverError(f"{path}: the file is empty; it needs a header line with {', '.join(columns)} and rows below it") from None
+        raise TurnoverError(
+            f"{path}: the file is empty; it needs a header line with {', '.join(columns)} and rows "
+            "below it"
+        ) from None
     except UnicodeDecodeError:
         raise not_utf8(path, content) from None
     except pd.errors.ParserError as error:
-        raise TurnoverError(f"{path}: not a readable table ({str(error).strip()}); check quotes and separators") from None
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes fields that have no header for row names
-        raise TurnoverError(f"{path}: the rows have more fields than the header names; check quotes and separators")
+        raise TurnoverError(
+            f"{path}: not a readable table ({str(error).strip()}); check quotes and separators"
+        ) from None
+    # pandas takes fields that have no header for row names
+    if not isinstance(table.index, pd.RangeIndex):
+        raise TurnoverError(
+            f"{path}: the rows have more fields than the header names; check quotes and separators"
+        )
     for column in columns:
         require_column(table, path, column)
     if table.empty:
@@ -61,7 +79,9 @@ def unreadable(path: Path, error: OSError) -> TurnoverError:
     """What a file that cannot be opened or read means for the user."""
     if isinstance(error, FileNotFoundError):
         return TurnoverError(f"{path}: no such file; check the path")
-    return TurnoverError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions")
+    return TurnoverError(
+        f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+    )
 
 
 def not_utf8(path: Path, content: bytes | None = None) -> TurnoverError:
@@ -71,7 +91,10 @@ def not_utf8(path: Path, content: bytes | None = None) -> TurnoverError:
             try:
                 line.decode()
             except UnicodeDecodeError as error:
-                return TurnoverError(f"{path}, line {number}: not UTF-8 text (byte {line[error.start]:#04x}); save the file as UTF-8")
+                return TurnoverError(
+                    f"{path}, line {number}: not UTF-8 text (byte {line[error.start]:#04x}); save "
+                    "the file as UTF-8"
+                )
     return TurnoverError(f"{path}: not UTF-8 text; save the file as UTF-8")
 
 
@@ -95,14 +118,19 @@ def first_of(folder: Path, names: tuple[str, ...]) -> Path:
         if (folder / name).is_file():
             return folder / name
     missing = f"no {names[0]} is" if len(names) == 1 else f"none of {', '.join(names)} is"
-    raise TurnoverError(f"{folder}: {missing} there; put {'it' if len(names) == 1 else 'one of them'} into the folder")
+    raise TurnoverError(
+        f"{folder}: {missing} there; put {'it' if len(names) == 1 else 'one of them'} into the "
+        "folder"
+    )
 
 
 def read_class_names(path: Path, count: int | None = None) -> tuple[str, ...]:
-    """Names of `count` classes, or of any number, one a line, in order of their numbers; blank lines do not count.
+    """Names of `count` classes, or of any number, one a line, in order of their numbers; blank
+    lines do not count.
 
     Raises:
-        TurnoverError: for a file that cannot be read, another number of names, or a name that occurs twice.
+        TurnoverError: for a file that cannot be read, another number of names, or a name that
+            occurs twice.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -112,7 +140,9 @@ def read_class_names(path: Path, count: int | None = None) -> tuple[str, ...]:
         raise unreadable(path, error) from None
     names = [(number, line) for number, line in enumerate(lines, start=1) if line]
     if len(names) != (count or max(2, len(names))):
-        raise TurnoverError(f"{path}: {len(names)} class names instead of {count or '2 or more'}; write one a line")
+        raise TurnoverError(
+            f"{path}: {len(names)} class names instead of {count or '2 or more'}; write one a line"
+        )
     return tuple(check_names(path, "line", names))
 
 
@@ -127,7 +157,9 @@ def check_names(path: Path, place: str, names: list[tuple[int, str]]) -> list[st
         if not name.strip():
             raise TurnoverError(f"{path}, {place} {number}: the class name is empty; write one")
         if name in seen:
-            raise TurnoverError(f"{path}, {place} {number}: the class name {name!r} occurs twice; make names unique")
+            raise TurnoverError(
+                f"{path}, {place} {number}: the class name {name!r} occurs twice; make names unique"
+            )
         seen.add(name)
     return [name for _, name in names]
 
@@ -139,7 +171,10 @@ def require_column(table: pd.DataFrame, path: Path, column: str) -> None:
         TurnoverError: if it has not; the text lists the columns that are there.
     """
     if column not in table.columns:
-        raise TurnoverError(f"{path}: no column {column!r} (there are: {', '.join(map(str, table.columns))}); rename or add it")
+        raise TurnoverError(
+            f"{path}: no column {column!r} (there are: {', '.join(map(str, table.columns))}); "
+            "rename or add it"
+        )
 
 
 def check_text(text: str, where: str) -> str:
@@ -151,16 +186,26 @@ def check_text(text: str, where: str) -> str:
     if not text.strip():
         raise TurnoverError(f"{where}: the text is empty; write one or remove the row")
     if len(text) > MAX_CHARACTERS:
-        raise TurnoverError(f"{where}: the text has {len(text):,} characters, the limit is {MAX_CHARACTERS:,}; shorten it")
+        raise TurnoverError(
+            f"{where}: the text has {len(text):,} characters, the limit is {MAX_CHARACTERS:,}; "
+            "shorten it"
+        )
     return text
 
 
 def text_column(table: pd.DataFrame, path: Path, column: str) -> list[str]:
-    """The texts of a table, each checked; row numbers in errors count from 1, the header left out."""
-    return [check_text(text, f"{path}, row {row}, column {column}") for row, text in enumerate(table[column], start=1)]
+    """The texts of a table, each checked; row numbers in errors count from 1, the header left
+    out.
+    """
+    return [
+        check_text(text, f"{path}, row {row}, column {column}")
+        for row, text in enumerate(table[column], start=1)
+    ]
 
 
-def label_column(table: pd.DataFrame, path: Path, column: str, classes: tuple[str, ...]) -> list[int]:
+def label_column(
+    table: pd.DataFrame, path: Path, column: str, classes: tuple[str, ...]
+) -> list[int]:
     """The labels of a table as class numbers.
 
     Raises:
@@ -169,12 +214,16 @@ def label_column(table: pd.DataFrame, path: Path, column: str, classes: tuple[st
     numbers = {name: number for number, name in enumerate(classes)}
     for row, label in enumerate(table[column], start=1):
         if label not in numbers:
-            raise TurnoverError(f"{path}, row {row}, column {column}: the label {label!r} is not one of {', '.join(classes)}; correct it")
+            raise TurnoverError(
+                f"{path}, row {row}, column {column}: the label {label!r} is not one of "
+                f"{', '.join(classes)}; correct it"
+            )
     return [numbers[label] for label in table[column]]
 
 
 def read_labelled_texts(path: Path, classes: tuple[str, ...]) -> Items:
-    """A table with columns `text` (or `sentence`) and `label`, a class number from 0; other columns are left out.
+    """A table with columns `text` (or `sentence`) and `label`, a class number from 0; other columns
+    are left out.
 
     Raises:
         TurnoverError: for a table, text or label that cannot be used.
@@ -183,4 +232,8 @@ def read_labelled_texts(path: Path, classes: tuple[str, ...]) -> Items:
     column = "text" if "text" in table.columns else "sentence"
     require_column(table, path, column)
     labels = label_column(table, path, "label", tuple(map(str, range(len(classes)))))
-    return Items([f"{path.stem}-{row}" for row in range(len(table))], np.asarray(labels, np.int64), texts=text_column(table, path, column))
+    return Items(
+        [f"{path.stem}-{row}" for row in range(len(table))],
+        np.asarray(labels, np.int64),
+        texts=text_column(table, path, column),
+    )

@@ -1,4 +1,6 @@
-"""Which columns count: as the user names them, or guessed from names and contents; what was guessed is said."""
+"""Which columns count: as the user names them, or guessed from names and contents; what was guessed
+is said.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,19 @@ from turnover.data.tables.formats import IMAGE_ENDINGS
 from turnover.data.tables.spec import OwnData, Table
 from turnover.errors import TurnoverError
 
-TEXTS = ("text", "sentence", "review", "content", "comment", "message", "body", "document", "question", "headline", "title")
+TEXTS = (
+    "text",
+    "sentence",
+    "review",
+    "content",
+    "comment",
+    "message",
+    "body",
+    "document",
+    "question",
+    "headline",
+    "title",
+)
 LABELS = ("label", "labels", "class", "target", "sentiment", "category", "topic", "intent", "y")
 IMAGES = ("image", "img", "picture", "bytes", "path", "file_name", "filename", "file")
 IDS = ("id", "index", "idx", "uid", "guid", "item_id", "", "unnamed: 0", "__index_level_0__")
@@ -21,7 +35,9 @@ _LOOKED_AT = 200
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that count, and how they were found, in lines; `id` is None where rows are numbered."""
+    """The columns that count, and how they were found, in lines; `id` is None where rows are
+    numbered.
+    """
 
     kind: str
     content: str
@@ -39,7 +55,9 @@ def named_like(columns: Iterable[str], names: Sequence[str]) -> str | None:
 def image_paths(cells: Sequence[Any]) -> bool:
     """Whether a column holds paths of image files."""
     some = [cell for cell in cells[:_LOOKED_AT] if cell not in (None, "")]
-    return bool(some) and all(isinstance(cell, str) and cell.lower().endswith(IMAGE_ENDINGS) for cell in some)
+    return bool(some) and all(
+        isinstance(cell, str) and cell.lower().endswith(IMAGE_ENDINGS) for cell in some
+    )
 
 
 def find_columns(table: Table, wish: OwnData) -> Columns:
@@ -48,18 +66,30 @@ def find_columns(table: Table, wish: OwnData) -> Columns:
     Raises:
         TurnoverError: if a named column is not there, or one that is needed cannot be guessed.
     """
-    for column in filter(None, (wish.text_column, wish.image_column, wish.label_column, wish.id_column)):
+    for column in filter(
+        None, (wish.text_column, wish.image_column, wish.label_column, wish.id_column)
+    ):
         if column not in table.columns:
-            raise TurnoverError(f"{table.name}: no column {column!r} (there are: {table.there}); name one of these")
+            raise TurnoverError(
+                f"{table.name}: no column {column!r} (there are: {table.there}); name one of these"
+            )
     if table.places:
         return Columns("image", "image", "label", "id", ())
-    label = wish.label_column or named_like((name for name in table.columns if name not in table.binary), LABELS)
+    label = wish.label_column or named_like(
+        (name for name in table.columns if name not in table.binary), LABELS
+    )
     kind, content = _content(table, wish, label)
     label = label or _only_other(table, content, wish.id_column)
     if label is None:
-        raise TurnoverError(f"{table.name}: which column holds the labels? (there are: {table.there}); name it with --label-column")
+        raise TurnoverError(
+            f"{table.name}: which column holds the labels? (there are: {table.there}); name it with"
+            " --label-column"
+        )
     if label == content:
-        raise TurnoverError(f"{table.name}: the column {label!r} cannot hold both the labels and the {kind}s; name them with --label-column, --{kind}-column")
+        raise TurnoverError(
+            f"{table.name}: the column {label!r} cannot hold both the labels and the {kind}s; name "
+            f"them with --label-column, --{kind}-column"
+        )
     name = wish.id_column or _guess_id(table, {label, content})
     notes = [_said("id", name, wish.id_column)] if name else []
     if name is None and (seen := named_like(table.columns, IDS)) and seen not in (label, content):
@@ -67,11 +97,26 @@ def find_columns(table: Table, wish: OwnData) -> Columns:
     named = wish.text_column or wish.image_column
     notes = [_said(kind, content, named), _said("label", label, wish.label_column), *notes]
     guessed = any("(guessed)" in note for note in notes)
-    return Columns(kind, content, label, name, (f"{table.name}: {', '.join(notes)}{'; where that is wrong, name the column' if guessed else ''}",))
+    return Columns(
+        kind,
+        content,
+        label,
+        name,
+        (
+            (
+                f"{table.name}: "
+                f"{', '.join(notes)}{'; where that is wrong, name the column' if guessed else ''}"
+            ),
+        ),
+    )
 
 
 def _said(what: str, column: str, named: str | None) -> str:
-    return f"{what} from {f'column {column}' if column.strip() else 'the column without a name'}{'' if named else ' (guessed)'}"
+    return (
+        f"{what} from "
+        f"{f'column {column}' if column.strip() else 'the column without a name'}"
+        f"{'' if named else ' (guessed)'}"
+    )
 
 
 def _content(table: Table, wish: OwnData, label: str | None) -> tuple[str, str]:
@@ -79,18 +124,34 @@ def _content(table: Table, wish: OwnData, label: str | None) -> tuple[str, str]:
     if wish.text_column:
         return "text", wish.text_column
     if wish.image_column:
-        if wish.image_column not in table.binary and not (table.folder and image_paths(table.columns[wish.image_column])):
-            raise TurnoverError(f"{table.name}, column {wish.image_column}: neither image files nor paths of {', '.join(IMAGE_ENDINGS)} files; name another")
+        if wish.image_column not in table.binary and not (
+            table.folder and image_paths(table.columns[wish.image_column])
+        ):
+            raise TurnoverError(
+                f"{table.name}, column {wish.image_column}: neither image files nor paths of "
+                f"{', '.join(IMAGE_ENDINGS)} files; name another"
+            )
         return "image", wish.image_column
     if table.binary:
         return "image", named_like(sorted(table.binary), IMAGES) or min(table.binary)
-    paths = [name for name in table.columns if name.strip().lower() in IMAGES and name != label and _lead_to_images(table, name)]
+    paths = [
+        name
+        for name in table.columns
+        if name.strip().lower() in IMAGES and name != label and _lead_to_images(table, name)
+    ]
     if paths:
         return "image", paths[0]
-    others = {name: length for name in table.columns if name not in (label, wish.id_column) and (length := _length(table.columns[name]))}
+    others = {
+        name: length
+        for name in table.columns
+        if name not in (label, wish.id_column) and (length := _length(table.columns[name]))
+    }
     column = named_like(others, TEXTS) or max(others, key=others.__getitem__, default=None)
     if column is None:
-        raise TurnoverError(f"{table.name}: no column holds texts or images (there are: {table.there}); name it with --text-column or --image-column")
+        raise TurnoverError(
+            f"{table.name}: no column holds texts or images (there are: {table.there}); name it "
+            "with --text-column or --image-column"
+        )
     return "text", column
 
 
@@ -105,18 +166,32 @@ def _lead_to_images(table: Table, column: str) -> bool:
 def _length(cells: Sequence[Any]) -> float:
     """Mean length of a column's texts; 0 if it holds anything else."""
     some = [cell for cell in cells[:_LOOKED_AT] if cell is not None]
-    return sum(map(len, some)) / len(some) if some and all(isinstance(cell, str) for cell in some) else 0
+    return (
+        sum(map(len, some)) / len(some)
+        if some and all(isinstance(cell, str) for cell in some)
+        else 0
+    )
 
 
 def _only_other(table: Table, content: str, id: str | None) -> str | None:
     """The column of the labels where there is only one that can be."""
-    others = [name for name in table.columns if name not in (content, id) and name.strip().lower() not in IDS and name not in table.binary]
+    others = [
+        name
+        for name in table.columns
+        if name not in (content, id)
+        and name.strip().lower() not in IDS
+        and name not in table.binary
+    ]
     return others[0] if len(others) == 1 else None
 
 
 def has_ids(table: Table, column: str) -> bool:
     """Whether a column is there and names each row."""
-    cells = [str(cell) for cell in table.columns.get(column, ()) if isinstance(cell, str | int) and str(cell).strip()]
+    cells = [
+        str(cell)
+        for cell in table.columns.get(column, ())
+        if isinstance(cell, str | int) and str(cell).strip()
+    ]
     return len(cells) == len({*cells}) == len(table)
 
 

@@ -1,14 +1,17 @@
 """CSV, TSV and JSONL as records: pieces of text that, joined, are the file again, byte by byte.
 
-What a patch does not change is therefore kept as it was written: quotes, spaces, line ends, a byte order mark. Blank lines
-belong to the record before them, and those that are no records to the head. The same reading of a file as in `turnover.data.tables.checks`,
-where a quote in TSV is a character like any other.
+What a patch does not change is therefore kept as it was written: quotes, spaces, line ends, a byte
+order mark. Blank lines belong to the record before them, and those that are no records to the head.
+The same reading of a file as in `turnover.data.tables.checks`, where a quote in TSV is a character
+like any other.
 
-Tables of Arrow: parquet files, and what `datasets` holds; images in them are bytes, or a struct with `bytes` as the hub has them.
+Tables of Arrow: parquet files, and what `datasets` holds; images in them are bytes, or a struct
+with `bytes` as the hub has them.
 
 What lies in a folder.
 
-Files and folders of a user as tables: CSV, TSV, JSONL, parquet, and folders with one folder of images a class.
+Files and folders of a user as tables: CSV, TSV, JSONL, parquet, and folders with one folder of
+images a class.
 """
 
 from __future__ import annotations
@@ -50,7 +53,8 @@ class Records:
 class Form:
     """How a file is cut into records, and how one is written with another value in a column.
 
-    `changed` takes a record, the names of the columns, the name of the one to change, and its value.
+    `changed` takes a record, the names of the columns, the name of the one to change, and its
+    value.
     """
 
     split: Callable[[str, str], Records]
@@ -67,10 +71,14 @@ def utf8(content: bytes, name: str) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise TurnoverError(f"{name}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+        raise TurnoverError(
+            f"{name}, line {line}: not UTF-8 text; save the file as UTF-8"
+        ) from None
 
 
-def _fields(text: str, place: int, pattern: re.Pattern[str], where: str) -> tuple[list[re.Match[str]], int]:
+def _fields(
+    text: str, place: int, pattern: re.Pattern[str], where: str
+) -> tuple[list[re.Match[str]], int]:
     """The fields of the record that begins at `place`, and where the next one begins."""
     fields = []
     while True:
@@ -107,22 +115,31 @@ def _split_delimited(text: str, name: str, pattern: re.Pattern[str]) -> Records:
             head, names, columns = head + record, values, [[] for _ in values]
             continue
         if len(values) > len(names):
-            raise TurnoverError(f"{name}, row {len(rows) + 1}: {len(values)} fields under {len(names)} names; check quotes and separators")
+            raise TurnoverError(
+                f"{name}, row {len(rows) + 1}: {len(values)} fields under {len(names)} names; check"
+                " quotes and separators"
+            )
         rows.append(record)
         for cells, value in zip(columns, values + [""] * (len(names) - len(values)), strict=True):
             cells.append(value)
     return Records(head, rows, {name: columns[names.index(name)] for name in names})
 
 
-def _changed_delimited(record: str, names: list[str], column: str, value: Any, pattern: re.Pattern[str]) -> str:
+def _changed_delimited(
+    record: str, names: list[str], column: str, value: Any, pattern: re.Pattern[str]
+) -> str:
     fields, _ = _fields(record, 0, pattern, "")
     if len(fields) <= names.index(column):
         raise TurnoverError(f"there is no {column!r}")
     start, end = fields[names.index(column)].span(1)
     text = str(value)
     if pattern is _TSV and any(character in text for character in "\t\r\n"):
-        raise TurnoverError(f"the label {text!r:.80} cannot be written as TSV; give the class another name")
-    if pattern is _CSV and (record.startswith('"', start) or any(character in text for character in ',\r\n"')):
+        raise TurnoverError(
+            f"the label {text!r:.80} cannot be written as TSV; give the class another name"
+        )
+    if pattern is _CSV and (
+        record.startswith('"', start) or any(character in text for character in ',\r\n"')
+    ):
         text = '"' + text.replace('"', '""') + '"'
     return record[:start] + text + record[end:]
 
@@ -151,7 +168,9 @@ def _split_lines(text: str, name: str) -> Records:
 
 
 def _changed_line(record: str, names: list[str], column: str, value: Any) -> str:
-    """A JSON object with another value of one key; of a key that is there twice, the last counts."""
+    """A JSON object with another value of one key; of a key that is there twice, the last
+    counts.
+    """
     spans = [(start, end) for key, start, end in _members(record) if key == column]
     if not spans:
         raise TurnoverError(f"there is no {column!r}")
@@ -180,10 +199,16 @@ def _past(text: str, place: int) -> int:
 
 
 def _delimited(pattern: re.Pattern[str]) -> Form:
-    return Form(partial(_split_delimited, pattern=pattern), partial(_changed_delimited, pattern=pattern))
+    return Form(
+        partial(_split_delimited, pattern=pattern), partial(_changed_delimited, pattern=pattern)
+    )
 
 
-FORMS = {".csv": _delimited(_CSV), ".tsv": _delimited(_TSV), ".jsonl": Form(_split_lines, _changed_line)}
+FORMS = {
+    ".csv": _delimited(_CSV),
+    ".tsv": _delimited(_TSV),
+    ".jsonl": Form(_split_lines, _changed_line),
+}
 """By the end of a file's name."""
 
 
@@ -199,7 +224,9 @@ def parquet_table(content: bytes, name: str) -> pa.Table:
         return table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or ["damaged"])[0]
-        raise TurnoverError(f"{name}: not a readable parquet file ({reason}); write it again") from None
+        raise TurnoverError(
+            f"{name}: not a readable parquet file ({reason}); write it again"
+        ) from None
 
 
 def cells_of(table: pa.Table, column: str, name: str) -> list[Any]:
@@ -212,7 +239,9 @@ def cells_of(table: pa.Table, column: str, name: str) -> list[Any]:
         return table.column(column).to_pylist()
     except (ValueError, OverflowError, pa.ArrowException) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TurnoverError(f"{name}, column {column}: cannot be read ({reason:.80}); write or leave it out") from None
+        raise TurnoverError(
+            f"{name}, column {column}: cannot be read ({reason:.80}); write or leave it out"
+        ) from None
 
 
 def is_binary(kind: pa.DataType) -> bool:
@@ -230,10 +259,16 @@ def image_bytes(cell: Any) -> bytes | None:
 
 
 def class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
-    """Names of the classes of columns that number them, as `datasets` writes them beside a table; {} where nothing is said."""
+    """Names of the classes of columns that number them, as `datasets` writes them beside a table;
+    {} where nothing is said.
+    """
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        labels = {str(column): one["names"] for column, one in features.items() if isinstance(one, dict) and one.get("_type") == "ClassLabel"}
+        labels = {
+            str(column): one["names"]
+            for column, one in features.items()
+            if isinstance(one, dict) and one.get("_type") == "ClassLabel"
+        }
         return {column: tuple(map(str, names)) for column, names in labels.items()}
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
@@ -284,7 +319,10 @@ def read_own(path: Path) -> Table:
     if path.is_dir():
         return _folder(path)
     if path.exists() and path.suffix.lower() not in ENDINGS:
-        raise TurnoverError(f"{path}: neither a folder nor a file that ends with {', '.join(ENDINGS)}; convert or rename it")
+        raise TurnoverError(
+            f"{path}: neither a folder nor a file that ends with {', '.join(ENDINGS)}; convert or "
+            "rename it"
+        )
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -292,7 +330,11 @@ def read_own(path: Path) -> Table:
     if not content.strip():
         raise TurnoverError(f"{path}: the file is empty; add rows")
     is_parquet = path.suffix.lower() == PARQUET
-    table = arrow_table(parquet_table(content, str(path)), str(path), path.stem) if is_parquet else _text_table(content, path)
+    table = (
+        arrow_table(parquet_table(content, str(path)), str(path), path.stem)
+        if is_parquet
+        else _text_table(content, path)
+    )
     if not len(table):
         raise TurnoverError(f"{path}: no rows; add some")
     return table
@@ -301,7 +343,11 @@ def read_own(path: Path) -> Table:
 def arrow_table(table: pa.Table, name: str, stem: str) -> Table:
     """An Arrow table, whose images are read when they are needed."""
     binary = frozenset(column.name for column in table.schema if is_binary(column.type))
-    plain = [column.name for column in table.schema if column.name not in binary and not pa.types.is_nested(column.type)]
+    plain = [
+        column.name
+        for column in table.schema
+        if column.name not in binary and not pa.types.is_nested(column.type)
+    ]
     columns: dict[str, Sequence[Any]] = {column: cells_of(table, column, name) for column in plain}
     columns |= {column: _Images(table.column(column)) for column in sorted(binary)}
     return Table(name, stem, columns, binary, class_names(table.schema))
@@ -326,9 +372,19 @@ def _text_table(content: bytes, path: Path) -> Table:
         line = text[: text.index("\0")].count("\n") + 1
         raise TurnoverError(f"{path}, line {line}: a null byte; save the file as UTF-8 text")
     columns = FORMS[path.suffix.lower()].split(text, str(path)).columns
-    other = next((mark for mark in (";", "\t", "|", ",") if len(columns) == 1 and mark in next(iter(columns))), None)
+    other = next(
+        (
+            mark
+            for mark in (";", "\t", "|", ",")
+            if len(columns) == 1 and mark in next(iter(columns))
+        ),
+        None,
+    )
     if other:
-        raise TurnoverError(f"{path}: one column only; CSV has commas between fields and TSV tabs, not {other!r}; rename or convert the file")
+        raise TurnoverError(
+            f"{path}: one column only; CSV has commas between fields and TSV tabs, not {other!r}; "
+            "rename or convert the file"
+        )
     return Table(str(path), path.stem, columns, folder=path.parent)
 
 
@@ -339,12 +395,22 @@ def _folder(folder: Path) -> Table:
     images = [path for path in inside if path.suffix.lower() in IMAGE_ENDINGS]
     classes = {path.parts[0] for path in images}
     if not images:
-        raise TurnoverError(f"{folder}: no folders with images in it; name the folder that holds one folder of images a class")
+        raise TurnoverError(
+            f"{folder}: no folders with images in it; name the folder that holds one folder of "
+            "images a class"
+        )
     if len(classes) > 1 and {name.lower() for name in classes} <= _SPLITS:
         names = " and ".join(sorted(classes)[:3])
-        raise TurnoverError(f"{folder}: its folders {names} are splits, not classes; name them with --train and --validation")
+        raise TurnoverError(
+            f"{folder}: its folders {names} are splits, not classes; name them with --train and "
+            "--validation"
+        )
     known = {*images}
-    columns = {IMAGE: [str(path) for path in images], LABEL: [path.parts[0] for path in images], ID: [str(path) for path in images]}
+    columns = {
+        IMAGE: [str(path) for path in images],
+        LABEL: [path.parts[0] for path in images],
+        ID: [str(path) for path in images],
+    }
     stray = [str(path) for path in found if path not in known and not _hidden(path)]
     return Table(str(folder), folder.name, columns, folder=folder, places=columns[ID], stray=stray)
 

@@ -1,6 +1,7 @@
 """A data set of the hub as tables; `datasets` reads it, by a name that the user gave.
 
-Data sets by hub name, through `datasets`: read only when the user names one, and the only part here that needs a network.
+Data sets by hub name, through `datasets`: read only when the user names one, and the only part here
+that needs a network.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from turnover.errors import TurnoverError
 _REMEDY = "give a local folder with --path"
 
 
-def hub_data(name: str, title: str, remedy: str = _REMEDY, configuration: str | None = None) -> Mapping[str, Any]:
+def hub_data(
+    name: str, title: str, remedy: str = _REMEDY, configuration: str | None = None
+) -> Mapping[str, Any]:
     """All splits of a hub data set, by name; `title` and `remedy` are for the error.
 
     Raises:
@@ -28,10 +31,14 @@ def hub_data(name: str, title: str, remedy: str = _REMEDY, configuration: str | 
         return datasets.load_dataset(name, *([configuration] if configuration else []))
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TurnoverError(f"{title} cannot be loaded from the hub as {name} ({reason}); {remedy}") from None
+        raise TurnoverError(
+            f"{title} cannot be loaded from the hub as {name} ({reason}); {remedy}"
+        ) from None
 
 
-def hub_splits(name: str, title: str, splits: tuple[str, ...], columns: tuple[str, ...]) -> list[Any]:
+def hub_splits(
+    name: str, title: str, splits: tuple[str, ...], columns: tuple[str, ...]
+) -> list[Any]:
     """These splits of a hub data set, each with at least these columns.
 
     Raises:
@@ -40,11 +47,15 @@ def hub_splits(name: str, title: str, splits: tuple[str, ...], columns: tuple[st
     loaded = hub_data(name, title)
     for split in splits:
         if split not in loaded:
-            raise TurnoverError(f"{name}: no split {split!r} (there are: {', '.join(map(str, loaded))}); {_REMEDY}")
+            raise TurnoverError(
+                f"{name}: no split {split!r} (there are: {', '.join(map(str, loaded))}); {_REMEDY}"
+            )
         for column in columns:
             if column not in loaded[split].column_names:
                 there = ", ".join(loaded[split].column_names)
-                raise TurnoverError(f"{name}, split {split}: no column {column!r} (there are: {there}); {_REMEDY}")
+                raise TurnoverError(
+                    f"{name}, split {split}: no column {column!r} (there are: {there}); {_REMEDY}"
+                )
     return [loaded[split] for split in splits]
 
 
@@ -66,8 +77,13 @@ def read_hub(data: str, wish: OwnData) -> tuple[Table, Table | None]:
     for split, option in ((training, "train"), (validation, "validation")):
         if (split or option == "train") and split not in loaded:
             there = ", ".join(map(str, loaded))
-            raise TurnoverError(f"{name}: no split {split or 'train'!r} (there are: {there}); {_NAME_SPLIT.format(option)}")
-    return _table(name, str(training), loaded), _table(name, validation, loaded) if validation else None
+            raise TurnoverError(
+                f"{name}: no split {split or 'train'!r} (there are: {there}); "
+                f"{_NAME_SPLIT.format(option)}"
+            )
+    return _table(name, str(training), loaded), (
+        _table(name, validation, loaded) if validation else None
+    )
 
 
 def _table(name: str, split: str, loaded: Mapping[str, Any]) -> Table:
@@ -77,7 +93,12 @@ def _table(name: str, split: str, loaded: Mapping[str, Any]) -> Table:
     rows = loaded[split]
     arrow = rows.with_format("arrow")[:]
     if any(isinstance(feature, datasets.Image) for feature in rows.features.values()):
-        arrow = embed_table_storage(arrow.cast(rows.features.arrow_schema))  # images that lie in files beside the table
+        # images that lie in files beside the table
+        arrow = embed_table_storage(arrow.cast(rows.features.arrow_schema))
     table = arrow_table(arrow, f"{name}, split {split}", split)
-    classes = {column: tuple(feature.names) for column, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)}
+    classes = {
+        column: tuple(feature.names)
+        for column, feature in rows.features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
     return replace(table, classes=classes)

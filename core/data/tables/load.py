@@ -25,10 +25,14 @@ from turnover.storage.atomic import user_path
 SHARE = 0.2
 
 
-def split_off(labels: np.ndarray, contents: Sequence[Hashable], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train and to validate on, each in order: about `SHARE` of each class, drawn by the seed.
+def split_off(
+    labels: np.ndarray, contents: Sequence[Hashable], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train and to validate on, each in order: about `SHARE` of each class, drawn by the
+    seed.
 
-    Rows of the same content stay together. A class of one content is trained on only; of one with more, some is validated on.
+    Rows of the same content stay together. A class of one content is trained on only; of one with
+    more, some is validated on.
     """
     groups: dict[Hashable, list[int]] = {}
     for row, content in enumerate(contents):
@@ -50,10 +54,12 @@ _NAMED, _LISTED = 3, 20
 
 
 def load_own(data: str, wish: OwnData, seed: int) -> Dataset:
-    """The data set that a user names, with notes on how it was read; `data` is that of the settings.
+    """The data set that a user names, with notes on how it was read; `data` is that of the
+    settings.
 
     Raises:
-        TurnoverError: if it cannot be used; the text names file, row and column where there are any.
+        TurnoverError: if it cannot be used; the text names file, row and column where there are
+            any.
     """
     wish.check(data)
     train, validation, test = _tables(data, wish)
@@ -66,7 +72,17 @@ def load_own(data: str, wish: OwnData, seed: int) -> Dataset:
         source = train.name
     tested = reader.items(test) if test else None
     name = data.removeprefix(HUB) if data != FILES else Path(train.name).name
-    return check_dataset(Dataset(name, source, reader.classes, training, validated, test=tested, notes=tuple(reader.notes)))
+    return check_dataset(
+        Dataset(
+            name,
+            source,
+            reader.classes,
+            training,
+            validated,
+            test=tested,
+            notes=tuple(reader.notes),
+        )
+    )
 
 
 def _tables(data: str, wish: OwnData) -> tuple[Table, Table | None, Table | None]:
@@ -77,7 +93,9 @@ def _tables(data: str, wish: OwnData) -> tuple[Table, Table | None, Table | None
     there = [path for path in paths if path is not None and path.exists()]
     for place, path in enumerate(there):
         if any(path.samefile(other) for other in there[:place]):
-            raise TurnoverError(f"{path}: named twice; items to measure on must not be those that are trained on")
+            raise TurnoverError(
+                f"{path}: named twice; items to measure on must not be those that are trained on"
+            )
     train, validation, test = (read_own(path) if path else None for path in paths)
     assert train is not None
     return train, validation, test
@@ -88,7 +106,11 @@ class _Reader:
 
     def __init__(self, table: Table, wish: OwnData) -> None:
         self.columns, self._named_id = find_columns(table, wish), wish.id_column is not None
-        self.names = _names_in(user_path(wish.classes)) if wish.classes else table.classes.get(self.columns.label)
+        self.names = (
+            _names_in(user_path(wish.classes))
+            if wish.classes
+            else table.classes.get(self.columns.label)
+        )
         self.notes = [*self.columns.notes]
         self.shape: tuple[int, int] | None = None
         rows = usable_rows(table, self.columns, self.names)
@@ -111,7 +133,9 @@ class _Reader:
         return self._made(rows, self._contents(rows))
 
     def _own_id(self, table: Table) -> Columns:
-        """The training table's columns; ids that nobody named may be missing or repeat in another."""
+        """The training table's columns; ids that nobody named may be missing or repeat in
+        another.
+        """
         known = self.columns.id is None or self._named_id or has_ids(table, self.columns.id)
         return self.columns if known else replace(self.columns, id=None)
 
@@ -124,24 +148,40 @@ class _Reader:
         numbers = {name: number for number, name in enumerate(self.classes)}
         for row in rows.kept:
             if rows.labels[row] not in numbers:
-                known = ", ".join(f"{name:.40}" for name in self.classes[:_LISTED]) + (" …" if len(self.classes) > _LISTED else "")
+                known = ", ".join(f"{name:.40}" for name in self.classes[:_LISTED]) + (
+                    " …" if len(self.classes) > _LISTED else ""
+                )
                 where = rows.table.where(row, rows.columns.label)
-                raise TurnoverError(f"{where}: the label {rows.labels[row]!r:.80} is not one that the training items have ({known}); correct it")
+                raise TurnoverError(
+                    f"{where}: the label {rows.labels[row]!r:.80} is not one that the training "
+                    f"items have ({known}); correct it"
+                )
         self.notes += _left_out(rows)
         labels = np.array([numbers[rows.labels[row]] for row in rows.kept], np.int64)
-        return Items(rows.ids(), labels, texts=contents) if isinstance(contents, list) else Items(rows.ids(), labels, images=contents)
+        return (
+            Items(rows.ids(), labels, texts=contents)
+            if isinstance(contents, list)
+            else Items(rows.ids(), labels, images=contents)
+        )
 
 
 def _names_in(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() in ENDINGS:
-        raise TurnoverError(f"{path}: a table; write the names of the classes one a line, in the order of their numbers, into a text file")
+        raise TurnoverError(
+            f"{path}: a table; write the names of the classes one a line, in the order of their "
+            "numbers, into a text file"
+        )
     return read_class_names(path)
 
 
 def _classes(rows: Rows) -> tuple[str, ...]:
     """The labels that occur: numbers in their order, names by the alphabet."""
     found = sorted({rows.labels[row] for row in rows.kept})
-    return tuple(sorted(found, key=int)) if all(_NUMBER.fullmatch(name) for name in found) else tuple(found)
+    return (
+        tuple(sorted(found, key=int))
+        if all(_NUMBER.fullmatch(name) for name in found)
+        else tuple(found)
+    )
 
 
 def _left_out(rows: Rows) -> list[str]:
@@ -150,16 +190,28 @@ def _left_out(rows: Rows) -> list[str]:
     if not stray:
         return rows.notes
     named = ", ".join(stray[:_NAMED]) + (" …" if len(stray) > _NAMED else "")
-    files = "1 file is no image in a class's folder and was" if len(stray) == 1 else f"{len(stray):,} files are no images in a class's folder and were"
+    files = (
+        "1 file is no image in a class's folder and was"
+        if len(stray) == 1
+        else f"{len(stray):,} files are no images in a class's folder and were"
+    )
     return [*rows.notes, f"{rows.table.name}: {files} left out: {named}"]
 
 
 def _shared(reader: _Reader, name: str, seed: int) -> tuple[Items, Items]:
-    """Items to train on and to validate on where only training items are named; the reader notes it."""
+    """Items to train on and to validate on where only training items are named; the reader notes
+    it.
+    """
     items = reader.train
     train, validation = split_off(items.labels, items.contents, seed)
     if not len(validation):
-        raise TurnoverError(f"{name}: no class has two different items, so none can be spared for validation; add rows, or name a file with --validation")
-    drawn = f"{len(validation):,} of {len(items):,} items, about {SHARE:.0%} of each class, were drawn for it by the seed {seed}"
+        raise TurnoverError(
+            f"{name}: no class has two different items, so none can be spared for validation; add "
+            "rows, or name a file with --validation"
+        )
+    drawn = (
+        f"{len(validation):,} of {len(items):,} items, about {SHARE:.0%} of each class, were drawn "
+        f"for it by the seed {seed}"
+    )
     reader.notes.append(f"no validation items were named: {drawn}")
     return items.take(train), items.take(validation)

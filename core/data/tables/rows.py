@@ -1,6 +1,8 @@
-"""Rows of a table, checked one by one. A few that cannot be used are left out and said; many are a mistake to be corrected.
+"""Rows of a table, checked one by one. A few that cannot be used are left out and said; many are a
+mistake to be corrected.
 
-A user's images in one form: RGB, all of one size, as `turnover.data.images.fit_image` makes every later image that is asked about.
+A user's images in one form: RGB, all of one size, as `turnover.data.images.fit_image` makes every
+later image that is asked about.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class Lost(Exception):
 
 @dataclass
 class Rows:
-    """The rows of a table that can be used so far: their numbers from 0, and each one's label; and why others cannot, by row."""
+    """The rows of a table that can be used so far: their numbers from 0, and each one's label; and
+    why others cannot, by row.
+    """
 
     table: Table
     columns: Columns
@@ -50,8 +54,14 @@ class Rows:
         self.lost[row] = why
         if len(self.lost) > MOST_LOST * len(self.table):
             first = min(self.lost)
-            place = self.table.where(first, self.columns.label if self.lost[first] == "no label" else self.columns.content)
-            raise TurnoverError(f"{place}: {self.lost[first]}; more than a tenth of the {len(self.table):,} rows cannot be used, so correct or remove them")
+            place = self.table.where(
+                first,
+                self.columns.label if self.lost[first] == "no label" else self.columns.content,
+            )
+            raise TurnoverError(
+                f"{place}: {self.lost[first]}; more than a tenth of the {len(self.table):,} rows "
+                "cannot be used, so correct or remove them"
+            )
 
     @property
     def notes(self) -> list[str]:
@@ -60,36 +70,69 @@ class Rows:
         for row, why in sorted(self.lost.items()):
             reasons.setdefault(why.partition(":")[0], []).append(row)
         unit = "file" if self.table.places else "row"
-        counted = {why: f"1 {unit}" if len(rows) == 1 else f"{len(rows):,} {unit}s" for why, rows in reasons.items()}
-        lines = [f"{self.table.where(rows[0])}: {why}; {counted[why]} left out for that" for why, rows in reasons.items()]
-        return lines if len(lines) <= _TOLD else [*lines[:_TOLD], f"{self.table.name}: more {unit}s are left out, for {len(lines) - _TOLD:,} other reasons"]
+        counted = {
+            why: f"1 {unit}" if len(rows) == 1 else f"{len(rows):,} {unit}s"
+            for why, rows in reasons.items()
+        }
+        lines = [
+            f"{self.table.where(rows[0])}: {why}; {counted[why]} left out for that"
+            for why, rows in reasons.items()
+        ]
+        return (
+            lines
+            if len(lines) <= _TOLD
+            else [
+                *lines[:_TOLD],
+                (
+                    f"{self.table.name}: more {unit}s are left out, for {len(lines) - _TOLD:,} "
+                    "other reasons"
+                ),
+            ]
+        )
 
     def ids(self) -> list[str]:
-        """The ids of the rows that are kept: their cells, or numbers from 0 as `turnover apply` finds rows by."""
+        """The ids of the rows that are kept: their cells, or numbers from 0 as `turnover apply`
+        finds rows by.
+        """
         if self.columns.id is None or self.columns.id not in self.table.columns:
             return [f"{self.table.stem}-{row}" for row in self.kept]
         ids, seen = [], dict[str, int]()
         for row in self.kept:
             cell = self.table.columns[self.columns.id][row]
             if not isinstance(cell, str | int) or not str(cell).strip():
-                raise TurnoverError(f"{self.table.where(row, self.columns.id)}: no id; give every row one, or leave --id-column out")
+                raise TurnoverError(
+                    f"{self.table.where(row, self.columns.id)}: no id; give every row one, or leave"
+                    " --id-column out"
+                )
             first = seen.setdefault(str(cell), row)
             if first != row:
-                raise TurnoverError(f"{self.table.where(row, self.columns.id)}: the id {cell!r:.80} is that of row {first + 1}; make ids unique")
+                raise TurnoverError(
+                    f"{self.table.where(row, self.columns.id)}: the id {cell!r:.80} is that of row "
+                    f"{first + 1}; make ids unique"
+                )
             ids.append(str(cell))
         return ids
 
 
 def usable_rows(table: Table, columns: Columns, names: Sequence[str] | None) -> Rows:
-    """The rows with a text, or something in the place of an image, and a label; `names` are those of numbered classes.
+    """The rows with a text, or something in the place of an image, and a label; `names` are those
+    of numbered classes.
 
     Raises:
-        TurnoverError: for a missing column, a cell of another kind, or too many rows that cannot be used.
+        TurnoverError: for a missing column, a cell of another kind, or too many rows that cannot be
+            used.
     """
     for column in (columns.content, columns.label):
         if column not in table.columns:
-            raise TurnoverError(f"{table.name}: no column {column!r} (there are: {table.there}); it needs those of the training items")
-    rows, contents, labels = Rows(table, columns), table.columns[columns.content], table.columns[columns.label]
+            raise TurnoverError(
+                f"{table.name}: no column {column!r} (there are: {table.there}); it needs those of "
+                "the training items"
+            )
+    rows, contents, labels = (
+        Rows(table, columns),
+        table.columns[columns.content],
+        table.columns[columns.label],
+    )
     for row in range(len(table)):
         try:
             if columns.kind == "text":
@@ -121,7 +164,9 @@ def image_file(table: Table, column: str, row: int) -> bytes:
         path = inside(table.folder, cell)
     except ValueError:  # also for null bytes
         refused = f"{cell!r:.80} leads out of the folder of {table.name} or over a link"
-        raise TurnoverError(f"{table.where(row, column)}: {refused}; put the image file there") from None
+        raise TurnoverError(
+            f"{table.where(row, column)}: {refused}; put the image file there"
+        ) from None
     try:
         if path.stat().st_size > MAX_BYTES:
             raise Lost(f"an image file of more than {MAX_BYTES // 2**20} MB")
@@ -140,7 +185,10 @@ def _check_text(cell: Any, where: str) -> None:
     if cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell)):
         raise Lost("no text")
     if not isinstance(cell, str):
-        raise TurnoverError(f"{where}: {cell!r:.40} is not a text; write it in quotes, or name the column of the texts with --text-column")
+        raise TurnoverError(
+            f"{where}: {cell!r:.40} is not a text; write it in quotes, or name the column of the "
+            "texts with --text-column"
+        )
     if not cell.strip():
         raise Lost("no text")
     if "\0" in cell:
@@ -161,19 +209,28 @@ def _is_unicode(text: str) -> bool:
 
 def _label(cell: Any, where: str, names: Sequence[str] | None) -> str:
     """A label as a class name."""
-    if cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and math.isnan(cell)):
+    if (
+        cell is None
+        or (isinstance(cell, str) and not cell.strip())
+        or (isinstance(cell, float) and math.isnan(cell))
+    ):
         raise Lost("no label")
     if not isinstance(cell, str | int | float):
         raise TurnoverError(f"{where}: {cell!r:.40} is not a label; write a name or a number")
     label = str(cell)
     if "\0" in label or not _is_unicode(label):
-        raise TurnoverError(f"{where}: the label {label!r:.40} holds a null byte or half a character; correct it")
+        raise TurnoverError(
+            f"{where}: the label {label!r:.40} holds a null byte or half a character; correct it"
+        )
     if names is None or label in names:
         return label
     if label == "-1":  # as the hub writes what it does not tell
         raise Lost("no label")
     if not (label.isascii() and label.isdigit() and len(label) < 10 and int(label) < len(names)):
-        raise TurnoverError(f"{where}: the label {label!r:.80} is not one of 0 to {len(names) - 1}, which have names; correct it")
+        raise TurnoverError(
+            f"{where}: the label {label!r:.80} is not one of 0 to {len(names) - 1}, which have "
+            "names; correct it"
+        )
     return names[int(label)]
 
 
@@ -181,27 +238,43 @@ def _check_classes(rows: Rows, names: Sequence[str] | None) -> None:
     found = len({*rows.labels.values()})
     if names is None and (found > _MOST_CLASSES or found > max(_FEW_CLASSES, len(rows.kept) / 2)):
         where = f"{rows.table.name}, column {rows.columns.label}"
-        raise TurnoverError(f"{where}: {found:,} different labels in {len(rows.kept):,} rows; is it the column of the labels? Name it with --label-column")
+        raise TurnoverError(
+            f"{where}: {found:,} different labels in {len(rows.kept):,} rows; is it the column of "
+            "the labels? Name it with --label-column"
+        )
 
 
 _KEPT, _USUAL = 64, 32
-"""Images whose usual sides are at most `_KEPT` keep their size; larger ones get sides of `_USUAL`."""
+"""Images whose usual sides are at most `_KEPT` keep their size; larger ones get sides of `_USUAL`.
+"""
 
 
 def usual_size(rows: Rows, side: int | None) -> tuple[tuple[int, int], list[str]]:
-    """Height and width that images get, and what that does to them, in lines; `side` is the user's wish."""
+    """Height and width that images get, and what that does to them, in lines; `side` is the user's
+    wish.
+    """
     found = Counter(_sizes(rows))
     if not found:
         return (_USUAL, _USUAL), []
     (height, width), most = found.most_common(1)[0]
-    shape = (side, side) if side else (height, width) if min(height, width) >= SMALLEST and max(height, width) <= _KEPT else (_USUAL, _USUAL)
+    shape = (
+        (side, side)
+        if side
+        else (
+            (height, width)
+            if min(height, width) >= SMALLEST and max(height, width) <= _KEPT
+            else (_USUAL, _USUAL)
+        )
+    )
     others = found.total() - found[shape]
     if not others:
         return shape, []
     usual = "all" if most == found.total() else "most of the"
     reason = "as --size says" if side else "choose another with --size"
     sizes = f"{usual} {found.total():,} images are {width} x {height} pixels"
-    return shape, [f"{sizes}; {others:,} are scaled and cropped to {shape[1]} x {shape[0]}; {reason}"]
+    return shape, [
+        f"{sizes}; {others:,} are scaled and cropped to {shape[1]} x {shape[0]}; {reason}"
+    ]
 
 
 def _sizes(rows: Rows) -> list[tuple[int, int]]:
@@ -217,7 +290,8 @@ def _sizes(rows: Rows) -> list[tuple[int, int]]:
 
 
 def pixels_of(rows: Rows, shape: tuple[int, int]) -> np.ndarray:
-    """The images of the rows that are kept, uint8 `(N, H, W, 3)`; those that cannot be read are left out, here and in `rows`.
+    """The images of the rows that are kept, uint8 `(N, H, W, 3)`; those that cannot be read are
+    left out, here and in `rows`.
 
     Raises:
         TurnoverError: as `Rows.lose`.

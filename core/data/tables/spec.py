@@ -14,14 +14,18 @@ from typing import Any
 from turnover.errors import TurnoverError
 
 FILES, HUB = "files", "hub:"
-"""`data` of settings for files, and what it begins with for the hub: `hub:NAME`, or `hub:NAME:CONFIGURATION`."""
+"""`data` of settings for files, and what it begins with for the hub: `hub:NAME`, or
+`hub:NAME:CONFIGURATION`.
+"""
 SMALLEST, LARGEST = 8, 256
 """Sides of images that models here read."""
 _HUB_NAME = re.compile(r"hub:\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?", re.ASCII)
 
 
 def is_own(data: str) -> bool:
-    """Whether settings' `data` are a user's own, rather than one of `turnover.data.sources.NAMES`."""
+    """Whether settings' `data` are a user's own, rather than one of
+    `turnover.data.sources.NAMES`.
+    """
     return data == FILES or data.startswith(HUB)
 
 
@@ -65,19 +69,36 @@ class OwnData:
         """
         if data.startswith(HUB):
             if not _HUB_NAME.fullmatch(data):
-                raise TurnoverError(f"--data {data!r:.80}: write hub:NAME, or hub:NAME:CONFIGURATION, with NAME as on the hub")
+                raise TurnoverError(
+                    f"--data {data!r:.80}: write hub:NAME, or hub:NAME:CONFIGURATION, with NAME as "
+                    "on the hub"
+                )
             if self.train or self.validation or self.test:
-                raise TurnoverError("--train, --validation and --test name files; for the hub, name splits with --train-split and --validation-split")
+                raise TurnoverError(
+                    "--train, --validation and --test name files; for the hub, name splits with "
+                    "--train-split and --validation-split"
+                )
         elif data != FILES:
-            raise TurnoverError(f"--data {data} is a data set with files of its own form; leave --train and options on columns, splits, classes and size out")
+            raise TurnoverError(
+                f"--data {data} is a data set with files of its own form; leave --train and options"
+                " on columns, splits, classes and size out"
+            )
         elif not self.train:
             raise TurnoverError("name the file or folder with the training items with --train")
         elif self.train_split or self.validation_split:
-            raise TurnoverError("--train-split and --validation-split are splits of a hub data set; for files, give --train and --validation")
+            raise TurnoverError(
+                "--train-split and --validation-split are splits of a hub data set; for files, give"
+                " --train and --validation"
+            )
         if self.text_column and self.image_column:
-            raise TurnoverError("--text-column and --image-column: a model reads one of the two; leave the other out")
+            raise TurnoverError(
+                "--text-column and --image-column: a model reads one of the two; leave the "
+                "other out"
+            )
         if self.size is not None and not SMALLEST <= self.size <= LARGEST:
-            raise TurnoverError(f"--size {self.size}: choose a side from {SMALLEST} to {LARGEST} pixels")
+            raise TurnoverError(
+                f"--size {self.size}: choose a side from {SMALLEST} to {LARGEST} pixels"
+            )
         return self
 
 

@@ -1,21 +1,25 @@
 """The shape of every rival: what it is given, and what it gives back.
 
-A `Problem` is one trained model with all that a method may ask for: the weights before training, the training items, the
-targets and the `Schedule` of training, so that a method can train again (retraining), watch training (Hara et al.,
-TracIn) or take the loss apart (Koh and Liang). A target is an input with a label; its loss is what is explained.
+A `Problem` is one trained model with all that a method may ask for: the weights before training,
+the training items, the targets and the `Schedule` of training, so that a method can train again
+(retraining), watch training (Hara et al., TracIn) or take the loss apart (Koh and Liang). A target
+is an input with a label; its loss is what is explained.
 
-A `Rival` turns a problem into `Scores` `(targets, instances)`. **Positive = the training item lowers the target's loss.**
-Where a method has a scale, a score is nats of loss: about L(target; trained without z) − L(target; trained with z), where
-"without z" always means that z's row has weight 0 in its batches and nothing else changes (see `retraining`).
+A `Rival` turns a problem into `Scores` `(targets, instances)`. **Positive = the training item
+lowers the target's loss.** Where a method has a scale, a score is nats of loss: about L(target;
+trained without z) − L(target; trained with z), where "without z" always means that z's row has
+weight 0 in its batches and nothing else changes (see `retraining`).
 
-What turn-over dropout is compared with: other ways to say which training items taught a model something.
+What turn-over dropout is compared with: other ways to say which training items taught a model
+something.
 
-All have one shape (`turnover.research.baselines.base`): a *problem* is one plain model, trained without turn-over dropout, with its
-training items, its targets and the schedule that trained it; a *rival* gives a score for every pair of target and
-training item, and says what that cost. One sign holds everywhere: a positive score says that the training item lowers
-the target's loss (a proponent), a negative one that it raises it. `plain` and `repeat` make problems, `losses` and
-`solvers` are what the methods share, `catalog` names them all, and every other module is one method; turn-over dropout has
-the same shape (`turnover`), so that one table can hold it.
+All have one shape (`turnover.research.baselines.base`): a *problem* is one plain model, trained
+without turn-over dropout, with its training items, its targets and the schedule that trained it; a
+*rival* gives a score for every pair of target and training item, and says what that cost. One sign
+holds everywhere: a positive score says that the training item lowers the target's loss (a
+proponent), a negative one that it raises it. `plain` and `repeat` make problems, `losses` and
+`solvers` are what the methods share, `catalog` names them all, and every other module is one
+method; turn-over dropout has the same shape (`turnover`), so that one table can hold it.
 """
 
 from __future__ import annotations
@@ -40,9 +44,13 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 """Losses `(B,)` of logits `(B, C)` and labels `(B,)`."""
 
 Told = Callable[[float], object]
-"""What a rival calls with the share of its work that it has just finished; the shares add up to 1."""
+"""What a rival calls with the share of its work that it has just finished; the shares add up to 1.
+"""
 
-_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -56,10 +64,12 @@ def silent(_: float) -> None:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a plain model was trained: the optimiser, and batches that depend only on (seed, member, epoch).
+    """How a plain model was trained: the optimiser, and batches that depend only on (seed, member,
+    epoch).
 
     Attributes:
-        weight_decay: of AdamW, its decoupled decay; of plain SGD, λ of the penalty λ/2 · |θ|² on all parameters.
+        weight_decay: of AdamW, its decoupled decay; of plain SGD, λ of the penalty λ/2 · |θ|² on
+            all parameters.
         member: which member of a run has these batches.
     """
 
@@ -73,20 +83,36 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.optimizer not in _OPTIMIZERS:
-            raise TurnoverError(f"optimizer {self.optimizer!r} is not known; choose one of {', '.join(_OPTIMIZERS)}")
+            raise TurnoverError(
+                f"optimizer {self.optimizer!r} is not known; choose one of {', '.join(_OPTIMIZERS)}"
+            )
 
     @classmethod
     def of(cls, recipe: Recipe, epochs: int, member: int = 0) -> Schedule:
         """A run's recipe, stopped after so many epochs (of a run: the epoch that it kept).
 
         Raises:
-            TurnoverError: if the recipe changes its images at random or its learning rate on the way, which no rival repeats.
+            TurnoverError: if the recipe changes its images at random or its learning rate on the
+                way, which no rival repeats.
         """
         if recipe.augment:
-            raise TurnoverError("a recipe with augmentation cannot be repeated image by image; train the plain model without it")
+            raise TurnoverError(
+                "a recipe with augmentation cannot be repeated image by image; train the plain "
+                "model without it"
+            )
         if recipe.decay:
-            raise TurnoverError("a recipe whose learning rate falls cannot be repeated by methods that know one rate; train the plain model without it")
-        return cls(epochs, recipe.batch, recipe.learning_rate, recipe.weight_decay, recipe.seed, member=member)
+            raise TurnoverError(
+                "a recipe whose learning rate falls cannot be repeated by methods that know one "
+                "rate; train the plain model without it"
+            )
+        return cls(
+            epochs,
+            recipe.batch,
+            recipe.learning_rate,
+            recipe.weight_decay,
+            recipe.seed,
+            member=member,
+        )
 
     def batches(self, rows: int) -> Iterator[Tensor]:
         """Row numbers of every step's batch, in order."""
@@ -98,12 +124,18 @@ class Schedule:
         return self.epochs * len(batches(torch.arange(rows), self.batch))
 
     def build(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser, new; fused, since otherwise its passes over many models' weights cost as much as their gradients."""
-        return _OPTIMIZERS[self.optimizer](parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        """The optimiser, new; fused, since otherwise its passes over many models' weights cost as
+        much as their gradients.
+        """
+        return _OPTIMIZERS[self.optimizer](
+            parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
 
     @property
     def penalty(self) -> float:
-        """λ of the loss that training lowers, mean loss + λ/2 · |θ|²: AdamW's decoupled decay belongs to no such loss."""
+        """λ of the loss that training lowers, mean loss + λ/2 · |θ|²: AdamW's decoupled decay
+        belongs to no such loss.
+        """
         return self.weight_decay if self.optimizer == "sgd" else 0.0
 
 
@@ -133,7 +165,8 @@ class Problem:
     def __post_init__(self) -> None:
         if isinstance(self.model, Members):
             raise TurnoverError(
-                f"a rival takes one plain model, not {self.model.members} members; cut one out with turnover.research.baselines.retraining.plain_classifier"
+                f"a rival takes one plain model, not {self.model.members} members; cut one out with"
+                " turnover.research.baselines.retraining.plain_classifier"
             )
 
     def chosen(self, instances: Tensor | None) -> Tensor:
@@ -143,11 +176,18 @@ class Problem:
             TurnoverError: if there is no such training item, or none is named.
         """
         rows = len(self.train.labels)
-        numbers = torch.arange(rows) if instances is None else instances.detach().cpu().to(torch.int64)
+        numbers = (
+            torch.arange(rows) if instances is None else instances.detach().cpu().to(torch.int64)
+        )
         if not len(numbers):
-            raise TurnoverError("no training items are named; name one or more, or leave the choice out for all")
+            raise TurnoverError(
+                "no training items are named; name one or more, or leave the choice out for all"
+            )
         if int(numbers.min()) < 0 or int(numbers.max()) >= rows:
-            raise TurnoverError(f"training items are numbered 0 to {rows - 1}; {int(numbers.min())} to {int(numbers.max())} were asked for")
+            raise TurnoverError(
+                f"training items are numbered 0 to {rows - 1}; {int(numbers.min())} to "
+                f"{int(numbers.max())} were asked for"
+            )
         return numbers
 
 
@@ -164,7 +204,8 @@ class Scores:
     Attributes:
         values: `(targets, instances)`; positive = the training item lowers the target's loss.
         instances: number of the training item of each column.
-        stored_bytes: what must be kept, beside the model and the data, to answer for another target.
+        stored_bytes: what must be kept, beside the model and the data, to answer for another
+            target.
         train_seconds: spent once for all targets: training again, checkpoints, decompositions.
         estimate_seconds: spent on these targets.
     """
@@ -183,7 +224,9 @@ class Rival(Protocol):
     def name(self) -> str:
         """The method in a few words."""
 
-    def scores(self, problem: Problem, instances: Tensor | None = None, progress: Told = silent) -> Scores:
+    def scores(
+        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+    ) -> Scores:
         """Scores of the training items named (all by default) on every target."""
 
 
@@ -212,4 +255,6 @@ class Clock:
 
     def scores(self, values: Tensor, instances: Tensor, stored_bytes: int) -> Scores:
         """The scores with the seconds so far."""
-        return Scores(values, instances, stored_bytes, self.seconds["train"], self.seconds["estimate"])
+        return Scores(
+            values, instances, stored_bytes, self.seconds["train"], self.seconds["estimate"]
+        )

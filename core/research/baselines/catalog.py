@@ -1,14 +1,16 @@
-"""All methods that are compared, under one name each: `METHODS[name](problem, schedule, targets)` gives `Scores`.
+"""All methods that are compared, under one name each: `METHODS[name](problem, schedule, targets)`
+gives `Scores`.
 
-What the methods' own modules leave open is settled here once, the same for every comparison. A method that knows plain SGD
-only (Hara et al.) trains by the `schedule` that the caller names, or by the problem's own if that is plain SGD; all others
-explain the problem's own model.
+What the methods' own modules leave open is settled here once, the same for every comparison. A
+method that knows plain SGD only (Hara et al.) trains by the `schedule` that the caller names, or by
+the problem's own if that is plain SGD; all others explain the problem's own model.
 
 Turn-over dropout in the shape of its rivals, so that one table can hold them all.
 
-A problem's model is plain. Here it is trained once more from the same start, by the same schedule and loss, with masks on
-what enters each linear layer, and equation (2) of Kobayashi et al. (2020) gives the scores (`turnover.attribution.influence`). A model
-with turn-over layers of its own keeps its own. K members differ in masks and batch order; a score is their mean.
+A problem's model is plain. Here it is trained once more from the same start, by the same schedule
+and loss, with masks on what enters each linear layer, and equation (2) of Kobayashi et al. (2020)
+gives the scores (`turnover.attribution.influence`). A model with turn-over layers of its own keeps
+its own. K members differ in masks and batch order; a score is their mean.
 
 Scale: nats, of the half network: what leaving z out does to a model of half the width.
 """
@@ -29,7 +31,16 @@ from turnover.attribution.masks import derive_seed
 from turnover.attribution.scope import turnover
 from turnover.attribution.state import trained_state
 from turnover.errors import TurnoverError
-from turnover.research.baselines.base import Clock, Problem, Rival, Schedule, Scores, Told, cross_entropy, silent
+from turnover.research.baselines.base import (
+    Clock,
+    Problem,
+    Rival,
+    Schedule,
+    Scores,
+    Told,
+    cross_entropy,
+    silent,
+)
 from turnover.research.baselines.hessian import CaptumInfluence, InfluenceFunction
 from turnover.research.baselines.losses import ConjugateGradient, Lissa
 from turnover.research.baselines.retraining import Retraining
@@ -59,9 +70,14 @@ class TurnoverInfluence:
     @property
     def name(self) -> str:
         """The method in a few words."""
-        return f"turn-over dropout, {'two passes a pair' if self.plain else 'engine'} (Kobayashi et al. 2020)"
+        return (
+            f"turn-over dropout, {'two passes a pair' if self.plain else 'engine'} (Kobayashi et "
+            "al. 2020)"
+        )
 
-    def scores(self, problem: Problem, instances: torch.Tensor | None = None, progress: Told = silent) -> Scores:
+    def scores(
+        self, problem: Problem, instances: torch.Tensor | None = None, progress: Told = silent
+    ) -> Scores:
         """Scores in nats of the training items named, by one training of K members.
 
         Raises:
@@ -69,37 +85,56 @@ class TurnoverInfluence:
         """
         chosen, clock = problem.chosen(instances), Clock.of(problem)
         with clock.spent("train"):
-            model = train_members(masked_members(problem, self.members, self.groups, self.seed), problem)
+            model = train_members(
+                masked_members(problem, self.members, self.groups, self.seed), problem
+            )
         progress(0.5)
         with clock.spent("estimate"):
             targets = problem.targets
-            loss = None if problem.loss is cross_entropy else problem.loss  # the engine knows cross-entropy, and computes it with fewer copies
-            values = influence(model, targets.inputs, targets.labels, chosen, loss, plain=self.plain).mean
+            # the engine knows cross-entropy, and computes it with fewer copies
+            loss = None if problem.loss is cross_entropy else problem.loss
+            values = influence(
+                model, targets.inputs, targets.labels, chosen, loss, plain=self.plain
+            ).mean
         progress(0.5)
         stored = sum(value.nbytes for value in trained_state(model).values())
         return clock.scores(values.to(targets.labels.device), chosen, stored)
 
 
 def masked_members(problem: Problem, members: int, groups: int | None, seed: int) -> Members:
-    """The problem's model before training, K times, with masks; two linear layers around a relu become one batched program.
+    """The problem's model before training, K times, with masks; two linear layers around a relu
+    become one batched program.
 
     Raises:
-        TurnoverError: if the model has no turn-over layers and is no chain of layers with a linear one.
+        TurnoverError: if the model has no turn-over layers and is no chain of layers with a linear
+            one.
     """
     start = copy.deepcopy(problem.model)
     start.load_state_dict(dict(problem.initial), strict=False)
     match layers := list(start) if isinstance(start, nn.Sequential) else [start]:
         case [nn.Linear() as first, nn.ReLU(), nn.Linear() as last]:
             return _heads(first, last, members, groups, seed)
-    models = [_masked(start, layers, groups, derive_seed(seed, member, _MASKS)) for member in range(members)]
+    models = [
+        _masked(start, layers, groups, derive_seed(seed, member, _MASKS))
+        for member in range(members)
+    ]
     with torch.no_grad():
         classes = models[0](problem.train.inputs[:1]).shape[-1]
     return Ensemble(models, classes, [])
 
 
-def _heads(first: nn.Linear, last: nn.Linear, members: int, groups: int | None, seed: int) -> MemberModel:
+def _heads(
+    first: nn.Linear, last: nn.Linear, members: int, groups: int | None, seed: int
+) -> MemberModel:
     """Linear, relu, linear as a K-member model that starts where the layers are."""
-    head = MemberHead(first.in_features, first.out_features, last.out_features, groups=groups, seed=seed, members=members).to(first.weight)
+    head = MemberHead(
+        first.in_features,
+        first.out_features,
+        last.out_features,
+        groups=groups,
+        seed=seed,
+        members=members,
+    ).to(first.weight)
     for made, known in ((head.linear_in, first), (head.linear_out, last)):
         made.weight.data = known.weight.detach().T.repeat(members, 1, 1)
         if known.bias is None:
@@ -110,7 +145,9 @@ def _heads(first: nn.Linear, last: nn.Linear, members: int, groups: int | None, 
 
 
 def _masked(start: nn.Module, layers: list[nn.Module], groups: int | None, seed: int) -> nn.Module:
-    """One member: a copy of the model with its own masks under another seed, or with masks before its linear layers."""
+    """One member: a copy of the model with its own masks under another seed, or with masks before
+    its linear layers.
+    """
     own = copy.deepcopy(start)
     masks = [module for module in own.modules() if isinstance(module, TurnoverDropout)]
     for mask in masks:
@@ -123,19 +160,28 @@ def _masked(start: nn.Module, layers: list[nn.Module], groups: int | None, seed:
             chain.append(TurnoverDropout(layer.in_features, groups=groups, seed=seed, layer=number))
         chain.append(layer)
     if len(chain) == len(layers):
-        raise TurnoverError(f"nobody knows where a {type(start).__name__} wants its masks; give it TurnoverDropout layers of its own")
+        raise TurnoverError(
+            f"nobody knows where a {type(start).__name__} wants its masks; give it TurnoverDropout "
+            "layers of its own"
+        )
     return nn.Sequential(*chain)
 
 
 def train_members(model: Members, problem: Problem) -> Members:
-    """Train K members in place, each row under its instance's mask, by the problem's schedule and loss.
+    """Train K members in place, each row under its instance's mask, by the problem's schedule and
+    loss.
 
     Raises:
         TurnoverError: if training diverges.
     """
     schedule, train = problem.schedule, problem.train
-    optimizer = schedule.build([parameter for parameter in model.parameters() if parameter.requires_grad])
-    orders = [replace(schedule, member=schedule.member + member).batches(len(train.labels)) for member in range(model.members)]
+    optimizer = schedule.build(
+        [parameter for parameter in model.parameters() if parameter.requires_grad]
+    )
+    orders = [
+        replace(schedule, member=schedule.member + member).batches(len(train.labels))
+        for member in range(model.members)
+    ]
     model.eval()
     for rows in zip(*orders, strict=True):
         ids = torch.stack(rows)
@@ -147,7 +193,9 @@ def train_members(model: Members, problem: Problem) -> Members:
         (losses.sum() / ids.shape[1]).backward()
         optimizer.step()
     if not all(value.isfinite().all() for value in trained_state(model).values()):
-        raise TurnoverError(f"training diverged with learning rate {schedule.learning_rate:g}; choose a smaller one")
+        raise TurnoverError(
+            f"training diverged with learning rate {schedule.learning_rate:g}; choose a smaller one"
+        )
     return model
 
 
@@ -157,10 +205,12 @@ class Method:
 
     Attributes:
         name: the method in a few words, with its source.
-        make: the rival, given the schedule of plain SGD for those that know nothing else (None: the problem's own).
+        make: the rival, given the schedule of plain SGD for those that know nothing else (None: the
+            problem's own).
         asks: whether it starts from the problem's trained model, which somebody must have trained.
         keeps: whether it needs that model again, to answer for another target.
-        each: whether its cost is so much for each training item, so that a few of them tell the cost of all.
+        each: whether its cost is so much for each training item, so that a few of them tell the
+            cost of all.
     """
 
     name: str
@@ -170,7 +220,12 @@ class Method:
     each: bool = False
 
     def __call__(
-        self, problem: Problem, schedule: Schedule | None = None, targets: Split | None = None, instances: Tensor | None = None, progress: Told = silent
+        self,
+        problem: Problem,
+        schedule: Schedule | None = None,
+        targets: Split | None = None,
+        instances: Tensor | None = None,
+        progress: Told = silent,
     ) -> Scores:
         """Scores `(targets, instances)`, positive = the training item lowers the target's loss.
 
@@ -194,7 +249,9 @@ def _method(rival: Rival, **facts: bool) -> Method:
 
 
 def methods(members: int = 1, groups: int | None = None) -> dict[str, Method]:
-    """Every method by its short name; turn-over dropout with so many members and groups of units (None: single units)."""
+    """Every method by its short name; turn-over dropout with so many members and groups of units
+    (None: single units).
+    """
     return {
         "turnover": _method(TurnoverInfluence(members=members, groups=groups)),
         "turnover-plain": _method(TurnoverInfluence(plain=True, members=members, groups=groups)),
@@ -212,4 +269,6 @@ def methods(members: int = 1, groups: int | None = None) -> dict[str, Method]:
 
 
 METHODS: Mapping[str, Method] = methods()
-"""Every method by its short name, turn-over dropout as in the paper: one member, masks of single units."""
+"""Every method by its short name, turn-over dropout as in the paper: one member, masks of single
+units.
+"""

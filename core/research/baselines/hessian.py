@@ -1,31 +1,40 @@
-"""Influence functions (Koh and Liang 2017, "Understanding Black-box Predictions via Influence Functions").
+"""Influence functions (Koh and Liang 2017, "Understanding Black-box Predictions via Influence
+Functions").
 
-At a minimum θ of the mean loss, taking the weight 1/N from item z moves θ by (1/N) H⁻¹ ∇l_z to first order, so that
+At a minimum θ of the mean loss, taking the weight 1/N from item z moves θ by (1/N) H⁻¹ ∇l_z to
+first order, so that
 
     score(z, target) = 1/N · ∇L(target)ᵀ (H + λ + δ)⁻¹ ∇l_z
 
-with H the Hessian of the mean training loss, λ the penalty that training added (`Schedule.penalty`), δ the damping.
+with H the Hessian of the mean training loss, λ the penalty that training added
+(`Schedule.penalty`), δ the damping.
 
-**Why damping.** The formula needs a minimum: all eigenvalues of H + λ positive. A net has none: training stops early,
-dead and interchangeable units leave eigenvalues at 0, and some are negative. Then H⁻¹ magnifies the flattest directions
-without bound, gives negative ones the wrong sign, conjugate gradients break down and LiSSA diverges. δ adds δ/2 · |θ − θ̂|² to
-the loss: directions flatter than δ count as if they had curvature δ, so scores shrink there, and δ → ∞ leaves gradient dot
-products over δN. **Which.** By default the least δ for which no eigenvalue of what is inverted is below a thousandth of the
-greatest, and a negative one, −a, becomes at least a. A convex model with a fair penalty thus gets 0: the exact formula.
+**Why damping.** The formula needs a minimum: all eigenvalues of H + λ positive. A net has none:
+training stops early, dead and interchangeable units leave eigenvalues at 0, and some are negative.
+Then H⁻¹ magnifies the flattest directions without bound, gives negative ones the wrong sign,
+conjugate gradients break down and LiSSA diverges. δ adds δ/2 · |θ − θ̂|² to the loss: directions
+flatter than δ count as if they had curvature δ, so scores shrink there, and δ → ∞ leaves gradient
+dot products over δN. **Which.** By default the least δ for which no eigenvalue of what is inverted
+is below a thousandth of the greatest, and a negative one, −a, becomes at least a. A convex model
+with a fair penalty thus gets 0: the exact formula.
 
-Four ways to the inverse. Conjugate gradients and LiSSA are ours (`turnover.research.baselines.losses`): captum has neither. The exact
-inverse and Arnoldi's (Schioppa et al. 2022) are captum's `NaiveInfluenceFunction` and `ArnoldiInfluenceFunction`. Both
-invert the Hessian of the *summed* loss, whence no 1/N; their `hessian_reg` is our N (λ + δ); they drop directions whose
-eigenvalue is not positive. The exact one writes all P² second derivatives down; Arnoldi's keeps a few hundred directions.
+Four ways to the inverse. Conjugate gradients and LiSSA are ours
+(`turnover.research.baselines.losses`): captum has neither. The exact inverse and Arnoldi's
+(Schioppa et al. 2022) are captum's `NaiveInfluenceFunction` and `ArnoldiInfluenceFunction`. Both
+invert the Hessian of the *summed* loss, whence no 1/N; their `hessian_reg` is our N (λ + δ); they
+drop directions whose eigenvalue is not positive. The exact one writes all P² second derivatives
+down; Arnoldi's keeps a few hundred directions.
 
 Scale: nats.
 
 What our methods that stand on captum share: a copy of the model, a loss in captum's form, silence.
 
-captum 0.9 sets a model's weights and its parameters' `requires_grad`, seeds the global random generator, and warns on every
-call; so it is given a copy, and the generators' states are put back afterwards. Linear and convolution layers get their
-gradients row by row in one pass (captum's `sample_wise_grads_per_batch`), any other model one row after the other, and so
-does a model of token ids: captum hooks each layer's input, which must have a gradient, and whole numbers pass none on.
+captum 0.9 sets a model's weights and its parameters' `requires_grad`, seeds the global random
+generator, and warns on every call; so it is given a copy, and the generators' states are put back
+afterwards. Linear and convolution layers get their gradients row by row in one pass (captum's
+`sample_wise_grads_per_batch`), any other model one row after the other, and so does a model of
+token ids: captum hooks each layer's input, which must have a gradient, and whole numbers pass none
+on.
 """
 
 from __future__ import annotations
@@ -44,7 +53,15 @@ from torch.utils.data import TensorDataset
 from turnover.attribution.engine.naive import device_of
 from turnover.errors import TurnoverError
 from turnover.research.baselines.base import Clock, Problem, RowLoss, Scores, Told, silent, take
-from turnover.research.baselines.losses import ConjugateGradient, Curvature, RowLosses, Solver, ends, last_linear, parameter_names
+from turnover.research.baselines.losses import (
+    ConjugateGradient,
+    Curvature,
+    RowLosses,
+    Solver,
+    ends,
+    last_linear,
+    parameter_names,
+)
 from turnover.training.fit import Split
 
 _JACOBIAN_BYTES = 2**27
@@ -55,7 +72,10 @@ _TARGET_BYTES = 2**29
 def quietly(problem: Problem) -> Iterator[None]:
     """Without warnings inside; random generators are put back after it."""
     device = device_of(problem.model)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), warnings.catch_warnings():
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         yield
 
@@ -66,7 +86,9 @@ def model_copy(problem: Problem) -> nn.Module:
 
 
 def batch_loss(loss: RowLoss, reduction: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss with the attribute that captum looks for: "sum" over the batch, or "none", a row at a time."""
+    """The loss with the attribute that captum looks for: "sum" over the batch, or "none", a row at
+    a time.
+    """
 
     def summed(logits: Tensor, labels: Tensor) -> Tensor:
         rows = loss(logits, labels)
@@ -78,7 +100,11 @@ def batch_loss(loss: RowLoss, reduction: str) -> Callable[[Tensor, Tensor], Tens
 
 def trained_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The modules that own trained parameters, by name."""
-    return {name: module for name, module in model.named_modules() if any(own.requires_grad for own in module.parameters(recurse=False))}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if any(own.requires_grad for own in module.parameters(recurse=False))
+    }
 
 
 def dataset(split: Split) -> TensorDataset:
@@ -87,7 +113,9 @@ def dataset(split: Split) -> TensorDataset:
 
 
 def influence(method: Any, targets: Split, bytes_each: int, progress: Told) -> Tensor:
-    """captum's scores `(targets, instances)`, so many targets at a time that what it keeps of each, `bytes_each`, fits into memory."""
+    """captum's scores `(targets, instances)`, so many targets at a time that what it keeps of each,
+    `bytes_each`, fits into memory.
+    """
     parts = []
     for rows in torch.arange(len(targets.labels)).split(max(1, _TARGET_BYTES // bytes_each)):
         some = take(targets, rows)
@@ -99,7 +127,10 @@ def influence(method: Any, targets: Split, bytes_each: int, progress: Told) -> T
 def common_options(problem: Problem, size: int) -> dict[str, Any]:
     """Options of every captum class that takes gradients of `size` parameters."""
     layers = trained_layers(problem.model)
-    at_once = all(isinstance(module, nn.Linear | nn.Conv2d) for module in layers.values()) and problem.train.inputs.is_floating_point()
+    at_once = (
+        all(isinstance(module, nn.Linear | nn.Conv2d) for module in layers.values())
+        and problem.train.inputs.is_floating_point()
+    )
     frozen = not all(own.requires_grad for own in problem.model.parameters())
     bytes_each = size * next(problem.model.parameters()).element_size()
     return {
@@ -139,10 +170,15 @@ class InfluenceFunction:
     @property
     def name(self) -> str:
         """The method in a few words."""
-        return f"influence functions by {self.solver.name}, {self.layers} layers (Koh and Liang 2017)"
+        return (
+            f"influence functions by {self.solver.name}, {self.layers} layers (Koh and Liang 2017)"
+        )
 
-    def scores(self, problem: Problem, instances: Tensor | None = None, progress: Told = silent) -> Scores:
-        """Scores in nats of the training items named; the time goes into the targets, so a few cost nearly as much as all.
+    def scores(
+        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+    ) -> Scores:
+        """Scores in nats of the training items named; the time goes into the targets, so a few cost
+        nearly as much as all.
 
         Raises:
             TurnoverError: if the damping does not suffice for the solver.
@@ -187,10 +223,16 @@ class CaptumInfluence:
     @property
     def name(self) -> str:
         """The method in a few words."""
-        return f"influence functions by captum ({self.kind}), {self.layers} layers (Koh and Liang 2017)"
+        return (
+            f"influence functions by captum ({self.kind}), {self.layers} layers (Koh and Liang "
+            "2017)"
+        )
 
-    def scores(self, problem: Problem, instances: Tensor | None = None, progress: Told = silent) -> Scores:
-        """Scores in nats of the training items named; the exact inverse costs the same for any number of them.
+    def scores(
+        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+    ) -> Scores:
+        """Scores in nats of the training items named; the exact inverse costs the same for any
+        number of them.
 
         Raises:
             TurnoverError: if the model is too large to write its second derivatives down.
@@ -199,7 +241,10 @@ class CaptumInfluence:
         losses = RowLosses(problem.model, problem.loss, parameter_names(problem.model, self.layers))
         size = len(losses.vector)
         if self.kind == "exact" and size > _MOST_EXACT:
-            raise TurnoverError(f"{size} parameters have too many second derivatives to write down; use layers='last', 'arnoldi' or conjugate gradients")
+            raise TurnoverError(
+                f"{size} parameters have too many second derivatives to write down; use "
+                "layers='last', 'arnoldi' or conjugate gradients"
+            )
         with quietly(problem):
             with clock.spent("train"):
                 curvature, _ = damped(losses, problem, self.damping)
@@ -207,21 +252,53 @@ class CaptumInfluence:
                 options = common_options(problem, size)
                 if self.layers == "last":
                     options["layers"] = [last_linear(problem.model)]
-                method = _captum(self.kind, size, self.directions, shift, take(problem.train, chosen), problem.train, options)
+                method = _captum(
+                    self.kind,
+                    size,
+                    self.directions,
+                    shift,
+                    take(problem.train, chosen),
+                    problem.train,
+                    options,
+                )
             progress(0.5)
             with clock.spent("estimate"):
-                values = influence(method, problem.targets, losses.vector.nbytes, progress).to(losses.vector)
+                values = influence(method, problem.targets, losses.vector.nbytes, progress).to(
+                    losses.vector
+                )
         kept = size if self.kind == "exact" else min(self.directions, size)
         return clock.scores(values, chosen, stored_bytes=kept * losses.vector.nbytes)
 
 
-def _captum(kind: str, size: int, directions: int, shift: float, some: Split, train: Split, options: dict[str, Any]) -> Any:
+def _captum(
+    kind: str,
+    size: int,
+    directions: int,
+    shift: float,
+    some: Split,
+    train: Split,
+    options: dict[str, Any],
+) -> Any:
     """captum's object, its decomposition made."""
     from captum.influence import NaiveInfluenceFunction
-    from captum.influence._core.arnoldi_influence_function import ArnoldiInfluenceFunction  # not among captum's public names in 0.9
 
-    options |= {"train_dataset": dataset(some), "hessian_dataset": dataset(train), "checkpoint": "", "checkpoints_load_func": lambda model, name: 1.0}
+    # not among captum's public names in 0.9
+    from captum.influence._core.arnoldi_influence_function import (
+        ArnoldiInfluenceFunction,
+    )
+
+    options |= {
+        "train_dataset": dataset(some),
+        "hessian_dataset": dataset(train),
+        "checkpoint": "",
+        "checkpoints_load_func": lambda model, name: 1.0,
+    }
     options |= {"hessian_reg": shift, "hessian_inverse_tol": 0.0}
     if kind == "exact":
         return NaiveInfluenceFunction(**options, projection_dim=size)
-    return ArnoldiInfluenceFunction(**options, projection_dim=directions, arnoldi_dim=directions, arnoldi_tol=_ARNOLDI_TOLERANCE * shift)
+    return ArnoldiInfluenceFunction(
+        **options,
+        projection_dim=directions,
+        arnoldi_dim=directions,
+        arnoldi_tol=_ARNOLDI_TOLERANCE * shift,
+    )

@@ -1,22 +1,26 @@
 """A model's loss as a function of one flat parameter vector, and its derivatives.
 
-All trainable parameters (or those of one layer) lie in one vector θ of length P; everything else is held fixed. With l_i
-the loss of row i, L their mean, and a stack of directions u `(K, P)`, the methods need
+All trainable parameters (or those of one layer) lie in one vector θ of length P; everything else is
+held fixed. With l_i the loss of row i, L their mean, and a stack of directions u `(K, P)`, the
+methods need
 
     l_i(θ),    ∇l_i(θ),    ⟨∇l_i(θ), u⟩,    H u = ∇²L(θ) u
 
-The inner products and H u are directional derivatives (Pearlmutter 1994): of (∇L, l_1 … l_B) along u, all at once, by
-`torch.func`. No matrix of P × P and no gradient of a single row is ever stored for them.
+The inner products and H u are directional derivatives (Pearlmutter 1994): of (∇L, l_1 … l_B) along
+u, all at once, by `torch.func`. No matrix of P × P and no gradient of a single row is ever stored
+for them.
 
-Linear systems with a Hessian that is never written down: A x = b for A = H + δ, known only through products A u.
+Linear systems with a Hessian that is never written down: A x = b for A = H + δ, known only through
+products A u.
 
 - `ends` finds the least and the greatest eigenvalue by Lanczos' method.
-- `ConjugateGradient` (Hestenes and Stiefel 1952; Martens 2010 for Hessians) solves to a tolerance; A must be positive
-  definite. Its steps grow like the square root of A's condition number.
-- `Lissa` (Agarwal, Bullins and Hazan 2017) sums the Neumann series A⁻¹ = 1/s · Σⱼ (1 − A/s)ʲ with a fresh random batch in
-  every term: h₀ = b, hⱼ₊₁ = b + (1 − A_batch/s) hⱼ, x ≈ h/s. It converges if the scale s is at least A's greatest eigenvalue
-  (half of it, for a fixed batch). After J terms, directions with eigenvalues below s/J are still short: stopping early
-  damps as well. Batches make x noisy; repeats are averaged.
+- `ConjugateGradient` (Hestenes and Stiefel 1952; Martens 2010 for Hessians) solves to a tolerance;
+  A must be positive definite. Its steps grow like the square root of A's condition number.
+- `Lissa` (Agarwal, Bullins and Hazan 2017) sums the Neumann series A⁻¹ = 1/s · Σⱼ (1 − A/s)ʲ with a
+  fresh random batch in every term: h₀ = b, hⱼ₊₁ = b + (1 − A_batch/s) hⱼ, x ≈ h/s. It converges if
+  the scale s is at least A's greatest eigenvalue (half of it, for a fixed batch). After J terms,
+  directions with eigenvalues below s/J are still short: stopping early damps as well. Batches make
+  x noisy; repeats are averaged.
 """
 
 from __future__ import annotations
@@ -50,7 +54,9 @@ def last_linear(model: nn.Module) -> str:
     """
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not names:
-        raise TurnoverError("the model has no linear layer, so there is no last one; use layers='all'")
+        raise TurnoverError(
+            "the model has no linear layer, so there is no last one; use layers='all'"
+        )
     return names[-1]
 
 
@@ -78,7 +84,9 @@ def parts(split: Split, rows: int) -> Iterator[Split]:
 
 
 def row_bytes(model: nn.Module, inputs: Tensor) -> int:
-    """What a model's layers put out for one row, in bytes, all layers together: found by running it on one."""
+    """What a model's layers put out for one row, in bytes, all layers together: found by running it
+    on one.
+    """
     sizes: list[int] = []
 
     def note(_: nn.Module, __: object, output: object) -> None:
@@ -93,14 +101,17 @@ def row_bytes(model: nn.Module, inputs: Tensor) -> int:
 
 
 class RowLosses:
-    """The losses of rows as a function of a flat vector, for a copy of the model in evaluation mode.
+    """The losses of rows as a function of a flat vector, for a copy of the model in evaluation
+    mode.
 
     Attributes:
         names: the parameters that the vector holds, in its order.
         vector: the vector of the model as it was given.
     """
 
-    def __init__(self, model: nn.Module, loss: RowLoss, names: Collection[str] | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, loss: RowLoss, names: Collection[str] | None = None
+    ) -> None:
         self.model = copy.deepcopy(model).eval()
         self.loss = loss
         named = dict(self.model.named_parameters())
@@ -118,12 +129,19 @@ class RowLosses:
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """The parameters that a vector holds, as views of it."""
         pieces = vector.split(self._sizes)
-        return {name: piece.view(shape) for name, piece, shape in zip(self.names, pieces, self._shapes, strict=True)}
+        return {
+            name: piece.view(shape)
+            for name, piece, shape in zip(self.names, pieces, self._shapes, strict=True)
+        }
 
     def pairs(self, inputs: Tensor) -> int:
-        """How many pairs of a row and a vector (or direction) one pass may have, so that its results fit into memory."""
+        """How many pairs of a row and a vector (or direction) one pass may have, so that its
+        results fit into memory.
+        """
         if self._pairs is None:
-            self._pairs = max(1, min(_PAIRS, _PASS_BYTES // max(1, _COPIES * row_bytes(self.model, inputs))))
+            self._pairs = max(
+                1, min(_PAIRS, _PASS_BYTES // max(1, _COPIES * row_bytes(self.model, inputs)))
+            )
         return self._pairs
 
     def _parts(self, split: Split, vectors: int) -> Iterator[Split]:
@@ -143,19 +161,28 @@ class RowLosses:
     def of(self, vectors: Tensor, split: Split) -> Tensor:
         """Losses `(K, N)` of a whole split for K vectors, without gradients."""
         with torch.no_grad():
-            return torch.cat([self.many(vectors, batch) for batch in self._parts(split, len(vectors))], 1)
+            return torch.cat(
+                [self.many(vectors, batch) for batch in self._parts(split, len(vectors))], 1
+            )
 
     def gradients(self, vector: Tensor, split: Split) -> Tensor:
         """Gradient of each row's loss, `(N, P)`."""
         rows = max(1, min(self.pairs(split.inputs), _GRADIENT_BYTES // vector.nbytes))
-        each = vmap(grad(lambda point, inputs, label: self(point, Split(inputs[None], label[None]))[0]), (None, 0, 0), chunk_size=rows)
+        each = vmap(
+            grad(lambda point, inputs, label: self(point, Split(inputs[None], label[None]))[0]),
+            (None, 0, 0),
+            chunk_size=rows,
+        )
         return each(vector, split.inputs, split.labels)
 
     def along(self, vector: Tensor, directions: Tensor, split: Split) -> Tensor:
         """⟨∇l_i, u⟩ for each of K directions and N rows, `(K, N)`."""
 
         def slopes(batch: Split) -> Tensor:
-            return vmap(lambda u: jvp(lambda point: self(point, batch), (vector,), (u,))[1], chunk_size=_DIRECTIONS)(directions)
+            return vmap(
+                lambda u: jvp(lambda point: self(point, batch), (vector,), (u,))[1],
+                chunk_size=_DIRECTIONS,
+            )(directions)
 
         return torch.cat([slopes(batch) for batch in self._parts(split, _DIRECTIONS)], 1)
 
@@ -170,13 +197,17 @@ class RowLosses:
             derivatives: tuple[Tensor, Tensor] = jvp(grad(mean, has_aux=True), (vector,), (u,))[1]
             return derivatives
 
-        return vmap(both, chunk_size=max(1, min(_DIRECTIONS, self.pairs(batch.inputs) // len(batch.labels))))(directions)
+        return vmap(
+            both, chunk_size=max(1, min(_DIRECTIONS, self.pairs(batch.inputs) // len(batch.labels)))
+        )(directions)
 
     def hessian(self, vector: Tensor, directions: Tensor, split: Split) -> Tensor:
         """H u `(K, P)` of the split's mean loss."""
         total = torch.zeros_like(directions)
         for batch in self._parts(split, _DIRECTIONS):
-            total += self.curved(vector, directions, batch)[0] * (len(batch.labels) / len(split.labels))
+            total += self.curved(vector, directions, batch)[0] * (
+                len(batch.labels) / len(split.labels)
+            )
         return total
 
 
@@ -186,7 +217,9 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Curvature:
-    """H + shift of the training items' mean loss at the trained vector, by its products with directions `(K, P)`."""
+    """H + shift of the training items' mean loss at the trained vector, by its products with
+    directions `(K, P)`.
+    """
 
     losses: RowLosses
     train: Split
@@ -194,11 +227,17 @@ class Curvature:
 
     def __call__(self, directions: Tensor) -> Tensor:
         """A u over all training items."""
-        return self.losses.hessian(self.losses.vector, directions, self.train) + self.shift * directions
+        return (
+            self.losses.hessian(self.losses.vector, directions, self.train)
+            + self.shift * directions
+        )
 
     def on(self, rows: Tensor, directions: Tensor) -> Tensor:
         """A u over some training items alone."""
-        return self.losses.hessian(self.losses.vector, directions, take(self.train, rows)) + self.shift * directions
+        return (
+            self.losses.hessian(self.losses.vector, directions, take(self.train, rows))
+            + self.shift * directions
+        )
 
 
 class Solver(Protocol):
@@ -213,9 +252,13 @@ class Solver(Protocol):
 
 
 def ends(curvature: Curvature) -> tuple[float, float]:
-    """Least and greatest eigenvalue, each from inside: the least may be a little lower, the greatest a little higher."""
+    """Least and greatest eigenvalue, each from inside: the least may be a little lower, the
+    greatest a little higher.
+    """
     vector = curvature.losses.vector
-    start = torch.randn(len(vector), generator=torch.Generator().manual_seed(_SEED), dtype=vector.dtype).to(vector)
+    start = torch.randn(
+        len(vector), generator=torch.Generator().manual_seed(_SEED), dtype=vector.dtype
+    ).to(vector)
     basis = [start / start.norm()]
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
@@ -230,7 +273,9 @@ def ends(curvature: Curvature) -> tuple[float, float]:
             break
         basis.append(image / beside[-1])
     inner = torch.stack(beside[: len(diagonal) - 1]) if len(diagonal) > 1 else vector.new_empty(0)
-    eigenvalues = torch.linalg.eigvalsh(torch.diag(torch.stack(diagonal)) + torch.diag(inner, 1) + torch.diag(inner, -1))
+    eigenvalues = torch.linalg.eigvalsh(
+        torch.diag(torch.stack(diagonal)) + torch.diag(inner, 1) + torch.diag(inner, -1)
+    )
     return float(eigenvalues[0]), float(eigenvalues[-1])
 
 
@@ -267,7 +312,9 @@ class ConjugateGradient:
             image = curvature(direction)
             bend = (direction * image).sum(1)
             if (bend[open_] <= 0).any():
-                raise TurnoverError("the damped Hessian is not positive definite; choose more damping")
+                raise TurnoverError(
+                    "the damped Hessian is not positive definite; choose more damping"
+                )
             step = torch.where(open_, length / bend, 0.0)[:, None]
             x, residual = x + step * direction, residual - step * image
             length, before = residual.square().sum(1), length
@@ -275,7 +322,8 @@ class ConjugateGradient:
         if (length > goal).any():
             missing = float((length / right.square().sum(1)).max().sqrt())
             raise TurnoverError(
-                f"{self.steps} steps left a residual of {missing:.1g}, not {self.tolerance:.1g}; choose more damping, more steps or more tolerance"
+                f"{self.steps} steps left a residual of {missing:.1g}, not {self.tolerance:.1g}; "
+                "choose more damping, more steps or more tolerance"
             )
         return x
 
@@ -288,7 +336,8 @@ class Lissa:
         depth: terms of the series.
         batch: training items in a term's batch; all of them if there are no more.
         repeats: series that are averaged.
-        scale: s; by default twice A's greatest eigenvalue, since a batch's may lie above the whole's.
+        scale: s; by default twice A's greatest eigenvalue, since a batch's may lie above the
+            whole's.
         seed: of the batches.
     """
 
@@ -306,7 +355,11 @@ class Lissa:
     def _batches(self, rows: int) -> Iterator[Tensor]:
         random = torch.Generator().manual_seed(self.seed)
         while True:
-            yield from (batch for batch in torch.randperm(rows, generator=random).split(self.batch) if len(batch) == min(self.batch, rows))
+            yield from (
+                batch
+                for batch in torch.randperm(rows, generator=random).split(self.batch)
+                if len(batch) == min(self.batch, rows)
+            )
 
     def solve(self, curvature: Curvature, right: Tensor, greatest: float) -> Tensor:
         """x `(K, P)` for b = `right` `(K, P)`, averaged over repeats.
@@ -322,7 +375,10 @@ class Lissa:
             for _, rows in zip(range(self.depth), batches, strict=False):
                 x = right + x - curvature.on(rows, x) / scale
             total += x / scale
-        longest = 1.01 * self.repeats * (self.depth + 1) / scale * right.norm(dim=1)  # of a series whose terms do not grow
+        # of a series whose terms do not grow
+        longest = 1.01 * self.repeats * (self.depth + 1) / scale * right.norm(dim=1)
         if not (total.norm(dim=1) <= longest).all():
-            raise TurnoverError(f"LiSSA diverged with scale {scale:.3g}; choose a greater scale or more damping")
+            raise TurnoverError(
+                f"LiSSA diverged with scale {scale:.3g}; choose a greater scale or more damping"
+            )
         return total / self.repeats

@@ -1,8 +1,10 @@
-"""Signed cosine similarity: like training items with the label in question for it, like items with another label against it.
+"""Signed cosine similarity: like training items with the label in question for it, like items with
+another label against it.
 
-The simplest rival (as in Hanawa et al. 2021): it knows the inputs (for texts, the encoder's features) and the labels, but
-not the model. Where all inputs point much the same way, as pixels and text features do, the cosine of most pairs is about the
-same, and the *centred* one, of what is left of both without the training items' mean, says more.
+The simplest rival (as in Hanawa et al. 2021): it knows the inputs (for texts, the encoder's
+features) and the labels, but not the model. Where all inputs point much the same way, as pixels and
+text features do, the cosine of most pairs is about the same, and the *centred* one, of what is left
+of both without the training items' mean, says more.
 
 Scale: none; a score is a cosine, 1 for the target's own copy, −1 for a copy with another label.
 
@@ -10,14 +12,16 @@ Training loss: an item that the model could not learn is suspected of harm, to e
 
     score(z, target) = −l_z(θ)
 
-It costs one forward pass over the training items and knows nothing of the target, so it says what a method must beat that
-claims to know more than which items are odd. Turned round, it is the usual way to look for wrong labels.
+It costs one forward pass over the training items and knows nothing of the target, so it says what a
+method must beat that claims to know more than which items are odd. Turned round, it is the usual
+way to look for wrong labels.
 
 Scale: nats of the item's own loss, not of the target's; never positive.
 
 Random scores: what any method must beat, and removal at random must stand beside removal by score.
 
-Scale: none; standard normal numbers, a function of the seed, the number of targets and the number of training items.
+Scale: none; standard normal numbers, a function of the seed, the number of targets and the number
+of training items.
 """
 
 from __future__ import annotations
@@ -33,8 +37,12 @@ from turnover.research.baselines.base import Clock, Problem, Scores, Told, silen
 from turnover.research.baselines.losses import RowLosses
 
 
-def signed_similarity(target: np.ndarray, features: np.ndarray, labels: np.ndarray, label: int) -> np.ndarray:
-    """Scores `(N,)` of training features `(N, D)` with `labels` for one target's features `(D,)` and a label."""
+def signed_similarity(
+    target: np.ndarray, features: np.ndarray, labels: np.ndarray, label: int
+) -> np.ndarray:
+    """Scores `(N,)` of training features `(N, D)` with `labels` for one target's features `(D,)`
+    and a label.
+    """
     sizes = np.linalg.norm(features, axis=1) * np.linalg.norm(target)
     cosine: np.ndarray = features @ target / np.maximum(sizes, 1e-12)
     return np.where(labels == label, cosine, -cosine)
@@ -57,7 +65,9 @@ class Similarity:
         """The method in a few words."""
         return "signed cosine similarity" + ", centred" * self.centred
 
-    def scores(self, problem: Problem, instances: Tensor | None = None, progress: Told = silent) -> Scores:
+    def scores(
+        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+    ) -> Scores:
         """Cosines of the training items named."""
         chosen, clock = problem.chosen(instances), Clock.of(problem)
         seen, some = self.features or (lambda inputs: inputs), take(problem.train, chosen)
@@ -65,12 +75,20 @@ class Similarity:
             centre = seen(problem.train.inputs).flatten(1).mean(0) if self.centred else 0
             features = (seen(some.inputs).flatten(1) - centre).cpu().numpy()
         with clock.spent("estimate"), torch.no_grad():
-            targets, labels = (seen(problem.targets.inputs).flatten(1) - centre).cpu().numpy(), some.labels.cpu().numpy()
+            targets, labels = (
+                (seen(problem.targets.inputs).flatten(1) - centre).cpu().numpy(),
+                some.labels.cpu().numpy(),
+            )
             wanted = problem.targets.labels.tolist()
-            rows = [signed_similarity(target, features, labels, label) for target, label in zip(targets, wanted, strict=True)]
+            rows = [
+                signed_similarity(target, features, labels, label)
+                for target, label in zip(targets, wanted, strict=True)
+            ]
         progress(1.0)
         kept = features.nbytes if self.features else 0
-        return clock.scores(torch.from_numpy(np.stack(rows)).to(problem.targets.labels.device), chosen, kept)
+        return clock.scores(
+            torch.from_numpy(np.stack(rows)).to(problem.targets.labels.device), chosen, kept
+        )
 
 
 @dataclass(frozen=True)
@@ -82,14 +100,18 @@ class TrainingLoss:
         """The method in a few words."""
         return "training loss"
 
-    def scores(self, problem: Problem, instances: Tensor | None = None, progress: Told = silent) -> Scores:
+    def scores(
+        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+    ) -> Scores:
         """Minus the losses of the training items named, the same row for every target."""
         chosen, clock = problem.chosen(instances), Clock.of(problem)
         losses = RowLosses(problem.model, problem.loss)
         with clock.spent("train"):
             own = losses.of(losses.vector[None], take(problem.train, chosen))
         progress(1.0)
-        return clock.scores(-own.repeat(len(problem.targets.labels), 1), chosen, stored_bytes=own.nbytes)
+        return clock.scores(
+            -own.repeat(len(problem.targets.labels), 1), chosen, stored_bytes=own.nbytes
+        )
 
 
 @dataclass(frozen=True)
@@ -103,11 +125,15 @@ class RandomScores:
         """The method in a few words."""
         return "random"
 
-    def scores(self, problem: Problem, instances: Tensor | None = None, progress: Told = silent) -> Scores:
+    def scores(
+        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+    ) -> Scores:
         """Numbers for the training items named: the same ones that they get among all."""
         chosen, clock = problem.chosen(instances), Clock.of(problem)
         with clock.spent("estimate"):
             random = torch.Generator().manual_seed(self.seed)
-            values = torch.randn(len(problem.targets.labels), len(problem.train.labels), generator=random)[:, chosen]
+            values = torch.randn(
+                len(problem.targets.labels), len(problem.train.labels), generator=random
+            )[:, chosen]
         progress(1.0)
         return clock.scores(values.to(problem.targets.labels.device), chosen, stored_bytes=0)

@@ -1,32 +1,38 @@
 """TracIn (Pruthi et al. 2020, "Estimating Training Data Influence by Tracing Gradient Descent").
 
-A step of plain SGD on a batch with z lowers a target's loss by about η/|S| · ⟨∇l_z, ∇L(target)⟩. Summed over checkpoints θ_c
-on the way of training, one after every `every` epochs, each standing for as many visits of z:
+A step of plain SGD on a batch with z lowers a target's loss by about η/|S| · ⟨∇l_z, ∇L(target)⟩.
+Summed over checkpoints θ_c on the way of training, one after every `every` epochs, each standing
+for as many visits of z:
 
     score(z, target) = Σ_c  every · η/|S| · ⟨∇l_z(θ_c), ∇L(target; θ_c)⟩
 
-captum computes the sum: `TracInCP` over all parameters, `TracInCPFast` over the weight of the last linear layer, whose bias
-it leaves out. captum's sign is ours (proponents are positive), and its loader is asked for a checkpoint's learning rate,
-where ours gives every · η/|S|. captum's own loader reads files with `torch.load`; ours takes weights from a `Trail`, in memory or a
-plain array file.
+captum computes the sum: `TracInCP` over all parameters, `TracInCPFast` over the weight of the last
+linear layer, whose bias it leaves out. captum's sign is ours (proponents are positive), and its
+loader is asked for a checkpoint's learning rate, where ours gives every · η/|S|. captum's own
+loader reads files with `torch.load`; ours takes weights from a `Trail`, in memory or a plain array
+file.
 
-Scale: nats for plain SGD, to first order, for z's visits one by one: what later steps do to z's trace is left out. AdamW
-takes steps of another length, so that scores of a model trained by it have the right sign and order, but no unit.
+Scale: nats for plain SGD, to first order, for z's visits one by one: what later steps do to z's
+trace is left out. AdamW takes steps of another length, so that scores of a model trained by it have
+the right sign and order, but no unit.
 
-Linear influence through the steps of SGD (Hara, Nitanda and Maehara 2019, "Data Cleansing for Models Trained with SGD").
+Linear influence through the steps of SGD (Hara, Nitanda and Maehara 2019, "Data Cleansing for
+Models Trained with SGD").
 
-Plain SGD takes T steps θₜ₊₁ = θₜ − η/|Sₜ| · Σ over i ∈ Sₜ of ∇lᵢ(θₜ) − η λ θₜ. Give z's row the weight w in every batch that
-holds it: w = 1 is training as it was, w = 0 leaves z out. The derivative of the trajectory in w is exact and needs one
-pass backward per target, from u = ∇L(target; θ_T):
+Plain SGD takes T steps θₜ₊₁ = θₜ − η/|Sₜ| · Σ over i ∈ Sₜ of ∇lᵢ(θₜ) − η λ θₜ. Give z's row the
+weight w in every batch that holds it: w = 1 is training as it was, w = 0 leaves z out. The
+derivative of the trajectory in w is exact and needs one pass backward per target, from u =
+∇L(target; θ_T):
 
     score(z) += η/|Sₜ| · ⟨∇l_z(θₜ), u⟩   if z ∈ Sₜ,        u ← u − η (Hₜ + λ) u,        t = T−1 … 0
 
-with Hₜ the Hessian of the batch's mean loss at θₜ. So score(z) = −dL/dw at w = 1, the linear estimate of
-L(w = 0) − L(w = 1). Neither convergence nor convexity is assumed, and there is nothing to damp; but u grows wherever
-η Hₜ has an eigenvalue below 0 or above 2, so long training of a rough net makes the estimate large and wrong.
+with Hₜ the Hessian of the batch's mean loss at θₜ. So score(z) = −dL/dw at w = 1, the linear
+estimate of L(w = 0) − L(w = 1). Neither convergence nor convexity is assumed, and there is nothing
+to damp; but u grows wherever η Hₜ has an eigenvalue below 0 or above 2, so long training of a rough
+net makes the estimate large and wrong.
 
-The method knows plain SGD only. For a model trained by AdamW it trains a model of its own from the same start, and
-answers for that one. All θₜ are kept, in memory or in a file: T · P numbers.
+The method knows plain SGD only. For a model trained by AdamW it trains a model of its own from the
+same start, and answers for that one. All θₜ are kept, in memory or in a file: T · P numbers.
 
 Scale: nats.
 """
@@ -68,7 +74,9 @@ class TracIn:
         """The method in a few words."""
         return f"TracIn, {self.layers} layers (Pruthi et al. 2020)"
 
-    def scores(self, problem: Problem, instances: Tensor | None = None, progress: Told = silent) -> Scores:
+    def scores(
+        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+    ) -> Scores:
         """Scores of the training items named.
 
         Raises:
@@ -81,7 +89,9 @@ class TracIn:
         progress(0.5)
         with hessian.quietly(problem), clock.spent("estimate"):
             method = self._captum(problem, losses, take(problem.train, chosen), trail)
-            values = hessian.influence(method, problem.targets, trail.nbytes if self.layers == "all" else 1, progress)
+            values = hessian.influence(
+                method, problem.targets, trail.nbytes if self.layers == "all" else 1, progress
+            )
         return clock.scores(values, chosen, trail.nbytes)
 
     def _captum(self, problem: Problem, losses: RowLosses, some: Split, trail: Trail) -> Any:
@@ -96,7 +106,9 @@ class TracIn:
             return TracInCP(**options)
         del options["sample_wise_grads_per_batch"], options["layers"]
         options["loss_fn"] = hessian.batch_loss(problem.loss, "sum")
-        return TracInCPFast(final_fc_layer=options["model"].get_submodule(last_linear(problem.model)), **options)
+        return TracInCPFast(
+            final_fc_layer=options["model"].get_submodule(last_linear(problem.model)), **options
+        )
 
 
 def checkpoints(losses: RowLosses, problem: Problem, every: int, folder: Path | None) -> Trail:
@@ -108,7 +120,10 @@ def checkpoints(losses: RowLosses, problem: Problem, every: int, folder: Path | 
     schedule, start = problem.schedule, losses.flat(problem.initial)
     count = schedule.epochs // every
     if not count:
-        raise TurnoverError(f"training has {schedule.epochs} epochs, so it ends before the first checkpoint; choose every=1")
+        raise TurnoverError(
+            f"training has {schedule.epochs} epochs, so it ends before the first checkpoint; choose"
+            " every=1"
+        )
     apart = every * (schedule.steps(len(problem.train.labels)) // schedule.epochs)
     trail = Trail(count, start, folder)
 
@@ -124,7 +139,9 @@ def checkpoints(losses: RowLosses, problem: Problem, every: int, folder: Path | 
 
 
 def loader(losses: RowLosses, trail: Trail, rate: float) -> Callable[[nn.Module, int], float]:
-    """What captum calls to put a checkpoint's weights into its model; gives the checkpoint's rate."""
+    """What captum calls to put a checkpoint's weights into its model; gives the checkpoint's
+    rate.
+    """
 
     def load(model: nn.Module, number: int) -> float:
         model.load_state_dict(losses.named(trail[number]), strict=False)
@@ -153,29 +170,49 @@ class SgdInfluence:
         """The method in a few words."""
         return "influence through SGD steps (Hara et al. 2019)"
 
-    def scores(self, problem: Problem, instances: Tensor | None = None, progress: Told = silent) -> Scores:
-        """Scores in nats of the training items named; a pass backward gives those of all, so a few cost as much as all.
+    def scores(
+        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+    ) -> Scores:
+        """Scores in nats of the training items named; a pass backward gives those of all, so a few
+        cost as much as all.
 
         Raises:
             TurnoverError: if there is no plain SGD schedule, or training cannot be repeated.
         """
         schedule = self.schedule or problem.schedule
         if schedule.optimizer != "sgd":
-            raise TurnoverError("Hara et al.'s influence needs plain SGD; name a schedule of its own with Schedule(..., optimizer='sgd')")
+            raise TurnoverError(
+                "Hara et al.'s influence needs plain SGD; name a schedule of its own with "
+                "Schedule(..., optimizer='sgd')"
+            )
         chosen, clock = problem.chosen(instances), Clock.of(problem)
         losses = RowLosses(problem.model, problem.loss)
         start, train = losses.flat(problem.initial), problem.train
         steps = schedule.steps(len(train.labels))
         with clock.spent("train"):
             trail = Trail(steps, start, self.folder)
-            final = train_stack(losses, start, train, schedule, torch.tensor([NOTHING]), lambda step, stack: trail.keep(step, stack[0]))[0]
+            final = train_stack(
+                losses,
+                start,
+                train,
+                schedule,
+                torch.tensor([NOTHING]),
+                lambda step, stack: trail.keep(step, stack[0]),
+            )[0]
         with clock.spent("estimate"):
             values = _backward(losses, final, trail, problem, schedule, progress)
         order_bytes = schedule.epochs * len(train.labels) * _NUMBER_BYTES
         return clock.scores(values[:, chosen.to(values.device)], chosen, trail.nbytes + order_bytes)
 
 
-def _backward(losses: RowLosses, final: Tensor, trail: Trail, problem: Problem, schedule: Schedule, progress: Told) -> Tensor:
+def _backward(
+    losses: RowLosses,
+    final: Tensor,
+    trail: Trail,
+    problem: Problem,
+    schedule: Schedule,
+    progress: Told,
+) -> Tensor:
     """One pass over the steps, last first, for all targets: `(targets, N)`."""
     rate, train = schedule.learning_rate, problem.train
     u = losses.gradients(final, problem.targets)

@@ -1,11 +1,11 @@
 """The models on which the ways to compute influence are compared, each with the ways as functions.
 
-(a) *published*: the whole model, two passes per instance, batches of 100 masks, one target at a time, as the authors do;
-(b) *masked part*: the prefix computed once, then two plain passes over batches of instances and targets;
-(c) *engine*: `turnover.influence`, with everything that it does.
+(a) *published*: the whole model, two passes per instance, batches of 100 masks, one target at a
+time, as the authors do; (b) *masked part*: the prefix computed once, then two plain passes over
+batches of instances and targets; (c) *engine*: `turnover.influence`, with everything that it does.
 
-Ways are timed on as many pairs as they finish in a few seconds; a row says how many. Weights are random: they do not
-change the work.
+Ways are timed on as many pairs as they finish in a few seconds; a row says how many. Weights are
+random: they do not change the work.
 """
 
 from __future__ import annotations
@@ -38,15 +38,22 @@ _SAMPLE_TARGETS, _SAMPLE_INSTANCES = 2, 50
 _HEAD_INSTANCES, _HEAD_TARGETS = 500, 10
 _IMAGE_INSTANCES, _ADAPTER_INSTANCES = 128, 500
 
-PUBLISHED, PART, ENGINE, ENGINE_LOW = "(a) published", "(b) masked part", "(c) engine", "(c) engine, bfloat16"
+PUBLISHED, PART, ENGINE, ENGINE_LOW = (
+    "(a) published",
+    "(b) masked part",
+    "(c) engine",
+    "(c) engine, bfloat16",
+)
 PRECISIONS = {ENGINE: None, ENGINE_LOW: torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way: `run` computes `pairs` pairs of (member, target, instance); `sample` gives influences `(K, t, n)` of a few of them.
+    """One way: `run` computes `pairs` pairs of (member, target, instance); `sample` gives
+    influences `(K, t, n)` of a few of them.
 
-    `masks` makes the masks that `run` needs and nothing else, where their share of the work is worth knowing.
+    `masks` makes the masks that `run` needs and nothing else, where their share of the work is
+    worth knowing.
     """
 
     pairs: int
@@ -76,10 +83,15 @@ class _Whole(nn.Module):
 
 
 def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
-    """16 heads on MiniLM features of review sentences, 5,000 training instances; 1,000 where unit masks meet many targets."""
+    """16 heads on MiniLM features of review sentences, 5,000 training instances; 1,000 where unit
+    masks meet many targets.
+    """
     encoder = TextEncoder(device=device)
     tokens = _tokens(encoder, targets)
-    model, one = (text_heads(encoder.width, 2, members=members, groups=groups, seed=_SEED).to(device).eval() for members in (_MEMBERS, 1))
+    model, one = (
+        text_heads(encoder.width, 2, members=members, groups=groups, seed=_SEED).to(device).eval()
+        for members in (_MEMBERS, 1)
+    )
     ids = torch.arange(_INSTANCES if groups or targets < _FEW_TARGETS else _FEWER_INSTANCES)
     labels = torch.zeros(targets, dtype=torch.int64)
 
@@ -104,28 +116,66 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
     few, some = min(targets, _HEAD_TARGETS), ids[:_SAMPLE_INSTANCES]
     ways = {
         PUBLISHED: _published(_Whole(encoder, one), tokens, sampled, labels, device),
-        PART: Way(_MEMBERS * few * _HEAD_INSTANCES, partial(part, few, ids[:_HEAD_INSTANCES]), partial(part, sampled, some)),
+        PART: Way(
+            _MEMBERS * few * _HEAD_INSTANCES,
+            partial(part, few, ids[:_HEAD_INSTANCES]),
+            partial(part, sampled, some),
+        ),
     }
     for name, dtype in PRECISIONS.items():
-        ways[name] = Way(_MEMBERS * targets * len(ids), partial(engine, dtype, targets, ids), partial(sample, dtype), masks)
-    return Contest(f"text heads, {'unit masks' if groups is None else f'{groups} groups'}, {targets} target{'s' * (targets > 1)}", ways)
+        ways[name] = Way(
+            _MEMBERS * targets * len(ids),
+            partial(engine, dtype, targets, ids),
+            partial(sample, dtype),
+            masks,
+        )
+    return Contest(
+        f"text heads, {'unit masks' if groups is None else f'{groups} groups'}, {targets} "
+        f"target{'s' * (targets > 1)}",
+        ways,
+    )
 
 
 def adapters(layers: int | None, device: torch.device) -> Contest:
     """MiniLM with adapters in its last layers (None for all), weights large enough to matter."""
-    model = adapter_classifier(DEFAULT_ENCODER, 2, layers=layers, groups=None, seed=_SEED).to(device).eval()
+    model = (
+        adapter_classifier(DEFAULT_ENCODER, 2, layers=layers, groups=None, seed=_SEED)
+        .to(device)
+        .eval()
+    )
     tokens = _tokens(TextEncoder(device=device), 2)
-    return _general(f"MiniLM, adapters in {'all' if layers is None else f'the last {layers}'} layers", _enlarged(model), tokens, _ADAPTER_INSTANCES, device)
+    return _general(
+        f"MiniLM, adapters in {'all' if layers is None else f'the last {layers}'} layers",
+        _enlarged(model),
+        tokens,
+        _ADAPTER_INSTANCES,
+        device,
+    )
 
 
 def bert_base(device: torch.device) -> Contest:
-    """A network of BERT-base's size with adapters in all layers, random weights, one target of 32 tokens, 10,000 instances."""
+    """A network of BERT-base's size with adapters in all layers, random weights, one target of 32
+    tokens, 10,000 instances.
+    """
     from transformers import BertConfig, BertModel
 
     from turnover.models.adapters import AdapterClassifier
 
-    model = AdapterClassifier(BertModel(BertConfig(), add_pooling_layer=False), 2, layers=None, groups=None, seed=_SEED).to(device).eval()
-    tokens = {"input_ids": torch.full((1, 32), 7, device=device), "attention_mask": torch.ones(1, 32, dtype=torch.int64, device=device)}
+    model = (
+        AdapterClassifier(
+            BertModel(BertConfig(), add_pooling_layer=False),
+            2,
+            layers=None,
+            groups=None,
+            seed=_SEED,
+        )
+        .to(device)
+        .eval()
+    )
+    tokens = {
+        "input_ids": torch.full((1, 32), 7, device=device),
+        "attention_mask": torch.ones(1, 32, dtype=torch.int64, device=device),
+    }
     return _general("BERT-base, adapters in all layers", _enlarged(model), tokens, 10_000, device)
 
 
@@ -134,11 +184,15 @@ def images(groups: int | None, device: torch.device) -> Contest:
     model = vgg19(10, groups=groups, seed=_SEED).to(device).eval()
     inputs = torch.randn(100, 3, 32, 32, generator=torch.Generator().manual_seed(_SEED)).to(device)
     name = "unit masks" if groups is None else f"{groups} groups"
-    return _general(f"VGG19, {name}, 100 targets", model, inputs, _IMAGE_INSTANCES, device, _tail(model))
+    return _general(
+        f"VGG19, {name}, 100 targets", model, inputs, _IMAGE_INSTANCES, device, _tail(model)
+    )
 
 
 def example_network(groups: int | None, device: torch.device) -> Contest:
-    """The network of the authors' example: 784-768-768-768-10, masks after the first relu and before the output."""
+    """The network of the authors' example: 784-768-768-768-10, masks after the first relu and
+    before the output.
+    """
     torch_seeded = torch.Generator().manual_seed(_SEED)
     masks = [TurnoverDropout(768, groups=groups, layer=number) for number in range(2)]
     model = nn.Sequential(
@@ -149,10 +203,24 @@ def example_network(groups: int | None, device: torch.device) -> Contest:
         nn.init.normal_(parameter, std=0.05, generator=torch_seeded)
     inputs = torch.randn(200, 784, generator=torch_seeded).to(device)
     name = "unit masks" if groups is None else f"{groups} groups"
-    return _general(f"784-768-768-768-10, {name}, 200 targets", model.to(device).eval(), inputs, 1000, device, (model[:2], model[2:]))
+    return _general(
+        f"784-768-768-768-10, {name}, 200 targets",
+        model.to(device).eval(),
+        inputs,
+        1000,
+        device,
+        (model[:2], model[2:]),
+    )
 
 
-def _general(case: str, model: nn.Module, inputs: Inputs, count: int, device: torch.device, parts: tuple[nn.Module, nn.Module] | None = None) -> Contest:
+def _general(
+    case: str,
+    model: nn.Module,
+    inputs: Inputs,
+    count: int,
+    device: torch.device,
+    parts: tuple[nn.Module, nn.Module] | None = None,
+) -> Contest:
     """A contest for a one-member model; with its two parts, if somebody can name them, for (b)."""
     targets = row_count(inputs)
     labels, ids = torch.zeros(targets, dtype=torch.int64), torch.arange(count)
@@ -162,22 +230,41 @@ def _general(case: str, model: nn.Module, inputs: Inputs, count: int, device: to
     if parts and isinstance(inputs, Tensor):
         few = min(count, 16)
         ways[PART] = Way(
-            targets * few, partial(_part, *parts, inputs, labels, ids[:few]), partial(_part, *parts, inputs[:sampled], labels[:sampled], ids[:some])
+            targets * few,
+            partial(_part, *parts, inputs, labels, ids[:few]),
+            partial(_part, *parts, inputs[:sampled], labels[:sampled], ids[:some]),
         )
 
     def engine(dtype: torch.dtype | None, targets: int, some: Tensor) -> Tensor:
-        return influence(model, take_rows(inputs, torch.arange(targets), device), labels[:targets], some, dtype=dtype).values
+        return influence(
+            model,
+            take_rows(inputs, torch.arange(targets), device),
+            labels[:targets],
+            some,
+            dtype=dtype,
+        ).values
 
     def sample(dtype: torch.dtype | None) -> Tensor:
-        return engine(dtype, min(targets, FEW_TARGETS), ids[:some])[:, :sampled]  # with so many targets as the path in question asks for
+        # with so many targets as the path in question asks for
+        return engine(dtype, min(targets, FEW_TARGETS), ids[:some])[:, :sampled]
 
     for name, dtype in PRECISIONS.items():
-        if dtype is None or parts is None or device.type == "cuda":  # cut-out half networks gain nothing from bfloat16 on a CPU
-            ways[name] = Way(targets * count, partial(engine, dtype, targets, ids), partial(sample, dtype))
+        # cut-out half networks gain nothing from bfloat16 on a CPU
+        if dtype is None or parts is None or device.type == "cuda":
+            ways[name] = Way(
+                targets * count, partial(engine, dtype, targets, ids), partial(sample, dtype)
+            )
     return Contest(case, ways)
 
 
-def _published(model: nn.Module, inputs: Inputs, targets: int, labels: Tensor, device: torch.device, count: int = _SAMPLE_INSTANCES) -> Way:
+def _published(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: int,
+    labels: Tensor,
+    device: torch.device,
+    count: int = _SAMPLE_INSTANCES,
+) -> Way:
     """Two passes of the whole model for each instance, 100 masks a batch, one target at a time."""
 
     @torch.no_grad()
@@ -191,34 +278,47 @@ def _published(model: nn.Module, inputs: Inputs, targets: int, labels: Tensor, d
         return losses[1] - losses[0]
 
     def sample() -> Tensor:
-        return torch.stack([compute(torch.arange(count), target) for target in range(targets)])[None].cpu()
+        return torch.stack([compute(torch.arange(count), target) for target in range(targets)])[
+            None
+        ].cpu()
 
     return Way(PUBLISHED_BATCH, lambda: compute(torch.arange(PUBLISHED_BATCH), 0), sample)
 
 
 @torch.no_grad()
-def _part(prefix: nn.Module, masked: nn.Module, inputs: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+def _part(
+    prefix: nn.Module, masked: nn.Module, inputs: Tensor, labels: Tensor, ids: Tensor
+) -> Tensor:
     """Influences `(1, t, n)` by two plain passes of the masked part, all pairs in one batch."""
     rows = prefix(inputs).repeat_interleave(len(ids), 0)
     losses = []
     for flipped in (False, True):
         with turnover(ids.repeat(len(inputs)), flipped=flipped):
-            losses.append(pair_losses(None, masked(rows).unflatten(0, (1, len(inputs), len(ids))), labels)[0])
+            losses.append(
+                pair_losses(None, masked(rows).unflatten(0, (1, len(inputs), len(ids))), labels)[0]
+            )
     return (losses[1] - losses[0])[None].cpu()
 
 
 @torch.no_grad()
 def _heads_part(model: MemberModel, features: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
-    """Influences `(K, t, n)` by two plain passes of all heads; masks are made once for all targets, pairs are batched."""
+    """Influences `(K, t, n)` by two plain passes of all heads; masks are made once for all targets,
+    pairs are batched.
+    """
     head = model.head
     bits = [mask.bits(ids.to(features.device)) for mask in (head.mask_in, head.mask_hidden)]
     both = []
     for flipped in (False, True):
-        first, second = (mask.scale(own, flipped, features.dtype) for mask, own in zip((head.mask_in, head.mask_hidden), bits, strict=True))
+        first, second = (
+            mask.scale(own, flipped, features.dtype)
+            for mask, own in zip((head.mask_in, head.mask_hidden), bits, strict=True)
+        )
         parts = []
         for row, label in zip(features, labels, strict=True):
             hidden = torch.relu(head.linear_in(row * first))
-            parts.append(pair_losses(None, head.linear_out(hidden * second).unsqueeze(1), label[None]))
+            parts.append(
+                pair_losses(None, head.linear_out(hidden * second).unsqueeze(1), label[None])
+            )
         both.append(torch.cat(parts, 1))
     return (both[1] - both[0]).cpu()
 
@@ -226,7 +326,9 @@ def _heads_part(model: MemberModel, features: Tensor, labels: Tensor, ids: Tenso
 def _tail(model: nn.Sequential) -> tuple[nn.Module, nn.Module]:
     """VGG19 cut before its first mask."""
     features = list(model.features)  # type: ignore[arg-type]
-    first = next(place for place, layer in enumerate(features) if isinstance(layer, TurnoverDropout))
+    first = next(
+        place for place, layer in enumerate(features) if isinstance(layer, TurnoverDropout)
+    )
     rest = [module for name, module in model.named_children() if name != "features"]
     return nn.Sequential(*features[:first]), nn.Sequential(*features[first:], *rest)
 
@@ -234,7 +336,9 @@ def _tail(model: nn.Sequential) -> tuple[nn.Module, nn.Module]:
 def _tokens(encoder: TextEncoder, count: int) -> dict[str, Tensor]:
     """Tokens of some reviews, padded to the longest."""
     texts = list(load_reviews().validation.texts or [])[:count]
-    padded: Any = encoder.tokenizer(texts, padding=True, truncation=True, max_length=32, return_tensors="pt")
+    padded: Any = encoder.tokenizer(
+        texts, padding=True, truncation=True, max_length=32, return_tensors="pt"
+    )
     return {name: padded[name].to(encoder.device) for name in ("input_ids", "attention_mask")}
 
 
@@ -243,5 +347,7 @@ def _enlarged(model: EncoderClassifier) -> EncoderClassifier:
     generator = torch.Generator().manual_seed(_SEED)
     for parameter in model.parameters():
         if parameter.requires_grad:
-            parameter.data = (0.1 * torch.randn(parameter.shape, generator=generator)).to(parameter.device)
+            parameter.data = (0.1 * torch.randn(parameter.shape, generator=generator)).to(
+                parameter.device
+            )
     return model

@@ -1,8 +1,10 @@
-"""Influence of all training instances on some targets: the published way, the masked part alone, and the engine.
+"""Influence of all training instances on some targets: the published way, the masked part alone,
+and the engine.
 
-Ways of one contest take turns on the same weights and masks; seconds are medians. Beside them stand the floating-point
-operations that a way needs for its pairs, counted by torch, and the peak of the machine's matrix product, measured in the
-same turns: their ratio says how near to the machine's limit a way is.
+Ways of one contest take turns on the same weights and masks; seconds are medians. Beside them stand
+the floating-point operations that a way needs for its pairs, counted by torch, and the peak of the
+machine's matrix product, measured in the same turns: their ratio says how near to the machine's
+limit a way is.
 """
 
 from __future__ import annotations
@@ -19,8 +21,25 @@ from torch.utils.flop_counter import FlopCounterMode
 from turnover.attribution.device import choose_device
 from turnover.attribution.influence import top_influences
 from turnover.models.heads import text_heads
-from turnover.research.bench.contests import ENGINE_LOW, Contest, Way, adapters, bert_base, example_network, heads, images
-from turnover.research.bench.timing import copy_bytes, interleaved_medians, large_copy, matmul_flops, matmul_peak, peak_memory, threads
+from turnover.research.bench.contests import (
+    ENGINE_LOW,
+    Contest,
+    Way,
+    adapters,
+    bert_base,
+    example_network,
+    heads,
+    images,
+)
+from turnover.research.bench.timing import (
+    copy_bytes,
+    interleaved_medians,
+    large_copy,
+    matmul_flops,
+    matmul_peak,
+    peak_memory,
+    threads,
+)
 from turnover.storage.progress import bar
 
 _REPEATS = 5
@@ -31,7 +50,8 @@ _TARGET_GROWTH = (16, 32, 64, 128, 256)
 
 @dataclass(frozen=True)
 class PathRow:
-    """One way in one contest; differences are to the published way, in nats; operations are those of the pairs timed.
+    """One way in one contest; differences are to the published way, in nats; operations are those
+    of the pairs timed.
 
     `mask_seconds` is what making the masks alone takes on one thread, where that was measured.
     """
@@ -51,7 +71,9 @@ class PathRow:
 
 @dataclass(frozen=True)
 class GrowthRow:
-    """How the engine's seconds and peak memory grow: seconds are proportional to size to the power of the exponent."""
+    """How the engine's seconds and peak memory grow: seconds are proportional to size to the power
+    of the exponent.
+    """
 
     growing: str
     sizes: tuple[int, ...]
@@ -72,7 +94,9 @@ def contests(device: torch.device) -> Iterator[Callable[[], Contest]]:
 
 
 def measure_influence() -> dict[str, Any]:
-    """All contests, on one thread and on all cores (on a GPU once); how the engine's cost grows; what a copy moves."""
+    """All contests, on one thread and on all cores (on a GPU once); how the engine's cost grows;
+    what a copy moves.
+    """
     device = choose_device()
     counts = sorted({1, torch.get_num_threads()}) if device.type == "cpu" else [1]
     rows: list[PathRow] = []
@@ -86,14 +110,25 @@ def measure_influence() -> dict[str, Any]:
                 advance(1)
     copied = interleaved_medians({"copy": large_copy(device)}, _REPEATS, device)["copy"]
     growth = [asdict(row) for row in measure_growth()]
-    return {"rows": [asdict(row) for row in rows], "growth": growth, "copy_bytes_per_second": copy_bytes() / copied}
+    return {
+        "rows": [asdict(row) for row in rows],
+        "growth": growth,
+        "copy_bytes_per_second": copy_bytes() / copied,
+    }
 
 
-def measure(contest: Contest, count: int, device: torch.device, repeats: int = _REPEATS) -> Iterator[PathRow]:
+def measure(
+    contest: Contest, count: int, device: torch.device, repeats: int = _REPEATS
+) -> Iterator[PathRow]:
     """The rows of one contest."""
-    peaks = {_PEAK: matmul_peak(torch.float32, device), _PEAK_LOW: matmul_peak(torch.bfloat16, device)}
+    peaks = {
+        _PEAK: matmul_peak(torch.float32, device),
+        _PEAK_LOW: matmul_peak(torch.bfloat16, device),
+    }
     masks = {_masks_of(name): way.masks for name, way in contest.ways.items() if way.masks}
-    seconds = interleaved_medians({**{name: way.run for name, way in contest.ways.items()}, **masks, **peaks}, repeats, device)
+    seconds = interleaved_medians(
+        {**{name: way.run for name, way in contest.ways.items()}, **masks, **peaks}, repeats, device
+    )
     reference = next(iter(contest.ways.values())).sample()
     for name, way in contest.ways.items():
         with peak_memory(device) as peak:
@@ -101,7 +136,19 @@ def measure(contest: Contest, count: int, device: torch.device, repeats: int = _
         difference = float((way.sample()[0] - reference[0]).abs().max())
         best = matmul_flops() / seconds[_PEAK_LOW if name == ENGINE_LOW else _PEAK]
         rate = way.pairs / seconds[name]
-        yield PathRow(contest.case, name, count, way.pairs, seconds[name], rate, difference, peak[0], flops / seconds[name], best, seconds.get(_masks_of(name)))
+        yield PathRow(
+            contest.case,
+            name,
+            count,
+            way.pairs,
+            seconds[name],
+            rate,
+            difference,
+            peak[0],
+            flops / seconds[name],
+            best,
+            seconds.get(_masks_of(name)),
+        )
 
 
 def _masks_of(way: str) -> str:
@@ -109,7 +156,9 @@ def _masks_of(way: str) -> str:
 
 
 def _flops(way: Way) -> int:
-    """Floating-point operations of a way's run; on one thread, since torch counts those of the calling thread."""
+    """Floating-point operations of a way's run; on one thread, since torch counts those of the
+    calling thread.
+    """
     with threads(1), FlopCounterMode(display=False) as counter:
         way.run()
     return int(counter.get_total_flops())
@@ -122,15 +171,27 @@ def measure_growth() -> Iterator[GrowthRow]:
 
     def run(instances: int, targets: int) -> None:
         features = torch.randn(targets, 384, generator=torch.Generator().manual_seed(0))
-        top_influences(model, features, torch.zeros(targets, dtype=torch.int64), torch.arange(instances), memory=2**28)
+        top_influences(
+            model,
+            features,
+            torch.zeros(targets, dtype=torch.int64),
+            torch.arange(instances),
+            memory=2**28,
+        )
 
     yield _growth("training instances, 100 targets", _GROWTH, lambda size: run(size, 100), device)
-    yield _growth("targets, 5,000 training instances", _TARGET_GROWTH, lambda size: run(5000, size), device)
+    yield _growth(
+        "targets, 5,000 training instances", _TARGET_GROWTH, lambda size: run(5000, size), device
+    )
 
 
-def _growth(growing: str, sizes: tuple[int, ...], run: Callable[[int], object], device: torch.device) -> GrowthRow:
+def _growth(
+    growing: str, sizes: tuple[int, ...], run: Callable[[int], object], device: torch.device
+) -> GrowthRow:
     """Seconds and peak memory of runs of growing size."""
-    seconds = interleaved_medians({str(size): partial(run, size) for size in sizes}, _REPEATS, device)
+    seconds = interleaved_medians(
+        {str(size): partial(run, size) for size in sizes}, _REPEATS, device
+    )
     peaks = []
     for size in sizes:
         with peak_memory(device) as peak:
@@ -142,32 +203,54 @@ def _growth(growing: str, sizes: tuple[int, ...], run: Callable[[int], object], 
 
 def _slope(sizes: tuple[int, ...], seconds: tuple[float, ...]) -> float:
     """Least-squares slope of log seconds on log size."""
-    x, y = (torch.tensor([math.log(value) for value in values], dtype=torch.float64) for values in (sizes, seconds))
+    x, y = (
+        torch.tensor([math.log(value) for value in values], dtype=torch.float64)
+        for values in (sizes, seconds)
+    )
     x, y = x - x.mean(), y - y.mean()
     return float((x @ y) / (x @ x))
 
 
 def describe_influence(result: dict[str, Any]) -> str:
-    """The rows as Markdown tables; "× (a)" is how many times more pairs a second a way does than the published one.
+    """The rows as Markdown tables; "× (a)" is how many times more pairs a second a way does than
+    the published one.
 
-    "Masks alone" is the share of the seconds that making the masks would take, spread evenly over the threads.
+    "Masks alone" is the share of the seconds that making the masks would take, spread evenly over
+    the threads.
     """
-    lines = ["| case | threads | way | pairs/s | × (a) | max difference, nats | peak memory, MB | share of matmul peak | masks alone |"]
+    lines = [
+        "| case | threads | way | pairs/s | × (a) | max difference, nats | peak memory, MB | share "
+        "of matmul peak | masks alone |"
+    ]
     lines += ["| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     slow: dict[tuple[str, int], float] = {}
     for row in (PathRow(**row) for row in result["rows"]):
         base = slow.setdefault((row.case, row.threads), row.pairs_per_second)
         share = row.flops_per_second / row.matmul_peak_flops_per_second
         times = f"{row.pairs_per_second:,.0f} | {row.pairs_per_second / base:,.1f}"
-        masks = "" if row.mask_seconds is None else f"{row.mask_seconds / row.threads / row.seconds:.0%}"
-        lines.append(
-            f"| {row.case} | {row.threads} | {row.path} | {times} | {row.max_abs_difference:.1g} | {row.peak_memory_mb:,.0f} | {share:.0%} | {masks} |"
+        masks = (
+            ""
+            if row.mask_seconds is None
+            else f"{row.mask_seconds / row.threads / row.seconds:.0%}"
         )
-    lines += ["", "| growing | sizes | seconds | peak memory, MB | exponent |", "| --- | --- | --- | --- | ---: |"]
+        lines.append(
+            f"| {row.case} | {row.threads} | {row.path} | {times} | {row.max_abs_difference:.1g} | "
+            f"{row.peak_memory_mb:,.0f} | {share:.0%} | {masks} |"
+        )
+    lines += [
+        "",
+        "| growing | sizes | seconds | peak memory, MB | exponent |",
+        "| --- | --- | --- | --- | ---: |",
+    ]
     for growth in (GrowthRow(**row) for row in result["growth"]):
-        columns = [", ".join(f"{value:,}" for value in growth.sizes), *(_listed(values) for values in (growth.seconds, growth.peak_memory_mb))]
+        columns = [
+            ", ".join(f"{value:,}" for value in growth.sizes),
+            *(_listed(values) for values in (growth.seconds, growth.peak_memory_mb)),
+        ]
         lines.append(f"| {growth.growing} | {' | '.join(columns)} | {growth.exponent:.2f} |")
-    return "\n".join([*lines, "", f"A large copy moves {result['copy_bytes_per_second'] / 1e9:.1f} GB/s."])
+    return "\n".join(
+        [*lines, "", f"A large copy moves {result['copy_bytes_per_second'] / 1e9:.1f} GB/s."]
+    )
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -1,7 +1,9 @@
-"""A run of random numbers, as large as one likes: what it costs to look at a run does not depend on what its numbers mean.
+"""A run of random numbers, as large as one likes: what it costs to look at a run does not depend on
+what its numbers mean.
 
-Texts, features, losses and influences are drawn at random and written in the form of a real run (`turnover.runs.run`); the weights
-are none. Whole rankings are kept as long as `turnover.workflows.influence` would keep them, of a larger run their two ends.
+Texts, features, losses and influences are drawn at random and written in the form of a real run
+(`turnover.runs.run`); the weights are none. Whole rankings are kept as long as
+`turnover.workflows.influence` would keep them, of a larger run their two ends.
 
 One measured figure.
 """
@@ -43,12 +45,25 @@ class RandomRun:
         beside = runs / f"{self.name}.partial"
         (beside / "influence").mkdir(parents=True)
         rng = np.random.default_rng(0)
-        items = pd.concat([self._items("train", self.train, rng), self._items("validation", self.targets, rng)], ignore_index=True)
+        items = pd.concat(
+            [self._items("train", self.train, rng), self._items("validation", self.targets, rng)],
+            ignore_index=True,
+        )
         items.to_parquet(beside / "items.parquet", index=False)
         np.save(beside / "features.npy", rng.standard_normal((len(items), _WIDTH), np.float32))
         np.save(beside / "item_losses.npy", rng.random((2, _EPOCHS, self.train), np.float32))
-        losses = {name: np.linspace(1, end, _EPOCHS) for name, end in (("masked", 0.1), ("flipped", 0.9), ("validation", 0.5), ("unowned", 0.9))}
-        pd.DataFrame({"epoch": range(1, _EPOCHS + 1), **losses, "accuracy": 2 / 3}).to_parquet(beside / "curves.parquet", index=False)
+        losses = {
+            name: np.linspace(1, end, _EPOCHS)
+            for name, end in (
+                ("masked", 0.1),
+                ("flipped", 0.9),
+                ("validation", 0.5),
+                ("unowned", 0.9),
+            )
+        }
+        pd.DataFrame({"epoch": range(1, _EPOCHS + 1), **losses, "accuracy": 2 / 3}).to_parquet(
+            beside / "curves.parquet", index=False
+        )
         (beside / "weights.safetensors").write_bytes(b"none")
         write_manifest(beside, self._facts(), RUN_FILES)
         self._write_influence(beside, np.flatnonzero(np.arange(self.targets) % 3 == 0), rng)
@@ -56,15 +71,29 @@ class RandomRun:
         return folder
 
     def _facts(self) -> dict[str, object]:
-        results = {"train_size": self.train, "validation_size": self.targets, "validation_accuracy": 2 / 3, "plain_accuracy": 2 / 3}
+        results = {
+            "train_size": self.train,
+            "validation_size": self.targets,
+            "validation_accuracy": 2 / 3,
+            "plain_accuracy": 2 / 3,
+        }
         results |= {"members": MEMBERS, "epochs": _EPOCHS, "kept_epoch": _EPOCHS}
         data = {"name": "random", "source": "random words and numbers", "fingerprint": self.name}
-        return {"data": data, "kind": "text", "classes": _CLASSES, "settings": {"data": "random", "members": MEMBERS}, "recipe": {}, "results": results}
+        return {
+            "data": data,
+            "kind": "text",
+            "classes": _CLASSES,
+            "settings": {"data": "random", "members": MEMBERS},
+            "recipe": {},
+            "results": results,
+        }
 
     def _items(self, split: str, count: int, rng: np.random.Generator) -> pd.DataFrame:
         words = np.array([f"word{number}" for number in range(5000)])
         labels = np.arange(count) % len(_CLASSES)
-        predicted = np.where((np.arange(count) % 3 == 0) & (split == "validation"), 1 - labels, labels)
+        predicted = np.where(
+            (np.arange(count) % 3 == 0) & (split == "validation"), 1 - labels, labels
+        )
         chance = rng.uniform(0.5, 1, count)
         return pd.DataFrame(
             {
@@ -75,7 +104,10 @@ class RandomRun:
                 "predicted": predicted,
                 "planted": "",
                 "true_label": labels,
-                **{f"probability_{number}": np.where(predicted == number, chance, 1 - chance) for number in range(len(_CLASSES))},
+                **{
+                    f"probability_{number}": np.where(predicted == number, chance, 1 - chance)
+                    for number in range(len(_CLASSES))
+                },
                 "text": [" ".join(row) for row in rng.choice(words, (count, _WORDS))],
                 "image": [b""] * count,
             }
@@ -85,18 +117,47 @@ class RandomRun:
         folder, counts = run / "influence", {"truth": self.targets, "prediction": len(errors)}
         layout = "full" if 4 * MEMBERS * self.train * sum(counts.values()) <= FULL_BYTES else "top"
         for meaning, count in counts.items():
-            files = InfluenceFiles(folder, meaning, layout, (MEMBERS, count, self.train), _DIRECTIONS)
+            files = InfluenceFiles(
+                folder, meaning, layout, (MEMBERS, count, self.train), _DIRECTIONS
+            )
             for first in range(0, count, _ROWS):
                 rows = np.arange(first, min(first + _ROWS, count))
-                drawn = MEMBERS if layout == "full" else 1  # where the ends alone are kept, members need not be drawn one by one
+                # where the ends alone are kept, members need not be drawn one by one
+                drawn = MEMBERS if layout == "full" else 1
                 raw = _SD * rng.standard_normal((drawn, len(rows), self.train), np.float32)
-                error = raw.std(0) / MEMBERS**0.5 if drawn > 1 else np.full(raw.shape[1:], _SD, np.float32)
-                files.put(rows, kept(layout, raw, np.zeros((len(rows), _DIRECTIONS), np.float32), raw.mean(0), error))
+                error = (
+                    raw.std(0) / MEMBERS**0.5
+                    if drawn > 1
+                    else np.full(raw.shape[1:], _SD, np.float32)
+                )
+                files.put(
+                    rows,
+                    kept(
+                        layout,
+                        raw,
+                        np.zeros((len(rows), _DIRECTIONS), np.float32),
+                        raw.mean(0),
+                        error,
+                    ),
+                )
         np.save(folder / "self.npy", rng.random((MEMBERS, self.train), np.float32))
-        np.save(folder / "mean_members.npy", _SD * rng.standard_normal((MEMBERS, self.train), np.float32))
+        np.save(
+            folder / "mean_members.npy",
+            _SD * rng.standard_normal((MEMBERS, self.train), np.float32),
+        )
         assert all((folder / name).is_file() for name in INFLUENCE_FILES)
-        facts = {"targets": list(range(self.targets)), "errors": errors.tolist(), "layout": layout, "estimator": "median", "agreement": {"median": 0.0}}
-        write_manifest(folder, {**facts, "run": sha256(run / "weights.safetensors")}, sorted(path.name for path in folder.glob("*.npy")))
+        facts = {
+            "targets": list(range(self.targets)),
+            "errors": errors.tolist(),
+            "layout": layout,
+            "estimator": "median",
+            "agreement": {"median": 0.0},
+        }
+        write_manifest(
+            folder,
+            {**facts, "run": sha256(run / "weights.safetensors")},
+            sorted(path.name for path in folder.glob("*.npy")),
+        )
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 The measurements behind docs/results.md, one file each.
 
-A measurement yields `Row`s; `turnover bench NAME` prints them as a table, or as JSON. Times are of this machine and
-this moment; what is compared is compared within one run.
+A measurement yields `Row`s; `turnover bench NAME` prints them as a table, or as JSON. Times are of
+this machine and this moment; what is compared is compared within one run.
 
 Masks made when needed, against masks stored: units a second and bytes.
 
@@ -46,9 +46,17 @@ def measure_demo() -> Iterator[Row]:
         yield Row("demo runs", "both built", time.perf_counter() - begun, "s", "<= 120")
         digits, reviews = (Run(demo_folder(folder, data)) for data in DATA)
         yield from _accuracies(digits)
-        yield Row("demo-digits", "AUC of self-influence, planted labels", wrong_label_auc(digits), "", ">= .99")
+        yield Row(
+            "demo-digits",
+            "AUC of self-influence, planted labels",
+            wrong_label_auc(digits),
+            "",
+            ">= .99",
+        )
         yield from _accuracies(reviews)
-        yield Row("demo-reviews", "AUC of self-influence, planted labels", wrong_label_auc(reviews), "")
+        yield Row(
+            "demo-reviews", "AUC of self-influence, planted labels", wrong_label_auc(reviews), ""
+        )
         yield from _cues(reviews)
         yield from _explain(reviews)
 
@@ -64,15 +72,27 @@ def _cues(run: Run) -> Iterator[Row]:
     features, labels = run.features("train"), run.train["label"].to_numpy()
     targets = run.features("validation")[errors]
     similar = {
-        error: signed_similarity(target, features, labels, run.item("validation", error)["predicted"]) for error, target in zip(errors, targets, strict=True)
+        error: signed_similarity(
+            target, features, labels, run.item("validation", error)["predicted"]
+        )
+        for error, target in zip(errors, targets, strict=True)
     }
     for mark in sorted(set(run.validation["planted"]) - {""}):
-        for method, scores, goal in (("influence", influence_scores(run), ">= 3"), ("cosine similarity", similar, "")):
+        for method, scores, goal in (
+            ("influence", influence_scores(run), ">= 3"),
+            ("cosine similarity", similar, ""),
+        ):
             try:
                 lift = cue_lift(run, mark, scores)
             except TurnoverError:
                 continue
-            yield Row(run.name, f"{mark} ({lift.errors} errors): lift in the top 10, {method}", lift.lift, "x chance", goal)
+            yield Row(
+                run.name,
+                f"{mark} ({lift.errors} errors): lift in the top 10, {method}",
+                lift.lift,
+                "x chance",
+                goal,
+            )
             yield Row(run.name, f"{mark}: 95 % from, {method}", lift.low, "x chance")
             yield Row(run.name, f"{mark}: 95 % to, {method}", lift.high, "x chance")
 
@@ -80,7 +100,9 @@ def _cues(run: Run) -> Iterator[Row]:
 def _explain(run: Run) -> Iterator[Row]:
     explainer = Explainer(run)
     explainer.warm_up()
-    seconds = interleaved_medians({"explain": lambda: explainer.explain_text(_QUESTION)}, _QUESTIONS, explainer.device)
+    seconds = interleaved_medians(
+        {"explain": lambda: explainer.explain_text(_QUESTION)}, _QUESTIONS, explainer.device
+    )
     yield Row(run.name, "explain a new text, model loaded (median)", seconds["explain"], "s", "< 1")
 
 
@@ -93,34 +115,65 @@ def measure_masks() -> Iterator[Row]:
         device = torch.device(name)
         ids = torch.randperm(_INSTANCES, device=device)
         batches = ids.split(_BATCH)
-        stored = instance_masks(torch.arange(_INSTANCES, device=device), _UNITS, _UNITS // 2, seed=0, layer=0)
+        stored = instance_masks(
+            torch.arange(_INSTANCES, device=device), _UNITS, _UNITS // 2, seed=0, layer=0
+        )
 
         def hashed(batches: tuple[torch.Tensor, ...] = batches) -> None:
             for batch in batches:
                 instance_masks(batch, _UNITS, _UNITS // 2, seed=0, layer=0)
 
-        def looked_up(batches: tuple[torch.Tensor, ...] = batches, stored: torch.Tensor = stored) -> None:
+        def looked_up(
+            batches: tuple[torch.Tensor, ...] = batches, stored: torch.Tensor = stored
+        ) -> None:
             for batch in batches:
                 stored[batch]
 
-        for measure, seconds in interleaved_medians({"hashed": hashed, "stored, looked up": looked_up}, _REPEATS, device).items():
-            yield Row(f"masks, {name}", f"{measure}: units a second", _INSTANCES * _UNITS / seconds, "1/s")
-        yield Row(f"masks, {name}", f"memory to store {_INSTANCES:,} x {_UNITS} (hashed: 0)", stored.numel() / 2**20, "MB")
+        for measure, seconds in interleaved_medians(
+            {"hashed": hashed, "stored, looked up": looked_up}, _REPEATS, device
+        ).items():
+            yield Row(
+                f"masks, {name}", f"{measure}: units a second", _INSTANCES * _UNITS / seconds, "1/s"
+            )
+        yield Row(
+            f"masks, {name}",
+            f"memory to store {_INSTANCES:,} x {_UNITS} (hashed: 0)",
+            stored.numel() / 2**20,
+            "MB",
+        )
 
 
 def measure_sst2(folder: Path) -> Iterator[Row]:
-    """Train with and without label noise from the files in `folder`, and compute all influences of the noisy run."""
+    """Train with and without label noise from the files in `folder`, and compute all influences of
+    the noisy run.
+    """
     for case, noise in (("SST-2 5,000", 0.0), ("SST-2 5,000, 10 % noise", 0.1)):
         with tempfile.TemporaryDirectory() as name:
             run_folder = Path(name) / "sst2"
-            results = train_run(TrainSettings("sst2", path=str(folder), limit=5000, label_noise=noise), run_folder)
+            results = train_run(
+                TrainSettings("sst2", path=str(folder), limit=5000, label_noise=noise), run_folder
+            )
             run = Run(run_folder)
             for part, goal in (("features", ""), ("training", "<= 60"), ("twin", "")):
                 yield Row(case, f"{part}", run.manifest["timings"][part], "s", goal)
-            yield Row(case, "validation accuracy", results["validation_accuracy"], "", "plain - .01")
+            yield Row(
+                case, "validation accuracy", results["validation_accuracy"], "", "plain - .01"
+            )
             yield Row(case, "plain accuracy", results["plain_accuracy"], "")
             if noise:
                 computed = compute_influence(run)
-                yield Row(case, f"influence of {computed['targets']} targets", computed["seconds"], "s", "<= 60")
+                yield Row(
+                    case,
+                    f"influence of {computed['targets']} targets",
+                    computed["seconds"],
+                    "s",
+                    "<= 60",
+                )
                 yield Row(case, "pairs a second", computed["pairs_per_second"], "1/s")
-                yield Row(case, "AUC of self-influence, planted labels", wrong_label_auc(run), "", ">= .86")
+                yield Row(
+                    case,
+                    "AUC of self-influence, planted labels",
+                    wrong_label_auc(run),
+                    "",
+                    ">= .86",
+                )

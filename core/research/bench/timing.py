@@ -18,8 +18,12 @@ _COPIED = 2**27
 _EVERY_SECONDS = 0.002
 
 
-def interleaved_medians(works: Mapping[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of some works that take turns, so that a busy moment of the machine hits them all; one round first to warm up."""
+def interleaved_medians(
+    works: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[str, float]:
+    """Median seconds of some works that take turns, so that a busy moment of the machine hits them
+    all; one round first to warm up.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(repeats + 1):
         for name, work in works.items():
@@ -43,7 +47,9 @@ def matmul_flops() -> int:
 
 
 def large_copy(device: torch.device) -> Callable[[], object]:
-    """A copy too large for caches; it moves `copy_bytes()` bytes, half of them read and half written."""
+    """A copy too large for caches; it moves `copy_bytes()` bytes, half of them read and half
+    written.
+    """
     source = torch.zeros(_COPIED // 4, device=device)
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
@@ -56,7 +62,9 @@ def copy_bytes() -> int:
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[list[float]]:
-    """Peak memory in MB, beyond what was in use before, appended on leaving; NaN where the system does not tell (macOS)."""
+    """Peak memory in MB, beyond what was in use before, appended on leaving; NaN where the system
+    does not tell (macOS).
+    """
     peaks: list[float] = []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

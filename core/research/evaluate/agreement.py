@@ -1,15 +1,19 @@
-"""How alike two independent ensembles rank: the run's members in two halves, each half estimated on its own.
+"""How alike two independent ensembles rank: the run's members in two halves, each half estimated on
+its own.
 
-Masks, initialisation and batches differ between the halves, the training data do not, so what they agree on is not noise
-(and not truth for certain: both may be wrong alike). Asked of all training items, target by target, and of those that one
-half calls *strong* (`turnover.attribution.estimators.significance`), whose sign the other half should share. The other half
-is noisy too, so beside the share of equal signs stands the share that both halves' own chances of a wrong sign, w₁ and w₂, let
-one expect, 1 − w₁ (1 − w₂) − w₂ (1 − w₁): errors that are too small claim more than there is. A rival has
-no members: two models from two seeds stand for its halves, and it calls nothing strong.
+Masks, initialisation and batches differ between the halves, the training data do not, so what they
+agree on is not noise (and not truth for certain: both may be wrong alike). Asked of all training
+items, target by target, and of those that one half calls *strong*
+(`turnover.attribution.estimators.significance`), whose sign the other half should share. The other
+half is noisy too, so beside the share of equal signs stands the share that both halves' own chances
+of a wrong sign, w₁ and w₂, let one expect, 1 − w₁ (1 − w₂) − w₂ (1 − w₁): errors that are too small
+claim more than there is. A rival has no members: two models from two seeds stand for its halves,
+and it calls nothing strong.
 
-*Coverage* tells whether the errors are wide enough: how often the two halves' estimates v₁ and v₂, with errors e₁ and e₂, differ
-by no more than 1.96 √(e₁² + e₂²). True errors of unshrunk estimates give 95 %; more is no fault, since what is shrunk moves less
-than its error says. Among the ten largest of a target, which were chosen for being large, errors that are too small show first.
+*Coverage* tells whether the errors are wide enough: how often the two halves' estimates v₁ and v₂,
+with errors e₁ and e₂, differ by no more than 1.96 √(e₁² + e₂²). True errors of unshrunk estimates
+give 95 %; more is no fault, since what is shrunk moves less than its error says. Among the ten
+largest of a target, which were chosen for being large, errors that are too small show first.
 """
 
 from __future__ import annotations
@@ -21,8 +25,28 @@ import numpy as np
 from turnover.attribution.ensemble import some_members
 from turnover.attribution.estimators.significance import strong, wrong_sign
 from turnover.errors import TurnoverError
-from turnover.research.evaluate.results import COVERAGE, COVERAGE_TOP, SAME_SIGN, SAME_SIGN_CLAIMED, SAME_SIGN_TOP, SPEARMAN, STRONG, Figure, Row
-from turnover.research.evaluate.scores import ESTIMATORS, RANDOM, Estimated, Evidence, Options, Scored, evidence_of, rival_scores, turnover_scores
+from turnover.research.evaluate.results import (
+    COVERAGE,
+    COVERAGE_TOP,
+    SAME_SIGN,
+    SAME_SIGN_CLAIMED,
+    SAME_SIGN_TOP,
+    SPEARMAN,
+    STRONG,
+    Figure,
+    Row,
+)
+from turnover.research.evaluate.scores import (
+    ESTIMATORS,
+    RANDOM,
+    Estimated,
+    Evidence,
+    Options,
+    Scored,
+    evidence_of,
+    rival_scores,
+    turnover_scores,
+)
 from turnover.research.evaluate.statistics import mean_over_rows, row_pearson, row_spearman
 from turnover.research.evaluate.task import Subject
 from turnover.runs.ranking import TOP
@@ -35,11 +59,15 @@ _LEAST_RANKED = 3
 
 def all_figures(first: np.ndarray, second: np.ndarray) -> dict[str, Figure]:
     """Row correlations of two halves' estimates `(T, N)`, means over targets."""
-    return {SPEARMAN: mean_over_rows(row_spearman(first, second)), PEARSON: mean_over_rows(row_pearson(first, second))}
+    return {
+        SPEARMAN: mean_over_rows(row_spearman(first, second)),
+        PEARSON: mean_over_rows(row_pearson(first, second)),
+    }
 
 
 def strong_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
-    """Share of strong items, and among those that either half calls strong the agreement of the other half, both ways.
+    """Share of strong items, and among those that either half calls strong the agreement of the
+    other half, both ways.
 
     Once more among the strong ones of its `TOP` largest alone, those that a page shows first.
     """
@@ -51,22 +79,37 @@ def strong_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
         shares.append(called.mean(1))
         same, top = np.sign(judge.values) == np.sign(other.values), _largest(judge)
         for target in np.flatnonzero(called.any(1)):
-            mine, theirs = judge.values[target, called[target]], other.values[target, called[target]]
+            mine, theirs = (
+                judge.values[target, called[target]],
+                other.values[target, called[target]],
+            )
             signs.append(float(same[target, called[target]].mean()))
             claimed.append(float(expected[target, called[target]].mean()))
-            shown = top[target][called[target, top[target]]]  # strong chances are those of large ratios, which need not be large influences
+            # strong chances are those of large ratios, which need not be large influences
+            shown = top[target][called[target, top[target]]]
             firsts += [float(same[target, shown].mean())] if len(shown) else []
             if len(mine) >= _LEAST_RANKED:
                 correlations.append(row_spearman(mine[None], theirs[None])[0])
     figures = {STRONG: mean_over_rows(np.mean(shares, 0))}
-    named = {STRONG_SPEARMAN: correlations, SAME_SIGN: signs, SAME_SIGN_CLAIMED: claimed, SAME_SIGN_TOP: firsts}
-    return figures | {name: mean_over_rows(np.array(values)) for name, values in named.items() if values}
+    named = {
+        STRONG_SPEARMAN: correlations,
+        SAME_SIGN: signs,
+        SAME_SIGN_CLAIMED: claimed,
+        SAME_SIGN_TOP: firsts,
+    }
+    return figures | {
+        name: mean_over_rows(np.array(values)) for name, values in named.items() if values
+    }
 
 
 def coverage_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
-    """How often the halves differ by no more than their errors allow 95 times in 100: over all items, and over the `TOP` largest of either half."""
+    """How often the halves differ by no more than their errors allow 95 times in 100: over all
+    items, and over the `TOP` largest of either half.
+    """
     inside = np.abs(first.values - second.values) <= _WIDTH * np.hypot(first.errors, second.errors)
-    largest = np.mean([np.take_along_axis(inside, _largest(half), 1).mean(1) for half in (first, second)], 0)
+    largest = np.mean(
+        [np.take_along_axis(inside, _largest(half), 1).mean(1) for half in (first, second)], 0
+    )
     return {COVERAGE: mean_over_rows(inside.mean(1)), COVERAGE_TOP: mean_over_rows(largest)}
 
 
@@ -77,7 +120,8 @@ def _largest(half: Estimated) -> np.ndarray:
 
 
 def measure(subject: Subject, options: Options) -> dict[str, Any]:
-    """Agreement of the two halves of a run's members, estimator by estimator, and of two models, rival by rival.
+    """Agreement of the two halves of a run's members, estimator by estimator, and of two models,
+    rival by rival.
 
     Raises:
         TurnoverError: for a run with too few members to part.
@@ -85,19 +129,28 @@ def measure(subject: Subject, options: Options) -> dict[str, Any]:
     evidence, seconds = evidence_of(subject)
     members = len(evidence.values)
     if members < _LEAST_MEMBERS:
-        raise TurnoverError(f"{subject.run.folder}: {members} members cannot be parted into two that show their own spread; train with --members 4 or more")
+        raise TurnoverError(
+            f"{subject.run.folder}: {members} members cannot be parted into two that show their own"
+            " spread; train with --members 4 or more"
+        )
     halves = [_part(evidence, start) for start in (0, 1)]
     scored = {one.method: one for one in turnover_scores(evidence, seconds)}
     rows = [_turnover_row(name, scored[f"turn-over, {name}"], halves) for name in ESTIMATORS]
-    names = [name for name in options.rivals if name != RANDOM]  # one seed gives the same numbers twice
+    # one seed gives the same numbers twice
+    names = [name for name in options.rivals if name != RANDOM]
     rivals = zip(*(rival_scores(subject, names, member) for member in (0, 1)), strict=True)
-    return {"members": members, "rows": rows + [_rival_row(first, second) for first, second in rivals]}
+    return {
+        "members": members,
+        "rows": rows + [_rival_row(first, second) for first, second in rivals],
+    }
 
 
 def _part(evidence: Evidence, start: int) -> Evidence:
     """Every second member, from this one on."""
     places = range(start, len(evidence.values), 2)
-    return Evidence(evidence.subject, some_members(evidence.model, list(places)), evidence.values[start::2])
+    return Evidence(
+        evidence.subject, some_members(evidence.model, list(places)), evidence.values[start::2]
+    )
 
 
 def _turnover_row(name: str, whole: Scored, halves: list[Evidence]) -> Row:
@@ -105,7 +158,13 @@ def _turnover_row(name: str, whole: Scored, halves: list[Evidence]) -> Row:
     figures = all_figures(first.values, second.values)
     if np.isfinite(first.errors).all():
         figures |= strong_figures(first, second) | coverage_figures(first, second)
-    return Row(whole.method, whole.train_seconds, whole.estimate_seconds, figures, ", ".join(dict.fromkeys([first.note, second.note])))
+    return Row(
+        whole.method,
+        whole.train_seconds,
+        whole.estimate_seconds,
+        figures,
+        ", ".join(dict.fromkeys([first.note, second.note])),
+    )
 
 
 def _rival_row(first: Scored, second: Scored) -> Row:

@@ -1,37 +1,44 @@
 """Planted answers: are the items that were planted on purpose the ones that influence points at?
 
-- Wrong labels: the area under the ROC curve for finding them, and the precision of the first k. An item with a wrong label
-  has to be learned by heart, so the half that never saw it loses most on it: its self-influence and its *flipped loss* are
-  high. And it hurts: its mean influence on the targets is low. `turnover.research.evaluate.labels` has all ways to suspect.
-- Spurious cues: an error of the demo corpus that carries a planted cue was taught by the training texts with the same
-  cue. Their share among an error's ten strongest proponents, over their share in the training set, is the *lift*; its
-  interval comes from a bootstrap over errors.
+- Wrong labels: the area under the ROC curve for finding them, and the precision of the first k. An
+  item with a wrong label has to be learned by heart, so the half that never saw it loses most on
+  it: its self-influence and its *flipped loss* are high. And it hurts: its mean influence on the
+  targets is low. `turnover.research.evaluate.labels` has all ways to suspect.
+- Spurious cues: an error of the demo corpus that carries a planted cue was taught by the training
+  texts with the same cue. Their share among an error's ten strongest proponents, over their share
+  in the training set, is the *lift*; its interval comes from a bootstrap over errors.
 
-Near duplicates: where does a training image that nearly repeats a test image rank among that image's proponents?
+Near duplicates: where does a training image that nearly repeats a test image rank among that
+image's proponents?
 
-If anything taught the model what to say of a test image, it was its near duplicate in the training set; so a method should
-rank it high by influence on the true label. Measured for pairs that people have found (Barz and Denzler 2020):
+If anything taught the model what to say of a test image, it was its near duplicate in the training
+set; so a method should rank it high by influence on the true label. Measured for pairs that people
+have found (Barz and Denzler 2020):
 
-- *rank*: the duplicate's place among all training items, highest score first and equals at their middle place, as a share of
-  their number; the median over pairs. By chance .5;
+- *rank*: the duplicate's place among all training items, highest score first and equals at their
+  middle place, as a share of their number; the median over pairs. By chance .5;
 - *top 1 %*: the share of pairs whose duplicate is among the highest hundredth. By chance .01.
 
-Similarity needs no model for it, and is what a duplicate is found by: it says how alike the pairs are, not what a model learned.
+Similarity needs no model for it, and is what a duplicate is found by: it says how alike the pairs
+are, not what a model learned.
 
 Every way to suspect a training item of a wrong label, with what it costs; high = suspicious.
 
 - *self-influence*: what the item's own half knows of it that the other does not;
 - *flipped loss*: the loss of the half that never saw the item, at the epoch that the run kept;
 - *mean influence*, turned round: what the item does to the targets, by every estimator and rival;
-- *cross-validated doubt*: one minus the probability of the item's label by logistic regression on features, fitted without
-  the item's fold; the score by which confident learning (Northcutt, Jiang and Chuang 2021) ranks.
+- *cross-validated doubt*: one minus the probability of the item's label by logistic regression on
+  features, fitted without the item's fold; the score by which confident learning (Northcutt, Jiang
+  and Chuang 2021) ranks.
 
 Real label errors: does influence point at the labels that people have found to be wrong?
 
-As `turnover.research.evaluate.labels`, for errors that nobody planted: five raters a review confirmed them (`turnover.data.sources.text`). A
-planted error is wrong at random; a real one is one that a person made, on a text that invites it, and is harder to find. Raters
-saw only the labels that cross-validated doubt had suspected, so that way of suspecting has helped to define the answer, and the
-errors that it missed count as right labels: read its area, and how far others fall short of it, with that in mind.
+As `turnover.research.evaluate.labels`, for errors that nobody planted: five raters a review
+confirmed them (`turnover.data.sources.text`). A planted error is wrong at random; a real one is one
+that a person made, on a text that invites it, and is harder to find. Raters saw only the labels
+that cross-validated doubt had suspected, so that way of suspecting has helped to define the answer,
+and the errors that it missed count as right labels: read its area, and how far others fall short of
+it, with that in mind.
 """
 
 from __future__ import annotations
@@ -49,7 +56,15 @@ from turnover.data.sources.pairs import pairs_between
 from turnover.errors import TurnoverError
 from turnover.research.baselines.simple import signed_similarity
 from turnover.research.evaluate.results import AUC, Figure, Row
-from turnover.research.evaluate.scores import REFUSALS, Options, Scored, evidence_of, rival_scores, self_scores, turnover_scores
+from turnover.research.evaluate.scores import (
+    REFUSALS,
+    Options,
+    Scored,
+    evidence_of,
+    rival_scores,
+    self_scores,
+    turnover_scores,
+)
 from turnover.research.evaluate.statistics import mean_over_rows, median_over_rows
 from turnover.research.evaluate.task import Subject
 from turnover.runs.ranking import TOP
@@ -60,7 +75,9 @@ _TOP = 0.01
 
 
 def rank_shares(scores: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """For pairs of a row and a column of scores `(T, N)`: the column's rank in the row, from 1, over N; `(pairs,)`."""
+    """For pairs of a row and a column of scores `(T, N)`: the column's rank in the row, from 1,
+    over N; `(pairs,)`.
+    """
     own = scores[rows, columns][:, None]
     ranks: np.ndarray = (scores[rows] > own).sum(1) + ((scores[rows] == own).sum(1) + 1) / 2
     return ranks / scores.shape[1]
@@ -68,16 +85,29 @@ def rank_shares(scores: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np
 
 def figures_of(shares: np.ndarray) -> dict[str, Figure]:
     """Figures of ranks that are shares `(pairs,)`."""
-    return {RANK: median_over_rows(shares), TOP_SHARE: mean_over_rows((shares <= _TOP).astype(float))}
+    return {
+        RANK: median_over_rows(shares),
+        TOP_SHARE: mean_over_rows((shares <= _TOP).astype(float)),
+    }
 
 
 def by_features(subject: Subject) -> Scored:
-    """Signed cosine similarity of what the run's heads see, before the first mask: its features, where rivals compare inputs."""
+    """Signed cosine similarity of what the run's heads see, before the first mask: its features,
+    where rivals compare inputs.
+    """
     run, begun = subject.run, time.perf_counter()
     features, labels = run.features("train"), run.train["label"].to_numpy()
     targets, wanted = run.features("validation")[subject.positions], subject.targets.labels.tolist()
-    values = [signed_similarity(target, features, labels, label) for target, label in zip(targets, wanted, strict=True)]
-    return Scored("signed cosine similarity, features of the run", np.stack(values), run.manifest["timings"]["training"], time.perf_counter() - begun)
+    values = [
+        signed_similarity(target, features, labels, label)
+        for target, label in zip(targets, wanted, strict=True)
+    ]
+    return Scored(
+        "signed cosine similarity, features of the run",
+        np.stack(values),
+        run.manifest["timings"]["training"],
+        time.perf_counter() - begun,
+    )
 
 
 def measure_duplicates(subject: Subject, options: Options) -> dict[str, Any]:
@@ -87,16 +117,34 @@ def measure_duplicates(subject: Subject, options: Options) -> dict[str, Any]:
         TurnoverError: if no pairs are named, or none is in the run and has influences.
     """
     if options.pairs is None:
-        raise TurnoverError("which items are near duplicates? name the CSV with columns test_index and train_index by --path")
+        raise TurnoverError(
+            "which items are near duplicates? name the CSV with columns test_index and train_index "
+            "by --path"
+        )
     run = subject.run
     found = pairs_between(options.pairs, run.validation["id"].tolist(), run.train["id"].tolist())
     pairs = [pair for pair in found if pair[0] in set(run.influence.targets)]
     if not pairs:
-        raise TurnoverError(f"{run.folder}: no validation item with a near duplicate has influences; compute them with --targets validation")
+        raise TurnoverError(
+            f"{run.folder}: no validation item with a near duplicate has influences; compute them "
+            "with --targets validation"
+        )
     asked = Subject(run, subject.device, sorted({target for target, _ in pairs}))
-    rows, columns = np.searchsorted(asked.positions, [target for target, _ in pairs]), np.array([own for _, own in pairs])
-    scored = [*turnover_scores(*evidence_of(asked)), *rival_scores(asked, options.rivals), by_features(asked)]
-    return {"targets": len(asked.positions), "pairs": len(pairs), "instances": len(run.train), "rows": [_duplicates_row(one, rows, columns) for one in scored]}
+    rows, columns = (
+        np.searchsorted(asked.positions, [target for target, _ in pairs]),
+        np.array([own for _, own in pairs]),
+    )
+    scored = [
+        *turnover_scores(*evidence_of(asked)),
+        *rival_scores(asked, options.rivals),
+        by_features(asked),
+    ]
+    return {
+        "targets": len(asked.positions),
+        "pairs": len(pairs),
+        "instances": len(run.train),
+        "rows": [_duplicates_row(one, rows, columns) for one in scored],
+    }
 
 
 def _duplicates_row(scored: Scored, rows: np.ndarray, columns: np.ndarray) -> Row:
@@ -114,7 +162,15 @@ def suspicions(subject: Subject, options: Options) -> Iterator[Scored]:
     yield from _own(subject)
     evidence, seconds = evidence_of(subject)
     for scored in [*turnover_scores(evidence, seconds), *rival_scores(subject, options.rivals)]:
-        yield scored if scored.refused else replace(scored, method=f"mean influence: {scored.method}", values=-scored.values.mean(0, keepdims=True))
+        yield (
+            scored
+            if scored.refused
+            else replace(
+                scored,
+                method=f"mean influence: {scored.method}",
+                values=-scored.values.mean(0, keepdims=True),
+            )
+        )
     asked = [name for name in options.rivals if name in _ON_ITSELF]
     for scored in self_scores(subject, asked, np.arange(len(subject.run.train))):
         yield replace(scored, method=f"self-influence: {scored.method}")
@@ -124,18 +180,29 @@ def suspicions(subject: Subject, options: Options) -> Iterator[Scored]:
 def _own(subject: Subject) -> Iterator[Scored]:
     """Self-influence and flipped loss, as the run keeps them."""
     run = subject.run
-    members, training, results = run.influence.array("self"), run.manifest["timings"]["training"], run.manifest["results"]
+    members, training, results = (
+        run.influence.array("self"),
+        run.manifest["timings"]["training"],
+        run.manifest["results"],
+    )
     ways = {"one member": (members[0], training / len(members))}
     if len(members) > 1:
-        ways |= {"mean of members": (members.mean(0), training), "median of members": (np.median(members, 0), training)}
+        ways |= {
+            "mean of members": (members.mean(0), training),
+            "median of members": (np.median(members, 0), training),
+        }
     for name, (values, seconds) in ways.items():
         yield Scored(f"self-influence: turn-over, {name}", np.asarray(values)[None], seconds, 0.0)
     flipped = run.array("item_losses")[1, results["kept_epoch"] - 1]
-    yield Scored("flipped loss: turn-over, mean of members", np.asarray(flipped)[None], training, 0.0)
+    yield Scored(
+        "flipped loss: turn-over, mean of members", np.asarray(flipped)[None], training, 0.0
+    )
 
 
 def doubt(subject: Subject) -> Scored:
-    """Cross-validated doubt; on the frozen features or the pixels that the model reads, since features that were trained with the labels know them."""
+    """Cross-validated doubt; on the frozen features or the pixels that the model reads, since
+    features that were trained with the labels know them.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
@@ -143,15 +210,33 @@ def doubt(subject: Subject) -> Scored:
 
     name, begun = "cross-validated doubt (Northcutt et al. 2021)", time.perf_counter()
     if not subject.train.inputs.is_floating_point():
-        return Scored(name, np.empty(0), 0.0, 0.0, "refused: the model reads words, not features, and its own features were trained with the labels")
-    features, labels = subject.train.inputs.flatten(1).cpu().numpy(), subject.train.labels.cpu().numpy()
+        return Scored(
+            name,
+            np.empty(0),
+            0.0,
+            0.0,
+            "refused: the model reads words, not features, and its own features were trained with "
+            "the labels",
+        )
+    features, labels = (
+        subject.train.inputs.flatten(1).cpu().numpy(),
+        subject.train.labels.cpu().numpy(),
+    )
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_STEPS))
     try:
-        chances = cross_val_predict(model, features, labels, cv=StratifiedKFold(_FOLDS, shuffle=True, random_state=0), method="predict_proba")
+        chances = cross_val_predict(
+            model,
+            features,
+            labels,
+            cv=StratifiedKFold(_FOLDS, shuffle=True, random_state=0),
+            method="predict_proba",
+        )
     except (*REFUSALS, ValueError) as error:
         return Scored(name, np.empty(0), 0.0, 0.0, f"refused: {str(error).splitlines()[0]}")
     places = np.searchsorted(np.unique(labels), labels)
-    return Scored(name, 1 - chances[np.arange(len(labels)), places][None], time.perf_counter() - begun, 0.0)
+    return Scored(
+        name, 1 - chances[np.arange(len(labels)), places][None], time.perf_counter() - begun, 0.0
+    )
 
 
 _RESAMPLES = 10_000
@@ -191,15 +276,21 @@ def marked_items(run: Run, mark: str, missing: str) -> np.ndarray:
 
 
 def auc(planted: np.ndarray, suspicion: np.ndarray) -> Figure:
-    """Area under the ROC curve of a suspicion `(N,)`; its interval is DeLong's (1988), from how each planted and each other item ranks.
+    """Area under the ROC curve of a suspicion `(N,)`; its interval is DeLong's (1988), from how
+    each planted and each other item ranks.
 
-    A planted item's place is the share of others that it beats, ties counting half, and the area is the mean of the places.
+    A planted item's place is the share of others that it beats, ties counting half, and the area is
+    the mean of the places.
     """
     ranks = rankdata(suspicion)
     beaten, beating = (ranks[own] - rankdata(suspicion[own]) for own in (planted, ~planted))
     first, second = beaten / (~planted).sum(), 1 - beating / planted.sum()
     area = float(first.mean())
-    error = float(np.sqrt(sum(places.var(ddof=1) / len(places) for places in (first, second) if len(places) > 1)))
+    error = float(
+        np.sqrt(
+            sum(places.var(ddof=1) / len(places) for places in (first, second) if len(places) > 1)
+        )
+    )
     return Figure(area, max(0.0, area - _WIDTH * error), min(1.0, area + _WIDTH * error))
 
 
@@ -215,7 +306,11 @@ def measure_planted(subject: Subject, options: Options) -> dict[str, Any]:
         TurnoverError: if none were planted.
     """
     planted = wrong_labels(subject.run)
-    return {"planted": int(planted.sum()), "instances": len(planted), "rows": suspicion_rows(subject, options, planted)}
+    return {
+        "planted": int(planted.sum()),
+        "instances": len(planted),
+        "rows": suspicion_rows(subject, options, planted),
+    }
 
 
 def suspicion_rows(subject: Subject, options: Options, wrong: np.ndarray) -> list[Row]:
@@ -228,13 +323,18 @@ def _planted_row(scored: Scored, planted: np.ndarray, count: int) -> Row:
     if not scored.refused:
         suspicion = scored.values[0]
         figures = {AUC: auc(planted, suspicion)}
-        figures |= {f"precision@{most}": precision(planted, suspicion, most) for most in sorted({min(TOP, count), count})}
+        figures |= {
+            f"precision@{most}": precision(planted, suspicion, most)
+            for most in sorted({min(TOP, count), count})
+        }
     return Row(scored.method, scored.train_seconds, scored.estimate_seconds, figures, scored.note)
 
 
 @dataclass(frozen=True)
 class Lift:
-    """How many times as often as by chance the planted texts are among the top; `low` and `high` bound 95 %."""
+    """How many times as often as by chance the planted texts are among the top; `low` and `high`
+    bound 95 %.
+    """
 
     mark: str
     errors: int
@@ -244,16 +344,24 @@ class Lift:
 
 
 def cue_lift(run: Run, mark: str, scores: dict[int, np.ndarray]) -> Lift:
-    """Lift of the training texts marked `mark` among the `TOP` highest `scores` `(N,)` of the errors with that mark.
+    """Lift of the training texts marked `mark` among the `TOP` highest `scores` `(N,)` of the
+    errors with that mark.
 
     Raises:
         TurnoverError: if the run has no error with that mark.
     """
     marked = (run.train["planted"] == mark).to_numpy()
-    errors = [position for position in scores if run.item("validation", position)["planted"] == mark]
+    errors = [
+        position for position in scores if run.item("validation", position)["planted"] == mark
+    ]
     if not errors:
         raise TurnoverError(f"{run.folder}: no error carries the mark {mark!r}")
-    shares = np.array([marked[np.argsort(-scores[error], kind="stable")[:TOP]].mean() for error in errors]) / marked.mean()
+    shares = (
+        np.array(
+            [marked[np.argsort(-scores[error], kind="stable")[:TOP]].mean() for error in errors]
+        )
+        / marked.mean()
+    )
     means = np.random.default_rng(0).choice(shares, (_RESAMPLES, len(shares))).mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
     return Lift(mark, len(errors), float(shares.mean()), float(low), float(high))
@@ -261,7 +369,9 @@ def cue_lift(run: Run, mark: str, scores: dict[int, np.ndarray]) -> Lift:
 
 def influence_scores(run: Run) -> dict[int, np.ndarray]:
     """Each error's influences on its prediction, as shown, by position: `(N,)`."""
-    return {error: run.influence.ranked(error, "prediction").values for error in run.influence.errors}
+    return {
+        error: run.influence.ranked(error, "prediction").values for error in run.influence.errors
+    }
 
 
 def measure_real_errors(subject: Subject, options: Options) -> dict[str, Any]:
@@ -270,5 +380,11 @@ def measure_real_errors(subject: Subject, options: Options) -> dict[str, Any]:
     Raises:
         TurnoverError: if the run has none.
     """
-    confirmed = marked_items(subject.run, CONFIRMED_ERROR, "no confirmed label errors; train with --data imdb-checks")
-    return {"confirmed_errors": int(confirmed.sum()), "instances": len(confirmed), "rows": suspicion_rows(subject, options, confirmed)}
+    confirmed = marked_items(
+        subject.run, CONFIRMED_ERROR, "no confirmed label errors; train with --data imdb-checks"
+    )
+    return {
+        "confirmed_errors": int(confirmed.sum()),
+        "instances": len(confirmed),
+        "rows": suspicion_rows(subject, options, confirmed),
+    }

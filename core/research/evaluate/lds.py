@@ -1,9 +1,11 @@
-"""Linear datamodeling score (Park et al. 2023, "TRAK"): do summed influences predict what training on half the data does?
+"""Linear datamodeling score (Park et al. 2023, "TRAK"): do summed influences predict what training
+on half the data does?
 
-For a target, the influences of the items in each of many random halves of the training set are summed, and ranked against
-minus the target's loss after training on that half; the score is the mean over targets of Spearman's correlation. The
-influences of all items are in it, not only those of a few that stand out. Beside each score stands a *placebo*, the score
-of the same influences dealt out to the training items at random: it is about 0, or the measurement is wrong.
+For a target, the influences of the items in each of many random halves of the training set are
+summed, and ranked against minus the target's loss after training on that half; the score is the
+mean over targets of Spearman's correlation. The influences of all items are in it, not only those
+of a few that stand out. Beside each score stands a *placebo*, the score of the same influences
+dealt out to the training items at random: it is about 0, or the measurement is wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ import numpy as np
 
 from turnover.research.evaluate.results import LDS, Figure, Row
 from turnover.research.evaluate.retrained import draw_halves, retrained_losses
-from turnover.research.evaluate.scores import Options, Scored, evidence_of, rival_scores, turnover_scores
+from turnover.research.evaluate.scores import (
+    Options,
+    Scored,
+    evidence_of,
+    rival_scores,
+    turnover_scores,
+)
 from turnover.research.evaluate.statistics import mean_spearman, reliability, row_spearman
 from turnover.research.evaluate.task import Subject
 
@@ -38,14 +46,21 @@ def predicted(scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def lds(scores: np.ndarray, inside: np.ndarray, losses: np.ndarray) -> Figure:
-    """Linear datamodeling score of scores `(T, N)`, for membership `(H, N)` and retrained losses `(S, H, T)`."""
+    """Linear datamodeling score of scores `(T, N)`, for membership `(H, N)` and retrained losses
+    `(S, H, T)`.
+    """
     return mean_spearman(predicted(scores, inside), -losses.mean(0).T)
 
 
 def placebo(scores: np.ndarray, inside: np.ndarray, losses: np.ndarray) -> Figure:
-    """The same for influences dealt out anew, to each target on its own, several times; without an interval."""
+    """The same for influences dealt out anew, to each target on its own, several times; without an
+    interval.
+    """
     rng, truth = np.random.default_rng(0), -losses.mean(0).T
-    dealt = [row_spearman(predicted(rng.permuted(scores, axis=1), inside), truth).mean() for _ in range(_PLACEBOS)]
+    dealt = [
+        row_spearman(predicted(rng.permuted(scores, axis=1), inside), truth).mean()
+        for _ in range(_PLACEBOS)
+    ]
     return Figure(float(np.mean(dealt)))
 
 
@@ -53,16 +68,27 @@ def row_of(scored: Scored, inside: np.ndarray, losses: np.ndarray) -> Row:
     """A method's score and placebo."""
     if scored.refused:
         return Row(scored.method, scored.train_seconds, scored.estimate_seconds, note=scored.note)
-    figures = {LDS: lds(scored.values, inside, losses), PLACEBO: placebo(scored.values, inside, losses)}
+    figures = {
+        LDS: lds(scored.values, inside, losses),
+        PLACEBO: placebo(scored.values, inside, losses),
+    }
     notes = [scored.note, _OFF if abs(figures[PLACEBO].value) > _PLACEBO_LIMIT else ""]
-    return Row(scored.method, scored.train_seconds, scored.estimate_seconds, figures, "; ".join(filter(None, notes)))
+    return Row(
+        scored.method,
+        scored.train_seconds,
+        scored.estimate_seconds,
+        figures,
+        "; ".join(filter(None, notes)),
+    )
 
 
 def halves_of(subject: Subject, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """Membership `(H, N)` and retrained losses `(S, H, T)`."""
     total = len(subject.run.train)
     halves = draw_halves(total, options.halves, subject.settings.seed)
-    return membership(halves, total), retrained_losses(subject, halves, options.seeds, options.masked)
+    return membership(halves, total), retrained_losses(
+        subject, halves, options.seeds, options.masked
+    )
 
 
 def measure(subject: Subject, options: Options) -> dict[str, Any]:

@@ -1,12 +1,16 @@
-"""Exact leave-one-out: what training without one item does, for some items, against what each method says of them.
+"""Exact leave-one-out: what training without one item does, for some items, against what each
+method says of them.
 
-The plain twin is trained without each of the chosen items in turn, from several seeds, all else unchanged
-(`turnover.research.baselines.retraining`). Its losses on the targets and on the left-out item itself are the truth, mean over seeds:
+The plain twin is trained without each of the chosen items in turn, from several seeds, all else
+unchanged (`turnover.research.baselines.retraining`). Its losses on the targets and on the left-out
+item itself are the truth, mean over seeds:
 
-- *self*: over items, how the item's influence on itself ranks against the loss that leaving it out costs it;
+- *self*: over items, how the item's influence on itself ranks against the loss that leaving it out
+  costs it;
 - *targets*: the same for each target, over items; mean over targets.
 
-One item among thousands moves a loss by less than a seed does, so read the reliability of the truth first.
+One item among thousands moves a loss by less than a seed does, so read the reliability of the truth
+first.
 """
 
 from __future__ import annotations
@@ -21,8 +25,20 @@ from turnover.attribution.masks import derive_seed
 from turnover.research.baselines.base import take
 from turnover.research.baselines.retraining import Retraining
 from turnover.research.evaluate.results import Figure, Row
-from turnover.research.evaluate.scores import Options, Scored, evidence_of, rival_scores, self_scores, turnover_scores
-from turnover.research.evaluate.statistics import mean_spearman, reliability, row_pearson, row_spearman
+from turnover.research.evaluate.scores import (
+    Options,
+    Scored,
+    evidence_of,
+    rival_scores,
+    self_scores,
+    turnover_scores,
+)
+from turnover.research.evaluate.statistics import (
+    mean_spearman,
+    reliability,
+    row_pearson,
+    row_spearman,
+)
 from turnover.research.evaluate.task import Subject
 from turnover.storage.artifacts import Store
 from turnover.storage.progress import bar
@@ -35,42 +51,71 @@ _TOGETHER = 25
 
 def draw_instances(total: int, count: int, seed: int) -> np.ndarray:
     """Positions of `count` training items, rising; all if there are no more."""
-    drawn: np.ndarray = np.sort(np.random.default_rng(derive_seed(seed, _INSTANCES)).permutation(total)[:count])
+    drawn: np.ndarray = np.sort(
+        np.random.default_rng(derive_seed(seed, _INSTANCES)).permutation(total)[:count]
+    )
     return drawn
 
 
 def left_out_losses(subject: Subject, instances: np.ndarray, seeds: int) -> np.ndarray:
-    """What leaving each item out adds to the losses of the targets and of the items themselves, `(seeds, T + n, n)` in nats.
+    """What leaving each item out adds to the losses of the targets and of the items themselves,
+    `(seeds, T + n, n)` in nats.
 
     Each seed is kept in the run's folder as soon as it is done.
 
     Raises:
         TurnoverError: if the run's model cannot be trained again step by step.
     """
-    store = Store(subject.run.folder, subject.run.weights_hash, "left-out", {**subject.asked, "instances": instances.tolist(), "epochs": subject.epochs()})
+    store = Store(
+        subject.run.folder,
+        subject.run.weights_hash,
+        "left-out",
+        {**subject.asked, "instances": instances.tolist(), "epochs": subject.epochs()},
+    )
     names = [f"member-{member:03d}" for member in range(seeds)]
     chosen = torch.from_numpy(instances)
     with store.filling():
         missing = [member for member, name in enumerate(names) if name not in store]
         if missing:
-            with bar(len(missing) * len(instances), f"{subject.run.name}: leave-one-out", "models") as advance:
+            with bar(
+                len(missing) * len(instances), f"{subject.run.name}: leave-one-out", "models"
+            ) as advance:
                 for member in missing:
                     problem, own = subject.problem(member), take(subject.train, chosen)
-                    both = (torch.cat(parts) for parts in zip((problem.targets.inputs, problem.targets.labels), (own.inputs, own.labels), strict=True))
-                    made = Retraining(_TOGETHER).scores(replace(problem, targets=Split(*both)), chosen, lambda share: advance(round(share * len(instances))))
+                    both = (
+                        torch.cat(parts)
+                        for parts in zip(
+                            (problem.targets.inputs, problem.targets.labels),
+                            (own.inputs, own.labels),
+                            strict=True,
+                        )
+                    )
+                    made = Retraining(_TOGETHER).scores(
+                        replace(problem, targets=Split(*both)),
+                        chosen,
+                        lambda share: advance(round(share * len(instances))),
+                    )
                     store.keep(names[member], made.values.cpu().numpy())
     return np.stack([store.load(name)[0] for name in names])
 
 
 def self_figures(scores: np.ndarray, truth: np.ndarray) -> dict[str, Figure]:
     """How self-influences `(n,)` agree with the truth `(n,)`."""
-    return {SELF: mean_spearman(scores[None], truth[None]), SELF_PEARSON: Figure(float(row_pearson(scores[None], truth[None])[0]))}
+    return {
+        SELF: mean_spearman(scores[None], truth[None]),
+        SELF_PEARSON: Figure(float(row_pearson(scores[None], truth[None])[0])),
+    }
 
 
 def target_figures(scores: np.ndarray, truth: np.ndarray) -> dict[str, Figure]:
-    """How influences `(T, n)` agree with the truth `(T, n)`, and what they do dealt out at random."""
+    """How influences `(T, n)` agree with the truth `(T, n)`, and what they do dealt out at
+    random.
+    """
     dealt = np.random.default_rng(0).permuted(scores, axis=1)
-    return {TARGETS: mean_spearman(scores, truth), PLACEBO: Figure(float(row_spearman(dealt, truth).mean()))}
+    return {
+        TARGETS: mean_spearman(scores, truth),
+        PLACEBO: Figure(float(row_spearman(dealt, truth).mean())),
+    }
 
 
 def measure(subject: Subject, options: Options) -> dict[str, Any]:
@@ -88,7 +133,9 @@ def measure(subject: Subject, options: Options) -> dict[str, Any]:
         "epochs": subject.epochs(),
         "reliability_self": reliability(on_itself[:, None]),
         "reliability_targets": reliability(on_targets),
-        "rows": [_row(one, own, instances, on_targets.mean(0), on_itself.mean(0)) for one in scored],
+        "rows": [
+            _row(one, own, instances, on_targets.mean(0), on_itself.mean(0)) for one in scored
+        ],
     }
 
 
@@ -97,12 +144,21 @@ def own_scores(subject: Subject, options: Options, instances: np.ndarray) -> dic
     members = subject.run.influence.array("self")[:, instances]
     found = {"turn-over, one member": members[0]}
     if len(members) > 1:
-        found |= {"turn-over, mean of members": members.mean(0), "turn-over, median of members": np.median(members, 0)}
+        found |= {
+            "turn-over, mean of members": members.mean(0),
+            "turn-over, median of members": np.median(members, 0),
+        }
     rivals = self_scores(subject, options.rivals, instances)
     return found | {one.method: one.values[0] for one in rivals if not one.refused}
 
 
-def _row(scored: Scored, own: dict[str, np.ndarray], instances: np.ndarray, on_targets: np.ndarray, on_itself: np.ndarray) -> Row:
+def _row(
+    scored: Scored,
+    own: dict[str, np.ndarray],
+    instances: np.ndarray,
+    on_targets: np.ndarray,
+    on_itself: np.ndarray,
+) -> Row:
     figures = self_figures(own[scored.method], on_itself) if scored.method in own else {}
     if not scored.refused:
         figures |= target_figures(scored.values[:, instances], on_targets)

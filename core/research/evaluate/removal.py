@@ -1,18 +1,21 @@
-"""Remove what is said to have taught an error, train again, and look: is the error's loss up, and is the error gone?
+"""Remove what is said to have taught an error, train again, and look: is the error's loss up, and
+is the error gone?
 
-For an error of the run and a method, the k training items with the highest scores on the *predicted* label, its proponents,
-are taken out, and the plain twin is trained again on the others, from several seeds. Against the models of the same seeds that
-were trained on everything, that gives
+For an error of the run and a method, the k training items with the highest scores on the
+*predicted* label, its proponents, are taken out, and the plain twin is trained again on the others,
+from several seeds. Against the models of the same seeds that were trained on everything, that gives
 
-- *change*: what the removal adds to the loss of the predicted label, in nats, mean over seeds; a mean over errors;
-- *flipped*: of the models that made the error with all items, the share that no longer does (Yang et al. 2023 ask how few
-  items it takes; here k is given and the share is measured);
-- *Spearman*: whether the sum of the scores removed, the predicted change, ranks with the actual one, over errors and k; and
-  over errors alone, for each k and then the mean, since more items move a loss more whatever they are.
+- *change*: what the removal adds to the loss of the predicted label, in nats, mean over seeds; a
+  mean over errors;
+- *flipped*: of the models that made the error with all items, the share that no longer does (Yang
+  et al. 2023 ask how few items it takes; here k is given and the share is measured);
+- *Spearman*: whether the sum of the scores removed, the predicted change, ranks with the actual
+  one, over errors and k; and over errors alone, for each k and then the mean, since more items move
+  a loss more whatever they are.
 
-Removing k items of one class also shifts the balance of classes and makes the training set smaller. A row of random items
-with the same labels as those that pages' estimate removes says how much of a change that is; what a method does beyond it is
-its own.
+Removing k items of one class also shifts the balance of classes and makes the training set smaller.
+A row of random items with the same labels as those that pages' estimate removes says how much of a
+change that is; what a method does beyond it is its own.
 """
 
 from __future__ import annotations
@@ -30,8 +33,20 @@ from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
 from turnover.research.evaluate.results import Figure, Row
 from turnover.research.evaluate.retrained import retrained
-from turnover.research.evaluate.scores import RANDOM, Options, Scored, evidence_of, rival_scores, turnover_scores
-from turnover.research.evaluate.statistics import mean_over_rows, mean_spearman, pooled_spearman, reliability
+from turnover.research.evaluate.scores import (
+    RANDOM,
+    Options,
+    Scored,
+    evidence_of,
+    rival_scores,
+    turnover_scores,
+)
+from turnover.research.evaluate.statistics import (
+    mean_over_rows,
+    mean_spearman,
+    pooled_spearman,
+    reliability,
+)
 from turnover.research.evaluate.task import Subject
 from turnover.storage.artifacts import Store
 
@@ -43,7 +58,9 @@ _LEAST_RANKED = 4
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of models trained on some items: losses `(S, E)` of the errors' predicted labels in nats, and whether they still predict them."""
+    """Of models trained on some items: losses `(S, E)` of the errors' predicted labels in nats, and
+    whether they still predict them.
+    """
 
     losses: np.ndarray
     stands: np.ndarray
@@ -51,10 +68,15 @@ class Outcome:
     @classmethod
     def of(cls, chances: np.ndarray, labels: np.ndarray) -> Outcome:
         """From log-probabilities `(S, E, C)` and the predicted labels `(E,)`."""
-        return cls(-np.take_along_axis(chances, labels[None, :, None], 2)[..., 0], chances.argmax(2) == labels)
+        return cls(
+            -np.take_along_axis(chances, labels[None, :, None], 2)[..., 0],
+            chances.argmax(2) == labels,
+        )
 
     def flipped(self, before: Outcome) -> np.ndarray:
-        """For each error that stood before, the share of its models in which it does not any more."""
+        """For each error that stood before, the share of its models in which it does not any
+        more.
+        """
         stood = before.stands.sum(0)
         gone: np.ndarray = (before.stands & ~self.stands).sum(0)[stood > 0] / stood[stood > 0]
         return gone
@@ -67,17 +89,26 @@ def proponents(scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def alike(removed: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Random training positions `(E, count)` with the same labels as those that are removed `(E, count)`; more of them hold all of fewer."""
+    """Random training positions `(E, count)` with the same labels as those that are removed `(E,
+    count)`; more of them hold all of fewer.
+    """
     drawn = []
     for error, own in enumerate(removed):
         order = np.random.default_rng(derive_seed(seed, _MATCHED, error)).permutation(len(labels))
         wanted = np.bincount(labels[own])
-        drawn.append(np.concatenate([order[labels[order] == label][:count] for label, count in enumerate(wanted)]))
+        drawn.append(
+            np.concatenate(
+                [order[labels[order] == label][:count] for label, count in enumerate(wanted)]
+            )
+        )
     return np.stack(drawn)
 
 
-def retrained_without(errors: Subject, removals: Sequence[np.ndarray], seeds: int) -> tuple[Outcome, list[Outcome]]:
-    """What models make of the errors when they are trained on everything, and without each removal: positions `(E, k)`, a row for each error.
+def retrained_without(
+    errors: Subject, removals: Sequence[np.ndarray], seeds: int
+) -> tuple[Outcome, list[Outcome]]:
+    """What models make of the errors when they are trained on everything, and without each removal:
+    positions `(E, k)`, a row for each error.
 
     What was trained once is kept in the run's folder, whichever method asked for it.
 
@@ -87,12 +118,22 @@ def retrained_without(errors: Subject, removals: Sequence[np.ndarray], seeds: in
     everything = np.arange(len(errors.run.train))
     sets, places = {"everything": everything[None]}, []
     for removed in removals:
-        different, place = np.unique(np.sort(removed, 1), axis=0, return_inverse=True)  # some methods say the same of every error
-        name = hashlib.sha256(np.ascontiguousarray(different, "<i8").tobytes()).hexdigest()[:_DIGITS]
+        # some methods say the same of every error
+        different, place = np.unique(np.sort(removed, 1), axis=0, return_inverse=True)
+        name = hashlib.sha256(np.ascontiguousarray(different, "<i8").tobytes()).hexdigest()[
+            :_DIGITS
+        ]
         sets[name] = np.stack([np.setdiff1d(everything, own) for own in different])
         places.append((name, place))
-    store = Store(errors.run.folder, errors.run.weights_hash, "removal", {**errors.asked, "seeds": seeds, "epochs": errors.epochs()})
-    made = retrained(errors, sets, seeds, store, lambda model: _log_probabilities(model, errors.targets.inputs))
+    store = Store(
+        errors.run.folder,
+        errors.run.weights_hash,
+        "removal",
+        {**errors.asked, "seeds": seeds, "epochs": errors.epochs()},
+    )
+    made = retrained(
+        errors, sets, seeds, store, lambda model: _log_probabilities(model, errors.targets.inputs)
+    )
     labels, own = errors.targets.labels.cpu().numpy(), np.arange(len(errors.positions))
     before = Outcome.of(made["everything"][:, 0], labels)
     return before, [Outcome.of(made[name][:, place, own], labels) for name, place in places]
@@ -103,37 +144,65 @@ def _log_probabilities(model: Members, inputs: torch.Tensor) -> torch.Tensor:
         return model(inputs).log_softmax(-1)
 
 
-def figures_of(predicted: np.ndarray | None, before: Outcome, after: Mapping[int, Outcome]) -> dict[str, Figure]:
-    """A method's figures, from the changes `(E, k)` that it predicts (None: it does not) and what came out for each k."""
+def figures_of(
+    predicted: np.ndarray | None, before: Outcome, after: Mapping[int, Outcome]
+) -> dict[str, Figure]:
+    """A method's figures, from the changes `(E, k)` that it predicts (None: it does not) and what
+    came out for each k.
+    """
     changes = {count: (own.losses - before.losses).mean(0) for count, own in after.items()}
     figures = {f"change@{count}": mean_over_rows(change) for count, change in changes.items()}
     if before.stands.any():
-        figures |= {f"flipped@{count}": mean_over_rows(own.flipped(before)) for count, own in after.items()}
+        figures |= {
+            f"flipped@{count}": mean_over_rows(own.flipped(before)) for count, own in after.items()
+        }
     if predicted is None or len(predicted) < _LEAST_RANKED:
         return figures
     actual = np.stack(list(changes.values()), 1)
-    return figures | {SPEARMAN: pooled_spearman(predicted, actual), SAME_SIZE: mean_spearman(predicted.T, actual.T)}
+    return figures | {
+        SPEARMAN: pooled_spearman(predicted, actual),
+        SAME_SIZE: mean_spearman(predicted.T, actual.T),
+    }
 
 
 def measure(subject: Subject, options: Options) -> dict[str, Any]:
     """What removing each method's proponents does to a sample of the run's errors.
 
     Raises:
-        TurnoverError: if the run makes no error, or more than half of its training items would be removed.
+        TurnoverError: if the run makes no error, or more than half of its training items would be
+            removed.
     """
     total = len(subject.run.train)
     if max(options.removed) > total // 2:
-        raise TurnoverError(f"--remove {max(options.removed)}: the run has {total} training items; remove half of them at most")
+        raise TurnoverError(
+            f"--remove {max(options.removed)}: the run has {total} training items; remove half of "
+            "them at most"
+        )
     errors = Subject.of(subject.run, str(subject.device), options.errors, "prediction")
     counts = sorted(set(options.removed))
     own = list(turnover_scores(*evidence_of(errors)))
-    scored = [*own, *rival_scores(errors, [name for name in options.rivals if name != RANDOM])]  # chance has a row with labels that match
-    removals = {one.method: [proponents(one.values, count) for count in counts] for one in scored if not one.refused}
+    # chance has a row with labels that match
+    scored = [
+        *own,
+        *rival_scores(errors, [name for name in options.rivals if name != RANDOM]),
+    ]
+    removals = {
+        one.method: [proponents(one.values, count) for count in counts]
+        for one in scored
+        if not one.refused
+    }
     control = Scored(f"random, labels as by {own[-1].method}", np.empty(0), 0.0, 0.0)
     labels = subject.run.train["label"].to_numpy()
-    removals[control.method] = [alike(removed, labels, subject.settings.seed) for removed in removals[own[-1].method]]
-    before, outcomes = retrained_without(errors, [removed for sets in removals.values() for removed in sets], options.seeds)
-    after = {method: dict(zip(counts, outcomes[place * len(counts) :], strict=False)) for place, method in enumerate(removals)}
+    removals[control.method] = [
+        alike(removed, labels, subject.settings.seed) for removed in removals[own[-1].method]
+    ]
+    before, outcomes = retrained_without(
+        errors, [removed for sets in removals.values() for removed in sets], options.seeds
+    )
+    after = {
+        method: dict(zip(counts, outcomes[place * len(counts) :], strict=False))
+        for place, method in enumerate(removals)
+    }
     changes = np.stack([made.losses - before.losses for made in outcomes], 2)
     return {
         "targets": len(errors.positions),
@@ -142,12 +211,30 @@ def measure(subject: Subject, options: Options) -> dict[str, Any]:
         "epochs": errors.epochs(),
         "made_by_retrained_models": float(before.stands.mean()),
         "reliability": reliability(changes),
-        "rows": [_row(one, removals.get(one.method), before, after.get(one.method)) for one in [*scored, control]],
+        "rows": [
+            _row(one, removals.get(one.method), before, after.get(one.method))
+            for one in [*scored, control]
+        ],
     }
 
 
-def _row(scored: Scored, removed: list[np.ndarray] | None, before: Outcome, after: Mapping[int, Outcome] | None) -> Row:
+def _row(
+    scored: Scored,
+    removed: list[np.ndarray] | None,
+    before: Outcome,
+    after: Mapping[int, Outcome] | None,
+) -> Row:
     if removed is None or after is None:
         return Row(scored.method, scored.train_seconds, scored.estimate_seconds, note=scored.note)
-    predicted = np.stack([np.take_along_axis(scored.values, own, 1).sum(1) for own in removed], 1) if scored.values.size else None
-    return Row(scored.method, scored.train_seconds, scored.estimate_seconds, figures_of(predicted, before, after), scored.note)
+    predicted = (
+        np.stack([np.take_along_axis(scored.values, own, 1).sum(1) for own in removed], 1)
+        if scored.values.size
+        else None
+    )
+    return Row(
+        scored.method,
+        scored.train_seconds,
+        scored.estimate_seconds,
+        figures_of(predicted, before, after),
+        scored.note,
+    )

@@ -1,10 +1,13 @@
-"""What `evaluate` measured, kept in the run so that a page can show it: RUN/fidelity/results/NAME.json.
+"""What `evaluate` measured, kept in the run so that a page can show it:
+RUN/fidelity/results/NAME.json.
 
-A file holds what `evaluate --json` prints, facts and rows, and two checksums: of the weights and of the influences that were
-measured. When either has changed since, the result is *stale*: it is told of numbers that nobody sees any more, and whoever
-shows it says so. A later call of the same measure takes the file's place. Nothing here needs torch.
+A file holds what `evaluate --json` prints, facts and rows, and two checksums: of the weights and of
+the influences that were measured. When either has changed since, the result is *stale*: it is told
+of numbers that nobody sees any more, and whoever shows it says so. A later call of the same measure
+takes the file's place. Nothing here needs torch.
 
-Names that pages look for among methods and figures; whatever else a measure gives is shown as it comes. No torch here.
+Names that pages look for among methods and figures; whatever else a measure gives is shown as it
+comes. No torch here.
 
 One method, measured: its figures, what it cost, and the table they all stand in.
 """
@@ -43,12 +46,18 @@ class Figure:
     high: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.value:.3f}" if self.low is None else f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return (
+            f"{self.value:.3f}"
+            if self.low is None
+            else f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        )
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method's figures by name, and the seconds of its training and of its estimate; a method that was refused has a note and no figure."""
+    """One method's figures by name, and the seconds of its training and of its estimate; a method
+    that was refused has a note and no figure.
+    """
 
     method: str
     train_seconds: float
@@ -60,10 +69,16 @@ class Row:
 def table(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
     columns = list(dict.fromkeys(name for row in rows for name in row.figures))
-    lines = [f"| method | {' | '.join(columns)} | training, s | estimate, s | |", f"| --- |{' ---: |' * (len(columns) + 2)} --- |"]
+    lines = [
+        f"| method | {' | '.join(columns)} | training, s | estimate, s | |",
+        f"| --- |{' ---: |' * (len(columns) + 2)} --- |",
+    ]
     for row in rows:
         figures = " | ".join(str(row.figures.get(name, "")) for name in columns)
-        lines.append(f"| {row.method} | {figures} | {row.train_seconds:.1f} | {row.estimate_seconds:.1f} | {row.note} |")
+        lines.append(
+            f"| {row.method} | {figures} | {row.train_seconds:.1f} | {row.estimate_seconds:.1f} | "
+            f"{row.note} |"
+        )
     return "\n".join(lines)
 
 
@@ -76,7 +91,8 @@ class Result:
     """One measure of a run.
 
     Attributes:
-        name: of the file; `measure`, with `-masked` where models were retrained with turn-over dropout.
+        name: of the file; `measure`, with `-masked` where models were retrained with turn-over
+            dropout.
         facts: what was measured with, beside the rows.
         rows: one a method.
         stale: what has changed since, in words; "" if nothing has.
@@ -91,7 +107,9 @@ class Result:
 
 @dataclass(frozen=True)
 class Results:
-    """All that is kept of a run, by name, and what is wrong with the files that cannot be read, a line each."""
+    """All that is kept of a run, by name, and what is wrong with the files that cannot be read, a
+    line each.
+    """
 
     found: tuple[Result, ...] = ()
     problems: tuple[str, ...] = ()
@@ -115,7 +133,9 @@ def keep_result(run: Run, result: dict[str, Any]) -> Path:
 
 
 def read_results(run: Run) -> Results:
-    """All results that a run keeps; a damaged file is a line among the problems, and hides no other."""
+    """All results that a run keeps; a damaged file is a line among the problems, and hides no
+    other.
+    """
     found, problems = [], []
     for path in sorted((run.folder / FOLDER).glob("*.json"), key=lambda path: path.stem):
         try:
@@ -135,16 +155,37 @@ def _read(run: Run, path: Path) -> Result:
         kept = json.loads(path.read_text(encoding="utf-8"))
         result, made = dict(kept["result"]), dict(kept["made_with"])
         measure, rows = str(result.pop("measure")), tuple(_row(row) for row in result.pop("rows"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):
         again = path.stem.removesuffix("-masked")
-        raise TurnoverError(f"{path}: not readable as a result; measure again with `turnover evaluate --run {run.folder} --measure {again}`") from None
+        raise TurnoverError(
+            f"{path}: not readable as a result; measure again with `turnover evaluate --run "
+            f"{run.folder} --measure {again}`"
+        ) from None
     return Result(path.stem, measure, result, rows, stale_since(run, made))
 
 
 def _row(row: dict[str, Any]) -> Row:
     figures = {str(name): _figure(**figure) for name, figure in row["figures"].items()}
-    return Row(str(row["method"]), finite_number(row["train_seconds"]), finite_number(row["estimate_seconds"]), figures, str(row["note"]))
+    return Row(
+        str(row["method"]),
+        finite_number(row["train_seconds"]),
+        finite_number(row["estimate_seconds"]),
+        figures,
+        str(row["note"]),
+    )
 
 
 def _figure(value: Any, low: Any = None, high: Any = None) -> Figure:
-    return Figure(finite_number(value), None if low is None else finite_number(low), None if high is None else finite_number(high))
+    return Figure(
+        finite_number(value),
+        None if low is None else finite_number(low),
+        None if high is None else finite_number(high),
+    )

@@ -1,12 +1,16 @@
-"""Models trained again on some of the training items, many at once: what several measures hold influences against.
+"""Models trained again on some of the training items, many at once: what several measures hold
+influences against.
 
-A set of training items is trained on S times, as members 0 … S − 1 of the run's seed: every set has the same S starts, and
-batch orders that depend on member, epoch and size alone, so that two sets of one size differ by their items and by nothing
-else that could be held still. Recipe and number of epochs are those of the run's plain twin, or of the run itself where
-turn-over dropout stays on. All models of a block are members of one model (`turnover.attribution.ensemble`): each takes its own
-batches from its own rows, and no model feels another, so model (set, seed) is the one that would be trained alone.
+A set of training items is trained on S times, as members 0 … S − 1 of the run's seed: every set has
+the same S starts, and batch orders that depend on member, epoch and size alone, so that two sets of
+one size differ by their items and by nothing else that could be held still. Recipe and number of
+epochs are those of the run's plain twin, or of the run itself where turn-over dropout stays on. All
+models of a block are members of one model (`turnover.attribution.ensemble`): each takes its own
+batches from its own rows, and no model feels another, so model (set, seed) is the one that would be
+trained alone.
 
-Random halves of the training set, and the models trained again on each: the truth that group influences predict.
+Random halves of the training set, and the models trained again on each: the truth that group
+influences predict.
 """
 
 from __future__ import annotations
@@ -34,8 +38,16 @@ Look = Callable[[Members], torch.Tensor]
 """What is asked of K trained models: `(K, …)`."""
 
 
-def retrained(subject: Subject, sets: Mapping[str, np.ndarray], seeds: int, store: Store, look: Look, masked: bool = False) -> dict[str, np.ndarray]:
-    """What `look` sees of models trained on some sets of training positions: sets `(n, size)` by name, answers `(seeds, n, …)`.
+def retrained(
+    subject: Subject,
+    sets: Mapping[str, np.ndarray],
+    seeds: int,
+    store: Store,
+    look: Look,
+    masked: bool = False,
+) -> dict[str, np.ndarray]:
+    """What `look` sees of models trained on some sets of training positions: sets `(n, size)` by
+    name, answers `(seeds, n, …)`.
 
     Blocks of sets are kept in the store as soon as they are trained, and are not trained again.
 
@@ -44,39 +56,71 @@ def retrained(subject: Subject, sets: Mapping[str, np.ndarray], seeds: int, stor
     """
     few, epochs = subject.untrained(seeds), subject.epochs(masked)
     size = _block_size(few, subject, seeds)
-    blocks = {name: {f"{name}-{number:03d}": rows for number, rows in enumerate(torch.from_numpy(own).split(size))} for name, own in sets.items()}
+    blocks = {
+        name: {
+            f"{name}-{number:03d}": rows
+            for number, rows in enumerate(torch.from_numpy(own).split(size))
+        }
+        for name, own in sets.items()
+    }
     label = f"{subject.run.name}: retraining{' with turn-over dropout' if masked else ''}"
     with store.filling():
-        missing = {part: rows for parts in blocks.values() for part, rows in parts.items() if part not in store}
+        missing = {
+            part: rows
+            for parts in blocks.values()
+            for part, rows in parts.items()
+            if part not in store
+        }
         if missing:
-            with bar(sum(map(len, missing.values())) * seeds * epochs, label, "model epochs") as advance:
+            with bar(
+                sum(map(len, missing.values())) * seeds * epochs, label, "model epochs"
+            ) as advance:
                 for part, rows in missing.items():
                     seen = look(_train_block(few, subject, rows, masked, epochs, advance))
                     if not seen.isfinite().all():
-                        raise TurnoverError(f"{subject.run.folder}: training again diverged with learning rate {subject.recipe.learning_rate:g}")
-                    store.keep(part, seen.unflatten(0, (len(rows), seeds)).transpose(0, 1).cpu().numpy())
-    return {name: np.concatenate([store.load(part)[0] for part in parts], 1) for name, parts in blocks.items()}
+                        raise TurnoverError(
+                            f"{subject.run.folder}: training again diverged with learning rate "
+                            f"{subject.recipe.learning_rate:g}"
+                        )
+                    store.keep(
+                        part, seen.unflatten(0, (len(rows), seeds)).transpose(0, 1).cpu().numpy()
+                    )
+    return {
+        name: np.concatenate([store.load(part)[0] for part in parts], 1)
+        for name, parts in blocks.items()
+    }
 
 
 def _block_size(few: Members, subject: Subject, seeds: int) -> int:
-    """How many sets train at once: deep models one by one, small ones as many as a batch of each fits into memory for."""
+    """How many sets train at once: deep models one by one, small ones as many as a batch of each
+    fits into memory for.
+    """
     if isinstance(few, Ensemble):
         return 1
     batch = _COPIES * subject.recipe.batch * row_bytes(few, subject.train.inputs)
     return max(1, min(_TOGETHER // seeds, _BATCH_BYTES // batch))
 
 
-def _train_block(few: Members, subject: Subject, rows: torch.Tensor, masked: bool, epochs: int, advance: Advance) -> Members:
-    """The members `few`, each trained on every one of some sets `(n, size)`; the models of a set lie side by side."""
+def _train_block(
+    few: Members, subject: Subject, rows: torch.Tensor, masked: bool, epochs: int, advance: Advance
+) -> Members:
+    """The members `few`, each trained on every one of some sets `(n, size)`; the models of a set
+    lie side by side.
+    """
     seeds, (sets, size) = few.members, rows.shape
     model = some_members(few, [*range(seeds)] * sets)
     recipe = replace(subject.recipe, masked=masked)
     optimizer = torch.optim.AdamW(
-        [own for own in model.parameters() if own.requires_grad], lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        [own for own in model.parameters() if own.requires_grad],
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        fused=True,
     )
     own = rows.repeat_interleave(seeds, 0)
     for epoch in range(epochs):
-        orders = torch.stack([epoch_order(size, recipe.seed, seed, epoch) for seed in range(seeds)]).repeat(sets, 1)
+        orders = torch.stack(
+            [epoch_order(size, recipe.seed, seed, epoch) for seed in range(seeds)]
+        ).repeat(sets, 1)
         train_epoch(model, optimizer, subject.train, recipe, epoch, own.gather(1, orders))
         advance(model.members)
     return model
@@ -91,12 +135,28 @@ def draw_halves(total: int, count: int, seed: int) -> np.ndarray:
     return np.stack([np.sort(rng.permutation(total)[: total // 2]) for _ in range(count)])
 
 
-def retrained_losses(subject: Subject, halves: np.ndarray, seeds: int, masked: bool = False) -> np.ndarray:
-    """Loss in nats of every target after training on every half, `(seeds, halves, T)`; kept in the run's folder, half by half.
+def retrained_losses(
+    subject: Subject, halves: np.ndarray, seeds: int, masked: bool = False
+) -> np.ndarray:
+    """Loss in nats of every target after training on every half, `(seeds, halves, T)`; kept in the
+    run's folder, half by half.
 
     Raises:
         TurnoverError: if what was kept was changed, or training diverges.
     """
-    settings = {**subject.asked, "halves": len(halves), "seeds": seeds, "masked": masked, "epochs": subject.epochs(masked)}
+    settings = {
+        **subject.asked,
+        "halves": len(halves),
+        "seeds": seeds,
+        "masked": masked,
+        "epochs": subject.epochs(masked),
+    }
     store = Store(subject.run.folder, subject.run.weights_hash, "halves", settings)
-    return retrained(subject, {"block": halves}, seeds, store, lambda model: item_losses(model, subject.targets), masked)["block"]
+    return retrained(
+        subject,
+        {"block": halves},
+        seeds,
+        store,
+        lambda model: item_losses(model, subject.targets),
+        masked,
+    )["block"]

@@ -1,10 +1,12 @@
 """Every method that is measured, with what it costs: estimators of turn-over influence, and rivals.
 
-All give scores for the same targets and training items, positive = the item helps. Turn-over influences come from the run's
-own files if it keeps them all, else they are computed once. Rivals explain the run's plain twin, which is trained for them;
-one that cannot treat a run says why in place of scores.
+All give scores for the same targets and training items, positive = the item helps. Turn-over
+influences come from the run's own files if it keeps them all, else they are computed once. Rivals
+explain the run's plain twin, which is trained for them; one that cannot treat a run says why in
+place of scores.
 
-Every way to make one number a pair from the members' raw influences, by name, so that all are measured alike.
+Every way to make one number a pair from the members' raw influences, by name, so that all are
+measured alike.
 
 What a user chooses of a measure.
 """
@@ -38,7 +40,8 @@ from turnover.storage.progress import bar
 
 
 class Estimated(NamedTuple):
-    """Estimates and errors, each `(T, N)` in nats; errors are NaN for one member. `note` says what there is to say.
+    """Estimates and errors, each `(T, N)` in nats; errors are NaN for one member. `note` says what
+    there is to say.
 
     `freedom` is that of the errors (`turnover.attribution.estimators.significance.wrong_sign`).
     """
@@ -51,7 +54,9 @@ class Estimated(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Raw influences `(K, T, N)` of the subject's training items on its targets, and the K members that they are from."""
+    """Raw influences `(K, T, N)` of the subject's training items on its targets, and the K members
+    that they are from.
+    """
 
     subject: Subject
     model: Members
@@ -78,21 +83,31 @@ def _error(values: np.ndarray) -> np.ndarray:
 
 
 def _mean(evidence: Evidence) -> Estimated:
-    return Estimated(evidence.values.mean(0), _error(evidence.values), freedom=len(evidence.values) - 1)
+    return Estimated(
+        evidence.values.mean(0), _error(evidence.values), freedom=len(evidence.values) - 1
+    )
 
 
 def _median(evidence: Evidence) -> Estimated:
-    return Estimated(np.median(evidence.values, 0), _error(evidence.values) * (np.pi / 2) ** 0.5, freedom=len(evidence.values) - 1)
+    return Estimated(
+        np.median(evidence.values, 0),
+        _error(evidence.values) * (np.pi / 2) ** 0.5,
+        freedom=len(evidence.values) - 1,
+    )
 
 
 def _smoothed(evidence: Evidence) -> Estimated:
     run = evidence.subject.run
-    made = smoothing(evidence.values, run.features("train"), run.train["label"].to_numpy(), len(run.classes))
+    made = smoothing(
+        evidence.values, run.features("train"), run.train["label"].to_numpy(), len(run.classes)
+    )
     return Estimated(*made.apply(evidence.values), freedom=len(evidence.values) - 1)
 
 
 def _shown(evidence: Evidence) -> Estimated:
-    """What a run with these influences shows: by the run's own estimator, or of some of its members by the one that they favour."""
+    """What a run with these influences shows: by the run's own estimator, or of some of its members
+    by the one that they favour.
+    """
     subject = evidence.subject
     features = np.asarray(subject.run.features("validation")[subject.positions])
     targets = describe_targets(evidence.model, subject.targets, features)
@@ -100,7 +115,11 @@ def _shown(evidence: Evidence) -> Estimated:
         made = stored_estimator(subject.run)
     else:
         made = run_estimator(subject.run, evidence.model, subject.train, evidence.values, targets)
-    return Estimated(*made.apply(evidence.values, made.shape_of(targets)), made.name, freedom_of(made.name, len(evidence.values)))
+    return Estimated(
+        *made.apply(evidence.values, made.shape_of(targets)),
+        made.name,
+        freedom_of(made.name, len(evidence.values)),
+    )
 
 
 ESTIMATORS: Mapping[str, Way] = {
@@ -110,7 +129,9 @@ ESTIMATORS: Mapping[str, Way] = {
     "smoothed": Way(2, _smoothed),
     "as shown": Way(2, _shown),
 }
-"""By name: `smoothed` is `turnover.attribution.estimators.estimator`'s, `as shown` what pages show (`turnover.attribution.estimators`)."""
+"""By name: `smoothed` is `turnover.attribution.estimators.estimator`'s, `as shown` what pages show
+(`turnover.attribution.estimators`).
+"""
 
 
 RANDOM = "random"
@@ -120,7 +141,9 @@ RIVALS: Mapping[str, Method] = {
     "similarity-centred": Method(_CENTRED.name, lambda schedule: _CENTRED),
     "influence-cg-last": Method(_LAST.name, lambda schedule: _LAST, asks=True, keeps=True),
 }
-"""By name: all that are compared anywhere, similarity at its best, and Koh and Liang's influence where it is quick enough for every run."""
+"""By name: all that are compared anywhere, similarity at its best, and Koh and Liang's influence
+where it is quick enough for every run.
+"""
 
 USUAL = ("similarity", "similarity-centred", "tracin-last", "influence-cg-last", "loss", RANDOM)
 """Rivals that are measured unless others are named."""
@@ -128,12 +151,16 @@ USUAL = ("similarity", "similarity-centred", "tracin-last", "influence-cg-last",
 _SELF_ROWS = 512
 
 REFUSALS = (TurnoverError, RuntimeError, MemoryError)
-"""How a method says that it cannot treat a model: ours in words, torch and captum by their own errors."""
+"""How a method says that it cannot treat a model: ours in words, torch and captum by their own
+errors.
+"""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A method's scores `(T, N)`, positive = the item helps; empty for one that refused, and `note` says why."""
+    """A method's scores `(T, N)`, positive = the item helps; empty for one that refused, and `note`
+    says why.
+    """
 
     method: str
     values: np.ndarray
@@ -154,13 +181,26 @@ def evidence_of(subject: Subject) -> tuple[Evidence, float]:
         known = part.targets if subject.meaning == "truth" else part.errors
         places = [known.index(position) for position in subject.positions]
         values = np.asarray(part.array(f"{subject.meaning}_members")[:, places])
-        return Evidence(subject, subject.model, values), part.manifest["seconds"] * values.size / part.manifest["pairs"]
+        return (
+            Evidence(subject, subject.model, values),
+            part.manifest["seconds"] * values.size / part.manifest["pairs"],
+        )
     store = Store(subject.run.folder, subject.run.weights_hash, "influences", subject.asked)
     with store.filling():
         if "members" not in store:
             begun, targets, count = time.perf_counter(), subject.targets, len(subject.run.train)
-            with bar(subject.model.members * len(targets.labels) * count, f"{subject.run.name}: influence", "pairs") as advance:
-                values = influence(subject.model, targets.inputs, targets.labels, np.arange(count), progress=advance).values.numpy()
+            with bar(
+                subject.model.members * len(targets.labels) * count,
+                f"{subject.run.name}: influence",
+                "pairs",
+            ) as advance:
+                values = influence(
+                    subject.model,
+                    targets.inputs,
+                    targets.labels,
+                    np.arange(count),
+                    progress=advance,
+                ).values.numpy()
             store.keep("members", values, seconds=time.perf_counter() - begun)
     values, facts = store.load("members")
     return Evidence(subject, subject.model, values), facts["seconds"]
@@ -179,24 +219,49 @@ def turnover_scores(evidence: Evidence, seconds: float) -> Iterator[Scored]:
 
 
 def rival_scores(subject: Subject, names: Sequence[str], member: int = 0) -> Iterator[Scored]:
-    """The rivals of these names on one member of the plain twin, for the subject's targets; kept in the run's folder."""
-    store = Store(subject.run.folder, subject.run.weights_hash, "rivals", {**subject.asked, "epochs": subject.epochs(), "member": member})
+    """The rivals of these names on one member of the plain twin, for the subject's targets; kept in
+    the run's folder.
+    """
+    store = Store(
+        subject.run.folder,
+        subject.run.weights_hash,
+        "rivals",
+        {**subject.asked, "epochs": subject.epochs(), "member": member},
+    )
     yield from _kept(store, subject, names, member, lambda method, problem: method(problem))
 
 
 def self_scores(subject: Subject, names: Sequence[str], instances: np.ndarray) -> Iterator[Scored]:
-    """Self-influence `(1, n)` of some training items by the rivals of these names; kept in the run's folder."""
+    """Self-influence `(1, n)` of some training items by the rivals of these names; kept in the
+    run's folder.
+    """
 
     def each_on_itself(method: Method, problem: Problem) -> Scores:
-        made = [method(problem, targets=take(problem.train, rows), instances=rows) for rows in torch.from_numpy(instances).split(_SELF_ROWS)]
+        made = [
+            method(problem, targets=take(problem.train, rows), instances=rows)
+            for rows in torch.from_numpy(instances).split(_SELF_ROWS)
+        ]
         values = torch.cat([one.values.diagonal() for one in made])[None]
-        return replace(made[0], values=values, estimate_seconds=sum(one.estimate_seconds for one in made))
+        return replace(
+            made[0], values=values, estimate_seconds=sum(one.estimate_seconds for one in made)
+        )
 
-    store = Store(subject.run.folder, subject.run.weights_hash, "self", {"instances": instances.tolist(), "epochs": subject.epochs()})
+    store = Store(
+        subject.run.folder,
+        subject.run.weights_hash,
+        "self",
+        {"instances": instances.tolist(), "epochs": subject.epochs()},
+    )
     yield from _kept(store, subject, names, 0, each_on_itself)
 
 
-def _kept(store: Store, subject: Subject, names: Sequence[str], member: int, score: Callable[[Method, Problem], Scores]) -> Iterator[Scored]:
+def _kept(
+    store: Store,
+    subject: Subject,
+    names: Sequence[str],
+    member: int,
+    score: Callable[[Method, Problem], Scores],
+) -> Iterator[Scored]:
     """What the store holds, computed first where it is missing."""
     with store.filling():
         if missing := [name for name in names if name not in store]:
@@ -206,7 +271,13 @@ def _kept(store: Store, subject: Subject, names: Sequence[str], member: int, sco
                 trained = time.perf_counter() - begun
                 for name in missing:
                     made = _scored(RIVALS[name], problem, trained, score)
-                    store.keep(name, made.values, train_seconds=made.train_seconds, estimate_seconds=made.estimate_seconds, note=made.note)
+                    store.keep(
+                        name,
+                        made.values,
+                        train_seconds=made.train_seconds,
+                        estimate_seconds=made.estimate_seconds,
+                        note=made.note,
+                    )
                     advance(1)
     for name in names:
         values, facts = store.load(name)
@@ -221,7 +292,12 @@ def _problem(subject: Subject, member: int) -> Problem | str:
         return _first_line(error)
 
 
-def _scored(method: Method, problem: Problem | str, trained: float, score: Callable[[Method, Problem], Scores]) -> Scored:
+def _scored(
+    method: Method,
+    problem: Problem | str,
+    trained: float,
+    score: Callable[[Method, Problem], Scores],
+) -> Scored:
     """A rival's scores with its seconds, or none with its reason."""
     try:
         if isinstance(problem, str):
@@ -229,7 +305,12 @@ def _scored(method: Method, problem: Problem | str, trained: float, score: Calla
         made = score(method, problem)
     except REFUSALS as error:
         return Scored(method.name, np.empty(0), 0.0, 0.0, f"refused: {_first_line(error)}")
-    return Scored(method.name, made.values.cpu().numpy(), made.train_seconds + (trained if method.asks else 0), made.estimate_seconds)
+    return Scored(
+        method.name,
+        made.values.cpu().numpy(),
+        made.train_seconds + (trained if method.asks else 0),
+        made.estimate_seconds,
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -245,7 +326,8 @@ class Options:
 
     Attributes:
         halves: random halves of the training set (lds).
-        seeds: models for every half, for every item that is left out, or for every removal (lds, loo, removal).
+        seeds: models for every half, for every item that is left out, or for every removal (lds,
+            loo, removal).
         masked: whether turn-over dropout stays on in retraining (lds).
         instances: training items that are left out (loo).
         rivals: their names.
@@ -271,4 +353,6 @@ class Options:
             if count < _LEAST_RANKED:
                 raise TurnoverError(f"{name} {count}: a ranking wants {_LEAST_RANKED} or more")
         if unknown := set(self.rivals) - set(RIVALS):
-            raise TurnoverError(f"--rivals {min(unknown)}: nobody knows it; choose from {', '.join(RIVALS)}")
+            raise TurnoverError(
+                f"--rivals {min(unknown)}: nobody knows it; choose from {', '.join(RIVALS)}"
+            )

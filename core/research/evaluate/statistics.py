@@ -1,12 +1,14 @@
 """Row by row: how alike two arrays rank, with what certainty, and how alike they could be.
 
-Both arrays are `(T, n)`, a row for each target. The interval is a bootstrap over targets and columns at once, since both are
-samples. What is measured again and again never agrees with itself perfectly; Spearman (1910) and Brown (1910) tell from the
-correlation r of two parts what it would be for g times as much:
+Both arrays are `(T, n)`, a row for each target. The interval is a bootstrap over targets and
+columns at once, since both are samples. What is measured again and again never agrees with itself
+perfectly; Spearman (1910) and Brown (1910) tell from the correlation r of two parts what it would
+be for g times as much:
 
     reliability = g r / (1 + (g − 1) r)
 
-A perfect prediction of the truth behind the measurements correlates with them by the root of their reliability.
+A perfect prediction of the truth behind the measurements correlates with them by the root of their
+reliability.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ _SPLITS = 20
 
 def row_pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Correlation of each row, `(T,)`; rows without spread count as 0."""
-    first, second = (array - array.mean(1, keepdims=True, dtype=np.float64) for array in (first, second))
+    first, second = (
+        array - array.mean(1, keepdims=True, dtype=np.float64) for array in (first, second)
+    )
     sizes = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return np.divide((first * second).sum(1), sizes, out=np.zeros(len(sizes)), where=sizes > 0)
 
@@ -44,11 +48,18 @@ def mean_spearman(first: np.ndarray, second: np.ndarray) -> Figure:
 
 
 def pooled_spearman(first: np.ndarray, second: np.ndarray) -> Figure:
-    """Rank correlation of all entries together, `(T, n)` each, its interval from a bootstrap over rows: the entries of a row are not independent."""
+    """Rank correlation of all entries together, `(T, n)` each, its interval from a bootstrap over
+    rows: the entries of a row are not independent.
+    """
     rng, targets = np.random.default_rng(0), len(first)
     drawn = (rng.integers(targets, size=targets) for _ in range(_RESAMPLES))
-    again = [row_spearman(first[rows].reshape(1, -1), second[rows].reshape(1, -1))[0] for rows in drawn]
-    return Figure(float(row_spearman(first.reshape(1, -1), second.reshape(1, -1))[0]), *_bounds(np.array(again)))
+    again = [
+        row_spearman(first[rows].reshape(1, -1), second[rows].reshape(1, -1))[0] for rows in drawn
+    ]
+    return Figure(
+        float(row_spearman(first.reshape(1, -1), second.reshape(1, -1))[0]),
+        *_bounds(np.array(again)),
+    )
 
 
 def mean_over_rows(values: np.ndarray) -> Figure:
@@ -77,12 +88,17 @@ def spearman_brown(correlation: float, times: float) -> float:
 
 
 def reliability(repeats: np.ndarray) -> float | None:
-    """Of the mean over S repeats `(S, T, n)`: rank correlation of two halves of them, corrected to all; None for one."""
+    """Of the mean over S repeats `(S, T, n)`: rank correlation of two halves of them, corrected to
+    all; None for one.
+    """
     count = len(repeats)
     part = count // 2
     if not part:
         return None
     rng = np.random.default_rng(0)
     orders = [rng.permutation(count) for _ in range(_SPLITS)]
-    correlations = [row_spearman(repeats[order[:part]].mean(0), repeats[order[part : 2 * part]].mean(0)).mean() for order in orders]
+    correlations = [
+        row_spearman(repeats[order[:part]].mean(0), repeats[order[part : 2 * part]].mean(0)).mean()
+        for order in orders
+    ]
     return float(spearman_brown(float(np.mean(correlations)), count / part))

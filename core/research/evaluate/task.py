@@ -1,13 +1,15 @@
 """What is measured: a run, its training items, and a seeded sample of its targets.
 
-How far influences can be trusted: measured against answers that are known, for every estimator and rival side by side.
+How far influences can be trusted: measured against answers that are known, for every estimator and
+rival side by side.
 
-One measure a file: `lds` (retraining on halves), `loo` (leaving single items out), `planted` (wrong labels and cues that were
-planted on purpose), `real_errors` (labels that people found to be wrong), `duplicates` (of a target in the training set),
-`removal` (of what is said to have taught an error), `agreement` (of two halves of the members). Each takes a `Subject`, a run
-with a sample of its targets, and `Options`, and gives rows of figures with the seconds that the method took. `methods` and
-`estimators` list what is measured, `retrained` trains again, `store` keeps in the run's folder what took long, and `results`
-what came out, for pages.
+One measure a file: `lds` (retraining on halves), `loo` (leaving single items out), `planted` (wrong
+labels and cues that were planted on purpose), `real_errors` (labels that people found to be wrong),
+`duplicates` (of a target in the training set), `removal` (of what is said to have taught an error),
+`agreement` (of two halves of the members). Each takes a `Subject`, a run with a sample of its
+targets, and `Options`, and gives rows of figures with the seconds that the method took. `methods`
+and `estimators` list what is measured, `retrained` trains again, `store` keeps in the run's folder
+what took long, and `results` what came out, for pages.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ _TARGETS = 10
 
 @dataclass(frozen=True)
 class Subject:
-    """A run with targets: the validation items at `positions`, under their true labels (`truth`) or the predicted ones (`prediction`)."""
+    """A run with targets: the validation items at `positions`, under their true labels (`truth`) or
+    the predicted ones (`prediction`).
+    """
 
     run: Run
     device: torch.device
@@ -45,21 +49,31 @@ class Subject:
     meaning: str = "truth"
 
     @classmethod
-    def of(cls, run: Run, device: str | None = None, count: int = TARGETS, meaning: str = "truth") -> Subject:
-        """Targets drawn from those that the run has influences for, errors in case of `prediction`; all, if there are no more than `count`.
+    def of(
+        cls, run: Run, device: str | None = None, count: int = TARGETS, meaning: str = "truth"
+    ) -> Subject:
+        """Targets drawn from those that the run has influences for, errors in case of `prediction`;
+        all, if there are no more than `count`.
 
         Raises:
             TurnoverError: if the run has no influence, or errors are asked for and it makes none.
         """
         known = run.influence.targets if meaning == "truth" else run.influence.errors
         if not known:
-            raise TurnoverError(f"{run.folder}: no validation item with influences is misclassified, so there is no error to explain")
-        drawn = np.random.default_rng(derive_seed(0, _TARGETS)).choice(known, min(count, len(known)), replace=False)
+            raise TurnoverError(
+                f"{run.folder}: no validation item with influences is misclassified, so there is no"
+                " error to explain"
+            )
+        drawn = np.random.default_rng(derive_seed(0, _TARGETS)).choice(
+            known, min(count, len(known)), replace=False
+        )
         return cls(run, choose_device(device), sorted(drawn.tolist()), meaning)
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What the targets are, in words and numbers: by this, what was kept for them is known again."""
+        """What the targets are, in words and numbers: by this, what was kept for them is known
+        again.
+        """
         return {"targets": self.positions, "meaning": self.meaning}
 
     @cached_property
@@ -100,14 +114,24 @@ class Subject:
         results = self.run.manifest["results"]
         name = "kept_epoch" if masked else "plain_kept_epoch"
         if name not in results:
-            raise TurnoverError(f"{self.run.folder}: the manifest says nothing of {name!r}, it is from an earlier version; train it again")
+            raise TurnoverError(
+                f"{self.run.folder}: the manifest says nothing of {name!r}, it is from an earlier "
+                "version; train it again"
+            )
         if results["plain_accuracy"] is None:
-            raise TurnoverError(f"{self.run.folder}: trained elsewhere, nobody knows how, so it cannot be trained again; use a run that was trained here")
+            raise TurnoverError(
+                f"{self.run.folder}: trained elsewhere, nobody knows how, so it cannot be trained "
+                "again; use a run that was trained here"
+            )
         return int(results[name])
 
     def untrained(self, members: int) -> Members:
         """New members of the run's architecture, as they are before training."""
-        return build_model(replace(self.settings, members=members), len(self.run.classes), tuple(self.train.inputs.shape[1:])).to(self.device)
+        return build_model(
+            replace(self.settings, members=members),
+            len(self.run.classes),
+            tuple(self.train.inputs.shape[1:]),
+        ).to(self.device)
 
     def problem(self, member: int = 0) -> Problem:
         """The run's plain twin, one member of it, trained now for rivals.
@@ -116,4 +140,6 @@ class Subject:
             TurnoverError: if a model like this cannot be trained again step by step.
         """
         model = plain_classifier(self.untrained(member + 1), member)
-        return train_problem(model, self.train, self.targets, Schedule.of(self.recipe, self.epochs(), member))
+        return train_problem(
+            model, self.train, self.targets, Schedule.of(self.recipe, self.epochs(), member)
+        )

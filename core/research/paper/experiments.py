@@ -1,35 +1,44 @@
-"""What turn-over dropout costs in accuracy (section 4.1), and what ordinary dropout of the same rate does (footnote 6).
+"""What turn-over dropout costs in accuracy (section 4.1), and what ordinary dropout of the same
+rate does (footnote 6).
 
-The same model is trained without dropout, with turn-over dropout, and with a new random mask at each step. Masks over all
-layers without adapters are what the paper found unstable.
+The same model is trained without dropout, with turn-over dropout, and with a new random mask at
+each step. Masks over all layers without adapters are what the paper found unstable.
 
-Cleansing for another domain (section 4.4, Table 2): SST-2 cleansed for Elec, retrained without turn-over dropout.
+Cleansing for another domain (section 4.4, Table 2): SST-2 cleansed for Elec, retrained without
+turn-over dropout.
 
-Influences are averaged over 200 Elec validation reviews. The paper removes 1 %; here several fractions are tried, the one
-with the least validation loss is chosen, and the Elec test reviews measure it.
+Influences are averaged over 200 Elec validation reviews. The paper removes 1 %; here several
+fractions are tried, the one with the least validation loss is chosen, and the Elec test reviews
+measure it.
 
-The losses of training (Figure 2): under the own mask, under the flipped mask, and on validation items.
+The losses of training (Figure 2): under the own mask, under the flipped mask, and on validation
+items.
 
-The half of the network that never saw an item must do on it no better than on any new item, so the flipped training loss
-has to stay near the validation loss, while the masked loss falls. Where it falls as well, something leaks. Next to the
-paper's curve stands the validation loss under masks that nobody owns, which is what a flipped mask is to a new item.
+The half of the network that never saw an item must do on it no better than on any new item, so the
+flipped training loss has to stay near the validation loss, while the masked loss falls. Where it
+falls as well, something leaks. Next to the paper's curve stands the validation loss under masks
+that nobody owns, which is what a flipped mask is to a new item.
 
-VGG19 is trained with batch norm everywhere and with none behind the first mask: there its statistics, which all instances
-of a batch enter, carry what the masks should keep apart.
+VGG19 is trained with batch norm everywhere and with none behind the first mask: there its
+statistics, which all instances of a batch enter, carry what the masks should keep apart.
 
 The full network in place of the masked one (footnote 4).
 
-Equation (2) compares the half that never saw an item with the half that did, L(f^m̃) − L(f^m). The footnote's other choice
-compares it with the whole network, L(f^m̃) − L(f). Both are measured by the linear datamodeling score (`turnover.research.evaluate.lds`).
+Equation (2) compares the half that never saw an item with the half that did, L(f^m̃) − L(f^m). The
+footnote's other choice compares it with the whole network, L(f^m̃) − L(f). Both are measured by the
+linear datamodeling score (`turnover.research.evaluate.lds`).
 
-A run's mistakes, explained: influences on some of them, a page to look at, and what the explanations have in common.
+A run's mistakes, explained: influences on some of them, a page to look at, and what the
+explanations have in common.
 
-Mistakes on CIFAR-10 and the training images behind them (Figure 5): a page, `errors-images.html` beside the runs.
+Mistakes on CIFAR-10 and the training images behind them (Figure 5): a page, `errors-images.html`
+beside the runs.
 
 Mistakes on SST-2 and the training sentences behind them (Figures 3 and 4).
 
-The paper shows single sentences; here is a page of many, `errors-text.html` beside the runs, and what they have in common.
-At the small scale few are explained: a sentence costs two passes of the encoder for each of 5,000 training sentences, twice.
+The paper shows single sentences; here is a page of many, `errors-text.html` beside the runs, and
+what they have in common. At the small scale few are explained: a sentence costs two passes of the
+encoder for each of 5,000 training sentences, twice.
 """
 
 from __future__ import annotations
@@ -53,7 +62,13 @@ from turnover.models.build import build_model
 from turnover.models.registry import TrainSettings
 from turnover.research.evaluate.lds import halves_of, row_of
 from turnover.research.evaluate.results import Figure
-from turnover.research.evaluate.scores import Evidence, Options, Scored, evidence_of, turnover_scores
+from turnover.research.evaluate.scores import (
+    Evidence,
+    Options,
+    Scored,
+    evidence_of,
+    turnover_scores,
+)
 from turnover.research.evaluate.task import Subject
 from turnover.research.paper.setup import PaperRow, Setup
 from turnover.runs.model import run_settings, run_split
@@ -73,16 +88,35 @@ _SMALL = {"limit": 2000, "validation_limit": 500, "epochs": 5}
 
 
 def text_settings(setup: Setup, size: int, model: str = "adapters") -> TrainSettings:
-    """SST-2 of this size, more than all sentences from its phrases; masks of groups at the small scale, of single units at the paper's."""
+    """SST-2 of this size, more than all sentences from its phrases; masks of groups at the small
+    scale, of single units at the paper's.
+    """
     groups = 16 if setup.scale == "small" else 0
     data = "sst2" if size <= _SENTENCES else "sst2-phrases"
-    return TrainSettings(data, path=setup.folder("sst2"), limit=size, model=model, groups=groups, encoder=setup.text_encoder)
+    return TrainSettings(
+        data,
+        path=setup.folder("sst2"),
+        limit=size,
+        model=model,
+        groups=groups,
+        encoder=setup.text_encoder,
+    )
 
 
 def image_settings(setup: Setup, dropout: float = 0.0, late_norm: bool = True) -> TrainSettings:
-    """VGG19 on CIFAR-10, a subset and few epochs at the small scale; with or without batch norm behind the first mask."""
+    """VGG19 on CIFAR-10, a subset and few epochs at the small scale; with or without batch norm
+    behind the first mask.
+    """
     size: dict[str, Any] = _SMALL if setup.scale == "small" else {}
-    return TrainSettings("cifar10", path=setup.folder("cifar10"), model="vgg19", groups=0, dropout=dropout, late_norm=late_norm, **size)
+    return TrainSettings(
+        "cifar10",
+        path=setup.folder("cifar10"),
+        model="vgg19",
+        groups=0,
+        dropout=dropout,
+        late_norm=late_norm,
+        **size,
+    )
 
 
 def side_effect(setup: Setup) -> Iterator[PaperRow]:
@@ -92,22 +126,43 @@ def side_effect(setup: Setup) -> Iterator[PaperRow]:
         setting = f"SST-2, N = {size:,}, {encoder} with adapters"
         run = setup.run(f"sst2-adapters-{size}", text_settings(setup, size))
         yield from _pair(run, setting, *_PAPER_ACCURACY[size])
-        yield PaperRow("ordinary dropout of the same rate", setting, "", f"{_with_fresh_masks(run, setup):.1%}")
+        yield PaperRow(
+            "ordinary dropout of the same rate", setting, "", f"{_with_fresh_masks(run, setup):.1%}"
+        )
     size, epochs = (2000, 2) if setup.scale == "small" else (5000, None)
-    everywhere = setup.run("sst2-masked-encoder", replace(text_settings(setup, size, "masked-encoder"), epochs=epochs))
-    yield from _pair(everywhere, f"SST-2, N = {size:,}, {encoder}, masks over all layers, no adapters", "", "unstable")
-    subset = f", {_SMALL['limit']:,} images, {_SMALL['epochs']} epochs" if setup.scale == "small" else ""
+    everywhere = setup.run(
+        "sst2-masked-encoder", replace(text_settings(setup, size, "masked-encoder"), epochs=epochs)
+    )
+    yield from _pair(
+        everywhere,
+        f"SST-2, N = {size:,}, {encoder}, masks over all layers, no adapters",
+        "",
+        "unstable",
+    )
+    subset = (
+        f", {_SMALL['limit']:,} images, {_SMALL['epochs']} epochs" if setup.scale == "small" else ""
+    )
     setting = f"CIFAR-10{subset}, VGG19"
     yield from _pair(setup.run("cifar10-vgg19", image_settings(setup)), setting, *_PAPER_IMAGES[:2])
     beside = setup.run("cifar10-vgg19-dropout", image_settings(setup, dropout=0.5))
-    yield PaperRow("turn-over and ordinary dropout", setting, _PAPER_IMAGES[2], f"{beside.manifest['results']['validation_accuracy']:.1%}")
+    yield PaperRow(
+        "turn-over and ordinary dropout",
+        setting,
+        _PAPER_IMAGES[2],
+        f"{beside.manifest['results']['validation_accuracy']:.1%}",
+    )
 
 
 def _pair(run: Run, setting: str, without: str, with_masks: str) -> Iterator[PaperRow]:
     """Accuracy without and with turn-over dropout."""
     results = run.manifest["results"]
     yield PaperRow("accuracy without dropout", setting, without, f"{results['plain_accuracy']:.1%}")
-    yield PaperRow("accuracy with turn-over dropout", setting, with_masks, f"{results['validation_accuracy']:.1%}")
+    yield PaperRow(
+        "accuracy with turn-over dropout",
+        setting,
+        with_masks,
+        f"{results['validation_accuracy']:.1%}",
+    )
 
 
 def _with_fresh_masks(run: Run, setup: Setup) -> float:
@@ -121,26 +176,49 @@ def _with_fresh_masks(run: Run, setup: Setup) -> float:
     return history.accuracy[history.kept]
 
 
-_PAPER_CLEANSING = {NONE: ("77.0 ± .9 %", ".536"), RANDOM: ("76.8 ± 1.1 %", ""), CLEANSED: ("78.3 ± .2 %", ".484")}
+_PAPER_CLEANSING = {
+    NONE: ("77.0 ± .9 %", ".536"),
+    RANDOM: ("76.8 ± 1.1 %", ""),
+    CLEANSED: ("78.3 ± .2 %", ".484"),
+}
 _FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2)
 _REPEATS = 8
 
 
 def cleansing(setup: Setup) -> Iterator[PaperRow]:
-    """Accuracy and loss on Elec, mean ± standard deviation over seeds, at 1 % and at the fraction that validation chooses."""
+    """Accuracy and loss on Elec, mean ± standard deviation over seeds, at 1 % and at the fraction
+    that validation chooses.
+    """
     run = _run(setup)
     prepared = prepare(run, "elec", setup.folder("elec"), setup.device)
     tried = {fraction: cleanse(prepared, fraction, _REPEATS) for fraction in _FRACTIONS}
     best = min(tried, key=lambda fraction: _condition(tried[fraction], CLEANSED)["validation_loss"])
-    model = f"heads on {setup.encoder_name}" if setup.scale == "small" else f"{setup.encoder_name} with adapters"
+    model = (
+        f"heads on {setup.encoder_name}"
+        if setup.scale == "small"
+        else f"{setup.encoder_name} with adapters"
+    )
     for fraction in dict.fromkeys((_FRACTIONS[0], best)):
         chosen = ", chosen by validation loss" if fraction == best else ""
         for name in CONDITIONS:
             one = _condition(tried[fraction], name)
-            paper_accuracy, paper_loss = _PAPER_CLEANSING[name] if fraction == _FRACTIONS[0] else ("", "")
+            paper_accuracy, paper_loss = (
+                _PAPER_CLEANSING[name] if fraction == _FRACTIONS[0] else ("", "")
+            )
             setting = f"SST-2 to Elec, {model}, {fraction:.0%} removed{chosen}, {_REPEATS} seeds"
-            yield PaperRow(f"{name}: accuracy", setting, paper_accuracy, f"{one['accuracy']:.1%} ± {one['accuracy_sd']:.1%}{_against(one, 'accuracy', '+.1%')}")
-            yield PaperRow(f"{name}: loss", setting, paper_loss, f"{one['loss']:.3f} ± {one['loss_sd']:.3f}{_against(one, 'loss', '+.3f')}")
+            yield PaperRow(
+                f"{name}: accuracy",
+                setting,
+                paper_accuracy,
+                f"{one['accuracy']:.1%} ± "
+                f"{one['accuracy_sd']:.1%}{_against(one, 'accuracy', '+.1%')}",
+            )
+            yield PaperRow(
+                f"{name}: loss",
+                setting,
+                paper_loss,
+                f"{one['loss']:.3f} ± {one['loss_sd']:.3f}{_against(one, 'loss', '+.3f')}",
+            )
 
 
 def _against(one: dict[str, Any], what: str, form: str) -> str:
@@ -148,7 +226,10 @@ def _against(one: dict[str, Any], what: str, form: str) -> str:
     parts = []
     for other in one["against"]:
         p_value = other[f"{what}_p"]
-        parts.append(f"{other[what]:{form}} against {other['other']}" + ("" if p_value is None else f", paired p = {p_value:.2g}"))
+        parts.append(
+            f"{other[what]:{form}} against {other['other']}"
+            + ("" if p_value is None else f", paired p = {p_value:.2g}")
+        )
     return f" ({'; '.join(parts)})" if parts else ""
 
 
@@ -158,7 +239,11 @@ def _condition(result: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _run(setup: Setup) -> Run:
     small = setup.scale == "small"
-    settings = TrainSettings("sst2", path=setup.folder("sst2"), limit=5000, encoder=setup.text_encoder) if small else text_settings(setup, 20_000)
+    settings = (
+        TrainSettings("sst2", path=setup.folder("sst2"), limit=5000, encoder=setup.text_encoder)
+        if small
+        else text_settings(setup, 20_000)
+    )
     run = setup.run("sst2-cleansing", settings)
     if not run.has_influence:
         compute_influence(run, "validation" if small else "errors", setup.device)
@@ -169,7 +254,9 @@ _CURVES = ("masked", "flipped", "validation", "unowned")
 
 
 def curves(setup: Setup) -> Iterator[PaperRow]:
-    """Losses of each epoch, and how near the flipped loss is to the validation loss where training was stopped."""
+    """Losses of each epoch, and how near the flipped loss is to the validation loss where training
+    was stopped.
+    """
     runs = {
         "sst2-adapters-5000": text_settings(setup, 5000),
         "cifar10-vgg19": image_settings(setup),
@@ -180,10 +267,25 @@ def curves(setup: Setup) -> Iterator[PaperRow]:
         kept = int(run.manifest["results"]["kept_epoch"])
         for epoch in run.curves.to_dict("records"):
             losses = ", ".join(f"{curve} {epoch[curve]:.3f}" for curve in _CURVES)
-            yield PaperRow(f"epoch {epoch['epoch']}{' (kept)' if epoch['epoch'] == kept else ''}", run.name, "", f"{losses}; accuracy {epoch['accuracy']:.1%}")
+            yield PaperRow(
+                f"epoch {epoch['epoch']}{' (kept)' if epoch['epoch'] == kept else ''}",
+                run.name,
+                "",
+                f"{losses}; accuracy {epoch['accuracy']:.1%}",
+            )
         last = run.curves.iloc[kept - 1]
-        yield PaperRow("flipped over validation loss, kept epoch", run.name, "about 1", f"{last['flipped'] / last['validation']:.2f}")
-        yield PaperRow("masked over validation loss, kept epoch", run.name, "far below 1", f"{last['masked'] / last['validation']:.2f}")
+        yield PaperRow(
+            "flipped over validation loss, kept epoch",
+            run.name,
+            "about 1",
+            f"{last['flipped'] / last['validation']:.2f}",
+        )
+        yield PaperRow(
+            "masked over validation loss, kept epoch",
+            run.name,
+            "far below 1",
+            f"{last['masked'] / last['validation']:.2f}",
+        )
 
 
 _MEMBERS = 16
@@ -192,10 +294,14 @@ MASKED, FULL = "L(f^m̃) − L(f^m), equation (2)", "L(f^m̃) − L(f), footnote
 
 
 def footnote4(setup: Setup) -> Iterator[PaperRow]:
-    """Scores of both choices, estimator by estimator, on digits, and on SST-2 if there is a folder of data."""
+    """Scores of both choices, estimator by estimator, on digits, and on SST-2 if there is a folder
+    of data.
+    """
     runs = {"footnote4-digits": TrainSettings("digits", model="heads", members=_MEMBERS)}
     if setup.data is not None:
-        runs["footnote4-sst2"] = TrainSettings("sst2", path=setup.folder("sst2"), limit=5000, label_noise=0.1, members=_MEMBERS)
+        runs["footnote4-sst2"] = TrainSettings(
+            "sst2", path=setup.folder("sst2"), limit=5000, label_noise=0.1, members=_MEMBERS
+        )
     for name, settings in runs.items():
         run = setup.run(name, settings)
         if not run.has_influence:
@@ -209,8 +315,12 @@ def _rows(subject: Subject) -> Iterator[PaperRow]:
     against_full = replace(evidence, values=full_influence(evidence))
     inside, losses = halves_of(subject, _OPTIONS)
     facts = subject.run.manifest
-    data = f"{facts['data']['name']}, N = {len(subject.run.train):,}, {evidence.model.members} members"
-    for first, second in zip(turnover_scores(evidence, seconds), turnover_scores(against_full, seconds), strict=True):
+    data = (
+        f"{facts['data']['name']}, N = {len(subject.run.train):,}, {evidence.model.members} members"
+    )
+    for first, second in zip(
+        turnover_scores(evidence, seconds), turnover_scores(against_full, seconds), strict=True
+    ):
         for what, scored in ((MASKED, first), (FULL, second)):
             figures = row_of(scored, inside, losses).figures
             yield PaperRow(f"LDS of {what}", f"{data}, {_way(scored)}", "", _measured(figures))
@@ -221,7 +331,9 @@ def _way(scored: Scored) -> str:
 
 
 def _measured(figures: dict[str, Figure]) -> str:
-    return "; ".join(str(figure) if name == "LDS" else f"{name} {figure}" for name, figure in figures.items())
+    return "; ".join(
+        str(figure) if name == "LDS" else f"{name} {figure}" for name, figure in figures.items()
+    )
 
 
 class _AgainstFull:
@@ -242,7 +354,10 @@ def full_influence(evidence: Evidence) -> np.ndarray:
     model, targets, run = evidence.model, evidence.subject.targets, evidence.subject.run
     ids = torch.arange(len(run.train))
     values = np.empty(evidence.values.shape, np.float32)
-    with evaluating(model), bar(values.size, f"{run.name}: against the full network", "pairs") as advance:
+    with (
+        evaluating(model),
+        bar(values.size, f"{run.name}: against the full network", "pairs") as advance,
+    ):
         path = _AgainstFull(path_for(model, targets.inputs), model(targets.inputs))
         for rows, columns, (tile,) in tiles(path, (targets.labels,), ids, None, advance):
             values[:, rows, columns] = tile.numpy()
@@ -254,7 +369,8 @@ def explain_mistakes(setup: Setup, run: Run, page: str, most: int) -> Iterator[P
 
     Args:
         setup: where runs are kept, and the device.
-        run: whose influences are computed on at most `most` mistakes, drawn at random, unless it has some.
+        run: whose influences are computed on at most `most` mistakes, drawn at random, unless it
+            has some.
         page: name of the file.
         most: 1 or more.
 
@@ -266,8 +382,16 @@ def explain_mistakes(setup: Setup, run: Run, page: str, most: int) -> Iterator[P
     run = Run(run.folder)
     written = write_report(run, setup.runs / page)
     results = run.manifest["results"]
-    setting = f"{run.name}, N = {results['train_size']:,}, members: {results['members']}, estimator: {run.influence.estimator}"
-    yield PaperRow("misclassified validation items", setting, "", f"{written['misclassified']:,} of {len(run.validation):,}")
+    setting = (
+        f"{run.name}, N = {results['train_size']:,}, members: {results['members']}, estimator: "
+        f"{run.influence.estimator}"
+    )
+    yield PaperRow(
+        "misclassified validation items",
+        setting,
+        "",
+        f"{written['misclassified']:,} of {len(run.validation):,}",
+    )
     yield PaperRow("of them explained", setting, "", f"{written['explained']:,}")
     yield PaperRow("page", setting, "", written["report"])
     pattern = explained_pattern(run)
@@ -275,18 +399,37 @@ def explain_mistakes(setup: Setup, run: Run, page: str, most: int) -> Iterator[P
         return
     error = "" if pattern.proponents_error is None else f" ± {pattern.proponents_error:.1%}"
     shares = f"{pattern.proponents:.1%}{error} (of all training items {pattern.chance:.1%})"
-    yield PaperRow(f"{TOP} strongest proponents of the prediction that carry the predicted label", setting, "", shares)
-    yield PaperRow(f"{TOP} strongest opponents that carry it", setting, "", f"{pattern.opponents:.1%}")
-    yield PaperRow("influence of the strongest proponent, median", setting, "", f"{rounded(pattern.strongest)} nats")
+    yield PaperRow(
+        f"{TOP} strongest proponents of the prediction that carry the predicted label",
+        setting,
+        "",
+        shares,
+    )
+    yield PaperRow(
+        f"{TOP} strongest opponents that carry it", setting, "", f"{pattern.opponents:.1%}"
+    )
+    yield PaperRow(
+        "influence of the strongest proponent, median",
+        setting,
+        "",
+        f"{rounded(pattern.strongest)} nats",
+    )
     if pattern.spread is not None:
-        yield PaperRow("influence of a training item, standard deviation, median", setting, "", f"{rounded(pattern.spread)} nats")
+        yield PaperRow(
+            "influence of a training item, standard deviation, median",
+            setting,
+            "",
+            f"{rounded(pattern.spread)} nats",
+        )
 
 
 _MOST_IMAGES = 50
 
 
 def errors_images(setup: Setup) -> Iterator[PaperRow]:
-    """How many mistakes there are, the page that explains them, and whose labels their proponents carry."""
+    """How many mistakes there are, the page that explains them, and whose labels their proponents
+    carry.
+    """
     run = setup.run("cifar10-vgg19", image_settings(setup))
     yield from explain_mistakes(setup, run, "errors-images.html", _MOST_IMAGES)
 
@@ -295,6 +438,8 @@ _MOST_TEXTS = {"small": 6, "paper": 50}
 
 
 def errors_text(setup: Setup) -> Iterator[PaperRow]:
-    """How many mistakes there are, the page that explains them, and whose labels their proponents carry."""
+    """How many mistakes there are, the page that explains them, and whose labels their proponents
+    carry.
+    """
     run = setup.run("sst2-adapters-5000", text_settings(setup, 5000))
     yield from explain_mistakes(setup, run, "errors-text.html", _MOST_TEXTS[setup.scale])

@@ -2,8 +2,8 @@
 
 Three costs, as in Table 1 of Kobayashi et al. (2020):
 
-- *training*: seconds before any target is known, those of the model itself and of all that a method prepares, such as
-  checkpoints, decompositions, or the spectrum that chooses a damping;
+- *training*: seconds before any target is known, those of the model itself and of all that a method
+  prepares, such as checkpoints, decompositions, or the spectrum that chooses a damping;
 - *storage*: bytes kept beside the data to answer for another target;
 - *estimation*: seconds for the targets.
 
@@ -11,19 +11,23 @@ Each is measured at growing N, and between two sizes the exponent is
 
     log₂(cost at 2N / cost at N):    0 constant, 1 linear, 2 quadratic
 
-A method that costs so much for each training item is asked for a few, and its cost is scaled to all. One whose next size
-would take longer than the time that it is given ends there, and one that refuses the model says why.
+A method that costs so much for each training item is asked for a few, and its cost is scaled to
+all. One whose next size would take longer than the time that it is given ends there, and one that
+refuses the model says why.
 
-What costs are measured on: one kind of model, trained on growing parts of SST-2, with one target, a development sentence.
+What costs are measured on: one kind of model, trained on growing parts of SST-2, with one target, a
+development sentence.
 
-What every compared method costs (section 3.3, Table 1): training, storage and estimation for one target.
+What every compared method costs (section 3.3, Table 1): training, storage and estimation for one
+target.
 
-All methods get the same model, data and target, at numbers N of training items that double, so that the growth of each
-cost stands beside it. No method is left out for being slow: it runs at the sizes that it can, and its row says so.
+All methods get the same model, data and target, at numbers N of training items that double, so that
+the growth of each cost stands beside it. No method is left out for being slow: it runs at the sizes
+that it can, and its row says so.
 
-In the paper's column: what turn-over dropout, training again, Hara et al. and Koh and Liang have to do, in words, which no
-machine changes; and for the contest that the paper timed, its figures: 10 minutes by Koh and Liang's method, 35 seconds by
-turn-over dropout.
+In the paper's column: what turn-over dropout, training again, Hara et al. and Koh and Liang have to
+do, in words, which no machine changes; and for the contest that the paper timed, its figures: 10
+minutes by Koh and Liang's method, 35 seconds by turn-over dropout.
 """
 
 from __future__ import annotations
@@ -58,7 +62,9 @@ from turnover.storage.progress import bar
 from turnover.training.fit import Split
 
 REFUSALS = (TurnoverError, RuntimeError, MemoryError)
-"""How a method says that it cannot treat a model: ours in words, torch and captum by their own errors."""
+"""How a method says that it cannot treat a model: ours in words, torch and captum by their own
+errors.
+"""
 
 _QUICK_SECONDS, _REPEATS = 1.0, 5
 _WARM_WIDTH, _WARM_ROWS = 16, 8
@@ -124,12 +130,19 @@ def trained(make: Callable[[], Problem]) -> Trained:
 
 
 def exponents(sizes: Sequence[int], values: Sequence[float]) -> list[float]:
-    """log(v₂/v₁) / log(n₂/n₁) of neighbours, for doubled sizes log₂(v₂/v₁); NaN where a value is 0."""
+    """log(v₂/v₁) / log(n₂/n₁) of neighbours, for doubled sizes log₂(v₂/v₁);
+    NaN where a value is 0.
+    """
     pairs = zip(sizes, sizes[1:], values, values[1:], strict=False)
-    return [math.log(after / before) / math.log(more / few) if before > 0 and after > 0 else math.nan for few, more, before, after in pairs]
+    return [
+        math.log(after / before) / math.log(more / few) if before > 0 and after > 0 else math.nan
+        for few, more, before, after in pairs
+    ]
 
 
-def measure(method: Method, problems: Sequence[Trained], sgd: Schedule, left_out: int, limit: float) -> Costs:
+def measure(
+    method: Method, problems: Sequence[Trained], sgd: Schedule, left_out: int, limit: float
+) -> Costs:
     """Costs of a method on problems of growing size.
 
     Args:
@@ -144,11 +157,19 @@ def measure(method: Method, problems: Sequence[Trained], sgd: Schedule, left_out
     for one in problems:
         size = len(one.problem.train.labels)
         if measured and (expected := measured[-1].call * size / measured[-1].size) > limit:
-            return Costs(tuple(measured), f"N = {size:,} not run: it would take about {expected:,.0f} s a call, more than {limit:,.0f} s")
+            return Costs(
+                tuple(measured),
+                f"N = {size:,} not run: it would take about {expected:,.0f} s a call, more than "
+                f"{limit:,.0f} s",
+            )
         try:
             measured.append(_cost(method, one, sgd, left_out))
         except REFUSALS as error:
-            return Costs(tuple(measured), f"N = {size:,} refused: {(str(error) or type(error).__name__).splitlines()[0][:_MESSAGE]}")
+            return Costs(
+                tuple(measured),
+                f"N = {size:,} refused: "
+                f"{(str(error) or type(error).__name__).splitlines()[0][:_MESSAGE]}",
+            )
     return Costs(tuple(measured), "")
 
 
@@ -161,9 +182,19 @@ def _cost(method: Method, one: Trained, sgd: Schedule, left_out: int) -> Cost:
     calls = repeated(lambda: method(problem, schedule, instances=instances))
     asked = len(calls[0].instances)
     share = size / asked
-    training, estimation = (median(getattr(call, name) for call in calls) for name in ("train_seconds", "estimate_seconds"))
+    training, estimation = (
+        median(getattr(call, name) for call in calls)
+        for name in ("train_seconds", "estimate_seconds")
+    )
     storage = calls[0].stored_bytes * share + (model_bytes(problem) if method.keeps else 0)
-    return Cost(size, asked, training + estimation, training * share + (one.seconds if method.asks else 0), storage, estimation * share)
+    return Cost(
+        size,
+        asked,
+        training + estimation,
+        training * share + (one.seconds if method.asks else 0),
+        storage,
+        estimation * share,
+    )
 
 
 def model_bytes(problem: Problem) -> int:
@@ -172,10 +203,17 @@ def model_bytes(problem: Problem) -> int:
 
 
 def warm_up(method: Method, device: torch.device) -> None:
-    """Call the method once on next to nothing, so that imports and first-use set-up are not taken for its cost."""
+    """Call the method once on next to nothing, so that imports and first-use set-up are not taken
+    for its cost.
+    """
     with torch.random.fork_rng(devices=[]):
-        model = nn.Sequential(nn.Linear(_WARM_WIDTH, _WARM_WIDTH), nn.ReLU(), nn.Linear(_WARM_WIDTH, 2)).to(device)
-    split = Split(torch.eye(_WARM_WIDTH, device=device)[:_WARM_ROWS], torch.arange(_WARM_ROWS, device=device) % 2)
+        model = nn.Sequential(
+            nn.Linear(_WARM_WIDTH, _WARM_WIDTH), nn.ReLU(), nn.Linear(_WARM_WIDTH, 2)
+        ).to(device)
+    split = Split(
+        torch.eye(_WARM_WIDTH, device=device)[:_WARM_ROWS],
+        torch.arange(_WARM_ROWS, device=device) % 2,
+    )
     problem = train_problem(model, split, split, Schedule(1, _WARM_ROWS, 0.01, optimizer="sgd"))
     with contextlib.suppress(*REFUSALS):
         method(problem)
@@ -211,11 +249,14 @@ class Subject:
 
     def problem(self, size: int) -> Problem:
         """A model trained on the first `size` training items."""
-        return train_problem(self.model, take(self.train, torch.arange(size)), self.target, self.schedule)
+        return train_problem(
+            self.model, take(self.train, torch.arange(size)), self.target, self.schedule
+        )
 
 
 def text_subject(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int) -> Subject:
-    """SST-2 sentences for `heads` on frozen features, or for `adapters` in the encoder; sizes that the data do not reach are left out.
+    """SST-2 sentences for `heads` on frozen features, or for `adapters` in the encoder; sizes that
+    the data do not reach are left out.
 
     Raises:
         TurnoverError: if the data cannot be read, or are too few for two sizes.
@@ -224,27 +265,51 @@ def text_subject(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int)
     data = load_data("sst2", Path(folder))
     reached = tuple(size for size in sizes if size <= len(data.train))
     if len(reached) < 2:
-        raise TurnoverError(f"{folder}: {len(data.train)} training sentences; growth wants two sizes, so give {sizes[1]:,} or more")
+        raise TurnoverError(
+            f"{folder}: {len(data.train)} training sentences; growth wants two sizes, so give "
+            f"{sizes[1]:,} or more"
+        )
     data = limit_training(data, reached[-1], 0)
     settings = replace(text_settings(setup, reached[-1], kind), members=1).resolved("text")
     device = choose_device(setup.device)
     inputs = TextInputs(settings, device)
     train, target = (
         Split(torch.from_numpy(inputs(texts)).to(device), torch.from_numpy(labels).to(device))
-        for texts, labels in ((data.train.texts or [], data.train.labels), ((data.validation.texts or [])[:1], data.validation.labels[:1]))
+        for texts, labels in (
+            (data.train.texts or [], data.train.labels),
+            ((data.validation.texts or [])[:1], data.validation.labels[:1]),
+        )
     )
-    model = plain_classifier(build_model(settings, len(data.classes), tuple(train.inputs.shape[1:])))
+    model = plain_classifier(
+        build_model(settings, len(data.classes), tuple(train.inputs.shape[1:]))
+    )
     encoder = setup.encoder_name
     setting, schedule, sgd = f"SST-2, two-layer heads on frozen {encoder}", HEADS_SGD, HEADS_SGD
     if isinstance(model, TokenRows):
         setting, schedule, sgd = f"SST-2, {encoder} with adapters", ADAPTERS_ADAMW, ADAPTERS_SGD
         model = FixedWidth(model)
-        train, target = (Split(cut, split.labels) for cut, split in zip(model.cut(train.inputs, target.inputs), (train, target), strict=True))
-    return Subject(setting, model.to(device), train, target, reached, schedule, sgd, settings.groups or None, left_out)
+        train, target = (
+            Split(cut, split.labels)
+            for cut, split in zip(
+                model.cut(train.inputs, target.inputs), (train, target), strict=True
+            )
+        )
+    return Subject(
+        setting,
+        model.to(device),
+        train,
+        target,
+        reached,
+        schedule,
+        sgd,
+        settings.groups or None,
+        left_out,
+    )
 
 
 class FixedWidth(nn.Module):
-    """An `EncoderClassifier` on token ids `(B, T)` whose steps do not depend on what the texts are, as `torch.func` wants it.
+    """An `EncoderClassifier` on token ids `(B, T)` whose steps do not depend on what the texts are,
+    as `torch.func` wants it.
 
     Attention is written out, since fused kernels have no second derivatives.
     """
@@ -271,9 +336,14 @@ class FixedWidth(nn.Module):
 
 SUBJECTS = {
     "small": (("heads", (250, 500, 1000, 2000), 32),),
-    "paper": (("heads", (5000, 10_000, 20_000), 32), ("adapters", (625, 1250, 2500, 5000, 10_000, 20_000), 2)),
+    "paper": (
+        ("heads", (5000, 10_000, 20_000), 32),
+        ("adapters", (625, 1250, 2500, 5000, 10_000, 20_000), 2),
+    ),
 }
-"""At each scale: which model, the numbers of training items, and how many of them retraining leaves out."""
+"""At each scale: which model, the numbers of training items, and how many of them retraining leaves
+out.
+"""
 
 _LIMIT_SECONDS = {"small": 90.0, "paper": 600.0}
 _COSTS = ("training", "storage", "estimation")
@@ -283,12 +353,20 @@ _PAPER = {
     "turnover": _TURNOVER,
     "turnover-plain": _TURNOVER,
     "retraining": ("N trainings", "N models", "N forward passes"),
-    "sgd-influence": ("one training", "the model of each of T steps", "T products with the Hessian, the gradients of every step"),
+    "sgd-influence": (
+        "one training",
+        "the model of each of T steps",
+        "T products with the Hessian, the gradients of every step",
+    ),
     "influence-cg": _KOH_LIANG,
     "influence-lissa": _KOH_LIANG,
 }
 _PAPER_CONTEST = "10 min → 35 s (BERT-base, N = 10,000)"
-_CONTEST = {"influence-cg": "conjugate gradients", "turnover-plain": "two passes a pair", "turnover": "engine"}
+_CONTEST = {
+    "influence-cg": "conjugate gradients",
+    "turnover-plain": "two passes a pair",
+    "turnover": "engine",
+}
 _LEAST_SECONDS = 1e-3
 
 
@@ -301,27 +379,46 @@ def complexity(setup: Setup) -> Iterator[PaperRow]:
         with bar(len(compared), f"complexity, {kind}", "methods") as advance:
             problems = [trained(partial(subject.problem, size)) for size in subject.sizes]
             for name, method in compared.items():
-                costs[name] = measure(method, problems, subject.sgd, subject.left_out, _LIMIT_SECONDS[setup.scale])
+                costs[name] = measure(
+                    method, problems, subject.sgd, subject.left_out, _LIMIT_SECONDS[setup.scale]
+                )
                 advance(1)
         for name, method in compared.items():
             yield from cost_rows(method.name, subject, costs[name], _PAPER.get(name, ("", "", "")))
         yield contest_row(subject, costs)
 
 
-def cost_rows(name: str, subject: Subject, costs: Costs, paper: Sequence[str]) -> Iterator[PaperRow]:
-    """Training, storage and estimation of one method, with exponents; the paper's words beside each."""
+def cost_rows(
+    name: str, subject: Subject, costs: Costs, paper: Sequence[str]
+) -> Iterator[PaperRow]:
+    """Training, storage and estimation of one method, with exponents; the paper's words beside
+    each.
+    """
     sizes = [cost.size for cost in costs.measured]
-    setting = f"{subject.setting}, 1 target, N = {', '.join(f'{size:,}' for size in sizes) or 'none'}"
+    setting = (
+        f"{subject.setting}, 1 target, N = {', '.join(f'{size:,}' for size in sizes) or 'none'}"
+    )
     if few := [cost.asked for cost in costs.measured if cost.asked < cost.size]:
         setting += f"; {few[0]} items asked for, scaled to all"
     for what, words in zip(_COSTS, paper, strict=True):
         values = [getattr(cost, what) for cost in costs.measured]
-        text = growth(sizes, [value / 2**20 for value in values], "MB") if what == "storage" else growth(sizes, values, "s", _LEAST_SECONDS)
-        yield PaperRow(f"{name}: {what}", setting, words, "; ".join(part for part in (text, costs.ended) if part))
+        text = (
+            growth(sizes, [value / 2**20 for value in values], "MB")
+            if what == "storage"
+            else growth(sizes, values, "s", _LEAST_SECONDS)
+        )
+        yield PaperRow(
+            f"{name}: {what}",
+            setting,
+            words,
+            "; ".join(part for part in (text, costs.ended) if part),
+        )
 
 
 def growth(sizes: Sequence[int], values: Sequence[float], unit: str, least: float = 0.0) -> str:
-    """Values of growing sizes and the exponents between neighbours; below `least` a value is no more than that, and has none."""
+    """Values of growing sizes and the exponents between neighbours; below `least` a value is no
+    more than that, and has none.
+    """
     if not values:
         return ""
     listed = ", ".join(f"< {least:g}" if value < least else _number(value) for value in values)
@@ -336,12 +433,18 @@ def _number(value: float) -> str:
 
 
 def contest_row(subject: Subject, costs: Mapping[str, Costs]) -> PaperRow:
-    """Estimation by Koh and Liang's method and by turn-over dropout, at the greatest size that both ways of it and conjugate gradients ran at."""
-    estimations = {name: {cost.size: cost.estimation for cost in costs[name].measured} for name in _CONTEST}
+    """Estimation by Koh and Liang's method and by turn-over dropout, at the greatest size that both
+    ways of it and conjugate gradients ran at.
+    """
+    estimations = {
+        name: {cost.size: cost.estimation for cost in costs[name].measured} for name in _CONTEST
+    }
     shared = set.intersection(*(set(own) for own in estimations.values()))
     what = "one target: Koh and Liang's method → turn-over dropout"
     if not shared:
         return PaperRow(what, f"{subject.setting}, no N that all ran at", _PAPER_CONTEST, "")
     size = max(shared)
-    measured = " → ".join(f"{_number(estimations[name][size])} s ({way})" for name, way in _CONTEST.items())
+    measured = " → ".join(
+        f"{_number(estimations[name][size])} s ({way})" for name, way in _CONTEST.items()
+    )
     return PaperRow(what, f"{subject.setting}, N = {size:,}", _PAPER_CONTEST, measured)

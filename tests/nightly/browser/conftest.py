@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from tests.pages.browser.conftest import browser, page, pytest_collection_modifyitems, pytest_terminal_summary, served
+from tests.pages.browser.conftest import (
+    browser,
+    page,
+    pytest_collection_modifyitems,
+    pytest_terminal_summary,
+    served,
+)
 
 __all__ = ["browser", "page", "pytest_collection_modifyitems", "pytest_terminal_summary", "served"]

@@ -1,4 +1,6 @@
-"""Every page on every kind of run is readable in every look, for everybody; markup in the data does nothing."""
+"""Every page on every kind of run is readable in every look, for everybody; markup in the data does
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,19 @@ from playwright.sync_api import Page
 from tests.pages.browser.browser_testing import Served, open_page
 from tests.pages.browser.looks import wrong_looks
 
-PATHS = ("", "errors", "training", "map", "try", "flags", "cleanse", "train", "curves", "trust", "about")
+PATHS = (
+    "",
+    "errors",
+    "training",
+    "map",
+    "try",
+    "flags",
+    "cleanse",
+    "train",
+    "curves",
+    "trust",
+    "about",
+)
 VIEWS = (
     *((path, "texts") for path in PATHS),
     *((path, "images") for path in ("", "errors", "training", "try", "curves")),

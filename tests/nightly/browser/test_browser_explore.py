@@ -1,4 +1,6 @@
-"""Overview, Training item and Map in a real browser: one leads to the other, by mouse and by keyboard, and links show the same elsewhere."""
+"""Overview, Training item and Map in a real browser: one leads to the other, by mouse and by
+keyboard, and links show the same elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,21 @@ import re
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.pages.browser.browser_testing import Served, choose, chosen, click_row, open_page, settle, shoot
+from tests.pages.browser.browser_testing import (
+    Served,
+    choose,
+    chosen,
+    click_row,
+    open_page,
+    settle,
+    shoot,
+)
 
 
 def click_cell(page: Page, row: int, column: int) -> None:
-    """Click on a cell of the confusion matrix, which is a canvas; columns count from the first predicted class."""
+    """Click on a cell of the confusion matrix, which is a canvas; columns count from the first
+    predicted class.
+    """
     table = page.get_by_test_id("stDataFrame")
     table.scroll_into_view_if_needed()
     box = table.bounding_box()
@@ -56,7 +68,9 @@ def test_an_error_to_begin_with_opens_whatever_was_filtered(page: Page, served: 
 
 def test_a_card_leads_to_its_item_and_the_item_to_its_errors(page: Page, served: Served) -> None:
     open_page(page, served, "errors", run="texts")
-    wanted = page.locator(".to-foot .to-id").filter(has_text=re.compile(r"^t\d+$")).first.inner_text()
+    wanted = (
+        page.locator(".to-foot .to-id").filter(has_text=re.compile(r"^t\d+$")).first.inner_text()
+    )
     page.get_by_role("link", name="Open", exact=True).first.click()
     expect(page.get_by_role("heading", name="Training item", exact=True)).to_be_visible()
     expect(page.locator(".to-target .to-id")).to_have_text(wanted)
@@ -85,7 +99,9 @@ def draw_around_all(page: Page) -> None:
     box = plot.bounding_box()
     assert box
     corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98), (0.02, 0.05)]
-    page.mouse.move(box["x"] + corners[0][0] * box["width"], box["y"] + corners[0][1] * box["height"])
+    page.mouse.move(
+        box["x"] + corners[0][0] * box["width"], box["y"] + corners[0][1] * box["height"]
+    )
     page.mouse.down()
     for x, y in corners[1:]:
         page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=8)
@@ -96,8 +112,14 @@ def test_a_group_is_drawn_around_and_narrowed_by_words(page: Page, served: Serve
     open_page(page, served, "map", run="texts")
     expect(page.get_by_text("Draw around points on the map")).to_be_visible()
     draw_around_all(page)
-    expect(page.get_by_text(re.compile("[0-9]+ training items; [0-9]+ validation items were drawn around, too"))).to_be_visible()
-    expect(page.get_by_role("columnheader", name="On the predictions, mean over 8 errors")).to_be_visible()
+    expect(
+        page.get_by_text(
+            re.compile("[0-9]+ training items; [0-9]+ validation items were drawn around, too")
+        )
+    ).to_be_visible()
+    expect(
+        page.get_by_role("columnheader", name="On the predictions, mean over 8 errors")
+    ).to_be_visible()
     shoot(page, "map-drawn")
     page.get_by_label("Choose training texts that contain").fill("submarine")
     page.keyboard.press("Enter")
@@ -107,7 +129,9 @@ def test_a_group_is_drawn_around_and_narrowed_by_words(page: Page, served: Serve
     click_row(page, 1)
     expect(page.get_by_role("link", name="Open the selected training item")).to_be_visible()
     draw_around_all(page)
-    expect(page.get_by_role("rowheader", name=re.compile("points drawn around, “submarine”"))).to_be_visible()
+    expect(
+        page.get_by_role("rowheader", name=re.compile("points drawn around, “submarine”"))
+    ).to_be_visible()
     choose(page, "Colour by", "Self-influence")
     expect(page.get_by_label(re.compile("coloured by self-influence"))).to_have_count(1)
 
@@ -116,4 +140,9 @@ def test_hostile_texts_do_nothing(page: Page, served: Served) -> None:
     for path in ("", "training", "map"):
         open_page(page, served, path, run="hostile", containing="word")
         assert "owned" not in page.title()
-        assert page.locator(".to-text b, .to-text img, .to-text a, .to-text script, .js-plotly-plot a").count() == 0
+        assert (
+            page.locator(
+                ".to-text b, .to-text img, .to-text a, .to-text script, .js-plotly-plot a"
+            ).count()
+            == 0
+        )

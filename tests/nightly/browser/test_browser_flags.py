@@ -11,7 +11,16 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun
-from tests.pages.browser.browser_testing import LOW_CONTRAST, Served, choose, first_card, forget_flags, open_page, settle, shoot
+from tests.pages.browser.browser_testing import (
+    LOW_CONTRAST,
+    Served,
+    choose,
+    first_card,
+    forget_flags,
+    open_page,
+    settle,
+    shoot,
+)
 from tests.pages.browser.looks import wrong_looks
 from turnover.flags import Flags
 from turnover.runs.run import Run
@@ -32,7 +41,9 @@ def flagged(served: Served) -> Iterator[Path]:
         forget_flags(served.runs / name)
 
 
-def test_from_a_flag_to_a_patch_that_a_colleague_imports(page: Page, served: Served, flagged: Path, tmp_path: Path) -> None:
+def test_from_a_flag_to_a_patch_that_a_colleague_imports(
+    page: Page, served: Served, flagged: Path, tmp_path: Path
+) -> None:
     open_page(page, served, run="flagged")
     label = first_card(page).locator(".to-chip").inner_text()
     page.get_by_role("button", name="Flag", exact=True).first.click()
@@ -74,7 +85,9 @@ def test_from_a_flag_to_a_patch_that_a_colleague_imports(page: Page, served: Ser
     assert Flags(served.runs / "flagged-copy").current() == Flags(flagged).current()
 
 
-def test_people_who_differ_are_settled_by_one_click(page: Page, served: Served, flagged: Path) -> None:
+def test_people_who_differ_are_settled_by_one_click(
+    page: Page, served: Served, flagged: Path
+) -> None:
     Flags(flagged, by="ann").put(2, "drop", note="hurts")
     open_page(page, served, "flags", run="flagged")
     expect(page.get_by_role("heading", name="People differ on 1 item")).to_be_visible()
@@ -87,7 +100,10 @@ def test_people_who_differ_are_settled_by_one_click(page: Page, served: Served, 
 
 def test_a_table_and_a_page_are_downloaded(page: Page, served: Served, flagged: Path) -> None:
     open_page(page, served, "flags", run="flagged")
-    for button, name, start in (("Export flags (CSV)", "flagged-flags.csv", "id,text,label"), ("Flags and errors (HTML)", "flagged.html", "<!doctype html>")):
+    for button, name, start in (
+        ("Export flags (CSV)", "flagged-flags.csv", "id,text,label"),
+        ("Flags and errors (HTML)", "flagged.html", "<!doctype html>"),
+    ):
         with page.expect_download() as download:
             page.get_by_role("button", name=button).click()
         assert download.value.suggested_filename == name
@@ -95,13 +111,18 @@ def test_a_table_and_a_page_are_downloaded(page: Page, served: Served, flagged: 
         assert text.startswith(start) and "=1+1" in text
     shown = page.context.new_page()
     shown.set_content(text)
-    assert shown.title() == "What taught flagged its mistakes" and shown.locator(".flags li").count() == 2
+    assert (
+        shown.title() == "What taught flagged its mistakes"
+        and shown.locator(".flags li").count() == 2
+    )
     assert shown.locator(".flags b, .flags img, .flags script, .flags a").count() == 0
     shown.emulate_media(color_scheme="dark")
     assert shown.evaluate(LOW_CONTRAST) == []
 
 
-def test_the_only_table_to_take_away_is_safe_for_spreadsheets(page: Page, served: Served, flagged: Path) -> None:
+def test_the_only_table_to_take_away_is_safe_for_spreadsheets(
+    page: Page, served: Served, flagged: Path
+) -> None:
     for path in ("flags", "errors", "training", ""):
         open_page(page, served, path, run="flagged")
         page.get_by_test_id("stDataFrame").first.hover()
@@ -118,6 +139,11 @@ def test_hostile_notes_do_nothing(page: Page, served: Served, flagged: Path) -> 
 
 
 def test_the_page_is_readable(page: Page, served: Served, flagged: Path) -> None:
-    Flags(flagged, by="ann").put(2, "relabel", Run(flagged).classes[int(Run(flagged).item("train", 2)["label"]) - 1], note="n" * 2000)
+    Flags(flagged, by="ann").put(
+        2,
+        "relabel",
+        Run(flagged).classes[int(Run(flagged).item("train", 2)["label"]) - 1],
+        note="n" * 2000,
+    )
     open_page(page, served, "flags", run="flagged")
     assert wrong_looks(page, "flags-flagged") == {}

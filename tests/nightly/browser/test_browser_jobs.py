@@ -1,4 +1,6 @@
-"""Training and cleansing in a real browser: work that outlives its tab, is cancelled and resumed, and ends in what pages show."""
+"""Training and cleansing in a real browser: work that outlives its tab, is cancelled and resumed,
+and ends in what pages show.
+"""
 
 from __future__ import annotations
 
@@ -34,17 +36,23 @@ def start(page: Page, name: str) -> None:
     expect(page.get_by_text(f"Train {name}: digits, small-vgg")).to_be_visible(timeout=30_000)
 
 
-def test_a_training_outlives_its_tab_and_ends_as_a_run(browser: Browser, page: Page, served: Served) -> None:
+def test_a_training_outlives_its_tab_and_ends_as_a_run(
+    browser: Browser, page: Page, served: Served
+) -> None:
     open_page(page, served, "train", **TINY)
     page.get_by_role("button", name="Check the data").click()
-    expect(page.get_by_text("60 training and 60 validation images in 10 classes")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("60 training and 60 validation images in 10 classes")).to_be_visible(
+        timeout=30_000
+    )
     start(page, "made-here")
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     page.goto("about:blank")  # the tab is gone; the work is not
     other = browser.new_context().new_page()
     open_page(other, served, "train")
     expect(other.get_by_text("Train made-here: digits, small-vgg")).to_be_visible()
-    link = other.get_by_role("link", name="Open the run").first  # while the list is drawn anew, the old one may still be there
+    link = other.get_by_role(
+        "link", name="Open the run"
+    ).first  # while the list is drawn anew, the old one may still be there
     expect(other.get_by_text("Done: 2 members")).to_be_visible(timeout=LONG)
     link.click()
     expect(other.get_by_role("heading", name="Overview", exact=True)).to_be_visible(timeout=30_000)
@@ -57,7 +65,17 @@ def test_a_training_outlives_its_tab_and_ends_as_a_run(browser: Browser, page: P
 
 
 def test_a_training_is_cancelled_resumed_and_forgotten(page: Page, served: Served) -> None:
-    open_page(page, served, "train", **{"train-data": "digits", "train-limit": "150", "train-members": "3", "train-validation": "60"})
+    open_page(
+        page,
+        served,
+        "train",
+        **{
+            "train-data": "digits",
+            "train-limit": "150",
+            "train-members": "3",
+            "train-validation": "60",
+        },
+    )
     start(page, "stopped")
     expect(page.get_by_text(re.compile("digits: training, [1-9]"))).to_be_visible(timeout=LONG)
     page.get_by_role("button", name="Cancel").click()

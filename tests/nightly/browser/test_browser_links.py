@@ -34,7 +34,9 @@ def test_three_links_later_the_address_names_the_run_once(page: Page, served: Se
     assert named(page) == {"run": ["texts"], "item": [error]}
 
 
-def test_of_an_address_that_names_the_run_twice_another_run_can_be_chosen(page: Page, served: Served) -> None:
+def test_of_an_address_that_names_the_run_twice_another_run_can_be_chosen(
+    page: Page, served: Served
+) -> None:
     page.goto(f"{served.url}/errors?run=texts&run=texts")
     expect(page.get_by_role("heading", name="Errors", exact=True)).to_be_visible()
     settle(page)

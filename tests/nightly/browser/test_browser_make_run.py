@@ -16,12 +16,23 @@ from tests.helpers.fake_runs import FakeRun
 from tests.pages.browser.browser_testing import ROOT, free_port, wait_until_healthy
 
 
-def test_make_run_serves_the_demo_runs_and_a_mistake_ends_as_a_csv(page: Page, tmp_path: Path) -> None:
-    """The demo runs are there already, so that nothing is trained; what builds them has tests of its own."""
+def test_make_run_serves_the_demo_runs_and_a_mistake_ends_as_a_csv(
+    page: Page, tmp_path: Path
+) -> None:
+    """The demo runs are there already, so that nothing is trained; what builds them has tests of
+    its own.
+    """
     for name in ("demo-digits", "demo-reviews"):
         FakeRun(name).write(tmp_path)
     environment = {**os.environ, "TURNOVER_RUNS": str(tmp_path), "PORT": str(free_port())}
-    with subprocess.Popen(["make", "run"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True) as made:
+    with subprocess.Popen(
+        ["make", "run"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as made:
         assert made.stdout
         try:
             lines: list[str] = []
@@ -41,7 +52,9 @@ def test_make_run_serves_the_demo_runs_and_a_mistake_ends_as_a_csv(page: Page, t
             expect(page.get_by_role("heading", name="Flags & export")).to_be_visible()
             with page.expect_download() as download:
                 page.get_by_role("button", name=re.compile("CSV")).first.click()
-            (row,) = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
+            (row,) = csv.DictReader(
+                io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))
+            )
             assert row["action"] == "drop" and float(row["self_influence"]) > 0
         finally:
             os.killpg(made.pid, signal.SIGKILL)

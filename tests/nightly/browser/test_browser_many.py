@@ -15,9 +15,12 @@ PEOPLE = 20
 
 
 def test_twenty_sessions_flag_at_once(browser: Browser, served: Served) -> None:
-    """Each has a session of its own, looks at an error of its own, and saves without waiting for the others."""
+    """Each has a session of its own, looks at an error of its own, and saves without waiting for
+    the others.
+    """
     folder = FakeRun("many", train=60, validation=3 * PEOPLE).write(served.runs)
-    context = browser.new_context(viewport={"width": 1280, "height": 900})  # one, so that Streamlit's scripts are fetched once; each tab is a session
+    # one, so that Streamlit's scripts are fetched once; each tab is a session
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
     tabs = [context.new_page() for _ in range(PEOPLE)]
     for number, tab in enumerate(tabs):
         tab.goto(f"{served.url}/errors?run=many&item=v{3 * number:03d}", wait_until="commit")
@@ -29,12 +32,15 @@ def test_twenty_sessions_flag_at_once(browser: Browser, served: Served) -> None:
         tab.get_by_label("Note").fill(f"from {number}")
         tab.get_by_label("Note").blur()
     for tab in tabs:
-        tab.get_by_role("button", name="Save").dispatch_event("click")  # without a look whether the button stands still: all of them at once
+        # without a look whether the button stands still: all of them at once
+        tab.get_by_role("button", name="Save").dispatch_event("click")
     for number, tab in enumerate(tabs):
         expect(tab.get_by_text("flagged: drop").first).to_be_visible(timeout=60_000)
         assert chosen(tab) == f"v{3 * number:03d}"
     with closing(sqlite3.connect(folder / "flags.sqlite")) as database:
         notes = [note for (note,) in database.execute("SELECT note FROM decisions")]
     assert sorted(notes) == sorted(f"from {number}" for number in range(PEOPLE))
-    assert all(flag.action == "drop" and flag.note in notes for flag in Flags(folder).current().values())
+    assert all(
+        flag.action == "drop" and flag.note in notes for flag in Flags(folder).current().values()
+    )
     context.close()

@@ -17,7 +17,9 @@ from tests.pages.browser.browser_testing import LOW_CONTRAST, Served, open_page,
 
 @pytest.fixture
 def pictures(served: Served, tmp_path: Path) -> Iterator[Path]:
-    """Twelve images of each of two classes, and a file that is none; the run that is made of them goes again."""
+    """Twelve images of each of two classes, and a file that is none; the run that is made of them
+    goes again.
+    """
     for number, name in enumerate(("<b>red<", "blue")):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for place in range(12):
@@ -31,17 +33,26 @@ def pictures(served: Served, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
-def test_own_images_are_looked_at_and_trained_on(page: Page, served: Served, pictures: Path, scheme: str, width: int) -> None:
+def test_own_images_are_looked_at_and_trained_on(
+    page: Page, served: Served, pictures: Path, scheme: str, width: int
+) -> None:
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     page.set_viewport_size({"width": width, "height": 900})
-    open_page(page, served, "train", **{"train-data": "your+own+files", "train-members": "1", "train-epochs": "2"})
+    open_page(
+        page,
+        served,
+        "train",
+        **{"train-data": "your+own+files", "train-members": "1", "train-epochs": "2"},
+    )
     expect(page.get_by_text("Name the file or folder with the training items.")).to_be_visible()
     page.get_by_role("textbox", name="Training file or folder").fill(str(pictures))
     page.get_by_role("textbox", name="Training file or folder").press("Enter")
     page.get_by_text("Columns, names of classes, size of images").click()
     expect(page.get_by_label("Column of the labels")).to_be_visible()
     page.get_by_role("button", name="Check the data").click()
-    expect(page.get_by_text("1 file is no image in a class's folder and was left out: list.txt")).to_be_visible(timeout=60_000)
+    expect(
+        page.get_by_text("1 file is no image in a class's folder and was left out: list.txt")
+    ).to_be_visible(timeout=60_000)
     expect(page.get_by_text("4 of 24 items, about 20% of each class")).to_be_visible()
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,4 +1,6 @@
-"""The Trust page in a real browser: a picture that a link reproduces, readable in both themes and on a small screen."""
+"""The Trust page in a real browser: a picture that a link reproduces, readable in both themes and
+on a small screen.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,15 @@ from turnover.runs.run import MANIFEST, Run, write_manifest
 
 def drown(part: Path) -> None:
     """Errors so large that no influence on a prediction stands out of them."""
-    np.save(part / "prediction_error.npy", np.full_like(np.load(part / "prediction_error.npy"), 100))
+    np.save(
+        part / "prediction_error.npy", np.full_like(np.load(part / "prediction_error.npy"), 100)
+    )
     facts = json.loads((part / MANIFEST).read_text(encoding="utf-8"))
-    write_manifest(part, {name: fact for name, fact in facts.items() if name not in ("format", "files")}, sorted(facts["files"]))
+    write_manifest(
+        part,
+        {name: fact for name, fact in facts.items() if name not in ("format", "files")},
+        sorted(facts["files"]),
+    )
 
 
 @pytest.fixture
@@ -32,26 +40,63 @@ def measured(served: Served) -> Iterator[Path]:
         FakeRun("measured").write(served.runs)
         drown(folder / "influence")
         for measure, figure in (("lds", "LDS"), ("agreement", "Spearman")):
-            methods = ("turn-over, as shown", "turn-over, mean of members", "signed cosine similarity", HOSTILE[0])
+            methods = (
+                "turn-over, as shown",
+                "turn-over, mean of members",
+                "signed cosine similarity",
+                HOSTILE[0],
+            )
             rows = [
                 {"method": name, "train_seconds": 3.0 * place, "estimate_seconds": 0.5, "note": ""}
-                | {"figures": {figure: {"value": 0.6 - place / 10, "low": 0.5 - place / 10, "high": 0.7 - place / 10}}}
+                | {
+                    "figures": {
+                        figure: {
+                            "value": 0.6 - place / 10,
+                            "low": 0.5 - place / 10,
+                            "high": 0.7 - place / 10,
+                        }
+                    }
+                }
                 for place, name in enumerate(methods)
             ]
-            keep_result(Run(folder), json.loads(json.dumps({"run": str(folder), "measure": measure, "targets": 24, "ceiling": 0.9, "rows": rows})))
+            keep_result(
+                Run(folder),
+                json.loads(
+                    json.dumps(
+                        {
+                            "run": str(folder),
+                            "measure": measure,
+                            "targets": 24,
+                            "ceiling": 0.9,
+                            "rows": rows,
+                        }
+                    )
+                ),
+            )
     yield folder
 
 
-def test_a_measure_is_chosen_by_keyboard_and_linked(page: Page, served: Served, measured: Path) -> None:
+def test_a_measure_is_chosen_by_keyboard_and_linked(
+    page: Page, served: Served, measured: Path
+) -> None:
     open_page(page, served, "trust", run="measured")
-    expect(page.get_by_role("heading", name="Do summed influences predict retraining")).to_be_visible()
+    expect(
+        page.get_by_role("heading", name="Do summed influences predict retraining")
+    ).to_be_visible()
     expect(page.locator(".js-plotly-plot .scatterlayer .trace")).to_have_count(2, timeout=30_000)
-    expect(page.get_by_label("LDS against seconds for 4 methods; best: turn-over, as shown, 0.60")).to_have_count(1)
-    assert page.locator(".to-key li").count() == 4 and page.locator(".to-key img, .to-key b").count() == 0
+    expect(
+        page.get_by_label("LDS against seconds for 4 methods; best: turn-over, as shown, 0.60")
+    ).to_have_count(1)
+    assert (
+        page.locator(".to-key li").count() == 4
+        and page.locator(".to-key img, .to-key b").count() == 0
+    )
     assert page.title() != "owned"
     page.get_by_role("radio", name="agreement").focus()
     page.keyboard.press("Space")
-    expect(page.get_by_role("heading", name="Do two halves of the members agree")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name="Do two halves of the members agree")).to_be_visible(
+        timeout=30_000
+    )
     settle(page)
     assert "measure=agreement" in page.url
     page.get_by_text("What else can be measured").click()
@@ -64,7 +109,9 @@ def test_noisy_errors_lead_to_the_page(page: Page, served: Served, measured: Pat
     page.get_by_role("link", name="How far to trust this run").click()
     expect(page.get_by_role("heading", name="Trust", exact=True)).to_be_visible(timeout=30_000)
     settle(page)
-    expect(page.get_by_text("behind none of 8 errors can a training item be told from noise")).to_be_visible()
+    expect(
+        page.get_by_text("behind none of 8 errors can a training item be told from noise")
+    ).to_be_visible()
 
 
 def test_the_page_is_readable(page: Page, served: Served, measured: Path) -> None:

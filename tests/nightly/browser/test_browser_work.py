@@ -1,4 +1,6 @@
-"""A day's work in a real browser: errors by key, a text that is changed, and a training that is watched."""
+"""A day's work in a real browser: errors by key, a text that is changed, and a training that is
+watched.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,16 @@ from playwright.sync_api import Page, expect
 from safetensors.numpy import save_file
 
 from tests.helpers.fake_runs import FakeRun, png
-from tests.pages.browser.browser_testing import LOW_CONTRAST, Served, choose, chosen, forget_flags, open_page, settle, shoot
+from tests.pages.browser.browser_testing import (
+    LOW_CONTRAST,
+    Served,
+    choose,
+    chosen,
+    forget_flags,
+    open_page,
+    settle,
+    shoot,
+)
 from tests.pages.browser.looks import wrong_looks
 from turnover.flags import Flags
 
@@ -47,7 +58,10 @@ def test_errors_are_worked_through_by_key(page: Page, served: Served) -> None:
         forget_flags(served.runs / "texts")
     page.get_by_role("button", name="Copy as Markdown").click()
     expect(page.locator("[data-testid=stCode]")).to_contain_text("### `v")
-    assert f"run=texts&item={chosen(page)}&meaning=prediction" in page.locator("[data-testid=stCode]").inner_text()
+    assert (
+        f"run=texts&item={chosen(page)}&meaning=prediction"
+        in page.locator("[data-testid=stCode]").inner_text()
+    )
     shoot(page, "errors-markdown")
     assert chosen(page) != first
 
@@ -56,7 +70,9 @@ def test_a_text_is_changed_and_what_moved_is_shown(page: Page, served: Served) -
     open_page(page, served, "try", run="texts")
     page.get_by_label("Your text").fill("A slow submarine story")
     page.get_by_role("button", name="Explain").click()
-    expect(page.get_by_role("heading", name=re.compile("Predicted: (negative|positive)"))).to_be_visible(timeout=180_000)
+    expect(
+        page.get_by_role("heading", name=re.compile("Predicted: (negative|positive)"))
+    ).to_be_visible(timeout=180_000)
     settle(page)
     page.get_by_label("Edited", exact=True).fill("A slow <b>boat</b> story")
     page.get_by_role("button", name="Ask again").click()
@@ -69,7 +85,9 @@ def test_a_text_is_changed_and_what_moved_is_shown(page: Page, served: Served) -
     assert page.evaluate(LOW_CONTRAST) == []
     shoot(page, "try-edited")
     content = b"text\nA slow submarine\nClever <i>music</i>\n"
-    page.locator("input[type=file]").set_input_files({"name": "mine.csv", "mimeType": "text/csv", "buffer": content})
+    page.locator("input[type=file]").set_input_files(
+        {"name": "mine.csv", "mimeType": "text/csv", "buffer": content}
+    )
     expect(page.get_by_text("mine.csv")).to_be_visible()
     page.get_by_role("button", name="Explain").click()
     expect(page.get_by_role("heading", name="2 texts")).to_be_visible(timeout=60_000)
@@ -79,18 +97,24 @@ def test_a_text_is_changed_and_what_moved_is_shown(page: Page, served: Served) -
     shoot(page, "try-many")
 
 
-def test_the_regions_of_an_error_are_marked_and_it_leads_to_its_changes(page: Page, served: Served) -> None:
+def test_the_regions_of_an_error_are_marked_and_it_leads_to_its_changes(
+    page: Page, served: Served
+) -> None:
     open_page(page, served, run="images")
     error = chosen(page)
     page.get_by_role("button", name="Mark the regions").click()
     expect(page.locator(".to-region .to-map i")).to_have_count(16, timeout=180_000)
     settle(page)
     images = page.locator(".to-map img")
-    assert images.count() == 6 and all("row " in (image.get_attribute("alt") or "") for image in images.all())
+    assert images.count() == 6 and all(
+        "row " in (image.get_attribute("alt") or "") for image in images.all()
+    )
     assert page.evaluate(LOW_CONTRAST) == []
     shoot(page, "errors-regions")
     page.get_by_role("link", name="Change it and see what moves").click()
-    expect(page.get_by_role("heading", name=f"Validation item {error}")).to_be_visible(timeout=180_000)
+    expect(page.get_by_role("heading", name=f"Validation item {error}")).to_be_visible(
+        timeout=180_000
+    )
     settle(page)
     assert f"error={error}" in page.url
     assert page.locator(".to-target img").count() == 1
@@ -100,15 +124,26 @@ def test_patches_of_an_image_are_left_out(page: Page, served: Served) -> None:
     open_page(page, served, "try", run="images")
     drawn = np.zeros((64, 64), np.uint8)
     drawn[8:56, 28:36] = 255
-    page.locator("input[type=file]").set_input_files({"name": "one.png", "mimeType": "image/png", "buffer": png(drawn)})
+    page.locator("input[type=file]").set_input_files(
+        {"name": "one.png", "mimeType": "image/png", "buffer": png(drawn)}
+    )
     expect(page.get_by_text("one.png")).to_be_visible()
     page.get_by_role("button", name="Explain").click()
-    expect(page.get_by_role("heading", name=re.compile("Predicted: [0-9]"))).to_be_visible(timeout=180_000)
+    expect(page.get_by_role("heading", name=re.compile("Predicted: [0-9]"))).to_be_visible(
+        timeout=180_000
+    )
     settle(page)
     page.get_by_role("button", name="Leave out each patch in turn").click()
     expect(page.locator(".to-map i")).to_have_count(16)
-    image, cells = (page.locator(place).bounding_box() for place in (".to-map img", ".to-map > div"))
-    assert image and cells and image["width"] == cells["width"] and abs(image["height"] - cells["height"]) <= 1
+    image, cells = (
+        page.locator(place).bounding_box() for place in (".to-map img", ".to-map > div")
+    )
+    assert (
+        image
+        and cells
+        and image["width"] == cells["width"]
+        and abs(image["height"] - cells["height"]) <= 1
+    )
     settle(page)
     assert page.evaluate(LOW_CONTRAST) == []
     shoot(page, "try-patches")
@@ -140,21 +175,29 @@ def training(served: Served) -> Iterator[Path]:
 
 def write_checkpoint(folder: Path, epochs: int) -> None:
     curves = {
-        name: [loss / (epoch + 1) for epoch in range(epochs)] for name, loss in (("masked", 0.5), ("flipped", 0.9), ("validation", 0.4), ("unowned", 0.9))
+        name: [loss / (epoch + 1) for epoch in range(epochs)]
+        for name, loss in (("masked", 0.5), ("flipped", 0.9), ("validation", 0.4), ("unowned", 0.9))
     }
     facts = {"made_with": {"recipe": {"epochs": 30}}, "curves": curves, "accuracy": [0.25] * epochs}
-    tensors = {"flipped_items": np.ones((epochs, 9), np.float32), "validation_items": np.ones((epochs, 5), np.float32)}
+    tensors = {
+        "flipped_items": np.ones((epochs, 9), np.float32),
+        "validation_items": np.ones((epochs, 5), np.float32),
+    }
     save_file(tensors, folder / "beside", {"facts": json.dumps(facts)})
     (folder / "beside").rename(folder / "masked.checkpoint")
 
 
-def test_a_training_is_watched_until_it_is_a_run(page: Page, served: Served, training: Path) -> None:
+def test_a_training_is_watched_until_it_is_a_run(
+    page: Page, served: Served, training: Path
+) -> None:
     open_page(page, served, "curves", training="young")
     expect(page.get_by_text("the curves appear here after the first epoch")).to_be_visible()
     for epochs in (2, 4):
         write_checkpoint(training, epochs)
         expect(page.get_by_text(f"Epoch {epochs} of at most 30")).to_be_visible()
-        expect(page.locator(".js-plotly-plot .scatterlayer .trace").nth(1).locator(".point")).to_have_count(epochs)
+        expect(
+            page.locator(".js-plotly-plot .scatterlayer .trace").nth(1).locator(".point")
+        ).to_have_count(epochs)
     shoot(page, "curves-training")
     FakeRun("young").write(served.runs)
     shutil.rmtree(training)

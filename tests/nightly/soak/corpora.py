@@ -1,4 +1,6 @@
-"""Fuzzing of the files that users train on, in the forms in which data sets are published: small whole ones, spoiled."""
+"""Fuzzing of the files that users train on, in the forms in which data sets are published: small
+whole ones, spoiled.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,19 @@ Files = dict[str, bytes]
 Corpus = tuple[Callable[[Path], Dataset | Elec], Files]
 """How it is loaded, and the files in its folder."""
 
-_SENTENCES = pd.DataFrame([(f"a “{word}”, film {number}", number % 2) for number, word in enumerate(["good", "bad", "slow"] * 4)], columns=["text", "label"])
+_SENTENCES = pd.DataFrame(
+    [
+        (f"a “{word}”, film {number}", number % 2)
+        for number, word in enumerate(["good", "bad", "slow"] * 4)
+    ],
+    columns=["text", "label"],
+)
 _PHOTOS = np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 3), np.uint8)
 
 
-def _rows(table: pd.DataFrame, separator: str = ",", header: bool = True, quoting: int = csv.QUOTE_ALL) -> bytes:
+def _rows(
+    table: pd.DataFrame, separator: str = ",", header: bool = True, quoting: int = csv.QUOTE_ALL
+) -> bytes:
     return table.to_csv(index=False, sep=separator, header=header, quoting=quoting).encode()  # type: ignore[call-overload, no-any-return]
 
 
@@ -46,38 +56,86 @@ def _photos() -> pd.DataFrame:
 
 def _batch() -> bytes:
     """Images of the binary version of CIFAR-10."""
-    return np.concatenate((np.array([[0], [9], [0], [1]], np.uint8), _PHOTOS.transpose(0, 3, 1, 2).reshape(-1, ROW_BYTES - 1)), 1).tobytes()
+    return np.concatenate(
+        (
+            np.array([[0], [9], [0], [1]], np.uint8),
+            _PHOTOS.transpose(0, 3, 1, 2).reshape(-1, ROW_BYTES - 1),
+        ),
+        1,
+    ).tobytes()
 
 
 def corpora() -> dict[str, Corpus]:
     """A small whole one of each."""
-    answers = pd.DataFrame([(str(1 + number % 10), f'why "{number}"?', "so\\nmuch", "" if number % 3 else "since, äh") for number in range(12)])
+    answers = pd.DataFrame(
+        [
+            (
+                str(1 + number % 10),
+                f'why "{number}"?',
+                "so\\nmuch",
+                "" if number % 3 else "since, äh",
+            )
+            for number in range(12)
+        ]
+    )
     photos = _photos().to_parquet(index=False)
     classes = _rows(pd.DataFrame({"label": range(len(CLASSES)), "name": CLASSES}))
-    batches = {name: _batch() for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")}
+    batches = {
+        name: _batch()
+        for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
+    }
     return {
         "sst2.csv": (load_sst2, {"train.csv": _rows(_SENTENCES), "dev.csv": _rows(_SENTENCES)}),
-        "sst2.tsv": (load_sst2, {name: _rows(_SENTENCES, "\t", quoting=csv.QUOTE_NONE) for name in ("train.tsv", "dev.tsv")}),
-        "elec": (load_elec, {name: _rows(_SENTENCES.assign(stars=4.0)) for name in ("valid.csv", "test.csv")}),
-        "yahoo": (load_yahoo, {**{name: _rows(answers, header=False) for name in ("train.csv", "test.csv")}, "classes.txt": "\n".join(TOPICS).encode()}),
-        "cifar10.parquet": (load_cifar10, {"train.parquet": photos, "test.parquet": photos, "classes.csv": classes}),
+        "sst2.tsv": (
+            load_sst2,
+            {
+                name: _rows(_SENTENCES, "\t", quoting=csv.QUOTE_NONE)
+                for name in ("train.tsv", "dev.tsv")
+            },
+        ),
+        "elec": (
+            load_elec,
+            {name: _rows(_SENTENCES.assign(stars=4.0)) for name in ("valid.csv", "test.csv")},
+        ),
+        "yahoo": (
+            load_yahoo,
+            {
+                **{name: _rows(answers, header=False) for name in ("train.csv", "test.csv")},
+                "classes.txt": "\n".join(TOPICS).encode(),
+            },
+        ),
+        "cifar10.parquet": (
+            load_cifar10,
+            {"train.parquet": photos, "test.parquet": photos, "classes.csv": classes},
+        ),
         "cifar10.bin": (load_cifar10, {**batches, "batches.meta.txt": "\n".join(CLASSES).encode()}),
     }
 
 
 def _spoiled(chance: random.Random, name: str, content: bytes) -> bytes:
-    """A file as bytes that are none, or a whole one with odd cells; of parquet also with an odd byte in what it says of itself."""
+    """A file as bytes that are none, or a whole one with odd cells; of parquet also with an odd
+    byte in what it says of itself.
+    """
     if not name.endswith(".parquet") or chance.random() < 0.2:
         return mutated_bytes(chance, content)
     if chance.random() < 0.4:
         footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
         place = chance.randrange(footer, len(content) - 8)
-        return content[:place] + bytes([chance.choice((content[place] ^ 1 << chance.randrange(8), 0x7E, 0xFF))]) + content[place + 1 :]
+        return (
+            content[:place]
+            + bytes([chance.choice((content[place] ^ 1 << chance.randrange(8), 0x7E, 0xFF))])
+            + content[place + 1 :]
+        )
     table = pd.read_parquet(io.BytesIO(content))
     if chance.random() < 0.5:
         return mutated_table(chance, table).to_parquet(index=False)
     place = chance.randrange(len(table))
-    return table.assign(image=[mutated_bytes(chance, cell) if row == place else cell for row, cell in enumerate(table["image"])]).to_parquet(index=False)
+    return table.assign(
+        image=[
+            mutated_bytes(chance, cell) if row == place else cell
+            for row, cell in enumerate(table["image"])
+        ]
+    ).to_parquet(index=False)
 
 
 def fuzz_data(folder: Path) -> Callable[[random.Random], object]:
@@ -91,7 +149,13 @@ def fuzz_data(folder: Path) -> Callable[[random.Random], object]:
     def one(chance: random.Random) -> None:
         load, files = known[chance.choice(list(known))]
         spoiled = chance.sample(list(files), chance.choice((1, 1, 2)))
-        _written(place, {name: _spoiled(chance, name, content) if name in spoiled else content for name, content in files.items()})
+        _written(
+            place,
+            {
+                name: _spoiled(chance, name, content) if name in spoiled else content
+                for name, content in files.items()
+            },
+        )
         data = load(place)
         for items in (data.validation, data.test if isinstance(data, Elec) else data.train):
             assert len(items.ids) == len(items.labels) == len(items.contents) > 0

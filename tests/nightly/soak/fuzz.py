@@ -1,7 +1,9 @@
-"""Fuzzing of all that is read: whatever the bytes, what a user gets is a result or one line, soon and in little memory.
+"""Fuzzing of all that is read: whatever the bytes, what a user gets is a result or one line, soon
+and in little memory.
 
-A subject makes something to spoil in a folder, and returns what does one example: spoils it and reads it as the command line and
-the pages do. A `TurnoverError` is an answer; anything else, more than `SECONDS`, or more than `MEMORY` is a failure.
+A subject makes something to spoil in a folder, and returns what does one example: spoils it and
+reads it as the command line and the pages do. A `TurnoverError` is an answer; anything else, more
+than `SECONDS`, or more than `MEMORY` is a failure.
 """
 
 from __future__ import annotations
@@ -44,7 +46,13 @@ from turnover.runs.run import RUN_FILES, Run
 from turnover.storage.artifacts import MANIFEST, write_manifest
 from turnover.workflows.cleansing import NONE, RANDOM
 from turnover.workflows.cleansing_results import FOLDER as CLEANSINGS
-from turnover.workflows.cleansing_results import Scores, keep_cleansing, keep_scores, read_cleansings, run_scores
+from turnover.workflows.cleansing_results import (
+    Scores,
+    keep_cleansing,
+    keep_scores,
+    read_cleansings,
+    run_scores,
+)
 
 SECONDS, MEMORY = 5, 2 * 2**30
 _WAIT = 60
@@ -66,22 +74,45 @@ def read_run(folder: Path) -> None:
     """Open a run and make of it what commands and pages make."""
     run = Run(folder)
     looks: tuple[Callable[[], Any], ...] = (
-        *(lambda: run.curves, lambda: run.array("item_losses").sum(), lambda: run.features("train").sum(), lambda: list_errors(run, 3)),
-        *(lambda: run_certainty(run), lambda: report_page(run), lambda: export_csv(run), lambda: export_patch(run)),
-        *(lambda: group_influences(run, []), lambda: run_scores(run).estimates, lambda: influence_column(run, 0, "prediction"), lambda: stored_estimator(run)),
+        *(
+            lambda: run.curves,
+            lambda: run.array("item_losses").sum(),
+            lambda: run.features("train").sum(),
+            lambda: list_errors(run, 3),
+        ),
+        *(
+            lambda: run_certainty(run),
+            lambda: report_page(run),
+            lambda: export_csv(run),
+            lambda: export_patch(run),
+        ),
+        *(
+            lambda: group_influences(run, []),
+            lambda: run_scores(run).estimates,
+            lambda: influence_column(run, 0, "prediction"),
+            lambda: stored_estimator(run),
+        ),
     )
     for look in looks:
         attempt(look)
 
 
-def _spoiled_part(part: Path, name: str, files: tuple[str, ...], spoil: Callable[[Path], None], run: Path) -> None:
-    """Read a run, one file of which is spoiled, while the checksums hold; and put it right again."""
+def _spoiled_part(
+    part: Path, name: str, files: tuple[str, ...], spoil: Callable[[Path], None], run: Path
+) -> None:
+    """Read a run, one file of which is spoiled, while the checksums hold; and put it right
+    again.
+    """
     path, manifest = part / name, (part / MANIFEST).read_bytes()
     whole = path.read_bytes()
     try:
         spoil(path)
         if name != MANIFEST:
-            facts = {key: value for key, value in json.loads(manifest).items() if key not in ("format", "files")}
+            facts = {
+                key: value
+                for key, value in json.loads(manifest).items()
+                if key not in ("format", "files")
+            }
             write_manifest(part, facts, files)
         attempt(lambda: read_run(run))
     finally:
@@ -96,13 +127,21 @@ def fuzz_manifests(folder: Path) -> Example:
     def one(chance: random.Random) -> None:
         run = chance.choice(runs)
         part = chance.choice((run, run / "influence"))
-        _spoiled_part(part, MANIFEST, (), lambda path: path.write_bytes(mutated_json(chance, path.read_bytes())) and None, run)
+        _spoiled_part(
+            part,
+            MANIFEST,
+            (),
+            lambda path: path.write_bytes(mutated_json(chance, path.read_bytes())) and None,
+            run,
+        )
 
     return one
 
 
 def fuzz_tables(folder: Path) -> Example:
-    """Items and curves of a run whose checksums hold; every other time as bytes that are no parquet."""
+    """Items and curves of a run whose checksums hold; every other time as bytes that are no
+    parquet.
+    """
     runs = [FakeRun(kind, kind, **_SMALL).write(folder) for kind in ("text", "image")]
 
     def one(chance: random.Random) -> None:
@@ -113,7 +152,9 @@ def fuzz_tables(folder: Path) -> Example:
                 mutated_table(chance, pd.read_parquet(path)).to_parquet(path, index=False)
 
         run = chance.choice(runs)
-        _spoiled_part(run, chance.choice(("items.parquet", "curves.parquet")), RUN_FILES, spoil, run)
+        _spoiled_part(
+            run, chance.choice(("items.parquet", "curves.parquet")), RUN_FILES, spoil, run
+        )
 
     return one
 
@@ -131,7 +172,9 @@ def fuzz_arrays(folder: Path) -> Example:
 
         part = chance.choice((run, run / "influence", run / "influence"))
         arrays = sorted(path.name for path in part.glob("*.npy"))
-        _spoiled_part(part, chance.choice(arrays), RUN_FILES if part == run else tuple(arrays), spoil, run)
+        _spoiled_part(
+            part, chance.choice(arrays), RUN_FILES if part == run else tuple(arrays), spoil, run
+        )
 
     return one
 
@@ -141,14 +184,20 @@ def fuzz_images(folder: Path) -> Example:
     pixels = np.arange(24 * 20 * 3, dtype=np.uint8).reshape(24, 20, 3)
     whole = []
     for form in FORMATS:
-        for shown in (Image.fromarray(pixels), Image.fromarray(pixels[..., 0]), Image.fromarray(pixels).convert("P")):
+        for shown in (
+            Image.fromarray(pixels),
+            Image.fromarray(pixels[..., 0]),
+            Image.fromarray(pixels).convert("P"),
+        ):
             written = io.BytesIO()
             shown.convert("RGB" if form in ("JPEG", "WEBP") else shown.mode).save(written, form)
             whole.append(written.getvalue())
 
     def one(chance: random.Random) -> None:
         colour = chance.random() < 0.5
-        fitted = fit_image(open_image(mutated_bytes(chance, chance.choice(whole)), "image", colour), 8, 8)
+        fitted = fit_image(
+            open_image(mutated_bytes(chance, chance.choice(whole)), "image", colour), 8, 8
+        )
         assert fitted.shape == ((8, 8, 3) if colour else (8, 8)) and fitted.dtype == np.uint8
 
     return one
@@ -178,23 +227,42 @@ def fuzz_patches(folder: Path) -> Example:
 def fuzz_apply(folder: Path) -> Example:
     """Patches applied to data sets, either of them spoiled, and undo files."""
     run = _flagged(folder)
-    patch, data = export_patch(run).encode(), run.train[["id", "text"]].assign(label=run.train["label"].map(dict(enumerate(run.classes))))
-    files = {".csv": data.to_csv(index=False).encode(), ".jsonl": data.to_json(orient="records", lines=True).encode()}
-    files |= {".tsv": data.to_csv(index=False, sep="\t").encode(), ".parquet": data.to_parquet(index=False)}
+    patch, data = (
+        export_patch(run).encode(),
+        run.train[["id", "text"]].assign(
+            label=run.train["label"].map(dict(enumerate(run.classes)))
+        ),
+    )
+    files = {
+        ".csv": data.to_csv(index=False).encode(),
+        ".jsonl": data.to_json(orient="records", lines=True).encode(),
+    }
+    files |= {
+        ".tsv": data.to_csv(index=False, sep="\t").encode(),
+        ".parquet": data.to_parquet(index=False),
+    }
 
     def one(chance: random.Random) -> None:
         suffix, what = chance.choice(list(files)), chance.randrange(3)
         place = folder / "work"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
-        source, out, undo = place / f"data{suffix}", place / f"out{suffix}", place / f"out{suffix}.undo"
+        source, out, undo = (
+            place / f"data{suffix}",
+            place / f"out{suffix}",
+            place / f"out{suffix}.undo",
+        )
         (place / "patch.jsonl").write_bytes(mutated_json(chance, patch) if what == 0 else patch)
         source.write_bytes(mutated_bytes(chance, files[suffix]) if what == 1 else files[suffix])
         before = source.read_bytes()
         try:
             apply_patch(place / "patch.jsonl", source, out)
             if what == 2:
-                undo.write_bytes(mutated_json(chance, undo.read_bytes()) if suffix != ".parquet" else mutated_bytes(chance, undo.read_bytes()))
+                undo.write_bytes(
+                    mutated_json(chance, undo.read_bytes())
+                    if suffix != ".parquet"
+                    else mutated_bytes(chance, undo.read_bytes())
+                )
             undo_patch(undo, out, place / "back")
             assert (place / "back").read_bytes() == before
         finally:
@@ -204,19 +272,57 @@ def fuzz_apply(folder: Path) -> Example:
 
 
 def spoilt_results(folder: Path) -> list[Path]:
-    """Files of a run with what an evaluation and a cleansing came to, and the scores of another one: to be spoiled."""
+    """Files of a run with what an evaluation and a cleansing came to, and the scores of another
+    one: to be spoiled.
+    """
     run = Run(folder)
     figure = {"value": 0.5, "low": 0.4, "high": 0.6}
-    row = {"method": "best", "train_seconds": 1.0, "estimate_seconds": 1.0, "figures": {"LDS": figure}, "note": ""}
+    row = {
+        "method": "best",
+        "train_seconds": 1.0,
+        "estimate_seconds": 1.0,
+        "figures": {"LDS": figure},
+        "note": "",
+    }
     keep_result(run, {"measure": "lds", "run": "run", "seconds": 1.0, "rows": [row]})
-    against = {"other": NONE, **{f"{what}{end}": value for what in ("accuracy", "loss") for end, value in (("", 0.1), ("_p", 0.5), ("_interval", [0.0, 0.2]))}}
+    against = {
+        "other": NONE,
+        **{
+            f"{what}{end}": value
+            for what in ("accuracy", "loss")
+            for end, value in (("", 0.1), ("_p", 0.5), ("_interval", [0.0, 0.2]))
+        },
+    }
     conditions = [
-        {"condition": name, "accuracy": 0.5, "accuracy_sd": 0.1, "loss": 0.5, "loss_sd": 0.1, "validation_loss": 0.5, "against": others}
+        {
+            "condition": name,
+            "accuracy": 0.5,
+            "accuracy_sd": 0.1,
+            "loss": 0.5,
+            "loss_sd": 0.1,
+            "validation_loss": 0.5,
+            "against": others,
+        }
         for name, others in ((NONE, []), (RANDOM, [against]))
     ]
-    facts = {"run": "run", "validation": "validation", "path": "", "fraction": 0.1, "removed": 1, "removed_by_class": {"a": 1}, "removed_ids": ["t000"]}
+    facts = {
+        "run": "run",
+        "validation": "validation",
+        "path": "",
+        "fraction": 0.1,
+        "removed": 1,
+        "removed_by_class": {"a": 1},
+        "removed_ids": ["t000"],
+    }
     facts |= {"flags": None, "repeats": 1, "targets": 4, "measured_on": 5, "seconds": 1.0}
-    keep_cleansing(run, {**facts, "conditions": conditions, "models": [{"condition": name, "seed": 0} for name in (NONE, RANDOM)]})
+    keep_cleansing(
+        run,
+        {
+            **facts,
+            "conditions": conditions,
+            "models": [{"condition": name, "seed": 0} for name in (NONE, RANDOM)],
+        },
+    )
     keep_scores(run, "elec", Scores(np.ones((2, 12), np.float32), None, stored_estimator(run), 4))
     files = [*(run.folder / RESULTS).glob("*"), *(run.folder / CLEANSINGS).glob("*")]
     assert len(files) == 3 and not read_results(run).problems and not read_cleansings(run)[1]
@@ -231,7 +337,9 @@ def fuzz_results(folder: Path) -> Example:
     def one(chance: random.Random) -> None:
         path = chance.choice(files)
         whole = path.read_bytes()
-        path.write_bytes(mutated_bytes(chance, whole) if path.suffix == ".npz" else mutated_json(chance, whole))
+        path.write_bytes(
+            mutated_bytes(chance, whole) if path.suffix == ".npz" else mutated_json(chance, whole)
+        )
         try:
             found, (cleansed, problems) = read_results(run), read_cleansings(run)
             assert len(found.found) + len(found.problems) == 1 == len(cleansed) + len(problems)
@@ -244,15 +352,23 @@ def fuzz_results(folder: Path) -> Example:
 
 def fuzz_jobs(folder: Path) -> Example:
     """Folders of jobs."""
-    notes = {"outcome": {"results": [{"run": "x"}], "finished": False, "error": "broke"}, "log": "said\n", "begun": True}
+    notes = {
+        "outcome": {"results": [{"run": "x"}], "finished": False, "error": "broke"},
+        "log": "said\n",
+        "begun": True,
+    }
     told = {"stage": "training", "done": 1, "total": 2, "unit": "epochs", "seconds_left": 1.0}
-    job = fake_job(folder, [["train", "--data", "digits", "--run", "runs/x"]], progress=told, **notes)
+    job = fake_job(
+        folder, [["train", "--data", "digits", "--run", "runs/x"]], progress=told, **notes
+    )
     files = [path for path in job.iterdir() if path.stat().st_size]
 
     def one(chance: random.Random) -> None:
         path = chance.choice(files)
         whole = path.read_bytes()
-        path.write_bytes(mutated_json(chance, whole) if path.name != "log" else mutated_bytes(chance, whole))
+        path.write_bytes(
+            mutated_json(chance, whole) if path.name != "log" else mutated_bytes(chance, whole)
+        )
         try:
             for found in find_jobs(folder):
                 assert found.steps[0][0] is not None and log_tail(found) is not None
@@ -273,7 +389,15 @@ def fuzz_flags(folder: Path) -> Example:
             path.unlink()
         (run.folder / "flags.sqlite").write_bytes(mutated_bytes(chance, whole))
         flags = Flags(run.folder)
-        for look in (flags.current, flags.conflicts, flags.overview, flags.last, lambda: flags.put(3, "drop"), lambda: export_csv(run), flags.undo):
+        for look in (
+            flags.current,
+            flags.conflicts,
+            flags.overview,
+            flags.last,
+            lambda: flags.put(3, "drop"),
+            lambda: export_csv(run),
+            flags.undo,
+        ):
             attempt(look)
 
     return one
@@ -284,12 +408,26 @@ def subjects() -> dict[str, Callable[[Path], Example]]:
     from tests.nightly.soak.corpora import fuzz_data
     from tests.nightly.soak.pages import fuzz_pages
 
-    own = (fuzz_manifests, fuzz_tables, fuzz_arrays, fuzz_data, fuzz_images, fuzz_patches, fuzz_apply, fuzz_results, fuzz_jobs, fuzz_flags, fuzz_pages)
+    own = (
+        fuzz_manifests,
+        fuzz_tables,
+        fuzz_arrays,
+        fuzz_data,
+        fuzz_images,
+        fuzz_patches,
+        fuzz_apply,
+        fuzz_results,
+        fuzz_jobs,
+        fuzz_flags,
+        fuzz_pages,
+    )
     return {one.__name__.removeprefix("fuzz_"): one for one in own}
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process has had; a process's `ru_maxrss` begins with that of the one that started it."""
+    """The most memory that this process has had; a process's `ru_maxrss` begins with that of the
+    one that started it.
+    """
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -301,7 +439,8 @@ def fuzz(subject: str, examples: int, folder: Path, seed: int = 0) -> int:
     """Do some examples of a subject; how many were done.
 
     Raises:
-        AssertionError: and whatever else a reader should not raise; what is printed before says which example it was.
+        AssertionError: and whatever else a reader should not raise; what is printed before says
+            which example it was.
     """
     folder.mkdir()
     one = subjects()[subject](folder)

@@ -1,8 +1,10 @@
-"""Works that are killed at any moment and done again: nothing that was whole is lost, and the end is the same, bit for bit.
+"""Works that are killed at any moment and done again: nothing that was whole is lost, and the end
+is the same, bit for bit.
 
-Each round does one work in a forked process that kills itself with SIGKILL, at a file operation or after some time drawn at
-random; a third of the rounds kill the second try too. Then what is there is looked at, the same work is done to its end, and
-the outcome is compared with that of a work that nobody disturbed.
+Each round does one work in a forked process that kills itself with SIGKILL, at a file operation or
+after some time drawn at random; a third of the rounds kill the second try too. Then what is there
+is looked at, the same work is done to its end, and the outcome is compared with that of a work that
+nobody disturbed.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ STEPS = 40
 
 @dataclass(frozen=True)
 class Work:
-    """What is done in a folder: made ready, done, looked at after a kill, and what it comes to in the end."""
+    """What is done in a folder: made ready, done, looked at after a kill, and what it comes to in
+    the end.
+    """
 
     prepare: Callable[[Path], object]
     do: Callable[[Path], object]
@@ -96,7 +100,21 @@ def _influence(folder: Path) -> Any:
 
 
 def _cleanse(folder: Path) -> None:
-    assert main(["cleanse", "--run", str(folder / "run"), "--fraction", ".1", "--repeats", "1", "--json"]) == 0
+    assert (
+        main(
+            [
+                "cleanse",
+                "--run",
+                str(folder / "run"),
+                "--fraction",
+                ".1",
+                "--repeats",
+                "1",
+                "--json",
+            ]
+        )
+        == 0
+    )
 
 
 def _check_cleansing(folder: Path, expected: Any) -> None:
@@ -119,14 +137,32 @@ def _flagged(folder: Path) -> None:
     Flags(run.folder).put_many([1, 2, 5], "drop", note="why")
     Flags(run.folder).put(8, "relabel", run.classes[1 - int(run.train["label"].loc[8])])
     with (folder / "data.csv").open("w", encoding="utf-8", newline="") as file:
-        rows = zip(run.train["id"], run.train["text"], run.train["label"].map(dict(enumerate(run.classes))), strict=True)
+        rows = zip(
+            run.train["id"],
+            run.train["text"],
+            run.train["label"].map(dict(enumerate(run.classes))),
+            strict=True,
+        )
         csv.writer(file).writerows([("id", "text", "label"), *rows])
     (folder / "patch.jsonl").write_text(export_patch(run), encoding="utf-8")
 
 
 def _export(folder: Path) -> None:
     for form in ("csv", "jsonl"):
-        assert main(["export", "--run", str(folder / "run"), "--out", str(folder / f"flags.{form}"), "--format", form]) == 0
+        assert (
+            main(
+                [
+                    "export",
+                    "--run",
+                    str(folder / "run"),
+                    "--out",
+                    str(folder / f"flags.{form}"),
+                    "--format",
+                    form,
+                ]
+            )
+            == 0
+        )
 
 
 def _exported(folder: Path) -> Any:
@@ -136,12 +172,17 @@ def _exported(folder: Path) -> Any:
 
 
 def _check_export(folder: Path, expected: Any) -> None:
-    assert all(made in (None, wanted) for made, wanted in zip(_exported(folder), expected, strict=True))
+    assert all(
+        made in (None, wanted) for made, wanted in zip(_exported(folder), expected, strict=True)
+    )
 
 
 def _apply(folder: Path) -> None:
     if not (folder / "out.csv").exists():  # killed after the last rename, it is done
-        assert apply_patch(folder / "patch.jsonl", folder / "data.csv", folder / "out.csv")["dropped"] == 3
+        assert (
+            apply_patch(folder / "patch.jsonl", folder / "data.csv", folder / "out.csv")["dropped"]
+            == 3
+        )
 
 
 def _check_applied(folder: Path, expected: Any) -> None:
@@ -184,7 +225,9 @@ def _flag(folder: Path) -> None:
 
 def _in_force(steps: int) -> dict[int, str]:
     """Notes by item after so many calls."""
-    kept = [step for step in range(steps) if step % 5 != 4 and not (step % 5 == 3 and step + 1 < steps)]
+    kept = [
+        step for step in range(steps) if step % 5 != 4 and not (step % 5 == 3 and step + 1 < steps)
+    ]
     return {(3 * step + place) % 30: str(step) for step in kept for place in range(3)}
 
 
@@ -228,7 +271,8 @@ def works(folder: Path) -> dict[str, Work]:
 
 
 def killed(do: Callable[[Path], object], folder: Path, count: int, seconds: float) -> bool:
-    """Do something in a forked process that kills itself at its count-th file operation or after some seconds; whether it was killed.
+    """Do something in a forked process that kills itself at its count-th file operation or after
+    some seconds; whether it was killed.
 
     Raises:
         AssertionError: if it failed in another way.
@@ -275,16 +319,23 @@ def kill_rounds(rounds: int, folder: Path, seed: int = 0) -> dict[str, int]:
         work.prepare(place)
         kills = 0
         for _ in range(chance.choice((1, 1, 2))):
-            count, seconds = chance.choice(((round(150 ** chance.random()), 0.0), (0, chance.uniform(0.001, lasted[name]))))
+            count, seconds = chance.choice(
+                ((round(150 ** chance.random()), 0.0), (0, chance.uniform(0.001, lasted[name])))
+            )
             kills += killed(work.do, place, count, seconds)
             try:
                 work.check(place, expected[name])
             except BaseException:
-                print(f"seed {seed}, round {sum(done.values()) + 1}: {name}, killed at operation {count} or after {seconds:.3f} s, in {place}")
+                print(
+                    f"seed {seed}, round {sum(done.values()) + 1}: {name}, killed at operation "
+                    f"{count} or after {seconds:.3f} s, in {place}"
+                )
                 raise
         if kills:
             assert not killed(work.do, place, 0, 0)
-            assert work.outcome(place) == expected[name], f"{name}: another outcome after a kill, in {place}"
+            assert work.outcome(place) == expected[name], (
+                f"{name}: another outcome after a kill, in {place}"
+            )
             done[name] = done.get(name, 0) + 1
         shutil.rmtree(place)
     return done

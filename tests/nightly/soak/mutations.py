@@ -1,4 +1,6 @@
-"""Files as nobody should write them: bytes, JSON and tables, changed at random in ways that break readers."""
+"""Files as nobody should write them: bytes, JSON and tables, changed at random in ways that break
+readers.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,39 @@ _TOKENS = (
 )
 _DEEP = "[" * 3000 + "]" * 3000
 ODD: tuple[Any, ...] = (
-    *(None, True, False, -1, 0, 1, 2, 10**9, 2**63, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf")),
-    *("", "x", "full", "top", "text", "image", "best", "raw", "../../etc/passwd", "/etc/passwd", "a\0b", "\ud800", "<script>alert(1)</script>", "9" * 5000),
+    *(
+        None,
+        True,
+        False,
+        -1,
+        0,
+        1,
+        2,
+        10**9,
+        2**63,
+        10**400,
+        0.5,
+        -0.0,
+        1e308,
+        float("nan"),
+        float("inf"),
+    ),
+    *(
+        "",
+        "x",
+        "full",
+        "top",
+        "text",
+        "image",
+        "best",
+        "raw",
+        "../../etc/passwd",
+        "/etc/passwd",
+        "a\0b",
+        "\ud800",
+        "<script>alert(1)</script>",
+        "9" * 5000,
+    ),
     *([], [None], [[]], [1, 1], [0], [10**9], {}, {"a": None}, {"": {}}, {"__class__": "x"}),
 )
 
@@ -68,7 +101,11 @@ def mutated_value(chance: random.Random, value: Any) -> Any:
         if not holders:
             return chance.choice(ODD)
         holder = chance.choice(holders)
-        key = chance.choice(list(holder)) if isinstance(holder, dict) else chance.randrange(len(holder))
+        key = (
+            chance.choice(list(holder))
+            if isinstance(holder, dict)
+            else chance.randrange(len(holder))
+        )
         what = chance.randrange(6)
         if what == 0:
             del holder[key]
@@ -78,7 +115,9 @@ def mutated_value(chance: random.Random, value: Any) -> Any:
             holder.insert(key, copy.deepcopy(holder[key]))
         elif what == 3:
             other = chance.choice(holders)
-            holder[key] = copy.deepcopy(chance.choice(list(other.values() if isinstance(other, dict) else other)))
+            holder[key] = copy.deepcopy(
+                chance.choice(list(other.values() if isinstance(other, dict) else other))
+            )
         else:
             holder[key] = copy.deepcopy(chance.choice(ODD))
     return made
@@ -87,11 +126,16 @@ def mutated_value(chance: random.Random, value: Any) -> Any:
 def _holders(value: Any) -> list[Any]:
     """All lists and dicts of a value."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [*([value] if isinstance(value, list | dict) else []), *(holder for one in inner for holder in _holders(one))]
+    return [
+        *([value] if isinstance(value, list | dict) else []),
+        *(holder for one in inner for holder in _holders(one)),
+    ]
 
 
 def mutated_json(chance: random.Random, content: bytes) -> bytes:
-    """A JSON file, or one with a JSON object a line, with odd values or, sometimes, odd bytes; now and then nested too deep."""
+    """A JSON file, or one with a JSON object a line, with odd values or, sometimes, odd bytes; now
+    and then nested too deep.
+    """
     if chance.random() < 0.2:
         return mutated_bytes(chance, content)
     if chance.random() < 0.02:
@@ -121,7 +165,9 @@ def mutated_table(chance: random.Random, table: pd.DataFrame) -> pd.DataFrame:
             made[name] = made[name].map(str)
         elif len(made):
             cells = made[name].astype(object).tolist()
-            cells[chance.randrange(len(cells))] = chance.choice((None, -1, 10**6, float("nan"), float("inf"), "x", b"x", "", "a\0b"))
+            cells[chance.randrange(len(cells))] = chance.choice(
+                (None, -1, 10**6, float("nan"), float("inf"), "x", b"x", "", "a\0b")
+            )
             same = len({type(cell) for cell in cells if cell is not None}) <= 1
             made[name] = cells if same else [str(cell) for cell in cells]
     return made

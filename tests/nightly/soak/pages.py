@@ -1,4 +1,6 @@
-"""Pages opened by links that nobody would make, on runs that nobody would keep: each shows something, and no page breaks."""
+"""Pages opened by links that nobody would make, on runs that nobody would keep: each shows
+something, and no page breaks.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,12 @@ from turnover.dashboard import engine
 from turnover.storage.artifacts import MANIFEST
 
 _KEYS = sorted(
-    {key for path in APP.parent.rglob("*.py") for key in re.findall(r'key="([a-z-]+)"', path.read_text(encoding="utf-8"))} | {"run", "item", "epoch"}
+    {
+        key
+        for path in APP.parent.rglob("*.py")
+        for key in re.findall(r'key="([a-z-]+)"', path.read_text(encoding="utf-8"))
+    }
+    | {"run", "item", "epoch"}
 )
 _WORKER = """
 import json, sys
@@ -54,9 +61,17 @@ def fuzz_pages(folder: Path) -> Example:
     """Every page with query parameters at random, now and then with a file of the run spoiled."""
     os.environ["TURNOVER_RUNS"] = str(folder)
     engine.worker_command = lambda run_folder: [sys.executable, "-c", _WORKER]
-    made = [FakeRun(name, name, train=12, validation=9, members=2).write(folder) for name in ("text", "image")]
+    made = [
+        FakeRun(name, name, train=12, validation=9, members=2).write(folder)
+        for name in ("text", "image")
+    ]
     made.append(FakeRun("bare", train=12, validation=9, influence=False).write(folder))
-    fake_job(folder, [["train", "--data", "digits", "--run", str(folder / "x")]], outcome={"results": [], "finished": False, "error": "broke"}, log="said\n")
+    fake_job(
+        folder,
+        [["train", "--data", "digits", "--run", str(folder / "x")]],
+        outcome={"results": [], "finished": False, "error": "broke"},
+        log="said\n",
+    )
     kept = [
         *spoilt_results(made[0]),
         *(folder / ".jobs").glob("*/*.json"),
@@ -65,12 +80,22 @@ def fuzz_pages(folder: Path) -> Example:
     ]
 
     def one(chance: random.Random) -> None:
-        page, spoilt = chance.choice(list(PAGES)), chance.choice(kept) if chance.random() < 0.4 else None
+        page, spoilt = (
+            chance.choice(list(PAGES)),
+            chance.choice(kept) if chance.random() < 0.4 else None,
+        )
         whole = spoilt.read_bytes() if spoilt else b""
         if spoilt:
-            spoilt.write_bytes(mutated_bytes(chance, whole) if spoilt.suffix == ".npz" else mutated_json(chance, whole))
+            spoilt.write_bytes(
+                mutated_bytes(chance, whole)
+                if spoilt.suffix == ".npz"
+                else mutated_json(chance, whole)
+            )
         try:
-            show(page, {chance.choice(_KEYS): _value(chance) for _ in range(chance.choice((0, 1, 2, 6)))})
+            show(
+                page,
+                {chance.choice(_KEYS): _value(chance) for _ in range(chance.choice((0, 1, 2, 6)))},
+            )
         finally:
             if spoilt:
                 spoilt.write_bytes(whole)

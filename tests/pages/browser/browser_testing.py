@@ -22,27 +22,38 @@ class Served:
     runs: Path
 
 
-# The contrast of each visible text with what is behind it; canvas, disabled and see-through pieces are left out, and the number above a
-# slider's thumb, which is part of the thumb.
+# The contrast of each visible text with what is behind it; canvas, disabled and see-through pieces
+# are left out, and the number above a slider's thumb, which is part of the thumb.
 LOW_CONTRAST = """() => {
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const rgba = colour => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+  const rgba = colour => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data]; };
-  const light = ([r, g, b]) => { const [x, y, z] = [r, g, b].map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map(
+      v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
     return .2126 * x + .7152 * y + .0722 * z; };
-  const over = (top, under) => { const a = top[3] / 255; return [0, 1, 2].map(i => top[i] * a + under[i] * (1 - a)).concat(255); };
-  const behind = node => { const layers = []; for (; node; node = node.parentElement) layers.push(rgba(getComputedStyle(node).backgroundColor));
+  const over = (top, under) => {
+    const a = top[3] / 255;
+    return [0, 1, 2].map(i => top[i] * a + under[i] * (1 - a)).concat(255); };
+  const behind = node => {
+    const layers = [];
+    for (; node; node = node.parentElement)
+      layers.push(rgba(getComputedStyle(node).backgroundColor));
     return layers.reverse().reduce((under, top) => over(top, under), [255, 255, 255, 255]); };
   const low = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const node = walker.currentNode.parentElement, text = walker.currentNode.textContent.trim();
     if (!text || !node.checkVisibility({opacityProperty: true, visibilityProperty: true})) continue;
-    if (node.closest('[disabled], script, style, svg, canvas, table, [data-testid=stSliderThumbValue]')) continue;
+    if (node.closest('[disabled], script, style, svg, canvas, table, ' +
+      '[data-testid=stSliderThumbValue]')) continue;
     if (getComputedStyle(node).fontFamily.includes('Material')) continue;
-    const back = behind(node), style = getComputedStyle(node), front = over(rgba(style.color), back);
+    const back = behind(node), style = getComputedStyle(node);
+    const front = over(rgba(style.color), back);
     const [a, b] = [light(front), light(back)].sort((x, y) => y - x), ratio = (a + .05) / (b + .05);
-    if (ratio < (parseFloat(style.fontSize) >= 24 ? 3 : 4.5)) low.push(`${ratio.toFixed(2)} ${text.slice(0, 40)}`);
+    if (ratio < (parseFloat(style.fontSize) >= 24 ? 3 : 4.5))
+      low.push(`${ratio.toFixed(2)} ${text.slice(0, 40)}`);
   }
   return low;
 }"""
@@ -51,8 +62,9 @@ LOW_CONTRAST = """() => {
 def settle(page: Page) -> None:
     """Wait until the script has run and its pieces are drawn.
 
-    Streamlit fetches the code of each kind of piece when it is first needed and shows a grey block meanwhile, also after the script
-    has ended: such a button is not there yet, and its key does nothing.
+    Streamlit fetches the code of each kind of piece when it is first needed and shows a grey block
+    meanwhile, also after the script has ended: such a button is not there yet, and its key does
+    nothing.
     """
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
     page.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
@@ -60,7 +72,9 @@ def settle(page: Page) -> None:
 
 
 def open_page(page: Page, served: Served, path: str = "errors", **query: str) -> None:
-    page.goto(f"{served.url}/{path}?" + "&".join(f"{name}={value}" for name, value in query.items()))
+    page.goto(
+        f"{served.url}/{path}?" + "&".join(f"{name}={value}" for name, value in query.items())
+    )
     page.wait_for_selector("h1")
     settle(page)
 
@@ -69,8 +83,13 @@ def shoot(page: Page, name: str) -> None:
     """A picture of the whole page, which is left as far down as it was."""
     size = page.viewport_size
     assert size
-    height, top = page.evaluate("(({scrollHeight, scrollTop}) => [scrollHeight, scrollTop])(document.querySelector('[data-testid=stMain]'))")
-    page.set_viewport_size({"width": size["width"], "height": min(max(height, size["height"]), 4000)})
+    height, top = page.evaluate(
+        "(({scrollHeight, scrollTop}) => [scrollHeight, "
+        "scrollTop])(document.querySelector('[data-testid=stMain]'))"
+    )
+    page.set_viewport_size(
+        {"width": size["width"], "height": min(max(height, size["height"]), 4000)}
+    )
     page.wait_for_timeout(400)
     page.screenshot(path=SHOTS / f"{name}.png")
     page.set_viewport_size(size)

@@ -1,4 +1,6 @@
-"""A served dashboard on small runs, and a Chromium that reports every foreign request and every console error."""
+"""A served dashboard on small runs, and a Chromium that reports every foreign request and every
+console error.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,29 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, 
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.browser.browser_testing import ROOT, SHOTS, Served, free_port, wait_until_healthy
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 KNOWN_404 = ("_stcore/health", "_stcore/host-config")
 """Streamlit's pages below the first ask for these in the wrong place; harmless."""
 
 
 expect.set_options(timeout=20_000)  # a busy machine takes its time
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 MISSING = "no Chromium found; install it with `apt-get install -y chromium`"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On a busy machine a browser now and then misses a step: a test that fails is tried once more, and the summary names it. What fails twice fails."""
+    """On a busy machine a browser now and then misses a step: a test that fails is tried once more,
+    and the summary names it. What fails twice fails.
+    """
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.flaky(reruns=1))
@@ -60,13 +72,26 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The dashboard, started as `make run` starts it, on a text run and an image run with real models, and a hostile run."""
+    """The dashboard, started as `make run` starts it, on a text run and an image run with real
+    models, and a hostile run.
+    """
     runs = tmp_path_factory.mktemp("runs")
     write_working_run("texts", "text", ("negative", "positive"), runs)
     write_working_run("images", "image", tuple("0123456789"), runs)
-    FakeRun("hostile", texts=HOSTILE, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")).write(runs)
+    FakeRun(
+        "hostile", texts=HOSTILE, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")
+    ).write(runs)
     FakeRun("waiting", influence=False).write(runs)
-    command = [sys.executable, "-m", "turnover", "dashboard", "--runs", str(runs), "--port", str(free_port())]
+    command = [
+        sys.executable,
+        "-m",
+        "turnover",
+        "dashboard",
+        "--runs",
+        str(runs),
+        "--port",
+        str(free_port()),
+    ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         url = server.stdout.readline().split()[-1]
@@ -87,7 +112,9 @@ def page(browser: Browser) -> Iterator[Page]:
             wrong.append(f"asked {request.url}")
 
     def see_message(message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(known in message.location["url"] for known in KNOWN_404):
+        if message.type == "error" and not any(
+            known in message.location["url"] for known in KNOWN_404
+        ):
             wrong.append(f"console: {message.text} {message.location}")
 
     tab.on("request", see_request)
@@ -100,7 +127,9 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def write_working_run(name: str, kind: str, classes: tuple[str, ...], runs: Path) -> None:
-    """A made-up run with a real, untrained model in it, so that its worker answers; influences computed by the engine."""
+    """A made-up run with a real, untrained model in it, so that its worker answers; influences
+    computed by the engine.
+    """
     import torch
     from safetensors.torch import save
 
@@ -110,10 +139,14 @@ def write_working_run(name: str, kind: str, classes: tuple[str, ...], runs: Path
     from turnover.workflows.influence import compute_influence
 
     torch.manual_seed(0)
-    settings = TrainSettings({"text": "reviews", "image": "digits"}[kind], members=2, groups=16).resolved(kind)
+    settings = TrainSettings(
+        {"text": "reviews", "image": "digits"}[kind], members=2, groups=16
+    ).resolved(kind)
     model = build_model(settings, len(classes), (384,) if kind == "text" else (1, 8, 8))
     width = 384 if kind == "text" else model.features(torch.zeros(1, 1, 8, 8)).numel()
     weights = save({key: value.contiguous() for key, value in model.state_dict().items()})
     facts = {"settings": asdict(settings)}
-    folder = FakeRun(name, kind, classes, members=2, width=width, weights=weights, influence=False, facts=facts).write(runs)
+    folder = FakeRun(
+        name, kind, classes, members=2, width=width, weights=weights, influence=False, facts=facts
+    ).write(runs)
     compute_influence(Run(folder), device_choice="cpu")

@@ -1,4 +1,5 @@
-"""What holds for every page: in light and dark, on a desk and on a phone, it fits and its text stands out; and axe, the accessibility engine, finds nothing.
+"""What holds for every page: in light and dark, on a desk and on a phone, it fits and its text
+stands out; and axe, the accessibility engine, finds nothing.
 
 Axe takes seconds, so it sees two of the four looks, in which each scheme and each width is once.
 """
@@ -16,14 +17,25 @@ WHOLE = (("light", 1280), ("dark", 390))
 """The looks that axe sees, and of which a picture is kept."""
 
 STREAMLIT = "stFileUploaderDropzone"
-"""Streamlit's uploader is a `section` with the role of decoration that can be focused; nothing of ours can change that."""
+"""Streamlit's uploader is a `section` with the role of decoration that can be focused; nothing of
+ours can change that.
+"""
 
 
 def violations(page: Page) -> list[str]:
-    """One line for each rule of axe that the open page breaks: the rule, and where it is broken first."""
+    """One line for each rule of axe that the open page breaks: the rule, and where it is broken
+    first.
+    """
     found = Axe().run(page).response["violations"]
-    ours = [(one, [node["html"] for node in one["nodes"] if not is_streamlits(node["html"])]) for one in found]
-    return [f"{one['id']}: {one['help']}: {nodes[0][:200]} ({len(nodes)})" for one, nodes in ours if nodes]
+    ours = [
+        (one, [node["html"] for node in one["nodes"] if not is_streamlits(node["html"])])
+        for one in found
+    ]
+    return [
+        f"{one['id']}: {one['help']}: {nodes[0][:200]} ({len(nodes)})"
+        for one, nodes in ours
+        if nodes
+    ]
 
 
 def is_streamlits(html: str) -> bool:

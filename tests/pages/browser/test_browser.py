@@ -11,11 +11,22 @@ import numpy as np
 from playwright.sync_api import Browser, Page, expect
 
 from tests.helpers.fake_runs import png
-from tests.pages.browser.browser_testing import Served, choose, chosen, click_row, first_card, open_page, settle, shoot
+from tests.pages.browser.browser_testing import (
+    Served,
+    choose,
+    chosen,
+    click_row,
+    first_card,
+    open_page,
+    settle,
+    shoot,
+)
 from turnover.runs.run import Run
 
 
-def test_errors_are_filtered_chosen_and_linked(page: Page, browser: Browser, served: Served) -> None:
+def test_errors_are_filtered_chosen_and_linked(
+    page: Page, browser: Browser, served: Served
+) -> None:
     open_page(page, served, run="texts")
     expect(page.get_by_text("8 of 24 validation items are misclassified")).to_be_visible()
     assert page.locator(".to-line").count() == 10
@@ -53,7 +64,9 @@ def test_errors_are_filtered_chosen_and_linked(page: Page, browser: Browser, ser
 
 def test_prediction_and_truth(page: Page, served: Served) -> None:
     open_page(page, served, run="texts")
-    expect(page.get_by_text("Influence on the prediction: the loss of the wrong label")).to_be_visible()
+    expect(
+        page.get_by_text("Influence on the prediction: the loss of the wrong label")
+    ).to_be_visible()
     before = first_card(page).inner_text()
     page.get_by_test_id("stMain").get_by_text("truth", exact=True).click()
     expect(page.get_by_text("Influence on the truth: the loss of the true label")).to_be_visible()
@@ -81,7 +94,11 @@ def test_a_flag_survives_a_reload_and_is_exported(page: Page, served: Served) ->
         page.get_by_role("button", name="Export flags (CSV)").click()
     assert download.value.suggested_filename == "texts-flags.csv"
     (row,) = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
-    assert (row["action"], row["new_label"], row["note"]) == ("relabel", other, "'=2+2, <b>says me</b>")
+    assert (row["action"], row["new_label"], row["note"]) == (
+        "relabel",
+        other,
+        "'=2+2, <b>says me</b>",
+    )
     page.get_by_role("button", name="Change flag").click()
     page.get_by_role("button", name="Clear flag").click()
     expect(page.get_by_text("No training item is flagged yet")).to_be_visible()
@@ -101,16 +118,24 @@ def test_a_pasted_text_and_a_file_are_explained(page: Page, served: Served) -> N
     open_page(page, served, "try", run="texts")
     page.get_by_label("Your text").fill("A slow submarine <b>story</b> with clever music")
     page.get_by_role("button", name="Explain").click()
-    expect(page.get_by_role("heading", name=re.compile("Predicted: (negative|positive)"))).to_be_visible(timeout=180_000)
+    expect(
+        page.get_by_role("heading", name=re.compile("Predicted: (negative|positive)"))
+    ).to_be_visible(timeout=180_000)
     settle(page)
-    assert page.locator(".to-target").inner_text() == "A slow submarine <b>story</b> with clever music"
+    assert (
+        page.locator(".to-target").inner_text() == "A slow submarine <b>story</b> with clever music"
+    )
     assert page.locator(".to-line").count() > 0
     shoot(page, "try-text")
-    page.locator("input[type=file]").set_input_files({"name": "mine.txt", "mimeType": "text/plain", "buffer": b"words from a file"})
+    page.locator("input[type=file]").set_input_files(
+        {"name": "mine.txt", "mimeType": "text/plain", "buffer": b"words from a file"}
+    )
     expect(page.get_by_text("mine.txt")).to_be_visible()
     page.get_by_role("button", name="Explain").click()
     expect(page.locator(".to-target")).to_have_text("words from a file", timeout=60_000)
-    page.locator("input[type=file]").set_input_files({"name": "bad.txt", "mimeType": "text/plain", "buffer": b"b\xe4d"})
+    page.locator("input[type=file]").set_input_files(
+        {"name": "bad.txt", "mimeType": "text/plain", "buffer": b"b\xe4d"}
+    )
     expect(page.get_by_text("bad.txt")).to_be_visible()
     page.get_by_role("button", name="Explain").click()
     expect(page.get_by_text("bad.txt, line 1: not UTF-8 text")).to_be_visible()
@@ -120,10 +145,14 @@ def test_an_uploaded_image_is_explained(page: Page, served: Served) -> None:
     open_page(page, served, "try", run="images")
     drawn = np.zeros((64, 64), np.uint8)
     drawn[8:56, 28:36] = 255
-    page.locator("input[type=file]").set_input_files({"name": "one.png", "mimeType": "image/png", "buffer": png(drawn)})
+    page.locator("input[type=file]").set_input_files(
+        {"name": "one.png", "mimeType": "image/png", "buffer": png(drawn)}
+    )
     expect(page.get_by_text("one.png")).to_be_visible()
     page.get_by_role("button", name="Explain").click()
-    expect(page.get_by_role("heading", name=re.compile("Predicted: [0-9]"))).to_be_visible(timeout=180_000)
+    expect(page.get_by_role("heading", name=re.compile("Predicted: [0-9]"))).to_be_visible(
+        timeout=180_000
+    )
     settle(page)
     assert page.locator(".to-image").count() > 1
     shoot(page, "try-image")

@@ -1,4 +1,6 @@
-"""The page of a run's mistakes as a browser shows it: from the file, on a phone and on a desk, light and dark."""
+"""The page of a run's mistakes as a browser shows it: from the file, on a phone and on a desk,
+light and dark.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,13 @@ UNFOLD = "document.querySelectorAll('details').forEach(part => part.open = true)
 @pytest.mark.parametrize("kind", ["text", "image"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_page_fits_is_readable_and_asks_for_nothing(browser: Browser, tmp_path: Path, kind: str, scheme: str, width: int) -> None:
+def test_a_page_fits_is_readable_and_asks_for_nothing(
+    browser: Browser, tmp_path: Path, kind: str, scheme: str, width: int
+) -> None:
     long_word = "<script>document.title='owned'</script>" + "x" * 300
-    folder = FakeRun(kind=kind, texts=(long_word, *HOSTILE), classes=("<b>neg</b>", "a long class name " * 9)).write(tmp_path)
+    folder = FakeRun(
+        kind=kind, texts=(long_word, *HOSTILE), classes=("<b>neg</b>", "a long class name " * 9)
+    ).write(tmp_path)
     path = tmp_path / "page.html"
     write_report(Run(folder), path)
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
