@@ -69,7 +69,7 @@ class Influence:
         return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
 
     @property
-    def standard_error(self) -> Tensor:
+    def std_error(self) -> Tensor:
         """Standard error of the mean, `(targets, N)`; NaN for one member."""
         if len(self.values) == 1:
             return torch.full_like(self.values[0], torch.nan)
@@ -94,11 +94,11 @@ class Influence:
         for end in ends:
             end.add(slice(0, self.values.shape[1]), self)
         return TopInfluences(
-            *(column for end in ends for column in (end.ids, end.means, end.errors))
+            *(column for end in ends for column in (end.ids, end.means, end.std_errors))
         )
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a pair: target, instance, influence (mean over members) and standard_error."""
+        """One row a pair: target, instance, influence (mean over members) and std_error."""
         import pandas as pd
 
         targets, count = self.values.shape[1:]
@@ -107,7 +107,7 @@ class Influence:
                 "target": torch.arange(targets).repeat_interleave(count).numpy(),
                 "instance": self.train_ids.repeat(targets).numpy(),
                 "influence": self.mean.flatten().numpy(),
-                "standard_error": self.standard_error.flatten().numpy(),
+                "std_error": self.std_error.flatten().numpy(),
             }
         )
 
@@ -116,27 +116,27 @@ class Influence:
 class TopInfluences:
     """The ends of each target's ranking by mean influence; each tensor is `(targets, top)`.
 
-    Proponents run from the most positive down, opponents from the most negative up. `*_errors` are
-    standard errors.
+    Proponents run from the most positive down, opponents from the most negative up. `*_std_errors`
+    are standard errors.
     """
 
     proponent_ids: Tensor
     proponents: Tensor
-    proponent_errors: Tensor
+    proponent_std_errors: Tensor
     opponent_ids: Tensor
     opponents: Tensor
-    opponent_errors: Tensor
+    opponent_std_errors: Tensor
 
     def to_pandas(self) -> pd.DataFrame:
         """One row an influence: target, role (proponent or opponent), instance, influence and
-        standard_error.
+        std_error.
         """
         import pandas as pd
 
         targets, count = self.proponents.shape
         sides = {
-            "proponent": (self.proponent_ids, self.proponents, self.proponent_errors),
-            "opponent": (self.opponent_ids, self.opponents, self.opponent_errors),
+            "proponent": (self.proponent_ids, self.proponents, self.proponent_std_errors),
+            "opponent": (self.opponent_ids, self.opponents, self.opponent_std_errors),
         }
         frames = [
             pd.DataFrame(
@@ -146,7 +146,7 @@ class TopInfluences:
                     **{
                         name: column.flatten().numpy()
                         for name, column in zip(
-                            ("instance", "influence", "standard_error"), columns, strict=True
+                            ("instance", "influence", "std_error"), columns, strict=True
                         )
                     },
                 }
@@ -357,7 +357,9 @@ def top_influences(
             part = Influence(tile, ids[instances], path.name)
             for end in ends:
                 end.add(targets, part)
-    return TopInfluences(*(column for end in ends for column in (end.ids, end.means, end.errors)))
+    return TopInfluences(
+        *(column for end in ends for column in (end.ids, end.means, end.std_errors))
+    )
 
 
 class _End:
@@ -366,7 +368,7 @@ class _End:
     def __init__(self, targets: int, top: int, dtype: torch.dtype, largest: bool) -> None:
         self.largest, self.top = largest, top
         self.ids = torch.zeros(targets, top, dtype=torch.int64)
-        self.means, self.errors = (
+        self.means, self.std_errors = (
             torch.full((targets, top), torch.nan, dtype=dtype) for _ in range(2)
         )
         self.filled = [0] * targets
@@ -376,14 +378,14 @@ class _End:
         instances.
         """
         before = self.filled[targets.start]
-        new = part.train_ids.expand_as(part.mean), part.mean, part.standard_error
-        columns = (self.ids, self.means, self.errors)
-        ids, means, errors = (
+        new = part.train_ids.expand_as(part.mean), part.mean, part.std_error
+        columns = (self.ids, self.means, self.std_errors)
+        ids, means, std_errors = (
             torch.cat((column[targets, :before], values), 1)
             for column, values in zip(columns, new, strict=True)
         )
         filled = min(self.top, means.shape[1])
         order = means.topk(filled, largest=self.largest).indices
-        for column, values in zip(columns, (ids, means, errors), strict=True):
+        for column, values in zip(columns, (ids, means, std_errors), strict=True):
             column[targets, :filled] = values.gather(1, order)
         self.filled[targets] = [filled] * (targets.stop - targets.start)

@@ -144,8 +144,8 @@ def entry_lines(result: dict[str, Any], label: str, estimator: str) -> list[str]
         for entry in result[name]:
             error = (
                 "error not known"
-                if entry["standard_error"] is None
-                else f"± {entry['standard_error']:.4f} {entry['trust']}"
+                if entry["std_error"] is None
+                else f"± {entry['std_error']:.4f} {entry['trust']}"
             )
             lines.append(
                 f"  {entry['influence']:+.4f} {error}  {entry['id']} [{entry['label']}] "
@@ -277,8 +277,8 @@ def _group_line(group: dict[str, Any], error: dict[str, Any]) -> str:
         one = group[meaning]
         known = (
             "error not known"
-            if one["standard_error"] is None
-            else f"± {one['standard_error']:.3f} {one['trust']}"
+            if one["std_error"] is None
+            else f"± {one['std_error']:.3f} {one['trust']}"
         )
         usual = (
             ""

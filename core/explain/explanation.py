@@ -134,7 +134,7 @@ class Card:
     id: str
     label: str
     influence: float
-    standard_error: float | None
+    std_error: float | None
     trust: str
     share: float
     planted: str
@@ -375,7 +375,7 @@ def _ranked_card(
         id=str(item["id"]),
         label=run.classes[int(item["label"])],
         influence=float(ranked.values[place]),
-        standard_error=finite(ranked.errors[place]),
+        std_error=finite(ranked.std_errors[place]),
         trust=trust,
         share=0.0,
         planted=str(item["planted"]),

@@ -210,7 +210,7 @@ class Sum:
     """
 
     influence: float
-    standard_error: float | None
+    std_error: float | None
     trust: str | None
     random: tuple[float, float] | None
 
@@ -243,7 +243,7 @@ class Summable:
         """
         if not groups:
             return []
-        values, errors = (
+        values, std_errors = (
             found[0]
             for found in self.estimator.group(
                 *self.evidence[meaning], self._inside([group.instances for group in groups])
@@ -251,10 +251,12 @@ class Summable:
         )
         # a sum of medians has the spread of K sums
         freedom = freedom_of(self.estimator.name, len(self.evidence[meaning][0]))
-        words = np.where(np.isfinite(errors), trust_words(values, errors, freedom=freedom), "")
+        words = np.where(
+            np.isfinite(std_errors), trust_words(values, std_errors, freedom=freedom), ""
+        )
         return [
             Sum(float(value), finite(error), str(word) or None, self._random(group, meaning))
-            for group, value, error, word in zip(groups, values, errors, words, strict=True)
+            for group, value, error, word in zip(groups, values, std_errors, words, strict=True)
         ]
 
     def margin_error(self, instances: np.ndarray) -> float | None:
@@ -372,14 +374,14 @@ class Flip:
             the training items is enough.
         before: the losses of the whole network, predicted label first.
         after: what they are predicted to be without the group; as before if there is none.
-        standard_error: of the margin after, from the noise of the masks; None for one member, or if
+        std_error: of the margin after, from the noise of the masks; None for one member, or if
             there is no group.
     """
 
     instances: np.ndarray
     before: tuple[float, float]
     after: tuple[float, float]
-    standard_error: float | None
+    std_error: float | None
 
 
 def smallest_flip(mistake: Mistake) -> Flip:
@@ -490,5 +492,5 @@ def _flip(run: Run, flip: Flip) -> dict[str, Any]:
         "removed": len(flip.instances),
         "ids": run.train["id"].astype(str).iloc[flip.instances].tolist(),
         **losses,
-        "margin_error": flip.standard_error,
+        "margin_error": flip.std_error,
     }

@@ -126,9 +126,7 @@ def _sides_html(explanation: Explanation) -> str:
     does.
     """
     cards = (*explanation.proponents, *explanation.opponents)
-    scale = (
-        max((abs(card.influence) + (card.standard_error or 0) for card in cards), default=0) or 1
-    )
+    scale = max((abs(card.influence) + (card.std_error or 0) for card in cards), default=0) or 1
     target = f"“{safe(_name(explanation.target))}”"
     sides = (
         ("for", "Proponents", "towards", explanation.proponents),
@@ -166,8 +164,8 @@ def _card_html(card: Card, decimals: int, scale: float) -> str:
     """
     error = (
         ""
-        if card.standard_error is None
-        else f' <span class="error">± {card.standard_error:.{decimals}f}</span>'
+        if card.std_error is None
+        else f' <span class="error">± {card.std_error:.{decimals}f}</span>'
     )
     content = (
         marked_html(card.text)
@@ -187,7 +185,7 @@ def _bar_html(card: Card, scale: float) -> str:
     """The influence as a bar, and one standard error each way as a thin line on it; both in shares
     of `scale`.
     """
-    size, error = abs(card.influence) / scale, (card.standard_error or 0) / scale
+    size, error = abs(card.influence) / scale, (card.std_error or 0) / scale
     first = max(0.0, size - error)
     line = f'<b style="left:{first:.1%};width:{size + error - first:.1%}"></b>' if error else ""
     return f'<div class="bar" aria-hidden="true"><i style="width:{size:.1%}"></i>{line}</div>'

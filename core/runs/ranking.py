@@ -46,8 +46,8 @@ def ranking_trust(run: Run, ranked: Ranked) -> np.ndarray:
     `(n,)`; "" where no error is known.
     """
     freedom = freedom_of(run.influence.estimator, int(run.manifest["results"]["members"]))
-    words = trust_words(ranked.values, ranked.errors, len(run.train), freedom)
-    return np.where(np.isfinite(ranked.errors), words, "")
+    words = trust_words(ranked.values, ranked.std_errors, len(run.train), freedom)
+    return np.where(np.isfinite(ranked.std_errors), words, "")
 
 
 def trust_counts(words: np.ndarray) -> dict[str, int] | None:
@@ -65,7 +65,7 @@ def training_entries(
         words: `ranking_trust` of the whole ranking.
 
     Returns:
-        For each: position, id, label, influence and standard_error in nats, trust (its word), text
+        For each: position, id, label, influence and std_error in nats, trust (its word), text
         or thumbnail path; the error and the word are None for one member.
     """
     entries = []
@@ -77,7 +77,7 @@ def training_entries(
             "id": str(item["id"]),
             "label": run.classes[int(item["label"])],
             "influence": float(ranked.values[place]),
-            "standard_error": finite(ranked.errors[place]),
+            "std_error": finite(ranked.std_errors[place]),
             "trust": str(words[place]) or None,
         }
         entries.append(entry | content_of(run, position))
@@ -113,7 +113,7 @@ def clearness(run: Run, position: int) -> float:
     Without standard errors (one member) the error's own spread of influences takes their place.
     """
     ranked = run.influence.ranked(position, "prediction")
-    errors = np.where(np.isfinite(ranked.errors), ranked.errors, ranked.values.std())
+    errors = np.where(np.isfinite(ranked.std_errors), ranked.std_errors, ranked.values.std())
     ratios = np.divide(ranked.values, errors, out=np.zeros_like(ranked.values), where=errors > 0)
     return float(np.sort(ratios)[-TOP:].mean())
 
@@ -150,7 +150,7 @@ class Column:
 
     targets: np.ndarray
     values: np.ndarray
-    errors: np.ndarray
+    std_errors: np.ndarray
     computed: int
 
     def ends(self, top: int) -> tuple[np.ndarray, np.ndarray]:
@@ -171,16 +171,16 @@ def influence_column(run: Run, instance: int, meaning: str) -> Column:
     Raises:
         TurnoverError: if the run has no usable influence.
     """
-    targets, values, errors = _column(run, instance, TRUTH)
+    targets, values, std_errors = _column(run, instance, TRUTH)
     if meaning == PREDICTION:  # of all targets but the errors, both are the same
         right = ~np.isin(targets, run.influence.errors)
         parts = zip(
-            (targets[right], values[right], errors[right]),
+            (targets[right], values[right], std_errors[right]),
             _column(run, instance, PREDICTION),
             strict=True,
         )
-        targets, values, errors = (np.concatenate(pair) for pair in parts)
-    return Column(targets, values, errors, len(run.influence.targets))
+        targets, values, std_errors = (np.concatenate(pair) for pair in parts)
+    return Column(targets, values, std_errors, len(run.influence.targets))
 
 
 def word_on(run: Run, instance: int, target: int, meaning: str) -> str:
@@ -199,11 +199,11 @@ def _column(run: Run, instance: int, meaning: str) -> tuple[np.ndarray, np.ndarr
     targets = np.array(part.targets if meaning == TRUTH else part.errors, np.int64)
     if not len(targets):
         return targets, np.empty(0, np.float32), np.empty(0, np.float32)
-    estimates, errors = part.array(f"{meaning}_estimate"), part.array(f"{meaning}_error")
+    estimates, std_errors = part.array(f"{meaning}_estimate"), part.array(f"{meaning}_error")
     if part.manifest["layout"] == "full":
-        return targets, np.array(estimates[:, instance]), np.array(errors[:, instance])
+        return targets, np.array(estimates[:, instance]), np.array(std_errors[:, instance])
     rows, places = np.nonzero(part.array(f"{meaning}_instances") == instance)
-    return targets[rows], np.array(estimates[rows, places]), np.array(errors[rows, places])
+    return targets[rows], np.array(estimates[rows, places]), np.array(std_errors[rows, places])
 
 
 _SCALARS = ("strength", "strength_variance", "own", "own_error")

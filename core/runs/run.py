@@ -89,7 +89,7 @@ class Ranked:
 
     instances: np.ndarray
     values: np.ndarray
-    errors: np.ndarray
+    std_errors: np.ndarray
 
     def ends(self, top: int) -> tuple[np.ndarray, np.ndarray]:
         """Places (in these arrays) of the `top` proponents, strongest first, and opponents; only of
@@ -101,11 +101,11 @@ class Ranked:
         return np.array(proponents, np.int64), np.array(opponents, np.int64)
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a training item: instance, influence and standard_error, strongest proponent
+        """One row a training item: instance, influence and std_error, strongest proponent
         first.
         """
         made = pd.DataFrame(
-            {"instance": self.instances, "influence": self.values, "standard_error": self.errors}
+            {"instance": self.instances, "influence": self.values, "std_error": self.std_errors}
         )
         return made.sort_values("influence", ascending=False, kind="stable", ignore_index=True)
 
@@ -154,7 +154,7 @@ class RunInfluence:
             TurnoverError: if this target was not computed.
         """
         meaning, place = self._placed(target, meaning)
-        values, errors = (
+        values, std_errors = (
             self.array(f"{meaning}_estimate")[place],
             self.array(f"{meaning}_error")[place],
         )
@@ -163,7 +163,7 @@ class RunInfluence:
             if self.manifest["layout"] == "top"
             else np.arange(len(values))
         )
-        return Ranked(np.asarray(known), np.asarray(values), np.asarray(errors))
+        return Ranked(np.asarray(known), np.asarray(values), np.asarray(std_errors))
 
     def evidence(self, target: int, meaning: str) -> tuple[np.ndarray, np.ndarray]:
         """What the estimates of a target were made of: the members' raw influences `(K, 1, N)` and

@@ -63,8 +63,8 @@ class Scores:
         """Scores and their standard errors, each `(N,)`; errors are NaN for one member."""
         if self.shape is None:
             return self.members.mean(0), _spread(self.members)
-        values, errors = self.estimator.apply(self.members[:, None], self.shape)
-        return values[0], errors[0]
+        values, std_errors = self.estimator.apply(self.members[:, None], self.shape)
+        return values[0], std_errors[0]
 
     def total(self, positions: np.ndarray) -> tuple[float, float | None]:
         """Summed scores of some items and the sum's standard error, None for one member.

@@ -44,8 +44,8 @@ def influence_html(card: Card, decimals: int) -> str:
     """An influence ± its standard error, and how far to trust it."""
     error = (
         ""
-        if card.standard_error is None
-        else f'<span class="to-error"> ± {card.standard_error:.{decimals}f}</span>'
+        if card.std_error is None
+        else f'<span class="to-error"> ± {card.std_error:.{decimals}f}</span>'
     )
     return (
         f'<span class="to-number to-{_side(card)}">'

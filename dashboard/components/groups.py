@@ -99,7 +99,7 @@ def _table_html(groups: Sequence[Row], heads: tuple[str, str]) -> str:
 def _sum_html(one: Sum) -> str:
     """Influence ± error, its word, and what random groups do."""
     side = "for" if one.influence > 0 else "against"
-    error = "error not known" if one.standard_error is None else f"± {rounded(one.standard_error)}"
+    error = "error not known" if one.std_error is None else f"± {rounded(one.std_error)}"
     usual = (
         ""
         if one.random is None

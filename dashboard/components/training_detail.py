@@ -179,8 +179,8 @@ def _target_html(target: Target, decimals: int) -> str:
     side = "for" if target.influence > 0 else "against"
     error = (
         ""
-        if target.standard_error is None
-        else f'<span class="to-error"> ± {target.standard_error:.{decimals}f}</span>'
+        if target.std_error is None
+        else f'<span class="to-error"> ± {target.std_error:.{decimals}f}</span>'
     )
     number = (
         '<span class="to-number '

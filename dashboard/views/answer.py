@@ -231,13 +231,13 @@ def _sentence(label: str, meaning: str) -> str:
 
 def _card(run: Run, entry: dict[str, Any], words: frozenset[str]) -> Card:
     position = int(entry["position"])
-    error = entry["standard_error"]
+    error = entry["std_error"]
     return Card(
         position=position,
         id=str(entry["id"]),
         label=str(entry["label"]),
         influence=float(entry["influence"]),
-        standard_error=None if error is None else float(error),
+        std_error=None if error is None else float(error),
         trust=str(entry["trust"] or ""),
         share=0.0,
         planted=str(run.item("train", position)["planted"]),

@@ -92,7 +92,7 @@ def build_plan(run: Run, scores: Scores, fraction: float, flags: Mapping[int, Fl
     Raises:
         TurnoverError: if nothing goes, or every item of a class.
     """
-    values, errors = scores.estimates
+    values, std_errors = scores.estimates
     count = count_removed(len(values), fraction)
     if not 0 < count < len(values):
         raise TurnoverError(
@@ -112,7 +112,7 @@ def build_plan(run: Run, scores: Scores, fraction: float, flags: Mapping[int, Fl
         effect=_effect(total, error, scores.targets),
         caution=_caution(run, total),
         classes=_classes(run.classes, labels, positions),
-        table=_table(run, positions[:LISTED], values, errors, flags),
+        table=_table(run, positions[:LISTED], values, std_errors, flags),
         alt=(
             f"Mean influence of {len(values):,} training items, from {values.min():.2g} to "
             f"{values.max():.2g} nats; the {count:,} lowest, up to {threshold:.2g}, are removed"
@@ -223,7 +223,7 @@ def _table(
     run: Run,
     positions: np.ndarray,
     values: np.ndarray,
-    errors: np.ndarray,
+    std_errors: np.ndarray,
     flags: Mapping[int, Flag],
 ) -> pd.DataFrame:
     """What goes, most harmful first; columns of marks and flags only where there are some."""
@@ -241,7 +241,7 @@ def _table(
             "Text" if run.kind == "text" else "Image": content,
             "Label": [run.classes[int(label)] for label in rows["label"]],
             "Influence": np.asarray(values[positions], np.float64),
-            "±": np.asarray(errors[positions], np.float64),
+            "±": np.asarray(std_errors[positions], np.float64),
             "Planted": rows["planted"].to_list(),
             "Flag": actions,
             "Id": rows["id"].to_list(),

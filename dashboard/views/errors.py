@@ -174,7 +174,7 @@ def _list(cards: Sequence[Card], decimals: int) -> str:
 
 
 def _line(card: Card, decimals: int) -> str:
-    error = "" if card.standard_error is None else f" ± {card.standard_error:.{decimals}f}"
+    error = "" if card.std_error is None else f" ± {card.std_error:.{decimals}f}"
     text = f": {code(card.text.plain, _CARD)}" if card.text else ""
     trust = f", {card.trust}" if card.trust else ""
     return (

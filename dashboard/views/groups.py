@@ -106,9 +106,7 @@ def flip_sentence(flip: Flip, item: ErrorItem, train_size: int) -> str:
         if len(flip.instances) == 1
         else f"these {len(flip.instances):,} training items"
     )
-    noise = (
-        "error not known" if flip.standard_error is None else f"± {rounded(flip.standard_error)}"
-    )
+    noise = "error not known" if flip.std_error is None else f"± {rounded(flip.std_error)}"
     then = f"predicted to be {rounded(-after)} below it ({noise}) then"
     return (
         f"Taken at face value, removing {these} is predicted to flip this error to “{item.label}”: "

@@ -141,7 +141,7 @@ class Target:
     text: str
     image: bytes
     influence: float
-    standard_error: float | None
+    std_error: float | None
     trust: str
 
     @property
@@ -254,8 +254,8 @@ def standing(run: Run, item: TrainingItem, with_influence: bool) -> tuple[str, .
     )
     if not with_influence:
         return (loss,)
-    own, (mean, errors) = run.influence.self_influence, run.influence.mean_influence
-    error = finite(errors[item.position])
+    own, (mean, std_errors) = run.influence.self_influence, run.influence.mean_influence
+    error = finite(std_errors[item.position])
     noise = "error not known" if error is None else f"± {rounded(error)}"
     value = float(mean[item.position])
     return (
@@ -340,6 +340,6 @@ def _target(run: Run, instance: int, column: Column, place: int, meaning: str) -
         text=snippet(str(row["text"])) if run.kind == "text" else "",
         image=bytes(row["image"]) if run.kind == "image" else b"",
         influence=float(column.values[place]),
-        standard_error=finite(column.errors[place]),
+        std_error=finite(column.std_errors[place]),
         trust=word_on(run, instance, position, meaning),
     )

@@ -24,7 +24,7 @@ def test_a_column_holds_what_the_rankings_hold(tmp_path: Path, meaning: str, mem
     for place, target in enumerate(map(int, column.targets)):
         ranked = run.influence.ranked(target, meaning)
         assert column.values[place] == ranked.values[7]
-        np.testing.assert_equal(column.errors[place], ranked.errors[7])
+        np.testing.assert_equal(column.std_errors[place], ranked.std_errors[7])
         assert word_on(run, 7, target, meaning) == ranking_trust(run, ranked)[7]
 
 

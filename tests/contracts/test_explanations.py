@@ -64,7 +64,7 @@ def test_explaining_a_validation_text_gives_the_stored_influences(
     places = stored.ends(4)[0]
     shown = result["proponents"]
     assert [entry["position"] for entry in shown] == list(places)
-    for name, values in (("influence", stored.values), ("standard_error", stored.errors)):
+    for name, values in (("influence", stored.values), ("std_error", stored.std_errors)):
         assert [entry[name] for entry in shown] == pytest.approx(list(values[places]), abs=1e-4)
     assert all(entry["trust"] in (STRONG, WEAK, NOISE) for entry in shown)
     assert set(result["trust"]) == {STRONG, WEAK}
@@ -80,8 +80,8 @@ def test_a_label_turns_the_question_round(of_texts: Explainer) -> None:
 
 def test_each_line_of_an_explanation_says_how_far_to_trust_it() -> None:
     known = {"id": "t1", "label": "positive", "influence": 0.5, "text": "fine"}
-    known |= {"standard_error": 0.1, "trust": STRONG}
-    unknown = known | {"influence": -0.5, "standard_error": None, "trust": None}
+    known |= {"std_error": 0.1, "trust": STRONG}
+    unknown = known | {"influence": -0.5, "std_error": None, "trust": None}
     lines = entry_lines({"proponents": [known], "opponents": [unknown]}, "positive", "best")
     assert lines[1] == "  +0.5000 ± 0.1000 strong  t1 [positive]  fine"
     assert lines[3] == "  -0.5000 error not known  t1 [positive]  fine"

@@ -59,7 +59,7 @@ def halves(truth: np.ndarray, error: float, claimed: float | None = None) -> lis
     made = [noisy(truth, error, seed) for seed in (1, 2)]
     if claimed is None:
         return made
-    return [half._replace(errors=np.full(truth.shape, claimed)) for half in made]
+    return [half._replace(std_errors=np.full(truth.shape, claimed)) for half in made]
 
 
 def values(figures: Mapping[str, Figure]) -> dict[str, float]:
@@ -73,7 +73,7 @@ def values(figures: Mapping[str, Figure]) -> dict[str, float]:
 def test_the_same_estimates_agree_fully_and_pure_noise_does_not() -> None:
     first = noisy(TRUTH, 0.2, 1)
     figures = values(all_figures(first.values, first.values) | strong_figures(first, first))
-    share = strong(wrong_sign(first.values, first.errors)).mean()
+    share = strong(wrong_sign(first.values, first.std_errors)).mean()
     assert figures.pop(STRONG) == pytest.approx(share)
     assert figures.pop(SAME_SIGN_CLAIMED) < 1
     names = (SPEARMAN, PEARSON, STRONG_SPEARMAN, SAME_SIGN, SAME_SIGN_TOP)

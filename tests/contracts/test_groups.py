@@ -114,10 +114,10 @@ def test_a_group_has_the_sum_of_what_the_run_shows_of_its_items(
         sums = [ranked.values[group.instances].sum() for group in groups]
         assert [one.influence for one in made] == pytest.approx(sums, rel=1e-3, abs=1e-5)
         for group, one in zip(groups[:2], made, strict=False):
-            assert one.standard_error == pytest.approx(ranked.errors[group.instances[0]], rel=1e-3)
+            assert one.std_error == pytest.approx(ranked.std_errors[group.instances[0]], rel=1e-3)
         evidence = run.influence.evidence(error, meaning)
         values, errors = stored_estimator(run).group(*evidence, inside)
-        assert [one.standard_error for one in made] == pytest.approx(errors[0])
+        assert [one.std_error for one in made] == pytest.approx(errors[0])
         assert [one.trust for one in made] == list(trust_words(values[0], errors[0]))
 
 
@@ -198,7 +198,7 @@ def test_a_flip_is_where_the_predicted_losses_change_places(run: Run) -> None:
         moved = [values[removed].sum() for values in (prediction, truth)]
         assert flip.after == pytest.approx(np.add(flip.before, moved), rel=1e-5)
         if not len(removed):
-            assert flip.after == flip.before and flip.standard_error is None
+            assert flip.after == flip.before and flip.std_error is None
             continue
         flipped += 1
         last = removed[-1]
@@ -206,7 +206,7 @@ def test_a_flip_is_where_the_predicted_losses_change_places(run: Run) -> None:
         assert flip.after[0] - prediction[last] <= flip.after[1] - truth[last]
         predicted, true = (part.evidence(error, name)[0][:, 0] for name in ("prediction", "truth"))
         spread = (predicted - true)[:, removed].sum(1).std(ddof=1)
-        assert flip.standard_error == pytest.approx(np.sqrt(np.pi / 2) * spread / 2, rel=1e-4)
+        assert flip.std_error == pytest.approx(np.sqrt(np.pi / 2) * spread / 2, rel=1e-4)
     assert 0 < flipped < 8
 
 
@@ -238,7 +238,7 @@ def test_groups_are_summed_for_the_errors_named(capsys: Capture, run: Run, tmp_p
             middle = np.median(run.influence.evidence(position, meaning)[0][:, 0], 0)
             listed = groups[5][meaning]
             assert listed["influence"] == pytest.approx(float(middle[[5, 9]].sum()), rel=1e-5)
-            assert listed["standard_error"] > 0 and listed["trust"] in (STRONG, WEAK, NOISE)
+            assert listed["std_error"] > 0 and listed["trust"] in (STRONG, WEAK, NOISE)
             assert len(listed["random"]) == 2 and groups[0][meaning]["random"] is None
         assert flip["removed"] == len(flip["ids"])
         assert set(flip["losses_after"]) == {"predicted", "true"}
@@ -267,7 +267,7 @@ def test_one_member_has_sums_without_errors_and_words(capsys: Capture, tmp_path:
     folder = FakeRun(members=1).write(tmp_path)
     mistake = Mistake(Run(folder), Run(folder).influence.errors[0])
     (made,) = mistake.sums(random_groups(30, (5,)), "prediction")
-    assert (made.standard_error, made.trust) == (None, None)
+    assert (made.std_error, made.trust) == (None, None)
     assert mistake.margin_error(np.array([1, 2])) is None
     code, out, _ = call(capsys, "groups", "--run", folder)
     assert code == 0 and "error not known" in out and "nan" not in out and "None" not in out

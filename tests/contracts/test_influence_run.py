@@ -117,7 +117,7 @@ def test_the_top_layout_holds_the_ends_of_the_full_one(
         assert len(set(known.instances)) == len(known.instances) == min(60, 2 * top)
         there = known.instances
         np.testing.assert_allclose(known.values, expected.values[there], atol=1e-5)
-        np.testing.assert_allclose(known.errors, expected.errors[there], atol=1e-5)
+        np.testing.assert_allclose(known.std_errors, expected.std_errors[there], atol=1e-5)
         ends = np.sort(expected.values)[::-1]
         ends = ends if 2 * top >= 60 else np.concatenate((ends[:top], ends[-top:]))
         np.testing.assert_allclose(known.values, ends, atol=1e-5)
@@ -282,11 +282,9 @@ def test_explaining_a_validation_text_gives_the_stored_influences(
     stored = run.influence.ranked(target, "truth")
     scale = np.abs(stored.values).max()
     for name, rows in zip(("proponents", "opponents"), stored.ends(5), strict=True):
-        found = {
-            key: [entry[key] for entry in made[name]] for key in ("influence", "standard_error")
-        }
+        found = {key: [entry[key] for entry in made[name]] for key in ("influence", "std_error")}
         np.testing.assert_allclose(found["influence"], stored.values[rows], atol=1e-3 * scale)
-        np.testing.assert_allclose(found["standard_error"], stored.errors[rows], rtol=1e-3)
+        np.testing.assert_allclose(found["std_error"], stored.std_errors[rows], rtol=1e-3)
 
 
 def test_images_are_scaled_to_minus_one_and_one() -> None:

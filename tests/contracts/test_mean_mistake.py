@@ -29,7 +29,7 @@ def test_evidence_is_the_mean_over_mistakes(tmp_path: Path, meaning: str) -> Non
         own = members[:, 0, group.instances].sum(1)
         assert found.influence == pytest.approx(items[group.instances].sum(), rel=1e-5)
         error = own.std(ddof=1) * (np.pi / 2) ** 0.5 / 2
-        assert found.standard_error == pytest.approx(error, rel=1e-4)
+        assert found.std_error == pytest.approx(error, rel=1e-4)
         assert (found.random is None) == (group is groups[1])
 
 
@@ -41,7 +41,7 @@ def test_of_one_mistake_the_mean_is_its_own(tmp_path: Path) -> None:
         both = (MeanMistake(run), Mistake(run, error))
         (mean,), (own,) = (one.sums(group, meaning) for one in both)
         assert mean.influence == pytest.approx(own.influence, rel=1e-5)
-        assert mean.standard_error == pytest.approx(own.standard_error, rel=1e-5)
+        assert mean.std_error == pytest.approx(own.std_error, rel=1e-5)
 
 
 def test_what_cannot_be_summed_is_said(tmp_path: Path) -> None:

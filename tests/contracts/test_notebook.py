@@ -118,7 +118,7 @@ def test_influences_say_what_they_are() -> None:
         torch.testing.assert_close(end, streamed, equal_nan=True)
     table = top.to_pandas()
     assert (
-        list(table) == ["target", "role", "instance", "influence", "standard_error"]
+        list(table) == ["target", "role", "instance", "influence", "std_error"]
         and len(table) == 4 * 2 * 3
     )
     assert (

@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_entries_carry_the_words_of_the_whole_ranking(run: Run) -> None:
-    made, words = ranking_entries(run, RANKED, 4), trust_words(RANKED.values, RANKED.errors)
+    made, words = ranking_entries(run, RANKED, 4), trust_words(RANKED.values, RANKED.std_errors)
     assert [entry["trust"] for entry in made["proponents"]] == list(words[:4])
     assert [entry["trust"] for entry in made["opponents"]] == list(words[:-5:-1])
     counts = {word: int((words == word).sum()) for word in (STRONG, WEAK)}
@@ -38,16 +38,16 @@ def test_entries_carry_the_words_of_the_whole_ranking(run: Run) -> None:
 def test_items_that_a_run_did_not_keep_count_as_not_passing(run: Run) -> None:
     """Two of thirty at a chance of .2 %: both would pass among two, and the first not of thirty."""
     ends = Ranked(np.array([3, 5]), np.array([2.88, -0.5]), np.ones(2))
-    assert list(trust_words(ends.values, ends.errors)) == [STRONG, NOISE]
+    assert list(trust_words(ends.values, ends.std_errors)) == [STRONG, NOISE]
     assert list(ranking_trust(run, ends)) == [WEAK, NOISE]
 
 
 def test_without_an_error_there_is_no_word(run: Run) -> None:
-    unknown = replace(RANKED, errors=np.full(30, np.nan))
+    unknown = replace(RANKED, std_errors=np.full(30, np.nan))
     made = ranking_entries(run, unknown, 3)
     assert made["trust"] is None and trust_counts(ranking_trust(run, unknown)) is None
     assert {entry["trust"] for entry in (*made["proponents"], *made["opponents"])} == {None}
-    noise = ranking_trust(run, replace(RANKED, errors=np.full(30, 1e9)))
+    noise = ranking_trust(run, replace(RANKED, std_errors=np.full(30, 1e9)))
     assert trust_counts(noise) == {STRONG: 0, WEAK: 0}
 
 

@@ -67,7 +67,7 @@ def test_cards_are_the_ends_of_each_ranking_in_their_order(
         assert f"with probability {chance:.0%}" in article.text
         for meaning in (PREDICTION, TRUTH):
             ranked = run.influence.ranked(position, meaning)
-            words = trust_words(ranked.values, ranked.errors)
+            words = trust_words(ranked.values, ranked.std_errors)
             for cards, places in zip(sides(article, meaning), ranked.ends(top), strict=True):
                 shown = {
                     kind: [card.one("span", kind).text for card in cards]
@@ -76,7 +76,7 @@ def test_cards_are_the_ends_of_each_ranking_in_their_order(
                 labels = [run.classes[label] for label in run.train["label"].loc[places]]
                 assert shown["id"] == [f"t{place:03d}" for place in places]
                 assert shown["to-label"] == labels
-                assert shown["error"] == [f"± {ranked.errors[place]:.3f}" for place in places]
+                assert shown["error"] == [f"± {ranked.std_errors[place]:.3f}" for place in places]
                 assert shown["to-trust"] == list(words[places])
                 values = [number(card) for card in cards]
                 assert values == pytest.approx(list(ranked.values[places]), abs=5e-4)
@@ -95,7 +95,7 @@ def test_whose_loss_is_meant_and_how_many_items_can_be_trusted_is_said_for_both(
         told = article.all("div", "certainty")
         for said, meaning in zip(told, (PREDICTION, TRUTH), strict=True):
             ranked = opened.influence.ranked(position, meaning)
-            strong = int((trust_words(ranked.values, ranked.errors) == STRONG).sum())
+            strong = int((trust_words(ranked.values, ranked.std_errors) == STRONG).sum())
             none = "No single training item can be told from noise here."
             assert said.text.startswith(f"{strong} of 30 training items" if strong else none)
 

@@ -246,7 +246,7 @@ def test_rankings_are_rows_of_the_matrices_and_a_target_without_any_is_refused(
         ranked = part.ranked(target, meaning)
         assert np.array_equal(ranked.instances, np.arange(60))
         assert np.array_equal(ranked.values, part.array(f"{name}_estimate")[row])
-        assert np.array_equal(ranked.errors, part.array(f"{name}_error")[row])
+        assert np.array_equal(ranked.std_errors, part.array(f"{name}_error")[row])
     why = "validation item 597 has no influences in this run; compute them with --targets valid"
     with pytest.raises(TurnoverError, match=why):
         part.ranked(597, "truth")

@@ -21,8 +21,8 @@ from turnover.attribution.engine.tiling import Tiling
 def sides(ends: TopInfluences) -> list[tuple[bool, Tensor, Tensor, Tensor]]:
     """Whether the largest come first, ids, means and errors of both ends."""
     return [
-        (True, ends.proponent_ids, ends.proponents, ends.proponent_errors),
-        (False, ends.opponent_ids, ends.opponents, ends.opponent_errors),
+        (True, ends.proponent_ids, ends.proponents, ends.proponent_std_errors),
+        (False, ends.opponent_ids, ends.opponents, ends.opponent_std_errors),
     ]
 
 

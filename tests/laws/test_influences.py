@@ -85,14 +85,14 @@ def test_top_influences_are_the_ends_of_the_ranking(kind: str, count: int, top: 
     whole, ends = influence(model, x, labels, ids), top_influences(model, x, labels, ids, top)
     ranking = whole.mean.sort(1, descending=True).values
     sides = (
-        (ranking[:, :top], ends.proponent_ids, ends.proponents, ends.proponent_errors),
-        (ranking.flip(1)[:, :top], ends.opponent_ids, ends.opponents, ends.opponent_errors),
+        (ranking[:, :top], ends.proponent_ids, ends.proponents, ends.proponent_std_errors),
+        (ranking.flip(1)[:, :top], ends.opponent_ids, ends.opponents, ends.opponent_std_errors),
     )
     for expected, found, means, errors in sides:
         torch.testing.assert_close(means, expected, rtol=0, atol=EXACT)
         torch.testing.assert_close(means, whole.mean.gather(1, found - 1000), rtol=0, atol=EXACT)
         torch.testing.assert_close(
-            errors, whole.standard_error.gather(1, found - 1000), rtol=0, atol=EXACT, equal_nan=True
+            errors, whole.std_error.gather(1, found - 1000), rtol=0, atol=EXACT, equal_nan=True
         )
         assert all(len(set(row)) == min(top, count) for row in found.tolist())
 
@@ -190,7 +190,7 @@ def test_mean_median_and_standard_error_are_numpy_s(members: int) -> None:
     np.testing.assert_allclose(made.mean, values.mean(0), atol=1e-14)
     np.testing.assert_allclose(made.median, np.median(values, axis=0), atol=1e-14)
     expected = values.std(0, ddof=1) / np.sqrt(members) if members > 1 else np.full((2, 3), np.nan)
-    np.testing.assert_allclose(made.standard_error, expected, atol=1e-14)
+    np.testing.assert_allclose(made.std_error, expected, atol=1e-14)
 
 
 def test_an_influence_is_frozen() -> None:
@@ -201,15 +201,15 @@ def test_an_influence_is_frozen() -> None:
 def test_a_data_frame_has_one_row_a_pair() -> None:
     made = some_influence(3)
     frame = made.to_pandas()
-    assert list(frame.columns) == ["target", "instance", "influence", "standard_error"]
+    assert list(frame.columns) == ["target", "instance", "influence", "std_error"]
     assert frame["target"].tolist() == [0, 0, 0, 1, 1, 1]
     assert frame["instance"].tolist() == [5, 9, 2**40] * 2
     np.testing.assert_allclose(frame["influence"], made.mean.flatten())
-    np.testing.assert_allclose(frame["standard_error"], made.standard_error.flatten())
+    np.testing.assert_allclose(frame["std_error"], made.std_error.flatten())
 
 
 def test_one_member_has_no_standard_error_in_the_data_frame() -> None:
-    assert some_influence(1).to_pandas()["standard_error"].isna().all()
+    assert some_influence(1).to_pandas()["std_error"].isna().all()
 
 
 def test_values_are_on_the_cpu_and_carry_no_gradient() -> None:

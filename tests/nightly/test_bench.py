@@ -230,7 +230,7 @@ def test_a_random_run_opens_explains_its_errors_and_is_written_once(
     assert find_runs(tmp_path) == [run.folder] and run.influence.manifest["layout"] == layout
     assert len(error_items(run, with_influence=True)) == len(run.errors) == 14
     ranked = run.influence.ranked(run.errors[3], "prediction")
-    assert len(ranked.values) == known and np.isfinite(ranked.errors).all()
+    assert len(ranked.values) == known and np.isfinite(ranked.std_errors).all()
     assert ranked.values.max() > 0 > ranked.values.min()
     before = (run.folder / "manifest.json").stat().st_mtime_ns
     assert RandomRun(300, 40).write(tmp_path) == run.folder

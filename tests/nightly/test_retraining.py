@@ -266,7 +266,7 @@ def test_strong_items_keep_their_sign_in_an_independent_ensemble(tmp_path: Path)
     parts = (list(places) for places in (range(8), range(8, 24)))
     halves = [Evidence(subject, some_members(subject.model, own), values[own]) for own in parts]
     first, others = (ESTIMATORS["as shown"].estimate(half) for half in halves)
-    called = strong(wrong_sign(first.values, first.errors, first.freedom))
+    called = strong(wrong_sign(first.values, first.std_errors, first.freedom))
     largest = np.zeros_like(called)
     np.put_along_axis(largest, np.argsort(-np.abs(first.values), 1)[:, :TOP], True, 1)
     wrong = np.sign(first.values) != np.sign(others.values)

@@ -57,7 +57,7 @@ WORKER = """
             content = {"text": "a <i>slow</i> submarine"}
             if "text" not in asked:
                 content = {"image": asked["image"]}
-            known = {"influence": influence, "standard_error": 0.01, "trust": "strong"}
+            known = {"influence": influence, "std_error": 0.01, "trust": "strong"}
             named = {"position": position, "id": f"t{position:03d}", "label": "positive"}
             return named | known | content
         known = chances(asked.get("text", "submarine"))

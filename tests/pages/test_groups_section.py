@@ -88,9 +88,7 @@ def test_the_section_sums_and_flips(open_page: OpenPage, runs: Path) -> None:
         if one.id == app.selectbox(key="item").value
     )
     made = build_groups(run, item)
-    assert (
-        made.flip in shown and f"± {rounded(made.rows[0].prediction.standard_error or 0)}" in shown
-    )
+    assert made.flip in shown and f"± {rounded(made.rows[0].prediction.std_error or 0)}" in shown
     assert made.rows[0].prediction.trust and made.rows[0].prediction.trust in shown
     app.text_input(key="containing").set_value("captain").run()
     assert not app.exception and "texts with “captain”" in html_of(app)

@@ -287,7 +287,7 @@ def test_a_group_is_chosen_without_a_mouse_and_kept_in_the_url(
     chosen = choose_group(run, (), "submarine", "positive", False)
     assert (
         chosen is not None
-        and f"± {rounded(sums_of(losses_of(run, error), chosen).truth.standard_error or 0)}"
+        and f"± {rounded(sums_of(losses_of(run, error), chosen).truth.std_error or 0)}"
         in html_of(app)
     )
     assert ("Open error 2", {"run": ["fake"], "item": [error.id]}) in links(app)

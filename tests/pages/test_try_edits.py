@@ -54,7 +54,7 @@ def reply_of(
     positive: float, influences: dict[int, float], also: dict[int, float] | None = None
 ) -> dict:  # type: ignore[type-arg]
     def entries(known: dict[int, float]) -> list[dict[str, object]]:
-        told = {"label": "positive", "standard_error": 0.01, "trust": "strong", "text": "a boat"}
+        told = {"label": "positive", "std_error": 0.01, "trust": "strong", "text": "a boat"}
         return [
             {"position": position, "id": f"t{position:03d}", "influence": value, **told}
             for position, value in known.items()

@@ -98,8 +98,8 @@ def test_cards_are_the_ends_of_the_ranking(run: Run, meaning: str) -> None:
     )
     assert [card.influence for card in shown.opponents] == pytest.approx(sorted(ranked.values)[:4])
     card = shown.proponents[0]
-    assert card.standard_error == pytest.approx(float(ranked.errors[card.position]))
-    assert card.trust == trust_words(ranked.values, ranked.errors)[card.position]
+    assert card.std_error == pytest.approx(float(ranked.std_errors[card.position]))
+    assert card.trust == trust_words(ranked.values, ranked.std_errors)[card.position]
     assert (
         card.id == f"t{card.position:03d}"
         and card.text
@@ -138,7 +138,7 @@ def test_a_run_that_keeps_the_ends_says_so() -> None:
 def test_one_member_has_no_standard_error(tmp_path: Path) -> None:
     run = Run(FakeRun(members=1).write(tmp_path))
     shown = explain_error(run, error_items(run, with_influence=True)[0], PREDICTION, 3)
-    assert (shown.proponents[0].standard_error, shown.proponents[0].trust) == (None, "")
+    assert (shown.proponents[0].std_error, shown.proponents[0].trust) == (None, "")
     assert shown.certainty == "One member: no error known." and "--members" in shown.advice
     assert "one member has no standard error" in shown.units
 
@@ -264,7 +264,7 @@ REPLY = {
             "id": "t006",
             "label": "negative",
             "influence": 0.2,
-            "standard_error": None,
+            "std_error": None,
             "trust": None,
             "text": "slow boat",
         }
@@ -279,7 +279,7 @@ def test_an_answer_becomes_cards(run: Run) -> None:
     (card,) = answer.explanation.proponents
     assert (
         card.planted == "cue-submarine"
-        and card.standard_error is None
+        and card.std_error is None
         and card.trust == ""
         and card.share == 1
     )

@@ -34,16 +34,18 @@ def freedom_of(estimator: str, members: int) -> int | None:
     return members - 1 if estimator == MEDIAN else None
 
 
-def wrong_sign(estimates: np.ndarray, errors: np.ndarray, freedom: int | None = None) -> np.ndarray:
+def wrong_sign(
+    estimates: np.ndarray, std_errors: np.ndarray, freedom: int | None = None
+) -> np.ndarray:
     """The chance that each estimate's sign is wrong; ½ where there is no error to judge by.
 
     `freedom` is that of the errors, 1 or more; None for errors that are as good as known.
     """
     ratios = np.divide(
         np.abs(estimates),
-        errors,
-        out=np.zeros_like(errors, np.float64),
-        where=np.isfinite(errors) & (errors > 0),
+        std_errors,
+        out=np.zeros_like(std_errors, np.float64),
+        where=np.isfinite(std_errors) & (std_errors > 0),
     )
     chances: np.ndarray = (
         _ERFC(ratios / 2**0.5) / 2 if freedom is None else _student_tail(ratios, freedom)
@@ -82,10 +84,13 @@ def strong(chances: np.ndarray, total: int | None = None) -> np.ndarray:
 
 
 def trust_words(
-    estimates: np.ndarray, errors: np.ndarray, total: int | None = None, freedom: int | None = None
+    estimates: np.ndarray,
+    std_errors: np.ndarray,
+    total: int | None = None,
+    freedom: int | None = None,
 ) -> np.ndarray:
     """`STRONG`, `WEAK` or `NOISE` for each item of a target; arguments `(n,)`, `total` as for
     `strong`, `freedom` as for `wrong_sign`.
     """
-    chances = wrong_sign(estimates, errors, freedom)
+    chances = wrong_sign(estimates, std_errors, freedom)
     return np.where(strong(chances, total), STRONG, np.where(chances <= RATE, WEAK, NOISE))

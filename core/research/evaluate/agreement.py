@@ -72,7 +72,7 @@ def strong_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
     Once more among the strong ones of its `TOP` largest alone, those that a page shows first.
     """
     correlations, signs, claimed, firsts, shares = [], [], [], [], []
-    chances = [wrong_sign(half.values, half.errors, half.freedom) for half in (first, second)]
+    chances = [wrong_sign(half.values, half.std_errors, half.freedom) for half in (first, second)]
     expected = 1 - chances[0] * (1 - chances[1]) - chances[1] * (1 - chances[0])
     for judge, other, own in ((first, second, chances[0]), (second, first, chances[1])):
         called = strong(own)
@@ -106,7 +106,9 @@ def coverage_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
     """How often the halves differ by no more than their errors allow 95 times in 100: over all
     items, and over the `TOP` largest of either half.
     """
-    inside = np.abs(first.values - second.values) <= _WIDTH * np.hypot(first.errors, second.errors)
+    inside = np.abs(first.values - second.values) <= _WIDTH * np.hypot(
+        first.std_errors, second.std_errors
+    )
     largest = np.mean(
         [np.take_along_axis(inside, _largest(half), 1).mean(1) for half in (first, second)], 0
     )
@@ -156,7 +158,7 @@ def _part(evidence: Evidence, start: int) -> Evidence:
 def _turnover_row(name: str, whole: Scored, halves: list[Evidence]) -> Row:
     first, second = (ESTIMATORS[name].estimate(half) for half in halves)
     figures = all_figures(first.values, second.values)
-    if np.isfinite(first.errors).all():
+    if np.isfinite(first.std_errors).all():
         figures |= strong_figures(first, second) | coverage_figures(first, second)
     return Row(
         whole.method,

@@ -47,7 +47,7 @@ class Estimated(NamedTuple):
     """
 
     values: np.ndarray
-    errors: np.ndarray
+    std_errors: np.ndarray
     note: str = ""
     freedom: int | None = None
 
