@@ -57,7 +57,7 @@ class Opened:
     """A run, its errors, and what is wrong with its influence ("" if nothing is)."""
 
     run: Run
-    errors: tuple[ErrorItem, ...]
+    misclassified: tuple[ErrorItem, ...]
     influence_problem: str
 
     @cached_property

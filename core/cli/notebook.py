@@ -43,8 +43,8 @@ class Run(runs.Run):
         return (
             f"Run({str(self.folder)!r}: {results['train_size']:,} training and "
             f"{results['validation_size']:,} validation {self.kind}s, {results['members']} "
-            f"members, accuracy {results['validation_accuracy']:.1%}, {len(self.errors)} "
-            "misclassified)"
+            f"members, accuracy {results['validation_accuracy']:.1%}, "
+            f"{len(self.misclassified_positions)} misclassified)"
         )
 
     def _repr_html_(self) -> str:
@@ -57,7 +57,7 @@ class Run(runs.Run):
         """The misclassified validation items by id: position, label, predicted, probability, and
         the text if there is one.
         """
-        wrong = self.validation.loc[self.errors]
+        wrong = self.validation.loc[self.misclassified_positions]
         names, chances = (
             self.classes,
             wrong[[f"probability_{number}" for number in range(len(self.classes))]].to_numpy(),
@@ -99,7 +99,7 @@ class Run(runs.Run):
             if isinstance(item, Integral)
             else [int(place) for place in self.validation.index[ids == str(item)]]
         )
-        if not places or places[0] not in self.influence.errors:
+        if not places or places[0] not in self.influence.misclassified:
             raise TurnoverError(
                 f"{self.folder}: {item!r} is no misclassified validation item with influences; "
                 "run.misclassified lists them"

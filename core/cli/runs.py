@@ -104,7 +104,7 @@ def run_runs(arguments: Namespace) -> dict[str, Any]:
                 "run": str(folder),
                 "data": run.manifest["data"]["name"],
                 **facts,
-                "errors": len(run.errors),
+                "errors": len(run.misclassified_positions),
                 "influence": run.has_influence,
             }
         )

@@ -94,7 +94,7 @@ def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
     classes = run.classes
     positions = clearest_first(run) if with_influence else []
     known = set(positions)
-    positions += [position for position in run.errors if position not in known]
+    positions += [position for position in run.misclassified_positions if position not in known]
     items = []
     for rank, position in enumerate(positions):
         row = run.item("validation", position)

@@ -27,7 +27,7 @@ class Pattern:
     influences in nats.
 
     Attributes:
-        errors: how many errors there are influences for.
+        misclassified: how many errors there are influences for.
         proponents: share of the `TOP` proponents that carry the predicted label, mean over errors;
             0 for an error that has none.
         proponents_error: its standard error over errors; None for one error.
@@ -38,7 +38,7 @@ class Pattern:
             keeps the ends only.
     """
 
-    errors: int
+    misclassified: int
     proponents: float
     proponents_error: float | None
     opponents: float
@@ -54,11 +54,11 @@ def explained_pattern(run: Run) -> Pattern | None:
         TurnoverError: if the run has no usable influence.
     """
     part, labels = run.influence, run.train["label"].to_numpy()
-    if not part.errors:
+    if not part.misclassified:
         return None
     shares: list[list[float]] = []
     strongest, spreads = [], []
-    for position in part.errors:
+    for position in part.misclassified:
         ranked = part.ranked(position, PREDICTION)
         same = labels == int(run.item("validation", position)["predicted"])
         sides = [same[ranked.instances[places]] for places in ranked.ends(TOP)]
@@ -68,7 +68,7 @@ def explained_pattern(run: Run) -> Pattern | None:
     proponents, opponents, chance = np.mean(shares, axis=0)
     deviation = float(np.std(shares, axis=0, ddof=1)[0]) if len(shares) > 1 else None
     return Pattern(
-        errors=len(shares),
+        misclassified=len(shares),
         proponents=float(proponents),
         proponents_error=None if deviation is None else deviation / len(shares) ** 0.5,
         opponents=float(opponents),
@@ -175,7 +175,7 @@ class Certainty:
         strong: for each error that has influences, by position, how many training items are strong;
             empty where no error is known (one member).
         weak: the same of weak ones.
-        errors: how many errors have influences.
+        misclassified: how many errors have influences.
         train_size: how many training items each was ranked among.
         members: models in the run.
         agreement: mean row correlation of the estimate from one half of the members with the other
@@ -187,7 +187,7 @@ class Certainty:
 
     strong: dict[int, int]
     weak: dict[int, int]
-    errors: int
+    misclassified: int
     train_size: int
     members: int
     agreement: float | None
@@ -222,7 +222,7 @@ def run_certainty(run: Run) -> Certainty:
     """
     part, members, total = run.influence, int(run.manifest["results"]["members"]), len(run.train)
     found: list[tuple[np.ndarray, np.ndarray]] = []
-    if members > 1 and part.errors:
+    if members > 1 and part.misclassified:
         estimates, errors = (part.array(f"{PREDICTION}_{name}") for name in ("estimate", "error"))
         freedom = freedom_of(part.estimator, members)
         step = max(1, _VALUES // estimates.shape[1])
@@ -231,12 +231,12 @@ def run_certainty(run: Run) -> Certainty:
             chances = wrong_sign(np.asarray(estimates[rows]), np.asarray(errors[rows]), freedom)
             found.append((strong(chances, total).sum(1), (chances <= RATE).sum(1)))
     counts = [np.concatenate(parts) for parts in zip(*found, strict=True)] or [np.empty(0, int)] * 2
-    certain, passing = (dict(zip(part.errors, own.tolist(), strict=False)) for own in counts)
+    certain, passing = (dict(zip(part.misclassified, own.tolist(), strict=False)) for own in counts)
     agreement = part.manifest["agreement"].get(part.estimator)
     return Certainty(
         strong=certain,
         weak={error: passing[error] - count for error, count in certain.items()},
-        errors=len(part.errors),
+        misclassified=len(part.misclassified),
         train_size=total,
         members=members,
         agreement=None if agreement is None else float(agreement),

@@ -332,7 +332,7 @@ class MeanMistake(Summable):
     """
 
     def __init__(self, run: Run) -> None:
-        if not run.influence.errors:
+        if not run.influence.misclassified:
             raise TurnoverError(
                 f"{run.folder}: no error has influences, so there is nothing to sum"
             )
@@ -349,7 +349,7 @@ def _mean_evidence(run: Run, meaning: str) -> tuple[np.ndarray, np.ndarray]:
     """Evidence, averaged over all mistakes that have it; one at a time, since all of them may not
     fit into memory.
     """
-    errors = run.influence.errors
+    errors = run.influence.misclassified
     members, shape = (
         part.astype(np.float64) for part in run.influence.evidence(errors[0], meaning)
     )
@@ -451,7 +451,7 @@ def _position(run: Run, name: str) -> int:
             "the misclassified ones"
         )
     position = int(found[0])
-    if position not in run.errors:
+    if position not in run.misclassified_positions:
         raise TurnoverError(
             f"validation item {name!r} is not misclassified; `turnover errors --run {run.folder}` "
             "lists those that are"

@@ -332,12 +332,12 @@ def write_report(run: Run, path: Path, errors: int = ERRORS, top: int = SIDE) ->
         TurnoverError: if the run has no usable influence, its flags cannot be read, or the file
             cannot be written.
     """
-    explained = len(run.influence.errors)
+    explained = len(run.influence.misclassified)
     content = report_page(run, errors, top).encode()
     write_atomic(path, lambda beside: beside.write_bytes(content))
     return {
         "report": str(path),
-        "misclassified": len(run.errors),
+        "misclassified": len(run.misclassified_positions),
         "explained": explained,
         "shown": min(explained, errors),
         "bytes": len(content),
@@ -350,7 +350,7 @@ def report_page(run: Run, errors: int = ERRORS, top: int = SIDE) -> str:
     Raises:
         TurnoverError: if the run has no usable influence, or its flags cannot be read.
     """
-    explained = set(run.influence.errors)
+    explained = set(run.influence.misclassified)
     items = [item for item in error_items(run, with_influence=True) if item.position in explained][
         :errors
     ]
@@ -389,7 +389,11 @@ def _header(run: Run, shown: int) -> str:
 
 
 def _lead(run: Run, shown: int) -> str:
-    total, wrong, explained = len(run.validation), len(run.errors), len(run.influence.errors)
+    total, wrong, explained = (
+        len(run.validation),
+        len(run.misclassified_positions),
+        len(run.influence.misclassified),
+    )
     if not wrong:
         return (
             f"The model is right on all {total:,} validation {run.kind}s, so there is no mistake to"
@@ -466,8 +470,8 @@ def _numbers(pattern: Pattern | None) -> str:
         )
     tiles = "".join(f"<li><b>{number}</b> {words}</li>" for number, words in told)
     over = (
-        f"{pattern.errors:,} explained mistakes"
-        if pattern.errors > 1
+        f"{pattern.misclassified:,} explained mistakes"
+        if pattern.misclassified > 1
         else "the one explained mistake"
     )
     return (

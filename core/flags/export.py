@@ -29,7 +29,7 @@ def errors_of(run: Run) -> dict[int, list[str]]:
     prediction) it is.
     """
     parts: dict[int, list[str]] = {}
-    for error in run.influence.errors:
+    for error in run.influence.misclassified:
         ranked = run.influence.ranked(error, "prediction")
         for place in ranked.ends(TOP)[0]:
             parts.setdefault(int(ranked.instances[place]), []).append(

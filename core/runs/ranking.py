@@ -135,7 +135,7 @@ def clearest_first(run: Run) -> list[int]:
     the clearest.
     """
     return sorted(
-        run.influence.errors,
+        run.influence.misclassified,
         key=lambda position: (-known_answers(run, position), -clearness(run, position)),
     )
 
@@ -173,7 +173,7 @@ def influence_column(run: Run, instance: int, meaning: str) -> Column:
     """
     targets, values, std_errors = _column(run, instance, TRUTH)
     if meaning == PREDICTION:  # of all targets but the errors, both are the same
-        right = ~np.isin(targets, run.influence.errors)
+        right = ~np.isin(targets, run.influence.misclassified)
         parts = zip(
             (targets[right], values[right], std_errors[right]),
             _column(run, instance, PREDICTION),
@@ -196,7 +196,7 @@ def word_on(run: Run, instance: int, target: int, meaning: str) -> str:
 
 def _column(run: Run, instance: int, meaning: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     part = run.influence
-    targets = np.array(part.targets if meaning == TRUTH else part.errors, np.int64)
+    targets = np.array(part.targets if meaning == TRUTH else part.misclassified, np.int64)
     if not len(targets):
         return targets, np.empty(0, np.float32), np.empty(0, np.float32)
     estimates, std_errors = part.array(f"{meaning}_estimate"), part.array(f"{meaning}_error")

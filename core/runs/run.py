@@ -125,10 +125,10 @@ class RunInfluence:
                 f"{self._again}"
             )
         self.targets: list[int] = self.manifest["targets"]
-        self.errors: list[int] = self.manifest["errors"]
+        self.misclassified: list[int] = self.manifest["errors"]
         self._place = {
             "truth": {t: i for i, t in enumerate(self.targets)},
-            "prediction": {t: i for i, t in enumerate(self.errors)},
+            "prediction": {t: i for i, t in enumerate(self.misclassified)},
         }
 
     def array(self, name: str) -> np.ndarray:
@@ -295,7 +295,7 @@ class Run:
         return self._split("validation")
 
     @property
-    def errors(self) -> list[int]:
+    def misclassified_positions(self) -> list[int]:
         """Positions of the misclassified validation items."""
         wrong = self.validation["predicted"] != self.validation["label"]
         return [int(position) for position in self.validation.index[wrong]]
@@ -354,7 +354,7 @@ class Run:
         with told_of(
             part.folder, f"compute it again with `turnover influence --run {self.folder}`"
         ):
-            check_influence(part.manifest, part.array, sizes, self.errors)
+            check_influence(part.manifest, part.array, sizes, self.misclassified_positions)
         return part
 
 

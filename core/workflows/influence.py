@@ -173,7 +173,9 @@ def _replace_influence(
     begun = time.perf_counter()
     device = choose_device(device_choice)
     chosen = (
-        run.errors if targets == "errors" else [int(position) for position in run.validation.index]
+        run.misclassified_positions
+        if targets == "errors"
+        else [int(position) for position in run.validation.index]
     )
     if not chosen:
         raise TurnoverError(

@@ -230,7 +230,7 @@ class InfluenceFiles:
                 return np.empty(shape, dtype)
             return allocated(path, shape, dtype)
 
-        self.estimates, self.errors = (
+        self.estimates, self.std_errors = (
             create(name, (targets, width), np.float32) for name in ("estimate", "error")
         )
         self.members = create("members", (members, targets, count), np.float32) if full else None
@@ -243,7 +243,7 @@ class InfluenceFiles:
             self.members[:, rows], self.shapes[rows] = made["members"], made["shape"]
         if self.instances is not None:
             self.instances[rows] = made["instances"]
-        self.estimates[rows], self.errors[rows] = made["estimate"], made["error"]
+        self.estimates[rows], self.std_errors[rows] = made["estimate"], made["error"]
 
 
 def kept(

@@ -26,7 +26,7 @@ def explore(opened: Opened) -> None:
     """Filters, table and chosen item; a click runs only this."""
     flags = current_flags(opened.run)
     flags_bar(opened.run, len(flags))
-    matching = select(opened.errors, filters(opened.run.classes))
+    matching = select(opened.misclassified, filters(opened.run.classes))
     if not matching:
         notice("No error matches", "Clear the search, or choose another class above.")
         return
@@ -36,13 +36,13 @@ def explore(opened: Opened) -> None:
         chosen = choose_item(matching)
         with place:
             total = (
-                f" that match, out of {len(opened.errors):,}"
-                if len(matching) < len(opened.errors)
+                f" that match, out of {len(opened.misclassified):,}"
+                if len(matching) < len(opened.misclassified)
                 else ""
             )
             here = f"Error {chosen.place + 1:,} of {len(matching):,}{total}"
             quiet(
-                lost_sentence(opened.errors, chosen.lost),
+                lost_sentence(opened.misclassified, chosen.lost),
                 here,
                 progress(opened.run, chosen.item, matching),
             )
@@ -58,10 +58,10 @@ def explore(opened: Opened) -> None:
 
 opened = current_run()
 total = len(opened.run.validation)
-if opened.errors:
+if opened.misclassified:
     quiet(
-        f"{len(opened.errors):,} of {total:,} validation items are misclassified. Which training "
-        "examples taught the model each mistake?"
+        f"{len(opened.misclassified):,} of {total:,} validation items are misclassified. Which "
+        "training examples taught the model each mistake?"
     )
     if opened.influence_problem:
         no_influence(opened.run, opened.influence_problem)

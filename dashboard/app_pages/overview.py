@@ -24,12 +24,14 @@ def explore(opened: Opened) -> None:
 
 opened = current_run()
 quiet("What this run is, where its model errs, and which errors are worth a look first.")
-show_accuracy(opened.run, len(opened.errors))
+show_accuracy(opened.run, len(opened.misclassified))
 show_signal(opened)
-if opened.errors:
+if opened.misclassified:
     show_starts(
         opened.run,
-        starting_points(opened.run, opened.errors, with_influence=not opened.influence_problem),
+        starting_points(
+            opened.run, opened.misclassified, with_influence=not opened.influence_problem
+        ),
     )
     heading(
         "Which class is taken for which",

@@ -340,8 +340,10 @@ def _explain(what: str, points: Points) -> None:
 
 def _choose_error(opened: Opened) -> ErrorItem | None:
     """The error that is meant; None for all of them."""
-    known = set(opened.run.influence.errors)
-    offered = {error.id: error for error in opened.errors[:_OFFERED] if error.position in known}
+    known = set(opened.run.influence.misclassified)
+    offered = {
+        error.id: error for error in opened.misclassified[:_OFFERED] if error.position in known
+    }
     if st.session_state.get("target", ALL) not in (ALL, *offered):
         st.session_state["target"] = ALL
     return offered.get(
@@ -358,7 +360,7 @@ def _losses(opened: Opened, error: ErrorItem | None) -> Summable | None:
 
 
 def _show_sums(opened: Opened, losses: Summable, chosen: Chosen, error: ErrorItem | None) -> None:
-    errors = len(opened.run.influence.errors)
+    errors = len(opened.run.influence.misclassified)
     if error is None:
         heads = (
             f"On the predictions, mean over {errors:,} errors",

@@ -170,7 +170,7 @@ def _table(confusion: Confusion, true: str, predicted: str) -> None:
 
 def _shades(frame: pd.DataFrame, confusion: Confusion) -> pd.DataFrame:
     """A background for each cell with errors."""
-    wrong, shades = confusion.errors, np.full(frame.shape, "", dtype=object)
+    wrong, shades = confusion.misclassified, np.full(frame.shape, "", dtype=object)
     most = wrong.max(initial=1)
     for true, predicted in zip(*wrong.nonzero(), strict=True):
         shades[true, 1 + predicted] = (

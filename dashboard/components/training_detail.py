@@ -71,7 +71,7 @@ def show_effects(opened: Opened, item: TrainingItem) -> None:
     effects = build_effects(opened.run, item.position, meaning or TRUTH)
     said(effects.sentence)
     quiet(effects.units, effects.known)
-    numbers = {error.position: error.rank + 1 for error in opened.errors}
+    numbers = {error.position: error.rank + 1 for error in opened.misclassified}
     decimals = decimals_of([target.influence for target in (*effects.positive, *effects.negative)])
     for column, title, targets in zip(
         st.columns(2, gap="medium"),
@@ -95,7 +95,7 @@ def show_effects(opened: Opened, item: TrainingItem) -> None:
 def show_part_in_errors(opened: Opened, item: TrainingItem) -> None:
     """The errors among whose strongest proponents it is."""
     ids = set(opened.taught.get(item.position, ()))
-    errors = [error for error in opened.errors if error.id in ids]
+    errors = [error for error in opened.misclassified if error.id in ids]
     heading(
         "Its part in errors",
         f"Errors among whose {TOP} strongest proponents (of the prediction) it is.",

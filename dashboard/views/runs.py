@@ -196,7 +196,7 @@ class Confusion:
     counts: np.ndarray
 
     @property
-    def errors(self) -> np.ndarray:
+    def misclassified(self) -> np.ndarray:
         """The counts without the right answers on the diagonal."""
         wrong: np.ndarray = self.counts - np.diag(np.diag(self.counts))
         return wrong
@@ -206,7 +206,7 @@ class Confusion:
         """The counts with the errors of each row in a last column, and of each column in a last
         row, `(C + 1, C + 1)`.
         """
-        wrong = self.errors
+        wrong = self.misclassified
         right = np.append(wrong.sum(1), wrong.sum())[:, None]
         return np.hstack([np.vstack([self.counts, wrong.sum(0)]), right])
 
@@ -220,7 +220,7 @@ class Confusion:
     @property
     def alt(self) -> str:
         """The table in words: the errors that are made most."""
-        wrong = self.errors
+        wrong = self.misclassified
         most = [
             divmod(int(place), len(self.classes))
             for place in np.argsort(-wrong, axis=None, kind="stable")[:STARTS]
@@ -254,7 +254,7 @@ class Confusion:
             slice(None) if name == ANY else slice(place := self.classes.index(name), place + 1)
             for name in (true, predicted)
         )
-        return int(self.errors[rows, columns].sum())
+        return int(self.misclassified[rows, columns].sum())
 
 
 def build_confusion(run: Run) -> Confusion:
@@ -284,7 +284,7 @@ def starting_points(
     firsts = {(item.label, item.predicted): item for item in reversed(order)}
     different = [item for item in order if firsts[item.label, item.predicted] is item]
     others = [item for item in order if firsts[item.label, item.predicted] is not item]
-    known = frozenset(run.influence.errors) if with_influence else frozenset()
+    known = frozenset(run.influence.misclassified) if with_influence else frozenset()
     return tuple(
         Start(item, _why(run, item, errors, item.position in known))
         for item in (different + others)[:STARTS]

@@ -83,9 +83,9 @@ def build_trust(certainty: Certainty, results: Results) -> Trust:
 def sentence_of(certainty: Certainty) -> str:
     """Whether single influences of the run can be read, and what to do if not."""
     errors, share, all_of_them = (
-        certainty.errors,
+        certainty.misclassified,
         certainty.share,
-        counted(certainty.errors, "error"),
+        counted(certainty.misclassified, "error"),
     )
     if not errors:
         return (
@@ -125,7 +125,7 @@ def _numbers(certainty: Certainty, fresh: dict[str, Result]) -> tuple[Number, ..
     share = Number(
         "With a strong item",
         f"{certainty.share:.0%}" if known else unknown,
-        f"Share of {counted(certainty.errors, 'error')}; by influence on the prediction",
+        f"Share of {counted(certainty.misclassified, 'error')}; by influence on the prediction",
     )
     usual = f"{'≥ ' if certainty.partly else ''}{certainty.usual:,.0f}" if known else unknown
     strong = Number(

@@ -243,9 +243,9 @@ def test_influence_counts_every_pair(capsys: Capture, run_copy: Path) -> None:
     assert len(Run(run_copy).influence.targets) == 597
     result = answer(capsys, "influence", "--run", run_copy, "--targets", "errors")
     run = Run(run_copy)
-    assert result["targets"] == len(run.errors) == len(run.influence.targets)
+    assert result["targets"] == len(run.misclassified_positions) == len(run.influence.targets)
     assert (result["train_size"], result["members"]) == (60, 2)
-    assert result["pairs"] >= 2 * 60 * len(run.errors)
+    assert result["pairs"] >= 2 * 60 * len(run.misclassified_positions)
     speed = result["pairs"] / result["seconds"]
     assert result["pairs_per_second"] == pytest.approx(speed, rel=0.05)
 
@@ -256,13 +256,13 @@ def test_errors_lists_each_misclassified_item_with_its_proponents(
     run = Run(places["text"])
     result = answer(capsys, "errors", "--run", places["text"], "--top", 3)
     listed = [entry["id"] for entry in result["errors"]]
-    assert sorted(listed) == sorted(run.validation.loc[run.errors, "id"])
+    assert sorted(listed) == sorted(run.validation.loc[run.misclassified_positions, "id"])
     first = result["errors"][0]
     influences = [entry["influence"] for entry in first["proponents"]]
     assert len(influences) == 3 and influences == sorted(influences, reverse=True)
     assert influences[-1] > 0 and all(entry["influence"] < 0 for entry in first["opponents"])
     position = int(run.validation.index[run.validation["id"] == first["id"]][0])
-    stored = run.influence.array("prediction_estimate")[run.influence.errors.index(position)]
+    stored = run.influence.array("prediction_estimate")[run.influence.misclassified.index(position)]
     assert influences[0] == pytest.approx(stored.max())
 
 
@@ -278,7 +278,7 @@ def test_export_writes_the_flags_and_nothing_a_spreadsheet_would_run(
 ) -> None:
     folder = FakeRun().write(tmp_path / "runs")
     run, out = Run(folder), tmp_path / "flags.csv"
-    error = run.influence.errors[0]
+    error = run.influence.misclassified[0]
     item = int(run.influence.ranked(error, "prediction").ends(1)[0][0])
     Flags(folder).put(item, "relabel", "positive", note='=HYPERLINK("http://example.org")')
     Flags(folder).put((item + 1) % 30, "drop")

@@ -214,7 +214,7 @@ def test_a_spoilt_store_is_one_line(runs: Runs, tmp_path: Path, capsys: Capture)
 
 def test_a_run_without_errors_has_none_to_explain(runs: Runs) -> None:
     run = Run(runs["digits"])
-    run.influence.errors.clear()
+    run.influence.misclassified.clear()
     with pytest.raises(TurnoverError, match=r"^[^\n]*misclassified, so there is no error to"):
         Subject.of(run, "cpu", 4, "prediction")
     assert Options().rivals == USUAL and set(USUAL) <= set(RIVALS)
@@ -229,7 +229,7 @@ def test_estimators_are_those_of_the_stored_influences(runs: Runs, meaning: str)
     run = Run(runs["digits"])
     subject = Subject.of(run, "cpu", 4, meaning)
     (evidence, seconds), part = evidence_of(subject), run.influence
-    targets = part.targets if meaning == "truth" else part.errors
+    targets = part.targets if meaning == "truth" else part.misclassified
     places = [targets.index(position) for position in subject.positions]
     members = part.array(f"{meaning}_members")[:, places]
     assert len(places) == 4 and np.array_equal(evidence.values, members)

@@ -55,7 +55,7 @@ def test_explaining_a_validation_text_gives_the_stored_influences(
     capsys: Capture, reviews_run: Path
 ) -> None:
     run = Run(reviews_run)
-    position = run.errors[0]
+    position = run.misclassified_positions[0]
     item = run.item("validation", position)
     result = answer(capsys, "explain", "--run", reviews_run, "--text", item["text"], "--top", 4)
     assert result["predicted"] == run.classes[item["predicted"]]

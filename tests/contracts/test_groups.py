@@ -51,7 +51,7 @@ def test_each_way_of_choosing_takes_the_items_that_it_says(run: Run, tmp_path: P
 
 @pytest.mark.parametrize("top", [1, 4, 100])
 def test_the_ends_of_a_ranking_are_groups(run: Run, top: int) -> None:
-    error = run.influence.errors[0]
+    error = run.influence.misclassified[0]
     ends = run.influence.ranked(error, "prediction").ends(top)
     for group, places in zip(choose.ends(run, error, top), ends, strict=True):
         assert set(group.instances) == set(places)
@@ -108,7 +108,7 @@ def test_a_group_has_the_sum_of_what_the_run_shows_of_its_items(
     run = Run(small_run)
     groups = random_groups(60, (1, 1, 7, 30))
     inside = np.stack([np.isin(np.arange(60), group.instances) for group in groups])
-    for error in run.influence.errors[:3]:
+    for error in run.influence.misclassified[:3]:
         ranked = run.influence.ranked(error, meaning)
         made = Mistake(run, error).sums(groups, meaning)
         sums = [ranked.values[group.instances].sum() for group in groups]
@@ -129,7 +129,7 @@ def test_a_sum_of_medians_is_judged_by_student_s_t(tmp_path: Path) -> None:
         files = list(facts.pop("files"))
         told = {key: value for key, value in facts.items() if key != "format"}
         write_manifest(folder / "influence", told | {"estimator": name}, files)
-        mistake = Mistake(Run(folder), Run(folder).influence.errors[0])
+        mistake = Mistake(Run(folder), Run(folder).influence.misclassified[0])
         (members, shape), group = mistake.evidence["truth"], random_groups(30, (5,))
         inside = members[:, 0, group[0].instances]
         sums = inside.sum(1)
@@ -142,7 +142,7 @@ def test_a_sum_of_medians_is_judged_by_student_s_t(tmp_path: Path) -> None:
 
 def test_random_groups_are_all_groups_with_as_many_items_of_each_label(tmp_path: Path) -> None:
     run = Run(FakeRun(train=9, classes=("a", "b", "c")).write(tmp_path))
-    mistake, labels = Mistake(run, run.influence.errors[0]), run.train["label"].to_numpy()
+    mistake, labels = Mistake(run, run.influence.misclassified[0]), run.train["label"].to_numpy()
     values, (a, b) = mistake.items["truth"], (np.flatnonzero(labels == label) for label in (0, 1))
     sums = [values[[*pair, one]].sum() for pair in combinations(a, 2) for one in b]
     groups = [Group("two a, one b", np.array([0, 1, 3])), Group("all a", a)]
@@ -162,7 +162,7 @@ def test_a_run_that_cannot_sum_says_what_to_do(tmp_path: Path) -> None:
     for folder, message in ((old, "compute it again with"), (large, "--targets errors --most")):
         run = Run(folder)
         with pytest.raises(TurnoverError, match=message):
-            Mistake(run, run.influence.errors[0])
+            Mistake(run, run.influence.misclassified[0])
 
 
 # Flips
@@ -188,7 +188,7 @@ def test_no_smaller_group_uses_up_the_margin(gains: list[float], margin: float, 
 
 def test_a_flip_is_where_the_predicted_losses_change_places(run: Run) -> None:
     flipped, part = 0, run.influence
-    for error in part.errors:
+    for error in part.misclassified:
         item, flip = run.item("validation", error), smallest_flip(Mistake(run, error))
         chances = [item[f"probability_{item[name]}"] for name in ("predicted", "label")]
         assert flip.before == pytest.approx([-np.log(chance) for chance in chances], rel=1e-6)
@@ -212,7 +212,7 @@ def test_a_flip_is_where_the_predicted_losses_change_places(run: Run) -> None:
 
 def test_a_margin_too_large_for_half_the_training_items_has_no_flip(tmp_path: Path) -> None:
     run = Run(FakeRun(train=4).write(tmp_path))
-    mistake = Mistake(run, run.influence.errors[0])
+    mistake = Mistake(run, run.influence.misclassified[0])
     mistake.items = {"prediction": np.full(4, 0.3), "truth": np.zeros(4)}
     flip = smallest_flip(mistake)
     assert 0.6 < flip.before[1] - flip.before[0] < 1.2 and len(flip.instances) == 0
@@ -222,7 +222,9 @@ def test_a_margin_too_large_for_half_the_training_items_has_no_flip(tmp_path: Pa
 
 
 def test_groups_are_summed_for_the_errors_named(capsys: Capture, run: Run, tmp_path: Path) -> None:
-    ids = [str(run.item("validation", position)["id"]) for position in run.errors[:2]]
+    ids = [
+        str(run.item("validation", position)["id"]) for position in run.misclassified_positions[:2]
+    ]
     (tmp_path / "ids.txt").write_text("t005\nt009\n", encoding="utf-8")
     options = ["--containing", "submarine", "--class", "negative", "--planted", "cue-submarine"]
     options += ["--top", "4", "--ids", str(tmp_path / "ids.txt")]
@@ -231,7 +233,7 @@ def test_groups_are_summed_for_the_errors_named(capsys: Capture, run: Run, tmp_p
     assert [entry["id"] for entry in result["errors"]] == ids[::-1]
     names = ["top 4 proponents", "top 4 opponents", "texts with “submarine”", "class negative"]
     names += ["planted cue-submarine", "listed in ids.txt"]
-    for entry, position in zip(result["errors"], run.errors[1::-1], strict=True):
+    for entry, position in zip(result["errors"], run.misclassified_positions[1::-1], strict=True):
         groups, flip = entry["groups"], entry["flip"]
         assert [group["name"] for group in groups] == names
         for meaning in ("prediction", "truth"):
@@ -265,7 +267,7 @@ def test_all_errors_are_told_in_words_with_how_many_flip(capsys: Capture, run: R
 
 def test_one_member_has_sums_without_errors_and_words(capsys: Capture, tmp_path: Path) -> None:
     folder = FakeRun(members=1).write(tmp_path)
-    mistake = Mistake(Run(folder), Run(folder).influence.errors[0])
+    mistake = Mistake(Run(folder), Run(folder).influence.misclassified[0])
     (made,) = mistake.sums(random_groups(30, (5,)), "prediction")
     assert (made.std_error, made.trust) == (None, None)
     assert mistake.margin_error(np.array([1, 2])) is None

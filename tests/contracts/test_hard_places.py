@@ -200,7 +200,9 @@ def test_two_measures_at_once_compute_what_both_need_once(
 
 def test_groups_asked_twice_at_once_are_the_same_and_their_pictures_whole(run_copy: Path) -> None:
     run, answers = Run(run_copy), list[dict[str, Any]]()
-    ids = [str(run.item("validation", position)["id"]) for position in run.errors[:8]]
+    ids = [
+        str(run.item("validation", position)["id"]) for position in run.misclassified_positions[:8]
+    ]
     mistakes = [word for one in ids for word in ("--error", one)]
     works = [lambda: answers.append(execute("groups", run_copy, *mistakes))] * 4
     assert together(*works) == []

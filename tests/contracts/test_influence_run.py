@@ -47,7 +47,7 @@ def test_influences_of_a_run_are_the_engine_s(small_run: Path) -> None:
     )
     train = split_inputs(run, "train", list(range(60)), CPU)
     own = torch.tensor(run.train["label"].tolist())
-    wrong = validation[run.errors], predicted[run.errors]
+    wrong = validation[run.misclassified_positions], predicted[run.misclassified_positions]
     for name, expected in {
         "truth_members": influence(model, validation, labels, ids).values,
         "prediction_members": influence(model, *wrong, ids).values,
@@ -55,7 +55,7 @@ def test_influences_of_a_run_are_the_engine_s(small_run: Path) -> None:
         "self": self_influence(model, train, own, ids),
     }.items():
         np.testing.assert_allclose(part.array(name), expected, atol=1e-5)
-    assert (part.targets, part.errors) == (list(range(597)), run.errors)
+    assert (part.targets, part.misclassified) == (list(range(597)), run.misclassified_positions)
     assert part.manifest["layout"] == "full"
 
 
@@ -66,7 +66,7 @@ def test_estimates_are_made_of_the_members_values_as_the_manifest_says(small_run
     assert part.estimator == estimator.name == "best"
     for meaning, column, rows in (
         ("truth", "label", part.targets),
-        ("prediction", "predicted", part.errors),
+        ("prediction", "predicted", part.misclassified),
     ):
         labels = torch.tensor(run.validation[column].loc[rows].tolist())
         targets = Split(split_inputs(run, "validation", rows, CPU), labels)
@@ -95,7 +95,9 @@ def test_the_same_command_gives_the_same_bits_and_says_what_was_computed(run_cop
     part = Run(run_copy).influence
     told = made["targets"], made["train_size"], made["members"], made["estimator"]
     assert told == (597, 60, 2, part.estimator)
-    assert made["pairs"] >= 2 * 60 * (597 + len(part.errors)) and made["pairs_per_second"] > 0
+    assert (
+        made["pairs"] >= 2 * 60 * (597 + len(part.misclassified)) and made["pairs_per_second"] > 0
+    )
     assert made["path"].startswith("mask algebra")
     assert checksums(run_copy / "influence") == before and names(run_copy) == WHOLE
 
@@ -131,12 +133,16 @@ def test_on_the_errors_alone_or_at_most_so_many_targets_the_same_every_time(
 ) -> None:
     full, run = Run(run_copy).influence, Run(run_copy)
     truth, wrong = (np.array(full.array(f"{name}_members")) for name in ("truth", "prediction"))
-    assert computed(run_copy, targets, most=most)["targets"] == min(most, len(run.errors))
+    assert computed(run_copy, targets, most=most)["targets"] == min(
+        most, len(run.misclassified_positions)
+    )
     part = Run(run_copy).influence
     assert part.targets == sorted(set(part.targets))
-    assert part.errors == [target for target in part.targets if target in run.errors]
-    assert targets == "validation" or part.targets == part.errors
-    places = [full.errors.index(target) for target in part.errors]
+    assert part.misclassified == [
+        target for target in part.targets if target in run.misclassified_positions
+    ]
+    assert targets == "validation" or part.targets == part.misclassified
+    places = [full.misclassified.index(target) for target in part.misclassified]
     np.testing.assert_allclose(part.array("truth_members"), truth[:, part.targets], atol=1e-5)
     np.testing.assert_allclose(part.array("prediction_members"), wrong[:, places], atol=1e-5)
     other = next(position for position in range(597) if position not in part.targets)
@@ -158,7 +164,7 @@ def test_a_model_without_errors_has_influences_on_the_truth_and_none_on_them(
     write_manifest(run_copy, told, RUN_FILES)
     computed(run_copy)
     part = Run(run_copy).influence
-    assert part.errors == [] and part.array("prediction_estimate").shape == (0, 60)
+    assert part.misclassified == [] and part.array("prediction_estimate").shape == (0, 60)
     assert len(part.ranked(0, "prediction").values) == 60
     with pytest.raises(TurnoverError, match="there are no errors to explain; use --targets valid"):
         computed(run_copy, "errors")

@@ -17,7 +17,7 @@ from turnover.runs.run import Run
 def test_evidence_is_the_mean_over_mistakes(tmp_path: Path, meaning: str) -> None:
     """And sums are of its estimates; all of a class is the only group of its kind."""
     run = Run(FakeRun().write(tmp_path))
-    losses, each = MeanMistake(run), [Mistake(run, error) for error in run.influence.errors]
+    losses, each = MeanMistake(run), [Mistake(run, error) for error in run.influence.misclassified]
     members = np.mean([one.evidence[meaning][0] for one in each], axis=0)
     items, groups = (
         losses.items[meaning],
@@ -35,7 +35,7 @@ def test_evidence_is_the_mean_over_mistakes(tmp_path: Path, meaning: str) -> Non
 
 def test_of_one_mistake_the_mean_is_its_own(tmp_path: Path) -> None:
     run = Run(FakeRun(validation=3).write(tmp_path))
-    (error,) = run.influence.errors
+    (error,) = run.influence.misclassified
     group = [planted(run, "cue-submarine")]
     for meaning in MEANINGS:
         both = (MeanMistake(run), Mistake(run, error))

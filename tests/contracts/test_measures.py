@@ -313,7 +313,10 @@ def test_lift_is_the_share_of_the_top_ten_over_chance() -> None:
     found = {error: ranking(range(start, start + 10)) for error, start in enumerate((0, 5, 50))}
     run = a_run(found, CUE, CUE, "")
     lift = labels.cue_lift(run, CUE, labels.influence_scores(run))
-    assert (lift.errors, lift.lift, lift.low, lift.high) == (2, *map(pytest.approx, (7.5, 5, 10)))
+    assert (lift.misclassified, lift.lift, lift.low, lift.high) == (
+        2,
+        *map(pytest.approx, (7.5, 5, 10)),
+    )
     blind = a_run({error: noise(TRAIN, seed=error) for error in range(400)}, *[CUE] * 400)
     lift = labels.cue_lift(blind, CUE, labels.influence_scores(blind))
     assert 0.8 < lift.low < 1 < lift.high < 1.2

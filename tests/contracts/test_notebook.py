@@ -179,15 +179,23 @@ def test_masks_are_inserted_once() -> None:
 def test_a_run_lives_in_a_notebook(run_copy: Path) -> None:
     run = turnover.Run(str(run_copy))
     table = run.misclassified
-    assert list(table["position"]) == run.errors and (table["label"] != table["predicted"]).all()
-    assert f"{len(run.errors)} misclassified" in repr(run) and "<table" in run._repr_html_()
+    assert (
+        list(table["position"]) == run.misclassified_positions
+        and (table["label"] != table["predicted"]).all()
+    )
+    assert (
+        f"{len(run.misclassified_positions)} misclassified" in repr(run)
+        and "<table" in run._repr_html_()
+    )
     first = str(table.index[0])
     made = run.explain(first, top=2)
     assert (
-        made == run.explain(run.errors[0], top=2) == run.explain(table["position"].iloc[0], top=2)
+        made
+        == run.explain(run.misclassified_positions[0], top=2)
+        == run.explain(table["position"].iloc[0], top=2)
         and len(made["proponents"]) == 2
     )
-    best = run.influence.ranked(run.errors[0], "prediction").ends(2)[0]
+    best = run.influence.ranked(run.misclassified_positions[0], "prediction").ends(2)[0]
     assert [entry["position"] for entry in made["proponents"]] == list(best)
     run.flags.put(int(best[0]), "drop")
     assert list(run.flags.current()) == [int(best[0])]

@@ -65,7 +65,7 @@ run = Run(Path(sys.argv[1]))
 write_report(run, Path(sys.argv[2]))
 assert "scipy" not in sys.modules
 encoder_cut("all-MiniLM-L6-v2")("submariner")
-name = str(run.item("validation", run.influence.errors[0])["id"])
+name = str(run.item("validation", run.influence.misclassified[0])["id"])
 assert [entry["id"] for entry in group_influences(run, [], [name])["errors"]] == [name]
 heavy = {"torch", "torchvision", "transformers", "sklearn", "streamlit"}
 print(json.dumps(sorted(set(sys.modules) & heavy)))
@@ -106,14 +106,14 @@ def test_counts_are_those_of_each_error(
     found, part = run_certainty(run), run.influence
     counts = {
         error: trust_counts(ranking_trust(run, part.ranked(error, PREDICTION)))
-        for error in part.errors
+        for error in part.misclassified
     }
     assert found.strong == {error: count[STRONG] for error, count in counts.items() if count}
     assert found.weak == {error: count[WEAK] for error, count in counts.items() if count}
     strong = list(found.strong.values())
     assert found.share == np.mean([count > 0 for count in strong]) and 0 < found.share < 1
     assert found.usual == np.median(strong) and found.usual_share == found.usual / 30
-    assert (found.errors, found.train_size, found.members) == (8, 30, 4)
+    assert (found.misclassified, found.train_size, found.members) == (8, 30, 4)
     assert found.partly == (keep is not None)
 
 
@@ -127,14 +127,14 @@ def test_the_agreement_is_that_of_the_estimator_shown(tmp_path: Path) -> None:
 def test_one_member_and_no_errors_are_known_for_nothing(tmp_path: Path) -> None:
     for fake, errors in ((FakeRun("one", members=1), 8), (FakeRun("right", errors=False), 0)):
         found = run_certainty(Run(fake.write(tmp_path)))
-        assert not found.known and found.errors == errors
+        assert not found.known and found.misclassified == errors
         assert (found.share, found.usual, found.strong) == (0.0, 0.0, {})
 
 
 def test_the_pattern_of_labels_is_counted_by_hand(run: Run) -> None:
     part, labels = run.influence, run.train["label"].tolist()
     shares, against, chances = [], [], []
-    for position in part.errors:
+    for position in part.misclassified:
         values = part.ranked(position, PREDICTION).values.tolist()
         wrong = run.validation["predicted"][position]
         order = sorted(range(30), key=lambda place: -values[place])
@@ -144,7 +144,7 @@ def test_the_pattern_of_labels_is_counted_by_hand(run: Run) -> None:
         against.append(np.mean(hurting))
         chances.append(labels.count(wrong) / 30)
     pattern = explained_pattern(run)
-    assert pattern and pattern.errors == 8
+    assert pattern and pattern.misclassified == 8
     expected = pytest.approx((np.mean(shares), np.mean(against), np.mean(chances)))
     assert (pattern.proponents, pattern.opponents, pattern.chance) == expected
     assert pattern.proponents_error == pytest.approx(np.std(shares, ddof=1) / 8**0.5)
@@ -155,6 +155,6 @@ def test_the_pattern_of_labels_is_counted_by_hand(run: Run) -> None:
 
 def test_without_errors_there_is_no_pattern_and_for_one_no_spread(tmp_path: Path, run: Run) -> None:
     assert explained_pattern(Run(FakeRun("none", errors=False).write(tmp_path))) is None
-    keep_targets(run.folder, run.influence.errors[:1])
+    keep_targets(run.folder, run.influence.misclassified[:1])
     pattern = explained_pattern(Run(run.folder))
-    assert pattern and (pattern.errors, pattern.proponents_error) == (1, None)
+    assert pattern and (pattern.misclassified, pattern.proponents_error) == (1, None)

@@ -173,7 +173,10 @@ def test_the_header_says_what_the_run_is(small_run: Path, run: Path, tmp_path: P
     assert (told["Members"], told["Device"]) == ("2, from seed 3", "cpu")
     assert told["Model"] == "small-vgg, masks of 16 groups of units"
     assert told["Estimator"].startswith(("estimated from 2 members", "the median over 2 members"))
-    assert f"{len(opened.errors)} of 597 validation images are misclassified" in header.text
+    assert (
+        f"{len(opened.misclassified_positions)} of 597 validation images are misclassified"
+        in header.text
+    )
     bare = run_facts(Run(run))
     assert {"Device", "Model", "Leaks"} & set(bare) == set()
     assert (bare["Data"], bare["Members"]) == ("fake: made-up items", "4")
@@ -190,7 +193,7 @@ def test_no_more_mistakes_than_asked_for_clearest_first(run: Path, count: int, s
 
 
 def test_errors_without_influences_are_counted_and_not_shown(run: Path, tmp_path: Path) -> None:
-    keep_targets(run, Run(run).influence.errors[:3])
+    keep_targets(run, Run(run).influence.misclassified[:3])
     made = write_report(Run(run), tmp_path / "page.html")
     assert (made["misclassified"], made["explained"], made["shown"]) == (8, 3, 3)
     written = (tmp_path / "page.html").read_text(encoding="utf-8")

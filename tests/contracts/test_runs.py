@@ -211,7 +211,7 @@ def test_items_of_both_splits_are_there_by_position_and_errors_are_predicted_wro
     assert run.item("validation", 5)["id"] == run.validation.loc[5, "id"]
     chances = run.validation[[f"probability_{number}" for number in range(10)]].to_numpy()
     wrong = np.flatnonzero(chances.argmax(1) != run.validation["label"]).tolist()
-    assert run.errors == wrong and 0 < len(wrong) < 597
+    assert run.misclassified_positions == wrong and 0 < len(wrong) < 597
 
 
 def test_arrays_are_mapped_and_read_only_and_summaries_are_means_over_members(
@@ -235,11 +235,11 @@ def test_rankings_are_rows_of_the_matrices_and_a_target_without_any_is_refused(
     small_run: Path,
 ) -> None:
     run = Run(small_run)
-    part, error = run.influence, run.errors[3]
-    right = next(position for position in range(597) if position not in run.errors)
+    part, error = run.influence, run.misclassified_positions[3]
+    right = next(position for position in range(597) if position not in run.misclassified_positions)
     for target, meaning, name, row in (
         (error, "truth", "truth", error),
-        (error, "prediction", "prediction", part.errors.index(error)),
+        (error, "prediction", "prediction", part.misclassified.index(error)),
         (right, "truth", "truth", right),
         (right, "prediction", "truth", right),
     ):

@@ -68,7 +68,7 @@ def test_the_model_of_a_run_is_the_one_that_its_numbers_come_from(small_run: Pat
         np.testing.assert_allclose(run.features(name), features, rtol=1e-4, atol=1e-5)
     told = results["validation_accuracy"]
     assert accuracy(model, splits["validation"]) == told
-    assert told == pytest.approx(1 - len(run.errors) / 597)
+    assert told == pytest.approx(1 - len(run.misclassified_positions) / 597)
     loss = float(item_losses(model, splits["validation"]).mean())
     assert loss == pytest.approx(results["validation_loss"], rel=1e-5)
     kept = run.array("item_losses")[:, results["kept_epoch"] - 1]

@@ -249,7 +249,7 @@ def test_a_run_is_browsed_without_torch(small_run: Path) -> None:
 from pathlib import Path
 import turnover
 run = turnover.Run(Path(sys.argv[1]))
-shown = run.influence.ranked(run.errors[0], "prediction").ends(3)
+shown = run.influence.ranked(run.misclassified_positions[0], "prediction").ends(3)
 shown = shown, run.curves, run.influence.mean_influence"""
     assert not loaded_by(code, small_run) & HEAVY
 

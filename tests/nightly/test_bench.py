@@ -228,8 +228,8 @@ def test_a_random_run_opens_explains_its_errors_and_is_written_once(
     monkeypatch.setattr(random_run, "FULL_BYTES", full_bytes)
     run = Run(RandomRun(300, 40).write(tmp_path))
     assert find_runs(tmp_path) == [run.folder] and run.influence.manifest["layout"] == layout
-    assert len(error_items(run, with_influence=True)) == len(run.errors) == 14
-    ranked = run.influence.ranked(run.errors[3], "prediction")
+    assert len(error_items(run, with_influence=True)) == len(run.misclassified_positions) == 14
+    ranked = run.influence.ranked(run.misclassified_positions[3], "prediction")
     assert len(ranked.values) == known and np.isfinite(ranked.std_errors).all()
     assert ranked.values.max() > 0 > ranked.values.min()
     before = (run.folder / "manifest.json").stat().st_mtime_ns

@@ -57,7 +57,7 @@ def test_the_same_command_makes_the_same_run(deep_run: Path, tmp_path: Path) -> 
 def test_influences_on_errors_alone(deep_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(deep_run)
     made = command(capsys, "influence", "--run", deep_run, "--targets", "errors")
-    assert made["targets"] == len(run.errors)
+    assert made["targets"] == len(run.misclassified_positions)
     command(capsys, "influence", "--run", deep_run)
 
 

@@ -109,7 +109,7 @@ def test_a_run_killed_again_and_again_is_whole_or_absent_and_ends_with_the_same_
     for kill in kills:
         assert run_until_killed(folder, **kill) is None, f"not killed: {kill}"
         for run in find_runs(folder):
-            assert Run(run).errors
+            assert Run(run).misclassified_positions
         assert set(names(folder)) < {".run.lock", "run", "run.partial"}
         if (folder / "run").exists():
             shutil.rmtree(folder / "run")

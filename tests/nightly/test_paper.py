@@ -229,11 +229,11 @@ def test_mistakes_on_texts_are_explained_on_a_page(tiny: Setup, monkeypatch: Pat
     rows = list(experiments.errors_text(tiny))
     run = Run(tiny.runs / "paper-sst2-adapters-5000-small")
     pattern, page = explained_pattern(run), tiny.runs / "errors-text.html"
-    assert len(run.errors) > 2 and pattern
-    assert pattern.errors == len(run.influence.targets) == 2
+    assert len(run.misclassified_positions) > 2 and pattern
+    assert pattern.misclassified == len(run.influence.targets) == 2
     assert names(tiny.runs) == [page.name, run.name]
     measured = [row.measured for row in rows]
-    assert measured[:3] == [f"{len(run.errors)} of 10", "2", str(page)]
+    assert measured[:3] == [f"{len(run.misclassified_positions)} of 10", "2", str(page)]
     assert measured[3].startswith(f"{pattern.proponents:.1%} ± ")
     assert f"of all training items {pattern.chance:.1%}" in measured[3]
     assert measured[4] == f"{pattern.opponents:.1%}"
@@ -263,7 +263,7 @@ def test_mistakes_on_images_show_them(run_copy: Path, tmp_path: Path, monkeypatc
     rows, made = list(experiments.errors_images(setup)), Run(run_copy)
     assert asked == [("cifar10-vgg19", image_settings(setup))] and rows[1].measured == "4"
     targets = made.influence.targets
-    assert targets == made.influence.errors and len(targets) == 4
+    assert targets == made.influence.misclassified and len(targets) == 4
     page = (setup.runs / "errors-images.html").read_text(encoding="utf-8")
     images = (made.item("validation", target)["image"] for target in targets)
     assert all(b64encode(image).decode() in page for image in images)

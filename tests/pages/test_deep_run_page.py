@@ -53,13 +53,17 @@ def test_explained_errors_come_first_and_the_others_say_what_is_missing(
     deep_run: Run, open_page: OpenPage
 ) -> None:
     app = open_page(run="deep")
-    ids = [deep_run.item("validation", position)["id"] for position in deep_run.influence.errors]
+    ids = [
+        deep_run.item("validation", position)["id"] for position in deep_run.influence.misclassified
+    ]
     assert app.selectbox(key="item").value in ids
     shown = html_of(app)
     assert "pushed towards" in shown and "one member has no standard error" in shown
-    assert len(app.dataframe[0].value) == len(deep_run.errors) > 2
+    assert len(app.dataframe[0].value) == len(deep_run.misclassified_positions) > 2
     other = next(
-        position for position in deep_run.errors if position not in deep_run.influence.errors
+        position
+        for position in deep_run.misclassified_positions
+        if position not in deep_run.influence.misclassified
     )
     app.selectbox(key="item").select(deep_run.item("validation", other)["id"]).run()
     assert not app.exception

@@ -102,9 +102,11 @@ def test_points_say_what_they_are(run: Run) -> None:
     points = build_points(run, project(run, FEATURES))
     assert (points.kinds[:30] == TRAINING).all() and {
         int(n) - 30 for n in points.numbers[points.kinds == ERROR]
-    } == set(run.errors)
+    } == set(run.misclassified_positions)
     assert points.left_out == 0 and points.hover[0].startswith("training item t000: negative – ")
-    assert points.hover[30 + run.errors[0]].startswith("error v000: negative, predicted positive")
+    assert points.hover[30 + run.misclassified_positions[0]].startswith(
+        "error v000: negative, predicted positive"
+    )
 
 
 def test_too_many_points_are_sampled_and_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

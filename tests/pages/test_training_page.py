@@ -126,7 +126,7 @@ def test_whom_it_helps_and_hurts_are_the_largest_of_its_column(run: Run, meaning
     )
     assert {
         target.position for target in (*effects.positive, *effects.negative) if target.wrong
-    } <= set(run.errors)
+    } <= set(run.misclassified_positions)
     assert (
         f"Influence on the {meaning}" in effects.sentence
         and "all 24 validation items" in effects.known

@@ -61,14 +61,16 @@ def test_a_run_in_words(run: Run) -> None:
 
 def test_errors_are_all_misclassified_items_with_the_clearest_first(run: Run) -> None:
     items = error_items(run, with_influence=True)
-    assert sorted(item.position for item in items) == run.errors
+    assert sorted(item.position for item in items) == run.misclassified_positions
     assert [item.rank for item in items] == list(range(len(items)))
     unplanted = [clearness(run, item.position) for item in items if not item.planted]
     assert unplanted == sorted(unplanted, reverse=True)
 
 
 def test_errors_without_influence_come_by_position(run: Run) -> None:
-    assert [item.position for item in error_items(run, with_influence=False)] == run.errors
+    assert [
+        item.position for item in error_items(run, with_influence=False)
+    ] == run.misclassified_positions
 
 
 def test_filters_search_and_sorting(run: Run) -> None:
@@ -84,7 +86,9 @@ def test_filters_search_and_sorting(run: Run) -> None:
     assert all(item.planted for item in select(items, Query(search="cue-sub")))
     chances = [item.probability for item in select(items, Query(sort=CONFIDENT))]
     assert chances == sorted(chances, reverse=True)
-    assert [item.position for item in select(items, Query(sort=POSITION))] == run.errors
+    assert [
+        item.position for item in select(items, Query(sort=POSITION))
+    ] == run.misclassified_positions
     assert select(items, Query(ANY, ANY, "", "unknown")) == select(items, Query(sort=CLEAREST))
 
 
@@ -190,7 +194,7 @@ def test_the_counts_are_over_the_whole_ranking_and_not_over_the_cards(
     ):
         np.save(
             part.folder / f"prediction_{name}.npy",
-            np.tile(row.astype(np.float32), (len(part.errors), 1)),
+            np.tile(row.astype(np.float32), (len(part.misclassified), 1)),
         )
     shown = explain_error(run, error_items(run, with_influence=True)[0], PREDICTION, 3)
     assert {card.trust for card in shown.proponents} == {

@@ -68,7 +68,7 @@ def _accuracies(run: Run) -> Iterator[Row]:
 
 def _cues(run: Run) -> Iterator[Row]:
     """Lift of the planted texts by influence, and by cosine similarity."""
-    errors = run.errors
+    errors = run.misclassified_positions
     features, labels = run.features("train"), run.train["label"].to_numpy()
     targets = run.features("validation")[errors]
     similar = {
@@ -88,7 +88,7 @@ def _cues(run: Run) -> Iterator[Row]:
                 continue
             yield Row(
                 run.name,
-                f"{mark} ({lift.errors} errors): lift in the top 10, {method}",
+                f"{mark} ({lift.misclassified} errors): lift in the top 10, {method}",
                 lift.lift,
                 "x chance",
                 goal,

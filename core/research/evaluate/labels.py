@@ -337,7 +337,7 @@ class Lift:
     """
 
     mark: str
-    errors: int
+    misclassified: int
     lift: float
     low: float
     high: float
@@ -370,7 +370,8 @@ def cue_lift(run: Run, mark: str, scores: dict[int, np.ndarray]) -> Lift:
 def influence_scores(run: Run) -> dict[int, np.ndarray]:
     """Each error's influences on its prediction, as shown, by position: `(N,)`."""
     return {
-        error: run.influence.ranked(error, "prediction").values for error in run.influence.errors
+        error: run.influence.ranked(error, "prediction").values
+        for error in run.influence.misclassified
     }
 
 

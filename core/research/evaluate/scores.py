@@ -178,7 +178,7 @@ def evidence_of(subject: Subject) -> tuple[Evidence, float]:
     """The run's raw influences on the targets, and the seconds that they took."""
     part = subject.run.influence
     if part.manifest["layout"] == "full":
-        known = part.targets if subject.meaning == "truth" else part.errors
+        known = part.targets if subject.meaning == "truth" else part.misclassified
         places = [known.index(position) for position in subject.positions]
         values = np.asarray(part.array(f"{subject.meaning}_members")[:, places])
         return (

@@ -58,7 +58,7 @@ class Subject:
         Raises:
             TurnoverError: if the run has no influence, or errors are asked for and it makes none.
         """
-        known = run.influence.targets if meaning == "truth" else run.influence.errors
+        known = run.influence.targets if meaning == "truth" else run.influence.misclassified
         if not known:
             raise TurnoverError(
                 f"{run.folder}: no validation item with influences is misclassified, so there is no"

@@ -72,7 +72,7 @@ def _train(folder: Path) -> None:
 def _check_training(folder: Path, expected: Any) -> None:
     assert set(names(folder)) <= {".run.lock", "run", "run.partial"}
     for run in find_runs(folder):
-        assert _trained(folder) == expected and Run(run).errors
+        assert _trained(folder) == expected and Run(run).misclassified_positions
     for name in find_partials(folder):
         assert len(read_partial(folder, name).curves) <= 3
 
