@@ -266,11 +266,13 @@ class Summable:
         The two have the same masks, so their errors go together. Their difference is estimated as a
         target of its own: the influence on the true label's loss minus the predicted label's.
         """
-        members, shape = (
+        members, coefficients = (
             one - other
             for one, other in zip(self.evidence["prediction"], self.evidence["truth"], strict=True)
         )
-        return finite(self.estimator.group(members, shape, self._inside([instances]))[1][0, 0])
+        return finite(
+            self.estimator.group(members, coefficients, self._inside([instances]))[1][0, 0]
+        )
 
     def _inside(self, chosen: Sequence[np.ndarray]) -> np.ndarray:
         """Membership `(G, N)`."""
@@ -350,15 +352,15 @@ def _mean_evidence(run: Run, meaning: str) -> tuple[np.ndarray, np.ndarray]:
     fit into memory.
     """
     errors = run.influence.misclassified
-    members, shape = (
+    members, coefficients = (
         part.astype(np.float64) for part in run.influence.evidence(errors[0], meaning)
     )
     for error in errors[1:]:
         for total, part in zip(
-            (members, shape), run.influence.evidence(error, meaning), strict=True
+            (members, coefficients), run.influence.evidence(error, meaning), strict=True
         ):
             total += part
-    return members / len(errors), shape / len(errors)
+    return members / len(errors), coefficients / len(errors)
 
 
 _LEAST = float(np.finfo(np.float32).tiny)

@@ -139,12 +139,12 @@ def prepare(
             model, targets.inputs, targets.labels, np.arange(count), progress=advance
         )
     estimator = stored_estimator(run)
-    shape = estimator.shape_of(
+    coefficients = estimator.coefficients_of(
         describe_targets(model, targets, item_features(model, targets.inputs))
     )
     scored = Scores(
         members.numpy(),
-        shape.mean(0, keepdims=True),
+        coefficients.mean(0, keepdims=True),
         estimator,
         len(targets.labels),
         "" if path is None else str(path),

@@ -53,7 +53,7 @@ class Scores:
     """
 
     members: np.ndarray
-    shape: np.ndarray | None
+    coefficients: np.ndarray | None
     estimator: Estimator
     targets: int
     path: str = ""
@@ -61,9 +61,9 @@ class Scores:
     @cached_property
     def estimates(self) -> tuple[np.ndarray, np.ndarray]:
         """Scores and their standard errors, each `(N,)`; errors are NaN for one member."""
-        if self.shape is None:
+        if self.coefficients is None:
             return self.members.mean(0), _spread(self.members)
-        values, std_errors = self.estimator.apply(self.members[:, None], self.shape)
+        values, std_errors = self.estimator.apply(self.members[:, None], self.coefficients)
         return values[0], std_errors[0]
 
     def total(self, positions: np.ndarray) -> tuple[float, float | None]:
@@ -72,12 +72,12 @@ class Scores:
         Positive influence helps, so when the items go, this is what the mean loss is predicted to
         change by.
         """
-        if self.shape is None:
+        if self.coefficients is None:
             sums = self.members[:, positions].sum(1, keepdims=True)
             return float(sums.mean()), finite(_spread(sums)[0])
         inside = np.zeros((1, self.members.shape[1]), bool)
         inside[0, positions] = True
-        value, error = self.estimator.group(self.members[:, None], self.shape, inside)
+        value, error = self.estimator.group(self.members[:, None], self.coefficients, inside)
         return float(value[0, 0]), finite(error[0, 0])
 
 
@@ -91,12 +91,14 @@ def run_scores(run: Run, validation: str = OWN) -> Scores:
     if validation != OWN:
         return _kept(run, validation)
     part, estimator = run.influence, stored_estimator(run)
-    shape = (
+    coefficients = (
         np.asarray(part.array("truth_shape")).mean(0, keepdims=True)
         if "truth_shape.npy" in part.manifest["files"]
         else None
     )
-    return Scores(np.asarray(part.array("mean_members")), shape, estimator, len(part.targets))
+    return Scores(
+        np.asarray(part.array("mean_members")), coefficients, estimator, len(part.targets)
+    )
 
 
 def keep_scores(run: Run, validation: str, scores: Scores) -> Path:
@@ -115,7 +117,7 @@ def keep_scores(run: Run, validation: str, scores: Scores) -> Path:
             np.savez(
                 file,
                 members=scores.members,
-                shape=scores.shape if scores.shape is not None else np.zeros((1, 0)),
+                shape=scores.coefficients if scores.coefficients is not None else np.zeros((1, 0)),
                 facts=np.array(facts),
             )
 
@@ -146,7 +148,7 @@ def _kept(run: Run, validation: str) -> Scores:
     path, again = run.folder / FOLDER / f"{validation}.npz", "compute them again"
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            members, shape, facts = (
+            members, coefficients, facts = (
                 arrays["members"],
                 arrays["shape"],
                 json.loads(str(arrays["facts"])),
@@ -160,7 +162,7 @@ def _kept(run: Run, validation: str) -> Scores:
         raise TurnoverError(f"{path}: {stale.replace('measured', 'computed')} So {again}")
     if members.ndim != 2 or members.shape[1] != len(run.train):
         raise TurnoverError(f"{path}: holds other numbers than one for each training item; {again}")
-    return Scores(members, shape, stored_estimator(run), targets, source)
+    return Scores(members, coefficients, stored_estimator(run), targets, source)
 
 
 def _spread(members: np.ndarray) -> np.ndarray:

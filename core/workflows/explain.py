@@ -215,7 +215,7 @@ class Explainer:
             self.model, targets.inputs, targets.labels, np.arange(len(self.run.train))
         ).values.numpy()
         described = describe_targets(self.model, targets, item_features(self.model, targets.inputs))
-        return self.estimator.apply(members, self.estimator.shape_of(described))
+        return self.estimator.apply(members, self.estimator.coefficients_of(described))
 
 
 def read_user_file(path: Path) -> bytes:

@@ -441,9 +441,11 @@ class _Work:
             rows = unit.rows[place]
             made = self._values(unit, rows, advance)
             for meaning, values in made.items():
-                shape = self.estimator.shape_of(self.targets.described(self.model, rows, meaning))
+                coefficients = self.estimator.coefficients_of(
+                    self.targets.described(self.model, rows, meaning)
+                )
                 for name, array in kept(
-                    self.layout, values, shape, *self.estimator.apply(values, shape)
+                    self.layout, values, coefficients, *self.estimator.apply(values, coefficients)
                 ).items():
                     found.setdefault(f"{meaning}_{name}", []).append(array)
             total += made["truth"].sum(1, dtype=np.float64)

@@ -247,13 +247,17 @@ class InfluenceFiles:
 
 
 def kept(
-    layout: str, members: np.ndarray, shape: np.ndarray, estimate: np.ndarray, error: np.ndarray
+    layout: str,
+    members: np.ndarray,
+    coefficients: np.ndarray,
+    estimate: np.ndarray,
+    error: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """What a layout keeps of some targets: of member values `(K, t, N)`, what the estimator asked
     `(t, r)`, estimates and errors `(t, N)`.
     """
     if layout == "full":
-        return {"members": members, "shape": shape, "estimate": estimate, "error": error}
+        return {"members": members, "shape": coefficients, "estimate": estimate, "error": error}
     order = np.argsort(-estimate, axis=1, kind="stable")
     ends = (
         order if order.shape[1] <= 2 * TOP else np.concatenate((order[:, :TOP], order[:, -TOP:]), 1)

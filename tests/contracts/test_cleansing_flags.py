@@ -40,7 +40,7 @@ def test_scores_from_the_run_s_influence_are_those_computed_anew(small_run: Path
     targets = run_split(run, "validation", CPU)
     members = mean_influence(model, targets.inputs, targets.labels, np.arange(60)).numpy()
     described = describe_targets(model, targets, item_features(model, targets.inputs))
-    shape = scores.estimator.shape_of(described).mean(0, keepdims=True)
+    shape = scores.estimator.coefficients_of(described).mean(0, keepdims=True)
     made = scores.estimator.apply(members[:, None], shape)
     for found, expected in zip(scores.estimates, made, strict=True):
         np.testing.assert_allclose(found, expected[0], atol=1e-5)

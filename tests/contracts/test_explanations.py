@@ -189,7 +189,7 @@ def plain(
     directions = estimator.directions
     ids = np.arange(len(explainer.run.train)) if directions else np.array(instances)
     members = influence(explainer.model, target.inputs, target.labels, ids, plain=True)
-    found = estimator.apply(members.values.numpy(), estimator.shape_of(described))[0][0]
+    found = estimator.apply(members.values.numpy(), estimator.coefficients_of(described))[0][0]
     return found[instances] if directions else found
 
 

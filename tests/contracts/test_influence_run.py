@@ -72,7 +72,7 @@ def test_estimates_are_made_of_the_members_values_as_the_manifest_says(small_run
         targets = Split(split_inputs(run, "validation", rows, CPU), labels)
         described = describe_targets(model, targets, run.features("validation")[rows])
         members = np.asarray(part.array(f"{meaning}_members"))
-        made = estimator.apply(members, estimator.shape_of(described))
+        made = estimator.apply(members, estimator.coefficients_of(described))
         for name, array in zip(("estimate", "error"), made, strict=True):
             found = part.array(f"{meaning}_{name}")
             np.testing.assert_allclose(found, array, rtol=1e-4, atol=1e-6)

@@ -33,7 +33,7 @@ class Planted:
     def chosen(self) -> tuple[Estimator, np.ndarray, np.ndarray]:
         """The estimator that these influences favour, its estimates and their errors."""
         estimator = choose_estimator(self.members, self.train, self.targets)
-        return estimator, *estimator.apply(self.members, estimator.shape_of(self.targets))
+        return estimator, *estimator.apply(self.members, estimator.coefficients_of(self.targets))
 
     def filtered(self) -> np.ndarray:
         """Estimates of `best` without what a target or an item does otherwise: a filter of the
@@ -45,7 +45,7 @@ class Planted:
             estimator.shrinkage, deviation=np.zeros_like(estimator.shrinkage.deviation), own=0.0
         )
         return replace(estimator, shrinkage=shared).apply(
-            self.members, estimator.shape_of(self.targets)
+            self.members, estimator.coefficients_of(self.targets)
         )[0]
 
 
@@ -80,11 +80,11 @@ def planted(
     shares = np.exp(0.7 * rng.normal(size=count)) if uneven else np.ones(count)
     shares /= np.sqrt(np.square(shares).mean())
     basis = make_basis(train.features, train.residuals / shares[:, None])
-    shape = basis.shape_of(seen.features, seen.residuals) @ basis.vectors.T
+    coefficients = basis.coefficients_of(seen.features, seen.residuals) @ basis.vectors.T
     others = deviation * rng.normal(size=(targets, basis.vectors.shape[1])) @ basis.vectors.T
     strengths = 1 + 0.3 * rng.normal(size=(targets, 1))
     inside = (
-        smooth * strengths * shape / shape.std()
+        smooth * strengths * coefficients / coefficients.std()
         + others
         + local * rng.normal(size=(targets, count))
     )

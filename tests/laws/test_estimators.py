@@ -69,9 +69,9 @@ def test_one_member_is_shown_as_it_is_without_an_error() -> None:
     case, estimator, estimate, error = drawn(0, {"smooth": 0.5, "members": 1})
     assert (estimator.name, estimator.agreement, estimator.noise) == ("raw", {}, None)
     assert np.array_equal(estimate, case.members[0]) and np.isnan(error).all()
-    shape, inside = estimator.shape_of(case.targets), groups(0, count=400)
-    assert shape.shape == (40, 0)
-    sums, errors = estimator.group(case.members, shape, inside)
+    coefficients, inside = estimator.coefficients_of(case.targets), groups(0, count=400)
+    assert coefficients.shape == (40, 0)
+    sums, errors = estimator.group(case.members, coefficients, inside)
     np.testing.assert_allclose(sums, case.members[0] @ inside.T)
     assert np.isnan(errors).all()
 
@@ -134,7 +134,7 @@ def test_another_number_of_items_is_one_line(members: int, width: int) -> None:
 def test_influences_that_are_all_zero_stay_zero(members: int) -> None:
     case, nothing = planted(0, count=30, targets=3), np.zeros((members, 3, 30))
     estimator = choose_estimator(nothing, case.train, case.targets)
-    estimate, error = estimator.apply(nothing, estimator.shape_of(case.targets))
+    estimate, error = estimator.apply(nothing, estimator.coefficients_of(case.targets))
     assert (estimate == 0).all() and np.isfinite(error).all()
 
 
@@ -169,8 +169,8 @@ def test_a_weight_no_larger_than_its_error_is_zero() -> None:
     for seed in range(40):
         rng = np.random.default_rng(seed)
         vectors = np.linalg.qr(rng.normal(size=(100, 12)))[0]
-        members, shape = rng.normal(size=(4, 20, 100)), rng.normal(size=(20, 12))
-        weights.append(fit_shrinkage(members, vectors, shape).weight)
+        members, coefficients = rng.normal(size=(4, 20, 100)), rng.normal(size=(20, 12))
+        weights.append(fit_shrinkage(members, vectors, coefficients).weight)
     assert 0.05 < np.mean(np.array(weights) > 0) < 0.3
 
 
@@ -259,7 +259,7 @@ def test_scale_and_order_of_the_influences_are_those_of_the_estimates(
     ):
         other = choose_estimator(values, items, case.targets)
         assert other.name == estimator.name
-        again = other.apply(values, other.shape_of(case.targets))
+        again = other.apply(values, other.coefficients_of(case.targets))
         for one, moved in zip(made, again, strict=True):
             near = {"rtol": 1e-3, "atol": 1e-4 * scale}
             np.testing.assert_allclose(moved, scale * one[:, places], **near)
@@ -267,8 +267,8 @@ def test_scale_and_order_of_the_influences_are_those_of_the_estimates(
 
 def test_a_target_alone_is_estimated_as_in_company() -> None:
     case, estimator, *together = drawn(0, {"smooth": 0.5, "local": 0.3})
-    shape = estimator.shape_of(case.targets)
-    apart = estimator.apply(case.members[:, 7:8], shape[7:8])
+    coefficients = estimator.coefficients_of(case.targets)
+    apart = estimator.apply(case.members[:, 7:8], coefficients[7:8])
     for one, alone in zip(together, apart, strict=True):
         np.testing.assert_allclose(alone[0], one[7], rtol=1e-6)
 
@@ -280,17 +280,17 @@ def both(case: Planted) -> list[tuple[Estimator, np.ndarray]]:
     """`best` and `median`, each with what it asks of the targets."""
     best = case.chosen()[0]
     assert best.name == "best"
-    return [(best, best.shape_of(case.targets)), (Estimator("median", {}), np.zeros((6, 0)))]
+    return [(best, best.coefficients_of(case.targets)), (Estimator("median", {}), np.zeros((6, 0)))]
 
 
 @given(seed=seeds)
 def test_a_group_is_the_sum_of_its_items_and_a_group_of_one_is_that_item(seed: int) -> None:
     case, inside = small(seed), groups(seed)
-    for estimator, shape in both(case):
-        items, errors = estimator.apply(case.members, shape)
-        sums, own = estimator.group(case.members, shape, inside)
+    for estimator, coefficients in both(case):
+        items, errors = estimator.apply(case.members, coefficients)
+        sums, own = estimator.group(case.members, coefficients, inside)
         np.testing.assert_allclose(sums, items @ inside.T, rtol=1e-5, atol=1e-5)
-        alone, alone_errors = estimator.group(case.members, shape, np.eye(80, dtype=bool))
+        alone, alone_errors = estimator.group(case.members, coefficients, np.eye(80, dtype=bool))
         np.testing.assert_allclose(alone, items, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(alone_errors, errors, rtol=1e-4)
     np.testing.assert_allclose(items, np.sort(case.members, 0)[2])  # the median, of five
@@ -302,12 +302,12 @@ def test_a_group_is_the_sum_of_its_items_and_a_group_of_one_is_that_item(seed: i
 def test_the_error_of_a_sum_is_that_of_the_items_joint_distribution(seed: int) -> None:
     """Against the covariance of all pairs of items, written down entry by entry."""
     case, inside = small(seed), groups(seed)
-    estimator, shape = both(case)[0]
+    estimator, coefficients = both(case)[0]
     assert estimator.noise is not None and estimator.shrinkage and estimator.basis
     members, basis = case.members / estimator.noise, estimator.basis.vectors
-    known = estimator.shrinkage.posterior(members, basis, shape)
+    known = estimator.shrinkage.posterior(members, basis, coefficients)
     vectors, noise = known.vectors.astype(np.float64), estimator.noise.astype(np.float64)
-    _, errors = estimator.group(case.members, shape, inside)
+    _, errors = estimator.group(case.members, coefficients, inside)
     for target in range(6):
         covariance = (vectors * known.independent[target]) @ vectors.T
         shared = [vectors @ known.reaction[target]]
@@ -335,8 +335,8 @@ def test_errors_of_sums_are_those_of_the_sums(size: int) -> None:
         for seed in range(2):
             case, estimator, _, _ = drawn(seed, mixture)
             for inside in (groups(seed, (size,) * 24, 400), alike(case, size)):
-                shape = estimator.shape_of(case.targets)
-                sums, errors = estimator.group(case.members, shape, inside)
+                coefficients = estimator.coefficients_of(case.targets)
+                sums, errors = estimator.group(case.members, coefficients, inside)
                 covered.append((np.abs(sums - case.truth @ inside.T) < 1.96 * errors).mean())
     assert 0.92 < np.mean(covered) < 0.99
     assert np.min(covered) > 0.8
@@ -345,10 +345,10 @@ def test_errors_of_sums_are_those_of_the_sums(size: int) -> None:
 def test_what_like_items_share_does_not_average_out() -> None:
     """How a target reacts is one number: its proponents' sum errs by far more than apart."""
     case, estimator, estimates, errors = drawn(0, {"smooth": 0.3})
-    shape, ratios = estimator.shape_of(case.targets), []
+    coefficients, ratios = estimator.coefficients_of(case.targets), []
     for target in range(len(estimates)):
         inside = np.argsort(np.argsort(-estimates[target]))[None] < 40
-        _, error = estimator.group(case.members[:, [target]], shape[[target]], inside)
+        _, error = estimator.group(case.members[:, [target]], coefficients[[target]], inside)
         ratios.append(error[0, 0] / np.sqrt(np.square(errors[target, inside[0]]).sum()))
     assert np.median(ratios) > 1.5
 
@@ -357,9 +357,9 @@ def test_a_mean_that_the_estimates_miss_counts_in_a_sum() -> None:
     """All influences shifted alike: the error of a large group covers what estimates leave out."""
     case, estimator, _, alone = drawn(0, {"smooth": 0.3})
     inside = groups(0, (100,) * 20, 400)
-    shape, shifted = estimator.shape_of(case.targets), case.members + 0.2
-    sums, errors = estimator.group(shifted, shape, inside)
+    coefficients, shifted = estimator.coefficients_of(case.targets), case.members + 0.2
+    sums, errors = estimator.group(shifted, coefficients, inside)
     assert (np.abs(sums - (case.truth + 0.2) @ inside.T) < 1.96 * errors).mean() > 0.95
-    _, before = estimator.group(case.members, shape, inside)
+    _, before = estimator.group(case.members, coefficients, inside)
     assert np.median(errors / before) > 2
-    np.testing.assert_allclose(estimator.apply(shifted, shape)[1], alone, rtol=1e-3)
+    np.testing.assert_allclose(estimator.apply(shifted, coefficients)[1], alone, rtol=1e-3)

@@ -33,10 +33,12 @@ def test_the_basis_is_orthonormal_and_gives_the_training_items_shapes_back(
     items = some_items(np.random.default_rng(seed), count, width, classes)
     basis, psi = make_basis(items.features, items.residuals), products(items)
     assert orthonormal(basis)
-    shape, whole = basis.shape_of(items.features, items.residuals), psi @ psi.T
-    near = {"atol": 1e-4 * np.abs(shape).max()}
-    np.testing.assert_allclose(shape, whole @ basis.vectors, **near)
-    np.testing.assert_allclose(shape @ basis.vectors.T, whole, atol=1e-4 * np.abs(whole).max())
+    coefficients, whole = basis.coefficients_of(items.features, items.residuals), psi @ psi.T
+    near = {"atol": 1e-4 * np.abs(coefficients).max()}
+    np.testing.assert_allclose(coefficients, whole @ basis.vectors, **near)
+    np.testing.assert_allclose(
+        coefficients @ basis.vectors.T, whole, atol=1e-4 * np.abs(whole).max()
+    )
     assert basis.vectors.shape[1] <= min(count, width * (classes - 1))  # residuals sum to zero
 
 
@@ -51,7 +53,7 @@ def test_the_basis_is_numpy_s_left_singular_vectors_largest_first(
         assert basis.vectors.shape == (50, min(12, most))
         cosines = np.diag(expected.T[: basis.vectors.shape[1]] @ basis.vectors)
         np.testing.assert_allclose(np.abs(cosines), 1, atol=1e-4)
-    assert basis.shape_of(items.features[:7], items.residuals[:7]).shape == (7, 4)
+    assert basis.coefficients_of(items.features[:7], items.residuals[:7]).shape == (7, 4)
 
 
 @pytest.mark.parametrize("offset", [0, 30])
@@ -81,7 +83,9 @@ def test_projections_and_samples_keep_the_leading_directions(
     assert orthonormal(near)
     assert (near.random is not None) == (limit == "_MOST_FEATURES")
     assert np.linalg.svd(exact.vectors[:, :5].T @ near.vectors[:, :5])[1].min() > 0.98
-    shapes = [own.shape_of(features, items.residuals) @ own.vectors.T for own in (exact, near)]
+    shapes = [
+        own.coefficients_of(features, items.residuals) @ own.vectors.T for own in (exact, near)
+    ]
     assert np.corrcoef(shapes[0].ravel(), shapes[1].ravel())[0, 1] > 0.98
 
 

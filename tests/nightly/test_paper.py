@@ -305,8 +305,8 @@ def test_targets_of_a_cleansing_for_elec_are_its_validation_reviews(tiny: Setup)
     model, estimator = load_model(run, torch.device("cpu")), stored_estimator(run)
     members = influence(model, targets.inputs, targets.labels, range(20)).values
     described = describe_targets(model, targets, targets.inputs.numpy())
-    shape = estimator.shape_of(described).mean(0, keepdims=True)
-    known = estimator.apply(members.mean(1, keepdim=True).numpy(), shape)[0][0]
+    coefficients = estimator.coefficients_of(described).mean(0, keepdims=True)
+    known = estimator.apply(members.mean(1, keepdim=True).numpy(), coefficients)[0][0]
     np.testing.assert_allclose(prepared.scores, known, atol=1e-5)
     assert run_settings(run).members == 2
 

@@ -8,10 +8,10 @@ one-hot label minus predicted probabilities,
 
 (the last layer's share of TracIn, Pruthi et al. 2020). p_i comes from the *flipped* half of the
 network, which never saw item i, since the half that did has no error left on it; p_t from halves
-that nobody owns. That is only a shape: how much of it is there is measured from turn-over
+that nobody owns. That is only a direction: how much of it is there is measured from turn-over
 influences (`turnover.attribution.estimators.shrinkage`), which is why this module gives a basis and
-no influences. With Ψ = U S Vᵀ for all training items, `vectors` is U, and the shape of a target in
-that basis is Ψ_t Ψᵀ U.
+no influences. With Ψ = U S Vᵀ for all training items, `vectors` is U, and the coefficients of a
+target in that basis is Ψ_t Ψᵀ U.
 
 The products are never formed wider than `_MOST_COLUMNS`: features are projected at random first
 (Johnson and Lindenstrauss 1984), and past that the eigenvectors come from a sample of items
@@ -43,10 +43,10 @@ class Basis:
     projector: np.ndarray
     random: np.ndarray | None = None
 
-    def shape_of(self, features: np.ndarray, residuals: np.ndarray) -> np.ndarray:
+    def coefficients_of(self, features: np.ndarray, residuals: np.ndarray) -> np.ndarray:
         """Coefficients `(T, r)` of targets with features `(T, D₀)` and residuals `(T, C)`."""
-        shape: np.ndarray = _products(features, residuals, self.random) @ self.projector
-        return shape
+        coefficients: np.ndarray = _products(features, residuals, self.random) @ self.projector
+        return coefficients
 
 
 def make_basis(features: np.ndarray, residuals: np.ndarray) -> Basis:

@@ -73,20 +73,20 @@ class Estimator:
 
     @property
     def directions(self) -> int:
-        """Columns r of a target's shape; 0 where the estimator asks for none."""
+        """Columns r of a target's coefficients; 0 where the estimator asks for none."""
         return 0 if self.basis is None else self.basis.vectors.shape[1]
 
-    def shape_of(self, targets: Described) -> np.ndarray:
+    def coefficients_of(self, targets: Described) -> np.ndarray:
         """What `apply` asks for besides the influences of T targets: `(T, r)`, without columns
         where it needs nothing.
         """
         return (
             np.zeros((len(targets.residuals), 0), np.float32)
             if self.basis is None
-            else self.basis.shape_of(targets.features, targets.residuals)
+            else self.basis.coefficients_of(targets.features, targets.residuals)
         )
 
-    def apply(self, members: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def apply(self, members: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Estimates and errors, each `(T, N)` in nats, of raw influences `(K, T, N)`; errors are
         NaN for one member.
 
@@ -95,12 +95,12 @@ class Estimator:
         if self.noise is None or self.basis is None or self.shrinkage is None:
             return np.median(members, 0), _spread(members)
         estimate, error = self.shrinkage.posterior(
-            members / self.noise, self.basis.vectors, shape
+            members / self.noise, self.basis.vectors, coefficients
         ).items()
         return estimate * self.noise, error * self.noise
 
     def group(
-        self, members: np.ndarray, shape: np.ndarray, inside: np.ndarray
+        self, members: np.ndarray, coefficients: np.ndarray, inside: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Summed estimates of groups of training items and their errors, each `(T, G)` in nats;
         errors are NaN for one member.
@@ -114,15 +114,15 @@ class Estimator:
 
         Args:
             members: raw influences `(K, T, N)`.
-            shape: of the targets, as for `apply`.
+            coefficients: of the targets, as for `apply`.
             inside: which items are in which group, `(G, N)`.
         """
         if self.noise is None or self.basis is None or self.shrinkage is None:
             loads = inside.astype(members.dtype)
             return np.median(members, 0) @ loads.T, _spread(members @ loads.T)
-        return self.shrinkage.posterior(members / self.noise, self.basis.vectors, shape).sums(
-            inside * self.noise.astype(np.float64)
-        )
+        return self.shrinkage.posterior(
+            members / self.noise, self.basis.vectors, coefficients
+        ).sums(inside * self.noise.astype(np.float64))
 
 
 def _spread(members: np.ndarray) -> np.ndarray:
@@ -158,18 +158,20 @@ def choose_estimator(pilot: np.ndarray, train: Described, targets: Described) ->
         return Estimator(RAW, {})
     noise = noise_shares(pilot)
     basis = make_basis(train.features, train.residuals / noise[:, None])
-    shape = basis.shape_of(targets.features, targets.residuals)
+    coefficients = basis.coefficients_of(targets.features, targets.residuals)
     scaled = pilot / other_shares(pilot)
     agreement, misses = (
-        _compared(scaled, basis.vectors, shape) if members >= _LEAST_TO_COMPARE else ({}, {})
+        _compared(scaled, basis.vectors, coefficients) if members >= _LEAST_TO_COMPARE else ({}, {})
     )
     if misses and misses[BEST] > misses[MEDIAN]:
         return Estimator(MEDIAN, agreement)
-    return Estimator(BEST, agreement, noise, basis, fit_shrinkage(scaled, basis.vectors, shape))
+    return Estimator(
+        BEST, agreement, noise, basis, fit_shrinkage(scaled, basis.vectors, coefficients)
+    )
 
 
 def _compared(
-    pilot: np.ndarray, vectors: np.ndarray, shape: np.ndarray
+    pilot: np.ndarray, vectors: np.ndarray, coefficients: np.ndarray
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Of each candidate on one half of the members against the raw influences of the other half,
     both ways: mean row correlation, mean square.
@@ -179,7 +181,9 @@ def _compared(
         raw = np.median(other, 0)
         made = {
             MEDIAN: np.median(half, 0),
-            BEST: fit_shrinkage(half, vectors, shape).posterior(half, vectors, shape).items()[0],
+            BEST: fit_shrinkage(half, vectors, coefficients)
+            .posterior(half, vectors, coefficients)
+            .items()[0],
         }
         for name, own in made.items():
             missed = (own - raw) - (own - raw).mean(1, keepdims=True)

@@ -9,11 +9,11 @@ members, divided by κ) are then written in the basis U of `turnover.attribution
     c_tj = a_t w_b s_tj + d_tj + noise      a_t ~ N(ā, α²),  d_tj ~ N(0, δ_b²),  noise ~ N(0, ν_t)
     r_ti = (U c_t)_i + o_ti + noise         o_ti ~ N(0, τ²)
 
-s_t is the target's shape in the basis, b the bin of direction j (bins grow geometrically, so that
-the leading directions have their own). w_b, how strongly the network follows this direction, is
-shared by *all* targets: thousands of pairs estimate it. a_t is how strongly this target reacts, d
-what it does otherwise, o what one item does otherwise. By empirical Bayes (Efron and Morris 1973)
-each part is kept by the share that signal has in its variance, as in
+s_t are the target's coefficients in the basis, b the bin of direction j (bins grow geometrically,
+so that the leading directions have their own). w_b, how strongly the network follows this
+direction, is shared by *all* targets: thousands of pairs estimate it. a_t is how strongly this
+target reacts, d what it does otherwise, o what one item does otherwise. By empirical Bayes (Efron
+and Morris 1973) each part is kept by the share that signal has in its variance, as in
 
     d̂_tj = ρ (c_tj − a_t w_b s_tj),  ρ = δ_b² / (δ_b² + ν_t)
     ô_ti = ρ' o_ti,                  ρ' = τ² / (τ² + ν'_t)
@@ -22,7 +22,7 @@ The variances come from two halves of the members, whose noise is independent: t
 two halves' deviations is an unbiased estimate of δ² or τ², half of the halves' difference is the
 noise. w_b is shrunk as by James and Stein, to zero where it is no larger than its error; so without
 a signal in the turn-over influences all is about zero, whatever the features say. With δ and τ
-large the estimate is the plain median, with δ = τ = 0 a filter of the shape.
+large the estimate is the plain median, with δ = τ = 0 a filter of these coefficients.
 
 The mean of a target's influences over all items, which is hardly larger than its own noise, is left
 out.
@@ -72,7 +72,7 @@ import numpy as np
 class Posterior:
     """Influences of N training items on T targets, divided by κ.
 
-    `vectors` is U `(N, r)`. `coefficients` are estimates of c `(T, r)`, `outside` of o `(T, N)`.
+    `vectors` is U `(N, r)`. `projections` are estimates of c `(T, r)`, `outside` of o `(T, N)`.
     Errors are parts of their
     variance: `independent` `(T, r)` and `outside_variance` `(T, 1)`; `reaction` and `weight`, each
     `(T, r)`, are the errors of c that one standard error of a, or of each bin's w, makes; `bins`
@@ -81,7 +81,7 @@ class Posterior:
     """
 
     vectors: np.ndarray
-    coefficients: np.ndarray
+    projections: np.ndarray
     outside: np.ndarray
     independent: np.ndarray
     reaction: np.ndarray
@@ -92,7 +92,7 @@ class Posterior:
 
     def items(self) -> tuple[np.ndarray, np.ndarray]:
         """Estimates and errors of single items, each `(T, N)`."""
-        estimates = self.coefficients @ self.vectors.T + self.outside
+        estimates = self.projections @ self.vectors.T + self.outside
         return estimates, np.sqrt(self._variances(self.vectors, np.ones(len(self.vectors))))
 
     def sums(self, loads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +104,7 @@ class Posterior:
         inside, lengths = loads[:, used] @ self.vectors[used], np.square(loads).sum(1)
         pairs = np.square(loads.sum(1)) - lengths
         variances = self._variances(inside, lengths) + self.shift * pairs
-        return self.coefficients @ inside.T + self.outside @ loads.T, np.sqrt(variances)
+        return self.projections @ inside.T + self.outside @ loads.T, np.sqrt(variances)
 
     def _variances(self, inside: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Variances `(T, G)` of rows with coordinates `inside` `(G, r)` in the basis and squared
@@ -149,53 +149,55 @@ class Shrinkage:
     own: float
     own_error: float
 
-    def posterior(self, members: np.ndarray, vectors: np.ndarray, shape: np.ndarray) -> Posterior:
+    def posterior(
+        self, members: np.ndarray, vectors: np.ndarray, coefficients: np.ndarray
+    ) -> Posterior:
         """What is known of influences that were divided by κ.
 
         Args:
             members: `(K, T, N)`, K ≥ 2.
             vectors: U, `(N, r)`.
-            shape: of the targets, `(T, r)`.
+            coefficients: of the targets, `(T, r)`.
         """
         whole, halves, means = _centred(members)
         noise, rest_noise = _noise(halves, vectors)
-        coefficients = whole @ vectors
-        expected = self.weight * shape
+        projections = whole @ vectors
+        expected = self.weight * coefficients
         strength, strength_variance = _strengths(
-            coefficients, expected, noise, self.strength, self.strength_variance
+            projections, expected, noise, self.strength, self.strength_variance
         )
         kept = self.deviation / (self.deviation + noise)
         prior = strength * expected
         held, most = self.own / (self.own + rest_noise), self.own + self.own_error
-        estimated = prior + kept * (coefficients - prior)
-        outside = held * (whole - coefficients @ vectors.T)
+        estimated = prior + kept * (projections - prior)
+        outside = held * (whole - projections @ vectors.T)
         off = [mean - (estimated @ vectors.mean(0) + outside.mean(1))[:, None] for mean in means]
         return Posterior(
             vectors=vectors,
-            coefficients=estimated,
+            projections=estimated,
             outside=outside,
             independent=kept * noise,
             reaction=(1 - kept) * expected * np.sqrt(strength_variance),
-            weight=(1 - kept) * strength * shape * np.sqrt(self.weight_variance),
+            weight=(1 - kept) * strength * coefficients * np.sqrt(self.weight_variance),
             bins=_bins(len(self.weight)),
             outside_variance=most * rest_noise / (most + rest_noise),
             shift=np.maximum(off[0] * off[1], 0),
         )
 
 
-def fit_shrinkage(members: np.ndarray, vectors: np.ndarray, shape: np.ndarray) -> Shrinkage:
+def fit_shrinkage(members: np.ndarray, vectors: np.ndarray, coefficients: np.ndarray) -> Shrinkage:
     """The shares and variances that some targets' influences, divided by κ, show; arguments as for
     `Shrinkage.posterior`.
     """
     whole, halves, _ = _centred(members)
     noise, rest_noise = _noise(halves, vectors)
-    coefficients, split = whole @ vectors, [half @ vectors for half in halves]
-    strengths, strength, strength_variance = np.ones((len(shape), 1)), 1.0, 0.0
+    projections, split = whole @ vectors, [half @ vectors for half in halves]
+    strengths, strength, strength_variance = np.ones((len(coefficients), 1)), 1.0, 0.0
     for _ in range(_ROUNDS):  # weights and strengths determine each other
-        weight, weight_variance = _weights(coefficients, strengths * shape, noise)
-        expected = weight * shape
-        strength, strength_variance = _strength_moments(coefficients, split, expected)
-        strengths, _ = _strengths(coefficients, expected, noise, strength, strength_variance)
+        weight, weight_variance = _weights(projections, strengths * coefficients, noise)
+        expected = weight * coefficients
+        strength, strength_variance = _strength_moments(projections, split, expected)
+        strengths, _ = _strengths(projections, expected, noise, strength, strength_variance)
     deviation = np.zeros(len(weight))
     for place in _bins(len(weight)):
         first, second = (half[:, place] - strengths * expected[:, place] for half in split)
@@ -261,15 +263,15 @@ def _shares(items: np.ndarray, targets: int) -> np.ndarray:
 
 
 def _weights(
-    coefficients: np.ndarray, shape: np.ndarray, noise: np.ndarray
+    projections: np.ndarray, coefficients: np.ndarray, noise: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """w of each direction, shrunk, and its variance."""
-    weight, variance = np.zeros((2, shape.shape[1]))
-    for place in _bins(shape.shape[1]):
-        own = shape[:, place]
+    weight, variance = np.zeros((2, coefficients.shape[1]))
+    for place in _bins(coefficients.shape[1]):
+        own = coefficients[:, place]
         precision = float((np.square(own) / noise).sum())
         if precision > 0:
-            slope = float((own * coefficients[:, place] / noise).sum()) / precision
+            slope = float((own * projections[:, place] / noise).sum()) / precision
             significance = max(slope * slope * precision, _TINY)  # a squared z-value
             weight[place] = max(slope, 0) * max(0, 1 - 1 / significance)
             variance[place] = 1 / precision
@@ -277,24 +279,24 @@ def _weights(
 
 
 def _strength_moments(
-    coefficients: np.ndarray, split: list[np.ndarray], expected: np.ndarray
+    projections: np.ndarray, split: list[np.ndarray], expected: np.ndarray
 ) -> tuple[float, float]:
     """Mean and variance over targets of how strongly they react."""
     sizes = np.square(expected).sum(1) + _TINY
-    strength = float(((coefficients * expected).sum(1) / sizes).mean())
+    strength = float(((projections * expected).sum(1) / sizes).mean())
     first, second = ((half * expected).sum(1) / sizes - strength for half in split)
     return strength, max(0, float((first * second).mean()))
 
 
 def _strengths(
-    coefficients: np.ndarray, expected: np.ndarray, noise: np.ndarray, mean: float, variance: float
+    projections: np.ndarray, expected: np.ndarray, noise: np.ndarray, mean: float, variance: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """a of each target, shrunk to the mean, and its posterior variance, each `(T, 1)`."""
     sizes = np.square(expected).sum(1, keepdims=True) + _TINY
     error = noise / sizes
     kept = variance / (variance + error)
     return (
-        mean + kept * ((coefficients * expected).sum(1, keepdims=True) / sizes - mean),
+        mean + kept * ((projections * expected).sum(1, keepdims=True) / sizes - mean),
         kept * error,
     )
 

@@ -116,7 +116,7 @@ def _shown(evidence: Evidence) -> Estimated:
     else:
         made = run_estimator(subject.run, evidence.model, subject.train, evidence.values, targets)
     return Estimated(
-        *made.apply(evidence.values, made.shape_of(targets)),
+        *made.apply(evidence.values, made.coefficients_of(targets)),
         made.name,
         freedom_of(made.name, len(evidence.values)),
     )
