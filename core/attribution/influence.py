@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from turnover.attribution.dropout import turnover_layers
-from turnover.attribution.engine import path_for
+from turnover.attribution.engine import backend_for
 from turnover.attribution.engine.naive import (
     Inputs,
     both_halves,
@@ -49,12 +49,12 @@ class Influence:
     Attributes:
         values: `(members, targets, training instances)`, on the CPU.
         train_ids: the training instances' ids, `(N,)`.
-        path: how the values were computed, in words.
+        backend: how the values were computed, in words.
     """
 
     values: Tensor
     train_ids: Tensor
-    path: str
+    backend: str
 
     @property
     def mean(self) -> Tensor:
@@ -79,7 +79,7 @@ class Influence:
         members, targets, count = self.values.shape
         return (
             f"Influence({counted(members, 'member')}, {counted(targets, 'target')}, "
-            f"{counted(count, 'training instance')}; {self.path})"
+            f"{counted(count, 'training instance')}; {self.backend})"
         )
 
     def _repr_html_(self) -> str:
@@ -208,7 +208,7 @@ def influence(
             explain an error; None if the data set has them.
         train_ids: ids of N training instances.
         loss: `(logits, labels) → one loss a row`; default cross-entropy in nats.
-        plain: use the reference path, two forward passes per pair.
+        plain: use the reference backend, two forward passes per pair.
         dtype: number type of the large products, such as `torch.bfloat16`: faster where the
             hardware has it, less exact. Default: the model's own.
         memory: bytes that tiles may use beside the model and the result; default by device.
@@ -257,15 +257,15 @@ def influences(
     for own in labels:
         _check(model, inputs, own, ids)
     with evaluating(model):
-        path = path_for(model, inputs, plain=plain, dtype=dtype, memory=memory)
+        backend = backend_for(model, inputs, plain=plain, dtype=dtype, memory=memory)
         values = [
-            torch.empty(path.members, row_count(inputs), len(ids), dtype=_dtype(model))
+            torch.empty(backend.members, row_count(inputs), len(ids), dtype=_dtype(model))
             for _ in labels
         ]
-        for targets, instances, tile in tiles(path, labels, ids, loss, progress):
+        for targets, instances, tile in tiles(backend, labels, ids, loss, progress):
             for whole, part in zip(values, tile, strict=True):
                 whole[:, targets, instances] = part
-    return [Influence(own, ids, path.name) for own in values]
+    return [Influence(own, ids, backend.name) for own in values]
 
 
 def self_influence(
@@ -321,9 +321,9 @@ def mean_influence(
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
     with evaluating(model):
-        path = path_for(model, inputs, dtype=dtype, memory=memory)
-        total = torch.zeros(path.members, len(ids), dtype=torch.float64)
-        for _, instances, (tile,) in tiles(path, (labels,), ids, loss, progress):
+        backend = backend_for(model, inputs, dtype=dtype, memory=memory)
+        total = torch.zeros(backend.members, len(ids), dtype=torch.float64)
+        for _, instances, (tile,) in tiles(backend, (labels,), ids, loss, progress):
             total[:, instances] += tile.sum(1, dtype=torch.float64)
     return (total / len(labels)).to(_dtype(model))
 
@@ -352,9 +352,9 @@ def top_influences(
         _End(len(labels), min(top, len(ids)), _dtype(model), largest) for largest in (True, False)
     ]
     with evaluating(model):
-        path = path_for(model, inputs, dtype=dtype, memory=memory)
-        for targets, instances, (tile,) in tiles(path, (labels,), ids, loss, progress):
-            part = Influence(tile, ids[instances], path.name)
+        backend = backend_for(model, inputs, dtype=dtype, memory=memory)
+        for targets, instances, (tile,) in tiles(backend, (labels,), ids, loss, progress):
+            part = Influence(tile, ids[instances], backend.name)
             for end in ends:
                 end.add(targets, part)
     return TopInfluences(

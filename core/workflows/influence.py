@@ -385,7 +385,7 @@ class _Work:
             )
             estimator = run_estimator(self.run, self.model, train, pilot.values.numpy(), described)
             self.parts.save_estimator(
-                estimator, {"path": pilot.path, "precision_error": difference}
+                estimator, {"path": pilot.backend, "precision_error": difference}
             )
         self.ranks.barrier()
         found = self.parts.estimator()

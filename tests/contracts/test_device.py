@@ -88,7 +88,7 @@ def test_law_4_fast_and_plain_paths_equal_the_naive_loop_on_the_cpu(
     there = [part.to(device) for part in (x, labels)]
     for plain in (False, True):
         made = influence(model.to(device), *there, ODD_IDS, plain=plain)
-        assert plain or made.path.startswith(path), made.path
+        assert plain or made.backend.startswith(path), made.backend
         torch.testing.assert_close(made.values, expected, rtol=0, atol=LAW_4[dtype])
 
 
@@ -99,7 +99,7 @@ def test_law_4_for_vgg19_in_float32(device: str) -> None:
     images, labels = randn(2, 3, 32, 32).float(), some_labels(2, 10)
     expected = naive_influence(model, images, labels, [0, 5])
     made = influence(model.to(device), images.to(device), labels.to(device), [0, 5])
-    assert made.path.startswith("shared prefix"), made.path
+    assert made.backend.startswith("shared prefix"), made.backend
     torch.testing.assert_close(made.values, expected, rtol=0, atol=LAW_4[torch.float32])
 
 

@@ -188,7 +188,7 @@ def test_the_two_ways_of_turn_over_dropout_agree(monkeypatch: pytest.MonkeyPatch
 
     def noted(*arguments: Any, **options: Any) -> Influence:
         made = influence(*arguments, **options)
-        paths.append(made.path)
+        paths.append(made.backend)
         return made
 
     monkeypatch.setattr("turnover.research.baselines.catalog.influence", noted)

@@ -44,7 +44,7 @@ def test_values_are_close_on_every_path_and_float32_is_as_it_was(kind: str) -> N
         influence(model, x, labels, range(200), dtype=dtype) for dtype in (None, torch.bfloat16)
     )
     assert torch.equal(influence(model, x, labels, range(200)).values, exact.values)
-    assert rough.path.startswith(path)
+    assert rough.backend.startswith(path)
     assert torch.equal(rough.values, exact.values) == (kind in ("chain", "products"))
     check_close(rough.values, exact.values)
 
@@ -64,9 +64,9 @@ def test_values_of_heads_of_full_size_are_close_and_the_path_says_it(
     exact, rough = (
         influence(model, x, labels, ids, dtype=dtype) for dtype in (None, torch.bfloat16)
     )
-    assert exact.path.startswith(ALGEBRA)
+    assert exact.backend.startswith(ALGEBRA)
     stays = groups is None and targets == 3
-    assert rough.path == exact.path + ("" if stays else ", in bfloat16")
+    assert rough.backend == exact.backend + ("" if stays else ", in bfloat16")
     check_close(rough.values, exact.values)
 
 
@@ -96,5 +96,5 @@ def test_a_model_that_is_bfloat16_itself(rows: int, path: str) -> None:
     exact = check_law_4(model, x, labels, path, range(9)).values
     rough = influence(model.bfloat16(), x.bfloat16(), labels, range(9))
     assert rough.values.dtype == torch.float32
-    assert rough.path.startswith(path)
+    assert rough.backend.startswith(path)
     torch.testing.assert_close(rough.values.double(), exact, rtol=0.05, atol=0.05)

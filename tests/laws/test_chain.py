@@ -146,7 +146,7 @@ def test_law_4_for_chains_of_every_shape(
         for name, value in sizes.items():
             patch.setattr(f"turnover.attribution.engine.subnetworks.{name}", value)
         made = influence(model, x, labels, ids)
-    assert made.path.startswith(HALVES), made.path
+    assert made.backend.startswith(HALVES), made.backend
     expected = naive_influence(model, x, labels, ids)
     torch.testing.assert_close(made.values, expected, rtol=0, atol=LAW_4[dtype])
 
@@ -180,7 +180,7 @@ def test_a_chain_gives_what_its_twin_does_in_the_plain_loop(kind: str) -> None:
     model, twin = (build() for build in TWINS[kind])
     x, labels = randn(MANY, 6), some_labels(MANY, 3)
     made = influence(model, x, labels, ODD_IDS)
-    assert made.path.startswith(HALVES)
+    assert made.backend.startswith(HALVES)
     assert torch.equal(x, randn(MANY, 6))
     expected = naive_influence(twin, x, labels, ODD_IDS)
     torch.testing.assert_close(made.values, expected, rtol=0, atol=1e-9)
@@ -211,7 +211,7 @@ def test_between_two_masks_a_chain_costs_a_quarter_of_two_passes() -> None:
     for count in (10, 20):
         with FlopCounterMode(display=False) as counter:
             made = influence(model, randn(targets, 6), some_labels(targets, 3), range(count))
-        assert made.path.startswith(HALVES)
+        assert made.backend.startswith(HALVES)
         flops.append(counter.get_total_flops())
     two_passes_between, two_passes_out = 2 * (2 * 2 * wide * wide), 2 * (2 * wide * 3)
     each = two_passes_between // 4 + two_passes_out // 2

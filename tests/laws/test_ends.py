@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tests.helpers.builders import KINDS, a_case, member_heads, randn, some_labels
 from turnover import TopInfluences, influence, mean_influence, top_influences
-from turnover.attribution.engine import path_for
+from turnover.attribution.engine import backend_for
 from turnover.attribution.engine.tiling import Tiling
 
 
@@ -63,12 +63,12 @@ def test_ties_and_short_lists(loss: Any, top: int, monkeypatch: pytest.MonkeyPat
     )
     values = influence(model, x, labels, ids, loss).values
     check_ends(top_influences(model, x, labels, ids, top, loss), values, ids, top)
-    monkeypatch.setattr("turnover.attribution.influence.path_for", in_tiles_of_four)
+    monkeypatch.setattr("turnover.attribution.influence.backend_for", in_tiles_of_four)
     check_ends(top_influences(model, x, labels, ids, top, loss), values, ids, top)
 
 
 def in_tiles_of_four(*arguments: Any, **options: Any) -> Any:
-    path = path_for(*arguments, **options)
+    path = backend_for(*arguments, **options)
     path.tiling = Tiling(2, 4)
     return path
 
@@ -77,7 +77,7 @@ def in_tiles_of_four(*arguments: Any, **options: Any) -> Any:
 def test_an_instance_named_twice_stands_there_twice(ids: list[int], top: int) -> None:
     model, x, labels = member_heads(groups=4, members=2), randn(2, 8), some_labels(2, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("turnover.attribution.influence.path_for", in_tiles_of_four)
+        patch.setattr("turnover.attribution.influence.backend_for", in_tiles_of_four)
         values = influence(model, x, labels, ids).values
         check_ends(top_influences(model, x, labels, ids, top), values, ids, top)
 

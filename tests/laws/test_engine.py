@@ -39,10 +39,10 @@ from turnover import (
     top_influences,
     turnover,
 )
-from turnover.attribution.engine import path_for
-from turnover.attribution.engine.checked import CheckedPath
+from turnover.attribution.engine import backend_for
+from turnover.attribution.engine.checked import CheckedBackend
 from turnover.attribution.engine.naive import (
-    PlainPath,
+    NaiveBackend,
     both_halves,
     evaluating,
     row_count,
@@ -70,7 +70,7 @@ def test_law_4(kind: str, dtype: torch.dtype) -> None:
     made = check_law_4(model, x, labels, path)
     assert made.values.dtype == dtype
     plain = check_law_4(model, x, labels, PLAIN, plain=True)
-    assert plain.path == "plain: two forward passes per pair"
+    assert plain.backend == "plain: two forward passes per pair"
 
 
 @every_kind
@@ -106,11 +106,11 @@ def test_labels_of_every_token(rows: int) -> None:
 
 
 def cut(targets: int, instances: int) -> Callable[..., Any]:
-    """`path_for`, giving paths with tiles of this size."""
+    """`backend_for`, giving paths with tiles of this size."""
 
     def function(*arguments: Any, **options: Any) -> Any:
-        path = path_for(*arguments, **options)
-        for part in (path.path, path.plain) if isinstance(path, CheckedPath) else (path,):
+        path = backend_for(*arguments, **options)
+        for part in (path.backend, path.plain) if isinstance(path, CheckedBackend) else (path,):
             part.tiling = Tiling(targets, instances)
         return path
 
@@ -126,9 +126,9 @@ def test_law_5_the_size_of_the_tiles_changes_nothing(
 ) -> None:
     model, x, labels, path = a_case(kind)
     expected = influence(model, x, labels, range(20)).values
-    monkeypatch.setattr("turnover.attribution.influence.path_for", cut(targets, instances))
+    monkeypatch.setattr("turnover.attribution.influence.backend_for", cut(targets, instances))
     made = influence(model, x, labels, range(20))
-    assert made.path.startswith(path)
+    assert made.backend.startswith(path)
     torch.testing.assert_close(made.values, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(
         mean_influence(model, x, labels, range(20)), expected.mean(1), rtol=0, atol=1e-12
@@ -149,7 +149,7 @@ def test_law_5_the_budget_changes_nothing(kind: str, memory: int) -> None:
         influence(model, x, labels, range(40)),
         influence(model, x, labels, range(40), memory=memory),
     )
-    assert made.path.startswith(path)
+    assert made.backend.startswith(path)
     torch.testing.assert_close(made.values, expected.values, rtol=0, atol=1e-12)
 
 
@@ -198,7 +198,7 @@ def test_progress_counts_every_value_once(kind: str) -> None:
 
 def test_tiles_hold_logits_of_both_halves() -> None:
     model, x, ids = sequential_net(), randn(4, 6), torch.tensor(ODD_IDS)
-    masked, flipped = PlainPath(model, x, BUDGET).tile(slice(1, 3), ids)
+    masked, flipped = NaiveBackend(model, x, BUDGET).tile(slice(1, 3), ids)
     for row, instance in enumerate(ODD_IDS):
         for made, half in ((masked, False), (flipped, True)):
             with turnover([instance] * 2, flipped=half):

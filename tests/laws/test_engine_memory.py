@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_leaves
 
 from tests.helpers.builders import HALVES, KINDS, PLAIN, Net, a_case, randn, some_labels
 from turnover import TurnoverDropout, TurnoverError, influence, mean_influence, top_influences
-from turnover.attribution.engine import path_for
-from turnover.attribution.engine.checked import CheckedPath
+from turnover.attribution.engine import backend_for
+from turnover.attribution.engine.checked import CheckedBackend
 from turnover.attribution.engine.tiling import (
     Cost,
     Tiling,
@@ -197,7 +197,7 @@ def test_no_result_of_a_chain_is_larger_than_the_budget(memory: int) -> None:
     model, x = nn.Sequential(*inside).double(), randn(100, 16)
     with torch.no_grad(), Largest((1, 100, 150)) as watch:
         made = influence(model, x, some_labels(100, 3), range(150), memory=memory)
-    assert made.path.startswith(HALVES)
+    assert made.backend.startswith(HALVES)
     assert watch.bytes <= memory
 
 
@@ -207,7 +207,7 @@ def test_a_pass_has_few_rows_also_where_a_fast_path_is_given_up(rows: int) -> No
     model = Net(lambda net, x: net.tail(net.first(x) + torch.rand(())))
     with torch.no_grad(), Largest(()) as watch:
         made = influence(model, randn(rows, 6), some_labels(rows, 3), range(300))
-    assert made.path.startswith(PLAIN)
+    assert made.backend.startswith(PLAIN)
     assert watch.rows <= 256
 
 
@@ -215,11 +215,11 @@ def test_a_pass_has_few_rows_also_where_a_fast_path_is_given_up(rows: int) -> No
 
 
 def short_of_memory(most: int, error: BaseException) -> Callable[..., Any]:
-    """`path_for`, giving paths that can compute so many pairs at a time."""
+    """`backend_for`, giving paths that can compute so many pairs at a time."""
 
     def function(*arguments: Any, **options: Any) -> Any:
-        path = path_for(*arguments, **options)
-        for part in (path.path, path.plain) if isinstance(path, CheckedPath) else (path,):
+        path = backend_for(*arguments, **options)
+        for part in (path.backend, path.plain) if isinstance(path, CheckedBackend) else (path,):
             part.tile = limited(part.tile)
         return path
 
@@ -240,11 +240,11 @@ def check_complete(kind: str, most: int, error: BaseException) -> None:
     ids, told = range(11), list[int]()
     whole, ends = influence(model, x, labels, ids), top_influences(model, x, labels, ids, 5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("turnover.attribution.influence.path_for", short_of_memory(most, error))
+        patch.setattr("turnover.attribution.influence.backend_for", short_of_memory(most, error))
         made = influence(model, x, labels, ids, progress=told.append)
         mean = mean_influence(model, x, labels, ids)
         found = top_influences(model, x, labels, ids, 5)
-    assert made.path == whole.path
+    assert made.backend == whole.backend
     assert sum(told) == whole.values.numel()
     assert max(told) <= most * len(whole.values)
     pairs = [(made.values, whole.values), (mean, whole.values.mean(1))]
@@ -284,7 +284,7 @@ def test_without_memory_for_one_pair_one_line_says_so(
     kind: str, function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, x, labels, _ = a_case(kind)
-    monkeypatch.setattr("turnover.attribution.influence.path_for", short_of_memory(0, FULL[0]))
+    monkeypatch.setattr("turnover.attribution.influence.backend_for", short_of_memory(0, FULL[0]))
     said = r"^[^\n]*memory runs out even for one target and one training instance[^\n]*$"
     with pytest.raises(TurnoverError, match=said) as refusal:
         function(model, x, labels, range(50))
@@ -294,7 +294,7 @@ def test_without_memory_for_one_pair_one_line_says_so(
 def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, labels, _ = a_case("groups")
     error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-    monkeypatch.setattr("turnover.attribution.influence.path_for", short_of_memory(10, error))
+    monkeypatch.setattr("turnover.attribution.influence.backend_for", short_of_memory(10, error))
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         influence(model, x, labels, range(50))
     assert not is_out_of_memory(error)

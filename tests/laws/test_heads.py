@@ -28,9 +28,9 @@ from tests.helpers.builders import (
     some_labels,
 )
 from turnover import influence
-from turnover.attribution.engine import path_for
+from turnover.attribution.engine import backend_for
 from turnover.attribution.engine.heads import GroupHeads, SubmatrixHeads
-from turnover.attribution.engine.naive import PlainPath, evaluating
+from turnover.attribution.engine.naive import NaiveBackend, evaluating
 from turnover.attribution.engine.tiling import Tiling
 from turnover.attribution.masks import MAX_ID
 from turnover.models.heads import small_vgg, text_heads
@@ -96,7 +96,7 @@ def test_law_4_with_several_turns_and_remainders(
     x, labels = randn(targets, width, seed=seed), some_labels(targets, classes, seed)
     expected = naive_influence(model, x, labels, ids)
     with forced(way, **limits):
-        assert isinstance(path_for(model, x), WAYS[way][0])
+        assert isinstance(backend_for(model, x), WAYS[way][0])
         torch.testing.assert_close(
             influence(model, x, labels, ids).values, expected, rtol=0, atol=1e-9
         )
@@ -135,8 +135,8 @@ def test_law_4_at_full_size(way: str, dtype: torch.dtype, bound: float) -> None:
         fast = influence(model, x, labels, ids)
     slow = influence(model, x[:2], labels[:2], ids, plain=True)
     assert fast.values.dtype == dtype
-    assert fast.path.startswith(ALGEBRA)
-    assert slow.path.startswith(PLAIN)
+    assert fast.backend.startswith(ALGEBRA)
+    assert slow.backend.startswith(PLAIN)
     torch.testing.assert_close(fast.values[:, :2], slow.values, rtol=0, atol=bound)
     torch.testing.assert_close(
         fast.values[:, 27:, :2],
@@ -152,10 +152,10 @@ def test_law_4_at_full_size(way: str, dtype: torch.dtype, bound: float) -> None:
 )
 def test_few_groups_are_summed_and_single_units_cut_out(groups: int | None, path: type) -> None:
     model = text_heads(384, 2, members=1, groups=groups, seed=1)
-    assert type(path_for(model, torch.zeros(3, 384))) is path
+    assert type(backend_for(model, torch.zeros(3, 384))) is path
     assert influence(
         model, torch.zeros(3, 384), torch.zeros(3, dtype=torch.int64), [1]
-    ).path.startswith(ALGEBRA)
+    ).backend.startswith(ALGEBRA)
 
 
 @pytest.mark.parametrize("classes", [2, 10])
@@ -205,9 +205,9 @@ def test_a_single_logit_and_a_loss_of_one_s_own(way: str) -> None:
 def test_a_path_serves_tiles_in_any_order(way: str) -> None:
     """What a path keeps of one slice of targets must not answer for another."""
     model, x, ids = member_heads(groups=4), randn(6, 8), torch.tensor(ODD_IDS)
-    plain = PlainPath(model, x, BUDGET)
+    plain = NaiveBackend(model, x, BUDGET)
     with forced(way), evaluating(model):
-        path = path_for(model, x)
+        path = backend_for(model, x)
         for targets in (slice(0, 3), slice(3, 6), slice(0, 3), slice(0, 2), slice(1, 3)):
             for made, expected in zip(
                 path.tile(targets, ids), plain.tile(targets, ids), strict=True
@@ -248,7 +248,7 @@ def test_the_features_of_a_target_are_computed_once(way: str) -> None:
 
 def test_a_tile_is_as_large_as_the_budget_allows() -> None:
     model, x = text_heads(384, 2, members=4, groups=None, seed=1), torch.zeros(1000, 384)
-    sizes = [path_for(model, x, memory=memory).tiling for memory in (1, 2**20, 2**24, 2**30)]
+    sizes = [backend_for(model, x, memory=memory).tiling for memory in (1, 2**20, 2**24, 2**30)]
     assert (sizes[0].targets, sizes[0].instances) == (1, 16)
     areas = [size.targets * size.instances for size in sizes]
     assert areas == sorted(areas)

@@ -102,7 +102,7 @@ def test_several_labels_share_the_passes_of_one(kind: str, monkeypatch: pytest.M
     model, (x, labels) = a_model(kind), some_items(5)
     others, passes = (labels + 1) % 3, 0
     expected = [influence(model, x, own, range(40)) for own in (labels, others)]
-    real = influences_module.path_for
+    real = influences_module.backend_for
 
     def counted(*arguments: Any, **options: Any) -> Any:
         path = real(*arguments, **options)
@@ -116,7 +116,7 @@ def test_several_labels_share_the_passes_of_one(kind: str, monkeypatch: pytest.M
         monkeypatch.setattr(path, "tile", tile, raising=False)
         return path
 
-    monkeypatch.setattr(influences_module, "path_for", counted)
+    monkeypatch.setattr(influences_module, "backend_for", counted)
     told: list[int] = []
     made = influences(model, x, (labels, others), range(40), progress=told.append)
     together = passes
@@ -125,7 +125,7 @@ def test_several_labels_share_the_passes_of_one(kind: str, monkeypatch: pytest.M
     assert sum(told) == 2 * expected[0].values.numel()
     for own, alone in zip(made, expected, strict=True):
         torch.testing.assert_close(own.values, alone.values, rtol=0, atol=0)
-        assert own.path == alone.path
+        assert own.backend == alone.backend
     assert not torch.allclose(made[0].values, made[1].values)
 
 
@@ -195,7 +195,7 @@ def test_mean_median_and_standard_error_are_numpy_s(members: int) -> None:
 
 def test_an_influence_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        some_influence(2).path = "another"  # type: ignore[misc]
+        some_influence(2).backend = "another"  # type: ignore[misc]
 
 
 def test_a_data_frame_has_one_row_a_pair() -> None:

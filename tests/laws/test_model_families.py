@@ -152,7 +152,7 @@ def test_law_4_influence_is_that_of_each_member_s_naive_loop(family: Family) -> 
     assert expected.abs().amax((1, 2)).min() > 1e-4
     for plain in (False, True):
         made = influence(model, x, LABELS, IDS, plain=plain)
-        assert plain or made.path.startswith(family.case.path), made.path
+        assert plain or made.backend.startswith(family.case.path), made.backend
         torch.testing.assert_close(made.values, expected, rtol=0, atol=LAW_4[case_type])
 
 

@@ -283,7 +283,7 @@ def test_law_4_for_a_model_of_one_s_own_that_can_be_shared(kind: str, rows: int)
 def test_law_4_in_several_tiles_with_a_last_one_of_one_row(kind: str) -> None:
     model, x, labels = Net(SHAREABLE[kind]), randn(2, 6), some_labels(2, 3)
     made = influence(model, x, labels, range(257))
-    assert made.path.startswith(SHARED)
+    assert made.backend.startswith(SHARED)
     some = [0, 127, 128, 255, 256]
     expected = naive_influence(model, x, labels, some)
     torch.testing.assert_close(made.values[..., some], expected, rtol=0, atol=1e-9)
@@ -310,7 +310,7 @@ def test_the_engine_evaluates_whatever_the_model_s_mode_type_and_layout() -> Non
     images, labels = randn(4, 1, 6, 6), some_labels(4, 3)
     expected = naive_influence(small_cnn(3), images, labels, ODD_IDS)
     made = influence(small_cnn(3).train(), images, labels, ODD_IDS)
-    assert made.path.startswith(SHARED)
+    assert made.backend.startswith(SHARED)
     torch.testing.assert_close(made.values, expected, rtol=0, atol=1e-9)
     last = torch.channels_last
     check_law_4(small_cnn(3), images.to(memory_format=last), labels, SHARED)
@@ -332,7 +332,7 @@ def test_models_with_a_single_logit(squeezed: bool, rows: int) -> None:
     by_hand = naive_influence(model, x, labels, ODD_IDS, binary)
     for given_labels in (labels, labels.double()):
         made = influence(model, x, given_labels, ODD_IDS)
-        assert made.path.startswith(HALVES if rows == 20 and not squeezed else SHARED)
+        assert made.backend.startswith(HALVES if rows == 20 and not squeezed else SHARED)
         torch.testing.assert_close(made.values, by_hand, rtol=0, atol=1e-9)
 
 
@@ -356,7 +356,7 @@ def test_what_the_plain_loop_cannot_run_gives_what_its_twin_does(kind: str) -> N
     x, labels = randn(3, 6), some_labels(3, 3)
     made = influence(Net(run), x, labels, ODD_IDS)
     assert torch.equal(x, randn(3, 6))
-    assert made.path.startswith(path)
+    assert made.backend.startswith(path)
     expected = naive_influence(Net(twin), x, labels, ODD_IDS)
     torch.testing.assert_close(made.values, expected, rtol=0, atol=1e-9)
 
@@ -372,7 +372,7 @@ def test_what_the_plain_loop_cannot_run_gives_what_its_twin_does(kind: str) -> N
 def test_models_without_logits_of_a_row_are_not_shared(run: Run) -> None:
     """Whatever a path gives, it is not what two rows give."""
     made = influence(Net(run), randn(3, 6), some_labels(3, 3), ODD_IDS)
-    assert made.path.startswith(NOT_SHARED)
+    assert made.backend.startswith(NOT_SHARED)
 
 
 @pytest.mark.parametrize("rows", [3, MANY])

@@ -30,7 +30,7 @@ from turnover.research.bench.contests import (
     example_network,
     heads,
 )
-from turnover.research.bench.influence import GrowthRow, PathRow, describe_influence, measure
+from turnover.research.bench.influence import BackendRow, GrowthRow, describe_influence, measure
 from turnover.research.bench.random_run import RandomRun
 from turnover.research.paper.table1 import exponents
 from turnover.runs.run import Run, find_runs
@@ -122,8 +122,8 @@ def test_a_contest_has_a_row_a_way() -> None:
     rows = list(measure(a_contest(), 1, CPU, 1))
     said = {"case", "path", "threads", "pairs", "seconds", "pairs_per_second", "peak_memory_mb"}
     said |= {"max_abs_difference", "flops_per_second", "matmul_peak_flops_per_second"}
-    assert {field.name for field in fields(PathRow)} == said | {"mask_seconds"}
-    found = [(row.case, row.path, row.threads, row.pairs) for row in rows]
+    assert {field.name for field in fields(BackendRow)} == said | {"mask_seconds"}
+    found = [(row.case, row.backend, row.threads, row.pairs) for row in rows]
     known = ((PUBLISHED, 15), (ENGINE, 90), (PART, 7))
     assert found == [("a small network", way, 1, pairs) for way, pairs in known]
     for row in rows:
@@ -199,8 +199,8 @@ def test_peak_memory_sees_what_is_held_and_let_go() -> None:
 
 
 def test_a_result_becomes_two_tables() -> None:
-    slow = PathRow("a case", PUBLISHED, 1, 100, 0.1, 1000.0, 0.0, 12.0, 5e9, 1e10, None)
-    fast = PathRow("a case", ENGINE, 1, 10_000, 0.1, 250_000.0, 2e-6, 34.0, 9e9, 1e10, 0.02)
+    slow = BackendRow("a case", PUBLISHED, 1, 100, 0.1, 1000.0, 0.0, 12.0, 5e9, 1e10, None)
+    fast = BackendRow("a case", ENGINE, 1, 10_000, 0.1, 250_000.0, 2e-6, 34.0, 9e9, 1e10, 0.02)
     growth = asdict(GrowthRow("things", (10, 2000), (0.1, 0.25), (1.0, 2.0), 1.5))
     result = {"rows": [asdict(slow), asdict(fast)], "growth": [growth]}
     result["copy_bytes_per_second"] = 1.25e10  # type: ignore[assignment]

@@ -1,8 +1,8 @@
-"""How influences are computed: one *path* per kind of model, all of them equal to two plain forward
-passes per pair.
+"""How influences are computed: one *backend* per kind of model, all of them equal to two plain
+forward passes per pair.
 
-A path answers one question: the logits of some targets under the masks, and under the flipped
-masks, of some training instances. `path_for` picks the fastest one that a model allows;
+A backend answers one question: the logits of some targets under the masks, and under the flipped
+masks, of some training instances. `backend_for` picks the fastest one that a model allows;
 `turnover.attribution.influence` turns logits into influences.
 """
 
@@ -14,56 +14,56 @@ import torch
 from torch import Tensor, nn
 
 from turnover.attribution.device import HALF
-from turnover.attribution.engine.checked import CheckedPath
+from turnover.attribution.engine.checked import CheckedBackend
 from turnover.attribution.engine.heads import GroupHeads, SubmatrixHeads
-from turnover.attribution.engine.naive import Inputs, PlainPath, device_of
-from turnover.attribution.engine.prefix import PrefixPath
-from turnover.attribution.engine.subnetworks import FEW_TARGETS, SubmodelPath, find_chain
-from turnover.attribution.engine.tiling import PairPath, Tiling, default_budget
+from turnover.attribution.engine.naive import Inputs, NaiveBackend, device_of
+from turnover.attribution.engine.prefix import PrefixBackend
+from turnover.attribution.engine.subnetworks import FEW_TARGETS, SubnetworkBackend, find_chain
+from turnover.attribution.engine.tiling import Backend, Tiling, default_budget
 from turnover.attribution.ensemble import Ensemble, MemberModel
 
 
-class EnsemblePath:
-    """Deep members, one after the other, each on its own path."""
+class EnsembleBackend:
+    """Deep members, one after the other, each on its own backend."""
 
-    def __init__(self, paths: Sequence[PairPath]) -> None:
-        self.paths, self.members = paths, len(paths)
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        self.backends, self.members = backends, len(backends)
 
     @property
     def name(self) -> str:
         """How the logits are computed, in words."""
-        return self.paths[0].name
+        return self.backends[0].name
 
     @property
     def tiling(self) -> Tiling:
         """The size of its tiles: the smallest that any member asks for."""
         return min(
-            (path.tiling for path in self.paths),
+            (backend.tiling for backend in self.backends),
             key=lambda tiling: tiling.targets * tiling.instances,
         )
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`."""
-        halves = [path.tile(targets, ids) for path in self.paths]
+        halves = [backend.tile(targets, ids) for backend in self.backends]
         masked, flipped = (torch.cat(half) for half in zip(*halves, strict=True))
         return masked, flipped
 
 
-def path_for(
+def backend_for(
     model: nn.Module,
     inputs: Inputs,
     *,
     plain: bool = False,
     dtype: torch.dtype | None = None,
     memory: int | None = None,
-) -> PairPath:
-    """The fastest path that this model allows; `plain=True` asks for the reference."""
+) -> Backend:
+    """The fastest backend that this model allows; `plain=True` asks for the reference."""
     memory = memory or default_budget(device_of(model))
     if plain:
-        return PlainPath(model, inputs, memory, dtype)
+        return NaiveBackend(model, inputs, memory, dtype)
     if isinstance(model, Ensemble):
-        return EnsemblePath(
-            [path_for(member, inputs, dtype=dtype, memory=memory) for member in model.models]
+        return EnsembleBackend(
+            [backend_for(member, inputs, dtype=dtype, memory=memory) for member in model.models]
         )
     # what algebra cancels is lost there
     coarse = any(parameter.dtype in HALF for parameter in model.parameters())
@@ -71,16 +71,18 @@ def path_for(
         for heads in (GroupHeads, SubmatrixHeads):
             if heads.fits(model):
                 return heads(model, inputs, memory, dtype)
-    reference = PlainPath(model, inputs, memory, dtype)
-    attempts: list[Callable[[], SubmodelPath | PrefixPath]] = [lambda: PrefixPath(reference)]
+    reference = NaiveBackend(model, inputs, memory, dtype)
+    attempts: list[Callable[[], SubnetworkBackend | PrefixBackend]] = [
+        lambda: PrefixBackend(reference)
+    ]
     if (
         isinstance(inputs, Tensor)
         and len(inputs) >= FEW_TARGETS
         and not coarse
         and (chain := find_chain(model))
     ):
-        attempts.insert(0, lambda: SubmodelPath(model, chain, inputs, memory, dtype))
-    return CheckedPath(attempts, reference)
+        attempts.insert(0, lambda: SubnetworkBackend(model, chain, inputs, memory, dtype))
+    return CheckedBackend(attempts, reference)
 
 
 def gains_from_targets(model: nn.Module) -> bool:

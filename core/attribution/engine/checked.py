@@ -1,10 +1,10 @@
-"""A fast path that is checked while it works.
+"""A fast backend that is checked while it works.
 
 Sharing a prefix or slicing weights rests on how a model behaves when it is run, so targets are
-compared with the plain path for a few instances: every target where a model may run differently for
-each, some targets of each tile where all take the same steps. Where they differ, or where the fast
-path gives up, all goes on with the plain path, and the path's name, which every result carries,
-says why.
+compared with the plain backend for a few instances: every target where a model may run differently
+for each, some targets of each tile where all take the same steps. Where they differ, or where the
+fast backend gives up, all goes on with the plain backend, and the backend's name, which every
+result carries, says why.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from turnover.attribution.engine.naive import PlainPath
-from turnover.attribution.engine.prefix import NotSplittable, PrefixPath
-from turnover.attribution.engine.subnetworks import SubmodelPath
+from turnover.attribution.engine.naive import NaiveBackend
+from turnover.attribution.engine.prefix import NotSplittable, PrefixBackend
+from turnover.attribution.engine.subnetworks import SubnetworkBackend
 from turnover.attribution.engine.tiling import Tiling, is_out_of_memory
 
 _INSTANCES, _TARGETS = 2, 8
 _BOUND = {torch.float64: 1e-9, torch.float32: 1e-4}
 _LOW_PRECISION_BOUND = 0.1
 
-Fast = SubmodelPath | PrefixPath
+Fast = SubnetworkBackend | PrefixBackend
 
 
-class CheckedPath:
-    """The first of some fast paths that gives the plain path's logits, or else the plain path
-    itself.
+class CheckedBackend:
+    """The first of some fast backends that gives the plain backend's logits, or else the plain
+    backend itself.
     """
 
-    def __init__(self, attempts: Sequence[Callable[[], Fast]], plain: PlainPath) -> None:
+    def __init__(self, attempts: Sequence[Callable[[], Fast]], plain: NaiveBackend) -> None:
         self.attempts, self.plain, self.members = list(attempts), plain, plain.members
-        self.path: Fast | PlainPath = plain
+        self.backend: Fast | NaiveBackend = plain
         self.reason = ""
         self._checked: slice | None = None
         self._next()
@@ -42,27 +42,27 @@ class CheckedPath:
     def name(self) -> str:
         """How the logits are computed, and why not faster if they are not."""
         return (
-            f"{self.path.name} (no part is shared: {self.reason})"
-            if self.path is self.plain
-            else self.path.name
+            f"{self.backend.name} (no part is shared: {self.reason})"
+            if self.backend is self.plain
+            else self.backend.name
         )
 
     @property
     def tiling(self) -> Tiling:
-        """Of the path in use."""
-        return self.path.tiling
+        """Of the backend in use."""
+        return self.backend.tiling
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`."""
-        while self.path is not self.plain:
+        while self.backend is not self.plain:
             try:
-                halves = self.path.tile(targets, ids)
+                halves = self.backend.tile(targets, ids)
                 if self._checked != targets:
                     self._compare(targets, ids[:_INSTANCES], halves)
                     self._checked = targets
             except (
                 Exception
-            ) as error:  # if the model itself is at fault, the plain path will say so
+            ) as error:  # if the model itself is at fault, the plain backend will say so
                 if is_out_of_memory(error):
                     raise
                 self._next(error)
@@ -71,11 +71,11 @@ class CheckedPath:
         return self.plain.tile(targets, ids)
 
     def _next(self, error: Exception | None = None) -> None:
-        """Go on with the next path that can be made."""
-        self.path = self.plain
-        while self.path is self.plain and self.attempts:
+        """Go on with the next backend that can be made."""
+        self.backend = self.plain
+        while self.backend is self.plain and self.attempts:
             try:
-                self.path = self.attempts.pop(0)()
+                self.backend = self.attempts.pop(0)()
             except Exception as refusal:
                 error = refusal
         if error:
@@ -87,11 +87,15 @@ class CheckedPath:
 
     def _compare(self, targets: slice, ids: Tensor, halves: tuple[Tensor, Tensor]) -> None:
         """Raise NotSplittable unless the logits for the first instances are those of the plain
-        path.
+        backend.
         """
         count = targets.stop - targets.start
         # a known chain runs alike for all targets
-        spread = isinstance(self.path, SubmodelPath) and self.path.chain.known and count > _TARGETS
+        spread = (
+            isinstance(self.backend, SubnetworkBackend)
+            and self.backend.chain.known
+            and count > _TARGETS
+        )
         for rows in (
             [slice(place, place + 1) for place in range(0, count, -(-count // _TARGETS))]
             if spread
@@ -114,4 +118,4 @@ class CheckedPath:
                     atol=bound,
                     equal_nan=True,
                 ):
-                    raise NotSplittable("the check against the plain path failed")
+                    raise NotSplittable("the check against the plain backend failed")

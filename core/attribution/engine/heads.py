@@ -1,5 +1,5 @@
-"""The path of our own K-member models: mask algebra, exact, thousands of pairs for the price of one
-forward pass.
+"""The backend of our own K-member models: mask algebra, exact, thousands of pairs for the price of
+one forward pass.
 
 The prefix has no masks, so its features f are computed once a target. Write a mask with p = ½ as m
 = 1 + σ with σ = ±1 per unit; the flipped mask is then m̃ = 1 − σ, and with s = ±1 the same for the

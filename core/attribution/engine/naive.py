@@ -1,8 +1,8 @@
-"""The reference path: any model, two forward passes for every pair.
+"""The reference backend: any model, two forward passes for every pair.
 
 Rows of a batch are pairs: target t repeated once for every training instance, each row under that
 instance's mask. This is the published method (Kobayashi et al. 2020, equation 2) and every faster
-path is tested against it.
+backend is tested against it.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ def both_halves(
     return masked, flipped
 
 
-class PlainPath:
+class NaiveBackend:
     """Two forward passes per pair, for any model with `TurnoverDropout` layers."""
 
     name = "plain: two forward passes per pair"
@@ -281,7 +281,7 @@ class PlainPath:
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`; no pass has more rows than
-        the path's own tile.
+        the backend's own tile.
         """
         pairs = [self._target(target, ids) for target in range(targets.start, targets.stop)]
         masked, flipped = (torch.stack(half, 1) for half in zip(*pairs, strict=True))

@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from turnover.attribution.engine.naive import Inputs, PlainPath, autocast, run_model, take_rows
+from turnover.attribution.engine.naive import Inputs, NaiveBackend, autocast, run_model, take_rows
 from turnover.attribution.engine.tiling import Tiling
 from turnover.attribution.scope import MaskScope, entered
 
@@ -197,14 +197,14 @@ def _is_free(operation: Any) -> bool:
 Mode = TypeVar("Mode", _Recorder, _Player)
 
 
-class PrefixPath:
-    """Two forward passes per pair from the first mask on, of no more rows than the plain path has;
-    what lies before it once a target.
+class PrefixBackend:
+    """Two forward passes per pair from the first mask on, of no more rows than the plain backend
+    has; what lies before it once a target.
     """
 
     name = "shared prefix: what lies before the first mask once a target, then two passes per pair"
 
-    def __init__(self, plain: PlainPath) -> None:
+    def __init__(self, plain: NaiveBackend) -> None:
         self.plain, self.members = plain, plain.members
         self.model = copy.deepcopy(
             plain.model, {id(parameter): parameter for parameter in plain.model.parameters()}

@@ -1,4 +1,4 @@
-"""The path of chains: each instance's two half networks, cut out and run on all targets.
+"""The backend of chains: each instance's two half networks, cut out and run on all targets.
 
 In a chain (`turnover.attribution.engine.subnetworks`) the masked network of an instance *is* a
 smaller network: its weights are the rows and columns of the units that its masks keep. The flipped
@@ -178,7 +178,7 @@ Kept = dict[TurnoverDropout, Tensor]
 """The units, in rising order, that one instance's half network has of each masked dimension."""
 
 
-class SubmodelPath:
+class SubnetworkBackend:
     """Exact influences of one-member models that are chains, for many targets."""
 
     members = 1

@@ -1,8 +1,8 @@
 """From logits to influences, tile by tile.
 
-All pairs of targets and training instances are covered by tiles of the size that the path asks for.
-Where memory runs out in spite of the plan, the tile is cut into pieces, and the following ones are
-made smaller.
+All pairs of targets and training instances are covered by tiles of the size that the backend asks
+for. Where memory runs out in spite of the plan, the tile is cut into pieces, and the following ones
+are made smaller.
 
 Many small tasks on all cores of a CPU.
 
@@ -13,9 +13,9 @@ whole tasks are spread instead, one thread a core, each with operators of a sing
 How much memory the engine may use, and how large its tiles are therefore.
 
 All pairs of targets and training instances are worked through in *tiles*, some targets by some
-instances. A path says what a tile costs, `Cost`, and `tile_size` chooses the largest tile within
+instances. A backend says what a tile costs, `Cost`, and `tile_size` chooses the largest tile within
 the budget: as many targets as it can hold (what is prepared for a target serves all instances), but
-never more of either than the path finds useful. Where the estimate was too low and an allocation
+never more of either than the backend finds useful. Where the estimate was too low and an allocation
 fails, `Tiling.shrink` halves the tile, and the work goes on.
 """
 
@@ -141,7 +141,7 @@ class Tiling:
         ]
 
 
-class PairPath(Protocol):
+class Backend(Protocol):
     """Logits of (target, training instance) pairs, for one model and one set of targets."""
 
     members: int
@@ -231,7 +231,7 @@ def pair_losses(loss: Loss | None, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def tiles(
-    path: PairPath,
+    backend: Backend,
     labels: Sequence[Tensor],
     ids: Tensor,
     loss: Loss | None,
@@ -245,19 +245,19 @@ def tiles(
     """
     first, count = 0, len(labels[0])
     while first < count:
-        targets = slice(first, min(first + path.tiling.targets, count))
+        targets = slice(first, min(first + backend.tiling.targets, count))
         first, second = targets.stop, 0
         while second < len(ids):
-            instances = slice(second, min(second + path.tiling.instances, len(ids)))
+            instances = slice(second, min(second + backend.tiling.instances, len(ids)))
             second = instances.stop
-            for tile in _tile(path, targets, instances, labels, ids, loss):
+            for tile in _tile(backend, targets, instances, labels, ids, loss):
                 yield tile
                 if progress:
                     progress(sum(values.numel() for values in tile[2]))
 
 
 def _tile(
-    path: PairPath,
+    backend: Backend,
     targets: slice,
     instances: slice,
     labels: Sequence[Tensor],
@@ -266,7 +266,7 @@ def _tile(
 ) -> Iterator[Tile]:
     """One tile, in pieces if memory runs out."""
     try:
-        masked, flipped = path.tile(targets, ids[instances])
+        masked, flipped = backend.tile(targets, ids[instances])
         differences = (
             pair_losses(loss, flipped, own[targets]) - pair_losses(loss, masked, own[targets])
             for own in labels
@@ -284,7 +284,7 @@ def _tile(
             "memory runs out even for one target and one training instance; use a smaller model or "
             "another device"
         )
-    while path.tiling.targets >= rows and path.tiling.instances >= columns:
-        path.tiling.shrink()
-    for piece in path.tiling.rectangles(targets, instances):
-        yield from _tile(path, *piece, labels, ids, loss)
+    while backend.tiling.targets >= rows and backend.tiling.instances >= columns:
+        backend.tiling.shrink()
+    for piece in backend.tiling.rectangles(targets, instances):
+        yield from _tile(backend, *piece, labels, ids, loss)

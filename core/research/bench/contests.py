@@ -102,7 +102,7 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
         return influence(model, features(count), labels[:count], some, dtype=dtype).values
 
     def sample(dtype: torch.dtype | None) -> Tensor:
-        return engine(dtype, targets, some)[:, :sampled]  # few targets would take another path
+        return engine(dtype, targets, some)[:, :sampled]  # few targets would take another backend
 
     def part(count: int, some: Tensor) -> Tensor:
         return _heads_part(model, features(count), labels[:count], some)
@@ -245,7 +245,7 @@ def _general(
         ).values
 
     def sample(dtype: torch.dtype | None) -> Tensor:
-        # with so many targets as the path in question asks for
+        # with so many targets as the backend in question asks for
         return engine(dtype, min(targets, FEW_TARGETS), ids[:some])[:, :sampled]
 
     for name, dtype in PRECISIONS.items():

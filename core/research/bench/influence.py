@@ -49,7 +49,7 @@ _TARGET_GROWTH = (16, 32, 64, 128, 256)
 
 
 @dataclass(frozen=True)
-class PathRow:
+class BackendRow:
     """One way in one contest; differences are to the published way, in nats; operations are those
     of the pairs timed.
 
@@ -57,7 +57,7 @@ class PathRow:
     """
 
     case: str
-    path: str
+    backend: str
     threads: int
     pairs: int
     seconds: float
@@ -99,7 +99,7 @@ def measure_influence() -> dict[str, Any]:
     """
     device = choose_device()
     counts = sorted({1, torch.get_num_threads()}) if device.type == "cpu" else [1]
-    rows: list[PathRow] = []
+    rows: list[BackendRow] = []
     makers = list(contests(device))
     with bar(len(makers) * len(counts), "influence", "contests") as advance:
         for make in makers:
@@ -119,7 +119,7 @@ def measure_influence() -> dict[str, Any]:
 
 def measure(
     contest: Contest, count: int, device: torch.device, repeats: int = _REPEATS
-) -> Iterator[PathRow]:
+) -> Iterator[BackendRow]:
     """The rows of one contest."""
     peaks = {
         _PEAK: matmul_peak(torch.float32, device),
@@ -136,7 +136,7 @@ def measure(
         difference = float((way.sample()[0] - reference[0]).abs().max())
         best = matmul_flops() / seconds[_PEAK_LOW if name == ENGINE_LOW else _PEAK]
         rate = way.pairs / seconds[name]
-        yield PathRow(
+        yield BackendRow(
             contest.case,
             name,
             count,
@@ -224,7 +224,7 @@ def describe_influence(result: dict[str, Any]) -> str:
     ]
     lines += ["| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     slow: dict[tuple[str, int], float] = {}
-    for row in (PathRow(**row) for row in result["rows"]):
+    for row in (BackendRow(**row) for row in result["rows"]):
         base = slow.setdefault((row.case, row.threads), row.pairs_per_second)
         share = row.flops_per_second / row.matmul_peak_flops_per_second
         times = f"{row.pairs_per_second:,.0f} | {row.pairs_per_second / base:,.1f}"
@@ -234,8 +234,8 @@ def describe_influence(result: dict[str, Any]) -> str:
             else f"{row.mask_seconds / row.threads / row.seconds:.0%}"
         )
         lines.append(
-            f"| {row.case} | {row.threads} | {row.path} | {times} | {row.max_abs_difference:.1g} | "
-            f"{row.peak_memory_mb:,.0f} | {share:.0%} | {masks} |"
+            f"| {row.case} | {row.threads} | {row.backend} | {times} | {row.max_abs_difference:.1g}"
+            f" | {row.peak_memory_mb:,.0f} | {share:.0%} | {masks} |"
         )
     lines += [
         "",

@@ -52,9 +52,9 @@ import torch
 from torch import Tensor
 
 from turnover.attribution.device import choose_device
-from turnover.attribution.engine import path_for
+from turnover.attribution.engine import backend_for
 from turnover.attribution.engine.naive import evaluating
-from turnover.attribution.engine.tiling import PairPath, tiles
+from turnover.attribution.engine.tiling import Backend, tiles
 from turnover.explain.explanation import rounded
 from turnover.explain.facts import explained_pattern
 from turnover.explain.report import write_report
@@ -337,15 +337,15 @@ def _measured(figures: dict[str, Figure]) -> str:
 
 
 class _AgainstFull:
-    """A path whose masked logits are the full network's."""
+    """A backend whose masked logits are the full network's."""
 
-    def __init__(self, path: PairPath, full: Tensor) -> None:
-        self.path, self.full, self.members = path, full, path.members
-        self.name, self.tiling = path.name, path.tiling
+    def __init__(self, backend: Backend, full: Tensor) -> None:
+        self.backend, self.full, self.members = backend, full, backend.members
+        self.name, self.tiling = backend.name, backend.tiling
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Full and flipped logits, each `(K, targets, ids, classes)`."""
-        _, flipped = self.path.tile(targets, ids)
+        _, flipped = self.backend.tile(targets, ids)
         return self.full[:, targets, None].to(flipped).expand_as(flipped), flipped
 
 
@@ -358,8 +358,8 @@ def full_influence(evidence: Evidence) -> np.ndarray:
         evaluating(model),
         bar(values.size, f"{run.name}: against the full network", "pairs") as advance,
     ):
-        path = _AgainstFull(path_for(model, targets.inputs), model(targets.inputs))
-        for rows, columns, (tile,) in tiles(path, (targets.labels,), ids, None, advance):
+        backend = _AgainstFull(backend_for(model, targets.inputs), model(targets.inputs))
+        for rows, columns, (tile,) in tiles(backend, (targets.labels,), ids, None, advance):
             values[:, rows, columns] = tile.numpy()
     return values
 
