@@ -68,7 +68,7 @@ COMMANDS = {
     "export": ("cleanse", "write the flagged training items of a run to a file"),
     "import-flags": (
         "cleanse",
-        "add a colleague's flags, a patch of another copy of the run, to those of this one",
+        "add a colleague's flags, from another copy of the run, to those of this one",
     ),
     "apply": (
         "cleanse",

@@ -1,11 +1,11 @@
 """`cleanse`: remove the training items that hurt a validation set most, and retrain to see what it
 does.
 
-`apply`: a patch of flags onto a data set, or a cleansed data set back to what it was.
+`apply`: a flag file onto a data set, or a cleansed data set back to what it was.
 
-`export`: flagged training items as a table, as a patch, or with the mistakes as one HTML file.
+`export`: flagged training items as a table, as a flag file, or with the mistakes as one HTML file.
 
-`import-flags`: a colleague's patch into the flags of a run.
+`import-flags`: a colleague's flag file into the flags of a run.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _known(other: dict[str, Any], what: str, form: str) -> str:
 def add_apply(parser: ArgumentParser) -> None:
     """Describe the options."""
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--patch", metavar="FILE.jsonl", help="what `export --format jsonl` wrote")
+    which.add_argument("--flags", metavar="FILE.jsonl", help="what `export --format jsonl` wrote")
     which.add_argument(
         "--undo", metavar="FILE.undo", help="what an earlier `apply` wrote beside its result"
     )
@@ -180,13 +180,13 @@ def add_apply(parser: ArgumentParser) -> None:
 
 def run_apply(arguments: Namespace) -> dict[str, Any]:
     """Write the copy and return what was done, or write what a copy was made of."""
-    from turnover.flags.apply import apply_patch, undo_patch
+    from turnover.flags.apply import apply_flag_file, undo_flag_file
 
     data, out = Path(arguments.data), Path(arguments.out)
     if arguments.undo:
-        return undo_patch(Path(arguments.undo), data, out)
-    return apply_patch(
-        Path(arguments.patch), data, out, arguments.text_column, arguments.label_column
+        return undo_flag_file(Path(arguments.undo), data, out)
+    return apply_flag_file(
+        Path(arguments.flags), data, out, arguments.text_column, arguments.label_column
     )
 
 
@@ -215,8 +215,8 @@ def add_export(parser: ArgumentParser) -> None:
         "--out", required=True, metavar="FILE", help="file to write (replaced if it exists)"
     )
     text = (
-        "csv, for spreadsheets (default); jsonl, a patch for `apply` and `import-flags`; html, a "
-        "page with the mistakes"
+        "csv, for spreadsheets (default); jsonl, a flag file for `apply` and `import-flags`; html, "
+        "a page with the mistakes"
     )
     parser.add_argument("--format", choices=FORMATS, default="csv", help=text)
 
@@ -226,7 +226,7 @@ def run_export(arguments: Namespace) -> dict[str, Any]:
     from turnover.explain.report import write_report
     from turnover.flags import Flags
     from turnover.flags.export import export_csv
-    from turnover.flags.patch import export_patch
+    from turnover.flags.flag_file import export_flag_file
     from turnover.runs.run import Run
     from turnover.storage.atomic import write_atomic
 
@@ -234,7 +234,7 @@ def run_export(arguments: Namespace) -> dict[str, Any]:
     if arguments.format == "html":
         write_report(run, out)
     else:
-        text = export_csv(run) if arguments.format == "csv" else export_patch(run)
+        text = export_csv(run) if arguments.format == "csv" else export_flag_file(run)
         write_atomic(out, lambda beside: beside.write_text(text, encoding="utf-8"))
     return {"out": str(out), "flags": len(Flags(run.folder).current())}
 
@@ -248,22 +248,22 @@ def add_import_flags(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser)
     parser.add_argument(
-        "--patch", required=True, metavar="FILE.jsonl", help="what `export --format jsonl` wrote"
+        "--flags", required=True, metavar="FILE.jsonl", help="what `export --format jsonl` wrote"
     )
 
 
 def run_import_flags(arguments: Namespace) -> dict[str, Any]:
-    """Merge the patch and return how many flags are new, conflicting and known, and which lines
+    """Merge the flag file and return how many flags are new, conflicting and known, and which lines
     were refused.
     """
     from turnover.flags import Flags
-    from turnover.flags.patch import merge_patch, patch_file
+    from turnover.flags.flag_file import load_flag_file, merge_flag_file
     from turnover.runs.run import Run
 
     run = Run(Path(arguments.run))
     return {
         "run": arguments.run,
-        **merge_patch(run, Flags(run.folder), patch_file(Path(arguments.patch))),
+        **merge_flag_file(run, Flags(run.folder), load_flag_file(Path(arguments.flags))),
     }
 
 

@@ -1,12 +1,12 @@
-"""What `turnover apply` does: a patch onto a data set, and back.
+"""What `turnover apply` does: a flag file onto a data set, and back.
 
 The data set itself is never changed: a cleansed copy is written, and beside it an undo file with
 which the copy becomes the original again, byte by byte. The undo file is JSONL: a line that says
 what the copy and the original are known by, then a line for each row or file that was changed; for
 parquet, whose bytes cannot be told from its rows, the original itself.
 
-The training items of a data set that is no file, such as the digits, as a table: what a patch is
-then applied to.
+The training items of a data set that is no file, such as the digits, as a table: what a flag file
+is then applied to.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from turnover.data.sources import NAMES, load_data
 from turnover.data.tables.checks import unreadable
 from turnover.data.tables.formats import FORMS
 from turnover.errors import TurnoverError
-from turnover.flags.patch import Patch, patch_file
+from turnover.flags.flag_file import FlagFile, load_flag_file
 from turnover.flags.plan import Plan, label_column, make_plan
 from turnover.flags.rewrite import (
     LABEL,
@@ -86,13 +86,13 @@ UNDO = ".undo"
 _KEY, _PARQUET, _FOLDER = "turnover_undo", ".parquet", "folder"
 
 
-def apply_patch(
-    patch_path: Path, data: Path, out: Path, text: str | None = None, label: str | None = None
+def apply_flag_file(
+    flag_path: Path, data: Path, out: Path, text: str | None = None, label: str | None = None
 ) -> dict[str, Any]:
     """Write a cleansed copy of a data set to `out`, and the undo file beside it.
 
     Args:
-        patch_path: what `export --format jsonl` wrote.
+        flag_path: what `export --format jsonl` wrote.
         data: a CSV, TSV, JSONL or parquet file, a folder with one folder of images a class, or the
             name of a data set that is no file.
         out: the copy; nothing may be there yet.
@@ -104,15 +104,15 @@ def apply_patch(
         place and why.
 
     Raises:
-        TurnoverError: if something cannot be read or written, or nothing of the patch fits the
+        TurnoverError: if something cannot be read or written, or nothing of the flag file fits the
             data.
     """
-    patch = patch_file(patch_path)
+    flag_file = load_flag_file(flag_path)
     undo = _new(out, data)
     plan = (
-        _onto_folder(patch, data, out, undo)
+        _onto_folder(flag_file, data, out, undo)
         if data.is_dir()
-        else _onto_file(patch, *_content(data), out, undo, text, label)
+        else _onto_file(flag_file, *_content(data), out, undo, text, label)
     )
     refused = [{"id": one.id, "place": one.place, "why": one.why} for one in plan.misfits]
     return {
@@ -125,7 +125,7 @@ def apply_patch(
     }
 
 
-def undo_patch(undo: Path, data: Path, out: Path) -> dict[str, Any]:
+def undo_flag_file(undo: Path, data: Path, out: Path) -> dict[str, Any]:
     """Write what a cleansed copy was made of to `out`.
 
     Args:
@@ -164,7 +164,7 @@ def undo_patch(undo: Path, data: Path, out: Path) -> dict[str, Any]:
 
 
 def _onto_file(
-    patch: Patch,
+    flag_file: FlagFile,
     content: bytes,
     name: str,
     form: str,
@@ -173,15 +173,18 @@ def _onto_file(
     text: str | None,
     label: str | None,
 ) -> Plan:
-    hashes = {line.sha256 for line in patch.lines}
+    hashes = {line.sha256 for line in flag_file.lines}
     if form == _PARQUET:
-        table = ParquetFile(content, name, hashes, patch.shape, text)
-        plan = make_plan(patch, table, label)
-        cleansed, rest = table.cleansed(plan, label_column(table, patch.classes, label)), content
+        table = ParquetFile(content, name, hashes, flag_file.shape, text)
+        plan = make_plan(flag_file, table, label)
+        cleansed, rest = (
+            table.cleansed(plan, label_column(table, flag_file.classes, label)),
+            content,
+        )
     else:
-        file = TextFile(content, name, form, hashes, text, patch.shape)
-        plan = make_plan(patch, file, label)
-        cleansed, changes = file.cleansed(plan, label_column(file, patch.classes, label))
+        file = TextFile(content, name, form, hashes, text, flag_file.shape)
+        plan = make_plan(flag_file, file, label)
+        cleansed, changes = file.cleansed(plan, label_column(file, flag_file.classes, label))
         rest = _lines(changes)
     digests = {
         "original": hashlib.sha256(content).hexdigest(),
@@ -192,13 +195,13 @@ def _onto_file(
     return plan
 
 
-def _onto_folder(patch: Patch, data: Path, out: Path, undo: Path) -> Plan:
-    if not patch.shape:
+def _onto_folder(flag_file: FlagFile, data: Path, out: Path, undo: Path) -> Plan:
+    if not flag_file.shape:
         raise TurnoverError(
-            f"{data}: a folder, and the patch is about texts; give the file that holds them"
+            f"{data}: a folder, and the flag file is about texts; give the file that holds them"
         )
-    images = ImageFolder(data, patch.shape)
-    plan = make_plan(patch, images, LABEL)
+    images = ImageFolder(data, flag_file.shape)
+    plan = make_plan(flag_file, images, LABEL)
     moves = images.moves(plan)
     facts, rest = {"form": _FOLDER, "original": folder_hash(data)}, _lines(changes_of(data, moves))
     copy_cleansed(

@@ -1,4 +1,4 @@
-"""Which rows of a data set a patch drops and relabels, and which of its lines do not fit.
+"""Which rows of a data set a flag file drops and relabels, and which of its lines do not fit.
 
 A row is found by the id of a line: in a column that holds ids, by the number at the end of an id
 (`train-12` is row 12, from 0), or, where ids name nothing here, by its contents. Whatever finds it,
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from turnover.data.tables.columns import LABELS, named_like
 from turnover.errors import TurnoverError
-from turnover.flags.patch import Line, Patch
+from turnover.flags.flag_file import FlagFile, Line
 
 _NUMBERED = re.compile(r".*-(\d{1,15})", re.DOTALL)
 _INDEX, _LABEL = "index", "label"
@@ -47,8 +47,8 @@ class Misfit:
 
 @dataclass
 class Plan:
-    """What a patch does: rows to drop, new values of labels by row, how many rows stay as they are,
-    and the lines that do not fit.
+    """What a flag file does: rows to drop, new values of labels by row, how many rows stay as they
+    are, and the lines that do not fit.
     """
 
     dropped: set[int] = field(default_factory=set)
@@ -57,22 +57,24 @@ class Plan:
     misfits: list[Misfit] = field(default_factory=list)
 
 
-def make_plan(patch: Patch, source: Source, label: str | None = None) -> Plan:
-    """What a patch does to the rows of a source whose labels are in the column `label`, guessed if
-    it is None.
+def make_plan(flag_file: FlagFile, source: Source, label: str | None = None) -> Plan:
+    """What a flag file does to the rows of a source whose labels are in the column `label`, guessed
+    if it is None.
 
     Raises:
-        TurnoverError: if the source has no labels of the patch's classes, or no line of the patch
-            fits.
+        TurnoverError: if the source has no labels of the flag file's classes, or no line of the
+            flag file fits.
     """
-    labels = _Labels(source, label_column(source, patch.classes, label), patch.classes)
-    rows, plan, seen = _Rows(patch.lines, source), Plan(), set[int]()
-    plan.misfits += [Misfit("", f"line {refused.number}", refused.why) for refused in patch.refused]
-    for line in patch.lines:
+    labels = _Labels(source, label_column(source, flag_file.classes, label), flag_file.classes)
+    rows, plan, seen = _Rows(flag_file.lines, source), Plan(), set[int]()
+    plan.misfits += [
+        Misfit("", f"line {refused.number}", refused.why) for refused in flag_file.refused
+    ]
+    for line in flag_file.lines:
         try:
             row = rows.of(line)
             if row in seen:
-                raise TurnoverError("another line of the patch has decided on it")
+                raise TurnoverError("another line of the flag file has decided on it")
             seen.add(row)
             _add(plan, line, row, labels)
         except TurnoverError as error:
@@ -83,7 +85,7 @@ def make_plan(patch: Patch, source: Source, label: str | None = None) -> Plan:
     if plan.misfits and not (plan.dropped or plan.relabelled or plan.kept):
         first = plan.misfits[0]
         raise TurnoverError(
-            f"{source.name}: none of the {len(plan.misfits):,} lines of the patch fits; "
+            f"{source.name}: none of the {len(plan.misfits):,} lines of the flag file fits; "
             f"{first.place or repr(first.id[:80])}: {first.why}"
         )
     return plan

@@ -35,7 +35,7 @@ from turnover.data.tables.formats import (
     utf8,
 )
 from turnover.errors import TurnoverError
-from turnover.flags.patch import file_hash, text_hash
+from turnover.flags.flag_file import file_hash, text_hash
 from turnover.flags.plan import Plan
 from turnover.runs.run import sha256
 from turnover.storage.atomic import disk_error, replace_folder
@@ -48,7 +48,7 @@ class TextFile:
         content: of the file.
         name: what to call it in errors.
         form: the end of its name, `.csv`, `.tsv` or `.jsonl`.
-        hashes: of the texts that a patch is about.
+        hashes: of the texts that a flag file is about.
         column: that holds the texts, or paths of images; if it is None, the one that holds most of
             the texts, else one with a usual name.
         shape: of the images as a model sees them, whose paths begin at the file's folder; () for
@@ -166,8 +166,8 @@ def text_column(
     column = best if found.get(best) else named_like(columns, TEXTS) or ""
     if not column:
         raise TurnoverError(
-            f"{name}: no column holds the texts of the patch (there are: {', '.join(columns)}); "
-            "name it with --text-column"
+            f"{name}: no column holds the texts of the flag file (there are: {', '.join(columns)});"
+            " name it with --text-column"
         )
     return column
 
@@ -185,8 +185,8 @@ def image_column(columns: dict[str, Sequence[Any]], name: str, named: str | None
     column = named or next((one for one, cells in columns.items() if image_paths(cells)), None)
     if column is None:
         raise TurnoverError(
-            f"{name}: the patch is about images, and no column holds paths of image files; give the"
-            " file or folder that holds them"
+            f"{name}: the flag file is about images, and no column holds paths of image files; give"
+            " the file or folder that holds them"
         )
     return column
 
@@ -413,7 +413,7 @@ class ParquetFile:
     Args:
         content: of the file.
         name: what to call it in errors.
-        hashes: of the texts or images that a patch is about.
+        hashes: of the texts or images that a flag file is about.
         shape: of the images as a model sees them; () for texts.
         column: that holds texts or images, guessed if it is None. Images are bytes, or a struct
             with `bytes`, as the hub has them.

@@ -1,7 +1,7 @@
 """The chosen flag: its training item, what was decided on it by whom, and the fields to decide
 anew.
 
-How many training items are flagged, and all of them as a file: a table, a patch, or a page.
+How many training items are flagged, and all of them as a file: a table, a flag file, or a page.
 
 What can be done about decisions as such: take the last one back, settle where people differ, import
 a colleague's.
@@ -36,7 +36,7 @@ from turnover.explain.report import Flagged, minute, report_page, verdict_words
 from turnover.explain.words import mark
 from turnover.flags import Flag, Step
 from turnover.flags.export import export_csv
-from turnover.flags.patch import export_patch, merge_patch, read_patch
+from turnover.flags.flag_file import export_flag_file, merge_flag_file, read_flag_file
 from turnover.runs.run import Run
 
 
@@ -129,21 +129,21 @@ def flags_bar(run: Run, count: int) -> None:
 
 
 def downloads(opened: Opened) -> None:
-    """The three files, and the command that applies the patch to the training data."""
-    run, patch = opened.run, f"{opened.run.name}-flags.jsonl"
+    """The three files, and the command that applies the flag file to the training data."""
+    run, flag_file = opened.run, f"{opened.run.name}-flags.jsonl"
     heading(
         "Take them with you",
-        "The table opens in a spreadsheet. The patch cleanses the data set, and a colleague can "
-        "import it.",
+        "The table opens in a spreadsheet. The flag file cleanses the data set, and a colleague can"
+        " import it.",
     )
     with st.container(horizontal=True):
         _csv_button(run)
         st.download_button(
-            "Export patch (JSONL)",
-            lambda: export_patch(run),
-            patch,
+            "Export flag file (JSONL)",
+            lambda: export_flag_file(run),
+            flag_file,
             "application/jsonl",
-            key="export-patch",
+            key="export-flag-file",
             on_click="ignore",
         )
         page, known = f"{run.name}.html", not opened.influence_problem
@@ -156,7 +156,7 @@ def downloads(opened: Opened) -> None:
             on_click="ignore",
             disabled=not known,
         )
-    command, missing = apply_command(run, patch)
+    command, missing = apply_command(run, flag_file)
     st.code(command, language=None, wrap_lines=True)
     undone = (
         "The data are not changed: a cleansed copy is written, and an undo file beside it, with "
@@ -222,14 +222,14 @@ def show_disputes(run: Run, disputes: list[Dispute]) -> None:
 
 
 def import_form(run: Run) -> None:
-    """The upload of a colleague's patch, and what came of the last one."""
+    """The upload of a colleague's flag file, and what came of the last one."""
     heading(
         "Import a colleague’s flags",
-        "A patch (JSONL) from another copy of this run, or of a run on the same data. What you "
+        "A flag file (JSONL) from another copy of this run, or of a run on the same data. What you "
         "decided stays in force.",
     )
     with st.form("import-form", border=False, clear_on_submit=True):
-        st.file_uploader("Patch of flags (JSONL)", type=["jsonl"], key="import-file")
+        st.file_uploader("Flag file (JSONL)", type=["jsonl"], key="import-file")
         st.form_submit_button("Import", on_click=_import, args=(run,))
     told = st.session_state.get(_TOLD)
     if told and told["run"] == str(run.folder):
@@ -282,8 +282,8 @@ def _import(run: Run) -> None:
     told: dict[str, Any] = {"run": str(run.folder)}
     try:
         if upload is None:
-            raise TurnoverError("there is no file yet; upload a patch first")
-        told |= merge_patch(run, flags_of(run), read_patch(upload.getvalue(), upload.name))
+            raise TurnoverError("there is no file yet; upload a flag file first")
+        told |= merge_flag_file(run, flags_of(run), read_flag_file(upload.getvalue(), upload.name))
     except TurnoverError as error:
         told["problem"] = str(error)
     st.session_state[_TOLD] = told

@@ -156,8 +156,8 @@ def import_sentence(told: dict[str, Any]) -> str:
 
 
 def apply_command(run: Run, name: str) -> tuple[str, str]:
-    """The command that applies the patch `name` to the training data, and what to put into it; the
-    second is "" where nothing is missing.
+    """The command that applies the flag file `name` to the training data, and what to put into it;
+    the second is "" where nothing is missing.
     """
     settings = run.manifest["settings"]
     own = settings.get("own") or {}
@@ -173,7 +173,7 @@ def apply_command(run: Run, name: str) -> tuple[str, str]:
             f"{run.kind}s{f', in {folder}' if folder else ''}."
         )
     return (
-        f"turnover apply --patch {shlex.quote(name)} --data {data} --out cleansed.{ending}",
+        f"turnover apply --flags {shlex.quote(name)} --data {data} --out cleansed.{ending}",
         missing,
     )
 
@@ -193,7 +193,7 @@ def _apply_own(name: str, own: dict[str, Any]) -> str:
         f" {option} {shlex.quote(column)}" for option, column in columns.items() if column
     )
     return (
-        f"turnover apply --patch {shlex.quote(name)} --data {shlex.quote(str(data))} --out "
+        f"turnover apply --flags {shlex.quote(name)} --data {shlex.quote(str(data))} --out "
         f"{shlex.quote(f'cleansed{data.suffix}')}{named}"
     )
 

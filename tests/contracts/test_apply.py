@@ -1,4 +1,4 @@
-"""A patch onto folders of images and data sets that are no files; undo; and the command."""
+"""A flag file onto folders of images and data sets that are no files; undo; and the command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from PIL import Image
 
 from tests.helpers.builders import names
 from tests.helpers.fake_runs import FakeRun, png
-from tests.helpers.storage_testing import FULL, READ_ONLY, failing_writes, patch_line, write_patch
+from tests.helpers.storage_testing import (
+    FULL,
+    READ_ONLY,
+    failing_writes,
+    flag_line,
+    write_flag_file,
+)
 from turnover import Run, TurnoverError
 from turnover.cli import main
 from turnover.data.images import fit_image, open_image
@@ -24,8 +30,8 @@ from turnover.data.sources.images import load_cifar10, load_digits
 from turnover.data.sources.text import load_reviews
 from turnover.explain.report import write_report
 from turnover.flags import Flags
-from turnover.flags.apply import apply_patch, undo_patch
-from turnover.flags.patch import export_patch, pixel_hash
+from turnover.flags.apply import apply_flag_file, undo_flag_file
+from turnover.flags.flag_file import export_flag_file, pixel_hash
 from turnover.runs.run import RUN_FILES, write_manifest
 
 CLASSES = ("cat", "dog")
@@ -57,17 +63,19 @@ def animals(folder: Path, *placed: str) -> Path:
 def image_line(id: str, seed: int, action: str, new_label: str = "") -> dict[str, Any]:
     """A decision on a drawing, whose class is the folder that its id begins with, or cat."""
     label = id.split("/")[0] if id.split("/")[0] in CLASSES else "cat"
-    return patch_line(id, "", label, action, new_label, sha256=pixel_hash(drawing(seed)))
+    return flag_line(id, "", label, action, new_label, sha256=pixel_hash(drawing(seed)))
 
 
 def patch_of(folder: Path, *lines: dict[str, Any]) -> Path:
-    return write_patch(folder / "p", lines, CLASSES, (8, 8))
+    return write_flag_file(folder / "p", lines, CLASSES, (8, 8))
 
 
 def one_dropped(folder: Path) -> dict[str, Any]:
-    """A folder of two drawings, one of which a patch drops."""
+    """A folder of two drawings, one of which a flag file drops."""
     data = animals(folder / "data", "cat/1.png", "dog/1.png")
-    return apply_patch(patch_of(folder, image_line("cat/1.png", 0, "drop")), data, folder / "clean")
+    return apply_flag_file(
+        patch_of(folder, image_line("cat/1.png", 0, "drop")), data, folder / "clean"
+    )
 
 
 PLACES = some.sampled_from(["1.png", "2.png", "in/1.png"])
@@ -88,7 +96,7 @@ def test_apply_then_undo_is_the_identity_on_folders(
         for seed, (place, (label, action)) in enumerate(places.items())
     ]
     before = tree(data)
-    done = apply_patch(patch_of(folder, *lines), data, folder / "clean")
+    done = apply_flag_file(patch_of(folder, *lines), data, folder / "clean")
     assert done["refused"] == [] and tree(data) == before
     after, left = (
         tree(folder / "clean"),
@@ -100,14 +108,14 @@ def test_apply_then_undo_is_the_identity_on_folders(
         own = png(drawing(seed))
         inside = {path.split("/")[0] for path, content in after.items() if content == own}
         assert inside == {"drop": set(), "relabel": {OTHER[label]}, "keep": {label}}[action]
-    undo_patch(Path(done["undo"]), folder / "clean", folder / "back")
+    undo_flag_file(Path(done["undo"]), folder / "clean", folder / "back")
     assert tree(folder / "back") == before
 
 
 def test_a_file_that_moves_to_where_one_is_keeps_both(tmp_path: Path) -> None:
     data = animals(tmp_path / "data", "cat/1.png", "dog/1.png", "dog/1-from-cat.png")
     patch = patch_of(tmp_path, image_line("cat/1.png", 0, "relabel", "dog"))
-    apply_patch(patch, data, tmp_path / "clean")
+    apply_flag_file(patch, data, tmp_path / "clean")
     assert names(tmp_path / "clean" / "dog") == ["1-from-cat-2.png", "1-from-cat.png", "1.png"]
 
 
@@ -118,20 +126,21 @@ def test_images_are_found_by_path_name_or_contents_and_in_the_size_that_the_mode
     for number, id in enumerate(("cat/one.png", "one.png", "one", "unknown")):
         clean = tmp_path / f"clean {number}"
         assert (
-            apply_patch(patch_of(tmp_path, image_line(id, 0, "drop")), data, clean)["dropped"] == 1
+            apply_flag_file(patch_of(tmp_path, image_line(id, 0, "drop")), data, clean)["dropped"]
+            == 1
         )
         assert names(clean / "cat") == []
     large = data / "cat" / "large.png"
     Image.fromarray(drawing(9)).resize((16, 16), Image.Resampling.NEAREST).save(large)
     seen = pixel_hash(fit_image(open_image(large.read_bytes(), "large"), 8, 8))
-    patch = patch_of(tmp_path, patch_line("large", "", "cat", "drop", sha256=seen))
-    assert apply_patch(patch, data, tmp_path / "clean")["dropped"] == 1
+    patch = patch_of(tmp_path, flag_line("large", "", "cat", "drop", sha256=seen))
+    assert apply_flag_file(patch, data, tmp_path / "clean")["dropped"] == 1
 
 
 def test_another_image_in_the_same_place_is_reported_and_kept(tmp_path: Path) -> None:
     data = animals(tmp_path / "data", "cat/1.png", "cat/2.png")
     lines = image_line("cat/1.png", 7, "drop"), image_line("cat/2.png", 1, "keep")
-    done = apply_patch(patch_of(tmp_path, *lines), data, tmp_path / "clean")
+    done = apply_flag_file(patch_of(tmp_path, *lines), data, tmp_path / "clean")
     why = "the contents are not those that the decision was made on"
     assert (done["dropped"], done["kept"]) == (0, 1)
     assert done["refused"] == [{"id": "cat/1.png", "place": "cat/1.png", "why": why}]
@@ -141,10 +150,10 @@ def test_links_in_a_folder_are_refused_and_so_is_a_copy_inside_of_it(tmp_path: P
     data = animals(tmp_path / "data", "cat/1.png")
     patch = patch_of(tmp_path, image_line("cat/1.png", 0, "drop"))
     with pytest.raises(TurnoverError, match="choose another --out"):
-        apply_patch(patch, data, data / "clean")
+        apply_flag_file(patch, data, data / "clean")
     (data / "cat" / "link.png").symlink_to(data / "cat" / "1.png")
     with pytest.raises(TurnoverError, match=r"link\.png: a link"):
-        apply_patch(patch, data, tmp_path / "clean")
+        apply_flag_file(patch, data, tmp_path / "clean")
     assert names(tmp_path) == ["data", "p"]
 
 
@@ -162,7 +171,7 @@ def works(folder: Path, name: str) -> None:
     else:
         source = {"table": "data.csv", "folder": "data"}[name]
         patch = folder / ("p" if name == "folder" else "patch.jsonl")
-        apply_patch(patch, folder / source, folder / "out")
+        apply_flag_file(patch, folder / source, folder / "out")
 
 
 @pytest.mark.parametrize("error", [FULL, READ_ONLY], ids=["full", "read-only"])
@@ -172,7 +181,7 @@ def test_a_write_that_is_refused_at_any_moment_leaves_nothing_half_and_the_next_
 ) -> None:
     run = Run(FakeRun().write(tmp_path))
     Flags(run.folder).put_many([1, 2], "drop")
-    (tmp_path / "patch.jsonl").write_text(export_patch(run), encoding="utf-8")
+    (tmp_path / "patch.jsonl").write_text(export_flag_file(run), encoding="utf-8")
     labels = run.train["label"].map(dict(enumerate(run.classes)))
     run.train[["id", "text"]].assign(label=labels).to_csv(tmp_path / "data.csv", index=False)
     data = animals(tmp_path / "data", "cat/1.png", "dog/1.png")
@@ -187,7 +196,7 @@ def test_a_write_that_is_refused_at_any_moment_leaves_nothing_half_and_the_next_
             assert set(names(tmp_path)) <= {*before, "out.undo"}
     assert calls > 1 and (tmp_path / "out").stat().st_size
     if name in ("table", "folder"):
-        undo_patch(tmp_path / "out.undo", tmp_path / "out", tmp_path / "back")
+        undo_flag_file(tmp_path / "out.undo", tmp_path / "out", tmp_path / "back")
         if name == "folder":
             assert tree(tmp_path / "back") == tree(data)
         else:
@@ -209,11 +218,11 @@ def test_a_disk_that_fills_up_while_files_are_copied_leaves_no_copy(
 def test_nothing_that_is_there_is_overwritten(tmp_path: Path) -> None:
     data, patch = tmp_path / "data.csv", tmp_path / "p"
     data.write_text("text,label\nx,cat\n")
-    write_patch(patch, [patch_line("data-0", "x", "cat", "drop")], CLASSES)
+    write_flag_file(patch, [flag_line("data-0", "x", "cat", "drop")], CLASSES)
     for taken in ("data.csv", "out.csv.undo"):
         (tmp_path / taken).touch()
         with pytest.raises(TurnoverError, match="exists; choose another --out"):
-            apply_patch(patch, data, tmp_path / taken.removesuffix(".undo"))
+            apply_flag_file(patch, data, tmp_path / taken.removesuffix(".undo"))
     assert names(tmp_path) == ["data.csv", "out.csv.undo", "p"]
 
 
@@ -226,16 +235,16 @@ def test_an_undo_file_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     for place in ("../evil.png", "/tmp/evil.png", "cat/../../evil.png", ""):
         undo.write_text(whole.replace('"cat/1.png"', json.dumps(place)))
         with pytest.raises(TurnoverError, match="does not go with it"):
-            undo_patch(undo, tmp_path / "clean", tmp_path / "back")
+            undo_flag_file(undo, tmp_path / "clean", tmp_path / "back")
     assert names(tmp_path) == ["clean", "clean.undo", "data", "p"]
 
 
 def test_a_damaged_undo_file_or_a_copy_that_was_changed_is_refused(tmp_path: Path) -> None:
     data, out = tmp_path / "data.csv", tmp_path / "out.csv"
     data.write_text("text,label\na fine film,dog\ndull,cat\nso so,dog\n")
-    lines = [patch_line("data-0", "a fine film", "dog", "drop")]
-    lines.append(patch_line("data-1", "dull", "cat", "relabel", "dog"))
-    done = apply_patch(write_patch(tmp_path / "p", lines, CLASSES), data, out)
+    lines = [flag_line("data-0", "a fine film", "dog", "drop")]
+    lines.append(flag_line("data-1", "dull", "cat", "relabel", "dog"))
+    done = apply_flag_file(write_flag_file(tmp_path / "p", lines, CLASSES), data, out)
     undo = Path(done["undo"])
     header, *changes = whole = undo.read_bytes().splitlines(keepends=True)
     for damaged in (
@@ -247,11 +256,11 @@ def test_a_damaged_undo_file_or_a_copy_that_was_changed_is_refused(tmp_path: Pat
     ):
         undo.write_bytes(b"".join(damaged))
         with pytest.raises(TurnoverError, match="undo"):
-            undo_patch(undo, out, tmp_path / "back.csv")
+            undo_flag_file(undo, out, tmp_path / "back.csv")
     undo.write_bytes(b"".join(whole))
     out.write_bytes(out.read_bytes() + b"x,dog\n")
     with pytest.raises(TurnoverError, match="changed since"):
-        undo_patch(undo, out, tmp_path / "back.csv")
+        undo_flag_file(undo, out, tmp_path / "back.csv")
     assert not (tmp_path / "back.csv").exists()
 
 
@@ -264,15 +273,15 @@ def test_the_digits_are_cleansed_as_a_table(tmp_path: Path) -> None:
     sums, own = [pixel_hash(items.images[row]) for row in (0, 5)], [*map(str, items.labels[[0, 5]])]
     other = (items.labels[5] + 1) % 10
     lines = [
-        patch_line(items.ids[0], "", own[0], "drop", sha256=sums[0]),
-        patch_line(items.ids[5], "", own[1], "relabel", str(other), sha256=sums[1]),
+        flag_line(items.ids[0], "", own[0], "drop", sha256=sums[0]),
+        flag_line(items.ids[5], "", own[1], "relabel", str(other), sha256=sums[1]),
     ]
-    patch, out = write_patch(tmp_path / "p", lines, classes, (8, 8)), tmp_path / "clean.parquet"
-    done = apply_patch(patch, Path("digits"), out)
+    patch, out = write_flag_file(tmp_path / "p", lines, classes, (8, 8)), tmp_path / "clean.parquet"
+    done = apply_flag_file(patch, Path("digits"), out)
     assert (done["dropped"], done["relabelled"], done["refused"]) == (1, 1, [])
     clean = pd.read_parquet(out)
     assert clean["id"].tolist() == items.ids[1:] and clean["label"].iloc[4] == other
-    undo_patch(Path(done["undo"]), out, tmp_path / "all.parquet")
+    undo_flag_file(Path(done["undo"]), out, tmp_path / "all.parquet")
     everything = pd.read_parquet(tmp_path / "all.parquet")
     assert everything["id"].tolist() == items.ids
     assert everything["label"].tolist() == items.labels.tolist()
@@ -294,8 +303,8 @@ def test_a_run_on_the_reviews_is_exported_and_applied_by_command(
     told = {name: fact for name, fact in facts.items() if name not in ("format", "files")}
     write_manifest(folder, told, RUN_FILES)
     Flags(folder).put_many([1, 4], "drop")
-    patch.write_text(export_patch(Run(folder)))
-    words = ["--patch", str(patch), "--data", "reviews", "--out", str(clean)]
+    patch.write_text(export_flag_file(Run(folder)))
+    words = ["--flags", str(patch), "--data", "reviews", "--out", str(clean)]
     assert main(["apply", *words]) == 0
     printed = capsys.readouterr().out
     assert "2 dropped, 0 relabelled, 0 left as they are" in printed and f"{clean}.undo" in printed
@@ -314,25 +323,25 @@ def test_a_cleansed_cifar_file_is_read_by_its_source(tmp_path: Path) -> None:
     for name in ("train", "test"):
         pd.DataFrame(frame).to_parquet(tmp_path / f"{name}.parquet")
     classes, clean = load_cifar10(tmp_path).classes, tmp_path / "clean"
-    line = patch_line("train-6", "", classes[1], "drop", sha256=pixel_hash(images[1]))
-    patch = write_patch(tmp_path / "p", [line], classes, (32, 32, 3))
+    line = flag_line("train-6", "", classes[1], "drop", sha256=pixel_hash(images[1]))
+    patch = write_flag_file(tmp_path / "p", [line], classes, (32, 32, 3))
     clean.mkdir()
-    done = apply_patch(patch, tmp_path / "train.parquet", clean / "train.parquet")
+    done = apply_flag_file(patch, tmp_path / "train.parquet", clean / "train.parquet")
     (tmp_path / "test.parquet").rename(clean / "test.parquet")
     assert done["dropped"] == 1
     assert load_cifar10(clean).train.ids == ["train-5", "train-7", "train-8"]
 
 
 BAD = {
-    "no patch": "--patch {none} --data {csv}",
-    "no data": "--patch {patch} --data {none}.csv",
-    "data of another kind": "--patch {patch} --data {text}",
-    "images for texts": "--patch {patch} --data {folder}",
+    "no flag file": "--flags {none} --data {csv}",
+    "no data": "--flags {patch} --data {none}.csv",
+    "data of another kind": "--flags {patch} --data {text}",
+    "images for texts": "--flags {patch} --data {folder}",
     "nothing to do": "--data {csv}",
-    "both at once": "--patch {patch} --undo {patch} --data {csv}",
+    "both at once": "--flags {patch} --undo {patch} --data {csv}",
     "no undo file": "--undo {patch} --data {csv}",
     "a missing undo file": "--undo {none} --data {csv}",
-    "no such column": "--patch {patch} --data {csv} --text-column nothing",
+    "no such column": "--flags {patch} --data {csv} --text-column nothing",
 }
 
 
@@ -344,7 +353,7 @@ def test_bad_input_is_one_line_and_code_2(
     places["csv"].write_text("text,label\nx,cat\n")
     places["text"].write_text("x")
     animals(places["folder"], "cat/1.png")
-    write_patch(places["patch"], [patch_line("a-0", "x", "cat", "drop")], CLASSES)
+    write_flag_file(places["patch"], [flag_line("a-0", "x", "cat", "drop")], CLASSES)
     before = names(tmp_path)
     for words in BAD.values():
         options = [*words.format(**places).split(), "--out", str(tmp_path / "out.csv")]

@@ -34,7 +34,7 @@ ASK = {
     "evaluate": "--run {} --measure agreement",
     "map": "--run {}",
     "export": "--run {} --out {{new}}",
-    "import-flags": "--run {} --patch {{patch}}",
+    "import-flags": "--run {} --flags {{patch}}",
     "worker": "--run {}",
 }
 """The shortest call of each command that opens a run."""
@@ -49,8 +49,8 @@ GOOD = {
     "report": "{text} --output {new}",
     "cleanse": "--run {real} --score-only",
     "export": "--run {text} --out {new}",
-    "import-flags": "--run {text} --patch {patch}",
-    "apply": "--patch {patch} --data {table} --out {new}",
+    "import-flags": "--run {text} --flags {patch}",
+    "apply": "--flags {patch} --data {table} --out {new}",
     "runs": "--folder {demos}",
 }
 DEAR = {"adopt", "dashboard", "evaluate", "map", "paper", "bench", "worker", "job"}
@@ -92,10 +92,10 @@ BAD = [
     ("report {text} --errors 0", "1 or more"),
     ("export --run {text} --out {new}/none/flags.csv", "cannot be written"),
     ("export --run {text} --out {new} --format pdf", "pdf"),
-    ("import-flags --run {text} --patch nowhere.jsonl", "nowhere.jsonl"),
-    ("apply --patch {patch} --data nowhere.csv --out {new}", "nowhere.csv"),
-    ("apply --patch {patch} --data {table} --out {table}", "exists"),
-    ("apply --data {table} --out {new}", "--patch --undo"),
+    ("import-flags --run {text} --flags nowhere.jsonl", "nowhere.jsonl"),
+    ("apply --flags {patch} --data nowhere.csv --out {new}", "nowhere.csv"),
+    ("apply --flags {patch} --data {table} --out {table}", "exists"),
+    ("apply --data {table} --out {new}", "--flags --undo"),
     ("bench sst2", "name their folder with --path"),
     ("evaluate --run {real} --measure luck", "luck"),
     ("job --folder nowhere", "nowhere"),
@@ -330,7 +330,7 @@ def test_a_patch_goes_to_a_colleague_and_to_the_data(
     lines = places["patch"].read_text(encoding="utf-8").splitlines()
     assert [one["id"] for one in map(json.loads, lines) if "id" in one] == ["t003"]
     out = tmp_path / "out.csv"
-    applied = ("--patch", places["patch"], "--data", places["table"], "--out", out)
+    applied = ("--flags", places["patch"], "--data", places["table"], "--out", out)
     assert answer(capsys, "apply", *applied)["dropped"] == 1
     assert "t003" not in out.read_text(encoding="utf-8")
 

@@ -312,14 +312,14 @@ def test_what_is_kept_is_read_without_torch(folder: Path) -> None:
     code = """
 import json, sys
 from pathlib import Path
-import turnover.flags.patch, turnover.explain.facts
+import turnover.flags.flag_file, turnover.explain.facts
 from turnover.workflows.cleansing_results import read_cleansings
 from turnover.research.evaluate.results import read_results
 from turnover.runs.maps import kept_places
-from turnover.flags.patch import export_patch
+from turnover.flags.flag_file import export_flag_file
 from turnover.runs.run import Run
 run = Run(Path(sys.argv[1]))
-read_results(run), read_cleansings(run), kept_places(run, "features"), export_patch(run)
+read_results(run), read_cleansings(run), kept_places(run, "features"), export_flag_file(run)
 heavy = {"torch", "transformers", "sklearn", "scipy", "datasets", "streamlit"}
 print(json.dumps(sorted(set(sys.modules) & heavy)))"""
     assert json.loads(run_python(code, folder)) == []

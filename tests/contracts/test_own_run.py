@@ -15,7 +15,7 @@ from tests.helpers.own_modules import command
 from tests.helpers.token_builders import encoder_in
 from turnover.cli import main
 from turnover.flags import Flags
-from turnover.flags.patch import export_patch
+from turnover.flags.flag_file import export_flag_file
 from turnover.runs.run import Run
 
 WORDS = {
@@ -107,12 +107,12 @@ def apply_flags(run: Run, data: Path, folder: Path, capsys: pytest.CaptureFixtur
     new = next(name for name in run.classes if name != run.classes[int(second["label"])])
     flags.put(2, "drop")
     flags.put(9, "relabel", new)
-    (folder / "patch.jsonl").write_text(export_patch(run))
+    (folder / "patch.jsonl").write_text(export_flag_file(run))
     out = folder / f"clean{data.suffix}"
     done = command(
         capsys,
         "apply",
-        "--patch",
+        "--flags",
         str(folder / "patch.jsonl"),
         "--data",
         str(data),

@@ -133,6 +133,7 @@ def test_commands_in_a_sentence_have_their_options(
         return
     assert name in COMMANDS, place
     (choices,) = (action.choices for action in parser._actions if isinstance(action.choices, dict))
+    choices[name].fill()
     known = {option for action in choices[name]._actions for option in action.option_strings}
     assert {word.strip("[]") for word in words if word.startswith(("-", "[-"))} <= known, place
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.helpers.builders import ROOT, member_heads, randn, some_labels
 from turnover import TurnoverError
-from turnover.flags.patch import text_hash
+from turnover.flags.flag_file import text_hash
 from turnover.training.fit import Recipe, Split
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -114,22 +114,22 @@ def small_heads(seed: int = 0, members: int = 1) -> Any:
 PLAIN_RECIPE = Recipe(epochs=3, batch=8, learning_rate=1e-2, masked=False)
 
 
-def patch_line(
+def flag_line(
     id: str, text: str, label: str, action: str, new_label: str = "", **other: str
 ) -> dict[str, Any]:
-    """A decision as a patch says it."""
+    """A decision as a flag file says it."""
     said = {"id": id, "sha256": text_hash(text), "label": label, "action": action}
     said |= {"new_label": new_label, "note": "", "by": "ann", "at": "2026-11-01"}
     return {**said, **other}
 
 
-def write_patch(
+def write_flag_file(
     path: Path,
     lines: Sequence[dict[str, Any]],
     classes: Sequence[str] = ("negative", "positive"),
     shape: Sequence[int] = (),
 ) -> Path:
-    """A patch file of some decisions."""
+    """A flag file file of some decisions."""
     header = {"turnover_patch": 1, "fingerprint": "f", "run": "r", "kind": "text"}
     header |= {"classes": list(classes), "shape": list(shape), "count": len(lines)}
     path.write_text("".join(f"{json.dumps(line)}\n" for line in (header, *lines)), encoding="utf-8")

@@ -16,7 +16,7 @@ from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard.components import flag_form as people
 from turnover.dashboard.views.errors import PAGE
 from turnover.flags import Flag, Flags
-from turnover.flags.patch import export_patch
+from turnover.flags.flag_file import export_flag_file
 from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -76,12 +76,12 @@ def test_flags_are_listed_newest_first_with_the_first_one_open(
     assert app.selectbox(key="flag").value == "t005" and "“relabel to negative” on t005" in shown
     assert {button.proto.label for button in app.get("download_button")} == {
         "Export flags (CSV)",
-        "Export patch (JSONL)",
+        "Export flag file (JSONL)",
         "Flags and errors (HTML)",
     }
     assert (
         app.code[0].value
-        == "turnover apply --patch fake-flags.jsonl --data DATA --out cleansed.csv"
+        == "turnover apply --flags fake-flags.jsonl --data DATA --out cleansed.csv"
     )
 
 
@@ -192,12 +192,12 @@ def test_many_disputes_come_in_portions(open_page: OpenPage, runs: Path) -> None
 
 
 def colleague(folder: Path, *flags: tuple[int, str], by: str = "bob") -> bytes:
-    """A patch from another copy of a run."""
+    """A flag file from another copy of a run."""
     copy = folder.with_name("copy.partial")
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("flags*"))
     for instance, action in flags:
         Flags(copy, by=by).put(instance, action, note=f"<b>{by}</b>")
-    patch = export_patch(Run(copy))
+    patch = export_flag_file(Run(copy))
     shutil.rmtree(copy)
     return patch.encode()
 
@@ -246,9 +246,9 @@ def test_refused_lines_are_told_by_number(open_page: OpenPage, runs: Path) -> No
     ("content", "why"),
     [
         (None, "there is no file yet"),
-        (b"a,b\n1,2\n", "not a patch of flags"),
-        (b"\xff\x00" * 1000, "not a patch of flags"),
-        (b"", "not a patch of flags"),
+        (b"a,b\n1,2\n", "not a flag file"),
+        (b"\xff\x00" * 1000, "not a flag file"),
+        (b"", "not a flag file"),
     ],
 )
 def test_what_is_no_patch_is_said_and_changes_nothing(
@@ -265,7 +265,7 @@ def test_a_patch_of_other_data_is_refused(open_page: OpenPage, runs: Path) -> No
     other = FakeRun("other.partial", train=31).write(runs)
     Flags(other).put(1, "drop")
     assert "made on other data than fake" in html_of(
-        send(open_page("flags"), export_patch(Run(other)).encode())
+        send(open_page("flags"), export_flag_file(Run(other)).encode())
     )
     assert Flags(folder).current() == {}
 
@@ -326,7 +326,7 @@ def test_a_run_without_influence_has_no_page_of_errors_to_take(
     }
     assert disabled == {
         "Export flags (CSV)": False,
-        "Export patch (JSONL)": False,
+        "Export flag file (JSONL)": False,
         "Flags and errors (HTML)": True,
     }
 
@@ -415,8 +415,8 @@ def test_errors_and_flags_lead_to_each_other(open_page: OpenPage, runs: Path) ->
 
 
 def test_an_old_flag_of_the_same_second_is_not_lost_on_the_way(runs: Path) -> None:
-    """Flags of earlier versions have times in seconds; a patch keeps them as they are."""
+    """Flags of earlier versions have times in seconds; a flag file keeps them as they are."""
     folder = FakeRun().write(runs)
     Flags(folder).merge([Flag(1, "drop", "", "", "bob", "2026-11-01T10:00:00+00:00")])
-    line = json.loads(export_patch(Run(folder)).splitlines()[1])
+    line = json.loads(export_flag_file(Run(folder)).splitlines()[1])
     assert line["at"] == "2026-11-01T10:00:00+00:00"

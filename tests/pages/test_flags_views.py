@@ -215,7 +215,7 @@ def test_the_command_is_understood_by_the_command_line(
     import shlex
 
     parsed = build_parser().parse_args(shlex.split(command)[1:])
-    assert (parsed.command, parsed.patch, parsed.data) == (
+    assert (parsed.command, parsed.flags, parsed.data) == (
         "apply",
         "a run; rm -rf x-flags.jsonl",
         "digits" if source == "digits" else "DATA",

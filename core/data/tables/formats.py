@@ -1,9 +1,9 @@
 """CSV, TSV and JSONL as records: pieces of text that, joined, are the file again, byte by byte.
 
-What a patch does not change is therefore kept as it was written: quotes, spaces, line ends, a byte
-order mark. Blank lines belong to the record before them, and those that are no records to the head.
-The same reading of a file as in `turnover.data.tables.checks`, where a quote in TSV is a character
-like any other.
+What a flag file does not change is therefore kept as it was written: quotes, spaces, line ends, a
+byte order mark. Blank lines belong to the record before them, and those that are no records to the
+head. The same reading of a file as in `turnover.data.tables.checks`, where a quote in TSV is a
+character like any other.
 
 Tables of Arrow: parquet files, and what `datasets` holds; images in them are bytes, or a struct
 with `bytes` as the hub has them.

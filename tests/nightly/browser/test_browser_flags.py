@@ -1,4 +1,4 @@
-"""The Flags page in a real browser: from a flag to a patch that a colleague imports."""
+"""The Flags page in a real browser: from a flag to a flag file that a colleague imports."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_from_a_flag_to_a_patch_that_a_colleague_imports(
     expect(page.get_by_role("textbox", name="Note")).to_have_value("why not")
     settle(page)
     with page.expect_download() as download:
-        page.get_by_role("button", name="Export patch (JSONL)").click()
+        page.get_by_role("button", name="Export flag file (JSONL)").click()
     assert download.value.suggested_filename == "flagged-flags.jsonl"
     patch = Path(shutil.copyfile(download.value.path(), tmp_path / "patch.jsonl"))
     header, *lines = map(json.loads, patch.read_text().splitlines())

@@ -34,9 +34,9 @@ from turnover.explain.facts import run_certainty
 from turnover.explain.groups import group_influences
 from turnover.explain.report import report_page
 from turnover.flags import Flags
-from turnover.flags.apply import apply_patch, undo_patch
+from turnover.flags.apply import apply_flag_file, undo_flag_file
 from turnover.flags.export import export_csv
-from turnover.flags.patch import export_patch, merge_patch, read_patch
+from turnover.flags.flag_file import export_flag_file, merge_flag_file, read_flag_file
 from turnover.jobs import find_jobs, log_tail
 from turnover.jobs.job import read_outcome
 from turnover.research.evaluate.results import FOLDER as RESULTS
@@ -84,7 +84,7 @@ def read_run(folder: Path) -> None:
             lambda: run_certainty(run),
             lambda: report_page(run),
             lambda: export_csv(run),
-            lambda: export_patch(run),
+            lambda: export_flag_file(run),
         ),
         *(
             lambda: group_influences(run, []),
@@ -213,12 +213,12 @@ def _flagged(folder: Path) -> Run:
 def fuzz_patches(folder: Path) -> Example:
     """Patches, read and merged."""
     run = _flagged(folder)
-    whole = export_patch(run).encode()
+    whole = export_flag_file(run).encode()
 
     def one(chance: random.Random) -> None:
-        patch = read_patch(mutated_json(chance, whole), "patch.jsonl")
+        patch = read_flag_file(mutated_json(chance, whole), "patch.jsonl")
         Flags(folder / "copy").path.parent.mkdir(exist_ok=True)
-        merge_patch(run, Flags(folder / "copy"), patch)
+        merge_flag_file(run, Flags(folder / "copy"), patch)
         shutil.rmtree(folder / "copy")
 
     return one
@@ -228,7 +228,7 @@ def fuzz_apply(folder: Path) -> Example:
     """Patches applied to data sets, either of them spoiled, and undo files."""
     run = _flagged(folder)
     patch, data = (
-        export_patch(run).encode(),
+        export_flag_file(run).encode(),
         run.train[["id", "text"]].assign(
             label=run.train["label"].map(dict(enumerate(run.classes)))
         ),
@@ -256,14 +256,14 @@ def fuzz_apply(folder: Path) -> Example:
         source.write_bytes(mutated_bytes(chance, files[suffix]) if what == 1 else files[suffix])
         before = source.read_bytes()
         try:
-            apply_patch(place / "patch.jsonl", source, out)
+            apply_flag_file(place / "patch.jsonl", source, out)
             if what == 2:
                 undo.write_bytes(
                     mutated_json(chance, undo.read_bytes())
                     if suffix != ".parquet"
                     else mutated_bytes(chance, undo.read_bytes())
                 )
-            undo_patch(undo, out, place / "back")
+            undo_flag_file(undo, out, place / "back")
             assert (place / "back").read_bytes() == before
         finally:
             assert source.read_bytes() == before

@@ -29,8 +29,8 @@ from tests.helpers.fake_runs import FakeRun
 from tests.helpers.killing import die
 from turnover.cli import main
 from turnover.flags import Flags
-from turnover.flags.apply import apply_patch, undo_patch
-from turnover.flags.patch import export_patch, read_patch
+from turnover.flags.apply import apply_flag_file, undo_flag_file
+from turnover.flags.flag_file import export_flag_file, read_flag_file
 from turnover.models.registry import TrainSettings
 from turnover.runs.partial import find_partials, read_partial
 from turnover.runs.run import Run, find_runs
@@ -144,7 +144,7 @@ def _flagged(folder: Path) -> None:
             strict=True,
         )
         csv.writer(file).writerows([("id", "text", "label"), *rows])
-    (folder / "patch.jsonl").write_text(export_patch(run), encoding="utf-8")
+    (folder / "patch.jsonl").write_text(export_flag_file(run), encoding="utf-8")
 
 
 def _export(folder: Path) -> None:
@@ -167,7 +167,7 @@ def _export(folder: Path) -> None:
 
 def _exported(folder: Path) -> Any:
     table, patch = ((folder / f"flags.{form}") for form in ("csv", "jsonl"))
-    lines = read_patch(patch.read_bytes(), "patch").lines if patch.exists() else None
+    lines = read_flag_file(patch.read_bytes(), "patch").lines if patch.exists() else None
     return table.read_bytes() if table.exists() else None, lines
 
 
@@ -180,7 +180,9 @@ def _check_export(folder: Path, expected: Any) -> None:
 def _apply(folder: Path) -> None:
     if not (folder / "out.csv").exists():  # killed after the last rename, it is done
         assert (
-            apply_patch(folder / "patch.jsonl", folder / "data.csv", folder / "out.csv")["dropped"]
+            apply_flag_file(folder / "patch.jsonl", folder / "data.csv", folder / "out.csv")[
+                "dropped"
+            ]
             == 3
         )
 
@@ -192,7 +194,7 @@ def _check_applied(folder: Path, expected: Any) -> None:
 
 def _applied(folder: Path) -> Any:
     back = folder / "back.csv"
-    undo_patch(folder / "out.csv.undo", folder / "out.csv", back)
+    undo_flag_file(folder / "out.csv.undo", folder / "out.csv", back)
     assert back.read_bytes() == (folder / "data.csv").read_bytes()
     back.unlink()
     return (folder / "out.csv").read_bytes()

@@ -1,4 +1,4 @@
-"""A patch file: what it says of a run's flags, read with care, merged into a copy of the run."""
+"""A flag file: what it says of a run's flags, read with care, merged into a copy of the run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from turnover import Run, TurnoverError
 from turnover.cli import main
 from turnover.data.images import png_pixels
 from turnover.flags import MAX_NOTE, Flags
-from turnover.flags.patch import (
+from turnover.flags.flag_file import (
     MAX_BYTES,
-    export_patch,
+    export_flag_file,
     item_hash,
-    merge_patch,
+    merge_flag_file,
     pixel_hash,
-    read_patch,
+    read_flag_file,
     text_hash,
 )
 
@@ -48,16 +48,16 @@ def lines_of(patch: str) -> list[dict[str, Any]]:
 
 
 def patch_with(run: Run, **changes: Any) -> bytes:
-    """A patch of one flag, its only line changed."""
+    """A flag file of one flag, its only line changed."""
     Flags(run.folder, by="ann").put(3, "drop")
-    header, line = lines_of(export_patch(run))
+    header, line = lines_of(export_flag_file(run))
     return "".join(f"{json.dumps(one)}\n" for one in (header, {**line, **changes})).encode()
 
 
 def merged(run: Run, content: bytes | str) -> dict[str, Any]:
-    """What merging a patch says."""
+    """What merging a flag file says."""
     content = content.encode() if isinstance(content, str) else content
-    return merge_patch(run, Flags(run.folder, by="ann"), read_patch(content, "patch"))
+    return merge_flag_file(run, Flags(run.folder, by="ann"), read_flag_file(content, "patch"))
 
 
 def test_a_patch_says_all_of_every_flag_on_an_item_that_is_there(run: Run) -> None:
@@ -66,7 +66,7 @@ def test_a_patch_says_all_of_every_flag_on_an_item_that_is_there(run: Run) -> No
     flags.put_many([5, 1000], "drop")
     flags.put(7, "keep")
     flags.clear(7)
-    header, first, second = lines_of(export_patch(run))
+    header, first, second = lines_of(export_flag_file(run))
     told = {"run": "fake", "kind": "text", "classes": run.classes, "count": 2}
     assert header["turnover_patch"] == 1 and told.items() <= header.items()
     item, at = run.item("train", 3), flags.current()[3].at
@@ -80,7 +80,7 @@ def test_a_patch_says_all_of_every_flag_on_an_item_that_is_there(run: Run) -> No
 def test_images_are_known_by_shape_and_pixels(tmp_path: Path) -> None:
     run = Run(FakeRun(kind="image").write(tmp_path))
     Flags(run.folder).put(2, "drop")
-    header, line = lines_of(export_patch(run))
+    header, line = lines_of(export_flag_file(run))
     pixels = png_pixels(run.item("train", 2)["image"])
     assert header["shape"] == [8, 8]
     assert line["sha256"] == pixel_hash(pixels) != pixel_hash(pixels.reshape(4, 16))
@@ -90,9 +90,9 @@ def test_what_is_written_is_read_again_whatever_the_notes_say(run: Run) -> None:
     flags = Flags(run.folder, by="<b>ann</b>")
     for instance, note in enumerate(NOTES):
         flags.put(instance, "drop", note=note)
-    patch = export_patch(run)
+    patch = export_flag_file(run)
     assert patch.isascii() and patch.count("\n") == len(NOTES) + 1
-    read = read_patch(patch.encode(), "patch")
+    read = read_flag_file(patch.encode(), "patch")
     found = [replace(line.flag, instance=instance) for instance, line in enumerate(read.lines)]
     assert read.refused == () and found == list(flags.current().values())
 
@@ -107,15 +107,15 @@ def test_a_colleague_s_flags_come_with_name_and_time_and_twice_is_once(
     for instance, action in ((1, "drop"), (2, "keep"), (3, "drop")):
         theirs.put(instance, action, note=f"note {instance}")
     mine.put(2, "drop")
-    patch = export_patch(colleague)
+    patch = export_flag_file(colleague)
     assert merged(run, patch) == {"new": 3, "conflicting": 1, "known": 0, "refused": []}
     assert mine.current()[1] == theirs.current()[1] and mine.current()[2].by == "ann"
     state, history = mine.current(), mine.history(2)
     assert merged(run, patch) == {"new": 0, "conflicting": 0, "known": 3, "refused": []}
     assert (mine.current(), mine.history(2)) == (state, history)
     mine.settle(2, "keep")
-    back = read_patch(export_patch(run).encode(), "patch")
-    assert merge_patch(colleague, theirs, back)["known"] == 2 and theirs.conflicts() == []
+    back = read_flag_file(export_flag_file(run).encode(), "patch")
+    assert merge_flag_file(colleague, theirs, back)["known"] == 2 and theirs.conflicts() == []
 
 
 def test_a_patch_of_other_data_is_refused_whole_but_other_settings_take_it(tmp_path: Path) -> None:
@@ -125,10 +125,10 @@ def test_a_patch_of_other_data_is_refused_whole_but_other_settings_take_it(tmp_p
         for name, members in (("one", 4), ("two", 1))
     )
     Flags(one.folder, by="bob").put(1, "drop")
-    assert merged(two, export_patch(one))["new"] == 1
+    assert merged(two, export_flag_file(one))["new"] == 1
     other = Run(FakeRun("other", train=31).write(tmp_path))
     with pytest.raises(TurnoverError, match="made on other data than other"):
-        merged(other, export_patch(one))
+        merged(other, export_flag_file(one))
     assert Flags(other.folder).current() == {}
 
 
@@ -173,20 +173,20 @@ def test_nonsense_between_good_lines_is_refused_alone(
 
 HEAD = b'{"turnover_patch": 1, "classes": ["a"], '
 NO_PATCH = [
-    (b"", "not a patch"),
-    (b"id,text\n1,2\n", "not a patch"),
+    (b"", "not a flag file"),
+    (b"id,text\n1,2\n", "not a flag file"),
     (b'{"turnover_patch": 2}', "format 2, this version reads format 1"),
     (b'{"turnover_patch": 1}', "which classes there are"),
     (HEAD + b'"shape": [8, -8]}', "which classes there are"),
     (HEAD + b'"shape": [], "count": 3}\n{}\n', "1 decisions where the first line promises 3"),
-    (b"x" * (MAX_BYTES + 1), "a patch has at most 20 MB"),
+    (b"x" * (MAX_BYTES + 1), "a flag file has at most 20 MB"),
 ]
 
 
 def test_a_file_that_is_no_whole_patch_is_refused() -> None:
     for content, why in NO_PATCH:
         with pytest.raises(TurnoverError, match=why):
-            read_patch(content, "patch")
+            read_flag_file(content, "patch")
 
 
 def test_notes_and_names_are_cut_and_times_told_in_utc(run: Run, colleague: Run) -> None:
@@ -213,7 +213,7 @@ def test_export_and_import_by_command(
     assert main(["export", *words, "--out", str(patch)]) == 0
     monkeypatch.setenv("TURNOVER_USER", "ann")
     patch.write_text(patch.read_text().replace('"count": 1', '"count": 2') + "nonsense\n")
-    assert main(["import-flags", "--run", str(run.folder), "--patch", str(patch)]) == 0
+    assert main(["import-flags", "--run", str(run.folder), "--flags", str(patch)]) == 0
     first, second = capsys.readouterr().out.splitlines()[-2:]
     told = "0 of them differ from what others decided; 0 were known"
     assert first == f"1 flags are new to {run.folder}, {told}"
@@ -224,6 +224,6 @@ def test_export_and_import_by_command(
     (tmp_path / "patch").write_text("nothing")
     bad = [(run.folder, "none"), (run.folder, "patch"), (tmp_path / "nowhere", "patch.jsonl")]
     for folder, name in bad:
-        words = ["--run", str(folder), "--patch", str(tmp_path / name)]
+        words = ["--run", str(folder), "--flags", str(tmp_path / name)]
         code, printed = main(["import-flags", *words]), capsys.readouterr()
         assert (code, printed.out, printed.err.count("\n")) == (2, "", 1)

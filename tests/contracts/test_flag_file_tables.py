@@ -1,4 +1,4 @@
-"""A patch onto tables: apply then undo is the identity; what does not fit is left as it is."""
+"""A flag file onto tables: apply then undo is the identity; what does not fit is left as it is."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from hypothesis import strategies as some
 
 from tests.helpers.builders import names
 from tests.helpers.fake_runs import png
-from tests.helpers.storage_testing import patch_line, write_patch
+from tests.helpers.storage_testing import flag_line, write_flag_file
 from turnover.data.sources.text import CLASSES
 from turnover.data.tables.checks import read_labelled_texts, read_table
 from turnover.data.tables.formats import FORMS
 from turnover.errors import TurnoverError
-from turnover.flags.apply import apply_patch, undo_patch
-from turnover.flags.patch import pixel_hash, text_hash
+from turnover.flags.apply import apply_flag_file, undo_flag_file
+from turnover.flags.flag_file import pixel_hash, text_hash
 
 Row = tuple[str, str, str]
 """Id, text and label; in the law, text, label and action."""
 
 
 def there_and_back(folder: Path, data: Path, patch: Path, **columns: str) -> dict[str, Any]:
-    """Apply a patch and undo it; the data set is as it was, and so is what comes back."""
+    """Apply a flag file and undo it; the data set is as it was, and so is what comes back."""
     before, back = data.read_bytes(), folder / f"back{data.suffix}"
-    done = apply_patch(patch, data, folder / f"clean{data.suffix}", **columns)
-    undo_patch(Path(done["undo"]), Path(done["out"]), back)
+    done = apply_flag_file(patch, data, folder / f"clean{data.suffix}", **columns)
+    undo_flag_file(Path(done["undo"]), Path(done["out"]), back)
     assert data.read_bytes() == before == back.read_bytes()
     return done
 
@@ -103,11 +103,11 @@ def test_apply_then_undo_is_the_identity_and_only_what_is_flagged_changes(
     data = folder / f"data{form}"
     data.write_bytes(written(table, form, ends, quoted, extra).encode())
     lines = [
-        patch_line(id, text, label, action, OTHER[label] if action == "relabel" else "")
+        flag_line(id, text, label, action, OTHER[label] if action == "relabel" else "")
         for (id, text, label), action in zip(table, actions, strict=True)
         if action != "none"
     ]
-    done = there_and_back(folder, data, write_patch(folder / "patch.jsonl", lines))
+    done = there_and_back(folder, data, write_flag_file(folder / "patch.jsonl", lines))
     kept = [
         (id, text, OTHER[label] if action == "relabel" else label)
         for (id, text, label), action in zip(table, actions, strict=True)
@@ -161,11 +161,11 @@ def sst2(folder: Path, header: str = "text,label") -> Path:
 
 def flagged(row: int, action: str = "drop", new_label: str = "", **other: str) -> dict[str, Any]:
     id, text, label = TABLE[row]
-    return patch_line(id, text, CLASSES[int(label)], action, new_label, **other)
+    return flag_line(id, text, CLASSES[int(label)], action, new_label, **other)
 
 
 def test_classes_by_number_stay_numbers_and_row_numbers_name_rows(tmp_path: Path) -> None:
-    patch = write_patch(tmp_path / "p", [flagged(0, "relabel", "negative"), flagged(1)])
+    patch = write_flag_file(tmp_path / "p", [flagged(0, "relabel", "negative"), flagged(1)])
     done = there_and_back(tmp_path, sst2(tmp_path), patch)
     counts = done["dropped"], done["relabelled"], done["kept"], done["refused"]
     assert counts == (1, 1, 0, [])
@@ -175,14 +175,14 @@ def test_classes_by_number_stay_numbers_and_row_numbers_name_rows(tmp_path: Path
 
 
 def test_columns_are_found_by_what_is_in_them_or_named(tmp_path: Path) -> None:
-    patch = write_patch(tmp_path / "p", [flagged(1)])
+    patch = write_flag_file(tmp_path / "p", [flagged(1)])
     for header, named in (("sentence,label", {}), ("review,sentiment", {}), ("label,x", "x")):
         folder = tmp_path / header
         folder.mkdir()
         columns = {"label": named} if isinstance(named, str) else named
         assert there_and_back(folder, sst2(folder, header), patch, **columns)["dropped"] == 1
     with pytest.raises(TurnoverError, match=r"no column 'y' \(there are: label, x\); name one"):
-        apply_patch(patch, folder / "train.csv", tmp_path / "out.csv", label="y")
+        apply_flag_file(patch, folder / "train.csv", tmp_path / "out.csv", label="y")
 
 
 def test_ids_of_a_column_come_first_and_where_they_name_nothing_the_text_if_it_is_there_once(
@@ -191,7 +191,7 @@ def test_ids_of_a_column_come_first_and_where_they_name_nothing_the_text_if_it_i
     data, rows = tmp_path / "data.csv", [*reversed(TABLE)]
     text = "".join(f'{id},"{text}",{label}\n' for id, text, label in rows)
     data.write_text("name,text,label\n" + text, encoding="utf-8")
-    done = there_and_back(tmp_path, data, write_patch(tmp_path / "p", [flagged(0)]))
+    done = there_and_back(tmp_path, data, write_flag_file(tmp_path / "p", [flagged(0)]))
     assert (done["dropped"], done["refused"]) == (1, [])
     assert "a fine film" not in (tmp_path / "clean.csv").read_text()
     other = tmp_path / "other"
@@ -199,7 +199,7 @@ def test_ids_of_a_column_come_first_and_where_they_name_nothing_the_text_if_it_i
     text = "".join(f'"{text}",{label}\n' for _, text, label in [*rows, TABLE[1]])
     (other / "data.csv").write_text("text,label\n" + text, encoding="utf-8")
     lines = [{**flagged(row), "id": f"other {row}"} for row in (0, 1)]
-    done = there_and_back(other, other / "data.csv", write_patch(other / "p", lines))
+    done = there_and_back(other, other / "data.csv", write_flag_file(other / "p", lines))
     why = "2 rows have its contents, and no column has ids"
     assert done["dropped"] == 1
     assert done["refused"] == [{"id": "other 1", "place": "", "why": why}]
@@ -214,12 +214,12 @@ def test_a_row_that_differs_is_reported_and_not_changed(tmp_path: Path) -> None:
         {**flagged(2), "id": "train-99"},
         {**flagged(2), "action": "burn"},
     ]
-    done = there_and_back(tmp_path, sst2(tmp_path), write_patch(tmp_path / "p", lines))
+    done = there_and_back(tmp_path, sst2(tmp_path), write_flag_file(tmp_path / "p", lines))
     assert (done["dropped"], done["relabelled"]) == (0, 1)
     assert [(one["place"], one["why"]) for one in done["refused"]] == [
         ("line 7", "unknown action 'burn'; choose one of drop, relabel, keep"),
         ("row 1", "the contents are not those that the decision was made on"),
-        ("row 2", "another line of the patch has decided on it"),
+        ("row 2", "another line of the flag file has decided on it"),
         ("row 3", "the label is '1' here, not 'negative'"),
         ("", "no row has this id"),
     ]
@@ -229,8 +229,8 @@ def test_a_row_that_differs_is_reported_and_not_changed(tmp_path: Path) -> None:
 
 def test_a_label_that_is_right_already_is_no_misfit(tmp_path: Path) -> None:
     """It was made wrong on purpose for the run, or somebody has corrected it since."""
-    line = patch_line("train-0", "a fine film", "negative", "relabel", "positive")
-    done = there_and_back(tmp_path, sst2(tmp_path), write_patch(tmp_path / "p", [line]))
+    line = flag_line("train-0", "a fine film", "negative", "relabel", "positive")
+    done = there_and_back(tmp_path, sst2(tmp_path), write_flag_file(tmp_path / "p", [line]))
     assert (done["relabelled"], done["kept"], done["refused"]) == (0, 1, [])
 
 
@@ -241,18 +241,18 @@ UNREADABLE = [
     (b"a,b\n1,2\n", "no column holds the texts"),
     (b"text,b\na fine film,x\n", "which column holds the labels"),
     (b"", "no column holds the texts"),
-    (b'text,label\n"other",1\n', "none of the 1 lines of the patch fits; row 1: the contents"),
+    (b'text,label\n"other",1\n', "none of the 1 lines of the flag file fits; row 1: the contents"),
 ]
 
 
 def test_a_table_that_cannot_be_read_or_is_another_is_one_line_and_writes_nothing(
     tmp_path: Path,
 ) -> None:
-    data, patch = tmp_path / "data.csv", write_patch(tmp_path / "p", [flagged(0)])
+    data, patch = tmp_path / "data.csv", write_flag_file(tmp_path / "p", [flagged(0)])
     for content, why in UNREADABLE:
         data.write_bytes(content)
         with pytest.raises(TurnoverError, match=why):
-            apply_patch(patch, data, tmp_path / "out.csv")
+            apply_flag_file(patch, data, tmp_path / "out.csv")
         assert names(tmp_path) == ["data.csv", "p"]
 
 
@@ -262,25 +262,25 @@ def test_a_table_that_cannot_be_read_or_is_another_is_one_line_and_writes_nothin
 WRITTEN: dict[str, tuple[str, dict[str, Any], tuple[str, ...], str]] = {
     "json keeps its numbers and the last of two keys": (
         '{"label": 0, "n": 1.10, "text": "x", "label": 1}\n\n{"text": "y", "label": 0}',
-        patch_line("data-0", "x", "positive", "relabel", "negative"),
+        flag_line("data-0", "x", "positive", "relabel", "negative"),
         CLASSES,
         '{"label": 0, "n": 1.10, "text": "x", "label": 0}\n\n{"text": "y", "label": 0}',
     ),
     "labels that are true or false": (
         '{"text": "x", "label": true}\n{"text": "y", "label": false}\n',
-        patch_line("data-0", "x", "True", "relabel", "False"),
+        flag_line("data-0", "x", "True", "relabel", "False"),
         ("False", "True"),
         '{"text": "x", "label": false}\n{"text": "y", "label": false}\n',
     ),
     "a label with a comma or a quote is quoted": (
         "text,label\nx,plain\ny,plain\n",
-        patch_line("data-1", "y", "plain", "relabel", 'of, "all"'),
+        flag_line("data-1", "y", "plain", "relabel", 'of, "all"'),
         ("plain", 'of, "all"'),
         'text,label\nx,plain\ny,"of, ""all"""\n',
     ),
     "a column of labels beside blank cells and others like it": (
         "guess,words,sentiment\npositive,one,negative\nnegative,two,\n",
-        patch_line("data-0", "one", "negative", "relabel", "positive"),
+        flag_line("data-0", "one", "negative", "relabel", "positive"),
         CLASSES,
         "guess,words,sentiment\npositive,one,positive\nnegative,two,\n",
     ),
@@ -293,7 +293,7 @@ def test_all_else_stays_as_it_was_written(case: str, tmp_path: Path) -> None:
     suffix = ".jsonl" if text.startswith("{") else ".csv"
     data = tmp_path / f"data{suffix}"
     data.write_text(text, encoding="utf-8")
-    done = there_and_back(tmp_path, data, write_patch(tmp_path / "p", [line], classes))
+    done = there_and_back(tmp_path, data, write_flag_file(tmp_path / "p", [line], classes))
     assert (done["relabelled"], done["refused"]) == (1, [])
     assert (tmp_path / f"clean{suffix}").read_text(encoding="utf-8") == clean
 
@@ -306,7 +306,7 @@ def test_a_parquet_file_of_texts(tmp_path: Path, labels: str) -> None:
     if labels == "categories":
         frame["label"] = frame["label"].astype("category")
     frame.to_parquet(tmp_path / "data.parquet")
-    patch = write_patch(tmp_path / "p", [flagged(0, "relabel", "negative"), flagged(1)])
+    patch = write_flag_file(tmp_path / "p", [flagged(0, "relabel", "negative"), flagged(1)])
     assert there_and_back(tmp_path, tmp_path / "data.parquet", patch)["refused"] == []
     clean = pd.read_parquet(tmp_path / "clean.parquet")
     assert clean["label"].tolist() == ([0, 1] if labels == "numbers" else ["negative", "positive"])
@@ -320,10 +320,10 @@ def test_a_parquet_file_of_images(tmp_path: Path, nested: bool) -> None:
     frame = pd.DataFrame({"image": images, "label": [0, 1, 0], "index": [7, 9, 8]})
     frame.to_parquet(tmp_path / "data.parquet")
     lines = [
-        patch_line(f"train-{number}", "", "cat", "drop", sha256=pixel_hash(own))
+        flag_line(f"train-{number}", "", "cat", "drop", sha256=pixel_hash(own))
         for number, own in ((7, pixels[0]), (8, pixels[1]))
     ]
-    patch = write_patch(tmp_path / "p", lines, ("cat", "dog"), (8, 8))
+    patch = write_flag_file(tmp_path / "p", lines, ("cat", "dog"), (8, 8))
     done = there_and_back(tmp_path, tmp_path / "data.parquet", patch)
     assert done["dropped"] == 1 and done["refused"][0]["place"] == "row 3"
     assert pd.read_parquet(tmp_path / "clean.parquet")["index"].tolist() == [9, 8]
@@ -336,9 +336,9 @@ def test_paths_of_images_that_lead_out_of_the_folder_are_not_opened(tmp_path: Pa
     for path in (folder / "a.png", tmp_path / "b.png"):
         path.write_bytes(png(pixels))
     checksum = pixel_hash(pixels)
-    lines = [patch_line(f"data-{row}", "", "negative", "drop", sha256=checksum) for row in range(2)]
+    lines = [flag_line(f"data-{row}", "", "negative", "drop", sha256=checksum) for row in range(2)]
     (folder / "data.csv").write_text("image,label\na.png,negative\n../b.png,negative\n")
-    patch = write_patch(tmp_path / "p", lines, shape=(8, 8, 3))
-    done = apply_patch(patch, folder / "data.csv", tmp_path / "clean.csv")
+    patch = write_flag_file(tmp_path / "p", lines, shape=(8, 8, 3))
+    done = apply_flag_file(patch, folder / "data.csv", tmp_path / "clean.csv")
     assert (done["dropped"], [one["place"] for one in done["refused"]]) == (1, ["row 2"])
     assert (tmp_path / "clean.csv").read_text() == "image,label\n../b.png,negative\n"

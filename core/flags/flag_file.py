@@ -1,4 +1,4 @@
-"""The patch file. JSONL: a header, then one decision a line.
+"""A flag file. JSONL: a header, then one decision a line.
 
     {"turnover_patch": 1, "fingerprint": …, "run": …, "kind": "text", "classes": […], "shape": [],
     "created": …, "count": 2} {"id": "train-12", "sha256": …, "label": "negative", "action":
@@ -8,13 +8,13 @@
 pixels. The file is plain ASCII. Patches come from anybody: what a line says is checked, and a line
 that cannot be used is refused by its number, not the file.
 
-A patch: the flags of a run as a JSONL file that changes a data set, and that a colleague can merge
-into a copy of the run.
+A flag file: the flags of a run as a JSONL file that changes a data set, and that a colleague can
+merge into a copy of the run.
 
 form.py      the file: a header, then one decision a line; written, and read with care
 content.py   what an item is known by: SHA-256 of its text or pixels
-merge.py     a colleague's patch into the flags of a run
-plan.py      which rows of a data set a patch drops and relabels, and which lines do not fit it
+merge.py     a colleague's flag file into the flags of a run
+plan.py      which rows of a data set a flag file drops and relabels, and which lines do not fit it
 records.py   CSV, TSV and JSONL as records of bytes, so that what is not changed stays as it is
 tables.py · parquet.py · folders.py   a data set of each form: cleansed, and restored
 apply.py     what `turnover apply` does
@@ -22,7 +22,8 @@ apply.py     what `turnover apply` does
 What an item is known by, wherever it lies: the SHA-256 of its text or of its pixels. And what a
 run's data are known by.
 
-A colleague's patch into the flags of a run: added with their names and times, nothing overwritten.
+A colleague's flag file into the flags of a run: added with their names and times, nothing
+overwritten.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ _AHEAD = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Line:
-    """One decision of a patch, and the number of its line, from 1."""
+    """One decision of a flag file, and the number of its line, from 1."""
 
     number: int
     id: str
@@ -128,8 +129,8 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Patch:
-    """A patch that was read; `shape` is that of the images the decisions were made on, () for
+class FlagFile:
+    """A flag file that was read; `shape` is that of the images the decisions were made on, () for
     texts.
     """
 
@@ -141,8 +142,8 @@ class Patch:
     refused: tuple[Refused, ...]
 
 
-def export_patch(run: Run) -> str:
-    """The flags of a run as a patch; those on items that the run does not have are left out."""
+def export_flag_file(run: Run) -> str:
+    """The flags of a run as a flag file; those on items that the run does not have are left out."""
     flags = [
         flag for instance, flag in Flags(run.folder).current().items() if instance < len(run.train)
     ]
@@ -173,16 +174,16 @@ def _line(run: Run, flag: Flag) -> dict[str, Any]:
     }
 
 
-def read_patch(content: bytes, name: str) -> Patch:
-    """A patch from the contents of a file.
+def read_flag_file(content: bytes, name: str) -> FlagFile:
+    """A flag file from its bytes.
 
     Raises:
-        TurnoverError: if it is too large, no patch, of another format, or cut off.
+        TurnoverError: if it is too large, no flag file, of another format, or cut off.
     """
     if len(content) > MAX_BYTES:
         raise TurnoverError(
-            f"{name}: {len(content) / 2**20:.0f} MB, a patch has at most {MAX_BYTES // 2**20} MB; "
-            "split it"
+            f"{name}: {len(content) / 2**20:.0f} MB, a flag file has at most {MAX_BYTES // 2**20} "
+            "MB; split it"
         )
     numbered = [
         (number, line)
@@ -192,12 +193,12 @@ def read_patch(content: bytes, name: str) -> Patch:
     header = _object(numbered[0][1]) if numbered else None
     if header is None or _KEY not in header:
         raise TurnoverError(
-            f"{name}: not a patch of flags; make one with `turnover export --format jsonl`"
+            f"{name}: not a flag file; make one with `turnover export --format jsonl`"
         )
     if header[_KEY] != FORMAT:
         raise TurnoverError(
-            f"{name}: a patch of format {header[_KEY]!r:.20}, this version reads format {FORMAT}; "
-            "export it again"
+            f"{name}: a flag file of format {header[_KEY]!r:.20}, this version reads format "
+            f"{FORMAT}; export it again"
         )
     classes, shape, count = (
         header.get("classes"),
@@ -225,7 +226,7 @@ def read_patch(content: bytes, name: str) -> Patch:
             lines.append(_checked(number, _object(line), classes))
         except TurnoverError as error:
             refused.append(Refused(number, str(error)))
-    return Patch(
+    return FlagFile(
         str(header.get("fingerprint", "")),
         str(header.get("run", ""))[:200],
         tuple(classes),
@@ -286,37 +287,37 @@ def _time(text: str) -> str:
     return time.isoformat()
 
 
-def patch_file(path: Path) -> Patch:
-    """The patch in a file.
+def load_flag_file(path: Path) -> FlagFile:
+    """The flag file at a path.
 
     Raises:
         TurnoverError: if the file cannot be read, or is no patch.
     """
     try:
         with path.open("rb") as file:
-            return read_patch(file.read(MAX_BYTES + 1), str(path))
+            return read_flag_file(file.read(MAX_BYTES + 1), str(path))
     except OSError as error:
         raise unreadable(path, error) from None
 
 
-def merge_patch(run: Run, flags: Flags, patch: Patch) -> dict[str, Any]:
-    """Add the decisions of a patch to `flags` of the run.
+def merge_flag_file(run: Run, flags: Flags, flag_file: FlagFile) -> dict[str, Any]:
+    """Add the decisions of a flag file to `flags` of the run.
 
     Returns:
         What `turnover import-flags --json` prints: new, conflicting (of the new ones), known, and
         refused: line and why.
 
     Raises:
-        TurnoverError: if the patch was made on other data, or the flags cannot be written.
+        TurnoverError: if the flag file was made on other data, or the flags cannot be written.
     """
-    if patch.fingerprint != data_fingerprint(run) or list(patch.classes) != run.classes:
+    if flag_file.fingerprint != data_fingerprint(run) or list(flag_file.classes) != run.classes:
         raise TurnoverError(
-            f"the patch was made on other data than {run.name} was trained on, by the run "
-            f"{patch.run!r:.80}; import it into a run on its data"
+            f"the flag file was made on other data than {run.name} was trained on, by the run "
+            f"{flag_file.run!r:.80}; import it into a run on its data"
         )
     places = {str(name): position for position, name in enumerate(run.train["id"])}
-    fitting, refused = [], list(patch.refused)
-    for line in patch.lines:
+    fitting, refused = [], list(flag_file.refused)
+    for line in flag_file.lines:
         try:
             fitting.append(_placed(run, places, line))
         except TurnoverError as error:
