@@ -1,4 +1,4 @@
-"""`evaluate`: how far a run's influences can be trusted, and rivals beside them.
+"""`evaluate`: how far a run's influences can be trusted, and baselines beside them.
 
 `bench`: the measurements behind README's numbers.
 
@@ -89,7 +89,7 @@ def add_evaluate(parser: ArgumentParser) -> None:
         "--masked", action="store_true", help="retrain with turn-over dropout on (lds; default off)"
     )
     parser.add_argument(
-        "--rivals",
+        "--baselines",
         nargs="*",
         metavar="NAME",
         help=(
@@ -111,7 +111,7 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
     from turnover.storage.lock import alone
 
     run = Run(Path(arguments.run))
-    rivals = USUAL if arguments.rivals is None else tuple(arguments.rivals)
+    baselines = USUAL if arguments.baselines is None else tuple(arguments.baselines)
     seeds = arguments.seeds or _SEEDS.get(arguments.measure, 5)
     pairs = Path(arguments.path) if arguments.path else None
     options = Options(
@@ -119,7 +119,7 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
         seeds,
         arguments.masked,
         arguments.instances,
-        rivals,
+        baselines,
         arguments.errors,
         tuple(arguments.remove),
         pairs,

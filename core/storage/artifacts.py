@@ -5,7 +5,7 @@ What took long to compute, kept in the run's folder: RUN/fidelity/NAME-KEY.
 
 The key is a hash of the run's weights and of all settings, so another run's or setting's results
 are never taken for these. Only what is a function of these alone is kept: retrained losses, scores
-of rivals, raw influences. Each array is written as soon as it is there, so work that was stopped
+of baselines, raw influences. Each array is written as soon as it is there, so work that was stopped
 goes on after the last one. The manifest lists the arrays with checksums. Two measures may need the
 same arrays at the same time; the second one waits for the first, and computes what is still
 missing.

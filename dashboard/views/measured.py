@@ -32,7 +32,7 @@ _SHORTEST = 0.001
 _LOW = (RANK,)
 """Figures of which less is better."""
 
-OURS, RIVAL = "turn-over", "other method"
+OURS, BASELINE = "turn-over", "other method"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def build_measured(result: Result, folder: str) -> Measured:
 
 
 def _point(number: int, row: Row, figure: str) -> Point:
-    found, kind = row.figures[figure], OURS if TURNOVER in row.method else RIVAL
+    found, kind = row.figures[figure], OURS if TURNOVER in row.method else BASELINE
     return Point(
         number,
         row.method,

@@ -24,13 +24,13 @@ from turnover.models.registry import TrainSettings
 from turnover.research.evaluate.labels import RANK, doubt, suspicions, wrong_label_auc
 from turnover.research.evaluate.loo import own_scores
 from turnover.research.evaluate.scores import (
+    BASELINES,
     ESTIMATORS,
-    RIVALS,
     USUAL,
     Evidence,
     Options,
+    baseline_scores,
     evidence_of,
-    rival_scores,
     self_scores,
     turnover_scores,
 )
@@ -44,7 +44,7 @@ Capture = pytest.CaptureFixture[str]
 QUICK = ("similarity", "tracin-last")
 TIES = "signed cosine similarity, features of the run"
 SMALL = [*("--halves", 6, "--seeds", 2, "--instances", 5, "--errors", 4, "--remove", 3, 12)]
-SMALL += ["--rivals", *QUICK]
+SMALL += ["--baselines", *QUICK]
 FACTS: dict[str, tuple[str, dict[str, Any]]] = {
     "lds": ("digits", {"targets": 24, "halves": 6, "seeds": 2}),
     "loo": ("digits", {"targets": 24, "instances": 5, "seeds": 2}),
@@ -121,7 +121,7 @@ def test_it_has_every_method_and_computes_nothing_twice(
     facts = {"run": str(runs[FACTS[measure][0]]), "measure": measure, **FACTS[measure][1]}
     assert facts.items() <= result.items()
     costs = {row["method"]: row["train_seconds"] for row in result["rows"]}
-    known = [f"turn-over, {name}" for name in ESTIMATORS] + [RIVALS[name].name for name in QUICK]
+    known = [f"turn-over, {name}" for name in ESTIMATORS] + [BASELINES[name].name for name in QUICK]
     for name in known:
         assert any(method.endswith(name) for method in costs), name
     more = MORE.get(measure, set())
@@ -172,7 +172,7 @@ REFUSED = {
     "--halves 3: a ranking wants 4 or more": "digits --measure lds --halves 3",
     "--instances 2: a ranking wants 4 or more": "digits --measure loo --instances 2",
     "--seeds": "digits --measure lds --seeds 0",
-    "--rivals oracle: nobody knows it; choose from": "digits --measure lds --rivals oracle",
+    "--baselines oracle: nobody knows it; choose from": "digits --measure lds --baselines oracle",
     "--remove 51: the run has 100 training items": "digits --measure removal --remove 5 51",
     "no confirmed label errors; train with --data imdb-checks": "digits --measure real-errors",
     "2 members cannot be parted": "twins --measure agreement",
@@ -217,7 +217,7 @@ def test_a_run_without_errors_has_none_to_explain(runs: Runs) -> None:
     run.influence.misclassified.clear()
     with pytest.raises(TurnoverError, match=r"^[^\n]*misclassified, so there is no error to"):
         Subject.of(run, "cpu", 4, "prediction")
-    assert Options().rivals == USUAL and set(USUAL) <= set(RIVALS)
+    assert Options().baselines == USUAL and set(USUAL) <= set(BASELINES)
 
 
 # Methods
@@ -247,7 +247,10 @@ def test_estimators_are_those_of_the_stored_influences(runs: Runs, meaning: str)
     for row, position in zip(made["as shown"].values, subject.positions, strict=True):
         np.testing.assert_allclose(row, part.ranked(position, meaning).values, rtol=0, atol=1e-5)
     assert subject.asked != replace(subject, meaning="other").asked
-    itself, kept = own_scores(subject, Options(rivals=()), np.arange(5)), part.array("self")[:, :5]
+    itself, kept = (
+        own_scores(subject, Options(baselines=()), np.arange(5)),
+        part.array("self")[:, :5],
+    )
     known = {"one member": kept[0], "mean of members": kept.mean(0)}
     known["median of members"] = np.median(kept, 0)
     assert itself.keys() == {f"turn-over, {name}" for name in known}
@@ -270,27 +273,27 @@ def test_influences_are_computed_once(runs: Runs, tmp_path: Path, monkeypatch: P
     assert np.array_equal(again.values, made.values) and same == seconds > 0
 
 
-def test_rivals_explain_the_run_s_plain_twin(subject: Subject, monkeypatch: Patch) -> None:
-    scored = {one.method: one for one in rival_scores(subject, USUAL)}
-    assert list(scored) == [RIVALS[name].name for name in USUAL]
+def test_baselines_explain_the_run_s_plain_twin(subject: Subject, monkeypatch: Patch) -> None:
+    scored = {one.method: one for one in baseline_scores(subject, USUAL)}
+    assert list(scored) == [BASELINES[name].name for name in USUAL]
     problem = subject.problem()
     for name in USUAL:
-        one = scored[RIVALS[name].name]
+        one = scored[BASELINES[name].name]
         assert not one.refused and one.values.shape == (10, 100)
-        known = RIVALS[name](problem).values.numpy()
+        known = BASELINES[name](problem).values.numpy()
         np.testing.assert_allclose(one.values, known, rtol=1e-4, atol=1e-5)
-    similar, tracin = rival_scores(subject, QUICK, member=1)
+    similar, tracin = baseline_scores(subject, QUICK, member=1)
     assert np.array_equal(similar.values, scored[similar.method].values), "it knows no model"
     assert not np.allclose(tracin.values, scored[tracin.method].values), "another model"
     monkeypatch.setattr(methods_module, "_SELF_ROWS", 3)
     rows = torch.tensor([2, 5, 7, 50, 99])
     (own,) = self_scores(subject, ["tracin-last"], rows.numpy())
     itself = methods_module.take(problem.train, rows)
-    both = RIVALS["tracin-last"](problem, targets=itself, instances=rows).values
+    both = BASELINES["tracin-last"](problem, targets=itself, instances=rows).values
     np.testing.assert_allclose(own.values[0], both.diagonal().numpy(), rtol=1e-4, atol=1e-6)
 
 
-def test_a_rival_that_cannot_treat_a_run_says_why(tmp_path: Path, capsys: Capture) -> None:
+def test_a_baseline_that_cannot_treat_a_run_says_why(tmp_path: Path, capsys: Capture) -> None:
     """Adapters have ordinary dropout in their encoder, and texts that the model reads itself."""
     made = {"path": sst2_in(tmp_path / "sst2", 24, 10), "encoder": encoder_in(tmp_path / "encoder")}
     settings = TrainSettings("sst2", model="adapters", limit=20, members=2, **made)
@@ -300,7 +303,7 @@ def test_a_rival_that_cannot_treat_a_run_says_why(tmp_path: Path, capsys: Captur
     result = answer(capsys, *asked({"digits": tmp_path / "run"}, "lds", *few))
     assert result["reliability"] is None and result["ceiling"] is None
     notes = {row["method"]: row["note"] for row in result["rows"] if not row["figures"]}
-    assert set(notes) == {RIVALS[name].name for name in QUICK}
+    assert set(notes) == {BASELINES[name].name for name in QUICK}
     refused = doubt(Subject.of(Run(tmp_path / "run"), "cpu"))
     assert refused.refused
     assert all(note.startswith("refused: ") for note in (*notes.values(), refused.note))
@@ -311,7 +314,7 @@ def test_a_rival_that_cannot_treat_a_run_says_why(tmp_path: Path, capsys: Captur
 
 def test_suspicions_are_high_for_wrong_labels_and_one_a_training_item(subject: Subject) -> None:
     """Doubt comes from folds that the item is not in: a fitted model would know it by heart."""
-    run, options = subject.run, Options(rivals=("tracin-last",))
+    run, options = subject.run, Options(baselines=("tracin-last",))
     found = {one.method: one.values for one in suspicions(subject, options)}
     planted = (run.train["planted"] == WRONG_LABEL).to_numpy()
     assert all(values.shape == (1, 100) and np.isfinite(values).all() for values in found.values())
@@ -341,7 +344,7 @@ def test_duplicates_are_kept_and_ranked_as_stored(runs: Runs, capsys: Capture) -
     assert (len(ids), len(run.validation)) == (40, 10)
     ranks = {row["method"]: row["figures"][RANK]["value"] for row in rows}
     assert all(1 / 40 <= rank <= 1 for rank in ranks.values())
-    for method in (RIVALS["similarity"].name, TIES):
+    for method in (BASELINES["similarity"].name, TIES):
         assert ranks[method] == pytest.approx(1 / 40), "nothing is as like it as its copy"
     shares = []
     for row in range(6):

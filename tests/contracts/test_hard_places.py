@@ -149,7 +149,7 @@ def few(run_copy: Path) -> Path:
     return run_copy
 
 
-QUICKLY = ("--rivals", "random", "--device", "cpu")
+QUICKLY = ("--baselines", "random", "--device", "cpu")
 PLANTED = ("evaluate", "--measure", "planted", *QUICKLY)
 LOO = ("evaluate", "--measure", "loo", "--instances", "4", "--seeds", "1", *QUICKLY)
 LDS = ("evaluate", "--measure", "lds", "--halves", "4", "--seeds", "1", *QUICKLY)
@@ -184,7 +184,7 @@ def test_two_cleansings_at_once_leave_a_whole_one(run_copy: Path) -> None:
 def test_two_measures_at_once_compute_what_both_need_once(
     few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Leave-one-out asks rivals for the targets' influence, which the other asks for as well."""
+    """Leave-one-out asks baselines for the targets' influence, which the other asks for as well."""
     asked, real = list[int](), methods._problem
     noted = lambda subject, member: asked.append(member) or real(subject, member)  # noqa: E731
     monkeypatch.setattr(methods, "_problem", noted)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.contracts.test_rivals_problems import (
+from tests.contracts.test_baselines_problems import (
     SHORT_ADAMW,
     SHORT_SGD,
     check_close,
@@ -28,7 +28,7 @@ from tests.contracts.test_rivals_problems import (
 from tests.helpers.builders import randn, some_labels
 from tests.helpers.token_builders import token_member, token_rows
 from turnover.errors import TurnoverError
-from turnover.research.baselines.base import Problem, Rival, Schedule, cross_entropy, take
+from turnover.research.baselines.base import Baseline, Problem, Schedule, cross_entropy, take
 from turnover.research.baselines.catalog import METHODS
 from turnover.research.baselines.hessian import CaptumInfluence, InfluenceFunction
 from turnover.research.baselines.losses import ConjugateGradient, Lissa
@@ -40,7 +40,7 @@ from turnover.training.fit import Split
 Layers = Literal["all", "last"]
 EXACT = ConjugateGradient(1e-10)
 TIGHT = ConjugateGradient(1e-12)
-KNOW_THE_TARGET: dict[str, Rival] = {
+KNOW_THE_TARGET: dict[str, Baseline] = {
     "retraining": Retraining(),
     "sgd": SgdInfluence(),
     "cg": InfluenceFunction(EXACT),
@@ -54,9 +54,13 @@ KNOW_THE_TARGET: dict[str, Rival] = {
     "similarity": Similarity(),
     "centred": Similarity(centred=True),
 }
-RIVALS: dict[str, Rival] = {**KNOW_THE_TARGET, "loss": TrainingLoss(), "random": RandomScores()}
+BASELINES: dict[str, Baseline] = {
+    **KNOW_THE_TARGET,
+    "loss": TrainingLoss(),
+    "random": RandomScores(),
+}
 FULL_BATCH = Schedule(60, 1000, learning_rate=0.5, weight_decay=0.005, optimizer="sgd")
-every_rival = pytest.mark.parametrize("rival", RIVALS.values(), ids=RIVALS)
+every_baseline = pytest.mark.parametrize("baseline", BASELINES.values(), ids=BASELINES)
 
 
 # Laws of all
@@ -74,18 +78,18 @@ def copied_targets() -> Problem:
     return train_problem(net(7), train, targets, FULL_BATCH)
 
 
-@pytest.mark.parametrize("rival", KNOW_THE_TARGET.values(), ids=KNOW_THE_TARGET)
-def test_a_copy_helps_most_and_a_wrongly_labelled_copy_hurts_most(rival: Rival) -> None:
-    scores = rival.scores(copied_targets()).values
+@pytest.mark.parametrize("baseline", KNOW_THE_TARGET.values(), ids=KNOW_THE_TARGET)
+def test_a_copy_helps_most_and_a_wrongly_labelled_copy_hurts_most(baseline: Baseline) -> None:
+    scores = baseline.scores(copied_targets()).values
     assert scores.argmax(1).tolist() == [0, 1, 2]
     assert scores.argmin(1).tolist() == [3, 4, 5]
     assert (scores.amax(1) > 0).all() and (scores.amin(1) < 0).all()
 
 
-@every_rival
-def test_a_few_items_get_what_they_get_among_all(rival: Rival) -> None:
+@every_baseline
+def test_a_few_items_get_what_they_get_among_all(baseline: Baseline) -> None:
     problem, some = net_problem(), torch.tensor([17, 2, 2, 23])
-    every, few = rival.scores(problem), rival.scores(problem, some)
+    every, few = baseline.scores(problem), baseline.scores(problem, some)
     assert every.values.shape == (5, 24) and every.instances.tolist() == list(range(24))
     assert few.instances.tolist() == [17, 2, 2, 23]
     check_close(few.values, every.values[:, some], 1e-10)
@@ -101,9 +105,9 @@ def shuffled() -> list[Problem]:
     return [train_problem(net(), one, targets, FULL_BATCH) for one in (train, take(train, ORDER))]
 
 
-@pytest.mark.parametrize("name", [name for name in RIVALS if name != "random"])
+@pytest.mark.parametrize("name", [name for name in BASELINES if name != "random"])
 def test_the_order_of_training_items_is_nothing(name: str) -> None:
-    one, other = (RIVALS[name].scores(problem).values for problem in shuffled())
+    one, other = (BASELINES[name].scores(problem).values for problem in shuffled())
     check_close(other, one[:, ORDER], 1e-7 if "arnoldi" in name else 1e-9)
 
 
@@ -132,15 +136,15 @@ STORED = {
 """Of 16 steps, 4 epochs and 24 items."""
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_nothing_is_changed_and_the_cost_is_said(name: str) -> None:
-    rival = RIVALS[name]
+    baseline = BASELINES[name]
     problem, told = net_problem(), list[float]()
     problem.model.train()
     problem.model(randn(2, 4)).sum().backward()
     before, inputs = copy.deepcopy(everything(problem.model)), problem.train.inputs.clone()
     initial = {name: value.clone() for name, value in problem.initial.items()}
-    scores = rival.scores(problem, progress=told.append)
+    scores = baseline.scores(problem, progress=told.append)
     assert everything(problem.model) == before
     assert torch.equal(problem.train.inputs, inputs) and not problem.train.inputs.requires_grad
     assert all(torch.equal(problem.initial[name], value) for name, value in initial.items())
@@ -149,7 +153,7 @@ def test_nothing_is_changed_and_the_cost_is_said(name: str) -> None:
     assert min(scores.train_seconds, scores.estimate_seconds) >= 0
     assert scores.train_seconds + scores.estimate_seconds > 0
     assert scores.stored_bytes == STORED[name]
-    assert rival.name and "\n" not in rival.name
+    assert baseline.name and "\n" not in baseline.name
 
 
 class Scaled(nn.Module):
@@ -163,7 +167,7 @@ class Scaled(nn.Module):
         return x * self.scale
 
 
-BY_WEIGHTS = [name for name in RIVALS if name not in ("similarity", "centred", "random")]
+BY_WEIGHTS = [name for name in BASELINES if name not in ("similarity", "centred", "random")]
 
 
 @pytest.mark.parametrize("name", BY_WEIGHTS)
@@ -172,29 +176,29 @@ def test_other_layers_take_part_and_frozen_ones_do_not(name: str) -> None:
     frozen, tail = nn.Linear(4, 6).requires_grad_(False), nn.Linear(6, 3)
     model = nn.Sequential(frozen, nn.Tanh(), Scaled(), tail).double()
     problem = net_problem(model=model)
-    scores = RIVALS[name].scores(problem).values
+    scores = BASELINES[name].scores(problem).values
     both = (problem.train, problem.targets)
     train, targets = (Split(model[:2](split.inputs), split.labels) for split in both)
     with_features = train_problem(copy.deepcopy(model[2:]), train, targets, SHORT_SGD)
-    known = RIVALS[name].scores(with_features).values
+    known = BASELINES[name].scores(with_features).values
     torch.testing.assert_close(scores, known, rtol=1e-7, atol=1e-10)
 
 
 ANY_MODE = InfluenceFunction(EXACT, damping=5.0), CaptumInfluence(damping=5.0), TrainingLoss()
 
 
-@pytest.mark.parametrize("rival", ANY_MODE, ids=["cg", "captum", "loss"])
-def test_a_model_in_training_mode_is_asked_in_evaluation_mode(rival: Rival) -> None:
+@pytest.mark.parametrize("baseline", ANY_MODE, ids=["cg", "captum", "loss"])
+def test_a_model_in_training_mode_is_asked_in_evaluation_mode(baseline: Baseline) -> None:
     """Dropout and batch norm forbid training again, but not derivatives of the trained model."""
     layers = nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3)
     model = nn.Sequential(*layers).double().train()
     problem = Problem(model, {}, some_split(24), some_split(5, seed=1), SHORT_SGD)
-    scores = rival.scores(problem).values
+    scores = baseline.scores(problem).values
     assert model.training
     model.eval()
-    assert torch.equal(rival.scores(problem).values, scores)
+    assert torch.equal(baseline.scores(problem).values, scores)
     losses = cross_entropy(model(problem.train.inputs), problem.train.labels)
-    assert isinstance(rival, TrainingLoss) == torch.allclose(scores, -losses)
+    assert isinstance(baseline, TrainingLoss) == torch.allclose(scores, -losses)
 
 
 @pytest.mark.parametrize("kind", [SgdInfluence, TracIn])
@@ -306,7 +310,7 @@ def test_captum_takes_models_of_token_ids() -> None:
 
 # Refused
 
-REFUSED: dict[str, tuple[Rival, dict[str, Any]]] = {
+REFUSED: dict[str, tuple[Baseline, dict[str, Any]]] = {
     "not positive definite": (InfluenceFunction(damping=0.0), {}),
     r"diverged with scale 0\.01": (InfluenceFunction(Lissa(50, batch=1000, scale=0.01)), {}),
     "2 steps left a residual": (InfluenceFunction(ConjugateGradient(steps=2)), {}),
@@ -318,14 +322,14 @@ NINE = replace(SHORT_SGD, epochs=9)
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_what_a_rival_cannot_treat_it_refuses(message: str) -> None:
-    rival, options = REFUSED[message]
+def test_what_a_baseline_cannot_treat_it_refuses(message: str) -> None:
+    baseline, options = REFUSED[message]
     with pytest.raises(TurnoverError, match=message):
-        rival.scores(net_problem(**options))
+        baseline.scores(net_problem(**options))
 
 
-@pytest.mark.parametrize("rival", [TracIn(), Retraining()])
-def test_another_model_than_the_schedule_s_is_refused(rival: Rival) -> None:
+@pytest.mark.parametrize("baseline", [TracIn(), Retraining()])
+def test_another_model_than_the_schedule_s_is_refused(baseline: Baseline) -> None:
     for other in ({"schedule": SHORT_ADAMW}, {"schedule": NINE}, {"model": net(seed=5)}):
         with pytest.raises(TurnoverError, match="training again gives another model"):
-            rival.scores(replace(net_problem(), **other), torch.tensor([0]))
+            baseline.scores(replace(net_problem(), **other), torch.tensor([0]))

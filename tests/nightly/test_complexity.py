@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import turnover.research.paper.table1 as table1
-from tests.contracts.test_rivals_problems import net, some_split
+from tests.contracts.test_baselines_problems import net, some_split
 from tests.helpers.builders import some_labels
 from tests.helpers.calling import answer, call
 from tests.helpers.token_builders import (

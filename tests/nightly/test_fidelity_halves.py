@@ -17,7 +17,7 @@ from torch import Tensor
 
 import turnover.research.evaluate.retrained as retrained_module
 import turnover.training.fit as training_module
-from tests.contracts.test_rivals_problems import check_close
+from tests.contracts.test_baselines_problems import check_close
 from tests.helpers.builders import failing_after, member_heads, names, randn, train_digits
 from tests.helpers.token_builders import grown, token_ensemble, token_rows
 from turnover import Run, TurnoverError

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 import turnover.research.evaluate.retrained as retrained_module
-from tests.contracts import test_rivals_problems as given
-from tests.contracts.test_rivals_hessian import exact, off
-from tests.contracts.test_rivals_problems import check_close
+from tests.contracts import test_baselines_problems as given
+from tests.contracts.test_baselines_hessian import exact, off
+from tests.contracts.test_baselines_problems import check_close
 from tests.helpers.builders import failing_after, names, randn, train_digits
 from turnover import Run, influence
 from turnover.attribution.device import choose_device
@@ -152,9 +152,9 @@ NEAR: dict[str, tuple[Any, Callable[[], Problem], float]] = {
 
 @pytest.mark.parametrize("name", NEAR)
 def test_nats_of_a_method_are_those_of_retraining_where_it_holds(name: str) -> None:
-    rival, build, bound = NEAR[name]
+    baseline, build, bound = NEAR[name]
     problem = build()
-    estimate, truth = (one.scores(problem).values for one in (rival, Retraining()))
+    estimate, truth = (one.scores(problem).values for one in (baseline, Retraining()))
     assert (estimate - truth).norm() < bound * truth.norm(), "nats, not only the order"
     for pair in zip(estimate, truth, strict=True):
         assert torch.corrcoef(torch.stack(pair))[0, 1] > 0.98

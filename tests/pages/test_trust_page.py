@@ -31,7 +31,7 @@ def keep(folder: Path, measure: str, *rows: Row, **facts: Any) -> Path:
     return keep_result(Run(folder), result)
 
 
-def lds_rows(rival: str = "TracIn") -> list[Row]:
+def lds_rows(baseline: str = "TracIn") -> list[Row]:
     return [
         Row(
             "turn-over, one member",
@@ -42,7 +42,7 @@ def lds_rows(rival: str = "TracIn") -> list[Row]:
         Row(
             "turn-over, as shown", 10.0, 5.0, {"LDS": Figure(0.6, 0.5, 0.7), "placebo": Figure(0.0)}
         ),
-        Row(rival, 0.0, 0.0, {"LDS": Figure(0.3, 0.2, 0.4), "placebo": Figure(0.0)}),
+        Row(baseline, 0.0, 0.0, {"LDS": Figure(0.3, 0.2, 0.4), "placebo": Figure(0.0)}),
         Row("a method", 0.0, 0.0, note="refused: the model has no last layer"),
     ]
 

@@ -105,7 +105,7 @@ def test_stale_measures_are_not_quoted() -> None:
 
 def test_points_are_numbered_from_the_best_whichever_way_that_is() -> None:
     rows = [
-        row("rival", LDS=Figure(0.1)),
+        row("baseline", LDS=Figure(0.1)),
         row(AS_SHOWN, LDS=Figure(0.9)),
         row("refused"),
         row(f"{TURNOVER}, mean", 0.0, LDS=Figure(0.5)),
@@ -117,7 +117,7 @@ def test_points_are_numbered_from_the_best_whichever_way_that_is() -> None:
     ] == [
         (1, AS_SHOWN, True, True),
         (2, f"{TURNOVER}, mean", True, False),
-        (3, "rival", False, False),
+        (3, "baseline", False, False),
     ]
     assert measured.points[1].x == 0.001 and measured.ceiling == 0.95 and measured.chance == 0
     assert list(measured.table["No."])[:3] == [1, 2, 3] and measured.table["No."].isna().iloc[3]

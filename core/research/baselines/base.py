@@ -1,11 +1,11 @@
-"""The shape of every rival: what it is given, and what it gives back.
+"""The shape of every baseline: what it is given, and what it gives back.
 
 A `Problem` is one trained model with all that a method may ask for: the weights before training,
 the training items, the targets and the `Schedule` of training, so that a method can train again
 (retraining), watch training (Hara et al., TracIn) or take the loss apart (Koh and Liang). A target
 is an input with a label; its loss is what is explained.
 
-A `Rival` turns a problem into `Scores` `(targets, instances)`. **Positive = the training item
+A `Baseline` turns a problem into `Scores` `(targets, instances)`. **Positive = the training item
 lowers the target's loss.** Where a method has a scale, a score is nats of loss: about L(target;
 trained without z) − L(target; trained with z), where "without z" always means that z's row has
 weight 0 in its batches and nothing else changes (see `retraining`).
@@ -15,8 +15,8 @@ something.
 
 All have one shape (`turnover.research.baselines.base`): a *problem* is one plain model, trained
 without turn-over dropout, with its training items, its targets and the schedule that trained it; a
-*rival* gives a score for every pair of target and training item, and says what that cost. One sign
-holds everywhere: a positive score says that the training item lowers the target's loss (a
+*baseline* gives a score for every pair of target and training item, and says what that cost. One
+sign holds everywhere: a positive score says that the training item lowers the target's loss (a
 proponent), a negative one that it raises it. `plain` and `repeat` make problems, `losses` and
 `solvers` are what the methods share, `catalog` names them all, and every other module is one
 method; turn-over dropout has the same shape (`turnover`), so that one table can hold it.
@@ -44,7 +44,8 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 """Losses `(B,)` of logits `(B, C)` and labels `(B,)`."""
 
 Told = Callable[[float], object]
-"""What a rival calls with the share of its work that it has just finished; the shares add up to 1.
+"""What a baseline calls with the share of its work that it has just finished; the shares add up to
+1.
 """
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -93,7 +94,7 @@ class Schedule:
 
         Raises:
             TurnoverError: if the recipe changes its images at random or its learning rate on the
-                way, which no rival repeats.
+                way, which no baseline repeats.
         """
         if recipe.augment:
             raise TurnoverError(
@@ -144,7 +145,8 @@ class Problem:
     """One plain trained model and its data.
 
     Attributes:
-        model: `(B, …)` → logits `(B, C)`, trained without turn-over dropout. No rival changes it.
+        model: `(B, …)` → logits `(B, C)`, trained without turn-over dropout. No baseline changes
+            it.
         initial: its trainable parameters before training, by name.
         train: the training items; an item's number is its place here.
         targets: inputs, each with the label whose loss is meant.
@@ -165,8 +167,8 @@ class Problem:
     def __post_init__(self) -> None:
         if isinstance(self.model, Members):
             raise TurnoverError(
-                f"a rival takes one plain model, not {self.model.members} members; cut one out with"
-                " turnover.research.baselines.retraining.plain_classifier"
+                f"a baseline takes one plain model, not {self.model.members} members; cut one out "
+                "with turnover.research.baselines.retraining.plain_classifier"
             )
 
     def chosen(self, instances: Tensor | None) -> Tensor:
@@ -199,7 +201,7 @@ def take(split: Split, rows: Tensor) -> Split:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a rival says, and what it cost.
+    """What a baseline says, and what it cost.
 
     Attributes:
         values: `(targets, instances)`; positive = the training item lowers the target's loss.
@@ -217,7 +219,7 @@ class Scores:
     estimate_seconds: float
 
 
-class Rival(Protocol):
+class Baseline(Protocol):
     """A method that scores training items."""
 
     @property
@@ -232,7 +234,7 @@ class Rival(Protocol):
 
 @dataclass
 class Clock:
-    """Where a rival's seconds went."""
+    """Where a baseline's seconds went."""
 
     device: torch.device
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "estimate": 0.0})

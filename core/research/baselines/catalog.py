@@ -5,7 +5,7 @@ What the methods' own modules leave open is settled here once, the same for ever
 method that knows plain SGD only (Hara et al.) trains by the `schedule` that the caller names, or by
 the problem's own if that is plain SGD; all others explain the problem's own model.
 
-Turn-over dropout in the shape of its rivals, so that one table can hold them all.
+Turn-over dropout in the shape of its baselines, so that one table can hold them all.
 
 A problem's model is plain. Here it is trained once more from the same start, by the same schedule
 and loss, with masks on what enters each linear layer, and equation (2) of Kobayashi et al. (2020)
@@ -32,9 +32,9 @@ from turnover.attribution.scope import turnover
 from turnover.attribution.state import trained_state
 from turnover.errors import TurnoverError
 from turnover.research.baselines.base import (
+    Baseline,
     Clock,
     Problem,
-    Rival,
     Schedule,
     Scores,
     Told,
@@ -205,8 +205,8 @@ class Method:
 
     Attributes:
         name: the method in a few words, with its source.
-        make: the rival, given the schedule of plain SGD for those that know nothing else (None: the
-            problem's own).
+        make: the baseline, given the schedule of plain SGD for those that know nothing else (None:
+            the problem's own).
         asks: whether it starts from the problem's trained model, which somebody must have trained.
         keeps: whether it needs that model again, to answer for another target.
         each: whether its cost is so much for each training item, so that a few of them tell the
@@ -214,7 +214,7 @@ class Method:
     """
 
     name: str
-    make: Callable[[Schedule | None], Rival]
+    make: Callable[[Schedule | None], Baseline]
     asks: bool = False
     keeps: bool = False
     each: bool = False
@@ -243,9 +243,9 @@ class Method:
         return self.make(schedule).scores(asked, instances, progress)
 
 
-def _method(rival: Rival, **facts: bool) -> Method:
+def _method(baseline: Baseline, **facts: bool) -> Method:
     """A method without a schedule of its own."""
-    return Method(rival.name, lambda schedule: rival, **facts)
+    return Method(baseline.name, lambda schedule: baseline, **facts)
 
 
 def methods(members: int = 1, groups: int | None = None) -> dict[str, Method]:

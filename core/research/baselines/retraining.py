@@ -14,10 +14,10 @@ Scale: nats, exactly. Cost: one training per item, so name the instances that ma
 
 One member of a run as a plain model: ordinary layers, no masks, logits `(B, C)`.
 
-A K-member model without a mask context is K ordinary classifiers side by side. Rivals are given one
-of them, made of `nn.Linear` and `nn.Conv2d`, which every library understands. It is cut out before
-training (to be trained by `turnover.research.baselines.retraining`) or after. The members of an
-ensemble are such models already.
+A K-member model without a mask context is K ordinary classifiers side by side. Baselines are given
+one of them, made of `nn.Linear` and `nn.Conv2d`, which every library understands. It is cut out
+before training (to be trained by `turnover.research.baselines.retraining`) or after. The members of
+an ensemble are such models already.
 
 Training again, many models at once: the same start, the same batches, here and there an item left
 out.

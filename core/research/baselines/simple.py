@@ -1,7 +1,7 @@
 """Signed cosine similarity: like training items with the label in question for it, like items with
 another label against it.
 
-The simplest rival (as in Hanawa et al. 2021): it knows the inputs (for texts, the encoder's
+The simplest baseline (as in Hanawa et al. 2021): it knows the inputs (for texts, the encoder's
 features) and the labels, but not the model. Where all inputs point much the same way, as pixels and
 text features do, the cosine of most pairs is about the same, and the *centred* one, of what is left
 of both without the training items' mean, says more.

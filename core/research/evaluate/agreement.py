@@ -7,7 +7,7 @@ items, target by target, and of those that one half calls *strong*
 (`turnover.attribution.estimators.significance`), whose sign the other half should share. The other
 half is noisy too, so beside the share of equal signs stands the share that both halves' own chances
 of a wrong sign, w₁ and w₂, let one expect, 1 − w₁ (1 − w₂) − w₂ (1 − w₁): errors that are too small
-claim more than there is. A rival has no members: two models from two seeds stand for its halves,
+claim more than there is. A baseline has no members: two models from two seeds stand for its halves,
 and it calls nothing strong.
 
 *Coverage* tells whether the errors are wide enough: how often the two halves' estimates v₁ and v₂,
@@ -43,8 +43,8 @@ from turnover.research.evaluate.scores import (
     Evidence,
     Options,
     Scored,
+    baseline_scores,
     evidence_of,
-    rival_scores,
     turnover_scores,
 )
 from turnover.research.evaluate.statistics import mean_over_rows, row_pearson, row_spearman
@@ -123,7 +123,7 @@ def _largest(half: Estimated) -> np.ndarray:
 
 def measure(subject: Subject, options: Options) -> dict[str, Any]:
     """Agreement of the two halves of a run's members, estimator by estimator, and of two models,
-    rival by rival.
+    baseline by baseline.
 
     Raises:
         TurnoverError: for a run with too few members to part.
@@ -139,11 +139,11 @@ def measure(subject: Subject, options: Options) -> dict[str, Any]:
     scored = {one.method: one for one in turnover_scores(evidence, seconds)}
     rows = [_turnover_row(name, scored[f"turn-over, {name}"], halves) for name in ESTIMATORS]
     # one seed gives the same numbers twice
-    names = [name for name in options.rivals if name != RANDOM]
-    rivals = zip(*(rival_scores(subject, names, member) for member in (0, 1)), strict=True)
+    names = [name for name in options.baselines if name != RANDOM]
+    baselines = zip(*(baseline_scores(subject, names, member) for member in (0, 1)), strict=True)
     return {
         "members": members,
-        "rows": rows + [_rival_row(first, second) for first, second in rivals],
+        "rows": rows + [_baseline_row(first, second) for first, second in baselines],
     }
 
 
@@ -169,6 +169,6 @@ def _turnover_row(name: str, whole: Scored, halves: list[Evidence]) -> Row:
     )
 
 
-def _rival_row(first: Scored, second: Scored) -> Row:
+def _baseline_row(first: Scored, second: Scored) -> Row:
     figures = {} if first.refused or second.refused else all_figures(first.values, second.values)
     return Row(first.method, first.train_seconds, first.estimate_seconds, figures, first.note)

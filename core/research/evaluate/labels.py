@@ -26,7 +26,8 @@ Every way to suspect a training item of a wrong label, with what it costs; high 
 
 - *self-influence*: what the item's own half knows of it that the other does not;
 - *flipped loss*: the loss of the half that never saw the item, at the epoch that the run kept;
-- *mean influence*, turned round: what the item does to the targets, by every estimator and rival;
+- *mean influence*, turned round: what the item does to the targets, by every estimator and
+  baseline;
 - *cross-validated doubt*: one minus the probability of the item's label by logistic regression on
   features, fitted without the item's fold; the score by which confident learning (Northcutt, Jiang
   and Chuang 2021) ranks.
@@ -60,8 +61,8 @@ from turnover.research.evaluate.scores import (
     REFUSALS,
     Options,
     Scored,
+    baseline_scores,
     evidence_of,
-    rival_scores,
     self_scores,
     turnover_scores,
 )
@@ -93,7 +94,7 @@ def figures_of(shares: np.ndarray) -> dict[str, Figure]:
 
 def by_features(subject: Subject) -> Scored:
     """Signed cosine similarity of what the run's heads see, before the first mask: its features,
-    where rivals compare inputs.
+    where baselines compare inputs.
     """
     run, begun = subject.run, time.perf_counter()
     features, labels = run.features("train"), run.train["label"].to_numpy()
@@ -136,7 +137,7 @@ def measure_duplicates(subject: Subject, options: Options) -> dict[str, Any]:
     )
     scored = [
         *turnover_scores(*evidence_of(asked)),
-        *rival_scores(asked, options.rivals),
+        *baseline_scores(asked, options.baselines),
         by_features(asked),
     ]
     return {
@@ -161,7 +162,10 @@ def suspicions(subject: Subject, options: Options) -> Iterator[Scored]:
     """All ways, each with values `(1, N)`."""
     yield from _own(subject)
     evidence, seconds = evidence_of(subject)
-    for scored in [*turnover_scores(evidence, seconds), *rival_scores(subject, options.rivals)]:
+    for scored in [
+        *turnover_scores(evidence, seconds),
+        *baseline_scores(subject, options.baselines),
+    ]:
         yield (
             scored
             if scored.refused
@@ -171,7 +175,7 @@ def suspicions(subject: Subject, options: Options) -> Iterator[Scored]:
                 values=-scored.values.mean(0, keepdims=True),
             )
         )
-    asked = [name for name in options.rivals if name in _ON_ITSELF]
+    asked = [name for name in options.baselines if name in _ON_ITSELF]
     for scored in self_scores(subject, asked, np.arange(len(subject.run.train))):
         yield replace(scored, method=f"self-influence: {scored.method}")
     yield doubt(subject)

@@ -19,8 +19,8 @@ from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.scores import (
     Options,
     Scored,
+    baseline_scores,
     evidence_of,
-    rival_scores,
     turnover_scores,
 )
 from turnover.research.evaluate.statistics import mean_spearman, reliability, row_spearman
@@ -95,7 +95,7 @@ def measure(subject: Subject, options: Options) -> dict[str, Any]:
     """LDS of all methods, with the reliability of the losses that they predict."""
     evidence, seconds = evidence_of(subject)
     inside, losses = halves_of(subject, options)
-    scored = [*turnover_scores(evidence, seconds), *rival_scores(subject, options.rivals)]
+    scored = [*turnover_scores(evidence, seconds), *baseline_scores(subject, options.baselines)]
     sure = reliability(losses.transpose(0, 2, 1))
     return {
         "halves": options.halves,

@@ -28,8 +28,8 @@ from turnover.research.evaluate.results import Figure, Row
 from turnover.research.evaluate.scores import (
     Options,
     Scored,
+    baseline_scores,
     evidence_of,
-    rival_scores,
     self_scores,
     turnover_scores,
 )
@@ -126,7 +126,7 @@ def measure(subject: Subject, options: Options) -> dict[str, Any]:
     count = len(subject.positions)
     on_targets, on_itself = losses[:, :count], np.diagonal(losses[:, count:], axis1=1, axis2=2)
     own = own_scores(subject, options, instances)
-    scored = [*turnover_scores(evidence, seconds), *rival_scores(subject, options.rivals)]
+    scored = [*turnover_scores(evidence, seconds), *baseline_scores(subject, options.baselines)]
     return {
         "instances": len(instances),
         "seeds": options.seeds,
@@ -148,8 +148,8 @@ def own_scores(subject: Subject, options: Options, instances: np.ndarray) -> dic
             "turn-over, mean of members": members.mean(0),
             "turn-over, median of members": np.median(members, 0),
         }
-    rivals = self_scores(subject, options.rivals, instances)
-    return found | {one.method: one.values[0] for one in rivals if not one.refused}
+    baselines = self_scores(subject, options.baselines, instances)
+    return found | {one.method: one.values[0] for one in baselines if not one.refused}
 
 
 def _row(

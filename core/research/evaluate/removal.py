@@ -37,8 +37,8 @@ from turnover.research.evaluate.scores import (
     RANDOM,
     Options,
     Scored,
+    baseline_scores,
     evidence_of,
-    rival_scores,
     turnover_scores,
 )
 from turnover.research.evaluate.statistics import (
@@ -184,7 +184,7 @@ def measure(subject: Subject, options: Options) -> dict[str, Any]:
     # chance has a row with labels that match
     scored = [
         *own,
-        *rival_scores(errors, [name for name in options.rivals if name != RANDOM]),
+        *baseline_scores(errors, [name for name in options.baselines if name != RANDOM]),
     ]
     removals = {
         one.method: [proponents(one.values, count) for count in counts]

@@ -1,9 +1,10 @@
-"""Every method that is measured, with what it costs: estimators of turn-over influence, and rivals.
+"""Every method that is measured, with what it costs: estimators of turn-over influence, and
+baselines.
 
 All give scores for the same targets and training items, positive = the item helps. Turn-over
-influences come from the run's own files if it keeps them all, else they are computed once. Rivals
-explain the run's plain twin, which is trained for them; one that cannot treat a run says why in
-place of scores.
+influences come from the run's own files if it keeps them all, else they are computed once.
+Baselines explain the run's plain twin, which is trained for them; one that cannot treat a run says
+why in place of scores.
 
 Every way to make one number a pair from the members' raw influences, by name, so that all are
 measured alike.
@@ -136,7 +137,7 @@ ESTIMATORS: Mapping[str, Way] = {
 
 RANDOM = "random"
 _CENTRED, _LAST = Similarity(centred=True), InfluenceFunction(ConjugateGradient(), "last")
-RIVALS: Mapping[str, Method] = {
+BASELINES: Mapping[str, Method] = {
     **METHODS,
     "similarity-centred": Method(_CENTRED.name, lambda schedule: _CENTRED),
     "influence-cg-last": Method(_LAST.name, lambda schedule: _LAST, asks=True, keeps=True),
@@ -146,7 +147,7 @@ where it is quick enough for every run.
 """
 
 USUAL = ("similarity", "similarity-centred", "tracin-last", "influence-cg-last", "loss", RANDOM)
-"""Rivals that are measured unless others are named."""
+"""Baselines that are measured unless others are named."""
 
 _SELF_ROWS = 512
 
@@ -218,9 +219,9 @@ def turnover_scores(evidence: Evidence, seconds: float) -> Iterator[Scored]:
         yield Scored(f"turn-over, {name}", made.values, training * share, spent, made.note)
 
 
-def rival_scores(subject: Subject, names: Sequence[str], member: int = 0) -> Iterator[Scored]:
-    """The rivals of these names on one member of the plain twin, for the subject's targets; kept in
-    the run's folder.
+def baseline_scores(subject: Subject, names: Sequence[str], member: int = 0) -> Iterator[Scored]:
+    """The baselines of these names on one member of the plain twin, for the subject's targets; kept
+    in the run's folder.
     """
     store = Store(
         subject.run.folder,
@@ -232,7 +233,7 @@ def rival_scores(subject: Subject, names: Sequence[str], member: int = 0) -> Ite
 
 
 def self_scores(subject: Subject, names: Sequence[str], instances: np.ndarray) -> Iterator[Scored]:
-    """Self-influence `(1, n)` of some training items by the rivals of these names; kept in the
+    """Self-influence `(1, n)` of some training items by the baselines of these names; kept in the
     run's folder.
     """
 
@@ -265,12 +266,12 @@ def _kept(
     """What the store holds, computed first where it is missing."""
     with store.filling():
         if missing := [name for name in names if name not in store]:
-            with bar(len(missing), f"{subject.run.name}: rivals", "methods") as advance:
+            with bar(len(missing), f"{subject.run.name}: baselines", "methods") as advance:
                 begun = time.perf_counter()
                 problem = _problem(subject, member)
                 trained = time.perf_counter() - begun
                 for name in missing:
-                    made = _scored(RIVALS[name], problem, trained, score)
+                    made = _scored(BASELINES[name], problem, trained, score)
                     store.keep(
                         name,
                         made.values,
@@ -281,11 +282,11 @@ def _kept(
                     advance(1)
     for name in names:
         values, facts = store.load(name)
-        yield Scored(RIVALS[name].name, values, **facts)
+        yield Scored(BASELINES[name].name, values, **facts)
 
 
 def _problem(subject: Subject, member: int) -> Problem | str:
-    """The plain twin for rivals, or why there is none."""
+    """The plain twin for baselines, or why there is none."""
     try:
         return subject.problem(member)
     except REFUSALS as error:
@@ -298,7 +299,7 @@ def _scored(
     trained: float,
     score: Callable[[Method, Problem], Scores],
 ) -> Scored:
-    """A rival's scores with its seconds, or none with its reason."""
+    """A baseline's scores with its seconds, or none with its reason."""
     try:
         if isinstance(problem, str):
             raise TurnoverError(problem)
@@ -322,7 +323,7 @@ _LEAST_RANKED = 4
 
 @dataclass(frozen=True)
 class Options:
-    """How much is trained again, and which rivals are measured.
+    """How much is trained again, and which baselines are measured.
 
     Attributes:
         halves: random halves of the training set (lds).
@@ -330,20 +331,20 @@ class Options:
             loo, removal).
         masked: whether turn-over dropout stays on in retraining (lds).
         instances: training items that are left out (loo).
-        rivals: their names.
+        baselines: their names.
         errors: errors whose proponents are removed (removal).
         removed: how many proponents are removed at once, each of these numbers in turn (removal).
         pairs: file or folder with near duplicates (duplicates).
 
     Raises:
-        TurnoverError: for too few halves or items to rank, or a rival that nobody knows.
+        TurnoverError: for too few halves or items to rank, or a baseline that nobody knows.
     """
 
     halves: int = 60
     seeds: int = 5
     masked: bool = False
     instances: int = 100
-    rivals: tuple[str, ...] = USUAL
+    baselines: tuple[str, ...] = USUAL
     errors: int = 10
     removed: tuple[int, ...] = (5, 20, 80)
     pairs: Path | None = None
@@ -352,7 +353,7 @@ class Options:
         for name, count in (("--halves", self.halves), ("--instances", self.instances)):
             if count < _LEAST_RANKED:
                 raise TurnoverError(f"{name} {count}: a ranking wants {_LEAST_RANKED} or more")
-        if unknown := set(self.rivals) - set(RIVALS):
+        if unknown := set(self.baselines) - set(BASELINES):
             raise TurnoverError(
-                f"--rivals {min(unknown)}: nobody knows it; choose from {', '.join(RIVALS)}"
+                f"--baselines {min(unknown)}: nobody knows it; choose from {', '.join(BASELINES)}"
             )

@@ -1,7 +1,7 @@
 """What is measured: a run, its training items, and a seeded sample of its targets.
 
 How far influences can be trusted: measured against answers that are known, for every estimator and
-rival side by side.
+baseline side by side.
 
 One measure a file: `lds` (retraining on halves), `loo` (leaving single items out), `planted` (wrong
 labels and cues that were planted on purpose), `real_errors` (labels that people found to be wrong),
@@ -134,7 +134,7 @@ class Subject:
         ).to(self.device)
 
     def problem(self, member: int = 0) -> Problem:
-        """The run's plain twin, one member of it, trained now for rivals.
+        """The run's plain twin, one member of it, trained now for baselines.
 
         Raises:
             TurnoverError: if a model like this cannot be trained again step by step.

@@ -1,6 +1,6 @@
-"""What rivals stand on: problems, training again, and derivatives of the loss.
+"""What baselines stand on: problems, training again, and derivatives of the loss.
 
-The other tests of rivals take their problems from here.
+The other tests of baselines take their problems from here.
 """
 
 from __future__ import annotations

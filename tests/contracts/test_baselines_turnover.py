@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.contracts.test_rivals_problems import (
+from tests.contracts.test_baselines_problems import (
     SHORT_ADAMW,
     SHORT_SGD,
     check_close,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import hessian, jacrev
 
-from tests.contracts.test_rivals_problems import (
+from tests.contracts.test_baselines_problems import (
     SHORT_ADAMW,
     SHORT_SGD,
     check_close,
@@ -17,7 +17,7 @@ from tests.contracts.test_rivals_problems import (
     net_problem,
 )
 from tests.helpers.builders import randn
-from turnover.research.baselines.base import Problem, Rival, Schedule
+from turnover.research.baselines.base import Baseline, Problem, Schedule
 from turnover.research.baselines.hessian import CaptumInfluence, InfluenceFunction, choose_damping
 from turnover.research.baselines.losses import (
     ConjugateGradient,
@@ -47,9 +47,9 @@ def written_out(problem: Problem, layers: Layers = "all") -> tuple[Tensor, Tenso
     return full, train, jacrev(lambda vector: losses(vector, problem.targets))(losses.vector)
 
 
-def off(rival: Rival, problem: Problem, known: Tensor) -> float:
-    """Relative error of a rival's scores."""
-    return float((rival.scores(problem).values - known).norm() / known.norm())
+def off(baseline: Baseline, problem: Problem, known: Tensor) -> float:
+    """Relative error of a baseline's scores."""
+    return float((baseline.scores(problem).values - known).norm() / known.norm())
 
 
 def test_the_exact_formula_on_a_convex_model() -> None:
@@ -69,7 +69,7 @@ def test_the_damped_formula_on_a_net(schedule: Schedule, targets: int, layers: L
     assert off(InfluenceFunction(TIGHT, layers, 0.5), problem, known) < 1e-10
     assert off(CaptumInfluence("exact", layers, 0.5), problem, known) < 1e-7
     arnoldi = (CaptumInfluence("arnoldi", layers, 0.5, directions=count) for count in (5, 200))
-    few, more = (off(rival, problem, known) for rival in arnoldi)
+    few, more = (off(baseline, problem, known) for baseline in arnoldi)
     assert more < few < 1 and more < 0.05
 
 
@@ -90,8 +90,8 @@ def test_a_saddle_is_damped_by_default_and_its_spectrum_s_ends_are_found() -> No
     penalty = problem.schedule.penalty
     assert known[0] + penalty < 0, "this net stands at a saddle"
     damping = choose_damping(float(known[0]), float(known[-1]), penalty)
-    for rival in (InfluenceFunction(TIGHT), CaptumInfluence()):
-        assert off(rival, problem, exact(problem, penalty + damping)) < 0.1
+    for baseline in (InfluenceFunction(TIGHT), CaptumInfluence()):
+        assert off(baseline, problem, exact(problem, penalty + damping)) < 0.1
     products = targets @ train.T / (1e6 * len(train))
     assert off(InfluenceFunction(damping=1e6), problem, products) < 1e-4
 
