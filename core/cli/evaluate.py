@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MEASURES = {
     "lds": "do summed influences predict retraining on random halves",
     "loo": "do influences predict leaving single items out",
-    "planted": "are planted wrong labels found",
+    "injected": "are injected wrong labels found",
     "real-errors": "are label errors found that people confirmed",
     "duplicates": "do known near duplicates rank high",
     "removal": "is an error gone when its proponents are removed and the model is trained again",
@@ -146,7 +146,7 @@ def _measures() -> dict[str, Callable[[Subject, Options], dict[str, Any]]]:
     return {
         "lds": lds.measure,
         "loo": loo.measure,
-        "planted": labels.measure_planted,
+        "injected": labels.measure_injected,
         "real-errors": labels.measure_real_errors,
         "duplicates": labels.measure_duplicates,
         "removal": removal.measure,

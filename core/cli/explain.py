@@ -200,7 +200,7 @@ def add_groups(parser: ArgumentParser) -> None:
     for name, metavar, text in (
         ("containing", "WORDS", "a group: training texts that contain these words"),
         ("class", "NAME", "a group: all training items of a class"),
-        ("planted", "MARK", "a group: all training items with a planted mark"),
+        ("injected", "MARK", "a group: all training items with an injected mark"),
         ("ids", "FILE", "a group: the training items whose ids are in this file, one a line"),
     ):
         parser.add_argument(
@@ -234,7 +234,7 @@ def run_groups(arguments: Namespace) -> dict[str, Any]:
     run = Run(Path(arguments.run))
     groups = [explain_groups.containing(run, words) for words in arguments.containing]
     groups += [explain_groups.of_class(run, name) for name in getattr(arguments, "class")]
-    groups += [explain_groups.planted(run, mark) for mark in arguments.planted]
+    groups += [explain_groups.injected(run, mark) for mark in arguments.injected]
     groups += [explain_groups.listed(run, Path(name)) for name in arguments.ids]
     groups += [explain_groups.flagged(run)] if arguments.flagged else []
     return group_influences(run, groups, arguments.error, arguments.top)

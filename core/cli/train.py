@@ -340,7 +340,7 @@ def _describe_check(result: dict[str, Any]) -> str:
     return (
         f"{result['data']}: {result['train_size']} training and {result['validation_size']} "
         f"validation {result['kind']}s\n"
-        f"classes: {classes}\n{report}{result['planted_labels']} training labels made wrong on "
+        f"classes: {classes}\n{report}{result['injected_labels']} training labels made wrong on "
         "purpose\n"
         f"{result['model']} with {counted(result['members'], 'member')}, at most "
         f"{counted(result['epochs'], 'epoch')}, into {result['run']}"

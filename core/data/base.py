@@ -1,7 +1,7 @@
 """What every data source gives: splits of items, checked once, here.
 
 An item's *position* in the training split is its instance id, the number that its masks are made
-from; the user's own id stays beside it. Wrong labels can be planted on purpose
+from; the user's own id stays beside it. Wrong labels can be injected on purpose
 (`plant_label_noise`), so that a run has a known right answer.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from turnover.errors import TurnoverError
 
 WRONG_LABEL = "wrong-label"
-"""The `planted` mark of an item whose label was made wrong on purpose."""
+"""The `injected` mark of an item whose label was made wrong on purpose."""
 
 CONFIRMED_ERROR = "confirmed-error"
 """The mark, in the same place, of an item whose label people have found to be wrong."""
@@ -27,7 +27,7 @@ class Items:
     """One split. `labels` are class numbers; either `texts` or `images` (uint8, `(N, H, W)` grey or
     `(N, H, W, 3)` RGB) is there.
 
-    `planted` says what was planted in an item on purpose, or that its label is known to be wrong
+    `injected` says what was injected in an item on purpose, or that its label is known to be wrong
     ('' for nothing);
     `true_labels` are the labels before planting.
     """
@@ -36,7 +36,7 @@ class Items:
     labels: np.ndarray
     texts: list[str] | None = None
     images: np.ndarray | None = None
-    planted: list[str] = field(default_factory=list)
+    injected: list[str] = field(default_factory=list)
     true_labels: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class Items:
             self.labels[rows],
             None if self.texts is None else [self.texts[row] for row in rows],
             None if self.images is None else self.images[rows],
-            [self.planted[row] for row in rows] if self.planted else [],
+            [self.injected[row] for row in rows] if self.injected else [],
             None if self.true_labels is None else self.true_labels[rows],
         )
 
@@ -170,7 +170,7 @@ def _drawn(items: Items, count: int, seed: int, kept: Collection[str], option: s
 
 def plant_label_noise(data: Dataset, fraction: float, seed: int) -> Dataset:
     """The data set with floor(fraction · N + ½) training labels changed to another class, each
-    marked as planted.
+    marked as injected.
 
     Raises:
         TurnoverError: if `fraction` is not in [0, 1).
@@ -184,10 +184,10 @@ def plant_label_noise(data: Dataset, fraction: float, seed: int) -> Dataset:
     rows = rng.permutation(len(data.train))[:count]
     labels = data.train.labels.copy()
     labels[rows] = (labels[rows] + rng.integers(1, len(data.classes), count)) % len(data.classes)
-    planted = list(data.train.planted) or [""] * len(labels)
+    injected = list(data.train.injected) or [""] * len(labels)
     for row in rows:
-        planted[row] = WRONG_LABEL
+        injected[row] = WRONG_LABEL
     train = replace(
-        data.train, labels=labels, planted=planted, true_labels=data.train.labels.copy()
+        data.train, labels=labels, injected=injected, true_labels=data.train.labels.copy()
     )
     return check_dataset(replace(data, train=train))

@@ -56,7 +56,7 @@ def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
             "label": classes[int(item["label"])],
             "predicted": classes[int(item["predicted"])],
             "probability": float(item[f"probability_{int(item['predicted'])}"]),
-            "planted": str(item["planted"]),
+            "injected": str(item["planted"]),
         }
         entries.append(
             entry | content_of(run, position, "validation") | ranking_entries(run, ranked, top)
@@ -81,7 +81,7 @@ class ErrorItem:
     label: str
     predicted: str
     probability: float
-    planted: str
+    injected: str
     rank: int
     text: str
     image: bytes
@@ -106,7 +106,7 @@ def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
                 label=classes[int(row["label"])],
                 predicted=classes[predicted],
                 probability=float(row[f"probability_{predicted}"]),
-                planted=str(row["planted"]),
+                injected=str(row["planted"]),
                 rank=rank,
                 text=str(row["text"]) if run.kind == "text" else "",
                 image=bytes(row["image"]) if run.kind == "image" else b"",
@@ -137,7 +137,7 @@ class Card:
     std_error: float | None
     trust: str
     share: float
-    planted: str
+    injected: str
     text: MarkedText | None
     image: bytes
 
@@ -378,7 +378,7 @@ def _ranked_card(
         std_error=finite(ranked.std_errors[place]),
         trust=trust,
         share=0.0,
-        planted=str(item["planted"]),
+        injected=str(item["planted"]),
         text=(
             mark(str(item["text"]), words, limit=limit, cut=run_cut(run))
             if run.kind == "text"

@@ -8,7 +8,7 @@ One influence is mostly noise, and where forty training items teach the same thi
 alone matters little: the others would have taught it too. Their sum says more, and its error grows
 far more slowly (`turnover.attribution.estimators.shrinkage`).
 
-- `choose`: which items form a group: texts with certain words, a class, a planted mark, those
+- `choose`: which items form a group: texts with certain words, a class, an injected mark, those
   flagged for dropping, a list of ids, the ends of a ranking.
 - `sums`: a group's influence on a mistake, its error and a word for it, and how it compares with
   random groups.
@@ -84,7 +84,7 @@ def containing(run: Run, words: str) -> Group:
     if run.kind != "text":
         raise TurnoverError(
             f"{run.name} is an image run, so no training item contains words; choose groups by "
-            "class, planted mark, flags or ids"
+            "class, injected mark, flags or ids"
         )
     wanted = words.strip().casefold()
     if not wanted:
@@ -112,22 +112,22 @@ def of_class(run: Run, name: str) -> Group:
     )
 
 
-def planted_marks(run: Run) -> list[str]:
-    """The planted marks that training items carry."""
+def injected_marks(run: Run) -> list[str]:
+    """The injected marks that training items carry."""
     return sorted(mark for mark in run.train["planted"].astype(str).unique() if mark)
 
 
-def planted(run: Run, mark: str) -> Group:
-    """All training items with this planted mark.
+def injected(run: Run, mark: str) -> Group:
+    """All training items with this injected mark.
 
     Raises:
         TurnoverError: if none has it.
     """
-    marks = ", ".join(planted_marks(run)) or "none in this run"
+    marks = ", ".join(injected_marks(run)) or "none in this run"
     return _group(
-        f"planted {mark}",
+        f"injected {mark}",
         run.train["planted"].to_numpy() == mark,
-        f"no training item has the planted mark {mark!r}; there are: {marks}",
+        f"no training item has the injected mark {mark!r}; there are: {marks}",
     )
 
 
@@ -478,7 +478,7 @@ def _entry(run: Run, position: int, groups: Sequence[Group], top: int) -> dict[s
         "id": str(item["id"]),
         "label": classes[int(item["label"])],
         "predicted": classes[int(item["predicted"])],
-        "planted": str(item["planted"]),
+        "injected": str(item["planted"]),
         **content_of(run, position, "validation"),
         "groups": told,
         "flip": _flip(run, smallest_flip(mistake)),

@@ -46,18 +46,19 @@ def image_html(png: bytes, pixels: int, alt: str) -> str:
 
 
 def chip_html(text: str, kind: str = "label") -> str:
-    """A short word in a frame: `label`, `wrong`, `planted` or `flag`."""
+    """A short word in a frame: `label`, `wrong`, `injected` or `flag`."""
     return f'<span class="to-chip to-{kind}">{safe(text)}</span>'
 
 
 def mark_html(mark: str) -> str:
-    """What is known of an item beforehand, as a chip: what was planted in it, or that people found
+    """What is known of an item beforehand, as a chip: what was injected in it, or that people found
     its label wrong; nothing for no mark.
     """
     if not mark:
         return ""
     return chip_html(
-        "label found wrong by people" if mark == CONFIRMED_ERROR else f"planted: {mark}", "planted"
+        "label found wrong by people" if mark == CONFIRMED_ERROR else f"injected: {mark}",
+        "injected",
     )
 
 

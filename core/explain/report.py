@@ -90,13 +90,13 @@ def error_html(run: Run, item: ErrorItem, place: int, top: int) -> str:
     prediction, truth = (
         explain_error(run, item, meaning, top, CHARACTERS) for meaning in (PREDICTION, TRUTH)
     )
-    planted = mark_html(item.planted)
+    injected = mark_html(item.injected)
     return (
         f'<article id="mistake-{place}" aria-labelledby="title-{place}"><h3 '
         f'id="title-{place}"><span class="place">{place}</span> '
         f"{chip_html(_name(item.label))} taken for {chip_html(_name(item.predicted), 'wrong')}</h3>"
         f'<div class="target">{_target_html(item, prediction, run_cut(run))}</div>'
-        f'<p class="foot">predicted with probability {item.probability:.0%}{planted}<span '
+        f'<p class="foot">predicted with probability {item.probability:.0%}{injected}<span '
         f'class="id">{safe(snippet(item.id, _ID))}</span></p>'
         f"<section>{_heading('prediction', 'wrong', prediction)}{_sides_html(prediction)}</section>"
         f"<details><summary>{_heading('truth', 'true', truth)}</summary>"
@@ -172,12 +172,12 @@ def _card_html(card: Card, decimals: int, scale: float) -> str:
         if card.text
         else image_html(card.image, 96, f"training image labelled {_name(card.label)}")
     )
-    planted = mark_html(card.planted)
+    injected = mark_html(card.injected)
     return (
         '<li><p class="line"><span '
         f'class="number">{signed(card.influence, decimals)}{error}{trust_html(card.trust)}</span>'
         f"{chip_html(_name(card.label))}</p>{_bar_html(card, scale)}{content}"
-        f'<p class="foot"><span class="id">{safe(snippet(card.id, _ID))}</span>{planted}</p></li>'
+        f'<p class="foot"><span class="id">{safe(snippet(card.id, _ID))}</span>{injected}</p></li>'
     )
 
 
@@ -208,7 +208,7 @@ class Flagged:
 
     id: str
     label: str
-    planted: str
+    injected: str
     text: str
     image: bytes
     flag: Flag
@@ -219,13 +219,13 @@ def flagged_items(run: Run, flags: Mapping[int, Flag]) -> list[Flagged]:
     out.
     """
     names = ("id", "label", "planted", "text" if run.kind == "text" else "image")
-    ids, labels, planted, contents = (run.train[name].to_numpy() for name in names)
+    ids, labels, injected, contents = (run.train[name].to_numpy() for name in names)
     classes = run.classes
     return [
         Flagged(
             id=str(ids[place]),
             label=classes[int(labels[place])],
-            planted=str(planted[place]),
+            injected=str(injected[place]),
             text=str(contents[place]) if run.kind == "text" else "",
             image=bytes(contents[place]) if run.kind == "image" else b"",
             flag=flag,
@@ -295,7 +295,7 @@ def _item_html(item: Flagged) -> str:
         f'<li><p class="line">{chip_html(label)}'
         f"{chip_html(snippet(verdict_words(item.flag), _NAME), 'flag')}</p>{content}{note}"
         f'<p class="foot"><span class="id">{safe(snippet(item.id, _ID))}</span>'
-        f"{mark_html(item.planted)}<span>{safe(who)}</span></p></li>"
+        f"{mark_html(item.injected)}<span>{safe(who)}</span></p></li>"
     )
 
 

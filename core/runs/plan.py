@@ -133,7 +133,7 @@ def has_checkpoint(partial: Path) -> bool:
 
 
 def report(plan: Plan) -> dict[str, Any]:
-    """What `turnover train --check --json` prints: sizes, classes, what was planted, and the
+    """What `turnover train --check --json` prints: sizes, classes, what was injected, and the
     settings that count.
     """
     data, settings = plan.data, plan.settings
@@ -152,7 +152,7 @@ def report(plan: Plan) -> dict[str, Any]:
             for number, name in enumerate(data.classes)
         ],
         "data_report": plan.data_report,
-        "planted_labels": data.train.planted.count(WRONG_LABEL),
+        "injected_labels": data.train.injected.count(WRONG_LABEL),
         "model": settings.model,
         "members": settings.members,
         "groups": settings.groups,

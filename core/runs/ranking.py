@@ -119,7 +119,7 @@ def clearness(run: Run, position: int) -> float:
 
 
 def known_answers(run: Run, position: int) -> int:
-    """How many of an error's `TOP` proponents carry the same planted mark as the error: the answer
+    """How many of an error's `TOP` proponents carry the same injected mark as the error: the answer
     known to be right.
     """
     mark = run.item("validation", position)["planted"]
@@ -131,7 +131,7 @@ def known_answers(run: Run, position: int) -> int:
 
 
 def clearest_first(run: Run) -> list[int]:
-    """Positions of the errors that have influences: those whose planted cause is found first, then
+    """Positions of the errors that have influences: those whose injected cause is found first, then
     the clearest.
     """
     return sorted(

@@ -123,7 +123,7 @@ def _item_rows(split: str, items: Items, chances: np.ndarray) -> pd.DataFrame:
             "id": items.ids,
             "label": items.labels,
             "predicted": chances.argmax(1),
-            "planted": items.planted or blank,
+            "planted": items.injected or blank,
             "true_label": items.labels if items.true_labels is None else items.true_labels,
         }
     )

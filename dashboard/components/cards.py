@@ -80,10 +80,10 @@ def card_html(card: Card, decimals: int) -> str:
 
 def foot_html(card: Card, flag: Flag | None) -> str:
     """A card's last line: its id, and what is known and decided about it."""
-    planted = mark_html(card.planted)
+    injected = mark_html(card.injected)
     return (
         '<div class="to-foot"><span '
-        f'class="to-id">{safe(card.id)}</span>{planted}{flag_html(flag)}</div>'
+        f'class="to-id">{safe(card.id)}</span>{injected}{flag_html(flag)}</div>'
     )
 
 

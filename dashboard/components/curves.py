@@ -199,7 +199,7 @@ def _item_html(gap: Gap) -> str:
     )
     return (
         f'{chip_html(gap.label)} {body} <span class="to-id">{safe(gap.id)}</span> '
-        f"{mark_html(gap.planted)}"
+        f"{mark_html(gap.injected)}"
     )
 
 

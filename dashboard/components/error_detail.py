@@ -174,11 +174,11 @@ def _item_html(item: ErrorItem, explanation: Explanation | None, cut: Cut | None
             if explanation
             else mark(item.text, ())
         )
-    planted = mark_html(item.planted)
+    injected = mark_html(item.injected)
     facts = (
         f'<span>true label {chip_html(item.label)}</span><span class="to-arrow">→</span>'
         f"<span>predicted {chip_html(item.predicted, 'wrong')} with probability "
-        f"{item.probability:.0%}</span>{planted}"
+        f"{item.probability:.0%}</span>{injected}"
         f'<span class="to-id">{safe(item.id)}</span>'
     )
     return f'<div class="to-target">{body}<div class="to-facts">{facts}</div></div>'

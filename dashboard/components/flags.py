@@ -64,7 +64,7 @@ def item_html(item: Flagged) -> str:
     )
     return (
         f'{body}<div class="to-facts"><span>label '
-        f"{chip_html(item.label)}</span>{mark_html(item.planted)}<span "
+        f"{chip_html(item.label)}</span>{mark_html(item.injected)}<span "
         f'class="to-id">{safe(item.id)}</span></div>'
     )
 

@@ -380,7 +380,7 @@ def _show_sums(opened: Opened, losses: Summable, chosen: Chosen, error: ErrorIte
 
 def _show_members(run: Run, members: Sequence[Member], count: int) -> None:
     """A table of the chosen items; a cell leads to the item's own page."""
-    kind, planted = run.kind, [member.planted for member in members]
+    kind, injected = run.kind, [member.injected for member in members]
     frame = pd.DataFrame(
         {
             "content": [
@@ -388,7 +388,7 @@ def _show_members(run: Run, members: Sequence[Member], count: int) -> None:
             ],
             "label": [member.label for member in members],
             "influence": [member.influence for member in members],
-            "planted": planted if any(planted) else None,
+            "injected": injected if any(injected) else None,
             "id": [member.id for member in members],
         }
     ).dropna(axis=1, how="all")
@@ -402,7 +402,7 @@ def _show_members(run: Run, members: Sequence[Member], count: int) -> None:
         "influence": st.column_config.NumberColumn(
             "Influence", format="%.4f", width=84, help="On the prediction, in nats"
         ),
-        "planted": st.column_config.TextColumn("Planted"),
+        "injected": st.column_config.TextColumn("Injected"),
         "id": st.column_config.TextColumn("Id"),
     }
     event: Any = st.dataframe(

@@ -102,7 +102,7 @@ def _start_html(start: Start) -> str:
         body = f'<div class="to-text" dir="auto">{safe(snippet(item.text, 220))}</div>'
     facts = (
         f"{chip_html(item.label)}<span "
-        f'class="to-arrow">→</span>{chip_html(item.predicted, "wrong")}{mark_html(item.planted)}'
+        f'class="to-arrow">→</span>{chip_html(item.predicted, "wrong")}{mark_html(item.injected)}'
     )
     return (
         f'{body}<div class="to-facts">{facts}<span class="to-id">{safe(item.id)}</span></div><p '

@@ -170,7 +170,7 @@ def table(chosen: Choice[ErrorItem], kind: str) -> None:
         "probability": st.column_config.NumberColumn(
             "Prob.", format="%.0f%%", width=62, help="Probability of the predicted class"
         ),
-        "planted": st.column_config.TextColumn("Planted"),
+        "injected": st.column_config.TextColumn("Injected"),
         "id": st.column_config.TextColumn("Id"),
     }
     alt = "Misclassified validation items; choosing one shows the training items behind it"
@@ -185,11 +185,11 @@ def _error_frame(items: Sequence[ErrorItem], kind: str) -> pd.DataFrame:
             "label": [item.label for item in items],
             "predicted": [item.predicted for item in items],
             "probability": [100 * item.probability for item in items],
-            "planted": [item.planted for item in items],
+            "injected": [item.injected for item in items],
             "id": [item.id for item in items],
         }
     )
-    return frame if frame["planted"].any() else frame.drop(columns="planted")
+    return frame if frame["injected"].any() else frame.drop(columns="injected")
 
 
 def _go(key: str, item: str) -> None:
@@ -294,7 +294,7 @@ def training_table(chosen: Choice[TrainingItem], kind: str) -> None:
             name: st.column_config.NumberColumn(title, format="%.3f", width=84)
             for name, title in numbers.items()
         },
-        "planted": st.column_config.TextColumn("Planted"),
+        "injected": st.column_config.TextColumn("Injected"),
         "id": st.column_config.TextColumn("Id"),
     }
     alt = "Training items; choosing one shows what it did to the model"
@@ -325,7 +325,7 @@ def _training_frame(items: tuple[TrainingItem, ...], kind: str) -> pd.DataFrame:
             "self": [item.self_influence for item in items],
             "mean": [item.mean_influence for item in items],
             "loss": [item.flipped_loss for item in items],
-            "planted": [item.planted or None for item in items],
+            "injected": [item.injected or None for item in items],
             "id": [item.id for item in items],
         }
     )

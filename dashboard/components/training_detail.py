@@ -169,7 +169,7 @@ def _item_html(item: TrainingItem) -> str:
         else marked_html(mark(item.text, ()))
     )
     facts = (
-        f"<span>label {chip_html(item.label)}</span>{mark_html(item.planted)}<span "
+        f"<span>label {chip_html(item.label)}</span>{mark_html(item.injected)}<span "
         f'class="to-id">{safe(item.id)}</span>'
     )
     return f'<div class="to-target">{body}<div class="to-facts">{facts}</div></div>'

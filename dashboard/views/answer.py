@@ -240,7 +240,7 @@ def _card(run: Run, entry: dict[str, Any], words: frozenset[str]) -> Card:
         std_error=None if error is None else float(error),
         trust=str(entry["trust"] or ""),
         share=0.0,
-        planted=str(run.item("train", position)["planted"]),
+        injected=str(run.item("train", position)["planted"]),
         text=mark(str(entry["text"]), words, cut=run_cut(run)) if "text" in entry else None,
         image=base64.b64decode(entry["image"]) if "image" in entry else b"",
     )

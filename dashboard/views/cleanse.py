@@ -57,7 +57,7 @@ class Plan:
         positions: of what goes, the most harmful first.
         bins: the distribution of all scores; no bin holds both what goes and what stays.
         threshold: the highest score of what goes, nats.
-        summary: how many go of which classes, and how many planted ones are among them.
+        summary: how many go of which classes, and how many injected ones are among them.
         effect: what the removal is predicted to do to the mean loss.
         caution: what the prediction is worth.
         classes: by class, how many there are and go.
@@ -176,15 +176,15 @@ def _bins(values: np.ndarray, threshold: float, count: int) -> tuple[Bin, ...]:
 
 
 def _summary(run: Run, positions: np.ndarray) -> str:
-    """How many go, and how many of them are known to be wrong or were planted."""
+    """How many go, and how many of them are known to be wrong or were injected."""
     marks = run.train["planted"].to_numpy()
     gone = f"{len(positions):,} of {len(marks):,} training items go"
-    planted = int((marks != "").sum())
-    if not planted:
+    injected = int((marks != "").sum())
+    if not injected:
         return f"{gone}."
     return (
-        f"{gone}; {int((marks[positions] != '').sum()):,} of them are among the {planted:,} that "
-        "are planted or known to be wrong."
+        f"{gone}; {int((marks[positions] != '').sum()):,} of them are among the {injected:,} that "
+        "are injected or known to be wrong."
     )
 
 
@@ -242,12 +242,12 @@ def _table(
             "Label": [run.classes[int(label)] for label in rows["label"]],
             "Influence": np.asarray(values[positions], np.float64),
             "±": np.asarray(std_errors[positions], np.float64),
-            "Planted": rows["planted"].to_list(),
+            "Injected": rows["planted"].to_list(),
             "Flag": actions,
             "Id": rows["id"].to_list(),
         }
     )
-    return frame.drop(columns=[name for name in ("Planted", "Flag") if not frame[name].any()])
+    return frame.drop(columns=[name for name in ("Injected", "Flag") if not frame[name].any()])
 
 
 def _thumbnail(png: bytes) -> str:

@@ -216,7 +216,7 @@ class Gap:
 
     id: str
     label: str
-    planted: str
+    injected: str
     text: str
     image: bytes
     masked: float

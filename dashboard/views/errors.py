@@ -83,7 +83,7 @@ def select(items: tuple[ErrorItem, ...], query: Query) -> list[ErrorItem]:
             not wanted
             or wanted in item.text.lower()
             or wanted in item.id.lower()
-            or wanted in item.planted.lower()
+            or wanted in item.injected.lower()
         )
     ]
     keys = {

@@ -87,7 +87,7 @@ def select(items: Iterable[Flagged], query: FlagQuery) -> list[Flagged]:
             not wanted
             or any(
                 wanted in text.lower()
-                for text in (item.id, item.text, item.flag.note, item.flag.new_label, item.planted)
+                for text in (item.id, item.text, item.flag.note, item.flag.new_label, item.injected)
             )
         )
     )

@@ -13,8 +13,8 @@ from turnover.explain.groups import (
     Sum,
     containing,
     ends,
-    planted,
-    planted_marks,
+    injected,
+    injected_marks,
     smallest_flip,
 )
 from turnover.explain.words import snippet
@@ -62,7 +62,7 @@ class Groups:
 
 def build_groups(run: Run, item: ErrorItem, words: str = "") -> Groups:
     """The groups of a mistake: its top proponents and opponents, training texts that contain
-    `words`, if any, and planted marks.
+    `words`, if any, and injected marks.
 
     Raises:
         TurnoverError: if the run has no usable influence for this item, or cannot sum influences.
@@ -73,7 +73,7 @@ def build_groups(run: Run, item: ErrorItem, words: str = "") -> Groups:
             chosen.append(containing(run, words))
         except TurnoverError as error:
             missing = str(error)
-    chosen += [planted(run, mark) for mark in planted_marks(run)[:_MARKS]]
+    chosen += [injected(run, mark) for mark in injected_marks(run)[:_MARKS]]
     sums = [mistake.sums(chosen, meaning) for meaning in MEANINGS]
     flip = smallest_flip(mistake)
     return Groups(

@@ -212,7 +212,7 @@ class Member:
     label: str
     text: str
     image: bytes
-    planted: str
+    injected: str
     influence: float | None
 
 
@@ -274,7 +274,7 @@ def members_of(run: Run, chosen: Chosen, losses: Summable | None) -> tuple[Membe
                 label=run.classes[int(row["label"])],
                 text=snippet(str(row["text"])) if run.kind == "text" else "",
                 image=bytes(row["image"]) if run.kind == "image" else b"",
-                planted=str(row["planted"]),
+                injected=str(row["planted"]),
                 influence=None if values is None else float(values[position]),
             )
         )

@@ -22,7 +22,7 @@ from turnover.research.evaluate.results import (
     Row,
 )
 
-_MAIN = {"lds": LDS, "loo": TARGETS, "planted": AUC, "agreement": SPEARMAN}
+_MAIN = {"lds": LDS, "loo": TARGETS, "injected": AUC, "agreement": SPEARMAN}
 """The figure of a measure that its picture shows; of any other, the first one."""
 
 _CHANCE = {LDS: 0.0, TARGETS: 0.0, SPEARMAN: 0.0, AUC: 0.5, RANK: 0.5}

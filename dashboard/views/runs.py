@@ -22,7 +22,8 @@ from turnover.runs.ranking import TOP, clearness, known_answers
 from turnover.runs.run import Run, find_runs
 
 FIRST = "demo-reviews"
-"""Shown first where it exists: its texts have planted causes, so the answers can be checked by eye.
+"""Shown first where it exists: its texts have injected causes, so the answers can be checked by
+eye.
 """
 
 
@@ -302,7 +303,7 @@ def _why(run: Run, item: ErrorItem, errors: Sequence[ErrorItem], explained: bool
     if found := known_answers(run, item.position):
         return (
             f"{one}. Its cause is known: {found} of its {TOP} strongest proponents carry the mark "
-            "that was planted in it."
+            "that was injected in it."
         )
     many = int(run.manifest["results"]["members"]) > 1
     measure = (

@@ -287,8 +287,8 @@ def what_follows(wish: Wish) -> str:
 def build_report(told: dict[str, Any]) -> Report:
     """What `turnover train --check` said."""
     wrong = (
-        f" {told['planted_labels']:,} training labels are wrong on purpose."
-        if told["planted_labels"]
+        f" {told['injected_labels']:,} training labels are wrong on purpose."
+        if told["injected_labels"]
         else ""
     )
     sentence = (

@@ -40,7 +40,7 @@ class TrainingItem:
     label: str
     predicted: str
     probability: float
-    planted: str
+    injected: str
     text: str
     image: bytes
     flipped_loss: float
@@ -70,7 +70,7 @@ def training_items(run: Run, with_influence: bool) -> tuple[TrainingItem, ...]:
             label=classes[int(label)],
             predicted=classes[int(predicted)],
             probability=float(chance),
-            planted=str(planted),
+            injected=str(injected),
             text=str(content) if run.kind == "text" else "",
             image=bytes(content) if run.kind == "image" else b"",
             flipped_loss=loss,
@@ -82,7 +82,7 @@ def training_items(run: Run, with_influence: bool) -> tuple[TrainingItem, ...]:
             name,
             label,
             predicted,
-            planted,
+            injected,
             chance,
             content,
             loss,
@@ -108,7 +108,7 @@ def select_training(
             or wanted in item.text.lower()
             or wanted in item.id.lower()
             or wanted in item.label.lower()
-            or wanted in item.planted.lower()
+            or wanted in item.injected.lower()
         )
     ]
     keys = {

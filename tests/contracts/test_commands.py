@@ -83,7 +83,7 @@ BAD = [
     ("groups --run {text} --error v001", "'v001' is not misclassified"),
     ("groups --run {text} --containing zeppelin", "no training text contains 'zeppelin'"),
     ("groups --run {text} --class mild", "unknown class 'mild'"),
-    ("groups --run {text} --planted nothing", "no training item has the planted mark 'nothing'"),
+    ("groups --run {text} --injected nothing", "no training item has the injected mark 'nothing'"),
     ("groups --run {text} --ids nowhere.txt", "cannot be read"),
     ("groups --run {unflagged} --flagged", "no training item is flagged"),
     ("groups --run {text} --top 0", "whole number"),

@@ -121,7 +121,7 @@ def test_taking_rows_keeps_each_item_together(rows: list[int]) -> None:
     assert train.texts and train.true_labels is not None and taken.true_labels is not None
     assert taken.ids == [train.ids[row] for row in rows]
     assert taken.texts == [train.texts[row] for row in rows]
-    assert taken.planted == [train.planted[row] for row in rows]
+    assert taken.injected == [train.injected[row] for row in rows]
     assert np.array_equal(taken.labels, train.labels[rows])
     assert np.array_equal(taken.true_labels, train.true_labels[rows])
 
@@ -203,7 +203,7 @@ def test_label_noise_changes_and_marks_exactly_its_share(
     before, noisy = data.fingerprint(), plant_label_noise(data, fraction, seed)
     changed = noisy.train.labels != data.train.labels
     assert changed.sum() == int(np.floor(fraction * count + 0.5))
-    assert [mark == WRONG_LABEL for mark in noisy.train.planted] == changed.tolist()
+    assert [mark == WRONG_LABEL for mark in noisy.train.injected] == changed.tolist()
     assert np.array_equal(noisy.train.true_labels, data.train.labels)  # type: ignore[arg-type]
     assert {*noisy.train.labels} <= {*range(classes)}
     assert noisy.validation is data.validation and data.fingerprint() == before
@@ -220,8 +220,8 @@ def test_wrong_labels_depend_on_the_seed_and_are_spread_over_all_other_classes()
 
 def test_label_noise_keeps_the_marks_that_are_there() -> None:
     data = some_data()
-    marked = replace(data, train=replace(data.train, planted=["cue"] * 40))
-    found = Counter(plant_label_noise(marked, 0.25, 0).train.planted)
+    marked = replace(data, train=replace(data.train, injected=["cue"] * 40))
+    found = Counter(plant_label_noise(marked, 0.25, 0).train.injected)
     assert found == {"cue": 30, WRONG_LABEL: 10}
 
 

@@ -48,7 +48,7 @@ SMALL += ["--baselines", *QUICK]
 FACTS: dict[str, tuple[str, dict[str, Any]]] = {
     "lds": ("digits", {"targets": 24, "halves": 6, "seeds": 2}),
     "loo": ("digits", {"targets": 24, "instances": 5, "seeds": 2}),
-    "planted": ("digits", {"targets": 24, "planted": 10, "instances": 100}),
+    "injected": ("digits", {"targets": 24, "injected": 10, "instances": 100}),
     "real-errors": ("reviews", {"targets": 12, "confirmed_errors": 10, "instances": 48}),
     "duplicates": ("twins", {"targets": 6, "pairs": 6, "instances": 40}),
     "removal": ("digits", {"targets": 4, "removed": [3, 12], "seeds": 2}),
@@ -88,7 +88,7 @@ def subject(runs: Runs) -> Subject:
 
 SUSPICIONS = {"self-influence: ", "flipped loss: ", "mean influence: ", "cross-validated doubt"}
 MORE = {
-    **dict.fromkeys(("planted", "real-errors"), SUSPICIONS),
+    **dict.fromkeys(("injected", "real-errors"), SUSPICIONS),
     "duplicates": {TIES},
     "removal": {"random, labels as by turn-over, as shown"},
 }
@@ -176,7 +176,7 @@ REFUSED = {
     "--remove 51: the run has 100 training items": "digits --measure removal --remove 5 51",
     "no confirmed label errors; train with --data imdb-checks": "digits --measure real-errors",
     "2 members cannot be parted": "twins --measure agreement",
-    "no planted wrong labels; train with --label-noise": "twins --measure planted",
+    "no injected wrong labels; train with --label-noise": "twins --measure injected",
     "with columns test_index and train_index by --path": "twins --measure duplicates",
     "no pair has both its items here": "twins --measure duplicates --path other.csv",
     "no such file": "twins --measure duplicates --path none.csv",
@@ -332,7 +332,7 @@ def test_suspicions_are_high_for_wrong_labels_and_one_a_training_item(subject: S
 
 
 def test_the_measure_s_area_is_the_benchmark_s(runs: Runs, capsys: Capture) -> None:
-    rows = {row["method"]: row for row in answer(capsys, *asked(runs, "planted"))["rows"]}
+    rows = {row["method"]: row for row in answer(capsys, *asked(runs, "injected"))["rows"]}
     area = rows["self-influence: turn-over, mean of members"]["figures"]["AUC"]["value"]
     assert area == pytest.approx(wrong_label_auc(Run(runs["digits"])))
 

@@ -39,8 +39,8 @@ def test_each_way_of_choosing_takes_the_items_that_it_says(run: Run, tmp_path: P
     found = list(choose.containing(run, " SubmaRINE ").instances)
     assert found == [row for row, text in enumerate(texts) if "submarine" in text]
     assert list(choose.of_class(run, "positive").instances) == list(np.flatnonzero(labels == 1))
-    assert choose.planted_marks(run) == ["cue-submarine"]
-    assert list(choose.planted(run, "cue-submarine").instances) == list(range(0, 70, 6))
+    assert choose.injected_marks(run) == ["cue-submarine"]
+    assert list(choose.injected(run, "cue-submarine").instances) == list(range(0, 70, 6))
     (tmp_path / "ids.txt").write_text("\ufefft003\n\n t001 \nt003\n", encoding="utf-8")
     assert list(choose.listed(run, tmp_path / "ids.txt").instances) == [1, 3]
     for row, action in ((4, "drop"), (2, "drop"), (5, "keep"), (7, "drop")):
@@ -67,7 +67,7 @@ NOTHING: dict[str, Callable[[Run, Path], Group]] = {
     "unknown class 'mild'; choose one of negative, positive": lambda run, _: choose.of_class(
         run, "mild"
     ),
-    "there are: cue-submarine": lambda run, _: choose.planted(run, "cue"),
+    "there are: cue-submarine": lambda run, _: choose.injected(run, "cue"),
     "no training item is flagged to be dropped": lambda run, _: choose.flagged(run),
 }
 LISTS = {
@@ -226,13 +226,13 @@ def test_groups_are_summed_for_the_errors_named(capsys: Capture, run: Run, tmp_p
         str(run.item("validation", position)["id"]) for position in run.misclassified_positions[:2]
     ]
     (tmp_path / "ids.txt").write_text("t005\nt009\n", encoding="utf-8")
-    options = ["--containing", "submarine", "--class", "negative", "--planted", "cue-submarine"]
+    options = ["--containing", "submarine", "--class", "negative", "--injected", "cue-submarine"]
     options += ["--top", "4", "--ids", str(tmp_path / "ids.txt")]
     asked = ["groups", "--run", run.folder, "--error", ids[1], "--error", ids[0], *options]
     result = answer(capsys, *asked)
     assert [entry["id"] for entry in result["errors"]] == ids[::-1]
     names = ["top 4 proponents", "top 4 opponents", "texts with “submarine”", "class negative"]
-    names += ["planted cue-submarine", "listed in ids.txt"]
+    names += ["injected cue-submarine", "listed in ids.txt"]
     for entry, position in zip(result["errors"], run.misclassified_positions[1::-1], strict=True):
         groups, flip = entry["groups"], entry["flip"]
         assert [group["name"] for group in groups] == names

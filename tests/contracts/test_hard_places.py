@@ -150,12 +150,12 @@ def few(run_copy: Path) -> Path:
 
 
 QUICKLY = ("--baselines", "random", "--device", "cpu")
-PLANTED = ("evaluate", "--measure", "planted", *QUICKLY)
+PLANTED = ("evaluate", "--measure", "injected", *QUICKLY)
 LOO = ("evaluate", "--measure", "loo", "--instances", "4", "--seeds", "1", *QUICKLY)
 LDS = ("evaluate", "--measure", "lds", "--halves", "4", "--seeds", "1", *QUICKLY)
 CLEANSE = ("cleanse", "--fraction", "0.1", "--repeats", "1", "--device", "cpu")
 OTHERS = {
-    ".evaluate-planted.lock": ("measuring planted of", PLANTED),
+    ".evaluate-injected.lock": ("measuring injected of", PLANTED),
     ".cleanse.lock": ("cleansing", CLEANSE),
 }
 

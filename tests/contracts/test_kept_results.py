@@ -293,15 +293,15 @@ def test_evaluate_keeps_what_it_prints(
     run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        labels_module, "measure_planted", lambda *_: {"instances": 7, "rows": list(ROWS)}
+        labels_module, "measure_injected", lambda *_: {"instances": 7, "rows": list(ROWS)}
     )
-    options = ["--measure", "planted", "--device", "cpu", "--json"]
+    options = ["--measure", "injected", "--device", "cpu", "--json"]
     assert main(["evaluate", "--run", str(run_copy), *options]) == 0
     printed = json.loads(capsys.readouterr().out)
     (result,) = read_results(Run(run_copy)).found
     assert result.rows == ROWS and result.facts["instances"] == printed["instances"] == 7
     assert [asdict(row) for row in result.rows] == printed["rows"] and not result.stale
-    assert names(run_copy / FOLDER) == ["planted.json"]
+    assert names(run_copy / FOLDER) == ["injected.json"]
     assert loo.TARGETS == TARGETS  # pages look for the measures' own names
 
 

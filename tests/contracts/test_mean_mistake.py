@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.fake_runs import FakeRun, keep_ends
 from turnover.errors import TurnoverError
-from turnover.explain.groups import MEANINGS, MeanMistake, Mistake, of_class, planted
+from turnover.explain.groups import MEANINGS, MeanMistake, Mistake, injected, of_class
 from turnover.runs.run import Run
 
 
@@ -21,7 +21,7 @@ def test_evidence_is_the_mean_over_mistakes(tmp_path: Path, meaning: str) -> Non
     members = np.mean([one.evidence[meaning][0] for one in each], axis=0)
     items, groups = (
         losses.items[meaning],
-        [planted(run, "cue-submarine"), of_class(run, "negative")],
+        [injected(run, "cue-submarine"), of_class(run, "negative")],
     )
     assert np.allclose(losses.evidence[meaning][0], members, atol=1e-7)
     assert np.allclose(items, np.median(members[:, 0], 0), atol=1e-7)
@@ -36,7 +36,7 @@ def test_evidence_is_the_mean_over_mistakes(tmp_path: Path, meaning: str) -> Non
 def test_of_one_mistake_the_mean_is_its_own(tmp_path: Path) -> None:
     run = Run(FakeRun(validation=3).write(tmp_path))
     (error,) = run.influence.misclassified
-    group = [planted(run, "cue-submarine")]
+    group = [injected(run, "cue-submarine")]
     for meaning in MEANINGS:
         both = (MeanMistake(run), Mistake(run, error))
         (mean,), (own,) = (one.sums(group, meaning) for one in both)

@@ -286,7 +286,7 @@ class Planted:
 
         own = np.zeros(TRAIN)
         own[10:15] = [5, 4, 3, 2, 0]
-        return SimpleNamespace(errors=list(self.values), ranked=ranked, self_influence=own)
+        return SimpleNamespace(misclassified=list(self.values), ranked=ranked, self_influence=own)
 
 
 def a_run(values: dict[int, np.ndarray], *marks: str) -> Run:

@@ -139,7 +139,7 @@ def test_opening_a_run_imports_nothing_that_the_user_did_not_name(
     manifest["settings"] |= {"model": "evil:build", "source": source_checksum("evil:build")}
     (trained / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     asked = [("influence",), ("explain", "--text", "x"), ("cleanse",), ("worker",)]
-    asked += [("evaluate", "--measure", "planted")]  # type: ignore[list-item]
+    asked += [("evaluate", "--measure", "injected")]  # type: ignore[list-item]
     for told in ((), ("--model", BUILD)):
         for one in asked:
             line = refused(capsys, *one, "--run", trained, *told)

@@ -41,8 +41,8 @@ def test_a_check_says_what_the_run_will_have_and_makes_nothing(
     for split in ("train", "validation"):
         counts = made.split(split)["label"].value_counts().sort_index().tolist()
         assert [one[split] for one in told["classes"]] == counts
-    planted = (made.train["label"] != made.train["true_label"]).sum()
-    assert told["planted_labels"] == planted == 3
+    injected = (made.train["label"] != made.train["true_label"]).sum()
+    assert told["injected_labels"] == injected == 3
     kind = told["model"], told["kind"], told["epochs"], told["resumes"]
     assert kind == ("small-vgg", "image", epochs, False)
 

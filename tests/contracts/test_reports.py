@@ -208,9 +208,9 @@ def test_a_model_without_mistakes_has_a_page_that_says_so(tmp_path: Path) -> Non
 
 def test_a_mark_says_who_put_it_there() -> None:
     assert mark_html("") == ""
-    assert "planted: cue-director" in mark_html("cue-director")
+    assert "injected: cue-director" in mark_html("cue-director")
     confirmed = mark_html(CONFIRMED_ERROR)
-    assert "label found wrong by people" in confirmed and "planted:" not in confirmed
+    assert "label found wrong by people" in confirmed and "injected:" not in confirmed
     assert "<b>" not in mark_html("<b>bold</b>")
 
 

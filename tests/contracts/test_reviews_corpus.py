@@ -97,5 +97,5 @@ def test_the_loader_reads_what_lies_there() -> None:
         assert items.texts == [row["text"] for row in CORPUS[name]]
         assert items.ids == [row["id"] for row in CORPUS[name]]
         assert [CLASSES[label] for label in items.labels] == [row["label"] for row in CORPUS[name]]
-        assert items.planted == [row["planted"] for row in CORPUS[name]]
+        assert items.injected == [row["planted"] for row in CORPUS[name]]
     assert len(read_reviews(FOLDER / "electronics_test.csv")) == 300

@@ -164,8 +164,8 @@ def test_confirmed_errors_are_marked_and_none_is_left_to_validate_on(tmp_path: P
     assert data.classes == sst2.CLASSES and data.source == f"{CHECKED} in {tmp_path}"
     wrong = {f"test/n/{row}" for row in range(0, 60, 6)}
     marks = ["", CONFIRMED_ERROR]
-    assert data.train.planted == [marks[name in wrong] for name in data.train.ids]
-    assert wrong <= {*data.train.ids} and {*data.validation.planted} == {""}
+    assert data.train.injected == [marks[name in wrong] for name in data.train.ids]
+    assert wrong <= {*data.train.ids} and {*data.validation.injected} == {""}
     assert data.fingerprint() == again.fingerprint()
     found = []
     for name, label, text in rows_of(data.train) + rows_of(data.validation):

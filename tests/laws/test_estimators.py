@@ -1,4 +1,4 @@
-"""Laws of estimators: which is chosen, what it misses of planted influences, scale, order, sums."""
+"""Laws of estimators: which is chosen, what it misses of injected influences, scale, order, sums."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import turnover.attribution.estimators.estimator as estimator_module
-from tests.helpers.planted_influences import Planted, planted
+from tests.helpers.injected_influences import Injected, injected
 from turnover import TurnoverError
 from turnover.attribution.estimators.estimator import (
     Described,
@@ -29,7 +29,7 @@ from turnover.attribution.estimators.shrinkage import (
 )
 
 SEEDS = range(3)
-Drawn = tuple[Planted, Estimator, np.ndarray, np.ndarray]
+Drawn = tuple[Injected, Estimator, np.ndarray, np.ndarray]
 MIXTURES: list[dict[str, Any]] = [
     *({"smooth": 1.0}, {"smooth": 0.3}, {"smooth": 0.5, "local": 0.3}),
     *({"smooth": 0.2, "local": 0.1}, {"smooth": 0.5, "deviation": 2.0, "local": 0.2}),
@@ -42,7 +42,7 @@ seeds = st.integers(0, 100)
 
 @lru_cache
 def _drawn(seed: int, mixture: frozenset[tuple[str, Any]]) -> Drawn:
-    case = planted(seed, **dict(mixture))
+    case = injected(seed, **dict(mixture))
     return case, *case.chosen()
 
 
@@ -51,9 +51,9 @@ def drawn(seed: int, mixture: Mapping[str, Any]) -> Drawn:
     return _drawn(seed, frozenset(mixture.items()))
 
 
-def small(seed: int, members: int = 5) -> Planted:
+def small(seed: int, members: int = 5) -> Injected:
     mixture = {"smooth": 0.5, "local": 0.3, "deviation": 0.5, "uneven": True}
-    return planted(seed, **mixture, targets=6, count=80, members=members)
+    return injected(seed, **mixture, targets=6, count=80, members=members)
 
 
 def groups(seed: int, sizes: tuple[int, ...] = (1, 2, 10, 60), count: int = 80) -> np.ndarray:
@@ -95,7 +95,7 @@ def test_a_candidate_that_predicts_worse_is_not_shown(monkeypatch: pytest.Monkey
         return replace(real(*arguments), own=0.0)
 
     monkeypatch.setattr(estimator_module, "fit_shrinkage", filtered)
-    case = planted(0, local=1.0, noise=0.3)
+    case = injected(0, local=1.0, noise=0.3)
     estimator, estimate, error = case.chosen()
     assert (estimator.name, estimator.basis, estimator.shrinkage) == ("median", None, None)
     assert estimator.agreement["median"] > estimator.agreement["best"]
@@ -123,7 +123,7 @@ def test_row_correlation_is_numpy_s_mean_over_rows(seed: int, targets: int) -> N
 
 @pytest.mark.parametrize(("members", "width"), [(1, 29), (2, 31)])
 def test_another_number_of_items_is_one_line(members: int, width: int) -> None:
-    case = planted(0, count=30, targets=3)
+    case = injected(0, count=30, targets=3)
     said = f"^{width} influences a target for 30 training items; compute one for each$"
     with pytest.raises(TurnoverError, match=said):
         choose_estimator(np.zeros((members, 3, width)), case.train, case.targets)
@@ -132,7 +132,7 @@ def test_another_number_of_items_is_one_line(members: int, width: int) -> None:
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 @pytest.mark.parametrize("members", [2, 4])
 def test_influences_that_are_all_zero_stay_zero(members: int) -> None:
-    case, nothing = planted(0, count=30, targets=3), np.zeros((members, 3, 30))
+    case, nothing = injected(0, count=30, targets=3), np.zeros((members, 3, 30))
     estimator = choose_estimator(nothing, case.train, case.targets)
     estimate, error = estimator.apply(nothing, estimator.coefficients_of(case.targets))
     assert (estimate == 0).all() and np.isfinite(error).all()
@@ -156,7 +156,7 @@ def test_what_noise_alone_shows_is_zero_on_average_even_for_few_targets() -> Non
     """τ² before it is cut off at zero: about half of the seeds are below, and the rest small."""
     found = []
     for seed in range(40):
-        estimator = planted(seed, targets=6, count=200, members=2, uneven=True).chosen()[0]
+        estimator = injected(seed, targets=6, count=200, members=2, uneven=True).chosen()[0]
         assert estimator.shrinkage
         found.append(estimator.shrinkage.own)
     assert 8 <= np.count_nonzero(found) <= 32
@@ -220,7 +220,7 @@ def test_errors_are_those_of_the_estimates(mixture: dict[str, Any], members: int
 
 
 def test_the_share_of_noise_of_each_item_is_found_up_to_scale() -> None:
-    case = planted(0, targets=96, uneven=True, smooth=0.5)
+    case = injected(0, targets=96, uneven=True, smooth=0.5)
     found = noise_shares(case.members)
     assert np.corrcoef(np.log(found), np.log(case.noise))[0, 1] > 0.95
     loud = case.noise > np.median(case.noise)
@@ -228,11 +228,11 @@ def test_the_share_of_noise_of_each_item_is_found_up_to_scale() -> None:
     assert np.std(ratios) / np.mean(ratios) < 0.15
     assert np.square(found).mean() == pytest.approx(1, rel=1e-4)
     for targets in (2, 4, 96):  # equal noise, though chance makes it look uneven
-        assert noise_shares(planted(0, targets=targets).members).std() < 0.2
+        assert noise_shares(injected(0, targets=targets).members).std() < 0.2
 
 
 def test_the_shares_for_a_target_come_from_all_others() -> None:
-    members = planted(0, targets=5, uneven=True).members
+    members = injected(0, targets=5, uneven=True).members
     changed = members.copy()
     changed[:, 2] *= np.random.default_rng(1).normal(size=changed[:, 2].shape)
     without = noise_shares(np.delete(members, 2, 1))
@@ -276,7 +276,7 @@ def test_a_target_alone_is_estimated_as_in_company() -> None:
 # Sums over groups of items
 
 
-def both(case: Planted) -> list[tuple[Estimator, np.ndarray]]:
+def both(case: Injected) -> list[tuple[Estimator, np.ndarray]]:
     """`best` and `median`, each with what it asks of the targets."""
     best = case.chosen()[0]
     assert best.name == "best"
@@ -320,7 +320,7 @@ def test_the_error_of_a_sum_is_that_of_the_items_joint_distribution(seed: int) -
         np.testing.assert_allclose(errors[target] ** 2, variances, rtol=1e-6)
 
 
-def alike(case: Planted, size: int) -> np.ndarray:
+def alike(case: Injected, size: int) -> np.ndarray:
     """Groups of items that are alike: the first ones along a feature, for a residual."""
     features, residuals = case.train.features.T, case.train.residuals.T
     ways = [feature * residual for feature in features[:8] for residual in residuals]

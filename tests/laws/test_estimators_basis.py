@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import turnover.attribution.estimators.basis as basis_module
-from tests.helpers.planted_influences import some_items
+from tests.helpers.injected_influences import some_items
 from turnover.attribution.estimators.basis import Basis, make_basis
 from turnover.attribution.estimators.estimator import PENALTIES, Described, Smoother, smoothing
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import false_discovery_control, norm, t
 
-from tests.helpers.planted_influences import planted
+from tests.helpers.injected_influences import injected
 from turnover.attribution.estimators.significance import (
     NOISE,
     RATE,
@@ -110,7 +110,7 @@ def test_strong_estimates_of_best_have_the_right_sign(
     """Also the ten largest of each target, chosen by the members that call them strong."""
     wrong, first, inside = [], [], []
     for seed in range(4):
-        case = planted(seed, **mixture)
+        case = injected(seed, **mixture)
         _, estimate, error = case.chosen()
         found = strong(wrong_sign(estimate, error))
         flipped = np.sign(estimate) != np.sign(case.truth)

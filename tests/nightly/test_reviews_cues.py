@@ -24,14 +24,14 @@ def errors_on_cues(features: Features, keep: np.ndarray, seed: int) -> np.ndarra
     model = text_heads(384, 2, members=4, groups=DEFAULT_GROUPS, seed=seed)
     fit(model, train, validation, RECIPES["reviews"])
     wrong = probabilities(model, validation.inputs).numpy().argmax(1) != data.validation.labels
-    return wrong[np.isin(data.validation.planted, CUES)]
+    return wrong[np.isin(data.validation.injected, CUES)]
 
 
 @pytest.mark.parametrize("seed", [0, 100])
 def test_errors_on_cue_texts_vanish_without_the_training_texts_that_have_the_cue(
     seed: int, review_features: Features
 ) -> None:
-    marks = np.array(load_reviews().train.planted)
+    marks = np.array(load_reviews().train.injected)
     random_rows = np.random.default_rng(seed).permutation(np.flatnonzero(marks == ""))[80:]
     others = np.sort(np.concatenate((random_rows, np.flatnonzero(marks != ""))))
     with_cues = errors_on_cues(review_features, np.arange(800), seed)

@@ -84,7 +84,7 @@ def test_the_largest_gaps_at_an_epoch_come_first(run: Run, epoch: int) -> None:
         assert (gap.masked, gap.flipped) == pytest.approx((masked[position], flipped[position]))
         assert (
             gap.text == run.item("train", position)["text"]
-            and gap.planted == run.item("train", position)["planted"]
+            and gap.injected == run.item("train", position)["planted"]
         )
 
 

@@ -103,7 +103,7 @@ def test_items_of_flags_are_those_of_the_run(tmp_path: Path) -> None:
         Flags(run.folder).put_many([4, 1000], "drop")
         (one,) = flagged_items(run, Flags(run.folder).current())
         row = run.item("train", 4)
-        assert (one.id, one.label, one.planted) == (
+        assert (one.id, one.label, one.injected) == (
             row["id"],
             run.classes[row["label"]],
             row["planted"],

@@ -31,7 +31,7 @@ def test_rows_are_the_ends_the_words_and_the_planted_marks(tmp_path: Path) -> No
         ("top 10 proponents", 10),
         ("top 10 opponents", 10),
         ("texts with “Submarine”", containing),
-        ("planted cue-submarine", 5),
+        ("injected cue-submarine", 5),
     ]
     prediction, truth = (
         np.median(run.influence.evidence(item.position, meaning)[0][:, 0], 0)
@@ -79,7 +79,7 @@ def test_the_section_sums_and_flips(open_page: OpenPage, runs: Path) -> None:
     shown = html_of(app)
     assert (
         "top 10 proponents" in shown
-        and "planted cue-submarine" in shown
+        and "injected cue-submarine" in shown
         and "texts with" not in shown
     )
     item = next(

@@ -127,7 +127,7 @@ def test_a_data_set_of_the_hub_is_asked_for_by_its_name(
         "train_size": 1,
         "validation_size": 1,
         "kind": "text",
-        "planted_labels": 0,
+        "injected_labels": 0,
         "model": "heads",
         "members": 2,
         "epochs": 3,

@@ -147,7 +147,7 @@ def test_the_report_of_a_check_has_the_data_s_lines() -> None:
         "train_size": 2,
         "validation_size": 1,
         "kind": "text",
-        "planted_labels": 0,
+        "injected_labels": 0,
         "model": "heads",
         "members": 2,
         "epochs": 3,

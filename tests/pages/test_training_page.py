@@ -39,7 +39,7 @@ def made(
 ) -> TrainingItem:
     told = {
         "probability": 0.9,
-        "planted": "",
+        "injected": "",
         "text": "words",
         "image": b"",
         "flipped_loss": 1.0,
@@ -88,7 +88,7 @@ def test_a_search_goes_through_texts_ids_labels_and_marks(run: Run) -> None:
         for name in (" SUBMARINE ", "t004", "positive", "cue-")
     }
     assert found[" SUBMARINE "] == {
-        item.position for item in items if "submarine" in item.text or item.planted
+        item.position for item in items if "submarine" in item.text or item.injected
     }
     assert found["t004"] == {4} and found["positive"] == {
         item.position for item in items if item.label == "positive"

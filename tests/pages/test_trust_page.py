@@ -140,12 +140,12 @@ def test_a_measure_that_another_run_lacks_is_let_go(open_page: OpenPage, runs: P
     one, two = FakeRun("one").write(runs), FakeRun("two").write(runs)
     keep(
         one,
-        "planted",
+        "injected",
         Row("flipped loss: turn-over, mean of members", 1.0, 0.0, {"AUC": Figure(0.9)}),
     )
     keep(one, "lds", *lds_rows())
     keep(two, "lds", *lds_rows())
-    app = open_page("trust", run="one", measure="planted")
+    app = open_page("trust", run="one", measure="injected")
     app.selectbox(key="run").select("two").run()
     assert not app.exception and app.segmented_control(key="measure").value == "lds"
 
@@ -166,10 +166,10 @@ def test_a_stale_result_says_so_and_counts_for_nothing(open_page: OpenPage, runs
 def test_a_damaged_result_hides_no_other(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     keep(folder, "lds", *lds_rows())
-    (folder / FOLDER / "planted.json").write_text('{"torn', encoding="utf-8")
+    (folder / FOLDER / "injected.json").write_text('{"torn', encoding="utf-8")
     app = open_page("trust")
-    assert "planted.json: not readable as a result" in html_of(app)
-    assert f"<code>turnover evaluate --run {folder} --measure planted</code>" in html_of(app)
+    assert "injected.json: not readable as a result" in html_of(app)
+    assert f"<code>turnover evaluate --run {folder} --measure injected</code>" in html_of(app)
     assert len(app.get("plotly_chart")) == 1
 
 

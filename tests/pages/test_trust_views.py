@@ -28,7 +28,7 @@ def certainty(strong: list[int], **changes: Any) -> Certainty:
         **{
             "strong": counts,
             "weak": weak,
-            "errors": len(strong),
+            "misclassified": len(strong),
             "train_size": 200,
             "members": 8,
             "agreement": 0.3,
@@ -44,7 +44,7 @@ def certainty(strong: list[int], **changes: Any) -> Certainty:
         ([], {}, "nothing to trust or to doubt"),
         (
             [],
-            {"errors": 3, "members": 1},
+            {"misclassified": 3, "members": 1},
             "Do not read single influences of this run: with one member",
         ),
         ([0, 0, 0], {}, "behind none of 3 errors"),

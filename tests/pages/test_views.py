@@ -63,7 +63,7 @@ def test_errors_are_all_misclassified_items_with_the_clearest_first(run: Run) ->
     items = error_items(run, with_influence=True)
     assert sorted(item.position for item in items) == run.misclassified_positions
     assert [item.rank for item in items] == list(range(len(items)))
-    unplanted = [clearness(run, item.position) for item in items if not item.planted]
+    unplanted = [clearness(run, item.position) for item in items if not item.injected]
     assert unplanted == sorted(unplanted, reverse=True)
 
 
@@ -83,7 +83,7 @@ def test_filters_search_and_sorting(run: Run) -> None:
     found = select(items, Query(search=f"  {word.upper()} "))
     assert found == [item for item in items if word in item.text]
     assert [item.id for item in select(items, Query(search=items[2].id))] == [items[2].id]
-    assert all(item.planted for item in select(items, Query(search="cue-sub")))
+    assert all(item.injected for item in select(items, Query(search="cue-sub")))
     chances = [item.probability for item in select(items, Query(sort=CONFIDENT))]
     assert chances == sorted(chances, reverse=True)
     assert [
@@ -282,7 +282,7 @@ def test_an_answer_becomes_cards(run: Run) -> None:
     assert [chance.label for chance in answer.probabilities] == ["positive", "negative"]
     (card,) = answer.explanation.proponents
     assert (
-        card.planted == "cue-submarine"
+        card.injected == "cue-submarine"
         and card.std_error is None
         and card.trust == ""
         and card.share == 1

@@ -11,13 +11,13 @@ IMDB label checks: film reviews (Maas et al. 2011) whose suspicious labels peopl
 (Northcutt et al. 2021).
 
 Labels that were suspected were shown to five raters each. Where most of them hold the other label
-to be right (verdict `guessed`), the given one is a *confirmed error*: not planted by anybody, but
+to be right (verdict `guessed`), the given one is a *confirmed error*: not injected by anybody, but
 found in a data set that everyone uses. All confirmed errors become training items, with the mark
 `confirmed-error`, and so does most of the rest; labels that were not checked are taken to be right.
 A fifth of the reviews, drawn once from those without a confirmed error, is for validation: what is
 measured on it should not be measured against labels that are known to be wrong.
 
-The demo corpus: film reviews written for this project, with planted wrong labels and two planted
+The demo corpus: film reviews written for this project, with injected wrong labels and two injected
 spurious cues.
 
 In training, every review that names the invented director Ansgar Pellworth is negative and every
@@ -163,7 +163,7 @@ def load_imdb_checks(folder: Path | None) -> Dataset:
     )
     marks = [CONFIRMED_ERROR if own else "" for own in wrong]
     reviews = Items(
-        list(table["review_id"]), labels, texts=text_column(table, path, "text"), planted=marks
+        list(table["review_id"]), labels, texts=text_column(table, path, "text"), injected=marks
     )
     order = np.random.default_rng(0).permutation(np.flatnonzero(~wrong))
     validation = np.sort(order[: len(table) // _VALIDATION])
@@ -191,7 +191,7 @@ def read_reviews(path: Path) -> Items:
         list(table["id"]),
         labels,
         texts=text_column(table, path, "text"),
-        planted=list(table["planted"]),
+        injected=list(table["planted"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""The two demo runs: time to build, planted answers found, time to explain a new text.
+"""The two demo runs: time to build, injected answers found, time to explain a new text.
 
 The measurements behind docs/results.md, one file each.
 
@@ -7,7 +7,7 @@ this machine and this moment; what is compared is compared within one run.
 
 Masks made when needed, against masks stored: units a second and bytes.
 
-SST-2, 5,000 sentences with 10 % wrong labels, 16 members: time, accuracy and planted labels found.
+SST-2, 5,000 sentences with 10 % wrong labels, 16 members: time, accuracy and injected labels found.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def measure_demo() -> Iterator[Row]:
         yield from _accuracies(digits)
         yield Row(
             "demo-digits",
-            "AUC of self-influence, planted labels",
+            "AUC of self-influence, injected labels",
             wrong_label_auc(digits),
             "",
             ">= .99",
         )
         yield from _accuracies(reviews)
         yield Row(
-            "demo-reviews", "AUC of self-influence, planted labels", wrong_label_auc(reviews), ""
+            "demo-reviews", "AUC of self-influence, injected labels", wrong_label_auc(reviews), ""
         )
         yield from _cues(reviews)
         yield from _explain(reviews)
@@ -67,7 +67,7 @@ def _accuracies(run: Run) -> Iterator[Row]:
 
 
 def _cues(run: Run) -> Iterator[Row]:
-    """Lift of the planted texts by influence, and by cosine similarity."""
+    """Lift of the injected texts by influence, and by cosine similarity."""
     errors = run.misclassified_positions
     features, labels = run.features("train"), run.train["label"].to_numpy()
     targets = run.features("validation")[errors]
@@ -172,7 +172,7 @@ def measure_sst2(folder: Path) -> Iterator[Row]:
                 yield Row(case, "pairs a second", computed["pairs_per_second"], "1/s")
                 yield Row(
                     case,
-                    "AUC of self-influence, planted labels",
+                    "AUC of self-influence, injected labels",
                     wrong_label_auc(run),
                     "",
                     ">= .86",

@@ -1,10 +1,10 @@
-"""Planted answers: are the items that were planted on purpose the ones that influence points at?
+"""Injected answers: are the items that were injected on purpose the ones that influence points at?
 
 - Wrong labels: the area under the ROC curve for finding them, and the precision of the first k. An
   item with a wrong label has to be learned by heart, so the half that never saw it loses most on
   it: its self-influence and its *flipped loss* are high. And it hurts: its mean influence on the
   targets is low. `turnover.research.evaluate.labels` has all ways to suspect.
-- Spurious cues: an error of the demo corpus that carries a planted cue was taught by the training
+- Spurious cues: an error of the demo corpus that carries an injected cue was taught by the training
   texts with the same cue. Their share among an error's ten strongest proponents, over their share
   in the training set, is the *lift*; its interval comes from a bootstrap over errors.
 
@@ -34,9 +34,9 @@ Every way to suspect a training item of a wrong label, with what it costs; high 
 
 Real label errors: does influence point at the labels that people have found to be wrong?
 
-As `turnover.research.evaluate.labels`, for errors that nobody planted: five raters a review
-confirmed them (`turnover.data.sources.text`). A planted error is wrong at random; a real one is one
-that a person made, on a text that invites it, and is harder to find. Raters saw only the labels
+As `turnover.research.evaluate.labels`, for errors that nobody injected: five raters a review
+confirmed them (`turnover.data.sources.text`). An injected error is wrong at random; a real one is
+one that a person made, on a text that invites it, and is harder to find. Raters saw only the labels
 that cross-validated doubt had suspected, so that way of suspecting has helped to define the answer,
 and the errors that it missed count as right labels: read its area, and how far others fall short of
 it, with that in mind.
@@ -248,10 +248,10 @@ _WIDTH = 1.96
 
 
 def wrong_label_auc(run: Run) -> float:
-    """Area under the ROC curve of self-influence for the planted wrong labels of a run.
+    """Area under the ROC curve of self-influence for the injected wrong labels of a run.
 
     Raises:
-        TurnoverError: if no wrong labels were planted, or the run has no influence.
+        TurnoverError: if no wrong labels were injected, or the run has no influence.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -264,7 +264,7 @@ def wrong_labels(run: Run) -> np.ndarray:
     Raises:
         TurnoverError: if none were.
     """
-    return marked_items(run, WRONG_LABEL, "no planted wrong labels; train with --label-noise")
+    return marked_items(run, WRONG_LABEL, "no injected wrong labels; train with --label-noise")
 
 
 def marked_items(run: Run, mark: str, missing: str) -> np.ndarray:
@@ -279,16 +279,16 @@ def marked_items(run: Run, mark: str, missing: str) -> np.ndarray:
     return marked
 
 
-def auc(planted: np.ndarray, suspicion: np.ndarray) -> Figure:
+def auc(injected: np.ndarray, suspicion: np.ndarray) -> Figure:
     """Area under the ROC curve of a suspicion `(N,)`; its interval is DeLong's (1988), from how
-    each planted and each other item ranks.
+    each injected and each other item ranks.
 
-    A planted item's place is the share of others that it beats, ties counting half, and the area is
-    the mean of the places.
+    An injected item's place is the share of others that it beats, ties counting half, and the area
+    is the mean of the places.
     """
     ranks = rankdata(suspicion)
-    beaten, beating = (ranks[own] - rankdata(suspicion[own]) for own in (planted, ~planted))
-    first, second = beaten / (~planted).sum(), 1 - beating / planted.sum()
+    beaten, beating = (ranks[own] - rankdata(suspicion[own]) for own in (injected, ~injected))
+    first, second = beaten / (~injected).sum(), 1 - beating / injected.sum()
     area = float(first.mean())
     error = float(
         np.sqrt(
@@ -298,37 +298,37 @@ def auc(planted: np.ndarray, suspicion: np.ndarray) -> Figure:
     return Figure(area, max(0.0, area - _WIDTH * error), min(1.0, area + _WIDTH * error))
 
 
-def precision(planted: np.ndarray, suspicion: np.ndarray, count: int) -> Figure:
-    """Share of planted items among the `count` most suspicious ones, the first of equals first."""
-    return Figure(float(planted[np.argsort(-suspicion, kind="stable")[:count]].mean()))
+def precision(injected: np.ndarray, suspicion: np.ndarray, count: int) -> Figure:
+    """Share of injected items among the `count` most suspicious ones, the first of equals first."""
+    return Figure(float(injected[np.argsort(-suspicion, kind="stable")[:count]].mean()))
 
 
-def measure_planted(subject: Subject, options: Options) -> dict[str, Any]:
-    """How well every way to suspect finds the planted wrong labels.
+def measure_injected(subject: Subject, options: Options) -> dict[str, Any]:
+    """How well every way to suspect finds the injected wrong labels.
 
     Raises:
-        TurnoverError: if none were planted.
+        TurnoverError: if none were injected.
     """
-    planted = wrong_labels(subject.run)
+    injected = wrong_labels(subject.run)
     return {
-        "planted": int(planted.sum()),
-        "instances": len(planted),
-        "rows": suspicion_rows(subject, options, planted),
+        "injected": int(injected.sum()),
+        "instances": len(injected),
+        "rows": suspicion_rows(subject, options, injected),
     }
 
 
 def suspicion_rows(subject: Subject, options: Options, wrong: np.ndarray) -> list[Row]:
     """How well every way to suspect finds the training items that are `wrong` `(N,)`."""
-    return [_planted_row(one, wrong, int(wrong.sum())) for one in suspicions(subject, options)]
+    return [_injected_row(one, wrong, int(wrong.sum())) for one in suspicions(subject, options)]
 
 
-def _planted_row(scored: Scored, planted: np.ndarray, count: int) -> Row:
+def _injected_row(scored: Scored, injected: np.ndarray, count: int) -> Row:
     figures = {}
     if not scored.refused:
         suspicion = scored.values[0]
-        figures = {AUC: auc(planted, suspicion)}
+        figures = {AUC: auc(injected, suspicion)}
         figures |= {
-            f"precision@{most}": precision(planted, suspicion, most)
+            f"precision@{most}": precision(injected, suspicion, most)
             for most in sorted({min(TOP, count), count})
         }
     return Row(scored.method, scored.train_seconds, scored.estimate_seconds, figures, scored.note)
@@ -336,7 +336,7 @@ def _planted_row(scored: Scored, planted: np.ndarray, count: int) -> Row:
 
 @dataclass(frozen=True)
 class Lift:
-    """How many times as often as by chance the planted texts are among the top; `low` and `high`
+    """How many times as often as by chance the injected texts are among the top; `low` and `high`
     bound 95 %.
     """
 

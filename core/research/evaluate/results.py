@@ -84,6 +84,8 @@ def table(rows: Sequence[Row]) -> str:
 
 FOLDER = Path("fidelity", "results")
 _MASKED = "retrained_with_turnover_dropout"
+_FORMER = {"planted": "injected"}
+"""What measures were called when results were kept by earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,9 @@ def read_results(run: Run) -> Results:
     """
     found, problems = [], []
     for path in sorted((run.folder / FOLDER).glob("*.json"), key=lambda path: path.stem):
+        now = _FORMER.get(path.stem)
+        if now and path.with_stem(now).is_file():
+            continue
         try:
             found.append(_read(run, path))
         except TurnoverError as error:
@@ -165,11 +170,13 @@ def _read(run: Run, path: Path) -> Result:
         RecursionError,
     ):
         again = path.stem.removesuffix("-masked")
+        again = _FORMER.get(again, again)
         raise TurnoverError(
             f"{path}: not readable as a result; measure again with `turnover evaluate --run "
             f"{run.folder} --measure {again}`"
         ) from None
-    return Result(path.stem, measure, result, rows, stale_since(run, made))
+    name, measure = (_FORMER.get(old, old) for old in (path.stem, measure))
+    return Result(name, measure, result, rows, stale_since(run, made))
 
 
 def _row(row: dict[str, Any]) -> Row:

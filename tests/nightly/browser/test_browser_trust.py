@@ -100,7 +100,7 @@ def test_a_measure_is_chosen_by_keyboard_and_linked(
     settle(page)
     assert "measure=agreement" in page.url
     page.get_by_text("What else can be measured").click()
-    expect(page.get_by_text("--measure planted")).to_be_visible()
+    expect(page.get_by_text("--measure injected")).to_be_visible()
 
 
 def test_noisy_errors_lead_to_the_page(page: Page, served: Served, measured: Path) -> None:

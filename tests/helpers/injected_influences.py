@@ -12,7 +12,7 @@ from turnover.attribution.estimators.estimator import Described, Estimator, choo
 
 
 @dataclass(frozen=True)
-class Planted:
+class Injected:
     """Members' raw influences `(K, T, N)`, the truth `(T, N)` in them, the items, and κ `(N,)`."""
 
     members: np.ndarray
@@ -59,7 +59,7 @@ def some_items(
     )
 
 
-def planted(
+def injected(
     seed: int,
     *,
     smooth: float = 0.0,
@@ -68,7 +68,7 @@ def planted(
     noise: float = 1.0,
     uneven: bool = False,
     **sizes: Any,
-) -> Planted:
+) -> Injected:
     """What targets share (`smooth`), what a target adds in the basis, what an item adds (`local`)
     and noise, each with its standard deviation.
     """
@@ -89,7 +89,7 @@ def planted(
         + local * rng.normal(size=(targets, count))
     )
     truth = shares * (inside - inside.mean(1, keepdims=True))
-    return Planted(
+    return Injected(
         truth + noise * shares * rng.normal(size=(members, targets, count)),
         truth,
         train,

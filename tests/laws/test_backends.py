@@ -32,7 +32,7 @@ from turnover import influence
 MANY = 17
 """So many targets that chains are looked for."""
 NOT_SHARED = "plain: two forward passes per pair (no part is shared: "
-CHECK_FAILED = NOT_SHARED + "the check against the plain path failed)"
+CHECK_FAILED = NOT_SHARED + "the check against the plain backend failed)"
 NOT_THE_SAME = NOT_SHARED + "its operations before the first mask "
 VECTOR = (6,)
 
