@@ -29,7 +29,7 @@ COMMANDS = {
     "dashboard": ("serve", "open the dashboard on the runs in a folder"),
     "demo": ("train", "build the demo runs (digits and reviews) where they are missing"),
     "train": ("train", "train a classifier with turn-over dropout and write a run folder"),
-    "adopt": (
+    "register": (
         "train",
         "write a run folder of your own model that was trained with turn-over dropout elsewhere",
     ),

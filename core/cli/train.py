@@ -4,7 +4,7 @@
 
 Options of `train` for data of one's own: files, splits of the hub, and columns.
 
-`adopt`: a run of a model with turn-over dropout that was trained elsewhere.
+`register`: a run of a model with turn-over dropout that was trained elsewhere.
 """
 
 from __future__ import annotations
@@ -348,7 +348,7 @@ def _describe_check(result: dict[str, Any]) -> str:
     )
 
 
-def add_adopt(parser: ArgumentParser) -> None:
+def add_register(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser, "folder to write the run to (it must not exist)")
     parser.add_argument(
@@ -387,13 +387,13 @@ def add_adopt(parser: ArgumentParser) -> None:
     add_device(parser)
 
 
-def run_adopt(arguments: Namespace) -> dict[str, Any]:
+def run_register(arguments: Namespace) -> dict[str, Any]:
     """Measure and write; return sizes, accuracy and losses, and whether the model `learned` its
     items under these masks.
     """
     from turnover.models.names import DEFAULT_ENCODER
     from turnover.models.registry import TrainSettings
-    from turnover.workflows.register import adopt_run
+    from turnover.workflows.register import register_run
 
     data, own = own_data(arguments)
     if own is not None and own.train and not own.validation:
@@ -403,10 +403,10 @@ def run_adopt(arguments: Namespace) -> dict[str, Any]:
         )
     chosen = {name: getattr(arguments, name) for name in ("path", "seed", "model")}
     settings = TrainSettings(data, **chosen, own=own, encoder=arguments.encoder or DEFAULT_ENCODER)
-    return adopt_run(settings, Path(arguments.weights), Path(arguments.run), arguments.device)
+    return register_run(settings, Path(arguments.weights), Path(arguments.run), arguments.device)
 
 
-def describe_adopt(result: dict[str, Any]) -> str:
+def describe_register(result: dict[str, Any]) -> str:
     """The result in words."""
     from turnover.workflows.register import UNLEARNED
 
@@ -424,5 +424,5 @@ def describe_adopt(result: dict[str, Any]) -> str:
 COMMANDS = {
     "demo": Command(add_demo, run_demo, describe_demo),
     "train": Command(add_train, run_train, describe_train),
-    "adopt": Command(add_adopt, run_adopt, describe_adopt),
+    "register": Command(add_register, run_register, describe_register),
 }

@@ -45,10 +45,11 @@ _COMPILED = "_orig_mod."
 """What `torch.compile` puts into the names of a module's tensors."""
 
 
-def adopt_run(
+def register_run(
     settings: TrainSettings, weights: Path, folder: Path, device_choice: str | None = None
 ) -> dict[str, Any]:
-    """Make a run of the weights in a safetensors file; returns what `turnover adopt --json` prints.
+    """Make a run of the weights in a safetensors file; returns what `turnover register --json`
+    prints.
 
     Raises:
         TurnoverError: for bad settings or data, a folder that exists or that a training was begun
@@ -57,7 +58,7 @@ def adopt_run(
     device = choose_device(device_choice)
     _require_own(settings.model)
     plan = plan_run(replace(settings, members=1, label_noise=0.0), folder)
-    return _adopt(plan, _read(weights), str(weights), device)
+    return _register(plan, _read(weights), str(weights), device)
 
 
 def save_run(
@@ -93,7 +94,9 @@ def save_run(
     plan = Plan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
     if plan.folder.exists():
         raise TurnoverError(f"{folder} exists; choose another folder, or delete it first")
-    result = _adopt(plan, module.state_dict(), "the module", choose_device(device), trained=module)
+    result = _register(
+        plan, module.state_dict(), "the module", choose_device(device), trained=module
+    )
     if not result["learned"]:
         warnings.warn(UNLEARNED, stacklevel=2)
     return Run(plan.folder)
@@ -123,7 +126,7 @@ def _read(weights: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def _adopt(
+def _register(
     plan: Plan,
     state: Mapping[str, Tensor],
     where: str,

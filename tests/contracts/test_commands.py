@@ -53,7 +53,7 @@ GOOD = {
     "apply": "--flags {patch} --data {table} --out {new}",
     "runs": "--folder {demos}",
 }
-DEAR = {"adopt", "dashboard", "evaluate", "map", "paper", "bench", "worker", "job"}
+DEAR = {"register", "dashboard", "evaluate", "map", "paper", "bench", "worker", "job"}
 """Commands whose results have tests of their own, with what they need."""
 
 BAD = [
@@ -193,7 +193,7 @@ def test_every_command_that_opens_a_run_says_that_there_is_none(
     if spoiled == "a manifest of nothing":
         (folder / "manifest.json").write_text("{}")
     opening = {name for name, parser in parsers().items() if "run" in vars_of(parser)}
-    assert opening - set(ASK) == {"train", "adopt"}  # these write one
+    assert opening - set(ASK) == {"train", "register"}  # these write one
     for name, line in ASK.items():
         told = [word.format(**places, new=tmp_path / "new") for word in line.format(folder).split()]
         check_refused(capsys, [name, *told], "spoiled", tmp_path)

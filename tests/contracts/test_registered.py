@@ -1,4 +1,4 @@
-"""Models trained elsewhere become runs by `adopt` or `turnover.save_run`, or are refused."""
+"""Models trained elsewhere become runs by `register` or `turnover.save_run`, or are refused."""
 
 from __future__ import annotations
 
@@ -156,9 +156,9 @@ def test_what_does_not_learn_its_own_masks_is_warned_of_or_refused(own_code: Pat
 # A file of weights
 
 
-def adopt(weights: object, folder: Path, **changes: object) -> list[object]:
+def registering(weights: object, folder: Path, **changes: object) -> list[object]:
     options = {"--model": MODEL, "--weights": weights, "--data": "digits", "--run": folder}
-    return ["adopt", *(part for pair in (options | changes).items() for part in pair)]
+    return ["register", *(part for pair in (options | changes).items() for part in pair)]
 
 
 @pytest.fixture
@@ -167,11 +167,11 @@ def weights(own_code: Path) -> Path:
     return own_code / "mine.safetensors"
 
 
-def test_a_file_of_weights_is_adopted(
+def test_a_file_of_weights_is_registered(
     own_code: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, other = own_code / "run", {"--seed": SEED + 1}
-    made = command(capsys, *adopt(weights, run, **{"--seed": SEED}))
+    made = command(capsys, *registering(weights, run, **{"--seed": SEED}))
     assert (made["learned"], made["train_size"], made["members"]) == (True, 1200, 1)
     assert made["model"] == MODEL
     planted = turnover.Run(run).train["planted"]
@@ -180,8 +180,8 @@ def test_a_file_of_weights_is_adopted(
     named = ("--run", run, "--model", MODEL)
     command(capsys, "influence", *named, "--most", 10)
     assert "trained elsewhere" in refused(capsys, "evaluate", *named, "--measure", "lds")
-    assert not command(capsys, *adopt(weights, own_code / "other", **other))["learned"]
-    assert main([*map(str, adopt(weights, own_code / "words", **other))]) == 0
+    assert not command(capsys, *registering(weights, own_code / "other", **other))["learned"]
+    assert main([*map(str, registering(weights, own_code / "words", **other))]) == 0
     assert UNLEARNED in capsys.readouterr().out
 
 
@@ -194,7 +194,7 @@ def test_tied_weights_may_be_given_under_any_of_their_names(
     for left_out in ("out.weight", "again.weight"):
         save_file({own: value for own, value in whole.items() if own != left_out}, file)
         run = own_code / left_out
-        command(capsys, *adopt(file, run, **{"--model": name, "--seed": SEED}))
+        command(capsys, *registering(file, run, **{"--model": name, "--seed": SEED}))
         assert sorted(load_file(run / "weights.safetensors")) == kept
 
 
@@ -214,17 +214,17 @@ def test_weights_that_do_not_fit_are_refused_and_leave_nothing(
     for change, said in cases:
         tensors = {own: value for own, value in {**state, **change}.items() if value is not None}
         save_file(tensors, file)
-        assert said in refused(capsys, *adopt(file, run))
+        assert said in refused(capsys, *registering(file, run))
     save_file(state, file)
     (own_code / "torn.safetensors").write_bytes(file.read_bytes()[:100])
     torn = "torn.safetensors: no weights that can be read"
-    assert torn in refused(capsys, *adopt(own_code / "torn.safetensors", run))
-    assert "none.safetensors" in refused(capsys, *adopt(own_code / "none.safetensors", run))
+    assert torn in refused(capsys, *registering(own_code / "torn.safetensors", run))
+    assert "none.safetensors" in refused(capsys, *registering(own_code / "none.safetensors", run))
     for model, said in (("small-vgg", "module:function"), ("own_images:maskless", "has no Turn")):
-        assert said in refused(capsys, *adopt(file, run, **{"--model": model}))
+        assert said in refused(capsys, *registering(file, run, **{"--model": model}))
     assert not run.exists() and not (own_code / "run.partial").exists()
     run.mkdir()
-    assert "exists; choose another" in refused(capsys, *adopt(file, run))
+    assert "exists; choose another" in refused(capsys, *registering(file, run))
 
 
 def test_a_training_that_was_stopped_is_not_swept_away(
@@ -243,13 +243,13 @@ def test_a_training_that_was_stopped_is_not_swept_away(
         arguments = build_parser().parse_args(["train", *asked, "--run", str(run)])
         arguments.call.execute(arguments)
     save_file(built().state_dict(), own_code / "mine.safetensors")
-    line = refused(capsys, *adopt(own_code / "mine.safetensors", run, **{"--seed": SEED}))
+    line = refused(capsys, *registering(own_code / "mine.safetensors", run, **{"--seed": SEED}))
     partial = own_code / "run.partial"
     assert f"{partial} is a training that was stopped; finish it, delete it, or choose" in line
     assert "masked.checkpoint" in names(partial) and not run.exists()
 
 
-def test_own_files_are_adopted_with_their_validation_items_alone(
+def test_own_files_are_registered_with_their_validation_items_alone(
     own_code: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Drawing validation items from the training file would change who owns which mask."""
@@ -261,7 +261,7 @@ def test_own_files_are_adopted_with_their_validation_items_alone(
         path.write_bytes(png_bytes(images[row]))
     save_file(built(classes=2, channels=3).state_dict(), own_code / "rgb.safetensors")
     options = ("--model", MODEL, "--weights", own_code / "rgb.safetensors", "--seed", SEED)
-    asked = ("adopt", *options, "--train", own_code / "train", "--run", own_code / "run")
+    asked = ("register", *options, "--train", own_code / "train", "--run", own_code / "run")
     assert "--validation: name the validation items" in refused(capsys, *asked)
     made = command(capsys, *asked, "--validation", own_code / "validation")
     assert (made["train_size"], made["validation_size"]) == (20, 10)

@@ -1,4 +1,4 @@
-"""Laws of estimators: which is chosen, what it misses of injected influences, scale, order, sums."""
+"""Laws of estimators: which is chosen, what it misses of injected influences, scale, order."""
 
 from __future__ import annotations
 

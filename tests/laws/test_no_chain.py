@@ -20,7 +20,7 @@ from tests.helpers.builders import (
     randn,
     some_labels,
 )
-from tests.laws.test_paths import SHAREABLE, VECTOR, Built, Run, on_h
+from tests.laws.test_backends import SHAREABLE, VECTOR, Built, Run, on_h
 from turnover import TurnoverDropout, influence
 
 MANY = 16

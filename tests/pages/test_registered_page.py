@@ -20,7 +20,7 @@ from turnover.runs.run import RUN_FILES, Run, read_manifest, write_manifest
 pytestmark = pytest.mark.usefixtures("fresh")
 
 
-def adopted(runs: Path, name: str = "adopted") -> Path:
+def registered(runs: Path, name: str = "adopted") -> Path:
     """A made-up run as `turnover.workflows.register` writes it: one epoch, one member, no recipe,
     no plain twin.
     """
@@ -53,7 +53,7 @@ def adopted(runs: Path, name: str = "adopted") -> Path:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "train"])
 def test_every_page_opens(page: str, runs: Path, open_page: OpenPage) -> None:
-    adopted(runs)
+    registered(runs)
     app = open_page(page)
     assert not app.error and not app.exception
     assert "nan%" not in html_of(app) and "None" not in html_of(app)
@@ -61,21 +61,21 @@ def test_every_page_opens(page: str, runs: Path, open_page: OpenPage) -> None:
 
 @pytest.mark.parametrize("page", ["overview", "curves"])
 def test_the_plain_twin_is_unknown(page: str, runs: Path, open_page: OpenPage) -> None:
-    adopted(runs)
+    registered(runs)
     shown = {metric.label: metric.value for metric in open_page(page).metric}
     assert shown["Plain twin accuracy"] == "unknown"
     assert shown["Validation accuracy"] == "66.7%"
 
 
 def test_the_overview_says_where_the_model_was_trained(runs: Path, open_page: OpenPage) -> None:
-    adopted(runs)
+    registered(runs)
     text = html_of(open_page("overview"))
     assert "66.7% with turn-over dropout, unknown without" in text
     assert "elsewhere, made a run on" in text and "mine:build" in text
 
 
 def test_the_views_know_what_is_unknown(tmp_path: Path) -> None:
-    run = Run(adopted(tmp_path))
+    run = Run(registered(tmp_path))
     curves = build_curves(run)
     assert (curves.epochs, curves.kept, curves.plain_accuracy) == ((1,), 1, None)
     assert "Recipe" not in dict(build_about(run).groups)
