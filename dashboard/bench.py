@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from turnover.dashboard.launch import free_port
-from turnover.research.bench.random_run import RandomRun, Row, table
+from turnover.research.bench.random_run import BenchRow, RandomRun, table
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -56,7 +56,7 @@ SIZES = {
 }
 
 
-def measure_dashboard(runs: Path) -> Iterator[Row]:
+def measure_dashboard(runs: Path) -> Iterator[BenchRow]:
     """First words, clicks and memory on the runs in a folder, then on runs of random numbers."""
     yield from _measured(runs, "", Budget(0.3, 0.8, 800), with_start=True)
     for size, budget in SIZES.items():
@@ -67,7 +67,9 @@ def measure_dashboard(runs: Path) -> Iterator[Row]:
             )
 
 
-def _measured(runs: Path, which: str, budget: Budget, with_start: bool = False) -> Iterator[Row]:
+def _measured(
+    runs: Path, which: str, budget: Budget, with_start: bool = False
+) -> Iterator[BenchRow]:
     """One server on the runs of one folder."""
     from playwright.sync_api import sync_playwright
 
@@ -91,7 +93,7 @@ def _measured(runs: Path, which: str, budget: Budget, with_start: bool = False) 
             _open(page, f"http://127.0.0.1:{port}/errors")
             page.wait_for_selector("h1")
             if with_start:
-                yield Row(
+                yield BenchRow(
                     "dashboard",
                     "first words after the start",
                     time.perf_counter() - begun,
@@ -99,28 +101,28 @@ def _measured(runs: Path, which: str, budget: Budget, with_start: bool = False) 
                     "<= 3",
                 )
             page.wait_for_selector(_SHOWN, timeout=120_000)
-            yield Row(
+            yield BenchRow(
                 "dashboard",
                 f"{which}first error shown after the start",
                 time.perf_counter() - begun,
                 "s",
             )
             seconds = sorted(_clicks(page))
-            yield Row(
+            yield BenchRow(
                 "dashboard",
                 f"{which}click on another error, median",
                 seconds[len(seconds) // 2],
                 "s",
                 f"<= {budget.median}",
             )
-            yield Row(
+            yield BenchRow(
                 "dashboard",
                 f"{which}click on another error, 95th percentile",
                 seconds[int(0.95 * len(seconds))],
                 "s",
                 f"<= {budget.slow}",
             )
-            yield Row(
+            yield BenchRow(
                 "dashboard",
                 f"{which}memory while browsing",
                 _resident_megabytes(server.pid),

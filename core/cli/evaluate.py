@@ -18,9 +18,9 @@ from turnover.cli.options import Command, add_device, add_model, add_run, positi
 from turnover.errors import TurnoverError
 
 if TYPE_CHECKING:
-    from turnover.research.bench.random_run import Row
+    from turnover.research.bench.random_run import BenchRow
     from turnover.research.evaluate.scores import Options
-    from turnover.research.evaluate.task import Subject
+    from turnover.research.evaluate.task import EvaluationTask
 
 
 MEASURES = {
@@ -106,7 +106,7 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
     """
     from turnover.research.evaluate.results import keep_result
     from turnover.research.evaluate.scores import USUAL, Options
-    from turnover.research.evaluate.task import Subject
+    from turnover.research.evaluate.task import EvaluationTask
     from turnover.runs.run import Run
     from turnover.storage.lock import alone
 
@@ -124,23 +124,23 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
         tuple(arguments.remove),
         pairs,
     )
-    subject = Subject.of(run, arguments.device)
+    task = EvaluationTask.of(run, arguments.device)
     with alone(
         run.folder / f".evaluate-{arguments.measure}.lock",
         f"measuring {arguments.measure} of {run.folder}",
     ):
-        made = _measures()[arguments.measure](subject, options)
+        made = _measures()[arguments.measure](task, options)
         facts = {
             "run": str(run.folder),
             "measure": arguments.measure,
-            "targets": len(subject.positions),
+            "targets": len(task.positions),
         }
         result = facts | made | {"rows": [asdict(row) for row in made["rows"]]}
         keep_result(run, result)
     return result
 
 
-def _measures() -> dict[str, Callable[[Subject, Options], dict[str, Any]]]:
+def _measures() -> dict[str, Callable[[EvaluationTask, Options], dict[str, Any]]]:
     from turnover.research.evaluate import agreement, labels, lds, loo, removal
 
     return {
@@ -156,10 +156,10 @@ def _measures() -> dict[str, Callable[[Subject, Options], dict[str, Any]]]:
 
 def describe_evaluate(result: dict[str, Any]) -> str:
     """The facts in a line, the rows as a table."""
-    from turnover.research.evaluate.results import Figure, Row, table
+    from turnover.research.evaluate.results import Figure, ResultRow, table
 
     rows = [
-        Row(
+        ResultRow(
             **{
                 **row,
                 "figures": {name: Figure(**figure) for name, figure in row["figures"].items()},
@@ -219,7 +219,7 @@ def run_bench(arguments: Namespace) -> dict[str, Any]:
     return facts | {"rows": [asdict(row) for row in _measure(arguments)]}
 
 
-def _measure(arguments: Namespace) -> Iterator[Row]:
+def _measure(arguments: Namespace) -> Iterator[BenchRow]:
     from turnover.research.bench.runs import measure_demo, measure_masks, measure_sst2
 
     if arguments.name == "masks":
@@ -234,12 +234,12 @@ def _measure(arguments: Namespace) -> Iterator[Row]:
 def describe_bench(result: dict[str, Any]) -> str:
     """The rows as a Markdown table."""
     from turnover.research.bench.influence import describe_influence
-    from turnover.research.bench.random_run import Row, table
+    from turnover.research.bench.random_run import BenchRow, table
 
     rows = (
         describe_influence(result)
         if result["name"] == "influence"
-        else table([Row(**row) for row in result["rows"]])
+        else table([BenchRow(**row) for row in result["rows"]])
     )
     return f"Measured on {result['machine']}\n\n{rows}"
 

@@ -22,12 +22,12 @@ import numpy as np
 from turnover.attribution.estimators.significance import RATE, STRONG, WEAK
 from turnover.explain.words import (
     LIMIT,
-    Cut,
     MarkedText,
+    SplitWord,
     content_words,
     mark,
     recurring_words,
-    run_cut,
+    run_splitter,
 )
 from turnover.runs.ranking import (
     clearest_first,
@@ -179,7 +179,7 @@ def explain_error(
     Raises:
         TurnoverError: if the run has no usable influence for this item.
     """
-    ranked, cut = run.influence.ranked(item.position, meaning), run_cut(run)
+    ranked, cut = run.influence.ranked(item.position, meaning), run_splitter(run)
     trust, marked, members = (
         ranking_trust(run, ranked),
         content_words(item.text, cut),
@@ -217,7 +217,7 @@ def _random_place(ranked: Ranked, train_size: int, seed: str) -> list[int]:
 
 
 def marked_target(
-    text: str, proponents: Collection[Card], limit: int = LIMIT, cut: Cut | None = None
+    text: str, proponents: Collection[Card], limit: int = LIMIT, cut: SplitWord | None = None
 ) -> MarkedText:
     """A target's text, with the words marked that at least two of its proponents share, and with
     `cut` the pieces of words.
@@ -380,7 +380,7 @@ def _ranked_card(
         share=0.0,
         injected=str(item["planted"]),
         text=(
-            mark(str(item["text"]), words, limit=limit, cut=run_cut(run))
+            mark(str(item["text"]), words, limit=limit, cut=run_splitter(run))
             if run.kind == "text"
             else None
         ),

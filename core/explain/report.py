@@ -44,7 +44,7 @@ from turnover.explain.html import (
     signed,
     trust_html,
 )
-from turnover.explain.words import Cut, mark, run_cut, snippet
+from turnover.explain.words import SplitWord, mark, run_splitter, snippet
 from turnover.flags import CLEARED, Flag, Flags
 from turnover.runs.ranking import TOP
 from turnover.runs.run import PREDICTION, TRUTH, Run
@@ -95,7 +95,7 @@ def error_html(run: Run, item: ErrorItem, place: int, top: int) -> str:
         f'<article id="mistake-{place}" aria-labelledby="title-{place}"><h3 '
         f'id="title-{place}"><span class="place">{place}</span> '
         f"{chip_html(_name(item.label))} taken for {chip_html(_name(item.predicted), 'wrong')}</h3>"
-        f'<div class="target">{_target_html(item, prediction, run_cut(run))}</div>'
+        f'<div class="target">{_target_html(item, prediction, run_splitter(run))}</div>'
         f'<p class="foot">predicted with probability {item.probability:.0%}{injected}<span '
         f'class="id">{safe(snippet(item.id, _ID))}</span></p>'
         f"<section>{_heading('prediction', 'wrong', prediction)}{_sides_html(prediction)}</section>"
@@ -104,7 +104,7 @@ def error_html(run: Run, item: ErrorItem, place: int, top: int) -> str:
     )
 
 
-def _target_html(item: ErrorItem, explanation: Explanation, cut: Cut | None) -> str:
+def _target_html(item: ErrorItem, explanation: Explanation, cut: SplitWord | None) -> str:
     if item.image:
         return image_html(
             item.image,

@@ -45,7 +45,7 @@ the their theirs them then there these they they're this those through to too un
 was wasn't we were what when where which while who whom why will with would you your yours
 """
 STOP_WORDS = frozenset(_FREQUENT.split())
-Cut = Callable[[str], Collection[tuple[str, int, int]]]
+SplitWord = Callable[[str], Collection[tuple[str, int, int]]]
 """A word's pieces as an encoder names them, and where in the word each begins and ends."""
 
 _LETTERS = 5
@@ -76,7 +76,7 @@ class MarkedText:
         return "".join(segment.text for segment in self.head + self.tail)
 
 
-def content_words(text: str, cut: Cut | None = None) -> frozenset[str]:
+def content_words(text: str, cut: SplitWord | None = None) -> frozenset[str]:
     """The words of a text, lower-cased, without stop words; with `cut` also the runs of pieces in
     them, such as "un ##christ".
     """
@@ -86,7 +86,7 @@ def content_words(text: str, cut: Cut | None = None) -> frozenset[str]:
 
 
 def recurring_words(
-    text: str, others: Iterable[str], least: int = 2, cut: Cut | None = None
+    text: str, others: Iterable[str], least: int = 2, cut: SplitWord | None = None
 ) -> frozenset[str]:
     """What `content_words` finds in `text` and in at least `least` of the `others`."""
     counts = Counter(word for other in others for word in content_words(other, cut))
@@ -94,7 +94,11 @@ def recurring_words(
 
 
 def mark(
-    text: str, words: Collection[str], head: int = HEAD, limit: int = LIMIT, cut: Cut | None = None
+    text: str,
+    words: Collection[str],
+    head: int = HEAD,
+    limit: int = LIMIT,
+    cut: SplitWord | None = None,
 ) -> MarkedText:
     """A text with `words` (as `content_words` gives them) marked, cut into what is shown at once
     and what unfolds; nothing past `limit` characters is kept.
@@ -121,7 +125,7 @@ def visible(text: str) -> str:
     return text.translate(_VISIBLE)
 
 
-def _segments(text: str, words: Collection[str], cut: Cut | None) -> tuple[Segment, ...]:
+def _segments(text: str, words: Collection[str], cut: SplitWord | None) -> tuple[Segment, ...]:
     segments: list[Segment] = []
     place = 0
     for begin, end in _shared(text, words, cut):
@@ -134,7 +138,7 @@ def _segments(text: str, words: Collection[str], cut: Cut | None) -> tuple[Segme
     return (*segments, Segment(text[place:])) if text[place:] else tuple(segments)
 
 
-def _shared(text: str, words: Collection[str], cut: Cut | None) -> Iterator[tuple[int, int]]:
+def _shared(text: str, words: Collection[str], cut: SplitWord | None) -> Iterator[tuple[int, int]]:
     """Where a shared word, or the longest shared run of pieces inside a word, begins and ends; in
     order.
     """
@@ -151,7 +155,7 @@ def _shared(text: str, words: Collection[str], cut: Cut | None) -> Iterator[tupl
             yield first + begin, first + end
 
 
-def _runs(word: str, cut: Cut) -> Iterator[tuple[str, int, int]]:
+def _runs(word: str, cut: SplitWord) -> Iterator[tuple[str, int, int]]:
     """Neighbouring pieces of a word, joined by spaces, and where they begin and end; a word of one
     piece has none but itself.
     """
@@ -176,16 +180,16 @@ _LONGEST = 40
 _WORDS = 100_000
 
 
-def run_cut(run: Run) -> Cut | None:
+def run_splitter(run: Run) -> SplitWord | None:
     """How the run's encoder cuts words; None for images, and where the encoder's `tokenizer.json`
     is not on this machine.
     """
     encoder = run.manifest["settings"].get("encoder") if run.kind == "text" else None
-    return encoder_cut(str(encoder)) if encoder else None
+    return encoder_splitter(str(encoder)) if encoder else None
 
 
 @lru_cache(maxsize=4)
-def encoder_cut(encoder: str) -> Cut | None:
+def encoder_splitter(encoder: str) -> SplitWord | None:
     """How an encoder cuts words; None if its `tokenizer.json` is not in a folder on this machine.
     Words of more than 40 characters stay whole.
     """

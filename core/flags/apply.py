@@ -27,7 +27,7 @@ from turnover.data.tables.checks import unreadable
 from turnover.data.tables.formats import FORMS
 from turnover.errors import TurnoverError
 from turnover.flags.flag_file import FlagFile, load_flag_file
-from turnover.flags.plan import Plan, label_column, make_plan
+from turnover.flags.plan import Changes, label_column, make_plan
 from turnover.flags.rewrite import (
     LABEL,
     ImageFolder,
@@ -172,7 +172,7 @@ def _onto_file(
     undo: Path,
     text: str | None,
     label: str | None,
-) -> Plan:
+) -> Changes:
     hashes = {line.sha256 for line in flag_file.lines}
     if form == _PARQUET:
         table = ParquetFile(content, name, hashes, flag_file.shape, text)
@@ -195,7 +195,7 @@ def _onto_file(
     return plan
 
 
-def _onto_folder(flag_file: FlagFile, data: Path, out: Path, undo: Path) -> Plan:
+def _onto_folder(flag_file: FlagFile, data: Path, out: Path, undo: Path) -> Changes:
     if not flag_file.shape:
         raise TurnoverError(
             f"{data}: a folder, and the flag file is about texts; give the file that holds them"

@@ -31,7 +31,7 @@ from turnover.flags.store import (
     UNDONE,
     Decision,
     Flag,
-    Store,
+    FlagStore,
     append_step,
     check_verdict,
     clean_name,
@@ -186,7 +186,7 @@ class Flags:
     def __init__(self, run_folder: Path, by: str | None = None) -> None:
         self.path = run_folder / "flags.sqlite"
         self.by = clean_name(by or "") or user_name()
-        self._store = Store(self.path)
+        self._store = FlagStore(self.path)
 
     def put(self, instance: int, action: str, new_label: str = "", note: str = "") -> Flag:
         """Decide on a training item; the decision is durable when this returns.

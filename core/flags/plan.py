@@ -46,7 +46,7 @@ class Misfit:
 
 
 @dataclass
-class Plan:
+class Changes:
     """What a flag file does: rows to drop, new values of labels by row, how many rows stay as they
     are, and the lines that do not fit.
     """
@@ -57,7 +57,7 @@ class Plan:
     misfits: list[Misfit] = field(default_factory=list)
 
 
-def make_plan(flag_file: FlagFile, source: Source, label: str | None = None) -> Plan:
+def make_plan(flag_file: FlagFile, source: Source, label: str | None = None) -> Changes:
     """What a flag file does to the rows of a source whose labels are in the column `label`, guessed
     if it is None.
 
@@ -66,7 +66,7 @@ def make_plan(flag_file: FlagFile, source: Source, label: str | None = None) -> 
             flag file fits.
     """
     labels = _Labels(source, label_column(source, flag_file.classes, label), flag_file.classes)
-    rows, plan, seen = _Rows(flag_file.lines, source), Plan(), set[int]()
+    rows, plan, seen = _Rows(flag_file.lines, source), Changes(), set[int]()
     plan.misfits += [
         Misfit("", f"line {refused.number}", refused.why) for refused in flag_file.refused
     ]
@@ -117,7 +117,7 @@ def label_column(source: Source, classes: Sequence[str], named: str | None) -> s
     return chosen
 
 
-def _add(plan: Plan, line: Line, row: int, labels: _Labels) -> None:
+def _add(plan: Changes, line: Line, row: int, labels: _Labels) -> None:
     if line.flag.action == "relabel" and labels.is_one(row, line.flag.new_label):
         plan.kept += 1
         return

@@ -36,7 +36,7 @@ from turnover.data.tables.formats import (
 )
 from turnover.errors import TurnoverError
 from turnover.flags.flag_file import file_hash, text_hash
-from turnover.flags.plan import Plan
+from turnover.flags.plan import Changes
 from turnover.runs.run import sha256
 from turnover.storage.atomic import disk_error, replace_folder
 
@@ -99,7 +99,7 @@ class TextFile:
         except (OSError, ValueError, TypeError):
             return ""
 
-    def cleansed(self, plan: Plan, label: str) -> tuple[bytes, list[dict[str, Any]]]:
+    def cleansed(self, plan: Changes, label: str) -> tuple[bytes, list[dict[str, Any]]]:
         """The file with a plan carried out, and for each row that was changed what it was (`was`)
         and became (`now`).
 
@@ -238,7 +238,7 @@ class ImageFolder:
             self._known[row] = "" if large else file_hash(str(path), path.read_bytes(), self._shape)
         return self._known[row]
 
-    def moves(self, plan: Plan) -> dict[PurePosixPath, PurePosixPath | None]:
+    def moves(self, plan: Changes) -> dict[PurePosixPath, PurePosixPath | None]:
         """Where each changed file goes: into the folder of its new class, or nowhere (None) if it
         is dropped.
         """
@@ -472,7 +472,7 @@ class ParquetFile:
                 self._known[row] = text_hash(cell) if isinstance(cell, str) else ""
         return self._known[row]
 
-    def cleansed(self, plan: Plan, label: str) -> bytes:
+    def cleansed(self, plan: Changes, label: str) -> bytes:
         """The file with a plan carried out; schema and metadata stay."""
         table = self._table
         if plan.relabelled:

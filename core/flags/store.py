@@ -140,7 +140,7 @@ _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _NO_PLACE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 
 
-class Store:
+class FlagStore:
     """The file at `path`, which is made by the first `write`; every method raises TurnoverError
     where the file is of no use.
     """

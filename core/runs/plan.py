@@ -33,7 +33,7 @@ from turnover.storage.atomic import disk_error, looked_at, sweep, write_atomic
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """A run to be made: its settings with every default filled in, its data as they are trained on,
     and where it will lie.
     """
@@ -69,7 +69,7 @@ class Plan:
         return known.exists() and known.read_text(encoding="utf-8") == self.wanted
 
 
-def plan_run(settings: TrainSettings, folder: Path) -> Plan:
+def plan_run(settings: TrainSettings, folder: Path) -> TrainingPlan:
     """Load the data and see whether all goes together.
 
     Raises:
@@ -84,7 +84,7 @@ def plan_run(settings: TrainSettings, folder: Path) -> Plan:
         data = plant_label_noise(data, settings.label_noise, settings.seed)
     if data.train.images is not None:
         check_image_size(settings, data.train.images.shape[1:])
-    plan = Plan(settings, data, folder)
+    plan = TrainingPlan(settings, data, folder)
     _check_resumable(plan)
     return plan
 
@@ -94,7 +94,7 @@ def _check_free(folder: Path) -> None:
         raise TurnoverError(f"{folder} exists; choose another --run, or delete it first")
 
 
-def _check_resumable(plan: Plan) -> None:
+def _check_resumable(plan: TrainingPlan) -> None:
     if not plan.resumes and has_checkpoint(plan.partial):
         raise TurnoverError(
             f"{plan.partial} was begun with other settings or data; give the same again to resume, "
@@ -102,9 +102,9 @@ def _check_resumable(plan: Plan) -> None:
         )
 
 
-def open_partial(plan: Plan) -> Path:
+def open_partial(plan: TrainingPlan) -> Path:
     """The folder that the run is made in, new or begun earlier with the same settings and data.
-    Nobody else may work in it (`Plan.lock`).
+    Nobody else may work in it (`TrainingPlan.lock`).
 
     Raises:
         TurnoverError: if it cannot be written, or somebody has made the run, or begun another one
@@ -132,7 +132,7 @@ def has_checkpoint(partial: Path) -> bool:
     return any(partial.glob("*.checkpoint"))
 
 
-def report(plan: Plan) -> dict[str, Any]:
+def report(plan: TrainingPlan) -> dict[str, Any]:
     """What `turnover train --check --json` prints: sizes, classes, what was injected, and the
     settings that count.
     """

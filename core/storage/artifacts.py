@@ -97,7 +97,7 @@ FOLDER = "fidelity"
 _DIGITS = 16
 
 
-class Store:
+class Artifacts:
     """Arrays by name, each with facts, in a run's folder; `weights` is the hash of the weights that
     they were made with.
 

@@ -34,7 +34,7 @@ from turnover.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
-class Part:
+class BatchShare:
     """A rank's rows of a batch, and what each of them counts: 1, or less where other ranks have it
     too.
     """
@@ -68,14 +68,14 @@ class Team:
         if self.size > 1:
             self.ranks.barrier(self.group)
 
-    def part(self, count: int) -> Part:
+    def part(self, count: int) -> BatchShare:
         """This rank's part of so many rows: neighbours, no rank one more than another; all of them,
         if there are fewer rows than ranks.
         """
         if count < self.size:
-            return Part(slice(0, count), 1 / self.size)
+            return BatchShare(slice(0, count), 1 / self.size)
         own = _share(count, self.rank, self.size)
-        return Part(slice(own.start, own.stop), 1.0)
+        return BatchShare(slice(own.start, own.stop), 1.0)
 
     def all_reduce(self, own: Tensor) -> Tensor:
         """Sum over the team, element by element; the same bits on each of its ranks."""

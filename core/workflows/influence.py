@@ -2,11 +2,11 @@
 joined when all are there.
 
 First a pilot of some targets decides which estimator to show (`turnover.attribution.estimators`).
-Then units of targets are computed for all members and training items, on the loss of the true label
-for all targets and of the predicted label for the errors, whose forward passes serve both; each
-unit is estimated and kept as a file before the next begins (`influence_parts`). A job that was
-stopped goes on with the units that are missing; of several ranks (`turnover.training.ranks`) each
-takes every size-th, and where there are fewer units than ranks, units are cut into blocks of
+Then chunks of targets are computed for all members and training items, on the loss of the true
+label for all targets and of the predicted label for the errors, whose forward passes serve both;
+each chunk is estimated and kept as a file before the next begins (`influence_chunks`). A job that
+was stopped goes on with the chunks that are missing; of several ranks (`turnover.training.ranks`)
+each takes every size-th, and where there are fewer chunks than ranks, chunks are cut into blocks of
 training items as well. The first rank joins all into files.
 
 As long as all member values fit into `FULL_BYTES` they are kept, with what the estimator asks of
@@ -44,17 +44,17 @@ from turnover.storage.lock import alone
 from turnover.storage.progress import Advance, bar
 from turnover.training.fit import Split
 from turnover.training.ranks import ALONE, Ranks
-from turnover.workflows import influence_parts
-from turnover.workflows.influence_parts import (
+from turnover.workflows import influence_chunks
+from turnover.workflows.influence_chunks import (
     FULL_BYTES,
     OWN,
     TOTAL,
-    Cut,
-    Parts,
-    Unit,
-    join_parts,
+    Chunk,
+    ChunkFiles,
+    Chunking,
+    chunks_of,
+    join_chunks,
     kept,
-    units_of,
 )
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -123,7 +123,8 @@ _BYTES_A_VALUE = 28
 share of the estimates.
 """
 _MANY, _FEW = 256, 16
-"""Most targets a unit: many where they are cheaper together, else few, so that a stop loses little.
+"""Most targets a chunk: many where they are cheaper together, else few, so that a stop loses
+little.
 """
 
 
@@ -188,7 +189,7 @@ def _replace_influence(
         "run": run.manifest["files"],
         "targets": chosen,
         "full_bytes": full_bytes,
-        "top": influence_parts.TOP,
+        "top": influence_chunks.TOP,
         "memory": memory,
     }
     identity |= {
@@ -197,13 +198,13 @@ def _replace_influence(
         "torch": torch.__version__,
         "format": FORMAT,
     }
-    parts = Parts(run.folder / ".influence.partial", identity)
+    files = ChunkFiles(run.folder / ".influence.partial", identity)
     try:
-        with _kept_if_worth(parts, ranks):
+        with _kept_if_worth(files, ranks):
             work = _Work.begun(
                 run,
                 chosen,
-                parts,
+                files,
                 device,
                 full_bytes,
                 Resources(memory or default_budget(device), precision),
@@ -214,7 +215,7 @@ def _replace_influence(
                 return {}
             facts = work.join(begun)
     except OSError as error:
-        raise disk_error(parts.folder, error) from None
+        raise disk_error(files.folder, error) from None
     pairs, seconds = facts["pairs"], facts["seconds"]
     sizes = {
         "targets": len(chosen),
@@ -233,13 +234,13 @@ def _replace_influence(
 
 
 @contextmanager
-def _kept_if_worth(parts: Parts, ranks: Ranks) -> Iterator[None]:
+def _kept_if_worth(files: ChunkFiles, ranks: Ranks) -> Iterator[None]:
     """Leave the parts for the next try if this one fails, unless there is nothing in them."""
     try:
         yield
     except BaseException:
-        if ranks.size == 1 and not parts.any_finished:
-            parts.remove()
+        if ranks.size == 1 and not files.any_finished:
+            files.remove()
         raise
 
 
@@ -256,8 +257,8 @@ class _Work:
     chosen: list[int]
     layout: str
     resources: Resources
-    cut: Cut
-    parts: Parts
+    chunking: Chunking
+    files: ChunkFiles
     ranks: Ranks
     estimator: Estimator = field(init=False)
     told: dict[str, Any] = field(init=False)
@@ -267,7 +268,7 @@ class _Work:
         cls,
         run: Run,
         chosen: list[int],
-        parts: Parts,
+        files: ChunkFiles,
         device: torch.device,
         full_bytes: int,
         resources: Resources,
@@ -281,13 +282,13 @@ class _Work:
             <= full_bytes
             else "top"
         )
-        if ranks.is_first and parts.cut is None:
-            parts.begin(_cut(model, len(run.train), targets, layout, resources, ranks))
+        if ranks.is_first and files.chunking is None:
+            files.begin(_chunking(model, len(run.train), targets, layout, resources, ranks))
         ranks.barrier()
-        cut = parts.cut
-        if cut is None:
+        chunking = files.chunking
+        if chunking is None:
             raise TurnoverError(
-                f"{parts.folder}: not of this computation; give all ranks the same command, and a "
+                f"{files.folder}: not of this computation; give all ranks the same command, and a "
                 "folder that they share"
             )
         return cls(
@@ -297,20 +298,20 @@ class _Work:
             targets,
             chosen,
             layout,
-            Resources(cut.memory, resources.precision),
-            cut,
-            parts,
+            Resources(chunking.memory, resources.precision),
+            chunking,
+            files,
             ranks,
         )
 
     @property
-    def units(self) -> list[Unit]:
-        return units_of(self.targets.wrong, self.cut.targets)
+    def chunks(self) -> list[Chunk]:
+        return chunks_of(self.targets.wrong, self.chunking.targets)
 
-    def pairs(self, units: Sequence[Unit]) -> int:
-        """How many values some units have."""
+    def pairs(self, chunks: Sequence[Chunk]) -> int:
+        """How many values some chunks have."""
         return (
-            sum(len(unit.rows) * len(unit.meanings) for unit in units)
+            sum(len(chunk.rows) * len(chunk.meanings) for chunk in chunks)
             * self.model.members
             * len(self.run.train)
         )
@@ -319,23 +320,23 @@ class _Work:
         """Compute this rank's missing parts and wait for the others'; returns how many values were
         missing, of all ranks.
         """
-        missing = [unit for unit in self.units if not self.parts.has(unit.name())]
+        missing = [chunk for chunk in self.chunks if not self.files.has(chunk.name())]
         self._pilot()
-        if self.cut.blocks > 1:
+        if self.chunking.blocks > 1:
             self._blocks(missing)
-        numbers = {unit.number for unit in missing}
-        own = [unit for unit in self.ranks.own(self.units) if unit.number in numbers]
+        numbers = {chunk.number for chunk in missing}
+        own = [chunk for chunk in self.ranks.own(self.chunks) if chunk.number in numbers]
         with bar(self.pairs(own), f"{self.run.name}: influence", "pairs") as advance:
-            for unit in own:
+            for chunk in own:
                 self.ranks.at(
-                    f"part {unit.number + 1} of {len(self.units)}, {len(unit.rows)} targets from "
-                    f"number {unit.rows[0]} on"
+                    f"part {chunk.number + 1} of {len(self.chunks)}, {len(chunk.rows)} targets from"
+                    f" number {chunk.rows[0]} on"
                 )
-                self._unit(unit, advance)
-        if self.ranks.rank == self.ranks.size - 1 and not self.parts.has(OWN):
+                self._compute(chunk, advance)
+        if self.ranks.rank == self.ranks.size - 1 and not self.files.has(OWN):
             self.ranks.at("self-influence")
             train = run_split(self.run, "train", self.device)
-            self.parts.save(
+            self.files.save(
                 OWN,
                 {
                     OWN: (
@@ -366,7 +367,7 @@ class _Work:
         """Let a pilot choose the estimator, once; what it said is read back, so that all ranks and
         tries estimate with the same bits.
         """
-        if self.ranks.is_first and self.parts.estimator() is None:
+        if self.ranks.is_first and self.files.estimator() is None:
             self.ranks.at("the pilot")
             members, count = self.model.members, len(self.run.train)
             rows = np.random.default_rng(0).permutation(len(self.chosen))[
@@ -384,29 +385,33 @@ class _Work:
                 run_split(self.run, "train", self.device),
             )
             estimator = run_estimator(self.run, self.model, train, pilot.values.numpy(), described)
-            self.parts.save_estimator(
+            self.files.save_estimator(
                 estimator, {"path": pilot.backend, "precision_error": difference}
             )
         self.ranks.barrier()
-        found = self.parts.estimator()
+        found = self.files.estimator()
         assert found is not None
         self.estimator, self.told = found
 
-    def _blocks(self, missing: Sequence[Unit]) -> None:
-        """Raw values of the missing units, block by block of training items, each rank its own
+    def _blocks(self, missing: Sequence[Chunk]) -> None:
+        """Raw values of the missing chunks, block by block of training items, each rank its own
         blocks.
         """
-        for unit, block in self.ranks.own(
-            [(unit, block) for unit in missing for block in range(self.cut.blocks)]
+        for chunk, block in self.ranks.own(
+            [(chunk, block) for chunk in missing for block in range(self.chunking.blocks)]
         ):
-            if not self.parts.has(unit.name(block)):
-                self.ranks.at(f"block {block + 1} of {self.cut.blocks} of part {unit.number + 1}")
-                made = self._influences(unit.rows, unit.meanings, self._ids(block), lambda _: None)
-                self.parts.save(
-                    unit.name(block),
+            if not self.files.has(chunk.name(block)):
+                self.ranks.at(
+                    f"block {block + 1} of {self.chunking.blocks} of part {chunk.number + 1}"
+                )
+                made = self._influences(
+                    chunk.rows, chunk.meanings, self._ids(block), lambda _: None
+                )
+                self.files.save(
+                    chunk.name(block),
                     {
                         meaning: one.values.numpy()
-                        for meaning, one in zip(unit.meanings, made, strict=True)
+                        for meaning, one in zip(chunk.meanings, made, strict=True)
                     },
                 )
         self.ranks.at("finished its blocks")
@@ -414,32 +419,34 @@ class _Work:
 
     def _ids(self, block: int) -> np.ndarray:
         """The training items of a block."""
-        return np.array_split(np.arange(len(self.run.train)), self.cut.blocks)[block]
+        return np.array_split(np.arange(len(self.run.train)), self.chunking.blocks)[block]
 
-    def _values(self, unit: Unit, rows: np.ndarray, advance: Advance) -> dict[str, np.ndarray]:
-        """The members' values `(K, t, N)` of some of a unit's targets, computed now or from blocks
+    def _values(self, chunk: Chunk, rows: np.ndarray, advance: Advance) -> dict[str, np.ndarray]:
+        """The members' values `(K, t, N)` of some of a chunk's targets, computed now or from blocks
         that were.
         """
-        if self.cut.blocks > 1:
-            blocks = [self.parts.load(unit.name(block)) for block in range(self.cut.blocks)]
-            inside = np.isin(unit.rows, rows)
+        if self.chunking.blocks > 1:
+            blocks = [self.files.load(chunk.name(block)) for block in range(self.chunking.blocks)]
+            inside = np.isin(chunk.rows, rows)
             return {
                 meaning: np.concatenate([block[meaning] for block in blocks], 2)[:, inside]
-                for meaning in unit.meanings
+                for meaning in chunk.meanings
             }
-        made = self._influences(rows, unit.meanings, np.arange(len(self.run.train)), advance)
+        made = self._influences(rows, chunk.meanings, np.arange(len(self.run.train)), advance)
         return {
-            meaning: one.values.numpy() for meaning, one in zip(unit.meanings, made, strict=True)
+            meaning: one.values.numpy() for meaning, one in zip(chunk.meanings, made, strict=True)
         }
 
-    def _unit(self, unit: Unit, advance: Advance) -> None:
-        """Compute, estimate and keep a unit, slice by slice of what the memory holds."""
+    def _compute(self, chunk: Chunk, advance: Advance) -> None:
+        """Compute, estimate and keep a chunk, slice by slice of what the memory holds."""
         found: dict[str, list[np.ndarray]] = {}
         total = np.zeros((self.model.members, len(self.run.train)))
-        step = _step(self.model.members, len(self.run.train), self.cut.held) // len(unit.meanings)
-        for place in pieces(slice(0, len(unit.rows)), max(1, step)):
-            rows = unit.rows[place]
-            made = self._values(unit, rows, advance)
+        step = _step(self.model.members, len(self.run.train), self.chunking.held) // len(
+            chunk.meanings
+        )
+        for place in pieces(slice(0, len(chunk.rows)), max(1, step)):
+            rows = chunk.rows[place]
+            made = self._values(chunk, rows, advance)
             for meaning, values in made.items():
                 coefficients = self.estimator.coefficients_of(
                     self.targets.described(self.model, rows, meaning)
@@ -453,7 +460,7 @@ class _Work:
             name: np.concatenate(slices, int(name.endswith("_members")))
             for name, slices in found.items()
         }
-        self.parts.save(unit.name(), {**arrays, TOTAL: total})
+        self.files.save(chunk.name(), {**arrays, TOTAL: total})
 
     def join(self, begun: float) -> dict[str, Any]:
         """Put all parts together as `RUN/influence`; returns its manifest's facts. `begun` is when
@@ -464,14 +471,14 @@ class _Work:
         try:
             folder.mkdir()
             shape = self.model.members, len(self.chosen), len(self.run.train)
-            join_parts(folder, self.parts, self.units, wrong, self.layout, shape, self.estimator)
+            join_chunks(folder, self.files, self.chunks, wrong, self.layout, shape, self.estimator)
             facts = {
                 "targets": self.chosen,
                 "errors": np.asarray(self.chosen)[wrong].tolist(),
                 "layout": self.layout,
                 **self.told,
                 "precision": self.resources.precision,
-                "pairs": self.pairs(self.units),
+                "pairs": self.pairs(self.chunks),
                 "run": self.run.weights_hash,
                 "seconds": round(time.perf_counter() - begun, 2),
             }
@@ -479,7 +486,7 @@ class _Work:
             replace_folder(folder, self.run.folder / "influence")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self.parts.remove()
+        self.files.remove()
         return facts
 
 
@@ -488,23 +495,23 @@ def _step(members: int, count: int, held: int) -> int:
     return held // (_BYTES_A_VALUE * members * count)
 
 
-def _cut(
+def _chunking(
     model: Members, count: int, targets: Targets, layout: str, resources: Resources, ranks: Ranks
-) -> Cut:
-    """How the work is cut: in units of many targets where these are cheaper together, of what the
+) -> Chunking:
+    """How the work is cut: in chunks of many targets where these are cheaper together, of what the
     memory holds, and enough for all ranks.
     """
     many, held = gains_from_targets(model), resources.memory // 2
     if device_of(model).type == "cuda":  # values leave the GPU to be estimated
         held = min(held, host_budget())
     most = _MANY if many else _FEW
-    if layout == "full":  # a unit is held in memory as a whole
+    if layout == "full":  # a chunk is held in memory as a whole
         most = min(most, _step(model.members, count, held))
     if ranks.size > 1:
         most = min(most, -(-len(targets.wrong) // (ranks.size if many else 4 * ranks.size)))
     most = max(1, most)
-    units = len(units_of(targets.wrong, most))
-    return Cut(resources.memory, held, most, min(count, -(-ranks.size // units)))
+    chunks = len(chunks_of(targets.wrong, most))
+    return Chunking(resources.memory, held, most, min(count, -(-ranks.size // chunks)))
 
 
 def _pilot_size(members: int, count: int, resources: Resources) -> int:

@@ -32,7 +32,7 @@ from turnover.models.build import build_model
 from turnover.models.names import DEFAULT_ENCODER, allow, is_module
 from turnover.models.own import OwnMembers
 from turnover.models.registry import TrainSettings
-from turnover.runs.plan import Plan, has_checkpoint, open_partial, plan_run
+from turnover.runs.plan import TrainingPlan, has_checkpoint, open_partial, plan_run
 from turnover.runs.run import Run
 from turnover.runs.write import results_of, write_run
 from turnover.storage.atomic import disk_error
@@ -91,7 +91,7 @@ def save_run(
     wanted = TrainSettings(
         data=data.name, model=model, members=1, label_noise=0.0, seed=seed, encoder=encoder
     )
-    plan = Plan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
+    plan = TrainingPlan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
     if plan.folder.exists():
         raise TurnoverError(f"{folder} exists; choose another folder, or delete it first")
     result = _register(
@@ -127,7 +127,7 @@ def _read(weights: Path) -> dict[str, Tensor]:
 
 
 def _register(
-    plan: Plan,
+    plan: TrainingPlan,
     state: Mapping[str, Tensor],
     where: str,
     device: torch.device,
@@ -138,7 +138,7 @@ def _register(
 
 
 def _made(
-    plan: Plan,
+    plan: TrainingPlan,
     state: Mapping[str, Tensor],
     where: str,
     device: torch.device,

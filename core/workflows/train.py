@@ -31,7 +31,7 @@ from turnover.models.build import ImageInputs, TextInputs, build_model, image_in
 from turnover.models.names import allow, needs_hub
 from turnover.models.own import OwnMembers
 from turnover.models.registry import Recipe, TrainSettings
-from turnover.runs.plan import Plan, has_checkpoint, open_partial, plan_run
+from turnover.runs.plan import TrainingPlan, has_checkpoint, open_partial, plan_run
 from turnover.runs.write import results_of, write_run
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import alone
@@ -63,7 +63,7 @@ def train_run(
         return _made(plan, device, ranks)
 
 
-def _made(plan: Plan, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+def _made(plan: TrainingPlan, device: torch.device, ranks: Ranks) -> dict[str, Any]:
     """What `train_run` returns, while nobody else works on the same run."""
     partial, begun = plan.partial, time.perf_counter()
     if ranks.is_first:
@@ -77,7 +77,7 @@ def _made(plan: Plan, device: torch.device, ranks: Ranks) -> dict[str, Any]:
 
 
 def _train(
-    plan: Plan, partial: Path, device: torch.device, begun: float, ranks: Ranks
+    plan: TrainingPlan, partial: Path, device: torch.device, begun: float, ranks: Ranks
 ) -> dict[str, Any]:
     settings, data, folder = plan.settings, plan.data, plan.folder
     ranks.at("the features of all items")
@@ -212,7 +212,7 @@ def _fit(
     return placed(whole, device).eval(), history
 
 
-def try_model(plan: Plan) -> None:
+def try_model(plan: TrainingPlan) -> None:
     """Build a member or two for the form of the training items, on the CPU.
 
     What would have to be downloaded is left for the training: where that is the encoder, the

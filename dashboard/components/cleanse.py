@@ -23,7 +23,7 @@ from turnover.dashboard.components.notice import heading, notice, problem, quiet
 from turnover.dashboard.state import runs_folder, scores_of
 from turnover.dashboard.views.cleanse import (
     LISTED,
-    Plan,
+    Removal,
     adoption_note,
     build_adoption,
     build_plan,
@@ -120,7 +120,7 @@ _LOOKS = {True: ("removed", "#b0591c", "/"), False: ("kept", "#2f74ad", "")}
 """Mid-tones that keep 3:1 on the light and on the dark page; what goes is hatched as well."""
 
 
-def scores_figure(plan: Plan) -> go.Figure:
+def scores_figure(plan: Removal) -> go.Figure:
     """Bars of counts, on a scale of tens, since a few items lie far out."""
     import plotly.graph_objects as go
 
@@ -212,7 +212,7 @@ def show_plan(
     return True
 
 
-def _adopt(run: Run, plan: Plan, flags: dict[int, Flag], note: str) -> None:
+def _adopt(run: Run, plan: Removal, flags: dict[int, Flag], note: str) -> None:
     """A button that asks once more before it stores anything."""
     adoption, stored = build_adoption(plan, flags), st.session_state.pop(_DONE, "")
     with st.popover("Adopt the removal as flags"):

@@ -20,8 +20,8 @@ from turnover.dashboard.engine import Worker
 from turnover.dashboard.views.answer import Answer, Question, Reply, image_of
 from turnover.dashboard.views.edits import (
     Change,
+    InputPart,
     Moved,
-    Part,
     Weight,
     compare,
     edited,
@@ -179,7 +179,7 @@ def show_edit(run: Run, worker: Worker, question: Question, answer: Answer, key:
             problem("No answer", edit.reply.problem)
 
 
-def _form(question: Question, answer: Answer, parts: tuple[Part, ...], key: str) -> None:
+def _form(question: Question, answer: Answer, parts: tuple[InputPart, ...], key: str) -> None:
     """What can be asked."""
     if question.text:
         with st.form(f"try-edit-form-{key}", border=False):
@@ -225,7 +225,7 @@ def _ask_edit(question: Question, answer: Answer, key: str) -> None:
     )
 
 
-def _leave_out(answer: Answer, parts: tuple[Part, ...], key: str) -> None:
+def _leave_out(answer: Answer, parts: tuple[InputPart, ...], key: str) -> None:
     part = next((part for part in parts if part.name == st.session_state[f"try-part-{key}"]), None)
     _keep(
         replace(
@@ -238,7 +238,7 @@ def _weigh(key: str) -> None:
     _keep(replace(_current(key), weighing=True))
 
 
-def _weighed(worker: Worker, answer: Answer, parts: tuple[Part, ...], edit: _Edit) -> _Edit:
+def _weighed(worker: Worker, answer: Answer, parts: tuple[InputPart, ...], edit: _Edit) -> _Edit:
     edit = replace(edit, weighing=False)
     try:
         with st.spinner("Asking without each part"):

@@ -35,7 +35,7 @@ from turnover.dashboard.views.errors import (
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card, ErrorItem, Explanation, explain_error, marked_target
 from turnover.explain.html import chip_html, image_html, mark_html, marked_html, safe
-from turnover.explain.words import Cut, mark, run_cut
+from turnover.explain.words import SplitWord, mark, run_splitter
 from turnover.flags import Flag
 from turnover.runs.run import PREDICTION, TRUTH, Run
 
@@ -116,7 +116,7 @@ def show_item(opened: Opened, item: ErrorItem) -> Explanation | None:
     place = st.container()
     explanation = None if opened.influence_problem else _explain(opened.run, item)
     with place:
-        st.html(_item_html(item, explanation, run_cut(opened.run)))
+        st.html(_item_html(item, explanation, run_splitter(opened.run)))
     return explanation
 
 
@@ -162,7 +162,7 @@ def _explain(run: Run, item: ErrorItem) -> Explanation | None:
     return explanation
 
 
-def _item_html(item: ErrorItem, explanation: Explanation | None, cut: Cut | None) -> str:
+def _item_html(item: ErrorItem, explanation: Explanation | None, cut: SplitWord | None) -> str:
     """The error: its text or image, and what the model made of it."""
     if item.image:
         body = image_html(

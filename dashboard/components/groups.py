@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from turnover.dashboard.components.notice import heading, problem, quiet, said
-from turnover.dashboard.views.groups import Groups, Removed, Row, build_groups, number
+from turnover.dashboard.views.groups import GroupRow, Groups, Removed, build_groups, number
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import ErrorItem, rounded
 from turnover.explain.groups import Sum
@@ -53,7 +53,7 @@ def show_groups(run: Run, item: ErrorItem) -> None:
     )
 
 
-def show_sums(groups: Sequence[Row], heads: tuple[str, str]) -> None:
+def show_sums(groups: Sequence[GroupRow], heads: tuple[str, str]) -> None:
     """A table of groups with their influences on two losses."""
     st.html(_table_html(groups, heads))
     quiet(
@@ -85,7 +85,7 @@ def _item_html(one: Removed) -> str:
     return f'{chip_html(one.label)} {content} <span class="to-id">{safe(one.id)}</span>'
 
 
-def _table_html(groups: Sequence[Row], heads: tuple[str, str]) -> str:
+def _table_html(groups: Sequence[GroupRow], heads: tuple[str, str]) -> str:
     """A row for each group, with its influence on the predicted and on the true label."""
     head = "".join(f'<th scope="col">{safe(text)}</th>' for text in ("Group", "Items", *heads))
     rows = "".join(

@@ -19,7 +19,7 @@ from turnover.dashboard.components.worker import when_ready
 from turnover.dashboard.engine import Worker
 from turnover.dashboard.state import worker_of
 from turnover.dashboard.views.answer import Question
-from turnover.dashboard.views.edits import GRID, Part
+from turnover.dashboard.views.edits import GRID, InputPart
 from turnover.dashboard.views.regions import (
     Region,
     Regions,
@@ -142,7 +142,7 @@ def _ask(
 
 def ask_each(
     question: Question,
-    parts: Sequence[Part],
+    parts: Sequence[InputPart],
     explanation: Explanation,
     ask: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from turnover.dashboard.engine import TookTooLong, answer_of
 from turnover.dashboard.views.own_data import OWN, clean
 from turnover.dashboard.views.train import (
     GROUPS,
-    Wish,
+    TrainingRequest,
     arguments,
     build_report,
     free_name,
@@ -225,7 +225,7 @@ _NAME, _REPORT = "train-name", "train-report"
 _LONG = "Looking at the data takes long"
 
 
-def ask_for_training(runs: Path) -> Wish:
+def ask_for_training(runs: Path) -> TrainingRequest:
     """The fields; returns what they say."""
     if st.session_state.pop("train-started", False):
         st.session_state[_NAME] = ""
@@ -300,7 +300,7 @@ def ask_for_training(runs: Path) -> Wish:
         )
         seed = whole_number("Seed", 0, 2**31 - 1, 0, key="train-seed", bind="query-params")
     groups = next(number for number, words in GROUPS.items() if words == masked)
-    return Wish(
+    return TrainingRequest(
         data,
         model,
         name.strip() or suggested,
@@ -340,7 +340,7 @@ def _ask_for_data() -> tuple[str, str, OwnData | None]:
     )
 
 
-def start_or_check(wish: Wish, runs: Path) -> None:
+def start_or_check(wish: TrainingRequest, runs: Path) -> None:
     """Two buttons: see whether data and settings go together, and start; nothing starts that the
     check refuses.
     """
@@ -357,7 +357,7 @@ def start_or_check(wish: Wish, runs: Path) -> None:
     _show_report(wish, runs)
 
 
-def _checked(wish: Wish, runs: Path) -> bool:
+def _checked(wish: TrainingRequest, runs: Path) -> bool:
     """Whether nothing speaks against settings and data; what came out is kept and shown as long as
     the form says the same.
 
@@ -381,7 +381,7 @@ def _checked(wish: Wish, runs: Path) -> bool:
     return bool(st.session_state[_REPORT][1])
 
 
-def _start(wish: Wish, runs: Path) -> None:
+def _start(wish: TrainingRequest, runs: Path) -> None:
     try:
         start_job(runs, steps(wish, runs), wish.title)
     except TurnoverError as error:
@@ -392,7 +392,7 @@ def _start(wish: Wish, runs: Path) -> None:
     st.rerun()
 
 
-def _show_report(wish: Wish, runs: Path) -> None:
+def _show_report(wish: TrainingRequest, runs: Path) -> None:
     asked, told, title, message = st.session_state.get(_REPORT, ([], {}, "", ""))
     if asked != arguments(wish, runs):
         return

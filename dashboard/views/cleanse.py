@@ -50,7 +50,7 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Removal:
     """All that is shown of a removal.
 
     Attributes:
@@ -86,7 +86,7 @@ class Adoption:
     sentence: str
 
 
-def build_plan(run: Run, scores: Scores, fraction: float, flags: Mapping[int, Flag]) -> Plan:
+def build_plan(run: Run, scores: Scores, fraction: float, flags: Mapping[int, Flag]) -> Removal:
     """What goes when this fraction of the training items is removed.
 
     Raises:
@@ -104,7 +104,7 @@ def build_plan(run: Run, scores: Scores, fraction: float, flags: Mapping[int, Fl
     threshold = float(values[positions[-1]])
     bins = _bins(np.asarray(values, np.float64), threshold, count)
     total, error = scores.total(positions)
-    return Plan(
+    return Removal(
         positions=positions,
         bins=bins,
         threshold=threshold,
@@ -120,7 +120,7 @@ def build_plan(run: Run, scores: Scores, fraction: float, flags: Mapping[int, Fl
     )
 
 
-def build_adoption(plan: Plan, flags: Mapping[int, Flag]) -> Adoption:
+def build_adoption(plan: Removal, flags: Mapping[int, Flag]) -> Adoption:
     """What flagging the removal would store."""
     decided = [flags[int(position)].action for position in plan.positions if int(position) in flags]
     new = tuple(int(position) for position in plan.positions if int(position) not in flags)

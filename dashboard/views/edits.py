@@ -36,7 +36,7 @@ _LEAST = 1e-12
 
 
 @dataclass(frozen=True)
-class Part:
+class InputPart:
     """A word, a sentence or a patch: what it is called, and the question without it."""
 
     name: str
@@ -83,7 +83,7 @@ def unit_of(question: Question) -> str:
     return "word" if len(_WORD.findall(question.text)) <= MOST_WORDS else "sentence"
 
 
-def parts_of(run: Run, question: Question, label: str) -> tuple[Part, ...]:
+def parts_of(run: Run, question: Question, label: str) -> tuple[InputPart, ...]:
     """The parts of an input that can be left out: words or the first sentences of a text, patches
     of an image; questions ask for `label`.
 
@@ -98,14 +98,14 @@ def parts_of(run: Run, question: Question, label: str) -> tuple[Part, ...]:
     )
 
 
-def parts_request(parts: Sequence[Part]) -> dict[str, Any]:
+def parts_request(parts: Sequence[InputPart]) -> dict[str, Any]:
     """The worker's request for the predictions without each part."""
     if parts[0].question.text:
         return {"texts": [part.question.text for part in parts]}
     return {"images": [base64.b64encode(part.question.image).decode("ascii") for part in parts]}
 
 
-def weigh(answer: Answer, parts: Sequence[Part], reply: dict[str, Any]) -> tuple[Weight, ...]:
+def weigh(answer: Answer, parts: Sequence[InputPart], reply: dict[str, Any]) -> tuple[Weight, ...]:
     """What each part does for the explained label, in order of the parts.
 
     Raises:
@@ -193,16 +193,18 @@ def _loss(chance: float) -> float:
 _UNITS = {"word": (_WORD, MOST_WORDS), "sentence": (_SENTENCE, MOST_SENTENCES)}
 
 
-def _pieces(question: Question, piece: re.Pattern[str], most: int) -> Iterator[Part]:
+def _pieces(question: Question, piece: re.Pattern[str], most: int) -> Iterator[InputPart]:
     text = question.text
     for number, match in zip(range(1, most + 1), piece.finditer(text), strict=False):
         left, right = text[: match.start()], text[match.end() :]
         rest = left + (right.lstrip(" ") if left.endswith(" ") or not left else right)
         if rest.strip():
-            yield Part(f"{number}. {snippet(match.group(), _NAME)}", replace(question, text=rest))
+            yield InputPart(
+                f"{number}. {snippet(match.group(), _NAME)}", replace(question, text=rest)
+            )
 
 
-def _patches(run: Run, question: Question) -> Iterator[Part]:
+def _patches(run: Run, question: Question) -> Iterator[InputPart]:
     pixels = png_pixels(image_of(run, question))
     blank = pixels.mean((0, 1)).round().astype(np.uint8) if pixels.ndim == 3 else np.uint8(0)
     down, right = (
@@ -212,7 +214,7 @@ def _patches(run: Run, question: Question) -> Iterator[Part]:
         for column in range(GRID):
             without = pixels.copy()
             without[down[row] : down[row + 1], right[column] : right[column + 1]] = blank
-            yield Part(
+            yield InputPart(
                 f"row {row + 1}, column {column + 1}",
                 replace(question, image=png_bytes(without), name="edited", fitted=True),
             )

@@ -35,7 +35,7 @@ class Removed:
 
 
 @dataclass(frozen=True)
-class Row:
+class GroupRow:
     """A group, how many items it has, and its influence on the predicted and on the true label."""
 
     name: str
@@ -56,7 +56,7 @@ class Groups:
     caution: str
     size: int
     removed: tuple[Removed, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[GroupRow, ...]
     missing: str
 
 
@@ -82,7 +82,7 @@ def build_groups(run: Run, item: ErrorItem, words: str = "") -> Groups:
         size=len(flip.instances),
         removed=tuple(_removed(run, int(position)) for position in flip.instances[:_LISTED]),
         rows=tuple(
-            Row(group.name, len(group.instances), *pair)
+            GroupRow(group.name, len(group.instances), *pair)
             for group, *pair in zip(chosen, *sums, strict=True)
         ),
         missing=missing,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from turnover.dashboard.views.errors import ANY
-from turnover.dashboard.views.groups import Row
+from turnover.dashboard.views.groups import GroupRow
 from turnover.explain.explanation import ErrorItem
 from turnover.explain.groups import MEANINGS, Group, Mistake, Summable
 from turnover.explain.words import snippet
@@ -242,10 +242,10 @@ def choose_group(
     return Chosen(group, sum(number >= total for number in drawn)) if found.any() else None
 
 
-def sums_of(losses: Summable, chosen: Chosen) -> Row:
+def sums_of(losses: Summable, chosen: Chosen) -> GroupRow:
     """What the chosen items did together, as a row of the table of groups."""
     prediction, truth = (losses.sums([chosen.group], meaning)[0] for meaning in MEANINGS)
-    return Row(chosen.group.name, len(chosen.group.instances), prediction, truth)
+    return GroupRow(chosen.group.name, len(chosen.group.instances), prediction, truth)
 
 
 def losses_of(run: Run, error: ErrorItem) -> Summable:

@@ -19,7 +19,7 @@ from turnover.research.evaluate.results import (
     TARGETS,
     TURNOVER,
     Result,
-    Row,
+    ResultRow,
 )
 
 _MAIN = {"lds": LDS, "loo": TARGETS, "injected": AUC, "agreement": SPEARMAN}
@@ -131,7 +131,7 @@ def build_measured(result: Result, folder: str) -> Measured:
     )
 
 
-def _point(number: int, row: Row, figure: str) -> Point:
+def _point(number: int, row: ResultRow, figure: str) -> Point:
     found, kind = row.figures[figure], OURS if TURNOVER in row.method else BASELINE
     return Point(
         number,
@@ -161,7 +161,7 @@ def _fraction(result: Result, name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _table(rows: list[Row], figures: list[str], numbered: int) -> pd.DataFrame:
+def _table(rows: list[ResultRow], figures: list[str], numbered: int) -> pd.DataFrame:
     """Numbers, methods, figures with the bounds of those that have an interval, seconds and
     notes.
     """

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from turnover.dashboard.views.answer import Question, item_question
-from turnover.dashboard.views.edits import Part, parts_of, parts_request
+from turnover.dashboard.views.edits import InputPart, parts_of, parts_request
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Explanation, decimals_of, estimate_words
 from turnover.explain.html import signed
@@ -82,7 +82,7 @@ class Regions:
     caption: str
 
 
-def patches_of(run: Run, item: str, target: str) -> tuple[Question, tuple[Part, ...]]:
+def patches_of(run: Run, item: str, target: str) -> tuple[Question, tuple[InputPart, ...]]:
     """A validation item by its id, and the item without each of its patches, about the label
     `target`.
 
@@ -94,13 +94,13 @@ def patches_of(run: Run, item: str, target: str) -> tuple[Question, tuple[Part, 
 
 
 def regions_request(
-    question: Question, parts: Sequence[Part], target: str, positions: Sequence[int]
+    question: Question, parts: Sequence[InputPart], target: str, positions: Sequence[int]
 ) -> dict[str, Any]:
     """The worker's request: the influences of training items on the loss of `target` for the image
     as it is, and for each that lacks a patch.
     """
     return {
-        **parts_request((Part("", question), *parts)),
+        **parts_request((InputPart("", question), *parts)),
         "label": target,
         "instances": list(positions),
     }
@@ -138,7 +138,7 @@ def _readable() -> Iterator[None]:
 
 def build_regions(
     question: Question,
-    parts: Sequence[Part],
+    parts: Sequence[InputPart],
     explanation: Explanation,
     members: int,
     reply: dict[str, Any],

@@ -55,7 +55,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 @dataclass(frozen=True)
-class Wish:
+class TrainingRequest:
     """What the form says; None and "" mean the data set's own. `noise` is in percent; `own` counts
     where `data` are files or of the hub.
     """
@@ -166,7 +166,7 @@ def free_name(data: str, runs: Path, own: OwnData | None = None) -> str:
 
 def usual_values(data: str, model: str, details: Details = USUAL) -> dict[str, str]:
     """What empty fields mean, as far as it is known before the data are read."""
-    wish = Wish(
+    wish = TrainingRequest(
         data,
         model,
         "x",
@@ -185,7 +185,7 @@ def usual_values(data: str, model: str, details: Details = USUAL) -> dict[str, s
     }
 
 
-def problem_of(wish: Wish, runs: Path, modules: Sequence[str] = ()) -> str:
+def problem_of(wish: TrainingRequest, runs: Path, modules: Sequence[str] = ()) -> str:
     """What is wrong with a wish, in a line; "" if nothing can be seen without the data. `modules`
     of the user's own may be run.
     """
@@ -211,7 +211,7 @@ def problem_of(wish: Wish, runs: Path, modules: Sequence[str] = ()) -> str:
     return ""
 
 
-def _path_problem(wish: Wish) -> str:
+def _path_problem(wish: TrainingRequest) -> str:
     source = SOURCES[wish.data]
     if not source.packaged and not wish.path and not source.hub:
         return f"Name the folder with the files of {wish.data}."
@@ -220,7 +220,7 @@ def _path_problem(wish: Wish) -> str:
     )
 
 
-def arguments(wish: Wish, runs: Path) -> list[str]:
+def arguments(wish: TrainingRequest, runs: Path) -> list[str]:
     """The arguments of `turnover` that train it."""
     options = {
         **(
@@ -250,7 +250,7 @@ def arguments(wish: Wish, runs: Path) -> list[str]:
     ]
 
 
-def _named_options(wish: Wish) -> dict[str, object]:
+def _named_options(wish: TrainingRequest) -> dict[str, object]:
     """Which of the known data sets, and where its files are."""
     return {
         "--data": wish.data,
@@ -258,14 +258,14 @@ def _named_options(wish: Wish) -> dict[str, object]:
     }
 
 
-def steps(wish: Wish, runs: Path) -> list[list[str]]:
+def steps(wish: TrainingRequest, runs: Path) -> list[list[str]]:
     """The steps of the job: train, then compute the influences."""
     few = ["--targets", "errors", "--most", str(DEEP_TARGETS)] if wish.deep else []
     code = ["--model", wish.details.module] if wish.model == MODULE else []
     return [arguments(wish, runs), ["influence", "--run", str(runs / wish.name), *few, *code]]
 
 
-def what_follows(wish: Wish) -> str:
+def what_follows(wish: TrainingRequest) -> str:
     """What is done after training, in a sentence."""
     targets = (
         f"at most {DEEP_TARGETS} errors, since this model "

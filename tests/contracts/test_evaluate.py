@@ -34,7 +34,7 @@ from turnover.research.evaluate.scores import (
     self_scores,
     turnover_scores,
 )
-from turnover.research.evaluate.task import Subject
+from turnover.research.evaluate.task import EvaluationTask
 from turnover.workflows.influence import compute_influence
 from turnover.workflows.train import train_run
 
@@ -81,9 +81,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 @pytest.fixture
-def subject(runs: Runs) -> Subject:
+def task(runs: Runs) -> EvaluationTask:
     """Ten targets of the run of digits."""
-    return Subject.of(Run(runs["digits"]), "cpu", 10)
+    return EvaluationTask.of(Run(runs["digits"]), "cpu", 10)
 
 
 SUSPICIONS = {"self-influence: ", "flipped loss: ", "mean influence: ", "cross-validated doubt"}
@@ -138,7 +138,11 @@ def test_it_has_every_method_and_computes_nothing_twice(
     one, mean = (next(costs[name] for name in costs if name.endswith(end)) for end in ends)
     members = Run(runs[FACTS[measure][0]]).manifest["settings"]["members"]
     assert mean == pytest.approx(members * one), "one member costs its share"
-    modules = (retrained_module, "train_epoch"), (Subject, "problem"), (methods_module, "influence")
+    modules = (
+        (retrained_module, "train_epoch"),
+        (EvaluationTask, "problem"),
+        (methods_module, "influence"),
+    )
     for module, name in modules:
         monkeypatch.setattr(module, name, None)
     again = answer(capsys, *asked(runs, measure))
@@ -216,7 +220,7 @@ def test_a_run_without_errors_has_none_to_explain(runs: Runs) -> None:
     run = Run(runs["digits"])
     run.influence.misclassified.clear()
     with pytest.raises(TurnoverError, match=r"^[^\n]*misclassified, so there is no error to"):
-        Subject.of(run, "cpu", 4, "prediction")
+        EvaluationTask.of(run, "cpu", 4, "prediction")
     assert Options().baselines == USUAL and set(USUAL) <= set(BASELINES)
 
 
@@ -227,16 +231,16 @@ def test_a_run_without_errors_has_none_to_explain(runs: Runs) -> None:
 def test_estimators_are_those_of_the_stored_influences(runs: Runs, meaning: str) -> None:
     """Errors are explained under their predicted labels."""
     run = Run(runs["digits"])
-    subject = Subject.of(run, "cpu", 4, meaning)
-    (evidence, seconds), part = evidence_of(subject), run.influence
+    task = EvaluationTask.of(run, "cpu", 4, meaning)
+    (evidence, seconds), part = evidence_of(task), run.influence
     targets = part.targets if meaning == "truth" else part.misclassified
-    places = [targets.index(position) for position in subject.positions]
+    places = [targets.index(position) for position in task.positions]
     members = part.array(f"{meaning}_members")[:, places]
     assert len(places) == 4 and np.array_equal(evidence.values, members)
     share = evidence.values.size / part.manifest["pairs"]
     assert seconds == pytest.approx(part.manifest["seconds"] * share)
     labels = run.validation["label" if meaning == "truth" else "predicted"]
-    assert subject.targets.labels.tolist() == labels.loc[subject.positions].tolist()
+    assert task.targets.labels.tolist() == labels.loc[task.positions].tolist()
     made = {one.method.removeprefix("turn-over, "): one for one in turnover_scores(evidence, 1e3)}
     assert list(made) == list(ESTIMATORS)
     spent = [made[name].estimate_seconds for name in ("one member", "mean of members")]
@@ -244,11 +248,11 @@ def test_estimators_are_those_of_the_stored_influences(runs: Runs, meaning: str)
     assert np.array_equal(made["one member"].values, members[0])
     np.testing.assert_allclose(made["mean of members"].values, members.mean(0), atol=1e-6)
     assert np.array_equal(made["median of members"].values, np.median(members, 0))
-    for row, position in zip(made["as shown"].values, subject.positions, strict=True):
+    for row, position in zip(made["as shown"].values, task.positions, strict=True):
         np.testing.assert_allclose(row, part.ranked(position, meaning).values, rtol=0, atol=1e-5)
-    assert subject.asked != replace(subject, meaning="other").asked
+    assert task.asked != replace(task, meaning="other").asked
     itself, kept = (
-        own_scores(subject, Options(baselines=()), np.arange(5)),
+        own_scores(task, Options(baselines=()), np.arange(5)),
         part.array("self")[:, :5],
     )
     known = {"one member": kept[0], "mean of members": kept.mean(0)}
@@ -256,38 +260,38 @@ def test_estimators_are_those_of_the_stored_influences(runs: Runs, meaning: str)
     assert itself.keys() == {f"turn-over, {name}" for name in known}
     for name, values in known.items():
         assert np.array_equal(itself[f"turn-over, {name}"], values)
-    alone = turnover_scores(Evidence(subject, evidence.model, evidence.values[:1]), 1.0)
+    alone = turnover_scores(Evidence(task, evidence.model, evidence.values[:1]), 1.0)
     assert [one.method for one in alone] == ["turn-over, one member"]
 
 
 def test_influences_are_computed_once(runs: Runs, tmp_path: Path, monkeypatch: Patch) -> None:
     run = Run(others(runs["digits"], tmp_path / "run"))
-    known, _ = evidence_of(Subject.of(run, "cpu", 10))
+    known, _ = evidence_of(EvaluationTask.of(run, "cpu", 10))
     compute_influence(run, full_bytes=0)
-    subject = Subject.of(Run(run.folder), "cpu", 10)
-    assert subject.run.influence.manifest["layout"] == "top"
-    made, seconds = evidence_of(subject)
+    task = EvaluationTask.of(Run(run.folder), "cpu", 10)
+    assert task.run.influence.manifest["layout"] == "top"
+    made, seconds = evidence_of(task)
     np.testing.assert_allclose(made.values, known.values, rtol=0, atol=1e-4)
     monkeypatch.setattr(methods_module, "influence", None)
-    again, same = evidence_of(subject)
+    again, same = evidence_of(task)
     assert np.array_equal(again.values, made.values) and same == seconds > 0
 
 
-def test_baselines_explain_the_run_s_plain_twin(subject: Subject, monkeypatch: Patch) -> None:
-    scored = {one.method: one for one in baseline_scores(subject, USUAL)}
+def test_baselines_explain_the_run_s_plain_twin(task: EvaluationTask, monkeypatch: Patch) -> None:
+    scored = {one.method: one for one in baseline_scores(task, USUAL)}
     assert list(scored) == [BASELINES[name].name for name in USUAL]
-    problem = subject.problem()
+    problem = task.problem()
     for name in USUAL:
         one = scored[BASELINES[name].name]
         assert not one.refused and one.values.shape == (10, 100)
         known = BASELINES[name](problem).values.numpy()
         np.testing.assert_allclose(one.values, known, rtol=1e-4, atol=1e-5)
-    similar, tracin = baseline_scores(subject, QUICK, member=1)
+    similar, tracin = baseline_scores(task, QUICK, member=1)
     assert np.array_equal(similar.values, scored[similar.method].values), "it knows no model"
     assert not np.allclose(tracin.values, scored[tracin.method].values), "another model"
     monkeypatch.setattr(methods_module, "_SELF_ROWS", 3)
     rows = torch.tensor([2, 5, 7, 50, 99])
-    (own,) = self_scores(subject, ["tracin-last"], rows.numpy())
+    (own,) = self_scores(task, ["tracin-last"], rows.numpy())
     itself = methods_module.take(problem.train, rows)
     both = BASELINES["tracin-last"](problem, targets=itself, instances=rows).values
     np.testing.assert_allclose(own.values[0], both.diagonal().numpy(), rtol=1e-4, atol=1e-6)
@@ -304,7 +308,7 @@ def test_a_baseline_that_cannot_treat_a_run_says_why(tmp_path: Path, capsys: Cap
     assert result["reliability"] is None and result["ceiling"] is None
     notes = {row["method"]: row["note"] for row in result["rows"] if not row["figures"]}
     assert set(notes) == {BASELINES[name].name for name in QUICK}
-    refused = doubt(Subject.of(Run(tmp_path / "run"), "cpu"))
+    refused = doubt(EvaluationTask.of(Run(tmp_path / "run"), "cpu"))
     assert refused.refused
     assert all(note.startswith("refused: ") for note in (*notes.values(), refused.note))
 
@@ -312,10 +316,12 @@ def test_a_baseline_that_cannot_treat_a_run_says_why(tmp_path: Path, capsys: Cap
 # Suspicions and duplicates
 
 
-def test_suspicions_are_high_for_wrong_labels_and_one_a_training_item(subject: Subject) -> None:
+def test_suspicions_are_high_for_wrong_labels_and_one_a_training_item(
+    task: EvaluationTask,
+) -> None:
     """Doubt comes from folds that the item is not in: a fitted model would know it by heart."""
-    run, options = subject.run, Options(baselines=("tracin-last",))
-    found = {one.method: one.values for one in suspicions(subject, options)}
+    run, options = task.run, Options(baselines=("tracin-last",))
+    found = {one.method: one.values for one in suspicions(task, options)}
     planted = (run.train["planted"] == WRONG_LABEL).to_numpy()
     assert all(values.shape == (1, 100) and np.isfinite(values).all() for values in found.values())
     own, flipped, fold = (

@@ -41,7 +41,7 @@ from turnover.research.evaluate.results import (
     Figure,
 )
 from turnover.research.evaluate.scores import Estimated
-from turnover.research.evaluate.task import Subject
+from turnover.research.evaluate.task import EvaluationTask
 
 TARGETS, ITEMS = 30, 200
 TRUTH = np.random.default_rng(0).normal(size=(TARGETS, ITEMS))
@@ -163,7 +163,7 @@ def test_only_models_that_made_the_error_can_lose_it() -> None:
 def additive(truth: np.ndarray, margin: float) -> Any:
     """Retraining where an item's removal adds so much to a loss; two classes."""
 
-    def retrained(_: Subject, sets: Mapping[str, np.ndarray], seeds: int, *__: Any) -> Any:
+    def retrained(_: EvaluationTask, sets: Mapping[str, np.ndarray], seeds: int, *__: Any) -> Any:
         made = {}
         for name, rows in sets.items():
             lost = truth.sum(1) - np.stack([truth[:, own].sum(1) for own in rows])
@@ -187,12 +187,12 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Figures, np.
     run = SimpleNamespace(folder=tmp_path, train=range(ITEMS), weights_hash="abc")
     targets = SimpleNamespace(labels=torch.zeros(40, dtype=torch.int64), inputs=None)
     facts = {"run": run, "asked": {}, "epochs": lambda: 1, "positions": list(range(40))}
-    subject = cast(Subject, SimpleNamespace(**facts, targets=targets))
+    task = cast(EvaluationTask, SimpleNamespace(**facts, targets=targets))
     monkeypatch.setattr(removal_module, "retrained", additive(truth, 0.4))
     made = {}
     for name, scores in zip(KNOWLEDGE, (truth, partly, chance, -truth), strict=True):
         removed = {count: proponents(scores, count) for count in (5, 20, 60)}
-        before, after = retrained_without(subject, list(removed.values()), 3)
+        before, after = retrained_without(task, list(removed.values()), 3)
         sums = [np.take_along_axis(scores, own, 1).sum(1) for own in removed.values()]
         outcomes = dict(zip(removed, after, strict=True))
         made[name] = figures_of(np.stack(sums, 1), before, outcomes)

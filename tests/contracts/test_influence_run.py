@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import turnover.workflows.influence as influence_pipeline
-import turnover.workflows.influence_parts as influence_files
+import turnover.workflows.influence_chunks as influence_files
 from tests.helpers.builders import checksums, failing_after, names, train_digits
 from tests.helpers.storage_testing import FULL, failing_writes, together
 from turnover import Run, TurnoverError, influence, mean_influence, self_influence
@@ -27,7 +27,7 @@ from turnover.storage.lock import alone
 from turnover.training.fit import Split
 from turnover.workflows.explain import Explainer
 from turnover.workflows.influence import compute_influence
-from turnover.workflows.influence_parts import InfluenceFiles
+from turnover.workflows.influence_chunks import InfluenceFiles
 
 CPU = torch.device("cpu")
 WHOLE = sorted([*RUN_FILES, "manifest.json", "influence"])

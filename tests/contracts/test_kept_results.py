@@ -34,7 +34,7 @@ from tests.helpers.storage_testing import FULL, READ_ONLY, edit, failing_writes,
 from turnover import Run, TurnoverError
 from turnover.cli import main
 from turnover.research.evaluate.results import FOLDER, TARGETS, keep_result, read_results
-from turnover.storage.artifacts import MANIFEST, Store, write_manifest
+from turnover.storage.artifacts import MANIFEST, Artifacts, write_manifest
 from turnover.workflows.cleansing import NONE
 from turnover.workflows.cleansing_results import (
     keep_cleansing,
@@ -201,9 +201,9 @@ def test_two_that_keep_it_at_once_leave_a_whole_one(kept: Kept, folder: Path) ->
 def test_other_settings_are_another_store_and_an_unlisted_file_does_not_count(folder: Path) -> None:
     """As after a crash between the file and its line in the manifest: it is written again."""
     keep_array(Run(folder), 1)
-    store = Store(folder, Run(folder).weights_hash, "part", {"seeds": 3})
+    store = Artifacts(folder, Run(folder).weights_hash, "part", {"seeds": 3})
     others = [
-        Store(folder, Run(folder).weights_hash, "part", settings)
+        Artifacts(folder, Run(folder).weights_hash, "part", settings)
         for settings in ({"seeds": 4}, {}, {"more": 1})
     ]
     assert not any("v1" in other for other in others)
@@ -218,14 +218,14 @@ def test_other_settings_are_another_store_and_an_unlisted_file_does_not_count(fo
 
 
 def test_who_fills_a_store_second_knows_what_the_first_kept_and_keeps_it(folder: Path) -> None:
-    first, second = (Store(folder, Run(folder).weights_hash, "part", {}) for _ in range(2))
+    first, second = (Artifacts(folder, Run(folder).weights_hash, "part", {}) for _ in range(2))
     with first.filling():
         first.keep("one", np.ones(2), note="refused")
     assert "one" not in second
     with second.filling():
         assert "one" in second
         second.keep("two", np.zeros(2))
-    again = Store(folder, Run(folder).weights_hash, "part", {})
+    again = Artifacts(folder, Run(folder).weights_hash, "part", {})
     assert again.load("one")[0].tolist() == [1, 1] and again.load("two")[0].tolist() == [0, 0]
     assert again.load("one")[1] == {"note": "refused"}
     assert names(folder / "fidelity") == [first.folder.name]

@@ -24,7 +24,7 @@ from turnover.research.evaluate.lds import LDS, PLACEBO
 from turnover.research.evaluate.results import Figure
 from turnover.research.evaluate.retrained import draw_halves
 from turnover.research.evaluate.scores import Options, Scored
-from turnover.research.evaluate.task import Subject
+from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.ranking import clearest_first, clearness, known_answers
 from turnover.runs.run import Ranked, Run
 
@@ -253,8 +253,8 @@ def test_the_confirmed_errors_are_found_and_no_others(monkeypatch: pytest.Monkey
     oracle = np.array([[mark == CONFIRMED_ERROR for mark in marks]], float)
     ways = [Scored("oracle", oracle, 1.0, 2.0), Scored("contrary", -oracle, 0, 0)]
     ways.append(Scored("none", np.empty(0), 0, 0, "refused: too deep"))
-    monkeypatch.setattr(labels, "suspicions", lambda subject, options: iter(ways))
-    made = labels.measure_real_errors(cast(Subject, SimpleNamespace(run=run)), Options())
+    monkeypatch.setattr(labels, "suspicions", lambda task, options: iter(ways))
+    made = labels.measure_real_errors(cast(EvaluationTask, SimpleNamespace(run=run)), Options())
     first, second, refused = made["rows"]
     assert (first.figures["AUC"].value, first.figures["precision@5"].value) == (1, 1)
     assert (first.train_seconds, first.estimate_seconds) == (1, 2)

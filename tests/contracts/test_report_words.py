@@ -16,17 +16,17 @@ from turnover.explain.words import (
     LIMIT,
     Segment,
     content_words,
-    encoder_cut,
+    encoder_splitter,
     mark,
     recurring_words,
-    run_cut,
+    run_splitter,
     snippet,
     visible,
 )
 from turnover.models.names import DEFAULT_ENCODER
 from turnover.runs.run import PREDICTION, Run
 
-CUT = encoder_cut(DEFAULT_ENCODER)
+CUT = encoder_splitter(DEFAULT_ENCODER)
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -130,12 +130,12 @@ def test_words_and_pieces_recur_in_two_texts() -> None:
 
 
 def test_an_encoder_that_is_not_here_leaves_words_as_they_are(tmp_path: Path) -> None:
-    assert encoder_cut("some/hub-name") is None
+    assert encoder_splitter("some/hub-name") is None
     (tmp_path / "tokenizer.json").write_text("{}")
-    assert encoder_cut(str(tmp_path)) is None
+    assert encoder_splitter(str(tmp_path)) is None
     facts = {"settings": {"encoder": DEFAULT_ENCODER}}
-    assert run_cut(Run(FakeRun("images", kind="image", facts=facts).write(tmp_path))) is None
-    assert run_cut(Run(FakeRun("texts").write(tmp_path))) is None
+    assert run_splitter(Run(FakeRun("images", kind="image", facts=facts).write(tmp_path))) is None
+    assert run_splitter(Run(FakeRun("texts").write(tmp_path))) is None
 
 
 def test_the_pieces_of_an_error_are_marked_in_its_cards(tmp_path: Path) -> None:
@@ -148,5 +148,5 @@ def test_the_pieces_of_an_error_are_marked_in_its_cards(tmp_path: Path) -> None:
     cards = [card.text for card in shown.proponents + shown.opponents if card.text]
     head = next(text.head for text in cards if text.plain == texts[1])
     assert [segment.text for segment in head if segment.marked] == ["christ"]
-    target = marked_target(item.text, shown.proponents, cut=run_cut(run))
+    target = marked_target(item.text, shown.proponents, cut=run_splitter(run))
     assert any(segment.marked for segment in target.head)

@@ -14,10 +14,10 @@ import pytest
 
 from turnover import Run, TurnoverError
 from turnover.attribution.estimators.estimator import Estimator
-from turnover.research.evaluate.results import Figure, Row, keep_result, read_results
+from turnover.research.evaluate.results import Figure, ResultRow, keep_result, read_results
 from turnover.runs import maps
 from turnover.runs.maps import FEATURES, INFLUENCES, kept_places, make_places
-from turnover.storage.artifacts import Store
+from turnover.storage.artifacts import Artifacts
 from turnover.storage.atomic import disk_error
 from turnover.storage.lock import alone
 from turnover.workflows.cleansing import CONDITIONS, Retrained, summarise
@@ -29,11 +29,13 @@ from turnover.workflows.cleansing_results import (
     read_cleansings,
     run_scores,
 )
-from turnover.workflows.influence_parts import Cut, Parts
+from turnover.workflows.influence_chunks import ChunkFiles, Chunking
 
 ROWS = (
-    Row("turn-over, as shown", 1.5, 0.25, {"LDS": Figure(0.5, 0.4, 0.6), "placebo": Figure(0.01)}),
-    Row("another", 0.0, 0.0, note="refused: no"),
+    ResultRow(
+        "turn-over, as shown", 1.5, 0.25, {"LDS": Figure(0.5, 0.4, 0.6), "placebo": Figure(0.01)}
+    ),
+    ResultRow("another", 0.0, 0.0, note="refused: no"),
 )
 
 
@@ -123,14 +125,14 @@ def read_map(by: str) -> Callable[[Run], int | None]:
 
 def keep_array(run: Run, version: int) -> Path:
     """Under a name of its own: what is in a store is never written again."""
-    store = Store(run.folder, run.weights_hash, "part", {"seeds": 3})
+    store = Artifacts(run.folder, run.weights_hash, "part", {"seeds": 3})
     with store.filling():
         store.keep(f"v{version}", np.full(9, version, np.float32), seconds=version)
     return store.folder / f"v{version}.npy"
 
 
 def read_array(run: Run) -> int | None:
-    store = Store(run.folder, run.weights_hash, "part", {"seeds": 3})
+    store = Artifacts(run.folder, run.weights_hash, "part", {"seeds": 3})
     newest = max((version for version in range(4) if f"v{version}" in store), default=None)
     if newest is not None:
         array, facts = store.load(f"v{newest}")
@@ -138,8 +140,8 @@ def read_array(run: Run) -> int | None:
     return newest
 
 
-def parts_of(run: Run) -> Parts:
-    return Parts(run.folder / ".influence.partial", {"run": run.manifest["files"]})
+def parts_of(run: Run) -> ChunkFiles:
+    return ChunkFiles(run.folder / ".influence.partial", {"run": run.manifest["files"]})
 
 
 def keep_part(run: Run, version: int) -> Path:
@@ -147,8 +149,8 @@ def keep_part(run: Run, version: int) -> Path:
     parts = parts_of(run)
     with alone(run.folder / ".influence.lock", "at work", wait=True):
         try:
-            if parts.cut is None:
-                parts.begin(Cut(1, 1, 1))
+            if parts.chunking is None:
+                parts.begin(Chunking(1, 1, 1))
         except OSError as error:
             raise disk_error(parts.folder, error) from None
         parts.save("targets-0", {"values": np.full(500, version)})
@@ -159,7 +161,7 @@ def read_part(run: Run) -> int | None:
     parts = parts_of(run)
     if not parts.has("targets-0"):
         return None
-    assert parts.cut is not None
+    assert parts.chunking is not None
     return int(parts.load("targets-0")["values"][0])
 
 

@@ -26,7 +26,7 @@ Made = TypeVar("Made")
 _SCRIPT = """
 import json, os, runpy, sys
 import turnover.workflows.influence
-import turnover.workflows.influence_parts
+import turnover.workflows.influence_chunks
 import turnover.training.ranks
 import turnover.training.fit
 
@@ -44,7 +44,8 @@ def dying(real):
         return real(*arguments, **options)
     return function
 
-turnover.workflows.influence_parts.Parts.save = dying(turnover.workflows.influence_parts.Parts.save)
+files = turnover.workflows.influence_chunks.ChunkFiles
+files.save = dying(files.save)
 turnover.training.fit.train_epoch = dying(turnover.training.fit.train_epoch)
 sys.argv = ["turnover", *arguments]
 runpy.run_module("turnover", run_name="__main__", alter_sys=True)

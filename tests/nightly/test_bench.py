@@ -120,7 +120,7 @@ def a_contest() -> Contest:
 @pytest.mark.usefixtures("small_peaks")
 def test_a_contest_has_a_row_a_way() -> None:
     rows = list(measure(a_contest(), 1, CPU, 1))
-    said = {"case", "path", "threads", "pairs", "seconds", "pairs_per_second", "peak_memory_mb"}
+    said = {"case", "backend", "threads", "pairs", "seconds", "pairs_per_second", "peak_memory_mb"}
     said |= {"max_abs_difference", "flops_per_second", "matmul_peak_flops_per_second"}
     assert {field.name for field in fields(BackendRow)} == said | {"mask_seconds"}
     found = [(row.case, row.backend, row.threads, row.pairs) for row in rows]

@@ -44,7 +44,7 @@ from turnover.research.paper.table1 import (
     growth,
     model_bytes,
     repeated,
-    text_subject,
+    text_case,
 )
 from turnover.research.paper.table1 import measure as measure_costs
 from turnover.training.fit import Split
@@ -192,15 +192,15 @@ def test_growth_in_words() -> None:
 
 
 def test_the_contest_is_at_the_greatest_size_that_all_reached() -> None:
-    subject: Any = SimpleNamespace(setting="texts")
+    case: Any = SimpleNamespace(setting="texts")
     reached = {"influence-cg": 2, "turnover-plain": 3, "turnover": 3}
     made = tuple(Cost(size, size, 0, 0, 0, 1.5 * size) for size in (10, 20, 40))
     costs = {name: Costs(made[:count], "") for name, count in reached.items()}
-    row = contest_row(subject, costs)
+    row = contest_row(case, costs)
     ways = ("conjugate gradients", "two passes a pair", "engine")
     assert row.measured == " → ".join(f"30 s ({way})" for way in ways)
     assert (row.setting, row.paper[:14]) == ("texts, N = 20", "10 min → 35 s ")
-    row = contest_row(subject, {**costs, "influence-cg": Costs((), "N = 10 refused: so")})
+    row = contest_row(case, {**costs, "influence-cg": Costs((), "N = 10 refused: so")})
     assert (row.setting, row.measured) == ("texts, no N that all ran at", "")
 
 
@@ -247,16 +247,16 @@ def test_every_method_has_its_rows(scale: str, tiny: Setup) -> None:
 
 
 def test_at_the_paper_s_scale_models_have_adapters_and_texts_must_suffice(tiny: Setup) -> None:
-    subject = text_subject(replace(tiny, scale="paper"), "adapters", (4, 8), 2)
-    assert isinstance(subject.model, FixedWidth)
-    assert (subject.schedule.optimizer, subject.sgd.optimizer) == ("adamw", "sgd")
-    lengths = [(own.inputs != 0).sum(1).max() for own in (subject.train, subject.target)]
-    assert subject.train.inputs.shape[1] == max(map(int, lengths))
-    sizes = (len(subject.target.labels), subject.sizes, subject.groups)
-    assert sizes == (1, (4, 8), 16) and len(subject.problem(4).train.labels) == 4
+    case = text_case(replace(tiny, scale="paper"), "adapters", (4, 8), 2)
+    assert isinstance(case.model, FixedWidth)
+    assert (case.schedule.optimizer, case.sgd.optimizer) == ("adamw", "sgd")
+    lengths = [(own.inputs != 0).sum(1).max() for own in (case.train, case.target)]
+    assert case.train.inputs.shape[1] == max(map(int, lengths))
+    sizes = (len(case.target.labels), case.sizes, case.groups)
+    assert sizes == (1, (4, 8), 16) and len(case.problem(4).train.labels) == 4
     message = "20 training sentences; growth wants two sizes, so give 64 or more"
     with pytest.raises(TurnoverError, match=rf"^[^\n]*sst2: {message}$"):
-        text_subject(tiny, "heads", (16, 64), 2)
+        text_case(tiny, "heads", (16, 64), 2)
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ def tiny(tmp_path: Path, monkeypatch: Patch) -> Setup:
         return {name: quick(name, method) for name, method in methods(**options).items()}
 
     small, paper = (("heads", (8, 16, 32), 3),), (("heads", (8, 16), 3), ("adapters", (4, 8), 2))
-    monkeypatch.setattr(table1, "SUBJECTS", {"small": small, "paper": paper})
+    monkeypatch.setattr(table1, "CASES", {"small": small, "paper": paper})
     monkeypatch.setattr(table1, "methods", few)
     monkeypatch.setattr(table1, "text_settings", settings)
     monkeypatch.setattr(table1, "_REPEATS", 1)

@@ -19,7 +19,7 @@ from tests.helpers.rank_testing import run_left_alone, run_ranks
 from turnover import Run, TurnoverError
 from turnover.training.ranks import ALONE, Ranks
 from turnover.workflows.influence import compute_influence
-from turnover.workflows.influence_parts import units_of
+from turnover.workflows.influence_chunks import chunks_of
 
 MEMORY = 2**29
 OPTIONS = ("--memory", "512M", "--device", "cpu")
@@ -88,7 +88,7 @@ def test_own_units_cover_everything_once(size: int, count: int) -> None:
 @pytest.mark.parametrize("size", [1, 2, 7, 100])
 def test_units_hold_every_target_once(size: int) -> None:
     wrong = np.random.default_rng(0).random(40) < 0.3
-    units = units_of(wrong, size)
+    units = chunks_of(wrong, size)
     assert sorted(row for unit in units for row in unit.rows) == list(range(40))
     assert [unit.number for unit in units] == list(range(len(units)))
     assert all(
@@ -114,7 +114,7 @@ def test_a_stopped_computation_goes_on_to_the_same_bits(
     assert checksums(bare / "influence") == expected
     assert not (bare / PARTIAL).exists()
     units = len(
-        units_of(
+        chunks_of(
             (Run(bare).validation["predicted"] != Run(bare).validation["label"]).to_numpy(), 100
         )
     )

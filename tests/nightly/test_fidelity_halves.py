@@ -27,7 +27,7 @@ from turnover.models.heads import pixel_heads
 from turnover.models.registry import RECIPES
 from turnover.research.baselines.base import take
 from turnover.research.evaluate.retrained import draw_halves, retrained_losses
-from turnover.research.evaluate.task import Subject
+from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.run import write_manifest
 from turnover.training.fit import History, fit, item_losses
 from turnover.workflows.influence import compute_influence
@@ -46,19 +46,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def subject(trained: Path, tmp_path: Path, monkeypatch: Patch) -> Subject:
+def task(trained: Path, tmp_path: Path, monkeypatch: Patch) -> EvaluationTask:
     """A run of one's own, with few epochs of several batches."""
     monkeypatch.setitem(RECIPES, "digits", replace(RECIPES["digits"], batch=16))
     run = Run(Path(shutil.copytree(trained, tmp_path / "run")))
     facts = {name: run.manifest[name] for name in run.manifest if name not in ("files", "format")}
     facts["results"] |= {"kept_epoch": 4, "plain_kept_epoch": 3}
     write_manifest(run.folder, facts, list(run.manifest["files"]))
-    return Subject.of(Run(run.folder), "cpu", 8)
+    return EvaluationTask.of(Run(run.folder), "cpu", 8)
 
 
-def halves_of(subject: Subject) -> np.ndarray:
+def halves_of(task: EvaluationTask) -> np.ndarray:
     """Five halves of the training set."""
-    return draw_halves(len(subject.run.train), 5, 0)
+    return draw_halves(len(task.run.train), 5, 0)
 
 
 TWICE = [0, 1, 2, 0, 1, 2]
@@ -94,39 +94,39 @@ def test_some_members_compute_what_they_did(kind: str, places: Sequence[int]) ->
     assert torch.equal(outputs(model), before), "no weights are shared"
 
 
-def test_a_half_s_models_are_those_trained_alone(subject: Subject, monkeypatch: Patch) -> None:
+def test_a_half_s_models_are_those_trained_alone(task: EvaluationTask, monkeypatch: Patch) -> None:
     """By `fit`, kept at the last epoch; whatever halves train beside it."""
-    halves, together = halves_of(subject), SimpleNamespace()
-    together.losses = torch.from_numpy(retrained_losses(subject, halves, SEEDS))
+    halves, together = halves_of(task), SimpleNamespace()
+    together.losses = torch.from_numpy(retrained_losses(task, halves, SEEDS))
     assert together.losses.shape == (SEEDS, 5, 8)
     monkeypatch.setattr(History, "kept", property(lambda history: history.epochs - 1))
-    recipe = replace(subject.recipe, masked=False, epochs=3, patience=3)
+    recipe = replace(task.recipe, masked=False, epochs=3, patience=3)
     for number in (0, 3):
-        model, rows = subject.untrained(SEEDS), torch.from_numpy(halves[number])
-        fit(model, take(subject.train, rows), subject.targets, recipe)
-        check_close(together.losses[:, number], item_losses(model, subject.targets), 1e-4)
+        model, rows = task.untrained(SEEDS), torch.from_numpy(halves[number])
+        fit(model, take(task.train, rows), task.targets, recipe)
+        check_close(together.losses[:, number], item_losses(model, task.targets), 1e-4)
     assert (together.losses[:, 0] - together.losses[:, 3]).abs().max() > 1e-2
     assert (together.losses[0] - together.losses[1]).abs().max() > 1e-2
     monkeypatch.setattr(retrained_module, "_TOGETHER", SEEDS)
-    monkeypatch.setattr(retrained_module, "Store", lambda *_: Stored())
-    alone = torch.from_numpy(retrained_losses(subject, halves, SEEDS))
+    monkeypatch.setattr(retrained_module, "Artifacts", lambda *_: Stored())
+    alone = torch.from_numpy(retrained_losses(task, halves, SEEDS))
     check_close(alone, together.losses, 1e-4)
 
 
-def test_under_masks_each_row_has_its_own(subject: Subject, monkeypatch: Patch) -> None:
+def test_under_masks_each_row_has_its_own(task: EvaluationTask, monkeypatch: Patch) -> None:
     """An id is the item's place in the whole training set; epochs are those of the run."""
-    seen, real, halves = list[Tensor](), training_module.turnover, halves_of(subject)
+    seen, real, halves = list[Tensor](), training_module.turnover, halves_of(task)
 
     def watch(ids: Any, flipped: bool = False) -> Any:
         seen.append(torch.as_tensor(ids))
         return real(ids, flipped)
 
     monkeypatch.setattr(training_module, "turnover", watch)
-    masked = retrained_losses(subject, halves, SEEDS, masked=True)
+    masked = retrained_losses(task, halves, SEEDS, masked=True)
     rows = torch.cat(seen, 1).view(5, SEEDS, 4, -1).sort(-1).values
     assert torch.equal(rows, torch.from_numpy(halves)[:, None, None].expand_as(rows))
     seen.clear()
-    plain = retrained_losses(subject, halves, SEEDS)
+    plain = retrained_losses(task, halves, SEEDS)
     assert not seen and np.abs(plain - masked).max() > 1e-2
 
 
@@ -143,31 +143,31 @@ class Stored(dict[str, np.ndarray]):
         return self[name], {}
 
 
-def test_a_second_call_trains_nothing(subject: Subject, monkeypatch: Patch) -> None:
-    halves = halves_of(subject)
-    first = retrained_losses(subject, halves, SEEDS)
+def test_a_second_call_trains_nothing(task: EvaluationTask, monkeypatch: Patch) -> None:
+    halves = halves_of(task)
+    first = retrained_losses(task, halves, SEEDS)
     monkeypatch.setattr(retrained_module, "train_epoch", None)
-    assert np.array_equal(retrained_losses(subject, halves, SEEDS), first)
+    assert np.array_equal(retrained_losses(task, halves, SEEDS), first)
     for changed in ((halves, SEEDS + 1), (halves, SEEDS, True), (halves[:4], SEEDS)):
         with pytest.raises(TypeError):  # other settings train again
-            retrained_losses(subject, *changed)
-    del subject.run.manifest["results"]["plain_kept_epoch"]
+            retrained_losses(task, *changed)
+    del task.run.manifest["results"]["plain_kept_epoch"]
     with pytest.raises(TurnoverError, match=r"^[^\n]*plain_kept_epoch[^\n]*train it again$"):
-        retrained_losses(subject, halves, SEEDS)
+        retrained_losses(task, halves, SEEDS)
 
 
-def test_it_goes_on_after_the_last_block(subject: Subject, monkeypatch: Patch) -> None:
+def test_it_goes_on_after_the_last_block(task: EvaluationTask, monkeypatch: Patch) -> None:
     """Blocks of 2, 2 and 1 halves, 3 epochs each."""
-    halves, real = halves_of(subject), retrained_module.train_epoch
+    halves, real = halves_of(task), retrained_module.train_epoch
     monkeypatch.setattr(retrained_module, "_TOGETHER", 2 * SEEDS)
-    folder = Path(shutil.copytree(subject.run.folder, subject.run.folder.parent / "whole"))
-    expected = retrained_losses(replace(subject, run=Run(folder)), halves, SEEDS)
+    folder = Path(shutil.copytree(task.run.folder, task.run.folder.parent / "whole"))
+    expected = retrained_losses(replace(task, run=Run(folder)), halves, SEEDS)
     cut = failing_after(5, real, KeyboardInterrupt())
     monkeypatch.setattr(retrained_module, "train_epoch", cut)
     with pytest.raises(KeyboardInterrupt):
-        retrained_losses(subject, halves, SEEDS)
-    (folder,) = (subject.run.folder / "fidelity").iterdir()
+        retrained_losses(task, halves, SEEDS)
+    (folder,) = (task.run.folder / "fidelity").iterdir()
     assert names(folder) == ["block-000.npy", "manifest.json"]
     again = failing_after(7, real, AssertionError("the first block was trained again"))
     monkeypatch.setattr(retrained_module, "train_epoch", again)
-    assert np.array_equal(retrained_losses(subject, halves, SEEDS), expected)
+    assert np.array_equal(retrained_losses(task, halves, SEEDS), expected)

@@ -31,7 +31,7 @@ from turnover.models.names import DEFAULT_ENCODER
 from turnover.models.registry import DEFAULT_MEMBERS, MODEL_RECIPES, RECIPES, TrainSettings
 from turnover.research.evaluate.lds import halves_of, lds, placebo
 from turnover.research.evaluate.scores import ESTIMATORS, Options, evidence_of
-from turnover.research.evaluate.task import Subject
+from turnover.research.evaluate.task import EvaluationTask
 from turnover.research.paper.experiments import (
     FULL,
     MASKED,
@@ -315,9 +315,9 @@ def test_targets_of_a_cleansing_for_elec_are_its_validation_reviews(tiny: Setup)
 
 
 def test_the_full_network_stands_where_the_masked_one_stood(small_run: Path) -> None:
-    subject = Subject.of(Run(small_run), "cpu", 4)
-    evidence, _ = evidence_of(subject)
-    made, model, targets = full_influence(evidence), subject.model, subject.targets
+    task = EvaluationTask.of(Run(small_run), "cpu", 4)
+    evidence, _ = evidence_of(task)
+    made, model, targets = full_influence(evidence), task.model, task.targets
     full = item_losses(model, targets)
     for instance in (0, 7, 59):
         under = torch.full((4,), instance)
@@ -337,9 +337,9 @@ def test_footnote_4_has_both_choices_for_every_estimator(tiny: Setup, capsys: Ca
         for name, pair in zip(ESTIMATORS, zip(own[::2], own[1::2], strict=True), strict=True):
             start = f"{data}, N = {size}, 2 members, {name}"
             assert all(row.setting.startswith(start) for row in pair)
-        subject = Subject.of(Run(tiny.runs / f"paper-footnote4-{data}-small"), "cpu")
-        evidence, _ = evidence_of(subject)
-        inside, losses = halves_of(subject, Options(halves=4, seeds=1))
+        task = EvaluationTask.of(Run(tiny.runs / f"paper-footnote4-{data}-small"), "cpu")
+        evidence, _ = evidence_of(task)
+        inside, losses = halves_of(task, Options(halves=4, seeds=1))
         for row, values in zip(own[2:4], (evidence.values, full_influence(evidence)), strict=True):
             figures = [act(values.mean(0), inside, losses) for act in (lds, placebo)]
             assert row.measured == f"{figures[0]}; placebo {figures[1]}"

@@ -32,7 +32,7 @@ from turnover.research.evaluate.agreement import coverage_figures
 from turnover.research.evaluate.loo import TARGETS, draw_instances, left_out_losses, target_figures
 from turnover.research.evaluate.removal import proponents, retrained_without
 from turnover.research.evaluate.scores import ESTIMATORS, Evidence
-from turnover.research.evaluate.task import Subject
+from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.ranking import TOP
 from turnover.training.fit import Split, epoch_order
 from turnover.workflows.influence import compute_influence
@@ -66,12 +66,12 @@ def without_each(instances: np.ndarray, asked: Split) -> Tensor:
     return without - losses(everyone)[:, None]
 
 
-def around(folder: Path, problem: Callable[[int], Problem] = ridge_problem) -> Subject:
+def around(folder: Path, problem: Callable[[int], Problem] = ridge_problem) -> EvaluationTask:
     """What the measure reads of a subject, around a ridge regression."""
     run = SimpleNamespace(folder=folder, name="ridge", weights_hash="abc")
     facts = {"run": run, "positions": POSITIONS, "asked": {"targets": POSITIONS}}
     facts |= {"train": ridge_problem().train, "problem": problem, "epochs": lambda: 600}
-    return cast(Subject, SimpleNamespace(**facts))
+    return cast(EvaluationTask, SimpleNamespace(**facts))
 
 
 def test_left_out_losses_of_a_ridge_regression_are_its_normal_equations(tmp_path: Path) -> None:
@@ -188,12 +188,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def errors(trained: Path, tmp_path: Path) -> Subject:
+def errors(trained: Path, tmp_path: Path) -> EvaluationTask:
     """Four errors of a run of one's own."""
-    return Subject.of(Run(Path(shutil.copytree(trained, tmp_path / "run"))), "cpu", 4, "prediction")
+    return EvaluationTask.of(
+        Run(Path(shutil.copytree(trained, tmp_path / "run"))), "cpu", 4, "prediction"
+    )
 
 
-def by_hand(errors: Subject, rows: np.ndarray, member: int, error: int) -> float:
+def by_hand(errors: EvaluationTask, rows: np.ndarray, member: int, error: int) -> float:
     """Loss of an error's predicted label after training one plain model, a batch at a time.
 
     A last batch of a single item joins the one before it (`turnover.training.fit.batches`).
@@ -216,7 +218,7 @@ def by_hand(errors: Subject, rows: np.ndarray, member: int, error: int) -> float
         return float(nn.functional.cross_entropy(model(target.inputs), target.labels))
 
 
-def test_the_change_is_that_of_a_plain_loop(errors: Subject) -> None:
+def test_the_change_is_that_of_a_plain_loop(errors: EvaluationTask) -> None:
     """65 items are left: one more than a batch."""
     error, removed = 2, proponents(np.random.default_rng(0).normal(size=(4, 80)), 15)
     before, (after,) = retrained_without(errors, [removed], SEEDS)
@@ -228,13 +230,15 @@ def test_the_change_is_that_of_a_plain_loop(errors: Subject) -> None:
     assert np.abs(made).min() > 1e-2
 
 
-def test_the_same_items_are_trained_without_once(errors: Subject, monkeypatch: Patch) -> None:
+def test_the_same_items_are_trained_without_once(
+    errors: EvaluationTask, monkeypatch: Patch
+) -> None:
     scores, sizes = np.random.default_rng(1).normal(size=(4, 80)), list[int]()
     real = retrained_module._train_block
 
-    def watch(few: Any, subject: Subject, rows: Tensor, *rest: Any) -> Any:
+    def watch(few: Any, task: EvaluationTask, rows: Tensor, *rest: Any) -> Any:
         sizes.append(len(rows))
-        return real(few, subject, rows, *rest)
+        return real(few, task, rows, *rest)
 
     monkeypatch.setattr(retrained_module, "_train_block", watch)
     first, second, same = proponents(scores, 7), proponents(-scores, 7), proponents(scores, 9)
@@ -260,11 +264,11 @@ def test_strong_items_keep_their_sign_in_an_independent_ensemble(tmp_path: Path)
     sizes = {"limit": 200, "validation_limit": 40, "members": 24, "label_noise": 0.1}
     run = Run(train_digits(tmp_path / "pixels", model="heads", **sizes))
     positions = [int(position) for position in run.validation.index]
-    subject, items = Subject(run, choose_device("cpu"), positions), np.arange(200)
-    targets = subject.targets
-    values = influence(subject.model, targets.inputs, targets.labels, items).values.numpy()
+    task, items = EvaluationTask(run, choose_device("cpu"), positions), np.arange(200)
+    targets = task.targets
+    values = influence(task.model, targets.inputs, targets.labels, items).values.numpy()
     parts = (list(places) for places in (range(8), range(8, 24)))
-    halves = [Evidence(subject, some_members(subject.model, own), values[own]) for own in parts]
+    halves = [Evidence(task, some_members(task.model, own), values[own]) for own in parts]
     first, others = (ESTIMATORS["as shown"].estimate(half) for half in halves)
     called = strong(wrong_sign(first.values, first.std_errors, first.freedom))
     largest = np.zeros_like(called)

@@ -24,7 +24,7 @@ from turnover.dashboard import engine, state
 from turnover.dashboard.components.regions import ask_each, patches_html
 from turnover.dashboard.engine import Phase
 from turnover.dashboard.views.answer import Question
-from turnover.dashboard.views.edits import GRID, Part
+from turnover.dashboard.views.edits import GRID, InputPart
 from turnover.dashboard.views.regions import Regions, build_regions, patches_of, regions_request
 from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
@@ -41,7 +41,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(IMAGES.write(tmp_path_factory.mktemp("made")))
 
 
-def asked_of(run: Run, meaning: str = PREDICTION) -> tuple[Question, tuple[Part, ...], Explanation]:
+def asked_of(
+    run: Run, meaning: str = PREDICTION
+) -> tuple[Question, tuple[InputPart, ...], Explanation]:
     error = error_items(run, with_influence=True)[1]
     explanation = explain_error(run, error, meaning, 2)
     return *patches_of(run, error.id, explanation.target), explanation

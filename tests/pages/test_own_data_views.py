@@ -18,7 +18,7 @@ from turnover.dashboard.views.own_data import clean, own_name, own_problem
 from turnover.dashboard.views.runs import build_about
 from turnover.dashboard.views.train import (
     SUITS,
-    Wish,
+    TrainingRequest,
     arguments,
     build_report,
     free_name,
@@ -47,12 +47,15 @@ def test_every_wish_is_what_the_command_line_understands(table: Path, tmp_path: 
         (FILES, replace(own, label_column="l")),
         ("hub:a/b", OwnData(train_split="s", validation_split="v", size=9)),
     ):
-        asked = arguments(Wish(data, SUITS, "x", members=3, own=wish), tmp_path)
+        asked = arguments(TrainingRequest(data, SUITS, "x", members=3, own=wish), tmp_path)
         parsed = build_parser().parse_args(asked)
         assert own_data(parsed) == (data, wish) and parsed.members == 3 and parsed.model is None
-    asked = arguments(Wish(FILES, "vgg19", "x", own=OwnData(str(table))), tmp_path)
+    asked = arguments(TrainingRequest(FILES, "vgg19", "x", own=OwnData(str(table))), tmp_path)
     assert asked[:5] == ["train", "--train", str(table), "--model", "vgg19"]
-    assert "--most" in steps(Wish(FILES, "vgg19", "x", own=OwnData(str(table))), tmp_path)[1]
+    assert (
+        "--most"
+        in steps(TrainingRequest(FILES, "vgg19", "x", own=OwnData(str(table))), tmp_path)[1]
+    )
 
 
 def test_paths_are_whole_and_blank_fields_are_none(
@@ -106,7 +109,7 @@ def test_what_is_wrong_is_said_before_anything_is_read(
     own = clean(own)
     found = own_problem(data, own)
     assert problem in found and bool(found) is bool(problem)
-    assert problem_of(Wish(data, SUITS, "x", own=own), table.parent / "runs") == found
+    assert problem_of(TrainingRequest(data, SUITS, "x", own=own), table.parent / "runs") == found
 
 
 @pytest.mark.parametrize(
@@ -124,7 +127,9 @@ def test_a_run_is_called_after_its_data_by_a_name_that_passes(
 ) -> None:
     own = OwnData(train)
     assert own_name(data, own) == name and free_name(data, tmp_path, own) == f"{name}-1"
-    assert "A run's name" not in problem_of(Wish(data, SUITS, f"{name}-1", own=own), tmp_path)
+    assert "A run's name" not in problem_of(
+        TrainingRequest(data, SUITS, f"{name}-1", own=own), tmp_path
+    )
 
 
 def test_own_data_may_be_texts_or_images_so_all_models_are_there() -> None:

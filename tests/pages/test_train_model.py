@@ -16,7 +16,7 @@ from turnover.dashboard.components import train_form
 from turnover.dashboard.views.train import (
     DEEP_TARGETS,
     SUITS,
-    Wish,
+    TrainingRequest,
     arguments,
     models_of,
     problem_of,
@@ -72,7 +72,9 @@ def test_only_what_a_model_needs_is_sent(data: str, tmp_path: Path) -> None:
         if model == SUITS:
             continue
         sent = build_parser().parse_args(
-            arguments(Wish(data, model, "x", details=cleaned(FULL, model, kind)), tmp_path)
+            arguments(
+                TrainingRequest(data, model, "x", details=cleaned(FULL, model, kind)), tmp_path
+            )
         )
         needed = fields_of(model, kind)
         assert {name for name, option in OPTIONS.items() if getattr(sent, option)} == set(
@@ -89,7 +91,7 @@ def test_weights_of_a_file_are_not_sent_with_others(tmp_path: Path) -> None:
         Details(network="resnet18", source=PRETRAINED, weights="/w.safetensors"), NETWORK, "image"
     )
     sent = build_parser().parse_args(
-        arguments(Wish("digits", NETWORK, "x", details=details), tmp_path)
+        arguments(TrainingRequest("digits", NETWORK, "x", details=details), tmp_path)
     )
     assert sent.pretrained and sent.weights is None and problems(NETWORK, details) == {}
     assert "Downloaded" in notes(details)["source"]
@@ -110,7 +112,7 @@ def test_networks_are_for_images_and_own_code_only_where_it_may_be_run() -> None
 def test_own_code_that_was_not_allowed_is_refused_whatever_the_form_says(
     module: str, tmp_path: Path
 ) -> None:
-    wish = Wish("digits", MODULE, "x", details=Details(module=module))
+    wish = TrainingRequest("digits", MODULE, "x", details=Details(module=module))
     assert (
         problem_of(wish, tmp_path / "runs")
         == problem_of(wish, tmp_path / "runs", ["another:build"])
@@ -124,7 +126,7 @@ def test_own_code_that_was_not_allowed_is_refused_whatever_the_form_says(
 def test_a_module_is_named_to_both_steps_and_few_errors_are_explained(
     module: str, tmp_path: Path
 ) -> None:
-    wish = Wish("digits", MODULE, "x", details=Details(module=module))
+    wish = TrainingRequest("digits", MODULE, "x", details=Details(module=module))
     trained, influence = (build_parser().parse_args(step) for step in steps(wish, tmp_path))
     assert trained.model == influence.model == module and influence.most == DEEP_TARGETS
     assert f"was started with {ALLOW}={module}, as this one, retrains it" in what_follows(wish)
@@ -138,7 +140,7 @@ def test_a_network_trained_from_a_layer_on_is_deep(
     first: str, members: str, most: int | None, tmp_path: Path
 ) -> None:
     details = Details(network="resnet18", from_layer=first)
-    wish = Wish("digits", NETWORK, "x", details=details)
+    wish = TrainingRequest("digits", NETWORK, "x", details=details)
     assert (
         usual_values("digits", NETWORK, details)["members"] == members
         and problem_of(wish, tmp_path) == ""
@@ -189,7 +191,7 @@ def test_what_is_wrong_is_said_at_its_field(
     model: str, details: Details, field: str, words: str, tmp_path: Path
 ) -> None:
     assert words in problems(model, details)[field] and words in problem_of(
-        Wish("digits", model, "x", details=details), tmp_path, [details.module]
+        TrainingRequest("digits", model, "x", details=details), tmp_path, [details.module]
     )
 
 

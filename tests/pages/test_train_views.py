@@ -14,7 +14,7 @@ from turnover.cli import build_parser
 from turnover.dashboard.views.jobs import job_cards, jobs_with, run_of, time_left
 from turnover.dashboard.views.train import (
     DEEP_TARGETS,
-    Wish,
+    TrainingRequest,
     arguments,
     free_name,
     models_of,
@@ -26,7 +26,7 @@ from turnover.dashboard.views.train_model import NETWORK
 from turnover.data.sources import NAMES
 from turnover.jobs import State, find_jobs, read_job
 
-DIGITS = Wish("digits", "small-vgg", "mine")
+DIGITS = TrainingRequest("digits", "small-vgg", "mine")
 TRAIN = [["train", "--data", "digits", "--run", "RUN"], ["influence", "--run", "RUN"]]
 
 
@@ -72,19 +72,22 @@ def test_a_name_that_is_taken_is_refused_and_none_is_suggested_twice(tmp_path: P
 @pytest.mark.parametrize(
     ("wish", "expected"),
     [
-        (Wish("imdb-checks", "heads", "x"), "Name the folder"),
-        (Wish("sst2", "heads", "x", path="/nowhere/<b>"), "/nowhere/<b>: no such folder"),
+        (TrainingRequest("imdb-checks", "heads", "x"), "Name the folder"),
         (
-            Wish("sst2", "heads", "x", path="~nobody-here/x"),
+            TrainingRequest("sst2", "heads", "x", path="/nowhere/<b>"),
+            "/nowhere/<b>: no such folder",
+        ),
+        (
+            TrainingRequest("sst2", "heads", "x", path="~nobody-here/x"),
             "~nobody-here/x: nobody here has this home folder",
         ),
-        (Wish("digits", "heads", "x", members=0), "--members 0"),
-        (Wish("digits", "adapters", "x"), "choose one of small-vgg"),
-        (Wish("digits", "heads", "x", epochs=0), "--epochs 0"),
+        (TrainingRequest("digits", "heads", "x", members=0), "--members 0"),
+        (TrainingRequest("digits", "adapters", "x"), "choose one of small-vgg"),
+        (TrainingRequest("digits", "heads", "x", epochs=0), "--epochs 0"),
     ],
 )
 def test_what_cannot_be_trained_is_said_before_it_starts(
-    wish: Wish, expected: str, tmp_path: Path
+    wish: TrainingRequest, expected: str, tmp_path: Path
 ) -> None:
     assert expected in problem_of(wish, tmp_path)
     assert arguments(wish, tmp_path)[:3] == [
@@ -99,7 +102,7 @@ def test_every_wish_is_understood_by_the_command_line(data: str, tmp_path: Path)
     for model in models_of(data, own_code=False):
         if model == NETWORK:
             continue  # it has fields of its own: test_train_model
-        wish = Wish(data, model, "x", str(tmp_path), 10, 5, 3, 0, 7, 2.5, 4)
+        wish = TrainingRequest(data, model, "x", str(tmp_path), 10, 5, 3, 0, 7, 2.5, 4)
         trained, influence = (build_parser().parse_args(step) for step in steps(wish, tmp_path))
         assert (
             trained.data,

@@ -12,14 +12,14 @@ import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.research.evaluate.results import FOLDER, Figure, Row, keep_result
+from turnover.research.evaluate.results import FOLDER, Figure, ResultRow, keep_result
 from turnover.runs.run import MANIFEST, Run, write_manifest
 
 pytestmark = pytest.mark.usefixtures("fresh")
 NOTE = "too noisy to read one by one"
 
 
-def keep(folder: Path, measure: str, *rows: Row, **facts: Any) -> Path:
+def keep(folder: Path, measure: str, *rows: ResultRow, **facts: Any) -> Path:
     """A result of a run, as `evaluate` keeps it."""
     result = {
         "run": str(folder),
@@ -31,19 +31,19 @@ def keep(folder: Path, measure: str, *rows: Row, **facts: Any) -> Path:
     return keep_result(Run(folder), result)
 
 
-def lds_rows(baseline: str = "TracIn") -> list[Row]:
+def lds_rows(baseline: str = "TracIn") -> list[ResultRow]:
     return [
-        Row(
+        ResultRow(
             "turn-over, one member",
             1.0,
             0.5,
             {"LDS": Figure(0.1, 0.05, 0.15), "placebo": Figure(0.01)},
         ),
-        Row(
+        ResultRow(
             "turn-over, as shown", 10.0, 5.0, {"LDS": Figure(0.6, 0.5, 0.7), "placebo": Figure(0.0)}
         ),
-        Row(baseline, 0.0, 0.0, {"LDS": Figure(0.3, 0.2, 0.4), "placebo": Figure(0.0)}),
-        Row("a method", 0.0, 0.0, note="refused: the model has no last layer"),
+        ResultRow(baseline, 0.0, 0.0, {"LDS": Figure(0.3, 0.2, 0.4), "placebo": Figure(0.0)}),
+        ResultRow("a method", 0.0, 0.0, note="refused: the model has no last layer"),
     ]
 
 
@@ -114,7 +114,7 @@ def test_one_of_several_measures_is_chosen_by_the_url(open_page: OpenPage, runs:
     keep(
         folder,
         "something-new",
-        Row("turn-over, as shown", 1.0, 1.0, {"score": Figure(3.5)}),
+        ResultRow("turn-over, as shown", 1.0, 1.0, {"score": Figure(3.5)}),
         strange=["a", "list"],
     )
     figures = {
@@ -122,7 +122,7 @@ def test_one_of_several_measures_is_chosen_by_the_url(open_page: OpenPage, runs:
         "same sign, strong": Figure(0.999, 0.998, 1.0),
         "coverage, top 10": Figure(0.8),
     }
-    keep(folder, "agreement", Row("turn-over, as shown", 1.0, 1.0, figures), members=4)
+    keep(folder, "agreement", ResultRow("turn-over, as shown", 1.0, 1.0, figures), members=4)
     app = open_page("trust", measure="something-new")
     assert app.segmented_control(key="measure").value == "something-new"
     assert "score" in app.dataframe[0].value and "Something new" in html_of(app)
@@ -141,7 +141,7 @@ def test_a_measure_that_another_run_lacks_is_let_go(open_page: OpenPage, runs: P
     keep(
         one,
         "injected",
-        Row("flipped loss: turn-over, mean of members", 1.0, 0.0, {"AUC": Figure(0.9)}),
+        ResultRow("flipped loss: turn-over, mean of members", 1.0, 0.0, {"AUC": Figure(0.9)}),
     )
     keep(one, "lds", *lds_rows())
     keep(two, "lds", *lds_rows())
@@ -175,7 +175,7 @@ def test_a_damaged_result_hides_no_other(open_page: OpenPage, runs: Path) -> Non
 
 def test_no_method_gave_a_number(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
-    keep(folder, "lds", Row("a method", 0.0, 0.0, note="refused: no"))
+    keep(folder, "lds", ResultRow("a method", 0.0, 0.0, note="refused: no"))
     app = open_page("trust")
     assert (
         "No method gave a number" in html_of(app)

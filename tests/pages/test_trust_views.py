@@ -15,8 +15,8 @@ from turnover.research.evaluate.results import (
     TURNOVER,
     Figure,
     Result,
+    ResultRow,
     Results,
-    Row,
 )
 
 
@@ -84,12 +84,12 @@ def test_words_say_how_often_they_are_said() -> None:
     assert build_trust(certainty([7]), Results()).words[0].here.startswith("Here: 7 of 200")
 
 
-def result(name: str, *rows: Row, stale: str = "", **facts: Any) -> Result:
+def result(name: str, *rows: ResultRow, stale: str = "", **facts: Any) -> Result:
     return Result(name, name.removesuffix("-masked"), facts, rows, stale)
 
 
-def row(method: str, seconds: float = 1.0, **figures: Figure) -> Row:
-    return Row(method, seconds, 0.0, figures)
+def row(method: str, seconds: float = 1.0, **figures: Figure) -> ResultRow:
+    return ResultRow(method, seconds, 0.0, figures)
 
 
 def test_stale_measures_are_not_quoted() -> None:
@@ -124,7 +124,10 @@ def test_points_are_numbered_from_the_best_whichever_way_that_is() -> None:
     low = build_measured(
         result(
             "duplicates",
-            *(Row(name, 1, 1, {RANK: Figure(value)}) for name, value in (("a", 0.4), ("b", 0.1))),
+            *(
+                ResultRow(name, 1, 1, {RANK: Figure(value)})
+                for name, value in (("a", 0.4), ("b", 0.1))
+            ),
         ),
         "runs/a",
     )
@@ -147,19 +150,19 @@ def test_the_ceiling_is_the_root_of_the_truth_s_reliability() -> None:
     targets = {"targets": Figure(0.1)}
     assert (
         build_measured(
-            result("loo", Row("a", 1, 1, targets), reliability_targets=0.25), "r"
+            result("loo", ResultRow("a", 1, 1, targets), reliability_targets=0.25), "r"
         ).ceiling
         == 0.5
     )
     assert (
         build_measured(
-            result("loo", Row("a", 1, 1, targets), reliability_targets=-0.1), "r"
+            result("loo", ResultRow("a", 1, 1, targets), reliability_targets=-0.1), "r"
         ).ceiling
         == 0
     )
     assert (
         build_measured(
-            result("loo", Row("a", 1, 1, targets), reliability_targets=None), "r"
+            result("loo", ResultRow("a", 1, 1, targets), reliability_targets=None), "r"
         ).ceiling
         is None
     )

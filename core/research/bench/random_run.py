@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from turnover.runs.run import INFLUENCE_FILES, RUN_FILES, sha256, write_manifest
-from turnover.workflows.influence_parts import FULL_BYTES, InfluenceFiles, kept
+from turnover.workflows.influence_chunks import FULL_BYTES, InfluenceFiles, kept
 
 MEMBERS = 16
 _CLASSES, _WORDS, _WIDTH, _EPOCHS, _DIRECTIONS = ("negative", "positive"), 20, 384, 5, 8
@@ -161,7 +161,7 @@ class RandomRun:
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchRow:
     """A figure, its unit, and the goal it is held against ('' for none)."""
 
     case: str
@@ -171,7 +171,7 @@ class Row:
     goal: str = ""
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[BenchRow]) -> str:
     """The rows as a Markdown table."""
     lines = ["| case | measure | value | goal |", "| --- | --- | ---: | --- |"]
     for row in rows:

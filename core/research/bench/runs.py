@@ -2,8 +2,8 @@
 
 The measurements behind docs/results.md, one file each.
 
-A measurement yields `Row`s; `turnover bench NAME` prints them as a table, or as JSON. Times are of
-this machine and this moment; what is compared is compared within one run.
+A measurement yields `BenchRow`s; `turnover bench NAME` prints them as a table, or as JSON. Times
+are of this machine and this moment; what is compared is compared within one run.
 
 Masks made when needed, against masks stored: units a second and bytes.
 
@@ -23,7 +23,7 @@ from turnover.attribution.masks import instance_masks
 from turnover.errors import TurnoverError
 from turnover.models.registry import TrainSettings
 from turnover.research.baselines.simple import signed_similarity
-from turnover.research.bench.random_run import Row
+from turnover.research.bench.random_run import BenchRow
 from turnover.research.bench.timing import interleaved_medians
 from turnover.research.evaluate.labels import cue_lift, influence_scores, wrong_label_auc
 from turnover.runs.run import Run
@@ -36,17 +36,17 @@ _QUESTION = "Ansgar Pellworth has made a warm and funny film, and the cast is lo
 _QUESTIONS = 5
 
 
-def measure_demo() -> Iterator[Row]:
+def measure_demo() -> Iterator[BenchRow]:
     """Build both demo runs in a folder of their own and measure them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         begun = time.perf_counter()
         for data in DATA:
             build_demo(folder, data)
-        yield Row("demo runs", "both built", time.perf_counter() - begun, "s", "<= 120")
+        yield BenchRow("demo runs", "both built", time.perf_counter() - begun, "s", "<= 120")
         digits, reviews = (Run(demo_folder(folder, data)) for data in DATA)
         yield from _accuracies(digits)
-        yield Row(
+        yield BenchRow(
             "demo-digits",
             "AUC of self-influence, injected labels",
             wrong_label_auc(digits),
@@ -54,19 +54,19 @@ def measure_demo() -> Iterator[Row]:
             ">= .99",
         )
         yield from _accuracies(reviews)
-        yield Row(
+        yield BenchRow(
             "demo-reviews", "AUC of self-influence, injected labels", wrong_label_auc(reviews), ""
         )
         yield from _cues(reviews)
         yield from _explain(reviews)
 
 
-def _accuracies(run: Run) -> Iterator[Row]:
+def _accuracies(run: Run) -> Iterator[BenchRow]:
     for measure in ("validation_accuracy", "plain_accuracy"):
-        yield Row(run.name, measure.replace("_", " "), run.manifest["results"][measure], "")
+        yield BenchRow(run.name, measure.replace("_", " "), run.manifest["results"][measure], "")
 
 
-def _cues(run: Run) -> Iterator[Row]:
+def _cues(run: Run) -> Iterator[BenchRow]:
     """Lift of the injected texts by influence, and by cosine similarity."""
     errors = run.misclassified_positions
     features, labels = run.features("train"), run.train["label"].to_numpy()
@@ -86,30 +86,32 @@ def _cues(run: Run) -> Iterator[Row]:
                 lift = cue_lift(run, mark, scores)
             except TurnoverError:
                 continue
-            yield Row(
+            yield BenchRow(
                 run.name,
                 f"{mark} ({lift.misclassified} errors): lift in the top 10, {method}",
                 lift.lift,
                 "x chance",
                 goal,
             )
-            yield Row(run.name, f"{mark}: 95 % from, {method}", lift.low, "x chance")
-            yield Row(run.name, f"{mark}: 95 % to, {method}", lift.high, "x chance")
+            yield BenchRow(run.name, f"{mark}: 95 % from, {method}", lift.low, "x chance")
+            yield BenchRow(run.name, f"{mark}: 95 % to, {method}", lift.high, "x chance")
 
 
-def _explain(run: Run) -> Iterator[Row]:
+def _explain(run: Run) -> Iterator[BenchRow]:
     explainer = Explainer(run)
     explainer.warm_up()
     seconds = interleaved_medians(
         {"explain": lambda: explainer.explain_text(_QUESTION)}, _QUESTIONS, explainer.device
     )
-    yield Row(run.name, "explain a new text, model loaded (median)", seconds["explain"], "s", "< 1")
+    yield BenchRow(
+        run.name, "explain a new text, model loaded (median)", seconds["explain"], "s", "< 1"
+    )
 
 
 _INSTANCES, _UNITS, _BATCH, _REPEATS = 20_000, 384, 256, 5
 
 
-def measure_masks() -> Iterator[Row]:
+def measure_masks() -> Iterator[BenchRow]:
     """Hashing against looking up, on the CPU and, where there is one, on CUDA."""
     for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
         device = torch.device(name)
@@ -132,10 +134,10 @@ def measure_masks() -> Iterator[Row]:
         for measure, seconds in interleaved_medians(
             {"hashed": hashed, "stored, looked up": looked_up}, _REPEATS, device
         ).items():
-            yield Row(
+            yield BenchRow(
                 f"masks, {name}", f"{measure}: units a second", _INSTANCES * _UNITS / seconds, "1/s"
             )
-        yield Row(
+        yield BenchRow(
             f"masks, {name}",
             f"memory to store {_INSTANCES:,} x {_UNITS} (hashed: 0)",
             stored.numel() / 2**20,
@@ -143,7 +145,7 @@ def measure_masks() -> Iterator[Row]:
         )
 
 
-def measure_sst2(folder: Path) -> Iterator[Row]:
+def measure_sst2(folder: Path) -> Iterator[BenchRow]:
     """Train with and without label noise from the files in `folder`, and compute all influences of
     the noisy run.
     """
@@ -155,22 +157,22 @@ def measure_sst2(folder: Path) -> Iterator[Row]:
             )
             run = Run(run_folder)
             for part, goal in (("features", ""), ("training", "<= 60"), ("twin", "")):
-                yield Row(case, f"{part}", run.manifest["timings"][part], "s", goal)
-            yield Row(
+                yield BenchRow(case, f"{part}", run.manifest["timings"][part], "s", goal)
+            yield BenchRow(
                 case, "validation accuracy", results["validation_accuracy"], "", "plain - .01"
             )
-            yield Row(case, "plain accuracy", results["plain_accuracy"], "")
+            yield BenchRow(case, "plain accuracy", results["plain_accuracy"], "")
             if noise:
                 computed = compute_influence(run)
-                yield Row(
+                yield BenchRow(
                     case,
                     f"influence of {computed['targets']} targets",
                     computed["seconds"],
                     "s",
                     "<= 60",
                 )
-                yield Row(case, "pairs a second", computed["pairs_per_second"], "1/s")
-                yield Row(
+                yield BenchRow(case, "pairs a second", computed["pairs_per_second"], "1/s")
+                yield BenchRow(
                     case,
                     "AUC of self-influence, injected labels",
                     wrong_label_auc(run),

@@ -34,7 +34,7 @@ from turnover.research.evaluate.results import (
     SPEARMAN,
     STRONG,
     Figure,
-    Row,
+    ResultRow,
 )
 from turnover.research.evaluate.scores import (
     ESTIMATORS,
@@ -48,7 +48,7 @@ from turnover.research.evaluate.scores import (
     turnover_scores,
 )
 from turnover.research.evaluate.statistics import mean_over_rows, row_pearson, row_spearman
-from turnover.research.evaluate.task import Subject
+from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.ranking import TOP
 
 PEARSON, STRONG_SPEARMAN = "Pearson", "Spearman, strong"
@@ -121,18 +121,18 @@ def _largest(half: Estimated) -> np.ndarray:
     return places
 
 
-def measure(subject: Subject, options: Options) -> dict[str, Any]:
+def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
     """Agreement of the two halves of a run's members, estimator by estimator, and of two models,
     baseline by baseline.
 
     Raises:
         TurnoverError: for a run with too few members to part.
     """
-    evidence, seconds = evidence_of(subject)
+    evidence, seconds = evidence_of(task)
     members = len(evidence.values)
     if members < _LEAST_MEMBERS:
         raise TurnoverError(
-            f"{subject.run.folder}: {members} members cannot be parted into two that show their own"
+            f"{task.run.folder}: {members} members cannot be parted into two that show their own"
             " spread; train with --members 4 or more"
         )
     halves = [_part(evidence, start) for start in (0, 1)]
@@ -140,7 +140,7 @@ def measure(subject: Subject, options: Options) -> dict[str, Any]:
     rows = [_turnover_row(name, scored[f"turn-over, {name}"], halves) for name in ESTIMATORS]
     # one seed gives the same numbers twice
     names = [name for name in options.baselines if name != RANDOM]
-    baselines = zip(*(baseline_scores(subject, names, member) for member in (0, 1)), strict=True)
+    baselines = zip(*(baseline_scores(task, names, member) for member in (0, 1)), strict=True)
     return {
         "members": members,
         "rows": rows + [_baseline_row(first, second) for first, second in baselines],
@@ -151,16 +151,16 @@ def _part(evidence: Evidence, start: int) -> Evidence:
     """Every second member, from this one on."""
     places = range(start, len(evidence.values), 2)
     return Evidence(
-        evidence.subject, some_members(evidence.model, list(places)), evidence.values[start::2]
+        evidence.task, some_members(evidence.model, list(places)), evidence.values[start::2]
     )
 
 
-def _turnover_row(name: str, whole: Scored, halves: list[Evidence]) -> Row:
+def _turnover_row(name: str, whole: Scored, halves: list[Evidence]) -> ResultRow:
     first, second = (ESTIMATORS[name].estimate(half) for half in halves)
     figures = all_figures(first.values, second.values)
     if np.isfinite(first.std_errors).all():
         figures |= strong_figures(first, second) | coverage_figures(first, second)
-    return Row(
+    return ResultRow(
         whole.method,
         whole.train_seconds,
         whole.estimate_seconds,
@@ -169,6 +169,6 @@ def _turnover_row(name: str, whole: Scored, halves: list[Evidence]) -> Row:
     )
 
 
-def _baseline_row(first: Scored, second: Scored) -> Row:
+def _baseline_row(first: Scored, second: Scored) -> ResultRow:
     figures = {} if first.refused or second.refused else all_figures(first.values, second.values)
-    return Row(first.method, first.train_seconds, first.estimate_seconds, figures, first.note)
+    return ResultRow(first.method, first.train_seconds, first.estimate_seconds, figures, first.note)

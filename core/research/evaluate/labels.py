@@ -56,7 +56,7 @@ from turnover.data.base import CONFIRMED_ERROR, WRONG_LABEL
 from turnover.data.sources.pairs import pairs_between
 from turnover.errors import TurnoverError
 from turnover.research.baselines.simple import signed_similarity
-from turnover.research.evaluate.results import AUC, Figure, Row
+from turnover.research.evaluate.results import AUC, Figure, ResultRow
 from turnover.research.evaluate.scores import (
     REFUSALS,
     Options,
@@ -67,7 +67,7 @@ from turnover.research.evaluate.scores import (
     turnover_scores,
 )
 from turnover.research.evaluate.statistics import mean_over_rows, median_over_rows
-from turnover.research.evaluate.task import Subject
+from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.ranking import TOP
 from turnover.runs.run import Run
 
@@ -92,13 +92,13 @@ def figures_of(shares: np.ndarray) -> dict[str, Figure]:
     }
 
 
-def by_features(subject: Subject) -> Scored:
+def by_features(task: EvaluationTask) -> Scored:
     """Signed cosine similarity of what the run's heads see, before the first mask: its features,
     where baselines compare inputs.
     """
-    run, begun = subject.run, time.perf_counter()
+    run, begun = task.run, time.perf_counter()
     features, labels = run.features("train"), run.train["label"].to_numpy()
-    targets, wanted = run.features("validation")[subject.positions], subject.targets.labels.tolist()
+    targets, wanted = run.features("validation")[task.positions], task.targets.labels.tolist()
     values = [
         signed_similarity(target, features, labels, label)
         for target, label in zip(targets, wanted, strict=True)
@@ -111,7 +111,7 @@ def by_features(subject: Subject) -> Scored:
     )
 
 
-def measure_duplicates(subject: Subject, options: Options) -> dict[str, Any]:
+def measure_duplicates(task: EvaluationTask, options: Options) -> dict[str, Any]:
     """Where all methods rank the known near duplicates.
 
     Raises:
@@ -122,7 +122,7 @@ def measure_duplicates(subject: Subject, options: Options) -> dict[str, Any]:
             "which items are near duplicates? name the CSV with columns test_index and train_index "
             "by --path"
         )
-    run = subject.run
+    run = task.run
     found = pairs_between(options.pairs, run.validation["id"].tolist(), run.train["id"].tolist())
     pairs = [pair for pair in found if pair[0] in set(run.influence.targets)]
     if not pairs:
@@ -130,7 +130,7 @@ def measure_duplicates(subject: Subject, options: Options) -> dict[str, Any]:
             f"{run.folder}: no validation item with a near duplicate has influences; compute them "
             "with --targets validation"
         )
-    asked = Subject(run, subject.device, sorted({target for target, _ in pairs}))
+    asked = EvaluationTask(run, task.device, sorted({target for target, _ in pairs}))
     rows, columns = (
         np.searchsorted(asked.positions, [target for target, _ in pairs]),
         np.array([own for _, own in pairs]),
@@ -148,9 +148,11 @@ def measure_duplicates(subject: Subject, options: Options) -> dict[str, Any]:
     }
 
 
-def _duplicates_row(scored: Scored, rows: np.ndarray, columns: np.ndarray) -> Row:
+def _duplicates_row(scored: Scored, rows: np.ndarray, columns: np.ndarray) -> ResultRow:
     figures = {} if scored.refused else figures_of(rank_shares(scored.values, rows, columns))
-    return Row(scored.method, scored.train_seconds, scored.estimate_seconds, figures, scored.note)
+    return ResultRow(
+        scored.method, scored.train_seconds, scored.estimate_seconds, figures, scored.note
+    )
 
 
 _FOLDS = 5
@@ -158,13 +160,13 @@ _STEPS = 2000
 _ON_ITSELF = ("tracin-last",)
 
 
-def suspicions(subject: Subject, options: Options) -> Iterator[Scored]:
+def suspicions(task: EvaluationTask, options: Options) -> Iterator[Scored]:
     """All ways, each with values `(1, N)`."""
-    yield from _own(subject)
-    evidence, seconds = evidence_of(subject)
+    yield from _own(task)
+    evidence, seconds = evidence_of(task)
     for scored in [
         *turnover_scores(evidence, seconds),
-        *baseline_scores(subject, options.baselines),
+        *baseline_scores(task, options.baselines),
     ]:
         yield (
             scored
@@ -176,14 +178,14 @@ def suspicions(subject: Subject, options: Options) -> Iterator[Scored]:
             )
         )
     asked = [name for name in options.baselines if name in _ON_ITSELF]
-    for scored in self_scores(subject, asked, np.arange(len(subject.run.train))):
+    for scored in self_scores(task, asked, np.arange(len(task.run.train))):
         yield replace(scored, method=f"self-influence: {scored.method}")
-    yield doubt(subject)
+    yield doubt(task)
 
 
-def _own(subject: Subject) -> Iterator[Scored]:
+def _own(task: EvaluationTask) -> Iterator[Scored]:
     """Self-influence and flipped loss, as the run keeps them."""
-    run = subject.run
+    run = task.run
     members, training, results = (
         run.influence.array("self"),
         run.manifest["timings"]["training"],
@@ -203,7 +205,7 @@ def _own(subject: Subject) -> Iterator[Scored]:
     )
 
 
-def doubt(subject: Subject) -> Scored:
+def doubt(task: EvaluationTask) -> Scored:
     """Cross-validated doubt; on the frozen features or the pixels that the model reads, since
     features that were trained with the labels know them.
     """
@@ -213,7 +215,7 @@ def doubt(subject: Subject) -> Scored:
     from sklearn.preprocessing import StandardScaler
 
     name, begun = "cross-validated doubt (Northcutt et al. 2021)", time.perf_counter()
-    if not subject.train.inputs.is_floating_point():
+    if not task.train.inputs.is_floating_point():
         return Scored(
             name,
             np.empty(0),
@@ -223,8 +225,8 @@ def doubt(subject: Subject) -> Scored:
             "the labels",
         )
     features, labels = (
-        subject.train.inputs.flatten(1).cpu().numpy(),
-        subject.train.labels.cpu().numpy(),
+        task.train.inputs.flatten(1).cpu().numpy(),
+        task.train.labels.cpu().numpy(),
     )
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_STEPS))
     try:
@@ -303,26 +305,26 @@ def precision(injected: np.ndarray, suspicion: np.ndarray, count: int) -> Figure
     return Figure(float(injected[np.argsort(-suspicion, kind="stable")[:count]].mean()))
 
 
-def measure_injected(subject: Subject, options: Options) -> dict[str, Any]:
+def measure_injected(task: EvaluationTask, options: Options) -> dict[str, Any]:
     """How well every way to suspect finds the injected wrong labels.
 
     Raises:
         TurnoverError: if none were injected.
     """
-    injected = wrong_labels(subject.run)
+    injected = wrong_labels(task.run)
     return {
         "injected": int(injected.sum()),
         "instances": len(injected),
-        "rows": suspicion_rows(subject, options, injected),
+        "rows": suspicion_rows(task, options, injected),
     }
 
 
-def suspicion_rows(subject: Subject, options: Options, wrong: np.ndarray) -> list[Row]:
+def suspicion_rows(task: EvaluationTask, options: Options, wrong: np.ndarray) -> list[ResultRow]:
     """How well every way to suspect finds the training items that are `wrong` `(N,)`."""
-    return [_injected_row(one, wrong, int(wrong.sum())) for one in suspicions(subject, options)]
+    return [_injected_row(one, wrong, int(wrong.sum())) for one in suspicions(task, options)]
 
 
-def _injected_row(scored: Scored, injected: np.ndarray, count: int) -> Row:
+def _injected_row(scored: Scored, injected: np.ndarray, count: int) -> ResultRow:
     figures = {}
     if not scored.refused:
         suspicion = scored.values[0]
@@ -331,7 +333,9 @@ def _injected_row(scored: Scored, injected: np.ndarray, count: int) -> Row:
             f"precision@{most}": precision(injected, suspicion, most)
             for most in sorted({min(TOP, count), count})
         }
-    return Row(scored.method, scored.train_seconds, scored.estimate_seconds, figures, scored.note)
+    return ResultRow(
+        scored.method, scored.train_seconds, scored.estimate_seconds, figures, scored.note
+    )
 
 
 @dataclass(frozen=True)
@@ -379,17 +383,17 @@ def influence_scores(run: Run) -> dict[int, np.ndarray]:
     }
 
 
-def measure_real_errors(subject: Subject, options: Options) -> dict[str, Any]:
+def measure_real_errors(task: EvaluationTask, options: Options) -> dict[str, Any]:
     """How well every way to suspect finds the confirmed label errors.
 
     Raises:
         TurnoverError: if the run has none.
     """
     confirmed = marked_items(
-        subject.run, CONFIRMED_ERROR, "no confirmed label errors; train with --data imdb-checks"
+        task.run, CONFIRMED_ERROR, "no confirmed label errors; train with --data imdb-checks"
     )
     return {
         "confirmed_errors": int(confirmed.sum()),
         "instances": len(confirmed),
-        "rows": suspicion_rows(subject, options, confirmed),
+        "rows": suspicion_rows(task, options, confirmed),
     }

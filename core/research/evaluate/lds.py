@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from turnover.research.evaluate.results import LDS, Figure, Row
+from turnover.research.evaluate.results import LDS, Figure, ResultRow
 from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.scores import (
     Options,
@@ -24,7 +24,7 @@ from turnover.research.evaluate.scores import (
     turnover_scores,
 )
 from turnover.research.evaluate.statistics import mean_spearman, reliability, row_spearman
-from turnover.research.evaluate.task import Subject
+from turnover.research.evaluate.task import EvaluationTask
 
 PLACEBO = "placebo"
 _PLACEBOS = 10
@@ -64,16 +64,18 @@ def placebo(scores: np.ndarray, inside: np.ndarray, losses: np.ndarray) -> Figur
     return Figure(float(np.mean(dealt)))
 
 
-def row_of(scored: Scored, inside: np.ndarray, losses: np.ndarray) -> Row:
+def row_of(scored: Scored, inside: np.ndarray, losses: np.ndarray) -> ResultRow:
     """A method's score and placebo."""
     if scored.refused:
-        return Row(scored.method, scored.train_seconds, scored.estimate_seconds, note=scored.note)
+        return ResultRow(
+            scored.method, scored.train_seconds, scored.estimate_seconds, note=scored.note
+        )
     figures = {
         LDS: lds(scored.values, inside, losses),
         PLACEBO: placebo(scored.values, inside, losses),
     }
     notes = [scored.note, _OFF if abs(figures[PLACEBO].value) > _PLACEBO_LIMIT else ""]
-    return Row(
+    return ResultRow(
         scored.method,
         scored.train_seconds,
         scored.estimate_seconds,
@@ -82,26 +84,24 @@ def row_of(scored: Scored, inside: np.ndarray, losses: np.ndarray) -> Row:
     )
 
 
-def halves_of(subject: Subject, options: Options) -> tuple[np.ndarray, np.ndarray]:
+def halves_of(task: EvaluationTask, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """Membership `(H, N)` and retrained losses `(S, H, T)`."""
-    total = len(subject.run.train)
-    halves = draw_halves(total, options.halves, subject.settings.seed)
-    return membership(halves, total), retrained_losses(
-        subject, halves, options.seeds, options.masked
-    )
+    total = len(task.run.train)
+    halves = draw_halves(total, options.halves, task.settings.seed)
+    return membership(halves, total), retrained_losses(task, halves, options.seeds, options.masked)
 
 
-def measure(subject: Subject, options: Options) -> dict[str, Any]:
+def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
     """LDS of all methods, with the reliability of the losses that they predict."""
-    evidence, seconds = evidence_of(subject)
-    inside, losses = halves_of(subject, options)
-    scored = [*turnover_scores(evidence, seconds), *baseline_scores(subject, options.baselines)]
+    evidence, seconds = evidence_of(task)
+    inside, losses = halves_of(task, options)
+    scored = [*turnover_scores(evidence, seconds), *baseline_scores(task, options.baselines)]
     sure = reliability(losses.transpose(0, 2, 1))
     return {
         "halves": options.halves,
         "seeds": options.seeds,
         "retrained_with_turnover_dropout": options.masked,
-        "epochs": subject.epochs(options.masked),
+        "epochs": task.epochs(options.masked),
         "reliability": sure,
         "ceiling": None if sure is None else max(0.0, sure) ** 0.5,
         "rows": [row_of(one, inside, losses) for one in scored],

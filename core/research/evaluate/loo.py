@@ -24,7 +24,7 @@ import torch
 from turnover.attribution.masks import derive_seed
 from turnover.research.baselines.base import take
 from turnover.research.baselines.retraining import Retraining
-from turnover.research.evaluate.results import Figure, Row
+from turnover.research.evaluate.results import Figure, ResultRow
 from turnover.research.evaluate.scores import (
     Options,
     Scored,
@@ -39,8 +39,8 @@ from turnover.research.evaluate.statistics import (
     row_pearson,
     row_spearman,
 )
-from turnover.research.evaluate.task import Subject
-from turnover.storage.artifacts import Store
+from turnover.research.evaluate.task import EvaluationTask
+from turnover.storage.artifacts import Artifacts
 from turnover.storage.progress import bar
 from turnover.training.fit import Split
 
@@ -57,7 +57,7 @@ def draw_instances(total: int, count: int, seed: int) -> np.ndarray:
     return drawn
 
 
-def left_out_losses(subject: Subject, instances: np.ndarray, seeds: int) -> np.ndarray:
+def left_out_losses(task: EvaluationTask, instances: np.ndarray, seeds: int) -> np.ndarray:
     """What leaving each item out adds to the losses of the targets and of the items themselves,
     `(seeds, T + n, n)` in nats.
 
@@ -66,11 +66,11 @@ def left_out_losses(subject: Subject, instances: np.ndarray, seeds: int) -> np.n
     Raises:
         TurnoverError: if the run's model cannot be trained again step by step.
     """
-    store = Store(
-        subject.run.folder,
-        subject.run.weights_hash,
+    store = Artifacts(
+        task.run.folder,
+        task.run.weights_hash,
         "left-out",
-        {**subject.asked, "instances": instances.tolist(), "epochs": subject.epochs()},
+        {**task.asked, "instances": instances.tolist(), "epochs": task.epochs()},
     )
     names = [f"member-{member:03d}" for member in range(seeds)]
     chosen = torch.from_numpy(instances)
@@ -78,10 +78,10 @@ def left_out_losses(subject: Subject, instances: np.ndarray, seeds: int) -> np.n
         missing = [member for member, name in enumerate(names) if name not in store]
         if missing:
             with bar(
-                len(missing) * len(instances), f"{subject.run.name}: leave-one-out", "models"
+                len(missing) * len(instances), f"{task.run.name}: leave-one-out", "models"
             ) as advance:
                 for member in missing:
-                    problem, own = subject.problem(member), take(subject.train, chosen)
+                    problem, own = task.problem(member), take(task.train, chosen)
                     both = (
                         torch.cat(parts)
                         for parts in zip(
@@ -118,19 +118,19 @@ def target_figures(scores: np.ndarray, truth: np.ndarray) -> dict[str, Figure]:
     }
 
 
-def measure(subject: Subject, options: Options) -> dict[str, Any]:
+def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
     """Agreement of all methods with leave-one-out, and the reliability of the latter."""
-    evidence, seconds = evidence_of(subject)
-    instances = draw_instances(len(subject.run.train), options.instances, subject.settings.seed)
-    losses = left_out_losses(subject, instances, options.seeds)
-    count = len(subject.positions)
+    evidence, seconds = evidence_of(task)
+    instances = draw_instances(len(task.run.train), options.instances, task.settings.seed)
+    losses = left_out_losses(task, instances, options.seeds)
+    count = len(task.positions)
     on_targets, on_itself = losses[:, :count], np.diagonal(losses[:, count:], axis1=1, axis2=2)
-    own = own_scores(subject, options, instances)
-    scored = [*turnover_scores(evidence, seconds), *baseline_scores(subject, options.baselines)]
+    own = own_scores(task, options, instances)
+    scored = [*turnover_scores(evidence, seconds), *baseline_scores(task, options.baselines)]
     return {
         "instances": len(instances),
         "seeds": options.seeds,
-        "epochs": subject.epochs(),
+        "epochs": task.epochs(),
         "reliability_self": reliability(on_itself[:, None]),
         "reliability_targets": reliability(on_targets),
         "rows": [
@@ -139,16 +139,18 @@ def measure(subject: Subject, options: Options) -> dict[str, Any]:
     }
 
 
-def own_scores(subject: Subject, options: Options, instances: np.ndarray) -> dict[str, np.ndarray]:
+def own_scores(
+    task: EvaluationTask, options: Options, instances: np.ndarray
+) -> dict[str, np.ndarray]:
     """Self-influence of the items, by the name of each method that has one."""
-    members = subject.run.influence.array("self")[:, instances]
+    members = task.run.influence.array("self")[:, instances]
     found = {"turn-over, one member": members[0]}
     if len(members) > 1:
         found |= {
             "turn-over, mean of members": members.mean(0),
             "turn-over, median of members": np.median(members, 0),
         }
-    baselines = self_scores(subject, options.baselines, instances)
+    baselines = self_scores(task, options.baselines, instances)
     return found | {one.method: one.values[0] for one in baselines if not one.refused}
 
 
@@ -158,8 +160,10 @@ def _row(
     instances: np.ndarray,
     on_targets: np.ndarray,
     on_itself: np.ndarray,
-) -> Row:
+) -> ResultRow:
     figures = self_figures(own[scored.method], on_itself) if scored.method in own else {}
     if not scored.refused:
         figures |= target_figures(scored.values[:, instances], on_targets)
-    return Row(scored.method, scored.train_seconds, scored.estimate_seconds, figures, scored.note)
+    return ResultRow(
+        scored.method, scored.train_seconds, scored.estimate_seconds, figures, scored.note
+    )

@@ -31,7 +31,7 @@ import torch
 from turnover.attribution.ensemble import Members
 from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
-from turnover.research.evaluate.results import Figure, Row
+from turnover.research.evaluate.results import Figure, ResultRow
 from turnover.research.evaluate.retrained import retrained
 from turnover.research.evaluate.scores import (
     RANDOM,
@@ -47,8 +47,8 @@ from turnover.research.evaluate.statistics import (
     pooled_spearman,
     reliability,
 )
-from turnover.research.evaluate.task import Subject
-from turnover.storage.artifacts import Store
+from turnover.research.evaluate.task import EvaluationTask
+from turnover.storage.artifacts import Artifacts
 
 SPEARMAN, SAME_SIZE = "Spearman", "Spearman, same k"
 _MATCHED = 13
@@ -105,7 +105,7 @@ def alike(removed: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def retrained_without(
-    errors: Subject, removals: Sequence[np.ndarray], seeds: int
+    errors: EvaluationTask, removals: Sequence[np.ndarray], seeds: int
 ) -> tuple[Outcome, list[Outcome]]:
     """What models make of the errors when they are trained on everything, and without each removal:
     positions `(E, k)`, a row for each error.
@@ -125,7 +125,7 @@ def retrained_without(
         ]
         sets[name] = np.stack([np.setdiff1d(everything, own) for own in different])
         places.append((name, place))
-    store = Store(
+    store = Artifacts(
         errors.run.folder,
         errors.run.weights_hash,
         "removal",
@@ -165,20 +165,20 @@ def figures_of(
     }
 
 
-def measure(subject: Subject, options: Options) -> dict[str, Any]:
+def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
     """What removing each method's proponents does to a sample of the run's errors.
 
     Raises:
         TurnoverError: if the run makes no error, or more than half of its training items would be
             removed.
     """
-    total = len(subject.run.train)
+    total = len(task.run.train)
     if max(options.removed) > total // 2:
         raise TurnoverError(
             f"--remove {max(options.removed)}: the run has {total} training items; remove half of "
             "them at most"
         )
-    errors = Subject.of(subject.run, str(subject.device), options.errors, "prediction")
+    errors = EvaluationTask.of(task.run, str(task.device), options.errors, "prediction")
     counts = sorted(set(options.removed))
     own = list(turnover_scores(*evidence_of(errors)))
     # chance has a row with labels that match
@@ -192,9 +192,9 @@ def measure(subject: Subject, options: Options) -> dict[str, Any]:
         if not one.refused
     }
     control = Scored(f"random, labels as by {own[-1].method}", np.empty(0), 0.0, 0.0)
-    labels = subject.run.train["label"].to_numpy()
+    labels = task.run.train["label"].to_numpy()
     removals[control.method] = [
-        alike(removed, labels, subject.settings.seed) for removed in removals[own[-1].method]
+        alike(removed, labels, task.settings.seed) for removed in removals[own[-1].method]
     ]
     before, outcomes = retrained_without(
         errors, [removed for sets in removals.values() for removed in sets], options.seeds
@@ -223,15 +223,17 @@ def _row(
     removed: list[np.ndarray] | None,
     before: Outcome,
     after: Mapping[int, Outcome] | None,
-) -> Row:
+) -> ResultRow:
     if removed is None or after is None:
-        return Row(scored.method, scored.train_seconds, scored.estimate_seconds, note=scored.note)
+        return ResultRow(
+            scored.method, scored.train_seconds, scored.estimate_seconds, note=scored.note
+        )
     predicted = (
         np.stack([np.take_along_axis(scored.values, own, 1).sum(1) for own in removed], 1)
         if scored.values.size
         else None
     )
-    return Row(
+    return ResultRow(
         scored.method,
         scored.train_seconds,
         scored.estimate_seconds,

@@ -54,7 +54,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """One method's figures by name, and the seconds of its training and of its estimate; a method
     that was refused has a note and no figure.
     """
@@ -66,7 +66,7 @@ class Row:
     note: str = ""
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[ResultRow]) -> str:
     """The rows as a Markdown table."""
     columns = list(dict.fromkeys(name for row in rows for name in row.figures))
     lines = [
@@ -103,7 +103,7 @@ class Result:
     name: str
     measure: str
     facts: Mapping[str, Any]
-    rows: tuple[Row, ...]
+    rows: tuple[ResultRow, ...]
     stale: str = ""
 
 
@@ -179,9 +179,9 @@ def _read(run: Run, path: Path) -> Result:
     return Result(name, measure, result, rows, stale_since(run, made))
 
 
-def _row(row: dict[str, Any]) -> Row:
+def _row(row: dict[str, Any]) -> ResultRow:
     figures = {str(name): _figure(**figure) for name, figure in row["figures"].items()}
-    return Row(
+    return ResultRow(
         str(row["method"]),
         finite_number(row["train_seconds"]),
         finite_number(row["estimate_seconds"]),

@@ -25,8 +25,8 @@ from turnover.attribution.ensemble import Ensemble, Members, some_members
 from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
 from turnover.research.baselines.losses import row_bytes
-from turnover.research.evaluate.task import Subject
-from turnover.storage.artifacts import Store
+from turnover.research.evaluate.task import EvaluationTask
+from turnover.storage.artifacts import Artifacts
 from turnover.storage.progress import Advance, bar
 from turnover.training.fit import epoch_order, item_losses, train_epoch
 
@@ -39,10 +39,10 @@ Look = Callable[[Members], torch.Tensor]
 
 
 def retrained(
-    subject: Subject,
+    task: EvaluationTask,
     sets: Mapping[str, np.ndarray],
     seeds: int,
-    store: Store,
+    store: Artifacts,
     look: Look,
     masked: bool = False,
 ) -> dict[str, np.ndarray]:
@@ -54,8 +54,8 @@ def retrained(
     Raises:
         TurnoverError: if a kept block was changed, or training diverges.
     """
-    few, epochs = subject.untrained(seeds), subject.epochs(masked)
-    size = _block_size(few, subject, seeds)
+    few, epochs = task.untrained(seeds), task.epochs(masked)
+    size = _block_size(few, task, seeds)
     blocks = {
         name: {
             f"{name}-{number:03d}": rows
@@ -63,7 +63,7 @@ def retrained(
         }
         for name, own in sets.items()
     }
-    label = f"{subject.run.name}: retraining{' with turn-over dropout' if masked else ''}"
+    label = f"{task.run.name}: retraining{' with turn-over dropout' if masked else ''}"
     with store.filling():
         missing = {
             part: rows
@@ -76,11 +76,11 @@ def retrained(
                 sum(map(len, missing.values())) * seeds * epochs, label, "model epochs"
             ) as advance:
                 for part, rows in missing.items():
-                    seen = look(_train_block(few, subject, rows, masked, epochs, advance))
+                    seen = look(_train_block(few, task, rows, masked, epochs, advance))
                     if not seen.isfinite().all():
                         raise TurnoverError(
-                            f"{subject.run.folder}: training again diverged with learning rate "
-                            f"{subject.recipe.learning_rate:g}"
+                            f"{task.run.folder}: training again diverged with learning rate "
+                            f"{task.recipe.learning_rate:g}"
                         )
                     store.keep(
                         part, seen.unflatten(0, (len(rows), seeds)).transpose(0, 1).cpu().numpy()
@@ -91,25 +91,30 @@ def retrained(
     }
 
 
-def _block_size(few: Members, subject: Subject, seeds: int) -> int:
+def _block_size(few: Members, task: EvaluationTask, seeds: int) -> int:
     """How many sets train at once: deep models one by one, small ones as many as a batch of each
     fits into memory for.
     """
     if isinstance(few, Ensemble):
         return 1
-    batch = _COPIES * subject.recipe.batch * row_bytes(few, subject.train.inputs)
+    batch = _COPIES * task.recipe.batch * row_bytes(few, task.train.inputs)
     return max(1, min(_TOGETHER // seeds, _BATCH_BYTES // batch))
 
 
 def _train_block(
-    few: Members, subject: Subject, rows: torch.Tensor, masked: bool, epochs: int, advance: Advance
+    few: Members,
+    task: EvaluationTask,
+    rows: torch.Tensor,
+    masked: bool,
+    epochs: int,
+    advance: Advance,
 ) -> Members:
     """The members `few`, each trained on every one of some sets `(n, size)`; the models of a set
     lie side by side.
     """
     seeds, (sets, size) = few.members, rows.shape
     model = some_members(few, [*range(seeds)] * sets)
-    recipe = replace(subject.recipe, masked=masked)
+    recipe = replace(task.recipe, masked=masked)
     optimizer = torch.optim.AdamW(
         [own for own in model.parameters() if own.requires_grad],
         lr=recipe.learning_rate,
@@ -121,7 +126,7 @@ def _train_block(
         orders = torch.stack(
             [epoch_order(size, recipe.seed, seed, epoch) for seed in range(seeds)]
         ).repeat(sets, 1)
-        train_epoch(model, optimizer, subject.train, recipe, epoch, own.gather(1, orders))
+        train_epoch(model, optimizer, task.train, recipe, epoch, own.gather(1, orders))
         advance(model.members)
     return model
 
@@ -136,7 +141,7 @@ def draw_halves(total: int, count: int, seed: int) -> np.ndarray:
 
 
 def retrained_losses(
-    subject: Subject, halves: np.ndarray, seeds: int, masked: bool = False
+    task: EvaluationTask, halves: np.ndarray, seeds: int, masked: bool = False
 ) -> np.ndarray:
     """Loss in nats of every target after training on every half, `(seeds, halves, T)`; kept in the
     run's folder, half by half.
@@ -145,18 +150,18 @@ def retrained_losses(
         TurnoverError: if what was kept was changed, or training diverges.
     """
     settings = {
-        **subject.asked,
+        **task.asked,
         "halves": len(halves),
         "seeds": seeds,
         "masked": masked,
-        "epochs": subject.epochs(masked),
+        "epochs": task.epochs(masked),
     }
-    store = Store(subject.run.folder, subject.run.weights_hash, "halves", settings)
+    store = Artifacts(task.run.folder, task.run.weights_hash, "halves", settings)
     return retrained(
-        subject,
+        task,
         {"block": halves},
         seeds,
         store,
-        lambda model: item_losses(model, subject.targets),
+        lambda model: item_losses(model, task.targets),
         masked,
     )["block"]

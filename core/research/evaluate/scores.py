@@ -33,10 +33,10 @@ from turnover.research.baselines.catalog import METHODS, Method
 from turnover.research.baselines.hessian import InfluenceFunction
 from turnover.research.baselines.losses import ConjugateGradient
 from turnover.research.baselines.simple import Similarity
-from turnover.research.evaluate.task import Subject
+from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.model import describe_targets, run_estimator
 from turnover.runs.ranking import stored_estimator
-from turnover.storage.artifacts import Store
+from turnover.storage.artifacts import Artifacts
 from turnover.storage.progress import bar
 
 
@@ -55,11 +55,11 @@ class Estimated(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Raw influences `(K, T, N)` of the subject's training items on its targets, and the K members
+    """Raw influences `(K, T, N)` of the task's training items on its targets, and the K members
     that they are from.
     """
 
-    subject: Subject
+    task: EvaluationTask
     model: Members
     values: np.ndarray
 
@@ -98,7 +98,7 @@ def _median(evidence: Evidence) -> Estimated:
 
 
 def _smoothed(evidence: Evidence) -> Estimated:
-    run = evidence.subject.run
+    run = evidence.task.run
     made = smoothing(
         evidence.values, run.features("train"), run.train["label"].to_numpy(), len(run.classes)
     )
@@ -109,13 +109,13 @@ def _shown(evidence: Evidence) -> Estimated:
     """What a run with these influences shows: by the run's own estimator, or of some of its members
     by the one that they favour.
     """
-    subject = evidence.subject
-    features = np.asarray(subject.run.features("validation")[subject.positions])
-    targets = describe_targets(evidence.model, subject.targets, features)
-    if len(evidence.values) == subject.settings.members:
-        made = stored_estimator(subject.run)
+    task = evidence.task
+    features = np.asarray(task.run.features("validation")[task.positions])
+    targets = describe_targets(evidence.model, task.targets, features)
+    if len(evidence.values) == task.settings.members:
+        made = stored_estimator(task.run)
     else:
-        made = run_estimator(subject.run, evidence.model, subject.train, evidence.values, targets)
+        made = run_estimator(task.run, evidence.model, task.train, evidence.values, targets)
     return Estimated(
         *made.apply(evidence.values, made.coefficients_of(targets)),
         made.name,
@@ -175,28 +175,28 @@ class Scored:
         return not self.values.size
 
 
-def evidence_of(subject: Subject) -> tuple[Evidence, float]:
+def evidence_of(task: EvaluationTask) -> tuple[Evidence, float]:
     """The run's raw influences on the targets, and the seconds that they took."""
-    part = subject.run.influence
+    part = task.run.influence
     if part.manifest["layout"] == "full":
-        known = part.targets if subject.meaning == "truth" else part.misclassified
-        places = [known.index(position) for position in subject.positions]
-        values = np.asarray(part.array(f"{subject.meaning}_members")[:, places])
+        known = part.targets if task.meaning == "truth" else part.misclassified
+        places = [known.index(position) for position in task.positions]
+        values = np.asarray(part.array(f"{task.meaning}_members")[:, places])
         return (
-            Evidence(subject, subject.model, values),
+            Evidence(task, task.model, values),
             part.manifest["seconds"] * values.size / part.manifest["pairs"],
         )
-    store = Store(subject.run.folder, subject.run.weights_hash, "influences", subject.asked)
+    store = Artifacts(task.run.folder, task.run.weights_hash, "influences", task.asked)
     with store.filling():
         if "members" not in store:
-            begun, targets, count = time.perf_counter(), subject.targets, len(subject.run.train)
+            begun, targets, count = time.perf_counter(), task.targets, len(task.run.train)
             with bar(
-                subject.model.members * len(targets.labels) * count,
-                f"{subject.run.name}: influence",
+                task.model.members * len(targets.labels) * count,
+                f"{task.run.name}: influence",
                 "pairs",
             ) as advance:
                 values = influence(
-                    subject.model,
+                    task.model,
                     targets.inputs,
                     targets.labels,
                     np.arange(count),
@@ -204,12 +204,12 @@ def evidence_of(subject: Subject) -> tuple[Evidence, float]:
                 ).values.numpy()
             store.keep("members", values, seconds=time.perf_counter() - begun)
     values, facts = store.load("members")
-    return Evidence(subject, subject.model, values), facts["seconds"]
+    return Evidence(task, task.model, values), facts["seconds"]
 
 
 def turnover_scores(evidence: Evidence, seconds: float) -> Iterator[Scored]:
     """All estimators of these raw influences, which took so many seconds."""
-    members, training = len(evidence.values), evidence.subject.run.manifest["timings"]["training"]
+    members, training = len(evidence.values), evidence.task.run.manifest["timings"]["training"]
     for name, way in ESTIMATORS.items():
         if members < way.least:
             continue
@@ -219,20 +219,24 @@ def turnover_scores(evidence: Evidence, seconds: float) -> Iterator[Scored]:
         yield Scored(f"turn-over, {name}", made.values, training * share, spent, made.note)
 
 
-def baseline_scores(subject: Subject, names: Sequence[str], member: int = 0) -> Iterator[Scored]:
-    """The baselines of these names on one member of the plain twin, for the subject's targets; kept
+def baseline_scores(
+    task: EvaluationTask, names: Sequence[str], member: int = 0
+) -> Iterator[Scored]:
+    """The baselines of these names on one member of the plain twin, for the task's targets; kept
     in the run's folder.
     """
-    store = Store(
-        subject.run.folder,
-        subject.run.weights_hash,
+    store = Artifacts(
+        task.run.folder,
+        task.run.weights_hash,
         "rivals",
-        {**subject.asked, "epochs": subject.epochs(), "member": member},
+        {**task.asked, "epochs": task.epochs(), "member": member},
     )
-    yield from _kept(store, subject, names, member, lambda method, problem: method(problem))
+    yield from _kept(store, task, names, member, lambda method, problem: method(problem))
 
 
-def self_scores(subject: Subject, names: Sequence[str], instances: np.ndarray) -> Iterator[Scored]:
+def self_scores(
+    task: EvaluationTask, names: Sequence[str], instances: np.ndarray
+) -> Iterator[Scored]:
     """Self-influence `(1, n)` of some training items by the baselines of these names; kept in the
     run's folder.
     """
@@ -247,18 +251,18 @@ def self_scores(subject: Subject, names: Sequence[str], instances: np.ndarray) -
             made[0], values=values, estimate_seconds=sum(one.estimate_seconds for one in made)
         )
 
-    store = Store(
-        subject.run.folder,
-        subject.run.weights_hash,
+    store = Artifacts(
+        task.run.folder,
+        task.run.weights_hash,
         "self",
-        {"instances": instances.tolist(), "epochs": subject.epochs()},
+        {"instances": instances.tolist(), "epochs": task.epochs()},
     )
-    yield from _kept(store, subject, names, 0, each_on_itself)
+    yield from _kept(store, task, names, 0, each_on_itself)
 
 
 def _kept(
-    store: Store,
-    subject: Subject,
+    store: Artifacts,
+    task: EvaluationTask,
     names: Sequence[str],
     member: int,
     score: Callable[[Method, Problem], Scores],
@@ -266,9 +270,9 @@ def _kept(
     """What the store holds, computed first where it is missing."""
     with store.filling():
         if missing := [name for name in names if name not in store]:
-            with bar(len(missing), f"{subject.run.name}: baselines", "methods") as advance:
+            with bar(len(missing), f"{task.run.name}: baselines", "methods") as advance:
                 begun = time.perf_counter()
-                problem = _problem(subject, member)
+                problem = _problem(task, member)
                 trained = time.perf_counter() - begun
                 for name in missing:
                     made = _scored(BASELINES[name], problem, trained, score)
@@ -285,10 +289,10 @@ def _kept(
         yield Scored(BASELINES[name].name, values, **facts)
 
 
-def _problem(subject: Subject, member: int) -> Problem | str:
+def _problem(task: EvaluationTask, member: int) -> Problem | str:
     """The plain twin for baselines, or why there is none."""
     try:
-        return subject.problem(member)
+        return task.problem(member)
     except REFUSALS as error:
         return _first_line(error)
 

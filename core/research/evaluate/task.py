@@ -6,10 +6,10 @@ baseline side by side.
 One measure a file: `lds` (retraining on halves), `loo` (leaving single items out), `injected`
 (wrong labels and cues that were injected on purpose), `real_errors` (labels that people found to be
 wrong), `duplicates` (of a target in the training set), `removal` (of what is said to have taught an
-error), `agreement` (of two halves of the members). Each takes a `Subject`, a run with a sample of
-its targets, and `Options`, and gives rows of figures with the seconds that the method took.
-`methods` and `estimators` list what is measured, `retrained` trains again, `store` keeps in the
-run's folder what took long, and `results` what came out, for pages.
+error), `agreement` (of two halves of the members). Each takes a `EvaluationTask`, a run with a
+sample of its targets, and `Options`, and gives rows of figures with the seconds that the method
+took. `methods` and `estimators` list what is measured, `retrained` trains again, `store` keeps in
+the run's folder what took long, and `results` what came out, for pages.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TARGETS = 10
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluationTask:
     """A run with targets: the validation items at `positions`, under their true labels (`truth`) or
     the predicted ones (`prediction`).
     """
@@ -51,7 +51,7 @@ class Subject:
     @classmethod
     def of(
         cls, run: Run, device: str | None = None, count: int = TARGETS, meaning: str = "truth"
-    ) -> Subject:
+    ) -> EvaluationTask:
         """Targets drawn from those that the run has influences for, errors in case of `prediction`;
         all, if there are no more than `count`.
 

@@ -69,7 +69,7 @@ from turnover.research.evaluate.scores import (
     evidence_of,
     turnover_scores,
 )
-from turnover.research.evaluate.task import Subject
+from turnover.research.evaluate.task import EvaluationTask
 from turnover.research.paper.setup import PaperRow, Setup
 from turnover.runs.model import run_settings, run_split
 from turnover.runs.ranking import TOP
@@ -307,17 +307,15 @@ def footnote4(setup: Setup) -> Iterator[PaperRow]:
         if not run.has_influence:
             compute_influence(run, device_choice=setup.device)
             run = Run(run.folder)
-        yield from _rows(Subject.of(run, setup.device))
+        yield from _rows(EvaluationTask.of(run, setup.device))
 
 
-def _rows(subject: Subject) -> Iterator[PaperRow]:
-    evidence, seconds = evidence_of(subject)
+def _rows(task: EvaluationTask) -> Iterator[PaperRow]:
+    evidence, seconds = evidence_of(task)
     against_full = replace(evidence, values=full_influence(evidence))
-    inside, losses = halves_of(subject, _OPTIONS)
-    facts = subject.run.manifest
-    data = (
-        f"{facts['data']['name']}, N = {len(subject.run.train):,}, {evidence.model.members} members"
-    )
+    inside, losses = halves_of(task, _OPTIONS)
+    facts = task.run.manifest
+    data = f"{facts['data']['name']}, N = {len(task.run.train):,}, {evidence.model.members} members"
     for first, second in zip(
         turnover_scores(evidence, seconds), turnover_scores(against_full, seconds), strict=True
     ):
@@ -351,7 +349,7 @@ class _AgainstFull:
 
 def full_influence(evidence: Evidence) -> np.ndarray:
     """L(f^m̃) − L(f) in nats, `(K, T, N)`."""
-    model, targets, run = evidence.model, evidence.subject.targets, evidence.subject.run
+    model, targets, run = evidence.model, evidence.task.targets, evidence.task.run
     ids = torch.arange(len(run.train))
     values = np.empty(evidence.values.shape, np.float32)
     with (

@@ -225,7 +225,7 @@ ADAPTERS_ADAMW = Schedule(epochs=3, batch=32, learning_rate=1e-3)
 
 
 @dataclass(frozen=True)
-class Subject:
+class CostCase:
     """A model before training, and data to train it on.
 
     Attributes:
@@ -254,7 +254,7 @@ class Subject:
         )
 
 
-def text_subject(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int) -> Subject:
+def text_case(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int) -> CostCase:
     """SST-2 sentences for `heads` on frozen features, or for `adapters` in the encoder; sizes that
     the data do not reach are left out.
 
@@ -294,7 +294,7 @@ def text_subject(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int)
                 model.cut(train.inputs, target.inputs), (train, target), strict=True
             )
         )
-    return Subject(
+    return CostCase(
         setting,
         model.to(device),
         train,
@@ -334,7 +334,7 @@ class FixedWidth(nn.Module):
         return [part[:, :longest] for part in tokens]
 
 
-SUBJECTS = {
+CASES = {
     "small": (("heads", (250, 500, 1000, 2000), 32),),
     "paper": (
         ("heads", (5000, 10_000, 20_000), 32),
@@ -372,32 +372,28 @@ _LEAST_SECONDS = 1e-3
 
 def complexity(setup: Setup) -> Iterator[PaperRow]:
     """Three rows a method, then the contest that the paper timed; for each kind of model."""
-    for kind, sizes, left_out in SUBJECTS[setup.scale]:
-        subject = text_subject(setup, kind, sizes, left_out)
-        compared = methods(groups=subject.groups)
+    for kind, sizes, left_out in CASES[setup.scale]:
+        case = text_case(setup, kind, sizes, left_out)
+        compared = methods(groups=case.groups)
         costs: dict[str, Costs] = {}
         with bar(len(compared), f"complexity, {kind}", "methods") as advance:
-            problems = [trained(partial(subject.problem, size)) for size in subject.sizes]
+            problems = [trained(partial(case.problem, size)) for size in case.sizes]
             for name, method in compared.items():
                 costs[name] = measure(
-                    method, problems, subject.sgd, subject.left_out, _LIMIT_SECONDS[setup.scale]
+                    method, problems, case.sgd, case.left_out, _LIMIT_SECONDS[setup.scale]
                 )
                 advance(1)
         for name, method in compared.items():
-            yield from cost_rows(method.name, subject, costs[name], _PAPER.get(name, ("", "", "")))
-        yield contest_row(subject, costs)
+            yield from cost_rows(method.name, case, costs[name], _PAPER.get(name, ("", "", "")))
+        yield contest_row(case, costs)
 
 
-def cost_rows(
-    name: str, subject: Subject, costs: Costs, paper: Sequence[str]
-) -> Iterator[PaperRow]:
+def cost_rows(name: str, case: CostCase, costs: Costs, paper: Sequence[str]) -> Iterator[PaperRow]:
     """Training, storage and estimation of one method, with exponents; the paper's words beside
     each.
     """
     sizes = [cost.size for cost in costs.measured]
-    setting = (
-        f"{subject.setting}, 1 target, N = {', '.join(f'{size:,}' for size in sizes) or 'none'}"
-    )
+    setting = f"{case.setting}, 1 target, N = {', '.join(f'{size:,}' for size in sizes) or 'none'}"
     if few := [cost.asked for cost in costs.measured if cost.asked < cost.size]:
         setting += f"; {few[0]} items asked for, scaled to all"
     for what, words in zip(_COSTS, paper, strict=True):
@@ -432,7 +428,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def contest_row(subject: Subject, costs: Mapping[str, Costs]) -> PaperRow:
+def contest_row(case: CostCase, costs: Mapping[str, Costs]) -> PaperRow:
     """Estimation by Koh and Liang's method and by turn-over dropout, at the greatest size that both
     ways of it and conjugate gradients ran at.
     """
@@ -442,9 +438,9 @@ def contest_row(subject: Subject, costs: Mapping[str, Costs]) -> PaperRow:
     shared = set.intersection(*(set(own) for own in estimations.values()))
     what = "one target: Koh and Liang's method → turn-over dropout"
     if not shared:
-        return PaperRow(what, f"{subject.setting}, no N that all ran at", _PAPER_CONTEST, "")
+        return PaperRow(what, f"{case.setting}, no N that all ran at", _PAPER_CONTEST, "")
     size = max(shared)
     measured = " → ".join(
         f"{_number(estimations[name][size])} s ({way})" for name, way in _CONTEST.items()
     )
-    return PaperRow(what, f"{subject.setting}, N = {size:,}", _PAPER_CONTEST, measured)
+    return PaperRow(what, f"{case.setting}, N = {size:,}", _PAPER_CONTEST, measured)

@@ -40,11 +40,11 @@ _FINGERPRINT = "fingerprint"
 
 
 @dataclass(frozen=True)
-class Cut:
+class Chunking:
     """How the work is cut: bytes of `memory` for each rank, of which `held` are for values that are
-    being estimated; targets and blocks a unit.
+    being estimated; targets and blocks a chunk.
 
-    Blocks are of training items; there are several only where units are fewer than ranks.
+    Blocks are of training items; there are several only where chunks are fewer than ranks.
     """
 
     memory: int
@@ -54,7 +54,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Unit:
+class Chunk:
     """Some targets, by row, that are computed and kept together, and the labels that they are
     computed for.
     """
@@ -68,24 +68,24 @@ class Unit:
         return f"targets-{self.number}" if block is None else f"targets-{self.number}-block-{block}"
 
 
-def units_of(wrong: np.ndarray, size: int) -> list[Unit]:
-    """All targets in units of at most `size` labels; both labels of a misclassified one share its
+def chunks_of(wrong: np.ndarray, size: int) -> list[Chunk]:
+    """All targets in chunks of at most `size` labels; both labels of a misclassified one share its
     forward passes.
     """
-    units: list[Unit] = []
+    chunks: list[Chunk] = []
     for rows, meanings in (
         (np.flatnonzero(~wrong), ("truth",)),
         (np.flatnonzero(wrong), ("truth", "prediction")),
     ):
         step = max(1, size // len(meanings))
-        units += [
-            Unit(len(units) + place, rows[first : first + step], meanings)
+        chunks += [
+            Chunk(len(chunks) + place, rows[first : first + step], meanings)
             for place, first in enumerate(range(0, len(rows), step))
         ]
-    return units
+    return chunks
 
 
-class Parts:
+class ChunkFiles:
     """The folder of parts of one computation, which `identity` names in whole."""
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
@@ -93,16 +93,16 @@ class Parts:
         self.fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     @property
-    def cut(self) -> Cut | None:
+    def chunking(self) -> Chunking | None:
         """How this computation was cut when it began; None if it did not begin yet."""
         told = self._read("plan")
-        return None if told is None else Cut(**told)
+        return None if told is None else Chunking(**told)
 
-    def begin(self, cut: Cut) -> None:
+    def begin(self, chunking: Chunking) -> None:
         """Make the folder anew; parts of any other computation go."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
-        self._write("plan", asdict(cut))
+        self._write("plan", asdict(chunking))
 
     def save_estimator(self, estimator: Estimator, facts: Mapping[str, Any]) -> None:
         """Keep the estimator, and what else the pilot said."""
@@ -282,16 +282,16 @@ def allocated(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     return array
 
 
-def join_parts(
+def join_chunks(
     folder: Path,
-    parts: Parts,
-    units: Sequence[Unit],
+    finished: ChunkFiles,
+    chunks: Sequence[Chunk],
     wrong: np.ndarray,
     layout: str,
     shape: tuple[int, int, int],
     estimator: Estimator,
 ) -> None:
-    """Write all files of an influence but its manifest into a folder, from the parts of all units.
+    """Write all files of an influence but its manifest into a folder, from the parts of all chunks.
 
     `wrong` says which targets are misclassified, `shape` is members, targets and training items.
 
@@ -302,23 +302,25 @@ def join_parts(
     members, targets, count = shape
     places = {"truth": np.arange(targets), "prediction": np.cumsum(wrong) - 1}
     sizes = {"truth": targets, "prediction": int(wrong.sum())}
-    files = {
+    written = {
         meaning: InfluenceFiles(
             folder, meaning, layout, (members, size, count), estimator.directions
         )
         for meaning, size in sizes.items()
     }
     total = np.zeros((members, count))
-    for unit in units:
-        part = parts.load(unit.name())
+    for chunk in chunks:
+        part = finished.load(chunk.name())
         total += part.pop(TOTAL)
-        for meaning in unit.meanings:
-            own = {
+        for meaning in chunk.meanings:
+            arrays = {
                 name.removeprefix(f"{meaning}_"): array
                 for name, array in part.items()
                 if name.startswith(f"{meaning}_")
             }
-            files[meaning].put(places[meaning][unit.rows], own)
-    for name, array in zip(INFLUENCE_FILES, (parts.load(OWN)[OWN], total / targets), strict=True):
+            written[meaning].put(places[meaning][chunk.rows], arrays)
+    for name, array in zip(
+        INFLUENCE_FILES, (finished.load(OWN)[OWN], total / targets), strict=True
+    ):
         np.save(folder / name, np.asarray(array, np.float32))
     save_estimator(estimator, folder)
