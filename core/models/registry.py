@@ -62,7 +62,7 @@ OWN_RECIPES = {
     "text": Recipe(learning_rate=1e-3, batch=32, weight_decay=2.0),
     "image": Recipe(learning_rate=1e-3, batch=64),
 }
-"""By the kind of a user's own data."""
+"""By the kind of a user's own data, and of known data that have no recipe of their own."""
 MODEL_RECIPES = {
     "adapters": Recipe(epochs=2, learning_rate=1.3e-3, batch=32, decay=True, keep="last"),
     "masked-encoder": Recipe(epochs=8, patience=2, learning_rate=5e-5, batch=32),
@@ -230,6 +230,15 @@ class TrainSettings:
         )
 
     @property
+    def kind(self) -> str:
+        """What resolved settings are about: `text` or `image`."""
+        if self.own:
+            return self.own.kind or "text"
+        from turnover.data.sources import SOURCES
+
+        return SOURCES[self.data].kind
+
+    @property
     def recipe(self) -> Recipe:
         """How the resolved settings are trained."""
         if is_module(self.model):
@@ -237,8 +246,10 @@ class TrainSettings:
         elif self.from_layer:
             known = FINE_TUNED_RECIPE
         else:
-            known = MODEL_RECIPES.get(self.model or "") or (
-                OWN_RECIPES[self.own.kind or "text"] if self.own else RECIPES[self.data]
+            known = (
+                MODEL_RECIPES.get(self.model or "")
+                or RECIPES.get(self.data)
+                or OWN_RECIPES[self.kind]
             )
         return replace(known, seed=self.seed, epochs=self.epochs or known.epochs)
 
