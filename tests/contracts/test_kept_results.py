@@ -305,6 +305,21 @@ def test_evaluate_keeps_what_it_prints(
     assert loo.TARGETS == TARGETS  # pages look for the measures' own names
 
 
+def test_results_of_earlier_versions_go_by_their_new_names(folder: Path) -> None:
+    run = Run(folder)
+    result = {"run": "x", "measure": "injected", "rows": [asdict(row) for row in ROWS]}
+    new = keep_result(run, result)
+    text = new.read_text(encoding="utf-8").replace('"injected"', '"planted"')
+    old = new.with_name("planted.json")
+    old.write_text(text, encoding="utf-8")
+    assert [found.name for found in read_results(run).found] == ["injected"]
+    new.unlink()
+    (found,) = read_results(run).found
+    assert (found.name, found.measure, found.rows) == ("injected", "injected", ROWS)
+    old.write_text('{"torn', encoding="utf-8")
+    assert "--measure injected" in read_results(run).problems[0]
+
+
 def test_what_is_kept_is_read_without_torch(folder: Path) -> None:
     """As pages do; and flags go to colleagues and back."""
     for kept in (KEPT["measure"], KEPT["cleansing"], KEPT["map of features"]):
