@@ -1,8 +1,8 @@
 """The command line: `turnover COMMAND …`.
 
-Progress and words go to stderr, results to stdout: `--json` prints one JSON object there. Bad input
-is one line on stderr and exit code 2; Ctrl-C is exit code 130 and leaves work that the same command
-resumes.
+Progress and messages go to stderr, results to stdout: `--json` prints one JSON object there. Bad
+input is one line on stderr and exit code 2; Ctrl-C is exit code 130 and leaves work that the same
+command resumes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from turnover.errors import TurnoverError, missing_package
 from turnover.models.names import allow
 from turnover.storage.progress import world
 
-# Threads that wait by spinning make everything many times slower as soon as another program wants a
-# core.
+# Spinning threads make everything many times slower as soon as another program needs a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = {
@@ -86,9 +85,9 @@ COMMANDS = {
     ),
     "job": ("serve", "run the steps of a job, one after the other (used by the dashboard)"),
 }
-"""The module of each command, which is imported when it is called, and what it does."""
+"""The module of each command, imported when it is called, and its help text."""
 TOGETHER = ("train", "influence")
-"""Commands that several processes do together under torchrun."""
+"""Commands that run in several processes under torchrun."""
 _DESCRIPTION = (
     "Which training examples taught the model this mistake? Train with turn-over dropout, then ask."
 )
@@ -106,10 +105,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _CommandParser(_Parser):
-    """A command's parser: what it takes is imported when it is called."""
+    """A command's parser: its options are imported when it is called."""
 
     def fill(self) -> None:
-        """Add what the command takes, once."""
+        """Add the command's options, once."""
         if self.get_default("call") is None:
             name = self.prog.split()[-1]
             command: Command = importlib.import_module(
@@ -176,7 +175,7 @@ def call(command: str, **options: Any) -> dict[str, Any]:
             gives it alone, a list gives it several values.
 
     Raises:
-        TurnoverError: for what the command refuses.
+        TurnoverError: for input that the command rejects.
     """
     words = [command]
     for name, value in options.items():
@@ -187,9 +186,7 @@ def call(command: str, **options: Any) -> dict[str, Any]:
 
 
 def _execute(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Do what a command line asks for; a package that an extra brings and that is not there is a
-    `TurnoverError` too.
-    """
+    """Execute a parsed command line; a missing optional package is a `TurnoverError` too."""
     allow(getattr(arguments, "model", None))
     try:
         return dict(arguments.call.execute(arguments))

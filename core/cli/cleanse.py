@@ -1,11 +1,9 @@
-"""`cleanse`: remove the training items that hurt a validation set most, and retrain to see what it
-does.
+"""Commands that clean a training set, by influence or by flags.
 
-`apply`: a flag file onto a data set, or a cleansed data set back to what it was.
-
-`export`: flagged training items as a table, as a flag file, or with the mistakes as one HTML file.
-
-`import-flags`: a colleague's flag file into the flags of a run.
+- `cleanse`: remove the most harmful training items for a validation set, and retrain to compare.
+- `apply`: apply a flag file to a data set, or undo that.
+- `export`: write the flagged training items as CSV, as a flag file, or as one HTML file.
+- `import-flags`: merge a colleague's flag file into the flags of a run.
 """
 
 from __future__ import annotations
@@ -96,7 +94,7 @@ def run_cleanse(arguments: Namespace) -> dict[str, Any]:
             arguments.repeats,
             conditions,
             decisions,
-            lambda known: keep_cleansing(run, known, finished=False),
+            lambda partial_result: keep_cleansing(run, partial_result, finished=False),
         )
         keep_cleansing(run, result)
     return result
@@ -118,14 +116,14 @@ def describe_cleanse(result: dict[str, Any]) -> str:
         "| condition | accuracy | loss, nats | accuracy and loss against those above |",
         "| --- | ---: | ---: | --- |",
     ]
-    for one in result["conditions"]:
+    for condition in result["conditions"]:
         accuracy, loss = (
-            f"{one['accuracy']:.1%} ± {one['accuracy_sd']:.1%}",
-            f"{one['loss']:.3f} ± {one['loss_sd']:.3f}",
+            f"{condition['accuracy']:.1%} ± {condition['accuracy_sd']:.1%}",
+            f"{condition['loss']:.3f} ± {condition['loss_sd']:.3f}",
         )
         lines.append(
-            f"| {one['condition']} | {accuracy} | {loss} | "
-            f"{'; '.join(_against(other) for other in one['against'])} |"
+            f"| {condition['condition']} | {accuracy} | {loss} | "
+            f"{'; '.join(_against(comparison) for comparison in condition['against'])} |"
         )
     return "\n".join(
         [
@@ -139,18 +137,21 @@ def describe_cleanse(result: dict[str, Any]) -> str:
     )
 
 
-def _against(other: dict[str, Any]) -> str:
+def _against(comparison: dict[str, Any]) -> str:
     """One comparison in a few words."""
-    accuracy, loss = _known(other, "accuracy", "+.1%"), _known(other, "loss", "+.3f")
-    return f"{other['other']}: {other['accuracy']:+.1%}{accuracy}, {other['loss']:+.3f}{loss}"
+    accuracy, loss = _known(comparison, "accuracy", "+.1%"), _known(comparison, "loss", "+.3f")
+    return (
+        f"{comparison['other']}: {comparison['accuracy']:+.1%}{accuracy}, "
+        f"{comparison['loss']:+.3f}{loss}"
+    )
 
 
-def _known(other: dict[str, Any], what: str, form: str) -> str:
-    """p and interval of a difference, where they have a meaning."""
-    if other[f"{what}_p"] is None:
+def _known(comparison: dict[str, Any], what: str, form: str) -> str:
+    """p and interval of a difference, where defined."""
+    if comparison[f"{what}_p"] is None:
         return ""
-    low, high = other[f"{what}_interval"]
-    return f" (p = {other[f'{what}_p']:.2g}, [{low:{form}}, {high:{form}}])"
+    low, high = comparison[f"{what}_interval"]
+    return f" (p = {comparison[f'{what}_p']:.2g}, [{low:{form}}, {high:{form}}])"
 
 
 def add_apply(parser: ArgumentParser) -> None:
@@ -179,7 +180,7 @@ def add_apply(parser: ArgumentParser) -> None:
 
 
 def run_apply(arguments: Namespace) -> dict[str, Any]:
-    """Write the copy and return what was done, or write what a copy was made of."""
+    """Write the copy and return what was done, or write a copy's original."""
     from turnover.flags.apply import apply_flag_file, undo_flag_file
 
     data, out = Path(arguments.data), Path(arguments.out)
@@ -199,8 +200,8 @@ def describe_apply(result: dict[str, Any]) -> str:
         "they are"
     )
     refused = [
-        f"not applied: {' '.join(filter(None, (one['id'], one['place'])))}: {one['why']}"
-        for one in result["refused"]
+        f"not applied: {' '.join(filter(None, (misfit['id'], misfit['place'])))}: {misfit['why']}"
+        for misfit in result["refused"]
     ]
     return "\n".join([f"{result['out']}: {done}; undo it with {result['undo']}", *refused])
 
@@ -254,7 +255,7 @@ def add_import_flags(parser: ArgumentParser) -> None:
 
 def run_import_flags(arguments: Namespace) -> dict[str, Any]:
     """Merge the flag file and return how many flags are new, conflicting and known, and which lines
-    were refused.
+    were rejected.
     """
     from turnover.flags import Flags
     from turnover.flags.flag_file import load_flag_file, merge_flag_file

@@ -1,8 +1,8 @@
-"""`evaluate`: how far a run's influences can be trusted, and baselines beside them.
+"""Commands that measure.
 
-`bench`: the measurements behind README's numbers.
-
-`paper`: the experiments of the paper, its numbers beside the measured ones.
+- `evaluate`: how far a run's influences can be trusted, with baselines for comparison.
+- `bench`: the measurements behind README's numbers.
+- `paper`: the experiments of the paper, its numbers beside the measured ones.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def add_evaluate(parser: ArgumentParser) -> None:
 
 
 def run_evaluate(arguments: Namespace) -> dict[str, Any]:
-    """Measure, and return the measure's facts and rows; both they and what took long are kept in
-    the run's folder.
+    """Measure, and return facts and rows; these and expensive intermediate results are kept in the
+    run's folder.
     """
     from turnover.research.evaluate.results import keep_result
     from turnover.research.evaluate.scores import USUAL, Options
@@ -129,13 +129,13 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
         run.folder / f".evaluate-{arguments.measure}.lock",
         f"measuring {arguments.measure} of {run.folder}",
     ):
-        made = _measures()[arguments.measure](task, options)
+        measured = _measures()[arguments.measure](task, options)
         facts = {
             "run": str(run.folder),
             "measure": arguments.measure,
             "targets": len(task.positions),
         }
-        result = facts | made | {"rows": [asdict(row) for row in made["rows"]]}
+        result = facts | measured | {"rows": [asdict(row) for row in measured["rows"]]}
         keep_result(run, result)
     return result
 
@@ -171,7 +171,7 @@ def describe_evaluate(result: dict[str, Any]) -> str:
 
 
 def setting(facts: Mapping[str, Any]) -> str:
-    """What was measured with, in a line."""
+    """The facts of a measurement in one line."""
     return ", ".join(
         f"{name.replace('_', ' ')} {_shown(value)}"
         for name, value in facts.items()

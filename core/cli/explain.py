@@ -1,10 +1,10 @@
-"""`influence`: the influence of every training item on every target, added to a run.
+"""Commands on the influences of a run.
 
-`explain`: the training items behind the prediction for a text or an image of your own.
-
-`errors`: the misclassified validation items and the training items behind them.
-
-`groups`: what groups of training items did to the mistakes, and the smallest group that flips each.
+- `influence`: compute the influence of every training item on every target.
+- `explain`: the training items behind the prediction for a text or an image of your own.
+- `errors`: the misclassified validation items and the training items behind them.
+- `groups`: influence of groups of training items on the mistakes, and the smallest group that flips
+  each.
 """
 
 from __future__ import annotations
@@ -137,9 +137,10 @@ def entry_lines(result: dict[str, Any], label: str, estimator: str) -> list[str]
     """Proponents and opponents, one line each."""
     lines = []
     for name, does in (("proponents", "helped"), ("opponents", "hurt")):
-        made = ESTIMATORS.get(estimator, estimator)
+        estimate = ESTIMATORS.get(estimator, estimator)
         lines.append(
-            f"{name}: training items that {does} the label {label} ({made}, nats ± standard error)"
+            f"{name}: training items that {does} the label {label} ({estimate}, nats ± standard "
+            "error)"
         )
         for entry in result[name]:
             error = (
@@ -261,32 +262,36 @@ def describe_groups(result: dict[str, Any]) -> str:
         if flips["median_removed"] is None
         else f", by removing {flips['median_removed']:g} training items in the median"
     )
-    found = (
+    summary = (
         f"{flips['predicted']} of {flips['errors']} errors are predicted to flip at face "
         f"value{median}"
     )
     return "\n".join(
-        [*lines, "", f"{found}; this is no retraining, after which a whole network moves far less"]
+        [
+            *lines,
+            "",
+            f"{summary}; this is no retraining, after which a whole network moves far less",
+        ]
     )
 
 
 def _group_line(group: dict[str, Any], error: dict[str, Any]) -> str:
     """A group's influence on both labels, and what random groups do."""
-    told = []
+    parts = []
     for meaning, label in (("prediction", error["predicted"]), ("truth", error["label"])):
-        one = group[meaning]
-        known = (
+        total = group[meaning]
+        certainty = (
             "error not known"
-            if one["std_error"] is None
-            else f"± {one['std_error']:.3f} {one['trust']}"
+            if total["std_error"] is None
+            else f"± {total['std_error']:.3f} {total['trust']}"
         )
         usual = (
             ""
-            if one["random"] is None
-            else f" (random groups like it {one['random'][0]:+.3f} ± {one['random'][1]:.3f})"
+            if total["random"] is None
+            else f" (random groups like it {total['random'][0]:+.3f} ± {total['random'][1]:.3f})"
         )
-        told.append(f"on {label} {one['influence']:+.3f} {known}{usual}")
-    return f"  {group['name']}, {counted(group['size'], 'item')}: {'; '.join(told)}"
+        parts.append(f"on {label} {total['influence']:+.3f} {certainty}{usual}")
+    return f"  {group['name']}, {counted(group['size'], 'item')}: {'; '.join(parts)}"
 
 
 def _flip_line(error: dict[str, Any], train_size: int) -> str:

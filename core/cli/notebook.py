@@ -1,5 +1,4 @@
-"""A run's whole life from a notebook: train, look, decide, cleanse, measure, by the same code as
-the command line.
+"""A run's whole life from a notebook, by the same code as the command line.
 
 run = turnover.train("reviews.csv", run="runs/mine")
 run.misclassified                       # a table of mistakes
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
 
 
 class Run(runs.Run):
-    """A run folder, opened and checked, with what can be done with it; options are those of the
+    """A run folder, opened and checked, with methods for the commands; options are those of the
     command of the same name.
 
     Raises:
-        TurnoverError: if the folder is no whole run of this format; the text names the file and the
-            remedy.
+        TurnoverError: if the folder is not a complete run of this format; the message names the
+            file and the remedy.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -83,7 +82,7 @@ class Run(runs.Run):
     def explain(
         self, item: str | int | None = None, *, top: int = 10, **options: Any
     ) -> dict[str, Any]:
-        """Who taught the model its answer: to a misclassified item, by id or position, or to a
+        """The training items behind the answer to a misclassified item, by id or position, or to a
         `text=` or `image=` of your own (`turnover explain`).
 
         Raises:
@@ -94,20 +93,20 @@ class Run(runs.Run):
         from turnover.runs.ranking import content_of, ranking_entries
 
         ids = self.validation["id"].astype(str)
-        places = (
+        positions = (
             [int(item)]
             if isinstance(item, Integral)
-            else [int(place) for place in self.validation.index[ids == str(item)]]
+            else [int(position) for position in self.validation.index[ids == str(item)]]
         )
-        if not places or places[0] not in self.influence.misclassified:
+        if not positions or positions[0] not in self.influence.misclassified:
             raise TurnoverError(
                 f"{self.folder}: {item!r} is no misclassified validation item with influences; "
                 "run.misclassified lists them"
             )
-        ranked = self.influence.ranked(places[0], "prediction")
+        ranked = self.influence.ranked(positions[0], "prediction")
         return {
-            "id": str(ids[places[0]]),
-            **content_of(self, places[0], "validation"),
+            "id": str(ids[positions[0]]),
+            **content_of(self, positions[0], "validation"),
             **ranking_entries(self, ranked, top),
         }
 
@@ -119,7 +118,9 @@ class Run(runs.Run):
         return Flags(self.folder)
 
     def cleanse(self, **options: Any) -> dict[str, Any]:
-        """Remove what hurts most, retrain, and compare with random removal: `turnover cleanse`."""
+        """Remove the most harmful items, retrain, and compare with random removal: `turnover
+        cleanse`.
+        """
         return cli.call("cleanse", run=self.folder, **options)
 
     def evaluate(self, measure: str, **options: Any) -> dict[str, Any]:
@@ -139,13 +140,13 @@ def train(data: str | Path, run: str | Path, **options: Any) -> Run:
             `model="adapters"`.
 
     Raises:
-        TurnoverError: for what the command refuses.
+        TurnoverError: for input that the command rejects.
     """
     from turnover.data.sources import NAMES
     from turnover.data.tables.spec import HUB
 
-    known = str(data) in NAMES or str(data).startswith(HUB)
-    cli.call("train", run=run, **({"data": data} if known else {"train": data}), **options)
+    by_name = str(data) in NAMES or str(data).startswith(HUB)
+    cli.call("train", run=run, **({"data": data} if by_name else {"train": data}), **options)
     return Run(run)
 
 

@@ -12,8 +12,8 @@ DEFAULT_RUNS = "runs"
 
 @dataclass(frozen=True)
 class Command:
-    """What a command takes, what it does, and how its result, a JSON-ready object, is put in
-    words.
+    """A command's options, its execution, and the description of its result, a JSON-ready
+    object.
     """
 
     add_arguments: Callable[[ArgumentParser], None]
@@ -45,8 +45,8 @@ def add_device(parser: ArgumentParser) -> None:
 
 
 def add_model(parser: ArgumentParser) -> None:
-    """`--model MODULE:FUNCTION`, for commands that load a run's model; `turnover.cli` allows what
-    is named so.
+    """`--model MODULE:FUNCTION`, for commands that load a run's model; `turnover.cli` allows the
+    named code to run.
     """
     parser.add_argument(
         "--model",

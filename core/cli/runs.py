@@ -1,8 +1,8 @@
-"""`report`: the mistakes of a run and the training items behind them, as one HTML file.
+"""Commands on finished runs.
 
-`map`: places the items of a run by UMAP, for the dashboard's Map page.
-
-`runs`: what lies in the runs folder.
+- `report`: write the mistakes of a run and the training items behind them to one HTML file.
+- `map`: place the items of a run by UMAP, for the dashboard's Map page.
+- `runs`: list the runs in a folder.
 """
 
 from __future__ import annotations

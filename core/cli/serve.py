@@ -1,17 +1,22 @@
-"""`worker`: answers questions about a run, one JSON line each, for the dashboard's Try page.
+"""Commands that serve the dashboard.
 
-The dashboard keeps torch out of its own process: it starts this one, waits for `{"ready": true}`,
-and then sends requests `{"text": …, "label": …, "top": …}` or `{"image": base64, "name": …,
-"label": …, "top": …}`. An answer is what `explain` returns (images as base64 instead of a path), or
-`{"error": one line}`. With `"also": [positions]` it has the influence of these training items too,
-wherever they rank; with `"fitted": true` an image is taken as it is. `{"texts": […]}` and
-`{"images": [base64, …]}` (fitted ones) are answered by `{"probabilities": [class → probability,
-…]}` alone. Images with a `"label"` and `"instances": [positions]` are answered by `{"influences":
-images × instances, "estimator": …}`, in nats. The process ends with its standard input.
+- `worker`: answers questions about a run for the Try page, one JSON line each.
+- `dashboard`: serves the pages on the runs in a folder.
+- `job`: the process of a job, which runs its steps; started by `turnover.jobs`, not by hand.
 
-`dashboard`: serves the pages on the runs in a folder.
+The dashboard keeps torch out of its own process. It starts a worker, waits for `{"ready": true}`,
+and sends one request per line; `{"error": one line}` answers what fails. The worker ends with its
+standard input. Requests and their answers:
 
-`job`: the process of a job, which runs its steps; started by `turnover.jobs`, not by hand.
+    {"text": …, "label": …, "top": …}                     as `explain` returns, images as base64
+    {"image": base64, "name": …, "label": …, "top": …}    instead of a path
+    {"texts": […]} or {"images": [base64, …]}             {"probabilities": [{class: p, …}, …]}
+    {"images": […], "label": …, "instances": [position]}  {"influences": images × instances in nats,
+                                                           "estimator": …}
+
+Single texts and images take `"also": [positions]`, for the influence of these training items
+wherever they rank; a single image `"fitted": true` if it is already in the form of the training
+images, as those of `"images"` are.
 """
 
 from __future__ import annotations
@@ -63,9 +68,7 @@ def describe_worker(result: dict[str, Any]) -> str:
 
 
 def _answered(explainer: Explainer, line: str) -> dict[str, Any]:
-    """The answer to a request, or what went wrong: whatever it was, a module's own error or a full
-    memory, the next request may go well.
-    """
+    """The answer to a request, or its error, whatever it was: the next request may succeed."""
     try:
         return _answer(explainer, json.loads(line))
     except TurnoverError as error:
@@ -127,13 +130,15 @@ def add_dashboard(parser: ArgumentParser) -> None:
 
 
 def run_dashboard(arguments: Namespace) -> dict[str, Any]:
-    """Serve until stopped. The engine knows nothing of the pages, so they are found by name."""
+    """Serve until stopped. The engine does not depend on the pages, so they are imported by
+    name.
+    """
     importlib.import_module("turnover.dashboard.launch").launch(arguments.port, arguments.runs)
     return {"runs": arguments.runs}
 
 
 def describe_dashboard(_: dict[str, Any]) -> str:
-    """Nothing: what there is to say, the server has said."""
+    """Nothing: the server has printed it."""
     return ""
 
 

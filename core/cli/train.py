@@ -1,10 +1,9 @@
-"""`train`: a model with turn-over dropout, as a run folder.
+"""Commands that make runs.
 
-`demo`: the two runs that `make run` opens.
-
-Options of `train` for data of one's own: files, splits of the hub, and columns.
-
-`register`: a run of a model with turn-over dropout that was trained elsewhere.
+- `train`: train a model with turn-over dropout and write a run folder; its options for your own
+  data (files, splits of the hub, columns) are shared with `register`.
+- `demo`: build the two runs that `make run` opens.
+- `register`: register a model with turn-over dropout that was trained elsewhere as a run.
 """
 
 from __future__ import annotations
@@ -71,12 +70,12 @@ _NAMES = (
 
 def add_own_data(parser: ArgumentParser) -> None:
     """Describe the options."""
-    own = parser.add_argument_group(
+    group = parser.add_argument_group(
         "your own data",
         "columns are guessed where they are not named, and the guess is said; look first with "
         "--check",
     )
-    own.add_argument(
+    group.add_argument(
         "--train",
         metavar="FILE",
         help=(
@@ -84,46 +83,46 @@ def add_own_data(parser: ArgumentParser) -> None:
             "images a class"
         ),
     )
-    own.add_argument(
+    group.add_argument(
         "--validation",
         metavar="FILE",
         help="the same with validation items (default: a fifth of each class, drawn by the seed)",
     )
-    own.add_argument(
+    group.add_argument(
         "--test",
         metavar="FILE",
         help="the same with items on which the finished model is measured once",
     )
-    own.add_argument("--text-column", metavar="NAME", help="column of the texts")
-    own.add_argument(
+    group.add_argument("--text-column", metavar="NAME", help="column of the texts")
+    group.add_argument(
         "--image-column",
         metavar="NAME",
         help="column of the images, or of their paths beside the file",
     )
-    own.add_argument(
+    group.add_argument(
         "--label-column", metavar="NAME", help="column of the labels, names or numbers"
     )
-    own.add_argument(
+    group.add_argument(
         "--id-column",
         metavar="NAME",
         help="column of the ids (default: found by its name, else rows are numbered)",
     )
-    own.add_argument(
+    group.add_argument(
         "--train-split",
         metavar="NAME",
         help="with --data hub:NAME: the split to train on (default train)",
     )
-    own.add_argument(
+    group.add_argument(
         "--validation-split",
         metavar="NAME",
         help="with --data hub:NAME: the split to validate on (default validation, else test)",
     )
-    own.add_argument(
+    group.add_argument(
         "--classes",
         metavar="FILE",
         help="names of the classes that labels number from 0, one a line",
     )
-    own.add_argument(
+    group.add_argument(
         "--size",
         type=int,
         metavar="N",
@@ -132,20 +131,20 @@ def add_own_data(parser: ArgumentParser) -> None:
 
 
 def own_data(arguments: Namespace) -> tuple[str, OwnData | None]:
-    """What `data` of the settings is, and what is said of data of one's own; None if nothing is.
+    """The settings' `data`, and the options for your own data, None if there are none.
 
     Raises:
         TurnoverError: if the options do not go together, or name no data.
     """
-    said = {
+    options = {
         name: getattr(arguments, name) for name in _NAMES if getattr(arguments, name) is not None
     }
-    data = arguments.data or (FILES if said.get("train") else "")
+    data = arguments.data or (FILES if options.get("train") else "")
     if not data:
         raise TurnoverError("name the data: --train FILE for your own, or --data NAME")
-    if not said and data != FILES and not data.startswith(HUB):
+    if not options and data != FILES and not data.startswith(HUB):
         return data, None
-    return data, OwnData(**said).check(data)
+    return data, OwnData(**options).check(data)
 
 
 _MODELS = (
@@ -157,11 +156,11 @@ _MODELS = (
 def add_train(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser, "folder to write the run to (it must not exist; an interrupted run is resumed)")
-    known = (
+    data_help = (
         "digits, reviews (both built in), sst2, sst2-phrases, imdb-checks, yahoo or cifar10; "
         "hub:NAME for one of the hub; your own files: --train"
     )
-    parser.add_argument("--data", metavar="NAME", help=known)
+    parser.add_argument("--data", metavar="NAME", help=data_help)
     parser.add_argument(
         "--path",
         metavar="DIR",
@@ -283,14 +282,14 @@ def run_train(arguments: Namespace) -> dict[str, Any]:
     from turnover.models.names import DEFAULT_ENCODER
     from turnover.models.registry import TrainSettings
 
-    data, own = own_data(arguments)
+    data, custom = own_data(arguments)
     chosen = {
-        one.name: getattr(arguments, one.name)
-        for one in fields(TrainSettings)
-        if hasattr(arguments, one.name)
+        field.name: getattr(arguments, field.name)
+        for field in fields(TrainSettings)
+        if hasattr(arguments, field.name)
     }
     settings = TrainSettings(
-        **{**chosen, "data": data, "own": own, "encoder": arguments.encoder or DEFAULT_ENCODER}
+        **{**chosen, "data": data, "own": custom, "encoder": arguments.encoder or DEFAULT_ENCODER}
     )
     if arguments.check:
         from turnover.runs.plan import plan_run, report
@@ -332,10 +331,11 @@ def describe_train(result: dict[str, Any]) -> str:
 
 
 def _describe_check(result: dict[str, Any]) -> str:
-    """What would be trained on what, in words."""
+    """The model and data to be trained, in words."""
     report = "".join(f"{line}\n" for line in result["data_report"])
     classes = ", ".join(
-        f"{one['name']} {one['train']} and {one['validation']}" for one in result["classes"]
+        f"{counts['name']} {counts['train']} and {counts['validation']}"
+        for counts in result["classes"]
     )
     return (
         f"{result['data']}: {result['train_size']} training and {result['validation_size']} "
@@ -395,14 +395,16 @@ def run_register(arguments: Namespace) -> dict[str, Any]:
     from turnover.models.registry import TrainSettings
     from turnover.workflows.register import register_run
 
-    data, own = own_data(arguments)
-    if own is not None and own.train and not own.validation:
+    data, custom = own_data(arguments)
+    if custom is not None and custom.train and not custom.validation:
         raise TurnoverError(
             "--validation: name the validation items; drawing them from --train would change the "
             "positions that are instance ids"
         )
     chosen = {name: getattr(arguments, name) for name in ("path", "seed", "model")}
-    settings = TrainSettings(data, **chosen, own=own, encoder=arguments.encoder or DEFAULT_ENCODER)
+    settings = TrainSettings(
+        data, **chosen, own=custom, encoder=arguments.encoder or DEFAULT_ENCODER
+    )
     return register_run(settings, Path(arguments.weights), Path(arguments.run), arguments.device)
 
 

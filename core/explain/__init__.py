@@ -1,1 +1,4 @@
-"""An error, the training items behind it, and what can be said of both; needs no torch."""
+"""Misclassified items and the training items behind them, as text and HTML; needs no torch.
+
+The dashboard draws the same parts as the HTML report.
+"""

@@ -1,12 +1,8 @@
-"""Proponents and opponents of one target, with everything that must be said beside them.
+"""The misclassified validation items of a run, and the proponents and opponents of each.
 
-A number without its meaning misleads, so an explanation carries, besides the cards, a sentence on
-whose loss is meant and what the sign says, how the estimate was made, how many items can be
-trusted, and how large a random one's influence is.
-
-The misclassified validation items of a run, each with the training items behind it.
-
-The misclassified validation items of a run, as they are shown.
+A number without its meaning misleads. So besides the training items an explanation states whose
+loss is meant and what the sign means, how the estimate was made, how many items can be trusted, and
+how large a random item's influence is.
 """
 
 from __future__ import annotations
@@ -38,6 +34,8 @@ from turnover.runs.ranking import (
     trust_counts,
 )
 from turnover.runs.run import PREDICTION, Ranked, Run
+
+# Misclassified items
 
 
 def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
@@ -93,8 +91,8 @@ def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
     """
     classes = run.classes
     positions = clearest_first(run) if with_influence else []
-    known = set(positions)
-    positions += [position for position in run.misclassified_positions if position not in known]
+    explained = set(positions)
+    positions += [position for position in run.misclassified_positions if position not in explained]
     items = []
     for rank, position in enumerate(positions):
         row = run.item("validation", position)
@@ -115,6 +113,8 @@ def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
     return tuple(items)
 
 
+# Explanations
+
 _RATE = f"{100 * RATE:g}\N{NO-BREAK SPACE}%"
 TRUST_WORDS = (
     f"A word says how far to trust each number. {STRONG.capitalize()}: of a mistake’s strong items,"
@@ -126,8 +126,8 @@ _SAMPLE = 50
 
 @dataclass(frozen=True)
 class Card:
-    """One training item beside a target; `share` is its influence as a share of the largest shown,
-    `trust` its plain word or "".
+    """One training item beside a target; `share` is its influence relative to the largest shown,
+    `trust` its trust word or "".
     """
 
     position: int
@@ -144,11 +144,10 @@ class Card:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is shown of a target's ranking; `target` is the class whose loss is meant, `advice` what
-    helps where `certainty` is bad news.
+    """What is shown of a target's ranking; `target` is the class whose loss is meant, `advice` a
+    remedy where `certainty` is low.
 
-    `random` is one training item taken at random, so that the scale of the others is felt; None
-    where its influence is not known.
+    `random` is one random training item, for scale; None where its influence is not known.
     """
 
     target: str
@@ -173,8 +172,8 @@ def explain_error(
         item: the error.
         meaning: `prediction` (loss of the predicted label) or `truth` (loss of the true label).
         top: how many of each side.
-        limit: characters of a text that are kept.
-        draw: which random training item is shown for scale; the same for the same error and number.
+        limit: characters of a text that are shown.
+        draw: seed, with the error's id, of the random training item shown for scale.
 
     Raises:
         TurnoverError: if the run has no usable influence for this item.
@@ -185,10 +184,10 @@ def explain_error(
         content_words(item.text, cut),
         int(run.manifest["results"]["members"]),
     )
-    ends, usual = ranked.ends(top), _random_place(ranked, len(run.train), f"{item.id} {draw}")
+    ends, usual = ranked.ends(top), _random_index(ranked, len(run.train), f"{item.id} {draw}")
     sides = [
-        [_ranked_card(run, ranked, place, str(trust[place]), marked, limit) for place in places]
-        for places in (*ends, usual)
+        [_ranked_card(run, ranked, index, str(trust[index]), marked, limit) for index in indices]
+        for indices in (*ends, usual)
     ]
     proponents, opponents = with_shares(sides[0], sides[1])
     largest = max((abs(card.influence) for card in proponents + opponents), default=0.0) or 1.0
@@ -209,9 +208,9 @@ def explain_error(
     )
 
 
-def _random_place(ranked: Ranked, train_size: int, seed: str) -> list[int]:
-    """The place of a training item taken at random; none where a run keeps the ends of each ranking
-    only, since those are no random items.
+def _random_index(ranked: Ranked, train_size: int, seed: str) -> list[int]:
+    """The index of a random training item; none where a run keeps only the ends of each ranking,
+    which are not random.
     """
     return [] if len(ranked.values) < train_size else [random.Random(seed).randrange(train_size)]
 
@@ -222,12 +221,12 @@ def marked_target(
     """A target's text, with the words marked that at least two of its proponents share, and with
     `cut` the pieces of words.
     """
-    others = [card.text.plain for card in proponents if card.text]
-    return mark(text, recurring_words(text, others, cut=cut), limit=limit, cut=cut)
+    texts = [card.text.plain for card in proponents if card.text]
+    return mark(text, recurring_words(text, texts, cut=cut), limit=limit, cut=cut)
 
 
 def meaning_sentence(item: ErrorItem, meaning: str) -> str:
-    """Whose loss is meant, and what the sign says."""
+    """Whose loss is meant, and what the sign means."""
     if meaning == PREDICTION:
         return (
             f"Influence on the prediction: the loss of the wrong label “{item.predicted}”. "
@@ -241,13 +240,15 @@ def meaning_sentence(item: ErrorItem, meaning: str) -> str:
 
 
 def units_sentence(estimator: str, members: int) -> str:
-    """What the numbers are."""
+    """Units and estimate of the numbers."""
     error = "± is one standard error" if members > 1 else "one member has no standard error"
     return f"In nats of loss, {estimate_words(estimator, members)}; {error}."
 
 
 def estimate_words(estimator: str, members: int) -> str:
-    """How members' influences became one number (`turnover.attribution.estimators.estimator`)."""
+    """How members' influences are combined into one number
+    (`turnover.attribution.estimators.estimator`).
+    """
     if members == 1:
         return "the one member’s raw influence"
     if estimator == "median":
@@ -261,13 +262,13 @@ def estimate_words(estimator: str, members: int) -> str:
 def certainty_sentences(
     counts: dict[str, int] | None, ranked: int, train_size: int, members: int
 ) -> tuple[str, str]:
-    """How many training items of a target can be trusted; and what would help if there are none,
-    else "".
+    """How many training items of a target can be trusted; and a remedy if there are none, else "".
 
     Args:
-        counts: `turnover.runs.ranking.trust_counts` of the target; None if no error is known.
-        ranked: how many items they were counted among: fewer than `train_size` where a run keeps
-            the ends of each ranking.
+        counts: `turnover.runs.ranking.trust_counts` of the target; None if no standard error is
+            known.
+        ranked: how many items were counted: fewer than `train_size` where a run keeps the ends of
+            each ranking.
     """
     if counts is None:
         advice = (
@@ -277,16 +278,19 @@ def certainty_sentences(
         return "One member: no error known.", advice
     strong, weak = counts[STRONG], counts[WEAK]
     more, each = " more" if strong else "", "it" if weak == 1 else "each"
-    rest = (
+    weak_sentence = (
         f"{weak:,}{more} {_are(weak)} weak: looked at alone, {each} has the wrong sign with a "
         f"chance of at most {_RATE}."
         if weak
         else ""
     )
     if not strong:
-        found = "No single training item can be told from noise here."
-        helps = f"More members would help: train again with more than {members} (--members)."
-        return found, f"None of {train_size:,} is strong. {rest}{' ' if rest else ''}{helps}"
+        headline = "No single training item can be told from noise here."
+        remedy = f"More members would help: train again with more than {members} (--members)."
+        return (
+            headline,
+            f"None of {train_size:,} is strong. {weak_sentence}{' ' * bool(weak_sentence)}{remedy}",
+        )
     least = "At least " if ranked < train_size else ""
     wrong = (
         f"at most {_RATE} of them are expected to have the wrong sign"
@@ -295,7 +299,7 @@ def certainty_sentences(
     )
     return (
         f"{least}{strong:,} of {train_size:,} training items {_are(strong)} strong here: {wrong}. "
-        f"{rest}".strip(),
+        f"{weak_sentence}".strip(),
         "",
     )
 
@@ -305,7 +309,7 @@ def _are(count: int) -> str:
 
 
 def yardstick_sentence(ranked: Ranked, train_size: int) -> str:
-    """How large the influence of a training item taken at random is."""
+    """How large the influence of a random training item is."""
     if len(ranked.values) < train_size:
         least = float(np.abs(ranked.values).min()) if len(ranked.values) else 0.0
         return (
@@ -320,7 +324,7 @@ def yardstick_sentence(ranked: Ranked, train_size: int) -> str:
 
 def usual_yardstick(run: Run) -> str:
     """How large the influence of a random training item usually is on a validation item of this
-    run; "" if it cannot be said.
+    run; "" if unknown.
     """
     part = run.influence
     if part.manifest["layout"] != "full" or not part.targets:
@@ -366,16 +370,16 @@ def _shared(card: Card, largest: float) -> Card:
 
 
 def _ranked_card(
-    run: Run, ranked: Ranked, place: int, trust: str, words: frozenset[str], limit: int
+    run: Run, ranked: Ranked, index: int, trust: str, words: frozenset[str], limit: int
 ) -> Card:
-    position = int(ranked.instances[place])
+    position = int(ranked.instances[index])
     item = run.item("train", position)
     return Card(
         position=position,
         id=str(item["id"]),
         label=run.classes[int(item["label"])],
-        influence=float(ranked.values[place]),
-        std_error=finite(ranked.std_errors[place]),
+        influence=float(ranked.values[index]),
+        std_error=finite(ranked.std_errors[index]),
         trust=trust,
         share=0.0,
         injected=str(item["planted"]),

@@ -1,7 +1,7 @@
-"""What a run is, in words; and what the explanations of its errors have in common, in numbers.
+"""What a run is, in words, and what the explanations of its errors have in common, in numbers.
 
-How much of what a run's pages show can be told from noise: the words of
-`turnover.attribution.estimators.significance`, counted for all its errors at once.
+`run_certainty` counts over all errors the training items that stand out of the noise, by the words
+of `turnover.attribution.estimators.significance`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _MOST_CLASSES, _NAME = 20, 60
 
 @dataclass(frozen=True)
 class Pattern:
-    """What explanations by influence on the prediction show, over the errors that have them;
-    influences in nats.
+    """Statistics of the explanations by influence on the prediction, over the errors that have
+    them; influences in nats.
 
     Attributes:
         misclassified: how many errors there are influences for.
@@ -61,7 +61,7 @@ def explained_pattern(run: Run) -> Pattern | None:
     for position in part.misclassified:
         ranked = part.ranked(position, PREDICTION)
         same = labels == int(run.item("validation", position)["predicted"])
-        sides = [same[ranked.instances[places]] for places in ranked.ends(TOP)]
+        sides = [same[ranked.instances[indices]] for indices in ranked.ends(TOP)]
         shares.append([float(side.mean()) if len(side) else 0.0 for side in (*sides, same)])
         strongest.append(float(ranked.values.max()))
         spreads.append(float(ranked.values.std()))
@@ -79,8 +79,8 @@ def explained_pattern(run: Run) -> Pattern | None:
 
 
 def run_facts(run: Run, with_influence: bool = True) -> dict[str, str]:
-    """What a run is: data, model, members and seed, accuracy, estimator, device and the rest, as
-    far as its manifests say.
+    """Data, model, members and seed, accuracy, estimator, device etc. of a run, as far as its
+    manifests give them.
 
     Raises:
         TurnoverError: `with_influence`, if the run has none that can be used.
@@ -142,16 +142,16 @@ def _model(run: Run) -> str:
     settings = run.manifest["settings"]
     if "model" not in settings:
         return ""
-    groups, own, where = settings.get("groups"), is_module(settings["model"]), ""
+    groups, custom, where = settings.get("groups"), is_module(settings["model"]), ""
     if run.kind == "text":
         layers = settings.get("layers")
-        link = "on" if own or settings["model"] == "heads" else "in"
+        link = "on" if custom or settings["model"] == "heads" else "in"
         where = f" {link} {settings.get('encoder')}{f', last {layers} layers' if layers else ''}"
     elif settings["model"] == "heads" and settings.get("encoder") not in (None, DEFAULT_ENCODER):
         where = f" on {settings['encoder']}"
     masks = (
         "its own masks"
-        if own
+        if custom
         else f"masks of {f'{groups} groups of units' if groups else 'single units'}"
     )
     return f"{settings['model']}{where}, {masks}"
@@ -159,12 +159,14 @@ def _model(run: Run) -> str:
 
 def _estimator(run: Run) -> str:
     part = run.influence.manifest
-    made = estimate_words(str(part["estimator"]), int(run.manifest["results"]["members"]))
-    return made + (f", computed in {part['precision']}" if "precision" in part else "")
+    words = estimate_words(str(part["estimator"]), int(run.manifest["results"]["members"]))
+    return words + (f", computed in {part['precision']}" if "precision" in part else "")
 
+
+# Certainty
 
 _VALUES = 2**20
-"""How many influences are judged at once."""
+"""How many influences are processed at once."""
 
 
 @dataclass(frozen=True)
@@ -173,16 +175,16 @@ class Certainty:
 
     Attributes:
         strong: for each error that has influences, by position, how many training items are strong;
-            empty where no error is known (one member).
+            empty where no standard error is known (one member).
         weak: the same of weak ones.
         misclassified: how many errors have influences.
-        train_size: how many training items each was ranked among.
+        train_size: number of training items ranked for each.
         members: models in the run.
         agreement: mean row correlation of the estimate from one half of the members with the other
-            half's raw median, as it was measured when the run's estimator was chosen; None for
-            fewer than four members.
-        partly: whether the run keeps the ends of each ranking only, so that counts are least
-            counts.
+            half's raw median, measured when the run's estimator was chosen; None for fewer than
+            four members.
+        partly: whether the run keeps only the ends of each ranking, so that counts are lower
+            bounds.
     """
 
     strong: dict[int, int]
@@ -195,7 +197,7 @@ class Certainty:
 
     @property
     def known(self) -> bool:
-        """Whether anything says what is noise."""
+        """Whether standard errors are known."""
         return bool(self.strong)
 
     @property
@@ -215,13 +217,13 @@ class Certainty:
 
 
 def run_certainty(run: Run) -> Certainty:
-    """Judge all errors of a run.
+    """Count the strong and weak training items of all errors of a run.
 
     Raises:
         TurnoverError: if the run has no usable influence.
     """
     part, members, total = run.influence, int(run.manifest["results"]["members"]), len(run.train)
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    chunks: list[tuple[np.ndarray, np.ndarray]] = []
     if members > 1 and part.misclassified:
         estimates, errors = (part.array(f"{PREDICTION}_{name}") for name in ("estimate", "error"))
         freedom = freedom_of(part.estimator, members)
@@ -229,9 +231,13 @@ def run_certainty(run: Run) -> Certainty:
         for first in range(0, len(estimates), step):
             rows = slice(first, first + step)
             chances = wrong_sign(np.asarray(estimates[rows]), np.asarray(errors[rows]), freedom)
-            found.append((strong(chances, total).sum(1), (chances <= RATE).sum(1)))
-    counts = [np.concatenate(parts) for parts in zip(*found, strict=True)] or [np.empty(0, int)] * 2
-    certain, passing = (dict(zip(part.misclassified, own.tolist(), strict=False)) for own in counts)
+            chunks.append((strong(chances, total).sum(1), (chances <= RATE).sum(1)))
+    counts = [np.concatenate(parts) for parts in zip(*chunks, strict=True)] or [
+        np.empty(0, int)
+    ] * 2
+    certain, passing = (
+        dict(zip(part.misclassified, column.tolist(), strict=False)) for column in counts
+    )
     agreement = part.manifest["agreement"].get(part.estimator)
     return Certainty(
         strong=certain,

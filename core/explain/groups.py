@@ -1,49 +1,25 @@
-"""What groups of training items did to one mistake, or to all of them on average: sums of their
-influences, with errors and words.
-
-Groups of training items: what they did to a mistake together, and the smallest one without which it
-is predicted not to be made.
+"""Influence of groups of training items on a mistake, and the smallest group that flips it.
 
 One influence is mostly noise, and where forty training items teach the same thing, each of them
-alone matters little: the others would have taught it too. Their sum says more, and its error grows
-far more slowly (`turnover.attribution.estimators.shrinkage`).
+alone matters little: the others would have taught it too. Their sum says more, and its standard
+error grows far more slowly (`turnover.attribution.estimators.shrinkage`).
 
-- `choose`: which items form a group: texts with certain words, a class, an injected mark, those
-  flagged for dropping, a list of ids, the ends of a ranking.
-- `sums`: a group's influence on a mistake, its error and a word for it, and how it compares with
-  random groups.
-- `flip`: the smallest group whose removal is predicted to flip the mistake.
-
-Sums of influences say which groups matter more than others. They are those of half networks and of
-items that leave one by one: training a whole network again without the group moves it several times
-less. Nothing here needs torch.
-
-Which training items form a group.
-
-The smallest group of training items whose removal is predicted to flip a mistake.
-
-The whole network gives the predicted label the loss L_p and the true label L_t, and L_t − L_p > 0
-is the margin of the mistake. An influence on a label's loss is what removing the item is predicted
-to add to it, so removing the group S leaves
+Flipping. The whole network gives the predicted label the loss L_p and the true label L_t, and
+L_t − L_p > 0 is the margin of the mistake. An influence on a label's loss is the predicted increase
+when the item is removed, so removing the group S leaves
 
     L_t + I_t(S) − (L_p + I_p(S)) = margin − Σ_{i in S} (I_p(i) − I_t(i))
 
-and where that is below zero, the true label is predicted to win. Each item lowers the margin by a
-number of its own, so the smallest group is found by taking the items with the largest numbers
-first, until the margin is used up: no group of fewer items has a larger sum. Of three classes or
-more, flipping to the true class is what is predicted; a third might win instead. With two classes
-one loss determines the other, but their influences are estimated one by one, so losses predicted
-after removal need not fit together to the last digit.
+and below zero the true label is predicted to win. Taking the items with the largest differences
+first, until the margin is used up, gives the smallest group: no fewer items have a larger sum. Of
+three classes or more, a third might win instead. With two classes one loss determines the other,
+but their influences are estimated separately, so the predicted losses need not agree exactly.
 
-What is found is a prediction taken at face value, not a retraining, and an optimistic one.
-Influences are those of half networks, where a mask doubles what is left on, and they are those of
-single items: when a group goes, what stays stands in for it. So a whole network that is trained
-again moves several times less than the sum says, and the group that flips it is larger. The items
-are those with the largest *estimates*. `best` allows for that, being shrunk; with `median` or one
-member the largest are too large by chance, and the group is smaller still.
-
-Groups of training items on the mistakes of a run, and what flips each mistake, as `turnover groups`
-prints it.
+Sums rank groups; as predictions they are optimistic. Influences are those of sub-networks, where a
+mask doubles what is left on, and of items removed one by one: when a group goes, the remaining
+items stand in for it. A whole network retrained without the group moves several times less, so the
+group that really flips it is larger. Choosing the largest *estimates* adds to that: `best` is
+shrunk to allow for it; with `median` or one member the largest are too large by chance.
 """
 
 from __future__ import annotations
@@ -61,13 +37,14 @@ from turnover.flags import Flags
 from turnover.runs.ranking import clearest_first, content_of, finite, stored_estimator
 from turnover.runs.run import Run
 
+# Groups
+
 
 @dataclass(frozen=True)
 class Group:
     """Training items, by position in rising order, and what they have in common in a few words.
 
-    `ranked` says that they were chosen by their influences, so that comparing these with random
-    ones means nothing.
+    `ranked`: chosen by their influences, so a comparison with random groups is meaningless.
     """
 
     name: str
@@ -76,7 +53,7 @@ class Group:
 
 
 def containing(run: Run, words: str) -> Group:
-    """All training texts in which `words` occur, as they stand there but for upper and lower case.
+    """All training texts in which `words` occur, case-insensitively.
 
     Raises:
         TurnoverError: for an image run, for no words, or if there is no such text.
@@ -89,10 +66,10 @@ def containing(run: Run, words: str) -> Group:
     wanted = words.strip().casefold()
     if not wanted:
         raise TurnoverError("no words to look for; name some that training texts contain")
-    found = run.train["text"].astype(str).str.casefold().str.contains(wanted, regex=False)
+    matches = run.train["text"].astype(str).str.casefold().str.contains(wanted, regex=False)
     return _group(
         f"texts with “{words.strip()}”",
-        found.to_numpy(),
+        matches.to_numpy(),
         f"no training text contains {words.strip()!r}; try fewer or shorter words",
     )
 
@@ -153,7 +130,7 @@ def flagged(run: Run) -> Group:
 
 
 def listed(run: Run, path: Path) -> Group:
-    """The training items whose ids a text file lists, one a line; empty lines are left out.
+    """The training items whose ids a text file lists, one per line; empty lines are skipped.
 
     Raises:
         TurnoverError: if the file cannot be read, names no id, or one that no training item has.
@@ -178,8 +155,8 @@ def listed(run: Run, path: Path) -> Group:
 
 
 def ends(run: Run, error: int, top: int) -> list[Group]:
-    """The `top` proponents and opponents of a misclassified validation item's prediction; without a
-    side on which there is none.
+    """The `top` proponents and opponents of a misclassified validation item's prediction; without
+    an empty side.
 
     Raises:
         TurnoverError: if the run has no usable influence for this item.
@@ -187,9 +164,9 @@ def ends(run: Run, error: int, top: int) -> list[Group]:
     ranked = run.influence.ranked(error, "prediction")
     sides = zip(("proponents", "opponents"), ranked.ends(top), strict=True)
     return [
-        Group(f"top {len(places)} {name}", np.sort(ranked.instances[places]), ranked=True)
-        for name, places in sides
-        if len(places)
+        Group(f"top {len(indices)} {name}", np.sort(ranked.instances[indices]), ranked=True)
+        for name, indices in sides
+        if len(indices)
     ]
 
 
@@ -199,14 +176,16 @@ def _group(name: str, chosen: np.ndarray, otherwise: str) -> Group:
     return Group(name, np.flatnonzero(chosen))
 
 
+# Sums
+
+
 @dataclass(frozen=True)
 class Sum:
-    """A group's influence on a loss in nats, its standard error, and a word for how far to trust
-    it; the latter None for one member.
+    """A group's influence on a loss in nats, its standard error, and its trust word; the latter two
+    None for one member.
 
-    `random` is what a random group with as many items of each label does: mean and standard
-    deviation over all such groups; None where the group was chosen by its influences, or where
-    there is no other such group.
+    `random`: mean and standard deviation of the influence of all groups with as many items of each
+    label; None where the group was chosen by its influences, or is the only such group.
     """
 
     influence: float
@@ -221,7 +200,7 @@ MEANINGS = ("prediction", "truth")
 class Summable:
     """The influences of all N training items on two losses, ready to be summed.
 
-    `evidence` is what each was estimated from, as `RunInfluence.evidence` gives it, and `items` the
+    `evidence` is the input of each estimate, as `RunInfluence.evidence` gives it, and `items` the
     estimates, `(N,)` each.
     """
 
@@ -238,14 +217,14 @@ class Summable:
         """The groups' influences on the loss of the predicted label (`prediction`) or of the true
         one (`truth`).
 
-        Words are for all groups together: of those called strong, at most 5 % are expected to have
-        the wrong sign.
+        Trust words are for all groups together: of the strong ones, at most 5 % are expected to
+        have the wrong sign.
         """
         if not groups:
             return []
         values, std_errors = (
-            found[0]
-            for found in self.estimator.group(
+            array[0]
+            for array in self.estimator.group(
                 *self.evidence[meaning], self._inside([group.instances for group in groups])
             )
         )
@@ -263,12 +242,14 @@ class Summable:
         """Standard error of the difference of a group's influences on the prediction and on the
         truth; None for one member.
 
-        The two have the same masks, so their errors go together. Their difference is estimated as a
-        target of its own: the influence on the true label's loss minus the predicted label's.
+        The two have the same masks, so their errors are correlated. Their difference is estimated
+        as a target of its own: the influence on the true label's loss minus the predicted label's.
         """
         members, coefficients = (
-            one - other
-            for one, other in zip(self.evidence["prediction"], self.evidence["truth"], strict=True)
+            prediction - truth
+            for prediction, truth in zip(
+                self.evidence["prediction"], self.evidence["truth"], strict=True
+            )
         )
         return finite(
             self.estimator.group(members, coefficients, self._inside([instances]))[1][0, 0]
@@ -287,16 +268,20 @@ class Summable:
         """
         labels, values = self.run.train["label"].to_numpy(), self.items[meaning]
         counts, totals = (
-            np.bincount(some, minlength=len(self.run.classes))
-            for some in (labels[group.instances], labels)
+            np.bincount(chosen, minlength=len(self.run.classes))
+            for chosen in (labels[group.instances], labels)
         )
         if group.ranked or not (counts % np.maximum(totals, 1)).any():
             return None
         mean, variance = 0.0, 0.0
         for label in np.flatnonzero(counts):
-            own, count = values[labels == label], counts[label]
-            mean += count * own.mean()
-            variance += count * (1 - count / len(own)) * own.var(ddof=1) if len(own) > count else 0
+            of_label, count = values[labels == label], counts[label]
+            mean += count * of_label.mean()
+            variance += (
+                count * (1 - count / len(of_label)) * of_label.var(ddof=1)
+                if len(of_label) > count
+                else 0
+            )
         return float(mean), float(variance**0.5)
 
 
@@ -325,9 +310,9 @@ class MeanMistake(Summable):
     """The influences on the mean loss of all misclassified validation items that have influences:
     estimated as a target of its own.
 
-    The errors of one training item's influences on many targets go together, since its mask is the
-    same; so the error of their mean is not known from their errors, but it is that of this one
-    target. Nor is the estimate the mean of theirs: less of it is noise, so less is shrunk away.
+    A training item has the same mask for all targets, so its errors on them are correlated, and the
+    standard error of the mean does not follow from theirs; this one target has it. Nor is the
+    estimate the mean of theirs: less of it is noise, so it is shrunk less.
 
     Raises:
         TurnoverError: if no mistake has usable influences, or the run did not keep what sums need.
@@ -343,14 +328,12 @@ class MeanMistake(Summable):
         super().__init__(
             run,
             evidence,
-            {meaning: estimator.apply(*found)[0][0] for meaning, found in evidence.items()},
+            {meaning: estimator.apply(*parts)[0][0] for meaning, parts in evidence.items()},
         )
 
 
 def _mean_evidence(run: Run, meaning: str) -> tuple[np.ndarray, np.ndarray]:
-    """Evidence, averaged over all mistakes that have it; one at a time, since all of them may not
-    fit into memory.
-    """
+    """Evidence averaged over all mistakes that have it, one at a time to save memory."""
     errors = run.influence.misclassified
     members, coefficients = (
         part.astype(np.float64) for part in run.influence.evidence(errors[0], meaning)
@@ -363,8 +346,10 @@ def _mean_evidence(run: Run, meaning: str) -> tuple[np.ndarray, np.ndarray]:
     return members / len(errors), coefficients / len(errors)
 
 
+# Flips
+
 _LEAST = float(np.finfo(np.float32).tiny)
-"""Probabilities are float32, and none counts as smaller than this."""
+"""Lower bound of probabilities, which are float32."""
 
 
 @dataclass(frozen=True)
@@ -372,10 +357,10 @@ class Flip:
     """What flips a mistake; losses in nats of the predicted and the true label.
 
     Attributes:
-        instances: the smallest group, by position, what counts most first; none if no group of half
-            the training items is enough.
+        instances: positions of the smallest group, largest effect first; empty if half the training
+            items are not enough.
         before: the losses of the whole network, predicted label first.
-        after: what they are predicted to be without the group; as before if there is none.
+        after: predicted losses without the group; as before if there is none.
         std_error: of the margin after, from the noise of the masks; None for one member, or if
             there is no group.
     """
@@ -413,6 +398,9 @@ def smallest_group(gains: np.ndarray, margin: float, most: int) -> np.ndarray:
     return order[: enough[0] + 1] if len(enough) else order[:0]
 
 
+# `turnover groups`
+
+
 def group_influences(
     run: Run, groups: Sequence[Group], ids: Sequence[str] = (), top: int = 10
 ) -> dict[str, Any]:
@@ -421,7 +409,7 @@ def group_influences(
     Args:
         run: with influence.
         groups: for all mistakes; each mistake's own top proponents and opponents are added.
-        ids: of the mistakes; all that have influences, clearest first, where none is named.
+        ids: of the mistakes; by default all that have influences, clearest first.
         top: how many proponents and opponents make up these two.
 
     Raises:
@@ -446,13 +434,13 @@ def group_influences(
 
 def _position(run: Run, name: str) -> int:
     """The position of a mistake."""
-    found = run.validation.index[run.validation["id"].astype(str) == name]
-    if not len(found):
+    matches = run.validation.index[run.validation["id"].astype(str) == name]
+    if not len(matches):
         raise TurnoverError(
             f"no validation item has the id {name!r}; `turnover errors --run {run.folder}` lists "
             "the misclassified ones"
         )
-    position = int(found[0])
+    position = int(matches[0])
     if position not in run.misclassified_positions:
         raise TurnoverError(
             f"validation item {name!r} is not misclassified; `turnover errors --run {run.folder}` "
@@ -462,17 +450,17 @@ def _position(run: Run, name: str) -> int:
 
 
 def _entry(run: Run, position: int, groups: Sequence[Group], top: int) -> dict[str, Any]:
-    """One mistake: what it is, what each group did to it, and what flips it."""
+    """One mistake, each group's influence on it, and what flips it."""
     item, classes = run.item("validation", position), run.classes
     mistake, all_groups = Mistake(run, position), [*ends(run, position, top), *groups]
     sums = {meaning: mistake.sums(all_groups, meaning) for meaning in MEANINGS}
-    told = [
+    group_entries = [
         {
             "name": group.name,
             "size": len(group.instances),
-            **{meaning: vars(sums[meaning][place]) for meaning in MEANINGS},
+            **{meaning: vars(sums[meaning][number]) for meaning in MEANINGS},
         }
-        for place, group in enumerate(all_groups)
+        for number, group in enumerate(all_groups)
     ]
     return {
         "id": str(item["id"]),
@@ -480,7 +468,7 @@ def _entry(run: Run, position: int, groups: Sequence[Group], top: int) -> dict[s
         "predicted": classes[int(item["predicted"])],
         "injected": str(item["planted"]),
         **content_of(run, position, "validation"),
-        "groups": told,
+        "groups": group_entries,
         "flip": _flip(run, smallest_flip(mistake)),
     }
 

@@ -1,5 +1,6 @@
-"""Pieces of HTML that pages share. Whatever comes from data, be it a text, an id or a class name,
-is shown as text.
+"""Pieces of HTML shared by pages and the report.
+
+Whatever comes from data, be it a text, an id or a class name, is escaped.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from turnover.explain.words import MarkedText, Segment, visible
 
 
 def safe(text: str) -> str:
-    """A text for HTML contents and quoted attributes: escaped, and with nothing in it that hides or
-    turns what stands beside it.
+    """A text for HTML contents and quoted attributes: escaped, without characters that hide or
+    reverse the text around them.
     """
     return escape(visible(text), quote=True)
 
 
 def marked_html(text: MarkedText) -> str:
-    """A text with its marks; what is long unfolds on a click."""
+    """A text with its marks; the rest of a long text unfolds on a click."""
     parts = _segments_html(text.head)
     if text.tail:
         left_out = (
@@ -51,8 +52,8 @@ def chip_html(text: str, kind: str = "label") -> str:
 
 
 def mark_html(mark: str) -> str:
-    """What is known of an item beforehand, as a chip: what was injected in it, or that people found
-    its label wrong; nothing for no mark.
+    """An item's known mark as a chip: what was injected, or that people found its label wrong; ""
+    without a mark.
     """
     if not mark:
         return ""
@@ -63,9 +64,7 @@ def mark_html(mark: str) -> str:
 
 
 def trust_html(trust: str) -> str:
-    """How far an influence can be trusted, a word in quiet print; nothing where no error is
-    known.
-    """
+    """An influence's trust word; "" where no standard error is known."""
     return f' <span class="to-trust">{safe(trust)}</span>' if trust else ""
 
 

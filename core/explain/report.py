@@ -1,18 +1,9 @@
-"""A run's mistakes, and the flags that people put on its training items, as one HTML file, to send
-to someone who has neither the run nor Turnover.
+"""A run's mistakes, and the flags on its training items, as one self-contained HTML file.
 
-Nothing is loaded from elsewhere and no script runs: images are part of the file, what unfolds is
-`<details>`, and a content security policy in the page forbids the rest. Its size is bounded: so
-many errors, so many training items on each side, so many characters of a text.
-
-What is shown of a run's mistakes: errors and their explanations as dataclasses, words that texts
-share, pieces of HTML, and a page that holds it all in one file. No torch and no Streamlit in here:
-the dashboard draws the same parts.
-
-One mistake on the page: the item, its proponents and opponents for both meanings of influence; and
-the list of all.
-
-Flagged training items as they are shown, and the part of the page that lists them.
+It is meant for someone who has neither the run nor Turnover. Nothing is loaded from elsewhere and
+no script runs: images are embedded, long parts unfold by `<details>`, and a content security policy
+in the page forbids the rest. Its size is bounded: in errors, in training items on each side, and in
+characters of a text.
 """
 
 from __future__ import annotations
@@ -51,15 +42,18 @@ from turnover.runs.run import PREDICTION, TRUTH, Run
 from turnover.storage.atomic import write_atomic
 
 CHARACTERS = 4000
-"""Of a text, at most so many are on the page."""
+"""Most characters of a text on the page."""
 
 _ID, _NAME = 80, 60
 
 
+# The mistakes
+
+
 def index_html(items: Sequence[ErrorItem]) -> str:
-    """Links to all mistakes of the page, one or more."""
+    """Links to all mistakes of the page; needs at least one."""
     lines = []
-    for place, item in enumerate(items, start=1):
+    for number, item in enumerate(items, start=1):
         content = (
             image_html(item.image, 40, "")
             if item.image
@@ -70,8 +64,8 @@ def index_html(items: Sequence[ErrorItem]) -> str:
             f"{safe(_name(item.predicted))}</span>"
         )
         lines.append(
-            f'<li><a href="#mistake-{place}"><span '
-            f'class="place">{place}</span>{content}{verdict}</a></li>'
+            f'<li><a href="#mistake-{number}"><span '
+            f'class="place">{number}</span>{content}{verdict}</a></li>'
         )
     kind = "images" if items[0].image else "texts"
     summary = f"All {len(items)} at a glance"
@@ -81,8 +75,8 @@ def index_html(items: Sequence[ErrorItem]) -> str:
     )
 
 
-def error_html(run: Run, item: ErrorItem, place: int, top: int) -> str:
-    """The mistake number `place`: what it is, and who taught it.
+def error_html(run: Run, item: ErrorItem, number: int, top: int) -> str:
+    """Mistake `number`, with the training items behind it.
 
     Raises:
         TurnoverError: if the run has no usable influence for this item.
@@ -92,8 +86,8 @@ def error_html(run: Run, item: ErrorItem, place: int, top: int) -> str:
     )
     injected = mark_html(item.injected)
     return (
-        f'<article id="mistake-{place}" aria-labelledby="title-{place}"><h3 '
-        f'id="title-{place}"><span class="place">{place}</span> '
+        f'<article id="mistake-{number}" aria-labelledby="title-{number}"><h3 '
+        f'id="title-{number}"><span class="place">{number}</span> '
         f"{chip_html(_name(item.label))} taken for {chip_html(_name(item.predicted), 'wrong')}</h3>"
         f'<div class="target">{_target_html(item, prediction, run_splitter(run))}</div>'
         f'<p class="foot">predicted with probability {item.probability:.0%}{injected}<span '
@@ -122,9 +116,7 @@ def _heading(meaning: str, which: str, explanation: Explanation) -> str:
 
 
 def _sides_html(explanation: Explanation) -> str:
-    """Proponents and opponents, with how many can be trusted and what a random training item
-    does.
-    """
+    """Proponents and opponents, with how many can be trusted and the influence of a random item."""
     cards = (*explanation.proponents, *explanation.opponents)
     scale = max((abs(card.influence) + (card.std_error or 0) for card in cards), default=0) or 1
     target = f"“{safe(_name(explanation.target))}”"
@@ -132,18 +124,18 @@ def _sides_html(explanation: Explanation) -> str:
         ("for", "Proponents", "towards", explanation.proponents),
         ("against", "Opponents", "away from", explanation.opponents),
     )
-    made = "".join(
+    sections = "".join(
         f'<section class="{side}"><h5>{title} <span>pushed {where} '
         f"{target}</span></h5>{_cards_html(shown, explanation.decimals, scale)}</section>"
         for side, title, where, shown in sides
     )
-    sure = (
+    certainty = (
         f"<p>{explanation.certainty}</p>"
         if not explanation.advice
         else f"<p><strong>{explanation.certainty}</strong> {explanation.advice}</p>"
     )
     return (
-        f'<div class="certainty">{sure}</div><div class="sides">{made}</div><p '
+        f'<div class="certainty">{certainty}</div><div class="sides">{sections}</div><p '
         f'class="quiet">{explanation.yardstick}</p>'
     )
 
@@ -196,10 +188,12 @@ def _name(label: str) -> str:
     return snippet(label, _NAME)
 
 
-FLAGS = 200
-"""How many flags a page holds at most."""
+# The flags
 
-_CHARACTERS, _ID, _NAME = 2000, 80, 60
+FLAGS = 200
+"""Most flags on a page."""
+
+_FLAG_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -215,28 +209,28 @@ class Flagged:
 
 
 def flagged_items(run: Run, flags: Mapping[int, Flag]) -> list[Flagged]:
-    """The items of some flags, by position; flags on items that the run does not have are left
-    out.
+    """The items of some flags, by position; flags on items that the run does not have are
+    skipped.
     """
     names = ("id", "label", "planted", "text" if run.kind == "text" else "image")
     ids, labels, injected, contents = (run.train[name].to_numpy() for name in names)
     classes = run.classes
     return [
         Flagged(
-            id=str(ids[place]),
-            label=classes[int(labels[place])],
-            injected=str(injected[place]),
-            text=str(contents[place]) if run.kind == "text" else "",
-            image=bytes(contents[place]) if run.kind == "image" else b"",
+            id=str(ids[position]),
+            label=classes[int(labels[position])],
+            injected=str(injected[position]),
+            text=str(contents[position]) if run.kind == "text" else "",
+            image=bytes(contents[position]) if run.kind == "image" else b"",
             flag=flag,
         )
-        for place, flag in sorted(flags.items())
-        if place < len(ids)
+        for position, flag in sorted(flags.items())
+        if position < len(ids)
     ]
 
 
 def verdict_words(flag: Flag) -> str:
-    """What was decided, in words; not escaped yet."""
+    """The decision in words; not escaped yet."""
     return {"drop": "drop", "keep": "keep", CLEARED: "no flag"}.get(
         flag.action, f"relabel to {flag.new_label}"
     )
@@ -271,13 +265,13 @@ def flags_html(run: Run) -> str:
     flags = [item.flag for item in items]
     shown = sorted(items, key=lambda item: item.flag.at, reverse=True)[:FLAGS]
     more = f" The newest {FLAGS} are shown." if len(items) > FLAGS else ""
-    told = (
+    summary = (
         f"{len(items):,} training {run.kind}{'s are' if len(items) > 1 else ' is'} flagged: "
         f"{count_words(flags)}; by {people_words(flags)}.{more}"
     )
     kind = "images" if items[0].image else "texts"
     return (
-        f'<section><h2>The flags</h2><p class="said">{safe(told)}</p><ol class="flags '
+        f'<section><h2>The flags</h2><p class="said">{safe(summary)}</p><ol class="flags '
         f'{kind}">{"".join(map(_item_html, shown))}</ol></section>'
     )
 
@@ -287,7 +281,7 @@ def _item_html(item: Flagged) -> str:
     content = (
         image_html(item.image, 72, f"training image labelled {label}")
         if item.image
-        else marked_html(mark(item.text, (), limit=_CHARACTERS))
+        else marked_html(mark(item.text, (), limit=_FLAG_CHARACTERS))
     )
     note = f'<p class="note" dir="auto">{safe(item.flag.note)}</p>' if item.flag.note else ""
     who = f"{item.flag.by}, {minute(item.flag.at)}"
@@ -299,10 +293,10 @@ def _item_html(item: Flagged) -> str:
     )
 
 
+# The page
+
 ERRORS, SIDE = 50, 5
-"""How many errors a page holds, and how many training items on each side of one, where nobody says
-otherwise.
-"""
+"""Defaults: errors on a page, and training items on each side of one."""
 
 _POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action "
@@ -320,7 +314,7 @@ def write_report(run: Run, path: Path, errors: int = ERRORS, top: int = SIDE) ->
 
     Args:
         run: with influence.
-        path: the file to write; an older one is replaced.
+        path: the file to write; an existing one is replaced.
         errors: at most so many errors, clearest explanation first.
         top: at most so many proponents and as many opponents of each.
 
@@ -354,7 +348,7 @@ def report_page(run: Run, errors: int = ERRORS, top: int = SIDE) -> str:
     items = [item for item in error_items(run, with_influence=True) if item.position in explained][
         :errors
     ]
-    articles = [error_html(run, item, place, top) for place, item in enumerate(items, start=1)]
+    articles = [error_html(run, item, number, top) for number, item in enumerate(items, start=1)]
     body = [_header(run, len(items)), "<main>", _how_to_read(run), _numbers(explained_pattern(run))]
     if items:
         body += [f"<h2>The mistakes</h2>{index_html(items)}", *articles]
@@ -376,7 +370,7 @@ def _document(title: str, body: str) -> str:
 
 
 def _header(run: Run, shown: int) -> str:
-    """What the run is, and what the page shows of it."""
+    """The run, and what the page shows of it."""
     facts = "".join(
         f"<div><dt>{name}</dt><dd>{safe(value)}</dd></div>"
         for name, value in run_facts(run).items()
@@ -399,14 +393,14 @@ def _lead(run: Run, shown: int) -> str:
             f"The model is right on all {total:,} validation {run.kind}s, so there is no mistake to"
             " explain."
         )
-    said = f"{wrong:,} of {total:,} validation {run.kind}s are misclassified. "
+    lead = f"{wrong:,} of {total:,} validation {run.kind}s are misclassified. "
     if explained < wrong:
-        said += f"Influences were computed for {explained:,} of them. "
+        lead += f"Influences were computed for {explained:,} of them. "
     if not shown:
-        return said.strip()
+        return lead.strip()
     which = f"the {shown:,} whose explanation is clearest" if shown < explained else "each"
     return (
-        f"{said}For {which}, here are the training {run.kind}s that pushed the model towards its "
+        f"{lead}For {which}, here are the training {run.kind}s that pushed the model towards its "
         "wrong answer, and those that stood against it."
     )
 
@@ -444,7 +438,7 @@ def _numbers(pattern: Pattern | None) -> str:
     """The pattern over all explained errors."""
     if pattern is None:
         return ""
-    told = [
+    figures = [
         (
             f"{pattern.proponents:.0%}",
             (
@@ -462,13 +456,13 @@ def _numbers(pattern: Pattern | None) -> str:
         ),
     ]
     if pattern.spread is not None:
-        told.append(
+        figures.append(
             (
                 f"±{rounded(pattern.spread)}",
                 "nats: influence of a random training item, standard deviation, median",
             )
         )
-    tiles = "".join(f"<li><b>{number}</b> {words}</li>" for number, words in told)
+    tiles = "".join(f"<li><b>{number}</b> {words}</li>" for number, words in figures)
     over = (
         f"{pattern.misclassified:,} explained mistakes"
         if pattern.misclassified > 1

@@ -1,17 +1,12 @@
-"""Which words two texts share, as segments that a page can mark; and texts that a page can show
-without harm.
+"""Words that two texts share, as segments that a page can mark; and texts that are safe to show.
 
-Words are compared lower-cased. Words that nearly every text has (`STOP_WORDS`) are left out, and
-neighbouring shared words become one segment, so that a name is marked as a whole. Where it is known
-how an encoder cuts words (`turnover.explain.words`), a run of pieces that two words share is marked
-inside them, if it has at least five letters: shorter ones are mostly endings.
+Words are compared in lower case. Stop words (`STOP_WORDS`) are ignored, and neighbouring shared
+words become one segment, so that a name is marked as a whole.
 
-How a run's encoder cuts words into pieces, so that a page can mark what two words share in the
-encoder's eyes.
-
-"unchristened" is read as un ##christ ##ened: another word with ##christ in it has something in
-common with it. The pieces come from the encoder's own `tokenizer.json`, by the package `tokenizers`
-alone, which is there in milliseconds.
+Where the run's tokenizer is known, a run of subword pieces that two words share is marked inside
+them, if it has at least five letters: shorter ones are mostly endings. "unchristened" is read as
+un ##christ ##ened, so another word with ##christ shares something with it. The pieces come from the
+encoder's own `tokenizer.json`, by the package `tokenizers` alone, which loads in milliseconds.
 """
 
 from __future__ import annotations
@@ -46,7 +41,7 @@ was wasn't we were what when where which while who whom why will with would you 
 """
 STOP_WORDS = frozenset(_FREQUENT.split())
 SplitWord = Callable[[str], Collection[tuple[str, int, int]]]
-"""A word's pieces as an encoder names them, and where in the word each begins and ends."""
+"""A word's subword pieces as the encoder names them, each with its begin and end in the word."""
 
 _LETTERS = 5
 
@@ -61,8 +56,8 @@ class Segment:
 
 @dataclass(frozen=True)
 class MarkedText:
-    """A text in segments: what is shown at once, what unfolds, and how many characters are not sent
-    at all.
+    """A text in segments: what is shown at once, what unfolds, and how many characters are not
+    sent.
     """
 
     head: tuple[Segment, ...]
@@ -88,8 +83,8 @@ def content_words(text: str, cut: SplitWord | None = None) -> frozenset[str]:
 def recurring_words(
     text: str, others: Iterable[str], least: int = 2, cut: SplitWord | None = None
 ) -> frozenset[str]:
-    """What `content_words` finds in `text` and in at least `least` of the `others`."""
-    counts = Counter(word for other in others for word in content_words(other, cut))
+    """The `content_words` of `text` that at least `least` of the `others` share."""
+    counts = Counter(word for other_text in others for word in content_words(other_text, cut))
     return frozenset(word for word in content_words(text, cut) if counts[word] >= least)
 
 
@@ -119,23 +114,23 @@ def snippet(text: str, length: int = 160) -> str:
 
 
 def visible(text: str) -> str:
-    """A text with U+FFFD for each character that would not show: controls, those that turn the
-    direction of writing, halves of surrogate pairs. Tabs and line breaks stay.
+    """A text with U+FFFD for each character that would not show: controls, bidirectional controls,
+    lone surrogates. Tabs and line breaks stay.
     """
     return text.translate(_VISIBLE)
 
 
 def _segments(text: str, words: Collection[str], cut: SplitWord | None) -> tuple[Segment, ...]:
     segments: list[Segment] = []
-    place = 0
+    position = 0
     for begin, end in _shared(text, words, cut):
-        between = text[place:begin]
+        between = text[position:begin]
         if segments and segments[-1].marked and (between.isspace() or not between):
-            segments[-1] = Segment(segments[-1].text + text[place:end], True)
+            segments[-1] = Segment(segments[-1].text + text[position:end], True)
         else:
             segments += [Segment(between)] * bool(between) + [Segment(text[begin:end], True)]
-        place = end
-    return (*segments, Segment(text[place:])) if text[place:] else tuple(segments)
+        position = end
+    return (*segments, Segment(text[position:])) if text[position:] else tuple(segments)
 
 
 def _shared(text: str, words: Collection[str], cut: SplitWord | None) -> Iterator[tuple[int, int]]:
@@ -147,11 +142,11 @@ def _shared(text: str, words: Collection[str], cut: SplitWord | None) -> Iterato
         if _key(word) in words:
             yield first, match.end()
         elif cut and (
-            found := [
+            spans := [
                 (end - begin, begin, end) for run, begin, end in _runs(word, cut) if run in words
             ]
         ):
-            _, begin, end = max(found)
+            _, begin, end = max(spans)
             yield first + begin, first + end
 
 
@@ -171,10 +166,12 @@ def _key(word: str) -> str:
     return word.lower().replace("’", "'")
 
 
-def _space_before(text: str, place: int) -> int:
-    space = text.rfind(" ", max(0, place - 40), place)
-    return place if space < 0 else space
+def _space_before(text: str, end: int) -> int:
+    space = text.rfind(" ", max(0, end - 40), end)
+    return end if space < 0 else space
 
+
+# The encoder's pieces of words
 
 _LONGEST = 40
 _WORDS = 100_000
@@ -199,7 +196,7 @@ def encoder_splitter(encoder: str) -> SplitWord | None:
         tokenizer = Tokenizer.from_str(
             (Path(encoder_folder(encoder)) / "tokenizer.json").read_text(encoding="utf-8")
         )
-    except Exception:  # the package raises bare exceptions for what is no tokenizer
+    except Exception:  # the package raises bare exceptions for a file that is no tokenizer
         return None
     tokenizer.no_padding()
     tokenizer.no_truncation()

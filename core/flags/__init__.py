@@ -1,15 +1,16 @@
 """People's decisions on training items: drop, relabel or keep.
 
-Kept in `RUN/flags.sqlite`, one row a decision, never overwritten. One call is one *step*, whether
-it decides on one item or on thousands; undoing a step adds a step that names it, so that state is
-what the steps that were not undone add up to.
+Kept in `RUN/flags.sqlite`, one row per decision, never overwritten. One call is one *step*, whether
+it decides on one item or on thousands. Undoing a step adds a step that names it, so the current
+state is the sum of the steps that were not undone.
 
-decision.py   a flag, and a row of the history
-history.py    what is in force, and where people differ: pure functions of the history
-store.py      the SQLite file: durable, shared by many processes, readable where nothing can be
-              written
-people.py     who decides
-book.py       `Flags`, what a user calls
+flags.py       `Flags`: put, look up, undo, merge; which flag is in force, and conflicts
+store.py       a flag, and the SQLite file: durable, shared by many processes
+flag_file.py   a run's flags as a JSONL file, to change a data set or to send to a colleague
+export.py      flagged items as CSV
+plan.py        which rows of a data set a flag file drops and relabels
+rewrite.py     data sets of each form, cleansed and restored
+apply.py       `turnover apply`
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What `turnover apply` does: a flag file onto a data set, and back.
+"""`turnover apply`: applies a flag file to a data set, or undoes that.
 
-The data set itself is never changed: a cleansed copy is written, and beside it an undo file with
-which the copy becomes the original again, byte by byte. The undo file is JSONL: a line that says
-what the copy and the original are known by, then a line for each row or file that was changed; for
-parquet, whose bytes cannot be told from its rows, the original itself.
+The data set itself is never changed. A cleansed copy is written, and beside it an undo file that
+turns the copy back into the original, byte for byte. The undo file is JSONL: a header with the
+checksums of copy and original, then one line per changed row or file; for parquet, whose bytes do
+not follow from its rows, the original itself.
 
-The training items of a data set that is no file, such as the digits, as a table: what a flag file
-is then applied to.
+A packaged data set, such as the digits, has no file of its own: its training items are first
+written as a table.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ from turnover.flags.rewrite import (
 )
 from turnover.storage.atomic import write_atomic
 
+# Packaged data sets as tables
+
 _NUMBERED = ("sst2",)
 """Sources whose own files number the classes."""
 
 
 def packaged_table(name: str) -> tuple[bytes, str, str]:
-    """Contents, name and form of the table: CSV with id, text and label, or parquet with id, image
-    (PNG) and label (a class number).
+    """A packaged data set's training items as contents, name and form of a table: CSV with id, text
+    and label, or parquet with id, image (PNG) and label (a class number).
 
     Raises:
         TurnoverError: if the data set cannot be loaded.
@@ -75,13 +77,15 @@ def _image_frame(items: Items) -> pd.DataFrame:
             "label": items.labels,
         }
     )
-    numbers = frame["id"].str.extract(r"^train-(\d+)$")[0]  # as CIFAR-10's files name their images
+    numbers = frame["id"].str.extract(r"^train-(\d+)$")[0]  # as in CIFAR-10's files
     return frame if numbers.isna().any() else frame.assign(index=numbers.astype(int))
 
 
+# Apply and undo
+
 FORMAT = 1
 UNDO = ".undo"
-"""What the name of an undo file ends with, after the name of the cleansed copy."""
+"""Suffix of an undo file, after the name of the cleansed copy."""
 
 _KEY, _PARQUET, _FOLDER = "turnover_undo", ".parquet", "folder"
 
@@ -94,17 +98,17 @@ def apply_flag_file(
     Args:
         flag_path: what `export --format jsonl` wrote.
         data: a CSV, TSV, JSONL or parquet file, a folder with one folder of images a class, or the
-            name of a data set that is no file.
+            name of a packaged data set.
         out: the copy; nothing may be there yet.
-        text: the column that holds the texts or images, guessed if it is None.
-        label: the column that holds the labels, guessed if it is None.
+        text: the column that holds the texts or images, inferred if None.
+        label: the column that holds the labels, inferred if None.
 
     Returns:
         What `turnover apply --json` prints: out, undo, dropped, relabelled, kept, and refused: id,
         place and why.
 
     Raises:
-        TurnoverError: if something cannot be read or written, or nothing of the flag file fits the
+        TurnoverError: if something cannot be read or written, or no line of the flag file fits the
             data.
     """
     flag_file = load_flag_file(flag_path)
@@ -114,7 +118,9 @@ def apply_flag_file(
         if data.is_dir()
         else _onto_file(flag_file, *_content(data), out, undo, text, label)
     )
-    refused = [{"id": one.id, "place": one.place, "why": one.why} for one in plan.misfits]
+    refused = [
+        {"id": misfit.id, "place": misfit.place, "why": misfit.why} for misfit in plan.misfits
+    ]
     return {
         "out": str(out),
         "undo": str(undo),
@@ -126,7 +132,7 @@ def apply_flag_file(
 
 
 def undo_flag_file(undo: Path, data: Path, out: Path) -> dict[str, Any]:
-    """Write what a cleansed copy was made of to `out`.
+    """Write the original of a cleansed copy to `out`.
 
     Args:
         undo: the undo file that was written beside the copy.
@@ -214,7 +220,7 @@ def _onto_folder(flag_file: FlagFile, data: Path, out: Path, undo: Path) -> Chan
 
 
 def _content(data: Path) -> tuple[bytes, str, str]:
-    """Contents, name and form of a file, or of the table of a data set that is no file."""
+    """Contents, name and form of a file, or of a packaged data set's table."""
     if not data.exists() and str(data) in NAMES:
         return packaged_table(str(data))
     if data.suffix.lower() not in (*FORMS, _PARQUET):
@@ -229,7 +235,7 @@ def _content(data: Path) -> tuple[bytes, str, str]:
 
 
 def _new(out: Path, data: Path) -> Path:
-    """The undo file that goes with a copy, whose place must be free, and not in what is copied."""
+    """The path of a copy's undo file; the copy must not exist yet, or be inside the data."""
     if out.exists():
         raise _taken(out)
     if data.is_dir() and data.resolve() in out.resolve().parents:
@@ -242,11 +248,11 @@ def _taken(path: Path) -> TurnoverError:
 
 
 def _lines(objects: Sequence[dict[str, Any]]) -> bytes:
-    return "".join(f"{json.dumps(one)}\n" for one in objects).encode("ascii")
+    return "".join(f"{json.dumps(line)}\n" for line in objects).encode("ascii")
 
 
 def _write_undo(path: Path, facts: dict[str, Any], rest: bytes) -> None:
-    """Write an undo file, or see that it is there already: the same command may have been stopped
+    """Write an undo file, or check that it exists unchanged: the same command may have been stopped
     between this file and the copy.
     """
     content = _lines([{_KEY: FORMAT, **facts}]) + rest
@@ -274,8 +280,8 @@ def _undo_header(line: bytes, path: Path) -> dict[str, Any]:
     return header
 
 
-def _same(found: str, expected: str, data: Path) -> None:
-    if found != expected:
+def _same(digest: str, expected: str, data: Path) -> None:
+    if digest != expected:
         raise TurnoverError(
             f"{data}: not what the undo file was written with, or changed since; give the cleansed "
             "copy as it was"

@@ -1,4 +1,4 @@
-"""Flagged training items as a CSV that spreadsheets open safely."""
+"""Flagged training items as a CSV that is safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def safe_cell(value: Any) -> Any:
-    """A text that a spreadsheet would run as a formula, with an apostrophe before it; anything else
-    as it is.
+    """A value for a CSV cell: a text that a spreadsheet would run as a formula gets an apostrophe
+    before it.
     """
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def errors_of(run: Run) -> dict[int, list[str]]:
-    """For each training position, the ids of the errors among whose `TOP` proponents (of the
-    prediction) it is.
+    """For each training position, the ids of the errors that have it among their `TOP` proponents
+    (of the prediction).
     """
     parts: dict[int, list[str]] = {}
     for error in run.influence.misclassified:
         ranked = run.influence.ranked(error, "prediction")
-        for place in ranked.ends(TOP)[0]:
-            parts.setdefault(int(ranked.instances[place]), []).append(
+        for index in ranked.ends(TOP)[0]:
+            parts.setdefault(int(ranked.instances[index]), []).append(
                 str(run.item("validation", error)["id"])
             )
     return parts
@@ -49,10 +49,10 @@ def export_csv(run: Run) -> str:
         for instance, flag in Flags(run.folder).current().items()
         if instance < len(run.train)
     }
-    known = run.has_influence
-    parts = errors_of(run) if known and flags else {}
+    has_influence = run.has_influence
+    parts = errors_of(run) if has_influence and flags else {}
     buffer = io.StringIO()
-    # so that a lone return is quoted too, behind which a cell could begin anew
+    # so that a lone carriage return is quoted too, which could start a new cell
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow([run.kind if name == "content" else name for name in COLUMNS])
     for instance, flag in flags.items():
@@ -60,7 +60,7 @@ def export_csv(run: Run) -> str:
         (content,) = content_of(run, instance).values()
         decision = (flag.action, flag.new_label, flag.note, flag.by, flag.at)
         numbers: tuple[Any, ...] = ("", "", "")
-        if known:
+        if has_influence:
             mean, error = run.influence.mean_influence
             numbers = (run.influence.self_influence[instance], mean[instance], error[instance])
         row = (

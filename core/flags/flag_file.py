@@ -1,29 +1,18 @@
-"""A flag file. JSONL: a header, then one decision a line.
+"""Flag files: a run's flags as JSONL, to change a data set or to merge into a copy of the run.
 
-    {"turnover_patch": 1, "fingerprint": …, "run": …, "kind": "text", "classes": […], "shape": [],
-    "created": …, "count": 2} {"id": "train-12", "sha256": …, "label": "negative", "action":
-    "relabel", "new_label": "positive", "note": …, "by": …, "at": …}
+The first line is a header, then one decision per line:
 
-`label` is the label that the decision was made on; `sha256` is that of the text, or of shape and
-pixels. The file is plain ASCII. Patches come from anybody: what a line says is checked, and a line
-that cannot be used is refused by its number, not the file.
+    {"turnover_patch": 1, "fingerprint": …, "run": …, "kind": "text", "classes": […],
+     "shape": [], "created": …, "count": 2}
+    {"id": "train-12", "sha256": …, "label": "negative", "action": "relabel",
+     "new_label": "positive", "note": …, "by": …, "at": …}
 
-A flag file: the flags of a run as a JSONL file that changes a data set, and that a colleague can
-merge into a copy of the run.
+`label` is the label that was decided on; `sha256` identifies the item wherever it is stored: the
+hash of its text, or of its shape and pixels. `fingerprint` identifies the run's data. The file is
+plain ASCII. Flag files come from anyone: every line is checked, and a line that cannot be used is
+rejected by number while the rest of the file is used.
 
-form.py      the file: a header, then one decision a line; written, and read with care
-content.py   what an item is known by: SHA-256 of its text or pixels
-merge.py     a colleague's flag file into the flags of a run
-plan.py      which rows of a data set a flag file drops and relabels, and which lines do not fit it
-records.py   CSV, TSV and JSONL as records of bytes, so that what is not changed stays as it is
-tables.py · parquet.py · folders.py   a data set of each form: cleansed, and restored
-apply.py     what `turnover apply` does
-
-What an item is known by, wherever it lies: the SHA-256 of its text or of its pixels. And what a
-run's data are known by.
-
-A colleague's flag file into the flags of a run: added with their names and times, nothing
-overwritten.
+Merging adds a colleague's decisions with their names and times; nothing is overwritten.
 """
 
 from __future__ import annotations
@@ -46,6 +35,8 @@ from turnover.flags import Flag, Flags
 from turnover.flags.store import check_verdict, clean_name, clean_note
 from turnover.runs.run import Run
 
+# Identity of items and data
+
 
 def text_hash(text: str) -> str:
     """SHA-256 of a text in UTF-8, hexadecimal."""
@@ -60,8 +51,8 @@ def pixel_hash(pixels: np.ndarray) -> str:
 
 
 def file_hash(name: str, content: bytes, shape: tuple[int, ...]) -> str:
-    """`pixel_hash` of an image file as a model sees it whose images have this shape; "" for what is
-    no image.
+    """`pixel_hash` of an image file as seen by a model whose images have this shape; "" for a file
+    that is no image.
     """
     try:
         image = open_image(content, name, colour=len(shape) == 3)
@@ -90,14 +81,17 @@ def image_shape(run: Run) -> tuple[int, ...]:
 
 
 def data_fingerprint(run: Run) -> str:
-    """What a run was trained on, as one word: runs with the same have the same items and labels.
+    """Fingerprint of the data a run was trained on: runs with the same have the same items and
+    labels.
 
-    Runs that do not say it are known by their table of items.
+    Runs without one are identified by the checksum of their items.
     """
     return str(
         run.manifest["data"].get("fingerprint") or run.manifest["files"]["items.parquet"]["sha256"]
     )
 
+
+# The file
 
 FORMAT = 1
 MAX_BYTES = 20 * 2**20
@@ -117,12 +111,12 @@ class Line:
     sha256: str
     label: str
     flag: Flag
-    """Its `instance` is not known from a file and -1."""
+    """Its `instance` is -1, since a file does not know positions."""
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A line that was not used, and why."""
+    """A rejected line, and why."""
 
     number: int
     why: str
@@ -130,9 +124,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class FlagFile:
-    """A flag file that was read; `shape` is that of the images the decisions were made on, () for
-    texts.
-    """
+    """A flag file that was read; `shape` is that of the images decided on, () for texts."""
 
     fingerprint: str
     run: str
@@ -143,7 +135,7 @@ class FlagFile:
 
 
 def export_flag_file(run: Run) -> str:
-    """The flags of a run as a flag file; those on items that the run does not have are left out."""
+    """The flags of a run as a flag file; those on items that the run does not have are skipped."""
     flags = [
         flag for instance, flag in Flags(run.folder).current().items() if instance < len(run.train)
     ]
@@ -164,12 +156,12 @@ def export_flag_file(run: Run) -> str:
 
 def _line(run: Run, flag: Flag) -> dict[str, Any]:
     item = run.item("train", flag.instance)
-    known = {
+    facts = {
         "id": str(item["id"]),
         "sha256": item_hash(run, flag.instance),
         "label": run.classes[int(item["label"])],
     }
-    return known | {
+    return facts | {
         name: getattr(flag, name) for name in ("action", "new_label", "note", "by", "at")
     }
 
@@ -248,30 +240,35 @@ def _are(values: Any, kind: type) -> TypeGuard[list[Any]]:
     return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
-def _checked(number: int, said: Mapping[str, Any] | None, classes: list[str]) -> Line:
-    """A line of a patch.
+def _checked(number: int, decision: Mapping[str, Any] | None, classes: list[str]) -> Line:
+    """A line of a flag file.
 
     Raises:
         TurnoverError: if it cannot be used.
     """
     names = ("id", "sha256", "label", "action", "new_label", "note", "by", "at")
-    if said is None or not all(isinstance(said.get(name), str) for name in names):
+    if decision is None or not all(isinstance(decision.get(name), str) for name in names):
         raise TurnoverError(f"not a decision; it needs {', '.join(names)} as strings")
-    if not _HASH.fullmatch(said["sha256"]):
+    if not _HASH.fullmatch(decision["sha256"]):
         raise TurnoverError("sha256 is not 64 hexadecimal digits")
-    check_verdict(said["action"][:20], said["new_label"])
-    for name in filter(None, (said["label"], said["new_label"])):
+    check_verdict(decision["action"][:20], decision["new_label"])
+    for name in filter(None, (decision["label"], decision["new_label"])):
         if name not in classes:
             raise TurnoverError(f"the label {name!r:.80} is not one of the classes")
-    if said["label"] == said["new_label"]:
-        raise TurnoverError(f"the new label {said['new_label']!r:.80} is the one it has")
-    by = clean_name(said["by"])
+    if decision["label"] == decision["new_label"]:
+        raise TurnoverError(f"the new label {decision['new_label']!r:.80} is the one it has")
+    by = clean_name(decision["by"])
     if not by:
         raise TurnoverError("nobody is named as the one who decided")
     flag = Flag(
-        -1, said["action"], said["new_label"], clean_note(said["note"]), by, _time(said["at"])
+        -1,
+        decision["action"],
+        decision["new_label"],
+        clean_note(decision["note"]),
+        by,
+        _time(decision["at"]),
     )
-    return Line(number, said["id"], said["sha256"], said["label"], flag)
+    return Line(number, decision["id"], decision["sha256"], decision["label"], flag)
 
 
 def _time(text: str) -> str:
@@ -291,7 +288,7 @@ def load_flag_file(path: Path) -> FlagFile:
     """The flag file at a path.
 
     Raises:
-        TurnoverError: if the file cannot be read, or is no patch.
+        TurnoverError: if the file cannot be read, or is no flag file.
     """
     try:
         with path.open("rb") as file:
@@ -300,12 +297,15 @@ def load_flag_file(path: Path) -> FlagFile:
         raise unreadable(path, error) from None
 
 
+# Merging
+
+
 def merge_flag_file(run: Run, flags: Flags, flag_file: FlagFile) -> dict[str, Any]:
     """Add the decisions of a flag file to `flags` of the run.
 
     Returns:
         What `turnover import-flags --json` prints: new, conflicting (of the new ones), known, and
-        refused: line and why.
+        refused (rejected lines): line and why.
 
     Raises:
         TurnoverError: if the flag file was made on other data, or the flags cannot be written.
@@ -315,30 +315,30 @@ def merge_flag_file(run: Run, flags: Flags, flag_file: FlagFile) -> dict[str, An
             f"the flag file was made on other data than {run.name} was trained on, by the run "
             f"{flag_file.run!r:.80}; import it into a run on its data"
         )
-    places = {str(name): position for position, name in enumerate(run.train["id"])}
+    positions = {str(name): position for position, name in enumerate(run.train["id"])}
     fitting, refused = [], list(flag_file.refused)
     for line in flag_file.lines:
         try:
-            fitting.append(_placed(run, places, line))
+            fitting.append(_placed(run, positions, line))
         except TurnoverError as error:
             refused.append(Refused(line.number, str(error)))
     merged = flags.merge(fitting)
     return {
         **asdict(merged),
         "refused": [
-            {"line": one.number, "why": one.why}
-            for one in sorted(refused, key=lambda one: one.number)
+            {"line": line.number, "why": line.why}
+            for line in sorted(refused, key=lambda line: line.number)
         ],
     }
 
 
-def _placed(run: Run, places: dict[str, int], line: Line) -> Flag:
-    """The flag of a line on the item that it means.
+def _placed(run: Run, positions: dict[str, int], line: Line) -> Flag:
+    """The flag of a line, with the position of its item.
 
     Raises:
-        TurnoverError: if the run has no such item, or it is another one here.
+        TurnoverError: if the run has no such item, or one with other contents or label.
     """
-    position = places.get(line.id)
+    position = positions.get(line.id)
     if position is None:
         raise TurnoverError(f"no training item has the id {line.id!r:.80}")
     if item_hash(run, position) != line.sha256:

@@ -1,15 +1,15 @@
-"""`Flags`: the decisions on a run's training items, put, looked up, taken back and merged.
+"""`Flags`: the decisions on a run's training items, put, looked up, undone and merged.
 
-What a history of decisions adds up to: the flag in force on each item, and the items on which
-people differ.
+The flag in force follows from the history of decisions:
 
-The newest decision of this run counts. A decision that was imported from another copy comes into
-force where nobody here has decided, and takes the place of an older imported one of the same
-person; it changes no flag that was put here. People differ on an item where their newest decisions
-do; a decision that settles ends that, and what comes later can differ again. Steps that were undone
-count as if they had never been.
+- The newest decision of this run counts.
+- An imported decision, from another copy of the run, takes effect where nobody here has decided,
+  and replaces an older imported one by the same person; it never changes a flag put here.
+- People conflict on an item where their newest decisions differ. A decision that settles ends the
+  conflict; later decisions can conflict again.
+- Undone steps count as if they had never been.
 
-Who decides: the name that TURNOVER_USER gives, else the name of the account that runs the program.
+A decision is stored under the name in TURNOVER_USER, else under the account's name.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class Conflict:
 
 @dataclass
 class _Item:
-    """One item while its history is added up; `opinions` by person and by whether they were
-    imported.
+    """State of one item while its history is replayed; `opinions` by person and by whether they
+    were imported.
     """
 
     decision: Decision | None = None
     opinions: dict[tuple[str, bool], Decision] = field(default_factory=dict)
 
     def add(self, new: Decision) -> None:
-        """One more decision, later in the history."""
+        """Add the next decision of the history."""
         person = (new.flag.by, new.imported)
         before = self.opinions.get(person)
         if new.imported and before is not None and new.flag.at <= before.flag.at:
@@ -92,9 +92,7 @@ class _Item:
 
 
 def in_force(history: Iterable[Decision]) -> dict[int, Flag]:
-    """The flag of each flagged item, by instance; the history is in the order in which it was
-    made.
-    """
+    """The flag of each flagged item, by instance; the history is in order."""
     return {instance: item.flag for instance, item in sorted(_add_up(history).items()) if item.flag}
 
 
@@ -119,11 +117,13 @@ def _add_up(history: Iterable[Decision]) -> dict[int, _Item]:
     return items
 
 
+# Who decides
+
 VARIABLE = "TURNOVER_USER"
 
 
 def user_name() -> str:
-    """The name under which decisions are kept where nobody gives another."""
+    """The default name under which decisions are stored."""
     return clean_name(os.environ.get(VARIABLE, "")) or clean_name(_account()) or "unknown"
 
 
@@ -134,6 +134,8 @@ def _account() -> str:
         return ""
 
 
+# Flags of a run
+
 _LAST = (
     "SELECT number, kind, at FROM steps AS step WHERE by = ? AND kind != ? "
     "AND NOT EXISTS (SELECT 1 FROM steps WHERE undoes = step.number) ORDER BY number DESC LIMIT 1"
@@ -142,7 +144,7 @@ _LAST = (
 
 @dataclass(frozen=True)
 class Step:
-    """One call: its number, what sort of call it was, when it was made, and its decisions."""
+    """One call: its number, kind, time and decisions."""
 
     number: int
     kind: str
@@ -152,8 +154,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything at one moment: the flags in force by instance, the items on which people differ,
-    and what `undo` takes back.
+    """A consistent snapshot: flags in force by instance, conflicts, and the step that `undo` takes
+    back.
     """
 
     flags: dict[int, Flag]
@@ -163,8 +165,8 @@ class Overview:
 
 @dataclass(frozen=True)
 class Merged:
-    """What an import did: flags that were new, how many of these differ from another person's, and
-    how many were known before.
+    """Result of an import: numbers of new flags, of new flags that conflict with another person's,
+    and of flags known before.
     """
 
     new: int
@@ -173,14 +175,14 @@ class Merged:
 
 
 class Flags:
-    """The flags of one run folder; `by` is who decides, the account's name if it is left out.
+    """The flags of one run folder; `by` is who decides, `user_name()` by default.
 
     Every method reads or writes the file anew, so an object can be shared by threads, and processes
     see each other's decisions.
 
     Raises:
-        TurnoverError: on use, if the file cannot be read or written, is no flags file, or is one of
-            a newer version.
+        TurnoverError: on use, if the file cannot be read or written, is not a flags file, or has a
+            newer format.
     """
 
     def __init__(self, run_folder: Path, by: str | None = None) -> None:
@@ -200,8 +202,8 @@ class Flags:
     def put_many(
         self, instances: Iterable[int], action: str, new_label: str = "", note: str = ""
     ) -> list[Flag]:
-        """The same decision on several training items: all of them are durable when this returns,
-        or none was stored.
+        """The same decision on several training items: either all are durable when this returns, or
+        none is stored.
 
         Raises:
             TurnoverError: as `put`.
@@ -214,8 +216,8 @@ class Flags:
         self._append(DECIDED, [instance], CLEARED, "", "")
 
     def settle(self, instance: int, action: str, new_label: str = "", note: str = "") -> Flag:
-        """Decide on a training item on which people differ, `clear` for no flag; the decisions
-        before it no longer make a conflict.
+        """Settle a conflict on a training item, `clear` for no flag; earlier decisions no longer
+        conflict.
 
         Raises:
             TurnoverError: as `put`.
@@ -233,7 +235,7 @@ class Flags:
         return conflicts(self._store.decisions())
 
     def overview(self) -> Overview:
-        """`current`, `conflicts` and `last`, read at once."""
+        """`current`, `conflicts` and `last` in one read."""
 
         def look(database: sqlite3.Connection) -> Overview:
             history = decisions_in(database)
@@ -242,7 +244,7 @@ class Flags:
         return self._store.read(look, Overview({}, [], None))
 
     def history(self, instance: int) -> list[Decision]:
-        """All decisions on a training item, oldest first, those that were undone included."""
+        """All decisions on a training item, oldest first, undone ones included."""
         return self._store.decisions(instance)
 
     def last(self) -> Step | None:
@@ -250,11 +252,10 @@ class Flags:
         return self._store.read(self._last, None)
 
     def undo(self, expected: int | None = None) -> Step:
-        """Take back what the last call of this person decided: everything is then as if that call
-        had not been made.
+        """Undo the last call of this person, as if it had not been made.
 
         Args:
-            expected: the number of the step that is meant; another one is not undone.
+            expected: the number of the step to undo; no other is undone.
 
         Raises:
             TurnoverError: if there is nothing to undo, or the last step is not the expected one.
@@ -280,8 +281,8 @@ class Flags:
         """Add decisions that were made in another copy of the run, with their names and times, as
         one step.
 
-        Those that are in the history already are left out, so a second merge changes nothing; what
-        was decided here stays in force.
+        Decisions already in the history are skipped, so a second merge changes nothing; what was
+        decided here stays in force.
         """
         wanted = list(dict.fromkeys(flags))
 
@@ -300,25 +301,35 @@ class Flags:
     def _append(
         self, kind: str, instances: Iterable[int], action: str, new_label: str, note: str
     ) -> list[Flag]:
-        at, kept = _now(), clean_note(note)
+        at, stored_note = _now(), clean_note(note)
         flags = [
-            Flag(_checked(instance), action, new_label, kept, self.by, at) for instance in instances
+            Flag(_checked(instance), action, new_label, stored_note, self.by, at)
+            for instance in instances
         ]
         if flags:
             self._store.write(lambda database: append_step(database, kind, self.by, at, flags))
         return flags
 
     def _last(self, database: sqlite3.Connection) -> Step | None:
-        # no steps yet: each decision was one
+        # a file without steps: each decision was one
         if not database.execute("PRAGMA user_version").fetchone()[0]:
-            own = [decision for decision in decisions_in(database) if decision.flag.by == self.by]
+            decisions = [
+                decision for decision in decisions_in(database) if decision.flag.by == self.by
+            ]
             return (
-                Step(own[-1].step, own[-1].kind, own[-1].flag.at, (own[-1].flag,)) if own else None
+                Step(
+                    decisions[-1].step,
+                    decisions[-1].kind,
+                    decisions[-1].flag.at,
+                    (decisions[-1].flag,),
+                )
+                if decisions
+                else None
             )
-        found = database.execute(_LAST, (self.by, UNDONE)).fetchone()
-        if found is None:
+        row = database.execute(_LAST, (self.by, UNDONE)).fetchone()
+        if row is None:
             return None
-        number, kind, at = found
+        number, kind, at = row
         return Step(
             number,
             kind,

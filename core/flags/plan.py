@@ -1,9 +1,8 @@
 """Which rows of a data set a flag file drops and relabels, and which of its lines do not fit.
 
-A row is found by the id of a line: in a column that holds ids, by the number at the end of an id
-(`train-12` is row 12, from 0), or, where ids name nothing here, by its contents. Whatever finds it,
-it is only changed if its text or pixels are those that the decision was made on, and its label is
-the label that the decision was made on.
+A line's row is found by its id in a column of ids, by the number at the end of the id (`train-12`
+is row 12, from 0), or, where no id matches, by its contents. However it was found, a row is only
+changed if its text or pixels and its label are those that were decided on.
 """
 
 from __future__ import annotations
@@ -22,9 +21,7 @@ _INDEX, _LABEL = "index", "label"
 
 
 class Source(Protocol):
-    """Rows of a data set: their cells by column, what to call a row, and the hash of its
-    contents.
-    """
+    """Rows of a data set: cells by column, a name for each row, and the hash of its contents."""
 
     @property
     def name(self) -> str: ...
@@ -36,9 +33,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Misfit:
-    """A line that changes nothing, the row that it would have changed ("" if there is none), and
-    why.
-    """
+    """A line that does not fit, the row it names ("" if none), and why."""
 
     id: str
     place: str
@@ -47,8 +42,8 @@ class Misfit:
 
 @dataclass
 class Changes:
-    """What a flag file does: rows to drop, new values of labels by row, how many rows stay as they
-    are, and the lines that do not fit.
+    """Effect of a flag file: rows to drop, new label cells by row, how many rows stay as they are,
+    and the lines that do not fit.
     """
 
     dropped: set[int] = field(default_factory=set)
@@ -58,8 +53,8 @@ class Changes:
 
 
 def make_plan(flag_file: FlagFile, source: Source, label: str | None = None) -> Changes:
-    """What a flag file does to the rows of a source whose labels are in the column `label`, guessed
-    if it is None.
+    """The changes of a flag file to a source whose labels are in the column `label`, inferred if
+    None.
 
     Raises:
         TurnoverError: if the source has no labels of the flag file's classes, or no line of the
@@ -78,9 +73,11 @@ def make_plan(flag_file: FlagFile, source: Source, label: str | None = None) -> 
             seen.add(row)
             _add(plan, line, row, labels)
         except TurnoverError as error:
-            known = rows.found.get(line.id)
+            matched_row = rows.found.get(line.id)
             plan.misfits.append(
-                Misfit(line.id, "" if known is None else source.place(known), str(error))
+                Misfit(
+                    line.id, "" if matched_row is None else source.place(matched_row), str(error)
+                )
             )
     if plan.misfits and not (plan.dropped or plan.relabelled or plan.kept):
         first = plan.misfits[0]
@@ -92,8 +89,8 @@ def make_plan(flag_file: FlagFile, source: Source, label: str | None = None) -> 
 
 
 def label_column(source: Source, classes: Sequence[str], named: str | None) -> str:
-    """The column that holds labels: the named one, `label`, or the one that holds nothing but
-    classes, by a usual name if there are some.
+    """The column that holds labels: the named one, `label`, or the one with nothing but classes; of
+    several, the one with a usual name.
     """
     if named is not None and named not in source.columns:
         raise TurnoverError(
@@ -102,11 +99,11 @@ def label_column(source: Source, classes: Sequence[str], named: str | None) -> s
         )
     if named or _LABEL in source.columns:
         return named or _LABEL
-    known = {*classes, *map(str, range(len(classes)))}
+    class_cells = {*classes, *map(str, range(len(classes)))}
     fitting = [
         name
         for name, cells in source.columns.items()
-        if len(cells) and all(str(cell) in known for cell in cells if cell not in (None, ""))
+        if len(cells) and all(str(cell) in class_cells for cell in cells if cell not in (None, ""))
     ]
     chosen = fitting[0] if len(fitting) == 1 else named_like(fitting, LABELS)
     if chosen is None:
@@ -132,8 +129,8 @@ def _add(plan: Changes, line: Line, row: int, labels: _Labels) -> None:
 
 
 class _Labels:
-    """How a column writes classes: by name or, where that fits more of its cells, by number
-    from 0.
+    """How a column encodes classes: by name or, where that fits more of its cells, by number from
+    0.
     """
 
     def __init__(self, source: Source, column: str, classes: Sequence[str]) -> None:
@@ -159,9 +156,7 @@ class _Labels:
 
 
 class _Rows:
-    """Finds the row of a line; `found` are those that ids name, whether they hold the right
-    contents or not.
-    """
+    """Finds the row of a line; `found` are the rows matched by id, whatever their contents."""
 
     def __init__(self, lines: Sequence[Line], source: Source) -> None:
         self._source = source
@@ -208,16 +203,14 @@ def _candidates(
     yield max((_ids_in(cells, hashes) for cells in columns.values()), key=len, default={})
     numbers = {name: int(match[1]) for name in hashes if (match := _NUMBERED.fullmatch(name))}
     if _INDEX in columns:
-        places = {str(cell): row for row, cell in enumerate(columns[_INDEX])}
-        yield {
-            name: places[str(number)] for name, number in numbers.items() if str(number) in places
-        }
+        rows = {str(cell): row for row, cell in enumerate(columns[_INDEX])}
+        yield {name: rows[str(number)] for name, number in numbers.items() if str(number) in rows}
     count = len(next(iter(columns.values()), ()))
     yield {name: number for name, number in numbers.items() if number < count}
 
 
 def _ids_in(cells: Sequence[Any], ids: Mapping[str, str]) -> dict[str, int]:
-    """Rows of the ids that a column holds; none if it holds one twice."""
+    """Rows of the ids in a column; empty if one occurs twice."""
     rows: dict[str, int] = {}
     for row, cell in enumerate(cells):
         text = cell if isinstance(cell, str) else str(cell) if isinstance(cell, int) else ""

@@ -1,10 +1,9 @@
-"""A CSV, TSV or JSONL file: cleansed by a plan, and restored from what the undo file says.
+"""Data sets of each form, cleansed by a plan (`turnover.flags.plan`) and restored by an undo file.
 
-A folder of images, one folder a class: cleansed into a copy, and restored from what the undo file
-says.
-
-A parquet file of texts or images: cleansed by a plan. Its bytes cannot be told from its rows, so
-the undo file keeps it whole.
+- `TextFile`: CSV, TSV or JSONL. Unchanged records keep their bytes.
+- `ImageFolder`: a folder with one folder of images per class; cleansed into a copy.
+- `ParquetFile`: texts or images. Its bytes do not follow from its rows, so the undo file holds the
+  whole original.
 """
 
 from __future__ import annotations
@@ -40,15 +39,17 @@ from turnover.flags.plan import Changes
 from turnover.runs.run import sha256
 from turnover.storage.atomic import disk_error, replace_folder
 
+# CSV, TSV and JSONL files
+
 
 class TextFile:
-    """The rows of a file of texts; see `turnover.flags.apply.Source`.
+    """The rows of a file of texts; see `turnover.flags.plan.Source`.
 
     Args:
         content: of the file.
-        name: what to call it in errors.
+        name: for error messages.
         form: the end of its name, `.csv`, `.tsv` or `.jsonl`.
-        hashes: of the texts that a flag file is about.
+        hashes: of the flag file's texts.
         column: that holds the texts, or paths of images; if it is None, the one that holds most of
             the texts, else one with a usual name.
         shape: of the images as a model sees them, whose paths begin at the file's folder; () for
@@ -84,11 +85,11 @@ class TextFile:
         ]
 
     def place(self, row: int) -> str:
-        """What to call a row; rows count from 1, the header left out."""
+        """Name of a row; rows count from 1, without the header."""
         return f"row {row + 1}"
 
     def digest(self, row: int) -> str:
-        """The hash of a row's text or image; "" for what is none."""
+        """The hash of a row's text or image; "" if it has none."""
         cell = self._contents[row]
         if not self._shape:
             return _hash(cell)
@@ -100,13 +101,12 @@ class TextFile:
             return ""
 
     def cleansed(self, plan: Changes, label: str) -> tuple[bytes, list[dict[str, Any]]]:
-        """The file with a plan carried out, and for each row that was changed what it was (`was`)
-        and became (`now`).
+        """The file with the plan applied, and each changed row before (`was`) and after (`now`).
 
         Raises:
             TurnoverError: if a label cannot be written into a row.
         """
-        kept, changes, names = [self._records.head], list[dict[str, Any]](), list(self.columns)
+        records, changes, names = [self._records.head], list[dict[str, Any]](), list(self.columns)
         for row, record in enumerate(self._records.rows):
             if row in plan.dropped:
                 changes.append({"row": row + 1, "was": record})
@@ -118,15 +118,15 @@ class TextFile:
                     raise TurnoverError(f"{self.name}, {self.place(row)}: {error}") from None
                 changes.append({"row": row + 1, "was": record, "now": now})
                 record = now
-            kept.append(record)
-        return "".join(kept).encode(), changes
+            records.append(record)
+        return "".join(records).encode(), changes
 
 
 def restored(content: bytes, name: str, form: str, changes: Iterable[bytes]) -> bytes:
     """The file as it was before `cleansed`; `changes` are lines of JSON.
 
     Raises:
-        TurnoverError: if the changes do not go with the file.
+        TurnoverError: if the changes do not match the file.
     """
     records = FORMS[form].split(utf8(content, name), name)
     rows, left = [records.head], iter(records.rows)
@@ -159,11 +159,11 @@ def text_column(
         )
     if named is not None:
         return named
-    found = {
+    matches = {
         column: sum(_hash(cell) in hashes for cell in cells) for column, cells in columns.items()
     }
-    best = max(found, key=found.__getitem__, default="")
-    column = best if found.get(best) else named_like(columns, TEXTS) or ""
+    best = max(matches, key=matches.__getitem__, default="")
+    column = best if matches.get(best) else named_like(columns, TEXTS) or ""
     if not column:
         raise TurnoverError(
             f"{name}: no column holds the texts of the flag file (there are: {', '.join(columns)});"
@@ -182,7 +182,9 @@ def image_column(columns: dict[str, Sequence[Any]], name: str, named: str | None
         raise TurnoverError(
             f"{name}: no column {named!r} (there are: {', '.join(columns)}); name one of these"
         )
-    column = named or next((one for one, cells in columns.items() if image_paths(cells)), None)
+    column = named or next(
+        (candidate for candidate, cells in columns.items() if image_paths(cells)), None
+    )
     if column is None:
         raise TurnoverError(
             f"{name}: the flag file is about images, and no column holds paths of image files; give"
@@ -195,12 +197,14 @@ def _hash(cell: Any) -> str:
     return text_hash(cell) if isinstance(cell, str) else ""
 
 
+# Folders of images
+
 LABEL = "label"
 """The column of `ImageFolder` that holds the names of the folders."""
 
 
 class ImageFolder:
-    """The files in the folders of a folder; see `turnover.flags.apply.Source`. An id may be a
+    """The files in the folders of a folder; see `turnover.flags.plan.Source`. An id may be a
     file's path, its name, or its name without the end.
 
     Raises:
@@ -239,18 +243,16 @@ class ImageFolder:
         return self._known[row]
 
     def moves(self, plan: Changes) -> dict[PurePosixPath, PurePosixPath | None]:
-        """Where each changed file goes: into the folder of its new class, or nowhere (None) if it
-        is dropped.
-        """
+        """New path of each changed file: in its new class's folder, or None if dropped."""
         taken = {*self.paths}
         where: dict[PurePosixPath, PurePosixPath | None] = {
             self.paths[row]: None for row in plan.dropped
         }
         for row, label in plan.relabelled.items():
             path = self.paths[row]
-            place = _free(PurePosixPath(label, *path.parts[1:]), path.parts[0], taken)
-            taken.add(place)
-            where[path] = place
+            new_path = _free(PurePosixPath(label, *path.parts[1:]), path.parts[0], taken)
+            taken.add(new_path)
+            where[path] = new_path
         return where
 
 
@@ -276,18 +278,18 @@ def folder_hash(folder: Path) -> str:
 def changes_of(
     folder: Path, moves: dict[PurePosixPath, PurePosixPath | None]
 ) -> list[dict[str, Any]]:
-    """What a cleansing does: which folders it makes, and of each file that it changes, where it
-    was, and where it is now, or what was in it.
+    """Undo records of a cleansing: new folders, and for each changed file its old path with its new
+    path, or with its content.
     """
-    there = {*folders_in(folder)}
-    made = {
+    existing = {*folders_in(folder)}
+    new_folders = {
         parent
         for now in moves.values()
         if now
         for parent in now.parents
-        if parent.parts and parent not in there
+        if parent.parts and parent not in existing
     }
-    return [{"made": str(path)} for path in sorted(made)] + [
+    return [{"made": str(path)} for path in sorted(new_folders)] + [
         (
             {"was": str(path), "now": str(now)}
             if now
@@ -306,26 +308,26 @@ def copy_cleansed(
     moves: dict[PurePosixPath, PurePosixPath | None],
     finish: Callable[[Path], None],
 ) -> None:
-    """Write a copy of a folder with files moved and left out; whole or not at all. `finish` sees it
-    before it is in its place.
+    """Write a copy of a folder with files moved and dropped; complete or not at all. `finish` sees
+    it before it is renamed into place.
     """
     _copy(folder, out, folders_in(folder), lambda path: moves.get(path, path), finish)
 
 
 def copy_restored(folder: Path, out: Path, changes: Iterable[bytes], expected: str) -> None:
     """Write a copy of a cleansed folder as it was before; `changes` are lines of JSON, `expected`
-    the hash of what was before.
+    is the original's hash.
 
     Raises:
-        TurnoverError: if the changes do not go with the folder, or the copy cannot be written.
+        TurnoverError: if the changes do not match the folder, or the copy cannot be written.
     """
-    kept, back = folders_in(folder), dict[PurePosixPath, PurePosixPath]()
+    folders, back = folders_in(folder), dict[PurePosixPath, PurePosixPath]()
     dropped: list[tuple[PurePosixPath, bytes]] = []
     try:
         for line in changes:
             change = json.loads(line)
             if "made" in change:
-                kept.remove(_inside(change["made"]))
+                folders.remove(_inside(change["made"]))
             elif "content" in change:
                 dropped.append(
                     (_inside(change["was"]), base64.b64decode(change["content"], validate=True))
@@ -342,18 +344,18 @@ def copy_restored(folder: Path, out: Path, changes: Iterable[bytes], expected: s
         if folder_hash(beside) != expected:
             raise _foreign(folder)
 
-    _copy(folder, out, kept, lambda path: back.get(path, path), add)
+    _copy(folder, out, folders, lambda path: back.get(path, path), add)
 
 
 def _copy(
     folder: Path,
     out: Path,
     folders: Iterable[PurePosixPath],
-    place: Callable[[PurePosixPath], PurePosixPath | None],
+    destination: Callable[[PurePosixPath], PurePosixPath | None],
     finish: Callable[[Path], None],
 ) -> None:
-    """Copy these folders, and each file to its `place` or not at all, to a folder beside `out`;
-    when `finish` is done with it, it is renamed.
+    """Copy these folders, and each file to its `destination` or not at all, into a work directory
+    beside `out`, which is renamed after `finish`.
     """
     beside = out.with_name(f".{out.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
@@ -362,10 +364,10 @@ def _copy(
         for inner in folders:
             (beside / inner).mkdir(parents=True, exist_ok=True)
         for path in files_in(folder):
-            to = place(path)
-            if to is not None:
-                (beside / to).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(folder / path, beside / to)
+            new_path = destination(path)
+            if new_path is not None:
+                (beside / new_path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(folder / path, beside / new_path)
         finish(beside)
         replace_folder(beside, out)
     except OSError as error:
@@ -375,7 +377,7 @@ def _copy(
 
 
 def _free(path: PurePosixPath, origin: str, taken: set[PurePosixPath]) -> PurePosixPath:
-    """The path itself or, if a file is there, one that says where the file came from."""
+    """The path itself or, if taken, one that names the folder of origin."""
     number, free = 1, path
     while free in taken:
         free = path.with_name(
@@ -404,19 +406,21 @@ def _inside(text: str) -> PurePosixPath:
     return path
 
 
+# Parquet files
+
 _IMAGES = ("image", "img")
 
 
 class ParquetFile:
-    """The rows of a parquet file; see `turnover.flags.apply.Source`.
+    """The rows of a parquet file; see `turnover.flags.plan.Source`.
 
     Args:
         content: of the file.
         name: what to call it in errors.
-        hashes: of the texts or images that a flag file is about.
+        hashes: of the flag file's texts or images.
         shape: of the images as a model sees them; () for texts.
-        column: that holds texts or images, guessed if it is None. Images are bytes, or a struct
-            with `bytes`, as the hub has them.
+        column: of texts or images, inferred if None. Images are bytes, or a struct with `bytes`, as
+            the hub has them.
 
     Raises:
         TurnoverError: if the file cannot be read, or no column holds texts or images.
@@ -442,7 +446,9 @@ class ParquetFile:
             column: cells_of(self._table, column, name) for column in plain
         }
         if shape:
-            chosen = column or next((one for one in (*_IMAGES, *binary) if one in binary), None)
+            chosen = column or next(
+                (candidate for candidate in (*_IMAGES, *binary) if candidate in binary), None
+            )
             if chosen not in binary:
                 raise TurnoverError(
                     f"{name}: no column holds images (there are: "
@@ -454,7 +460,7 @@ class ParquetFile:
         self._known: dict[int, str] = {}
 
     def place(self, row: int) -> str:
-        """What to call a row; rows count from 1."""
+        """Name of a row; rows count from 1."""
         return f"row {row + 1}"
 
     def digest(self, row: int) -> str:
@@ -473,7 +479,7 @@ class ParquetFile:
         return self._known[row]
 
     def cleansed(self, plan: Changes, label: str) -> bytes:
-        """The file with a plan carried out; schema and metadata stay."""
+        """The file with the plan applied; schema and metadata stay."""
         table = self._table
         if plan.relabelled:
             cells = [plan.relabelled.get(row, cell) for row, cell in enumerate(self.columns[label])]
@@ -485,7 +491,7 @@ class ParquetFile:
                 field,
                 column.cast(field.type) if values is not field.type else column,
             )
-        kept = np.setdiff1d(np.arange(table.num_rows), sorted(plan.dropped))
+        rows = np.setdiff1d(np.arange(table.num_rows), sorted(plan.dropped))
         written = io.BytesIO()
-        pq.write_table(table.take(pa.array(kept)) if plan.dropped else table, written)
+        pq.write_table(table.take(pa.array(rows)) if plan.dropped else table, written)
         return written.getvalue()

@@ -1,13 +1,11 @@
-"""The SQLite file of a run's flags: only ever appended to.
+"""A flag, a row of the history, and the SQLite file that holds them; only ever appended to.
 
 A commit is on the disk before the call returns: write-ahead log with `synchronous` FULL, and on
-macOS a real flush. Readers never wait for writers; writers take turns. What SQLite answers with
-"busy" in spite of its own waiting (switching to the log, recovery after a crash) is tried again.
-Where the folder cannot be written to, a copy is read, since the log needs a file beside it even for
-reading.
+macOS a real flush. Readers never wait for writers; writers take turns. SQLite can answer "busy"
+despite its own waiting (when switching to the log, or in recovery after a crash); that is retried.
+In a read-only folder a copy is read, since the log needs a file beside it even for reading.
 
-A flag, and a row of the history of flags. Notes and names come from anybody, so they are cut and
-cleaned here.
+Notes and names come from anyone, so they are truncated and cleaned here.
 """
 
 from __future__ import annotations
@@ -28,13 +26,13 @@ from turnover.storage.atomic import disk_error
 
 ACTIONS = ("drop", "relabel", "keep")
 CLEARED = "clear"
-"""The action of a row that takes an item's flag away."""
+"""The action of a row that removes an item's flag."""
 
 DECIDED, SETTLED, IMPORTED, UNDONE = "decide", "settle", "import", "undo"
 """Kinds of steps."""
 
 MAX_NOTE = 2000
-"""Characters of a note that are kept."""
+"""Characters of a note that are stored."""
 
 _MAX_NAME = 100
 
@@ -54,18 +52,18 @@ class Flag:
 
     @property
     def verdict(self) -> tuple[str, str]:
-        """What was decided, without who, when and why."""
+        """The decision, without who, when and why."""
         return self.action, self.new_label
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A row of the history: a flag, or a flag taken away (action `clear`).
+    """A row of the history: a flag, or its removal (action `clear`).
 
     Attributes:
-        step: the call that it was part of; rows of one call have the same.
-        kind: what sort of call, `decide`, `settle` or `import`.
-        undone: when the call was taken back, or "".
+        step: the call that it was part of; rows of one call share it.
+        kind: of the call, `decide`, `settle` or `import`.
+        undone: when the call was undone, or "".
     """
 
     number: int
@@ -81,7 +79,7 @@ class Decision:
 
 
 def check_verdict(action: str, new_label: str) -> None:
-    """Whether an action and a new label go together.
+    """Check that an action and a new label go together.
 
     Raises:
         TurnoverError: for an unknown action, a relabel without a label, or a label without a
@@ -94,14 +92,16 @@ def check_verdict(action: str, new_label: str) -> None:
 
 
 def clean_note(note: str) -> str:
-    """A note as it is kept: at most `MAX_NOTE` characters, no null bytes, nothing that UTF-8 cannot
-    write.
+    """A note as it is stored: at most `MAX_NOTE` characters, no null bytes, nothing that UTF-8
+    cannot encode.
     """
     return _storable(note[: 2 * MAX_NOTE])[:MAX_NOTE]
 
 
 def clean_name(name: str) -> str:
-    """A person's name as it is kept: one line of at most 100 characters; "" if nothing is left."""
+    """A person's name as it is stored: one line of at most 100 characters; "" if nothing is
+    left.
+    """
     return " ".join(_storable(name[: 2 * _MAX_NAME]).split())[:_MAX_NAME].strip()
 
 
@@ -109,10 +109,12 @@ def _storable(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
+# The file
+
 T = TypeVar("T")
 
 VERSION = 1
-"""Of the tables, in `user_version`; 0 had decisions and no steps."""
+"""Of the schema, in `user_version`; 0 had decisions but no steps."""
 
 _COLUMNS = "instance, action, new_label, note, by, at"
 _CREATE = f"CREATE TABLE IF NOT EXISTS decisions (number INTEGER PRIMARY KEY, {_COLUMNS})"
@@ -134,15 +136,15 @@ _ROWS = {
     ),
 }
 _WAIT = 30.0
-"""Seconds after which a busy file is given up."""
+"""Seconds of retries while the file is busy."""
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _NO_PLACE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 
 
 class FlagStore:
-    """The file at `path`, which is made by the first `write`; every method raises TurnoverError
-    where the file is of no use.
+    """The file at `path`, created by the first `write`; every method raises TurnoverError if the
+    file cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -153,7 +155,7 @@ class FlagStore:
         return self.read(lambda database: decisions_in(database, instance), [])
 
     def read(self, look: Callable[[sqlite3.Connection], T], nothing: T) -> T:
-        """What `look` finds in the file; `nothing` if there is no file, or an empty one."""
+        """The result of `look` on the file; `nothing` if there is no file, or an empty one."""
 
         def attempt() -> T:
             if not self.path.exists():
@@ -169,8 +171,8 @@ class FlagStore:
         return self._patiently(attempt)
 
     def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
-        """Let `change` append rows: all of them are on the disk when this returns, or none is in
-        the file.
+        """Let `change` append rows: either all are on the disk when this returns, or none is in the
+        file.
         """
 
         def attempt() -> T:
@@ -193,7 +195,7 @@ class FlagStore:
 
     def _look(self, path: Path, look: Callable[[sqlite3.Connection], T], nothing: T) -> T:
         with _opened(path, "rw") as database:
-            database.execute("BEGIN")  # all that is looked at is from one moment
+            database.execute("BEGIN")  # one consistent snapshot
             there = database.execute(
                 "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'decisions'"
             ).fetchone()
@@ -201,7 +203,7 @@ class FlagStore:
             return look(database) if there else nothing
 
     def _copy(self, folder: Path) -> Path:
-        """A copy of the file with its log, in which may be what came last before a crash."""
+        """A copy of the file with its log, which may hold the last commits before a crash."""
         for suffix in ("", "-wal"):
             source = self.path.with_name(self.path.name + suffix)
             if source.exists():

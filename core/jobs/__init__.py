@@ -1,22 +1,21 @@
-"""Long work in its own process, which lives on when a tab is closed or the dashboard stops.
+"""Jobs: long work in its own process, which survives a closed tab or a stopped dashboard.
 
-A job is a folder `RUNS/.jobs/ID/`, which anybody who looks into the runs folder sees:
+A job is a folder `RUNS/.jobs/ID/`, visible to everyone who opens the runs folder:
 
-    job.json        what it is: a label, when it was made, and its steps, each the arguments of one
+    job.json        a label, when it was created, and its steps, each the arguments of one
                     `turnover …`
     lock            locked by the job's processes for as long as one of them lives
     pid             number of the process group
-    progress.json   how far the step at work is (`turnover.storage.progress`)
-    outcome.json    what the finished steps printed with --json, whether all is done, and what went
-                    wrong
-    cancelled       there if a person cancelled it
-    log             what was said on stderr
+    progress.json   progress of the current step (`turnover.storage.progress`)
+    outcome.json    what the finished steps printed with --json, whether all are done, and the error
+    cancelled       present if someone cancelled it
+    log             the stderr of its processes
 
-Whether a job runs is asked of the lock, not of the process number: the system lets go of a lock
-when the last process that has it ends, however it ends, and no other process that happens to get
-the same number has it. The number is only used, to end the job, while the lock is held; as long as
-a group has a process, its number is not given to anybody else. Jobs of one runs folder take turns,
-since one training keeps all cores busy.
+Whether a job runs is read from the lock, not from the process number: the system releases a lock
+when the last process holding it ends, however it ends, and no later process with the same number
+can hold it. The number is only used to end the job, while the lock is held; it is not reused as
+long as the group has a process. Jobs of one runs folder run one at a time, since one training keeps
+all cores busy.
 """
 
 from turnover.jobs.control import cancel_job, forget_job, resume_job, start_job

@@ -1,6 +1,6 @@
-"""Start, cancel, resume and forget jobs.
+"""Start, cancel, resume and forget jobs; and what runs in a job's own process.
 
-What runs in a job's own process: its steps, one after the other, each a process of its own.
+That process, `turnover job`, runs the steps in order, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def start_job(runs: Path, steps: Sequence[Sequence[str]], label: str) -> Job:
 
 
 def cancel_job(job: Job) -> None:
-    """End a job's processes, politely; those that do not listen are ended by force some seconds
-    later. Returns at once.
+    """Ask a job's processes to end; those still alive some seconds later are killed. Returns at
+    once.
 
     Raises:
         TurnoverError: if the job's folder cannot be written.
@@ -78,12 +78,11 @@ def cancel_job(job: Job) -> None:
     if not is_locked(job.folder / LOCK):
         return
     try:
-        (
-            job.folder / CANCELLED
-        ).touch()  # before the signal: what dies of it shall not be taken for a failure
+        # before the signal, so that its effect is not taken for a failure
+        (job.folder / CANCELLED).touch()
         group = int((job.folder / GROUP).read_text())
     except FileNotFoundError:
-        return  # it has only just been started, and looks for the mark before it begins
+        return  # it has just started, and checks for the mark before it begins
     except (OSError, ValueError) as error:
         raise TurnoverError(
             f"{job.folder}: the job cannot be cancelled ({error}); check the folder and its "
@@ -95,11 +94,11 @@ def cancel_job(job: Job) -> None:
 
 
 def resume_job(job: Job) -> Job:
-    """Start the same steps again, without those that are finished; each goes on where it was as far
-    as its command can.
+    """Start the same steps again, without those that are finished; each resumes as far as its
+    command can.
 
     Raises:
-        TurnoverError: if the job is still at work or all done, or its folder cannot be written.
+        TurnoverError: if the job is still running or done, or its folder cannot be written.
     """
     outcome = read_outcome(job.folder)
     if outcome.finished:
@@ -109,25 +108,25 @@ def resume_job(job: Job) -> Job:
 
 
 def forget_job(job: Job) -> None:
-    """Delete a job's folder, not what the job made.
+    """Delete a job's folder, but not its results.
 
     Raises:
-        TurnoverError: if the job is still at work.
+        TurnoverError: if the job is still running.
     """
     with contextlib.suppress(FileNotFoundError), locked(job.folder / LOCK) as lock:
         if lock is None:
             raise TurnoverError(f"job “{job.label}” is still at work; cancel it first")
-        # first: without it nobody takes the rest for a job
+        # first: without it the rest is no job
         (job.folder / FACTS).unlink(missing_ok=True)
         shutil.rmtree(job.folder, ignore_errors=True)
 
 
 def _launch(folder: Path) -> None:
-    """Start the process that runs the steps. It gets the locked file as its standard input, and
-    hands it on to its children.
+    """Start the process that runs the steps. It inherits the locked file as its standard input, and
+    passes it on to its children.
 
     Raises:
-        TurnoverError: if the job is at work already, or the system gives no process.
+        TurnoverError: if the job is already running, or no process can be started.
     """
     try:
         with locked(folder / LOCK) as lock, (folder / LOG).open("ab") as log:
@@ -140,11 +139,11 @@ def _launch(folder: Path) -> None:
             )
     except OSError as error:
         raise disk_error(folder, error) from None
-    threading.Thread(target=process.wait, daemon=True).start()  # so that it leaves no zombie behind
+    threading.Thread(target=process.wait, daemon=True).start()  # so that no zombie is left
 
 
 def _clear(folder: Path) -> None:
-    """Forget the last attempt, but not what its finished steps printed."""
+    """Remove traces of the last attempt, except the results of its finished steps."""
     results = read_outcome(folder).results
     for name in (GROUP, BEGUN, CANCELLED, PROGRESS, OUTCOME):
         (folder / name).unlink(missing_ok=True)
@@ -152,15 +151,16 @@ def _clear(folder: Path) -> None:
         write_outcome(folder, list(results))
 
 
+# The job's own process
+
 GRACE = 5.0
-"""Seconds that a step has to tidy up when the job is cancelled."""
+"""Seconds that a step has to clean up when the job is cancelled."""
 
 _PRINTED = "printed"
 
 
 def run_job(folder: Path) -> list[dict[str, Any]]:
-    """Wait for this job's turn and run the steps that are not finished yet; returns what all steps
-    printed.
+    """Wait for this job's turn and run the unfinished steps; returns the results of all steps.
 
     Raises:
         TurnoverError: if the folder holds no job, or one that was not started by
@@ -183,7 +183,7 @@ def run_job(folder: Path) -> list[dict[str, Any]]:
 
 
 def _run_steps(job: Job, turn: int) -> list[dict[str, Any]]:
-    """Run what is missing, and note after each step what it printed."""
+    """Run the missing steps, and record each result."""
     results = list(job.outcome.results)
     for step in job.steps[len(results) :]:
         try:
@@ -197,20 +197,22 @@ def _run_steps(job: Job, turn: int) -> list[dict[str, Any]]:
 
 
 def _run_step(folder: Path, step: tuple[str, ...], turn: int) -> dict[str, Any]:
-    """What one command printed. The standard input that it inherits is the job's lock, and `turn`
-    stays taken while it lives.
+    """The result of one command. Its inherited standard input is the job's lock, and `turn` is held
+    while it lives.
 
     Raises:
-        TurnoverError: if it fails; the text is the last line that it said.
+        TurnoverError: if it fails, with the last line of its stderr.
     """
     (folder / PROGRESS).unlink(missing_ok=True)
-    command, told = (
+    command, environment = (
         [sys.executable, "-m", "turnover", *step, "--json"],
         {**os.environ, VARIABLE: str(folder / PROGRESS)},
     )
     with (folder / _PRINTED).open("w+b") as printed, (folder / LOG).open("ab") as log:
-        said = log.tell()
-        process = subprocess.Popen(command, env=told, stdout=printed, stderr=log, pass_fds=(turn,))
+        log_start = log.tell()
+        process = subprocess.Popen(
+            command, env=environment, stdout=printed, stderr=log, pass_fds=(turn,)
+        )
         try:
             code = process.wait()
         except KeyboardInterrupt:
@@ -218,7 +220,7 @@ def _run_step(folder: Path, step: tuple[str, ...], turn: int) -> dict[str, Any]:
                 process.wait(GRACE)
             raise
         if code:
-            raise TurnoverError(_problem(folder / LOG, said, step[0], code))
+            raise TurnoverError(_problem(folder / LOG, log_start, step[0], code))
         return _result(printed, step[0])
 
 
@@ -227,13 +229,13 @@ def _stop_if_cancelled(folder: Path) -> None:
         raise KeyboardInterrupt
 
 
-def _problem(log: Path, said: int, command: str, code: int) -> str:
+def _problem(log: Path, log_start: int, command: str, code: int) -> str:
     """Why a command failed, in one line."""
     if code < 0:
         why = ", perhaps because the memory was full" if code == -signal.SIGKILL else ""
         return f"{command} was ended by signal {-code}{why}"
     with log.open("rb") as file:
-        file.seek(said)
+        file.seek(log_start)
         lines = [
             line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()
         ]

@@ -1,4 +1,4 @@
-"""A job as its folder tells of it now."""
+"""A job as its folder describes it now."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TAIL = 8192
 
 
 class State(Enum):
-    """What has become of a job."""
+    """State of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -48,9 +48,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the finished steps printed, whether the job is over, and what went wrong, "" if nothing
-    did.
-    """
+    """Results of the finished steps, whether the job is over, and the error, "" if none."""
 
     results: tuple[dict[str, Any], ...] = ()
     finished: bool = False
@@ -59,16 +57,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """A job at the moment when it was looked at.
+    """A job at the moment it was read.
 
     Attributes:
         folder: where it is kept; its name is the job's id, and later jobs have later names.
-        label: what it is, in its maker's words.
+        label: a short description.
         created: UTC, ISO 8601.
         steps: the arguments of each `turnover …`, run one after the other.
-        state: what has become of it.
-        outcome: what the finished steps printed, and what went wrong.
-        progress: how far the step at work is; None while it says nothing.
+        state: at that moment.
+        outcome: results of the finished steps, and the error.
+        progress: of the current step; None while it reports none.
     """
 
     folder: Path
@@ -88,7 +86,7 @@ def read_job(folder: Path) -> Job:
     """The job in a folder.
 
     Raises:
-        TurnoverError: if there is none, or its description cannot be read.
+        TurnoverError: if there is none, or its files cannot be read.
     """
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
@@ -104,7 +102,7 @@ def read_job(folder: Path) -> Job:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise TurnoverError(f"{folder}: no job, or a damaged one; delete the folder") from None
-    # before the outcome: a job writes it, and then ends; what is free has said all
+    # before the outcome: a job writes that and then ends, so an unlocked job has written everything
     locked = is_locked(folder / LOCK)
     outcome = read_outcome(folder)
     state = _state(folder, locked, outcome)
@@ -120,29 +118,29 @@ def read_job(folder: Path) -> Job:
 
 
 def find_jobs(runs: Path) -> list[Job]:
-    """The jobs of a runs folder, newest first; damaged ones are left out."""
-    found = []
+    """The jobs of a runs folder, newest first; damaged ones are skipped."""
+    jobs = []
     for path in sorted((runs / FOLDER).glob(f"*/{FACTS}"), reverse=True):
         try:
-            found.append(read_job(path.parent))
+            jobs.append(read_job(path.parent))
         except TurnoverError:
             continue
-    return found
+    return jobs
 
 
 def log_tail(job: Job, lines: int = 20) -> str:
-    """The last lines that the job's processes said on stderr."""
+    """The last lines of the job's stderr."""
     try:
         with (job.folder / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL))
-            said = file.read().decode("utf-8", "replace")
+            text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    return "\n".join([line for line in said.splitlines() if line.strip()][-lines:])
+    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
 
 
 def read_outcome(folder: Path) -> Outcome:
-    """What was noted of the finished steps; nothing, where nothing can be read."""
+    """The recorded outcome; an empty one where nothing can be read."""
     try:
         facts = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
         return Outcome(
@@ -157,7 +155,7 @@ def read_outcome(folder: Path) -> Outcome:
 def write_outcome(
     folder: Path, results: Sequence[object], finished: bool = False, error: str = ""
 ) -> None:
-    """Note what the finished steps printed, and whether and how the job ended.
+    """Record the results of the finished steps, and whether and how the job ended.
 
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.

@@ -1,9 +1,8 @@
-"""What a map of items goes by, and the places that UMAP gives them (McInnes et al. 2018): computed
-by `turnover map`, kept in the run.
+"""Positions of a run's items on the Map page, by UMAP (McInnes et al. 2018).
 
-RUN/maps/BY-SUM.npz holds the places; SUM is of the numbers that they were made from, so places of
-other features or influences are never taken for these. `umap-learn` is not among Turnover's own
-requirements, and nothing but `make_places` imports it.
+`turnover map` computes them and keeps them as RUN/maps/BY-SUM.npz. SUM is a checksum of the numbers
+that they were computed from, so positions of other features or influences are never mistaken for
+these. `umap-learn` is an optional package, imported by `make_places` only.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ _TARGETS, _LEAST, _DIGITS = 200, 4, 16
 
 
 def map_rows(run: Run, by: str) -> np.ndarray:
-    """What tells items apart: all items' features, or the training items' influences on the truth
-    of validation items, a sample where there are many.
+    """The rows that a map is made from: all items' features, or the training items' influences on
+    the truth of validation items, a sample where there are many.
 
     Raises:
-        TurnoverError: for influences that the run has not, or of which it keeps the ends only.
+        TurnoverError: if the run has no influences, or keeps only the ends of each ranking.
     """
     if by == FEATURES:
         return run.array("features")
@@ -46,8 +45,7 @@ def has_umap() -> bool:
 
 
 def kept_places(run: Run, by: str) -> np.ndarray | None:
-    """The places `(n, 2)` that UMAP gave the rows of `map_rows`; None if they were not computed
-    yet.
+    """The places `(n, 2)` that UMAP gave the rows of `map_rows`; None if not computed yet.
 
     Raises:
         TurnoverError: as `map_rows`, or if the file is damaged.
@@ -60,7 +58,7 @@ def kept_places(run: Run, by: str) -> np.ndarray | None:
 
 
 def make_places(run: Run, by: str) -> Path:
-    """Compute places by UMAP, the same each time, and keep them; returns the file.
+    """Compute places by UMAP, deterministically, and keep them; returns the file.
 
     Raises:
         TurnoverError: as `map_rows`; if UMAP is not installed, fails, or has too few items; if the
@@ -126,7 +124,7 @@ def _influence(run: Run) -> RunInfluence:
 
 
 def _path(run: Run, by: str) -> Path:
-    """Where places are kept; the name has a sum of what they are made from."""
+    """Where places are kept; the name holds a checksum of their source."""
     files, name = (
         (run.manifest["files"], "features.npy")
         if by == FEATURES

@@ -1,7 +1,7 @@
 """A run's model and the inputs it was trained on, rebuilt from its folder.
 
-What a run's estimator needs to know of items (`turnover.attribution.estimators`); its files are
-written by `turnover.runs.ranking`.
+Also describes targets and training items for the run's estimator
+(`turnover.attribution.estimators`), whose files `turnover.runs.ranking` reads and writes.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def load_model(run: Run, device: torch.device) -> Members:
 
 
 def item_features(model: Members, inputs: Tensor) -> np.ndarray:
-    """Features of some items `(n, D)`: those of a frozen encoder where the model reads such, or
-    what the members' output layers see, side by side.
+    """Features of some items `(n, D)`: the frozen encoder's where the model reads those, or the
+    inputs of the members' output layers, side by side.
     """
     if inputs.dim() == 2 and inputs.is_floating_point():
         return inputs.cpu().numpy()
@@ -99,12 +99,14 @@ def run_split(run: Run, name: str, device: torch.device, rows: list[int] | None 
     )
 
 
+# What the estimator needs
+
 _DRAWS = 4
 
 
 def describe_targets(model: Members, targets: Split, features: np.ndarray) -> Described:
-    """Targets with their features `(T, D)` and their residuals under masks that nobody owns, the
-    same for every target in any company.
+    """Targets with their features `(T, D)` and their residuals under unowned masks; a target's do
+    not depend on the other targets.
     """
     chances = [
         probabilities(model, targets.inputs, torch.full_like(targets.labels, UNOWNED + draw))
@@ -116,8 +118,8 @@ def describe_targets(model: Members, targets: Split, features: np.ndarray) -> De
 def run_estimator(
     run: Run, model: Members, train: Split, pilot: np.ndarray, targets: Described
 ) -> Estimator:
-    """The estimator that a pilot `(K, T, N)` of some targets favours; training items are seen by
-    the half that never saw them.
+    """The estimator that a pilot `(K, T, N)` of some targets favours; training items are predicted
+    by the sub-network that never saw them.
     """
     unseen = probabilities(
         model,

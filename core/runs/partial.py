@@ -1,8 +1,7 @@
-"""Runs that are still being trained: their curves so far, read from the checkpoint that follows
-every epoch.
+"""Runs still in training: their curves so far, from the checkpoint written after every epoch.
 
-`turnover.workflows.train` works in `RUN.partial` and renames it when all is there. A checkpoint is
-replaced as a whole, so reading one never disturbs the training. No torch in here.
+`turnover.workflows.train` works in `RUN.partial` and renames it once the run is complete. A
+checkpoint is replaced as a whole, so reading one never disturbs the training. Needs no torch.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ _CURVES = ("masked", "flipped", "validation", "unowned")
 
 @dataclass(frozen=True)
 class Partial:
-    """A run that is being trained, or was stopped while it was.
+    """A run in training, or interrupted.
 
     Attributes:
         name: of the run that it will be.
         curves: as `Run.curves`; no rows before the first epoch has ended.
-        most: epochs that it is trained for at most; 0 while that is not known.
-        twin: finished epochs of its plain twin, which comes last.
+        most: maximum number of epochs; 0 while unknown.
+        twin: finished epochs of its plain twin, which is trained last.
         changed: when the last epoch ended, in seconds since 1970; 0 before the first.
         flipped: losses of the training items under their flipped masks, `(epochs, N)` in nats.
-        validation_size: number of validation items; 0 while that is not known.
+        validation_size: number of validation items; 0 while unknown.
     """
 
     name: str
@@ -45,9 +44,7 @@ class Partial:
 
 
 def find_partials(folder: Path) -> list[str]:
-    """Names of the runs in a folder that are being trained, or were stopped; runs that are there
-    whole are left out.
-    """
+    """Names of the runs in a folder that are in training or interrupted, without completed runs."""
     if not folder.is_dir():
         return []
     names = sorted(
@@ -62,10 +59,10 @@ def read_partial(folder: Path, name: str) -> Partial:
     Raises:
         TurnoverError: if it is not there (any more), or its checkpoint is damaged.
     """
-    place = folder / f"{name}{SUFFIX}"
-    if not place.is_dir():
-        raise TurnoverError(f"{place}: not there any more; the run is finished, or was deleted")
-    masked, plain = place / "masked.checkpoint", place / "plain.checkpoint"
+    partial = folder / f"{name}{SUFFIX}"
+    if not partial.is_dir():
+        raise TurnoverError(f"{partial}: not there any more; the run is finished, or was deleted")
+    masked, plain = partial / "masked.checkpoint", partial / "plain.checkpoint"
     if not masked.exists():
         return Partial(
             name,
@@ -91,9 +88,7 @@ def read_partial(folder: Path, name: str) -> Partial:
 
 
 def _checkpoint(path: Path) -> tuple[dict[str, Any], np.ndarray, int]:
-    """What a checkpoint says of the curves, the flipped losses, and the number of validation
-    items.
-    """
+    """A checkpoint's curves, flipped losses, and number of validation items."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -104,12 +99,12 @@ def _checkpoint(path: Path) -> tuple[dict[str, Any], np.ndarray, int]:
                 file.get_slice("validation_items").get_shape(),
             )
         curves = {name: [float(loss) for loss in facts["curves"][name]] for name in _CURVES}
-        known = {
+        training = {
             "curves": curves,
             "accuracy": [float(share) for share in facts["accuracy"]],
             "most": int(facts["made_with"]["recipe"]["epochs"]),
         }
-        return known, np.asarray(flipped), int(validation[1])
+        return training, np.asarray(flipped), int(validation[1])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
         raise TurnoverError(
             f"{path}: the checkpoint is damaged ({error}); delete it to train from the beginning"

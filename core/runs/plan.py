@@ -1,8 +1,7 @@
-"""What a training is about to do: settings and data that go together, checked before torch is
-loaded and anything is trained.
+"""What a training run is about to do: settings and data, checked before torch is loaded.
 
-Work on a run goes on in `RUN.partial`, where a training that was stopped is resumed from, by the
-same settings and data only.
+The work directory of a run is `RUN.partial`. An interrupted training is resumed from there, with
+the same settings and data only.
 """
 
 from __future__ import annotations
@@ -34,9 +33,7 @@ from turnover.storage.atomic import disk_error, looked_at, sweep, write_atomic
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A run to be made: its settings with every default filled in, its data as they are trained on,
-    and where it will lie.
-    """
+    """A run to be made: its settings with every default filled in, its data, and its folder."""
 
     settings: TrainSettings
     data: Dataset
@@ -44,33 +41,33 @@ class TrainingPlan:
 
     @property
     def partial(self) -> Path:
-        """The folder that the run is made in."""
+        """The work directory."""
         return self.folder.with_name(self.folder.name + ".partial")
 
     @property
     def lock(self) -> Path:
-        """What the process that makes the run holds (`turnover.storage.lock.alone`)."""
+        """The lock held by the process that makes the run (`turnover.storage.lock.alone`)."""
         return self.folder.with_name(f".{self.folder.name}.lock")
 
     @cached_property
     def wanted(self) -> str:
-        """What a partial run must have been begun with to be resumed."""
+        """Identity that a partial run must have to be resumed."""
         return json.dumps({**asdict(self.settings), "fingerprint": self.data.fingerprint()})
 
     @cached_property
     def data_report(self) -> list[str]:
-        """What a person should know of the data, in lines."""
+        """Notes on the data for a person, in lines."""
         return look_at(self.data).lines
 
     @property
     def resumes(self) -> bool:
-        """Whether a partial run is there that goes on."""
-        known = self.partial / "settings.json"
-        return known.exists() and known.read_text(encoding="utf-8") == self.wanted
+        """Whether a partial run exists that this plan resumes."""
+        settings = self.partial / "settings.json"
+        return settings.exists() and settings.read_text(encoding="utf-8") == self.wanted
 
 
 def plan_run(settings: TrainSettings, folder: Path) -> TrainingPlan:
-    """Load the data and see whether all goes together.
+    """Load the data and check that everything fits together.
 
     Raises:
         TurnoverError: for bad settings or data, a folder that exists, or a partial run that was
@@ -103,12 +100,12 @@ def _check_resumable(plan: TrainingPlan) -> None:
 
 
 def open_partial(plan: TrainingPlan) -> Path:
-    """The folder that the run is made in, new or begun earlier with the same settings and data.
-    Nobody else may work in it (`TrainingPlan.lock`).
+    """The work directory, new or begun earlier with the same settings and data; no other process
+    may work in it (`TrainingPlan.lock`).
 
     Raises:
-        TurnoverError: if it cannot be written, or somebody has made the run, or begun another one
-            there, since it was planned.
+        TurnoverError: if it cannot be written, or since planning the run was made or another one
+            begun there.
     """
     _check_free(plan.folder)
     _check_resumable(plan)
@@ -133,8 +130,8 @@ def has_checkpoint(partial: Path) -> bool:
 
 
 def report(plan: TrainingPlan) -> dict[str, Any]:
-    """What `turnover train --check --json` prints: sizes, classes, what was injected, and the
-    settings that count.
+    """What `turnover train --check --json` prints: sizes, classes, injected labels, and the main
+    settings.
     """
     data, settings = plan.data, plan.settings
     counts = {
@@ -148,7 +145,7 @@ def report(plan: TrainingPlan) -> dict[str, Any]:
         "train_size": len(data.train),
         "validation_size": len(data.validation),
         "classes": [
-            {"name": name, **{split: own[number] for split, own in counts.items()}}
+            {"name": name, **{split: by_class[number] for split, by_class in counts.items()}}
             for number, name in enumerate(data.classes)
         ],
         "data_report": plan.data_report,
@@ -183,7 +180,10 @@ def _limited(data: Dataset, settings: TrainSettings) -> Dataset:
     )
     if settings.limit is not None:
         data = limit_training(
-            data, settings.limit, settings.seed, {data.train.ids[own] for _, own in pairs}
+            data,
+            settings.limit,
+            settings.seed,
+            {data.train.ids[duplicate] for _, duplicate in pairs},
         )
     if settings.validation_limit is not None:
         data = limit_validation(

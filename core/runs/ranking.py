@@ -1,13 +1,12 @@
-"""What is shown of a ranking of training items: entries, thumbnails, and which errors are worth a
-look first.
+"""Rankings of training items as they are shown, and a run's estimator as files; needs no torch.
 
-Needs no torch, so pages and commands share it.
-
-One training item's influences on all targets: a column of the matrix whose rows
-`RunInfluence.ranked` gives.
-
-A run's estimator as files in the folder of its influences; needs no torch, so pages can estimate
-too.
+- `ranking_entries` and its parts: proponents and opponents of one target, with thumbnails and trust
+  words (`turnover.attribution.estimators.significance`); `clearest_first` orders the misclassified
+  items, those most worth a look first.
+- `influence_column`: one training item's influences on all targets, a column of the matrix whose
+  rows `RunInfluence.ranked` gives.
+- `save_estimator`, `load_estimator`: the estimator in the folder of the run's influences, so that
+  pages can estimate too.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from turnover.runs.run import PREDICTION, TRUTH, Ranked, Run
 from turnover.storage.atomic import disk_error, write_atomic
 
 TOP = 10
-"""How many proponents count as an error's explanation where a number is made of them."""
+"""How many proponents count as an error's explanation in summary numbers."""
 
 
 def ranking_entries(run: Run, ranked: Ranked, top: int) -> dict[str, Any]:
@@ -36,14 +35,14 @@ def ranking_entries(run: Run, ranked: Ranked, top: int) -> dict[str, Any]:
     """
     words = ranking_trust(run, ranked)
     proponents, opponents = (
-        training_entries(run, ranked, places, words) for places in ranked.ends(top)
+        training_entries(run, ranked, indices, words) for indices in ranked.ends(top)
     )
     return {"trust": trust_counts(words), "proponents": proponents, "opponents": opponents}
 
 
 def ranking_trust(run: Run, ranked: Ranked) -> np.ndarray:
-    """A plain word for each item of a ranking (`turnover.attribution.estimators.significance`),
-    `(n,)`; "" where no error is known.
+    """A trust word for each item of a ranking (`turnover.attribution.estimators.significance`),
+    `(n,)`; "" where no standard error is known.
     """
     freedom = freedom_of(run.influence.estimator, int(run.manifest["results"]["members"]))
     words = trust_words(ranked.values, ranked.std_errors, len(run.train), freedom)
@@ -51,34 +50,34 @@ def ranking_trust(run: Run, ranked: Ranked) -> np.ndarray:
 
 
 def trust_counts(words: np.ndarray) -> dict[str, int] | None:
-    """How many items of a ranking are strong and weak; None where no error is known."""
+    """How many items of a ranking are strong and weak; None where no standard error is known."""
     return {word: int((words == word).sum()) for word in (STRONG, WEAK)} if words.any() else None
 
 
 def training_entries(
-    run: Run, ranked: Ranked, places: np.ndarray, words: np.ndarray
+    run: Run, ranked: Ranked, indices: np.ndarray, words: np.ndarray
 ) -> list[dict[str, Any]]:
     """What is shown of some training items of a ranking.
 
     Args:
-        places: of these items in the ranking.
+        indices: of these items in the ranking's arrays.
         words: `ranking_trust` of the whole ranking.
 
     Returns:
-        For each: position, id, label, influence and std_error in nats, trust (its word), text
-        or thumbnail path; the error and the word are None for one member.
+        For each: position, id, label, influence and std_error in nats, trust word, text or
+        thumbnail path; std_error and trust are None for one member.
     """
     entries = []
-    for place in places:
-        position = int(ranked.instances[place])
+    for index in indices:
+        position = int(ranked.instances[index])
         item = run.item("train", position)
         entry = {
             "position": position,
             "id": str(item["id"]),
             "label": run.classes[int(item["label"])],
-            "influence": float(ranked.values[place]),
-            "std_error": finite(ranked.std_errors[place]),
-            "trust": str(words[place]) or None,
+            "influence": float(ranked.values[index]),
+            "std_error": finite(ranked.std_errors[index]),
+            "trust": str(words[index]) or None,
         }
         entries.append(entry | content_of(run, position))
     return entries
@@ -107,8 +106,8 @@ def content_of(run: Run, position: int, split: str = "train") -> dict[str, str]:
 
 
 def clearness(run: Run, position: int) -> float:
-    """How far an error's proponents stand out of their noise: mean of the `TOP` largest influence /
-    standard error.
+    """How clearly an error's proponents stand out of their noise: mean of its `TOP` largest ratios
+    of influence to standard error.
 
     Without standard errors (one member) the error's own spread of influences takes their place.
     """
@@ -119,8 +118,8 @@ def clearness(run: Run, position: int) -> float:
 
 
 def known_answers(run: Run, position: int) -> int:
-    """How many of an error's `TOP` proponents carry the same injected mark as the error: the answer
-    known to be right.
+    """How many of an error's `TOP` proponents carry the error's injected mark, the known right
+    answer.
     """
     mark = run.item("validation", position)["planted"]
     if not mark:
@@ -131,8 +130,8 @@ def known_answers(run: Run, position: int) -> int:
 
 
 def clearest_first(run: Run) -> list[int]:
-    """Positions of the errors that have influences: those whose injected cause is found first, then
-    the clearest.
+    """Positions of the errors with influences: first those whose injected cause is found, then the
+    clearest.
     """
     return sorted(
         run.influence.misclassified,
@@ -140,10 +139,13 @@ def clearest_first(run: Run) -> list[int]:
     )
 
 
+# One training item on all targets
+
+
 @dataclass(frozen=True)
 class Column:
-    """What is known of a training item: validation positions, estimates and standard errors in
-    nats, each `(t,)`, and how many targets were computed.
+    """One training item's influences: validation positions, estimates and standard errors in nats,
+    each `(t,)`, and how many targets were computed.
 
     Where a run keeps the ends of each ranking, these are the targets among whose ends the item is.
     """
@@ -154,8 +156,8 @@ class Column:
     computed: int
 
     def ends(self, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places (in these arrays) of the `top` most positive influences, largest first, and of the
-        most negative; only of their own sign.
+        """Indices (in these arrays) of the `top` most positive influences, largest first, and of
+        the most negative; only of that sign.
         """
         order = np.argsort(-self.values, kind="stable")
         return (
@@ -165,8 +167,8 @@ class Column:
 
 
 def influence_column(run: Run, instance: int, meaning: str) -> Column:
-    """A training item's influences on the losses of the targets' true labels (`truth`), or of what
-    the model said of them (`prediction`).
+    """A training item's influences on the losses of the targets' true labels (`truth`), or of their
+    predicted labels (`prediction`).
 
     Raises:
         TurnoverError: if the run has no usable influence.
@@ -184,8 +186,8 @@ def influence_column(run: Run, instance: int, meaning: str) -> Column:
 
 
 def word_on(run: Run, instance: int, target: int, meaning: str) -> str:
-    """How far to trust the influence of a training item on a target, among all training items of
-    that target; "" where no error is known.
+    """Trust word of the influence of a training item on a target, among all training items of that
+    target; "" where no standard error is known.
 
     Raises:
         TurnoverError: if this target was not computed.
@@ -202,16 +204,18 @@ def _column(run: Run, instance: int, meaning: str) -> tuple[np.ndarray, np.ndarr
     estimates, std_errors = part.array(f"{meaning}_estimate"), part.array(f"{meaning}_error")
     if part.manifest["layout"] == "full":
         return targets, np.array(estimates[:, instance]), np.array(std_errors[:, instance])
-    rows, places = np.nonzero(part.array(f"{meaning}_instances") == instance)
-    return targets[rows], np.array(estimates[rows, places]), np.array(std_errors[rows, places])
+    rows, columns = np.nonzero(part.array(f"{meaning}_instances") == instance)
+    return targets[rows], np.array(estimates[rows, columns]), np.array(std_errors[rows, columns])
 
+
+# The estimator's files
 
 _SCALARS = ("strength", "strength_variance", "own", "own_error")
 _BY_DIRECTION = ("weight", "weight_variance", "deviation")
 
 
 def save_estimator(estimator: Estimator, folder: Path) -> dict[str, Any]:
-    """Write the estimator's arrays into a folder; returns what its manifest has to hold."""
+    """Write the estimator's arrays into a folder; returns the facts for its manifest."""
     facts: dict[str, Any] = {"estimator": estimator.name, "agreement": estimator.agreement}
     if estimator.noise is None or estimator.basis is None or estimator.shrinkage is None:
         return facts
@@ -229,7 +233,7 @@ def save_estimator(estimator: Estimator, folder: Path) -> dict[str, Any]:
 
 
 def load_estimator(folder: Path, facts: Mapping[str, Any]) -> Estimator:
-    """The estimator that was written into a folder, with what `save_estimator` returned."""
+    """The estimator in a folder, from the facts that `save_estimator` returned."""
     if "shrinkage" not in facts:
         return Estimator(str(facts["estimator"]), facts["agreement"])
 
@@ -249,7 +253,7 @@ def load_estimator(folder: Path, facts: Mapping[str, Any]) -> Estimator:
 
 
 def stored_estimator(run: Run) -> Estimator:
-    """The run's way from member values to one number, as its influences were estimated.
+    """The estimator that the run's influences were estimated by.
 
     Raises:
         TurnoverError: if the run has no influence.

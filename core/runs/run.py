@@ -1,26 +1,23 @@
-"""A run folder: one trained model with its data, curves, weights and influences; written whole,
-opened with checks.
+"""A run folder, opened with checks: one trained model, its data, curves, weights and influences.
 
     RUN/manifest.json         settings, data fingerprint, versions, seeds, timings, device, results,
-                              a checksum a file
-        items.parquet         every item of both splits: split, id, label, text or image, planted,
-                              predicted probabilities
+                              a checksum per file
+        items.parquet         every item of both splits: split, id, label, text or image, planted
+                              (the injected mark), predicted probabilities
         features.npy          what the heads see of every item, training items first, (items, D)
-        curves.parquet        one row an epoch (Figure 2)
+        curves.parquet        one row per epoch (Figure 2)
         item_losses.npy       (masked | flipped, epochs, training items), nats, mean over members
         weights.safetensors   the members
         influence/            manifest.json and arrays, see `INFLUENCE_FILES`; computed later,
                               replaced as a whole
-        flags.sqlite          people's decisions (`turnover.flags`); not part of what the
-                              checksums cover
+        flags.sqlite          people's decisions (`turnover.flags`); not covered by the checksums
 
-A part is a folder with a manifest. It is filled beside its place and renamed into it, and its
-manifest lists every file with size and SHA-256, so a part is whole or absent, and an edited or
-truncated one is refused with the file's name. Arrays are memory-mapped. Nothing here needs torch:
-pages open runs without it.
+A part is a folder with a manifest, which lists every file with size and SHA-256. It is written to a
+work directory and renamed into place, so it is complete or absent; an edited or truncated file is
+rejected by name. Arrays are memory-mapped. Nothing here needs torch: pages open runs without it.
 
-Whether what was measured of a run still tells of it: checksums of the weights and of the influences
-that it was made with.
+`made_with` and `stale_since` tell whether a measurement still applies to a run, by checksums of
+the weights and influences that it was made with.
 """
 
 from __future__ import annotations
@@ -76,7 +73,7 @@ RUN_FILES = (
 INFLUENCE_FILES = ("self.npy", "mean_members.npy")
 RUN_FACTS = ("data", "kind", "classes", "settings", "results", "recipe")
 INFLUENCE_FACTS = ("run", "targets", "errors", "layout", "estimator", "agreement")
-"""What the two manifests must say."""
+"""Required entries of the two manifests."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class Ranked:
     """One target's influences, in nats: training positions, estimates and standard errors, each
     `(n,)`.
 
-    For a run too large for the full matrix, only the two ends of the ranking are there.
+    A run too large for the full matrix keeps only the two ends of the ranking.
     """
 
     instances: np.ndarray
@@ -92,22 +89,22 @@ class Ranked:
     std_errors: np.ndarray
 
     def ends(self, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places (in these arrays) of the `top` proponents, strongest first, and opponents; only of
-        their own sign.
+        """Indices (in these arrays) of the `top` proponents, strongest first, and opponents; only
+        of that sign.
         """
         order = np.argsort(-self.values, kind="stable")
-        proponents = [place for place in order[:top] if self.values[place] > 0]
-        opponents = [place for place in order[::-1][:top] if self.values[place] < 0]
+        proponents = [index for index in order[:top] if self.values[index] > 0]
+        opponents = [index for index in order[::-1][:top] if self.values[index] < 0]
         return np.array(proponents, np.int64), np.array(opponents, np.int64)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a training item: instance, influence and std_error, strongest proponent
         first.
         """
-        made = pd.DataFrame(
+        rows = pd.DataFrame(
             {"instance": self.instances, "influence": self.values, "std_error": self.std_errors}
         )
-        return made.sort_values("influence", ascending=False, kind="stable", ignore_index=True)
+        return rows.sort_values("influence", ascending=False, kind="stable", ignore_index=True)
 
 
 class RunInfluence:
@@ -126,7 +123,7 @@ class RunInfluence:
             )
         self.targets: list[int] = self.manifest["targets"]
         self.misclassified: list[int] = self.manifest["errors"]
-        self._place = {
+        self._row_of = {
             "truth": {t: i for i, t in enumerate(self.targets)},
             "prediction": {t: i for i, t in enumerate(self.misclassified)},
         }
@@ -153,26 +150,26 @@ class RunInfluence:
         Raises:
             TurnoverError: if this target was not computed.
         """
-        meaning, place = self._placed(target, meaning)
+        meaning, row = self._locate(target, meaning)
         values, std_errors = (
-            self.array(f"{meaning}_estimate")[place],
-            self.array(f"{meaning}_error")[place],
+            self.array(f"{meaning}_estimate")[row],
+            self.array(f"{meaning}_error")[row],
         )
-        known = (
-            self.array(f"{meaning}_instances")[place]
+        instances = (
+            self.array(f"{meaning}_instances")[row]
             if self.manifest["layout"] == "top"
             else np.arange(len(values))
         )
-        return Ranked(np.asarray(known), np.asarray(values), np.asarray(std_errors))
+        return Ranked(np.asarray(instances), np.asarray(values), np.asarray(std_errors))
 
     def evidence(self, target: int, meaning: str) -> tuple[np.ndarray, np.ndarray]:
-        """What the estimates of a target were made of: the members' raw influences `(K, 1, N)` and
-        its shape `(1, r)`, as for `Estimator.apply`.
+        """Input of a target's estimates: the members' raw influences `(K, 1, N)` and its
+        coefficients `(1, r)`, as for `Estimator.apply`.
 
         Raises:
             TurnoverError: if this target was not computed, or the run did not keep these.
         """
-        meaning, place = self._placed(target, meaning)
+        meaning, row = self._locate(target, meaning)
         if self.manifest["layout"] == "top":
             raise TurnoverError(
                 f"{self.folder}: keeps only the ends of each ranking, so sums over groups are not "
@@ -183,23 +180,23 @@ class RunInfluence:
             raise TurnoverError(
                 f"{self.folder}: from an earlier version that knew no groups; {self._again}"
             )
-        return np.array(self.array(f"{meaning}_members")[:, [place]]), np.array(
-            self.array(f"{meaning}_shape")[[place]]
+        return np.array(self.array(f"{meaning}_members")[:, [row]]), np.array(
+            self.array(f"{meaning}_shape")[[row]]
         )
 
-    def _placed(self, target: int, meaning: str) -> tuple[str, int]:
-        """Whose arrays hold a target, and in which row: a target that is no error has its
+    def _locate(self, target: int, meaning: str) -> tuple[str, int]:
+        """Which arrays hold a target, and in which row: a target predicted correctly has its
         prediction under `truth`.
         """
-        place = self._place[meaning].get(target)
-        if place is None and meaning == "prediction" and target in self._place["truth"]:
-            meaning, place = "truth", self._place["truth"][target]
-        if place is None:
+        row = self._row_of[meaning].get(target)
+        if row is None and meaning == "prediction" and target in self._row_of["truth"]:
+            meaning, row = "truth", self._row_of["truth"][target]
+        if row is None:
             raise TurnoverError(
                 f"validation item {target} has no influences in this run; compute them with "
                 "--targets validation"
             )
-        return meaning, place
+        return meaning, row
 
     @cached_property
     def self_influence(self) -> np.ndarray:
@@ -224,8 +221,8 @@ class Run:
     """A run folder, opened and checked.
 
     Raises:
-        TurnoverError: if the folder is no whole run of this format; the text names the file and the
-            remedy.
+        TurnoverError: if the folder is not a complete run of this format; the message names the
+            file and the remedy.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -251,7 +248,7 @@ class Run:
 
     @property
     def weights_hash(self) -> str:
-        """SHA-256 of the weights: what was computed with others is stale."""
+        """SHA-256 of the weights: anything computed with others is stale."""
         return str(self.manifest["files"]["weights.safetensors"]["sha256"])
 
     @property
@@ -366,9 +363,7 @@ def _mapped(path: Path, remedy: str) -> np.ndarray:
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The run folders in a folder, by name; folders without a manifest, and those still being
-    written, are left out.
-    """
+    """The run folders in a folder, by name; without unfinished ones."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -378,9 +373,12 @@ def find_runs(folder: Path) -> list[Path]:
     )
 
 
+# Whether measurements still apply
+
+
 def made_with(run: Run) -> dict[str, str]:
-    """Checksums of the weights, and of all files of the influence together: the same numbers
-    computed anew have the same.
+    """Checksums of the weights, and of all influence files together; recomputing the same numbers
+    gives the same checksums.
 
     Raises:
         TurnoverError: if the run has no usable influence.
@@ -391,9 +389,7 @@ def made_with(run: Run) -> dict[str, str]:
 
 
 def stale_since(run: Run, made: Mapping[str, Any]) -> str:
-    """What has changed in a run since something was made with it, in a sentence; "" if nothing
-    has.
-    """
+    """What has changed in a run since `made` was recorded, in a sentence; "" if nothing has."""
     if made.get("run") != run.weights_hash:
         return "The run was trained again since this was measured."
     try:

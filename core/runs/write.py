@@ -1,6 +1,4 @@
-"""A run's folder, written: every item with what the model says of it, features, losses, curves,
-weights and the manifest.
-"""
+"""Writes a run folder: items with predictions, features, losses, curves, weights, manifest."""
 
 from __future__ import annotations
 
@@ -43,9 +41,7 @@ def results_of(
     seconds: float,
     device: torch.device,
 ) -> dict[str, Any]:
-    """What a run's manifest says of how it went, losses in nats; of a plain twin that nobody
-    trained, None.
-    """
+    """The results in a run's manifest, losses in nats; without a plain twin its own are None."""
     kept = history.kept
     return {
         "train_size": len(data.train),
@@ -77,7 +73,7 @@ def write_run(
     facts: dict[str, Any],
 ) -> None:
     """Write all files of a run into `partial`, its manifest last, and rename that to `folder`;
-    `facts` are recipe, results and the like.
+    `facts` are recipe, results etc.
     """
     _write_files(partial, data, model, history, inputs)
     write_manifest(partial, _origin(settings, data, model) | facts, RUN_FILES)
@@ -138,7 +134,7 @@ def _item_rows(split: str, items: Items, chances: np.ndarray) -> pd.DataFrame:
 
 
 def _origin(settings: TrainSettings, data: Dataset, model: Members) -> dict[str, Any]:
-    """What the manifest says of where a run comes from."""
+    """The manifest's provenance of a run."""
     device = device_name(device_of(model))
     return {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -1,7 +1,7 @@
-"""Cleanse a run's training set for a validation set of the user's choice, and retrain with and
-without what was removed.
+"""Cleanse a run's training set for a chosen validation set: score the items, remove some, retrain.
 
-The trainings of a cleansing: each condition from each seed.
+`prepare` computes the scores, `cleanse` trains each condition from each seed
+(`turnover.workflows.cleansing` explains the conditions).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def retrain(
         recipe: a seed → how it is trained; turn-over dropout off.
         train: all training items.
         stopping: items whose loss ends a training early.
-        measured: items that nothing was chosen by.
+        measured: items that no choice depends on.
         scores: `(N,)`, low = remove first.
         count: how many items go.
         seeds: one model each per condition.
@@ -96,8 +96,7 @@ class Cleansing:
     """Everything a cleansing of one run for one validation set needs.
 
     `targets` are the items that influences are computed on and that stop the training; `measured`
-    are others, for the result.
-    `validation` is what they were called.
+    are others, for the result. `validation` is the name of the set.
     """
 
     run: Run
@@ -158,12 +157,12 @@ def cleanse(
     repeats: int,
     conditions: Sequence[str] = CONDITIONS,
     decisions: Decisions | None = None,
-    told: Callable[[dict[str, Any]], object] | None = None,
+    on_result: Callable[[dict[str, Any]], object] | None = None,
 ) -> dict[str, Any]:
     """Retrain with a fraction of the items removed; returns what `turnover cleanse --json` prints.
 
-    With the condition `FLAGGED`, also on what people decided. `told` gets the same, as far as it is
-    known, after each model.
+    With the condition `FLAGGED`, also on what people decided. `on_result` gets the partial result
+    after each model.
 
     Raises:
         TurnoverError: for a fraction that removes nothing or everything of a class, decisions that
@@ -191,14 +190,14 @@ def cleanse(
     )
     splits = cleansing.train, cleansing.targets, cleansing.measured
     with bar(repeats * len(conditions), f"{run.name}: retraining", "models") as advance:
-        for one in retrain(
+        for retrained in retrain(
             build, recipe, *splits, cleansing.scores, count, range(repeats), conditions, decisions
         ):
-            results.append(one)
+            results.append(retrained)
             advance(1)
-            if told:
-                told(facts | _found(results, begun))
-    return facts | _found(results, begun)
+            if on_result:
+                on_result(facts | _outcome(results, begun))
+    return facts | _outcome(results, begun)
 
 
 def _count(total: int, fraction: float, repeats: int) -> int:
@@ -218,7 +217,7 @@ def _check_left(
     decisions: Decisions | None,
     fraction: float,
 ) -> None:
-    """See whether every class has an item left in what a person chose to remove."""
+    """Check that every class keeps an item."""
     labels = cleansing.run.train["label"].to_numpy()
     check_classes(
         np.delete(labels, lowest(cleansing.scores, count)),
@@ -237,7 +236,7 @@ def _check_left(
 def _facts(
     cleansing: Cleansing, fraction: float, repeats: int, count: int, decisions: Decisions | None
 ) -> dict[str, Any]:
-    """What is known before anything is trained."""
+    """Facts known before anything is trained."""
     run, removed = cleansing.run, lowest(cleansing.scores, count)
     by_class = np.bincount(run.train["label"].to_numpy()[removed], minlength=len(run.classes))
     return {
@@ -259,9 +258,9 @@ def _facts(
     }
 
 
-def _found(results: Sequence[Retrained], begun: float) -> dict[str, Any]:
-    """What the models trained so far say."""
-    summaries, models = ([asdict(one) for one in some] for some in (summarise(results), results))
+def _outcome(results: Sequence[Retrained], begun: float) -> dict[str, Any]:
+    """Results of the models trained so far."""
+    summaries, models = ([asdict(row) for row in rows] for rows in (summarise(results), results))
     return {
         "conditions": summaries,
         "models": models,

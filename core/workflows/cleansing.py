@@ -1,22 +1,16 @@
-"""Cleansing: remove the training items that hurt, and train again (Kobayashi et al. 2020, section
-4.4).
+"""Cleansing: remove harmful training items and retrain (Kobayashi et al. 2020, section 4.4).
 
-The score of a training item is its mean influence on a validation set: most negative, it hurts
-most. What matters is the comparison: a smaller training set changes a model even if any items went.
-So several *conditions* are trained from the same seeds, without turn-over dropout: no removal, the
-same number of items removed at random (others for each seed), the lowest scores removed, and, if
-wanted, what people decided by flags. Differences between conditions are paired by seed. Of each
-training the epoch with the least loss on the items that stop it is kept.
+The score of a training item is its mean influence on a validation set; the most negative are the
+most harmful. What matters is the comparison, since a smaller training set changes a model whichever
+items went. So several *conditions* are trained from the same seeds, without turn-over dropout: no
+removal, the same number of items removed at random (a new draw for each seed), the lowest scores
+removed, and optionally what people decided by flags. Of each training the epoch with the lowest
+loss on the stopping items is kept.
 
-choose       what each condition trains on
-retraining   the trainings themselves
-summary      means, and paired differences with intervals; needs no torch
-scores       the scores, as a run keeps them; needs no torch
-results      what came out, kept with the run; needs no torch
-
-What each condition trains on: which items stay, and under which labels.
-
-What retrained models say together: means of each condition, and differences paired by seed.
+This module says what each condition trains on, and summarises the retrained models: means, and
+differences between conditions, paired by seed, with intervals. It needs no torch to read summaries.
+`turnover.workflows.cleanse` runs the trainings, `turnover.workflows.cleansing_results` keeps
+scores and results with the run.
 """
 
 from __future__ import annotations
@@ -28,6 +22,8 @@ import numpy as np
 
 from turnover.errors import TurnoverError
 from turnover.flags import Flag
+
+# What each condition trains on
 
 NONE, RANDOM, CLEANSED, FLAGGED = "no cleansing", "random removal", "cleansing", "your flags"
 CONDITIONS = (NONE, RANDOM, CLEANSED)
@@ -50,7 +46,7 @@ class Decisions:
         """The flags that change a training set of `total` items; a flag to keep changes nothing.
 
         Raises:
-            TurnoverError: if none does, or one is about an item or a class that is not there.
+            TurnoverError: if none does, or one names an unknown item or class.
         """
         for flag in flags.values():
             if not 0 <= flag.instance < total or (
@@ -104,8 +100,8 @@ def kept_rows(
 
 
 def _drawn(total: int, count: int, seed: int) -> np.ndarray:
-    """Positions of `count` random items, others for each seed."""
-    from turnover.attribution.masks import derive_seed  # brings torch, which pages do without
+    """Positions of `count` random items, a new draw for each seed."""
+    from turnover.attribution.masks import derive_seed  # needs torch, which pages do not load
 
     return np.random.default_rng(derive_seed(seed, _RANDOM)).permutation(total)[:count]
 
@@ -122,7 +118,7 @@ def given_labels(
 
 
 def check_classes(labels: np.ndarray, classes: list[str], what: str) -> None:
-    """See whether every class has an item among the labels that are left.
+    """Check that every class has an item among the remaining labels.
 
     Raises:
         TurnoverError: if one has none; the text begins with `what`.
@@ -134,6 +130,8 @@ def check_classes(labels: np.ndarray, classes: list[str], what: str) -> None:
         )
 
 
+# Retrained models compared
+
 _ROUNDING = 1e-9
 
 
@@ -142,8 +140,7 @@ class Retrained:
     """One model trained again: its condition and seed, accuracy and mean loss (nats) on the items
     that it is measured on.
 
-    `validation_loss` is its loss on the items that stopped its training, which a fraction may be
-    chosen by.
+    `validation_loss` is its loss on the stopping items, by which a fraction may be chosen.
     """
 
     condition: str
@@ -155,10 +152,10 @@ class Retrained:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A condition less another, seed by seed: mean differences of accuracy and loss (nats).
+    """A condition minus another, seed by seed: mean differences of accuracy and loss (nats).
 
     Each with the two-sided p-value of a paired t-test and the 95 % interval that goes with it;
-    these are None where they have no meaning: for one seed, or where all differences are the same.
+    these are None where undefined: for one seed, or where all differences are equal.
     """
 
     other: str
@@ -188,22 +185,26 @@ class Summary:
 def summarise(results: Sequence[Retrained]) -> list[Summary]:
     """One summary for each condition that was trained, in the order of `WITH_FLAGS`."""
     by_condition = {
-        name: sorted((one for one in results if one.condition == name), key=lambda one: one.seed)
+        name: sorted(
+            (model for model in results if model.condition == name), key=lambda model: model.seed
+        )
         for name in WITH_FLAGS
     }
-    there = [(name, own) for name, own in by_condition.items() if own]
-    return [_summary(name, own, there[:number]) for number, (name, own) in enumerate(there)]
+    trained = [(name, models) for name, models in by_condition.items() if models]
+    return [
+        _summary(name, models, trained[:number]) for number, (name, models) in enumerate(trained)
+    ]
 
 
 def _summary(
-    name: str, own: Sequence[Retrained], before: Sequence[tuple[str, Sequence[Retrained]]]
+    name: str, models: Sequence[Retrained], before: Sequence[tuple[str, Sequence[Retrained]]]
 ) -> Summary:
     accuracies, losses, stopping = (
-        _values(own, field) for field in ("accuracy", "loss", "validation_loss")
+        _values(models, field) for field in ("accuracy", "loss", "validation_loss")
     )
-    spread = 1 if len(own) > 1 else 0
+    spread = 1 if len(models) > 1 else 0
     accuracy_sd, loss_sd = (float(values.std(ddof=spread)) for values in (accuracies, losses))
-    against = tuple(_comparison(own, other, results) for other, results in before)
+    against = tuple(_comparison(models, reference, results) for reference, results in before)
     return Summary(
         name,
         float(accuracies.mean()),
@@ -215,35 +216,39 @@ def _summary(
     )
 
 
-def _comparison(own: Sequence[Retrained], other: str, results: Sequence[Retrained]) -> Comparison:
-    """How a condition's models compare with another's of the same seeds; seeds that only one of the
-    two has are left out.
+def _comparison(
+    models: Sequence[Retrained], reference: str, references: Sequence[Retrained]
+) -> Comparison:
+    """How a condition's models compare with another's of the same seeds; seeds that only one of
+    them has are skipped.
     """
-    seeds = {one.seed for one in own} & {one.seed for one in results}
-    mine, theirs = ([one for one in some if one.seed in seeds] for some in (own, results))
+    seeds = {model.seed for model in models} & {model.seed for model in references}
+    mine, theirs = (
+        [model for model in group if model.seed in seeds] for group in (models, references)
+    )
     accuracy, loss = (
         _values(mine, field) - _values(theirs, field) for field in ("accuracy", "loss")
     )
     return Comparison(
-        other, float(accuracy.mean()), *_tested(accuracy), float(loss.mean()), *_tested(loss)
+        reference, float(accuracy.mean()), *_tested(accuracy), float(loss.mean()), *_tested(loss)
     )
 
 
 def _tested(differences: np.ndarray) -> tuple[float | None, tuple[float, float] | None]:
-    """p-value and 95 % interval of a paired t-test; None without a spread of differences, which
-    rounding does not make.
+    """p-value and 95 % interval of a paired t-test; None if the differences are equal up to
+    rounding.
     """
-    # takes a second, which pages that only read summaries do without
+    # slow to import; pages only read summaries
     from scipy.stats import (
         ttest_1samp,
     )
 
     if len(differences) < 2 or np.ptp(differences) <= _ROUNDING:
         return None, None
-    found = ttest_1samp(differences, 0.0)
-    low, high = found.confidence_interval(0.95)
-    return float(found.pvalue), (float(low), float(high))
+    test = ttest_1samp(differences, 0.0)
+    low, high = test.confidence_interval(0.95)
+    return float(test.pvalue), (float(low), float(high))
 
 
 def _values(results: Sequence[Retrained], field: str) -> np.ndarray:
-    return np.array([getattr(one, field) for one in results])
+    return np.array([getattr(model, field) for model in results])

@@ -1,17 +1,15 @@
-"""The scores that a cleansing goes by: each training item's mean influence on the validation items,
-in nats, and sums of them.
+"""Cleansing scores and results, as a run keeps them; needs no torch.
 
-For the run's own validation items they come from its influence; for other sets, whose influences
-`turnover.workflows.cleanse` computes, they are kept in RUN/cleansing/NAME.npz. The estimate is the
-run's own (`turnover.attribution.estimators`), and so is the error of a sum: errors of items go
-together, so they do not add up like the sides of a right angle.
+Scores are the training items' mean influences on the validation items, in nats. For the run's own
+validation items they come from its influence; for other sets they are computed by
+`turnover.workflows.cleanse` and kept in RUN/cleansing/NAME.npz. The estimate is the run's own
+(`turnover.attribution.estimators`), and so is the standard error of a sum: errors of items are
+correlated, so they do not add in quadrature.
 
-What cleansings of a run came to, kept in RUN/cleansing/NAME.json; one that is still being measured
-in NAME.partial.
-
-A file holds what `cleanse --json` prints, and the checksums of the weights and influences that were
-measured. A later cleansing for the same validation set, of the same share and number of seeds,
-takes its place; one with the flags stands beside one without. Nothing here needs torch.
+Results are kept in RUN/cleansing/NAME.json, unfinished ones in NAME.partial. A file holds what
+`cleanse --json` prints, and the checksums of the weights and influences that were used. A later
+cleansing for the same validation set, with the same fraction and number of seeds, replaces it; one
+with flags stands beside one without.
 """
 
 from __future__ import annotations
@@ -39,17 +37,20 @@ OWN, ELEC = "validation", "elec"
 VALIDATION_SETS = (OWN, ELEC)
 
 
+# Scores
+
+
 @dataclass(frozen=True)
 class Scores:
     """Mean influences of N training items on some targets.
 
     Attributes:
         members: each member's raw mean influences, `(K, N)`.
-        shape: mean of what the estimator asks of a target, `(1, r)`; None where the run did not
-            keep it: then the mean over members is shown, and the error is their spread.
+        coefficients: mean coefficients of the targets, `(1, r)`; None where the run did not keep
+            them: then the mean over members is shown, with the standard error from their spread.
         estimator: the run's.
         targets: how many items the means are over.
-        path: the folder that the targets were read from, "" for the run's own.
+        path: folder of the targets' files, "" for the run's own.
     """
 
     members: np.ndarray
@@ -69,8 +70,7 @@ class Scores:
     def total(self, positions: np.ndarray) -> tuple[float, float | None]:
         """Summed scores of some items and the sum's standard error, None for one member.
 
-        Positive influence helps, so when the items go, this is what the mean loss is predicted to
-        change by.
+        This is the predicted change of the mean loss when the items are removed.
         """
         if self.coefficients is None:
             sums = self.members[:, positions].sum(1, keepdims=True)
@@ -126,7 +126,7 @@ def keep_scores(run: Run, validation: str, scores: Scores) -> Path:
 
 
 def cleansing_folder(run: Run) -> Path:
-    """Where a run keeps what belongs to cleansings; made if it is not there.
+    """The folder of a run's cleansings; created if missing.
 
     Raises:
         TurnoverError: if it cannot be made.
@@ -153,12 +153,16 @@ def _kept(run: Run, validation: str) -> Scores:
                 arrays["shape"],
                 json.loads(str(arrays["facts"])),
             )
-        made, targets, source = dict(facts["made_with"]), int(facts["targets"]), str(facts["path"])
+        checksums, targets, source = (
+            dict(facts["made_with"]),
+            int(facts["targets"]),
+            str(facts["path"]),
+        )
     except FileNotFoundError:
         raise TurnoverError(f"{run.folder}: no influences on {validation} yet") from None
     except UNREADABLE:
         raise TurnoverError(f"{path}: not readable as scores; {again}") from None
-    if stale := stale_since(run, made):
+    if stale := stale_since(run, checksums):
         raise TurnoverError(f"{path}: {stale.replace('measured', 'computed')} So {again}")
     if members.ndim != 2 or members.shape[1] != len(run.train):
         raise TurnoverError(f"{path}: holds other numbers than one for each training item; {again}")
@@ -174,6 +178,8 @@ def _spread(members: np.ndarray) -> np.ndarray:
     )
 
 
+# Results
+
 _DONE, _PARTIAL = ".json", ".partial"
 
 
@@ -183,11 +189,11 @@ class Cleansed:
 
     Attributes:
         name: of the file.
-        facts: what `cleanse --json` prints, beside the conditions.
+        facts: what `cleanse --json` prints, without the conditions.
         conditions: in the order of `WITH_FLAGS`.
         seeds: by condition, how many models it has so far.
         finished: whether all models are trained.
-        stale: what has changed since, in words; "" if nothing has.
+        stale: what has changed since, in a sentence; "" if nothing has.
     """
 
     name: str
@@ -199,7 +205,7 @@ class Cleansed:
 
 
 def keep_cleansing(run: Run, result: dict[str, Any], finished: bool = True) -> Path:
-    """Keep a result of a run, whole or as far as it is known; returns the file.
+    """Keep a result of a run, complete or partial; returns the file.
 
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.
@@ -218,33 +224,31 @@ def keep_cleansing(run: Run, result: dict[str, Any], finished: bool = True) -> P
 
 
 def read_cleansings(run: Run) -> tuple[list[Cleansed], list[str]]:
-    """All cleansings that a run keeps, newest first, and what is wrong with files that cannot be
-    read.
-    """
-    found: list[tuple[float, Cleansed]] = []
+    """All cleansings that a run keeps, newest first, and the problems of unreadable files."""
+    cleansings: list[tuple[float, Cleansed]] = []
     problems = []
     for path in sorted((run.folder / FOLDER).glob("*")):
         if path.suffix in (_DONE, _PARTIAL):
             try:
-                found.append((path.stat().st_mtime, _read(run, path)))
+                cleansings.append((path.stat().st_mtime, _read(run, path)))
             except FileNotFoundError:
                 continue
             except TurnoverError as error:
                 problems.append(str(error))
-    return [one for _, one in sorted(found, key=lambda pair: -pair[0])], problems
+    return [cleansed for _, cleansed in sorted(cleansings, key=lambda pair: -pair[0])], problems
 
 
 def _read(run: Run, path: Path) -> Cleansed:
     """One cleansing.
 
     Raises:
-        TurnoverError: for a file that is none, or says of a number what is none.
+        TurnoverError: if the file is malformed.
     """
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        result, made = dict(kept["result"]), dict(kept["made_with"])
-        seeds = Counter(str(one["condition"]) for one in result["models"])
-        conditions = tuple(_summary(one) for one in result.pop("conditions"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        result, checksums = dict(stored["result"]), dict(stored["made_with"])
+        seeds = Counter(str(model["condition"]) for model in result["models"])
+        conditions = tuple(_summary(row) for row in result.pop("conditions"))
         _check(result)
     except FileNotFoundError:
         raise
@@ -261,7 +265,7 @@ def _read(run: Run, path: Path) -> Cleansed:
             f"{path}: not readable as a cleansing; delete it, and retrain again"
         ) from None
     return Cleansed(
-        path.stem, result, conditions, seeds, path.suffix == _DONE, stale_since(run, made)
+        path.stem, result, conditions, seeds, path.suffix == _DONE, stale_since(run, checksums)
     )
 
 
@@ -278,12 +282,12 @@ def _check(result: dict[str, Any]) -> None:
         raise TypeError(result)
 
 
-def _summary(one: dict[str, Any]) -> Summary:
-    name = str(one["condition"])
+def _summary(row: dict[str, Any]) -> Summary:
+    name = str(row["condition"])
     if name not in WITH_FLAGS:
         raise ValueError(name)
     accuracy, accuracy_sd, loss, loss_sd, validation_loss = (
-        finite_number(one[key])
+        finite_number(row[key])
         for key in ("accuracy", "accuracy_sd", "loss", "loss_sd", "validation_loss")
     )
     return Summary(
@@ -293,20 +297,22 @@ def _summary(one: dict[str, Any]) -> Summary:
         loss,
         loss_sd,
         validation_loss,
-        tuple(_comparison(other) for other in one["against"]),
+        tuple(_comparison(comparison) for comparison in row["against"]),
     )
 
 
-def _comparison(other: dict[str, Any]) -> Comparison:
+def _comparison(comparison: dict[str, Any]) -> Comparison:
     return Comparison(
-        str(other["other"]), *_difference(other, "accuracy"), *_difference(other, "loss")
+        str(comparison["other"]),
+        *_difference(comparison, "accuracy"),
+        *_difference(comparison, "loss"),
     )
 
 
 def _difference(
-    other: dict[str, Any], what: str
+    comparison: dict[str, Any], what: str
 ) -> tuple[float, float | None, tuple[float, float] | None]:
     """A mean difference, its p-value and its interval."""
-    p, interval = other[f"{what}_p"], other[f"{what}_interval"]
+    p, interval = comparison[f"{what}_p"], comparison[f"{what}_interval"]
     bounds = None if interval is None else (finite_number(interval[0]), finite_number(interval[1]))
-    return finite_number(other[what]), None if p is None else finite_number(p), bounds
+    return finite_number(comparison[what]), None if p is None else finite_number(p), bounds

@@ -1,6 +1,6 @@
 """The demo runs: what `make run` opens and `bench demo` measures.
 
-Torch is imported only when there is something to build, so that a second `make run` starts at once.
+Torch is imported only when there is something to build, so a second `make run` starts at once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Explain a new input: what the run's model predicts, and which training items pushed it there or
-away.
-"""
+"""Explain a new input: the prediction, and the training items that pushed it there or away."""
 
 from __future__ import annotations
 
@@ -51,7 +49,7 @@ class Explainer:
         self.images = ImageInputs(settings, self.device) if run.kind == "image" else None
 
     def warm_up(self) -> None:
-        """Answer one question for nobody, so that the first real one finds every library loaded."""
+        """Answer a dummy question, so that all libraries are loaded before the first real one."""
         self._explain(
             (
                 self._texts(["warm"])
@@ -164,7 +162,7 @@ class Explainer:
         ]
 
     def _check(self, positions: Sequence[int], label: str | None) -> None:
-        """Raise a TurnoverError for what is no training item or no label of the run."""
+        """Raise a TurnoverError for an unknown training item or label."""
         if unknown := [
             position for position in positions if not 0 <= position < len(self.run.train)
         ]:

@@ -1,20 +1,16 @@
-"""Add influences to a run: every training item on every target, in parts that outlive a stop,
-joined when all are there.
+"""Compute a run's influences: every training item on every target, in chunks that survive a stop.
 
-First a pilot of some targets decides which estimator to show (`turnover.attribution.estimators`).
+First a pilot of some targets chooses the estimator to show (`turnover.attribution.estimators`).
 Then chunks of targets are computed for all members and training items, on the loss of the true
-label for all targets and of the predicted label for the errors, whose forward passes serve both;
-each chunk is estimated and kept as a file before the next begins (`influence_chunks`). A job that
-was stopped goes on with the chunks that are missing; of several ranks (`turnover.training.ranks`)
-each takes every size-th, and where there are fewer chunks than ranks, chunks are cut into blocks of
-training items as well. The first rank joins all into files.
+label for all targets and of the predicted label for the errors; both share forward passes. Each
+chunk is estimated and kept as a file before the next begins
+(`turnover.workflows.influence_chunks`), so a stopped job resumes with the missing chunks. Of
+several ranks (`turnover.training.ranks`) each takes every size-th chunk; where chunks are fewer
+than ranks, chunks are cut into blocks of training items as well. The first rank joins all of them.
 
-As long as all member values fit into `FULL_BYTES` they are kept, with what the estimator asks of
-each target beside them, so that groups of training items can be summed later
-(`turnover.explain.groups`); past that, only the top of both ends of each target, with standard
-errors, and the means over targets.
-
-What influences of a run are asked on, and with what means they are computed.
+As long as all member values fit into `FULL_BYTES` they are kept, with the coefficients of each
+target, so that groups of training items can be summed later (`turnover.explain.groups`). A larger
+run keeps the top of both ends of each target, with standard errors, and the means over targets.
 """
 
 from __future__ import annotations
@@ -63,8 +59,8 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Resources:
-    """What a computation may use: bytes for tiles and slices beside the result, and the number type
-    of its large products.
+    """Limits of a computation: bytes for tiles and slices beside the result, and the number type of
+    its large products.
     """
 
     memory: int
@@ -85,8 +81,8 @@ class Resources:
 
 @dataclass(frozen=True)
 class Targets:
-    """What influences are asked on: inputs, features `(T, D)`, and the labels that are meant,
-    `truth` and `prediction`.
+    """Targets of influences: inputs, features `(T, D)`, and labels by meaning, `truth` and
+    `prediction`.
     """
 
     inputs: torch.Tensor
@@ -106,8 +102,8 @@ class Targets:
     @property
     def wrong(self) -> np.ndarray:
         """Which are misclassified, `(T,)`."""
-        made: np.ndarray = (self.labels["truth"] != self.labels["prediction"]).cpu().numpy()
-        return made
+        wrong: np.ndarray = (self.labels["truth"] != self.labels["prediction"]).cpu().numpy()
+        return wrong
 
     def split(self, rows: np.ndarray, meaning: str = "truth") -> Split:
         return Split(self.inputs[rows], self.labels[meaning][rows])
@@ -119,11 +115,11 @@ class Targets:
 _PILOT, _PILOT_BYTES = 96, 512 * 2**20
 _COMPARED = 4
 _BYTES_A_VALUE = 28
-"""What a member's value costs while it is estimated: itself, divided by its noise, sorted, and a
-share of the estimates.
+"""Memory of a member's value during estimation: itself, divided by its noise, sorted, and a share
+of the estimates.
 """
 _MANY, _FEW = 256, 16
-"""Most targets a chunk: many where they are cheaper together, else few, so that a stop loses
+"""Most targets per chunk: many where they are cheaper together, else few, so that a stop loses
 little.
 """
 
@@ -144,8 +140,8 @@ def compute_influence(
 
     Of more targets than `most`, 1 or more, that many are drawn at random, the same ones every time.
     `memory` is that of each rank. Returns what `turnover influence --json` prints, nothing on ranks
-    but the first. The folder `RUN/influence` is replaced when all is done; until then finished
-    parts wait in `RUN/.influence.partial`, for the same computation only.
+    but the first. The folder `RUN/influence` is replaced at the end; until then finished chunks are
+    kept in `RUN/.influence.partial`, for the same computation only.
 
     Raises:
         TurnoverError: if the run or the device cannot be used, the disk is full, or another process
@@ -200,7 +196,7 @@ def _replace_influence(
     }
     files = ChunkFiles(run.folder / ".influence.partial", identity)
     try:
-        with _kept_if_worth(files, ranks):
+        with _keep_if_worthwhile(files, ranks):
             work = _Work.begun(
                 run,
                 chosen,
@@ -223,19 +219,19 @@ def _replace_influence(
         "members": work.model.members,
         "pairs": pairs,
     }
-    told = {key: facts[key] for key in ("estimator", "path", "precision", "precision_error")}
+    shown = {key: facts[key] for key in ("estimator", "path", "precision", "precision_error")}
     return {
         **sizes,
         "seconds": seconds,
         "pairs_per_second": round(computed / max(seconds, 0.01)),
         "kept_pairs": pairs - computed,
-        **told,
+        **shown,
     }
 
 
 @contextmanager
-def _kept_if_worth(files: ChunkFiles, ranks: Ranks) -> Iterator[None]:
-    """Leave the parts for the next try if this one fails, unless there is nothing in them."""
+def _keep_if_worthwhile(files: ChunkFiles, ranks: Ranks) -> Iterator[None]:
+    """Keep the work directory for the next attempt if this one fails, unless it is empty."""
     try:
         yield
     except BaseException:
@@ -246,8 +242,8 @@ def _kept_if_worth(files: ChunkFiles, ranks: Ranks) -> Iterator[None]:
 
 @dataclass
 class _Work:
-    """What one rank has at hand: the run and its model, all targets, how they are cut, and the
-    finished parts.
+    """State of one rank: the run and its model, all targets, how they are cut, and the finished
+    chunks.
     """
 
     run: Run
@@ -261,7 +257,7 @@ class _Work:
     files: ChunkFiles
     ranks: Ranks
     estimator: Estimator = field(init=False)
-    told: dict[str, Any] = field(init=False)
+    pilot_facts: dict[str, Any] = field(init=False)
 
     @classmethod
     def begun(
@@ -274,7 +270,7 @@ class _Work:
         resources: Resources,
         ranks: Ranks,
     ) -> _Work:
-        """The work as it was cut when it began, which may be now."""
+        """The work, cut as when it began, which may be now."""
         model, targets = load_model(run, device), Targets.of(run, chosen, device)
         layout = (
             "full"
@@ -317,17 +313,17 @@ class _Work:
         )
 
     def compute(self) -> int:
-        """Compute this rank's missing parts and wait for the others'; returns how many values were
-        missing, of all ranks.
+        """Compute this rank's missing chunks and wait for the other ranks; returns how many values
+        were missing over all ranks.
         """
         missing = [chunk for chunk in self.chunks if not self.files.has(chunk.name())]
         self._pilot()
         if self.chunking.blocks > 1:
             self._blocks(missing)
         numbers = {chunk.number for chunk in missing}
-        own = [chunk for chunk in self.ranks.own(self.chunks) if chunk.number in numbers]
-        with bar(self.pairs(own), f"{self.run.name}: influence", "pairs") as advance:
-            for chunk in own:
+        mine = [chunk for chunk in self.ranks.own(self.chunks) if chunk.number in numbers]
+        with bar(self.pairs(mine), f"{self.run.name}: influence", "pairs") as advance:
+            for chunk in mine:
                 self.ranks.at(
                     f"part {chunk.number + 1} of {len(self.chunks)}, {len(chunk.rows)} targets from"
                     f" number {chunk.rows[0]} on"
@@ -364,8 +360,8 @@ class _Work:
         )
 
     def _pilot(self) -> None:
-        """Let a pilot choose the estimator, once; what it said is read back, so that all ranks and
-        tries estimate with the same bits.
+        """Let a pilot choose the estimator, once; its result is read back from the file, so that
+        all ranks and attempts estimate with the same bits.
         """
         if self.ranks.is_first and self.files.estimator() is None:
             self.ranks.at("the pilot")
@@ -389,12 +385,12 @@ class _Work:
                 estimator, {"path": pilot.backend, "precision_error": difference}
             )
         self.ranks.barrier()
-        found = self.files.estimator()
-        assert found is not None
-        self.estimator, self.told = found
+        stored = self.files.estimator()
+        assert stored is not None
+        self.estimator, self.pilot_facts = stored
 
     def _blocks(self, missing: Sequence[Chunk]) -> None:
-        """Raw values of the missing chunks, block by block of training items, each rank its own
+        """Compute raw values of the missing chunks, in blocks of training items; each rank its own
         blocks.
         """
         for chunk, block in self.ranks.own(
@@ -404,14 +400,14 @@ class _Work:
                 self.ranks.at(
                     f"block {block + 1} of {self.chunking.blocks} of part {chunk.number + 1}"
                 )
-                made = self._influences(
+                influences = self._influences(
                     chunk.rows, chunk.meanings, self._ids(block), lambda _: None
                 )
                 self.files.save(
                     chunk.name(block),
                     {
-                        meaning: one.values.numpy()
-                        for meaning, one in zip(chunk.meanings, made, strict=True)
+                        meaning: raw.values.numpy()
+                        for meaning, raw in zip(chunk.meanings, influences, strict=True)
                     },
                 )
         self.ranks.at("finished its blocks")
@@ -422,8 +418,8 @@ class _Work:
         return np.array_split(np.arange(len(self.run.train)), self.chunking.blocks)[block]
 
     def _values(self, chunk: Chunk, rows: np.ndarray, advance: Advance) -> dict[str, np.ndarray]:
-        """The members' values `(K, t, N)` of some of a chunk's targets, computed now or from blocks
-        that were.
+        """The members' values `(K, t, N)` of some of a chunk's targets, computed now or joined from
+        blocks.
         """
         if self.chunking.blocks > 1:
             blocks = [self.files.load(chunk.name(block)) for block in range(self.chunking.blocks)]
@@ -432,39 +428,40 @@ class _Work:
                 meaning: np.concatenate([block[meaning] for block in blocks], 2)[:, inside]
                 for meaning in chunk.meanings
             }
-        made = self._influences(rows, chunk.meanings, np.arange(len(self.run.train)), advance)
+        influences = self._influences(rows, chunk.meanings, np.arange(len(self.run.train)), advance)
         return {
-            meaning: one.values.numpy() for meaning, one in zip(chunk.meanings, made, strict=True)
+            meaning: raw.values.numpy()
+            for meaning, raw in zip(chunk.meanings, influences, strict=True)
         }
 
     def _compute(self, chunk: Chunk, advance: Advance) -> None:
-        """Compute, estimate and keep a chunk, slice by slice of what the memory holds."""
-        found: dict[str, list[np.ndarray]] = {}
+        """Compute, estimate and keep a chunk, in slices that fit into memory."""
+        parts: dict[str, list[np.ndarray]] = {}
         total = np.zeros((self.model.members, len(self.run.train)))
         step = _step(self.model.members, len(self.run.train), self.chunking.held) // len(
             chunk.meanings
         )
-        for place in pieces(slice(0, len(chunk.rows)), max(1, step)):
-            rows = chunk.rows[place]
-            made = self._values(chunk, rows, advance)
-            for meaning, values in made.items():
+        for piece in pieces(slice(0, len(chunk.rows)), max(1, step)):
+            rows = chunk.rows[piece]
+            by_meaning = self._values(chunk, rows, advance)
+            for meaning, values in by_meaning.items():
                 coefficients = self.estimator.coefficients_of(
                     self.targets.described(self.model, rows, meaning)
                 )
                 for name, array in kept(
                     self.layout, values, coefficients, *self.estimator.apply(values, coefficients)
                 ).items():
-                    found.setdefault(f"{meaning}_{name}", []).append(array)
-            total += made["truth"].sum(1, dtype=np.float64)
+                    parts.setdefault(f"{meaning}_{name}", []).append(array)
+            total += by_meaning["truth"].sum(1, dtype=np.float64)
         arrays = {
             name: np.concatenate(slices, int(name.endswith("_members")))
-            for name, slices in found.items()
+            for name, slices in parts.items()
         }
         self.files.save(chunk.name(), {**arrays, TOTAL: total})
 
     def join(self, begun: float) -> dict[str, Any]:
-        """Put all parts together as `RUN/influence`; returns its manifest's facts. `begun` is when
-        the computation did.
+        """Join all chunks into `RUN/influence`; returns its manifest's facts. `begun` is the start
+        time.
         """
         folder, wrong = self.run.folder / ".influence.new", self.targets.wrong
         shutil.rmtree(folder, ignore_errors=True)
@@ -476,7 +473,7 @@ class _Work:
                 "targets": self.chosen,
                 "errors": np.asarray(self.chosen)[wrong].tolist(),
                 "layout": self.layout,
-                **self.told,
+                **self.pilot_facts,
                 "precision": self.resources.precision,
                 "pairs": self.pairs(self.chunks),
                 "run": self.run.weights_hash,
@@ -498,11 +495,11 @@ def _step(members: int, count: int, held: int) -> int:
 def _chunking(
     model: Members, count: int, targets: Targets, layout: str, resources: Resources, ranks: Ranks
 ) -> Chunking:
-    """How the work is cut: in chunks of many targets where these are cheaper together, of what the
-    memory holds, and enough for all ranks.
+    """How the work is cut: in chunks of many targets where these are cheaper together, small enough
+    for memory, and enough for all ranks.
     """
     many, held = gains_from_targets(model), resources.memory // 2
-    if device_of(model).type == "cuda":  # values leave the GPU to be estimated
+    if device_of(model).type == "cuda":  # values are estimated on the host
         held = min(held, host_budget())
     most = _MANY if many else _FEW
     if layout == "full":  # a chunk is held in memory as a whole
@@ -515,8 +512,8 @@ def _chunking(
 
 
 def _pilot_size(members: int, count: int, resources: Resources) -> int:
-    """How many targets the pilot has: one member has no choice of estimator, and only a lower
-    precision wants some to compare.
+    """Number of pilot targets: one member leaves no choice of estimator, and only a lower precision
+    needs some to compare.
     """
     if members == 1:
         return _COMPARED if resources.lowered else 1

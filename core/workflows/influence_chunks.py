@@ -1,18 +1,15 @@
-"""The files of a run's influences on one kind of label, filled with some targets after the other.
+"""Files of a run's influences: finished chunks in the work directory, and the joined arrays.
 
-Finished parts of a run's influences, kept beside it until all are there: what a stopped job goes on
-from, and ranks share.
+A stopped job resumes from the chunks, and ranks share them:
 
     RUN/.influence.partial/plan.json        what is computed, and how it is cut
-                           estimator.json   what the pilot said, with the estimator's arrays
-                                            beside it
-                           NAME.npz         one part, whole or absent, with the fingerprint of what
-                                            it belongs to
+                           estimator.json   the pilot's result; the estimator's arrays are beside it
+                           NAME.npz         one chunk, whole or absent, with the fingerprint of the
+                                            computation it belongs to
 
-The fingerprint covers the run's files, the targets and all settings. What does not carry the wanted
-one is stale, and never used. How the targets are cut is decided once and written down: a job that
-goes on cuts as it began, so its bits are the same, whatever memory is free now and however many
-ranks there are.
+The fingerprint covers the run's files, the targets and all settings. A file with another
+fingerprint is stale and never used. The cut is decided once and written down, so a resumed job cuts
+as it began and its bits are the same, whatever memory is free now and however many ranks there are.
 """
 
 from __future__ import annotations
@@ -41,10 +38,10 @@ _FINGERPRINT = "fingerprint"
 
 @dataclass(frozen=True)
 class Chunking:
-    """How the work is cut: bytes of `memory` for each rank, of which `held` are for values that are
-    being estimated; targets and blocks a chunk.
+    """How the work is cut: bytes of `memory` per rank, of which `held` are for values being
+    estimated; targets and blocks per chunk.
 
-    Blocks are of training items; there are several only where chunks are fewer than ranks.
+    Blocks are of training items; several only where chunks are fewer than ranks.
     """
 
     memory: int
@@ -55,16 +52,14 @@ class Chunking:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some targets, by row, that are computed and kept together, and the labels that they are
-    computed for.
-    """
+    """Some targets, by row, computed and kept together, and the meanings they are computed for."""
 
     number: int
     rows: np.ndarray
     meanings: tuple[str, ...]
 
     def name(self, block: int | None = None) -> str:
-        """Of its part, or of the raw values of one of its blocks."""
+        """File name of the chunk, or of the raw values of one of its blocks."""
         return f"targets-{self.number}" if block is None else f"targets-{self.number}-block-{block}"
 
 
@@ -79,14 +74,14 @@ def chunks_of(wrong: np.ndarray, size: int) -> list[Chunk]:
     ):
         step = max(1, size // len(meanings))
         chunks += [
-            Chunk(len(chunks) + place, rows[first : first + step], meanings)
-            for place, first in enumerate(range(0, len(rows), step))
+            Chunk(len(chunks) + index, rows[first : first + step], meanings)
+            for index, first in enumerate(range(0, len(rows), step))
         ]
     return chunks
 
 
 class ChunkFiles:
-    """The folder of parts of one computation, which `identity` names in whole."""
+    """The work directory of one computation, which `identity` identifies."""
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         self.folder = folder
@@ -94,65 +89,65 @@ class ChunkFiles:
 
     @property
     def chunking(self) -> Chunking | None:
-        """How this computation was cut when it began; None if it did not begin yet."""
-        told = self._read("plan")
-        return None if told is None else Chunking(**told)
+        """How this computation was cut; None before it has begun."""
+        facts = self._read("plan")
+        return None if facts is None else Chunking(**facts)
 
     def begin(self, chunking: Chunking) -> None:
-        """Make the folder anew; parts of any other computation go."""
+        """Create the folder anew, without files of other computations."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         self._write("plan", asdict(chunking))
 
     def save_estimator(self, estimator: Estimator, facts: Mapping[str, Any]) -> None:
-        """Keep the estimator, and what else the pilot said."""
+        """Keep the estimator and the pilot's facts."""
         self._write(
             "estimator", {"pilot": dict(facts), "estimator": save_estimator(estimator, self.folder)}
         )
 
     def estimator(self) -> tuple[Estimator, dict[str, Any]] | None:
-        """The estimator, and what a manifest says of it and of the pilot; None before the pilot."""
-        told = self._read("estimator")
+        """The estimator, and the manifest's facts on it and the pilot; None before the pilot."""
+        facts = self._read("estimator")
         return (
             None
-            if told is None
+            if facts is None
             else (
-                load_estimator(self.folder, told["estimator"]),
-                {**told["estimator"], **told["pilot"]},
+                load_estimator(self.folder, facts["estimator"]),
+                {**facts["estimator"], **facts["pilot"]},
             )
         )
 
     def has(self, name: str) -> bool:
-        """Whether a part is there, whole and of this computation; one that is not is removed."""
+        """Whether a chunk exists, readable and of this computation; any other is removed."""
         try:
-            with np.load(self._place(name), allow_pickle=False) as arrays:
+            with np.load(self._path(name), allow_pickle=False) as arrays:
                 if str(arrays[_FINGERPRINT]) == self.fingerprint:
                     return True
         except FileNotFoundError:
             return False
         except UNREADABLE:
             pass
-        self._place(name).unlink(missing_ok=True)
+        self._path(name).unlink(missing_ok=True)
         return False
 
     def load(self, name: str) -> dict[str, np.ndarray]:
-        """A part that is there.
+        """The arrays of a chunk.
 
         Raises:
-            TurnoverError: if it was damaged since it was written; it is removed then.
+            TurnoverError: if it is damaged; it is then removed.
         """
         try:
-            with np.load(self._place(name), allow_pickle=False) as arrays:
+            with np.load(self._path(name), allow_pickle=False) as arrays:
                 return {key: arrays[key] for key in arrays.files if key != _FINGERPRINT}
         except UNREADABLE:
-            self._place(name).unlink(missing_ok=True)
+            self._path(name).unlink(missing_ok=True)
             raise TurnoverError(
-                f"{self._place(name)}: damaged, and removed; give the same command again to compute"
+                f"{self._path(name)}: damaged, and removed; give the same command again to compute"
                 " this part anew"
             ) from None
 
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep a part, whole or not at all.
+        """Keep a chunk, whole or not at all.
 
         Raises:
             TurnoverError: if the disk is full.
@@ -162,24 +157,24 @@ class ChunkFiles:
             with beside.open("wb") as file:
                 np.savez(file, **{_FINGERPRINT: np.array(self.fingerprint)}, **arrays)  # type: ignore[arg-type]
 
-        write_atomic(self._place(name), write)
+        write_atomic(self._path(name), write)
 
     @property
     def any_finished(self) -> bool:
-        """Whether there is work worth going on from."""
+        """Whether there are files worth resuming from."""
         return any(self.folder.glob("*.npz"))
 
     def remove(self) -> None:
         """All of it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _place(self, name: str) -> Path:
+    def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npz"
 
     def _read(self, name: str) -> Any:
         try:
-            told = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
-            return told["facts"] if told[_FINGERPRINT] == self.fingerprint else None
+            stored = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+            return stored["facts"] if stored[_FINGERPRINT] == self.fingerprint else None
         except UNREADABLE:
             return None
 
@@ -190,20 +185,22 @@ class ChunkFiles:
         )
 
 
+# Joined files
+
 TOP = 100
 FULL_BYTES = 2 * 2**30
 """Member values are kept up to this size; a larger run keeps the ends of each ranking."""
 OWN, TOTAL = "self", "total"
-"""Names in parts: of the self-influences, and of the sum over a part's targets on their true
-labels, `(K, N)`.
+"""Array names in chunk files: of the self-influences, and of the sum over a chunk's targets on
+their true labels, `(K, N)`.
 """
 
 
 class InfluenceFiles:
     """`MEANING_estimate.npy`, `MEANING_error.npy` and what else the layout keeps, memory-mapped.
 
-    In the layout `full` these are all training items' estimates and errors, with the members'
-    values and what the estimator asked of each target; in `top` those of both ends of each target's
+    In the layout `full` these are all training items' estimates and standard errors, with the
+    members' values and each target's coefficients; in `top` those of both ends of each target's
     ranking, with the items' positions.
 
     Args:
@@ -211,7 +208,7 @@ class InfluenceFiles:
         meaning: whose loss is meant, `truth` or `prediction`.
         layout: `full` or `top`.
         shape: members, targets and training items.
-        directions: columns of what the estimator asks of a target.
+        directions: number of coefficients of a target.
 
     Raises:
         OSError: if the disk has no room for them.
@@ -237,13 +234,13 @@ class InfluenceFiles:
         self.shapes = create("shape", (targets, directions), np.float32) if full else None
         self.instances = None if full else create("instances", (targets, width), np.int64)
 
-    def put(self, rows: np.ndarray, made: Mapping[str, np.ndarray]) -> None:
-        """Fill in some targets with what `kept` made of them."""
+    def put(self, rows: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        """Fill in some targets with the arrays from `kept`."""
         if self.members is not None and self.shapes is not None:
-            self.members[:, rows], self.shapes[rows] = made["members"], made["shape"]
+            self.members[:, rows], self.shapes[rows] = arrays["members"], arrays["shape"]
         if self.instances is not None:
-            self.instances[rows] = made["instances"]
-        self.estimates[rows], self.std_errors[rows] = made["estimate"], made["error"]
+            self.instances[rows] = arrays["instances"]
+        self.estimates[rows], self.std_errors[rows] = arrays["estimate"], arrays["error"]
 
 
 def kept(
@@ -253,8 +250,8 @@ def kept(
     estimate: np.ndarray,
     error: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """What a layout keeps of some targets: of member values `(K, t, N)`, what the estimator asked
-    `(t, r)`, estimates and errors `(t, N)`.
+    """What a layout keeps of some targets: member values `(K, t, N)`, coefficients `(t, r)`,
+    estimates and errors `(t, N)`.
     """
     if layout == "full":
         return {"members": members, "shape": coefficients, "estimate": estimate, "error": error}
@@ -272,8 +269,8 @@ def kept(
 
 
 def allocated(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """A new memory-mapped array whose disk space is taken at once: a full disk is an error here,
-    not a crash on writing.
+    """A new memory-mapped array with its disk space allocated at once: a full disk is an error
+    here, not a crash on writing.
     """
     array: np.ndarray = open_memmap(path, "w+", dtype, shape)
     if hasattr(os, "posix_fallocate"):
@@ -291,16 +288,16 @@ def join_chunks(
     shape: tuple[int, int, int],
     estimator: Estimator,
 ) -> None:
-    """Write all files of an influence but its manifest into a folder, from the parts of all chunks.
+    """Join all chunks into the files of an influence, without its manifest.
 
     `wrong` says which targets are misclassified, `shape` is members, targets and training items.
 
     Raises:
-        TurnoverError: if a part was damaged.
+        TurnoverError: if a chunk is damaged.
         OSError: if the disk has no room for the files.
     """
     members, targets, count = shape
-    places = {"truth": np.arange(targets), "prediction": np.cumsum(wrong) - 1}
+    rows = {"truth": np.arange(targets), "prediction": np.cumsum(wrong) - 1}
     sizes = {"truth": targets, "prediction": int(wrong.sum())}
     written = {
         meaning: InfluenceFiles(
@@ -318,7 +315,7 @@ def join_chunks(
                 for name, array in part.items()
                 if name.startswith(f"{meaning}_")
             }
-            written[meaning].put(places[meaning][chunk.rows], arrays)
+            written[meaning].put(rows[meaning][chunk.rows], arrays)
     for name, array in zip(
         INFLUENCE_FILES, (finished.load(OWN)[OWN], total / targets), strict=True
     ):

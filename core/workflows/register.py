@@ -1,9 +1,9 @@
-"""Make a run of a model with turn-over dropout that was trained elsewhere.
+"""Register a model with turn-over dropout that was trained elsewhere as a run.
 
-What such a model must have been trained with: masks of its own (`turnover.turnover(ids)`), where
-the id of a training item is its position in the data, 0 … N − 1; and the inputs that a run gives it
-(`turnover.models.own`). The losses of now stand as the one epoch of its curves. Of its plain twin
-nothing is known.
+The model must have been trained with masks of its own (`turnover.turnover(ids)`), where the id of a
+training item is its position in the data, 0 … N − 1, and on the inputs that a run gives it
+(`turnover.models.own`). Its curves hold one epoch, with the losses measured now. Its plain twin is
+unknown.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from turnover.workflows.train import model_inputs, splits_of
 
 _ERRORS = 2
 _COMPILED = "_orig_mod."
-"""What `torch.compile` puts into the names of a module's tensors."""
+"""Prefix that `torch.compile` adds to the names of a module's tensors."""
 
 
 def register_run(
@@ -52,8 +52,8 @@ def register_run(
     prints.
 
     Raises:
-        TurnoverError: for bad settings or data, a folder that exists or that a training was begun
-            for, or weights that are not those of the settings' model.
+        TurnoverError: for bad settings or data, a folder that exists or has an unfinished training,
+            or weights that do not fit the settings' model.
     """
     device = choose_device(device_choice)
     _require_own(settings.model)
@@ -74,18 +74,19 @@ def save_run(
     """Write a run of a module that you have trained, and open it.
 
     Args:
-        folder: where the run will lie; it must not exist.
+        folder: of the new run; it must not exist.
         data: what it was trained and is validated on; the instance ids of the training were the
             positions in `data.train`.
         module: the trained module.
-        model: `module:function`, the code that builds one like it (`turnover.models.own`).
+        model: `module:function`, the code that builds the same architecture
+            (`turnover.models.own`).
         seed: what the function was called with.
         encoder: whose features or tokens a module for texts reads.
         device: to compute on; the best one by default.
 
     Raises:
-        TurnoverError: for a folder that exists or that a training was begun for, data or a module
-            that do not go together, or a module with other masks than the function's.
+        TurnoverError: for a folder that exists or has an unfinished training, data and module that
+            do not fit, or a module with other masks than the function's.
     """
     _require_own(model)
     wanted = TrainSettings(
@@ -182,34 +183,34 @@ def _made(
 
 
 def _same_masks(trained: nn.Module, built: nn.Module) -> bool:
-    """Whether two modules have the same mask layers; one that never ran has no number yet."""
-    layers, others = turnover_layers(trained), turnover_layers(built)
+    """Whether two modules have the same mask layers; a layer that never ran has no number yet."""
+    trained_layers, built_layers = turnover_layers(trained), turnover_layers(built)
     alike = (
-        (own.width, own.units, own.on, own.seed, own.dim)
-        == (other.width, other.units, other.on, other.seed, other.dim)
-        and own.layer in (None, other.layer)
-        for own, other in zip(layers, others, strict=False)
+        (mine.width, mine.units, mine.on, mine.seed, mine.dim)
+        == (theirs.width, theirs.units, theirs.on, theirs.seed, theirs.dim)
+        and mine.layer in (None, theirs.layer)
+        for mine, theirs in zip(trained_layers, built_layers, strict=False)
     )
-    return len(layers) == len(others) and all(alike)
+    return len(trained_layers) == len(built_layers) and all(alike)
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Put weights into a new module; of tied ones any name will do.
+    """Load weights into a new module; tied ones under any of their names.
 
     Raises:
-        TurnoverError: if they are not its own, by name and shape.
+        TurnoverError: if they do not match by name and shape.
     """
     plain = {name.replace(_COMPILED, ""): name for name in module.state_dict()}
-    own = {plain.get(name.replace(_COMPILED, ""), name): value for name, value in state.items()}
+    tensors = {plain.get(name.replace(_COMPILED, ""), name): value for name, value in state.items()}
     tied = tied_names(module)
-    by_first = {tied[name]: value for name, value in own.items() if name in tied}
-    own |= {
+    by_first = {tied[name]: value for name, value in tensors.items() if name in tied}
+    tensors |= {
         name: by_first[first]
         for name, first in tied.items()
-        if name not in own and first in by_first
+        if name not in tensors and first in by_first
     }
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    given = {name: tuple(value.shape) for name, value in own.items()}
+    given = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in sorted(wanted.keys() | given.keys()):
         if wanted.get(name) != given.get(name):
             has = f"is of shape {given[name]}" if name in given else "is missing"
@@ -222,12 +223,12 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
                 f"{where}: {name!r} {has}, but {needs}; give the weights and the function of one "
                 "model"
             )
-    module.load_state_dict(own)
+    module.load_state_dict(tensors)
 
 
 def _learned(history: History) -> bool:
-    """Whether training items do better under their own masks than under the flipped ones, by two
-    standard errors.
+    """Whether training items have lower losses under their masks than under the flipped ones, by
+    two standard errors.
     """
     gain = history.flipped_items[0] - history.masked_items[0]
     return bool(gain.mean() > _ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))

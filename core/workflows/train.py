@@ -1,12 +1,12 @@
 """Train a run: data → features → K turn-over members and their plain twin → a run folder.
 
-The twin has the same architecture, seeds and batches but no masks; it says what turn-over dropout
-costs in accuracy. Work goes on in `RUN.partial`: the features and a checkpoint after every epoch
-lie there, so the same command, given again after Ctrl-C or a crash, goes on where it stopped. When
-all is there the folder is renamed to RUN.
+The twin has the same architecture, seeds and batches but no masks; it shows what turn-over dropout
+costs in accuracy. The work directory is `RUN.partial`: it holds the features and a checkpoint after
+every epoch, so the same command, given again after Ctrl-C or a crash, resumes where it stopped.
+Once complete the folder is renamed to RUN.
 
-A model that a user names, built once before anything is trained: what does not go together is said
-in seconds, not after the data are read.
+`try_model` builds a user's own model before anything is trained, so that a mismatch is reported in
+seconds.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ def train_run(
     (`turnover.training.teams`); the first one encodes texts, and writes.
 
     Raises:
-        TurnoverError: for bad settings or data, a folder that exists, or a partial run that was
-            begun with other settings or is worked on by another process.
+        TurnoverError: for bad settings or data, a folder that exists, or a partial run that has
+            other settings or is in use by another process.
     """
     device = choose_device(device_choice)
     allow(settings.model)
     plan = plan_run(settings, folder)
-    ranks.barrier()  # all have looked before anything is written
+    ranks.barrier()  # all ranks check before anything is written
     with alone(plan.lock, f"training {folder}") if ranks.is_first else nullcontext():
         return _made(plan, device, ranks)
 
 
 def _made(plan: TrainingPlan, device: torch.device, ranks: Ranks) -> dict[str, Any]:
-    """What `train_run` returns, while nobody else works on the same run."""
+    """The result of `train_run`, under the run's lock."""
     partial, begun = plan.partial, time.perf_counter()
     if ranks.is_first:
         open_partial(plan)
@@ -121,7 +121,7 @@ def _train(
 def _test_accuracy(
     model: Members, items: Items, settings: TrainSettings, device: torch.device
 ) -> float:
-    """The share of items that the finished model is right on."""
+    """Accuracy of the finished model on some items."""
     inputs = torch.from_numpy(_reader(settings, items, device)(items, None)).to(device)
     return accuracy(model, Split(inputs, torch.from_numpy(items.labels).to(device)))
 
@@ -129,14 +129,14 @@ def _test_accuracy(
 def _reader(
     settings: TrainSettings, items: Items, device: torch.device
 ) -> Callable[[Items, Advance | None], np.ndarray]:
-    """What makes model inputs of items of this kind."""
+    """A function that makes model inputs of items of this kind."""
     if items.images is None:
         texts = TextInputs(settings, device)
-        return lambda some, advance: texts(some.texts or [], advance)
+        return lambda rows, advance: texts(rows.texts or [], advance)
     if reads_features(settings, "image"):
         images = ImageInputs(settings, device)
-        return lambda some, advance: images(np.asarray(some.images), advance)
-    return lambda some, _: image_inputs(np.asarray(some.images)).numpy()
+        return lambda rows, advance: images(np.asarray(rows.images), advance)
+    return lambda rows, _: image_inputs(np.asarray(rows.images)).numpy()
 
 
 def model_inputs(
@@ -150,8 +150,8 @@ def model_inputs(
         read = _reader(settings, data.train, device)
         train, validation = (read(items, None) for items in splits)
         return train, validation
-    kept = partial / "inputs.npz"
-    if not kept.exists():
+    cache = partial / "inputs.npz"
+    if not cache.exists():
         read = _reader(settings, data.train, device)
         with bar(sum(map(len, splits)), f"{data.name}: features", f"{data.kind}s") as advance:
             train, validation = (read(items, advance) for items in splits)
@@ -160,8 +160,8 @@ def model_inputs(
             with beside.open("wb") as file:
                 np.savez(file, train=train, validation=validation)
 
-        write_atomic(kept, write)
-    with np.load(kept, allow_pickle=False) as arrays:
+        write_atomic(cache, write)
+    with np.load(cache, allow_pickle=False) as arrays:
         return arrays["train"], arrays["validation"]
 
 
@@ -215,8 +215,8 @@ def _fit(
 def try_model(plan: TrainingPlan) -> None:
     """Build a member or two for the form of the training items, on the CPU.
 
-    What would have to be downloaded is left for the training: where that is the encoder, the
-    function of a module of the user's own is loaded, not called.
+    Nothing is downloaded: where the encoder would be, a user's own function is loaded but not
+    called.
 
     Raises:
         TurnoverError: if it cannot be built.

@@ -1,1 +1,1 @@
-"""Other attribution methods, to compare with."""
+"""Baselines: other attribution methods, to compare turn-over dropout with."""

@@ -1,25 +1,15 @@
-"""The shape of every baseline: what it is given, and what it gives back.
+"""The interface of every baseline: the problem it is given, and the scores it returns.
 
-A `Problem` is one trained model with all that a method may ask for: the weights before training,
-the training items, the targets and the `Schedule` of training, so that a method can train again
-(retraining), watch training (Hara et al., TracIn) or take the loss apart (Koh and Liang). A target
-is an input with a label; its loss is what is explained.
+A `Problem` is one plain model, trained without turn-over dropout, with everything that a method may
+need: the weights before training, the training items, the targets and the `Schedule` of training.
+So a method can train again (retraining), follow the training (Hara et al., TracIn) or differentiate
+the loss (Koh and Liang). A target is an input with a label; its loss is what is explained.
 
-A `Baseline` turns a problem into `Scores` `(targets, instances)`. **Positive = the training item
-lowers the target's loss.** Where a method has a scale, a score is nats of loss: about L(target;
-trained without z) − L(target; trained with z), where "without z" always means that z's row has
-weight 0 in its batches and nothing else changes (see `retraining`).
-
-What turn-over dropout is compared with: other ways to say which training items taught a model
-something.
-
-All have one shape (`turnover.research.baselines.base`): a *problem* is one plain model, trained
-without turn-over dropout, with its training items, its targets and the schedule that trained it; a
-*baseline* gives a score for every pair of target and training item, and says what that cost. One
-sign holds everywhere: a positive score says that the training item lowers the target's loss (a
-proponent), a negative one that it raises it. `plain` and `repeat` make problems, `losses` and
-`solvers` are what the methods share, `catalog` names them all, and every other module is one
-method; turn-over dropout has the same shape (`turnover`), so that one table can hold it.
+A `Baseline` turns a problem into `Scores` `(targets, instances)`, with their cost. **Positive = the
+training item lowers the target's loss** (a proponent). Where a method has a scale, a score is in
+nats of loss: about L(target; trained without z) − L(target; trained with z), where "without z"
+always means that z's row has weight 0 in its batches and nothing else changes (see
+`turnover.research.baselines.retraining`).
 """
 
 from __future__ import annotations
@@ -44,9 +34,10 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 """Losses `(B,)` of logits `(B, C)` and labels `(B,)`."""
 
 Told = Callable[[float], object]
-"""What a baseline calls with the share of its work that it has just finished; the shares add up to
-1.
-"""
+"""Progress callback: called with the share of the work just finished; the shares add up to 1."""
+
+REFUSALS = (TurnoverError, RuntimeError, MemoryError)
+"""How a method rejects a model: ours in words, torch and captum by their own errors."""
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -60,7 +51,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def silent(_: float) -> None:
-    """Nobody wants to know."""
+    """No progress display."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +81,11 @@ class Schedule:
 
     @classmethod
     def of(cls, recipe: Recipe, epochs: int, member: int = 0) -> Schedule:
-        """A run's recipe, stopped after so many epochs (of a run: the epoch that it kept).
+        """A run's recipe for so many epochs (the epoch that the run kept).
 
         Raises:
-            TurnoverError: if the recipe changes its images at random or its learning rate on the
-                way, which no baseline repeats.
+            TurnoverError: if the recipe augments images or decays its learning rate, which no
+                baseline can repeat.
         """
         if recipe.augment:
             raise TurnoverError(
@@ -125,8 +116,8 @@ class Schedule:
         return self.epochs * len(batches(torch.arange(rows), self.batch))
 
     def build(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser, new; fused, since otherwise its passes over many models' weights cost as
-        much as their gradients.
+        """A new optimiser; fused, since otherwise its passes over many models' weights cost as much
+        as their gradients.
         """
         return _OPTIMIZERS[self.optimizer](
             parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
@@ -148,10 +139,10 @@ class Problem:
         model: `(B, …)` → logits `(B, C)`, trained without turn-over dropout. No baseline changes
             it.
         initial: its trainable parameters before training, by name.
-        train: the training items; an item's number is its place here.
+        train: the training items; an item's number is its index here.
         targets: inputs, each with the label whose loss is meant.
         schedule: how it was trained.
-        loss: what it was trained on, a row at a time.
+        loss: that it was trained on, per row.
 
     Raises:
         TurnoverError: if the model has several members.
@@ -172,10 +163,10 @@ class Problem:
             )
 
     def chosen(self, instances: Tensor | None) -> Tensor:
-        """Numbers of the training items that are asked for, on the CPU; all if none are named.
+        """Numbers of the requested training items, on the CPU; all by default.
 
         Raises:
-            TurnoverError: if there is no such training item, or none is named.
+            TurnoverError: if a number is out of range, or the selection is empty.
         """
         rows = len(self.train.labels)
         numbers = (
@@ -201,14 +192,13 @@ def take(split: Split, rows: Tensor) -> Split:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a baseline says, and what it cost.
+    """A baseline's scores and their cost.
 
     Attributes:
         values: `(targets, instances)`; positive = the training item lowers the target's loss.
         instances: number of the training item of each column.
-        stored_bytes: what must be kept, beside the model and the data, to answer for another
-            target.
-        train_seconds: spent once for all targets: training again, checkpoints, decompositions.
+        stored_bytes: kept beside the model and the data, to explain another target.
+        train_seconds: spent once for all targets: retraining, checkpoints, decompositions.
         estimate_seconds: spent on these targets.
     """
 
@@ -234,7 +224,7 @@ class Baseline(Protocol):
 
 @dataclass
 class Clock:
-    """Where a baseline's seconds went."""
+    """A baseline's seconds by phase."""
 
     device: torch.device
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "estimate": 0.0})
@@ -250,7 +240,7 @@ class Clock:
 
     @contextmanager
     def spent(self, phase: Literal["train", "estimate"]) -> Iterator[None]:
-        """What runs inside counts as this phase."""
+        """Time inside counts as this phase."""
         begun = self._now()
         yield
         self.seconds[phase] += self._now() - begun

@@ -1,18 +1,15 @@
-"""All methods that are compared, under one name each: `METHODS[name](problem, schedule, targets)`
-gives `Scores`.
+"""All compared methods, by name: `METHODS[name](problem, schedule, targets)` gives `Scores`.
 
-What the methods' own modules leave open is settled here once, the same for every comparison. A
-method that knows plain SGD only (Hara et al.) trains by the `schedule` that the caller names, or by
+Choices that the methods' own modules leave open are made here once, the same for every comparison.
+A method that needs plain SGD (Hara et al.) trains by the `schedule` that the caller names, or by
 the problem's own if that is plain SGD; all others explain the problem's own model.
 
-Turn-over dropout in the shape of its baselines, so that one table can hold them all.
-
-A problem's model is plain. Here it is trained once more from the same start, by the same schedule
-and loss, with masks on what enters each linear layer, and equation (2) of Kobayashi et al. (2020)
-gives the scores (`turnover.attribution.influence`). A model with turn-over layers of its own keeps
-its own. K members differ in masks and batch order; a score is their mean.
-
-Scale: nats, of the half network: what leaving z out does to a model of half the width.
+Turn-over dropout has the same interface here, so that one table can hold everything. The problem's
+plain model is trained once more from the same start, with the same schedule and loss, with masks on
+the input of each linear layer; equation (2) of Kobayashi et al. (2020) gives the scores
+(`turnover.attribution.influence`). A model with turn-over layers of its own keeps them. K members
+differ in masks and batch order; a score is their mean. Scale: nats, of the sub-network: the effect
+of leaving z out on a model of half the width.
 """
 
 from __future__ import annotations
@@ -48,6 +45,8 @@ from turnover.research.baselines.simple import RandomScores, Similarity, Trainin
 from turnover.research.baselines.tracin import SgdInfluence, TracIn
 from turnover.training.fit import Split
 
+# Turn-over dropout as a method
+
 _MASKS = 2
 
 
@@ -78,10 +77,10 @@ class TurnoverInfluence:
     def scores(
         self, problem: Problem, instances: torch.Tensor | None = None, progress: Told = silent
     ) -> Scores:
-        """Scores in nats of the training items named, by one training of K members.
+        """Scores in nats of the named training items, by one training of K members.
 
         Raises:
-            TurnoverError: if nobody knows where to put masks into the model, or training diverges.
+            TurnoverError: if it is unclear where the model needs masks, or training diverges.
         """
         chosen, clock = problem.chosen(instances), Clock.of(problem)
         with clock.spent("train"):
@@ -102,8 +101,8 @@ class TurnoverInfluence:
 
 
 def masked_members(problem: Problem, members: int, groups: int | None, seed: int) -> Members:
-    """The problem's model before training, K times, with masks; two linear layers around a relu
-    become one batched program.
+    """The problem's model before training, K times, with masks; linear, relu, linear becomes one
+    batched model.
 
     Raises:
         TurnoverError: if the model has no turn-over layers and is no chain of layers with a linear
@@ -126,7 +125,7 @@ def masked_members(problem: Problem, members: int, groups: int | None, seed: int
 def _heads(
     first: nn.Linear, last: nn.Linear, members: int, groups: int | None, seed: int
 ) -> MemberModel:
-    """Linear, relu, linear as a K-member model that starts where the layers are."""
+    """Linear, relu, linear as a K-member model with the layers' weights."""
     head = MemberHead(
         first.in_features,
         first.out_features,
@@ -135,12 +134,12 @@ def _heads(
         seed=seed,
         members=members,
     ).to(first.weight)
-    for made, known in ((head.linear_in, first), (head.linear_out, last)):
-        made.weight.data = known.weight.detach().T.repeat(members, 1, 1)
-        if known.bias is None:
-            made.bias.requires_grad_(False)
+    for member_layer, layer in ((head.linear_in, first), (head.linear_out, last)):
+        member_layer.weight.data = layer.weight.detach().T.repeat(members, 1, 1)
+        if layer.bias is None:
+            member_layer.bias.requires_grad_(False)
         else:
-            made.bias.data = known.bias.detach().repeat(members, 1, 1)
+            member_layer.bias.data = layer.bias.detach().repeat(members, 1, 1)
     return MemberModel(nn.Identity(), head, ("the output bias",))
 
 
@@ -148,12 +147,12 @@ def _masked(start: nn.Module, layers: list[nn.Module], groups: int | None, seed:
     """One member: a copy of the model with its own masks under another seed, or with masks before
     its linear layers.
     """
-    own = copy.deepcopy(start)
-    masks = [module for module in own.modules() if isinstance(module, TurnoverDropout)]
+    member = copy.deepcopy(start)
+    masks = [module for module in member.modules() if isinstance(module, TurnoverDropout)]
     for mask in masks:
         mask.seed = derive_seed(mask.seed, seed)
     if masks:
-        return own
+        return member
     chain: list[nn.Module] = []
     for number, layer in enumerate(copy.deepcopy(layers)):
         if isinstance(layer, nn.Linear):
@@ -199,18 +198,21 @@ def train_members(model: Members, problem: Problem) -> Members:
     return model
 
 
+# The catalogue
+
+
 @dataclass(frozen=True)
 class Method:
     """One method, to be called with a problem.
 
     Attributes:
         name: the method in a few words, with its source.
-        make: the baseline, given the schedule of plain SGD for those that know nothing else (None:
-            the problem's own).
-        asks: whether it starts from the problem's trained model, which somebody must have trained.
-        keeps: whether it needs that model again, to answer for another target.
-        each: whether its cost is so much for each training item, so that a few of them tell the
-            cost of all.
+        make: the baseline, given a plain SGD schedule for those that need it (None: the problem's
+            own).
+        asks: whether it starts from the problem's trained model, whose training is then part of its
+            cost.
+        keeps: whether it needs that model again to explain another target.
+        each: whether its cost is per training item, so that a few of them give the cost of all.
     """
 
     name: str
@@ -231,16 +233,16 @@ class Method:
 
         Args:
             problem: one plain trained model and its data.
-            schedule: plain SGD, for a method that knows nothing else; by default the problem's own.
+            schedule: plain SGD, for a method that needs it; by default the problem's own.
             targets: what is explained in place of the problem's own targets.
-            instances: numbers of the training items asked for; all by default.
-            progress: told the share of the work just done.
+            instances: numbers of training items; all by default.
+            progress: called with the share of the work just finished.
 
         Raises:
-            TurnoverError: if the method cannot treat this problem; the message says why.
+            TurnoverError: if the method cannot treat this problem; the message gives the reason.
         """
-        asked = problem if targets is None else replace(problem, targets=targets)
-        return self.make(schedule).scores(asked, instances, progress)
+        question = problem if targets is None else replace(problem, targets=targets)
+        return self.make(schedule).scores(question, instances, progress)
 
 
 def _method(baseline: Baseline, **facts: bool) -> Method:

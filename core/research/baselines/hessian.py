@@ -1,40 +1,24 @@
-"""Influence functions (Koh and Liang 2017, "Understanding Black-box Predictions via Influence
-Functions").
+"""Influence functions (Koh and Liang 2017).
 
-At a minimum θ of the mean loss, taking the weight 1/N from item z moves θ by (1/N) H⁻¹ ∇l_z to
-first order, so that
+At a minimum θ of the mean loss, removing the weight 1/N from item z moves θ by (1/N) H⁻¹ ∇l_z to
+first order, so that, in nats,
 
     score(z, target) = 1/N · ∇L(target)ᵀ (H + λ + δ)⁻¹ ∇l_z
 
-with H the Hessian of the mean training loss, λ the penalty that training added
-(`Schedule.penalty`), δ the damping.
-
-**Why damping.** The formula needs a minimum: all eigenvalues of H + λ positive. A net has none:
+with H the Hessian of the mean training loss, λ the penalty of training (`Schedule.penalty`), δ the
+damping. The formula needs a minimum: all eigenvalues of H + λ positive. A network has none:
 training stops early, dead and interchangeable units leave eigenvalues at 0, and some are negative.
 Then H⁻¹ magnifies the flattest directions without bound, gives negative ones the wrong sign,
 conjugate gradients break down and LiSSA diverges. δ adds δ/2 · |θ − θ̂|² to the loss: directions
-flatter than δ count as if they had curvature δ, so scores shrink there, and δ → ∞ leaves gradient
-dot products over δN. **Which.** By default the least δ for which no eigenvalue of what is inverted
-is below a thousandth of the greatest, and a negative one, −a, becomes at least a. A convex model
-with a fair penalty thus gets 0: the exact formula.
+flatter than δ count as if they had curvature δ, so scores shrink there; δ → ∞ leaves gradient dot
+products over δN. By default δ is the least for which no eigenvalue of the inverted matrix is below
+a thousandth of the greatest, and a negative one, −a, becomes at least a. A convex model with a fair
+penalty thus gets 0: the exact formula.
 
-Four ways to the inverse. Conjugate gradients and LiSSA are ours
-(`turnover.research.baselines.losses`): captum has neither. The exact inverse and Arnoldi's
-(Schioppa et al. 2022) are captum's `NaiveInfluenceFunction` and `ArnoldiInfluenceFunction`. Both
-invert the Hessian of the *summed* loss, whence no 1/N; their `hessian_reg` is our N (λ + δ); they
-drop directions whose eigenvalue is not positive. The exact one writes all P² second derivatives
-down; Arnoldi's keeps a few hundred directions.
-
-Scale: nats.
-
-What our methods that stand on captum share: a copy of the model, a loss in captum's form, silence.
-
-captum 0.9 sets a model's weights and its parameters' `requires_grad`, seeds the global random
-generator, and warns on every call; so it is given a copy, and the generators' states are put back
-afterwards. Linear and convolution layers get their gradients row by row in one pass (captum's
-`sample_wise_grads_per_batch`), any other model one row after the other, and so does a model of
-token ids: captum hooks each layer's input, which must have a gradient, and whole numbers pass none
-on.
+Conjugate gradients and LiSSA are ours (`turnover.research.baselines.losses`). The exact inverse and
+Arnoldi's (Schioppa et al. 2022) are captum's. Both invert the Hessian of the *summed* loss, whence
+no 1/N; their `hessian_reg` is our N (λ + δ); they drop directions whose eigenvalue is not positive.
+The exact one stores all P² second derivatives; Arnoldi's keeps a few hundred directions.
 """
 
 from __future__ import annotations
@@ -67,10 +51,18 @@ from turnover.training.fit import Split
 _JACOBIAN_BYTES = 2**27
 _TARGET_BYTES = 2**29
 
+# captum
+#
+# captum 0.9 sets a model's weights and its parameters' `requires_grad`, seeds the global random
+# generator, and warns on every call; so it is given a copy, and generator states are restored.
+# Linear and convolution layers get their gradients row by row in one pass (captum's
+# `sample_wise_grads_per_batch`). Any other model is processed one row at a time, and so is a model
+# of token ids: captum hooks each layer's input, which must have a gradient, and integers have none.
+
 
 @contextmanager
 def quietly(problem: Problem) -> Iterator[None]:
-    """Without warnings inside; random generators are put back after it."""
+    """Suppress warnings inside, and restore random generators afterwards."""
     device = device_of(problem.model)
     with (
         torch.random.fork_rng([device] if device.type == "cuda" else []),
@@ -99,11 +91,11 @@ def batch_loss(loss: RowLoss, reduction: str) -> Callable[[Tensor, Tensor], Tens
 
 
 def trained_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules that own trained parameters, by name."""
+    """The modules with trained parameters of their own, by name."""
     return {
         name: module
         for name, module in model.named_modules()
-        if any(own.requires_grad for own in module.parameters(recurse=False))
+        if any(parameter.requires_grad for parameter in module.parameters(recurse=False))
     }
 
 
@@ -113,13 +105,13 @@ def dataset(split: Split) -> TensorDataset:
 
 
 def influence(method: Any, targets: Split, bytes_each: int, progress: Told) -> Tensor:
-    """captum's scores `(targets, instances)`, so many targets at a time that what it keeps of each,
-    `bytes_each`, fits into memory.
+    """captum's scores `(targets, instances)`, in batches of targets that fit into memory at
+    `bytes_each`.
     """
     parts = []
     for rows in torch.arange(len(targets.labels)).split(max(1, _TARGET_BYTES // bytes_each)):
-        some = take(targets, rows)
-        parts.append(method.influence((some.inputs, some.labels)).detach())
+        batch = take(targets, rows)
+        parts.append(method.influence((batch.inputs, batch.labels)).detach())
         progress(len(rows) / len(targets.labels) / 2)
     return torch.cat(parts)
 
@@ -131,7 +123,7 @@ def common_options(problem: Problem, size: int) -> dict[str, Any]:
         all(isinstance(module, nn.Linear | nn.Conv2d) for module in layers.values())
         and problem.train.inputs.is_floating_point()
     )
-    frozen = not all(own.requires_grad for own in problem.model.parameters())
+    frozen = not all(parameter.requires_grad for parameter in problem.model.parameters())
     bytes_each = size * next(problem.model.parameters()).element_size()
     return {
         "model": model_copy(problem),
@@ -142,6 +134,8 @@ def common_options(problem: Problem, size: int) -> dict[str, Any]:
     }
 
 
+# Influence functions
+
 _CONDITION = 1e-3
 _MOST_EXACT = 4000
 _ARNOLDI_TOLERANCE = 1e-6
@@ -149,7 +143,7 @@ _TARGETS = 16
 
 
 def choose_damping(least: float, greatest: float, penalty: float) -> float:
-    """δ for a Hessian with these extreme eigenvalues, as the module's text says."""
+    """δ for a Hessian with these extreme eigenvalues (see the module)."""
     return max(_CONDITION * greatest, -2 * least, penalty) - penalty
 
 
@@ -160,7 +154,7 @@ class InfluenceFunction:
     Attributes:
         solver: conjugate gradients or LiSSA.
         layers: "all" parameters, or those of the "last" linear layer, the others held fixed.
-        damping: δ; chosen from the spectrum if not named.
+        damping: δ; chosen from the spectrum by default.
     """
 
     solver: Solver = field(default_factory=ConjugateGradient)
@@ -177,8 +171,8 @@ class InfluenceFunction:
     def scores(
         self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
     ) -> Scores:
-        """Scores in nats of the training items named; the time goes into the targets, so a few cost
-        nearly as much as all.
+        """Scores in nats of the named training items; the time goes into the targets, so a few
+        items cost nearly as much as all.
 
         Raises:
             TurnoverError: if the damping does not suffice for the solver.
@@ -187,18 +181,18 @@ class InfluenceFunction:
         losses = RowLosses(problem.model, problem.loss, parameter_names(problem.model, self.layers))
         with clock.spent("train"):
             curvature, greatest = damped(losses, problem, self.damping)
-        some = take(problem.train, chosen)
+        rows = take(problem.train, chosen)
         values = []
         with clock.spent("estimate"):
             for gradients in losses.gradients(losses.vector, problem.targets).split(_TARGETS):
                 solved = self.solver.solve(curvature, gradients, greatest)
-                values.append(losses.along(losses.vector, solved, some) / len(problem.train.labels))
+                values.append(losses.along(losses.vector, solved, rows) / len(problem.train.labels))
                 progress(len(gradients) / len(problem.targets.labels))
         return clock.scores(torch.cat(values), chosen, stored_bytes=0)
 
 
 def damped(losses: RowLosses, problem: Problem, damping: float | None) -> tuple[Curvature, float]:
-    """H + λ + δ, and about its greatest eigenvalue."""
+    """H + λ + δ, and its approximate greatest eigenvalue."""
     least, greatest = ends(Curvature(losses, problem.train))
     penalty = problem.schedule.penalty
     shift = penalty + (choose_damping(least, greatest, penalty) if damping is None else damping)
@@ -231,11 +225,11 @@ class CaptumInfluence:
     def scores(
         self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
     ) -> Scores:
-        """Scores in nats of the training items named; the exact inverse costs the same for any
+        """Scores in nats of the named training items; the exact inverse costs the same for any
         number of them.
 
         Raises:
-            TurnoverError: if the model is too large to write its second derivatives down.
+            TurnoverError: if the model is too large to store its second derivatives.
         """
         chosen, clock = problem.chosen(instances), Clock.of(problem)
         losses = RowLosses(problem.model, problem.loss, parameter_names(problem.model, self.layers))
@@ -266,8 +260,8 @@ class CaptumInfluence:
                 values = influence(method, problem.targets, losses.vector.nbytes, progress).to(
                     losses.vector
                 )
-        kept = size if self.kind == "exact" else min(self.directions, size)
-        return clock.scores(values, chosen, stored_bytes=kept * losses.vector.nbytes)
+        stored_vectors = size if self.kind == "exact" else min(self.directions, size)
+        return clock.scores(values, chosen, stored_bytes=stored_vectors * losses.vector.nbytes)
 
 
 def _captum(
@@ -275,11 +269,11 @@ def _captum(
     size: int,
     directions: int,
     shift: float,
-    some: Split,
+    scored: Split,
     train: Split,
     options: dict[str, Any],
 ) -> Any:
-    """captum's object, its decomposition made."""
+    """captum's object, with its decomposition computed."""
     from captum.influence import NaiveInfluenceFunction
 
     # not among captum's public names in 0.9
@@ -288,7 +282,7 @@ def _captum(
     )
 
     options |= {
-        "train_dataset": dataset(some),
+        "train_dataset": dataset(scored),
         "hessian_dataset": dataset(train),
         "checkpoint": "",
         "checkpoints_load_func": lambda model, name: 1.0,

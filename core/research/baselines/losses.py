@@ -1,17 +1,14 @@
-"""A model's loss as a function of one flat parameter vector, and its derivatives.
+"""A model's loss as a function of one flat parameter vector: derivatives, and Hessian solvers.
 
-All trainable parameters (or those of one layer) lie in one vector θ of length P; everything else is
-held fixed. With l_i the loss of row i, L their mean, and a stack of directions u `(K, P)`, the
-methods need
+All trainable parameters (or those of one layer) form one vector θ of length P; everything else is
+fixed. With l_i the loss of row i, L their mean, and directions u `(K, P)`, the methods need
 
     l_i(θ),    ∇l_i(θ),    ⟨∇l_i(θ), u⟩,    H u = ∇²L(θ) u
 
 The inner products and H u are directional derivatives (Pearlmutter 1994): of (∇L, l_1 … l_B) along
-u, all at once, by `torch.func`. No matrix of P × P and no gradient of a single row is ever stored
-for them.
+u, all at once, by `torch.func`. No P × P matrix and no gradient of a single row is stored for them.
 
-Linear systems with a Hessian that is never written down: A x = b for A = H + δ, known only through
-products A u.
+The solvers find x in A x = b for A = H + δ, known only through products A u:
 
 - `ends` finds the least and the greatest eigenvalue by Lanczos' method.
 - `ConjugateGradient` (Hestenes and Stiefel 1952; Martens 2010 for Hessians) solves to a tolerance;
@@ -19,8 +16,8 @@ products A u.
 - `Lissa` (Agarwal, Bullins and Hazan 2017) sums the Neumann series A⁻¹ = 1/s · Σⱼ (1 − A/s)ʲ with a
   fresh random batch in every term: h₀ = b, hⱼ₊₁ = b + (1 − A_batch/s) hⱼ, x ≈ h/s. It converges if
   the scale s is at least A's greatest eigenvalue (half of it, for a fixed batch). After J terms,
-  directions with eigenvalues below s/J are still short: stopping early damps as well. Batches make
-  x noisy; repeats are averaged.
+  directions with eigenvalues below s/J have not converged: stopping early damps as well. Batches
+  make x noisy; repeats are averaged.
 """
 
 from __future__ import annotations
@@ -84,9 +81,7 @@ def parts(split: Split, rows: int) -> Iterator[Split]:
 
 
 def row_bytes(model: nn.Module, inputs: Tensor) -> int:
-    """What a model's layers put out for one row, in bytes, all layers together: found by running it
-    on one.
-    """
+    """Bytes of all layers' outputs for one row, measured by running the model on one."""
     sizes: list[int] = []
 
     def note(_: nn.Module, __: object, output: object) -> None:
@@ -101,8 +96,7 @@ def row_bytes(model: nn.Module, inputs: Tensor) -> int:
 
 
 class RowLosses:
-    """The losses of rows as a function of a flat vector, for a copy of the model in evaluation
-    mode.
+    """Row losses as a function of a flat vector, for a copy of the model in evaluation mode.
 
     Attributes:
         names: the parameters that the vector holds, in its order.
@@ -135,9 +129,7 @@ class RowLosses:
         }
 
     def pairs(self, inputs: Tensor) -> int:
-        """How many pairs of a row and a vector (or direction) one pass may have, so that its
-        results fit into memory.
-        """
+        """How many (row, vector or direction) pairs of one pass fit into memory."""
         if self._pairs is None:
             self._pairs = max(
                 1, min(_PAIRS, _PASS_BYTES // max(1, _COPIES * row_bytes(self.model, inputs)))
@@ -145,7 +137,7 @@ class RowLosses:
         return self._pairs
 
     def _parts(self, split: Split, vectors: int) -> Iterator[Split]:
-        """The split, so many rows at a time that a pass for so many vectors fits into memory."""
+        """The split in parts whose pass for so many vectors fits into memory."""
         return parts(split, max(1, self.pairs(split.inputs) // vectors))
 
     def __call__(self, vector: Tensor, batch: Split) -> Tensor:
@@ -211,6 +203,8 @@ class RowLosses:
         return total
 
 
+# Solvers
+
 _LANCZOS_STEPS = 30
 _SEED = 0
 
@@ -252,8 +246,8 @@ class Solver(Protocol):
 
 
 def ends(curvature: Curvature) -> tuple[float, float]:
-    """Least and greatest eigenvalue, each from inside: the least may be a little lower, the
-    greatest a little higher.
+    """Least and greatest eigenvalue, both from inside the spectrum: the true ones may lie slightly
+    beyond.
     """
     vector = curvature.losses.vector
     start = torch.randn(
@@ -265,9 +259,9 @@ def ends(curvature: Curvature) -> tuple[float, float]:
     for _ in range(min(_LANCZOS_STEPS, len(vector))):
         image = curvature(basis[-1][None])[0]
         diagonal.append(image @ basis[-1])
-        known = torch.stack(basis)
+        orthogonal = torch.stack(basis)
         for _ in range(2):  # once is not enough to stay orthogonal
-            image = image - (known @ image) @ known
+            image = image - (orthogonal @ image) @ orthogonal
         beside.append(image.norm())
         if beside[-1] <= 1e-6 * diagonal[0].abs():
             break
@@ -285,7 +279,7 @@ class ConjugateGradient:
 
     Attributes:
         tolerance: of the residual's length, relative to the right-hand side's.
-        steps: after so many it gives up.
+        steps: maximum number.
     """
 
     tolerance: float = 1e-6
@@ -334,7 +328,7 @@ class Lissa:
 
     Attributes:
         depth: terms of the series.
-        batch: training items in a term's batch; all of them if there are no more.
+        batch: training items in a term's batch, at most all.
         repeats: series that are averaged.
         scale: s; by default twice A's greatest eigenvalue, since a batch's may lie above the
             whole's.

@@ -1,35 +1,25 @@
-"""Leave-one-out by retraining: what all other methods estimate.
+"""Training again, many models at once, and exact leave-one-out, which all other methods estimate.
 
-    score(z, target) = L(target; θ₋z) − L(target; θ)
+    score(z, target) = L(target; θ₋z) − L(target; θ)      in nats
 
-θ₋z is trained from the same start on the same batches with z's row left out
-(`turnover.research.baselines.retraining` says how), θ with all rows. Training is deterministic, so
-the difference is z's doing and not the seed's; still it is the difference of two whole runs, and a
-net trained by AdamW magnifies rounding: for heads on 2,000 SST-2 sentences, 5 epochs, the median
-|score| is .005 nats, and float32 moves scores by .0007 (root mean square). Where that matters,
-state the problem in float64. Many models train at once as one stack; each stack holds one model
-that leaves nothing out, so that both losses of a difference come from the same program.
+θ₋z is trained from the same start on the same batches without z's row, θ with all rows. Training is
+deterministic, so the difference is due to z and not to the seed; still it is the difference of two
+whole runs, and a network trained by AdamW magnifies rounding: for heads on 2,000 SST-2 sentences, 5
+epochs, the median |score| is .005 nats, and float32 moves scores by .0007 (root mean square). Where
+that matters, state the problem in float64. Cost: one training per item.
 
-Scale: nats, exactly. Cost: one training per item, so name the instances that matter.
-
-One member of a run as a plain model: ordinary layers, no masks, logits `(B, C)`.
-
-A K-member model without a mask context is K ordinary classifiers side by side. Baselines are given
-one of them, made of `nn.Linear` and `nn.Conv2d`, which every library understands. It is cut out
-before training (to be trained by `turnover.research.baselines.retraining`) or after. The members of
-an ensemble are such models already.
-
-Training again, many models at once: the same start, the same batches, here and there an item left
-out.
-
-K models lie in one stack of parameter vectors `(K, P)`. Their losses are summed, so no model feels
+K models form one stack of parameter vectors `(K, P)`. Their losses are summed, so no model affects
 another, and the optimisers (plain SGD, AdamW) work element by element: model k of the stack is the
-model that would be trained alone.
+model that would be trained alone. Model k leaves training item z_k out: the step that meets it
+takes 1/|S| · Σ over i ∈ S, i ≠ z_k of ∇l_i. The row's weight is 0 and |S| stays as it was, as in
+Hara et al. (2019) and in Koh and Liang's 1/n: so no other item gains weight, the penalty λ keeps
+its ratio to the data, the linear methods estimate exactly this, and a batch of z alone needs no
+exception. Each stack holds one model that leaves nothing out, so that both losses of a difference
+come from the same program.
 
-Model k leaves training item z_k out: the step that meets it takes 1/|S| · Σ over i ∈ S, i ≠ z_k of
-∇l_i. The row's weight is 0 and |S| stays as it was, as in Hara et al. (2019) and in Koh and Liang's
-1/n: so no other item gains weight, the penalty λ keeps its ratio to the data, the linear methods
-estimate exactly this, and a batch of z alone needs no exception.
+`plain_classifier` makes the plain model: a K-member model without a mask context is K ordinary
+classifiers side by side, and one of them is rebuilt from `nn.Linear` and `nn.Conv2d`, which every
+library understands, before or after training. An ensemble's members are such models already.
 """
 
 from __future__ import annotations
@@ -61,6 +51,8 @@ from turnover.research.baselines.base import (
 )
 from turnover.research.baselines.losses import RowLosses
 from turnover.training.fit import Split
+
+# One member as a plain model
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
@@ -95,10 +87,10 @@ def plain_classifier(model: Members, member: int = 0) -> nn.Module:
     if not 0 <= member < model.members:
         raise TurnoverError(f"the model has members 0 to {model.members - 1}, not {member}")
     if isinstance(model, Ensemble):
-        own = copy.deepcopy(model.models[member])
-        for parameter in own.parameters():
+        plain = copy.deepcopy(model.models[member])
+        for parameter in plain.parameters():
             parameter.data = at_least_float32(parameter.data)
-        return own
+        return plain
     if isinstance(model, MemberModel):
         return nn.Sequential(
             *_prefix(model.prefix, member),
@@ -129,15 +121,17 @@ def _prefix(prefix: nn.Module, member: int) -> list[nn.Module]:
     )
 
 
+# Training again
+
 NOTHING = -1
-"""In place of a training item's number: no item is left out."""
+"""In place of a training item's number: leave no item out."""
 
 Watch = Callable[[int, Tensor], object]
-"""What is called before every step with its number (from 0) and the stack of vectors."""
+"""Called before every step with its number (from 0) and the stack of vectors."""
 
 
 def check_repeatable(model: nn.Module) -> None:
-    """Refuse models for which training mode means more than gradients.
+    """Reject models with layers that behave differently in training mode.
 
     Raises:
         TurnoverError: if the model has ordinary dropout or batch norm.
@@ -192,8 +186,7 @@ def train_problem(
     schedule: Schedule,
     loss: RowLoss = cross_entropy,
 ) -> Problem:
-    """Train a copy of an untrained model, and state the problem; the copy is left in evaluation
-    mode.
+    """Train a copy of an untrained model and state the problem; the copy ends in evaluation mode.
 
     Raises:
         TurnoverError: as `train_stack`.
@@ -209,7 +202,7 @@ def train_problem(
 def check_repeated(
     problem: Problem, losses: RowLosses, vector: Tensor, tolerance: float = 1e-2
 ) -> None:
-    """Refuse a problem whose model is not the one that its schedule trains.
+    """Reject a problem whose model is not the one that its schedule trains.
 
     Raises:
         TurnoverError: if the targets' losses differ by more than `tolerance` nats in the mean.
@@ -224,10 +217,10 @@ def check_repeated(
 
 
 class Trail:
-    """Parameter vectors on the way of training, in memory or in one plain array file.
+    """Parameter vectors during training, in memory or in one array file.
 
     Attributes:
-        nbytes: what they take.
+        nbytes: their size.
     """
 
     def __init__(self, count: int, like: Tensor, folder: Path | None = None) -> None:
@@ -246,13 +239,15 @@ class Trail:
         return len(self._rows)
 
     def keep(self, number: int, vector: Tensor) -> None:
-        """Put down the vector with this number."""
+        """Store the vector with this number."""
         self._rows[number] = vector.cpu().numpy()
 
     def __getitem__(self, number: int) -> Tensor:
-        """The vector with this number, on the device that it came from."""
+        """The vector with this number, on its original device."""
         return torch.from_numpy(self._rows[number].copy()).to(self._device)
 
+
+# Leave-one-out
 
 _STACK_BYTES = 2**29
 _COPIES = 5  # weights, gradients, two moments, and one on the way
@@ -277,7 +272,7 @@ class Retraining:
     def scores(
         self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
     ) -> Scores:
-        """Scores in nats of the training items named (all by default: N trainings).
+        """Scores in nats of the named training items (all by default: N trainings).
 
         Raises:
             TurnoverError: if training cannot be repeated, or gives another model than the
@@ -285,10 +280,10 @@ class Retraining:
         """
         chosen, clock = problem.chosen(instances), Clock.of(problem)
         losses = RowLosses(problem.model, problem.loss)
-        start, own = losses.flat(problem.initial), losses.vector
-        values = own.new_empty((len(problem.targets.labels), len(chosen)))
+        start, trained = losses.flat(problem.initial), losses.vector
+        values = trained.new_empty((len(problem.targets.labels), len(chosen)))
         fit = min(
-            _STACK_BYTES // (_COPIES * own.nbytes),
+            _STACK_BYTES // (_COPIES * trained.nbytes),
             losses.pairs(problem.train.inputs) // problem.schedule.batch,
         )
         together = self.together or max(1, fit - 1)
@@ -301,4 +296,4 @@ class Retraining:
                 on_targets = losses.of(stack, problem.targets)
                 values[:, columns.to(values.device)] = (on_targets[:-1] - on_targets[-1]).T
             progress(len(columns) / len(chosen))
-        return clock.scores(values, chosen, stored_bytes=len(chosen) * own.nbytes)
+        return clock.scores(values, chosen, stored_bytes=len(chosen) * trained.nbytes)

@@ -1,27 +1,22 @@
-"""Signed cosine similarity: like training items with the label in question for it, like items with
-another label against it.
+"""Baselines that need no gradients: similarity, training loss, random scores.
 
-The simplest baseline (as in Hanawa et al. 2021): it knows the inputs (for texts, the encoder's
-features) and the labels, but not the model. Where all inputs point much the same way, as pixels and
-text features do, the cosine of most pairs is about the same, and the *centred* one, of what is left
-of both without the training items' mean, says more.
+`Similarity`, signed cosine similarity (as in Hanawa et al. 2021): training items with the target's
+label count for it, items with another label against it. It knows the inputs (for texts, the
+encoder's features) and the labels, but not the model. Where all inputs point in much the same
+direction, as pixels and text features do, most cosines are about equal, and the *centred* cosine,
+without the training items' mean, says more. No scale: 1 for the target's own copy, −1 for a copy
+with another label.
 
-Scale: none; a score is a cosine, 1 for the target's own copy, −1 for a copy with another label.
-
-Training loss: an item that the model could not learn is suspected of harm, to every target alike.
+`TrainingLoss`: an item that the model could not learn is suspected of harm, to every target alike.
 
     score(z, target) = −l_z(θ)
 
-It costs one forward pass over the training items and knows nothing of the target, so it says what a
-method must beat that claims to know more than which items are odd. Turned round, it is the usual
-way to look for wrong labels.
-
+It costs one forward pass over the training items and ignores the target, so any method that claims
+more than finding odd items must beat it. Negated, it is the usual way to look for label errors.
 Scale: nats of the item's own loss, not of the target's; never positive.
 
-Random scores: what any method must beat, and removal at random must stand beside removal by score.
-
-Scale: none; standard normal numbers, a function of the seed, the number of targets and the number
-of training items.
+`RandomScores`: what any method must beat; the control for removal by score. Standard normal
+numbers, a function of the seed, the number of targets and the number of training items.
 """
 
 from __future__ import annotations
@@ -54,7 +49,7 @@ class Similarity:
 
     Attributes:
         features: what is compared, `(N, …)` inputs → `(N, D)`; by default the inputs themselves.
-        centred: whether the mean of all training items is taken off first.
+        centred: whether the mean of all training items is subtracted first.
     """
 
     features: Callable[[Tensor], Tensor] | None = None
@@ -68,16 +63,16 @@ class Similarity:
     def scores(
         self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
     ) -> Scores:
-        """Cosines of the training items named."""
+        """Cosines of the named training items."""
         chosen, clock = problem.chosen(instances), Clock.of(problem)
-        seen, some = self.features or (lambda inputs: inputs), take(problem.train, chosen)
+        read, scored = self.features or (lambda inputs: inputs), take(problem.train, chosen)
         with clock.spent("train"), torch.no_grad():
-            centre = seen(problem.train.inputs).flatten(1).mean(0) if self.centred else 0
-            features = (seen(some.inputs).flatten(1) - centre).cpu().numpy()
+            centre = read(problem.train.inputs).flatten(1).mean(0) if self.centred else 0
+            features = (read(scored.inputs).flatten(1) - centre).cpu().numpy()
         with clock.spent("estimate"), torch.no_grad():
             targets, labels = (
-                (seen(problem.targets.inputs).flatten(1) - centre).cpu().numpy(),
-                some.labels.cpu().numpy(),
+                (read(problem.targets.inputs).flatten(1) - centre).cpu().numpy(),
+                scored.labels.cpu().numpy(),
             )
             wanted = problem.targets.labels.tolist()
             rows = [
@@ -85,9 +80,9 @@ class Similarity:
                 for target, label in zip(targets, wanted, strict=True)
             ]
         progress(1.0)
-        kept = features.nbytes if self.features else 0
+        stored_bytes = features.nbytes if self.features else 0
         return clock.scores(
-            torch.from_numpy(np.stack(rows)).to(problem.targets.labels.device), chosen, kept
+            torch.from_numpy(np.stack(rows)).to(problem.targets.labels.device), chosen, stored_bytes
         )
 
 
@@ -103,14 +98,14 @@ class TrainingLoss:
     def scores(
         self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
     ) -> Scores:
-        """Minus the losses of the training items named, the same row for every target."""
+        """Minus the losses of the named training items, the same row for every target."""
         chosen, clock = problem.chosen(instances), Clock.of(problem)
         losses = RowLosses(problem.model, problem.loss)
         with clock.spent("train"):
-            own = losses.of(losses.vector[None], take(problem.train, chosen))
+            values = losses.of(losses.vector[None], take(problem.train, chosen))
         progress(1.0)
         return clock.scores(
-            -own.repeat(len(problem.targets.labels), 1), chosen, stored_bytes=own.nbytes
+            -values.repeat(len(problem.targets.labels), 1), chosen, stored_bytes=values.nbytes
         )
 
 
@@ -128,7 +123,7 @@ class RandomScores:
     def scores(
         self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
     ) -> Scores:
-        """Numbers for the training items named: the same ones that they get among all."""
+        """Numbers for the named training items, the same as when scoring all."""
         chosen, clock = problem.chosen(instances), Clock.of(problem)
         with clock.spent("estimate"):
             random = torch.Generator().manual_seed(self.seed)

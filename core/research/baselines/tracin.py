@@ -1,40 +1,29 @@
-"""TracIn (Pruthi et al. 2020, "Estimating Training Data Influence by Tracing Gradient Descent").
+"""Methods that follow training by gradient descent: TracIn, and influence through the steps of SGD.
 
-A step of plain SGD on a batch with z lowers a target's loss by about η/|S| · ⟨∇l_z, ∇L(target)⟩.
-Summed over checkpoints θ_c on the way of training, one after every `every` epochs, each standing
-for as many visits of z:
+`TracIn` (Pruthi et al. 2020). A step of plain SGD on a batch with z lowers a target's loss by about
+η/|S| · ⟨∇l_z, ∇L(target)⟩. Summed over checkpoints θ_c, one after every `every` epochs, each
+standing for as many visits of z:
 
     score(z, target) = Σ_c  every · η/|S| · ⟨∇l_z(θ_c), ∇L(target; θ_c)⟩
 
 captum computes the sum: `TracInCP` over all parameters, `TracInCPFast` over the weight of the last
-linear layer, whose bias it leaves out. captum's sign is ours (proponents are positive), and its
-loader is asked for a checkpoint's learning rate, where ours gives every · η/|S|. captum's own
-loader reads files with `torch.load`; ours takes weights from a `Trail`, in memory or a plain array
-file.
+linear layer, without its bias. captum asks its loader for a checkpoint's learning rate; ours gives
+every · η/|S|, and takes weights from a `Trail`. Scale: nats for plain SGD, to first order, visit by
+visit: what later steps do to z's trace is ignored. For a model trained by AdamW, whose steps have
+another length, scores have the right sign and order, but no unit.
 
-Scale: nats for plain SGD, to first order, for z's visits one by one: what later steps do to z's
-trace is left out. AdamW takes steps of another length, so that scores of a model trained by it have
-the right sign and order, but no unit.
-
-Linear influence through the steps of SGD (Hara, Nitanda and Maehara 2019, "Data Cleansing for
-Models Trained with SGD").
-
-Plain SGD takes T steps θₜ₊₁ = θₜ − η/|Sₜ| · Σ over i ∈ Sₜ of ∇lᵢ(θₜ) − η λ θₜ. Give z's row the
-weight w in every batch that holds it: w = 1 is training as it was, w = 0 leaves z out. The
-derivative of the trajectory in w is exact and needs one pass backward per target, from u =
-∇L(target; θ_T):
+`SgdInfluence` (Hara, Nitanda and Maehara 2019). Plain SGD takes T steps θₜ₊₁ = θₜ − η/|Sₜ| · Σ over
+i ∈ Sₜ of ∇lᵢ(θₜ) − η λ θₜ. Give z's row the weight w in every batch that holds it: w = 1 is
+training as it was, w = 0 leaves z out. The derivative of the trajectory in w is exact and needs one
+backward pass per target, from u = ∇L(target; θ_T), with Hₜ the Hessian of the batch's mean loss:
 
     score(z) += η/|Sₜ| · ⟨∇l_z(θₜ), u⟩   if z ∈ Sₜ,        u ← u − η (Hₜ + λ) u,        t = T−1 … 0
 
-with Hₜ the Hessian of the batch's mean loss at θₜ. So score(z) = −dL/dw at w = 1, the linear
-estimate of L(w = 0) − L(w = 1). Neither convergence nor convexity is assumed, and there is nothing
-to damp; but u grows wherever η Hₜ has an eigenvalue below 0 or above 2, so long training of a rough
-net makes the estimate large and wrong.
-
-The method knows plain SGD only. For a model trained by AdamW it trains a model of its own from the
-same start, and answers for that one. All θₜ are kept, in memory or in a file: T · P numbers.
-
-Scale: nats.
+So score(z) = −dL/dw at w = 1, the linear estimate of L(w = 0) − L(w = 1), in nats. Neither
+convergence nor convexity is assumed, and there is nothing to damp; but u grows wherever η Hₜ has an
+eigenvalue below 0 or above 2, so long training of a rough network makes the estimate large and
+wrong. It needs plain SGD: for a model trained by AdamW it trains one of its own from the same
+start, and explains that. All θₜ are kept, in memory or in a file: T · P numbers.
 """
 
 from __future__ import annotations
@@ -54,6 +43,8 @@ from turnover.research.baselines.losses import RowLosses, last_linear
 from turnover.research.baselines.retraining import NOTHING, Trail, check_repeated, train_stack
 from turnover.training.fit import Split
 
+# TracIn
+
 
 @dataclass(frozen=True)
 class TracIn:
@@ -62,7 +53,7 @@ class TracIn:
     Attributes:
         layers: "last": `TracInCPFast`; "all": `TracInCP`.
         every: epochs from one checkpoint to the next.
-        folder: where the checkpoints are kept as a file; in memory if not named.
+        folder: of the file of checkpoints; in memory by default.
     """
 
     layers: Literal["all", "last"] = "last"
@@ -77,7 +68,7 @@ class TracIn:
     def scores(
         self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
     ) -> Scores:
-        """Scores of the training items named.
+        """Scores of the named training items.
 
         Raises:
             TurnoverError: if training cannot be repeated, or ends before the first checkpoint.
@@ -94,13 +85,16 @@ class TracIn:
             )
         return clock.scores(values, chosen, trail.nbytes)
 
-    def _captum(self, problem: Problem, losses: RowLosses, some: Split, trail: Trail) -> Any:
+    def _captum(self, problem: Problem, losses: RowLosses, scored: Split, trail: Trail) -> Any:
         from captum.influence import TracInCP, TracInCPFast
 
         schedule = problem.schedule
         visit = self.every * schedule.learning_rate / min(schedule.batch, len(problem.train.labels))
         options = hessian.common_options(problem, len(losses.vector))
-        options |= {"train_dataset": hessian.dataset(some), "checkpoints": iter(range(len(trail)))}
+        options |= {
+            "train_dataset": hessian.dataset(scored),
+            "checkpoints": iter(range(len(trail))),
+        }
         options["checkpoints_load_func"] = loader(losses, trail, visit)
         if self.layers == "all":
             return TracInCP(**options)
@@ -112,7 +106,7 @@ class TracIn:
 
 
 def checkpoints(losses: RowLosses, problem: Problem, every: int, folder: Path | None) -> Trail:
-    """Train as the problem's model was trained, and keep the weights after every `every`-th epoch.
+    """Repeat the problem's training, and keep the weights after every `every`-th epoch.
 
     Raises:
         TurnoverError: as `TracIn.scores`.
@@ -139,7 +133,7 @@ def checkpoints(losses: RowLosses, problem: Problem, every: int, folder: Path | 
 
 
 def loader(losses: RowLosses, trail: Trail, rate: float) -> Callable[[nn.Module, int], float]:
-    """What captum calls to put a checkpoint's weights into its model; gives the checkpoint's
+    """captum's callback that loads a checkpoint's weights into its model; returns the checkpoint's
     rate.
     """
 
@@ -150,6 +144,8 @@ def loader(losses: RowLosses, trail: Trail, rate: float) -> Callable[[nn.Module,
     return load
 
 
+# SGD influence
+
 _NUMBER_BYTES = 8
 
 
@@ -159,7 +155,7 @@ class SgdInfluence:
 
     Attributes:
         schedule: plain SGD to train by; by default the problem's own, which must be plain SGD then.
-        folder: where the weights of all steps are kept as a file; in memory if not named.
+        folder: of the file of all steps' weights; in memory by default.
     """
 
     schedule: Schedule | None = None
@@ -173,7 +169,7 @@ class SgdInfluence:
     def scores(
         self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
     ) -> Scores:
-        """Scores in nats of the training items named; a pass backward gives those of all, so a few
+        """Scores in nats of the named training items; a backward pass gives those of all, so a few
         cost as much as all.
 
         Raises:

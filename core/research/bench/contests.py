@@ -1,11 +1,11 @@
-"""The models on which the ways to compute influence are compared, each with the ways as functions.
+"""Contests: models on which ways to compute influence are compared, each way as a function.
 
 (a) *published*: the whole model, two passes per instance, batches of 100 masks, one target at a
 time, as the authors do; (b) *masked part*: the prefix computed once, then two plain passes over
-batches of instances and targets; (c) *engine*: `turnover.influence`, with everything that it does.
+batches of instances and targets; (c) *engine*: `turnover.influence`, with everything it does.
 
-Ways are timed on as many pairs as they finish in a few seconds; a row says how many. Weights are
-random: they do not change the work.
+Each way is timed on as many pairs as it finishes in a few seconds; a row states how many. Weights
+are random: they do not change the work.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ class Way:
     """One way: `run` computes `pairs` pairs of (member, target, instance); `sample` gives
     influences `(K, t, n)` of a few of them.
 
-    `masks` makes the masks that `run` needs and nothing else, where their share of the work is
-    worth knowing.
+    `masks` makes only the masks that `run` needs, to measure their share of the work.
     """
 
     pairs: int
@@ -88,7 +87,7 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
     """
     encoder = TextEncoder(device=device)
     tokens = _tokens(encoder, targets)
-    model, one = (
+    model, single = (
         text_heads(encoder.width, 2, members=members, groups=groups, seed=_SEED).to(device).eval()
         for members in (_MEMBERS, 1)
     )
@@ -98,28 +97,30 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
     def features(count: int) -> Tensor:
         return encoder.pooled({name: values[:count] for name, values in tokens.items()})
 
-    def engine(dtype: torch.dtype | None, count: int, some: Tensor) -> Tensor:
-        return influence(model, features(count), labels[:count], some, dtype=dtype).values
+    def engine(dtype: torch.dtype | None, count: int, instances: Tensor) -> Tensor:
+        return influence(model, features(count), labels[:count], instances, dtype=dtype).values
 
     def sample(dtype: torch.dtype | None) -> Tensor:
-        return engine(dtype, targets, some)[:, :sampled]  # few targets would take another backend
+        return engine(dtype, targets, sample_ids)[
+            :, :sample_targets
+        ]  # few targets would select another backend
 
-    def part(count: int, some: Tensor) -> Tensor:
-        return _heads_part(model, features(count), labels[:count], some)
+    def part(count: int, instances: Tensor) -> Tensor:
+        return _heads_part(model, features(count), labels[:count], instances)
 
     def masks() -> None:
         for mask in (model.head.mask_in, model.head.mask_hidden):
             for seed in mask.seeds:
                 mask.seeded_bits(ids.to(device), seed)
 
-    sampled = min(targets, _SAMPLE_TARGETS)
-    few, some = min(targets, _HEAD_TARGETS), ids[:_SAMPLE_INSTANCES]
+    sample_targets = min(targets, _SAMPLE_TARGETS)
+    part_targets, sample_ids = min(targets, _HEAD_TARGETS), ids[:_SAMPLE_INSTANCES]
     ways = {
-        PUBLISHED: _published(_Whole(encoder, one), tokens, sampled, labels, device),
+        PUBLISHED: _published(_Whole(encoder, single), tokens, sample_targets, labels, device),
         PART: Way(
-            _MEMBERS * few * _HEAD_INSTANCES,
-            partial(part, few, ids[:_HEAD_INSTANCES]),
-            partial(part, sampled, some),
+            _MEMBERS * part_targets * _HEAD_INSTANCES,
+            partial(part, part_targets, ids[:_HEAD_INSTANCES]),
+            partial(part, sample_targets, sample_ids),
         ),
     }
     for name, dtype in PRECISIONS.items():
@@ -137,7 +138,7 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
 
 
 def adapters(layers: int | None, device: torch.device) -> Contest:
-    """MiniLM with adapters in its last layers (None for all), weights large enough to matter."""
+    """MiniLM with adapters in its last layers (None for all), with enlarged weights."""
     model = (
         adapter_classifier(DEFAULT_ENCODER, 2, layers=layers, groups=None, seed=_SEED)
         .to(device)
@@ -221,35 +222,37 @@ def _general(
     device: torch.device,
     parts: tuple[nn.Module, nn.Module] | None = None,
 ) -> Contest:
-    """A contest for a one-member model; with its two parts, if somebody can name them, for (b)."""
+    """A contest for a one-member model; with its two parts, if known, for (b)."""
     targets = row_count(inputs)
     labels, ids = torch.zeros(targets, dtype=torch.int64), torch.arange(count)
-    sampled = min(targets, _SAMPLE_TARGETS)
-    some = min(count, _SAMPLE_INSTANCES)
-    ways = {PUBLISHED: _published(model, inputs, sampled, labels, device, some)}
+    sample_targets = min(targets, _SAMPLE_TARGETS)
+    sample_size = min(count, _SAMPLE_INSTANCES)
+    ways = {PUBLISHED: _published(model, inputs, sample_targets, labels, device, sample_size)}
     if parts and isinstance(inputs, Tensor):
-        few = min(count, 16)
+        part_size = min(count, 16)
         ways[PART] = Way(
-            targets * few,
-            partial(_part, *parts, inputs, labels, ids[:few]),
-            partial(_part, *parts, inputs[:sampled], labels[:sampled], ids[:some]),
+            targets * part_size,
+            partial(_part, *parts, inputs, labels, ids[:part_size]),
+            partial(
+                _part, *parts, inputs[:sample_targets], labels[:sample_targets], ids[:sample_size]
+            ),
         )
 
-    def engine(dtype: torch.dtype | None, targets: int, some: Tensor) -> Tensor:
+    def engine(dtype: torch.dtype | None, targets: int, instances: Tensor) -> Tensor:
         return influence(
             model,
             take_rows(inputs, torch.arange(targets), device),
             labels[:targets],
-            some,
+            instances,
             dtype=dtype,
         ).values
 
     def sample(dtype: torch.dtype | None) -> Tensor:
-        # with so many targets as the backend in question asks for
-        return engine(dtype, min(targets, FEW_TARGETS), ids[:some])[:, :sampled]
+        # enough targets to select the measured backend
+        return engine(dtype, min(targets, FEW_TARGETS), ids[:sample_size])[:, :sample_targets]
 
     for name, dtype in PRECISIONS.items():
-        # cut-out half networks gain nothing from bfloat16 on a CPU
+        # cut-out sub-networks gain nothing from bfloat16 on a CPU
         if dtype is None or parts is None or device.type == "cuda":
             ways[name] = Way(
                 targets * count, partial(engine, dtype, targets, ids), partial(sample, dtype)
@@ -310,8 +313,8 @@ def _heads_part(model: MemberModel, features: Tensor, labels: Tensor, ids: Tenso
     both = []
     for flipped in (False, True):
         first, second = (
-            mask.scale(own, flipped, features.dtype)
-            for mask, own in zip((head.mask_in, head.mask_hidden), bits, strict=True)
+            mask.scale(stored, flipped, features.dtype)
+            for mask, stored in zip((head.mask_in, head.mask_hidden), bits, strict=True)
         )
         parts = []
         for row, label in zip(features, labels, strict=True):
@@ -327,7 +330,7 @@ def _tail(model: nn.Sequential) -> tuple[nn.Module, nn.Module]:
     """VGG19 cut before its first mask."""
     features = list(model.features)  # type: ignore[arg-type]
     first = next(
-        place for place, layer in enumerate(features) if isinstance(layer, TurnoverDropout)
+        number for number, layer in enumerate(features) if isinstance(layer, TurnoverDropout)
     )
     rest = [module for name, module in model.named_children() if name != "features"]
     return nn.Sequential(*features[:first]), nn.Sequential(*features[first:], *rest)

@@ -1,10 +1,9 @@
-"""Influence of all training instances on some targets: the published way, the masked part alone,
-and the engine.
+"""`bench influence`: the published way, the masked part alone, and the engine, on every contest.
 
 Ways of one contest take turns on the same weights and masks; seconds are medians. Beside them stand
 the floating-point operations that a way needs for its pairs, counted by torch, and the peak of the
-machine's matrix product, measured in the same turns: their ratio says how near to the machine's
-limit a way is.
+machine's matrix product, measured in the same turns: their ratio shows how near a way is to the
+machine's limit.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class BackendRow:
     """One way in one contest; differences are to the published way, in nats; operations are those
     of the pairs timed.
 
-    `mask_seconds` is what making the masks alone takes on one thread, where that was measured.
+    `mask_seconds`: seconds to make the masks alone on one thread, where measured.
     """
 
     case: str
@@ -94,8 +93,8 @@ def contests(device: torch.device) -> Iterator[Callable[[], Contest]]:
 
 
 def measure_influence() -> dict[str, Any]:
-    """All contests, on one thread and on all cores (on a GPU once); how the engine's cost grows;
-    what a copy moves.
+    """All contests, on one thread and on all cores (on a GPU once); the growth of the engine's
+    cost; the rate of a large copy.
     """
     device = choose_device()
     counts = sorted({1, torch.get_num_threads()}) if device.type == "cpu" else [1]

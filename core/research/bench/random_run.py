@@ -1,11 +1,9 @@
-"""A run of random numbers, as large as one likes: what it costs to look at a run does not depend on
-what its numbers mean.
+"""A run of random numbers, of any size, to measure the cost of opening one; and `BenchRow`.
 
-Texts, features, losses and influences are drawn at random and written in the form of a real run
-(`turnover.runs.run`); the weights are none. Whole rankings are kept as long as
-`turnover.workflows.influence` would keep them, of a larger run their two ends.
-
-One measured figure.
+That cost does not depend on what the numbers mean. Texts, features, losses and influences are drawn
+at random and written in the form of a real run (`turnover.runs.run`), without weights. Whole
+rankings are kept as long as `turnover.workflows.influence` would keep them; a larger run has their
+two ends.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ _SD = 0.05
 
 @dataclass(frozen=True)
 class RandomRun:
-    """How large a run: numbers of training items and of targets, a third of which are errors."""
+    """Size of a run: numbers of training items and of targets, a third of which are errors."""
 
     train: int
     targets: int
@@ -122,7 +120,7 @@ class RandomRun:
             )
             for first in range(0, count, _ROWS):
                 rows = np.arange(first, min(first + _ROWS, count))
-                # where the ends alone are kept, members need not be drawn one by one
+                # members are only kept in the full layout
                 drawn = MEMBERS if layout == "full" else 1
                 raw = _SD * rng.standard_normal((drawn, len(rows), self.train), np.float32)
                 error = (
@@ -160,9 +158,12 @@ class RandomRun:
         )
 
 
+# Measured figures
+
+
 @dataclass(frozen=True)
 class BenchRow:
-    """A figure, its unit, and the goal it is held against ('' for none)."""
+    """A figure, its unit, and its goal ('' for none)."""
 
     case: str
     measure: str

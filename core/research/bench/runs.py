@@ -1,13 +1,11 @@
-"""The two demo runs: time to build, injected answers found, time to explain a new text.
+"""Measurements behind docs/results.md: `bench demo`, `bench masks` and `bench sst2`.
 
-The measurements behind docs/results.md, one file each.
+- demo: the two demo runs; time to build, injected answers found, time to explain a new text.
+- masks: masks hashed when needed against masks stored; units per second and bytes.
+- sst2: 5,000 sentences with 10 % wrong labels, 16 members; time, accuracy, injected labels found.
 
-A measurement yields `BenchRow`s; `turnover bench NAME` prints them as a table, or as JSON. Times
-are of this machine and this moment; what is compared is compared within one run.
-
-Masks made when needed, against masks stored: units a second and bytes.
-
-SST-2, 5,000 sentences with 10 % wrong labels, 16 members: time, accuracy and injected labels found.
+A measurement yields `BenchRow`s; `turnover bench NAME` prints them as a table or as JSON. Times are
+of this machine and this moment; what is compared is compared within one run.
 """
 
 from __future__ import annotations
@@ -31,6 +29,8 @@ from turnover.workflows.demo import DATA, build_demo, demo_folder
 from turnover.workflows.explain import Explainer
 from turnover.workflows.influence import compute_influence
 from turnover.workflows.train import train_run
+
+# The demo runs
 
 _QUESTION = "Ansgar Pellworth has made a warm and funny film, and the cast is lovely."
 _QUESTIONS = 5
@@ -108,6 +108,8 @@ def _explain(run: Run) -> Iterator[BenchRow]:
     )
 
 
+# Masks
+
 _INSTANCES, _UNITS, _BATCH, _REPEATS = 20_000, 384, 256, 5
 
 
@@ -143,6 +145,9 @@ def measure_masks() -> Iterator[BenchRow]:
             stored.numel() / 2**20,
             "MB",
         )
+
+
+# SST-2
 
 
 def measure_sst2(folder: Path) -> Iterator[BenchRow]:

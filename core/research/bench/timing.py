@@ -1,4 +1,4 @@
-"""What several measurements share: fair times, memory in use, and the machine's own limits."""
+"""Shared by measurements: fair times, memory in use, and the machine's own limits."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _EVERY_SECONDS = 0.002
 def interleaved_medians(
     works: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
 ) -> dict[str, float]:
-    """Median seconds of some works that take turns, so that a busy moment of the machine hits them
-    all; one round first to warm up.
+    """Median seconds of functions called in turns, so that a busy moment of the machine affects
+    all; one warm-up round first.
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(repeats + 1):
@@ -63,7 +63,7 @@ def copy_bytes() -> int:
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[list[float]]:
     """Peak memory in MB, beyond what was in use before, appended on leaving; NaN where the system
-    does not tell (macOS).
+    does not report it (macOS).
     """
     peaks: list[float] = []
     if device.type == "cuda":
@@ -99,7 +99,7 @@ def _resident() -> float:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Torch on that many CPU threads inside."""
+    """Run torch on that many CPU threads inside."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

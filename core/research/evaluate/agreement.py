@@ -1,19 +1,18 @@
-"""How alike two independent ensembles rank: the run's members in two halves, each half estimated on
-its own.
+"""How well two independent ensembles agree: the run's members in two halves, each estimated alone.
 
 Masks, initialisation and batches differ between the halves, the training data do not, so what they
-agree on is not noise (and not truth for certain: both may be wrong alike). Asked of all training
-items, target by target, and of those that one half calls *strong*
+agree on is not noise (though not certainly true: both may be wrong alike). Measured over all
+training items, target by target, and over those that one half calls *strong*
 (`turnover.attribution.estimators.significance`), whose sign the other half should share. The other
-half is noisy too, so beside the share of equal signs stands the share that both halves' own chances
-of a wrong sign, w₁ and w₂, let one expect, 1 − w₁ (1 − w₂) − w₂ (1 − w₁): errors that are too small
-claim more than there is. A baseline has no members: two models from two seeds stand for its halves,
-and it calls nothing strong.
+half is noisy too: with chances w₁ and w₂ of a wrong sign, the expected share of equal signs is
+1 − w₁ (1 − w₂) − w₂ (1 − w₁), which stands beside the measured one; standard errors that are too
+small claim more than there is. A baseline has no members: two models from two seeds stand for its
+halves, and it calls nothing strong.
 
-*Coverage* tells whether the errors are wide enough: how often the two halves' estimates v₁ and v₂,
-with errors e₁ and e₂, differ by no more than 1.96 √(e₁² + e₂²). True errors of unshrunk estimates
-give 95 %; more is no fault, since what is shrunk moves less than its error says. Among the ten
-largest of a target, which were chosen for being large, errors that are too small show first.
+*Coverage* tests whether the standard errors are wide enough: how often the two halves' estimates v₁
+and v₂, with errors e₁ and e₂, differ by no more than 1.96 √(e₁² + e₂²). Correct errors of unshrunk
+estimates give 95 %; more is no fault, since shrunk estimates move less than their errors say. Among
+a target's ten largest, chosen for being large, errors that are too small show first.
 """
 
 from __future__ import annotations
@@ -66,16 +65,16 @@ def all_figures(first: np.ndarray, second: np.ndarray) -> dict[str, Figure]:
 
 
 def strong_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
-    """Share of strong items, and among those that either half calls strong the agreement of the
-    other half, both ways.
+    """Share of strong items, and the agreement of the other half on those that one half calls
+    strong, both ways.
 
-    Once more among the strong ones of its `TOP` largest alone, those that a page shows first.
+    Also among the strong ones of its `TOP` largest, which a page shows first.
     """
     correlations, signs, claimed, firsts, shares = [], [], [], [], []
     chances = [wrong_sign(half.values, half.std_errors, half.freedom) for half in (first, second)]
     expected = 1 - chances[0] * (1 - chances[1]) - chances[1] * (1 - chances[0])
-    for judge, other, own in ((first, second, chances[0]), (second, first, chances[1])):
-        called = strong(own)
+    for judge, other, own_chances in ((first, second, chances[0]), (second, first, chances[1])):
+        called = strong(own_chances)
         shares.append(called.mean(1))
         same, top = np.sign(judge.values) == np.sign(other.values), _largest(judge)
         for target in np.flatnonzero(called.any(1)):
@@ -85,7 +84,7 @@ def strong_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
             )
             signs.append(float(same[target, called[target]].mean()))
             claimed.append(float(expected[target, called[target]].mean()))
-            # strong chances are those of large ratios, which need not be large influences
+            # strong items have large ratios to their errors, not necessarily large influences
             shown = top[target][called[target, top[target]]]
             firsts += [float(same[target, shown].mean())] if len(shown) else []
             if len(mine) >= _LEAST_RANKED:
@@ -103,8 +102,8 @@ def strong_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
 
 
 def coverage_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
-    """How often the halves differ by no more than their errors allow 95 times in 100: over all
-    items, and over the `TOP` largest of either half.
+    """How often the halves differ by less than their 95 % bound: over all items, and over the `TOP`
+    largest of either half.
     """
     inside = np.abs(first.values - second.values) <= _WIDTH * np.hypot(
         first.std_errors, second.std_errors
@@ -116,9 +115,9 @@ def coverage_figures(first: Estimated, second: Estimated) -> dict[str, Figure]:
 
 
 def _largest(half: Estimated) -> np.ndarray:
-    """Places of the `TOP` largest influences of either sign, `(T, TOP)`."""
-    places: np.ndarray = np.argsort(-np.abs(half.values), axis=1, kind="stable")[:, :TOP]
-    return places
+    """Columns of the `TOP` largest influences of either sign, `(T, TOP)`."""
+    columns: np.ndarray = np.argsort(-np.abs(half.values), axis=1, kind="stable")[:, :TOP]
+    return columns
 
 
 def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
@@ -126,7 +125,7 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
     baseline by baseline.
 
     Raises:
-        TurnoverError: for a run with too few members to part.
+        TurnoverError: for a run with too few members to split.
     """
     evidence, seconds = evidence_of(task)
     members = len(evidence.values)
@@ -136,9 +135,9 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
             " spread; train with --members 4 or more"
         )
     halves = [_part(evidence, start) for start in (0, 1)]
-    scored = {one.method: one for one in turnover_scores(evidence, seconds)}
+    scored = {method.method: method for method in turnover_scores(evidence, seconds)}
     rows = [_turnover_row(name, scored[f"turn-over, {name}"], halves) for name in ESTIMATORS]
-    # one seed gives the same numbers twice
+    # random scores of one seed are equal in both halves
     names = [name for name in options.baselines if name != RANDOM]
     baselines = zip(*(baseline_scores(task, names, member) for member in (0, 1)), strict=True)
     return {
@@ -149,9 +148,9 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
 
 def _part(evidence: Evidence, start: int) -> Evidence:
     """Every second member, from this one on."""
-    places = range(start, len(evidence.values), 2)
+    members = range(start, len(evidence.values), 2)
     return Evidence(
-        evidence.task, some_members(evidence.model, list(places)), evidence.values[start::2]
+        evidence.task, some_members(evidence.model, list(members)), evidence.values[start::2]
     )
 
 

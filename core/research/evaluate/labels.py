@@ -1,45 +1,28 @@
-"""Injected answers: are the items that were injected on purpose the ones that influence points at?
+"""Known answers in the data: wrong labels, spurious cues, and near duplicates.
 
-- Wrong labels: the area under the ROC curve for finding them, and the precision of the first k. An
-  item with a wrong label has to be learned by heart, so the half that never saw it loses most on
-  it: its self-influence and its *flipped loss* are high. And it hurts: its mean influence on the
-  targets is low. `turnover.research.evaluate.labels` has all ways to suspect.
-- Spurious cues: an error of the demo corpus that carries an injected cue was taught by the training
-  texts with the same cue. Their share among an error's ten strongest proponents, over their share
-  in the training set, is the *lift*; its interval comes from a bootstrap over errors.
+*Injected wrong labels*: the area under the ROC curve for finding them, and the precision of the
+first k. *Confirmed label errors*: the same for errors that nobody injected and five raters
+confirmed (`turnover.data.sources.text`). A real error is made by a person on a text that invites
+it, and is harder to find. Raters saw only labels that cross-validated doubt had suspected, so that
+baseline helped to define the answer, and errors it missed count as right labels: read its area, and
+how far others fall short of it, with that in mind. Ways to suspect an item; high = suspicious:
 
-Near duplicates: where does a training image that nearly repeats a test image rank among that
-image's proponents?
-
-If anything taught the model what to say of a test image, it was its near duplicate in the training
-set; so a method should rank it high by influence on the true label. Measured for pairs that people
-have found (Barz and Denzler 2020):
-
-- *rank*: the duplicate's place among all training items, highest score first and equals at their
-  middle place, as a share of their number; the median over pairs. By chance .5;
-- *top 1 %*: the share of pairs whose duplicate is among the highest hundredth. By chance .01.
-
-Similarity needs no model for it, and is what a duplicate is found by: it says how alike the pairs
-are, not what a model learned.
-
-Every way to suspect a training item of a wrong label, with what it costs; high = suspicious.
-
-- *self-influence*: what the item's own half knows of it that the other does not;
-- *flipped loss*: the loss of the half that never saw the item, at the epoch that the run kept;
-- *mean influence*, turned round: what the item does to the targets, by every estimator and
-  baseline;
+- *self-influence* and *flipped loss*: an item with a wrong label has to be memorised, so the
+  sub-network that never saw it loses most on it (flipped loss at the epoch that the run kept);
+- *mean influence*, negated: its effect on the targets, by every estimator and baseline;
 - *cross-validated doubt*: one minus the probability of the item's label by logistic regression on
-  features, fitted without the item's fold; the score by which confident learning (Northcutt, Jiang
-  and Chuang 2021) ranks.
+  features, fitted without the item's fold; the score of confident learning (Northcutt, Jiang and
+  Chuang 2021).
 
-Real label errors: does influence point at the labels that people have found to be wrong?
+*Spurious cues*: an error of the demo corpus with an injected cue was taught by the training texts
+with the same cue. *Lift*: their share among an error's ten strongest proponents over their share in
+the training set; its interval comes from a bootstrap over errors.
 
-As `turnover.research.evaluate.labels`, for errors that nobody injected: five raters a review
-confirmed them (`turnover.data.sources.text`). An injected error is wrong at random; a real one is
-one that a person made, on a text that invites it, and is harder to find. Raters saw only the labels
-that cross-validated doubt had suspected, so that way of suspecting has helped to define the answer,
-and the errors that it missed count as right labels: read its area, and how far others fall short of
-it, with that in mind.
+*Near duplicates*: pairs that people found (Barz and Denzler 2020). The near duplicate of a test
+image should rank high by influence on the true label. *Rank*: its rank among all training items,
+ties at their middle, as a share of their number, median over pairs, .5 by chance; *top 1 %*: the
+share of pairs among the highest hundredth, .01 by chance. Similarity needs no model for this: it
+shows how alike the pairs are, not what a model learned.
 """
 
 from __future__ import annotations
@@ -55,10 +38,10 @@ from scipy.stats import rankdata
 from turnover.data.base import CONFIRMED_ERROR, WRONG_LABEL
 from turnover.data.sources.pairs import pairs_between
 from turnover.errors import TurnoverError
+from turnover.research.baselines.base import REFUSALS
 from turnover.research.baselines.simple import signed_similarity
 from turnover.research.evaluate.results import AUC, Figure, ResultRow
 from turnover.research.evaluate.scores import (
-    REFUSALS,
     Options,
     Scored,
     baseline_scores,
@@ -71,16 +54,18 @@ from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.ranking import TOP
 from turnover.runs.run import Run
 
+# Near duplicates
+
 RANK, TOP_SHARE = "rank, median", "top 1 %"
 _TOP = 0.01
 
 
 def rank_shares(scores: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """For pairs of a row and a column of scores `(T, N)`: the column's rank in the row, from 1,
-    over N; `(pairs,)`.
+    divided by N; `(pairs,)`.
     """
-    own = scores[rows, columns][:, None]
-    ranks: np.ndarray = (scores[rows] > own).sum(1) + ((scores[rows] == own).sum(1) + 1) / 2
+    values = scores[rows, columns][:, None]
+    ranks: np.ndarray = (scores[rows] > values).sum(1) + ((scores[rows] == values).sum(1) + 1) / 2
     return ranks / scores.shape[1]
 
 
@@ -93,8 +78,8 @@ def figures_of(shares: np.ndarray) -> dict[str, Figure]:
 
 
 def by_features(task: EvaluationTask) -> Scored:
-    """Signed cosine similarity of what the run's heads see, before the first mask: its features,
-    where baselines compare inputs.
+    """Signed cosine similarity of the run's features, before the first mask, where baselines
+    compare inputs.
     """
     run, begun = task.run, time.perf_counter()
     features, labels = run.features("train"), run.train["label"].to_numpy()
@@ -123,28 +108,28 @@ def measure_duplicates(task: EvaluationTask, options: Options) -> dict[str, Any]
             "by --path"
         )
     run = task.run
-    found = pairs_between(options.pairs, run.validation["id"].tolist(), run.train["id"].tolist())
-    pairs = [pair for pair in found if pair[0] in set(run.influence.targets)]
+    listed = pairs_between(options.pairs, run.validation["id"].tolist(), run.train["id"].tolist())
+    pairs = [pair for pair in listed if pair[0] in set(run.influence.targets)]
     if not pairs:
         raise TurnoverError(
             f"{run.folder}: no validation item with a near duplicate has influences; compute them "
             "with --targets validation"
         )
-    asked = EvaluationTask(run, task.device, sorted({target for target, _ in pairs}))
+    with_duplicates = EvaluationTask(run, task.device, sorted({target for target, _ in pairs}))
     rows, columns = (
-        np.searchsorted(asked.positions, [target for target, _ in pairs]),
-        np.array([own for _, own in pairs]),
+        np.searchsorted(with_duplicates.positions, [target for target, _ in pairs]),
+        np.array([duplicate for _, duplicate in pairs]),
     )
     scored = [
-        *turnover_scores(*evidence_of(asked)),
-        *baseline_scores(asked, options.baselines),
-        by_features(asked),
+        *turnover_scores(*evidence_of(with_duplicates)),
+        *baseline_scores(with_duplicates, options.baselines),
+        by_features(with_duplicates),
     ]
     return {
-        "targets": len(asked.positions),
+        "targets": len(with_duplicates.positions),
         "pairs": len(pairs),
         "instances": len(run.train),
-        "rows": [_duplicates_row(one, rows, columns) for one in scored],
+        "rows": [_duplicates_row(method, rows, columns) for method in scored],
     }
 
 
@@ -155,13 +140,15 @@ def _duplicates_row(scored: Scored, rows: np.ndarray, columns: np.ndarray) -> Re
     )
 
 
+# Ways to suspect a label
+
 _FOLDS = 5
 _STEPS = 2000
 _ON_ITSELF = ("tracin-last",)
 
 
 def suspicions(task: EvaluationTask, options: Options) -> Iterator[Scored]:
-    """All ways, each with values `(1, N)`."""
+    """All ways to suspect a label, each with values `(1, N)`."""
     yield from _own(task)
     evidence, seconds = evidence_of(task)
     for scored in [
@@ -177,8 +164,8 @@ def suspicions(task: EvaluationTask, options: Options) -> Iterator[Scored]:
                 values=-scored.values.mean(0, keepdims=True),
             )
         )
-    asked = [name for name in options.baselines if name in _ON_ITSELF]
-    for scored in self_scores(task, asked, np.arange(len(task.run.train))):
+    on_itself = [name for name in options.baselines if name in _ON_ITSELF]
+    for scored in self_scores(task, on_itself, np.arange(len(task.run.train))):
         yield replace(scored, method=f"self-influence: {scored.method}")
     yield doubt(task)
 
@@ -206,8 +193,8 @@ def _own(task: EvaluationTask) -> Iterator[Scored]:
 
 
 def doubt(task: EvaluationTask) -> Scored:
-    """Cross-validated doubt; on the frozen features or the pixels that the model reads, since
-    features that were trained with the labels know them.
+    """Cross-validated doubt; on the frozen features or pixels that the model reads, since features
+    trained on the labels have memorised them.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -239,11 +226,13 @@ def doubt(task: EvaluationTask) -> Scored:
         )
     except (*REFUSALS, ValueError) as error:
         return Scored(name, np.empty(0), 0.0, 0.0, f"refused: {str(error).splitlines()[0]}")
-    places = np.searchsorted(np.unique(labels), labels)
+    columns = np.searchsorted(np.unique(labels), labels)
     return Scored(
-        name, 1 - chances[np.arange(len(labels)), places][None], time.perf_counter() - begun, 0.0
+        name, 1 - chances[np.arange(len(labels)), columns][None], time.perf_counter() - begun, 0.0
     )
 
+
+# Wrong labels
 
 _RESAMPLES = 10_000
 _WIDTH = 1.96
@@ -273,7 +262,7 @@ def marked_items(run: Run, mark: str, missing: str) -> np.ndarray:
     """Which training items carry a mark, `(N,)`.
 
     Raises:
-        TurnoverError: if none does; the text says what is `missing`.
+        TurnoverError: if none does, with the message `missing`.
     """
     marked: np.ndarray = (run.train["planted"] == mark).to_numpy()
     if not marked.any():
@@ -285,23 +274,27 @@ def auc(injected: np.ndarray, suspicion: np.ndarray) -> Figure:
     """Area under the ROC curve of a suspicion `(N,)`; its interval is DeLong's (1988), from how
     each injected and each other item ranks.
 
-    An injected item's place is the share of others that it beats, ties counting half, and the area
-    is the mean of the places.
+    The area is the mean over injected items of the share of other items that rank below, ties
+    counting half.
     """
     ranks = rankdata(suspicion)
-    beaten, beating = (ranks[own] - rankdata(suspicion[own]) for own in (injected, ~injected))
+    beaten, beating = (ranks[group] - rankdata(suspicion[group]) for group in (injected, ~injected))
     first, second = beaten / (~injected).sum(), 1 - beating / injected.sum()
     area = float(first.mean())
     error = float(
         np.sqrt(
-            sum(places.var(ddof=1) / len(places) for places in (first, second) if len(places) > 1)
+            sum(
+                ranks_won.var(ddof=1) / len(ranks_won)
+                for ranks_won in (first, second)
+                if len(ranks_won) > 1
+            )
         )
     )
     return Figure(area, max(0.0, area - _WIDTH * error), min(1.0, area + _WIDTH * error))
 
 
 def precision(injected: np.ndarray, suspicion: np.ndarray, count: int) -> Figure:
-    """Share of injected items among the `count` most suspicious ones, the first of equals first."""
+    """Share of injected items among the `count` most suspicious ones, ties by position."""
     return Figure(float(injected[np.argsort(-suspicion, kind="stable")[:count]].mean()))
 
 
@@ -321,7 +314,7 @@ def measure_injected(task: EvaluationTask, options: Options) -> dict[str, Any]:
 
 def suspicion_rows(task: EvaluationTask, options: Options, wrong: np.ndarray) -> list[ResultRow]:
     """How well every way to suspect finds the training items that are `wrong` `(N,)`."""
-    return [_injected_row(one, wrong, int(wrong.sum())) for one in suspicions(task, options)]
+    return [_injected_row(way, wrong, int(wrong.sum())) for way in suspicions(task, options)]
 
 
 def _injected_row(scored: Scored, injected: np.ndarray, count: int) -> ResultRow:
@@ -338,10 +331,13 @@ def _injected_row(scored: Scored, injected: np.ndarray, count: int) -> ResultRow
     )
 
 
+# Spurious cues
+
+
 @dataclass(frozen=True)
 class Lift:
     """How many times as often as by chance the injected texts are among the top; `low` and `high`
-    bound 95 %.
+    bound its 95 % interval.
     """
 
     mark: str
@@ -381,6 +377,9 @@ def influence_scores(run: Run) -> dict[int, np.ndarray]:
         error: run.influence.ranked(error, "prediction").values
         for error in run.influence.misclassified
     }
+
+
+# Confirmed label errors
 
 
 def measure_real_errors(task: EvaluationTask, options: Options) -> dict[str, Any]:

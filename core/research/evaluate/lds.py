@@ -1,11 +1,10 @@
-"""Linear datamodeling score (Park et al. 2023, "TRAK"): do summed influences predict what training
-on half the data does?
+"""Linear datamodeling score (LDS; Park et al. 2023): do summed influences predict retraining?
 
 For a target, the influences of the items in each of many random halves of the training set are
-summed, and ranked against minus the target's loss after training on that half; the score is the
-mean over targets of Spearman's correlation. The influences of all items are in it, not only those
-of a few that stand out. Beside each score stands a *placebo*, the score of the same influences
-dealt out to the training items at random: it is about 0, or the measurement is wrong.
+summed, and ranked against minus the target's loss after training on that half; the score is
+Spearman's correlation, mean over targets. All items' influences count, not only the few that stand
+out. The *placebo* is the score of the same influences shuffled over the training items: about 0, or
+the measurement is wrong.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def lds(scores: np.ndarray, inside: np.ndarray, losses: np.ndarray) -> Figure:
 
 
 def placebo(scores: np.ndarray, inside: np.ndarray, losses: np.ndarray) -> Figure:
-    """The same for influences dealt out anew, to each target on its own, several times; without an
+    """The same for influences shuffled within each target, mean of several shuffles; without an
     interval.
     """
     rng, truth = np.random.default_rng(0), -losses.mean(0).T
@@ -104,5 +103,5 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
         "epochs": task.epochs(options.masked),
         "reliability": sure,
         "ceiling": None if sure is None else max(0.0, sure) ** 0.5,
-        "rows": [row_of(one, inside, losses) for one in scored],
+        "rows": [row_of(method, inside, losses) for method in scored],
     }

@@ -1,12 +1,11 @@
-"""Exact leave-one-out: what training without one item does, for some items, against what each
-method says of them.
+"""Exact leave-one-out for some training items, against each method's influences.
 
 The plain twin is trained without each of the chosen items in turn, from several seeds, all else
 unchanged (`turnover.research.baselines.retraining`). Its losses on the targets and on the left-out
 item itself are the truth, mean over seeds:
 
-- *self*: over items, how the item's influence on itself ranks against the loss that leaving it out
-  costs it;
+- *self*: over items, rank correlation of the item's self-influence with the loss that leaving it
+  out costs it;
 - *targets*: the same for each target, over items; mean over targets.
 
 One item among thousands moves a loss by less than a seed does, so read the reliability of the truth
@@ -58,8 +57,8 @@ def draw_instances(total: int, count: int, seed: int) -> np.ndarray:
 
 
 def left_out_losses(task: EvaluationTask, instances: np.ndarray, seeds: int) -> np.ndarray:
-    """What leaving each item out adds to the losses of the targets and of the items themselves,
-    `(seeds, T + n, n)` in nats.
+    """The increase of the losses of the targets and of the items themselves when each item is left
+    out, `(seeds, T + n, n)` in nats.
 
     Each seed is kept in the run's folder as soon as it is done.
 
@@ -81,21 +80,21 @@ def left_out_losses(task: EvaluationTask, instances: np.ndarray, seeds: int) -> 
                 len(missing) * len(instances), f"{task.run.name}: leave-one-out", "models"
             ) as advance:
                 for member in missing:
-                    problem, own = task.problem(member), take(task.train, chosen)
+                    problem, items = task.problem(member), take(task.train, chosen)
                     both = (
                         torch.cat(parts)
                         for parts in zip(
                             (problem.targets.inputs, problem.targets.labels),
-                            (own.inputs, own.labels),
+                            (items.inputs, items.labels),
                             strict=True,
                         )
                     )
-                    made = Retraining(_TOGETHER).scores(
+                    left_out = Retraining(_TOGETHER).scores(
                         replace(problem, targets=Split(*both)),
                         chosen,
                         lambda share: advance(round(share * len(instances))),
                     )
-                    store.keep(names[member], made.values.cpu().numpy())
+                    store.keep(names[member], left_out.values.cpu().numpy())
     return np.stack([store.load(name)[0] for name in names])
 
 
@@ -108,9 +107,7 @@ def self_figures(scores: np.ndarray, truth: np.ndarray) -> dict[str, Figure]:
 
 
 def target_figures(scores: np.ndarray, truth: np.ndarray) -> dict[str, Figure]:
-    """How influences `(T, n)` agree with the truth `(T, n)`, and what they do dealt out at
-    random.
-    """
+    """How influences `(T, n)` agree with the truth `(T, n)`, and how they do when shuffled."""
     dealt = np.random.default_rng(0).permuted(scores, axis=1)
     return {
         TARGETS: mean_spearman(scores, truth),
@@ -125,7 +122,7 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
     losses = left_out_losses(task, instances, options.seeds)
     count = len(task.positions)
     on_targets, on_itself = losses[:, :count], np.diagonal(losses[:, count:], axis1=1, axis2=2)
-    own = own_scores(task, options, instances)
+    on_own = own_scores(task, options, instances)
     scored = [*turnover_scores(evidence, seconds), *baseline_scores(task, options.baselines)]
     return {
         "instances": len(instances),
@@ -134,7 +131,8 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
         "reliability_self": reliability(on_itself[:, None]),
         "reliability_targets": reliability(on_targets),
         "rows": [
-            _row(one, own, instances, on_targets.mean(0), on_itself.mean(0)) for one in scored
+            _row(method, on_own, instances, on_targets.mean(0), on_itself.mean(0))
+            for method in scored
         ],
     }
 
@@ -144,24 +142,28 @@ def own_scores(
 ) -> dict[str, np.ndarray]:
     """Self-influence of the items, by the name of each method that has one."""
     members = task.run.influence.array("self")[:, instances]
-    found = {"turn-over, one member": members[0]}
+    scores = {"turn-over, one member": members[0]}
     if len(members) > 1:
-        found |= {
+        scores |= {
             "turn-over, mean of members": members.mean(0),
             "turn-over, median of members": np.median(members, 0),
         }
     baselines = self_scores(task, options.baselines, instances)
-    return found | {one.method: one.values[0] for one in baselines if not one.refused}
+    return scores | {scored.method: scored.values[0] for scored in baselines if not scored.refused}
 
 
 def _row(
     scored: Scored,
-    own: dict[str, np.ndarray],
+    self_influences: dict[str, np.ndarray],
     instances: np.ndarray,
     on_targets: np.ndarray,
     on_itself: np.ndarray,
 ) -> ResultRow:
-    figures = self_figures(own[scored.method], on_itself) if scored.method in own else {}
+    figures = (
+        self_figures(self_influences[scored.method], on_itself)
+        if scored.method in self_influences
+        else {}
+    )
     if not scored.refused:
         figures |= target_figures(scored.values[:, instances], on_targets)
     return ResultRow(

@@ -1,21 +1,20 @@
-"""Remove what is said to have taught an error, train again, and look: is the error's loss up, and
-is the error gone?
+"""Remove an error's proponents and train again: does its loss rise, and is the error gone?
 
 For an error of the run and a method, the k training items with the highest scores on the
-*predicted* label, its proponents, are taken out, and the plain twin is trained again on the others,
-from several seeds. Against the models of the same seeds that were trained on everything, that gives
+*predicted* label, its proponents, are removed, and the plain twin is trained again on the others,
+from several seeds. Compared with models of the same seeds trained on everything, that gives
 
-- *change*: what the removal adds to the loss of the predicted label, in nats, mean over seeds; a
-  mean over errors;
+- *change*: what the removal adds to the loss of the predicted label, in nats, mean over seeds and
+  errors;
 - *flipped*: of the models that made the error with all items, the share that no longer does (Yang
   et al. 2023 ask how few items it takes; here k is given and the share is measured);
-- *Spearman*: whether the sum of the scores removed, the predicted change, ranks with the actual
-  one, over errors and k; and over errors alone, for each k and then the mean, since more items move
-  a loss more whatever they are.
+- *Spearman*: rank correlation of the sum of the removed scores, the predicted change, with the
+  actual one, over errors and k; and over errors alone, for each k and then the mean, since more
+  items move a loss more whichever they are.
 
-Removing k items of one class also shifts the balance of classes and makes the training set smaller.
-A row of random items with the same labels as those that pages' estimate removes says how much of a
-change that is; what a method does beyond it is its own.
+Removing k items of one class also shifts the balance of classes and shrinks the training set. A
+control row of random items, with the same labels as those removed by the shown estimate, measures
+that effect; what a method does beyond it is its own.
 """
 
 from __future__ import annotations
@@ -74,28 +73,26 @@ class Outcome:
         )
 
     def flipped(self, before: Outcome) -> np.ndarray:
-        """For each error that stood before, the share of its models in which it does not any
-        more.
-        """
+        """For each error made before, the share of its models that no longer make it."""
         stood = before.stands.sum(0)
         gone: np.ndarray = (before.stands & ~self.stands).sum(0)[stood > 0] / stood[stood > 0]
         return gone
 
 
 def proponents(scores: np.ndarray, count: int) -> np.ndarray:
-    """Training positions `(E, count)` of the highest scores `(E, N)`, the first of equals first."""
+    """Training positions `(E, count)` of the highest scores `(E, N)`, ties by position."""
     highest: np.ndarray = np.argsort(-scores, axis=1, kind="stable")[:, :count]
     return highest
 
 
 def alike(removed: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     """Random training positions `(E, count)` with the same labels as those that are removed `(E,
-    count)`; more of them hold all of fewer.
+    count)`; a longer draw contains the shorter ones.
     """
     drawn = []
-    for error, own in enumerate(removed):
+    for error, positions in enumerate(removed):
         order = np.random.default_rng(derive_seed(seed, _MATCHED, error)).permutation(len(labels))
-        wanted = np.bincount(labels[own])
+        wanted = np.bincount(labels[positions])
         drawn.append(
             np.concatenate(
                 [order[labels[order] == label][:count] for label, count in enumerate(wanted)]
@@ -107,36 +104,39 @@ def alike(removed: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
 def retrained_without(
     errors: EvaluationTask, removals: Sequence[np.ndarray], seeds: int
 ) -> tuple[Outcome, list[Outcome]]:
-    """What models make of the errors when they are trained on everything, and without each removal:
-    positions `(E, k)`, a row for each error.
+    """Outcomes of models trained on everything, and without each removal: positions `(E, k)`, a row
+    for each error.
 
-    What was trained once is kept in the run's folder, whichever method asked for it.
+    Trained sets are kept in the run's folder and shared by methods.
 
     Raises:
         TurnoverError: if what was kept was changed, or training diverges.
     """
     everything = np.arange(len(errors.run.train))
-    sets, places = {"everything": everything[None]}, []
+    sets, rows = {"everything": everything[None]}, []
     for removed in removals:
-        # some methods say the same of every error
-        different, place = np.unique(np.sort(removed, 1), axis=0, return_inverse=True)
+        # some methods score all errors alike
+        different, row = np.unique(np.sort(removed, 1), axis=0, return_inverse=True)
         name = hashlib.sha256(np.ascontiguousarray(different, "<i8").tobytes()).hexdigest()[
             :_DIGITS
         ]
-        sets[name] = np.stack([np.setdiff1d(everything, own) for own in different])
-        places.append((name, place))
+        sets[name] = np.stack([np.setdiff1d(everything, gone) for gone in different])
+        rows.append((name, row))
     store = Artifacts(
         errors.run.folder,
         errors.run.weights_hash,
         "removal",
         {**errors.asked, "seeds": seeds, "epochs": errors.epochs()},
     )
-    made = retrained(
+    log_probabilities = retrained(
         errors, sets, seeds, store, lambda model: _log_probabilities(model, errors.targets.inputs)
     )
-    labels, own = errors.targets.labels.cpu().numpy(), np.arange(len(errors.positions))
-    before = Outcome.of(made["everything"][:, 0], labels)
-    return before, [Outcome.of(made[name][:, place, own], labels) for name, place in places]
+    labels = errors.targets.labels.cpu().numpy()
+    columns = np.arange(len(errors.positions))
+    before = Outcome.of(log_probabilities["everything"][:, 0], labels)
+    return before, [
+        Outcome.of(log_probabilities[name][:, row, columns], labels) for name, row in rows
+    ]
 
 
 def _log_probabilities(model: Members, inputs: torch.Tensor) -> torch.Tensor:
@@ -147,14 +147,15 @@ def _log_probabilities(model: Members, inputs: torch.Tensor) -> torch.Tensor:
 def figures_of(
     predicted: np.ndarray | None, before: Outcome, after: Mapping[int, Outcome]
 ) -> dict[str, Figure]:
-    """A method's figures, from the changes `(E, k)` that it predicts (None: it does not) and what
-    came out for each k.
+    """A method's figures, from its predicted changes `(E, k)` (None: it predicts none) and the
+    outcome for each k.
     """
-    changes = {count: (own.losses - before.losses).mean(0) for count, own in after.items()}
+    changes = {count: (outcome.losses - before.losses).mean(0) for count, outcome in after.items()}
     figures = {f"change@{count}": mean_over_rows(change) for count, change in changes.items()}
     if before.stands.any():
         figures |= {
-            f"flipped@{count}": mean_over_rows(own.flipped(before)) for count, own in after.items()
+            f"flipped@{count}": mean_over_rows(outcome.flipped(before))
+            for count, outcome in after.items()
         }
     if predicted is None or len(predicted) < _LEAST_RANKED:
         return figures
@@ -180,30 +181,30 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
         )
     errors = EvaluationTask.of(task.run, str(task.device), options.errors, "prediction")
     counts = sorted(set(options.removed))
-    own = list(turnover_scores(*evidence_of(errors)))
-    # chance has a row with labels that match
+    estimated = list(turnover_scores(*evidence_of(errors)))
+    # the control row matches labels instead
     scored = [
-        *own,
+        *estimated,
         *baseline_scores(errors, [name for name in options.baselines if name != RANDOM]),
     ]
     removals = {
-        one.method: [proponents(one.values, count) for count in counts]
-        for one in scored
-        if not one.refused
+        row.method: [proponents(row.values, count) for count in counts]
+        for row in scored
+        if not row.refused
     }
-    control = Scored(f"random, labels as by {own[-1].method}", np.empty(0), 0.0, 0.0)
+    control = Scored(f"random, labels as by {estimated[-1].method}", np.empty(0), 0.0, 0.0)
     labels = task.run.train["label"].to_numpy()
     removals[control.method] = [
-        alike(removed, labels, task.settings.seed) for removed in removals[own[-1].method]
+        alike(removed, labels, task.settings.seed) for removed in removals[estimated[-1].method]
     ]
     before, outcomes = retrained_without(
         errors, [removed for sets in removals.values() for removed in sets], options.seeds
     )
     after = {
-        method: dict(zip(counts, outcomes[place * len(counts) :], strict=False))
-        for place, method in enumerate(removals)
+        method: dict(zip(counts, outcomes[number * len(counts) :], strict=False))
+        for number, method in enumerate(removals)
     }
-    changes = np.stack([made.losses - before.losses for made in outcomes], 2)
+    changes = np.stack([outcome.losses - before.losses for outcome in outcomes], 2)
     return {
         "targets": len(errors.positions),
         "removed": counts,
@@ -212,8 +213,8 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
         "made_by_retrained_models": float(before.stands.mean()),
         "reliability": reliability(changes),
         "rows": [
-            _row(one, removals.get(one.method), before, after.get(one.method))
-            for one in [*scored, control]
+            _row(row, removals.get(row.method), before, after.get(row.method))
+            for row in [*scored, control]
         ],
     }
 
@@ -229,7 +230,9 @@ def _row(
             scored.method, scored.train_seconds, scored.estimate_seconds, note=scored.note
         )
     predicted = (
-        np.stack([np.take_along_axis(scored.values, own, 1).sum(1) for own in removed], 1)
+        np.stack(
+            [np.take_along_axis(scored.values, positions, 1).sum(1) for positions in removed], 1
+        )
         if scored.values.size
         else None
     )

@@ -1,15 +1,10 @@
-"""What `evaluate` measured, kept in the run so that a page can show it:
-RUN/fidelity/results/NAME.json.
+"""Results of `evaluate`, kept in RUN/fidelity/results/NAME.json for pages to show; needs no torch.
 
 A file holds what `evaluate --json` prints, facts and rows, and two checksums: of the weights and of
-the influences that were measured. When either has changed since, the result is *stale*: it is told
-of numbers that nobody sees any more, and whoever shows it says so. A later call of the same measure
-takes the file's place. Nothing here needs torch.
+the influences that were measured. When either has changed since, the result is *stale*, and whoever
+shows it says so. A later call of the same measure replaces the file.
 
-Names that pages look for among methods and figures; whatever else a measure gives is shown as it
-comes. No torch here.
-
-One method, measured: its figures, what it cost, and the table they all stand in.
+Pages look for the names of methods and figures below; other figures are shown as they come.
 """
 
 from __future__ import annotations
@@ -26,20 +21,23 @@ from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.schema import finite_number
 
 TURNOVER, AS_SHOWN = "turn-over", "turn-over, as shown"
-"""What every name of our own methods has in it, and how the one ends that pages show."""
+"""Prefix of our own methods' names, and the one that pages show."""
 
 LDS, AUC, TARGETS, SPEARMAN = "LDS", "AUC", "targets", "Spearman"
 STRONG, SAME_SIGN = "strong items", "same sign, strong"
 SAME_SIGN_TOP, SAME_SIGN_CLAIMED = "same sign, strong in top 10", "same sign, claimed"
 RANK = "rank, median"
-"""Of known near duplicates among proponents: the one figure of which less is better."""
+"""Of known near duplicates among proponents: the only figure where lower is better."""
 
 COVERAGE, COVERAGE_TOP = "coverage", "coverage, top 10"
 
 
+# Rows of figures
+
+
 @dataclass(frozen=True)
 class Figure:
-    """A number; `low` and `high` bound 95 %, where somebody resampled."""
+    """A number; `low` and `high` bound its 95 % interval, if there is one."""
 
     value: float
     low: float | None = None
@@ -56,7 +54,7 @@ class Figure:
 @dataclass(frozen=True)
 class ResultRow:
     """One method's figures by name, and the seconds of its training and of its estimate; a method
-    that was refused has a note and no figure.
+    that rejected the model has a note and no figure.
     """
 
     method: str
@@ -82,10 +80,12 @@ def table(rows: Sequence[ResultRow]) -> str:
     return "\n".join(lines)
 
 
+# Files
+
 FOLDER = Path("fidelity", "results")
 _MASKED = "retrained_with_turnover_dropout"
 _FORMER = {"planted": "injected"}
-"""What measures were called when results were kept by earlier versions."""
+"""Names of measures in files of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ class Result:
     Attributes:
         name: of the file; `measure`, with `-masked` where models were retrained with turn-over
             dropout.
-        facts: what was measured with, beside the rows.
+        facts: settings and counts of the measurement.
         rows: one a method.
-        stale: what has changed since, in words; "" if nothing has.
+        stale: what has changed since, in a sentence; "" if nothing has.
     """
 
     name: str
@@ -109,16 +109,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Results:
-    """All that is kept of a run, by name, and what is wrong with the files that cannot be read, a
-    line each.
-    """
+    """All results of a run, by name, and the problems of unreadable files, one line each."""
 
     found: tuple[Result, ...] = ()
     problems: tuple[str, ...] = ()
 
 
 def keep_result(run: Run, result: dict[str, Any]) -> Path:
-    """Keep what `evaluate` made of a run with influence; returns the file.
+    """Keep a result of `evaluate` with the run; returns the file.
 
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.
@@ -135,30 +133,28 @@ def keep_result(run: Run, result: dict[str, Any]) -> Path:
 
 
 def read_results(run: Run) -> Results:
-    """All results that a run keeps; a damaged file is a line among the problems, and hides no
-    other.
-    """
-    found, problems = [], []
+    """All results that a run keeps; a damaged file becomes a problem and hides no other."""
+    results, problems = [], []
     for path in sorted((run.folder / FOLDER).glob("*.json"), key=lambda path: path.stem):
         now = _FORMER.get(path.stem)
         if now and path.with_stem(now).is_file():
             continue
         try:
-            found.append(_read(run, path))
+            results.append(_read(run, path))
         except TurnoverError as error:
             problems.append(str(error))
-    return Results(tuple(found), tuple(problems))
+    return Results(tuple(results), tuple(problems))
 
 
 def _read(run: Run, path: Path) -> Result:
     """One result.
 
     Raises:
-        TurnoverError: for a file that is no result, or says of a number what is none.
+        TurnoverError: if the file is malformed.
     """
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        result, made = dict(kept["result"]), dict(kept["made_with"])
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        result, checksums = dict(stored["result"]), dict(stored["made_with"])
         measure, rows = str(result.pop("measure")), tuple(_row(row) for row in result.pop("rows"))
     except (
         OSError,
@@ -176,7 +172,7 @@ def _read(run: Run, path: Path) -> Result:
             f"{run.folder} --measure {again}`"
         ) from None
     name, measure = (_FORMER.get(old, old) for old in (path.stem, measure))
-    return Result(name, measure, result, rows, stale_since(run, made))
+    return Result(name, measure, result, rows, stale_since(run, checksums))
 
 
 def _row(row: dict[str, Any]) -> ResultRow:

@@ -1,16 +1,13 @@
-"""Models trained again on some of the training items, many at once: what several measures hold
-influences against.
+"""Models trained again on parts of the training set, many at once: the truth for several measures.
 
-A set of training items is trained on S times, as members 0 … S − 1 of the run's seed: every set has
-the same S starts, and batch orders that depend on member, epoch and size alone, so that two sets of
-one size differ by their items and by nothing else that could be held still. Recipe and number of
-epochs are those of the run's plain twin, or of the run itself where turn-over dropout stays on. All
-models of a block are members of one model (`turnover.attribution.ensemble`): each takes its own
-batches from its own rows, and no model feels another, so model (set, seed) is the one that would be
-trained alone.
+Each set of training items is trained on S times, as members 0 … S − 1 of the run's seed: every set
+has the same S starts, and batch orders that depend on member, epoch and size alone, so that two
+sets of one size differ by their items only. Recipe and number of epochs are those of the run's
+plain twin, or of the run itself where turn-over dropout stays on. All models of a block are members
+of one model (`turnover.attribution.ensemble`): each takes its own batches from its own rows, and no
+model affects another, so model (set, seed) is the one that would be trained alone.
 
-Random halves of the training set, and the models trained again on each: the truth that group
-influences predict.
+`retrained_losses` trains on random halves: the truth that summed influences predict.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ _BATCH_BYTES = 2**30
 _COPIES = 3  # of each layer's result: itself, its gradient, and one on the way
 
 Look = Callable[[Members], torch.Tensor]
-"""What is asked of K trained models: `(K, …)`."""
+"""A function of K trained models: `(K, …)`."""
 
 
 def retrained(
@@ -52,16 +49,16 @@ def retrained(
     Blocks of sets are kept in the store as soon as they are trained, and are not trained again.
 
     Raises:
-        TurnoverError: if a kept block was changed, or training diverges.
+        TurnoverError: if a kept block is damaged, or training diverges.
     """
-    few, epochs = task.untrained(seeds), task.epochs(masked)
-    size = _block_size(few, task, seeds)
+    starts, epochs = task.untrained(seeds), task.epochs(masked)
+    size = _block_size(starts, task, seeds)
     blocks = {
         name: {
             f"{name}-{number:03d}": rows
-            for number, rows in enumerate(torch.from_numpy(own).split(size))
+            for number, rows in enumerate(torch.from_numpy(positions).split(size))
         }
-        for name, own in sets.items()
+        for name, positions in sets.items()
     }
     label = f"{task.run.name}: retraining{' with turn-over dropout' if masked else ''}"
     with store.filling():
@@ -76,7 +73,7 @@ def retrained(
                 sum(map(len, missing.values())) * seeds * epochs, label, "model epochs"
             ) as advance:
                 for part, rows in missing.items():
-                    seen = look(_train_block(few, task, rows, masked, epochs, advance))
+                    seen = look(_train_block(starts, task, rows, masked, epochs, advance))
                     if not seen.isfinite().all():
                         raise TurnoverError(
                             f"{task.run.folder}: training again diverged with learning rate "
@@ -91,45 +88,47 @@ def retrained(
     }
 
 
-def _block_size(few: Members, task: EvaluationTask, seeds: int) -> int:
-    """How many sets train at once: deep models one by one, small ones as many as a batch of each
-    fits into memory for.
+def _block_size(starts: Members, task: EvaluationTask, seeds: int) -> int:
+    """How many sets train at once: deep models one by one, small ones as many as fit into memory
+    with their batches.
     """
-    if isinstance(few, Ensemble):
+    if isinstance(starts, Ensemble):
         return 1
-    batch = _COPIES * task.recipe.batch * row_bytes(few, task.train.inputs)
+    batch = _COPIES * task.recipe.batch * row_bytes(starts, task.train.inputs)
     return max(1, min(_TOGETHER // seeds, _BATCH_BYTES // batch))
 
 
 def _train_block(
-    few: Members,
+    starts: Members,
     task: EvaluationTask,
     rows: torch.Tensor,
     masked: bool,
     epochs: int,
     advance: Advance,
 ) -> Members:
-    """The members `few`, each trained on every one of some sets `(n, size)`; the models of a set
-    lie side by side.
+    """Train each of the members `starts` on every one of some sets `(n, size)`; the models of a set
+    are neighbours.
     """
-    seeds, (sets, size) = few.members, rows.shape
-    model = some_members(few, [*range(seeds)] * sets)
+    seeds, (sets, size) = starts.members, rows.shape
+    model = some_members(starts, [*range(seeds)] * sets)
     recipe = replace(task.recipe, masked=masked)
     optimizer = torch.optim.AdamW(
-        [own for own in model.parameters() if own.requires_grad],
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         fused=True,
     )
-    own = rows.repeat_interleave(seeds, 0)
+    member_rows = rows.repeat_interleave(seeds, 0)
     for epoch in range(epochs):
         orders = torch.stack(
             [epoch_order(size, recipe.seed, seed, epoch) for seed in range(seeds)]
         ).repeat(sets, 1)
-        train_epoch(model, optimizer, task.train, recipe, epoch, own.gather(1, orders))
+        train_epoch(model, optimizer, task.train, recipe, epoch, member_rows.gather(1, orders))
         advance(model.members)
     return model
 
+
+# Random halves
 
 _HALVES = 11
 

@@ -1,15 +1,9 @@
-"""Every method that is measured, with what it costs: estimators of turn-over influence, and
-baselines.
+"""Every method that is measured, with its cost: estimators of turn-over influence, and baselines.
 
-All give scores for the same targets and training items, positive = the item helps. Turn-over
-influences come from the run's own files if it keeps them all, else they are computed once.
-Baselines explain the run's plain twin, which is trained for them; one that cannot treat a run says
-why in place of scores.
-
-Every way to make one number a pair from the members' raw influences, by name, so that all are
-measured alike.
-
-What a user chooses of a measure.
+An estimator turns the members' raw influences into one number per pair. All methods score the same
+targets and training items, positive = the item helps. Turn-over influences come from the run's own
+files if it keeps them all, else they are computed once. Baselines explain the run's plain twin,
+which is trained for them; one that cannot treat a run gives its reason in place of scores.
 """
 
 from __future__ import annotations
@@ -28,7 +22,7 @@ from turnover.attribution.estimators.estimator import smoothing
 from turnover.attribution.estimators.significance import freedom_of
 from turnover.attribution.influence import influence
 from turnover.errors import TurnoverError
-from turnover.research.baselines.base import Problem, Scores, take
+from turnover.research.baselines.base import REFUSALS, Problem, Scores, take
 from turnover.research.baselines.catalog import METHODS, Method
 from turnover.research.baselines.hessian import InfluenceFunction
 from turnover.research.baselines.losses import ConjugateGradient
@@ -39,10 +33,12 @@ from turnover.runs.ranking import stored_estimator
 from turnover.storage.artifacts import Artifacts
 from turnover.storage.progress import bar
 
+# Estimators
+
 
 class Estimated(NamedTuple):
-    """Estimates and errors, each `(T, N)` in nats; errors are NaN for one member. `note` says what
-    there is to say.
+    """Estimates and errors, each `(T, N)` in nats; errors are NaN for one member. `note` is a
+    remark for the table.
 
     `freedom` is that of the errors (`turnover.attribution.estimators.significance.wrong_sign`).
     """
@@ -55,8 +51,8 @@ class Estimated(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Raw influences `(K, T, N)` of the task's training items on its targets, and the K members
-    that they are from.
+    """Raw influences `(K, T, N)` of the task's training items on its targets, and their K
+    members.
     """
 
     task: EvaluationTask
@@ -66,7 +62,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Way:
-    """An estimator: it wants so many members, and uses one or all."""
+    """An estimator: the members it needs, and how many it uses (None: all)."""
 
     least: int
     estimate: Callable[[Evidence], Estimated]
@@ -99,27 +95,27 @@ def _median(evidence: Evidence) -> Estimated:
 
 def _smoothed(evidence: Evidence) -> Estimated:
     run = evidence.task.run
-    made = smoothing(
+    estimator = smoothing(
         evidence.values, run.features("train"), run.train["label"].to_numpy(), len(run.classes)
     )
-    return Estimated(*made.apply(evidence.values), freedom=len(evidence.values) - 1)
+    return Estimated(*estimator.apply(evidence.values), freedom=len(evidence.values) - 1)
 
 
 def _shown(evidence: Evidence) -> Estimated:
-    """What a run with these influences shows: by the run's own estimator, or of some of its members
-    by the one that they favour.
+    """The shown estimate: by the run's own estimator, or for some of its members by the one chosen
+    for them.
     """
     task = evidence.task
     features = np.asarray(task.run.features("validation")[task.positions])
     targets = describe_targets(evidence.model, task.targets, features)
     if len(evidence.values) == task.settings.members:
-        made = stored_estimator(task.run)
+        estimator = stored_estimator(task.run)
     else:
-        made = run_estimator(task.run, evidence.model, task.train, evidence.values, targets)
+        estimator = run_estimator(task.run, evidence.model, task.train, evidence.values, targets)
     return Estimated(
-        *made.apply(evidence.values, made.coefficients_of(targets)),
-        made.name,
-        freedom_of(made.name, len(evidence.values)),
+        *estimator.apply(evidence.values, estimator.coefficients_of(targets)),
+        estimator.name,
+        freedom_of(estimator.name, len(evidence.values)),
     )
 
 
@@ -135,6 +131,8 @@ ESTIMATORS: Mapping[str, Way] = {
 """
 
 
+# Scores of all methods
+
 RANDOM = "random"
 _CENTRED, _LAST = Similarity(centred=True), InfluenceFunction(ConjugateGradient(), "last")
 BASELINES: Mapping[str, Method] = {
@@ -142,8 +140,8 @@ BASELINES: Mapping[str, Method] = {
     "similarity-centred": Method(_CENTRED.name, lambda schedule: _CENTRED),
     "influence-cg-last": Method(_LAST.name, lambda schedule: _LAST, asks=True, keeps=True),
 }
-"""By name: all that are compared anywhere, similarity at its best, and Koh and Liang's influence
-where it is quick enough for every run.
+"""By name: `METHODS`, centred similarity, and Koh and Liang's influence on the last layer, which is
+quick enough for every run.
 """
 
 USUAL = ("similarity", "similarity-centred", "tracin-last", "influence-cg-last", "loss", RANDOM)
@@ -151,16 +149,11 @@ USUAL = ("similarity", "similarity-centred", "tracin-last", "influence-cg-last",
 
 _SELF_ROWS = 512
 
-REFUSALS = (TurnoverError, RuntimeError, MemoryError)
-"""How a method says that it cannot treat a model: ours in words, torch and captum by their own
-errors.
-"""
-
 
 @dataclass(frozen=True)
 class Scored:
-    """A method's scores `(T, N)`, positive = the item helps; empty for one that refused, and `note`
-    says why.
+    """A method's scores `(T, N)`, positive = the item helps; empty if it rejected the model; `note`
+    gives the reason.
     """
 
     method: str
@@ -176,12 +169,12 @@ class Scored:
 
 
 def evidence_of(task: EvaluationTask) -> tuple[Evidence, float]:
-    """The run's raw influences on the targets, and the seconds that they took."""
+    """The run's raw influences on the targets, and their seconds."""
     part = task.run.influence
     if part.manifest["layout"] == "full":
-        known = part.targets if task.meaning == "truth" else part.misclassified
-        places = [known.index(position) for position in task.positions]
-        values = np.asarray(part.array(f"{task.meaning}_members")[:, places])
+        computed = part.targets if task.meaning == "truth" else part.misclassified
+        rows = [computed.index(position) for position in task.positions]
+        values = np.asarray(part.array(f"{task.meaning}_members")[:, rows])
         return (
             Evidence(task, task.model, values),
             part.manifest["seconds"] * values.size / part.manifest["pairs"],
@@ -208,15 +201,17 @@ def evidence_of(task: EvaluationTask) -> tuple[Evidence, float]:
 
 
 def turnover_scores(evidence: Evidence, seconds: float) -> Iterator[Scored]:
-    """All estimators of these raw influences, which took so many seconds."""
+    """All estimators on these raw influences, computed in so many seconds."""
     members, training = len(evidence.values), evidence.task.run.manifest["timings"]["training"]
     for name, way in ESTIMATORS.items():
         if members < way.least:
             continue
         begun, share = time.perf_counter(), (way.uses or members) / members
-        made = way.estimate(evidence)
+        estimated = way.estimate(evidence)
         spent = seconds * share + time.perf_counter() - begun
-        yield Scored(f"turn-over, {name}", made.values, training * share, spent, made.note)
+        yield Scored(
+            f"turn-over, {name}", estimated.values, training * share, spent, estimated.note
+        )
 
 
 def baseline_scores(
@@ -242,13 +237,15 @@ def self_scores(
     """
 
     def each_on_itself(method: Method, problem: Problem) -> Scores:
-        made = [
+        blocks = [
             method(problem, targets=take(problem.train, rows), instances=rows)
             for rows in torch.from_numpy(instances).split(_SELF_ROWS)
         ]
-        values = torch.cat([one.values.diagonal() for one in made])[None]
+        values = torch.cat([block.values.diagonal() for block in blocks])[None]
         return replace(
-            made[0], values=values, estimate_seconds=sum(one.estimate_seconds for one in made)
+            blocks[0],
+            values=values,
+            estimate_seconds=sum(block.estimate_seconds for block in blocks),
         )
 
     store = Artifacts(
@@ -267,7 +264,7 @@ def _kept(
     member: int,
     score: Callable[[Method, Problem], Scores],
 ) -> Iterator[Scored]:
-    """What the store holds, computed first where it is missing."""
+    """The stored scores, computed first where missing."""
     with store.filling():
         if missing := [name for name in names if name not in store]:
             with bar(len(missing), f"{task.run.name}: baselines", "methods") as advance:
@@ -275,13 +272,13 @@ def _kept(
                 problem = _problem(task, member)
                 trained = time.perf_counter() - begun
                 for name in missing:
-                    made = _scored(BASELINES[name], problem, trained, score)
+                    scored = _scored(BASELINES[name], problem, trained, score)
                     store.keep(
                         name,
-                        made.values,
-                        train_seconds=made.train_seconds,
-                        estimate_seconds=made.estimate_seconds,
-                        note=made.note,
+                        scored.values,
+                        train_seconds=scored.train_seconds,
+                        estimate_seconds=scored.estimate_seconds,
+                        note=scored.note,
                     )
                     advance(1)
     for name in names:
@@ -307,14 +304,14 @@ def _scored(
     try:
         if isinstance(problem, str):
             raise TurnoverError(problem)
-        made = score(method, problem)
+        scores = score(method, problem)
     except REFUSALS as error:
         return Scored(method.name, np.empty(0), 0.0, 0.0, f"refused: {_first_line(error)}")
     return Scored(
         method.name,
-        made.values.cpu().numpy(),
-        made.train_seconds + (trained if method.asks else 0),
-        made.estimate_seconds,
+        scores.values.cpu().numpy(),
+        scores.train_seconds + (trained if method.asks else 0),
+        scores.estimate_seconds,
     )
 
 
@@ -322,12 +319,14 @@ def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
+# Options
+
 _LEAST_RANKED = 4
 
 
 @dataclass(frozen=True)
 class Options:
-    """How much is trained again, and which baselines are measured.
+    """A user's options: how much is trained again, and which baselines are measured.
 
     Attributes:
         halves: random halves of the training set (lds).
@@ -341,7 +340,7 @@ class Options:
         pairs: file or folder with near duplicates (duplicates).
 
     Raises:
-        TurnoverError: for too few halves or items to rank, or a baseline that nobody knows.
+        TurnoverError: for too few halves or items to rank, or an unknown baseline.
     """
 
     halves: int = 60

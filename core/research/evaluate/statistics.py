@@ -1,14 +1,13 @@
-"""Row by row: how alike two arrays rank, with what certainty, and how alike they could be.
+"""Rank correlations row by row, with intervals, and the reliability of repeated measurements.
 
-Both arrays are `(T, n)`, a row for each target. The interval is a bootstrap over targets and
-columns at once, since both are samples. What is measured again and again never agrees with itself
-perfectly; Spearman (1910) and Brown (1910) tell from the correlation r of two parts what it would
-be for g times as much:
+Arrays are `(T, n)`, a row for each target. The interval is a bootstrap over targets and columns at
+once, since both are samples. Repeated measurements never agree perfectly; Spearman (1910) and Brown
+(1910) tell from the correlation r of two parts what it would be for g times as much:
 
     reliability = g r / (1 + (g − 1) r)
 
-A perfect prediction of the truth behind the measurements correlates with them by the root of their
-reliability.
+A perfect prediction of the truth behind the measurements correlates with them by the square root of
+their reliability.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ def mean_spearman(first: np.ndarray, second: np.ndarray) -> Figure:
     targets, count = first.shape
     means = []
     for _ in range(_RESAMPLES):
-        places = np.ix_(rng.integers(targets, size=targets), rng.integers(count, size=count))
-        means.append(row_spearman(first[places], second[places]).mean())
+        sample = np.ix_(rng.integers(targets, size=targets), rng.integers(count, size=count))
+        means.append(row_spearman(first[sample], second[sample]).mean())
     return Figure(float(row_spearman(first, second).mean()), *_bounds(np.array(means)))
 
 

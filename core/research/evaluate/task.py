@@ -1,16 +1,4 @@
-"""What is measured: a run, its training items, and a seeded sample of its targets.
-
-How far influences can be trusted: measured against answers that are known, for every estimator and
-baseline side by side.
-
-One measure a file: `lds` (retraining on halves), `loo` (leaving single items out), `injected`
-(wrong labels and cues that were injected on purpose), `real_errors` (labels that people found to be
-wrong), `duplicates` (of a target in the training set), `removal` (of what is said to have taught an
-error), `agreement` (of two halves of the members). Each takes a `EvaluationTask`, a run with a
-sample of its targets, and `Options`, and gives rows of figures with the seconds that the method
-took. `methods` and `estimators` list what is measured, `retrained` trains again, `store` keeps in
-the run's folder what took long, and `results` what came out, for pages.
-"""
+"""What is measured: a run, its training items, and a seeded sample of its targets."""
 
 from __future__ import annotations
 
@@ -52,28 +40,26 @@ class EvaluationTask:
     def of(
         cls, run: Run, device: str | None = None, count: int = TARGETS, meaning: str = "truth"
     ) -> EvaluationTask:
-        """Targets drawn from those that the run has influences for, errors in case of `prediction`;
-        all, if there are no more than `count`.
+        """Up to `count` random targets from those with influences; errors only for `prediction`.
 
         Raises:
-            TurnoverError: if the run has no influence, or errors are asked for and it makes none.
+            TurnoverError: if the run has no influence, or makes no error where errors are
+                requested.
         """
-        known = run.influence.targets if meaning == "truth" else run.influence.misclassified
-        if not known:
+        candidates = run.influence.targets if meaning == "truth" else run.influence.misclassified
+        if not candidates:
             raise TurnoverError(
                 f"{run.folder}: no validation item with influences is misclassified, so there is no"
                 " error to explain"
             )
         drawn = np.random.default_rng(derive_seed(0, _TARGETS)).choice(
-            known, min(count, len(known)), replace=False
+            candidates, min(count, len(candidates)), replace=False
         )
         return cls(run, choose_device(device), sorted(drawn.tolist()), meaning)
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What the targets are, in words and numbers: by this, what was kept for them is known
-        again.
-        """
+        """Identity of the targets, by which stored intermediate results are found."""
         return {"targets": self.positions, "meaning": self.meaning}
 
     @cached_property
@@ -106,10 +92,10 @@ class EvaluationTask:
         return self.settings.recipe
 
     def epochs(self, masked: bool = False) -> int:
-        """How many epochs the run's model, or its plain twin, was trained for in the end.
+        """The kept epoch of the run's model (`masked`) or of its plain twin.
 
         Raises:
-            TurnoverError: if the run does not say.
+            TurnoverError: if the manifest does not record it.
         """
         results = self.run.manifest["results"]
         name = "kept_epoch" if masked else "plain_kept_epoch"

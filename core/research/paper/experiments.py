@@ -1,44 +1,25 @@
-"""What turn-over dropout costs in accuracy (section 4.1), and what ordinary dropout of the same
-rate does (footnote 6).
+"""The paper's experiments except Table 1 (`turnover.research.paper.table1`), one function each.
 
-The same model is trained without dropout, with turn-over dropout, and with a new random mask at
-each step. Masks over all layers without adapters are what the paper found unstable.
-
-Cleansing for another domain (section 4.4, Table 2): SST-2 cleansed for Elec, retrained without
-turn-over dropout.
-
-Influences are averaged over 200 Elec validation reviews. The paper removes 1 %; here several
-fractions are tried, the one with the least validation loss is chosen, and the Elec test reviews
-measure it.
-
-The losses of training (Figure 2): under the own mask, under the flipped mask, and on validation
-items.
-
-The half of the network that never saw an item must do on it no better than on any new item, so the
-flipped training loss has to stay near the validation loss, while the masked loss falls. Where it
-falls as well, something leaks. Next to the paper's curve stands the validation loss under masks
-that nobody owns, which is what a flipped mask is to a new item.
-
-VGG19 is trained with batch norm everywhere and with none behind the first mask: there its
-statistics, which all instances of a batch enter, carry what the masks should keep apart.
-
-The full network in place of the masked one (footnote 4).
-
-Equation (2) compares the half that never saw an item with the half that did, L(f^m̃) − L(f^m). The
-footnote's other choice compares it with the whole network, L(f^m̃) − L(f). Both are measured by the
-linear datamodeling score (`turnover.research.evaluate.lds`).
-
-A run's mistakes, explained: influences on some of them, a page to look at, and what the
-explanations have in common.
-
-Mistakes on CIFAR-10 and the training images behind them (Figure 5): a page, `errors-images.html`
-beside the runs.
-
-Mistakes on SST-2 and the training sentences behind them (Figures 3 and 4).
-
-The paper shows single sentences; here is a page of many, `errors-text.html` beside the runs, and
-what they have in common. At the small scale few are explained: a sentence costs two passes of the
-encoder for each of 5,000 training sentences, twice.
+- `side_effect`: what turn-over dropout costs in accuracy (section 4.1), and ordinary dropout of the
+  same rate (footnote 6). The same model is trained without dropout, with turn-over dropout, and
+  with a new random mask at each step. Masks over all layers without adapters are what the paper
+  found unstable.
+- `cleansing`: SST-2 cleansed for Elec (section 4.4, Table 2), retrained without turn-over dropout.
+  Influences are averaged over 200 Elec validation reviews. The paper removes 1 %; here several
+  fractions are tried, the one with the lowest validation loss is chosen, and the Elec test reviews
+  measure it.
+- `curves`: training losses (Figure 2) under the own mask, under the flipped mask, and on validation
+  items. The sub-network that never saw an item must do no better on it than on a new item, so the
+  flipped loss has to stay near the validation loss while the masked loss falls; where it falls too,
+  something leaks. Beside the paper's curve stands the validation loss under unowned masks, which
+  are to a new item what a flipped mask is. VGG19 is trained with batch norm everywhere and with
+  none behind the first mask: its statistics there, over all instances of a batch, mix what the
+  masks should keep apart.
+- `footnote4`: the full network in place of the masked one. Equation (2) is L(f^m̃) − L(f^m); the
+  footnote's other choice is L(f^m̃) − L(f). Both are measured by LDS.
+- `errors_text`, `errors_images`: mistakes and the training items behind them (Figures 3 to 5), as a
+  page beside the runs, and what the explanations have in common. At the small scale few sentences
+  are explained: each costs two encoder passes for each of 5,000 training sentences, twice.
 """
 
 from __future__ import annotations
@@ -80,11 +61,13 @@ from turnover.workflows.cleanse import cleanse, prepare
 from turnover.workflows.cleansing import CLEANSED, CONDITIONS, NONE, RANDOM
 from turnover.workflows.influence import compute_influence
 
+# Side effect on accuracy (section 4.1)
+
 _PAPER_ACCURACY = {5000: ("90.0 %", "88.3 %"), 20_000: ("90.5 %", "90.2 %")}
 _SENTENCES = 6920
 _PAPER_IMAGES = ("92.0 %", "86.2 %", "91.3 %")
 _SMALL = {"limit": 2000, "validation_limit": 500, "epochs": 5}
-"""What two cores train VGG19 on in a quarter of an hour, its plain twin included."""
+"""What two cores can train VGG19 on in 15 minutes, including its plain twin."""
 
 
 def text_settings(setup: Setup, size: int, model: str = "adapters") -> TrainSettings:
@@ -176,6 +159,8 @@ def _with_fresh_masks(run: Run, setup: Setup) -> float:
     return history.accuracy[history.kept]
 
 
+# Cleansing (section 4.4)
+
 _PAPER_CLEANSING = {
     NONE: ("77.0 ± .9 %", ".536"),
     RANDOM: ("76.8 ± 1.1 %", ""),
@@ -201,7 +186,7 @@ def cleansing(setup: Setup) -> Iterator[PaperRow]:
     for fraction in dict.fromkeys((_FRACTIONS[0], best)):
         chosen = ", chosen by validation loss" if fraction == best else ""
         for name in CONDITIONS:
-            one = _condition(tried[fraction], name)
+            result = _condition(tried[fraction], name)
             paper_accuracy, paper_loss = (
                 _PAPER_CLEANSING[name] if fraction == _FRACTIONS[0] else ("", "")
             )
@@ -210,31 +195,31 @@ def cleansing(setup: Setup) -> Iterator[PaperRow]:
                 f"{name}: accuracy",
                 setting,
                 paper_accuracy,
-                f"{one['accuracy']:.1%} ± "
-                f"{one['accuracy_sd']:.1%}{_against(one, 'accuracy', '+.1%')}",
+                f"{result['accuracy']:.1%} ± "
+                f"{result['accuracy_sd']:.1%}{_against(result, 'accuracy', '+.1%')}",
             )
             yield PaperRow(
                 f"{name}: loss",
                 setting,
                 paper_loss,
-                f"{one['loss']:.3f} ± {one['loss_sd']:.3f}{_against(one, 'loss', '+.3f')}",
+                f"{result['loss']:.3f} ± {result['loss_sd']:.3f}{_against(result, 'loss', '+.3f')}",
             )
 
 
-def _against(one: dict[str, Any], what: str, form: str) -> str:
+def _against(condition: dict[str, Any], what: str, form: str) -> str:
     """How a condition compares with those before it, in brackets; with paired p-values."""
     parts = []
-    for other in one["against"]:
-        p_value = other[f"{what}_p"]
+    for comparison in condition["against"]:
+        p_value = comparison[f"{what}_p"]
         parts.append(
-            f"{other[what]:{form}} against {other['other']}"
+            f"{comparison[what]:{form}} against {comparison['other']}"
             + ("" if p_value is None else f", paired p = {p_value:.2g}")
         )
     return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _condition(result: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(one for one in result["conditions"] if one["condition"] == name)
+    return next(row for row in result["conditions"] if row["condition"] == name)
 
 
 def _run(setup: Setup) -> Run:
@@ -250,12 +235,14 @@ def _run(setup: Setup) -> Run:
     return Run(run.folder)
 
 
+# Losses of training (Figure 2)
+
 _CURVES = ("masked", "flipped", "validation", "unowned")
 
 
 def curves(setup: Setup) -> Iterator[PaperRow]:
-    """Losses of each epoch, and how near the flipped loss is to the validation loss where training
-    was stopped.
+    """Losses of each epoch, and how near the flipped loss is to the validation loss at the kept
+    epoch.
     """
     runs = {
         "sst2-adapters-5000": text_settings(setup, 5000),
@@ -264,16 +251,16 @@ def curves(setup: Setup) -> Iterator[PaperRow]:
     }
     for name, settings in runs.items():
         run = setup.run(name, settings)
-        kept = int(run.manifest["results"]["kept_epoch"])
+        kept_epoch = int(run.manifest["results"]["kept_epoch"])
         for epoch in run.curves.to_dict("records"):
             losses = ", ".join(f"{curve} {epoch[curve]:.3f}" for curve in _CURVES)
             yield PaperRow(
-                f"epoch {epoch['epoch']}{' (kept)' if epoch['epoch'] == kept else ''}",
+                f"epoch {epoch['epoch']}{' (kept_epoch)' if epoch['epoch'] == kept_epoch else ''}",
                 run.name,
                 "",
                 f"{losses}; accuracy {epoch['accuracy']:.1%}",
             )
-        last = run.curves.iloc[kept - 1]
+        last = run.curves.iloc[kept_epoch - 1]
         yield PaperRow(
             "flipped over validation loss, kept epoch",
             run.name,
@@ -287,6 +274,8 @@ def curves(setup: Setup) -> Iterator[PaperRow]:
             f"{last['masked'] / last['validation']:.2f}",
         )
 
+
+# Footnote 4
 
 _MEMBERS = 16
 _OPTIONS = Options()
@@ -362,13 +351,16 @@ def full_influence(evidence: Evidence) -> np.ndarray:
     return values
 
 
+# Mistakes (Figures 3 to 5)
+
+
 def explain_mistakes(setup: Setup, run: Run, page: str, most: int) -> Iterator[PaperRow]:
     """Rows on the mistakes of a run; `page` is the file written beside the runs.
 
     Args:
         setup: where runs are kept, and the device.
-        run: whose influences are computed on at most `most` mistakes, drawn at random, unless it
-            has some.
+        run: whose influences are computed on at most `most` random mistakes, unless it has
+            influences.
         page: name of the file.
         most: 1 or more.
 

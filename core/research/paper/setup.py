@@ -1,13 +1,8 @@
-"""What an experiment is given: its scale, where data lie, and where runs are kept.
+"""What a paper experiment is given: its scale, where data are, where runs are kept; and its rows.
 
-The experiments of Kobayashi et al. (2020), one file each: `turnover paper NAME`.
-
-Each has a small scale, which finishes on two CPU cores, and the paper's own, which wants a GPU. Its
-rows hold the paper's number beside the measured one; what differs between the two settings is said
-in the row. Models are kept as run folders, which the dashboard opens, and a run that is already
-there is used again.
-
-One number of the paper beside the measured one.
+Each experiment has a small scale, which finishes on two CPU cores, and the paper's own, which needs
+a GPU. A row holds the paper's number beside the measured one, and names the differences between the
+two settings. Models are kept as run folders, which the dashboard opens; an existing run is reused.
 """
 
 from __future__ import annotations
@@ -26,8 +21,8 @@ from turnover.workflows.train import train_run
 
 @dataclass(frozen=True)
 class Setup:
-    """Where an experiment finds data and leaves runs: `data` holds a folder for each data set
-    (`sst2`, `elec`, `cifar10`); None: nowhere.
+    """Where an experiment finds data and keeps runs: `data` holds a folder for each data set
+    (`sst2`, `elec`, `cifar10`); None if there is none.
     """
 
     scale: str
@@ -45,7 +40,7 @@ class Setup:
 
     @property
     def encoder_name(self) -> str:
-        """The same as tables call it."""
+        """Its name in tables."""
         return {DEFAULT_ENCODER: "MiniLM", "bert-base-uncased": "BERT-base"}.get(
             self.text_encoder, Path(self.text_encoder).name
         )
@@ -68,11 +63,11 @@ class Setup:
         return str(folder)
 
     def run(self, name: str, settings: TrainSettings) -> Run:
-        """The run `paper-NAME-SCALE`, trained now unless it is there.
+        """The run `paper-NAME-SCALE`, trained now unless it exists.
 
         Raises:
-            TurnoverError: if it is there, but was trained with other settings or by another recipe;
-                wherever its data lay.
+            TurnoverError: if it exists, but was trained with other settings or recipe; the path of
+                its data may differ.
         """
         folder = self.runs / f"paper-{name}-{self.scale}"
         if not folder.exists():

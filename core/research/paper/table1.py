@@ -1,32 +1,23 @@
-"""What a method costs and how that grows with the number N of training items.
+"""What every compared method costs, and how that grows with N (section 3.3, Table 1).
 
-Three costs, as in Table 1 of Kobayashi et al. (2020):
+Three costs, for one target:
 
-- *training*: seconds before any target is known, those of the model itself and of all that a method
+- *training*: seconds before any target is known, for the model itself and everything that a method
   prepares, such as checkpoints, decompositions, or the spectrum that chooses a damping;
-- *storage*: bytes kept beside the data to answer for another target;
+- *storage*: bytes kept beside the data to explain another target;
 - *estimation*: seconds for the targets.
 
-Each is measured at growing N, and between two sizes the exponent is
+All methods get the same model, data (growing parts of SST-2) and target (a development sentence).
+Each cost is measured at doubling N, and between two sizes the exponent is
 
     log₂(cost at 2N / cost at N):    0 constant, 1 linear, 2 quadratic
 
-A method that costs so much for each training item is asked for a few, and its cost is scaled to
-all. One whose next size would take longer than the time that it is given ends there, and one that
-refuses the model says why.
+A method whose cost is per training item is asked for a few, and its cost is scaled to all. No
+method is omitted for being slow: one whose next size would exceed the time limit ends there, and
+one that cannot treat the model gives its reason.
 
-What costs are measured on: one kind of model, trained on growing parts of SST-2, with one target, a
-development sentence.
-
-What every compared method costs (section 3.3, Table 1): training, storage and estimation for one
-target.
-
-All methods get the same model, data and target, at numbers N of training items that double, so that
-the growth of each cost stands beside it. No method is left out for being slow: it runs at the sizes
-that it can, and its row says so.
-
-In the paper's column: what turn-over dropout, training again, Hara et al. and Koh and Liang have to
-do, in words, which no machine changes; and for the contest that the paper timed, its figures: 10
+The paper's column states in words what turn-over dropout, retraining, Hara et al. and Koh and Liang
+have to do, which no machine changes; and for the contest that the paper timed, its figures: 10
 minutes by Koh and Liang's method, 35 seconds by turn-over dropout.
 """
 
@@ -53,7 +44,7 @@ from turnover.errors import TurnoverError
 from turnover.models.adapters import TokenRows
 from turnover.models.build import TextInputs, build_model
 from turnover.models.heads import token_mean
-from turnover.research.baselines.base import Problem, Schedule, take
+from turnover.research.baselines.base import REFUSALS, Problem, Schedule, take
 from turnover.research.baselines.catalog import Method, methods
 from turnover.research.baselines.retraining import plain_classifier, train_problem
 from turnover.research.paper.experiments import text_settings
@@ -61,10 +52,7 @@ from turnover.research.paper.setup import PaperRow, Setup
 from turnover.storage.progress import bar
 from turnover.training.fit import Split
 
-REFUSALS = (TurnoverError, RuntimeError, MemoryError)
-"""How a method says that it cannot treat a model: ours in words, torch and captum by their own
-errors.
-"""
+# Costs
 
 _QUICK_SECONDS, _REPEATS = 1.0, 5
 _WARM_WIDTH, _WARM_ROWS = 16, 8
@@ -87,7 +75,7 @@ class Cost:
 
     Attributes:
         size: number of training items, for all of which the three costs are.
-        asked: how many of them were asked for in a call.
+        asked: how many of them a call scored.
         call: seconds of one call.
         training, storage, estimation: seconds, bytes, seconds.
     """
@@ -109,7 +97,7 @@ class Costs:
 
 
 def repeated(call: Callable[[], T]) -> list[T]:
-    """What a call gives, once; several times where it is so quick that one time says little."""
+    """Results of a call; of several where one is too quick to time."""
     begun, given = time.perf_counter(), [call()]
     while len(given) < _REPEATS and time.perf_counter() - begun < _QUICK_SECONDS:
         given.append(call())
@@ -117,7 +105,7 @@ def repeated(call: Callable[[], T]) -> list[T]:
 
 
 def trained(make: Callable[[], Problem]) -> Trained:
-    """Train a problem's model, and say how long that took."""
+    """Train a problem's model and time it."""
 
     def timed() -> Trained:
         begun = time.perf_counter()
@@ -135,8 +123,10 @@ def exponents(sizes: Sequence[int], values: Sequence[float]) -> list[float]:
     """
     pairs = zip(sizes, sizes[1:], values, values[1:], strict=False)
     return [
-        math.log(after / before) / math.log(more / few) if before > 0 and after > 0 else math.nan
-        for few, more, before, after in pairs
+        math.log(after / before) / math.log(larger / smaller)
+        if before > 0 and after > 0
+        else math.nan
+        for smaller, larger, before, after in pairs
     ]
 
 
@@ -148,14 +138,14 @@ def measure(
     Args:
         method: what is measured.
         problems: the same model with more and more training items.
-        sgd: plain SGD, for a method that knows nothing else.
-        left_out: how many items are asked for, of a method that costs so much for each.
+        sgd: plain SGD, for a method that needs it.
+        left_out: how many items are scored by a method whose cost is per item.
         limit: seconds that a call may take; a size that would take longer is not measured.
     """
     warm_up(method, device_of(problems[0].problem.model))
     measured: list[Cost] = []
-    for one in problems:
-        size = len(one.problem.train.labels)
+    for trained_problem in problems:
+        size = len(trained_problem.problem.train.labels)
         if measured and (expected := measured[-1].call * size / measured[-1].size) > limit:
             return Costs(
                 tuple(measured),
@@ -163,7 +153,7 @@ def measure(
                 f"{limit:,.0f} s",
             )
         try:
-            measured.append(_cost(method, one, sgd, left_out))
+            measured.append(_cost(method, trained_problem, sgd, left_out))
         except REFUSALS as error:
             return Costs(
                 tuple(measured),
@@ -173,9 +163,9 @@ def measure(
     return Costs(tuple(measured), "")
 
 
-def _cost(method: Method, one: Trained, sgd: Schedule, left_out: int) -> Cost:
+def _cost(method: Method, trained_problem: Trained, sgd: Schedule, left_out: int) -> Cost:
     """The cost at one size: of one call, or where calls are quick, medians of several."""
-    problem = one.problem
+    problem = trained_problem.problem
     size = len(problem.train.labels)
     instances = torch.arange(min(left_out, size)) if method.each else None
     schedule = None if problem.schedule.optimizer == "sgd" else sgd
@@ -191,7 +181,7 @@ def _cost(method: Method, one: Trained, sgd: Schedule, left_out: int) -> Cost:
         size,
         asked,
         training + estimation,
-        training * share + (one.seconds if method.asks else 0),
+        training * share + (trained_problem.seconds if method.asks else 0),
         storage,
         estimation * share,
     )
@@ -203,8 +193,8 @@ def model_bytes(problem: Problem) -> int:
 
 
 def warm_up(method: Method, device: torch.device) -> None:
-    """Call the method once on next to nothing, so that imports and first-use set-up are not taken
-    for its cost.
+    """Call the method once on a tiny problem, so that imports and first-use set-up are not
+    counted.
     """
     with torch.random.fork_rng(devices=[]):
         model = nn.Sequential(
@@ -219,6 +209,8 @@ def warm_up(method: Method, device: torch.device) -> None:
         method(problem)
 
 
+# What costs are measured on
+
 HEADS_SGD = Schedule(epochs=5, batch=64, learning_rate=0.05, optimizer="sgd")
 ADAPTERS_SGD = Schedule(epochs=3, batch=32, learning_rate=0.05, optimizer="sgd")
 ADAPTERS_ADAMW = Schedule(epochs=3, batch=32, learning_rate=1e-3)
@@ -232,7 +224,7 @@ class CostCase:
         setting: data and model in words.
         sizes: numbers of training items, each twice the one before.
         schedule: how the model is trained.
-        sgd: plain SGD, for a method that knows nothing else.
+        sgd: plain SGD, for a method that needs it.
         groups: of units that turn-over dropout masks; None means single units.
         left_out: how many items retraining leaves out.
     """
@@ -255,8 +247,8 @@ class CostCase:
 
 
 def text_case(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int) -> CostCase:
-    """SST-2 sentences for `heads` on frozen features, or for `adapters` in the encoder; sizes that
-    the data do not reach are left out.
+    """SST-2 sentences for `heads` on frozen features, or for `adapters` in the encoder; sizes
+    larger than the data are skipped.
 
     Raises:
         TurnoverError: if the data cannot be read, or are too few for two sizes.
@@ -308,8 +300,8 @@ def text_case(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int) ->
 
 
 class FixedWidth(nn.Module):
-    """An `EncoderClassifier` on token ids `(B, T)` whose steps do not depend on what the texts are,
-    as `torch.func` wants it.
+    """An `EncoderClassifier` on token ids `(B, T)` without data-dependent control flow, as
+    `torch.func` needs.
 
     Attention is written out, since fused kernels have no second derivatives.
     """
@@ -333,6 +325,8 @@ class FixedWidth(nn.Module):
         longest = max(int((part != self.padding).sum(1).max()) for part in tokens)
         return [part[:, :longest] for part in tokens]
 
+
+# The table
 
 CASES = {
     "small": (("heads", (250, 500, 1000, 2000), 32),),
@@ -394,8 +388,8 @@ def cost_rows(name: str, case: CostCase, costs: Costs, paper: Sequence[str]) -> 
     """
     sizes = [cost.size for cost in costs.measured]
     setting = f"{case.setting}, 1 target, N = {', '.join(f'{size:,}' for size in sizes) or 'none'}"
-    if few := [cost.asked for cost in costs.measured if cost.asked < cost.size]:
-        setting += f"; {few[0]} items asked for, scaled to all"
+    if partial_counts := [cost.asked for cost in costs.measured if cost.asked < cost.size]:
+        setting += f"; {partial_counts[0]} items asked for, scaled to all"
     for what, words in zip(_COSTS, paper, strict=True):
         values = [getattr(cost, what) for cost in costs.measured]
         text = (
@@ -412,8 +406,8 @@ def cost_rows(name: str, case: CostCase, costs: Costs, paper: Sequence[str]) -> 
 
 
 def growth(sizes: Sequence[int], values: Sequence[float], unit: str, least: float = 0.0) -> str:
-    """Values of growing sizes and the exponents between neighbours; below `least` a value is no
-    more than that, and has none.
+    """Values of growing sizes and the exponents between neighbours; a value below `least` is shown
+    as less than that, without exponent.
     """
     if not values:
         return ""
@@ -424,18 +418,18 @@ def growth(sizes: Sequence[int], values: Sequence[float], unit: str, least: floa
 
 
 def _number(value: float) -> str:
-    """Three digits, or all whole ones."""
+    """Three significant digits, or all digits before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def contest_row(case: CostCase, costs: Mapping[str, Costs]) -> PaperRow:
-    """Estimation by Koh and Liang's method and by turn-over dropout, at the greatest size that both
-    ways of it and conjugate gradients ran at.
+    """Estimation by Koh and Liang's method and by turn-over dropout, at the greatest size at which
+    its two ways and conjugate gradients ran.
     """
     estimations = {
         name: {cost.size: cost.estimation for cost in costs[name].measured} for name in _CONTEST
     }
-    shared = set.intersection(*(set(own) for own in estimations.values()))
+    shared = set.intersection(*(set(by_size) for by_size in estimations.values()))
     what = "one target: Koh and Liang's method → turn-over dropout"
     if not shared:
         return PaperRow(what, f"{case.setting}, no N that all ran at", _PAPER_CONTEST, "")
