@@ -1,11 +1,9 @@
-"""The one error that users are meant to read.
+"""The one exception that users are meant to read, and counts in words.
 
-Whatever a user can cause (a missing column, a torn image, an edited run) is raised as
+Whatever a user can cause (a missing column, a damaged image, an edited run) is raised as
 `TurnoverError` with one line that says what is wrong, where, and what to do. The command line
 prints that line and exits with 2; the dashboard shows it in a box. Any other exception is a bug of
 ours and keeps its traceback.
-
-Numbers in words, the same on pages and in the terminal.
 """
 
 from __future__ import annotations
@@ -16,16 +14,16 @@ EXTRAS = {
     "datasets": "hub",
     "captum": "baselines",
 }
-"""Which extra of the package brings a module that is not there."""
+"""The extra of the package that installs a module."""
 
 
 class TurnoverError(ValueError):
-    """A problem the user can mend; its text names the place (file, row, field) and the remedy."""
+    """A problem the user can correct; its text names file, row, field and remedy."""
 
 
 def missing_package(error: ModuleNotFoundError) -> TurnoverError | None:
-    """What to say of a module that an extra brings; None for any other, which is a bug of ours or
-    of the user's code.
+    """The error for a missing module that an extra installs; None for any other, which is a bug of
+    ours or of the user's code.
     """
     name = str(error.name).partition(".")[0]
     if name not in EXTRAS:
@@ -36,5 +34,5 @@ def missing_package(error: ModuleNotFoundError) -> TurnoverError | None:
 
 
 def counted(count: int, what: str) -> str:
-    """So many of something that takes an s in the plural: `1 member`, `2,000 members`."""
+    """A count with its noun, which takes an s in the plural: `1 member`, `2,000 members`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -1,10 +1,7 @@
-"""The dashboard's entry: `python -m streamlit run dashboard/app.py`, better started by `turnover
-dashboard`.
+"""The dashboard's entry: `streamlit run dashboard/app.py`, better started by `turnover dashboard`.
 
-The first words need nothing but Streamlit. What reads runs is imported after them, since pandas
-alone takes a while.
-
-Sign-in, where the one who serves the dashboard has set it up in `.streamlit/secrets.toml` (README,
+Drawing the first words needs only Streamlit. Modules that read runs are imported after them, since
+pandas alone takes a while. Sign-in applies where `.streamlit/secrets.toml` sets it up (README,
 Security).
 """
 
@@ -16,11 +13,11 @@ import streamlit as st
 
 from turnover.dashboard.components.notice import notice, style
 
+HERE = Path(__file__).parent
+
 
 def require_sign_in() -> None:
-    """End the page here unless its reader is signed in; without sign-in set up, everybody goes
-    on.
-    """
+    """Stop the page unless its reader is signed in; a no-op where sign-in is not set up."""
     if st.user.get("is_logged_in", True):
         return
     notice(
@@ -32,11 +29,8 @@ def require_sign_in() -> None:
     st.stop()
 
 
-HERE = Path(__file__).parent
-
-
 def sidebar(page: str) -> None:
-    """Which run is looked at, and what a link to the page says of it."""
+    """The choice of the run, after the choices of a link to the page are applied."""
     from turnover.dashboard.components.run_choice import choose_run
     from turnover.dashboard.state import follow_link
 
@@ -50,7 +44,7 @@ st.set_page_config(
 )
 style()
 st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
-# in one list: with headings between, it is not one that a screen reader can read
+# one list: with headings in between, screen readers do not read it as a list
 page = st.navigation(
     [
         st.Page("app_pages/overview.py", title="Overview", default=True),

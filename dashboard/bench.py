@@ -1,11 +1,9 @@
-"""`python -m turnover.dashboard.bench`: how quick and how small the dashboard is, seen from a real
-browser.
+"""`python -m turnover.dashboard.bench`: speed and memory of the dashboard in a real browser.
 
 Starts the dashboard as `make run` does, with Chromium already open, and measures the seconds to the
-first words and to the first error with its training items; then, on the runs that exist and on runs
-of random numbers of two sizes (`turnover.research.bench.random_run`), the time from a click on
-another error until it is shown, and the memory of the server while browsing. Needs Playwright and
-Chromium, which developers have.
+first words and to the first error with its training items. Then, on the existing runs and on random
+runs of two sizes (`turnover.research.bench.random_run`), it measures the time from a click to
+another error shown, and the server's memory while browsing. Needs Playwright and Chromium.
 """
 
 from __future__ import annotations
@@ -41,9 +39,7 @@ _SHOWN = ".to-target .to-id"
 
 @dataclass(frozen=True)
 class Budget:
-    """What a size may cost: seconds of the median and of the 95th percentile of clicks, megabytes
-    of memory.
-    """
+    """Limits for a size of run: seconds per click (median, 95th percentile), megabytes."""
 
     median: float
     slow: float
@@ -57,7 +53,7 @@ SIZES = {
 
 
 def measure_dashboard(runs: Path) -> Iterator[BenchRow]:
-    """First words, clicks and memory on the runs in a folder, then on runs of random numbers."""
+    """Measure first words, clicks and memory on the runs in a folder, then on random runs."""
     yield from _measured(runs, "", Budget(0.3, 0.8, 800), with_start=True)
     for size, budget in SIZES.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +66,7 @@ def measure_dashboard(runs: Path) -> Iterator[BenchRow]:
 def _measured(
     runs: Path, which: str, budget: Budget, with_start: bool = False
 ) -> Iterator[BenchRow]:
-    """One server on the runs of one folder."""
+    """Measure one server on the runs of one folder."""
     from playwright.sync_api import sync_playwright
 
     port = free_port(8600)
@@ -136,7 +132,7 @@ def _measured(
 
 
 def _open(page: Page, url: str) -> None:
-    """Go to the page as soon as the server listens."""
+    """Open the page as soon as the server listens."""
     from playwright.sync_api import Error
 
     for _ in range(600):
@@ -164,11 +160,11 @@ def _clicks(page: Page) -> Iterator[float]:
 
 
 def _resident_megabytes(process: int) -> float:
-    """Resident memory of a process, as `ps` says."""
-    said = subprocess.run(
+    """Resident memory of a process, from `ps`."""
+    completed = subprocess.run(
         ["ps", "-o", "rss=", "-p", str(process)], capture_output=True, text=True, check=True
     )
-    return int(said.stdout) / 1024
+    return int(completed.stdout) / 1024
 
 
 def main(argv: Sequence[str] | None = None) -> int:

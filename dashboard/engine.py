@@ -1,13 +1,14 @@
-"""The worker process that holds a run's model, so that the dashboard itself stays small and quick.
+"""The worker process that holds a run's model, and short commands; the dashboard stays small.
 
-`turnover worker --run DIR` says `{"ready": true}` on its standard output when the model is loaded,
-then answers one JSON line for every JSON line it reads. A `Worker` starts it in the background,
-asks it under a lock, starts it again if it died, and gives up on an answer that does not come in
-time: the process is ended then, since its late answer would be taken for the answer to the next
-question. One that was closed stays closed, so that no page that still holds it starts a process
-which nobody would end.
+Protocol: `turnover worker --run DIR` prints `{"ready": true}` on its standard output when the model
+is loaded, then answers each JSON line on its standard input with one JSON line.
 
-`answer_of` asks a short command for its answer while the user waits; long ones are jobs
+A `Worker` starts the process in the background, serialises requests with a lock, and restarts the
+process if it died. When an answer does not arrive in time, the process is killed and restarted,
+since the late answer would be taken for the answer to the next request. A closed worker stays
+closed, so that no page that still holds it starts a process that nobody would end.
+
+`answer_of` runs a short command and waits for its JSON output; long commands are jobs
 (`turnover.jobs`).
 """
 
@@ -32,10 +33,11 @@ from turnover.errors import TurnoverError
 
 ANSWER_SECONDS = 60.0
 READY_SECONDS = 180.0
+COMMAND_SECONDS = 60.0
 
 
 class Phase(Enum):
-    """What a worker is doing."""
+    """The state of a worker."""
 
     STOPPED = "stopped"
     WARMING = "warming up"
@@ -61,12 +63,12 @@ class Worker:
 
     @property
     def closed(self) -> bool:
-        """Whether it was put away for good; a page that holds it takes the run's new one."""
+        """Whether it was closed for good; a page that holds it gets the run's new worker."""
         return self._closed
 
     @property
     def phase(self) -> Phase:
-        """What the worker is doing now."""
+        """The worker's current state."""
         process = self._process
         return process.phase if process else Phase.STOPPED
 
@@ -77,8 +79,8 @@ class Worker:
         return process.problem if process else ""
 
     def start(self, again: bool = False) -> None:
-        """Start the process in the background, unless it is there or the worker is closed; one that
-        failed is only started `again`.
+        """Start the process in the background, unless it runs or the worker is closed; a failed one
+        is restarted only with `again`.
         """
         with self._changing:
             if (
@@ -92,8 +94,8 @@ class Worker:
         """The worker's answer to a request; waits until the model is loaded.
 
         Raises:
-            TurnoverError: if the worker says so, is closed, cannot be started, ends, or does not
-                answer in time.
+            TurnoverError: if the worker answers with an error, is closed, cannot be started, ends,
+                or does not answer in time.
         """
         with self._asking:
             self.start()
@@ -125,7 +127,7 @@ class Worker:
         atexit.unregister(self.close)
 
     def _begin(self) -> None:
-        """A new process in place of the old one."""
+        """Replace the process by a new one."""
         self._end()
         if not self._closed:
             self._process = _Process(self._command)
@@ -137,13 +139,13 @@ class Worker:
 
 
 class _Process:
-    """One life of a worker: its pipes are read by two threads until they close."""
+    """One process of a worker; two threads read its output pipes until they close."""
 
     def __init__(self, command: list[str]) -> None:
         self._begun = time.monotonic()
-        self._ready, self._said_last = threading.Event(), threading.Event()
+        self._ready, self._stderr_closed = threading.Event(), threading.Event()
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._complaints: deque[str] = deque(maxlen=5)
+        self._stderr_lines: deque[str] = deque(maxlen=5)
         pipe = subprocess.PIPE
         self._popen = subprocess.Popen(
             command,
@@ -155,7 +157,7 @@ class _Process:
             stdout=pipe,
             stderr=pipe,
         )
-        for target in (self._read_answers, self._read_complaints):
+        for target in (self._read_answers, self._read_stderr):
             threading.Thread(target=target, daemon=True).start()
 
     @property
@@ -168,9 +170,7 @@ class _Process:
 
     @property
     def ended(self) -> bool:
-        """Whether it died after it had been ready; one that never was ready would only fail
-        again.
-        """
+        """Whether it died after it was ready; one that never was ready would only fail again."""
         return self.phase is Phase.STOPPED
 
     @property
@@ -179,10 +179,10 @@ class _Process:
             return ""
         if self._popen.poll() is None:
             return f"the model was not loaded within {READY_SECONDS:.0f} s"
-        self._said_last.wait(1)
+        self._stderr_closed.wait(1)
         line = (
-            self._complaints[-1]
-            if self._complaints
+            self._stderr_lines[-1]
+            if self._stderr_lines
             else f"the engine ended with code {self._popen.returncode}"
         )
         return line.removeprefix("turnover worker: ")
@@ -191,7 +191,7 @@ class _Process:
         """Wait until the model is loaded.
 
         Raises:
-            TurnoverError: if the process fails first, or takes longer.
+            TurnoverError: if the process fails, or takes longer than `seconds`.
         """
         end = time.monotonic() + seconds
         while not self._ready.wait(0.05):
@@ -201,7 +201,7 @@ class _Process:
                 )
 
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Send one request and wait for its answer; a TimeoutError if it does not come."""
+        """Send a request and wait for its answer; TimeoutError if none arrives in time."""
         assert self._popen.stdin
         try:
             self._popen.stdin.write(json.dumps(request) + "\n")
@@ -217,7 +217,7 @@ class _Process:
         return answer
 
     def end(self) -> None:
-        """End the process; closing its standard input would do, if it listened."""
+        """Kill the process; closing its standard input would not end it while it computes."""
         self._popen.kill()
         self._popen.wait()
         with contextlib.suppress(OSError):
@@ -240,28 +240,28 @@ class _Process:
         self._popen.stdout.close()
         self._answers.put(None)
 
-    def _read_complaints(self) -> None:
+    def _read_stderr(self) -> None:
         assert self._popen.stderr
         for line in self._popen.stderr:
             if line.strip():
-                self._complaints.append(line.strip())
+                self._stderr_lines.append(line.strip())
         self._popen.stderr.close()
-        self._said_last.set()
+        self._stderr_closed.set()
 
 
-COMMAND_SECONDS = 60.0
+# Short commands
 
 
 class TookTooLong(TurnoverError):
-    """A command that did not answer in time; nothing is known to be wrong."""
+    """A command did not answer in time; nothing is known to be wrong."""
 
 
 def answer_of(arguments: Sequence[str], seconds: float | None = None) -> dict[str, Any]:
-    """What `turnover …` prints with --json, within `seconds`, else `COMMAND_SECONDS`.
+    """The parsed output of `turnover ARGUMENTS --json`, within `seconds` or `COMMAND_SECONDS`.
 
     Raises:
-        TookTooLong: if it does not answer in time.
-        TurnoverError: if it says what is wrong.
+        TookTooLong: if the command does not answer in time.
+        TurnoverError: if the command fails, with the last line of its stderr.
     """
     seconds = COMMAND_SECONDS if seconds is None else seconds
     command = [sys.executable, "-m", "turnover", *arguments, "--json"]

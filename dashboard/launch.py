@@ -1,9 +1,8 @@
-"""What `turnover dashboard` does: serve the pages, bound to this machine only unless HOST says
-otherwise.
+"""`turnover dashboard`: serve the pages, on this machine's loopback address unless HOST is set.
 
 The port is `--port`, else the environment variable PORT, else 8501; if it is taken, the next free
-one, which is said. The server runs headless, so that a machine without a browser neither fails nor
-asks for an e-mail address.
+one is used and printed. The server runs headless, so that on a machine without a browser it neither
+fails nor asks for an e-mail address.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ _FIRST_PAGE = (
     *(
         "turnover.dashboard.components.run_choice",
         "turnover.dashboard.components.overview",
-        "turnover.dashboard.components.overview",
     ),
     *(
         "turnover.dashboard.components.tables",
@@ -41,10 +39,10 @@ _FIRST_PAGE = (
 
 
 def is_free(port: int, host: str = LOCAL) -> bool:
-    """Whether nobody listens on a port of this machine.
+    """Whether a port of this machine is free.
 
     Raises:
-        OSError: if this machine has no such address.
+        OSError: if this machine does not have this address.
     """
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family) as probe:
@@ -59,7 +57,7 @@ def is_free(port: int, host: str = LOCAL) -> bool:
 
 
 def free_port(wanted: int, host: str = LOCAL) -> int | None:
-    """The wanted port, or the next free one after it; None if there is none near. Raises an OSError
+    """The first free port from `wanted` on, within `_TRIES`; None if all are taken. Raises OSError
     as `is_free`.
     """
     return next(
@@ -68,10 +66,10 @@ def free_port(wanted: int, host: str = LOCAL) -> int | None:
 
 
 def arguments(port: int, host: str = LOCAL) -> list[str]:
-    """What Streamlit is told; the rest is in .streamlit/config.toml beside the script, which allows
-    this machine's own names alone.
+    """The arguments of Streamlit. Other options are in .streamlit/config.toml beside the script,
+    which allows this machine's own host names only.
     """
-    told = [
+    options = [
         "run",
         str(HERE / "app.py"),
         f"--server.port={port}",
@@ -79,13 +77,13 @@ def arguments(port: int, host: str = LOCAL) -> list[str]:
         "--server.headless=true",
     ]
     if host in LOOPBACK:
-        return told
+        return options
     names = ("*",) if host in _EVERY_ADDRESS else (*LOOPBACK[:2], host)
-    return [*told, *(f"--server.allowedHosts={name}" for name in names)]
+    return [*options, *(f"--server.allowedHosts={name}" for name in names)]
 
 
 def warn(host: str, port: int) -> None:
-    """Say what it means to serve on another address than this machine's own."""
+    """Warn on stderr about serving on an address that other machines can reach."""
     print(
         f"Warning: HOST={host}, so everyone who can reach port {port} of this machine reads the "
         "runs' data, flags items and starts jobs, over plain HTTP. Set up sign-in and a proxy "
@@ -96,11 +94,11 @@ def warn(host: str, port: int) -> None:
 
 
 def find_port(wanted: str, host: str = LOCAL) -> int:
-    """The port to serve on; says so if it is not the wanted one.
+    """The port to serve on, printed if it is not the wanted one.
 
     Raises:
-        TurnoverError: if `wanted` is no port, no port near it is free, or this machine has no
-            address `host`.
+        TurnoverError: if `wanted` is not a port number, no port near it is free, or this machine
+            does not have the address `host`.
     """
     if not wanted.isdecimal() or not 1 <= int(wanted) <= 65535:
         raise TurnoverError(f"port {wanted!r}: choose a number from 1 to 65535")
@@ -119,11 +117,11 @@ def find_port(wanted: str, host: str = LOCAL) -> int:
 
 
 def launch(port: str, runs: str) -> None:
-    """Find a port and serve the dashboard. HOST is read from the environment alone: who opens a
-    door shall mean it.
+    """Find a port and serve the dashboard. HOST is read from the environment only, so that nobody
+    exposes the dashboard by a mistyped option.
 
     Raises:
-        ModuleNotFoundError: without Streamlit, before anything is said.
+        ModuleNotFoundError: if Streamlit is missing, before anything is printed.
         TurnoverError: as `find_port`.
     """
     if importlib.util.find_spec("streamlit") is None:
@@ -133,7 +131,7 @@ def launch(port: str, runs: str) -> None:
 
 
 def serve(port: int, runs: Path, host: str = LOCAL) -> None:
-    """Say where the dashboard is, and serve it until it is stopped."""
+    """Print the dashboard's address, and serve it until it is stopped."""
     if host not in LOOPBACK:
         warn(host, port)
     print(f"Turnover is at http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
@@ -145,7 +143,7 @@ def serve(port: int, runs: Path, host: str = LOCAL) -> None:
 
 
 def run_streamlit(argv: list[str]) -> None:
-    """Streamlit's own command line, in this process."""
+    """Run Streamlit's command line in this process."""
     from streamlit.web import cli
 
     threading.Thread(target=warm_up, daemon=True).start()
@@ -154,8 +152,8 @@ def run_streamlit(argv: list[str]) -> None:
 
 
 def warm_up() -> None:
-    """Import what the first page needs, if no browser came at once: it would load its own files
-    slower meanwhile.
+    """Import what the first page needs, after a pause: importing while a browser loads the page's
+    files would slow them down.
     """
     time.sleep(_QUIET_SECONDS)
     for name in _FIRST_PAGE:

@@ -1,10 +1,10 @@
-"""What tabs share: opened runs, their errors and their workers; and which run a tab looks at.
+"""State shared by all tabs: opened runs, their errors and their workers; and a tab's current run.
 
-A run is opened once for each state of its files: what tells its manifest and its influence's from
-older ones is part of the key. `st.cache_resource` does not keep two tabs from loading the same
-thing at once, so loading holds a lock, one for each thing of each run: nobody waits for another
-run's files. A run that cannot be opened is not remembered: as soon as it is mended, the next click
-opens it.
+A run is opened once for each state of its files: the cache key includes the identity (times, inode,
+size) of its manifest and of its influence's manifest. `st.cache_resource` does not keep two tabs
+from loading the same object at once, so loading holds a lock, one per kind of object and run;
+nobody waits for another run's files. A run that cannot be opened is not cached: once repaired, it
+opens at the next click.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _CHOICES = {
     **{"target": ALL, "of-class": ANY},
     **{"decision": ANY_DECISION, "class": ANY, "person": ANYBODY, "words": "", "flag": ""},
 }
-"""What is chosen of one run, by widget, and where it begins in another."""
+"""Widgets whose values belong to one run, with the defaults they get when the run changes."""
 _locks: dict[tuple[str, Path], threading.Lock] = {}
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A run, its errors, and what is wrong with its influence ("" if nothing is)."""
+    """A run, its misclassified items, and why its influence cannot be used ("" if it can)."""
 
     run: Run
     misclassified: tuple[ErrorItem, ...]
@@ -62,20 +62,22 @@ class Opened:
 
     @cached_property
     def certainty(self) -> Certainty | None:
-        """What of the run's influences can be told from noise, counted once for all tabs; None if
-        they cannot be used.
+        """How many of the run's influences are distinguishable from noise, counted once for all
+        tabs; None if they cannot be used.
         """
         return None if self.influence_problem else run_certainty(self.run)
 
     @cached_property
     def training(self) -> tuple[TrainingItem, ...]:
-        """All training items with what ranks them, by position."""
+        """All training items with the values that rank them, by position."""
         return training_items(self.run, with_influence=not self.influence_problem)
 
     @cached_property
     def all_mistakes(self) -> MeanMistake:
-        """The mean over all errors, ready to be summed; raises a TurnoverError where the run
-        cannot.
+        """The mean influence on all misclassified items, ready for sums over groups.
+
+        Raises:
+            TurnoverError: if the run does not support sums.
         """
         return MeanMistake(self.run)
 
@@ -85,32 +87,36 @@ class Opened:
 
     @cached_property
     def drawn(self) -> dict[tuple[str, str, str], Any]:
-        """Figures of maps, by places, way and colours, for all tabs."""
+        """Map figures shared by all tabs, by projection, way and colours."""
         return {}
 
     def map_by(self, what: str) -> Points:
-        """The points of a map, placed once for all tabs; raises a TurnoverError where there are
-        none.
+        """The points of a map by principal components, computed once for all tabs.
+
+        Raises:
+            TurnoverError: if the run cannot be projected by `what`.
         """
         if (what, COMPONENTS) not in self._maps:
             self._maps[what, COMPONENTS] = build_points(self.run, project(self.run, what))
         return self._maps[what, COMPONENTS]
 
     def umap_by(self, what: str) -> Points | None:
-        """The points as UMAP places them, read once for all tabs; None where that was not computed
-        yet. Raises a TurnoverError if they are damaged.
+        """The points of a map by UMAP, read once for all tabs; None if not computed yet.
+
+        Raises:
+            TurnoverError: if the stored positions are damaged.
         """
         if (what, UMAP) not in self._maps:
-            placed = project_umap(self.run, what)
-            if placed is None:
+            projection = project_umap(self.run, what)
+            if projection is None:
                 return None
-            self._maps[what, UMAP] = build_points(self.run, placed)
+            self._maps[what, UMAP] = build_points(self.run, projection)
         return self._maps[what, UMAP]
 
     @cached_property
     def taught(self) -> dict[int, list[str]]:
-        """For each training position, the ids of the errors among whose strongest proponents it is;
-        empty without influence.
+        """For each training position, the ids of the misclassified items that have it among their
+        strongest proponents; empty without influence.
         """
         return {} if self.influence_problem else errors_of(self.run)
 
@@ -121,15 +127,13 @@ def runs_folder() -> Path:
 
 
 def forget_choices() -> None:
-    """Another run has other classes and items: filters and the chosen item go back to their
-    defaults.
-    """
+    """Reset filters and the chosen item, since another run has other classes and items."""
     st.session_state.update(_CHOICES)
 
 
 def follow_link(page: str) -> None:
-    """On another page than before, a link that chooses something goes before what the tab
-    remembers: what it leaves out begins anew.
+    """When the page changes by a link that sets something, drop the tab's remembered choices, so
+    that what the link does not name has its default.
     """
     if st.session_state.get(_PAGE) == page:
         return
@@ -140,9 +144,7 @@ def follow_link(page: str) -> None:
 
 
 def current_run() -> Opened:
-    """The run that the sidebar names; where there is none, or it is damaged, the page says so and
-    ends here.
-    """
+    """The run chosen in the sidebar; if there is none or it is damaged, stop the page there."""
     name = st.session_state.get(RUN_KEY)
     if name is None:
         no_runs(runs_folder())
@@ -155,10 +157,10 @@ def current_run() -> Opened:
 
 
 def open_run(folder: Path) -> Opened:
-    """A run, opened and checked once for each state of its files.
+    """Open and check a run, once for each state of its files.
 
     Raises:
-        TurnoverError: if it is damaged, foreign or gone.
+        TurnoverError: if it is damaged, foreign or missing.
     """
     with _loading("run", folder):
         return _open(
@@ -167,7 +169,7 @@ def open_run(folder: Path) -> Opened:
 
 
 def worker_of(run: Run) -> engine.Worker:
-    """The worker of a run, the same for all tabs; not started yet."""
+    """The worker of a run, shared by all tabs; not started here."""
     with _loading("worker", run.folder):
         return _worker(
             str(run.folder),
@@ -183,18 +185,18 @@ def scores_of(run: Run, validation: str) -> Scores:
         TurnoverError: as `run_scores`.
     """
     with _loading("scores", run.folder):
-        kept = run.folder / "cleansing" / f"{validation}.npz"
+        scores_file = run.folder / "cleansing" / f"{validation}.npz"
         return _scores(
             run,
             validation,
             str(run.folder),
             _changed(run.folder / "influence" / MANIFEST),
-            _changed(kept),
+            _changed(scores_file),
         )
 
 
 def _loading(what: str, folder: Path) -> threading.Lock:
-    """The lock of what is loaded once for all tabs."""
+    """The lock for loading one kind of object (`what`) of a run."""
     return _locks.setdefault((what, folder.absolute()), threading.Lock())
 
 
@@ -204,7 +206,7 @@ def _scores(
     validation: str,
     folder: str,
     influence_changed: tuple[int, ...],
-    kept_changed: tuple[int, ...],
+    scores_changed: tuple[int, ...],
 ) -> Scores:
     scores = run_scores(_run, validation)
     _ = scores.estimates
@@ -229,8 +231,8 @@ def _worker(
 
 
 def _changed(path: Path) -> tuple[int, ...]:
-    """What tells a file from one that took its place, also where a clock was put back or a copy
-    kept its time; () if there is none.
+    """The identity of a file, which differs for a replacement even where a clock was set back or a
+    copy preserved its time; () if there is no file.
     """
     try:
         facts = path.stat()

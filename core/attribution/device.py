@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""The device to compute on, and the precision of floating-point products there."""
 
 from __future__ import annotations
 
@@ -16,41 +16,43 @@ from turnover.storage.progress import world
 Model = TypeVar("Model", bound=nn.Module)
 _KINDS = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
 _changing = threading.Lock()
-_asked: list[list[str]] = []
+_saved: list[list[str]] = []
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """The named device, or the best one there is: CUDA, then MPS, then CPU. Of several ranks on a
-    machine each has a GPU of its own while there are enough.
+    """The named device, or the best one available: CUDA, then MPS, then CPU. Ranks that share a
+    machine each get their own GPU while there are enough.
 
     Raises:
         TurnoverError: if the named device is not on this machine.
     """
-    there = {
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name is None:
-        return _own(torch.device(next(kind for kind, present in there.items() if present)))
+        return _this_ranks_gpu(
+            torch.device(next(kind for kind, present in available.items() if present))
+        )
     try:
         device = torch.device(name)
     except RuntimeError:
         raise TurnoverError(f"--device {name}: unknown; choose cuda, mps or cpu") from None
-    if not there.get(device.type, False):
+    if not available.get(device.type, False):
         raise TurnoverError(
             f"--device {name}: there is no such device here; available: "
-            f"{', '.join(kind for kind, present in there.items() if present)}"
+            f"{', '.join(kind for kind, present in available.items() if present)}"
         )
-    return _own(device)
+    return _this_ranks_gpu(device)
 
 
-def _own(device: torch.device) -> torch.device:
-    """This rank's GPU; any other device as it is."""
-    place = world()
-    if device.type != "cuda" or device.index is not None or place.size == 1:
+def _this_ranks_gpu(device: torch.device) -> torch.device:
+    """This rank's GPU; any other device unchanged."""
+    process = world()
+    if device.type != "cuda" or device.index is not None or process.size == 1:
         return device
-    return torch.device("cuda", place.local_rank % torch.cuda.device_count())
+    return torch.device("cuda", process.local_rank % torch.cuda.device_count())
 
 
 def synchronize(device: torch.device) -> None:
@@ -60,7 +62,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """What the manifest says: `cpu`, or the accelerator's own name."""
+    """The name for the manifest: `cpu`, or the accelerator's own name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
@@ -75,29 +77,29 @@ def placed(model: Model, device: torch.device) -> Model:
 
 
 HALF = (torch.bfloat16, torch.float16)
-"""Number types in which losses that differ may come out alike."""
+"""Number types in which different losses may round to the same value."""
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Values of a half-precision type as float32; others as they are."""
+    """Values of a half-precision type as float32; others unchanged."""
     return values.float() if values.dtype in HALF else values
 
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """All bits of float32 in products on a GPU, whose convolutions drop 13 of 23 by default
-    (TensorFloat-32), until the last thread leaves.
+    """Full float32 precision in products on a GPU, whose convolutions drop 13 of 23 mantissa bits
+    by default (TensorFloat-32), until the last thread leaves.
     """
     with _changing:
-        _asked.append([kind.fp32_precision for kind in _KINDS])
+        _saved.append([kind.fp32_precision for kind in _KINDS])
         for kind in _KINDS:
             kind.fp32_precision = "ieee"
     try:
         yield
     finally:
         with _changing:
-            first = _asked[0]
-            _asked.pop()
-            if not _asked:
+            first = _saved[0]
+            _saved.pop()
+            if not _saved:
                 for kind, precision in zip(_KINDS, first, strict=True):
                     kind.fp32_precision = precision

@@ -7,8 +7,7 @@ its input is multiplied by the mask of instance ids[b] (Kobayashi et al. 2020, s
     x ∘ m̃(z),  m̃(z) = 1/p − m(z)   (flipped=True)    the sub-network that never sees z
 
 Layers of one network need different masks. A layer without a number gets one the first time it runs
-inside a context: the count of turn-over layers that ran before it. Pass `layer=` to fix the number
-by hand.
+inside a context: the count of turn-over layers that ran before it. `layer=` sets the number.
 """
 
 from __future__ import annotations
@@ -37,11 +36,12 @@ class TurnoverDropout(nn.Module):
         groups: mask this many equal groups of neighbouring units instead of single units; must
             divide `width`.
         seed: mask seed. Layers with the same seed and different numbers have independent masks.
-        layer: the layer's number; by default, its place in the order in which the layers first run.
+        layer: the layer's number; by default, its position in the order in which the layers first
+        run.
         dim: the masked dimension: -1 for features and tokens, 1 for the channels of images.
 
     Attributes:
-        trained_with: the layers that ran in a scope with this one in training, itself among them.
+        trained_with: the layers that ran in a scope with this one in training, including itself.
         trained_outside: whether it ran in training without a scope.
         masked: whether it ever ran in a scope.
 
@@ -109,8 +109,8 @@ class TurnoverDropout(nn.Module):
 
     def scale(self, bits: Tensor, flipped: bool, dtype: torch.dtype) -> Tensor:
         """Mask values from bits: 0 or 1/p, widened from groups to single units."""
-        kept = ~bits if flipped else bits
-        values = kept.to(dtype) * (1 / self.keep)
+        on = ~bits if flipped else bits
+        values = on.to(dtype) * (1 / self.keep)
         return (
             values
             if self.groups is None
@@ -129,7 +129,9 @@ class TurnoverDropout(nn.Module):
 
     @property
     def p(self) -> float:
-        """0: code that reads the rate of `nn.Dropout` here, to drop by itself, drops nothing."""
+        """0, so that code that reads an `nn.Dropout` rate here and drops units itself drops
+        nothing.
+        """
         return 0.0
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,7 +161,7 @@ class TurnoverDropout(nn.Module):
         return super()._replicate_for_data_parallel()
 
     def _key(self) -> tuple[int, ...]:
-        """What decides the masks: two layers of a network with the same key would share them."""
+        """What determines the masks: two layers of a network with the same key would share them."""
         return (self.seed, self.layer or 0)
 
     def _number(self, scope: MaskScope) -> None:
@@ -186,14 +188,14 @@ class TurnoverDropout(nn.Module):
         return scope.ids_on(x.device)
 
     def _broadcast(self, mask: Tensor, x: Tensor) -> Tensor:
-        """`(B, width)` shaped so that it lines up with x."""
+        """`(B, width)` reshaped to broadcast with x."""
         shape = [1] * x.dim()
         shape[0], shape[self.dim] = x.shape[0], self.width
         return mask.view(shape)
 
 
 _uncompiled = torch._disable_dynamo(TurnoverDropout._masked)  # type: ignore[attr-defined]
-"""A layer's work outside a compiled graph, which could not see whose masks apply
+"""The forward pass outside a compiled graph, which could not see whose masks apply
 (`torch.compiler.disable` would import the compiler at once).
 """
 

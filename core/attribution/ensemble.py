@@ -1,36 +1,26 @@
-"""K members trained and evaluated as one batched program.
+"""K-member models: members that differ in mask seed, initialisation and batch order.
 
 A single turn-over influence is noisy, since it depends on one draw of masks. Averaging over K
-*members*, models that differ in mask seed, initialisation and batch order, tames the noise and its
-spread gives a standard error. Training K small models one after another wastes the machine on tiny
-matrix products, so every weight here carries a leading member axis and one batched product serves
-all of them. The loss is a sum over members, so the members never mix: member k of a K-member model
-is the model that would be trained alone (a test).
+members reduces the noise, and their spread gives a standard error.
 
-A `MemberModel` is a *prefix* (what lies before the first mask; for texts, nothing: the frozen
-features) and a *head*:
+`MemberModel` trains and evaluates K small members as one batched program: K small matrix products
+one after another would leave the machine idle, so every weight has a leading member axis. The loss
+is a sum over members, so the members never mix: member k of a K-member model equals the model
+trained alone (a test). It consists of a *prefix* (what lies before the first mask; for frozen
+features, nothing) and a *head*:
 
     h = relu(W₁ (f ∘ m₁(z)) + b₁),   logits = W₂ (h ∘ m₂(z)) + b₂
 
-Activations are `(K, B, …)`. Only b₂ and the prefix are shared by all instances: these are the leaks
+Activations are `(K, B, …)`. All instances share only b₂ and the prefix, which are the leaks
 (law 3).
 
-K deep models side by side, for the price of K.
+`Ensemble` holds K deep models. Each of them fills the machine alone, so they run one after the
+other, at K times the cost; usually K is 1.
 
-Heads on frozen features are so small that K of them train as one batched program
-(`turnover.attribution.ensemble`). A network that is trained as a whole fills the machine alone; its
-members differ in masks and initialisation just the same, but run one after the other. Usually there
-is one.
-
-Some members of a K-member model: half an ensemble, or the same start many times (deep members:
-once, since two would share masks).
-
-Some of K members as a model of their own, and tensors of such parts cut out of the whole's and put
-together again.
-
-Members never mix, so ranks may train some each (`turnover.training.ranks`). In a `MemberModel`
-every tensor has the members first; the tensors of an `Ensemble`'s members carry the member's number
-in their names.
+Since members never mix, ranks may train some each (`turnover.training.ranks`): `part_of` and
+`some_members` select members as a model of their own, `cut_tensors` and `joined_tensors` split and
+join their tensors. In a `MemberModel` every tensor has the members first; in an `Ensemble` the
+names of the tensors contain the member's number.
 """
 
 from __future__ import annotations
@@ -56,9 +46,7 @@ _INIT, _MASKS = 1, 2
 
 
 def member_generators(seed: int, members: int, *path: int) -> list[torch.Generator]:
-    """One CPU random generator per member for the place named by `path`, each with a seed of its
-    own.
-    """
+    """One CPU random generator per member for the use named by `path`, each with its own seed."""
     return [
         torch.Generator().manual_seed(derive_seed(seed, member, *path)) for member in range(members)
     ]
@@ -67,8 +55,8 @@ def member_generators(seed: int, members: int, *path: int) -> list[torch.Generat
 def _he_normal(
     generators: Sequence[torch.Generator], fan_in: int, shape: Sequence[int]
 ) -> nn.Parameter:
-    """He initialisation, `(K, *shape)`, drawn member by member so that K does not change what a
-    member gets.
+    """He initialisation, `(K, *shape)`, drawn member by member so that K does not change a
+    member's weights.
     """
     draws = [
         torch.randn(*shape, generator=generator, dtype=torch.float64) for generator in generators
@@ -77,8 +65,8 @@ def _he_normal(
 
 
 class MemberTurnoverDropout(TurnoverDropout):
-    """Turn-over dropout for activations `(K, B, …)`, with one mask seed a member; ids are `(B,)` or
-    `(K, B)`.
+    """Turn-over dropout for activations `(K, B, …)`, with one mask seed per member; ids are `(B,)`
+    or `(K, B)`.
     """
 
     def __init__(
@@ -94,7 +82,10 @@ class MemberTurnoverDropout(TurnoverDropout):
         """Which units are on, `(K, B, units)`, for ids `(B,)` or `(K, B)`."""
         rows = ids.expand(len(self.seeds), -1) if ids.dim() == 1 else ids
         return torch.stack(
-            [self.seeded_bits(own, seed) for own, seed in zip(rows, self.seeds, strict=True)]
+            [
+                self.seeded_bits(member_ids, seed)
+                for member_ids, seed in zip(rows, self.seeds, strict=True)
+            ]
         )
 
     def _key(self) -> tuple[int, ...]:
@@ -177,7 +168,7 @@ class Members(nn.Module, ABC):
         members: K.
         classes: number of classes.
         leaks: what all instances share in spite of their masks, in words (law 3).
-        whole: whether all tensors are saved, those that are never trained too.
+        whole: whether all tensors are saved, including those that are never trained.
     """
 
     whole = False
@@ -187,22 +178,22 @@ class Members(nn.Module, ABC):
         self.members, self.classes, self.leaks = members, classes, tuple(leaks)
 
     def failing(self) -> AbstractContextManager[None]:
-        """Around what runs the members: inside, an error of code that is the user's own becomes a
-        `TurnoverError`. Here none is.
+        """Inside, an error in the user's own code becomes a `TurnoverError`; here no code is the
+        user's.
         """
         return nullcontext()
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
-        """What the output layers see of rows that all members share: `(B, …)` → `(K, B, D)`."""
+        """The output layers' inputs for rows that all members share: `(B, …)` → `(K, B, D)`."""
 
     @abstractmethod
     def member_rows(self, x: Tensor) -> Tensor:
         """Logits `(K, B, classes)` of rows `(K, B, …)` of each member's own."""
 
     def reading_order(self, x: Tensor) -> Tensor:
-        """Numbers of the rows `(B, …)` in the order in which the model reads many of them fastest,
-        `(B,)`: as they are.
+        """Numbers `(B,)` of the rows `(B, …)` in the order in which the model evaluates them
+        fastest; here unchanged.
         """
         return torch.arange(len(x), device=x.device)
 
@@ -220,7 +211,7 @@ class MemberModel(Members):
         self.prefix, self.head = prefix, head
 
     def features(self, x: Tensor) -> Tensor:
-        """What the heads see of rows that all members share: `(B, …)` → `(K, B, D)`."""
+        """The heads' inputs for rows that all members share: `(B, …)` → `(K, B, D)`."""
         return self.prefix(x.expand(self.members, *x.shape))
 
     def member_rows(self, x: Tensor) -> Tensor:
@@ -236,8 +227,8 @@ class Ensemble(Members):
     """Models `(B, …)` → logits `(B, classes)` as one K-member model.
 
     Attributes:
-        models: the members; each has `features(x)`, what its output layers see, one vector or map a
-            row, and may have a `reading_order(x)`.
+        models: the members; each has `features(x)`, the inputs of its output layers, one vector or
+            map per row, and may have a `reading_order(x)`.
         leaks: what all instances share in spite of their masks, in words (law 3).
     """
 
@@ -246,11 +237,11 @@ class Ensemble(Members):
         self.models = nn.ModuleList(models)
 
     def of(self, models: Sequence[nn.Module]) -> Self:
-        """The same kind of model, of other members."""
+        """The same kind of model with other members."""
         return type(self)(models, self.classes, self.leaks)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the members' output layers see of rows that all share, without masks: `(B, …)` →
+        """The output layers' inputs for rows that all members share, without masks: `(B, …)` →
         `(K, B, D)`.
         """
         return torch.stack([model.features(x).flatten(1) for model in self.models])  # type: ignore[operator]
@@ -264,31 +255,34 @@ class Ensemble(Members):
         return torch.stack(logits)
 
     def reading_order(self, x: Tensor) -> Tensor:
-        """The members' own order, if they have one."""
-        own: Tensor = getattr(self.models[0], "reading_order", super().reading_order)(x)
-        return own
+        """The members' reading order, if they define one."""
+        order: Tensor = getattr(self.models[0], "reading_order", super().reading_order)(x)
+        return order
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(K, B, classes)` of rows `(B, …)` that all members share."""
         return self.member_rows(x.expand(self.members, *x.shape))
 
 
+# Members selected, cut out and joined
+
+
 def some_members(model: Members, places: Sequence[int]) -> Members:
-    """A copy with the members at these places; neither shares weights with the other.
+    """A copy with the members of these numbers, which may repeat; it shares no weights.
 
     Raises:
-        TypeError: for a model whose members cannot be told apart.
+        TypeError: for a kind of model whose members cannot be separated.
     """
     if isinstance(model, Ensemble):
-        return model.of([copy.deepcopy(model.models[place]) for place in places])
+        return model.of([copy.deepcopy(model.models[member]) for member in places])
     if not isinstance(model, MemberModel):
         raise TypeError(f"members of a {type(model).__name__} are not told apart here")
     chosen = copy.deepcopy(model)
-    for parameter in chosen.parameters():  # every one has a leading member axis
+    for parameter in chosen.parameters():  # each has a leading member axis
         parameter.data = parameter.data[list(places)]
     for mask in turnover_layers(chosen):
         assert isinstance(mask, MemberTurnoverDropout)
-        mask.seeds = tuple(mask.seeds[place] for place in places)
+        mask.seeds = tuple(mask.seeds[member] for member in places)
     chosen.members = len(places)
     return chosen
 
@@ -310,7 +304,7 @@ def part_of(model: Members, members: range) -> Members:
 
 
 def descriptions(model: Members) -> list[str]:
-    """What each member is, but for its weights: shapes and masks."""
+    """A description of each member without its weights: shapes and masks."""
 
     def described(state: Mapping[str, Tensor], first: int, masks: Sequence[str]) -> str:
         return json.dumps(
@@ -319,8 +313,12 @@ def descriptions(model: Members) -> list[str]:
 
     if isinstance(model, Ensemble):
         return [
-            described(trained_state(own), 0, [repr(mask) for mask in turnover_layers(own)])
-            for own in model.models
+            described(
+                trained_state(member_model),
+                0,
+                [repr(mask) for mask in turnover_layers(member_model)],
+            )
+            for member_model in model.models
         ]
     masks = [mask for mask in turnover_layers(model) if isinstance(mask, MemberTurnoverDropout)]
     return [
@@ -336,8 +334,8 @@ def descriptions(model: Members) -> list[str]:
 def joined_tensors(
     model: Members, parts: Sequence[Mapping[str, Tensor]], counts: Sequence[int]
 ) -> dict[str, Tensor]:
-    """The whole's tensors from those of its parts, of so many members each, by names in which the
-    model's occur; numbers are any part's.
+    """The tensors of the whole model from those of its parts, which have `counts` members each; the
+    model's names occur in those of the tensors. Scalars are the first part's.
     """
     if len(parts) == 1:
         return dict(parts[0])
@@ -346,7 +344,7 @@ def joined_tensors(
             name: torch.cat([part[name] for part in parts]) if first.dim() else first
             for name, first in parts[0].items()
         }
-    firsts = [sum(counts[:place]) for place in range(len(counts))]
+    firsts = [sum(counts[:index]) for index in range(len(counts))]
     return {
         _moved(name, first): value
         for part, first in zip(parts, firsts, strict=True)
@@ -355,16 +353,18 @@ def joined_tensors(
 
 
 def cut_tensors(model: Members, tensors: Mapping[str, Tensor], members: range) -> dict[str, Tensor]:
-    """Those of some members, as their part `model` names them, from the whole's."""
+    """The tensors of some members from those of the whole model, by the names in their part
+    `model`.
+    """
     if not isinstance(model, Ensemble):
         return {
             name: value[members.start : members.stop] if value.dim() else value
             for name, value in tensors.items()
         }
-    found = {name: NUMBERED.search(name) for name in tensors}
+    numbers = {name: NUMBERED.search(name) for name in tensors}
     return {
         _moved(name, -members.start): tensors[name]
-        for name, number in found.items()
+        for name, number in numbers.items()
         if number is not None and int(number[1]) in members
     }
 

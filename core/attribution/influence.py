@@ -2,13 +2,13 @@
 
     I(z, target) = L(f^m̃(z), target) − L(f^m(z), target)        in nats
 
-The loss of the half of the network that never saw z, minus the loss of the half that learned from
-it. Positive: z helps the target (a proponent of its label); negative: z hurts it (an opponent). One
-trained model gives the influence of every training instance on every target by forward passes
-alone.
+The loss of the sub-network that never saw z, minus the loss of the sub-network that learned from
+it. Positive: z lowers the target's loss (a proponent of its label); negative: z raises it (an
+opponent). One trained model gives the influence of every training instance on every target by
+forward passes alone.
 
-With K members there are K such values for each pair; `Influence` keeps them apart, so that the mean
-comes with a standard error. `mean_influence` and `top_influences` never hold the matrix of pairs.
+K members give K such values for each pair; `Influence` keeps them apart, so that the mean has a
+standard error. `mean_influence` and `top_influences` never hold the whole matrix of pairs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SELF_ROWS = 256
 
 @dataclass(frozen=True)
 class Influence:
-    """Influences in nats of loss; positive: the training instance helps the target.
+    """Influences in nats; positive: the training instance lowers the target's loss.
 
     Attributes:
         values: `(members, targets, training instances)`, on the CPU.
@@ -98,7 +98,7 @@ class Influence:
         )
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a pair: target, instance, influence (mean over members) and std_error."""
+        """One row per pair: target, instance, influence (mean over members) and std_error."""
         import pandas as pd
 
         targets, count = self.values.shape[1:]
@@ -128,7 +128,7 @@ class TopInfluences:
     opponent_std_errors: Tensor
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row an influence: target, role (proponent or opponent), instance, influence and
+        """One row per influence: target, role (proponent or opponent), instance, influence and
         std_error.
         """
         import pandas as pd
@@ -177,8 +177,8 @@ def _check(model: nn.Module, inputs: Inputs, labels: Tensor, ids: Tensor) -> Non
 
 
 def _dtype(model: nn.Module) -> torch.dtype:
-    """The number type of the model's influences: the most exact that its weights have, and at least
-    float32, whatever type the others have.
+    """The number type of the model's influences: the most precise type of its weights, and at least
+    float32.
     """
     weights = [
         parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()
@@ -204,22 +204,22 @@ def influence(
         model: any module with `TurnoverDropout` layers (one member), or a K-member model.
         inputs: the targets, rows first: a tensor or array, the named tensors of a Hugging Face
             model, or a `Dataset` or `DataLoader`.
-        labels: the label whose loss is meant, one a target: the true one, or the predicted one to
-            explain an error; None if the data set has them.
+        labels: the label whose loss counts, one per target: the true one, or the predicted one to
+            explain a misclassified target; None if the data set has them.
         train_ids: ids of N training instances.
-        loss: `(logits, labels) → one loss a row`; default cross-entropy in nats.
+        loss: `(logits, labels) → one loss per row`; default cross-entropy in nats.
         plain: use the reference backend, two forward passes per pair.
         dtype: number type of the large products, such as `torch.bfloat16`: faster where the
-            hardware has it, less exact. Default: the model's own.
+            hardware supports it, less exact. Default: the model's own.
         memory: bytes that tiles may use beside the model and the result; default by device.
-        progress: told the number of (member, target, instance) values just finished.
+        progress: called with the number of (member, target, instance) values just finished.
 
     Returns:
         Values `(members, targets, N)`.
 
     Raises:
-        TurnoverError: for ids out of range, as many labels as not targets, or a model without
-            turn-over layers.
+        TurnoverError: for ids out of range, a number of labels other than that of targets, or a
+            model without turn-over layers.
     """
     inputs, labels = batch_of(inputs, labels)
     return influences(
@@ -247,15 +247,15 @@ def influences(
     memory: int | None = None,
     progress: Progress | None = None,
 ) -> list[Influence]:
-    """`influence` under several labels of the same targets, such as an error's true and predicted
-    one, for the forward passes of one.
+    """`influence` under several labels of the same targets, such as the true and the predicted
+    label of a misclassified one, for the forward passes of one.
 
-    Args and errors as for `influence`, with `labels` several times one label a target; one result
+    Args and errors as for `influence`, with several `labels`, each one label per target; one result
     for each.
     """
     ids = as_instance_ids(train_ids)
-    for own in labels:
-        _check(model, inputs, own, ids)
+    for target_labels in labels:
+        _check(model, inputs, target_labels, ids)
     with evaluating(model):
         backend = backend_for(model, inputs, plain=plain, dtype=dtype, memory=memory)
         values = [
@@ -265,7 +265,7 @@ def influences(
         for targets, instances, tile in tiles(backend, labels, ids, loss, progress):
             for whole, part in zip(values, tile, strict=True):
                 whole[:, targets, instances] = part
-    return [Influence(own, ids, backend.name) for own in values]
+    return [Influence(tensor, ids, backend.name) for tensor in values]
 
 
 def self_influence(
@@ -315,7 +315,7 @@ def mean_influence(
     """Mean over all targets of each training instance's influence, `(members, N)` in nats, without
     holding the pairs.
 
-    The score that cleansing sorts by (section 4.4). Args and errors as for `influence`.
+    The score by which cleansing sorts (section 4.4). Args and errors as for `influence`.
     """
     inputs, labels = batch_of(inputs, labels)
     ids = as_instance_ids(train_ids)
@@ -363,7 +363,7 @@ def top_influences(
 
 
 class _End:
-    """One end of the ranking of every target, kept while tiles pass by."""
+    """One end of the ranking of every target, updated tile by tile."""
 
     def __init__(self, targets: int, top: int, dtype: torch.dtype, largest: bool) -> None:
         self.largest, self.top = largest, top
@@ -374,7 +374,7 @@ class _End:
         self.filled = [0] * targets
 
     def add(self, targets: slice, part: Influence) -> None:
-        """Merge one tile into the best so far of its targets, which have all seen the same
+        """Merge one tile into the current ends of its targets, which have all seen the same
         instances.
         """
         before = self.filled[targets.start]

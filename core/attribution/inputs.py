@@ -1,6 +1,4 @@
-"""Inputs and labels as people have them: tensors, numpy arrays, lists, data sets and loaders of
-torch.
-"""
+"""Inputs and labels in any usual form: tensors, NumPy arrays, lists, torch data sets, loaders."""
 
 from __future__ import annotations
 
@@ -20,13 +18,13 @@ def batch_of(inputs: Any, labels: Any = None) -> tuple[Inputs, Tensor]:
     """Inputs and labels as one batch.
 
     Args:
-        inputs: a tensor, a numpy array, named ones of a Hugging Face model, or a `Dataset` or
-            `DataLoader` that gives pairs (input, label).
-        labels: class numbers, one an input, as anything that numpy reads; None if the data set has
+        inputs: a tensor, a NumPy array, the named ones of a Hugging Face model, or a `Dataset` or
+            `DataLoader` that yields pairs (input, label).
+        labels: class numbers, one per input, in any form that NumPy reads; None if the data set has
             them.
 
     Raises:
-        TurnoverError: for anything that cannot be read so, or labels that are missing.
+        TurnoverError: for anything else, or labels that are missing.
     """
     if isinstance(inputs, Dataset | DataLoader):
         inputs, known = _collected(inputs)
@@ -61,7 +59,7 @@ def _collected(data: Dataset[Any] | DataLoader[Any]) -> tuple[Any, Any]:
         batches = list(data)
     else:
         count = len(data)  # type: ignore[arg-type]
-        batches = [default_collate([data[place] for place in range(count)])]
+        batches = [default_collate([data[index] for index in range(count)])]
     if not batches or not all(
         isinstance(batch, list | tuple) and len(batch) == 2 for batch in batches
     ):
@@ -69,7 +67,7 @@ def _collected(data: Dataset[Any] | DataLoader[Any]) -> tuple[Any, Any]:
             f"a {type(data).__name__} that gives pairs (input, label) is meant, and at least one of"
             " them; give inputs and labels instead"
         )
-    inputs, labels = ([batch[place] for batch in batches] for place in (0, 1))
+    inputs, labels = ([batch[index] for batch in batches] for index in (0, 1))
     if isinstance(inputs[0], Mapping):
         return {name: torch.cat([part[name] for part in inputs]) for name in inputs[0]}, torch.cat(
             labels

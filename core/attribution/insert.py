@@ -1,4 +1,4 @@
-"""Masks put into a network that was built without them."""
+"""Insert masks into a network that was built without them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Network = TypeVar("Network", bound=nn.Module)
 def insert_masks(
     model: Network, layers: Sequence[str], p: float = 0.5, groups: int | None = None, seed: int = 0
 ) -> Network:
-    """Put a mask before each of some layers, on the units or channels that it reads; the model is
+    """Put a mask before each of these layers, on the units or channels that it reads; the model is
     changed in place and returned.
 
     A layer `fc` becomes `nn.Sequential(mask, fc)`, so its weights are called `fc.1.weight` from
     then on: load weights first. A column of a masked layer's weights never learns from an instance
-    whose mask switches its unit off (law 3); what lies between the masks, biases and norms, leaks.
+    whose mask switches its unit off (law 3); biases and norms between the masks leak.
 
     Args:
         model: any module.
-        layers: names of linear layers and convolutions, as `model.named_modules()` has them; masks
+        layers: names of linear layers and convolutions, as in `model.named_modules()`; masks
             are numbered in this order.
         p: keep rate.
         groups: mask this many equal groups of units in every layer whose width they divide; single
@@ -33,7 +33,8 @@ def insert_masks(
         seed: mask seed; members need different ones.
 
     Raises:
-        TurnoverError: for a layer that is not there, is neither linear nor an ordinary convolution,
+        TurnoverError: for a layer that does not exist, is neither linear nor an ordinary
+        convolution,
             lies inside attention (which reads its weights without calling it) or has a mask
             already, and as `TurnoverDropout`.
     """

@@ -11,8 +11,8 @@ each time, from nothing but (seed, layer, instance):
 
 All arithmetic is on 64-bit integers modulo 2⁶⁴, so CPU, CUDA, one batch or another, this process or
 the next give the same bits (law 1). It is written twice: for accelerators in torch, and for the CPU
-in numpy, whose 64-bit products and partial sorts are vectorised there (four times as fast); a test
-holds the two together. Nothing here knows about scaling; `turnover.attribution.dropout` turns bits
+in NumPy, whose 64-bit products and partial sorts are vectorised there (four times as fast); a test
+compares the two. Nothing here knows about scaling; `turnover.attribution.dropout` turns bits
 into the values 0 and 1/p.
 """
 
@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 MAX_ID = 2**63 - 1
-"""Instance ids are whole numbers from 0 to this one."""
+"""The largest instance id; ids are whole numbers from 0."""
 
 UNOWNED = 2**62
-"""Ids from here on are never given to a training instance by this package: masks that nobody owns.
+"""This package gives no training instance an id from here on: masks that no instance owns.
 """
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -57,18 +57,18 @@ def mix(word: int) -> int:
 
 
 def derive_seed(seed: int, *path: int) -> int:
-    """A new 63-bit seed for a place named by `path` (member, epoch, layer …), unrelated to its
-    neighbours' seeds.
+    """A new 63-bit seed for the use named by `path` (member, epoch, layer …), unrelated to the
+    seeds of its neighbours.
     """
     word = mix(seed + _GOLDEN)
     for step in path:
-        # one mix more on the left: seed 1, member 2 is not seed 2, member 1
+        # one more mix on the left: seed 1, member 2 is not seed 2, member 1
         word = mix(mix(word) ^ mix(step + _GOLDEN))
     return word >> 1
 
 
 def _shift(words: Tensor, bits: int) -> Tensor:
-    """Logical right shift: torch's own carries the sign along."""
+    """Logical right shift; torch's own extends the sign."""
     return (words >> bits) & ((1 << (64 - bits)) - 1)
 
 
@@ -108,8 +108,8 @@ def instance_masks(ids: Tensor, units: int, on: int, *, seed: int, layer: int) -
     """The masks of some instances in one layer.
 
     Args:
-        ids: int64 instance ids in [0, 2⁶³ − 1], any shape `(…)`; the masks are made on their
-            device.
+        ids: int64 instance ids in [0, 2⁶³ − 1], any shape `(…)`; the masks are computed on
+            their device.
         units: units (or groups of units) of the layer, at most `MAX_UNITS`.
         on: how many units each mask leaves on.
         seed: the member's mask seed.
@@ -124,7 +124,7 @@ def instance_masks(ids: Tensor, units: int, on: int, *, seed: int, layer: int) -
             return torch.from_numpy(_masks_numpy(ids.cpu().numpy(), units, on, stream)).to(
                 ids.device
             )
-        except RuntimeError:  # inside torch.func, tensors have no memory to look at
+        except RuntimeError:  # inside torch.func, tensors have no accessible memory
             pass
     return _masks_torch(ids, units, on, stream)
 

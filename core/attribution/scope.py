@@ -1,18 +1,17 @@
-"""Whose masks apply: the scope that `turnover(ids)` opens, and what makes sure that every mask in
-it runs.
+"""The scope that `turnover(ids)` opens: whose masks apply, and a check that every mask in it runs.
 
-The ids travel in a context variable, not in a field of the layers: two threads that evaluate one
-shared model under different masks do not meet, and a layer works deep inside a model whose
-`forward` we do not control. For the same reason a layer may be passed by without a word, and a mask
-that does not run gives a number that is wrong. So:
+The ids travel in a context variable, not in a field of the layers, so two threads can evaluate one
+shared model under different masks, and a layer works deep inside a model whose `forward` we do not
+control. For the same reason a layer may be bypassed silently, and a mask that does not run gives a
+wrong number. So:
 
-- Layers that run in training remember the layers that ran beside them. A later scope, in
-  evaluation, in which one of them is missing, or another one runs, is refused (law 10). Where the
-  engine knows the model, it names the layer.
-- In a scope, `nn.TransformerEncoder` and its like do not take the fused path, on which they read
-  the weights of their parts and never call their dropout modules.
-- What `torch.utils.checkpoint` computes again in the backward pass is computed in the scope of its
-  forward pass, or in none if there was none, whichever scope is open where `backward` is called.
+- Layers that run in training remember the layers that ran with them. A later scope, in evaluation,
+  in which one of them is missing or another one runs, is rejected (law 10). Where the engine knows
+  the model, the error names the layer.
+- In a scope, `nn.TransformerEncoder` and similar modules do not take the fused path, which reads
+  the weights of their parts and never calls their dropout modules.
+- What `torch.utils.checkpoint` recomputes in the backward pass runs in the scope of its forward
+  pass, or in none if there was none, whichever scope is open where `backward` is called.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ InstanceIds = Tensor | np.ndarray | Sequence[int]
 
 @dataclass(frozen=True)
 class ModelMasks:
-    """The mask layers of a model that must run under every mask, the names of all that it has, and
-    whether it was seen in training mode.
+    """A model's mask layers that must run under every mask, the names of all its mask layers, and
+    whether they were observed in training mode.
     """
 
     trained: frozenset[TurnoverDropout]
@@ -57,15 +56,16 @@ class ModelMasks:
 
 @dataclass
 class MaskScope:
-    """What one `turnover` context knows: whose masks, which half, and the layers that asked so far.
+    """The state of one `turnover` context: whose masks, which sub-network, and the layers run so
+    far.
 
     Attributes:
-        at_first_mask: called when the first layer asks.
-        layers: those that asked, by what decides their masks.
-        beside: those of them that belong together: all but the layers of members, which have scopes
-            of their own.
+        at_first_mask: called when the first layer runs.
+        layers: those that ran, by the key that determines their masks.
+        beside: those of them that run together: all but the layers of members, which have their
+            own scopes.
         training: whether one of these is in training mode.
-        expected: the layers that must run, and no others; None if the model is not known.
+        expected: the layers that must run, and no others; None if the model is unknown.
     """
 
     ids: Tensor
@@ -84,7 +84,7 @@ class MaskScope:
         return self.on_device[device]
 
     def enter(self, layer: TurnoverDropout, key: tuple[int, ...]) -> None:
-        """Note that a layer runs, whose masks are decided by `key`.
+        """Record that a layer runs, whose masks `key` determines.
 
         Raises:
             TurnoverError: if another layer has the same masks.
@@ -97,8 +97,8 @@ class MaskScope:
             )
 
     def close(self) -> None:
-        """Learn from a scope in training which layers run together; hold any other against what was
-        learned.
+        """Record from a scope in training which layers run together; check any other scope against
+        the record.
         """
         ran = set(self.layers.values())
         if not ran:
@@ -142,7 +142,7 @@ class MaskScope:
 
 _scope: ContextVar[MaskScope | None] = ContextVar("turnover_scope", default=None)
 _decided_in: ContextVar[int] = ContextVar("turnover_decided_in", default=-1)
-"""The backward pass, by torch's number (-1: none), inside which the scope of now was decided."""
+"""Torch's number of the backward pass (-1: none) in which the current scope was opened."""
 
 
 def as_instance_ids(ids: InstanceIds) -> Tensor:
@@ -178,7 +178,7 @@ def turnover(instance_ids: InstanceIds, flipped: bool = False) -> Iterator[None]
     Args:
         instance_ids: one id per row of the batch, whole numbers from 0 to 2⁶³ − 1. A K-member model
             also takes `(K, B)` ids, one row of the batch per member.
-        flipped: use the flipped masks, the half of the network that never saw the instance.
+        flipped: use the flipped masks, the sub-network that never saw the instance.
 
     Raises:
         TurnoverError: for ids out of range, a number of ids other than the batch size, if no
@@ -190,9 +190,7 @@ def turnover(instance_ids: InstanceIds, flipped: bool = False) -> Iterator[None]
 
 @contextmanager
 def entered(scope: MaskScope) -> Iterator[None]:
-    """`turnover` for a scope made by hand; the engine's way to learn when the first mask is
-    reached.
-    """
+    """`turnover` for a given scope; the engine uses it to learn when the first mask is reached."""
     with _opened(scope), unfused:
         yield
     scope.close()
@@ -200,8 +198,8 @@ def entered(scope: MaskScope) -> Iterator[None]:
 
 @contextmanager
 def member_masks(member: int) -> Iterator[None]:
-    """Inside a `turnover` context: the masks of one member, by ids of its own if those are `(K,
-    B)`, for a model that knows nothing of members.
+    """Inside a `turnover` context: the masks of one member, by its own ids if those are `(K, B)`,
+    for a model without a member axis.
     """
     whole = _scope.get()
     if whole is None or not _is_decided():
@@ -221,7 +219,7 @@ def scope_for(layer: TurnoverDropout) -> MaskScope | None:
     """The scope that a layer runs in, if any.
 
     Raises:
-        TurnoverError: if the layer runs again in a backward pass, and nobody said under whose
+        TurnoverError: if the layer runs again in a backward pass, without a scope that gives the
             masks.
     """
     if _is_decided():
@@ -243,8 +241,8 @@ def _backward() -> int:
 
 
 def _is_decided() -> bool:
-    """Whether the scope of now is meant for what runs now: a backward pass is called in one scope
-    and may run what was called in another.
+    """Whether the current scope applies to the running code: a backward pass is called in one scope
+    and may recompute what ran in another.
     """
     return _decided_in.get() == _backward()
 
@@ -260,7 +258,7 @@ def _opened(scope: MaskScope | None) -> Iterator[None]:
 
 
 class _Unfused:
-    """Inside, torch's modules call their parts one by one; until the last thread leaves."""
+    """Inside, torch's modules call their parts one by one, until the last thread leaves."""
 
     def __init__(self) -> None:
         self._changing, self._inside, self._before = threading.Lock(), 0, True
@@ -283,7 +281,7 @@ unfused = _Unfused()
 
 
 def _reopening(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that runs in the scope of now, whenever it is called."""
+    """The function bound to the current scope, whenever it is called."""
     scope = _scope.get() if _is_decided() else None
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -296,13 +294,12 @@ def _reopening(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _carry_scopes_to_recomputation() -> None:
-    """Let torch's two kinds of checkpoint remember the scope beside what they remember already, the
-    state of random numbers and autocast.
+    """Let torch's two kinds of checkpoint keep the scope along with the random state and autocast.
 
-    Torch offers no place for that, so this replaces the two functions that both kinds go through.
+    Torch has no hook for that, so this replaces the two functions that both kinds call.
     """
     checkpoint: Any = torch.utils.checkpoint
-    reentrant, other = (
+    reentrant, non_reentrant = (
         checkpoint.CheckpointFunction.forward,
         checkpoint._checkpoint_without_reentrant_generator,
     )
@@ -311,7 +308,7 @@ def _carry_scopes_to_recomputation() -> None:
         return reentrant(context, _reopening(function), *args)
 
     def generator(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return other(_reopening(function), *args, **kwargs)
+        return non_reentrant(_reopening(function), *args, **kwargs)
 
     checkpoint.CheckpointFunction.forward = staticmethod(forward)
     checkpoint._checkpoint_without_reentrant_generator = generator

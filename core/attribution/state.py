@@ -1,6 +1,4 @@
-"""The tensors that training changes: what is worth saving of a model whose encoder is frozen and
-known by name.
-"""
+"""The tensors that training changes: what is saved of a model whose encoder is frozen and named."""
 
 from __future__ import annotations
 
@@ -18,10 +16,10 @@ NUMBERED = re.compile(r"\bmodels\.(\d+)\.")
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
     """The tensors that training changes, by name: all but frozen parameters; of a `whole` model,
-    whose frozen part is not known by name, these too.
+    whose frozen part is not named, these too.
 
-    A tensor that a member has under several names (tied weights) has the first; no two share
-    memory, which a file could not keep.
+    A tensor that a member has under several names (tied weights) gets the first; no two share
+    memory, which a file could not represent.
     """
     parameters = model.named_parameters(remove_duplicate=False)
     frozen = {
@@ -52,11 +50,11 @@ def tied_names(model: nn.Module) -> dict[str, str]:
 
 
 def check_savable(model: nn.Module, where: str) -> None:
-    """Refuse tensors that no file could give back.
+    """Reject tensors that a file cannot store.
 
     Raises:
-        TurnoverError: for a tensor that is sparse, quantized, without memory, or uses a number of
-            its memory twice.
+        TurnoverError: for a tensor that is sparse, quantized, without memory, or overlaps itself
+            in memory.
     """
     for name, value in model.state_dict().items():
         plain = value.layout == torch.strided and not (value.is_meta or value.is_quantized)
@@ -76,18 +74,18 @@ def check_savable(model: nn.Module, where: str) -> None:
 
 
 def load_trained(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Take over what `trained_state` gave.
+    """Load the tensors of a `trained_state`.
 
     Raises:
         TurnoverError: if these are the tensors of another model.
     """
-    own, given = (
+    expected, given = (
         {(name, tuple(value.shape)) for name, value in weights.items()}
         for weights in (trained_state(model), state)
     )
-    if own != given:
+    if expected != given:
         raise TurnoverError(
             f"the weights are of another {type(model).__name__}: they differ at "
-            f"{min(own ^ given)[0]!r}; build it with the same settings"
+            f"{min(expected ^ given)[0]!r}; build it with the same settings"
         )
     model.load_state_dict(dict(state), strict=False)

@@ -1,8 +1,8 @@
-"""What every data source gives: splits of items, checked once, here.
+"""What every data source returns: splits of items, checked here.
 
-An item's *position* in the training split is its instance id, the number that its masks are made
-from; the user's own id stays beside it. Wrong labels can be injected on purpose
-(`plant_label_noise`), so that a run has a known right answer.
+An item's *position* in the training split is its instance id, from which its masks are computed;
+the user's own id is kept with it. Wrong labels can be injected (`plant_label_noise`), so that a run
+has a known right answer.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ WRONG_LABEL = "wrong-label"
 """The `injected` mark of an item whose label was made wrong on purpose."""
 
 CONFIRMED_ERROR = "confirmed-error"
-"""The mark, in the same place, of an item whose label people have found to be wrong."""
+"""The mark, in the same field, of an item whose label people judged to be wrong."""
 
 
 @dataclass(frozen=True)
 class Items:
     """One split. `labels` are class numbers; either `texts` or `images` (uint8, `(N, H, W)` grey or
-    `(N, H, W, 3)` RGB) is there.
+    `(N, H, W, 3)` RGB) is set.
 
-    `injected` says what was injected in an item on purpose, or that its label is known to be wrong
-    ('' for nothing);
-    `true_labels` are the labels before planting.
+    `injected` marks what was injected into an item, or that its label is known to be wrong ('' for
+    neither); `true_labels` are the labels before injection.
     """
 
     ids: list[str]
@@ -63,10 +62,10 @@ class Items:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named data set; `source` says in words where it was read from.
+    """A named data set; `source` states in words where it was read from.
 
-    `test` are items on which a finished model is measured once; `notes` say how the data were read,
-    where there was a choice.
+    `test` are items on which a finished model is measured once; `notes` state how the data were
+    read, where there was a choice.
     """
 
     name: str
@@ -91,7 +90,7 @@ class Dataset:
             if items.images is not None:
                 digest.update(repr(items.images.shape).encode())
                 digest.update(np.ascontiguousarray(items.images).data)
-            for text in items.texts or []:  # one at a time: together they may fill the memory
+            for text in items.texts or []:  # one at a time, since together they may fill the memory
                 digest.update(repr(text).encode())
         return digest.hexdigest()
 
@@ -125,7 +124,7 @@ def check_dataset(data: Dataset) -> Dataset:
 
 
 def limit_training(data: Dataset, limit: int, seed: int, kept: Collection[str] = ()) -> Dataset:
-    """The data set with `limit` training items: those whose ids are `kept`, the others drawn at
+    """The data set with `limit` training items: those whose ids are in `kept`, the others drawn at
     random by `seed`.
 
     Raises:
@@ -141,8 +140,8 @@ def limit_training(data: Dataset, limit: int, seed: int, kept: Collection[str] =
 
 
 def limit_validation(data: Dataset, limit: int, seed: int, kept: Collection[str] = ()) -> Dataset:
-    """The data set with `limit` validation items: those whose ids are `kept`, the others drawn at
-    random by `seed`.
+    """The data set with `limit` validation items: those whose ids are in `kept`, the others drawn
+    at random by `seed`.
 
     Raises:
         TurnoverError: if `limit` is below 1 or the number of items kept, or above the number of

@@ -1,7 +1,7 @@
-"""Images from users: opened with care, since a file can be anything; and thumbnails.
+"""Images from users, opened with care since a file can be anything; and thumbnails.
 
-A file is refused before it is decoded if it is large, and before it is expanded if its header
-promises too many pixels (a decompression bomb). What is left is turned upright by its EXIF
+A file is rejected before it is decoded if it is large, and before it is expanded if its header
+promises too many pixels (a decompression bomb). Other images are turned upright by their EXIF
 orientation and reduced to grey, or to RGB for a model of colour images. Pixels are uint8, `(H, W)`
 grey or `(H, W, 3)` RGB.
 """
@@ -19,7 +19,7 @@ from turnover.errors import TurnoverError
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 40_000_000
 _PLAIN = 8
-"""A border whose grey levels vary less than this (standard deviation) is a plain ground."""
+"""A border whose grey levels vary less than this (standard deviation) is a plain background."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 
@@ -42,7 +42,7 @@ def open_image(content: bytes, name: str, colour: bool = False) -> Image.Image:
 
 
 def image_size(content: bytes) -> tuple[int, int] | None:
-    """Height and width of an image file as its header says, upright; None for what is none."""
+    """Height and width of an image file from its header, upright; None for other content."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -54,7 +54,7 @@ def image_size(content: bytes) -> tuple[int, int] | None:
 
 
 def _decoded(content: bytes, name: str, formats: tuple[str, ...]) -> Image.Image:
-    """An image as the file has it. Errors as `open_image`."""
+    """The image as it is in the file. Errors as `open_image`."""
     if len(content) > MAX_BYTES:
         raise TurnoverError(
             f"{name}: the file has {len(content) / 2**20:.0f} MB, the limit is {MAX_BYTES // 2**20}"
@@ -86,12 +86,12 @@ def _decoded(content: bytes, name: str, formats: tuple[str, ...]) -> Image.Image
 
 
 def fit_image(image: Image.Image, height: int, width: int) -> np.ndarray:
-    """A user's picture in the form of the training images, uint8: a grey one `(H, W)` as a drawing,
+    """A user's image in the form of the training images, uint8: a grey one `(H, W)` as a drawing,
     an RGB one `(H, W, 3)` as a photograph.
 
-    A photograph fills the shape, so its longer side loses both ends. A drawing is padded to it,
-    bright strokes on black; one on a plain ground is first cut to its strokes, unless it has the
-    right size already.
+    A photograph fills the shape, so both ends of its longer side are cropped. A drawing is padded,
+    bright strokes on black; one on a plain background is first cropped to its strokes, unless it
+    already has the right size.
     """
     if image.mode == "RGB":
         return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BOX))
@@ -106,7 +106,7 @@ def _fit_drawing(image: Image.Image, height: int, width: int) -> np.ndarray:
     strokes = image.point(lambda level: 255 * (level > 127)).getbbox()
     if pixels.shape != (height, width) and border.std() < _PLAIN and strokes:
         image = image.crop(strokes)
-    # Pillow's own pad fails on pictures so thin that a side would shrink to nothing.
+    # Pillow's own pad fails on images so thin that a side would shrink to nothing.
     shrink = min(width / image.width, height / image.height)
     inside = image.resize(
         (max(1, round(image.width * shrink)), max(1, round(image.height * shrink))),
@@ -128,7 +128,7 @@ def png_pixels(content: bytes) -> np.ndarray:
     """The pixels of a PNG that `png_bytes` made.
 
     Raises:
-        TurnoverError: if it is no PNG of grey or RGB pixels, or too large.
+        TurnoverError: if it is not a PNG of grey or RGB pixels, or too large.
     """
     image = _decoded(content, "an image of the run", ("PNG",))
     if image.mode not in ("L", "RGB"):

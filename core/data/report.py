@@ -1,6 +1,4 @@
-"""The data report: what a person should know of a data set before a model is trained on it, in a
-few lines.
-"""
+"""The data report: what to know of a data set before a model is trained on it, in a few lines."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from turnover.data.base import Dataset
+from turnover.errors import counted
 
 _NAMED = 5
 _NAME = 40
@@ -18,19 +17,19 @@ _NAME = 40
 
 @dataclass(frozen=True)
 class DataReport:
-    """What was found.
+    """The findings of the data report.
 
     Attributes:
         kind: `text` or `image`.
-        notes: how the data were read and what was left out.
+        notes: how the data were read and what was skipped.
         repeated: training items with the content and the label of an earlier one.
         torn: contents of training items that carry more than one label.
-        torn_ids: ids of the items of the first of them.
+        torn_ids: ids of the items with the first of these contents.
         shared: validation items whose content is among the training items'.
         single: classes with one training item.
         missing: classes without any training item.
         unmeasured: classes without any validation item.
-        alike: groups of classes whose names differ in spaces or capitals only.
+        alike: groups of classes whose names differ only in spaces or capitals.
     """
 
     kind: str
@@ -46,27 +45,27 @@ class DataReport:
 
     @property
     def lines(self) -> list[str]:
-        """The report in plain sentences, what was done first."""
-        found = [
+        """The report in sentences, the notes first."""
+        findings = [
             (
                 self.torn,
                 (
-                    f"{_many(self.torn, self.kind)} among the training items with two or more "
+                    f"{counted(self.torn, self.kind)} among the training items with two or more "
                     f"labels, such as {_listed(self.torn_ids)}"
                 ),
             ),
             (
                 self.repeated,
                 (
-                    f"{_many(self.repeated, 'training item')} with the {self.kind} and label of an "
-                    "earlier one"
+                    f"{counted(self.repeated, 'training item')} with the {self.kind} and label of "
+                    "an earlier one"
                 ),
             ),
             (
                 self.shared,
                 (
-                    f"{_many(self.shared, 'validation item')} with {_a(self.kind)} that is trained "
-                    "on as well, so the accuracy flatters"
+                    f"{counted(self.shared, 'validation item')} with {_a(self.kind)} that is "
+                    "trained on as well, so the accuracy flatters"
                 ),
             ),
             (len(self.missing), f"no training item of {_listed(self.missing)}"),
@@ -77,25 +76,24 @@ class DataReport:
                 for names in self.alike
             ),
         ]
-        return [*self.notes, *(line for count, line in found if count)]
+        return [*self.notes, *(line for count, line in findings if count)]
 
 
 def look_at(data: Dataset) -> DataReport:
-    """The report on a data set; labels that were made wrong on purpose count as they were
-    before.
-    """
+    """The report on a data set; injected wrong labels count as they were before."""
     train, validation = data.train.contents, data.validation.contents
     labels = data.train.labels if data.train.true_labels is None else data.train.true_labels
     rows = defaultdict[Hashable, list[int]](list)
     for row, content in enumerate(train):
         rows[content].append(row)
-    torn = [own for own in rows.values() if len({*labels[own].tolist()}) > 1]
+    torn = [group for group in rows.values() if len({*labels[group].tolist()}) > 1]
     counts, measured = (
-        np.bincount(own, minlength=len(data.classes)) for own in (labels, data.validation.labels)
+        np.bincount(numbers, minlength=len(data.classes))
+        for numbers in (labels, data.validation.labels)
     )
 
-    def classes(own: np.ndarray, count: int) -> tuple[str, ...]:
-        return tuple(data.classes[number] for number in np.flatnonzero(own == count))
+    def classes(sizes: np.ndarray, count: int) -> tuple[str, ...]:
+        return tuple(data.classes[number] for number in np.flatnonzero(sizes == count))
 
     alike = defaultdict[str, list[str]](list)
     for name in data.classes:
@@ -103,7 +101,7 @@ def look_at(data: Dataset) -> DataReport:
     return DataReport(
         kind=data.kind,
         notes=data.notes,
-        repeated=sum(len(own) - len({*labels[own].tolist()}) for own in rows.values()),
+        repeated=sum(len(group) - len({*labels[group].tolist()}) for group in rows.values()),
         torn=len(torn),
         torn_ids=tuple(data.train.ids[row] for row in (torn[0] if torn else ())),
         shared=sum(content in rows for content in validation),
@@ -112,10 +110,6 @@ def look_at(data: Dataset) -> DataReport:
         unmeasured=classes(measured, 0),
         alike=tuple(tuple(names) for names in alike.values() if len(names) > 1),
     )
-
-
-def _many(count: int, what: str) -> str:
-    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _a(what: str) -> str:

@@ -1,4 +1,4 @@
-"""BERT with adapters (Houlsby et al. 2019) and turn-over dropout.
+"""BERT with masked adapters (Houlsby et al. 2019), and BERT masked as a whole for comparison.
 
 A frozen text encoder keeps the masks out of its features. Adapters let training change the features
 themselves, and so leave more of each instance in the model. An adapter is a bottleneck beside the
@@ -12,22 +12,19 @@ LayerNorm. The mean of the last layer's token vectors, masked once more, gives t
 near zero, so that new adapters change little.
 
 The encoder is frozen with its LayerNorms, which Houlsby et al. train: every instance would change
-them. Of what is trained, a row of V, its part of the bias c and a column of U belong to one unit of
-the bottleneck, a column of the output layer to one feature, and all are safe from an instance whose
-mask switches that unit or feature off. The up-biases d and the output bias belong to no masked
-unit: these are the leaks (law 3).
+them. Of what is trained, a row of V, its entry of c and a column of U belong to one bottleneck
+unit, a column of the output layer to one feature; an instance whose mask switches that unit or
+feature off cannot change them. The up-biases d and the output bias belong to no unit: the leaks.
 
-Leaks make the half that never saw an item look too good; there is an effect the other way. Items
-share half of their units, so they react to what an item wrote there; its flipped half holds the
-reactions without the item, and does worse on it than a network that never met it would. The less an
-item resembles the others where it is written, and the fewer steps come after it, the weaker the
-reaction. So V starts at its usual size, since from near zero all units would grow in the same
-direction; the encoder's ordinary dropout is off, since with it an item takes more steps to learn;
-and the recipe lets the learning rate fall to zero.
+Leaks make the flipped sub-network look too good; another effect makes it look too bad. Items share
+half of their units, so they react to what an item wrote there; its flipped sub-network holds the
+reactions without the item, and does worse on it than a network that never saw it. The reaction is
+weaker the less an item resembles the others and the fewer steps follow. So V starts at its usual
+size (from near zero all units would grow in the same direction), the encoder's ordinary dropout is
+off (with it an item takes more steps to learn), and the learning rate falls to zero.
 
-Masks over all layers and no adapters is what Kobayashi et al. (2020, section 4.1) found unstable.
-`MaskedClassifier` is that model, for comparison: the whole encoder is trained, and most of it
-leaks.
+Masks over all layers without adapters is what Kobayashi et al. (2020, section 4.1) found unstable.
+`MaskedClassifier` is that model: the whole encoder is trained, and most of it leaks.
 """
 
 from __future__ import annotations
@@ -50,8 +47,8 @@ _OUTPUT_STD = 0.02  # BERT's own
 
 
 def _linear(width_in: int, width_out: int, std: float, seed: int) -> nn.Linear:
-    """A linear layer drawn from a seed of its own: normal weights cut at two standard deviations,
-    biases zero.
+    """A linear layer drawn from its own seed: normal weights truncated at two standard deviations,
+    zero biases.
     """
     layer = nn.utils.skip_init(nn.Linear, width_in, width_out)
     nn.init.trunc_normal_(
@@ -79,7 +76,7 @@ class Adapter(nn.Module):
 
 
 def _sublayer_ends(encoder: nn.Module) -> list[Any]:
-    """The ends of the encoder's sub-layers, attention and feed-forward by turns: dense, dropout,
+    """The ends of the encoder's sub-layers, alternating attention and feed-forward: dense, dropout,
     then residual and LayerNorm.
 
     Raises:
@@ -108,7 +105,7 @@ def _sublayer_ends(encoder: nn.Module) -> list[Any]:
 
 
 def _insert(ends: Sequence[Any], first: int, make: Callable[[int], nn.Module]) -> None:
-    """Put a module behind the ordinary dropout of every sub-layer from number `first` on."""
+    """Put a module after the ordinary dropout of every sub-layer from number `first` on."""
     for number in range(first, len(ends)):
         ends[number].dropout = nn.Sequential(
             ends[number].dropout, make(number).to(ends[number].dense.weight)
@@ -116,10 +113,10 @@ def _insert(ends: Sequence[Any], first: int, make: Callable[[int], nn.Module]) -
 
 
 class EncoderClassifier(nn.Module):
-    """A BERT-family encoder, the mean of its token vectors, a mask and a linear layer: what both
-    models here share.
+    """A BERT-family encoder, the mean of its token vectors, a mask and a linear layer: the
+    common base of both models.
 
-    The encoder becomes a part of the model and is changed in place. Mask 2i lies in the attention
+    The encoder becomes a part of the model and is changed in place. Mask 2i is in the attention
     of encoder layer i, mask 2i + 1 in its feed-forward network, mask 2N before the output.
 
     Attributes:
@@ -141,13 +138,13 @@ class EncoderClassifier(nn.Module):
         )
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Logits `(B, classes)` of token ids `(B, T)`; `attention_mask` is 0 on padding, and None
-        means there is none.
+        """Logits `(B, classes)` of token ids `(B, T)`; `attention_mask` is 0 on padding; None
+        means no padding.
         """
         return self.out(self.mask(self.pooled(input_ids, attention_mask)))
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Mean token vectors `(B, width)`, what the output layer sees."""
+        """Mean token vectors `(B, width)`, the output layer's input."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return token_mean(
             hidden, torch.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -158,12 +155,12 @@ class AdapterClassifier(EncoderClassifier):
     """A frozen BERT-family encoder with masked adapters in its last layers.
 
     Args:
-        encoder: a model built like BERT, such as `AutoModel` gives.
+        encoder: a model built like BERT, such as one from `AutoModel`.
         classes: number of classes.
         layers: how many of the last layers have adapters; None means all.
         groups: mask this many groups of units, in the bottlenecks and before the output; None means
             single units.
-        seed: decides the masks and the new weights.
+        seed: determines the masks and the new weights.
         bottleneck: width of the adapters' bottlenecks.
 
     Raises:
@@ -205,7 +202,7 @@ class AdapterClassifier(EncoderClassifier):
 
 
 class MaskedClassifier(EncoderClassifier):
-    """A BERT-family encoder trained as a whole, masked behind the dense layer that ends each
+    """A BERT-family encoder trained as a whole, masked after the dense layer that ends each
     sub-layer.
 
     Args and errors as for `AdapterClassifier`.
@@ -234,7 +231,7 @@ class MaskedClassifier(EncoderClassifier):
 
 
 class TokenRows(nn.Module):
-    """An `EncoderClassifier` whose input is one tensor: token ids `(B, T)`, filled up with the
+    """An `EncoderClassifier` whose input is one tensor: token ids `(B, T)`, padded with the
     padding token.
     """
 
@@ -253,7 +250,7 @@ class TokenRows(nn.Module):
         return self.model.pooled(*self._trimmed(tokens))
 
     def reading_order(self, tokens: Tensor) -> Tensor:
-        """Short texts first, so that a batch of long ones pads nothing but long ones."""
+        """Short texts first, so that a batch has texts of similar length and little padding."""
         return (tokens != self.padding).sum(1).argsort(stable=True)
 
     def _trimmed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -272,8 +269,8 @@ def adapter_classifier(
     seed: int,
     bottleneck: int = BOTTLENECK,
 ) -> AdapterClassifier:
-    """An `AdapterClassifier` around the encoder of this name, which
-    `turnover.models.heads.load_encoder` finds.
+    """An `AdapterClassifier` around the encoder of this name, loaded by
+    `turnover.models.heads.load_encoder`.
 
     Args and errors as there and for `AdapterClassifier`.
     """
@@ -293,7 +290,7 @@ def masked_everywhere(
 
 def _encoder(name: str) -> nn.Module:
     """The encoder alone; weights that its file lacks, such as an unused pooler's, are drawn without
-    the global random state.
+    changing the global random state.
     """
     with torch.random.fork_rng(devices=[]):
         return load_encoder(name)[1]

@@ -1,4 +1,4 @@
-"""From settings to models, and from items to what models read."""
+"""From settings to models, and from items to model inputs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _DEEP_TOKENS = 128
 
 
 def reads_features(settings: TrainSettings, kind: str) -> bool:
-    """Whether the model of resolved settings reads features of a frozen encoder, which are made
-    once and which a run keeps.
+    """Whether the model of resolved settings reads features of a frozen encoder, which are computed
+    once and kept in the run.
     """
     if kind == "image":
         return (is_torchvision(settings.model) and settings.from_layer is None) or (
@@ -123,7 +123,7 @@ def _deep(settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: i
 
 
 class TextInputs:
-    """Texts → what a text model reads: features of the frozen encoder (`reads_features`), or token
+    """Texts → inputs of a text model: features of the frozen encoder (`reads_features`), or token
     ids for deep models.
 
     Raises:
@@ -141,8 +141,8 @@ class TextInputs:
     def __call__(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None
     ) -> np.ndarray:
-        """Features float32 `(N, D)`, or token ids int64 `(N, T)`; `progress` is told how many texts
-        each batch held.
+        """Features float32 `(N, D)`, or token ids int64 `(N, T)`; `progress` is called with the
+        number of texts of each batch.
         """
         return self.make(texts, progress)
 
@@ -150,8 +150,8 @@ class TextInputs:
 def _token_rows(
     tokenizer: Any, texts: Sequence[str], progress: Callable[[int], object] | None = None
 ) -> np.ndarray:
-    """Token ids `(N, T)`, cut and filled up to the same length for every call."""
-    made = tokenizer(
+    """Token ids `(N, T)`, truncated and padded to the same length in every call."""
+    ids = tokenizer(
         list(texts),
         truncation=True,
         max_length=min(_DEEP_TOKENS, tokenizer.model_max_length),
@@ -159,11 +159,11 @@ def _token_rows(
     )["input_ids"]
     if progress:
         progress(len(texts))
-    return np.asarray(made, np.int64)
+    return np.asarray(ids, np.int64)
 
 
 class ImageInputs:
-    """Images → what an image model reads: pixels, or features of a frozen encoder
+    """Images → inputs of an image model: pixels, or features of a frozen encoder
     (`reads_features`).
 
     Raises:
@@ -179,7 +179,7 @@ class ImageInputs:
         self, images: np.ndarray, progress: Callable[[int], object] | None = None
     ) -> np.ndarray:
         """Pixels float32 `(N, C, H, W)` as `image_inputs`, or features float32 `(N, D)`; `progress`
-        is told how many images each batch held.
+        is called with the number of images of each batch.
         """
         return self.make(images, progress)
 
@@ -201,8 +201,8 @@ def _image_encoder(settings: TrainSettings, device: torch.device) -> ImageEncode
 def _pixels(images: np.ndarray, progress: Callable[[int], object] | None = None) -> np.ndarray:
     if progress:
         progress(len(images))
-    made: np.ndarray = image_inputs(images).numpy()
-    return made
+    pixels: np.ndarray = image_inputs(images).numpy()
+    return pixels
 
 
 def image_inputs(images: np.ndarray) -> Tensor:

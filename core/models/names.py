@@ -1,17 +1,14 @@
-"""Where encoders lie. No torch in here: pages ask for an encoder's tokenizer, and whether it is on
-this machine.
+"""Encoders and models by name: where they are, and which code may be run. Needs no torch.
 
-torchvision's classifiers by name, read from its source. No torch in here: pages offer them.
+A model is one of this package, `torchvision:NAME` (names are read from torchvision's source, since
+pages list them), or `module:function`, a function of the user's own that builds a PyTorch module.
 
-Models by name: `torchvision:NAME`, and `module:function`, a function of the user's own that builds
-a PyTorch module.
-
-Naming `module:function` on the command line is asking for that code to be run. A run folder
-remembers the name, but opening a run that somebody else made must not run anything: its manifest
-could name any function that can be imported. So the code of a run is loaded only if the same name
-was given in this process (`--model` of a command, `allow`), or stands in the environment variable
+Naming `module:function` on the command line asks for that code to be run. A run folder remembers
+the name, but opening a run that somebody else made must not run anything: its manifest could name
+any function that can be imported. So the code of a run is loaded only if the same name was given in
+this process (`--model` of a command, `allow`) or is in the environment variable
 TURNOVER_ALLOW_MODULES; and only if its source file is, byte for byte, the one that the run was made
-with. What that file imports is not checked. No torch in here.
+with. What that file imports is not checked.
 """
 
 from __future__ import annotations
@@ -32,13 +29,15 @@ from typing import Any
 from turnover.errors import TurnoverError
 from turnover.storage.atomic import looked_at
 
+# Encoders
+
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _CONFIG, _WEIGHTS = "config.json", ("model.safetensors", "model.safetensors.index.json")
 
 
 def encoder_folder(name: str) -> str:
-    """Where the encoder of this name lies: the packaged one's folder, or the name itself for
+    """The location of the encoder of this name: the packaged one's folder, or the name itself for
     `AutoModel`.
     """
     if name != DEFAULT_ENCODER:
@@ -55,12 +54,12 @@ def encoder_folder(name: str) -> str:
 
 
 def needs_hub(name: str) -> bool:
-    """Whether an encoder, of texts or images, has to be asked of the hub: it is neither packaged,
-    nor a folder, nor in the hub's cache here.
+    """Whether an encoder, of texts or images, must be downloaded from the hub: it is neither
+    packaged, nor a folder, nor in the local hub cache.
 
     Raises:
-        TurnoverError: if it is a folder without a model as safetensors, cannot be looked at, or can
-            be no name on the hub.
+        TurnoverError: if it is a folder without a model as safetensors, cannot be accessed, or is
+            not a valid name on the hub.
     """
     if name == DEFAULT_ENCODER:
         return False
@@ -87,14 +86,15 @@ def needs_hub(name: str) -> bool:
     return not (cached(_CONFIG) and any(map(cached, _WEIGHTS)))
 
 
+# Networks of torchvision
+
+TORCHVISION = "torchvision:"
 _REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 
 
 @cache
 def torchvision_networks() -> tuple[str, ...]:
-    """What `torchvision:NAME` can name, in the order of the alphabet; () where torchvision is
-    missing.
-    """
+    """The names for `torchvision:NAME`, sorted; () where torchvision is missing."""
     spec = importlib.util.find_spec("torchvision")
     folder = Path(spec.origin).parent / "models" if spec and spec.origin else Path()
     return tuple(
@@ -107,35 +107,34 @@ def torchvision_networks() -> tuple[str, ...]:
     )
 
 
-ALLOW = "TURNOVER_ALLOW_MODULES"
-"""Environment variable with names `module:function` that runs may load, with commas between."""
-
-TORCHVISION = "torchvision:"
-_allowed: set[str] = set()
-
-
 def is_torchvision(model: str | None) -> bool:
-    """Whether a model is named as torchvision's."""
+    """Whether a model name is `torchvision:NAME`."""
     return bool(model and model.startswith(TORCHVISION))
 
 
+# Modules of the user's own
+
+ALLOW = "TURNOVER_ALLOW_MODULES"
+"""Environment variable with the names `module:function` that runs may load, comma-separated."""
+
+_allowed: set[str] = set()
+
+
 def is_module(model: str | None) -> bool:
-    """Whether a model is named as a function of the user's own."""
+    """Whether a model name is a `module:function` of the user's own."""
     return bool(model and ":" in model and not is_torchvision(model))
 
 
 def allow(model: str | None) -> None:
-    """Take a name as given by the user: its code may be run from now on in this process; other
-    names of models change nothing.
+    """Allow the code of a name that the user gave to run in this process; other model names change
+    nothing.
     """
     if model and is_module(model):
         _allowed.add(model)
 
 
 def allowed_modules() -> tuple[str, ...]:
-    """The names that TURNOVER_ALLOW_MODULES holds: whoever started this program trusts their
-    code.
-    """
+    """The names in TURNOVER_ALLOW_MODULES, whose code the program's user trusts."""
     return tuple(
         name for name in map(str.strip, os.environ.get(ALLOW, "").split(",")) if is_module(name)
     )
@@ -169,8 +168,8 @@ def load_function(model: str, checksum: str) -> Callable[..., Any]:
     """The function that `module:function` names, from the source file with this SHA-256.
 
     Raises:
-        TurnoverError: if the user has not allowed it, the file is missing or another, or running it
-            fails.
+        TurnoverError: if the user has not allowed it, the file is missing or has changed, or
+            running it fails.
     """
     if model not in _allowed and model not in allowed_modules():
         raise TurnoverError(
@@ -189,25 +188,23 @@ def load_function(model: str, checksum: str) -> Callable[..., Any]:
     name, _, function = model.partition(":")
     with failing_in_one_line(model, path):
         module = _run(name, path, content)
-    made = getattr(module, function, None)
-    if not callable(made):
+    builder = getattr(module, function, None)
+    if not callable(builder):
         raise TurnoverError(
             f"--model {model}: {path} has no function {function!r}; define it, or correct the name"
         )
-    return made
+    return builder
 
 
 def _under_the_old_name(content: bytes) -> bytes:
-    """A source file as it was when the package was called core: of a run from then, only that name
+    """A source file as it was when the package was called core: for a run from then, only that name
     may have changed since.
     """
     return re.sub(rb"\bturnover\b(?!\()", b"core", content)
 
 
 class failing_in_one_line:
-    """Inside, an error of the user's own code becomes a `TurnoverError` that names it and the line
-    where it happened.
-    """
+    """Inside, an error in the user's own code becomes a `TurnoverError` with its line."""
 
     def __init__(self, model: str, path: Path | None = None) -> None:
         self.model, self.path = model, path
@@ -228,15 +225,15 @@ class failing_in_one_line:
         lines = [
             frame.lineno for frame in traceback.extract_tb(trace) if Path(frame.filename) == path
         ]
-        said = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         where = f"{path}{f', line {lines[-1]}' if lines else ''}"
         renamed = isinstance(error, ModuleNotFoundError) and error.name == "core"
         remedy = (
             "the package is called turnover now, so import turnover" if renamed else "correct it"
         )
         raise TurnoverError(
-            f"--model {self.model}: {where}: {type(error).__name__}{f': {said}' if said else ''}; "
-            f"{remedy}"
+            f"--model {self.model}: {where}: {type(error).__name__}"
+            f"{f': {message}' if message else ''}; {remedy}"
         ) from error
 
 
@@ -282,7 +279,7 @@ def _content(path: Path, model: str) -> bytes:
 
 @lru_cache(maxsize=16)
 def _run(name: str, path: Path, content: bytes) -> ModuleType:
-    """The module that this source makes: the bytes that were checked are the bytes that run."""
+    """The module of this source: the bytes that were checked are the bytes that run."""
     if name.endswith(".py"):
         name = path.stem
     elif "." in name:
@@ -291,13 +288,13 @@ def _run(name: str, path: Path, content: bytes) -> ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     before = sys.modules.get(name)
-    sys.modules[name] = module  # data classes and the like look for their module there
+    sys.modules[name] = module  # dataclasses, among others, look up their module there
     done = False
     try:
         exec(compile(content, str(path), "exec"), module.__dict__)
         done = True
     finally:
-        if before is not None:  # what the user has imported stays what it was
+        if before is not None:  # a module that the user has imported stays unchanged
             sys.modules[name] = before
         elif not done:
             sys.modules.pop(name)

@@ -1,14 +1,14 @@
-"""Modules of the user's own as members of a run (`turnover.models.names` finds their code).
+"""The user's own modules as members of a run (`turnover.models.names` loads their code).
 
 The function that `--model module:function` names is called as `function(classes, shape, seed)` and
-returns a module with `TurnoverDropout` inside, which makes logits `(B, classes)` of a batch `(B,
-*shape)`. Images come as float32 `(B, C, H, W)` in [-1, 1]; texts as features `(B, D)` of the frozen
-encoder, or, where `function.reads = "tokens"`, as token ids `(B, T)`. Member k of a run with seed S
-is built with seed S + k, and what the function draws at random is drawn from that seed.
+returns a module with `TurnoverDropout` inside, which maps a batch `(B, *shape)` to logits `(B,
+classes)`. Images are float32 `(B, C, H, W)` in [-1, 1]; texts are features `(B, D)` of the frozen
+encoder, or, where `function.reads = "tokens"`, token ids `(B, T)`. Member k of a run with seed S is
+built with seed S + k, which also seeds what the function draws at random.
 
-What such a module's instances share is found by running it: a parameter leaks if some of its
-numbers get a gradient under every one of 32 instances' masks; what a mask guards is on under all of
-them with probability 2⁻³².
+What all instances share in such a module is found by running it: a parameter leaks if some of its
+elements get a gradient under the masks of each of 32 instances; what a mask guards is on under all
+of them with probability 2⁻³².
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ _MOST_NAMED = 12
 
 
 class OwnMembers(Ensemble):
-    """Modules of the user's own, or of torchvision, as one K-member model; `features` are what the
-    last mask sees, mean over positions.
+    """Modules of the user's own, or of torchvision, as one K-member model; `features` are the
+    inputs of the last mask, mean over positions.
 
     Attributes:
-        code: `module:function` whose modules these are, which errors name; "" if none of the code
-            is the user's.
+        code: `module:function` that built these modules, for errors; "" if none of the code is the
+            user's.
     """
 
     whole = True
     code = ""
 
     def of(self, models: Sequence[nn.Module]) -> Self:
-        """The same code's, of other members."""
-        made = super().of(models)
-        made.code = self.code
-        return made
+        """The same kind of model with other members."""
+        ensemble = super().of(models)
+        ensemble.code = self.code
+        return ensemble
 
     def failing(self) -> AbstractContextManager[None]:
-        """Inside, an error of the user's own code becomes a `TurnoverError`, as in
+        """Inside, an error in the user's own code becomes a `TurnoverError`, as in
         `failing_in_one_line`.
         """
         return failing_in_one_line(self.code) if self.code else super().failing()
 
     def features(self, x: Tensor) -> Tensor:
-        """What each member's last mask sees of rows that all share: `(B, …)` → `(K, B, D)`."""
+        """The last mask's inputs for rows that all members share: `(B, …)` → `(K, B, D)`."""
         with self.failing():
             return torch.stack([_last_masked(model, x) for model in self.models])
 
@@ -69,13 +69,13 @@ class OwnMembers(Ensemble):
             return super().member_rows(x)
 
     def find_leaks(self, inputs: Tensor, labels: Tensor) -> None:
-        """Take as leaks what `found_leaks` tells of the first member."""
+        """Set the leaks to those of the first member, by `found_leaks`."""
         with self.failing():
             self.leaks = found_leaks(self.models[0], inputs, labels)
 
 
 def reading(model: str, checksum: str) -> str:
-    """What a module for texts reads: `features` or `tokens`. Errors as `load_function`."""
+    """The input of a module for texts: `features` or `tokens`. Errors as `load_function`."""
     reads = getattr(load_function(model, checksum), "reads", FEATURES)
     if reads not in (FEATURES, TOKENS):
         raise TurnoverError(
@@ -98,64 +98,66 @@ def own_members(
     """K new modules of the user's own.
 
     Raises:
-        TurnoverError: if the code may not be loaded or fails, gives no module with masks or other
+        TurnoverError: if the code may not be loaded or fails, returns no module with masks or other
             logits than `(B, classes)`, or two members share masks.
     """
     build = load_function(model, checksum)
-    made = []
+    modules = []
     for member in range(members):
         with failing_in_one_line(model), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + member)
-            own = build(classes, shape, seed + member)
+            module = build(classes, shape, seed + member)
             _check(
-                own,
+                module,
                 model,
                 classes,
                 torch.zeros(2, *shape, dtype=torch.int64 if tokens else torch.float32),
             )
-        made.append(own)
-    masks = [mask for own in made for mask in {layer._key() for layer in turnover_layers(own)}]
+        modules.append(module)
+    masks = [
+        mask for module in modules for mask in {layer._key() for layer in turnover_layers(module)}
+    ]
     if len(set(masks)) < len(masks):
         raise TurnoverError(
             f"--model {model}: two members would have the same masks; give TurnoverDropout the "
             "function's seed, seed=seed, or --members 1"
         )
-    own_model = OwnMembers(made, classes, ())
-    own_model.code = model
-    return own_model
+    ensemble = OwnMembers(modules, classes, ())
+    ensemble.code = model
+    return ensemble
 
 
-def _check(own: object, model: str, classes: int, rows: Tensor) -> None:
+def _check(module: object, model: str, classes: int, rows: Tensor) -> None:
     """Run a new module on two rows, once plain and once under masks, which also numbers its mask
     layers.
 
-    A module that cannot read the inputs as they come, but can in the type of its weights, reads
-    them in that from now on.
+    A module that cannot read the inputs as they are, but can in the number type of its weights,
+    gets them in that type from then on.
     """
-    if not isinstance(own, nn.Module):
+    if not isinstance(module, nn.Module):
         raise TurnoverError(
-            f"--model {model}: the function returned a {type(own).__name__}; return a "
+            f"--model {model}: the function returned a {type(module).__name__}; return a "
             "torch.nn.Module"
         )
-    turnover_layers(own)
-    own.eval()
+    turnover_layers(module)
+    module.eval()
     with torch.no_grad():
         try:
-            plain = own(rows)
+            plain = module(rows)
         except RuntimeError:
             if (
-                (kind := _weights_type(own)) is None
+                (kind := _weights_type(module)) is None
                 or not rows.is_floating_point()
                 or kind == rows.dtype
             ):
                 raise
-            own.register_forward_pre_hook(_as_weights)
-            plain = own(rows)
-        with entered(MaskScope(torch.arange(2), False, expected=masks_of_training(own, rows))):
-            masked = own(rows)
-    check_savable(own, f"--model {model}")
-    for made in (plain, masked):
-        shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+            module.register_forward_pre_hook(_as_weights)
+            plain = module(rows)
+        with entered(MaskScope(torch.arange(2), False, expected=masks_of_training(module, rows))):
+            masked = module(rows)
+    check_savable(module, f"--model {model}")
+    for logits in (plain, masked):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if shape != (2, classes):
             raise TurnoverError(
                 f"--model {model}: of inputs {tuple(rows.shape)} it makes {shape}; return logits of"
@@ -164,8 +166,11 @@ def _check(own: object, model: str, classes: int, rows: Tensor) -> None:
 
 
 def _weights_type(module: nn.Module) -> torch.dtype | None:
-    """The number type of a module's first weights that are not whole numbers."""
-    return next((own.dtype for own in module.parameters() if own.is_floating_point()), None)
+    """The number type of a module's first floating-point weights."""
+    return next(
+        (parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()),
+        None,
+    )
 
 
 def _as_weights(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -192,7 +197,7 @@ def _last_masked(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def found_leaks(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[str, ...]:
-    """What instances share in spite of their masks, in words: parameters, by gradients on some
+    """What instances share in spite of their masks, in words: parameters, from gradients on some
     rows, and the statistics of batch norms.
     """
     rows, right = inputs[:_ROWS], labels[:_ROWS]
@@ -203,8 +208,12 @@ def found_leaks(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[str, 
         if getattr(module, "track_running_stats", False) and module.training
     ]
     model.eval()
-    trained = {name: own for name, own in model.named_parameters() if own.requires_grad}
-    shared = {name: torch.ones_like(own, dtype=torch.bool) for name, own in trained.items()}
+    trained = {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
+    shared = {
+        name: torch.ones_like(parameter, dtype=torch.bool) for name, parameter in trained.items()
+    }
     for instance in range(_MASKS):
         with torch.enable_grad(), turnover([instance] * len(rows)):
             loss = nn.functional.cross_entropy(model(rows), right)
@@ -216,18 +225,18 @@ def found_leaks(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[str, 
             shared[name] &= torch.zeros_like(shared[name]) if gradient is None else gradient != 0
     leaking = [_share(name, part) for name, part in shared.items() if part.any()]
     return (
-        *_few(leaking, "parameters"),
-        *_few([f"the statistics of {name}" for name in counted], "statistics"),
+        *_first_names(leaking, "parameters"),
+        *_first_names([f"the statistics of {name}" for name in counted], "statistics"),
     )
 
 
 def _share(name: str, shared: Tensor) -> str:
-    """A parameter's name, and how much of it leaks where that is not all of it."""
+    """A parameter's name, with the share of it that leaks if that is not all of it."""
     part = math.floor(100 * float(shared.float().mean()))
     return name if part == 100 else f"{max(1, part)} % of {name}"
 
 
-def _few(names: list[str], what: str) -> list[str]:
+def _first_names(names: list[str], what: str) -> list[str]:
     """The first names, and how many more there are."""
     more = len(names) - _MOST_NAMED
     return [*names[:_MOST_NAMED], *([f"{more} more {what}"] if more > 0 else [])]

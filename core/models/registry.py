@@ -1,7 +1,4 @@
-"""What a user chooses of a run, and what is chosen where the user says nothing.
-
-How a model is trained, as numbers; needs no torch, so that pages can say and check it.
-"""
+"""Settings and recipes of runs, with their defaults. Needs no torch, so pages can check them."""
 
 from __future__ import annotations
 
@@ -19,6 +16,8 @@ from turnover.models.names import (
     source_checksum,
 )
 
+# Recipes: how a model is trained
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -26,10 +25,10 @@ class Recipe:
 
     With `decay` the learning rate falls to zero in a straight line over the `epochs`, step by step,
     and all of them are run. `masked` trains each row under its instance's mask; with `fresh` under
-    a new random one at each step, which is ordinary dropout of the same rate. `augment` moves and
+    a new random one at each step, which is ordinary dropout of the same rate. `augment` shifts and
     mirrors images. `keep` names the epoch that is kept: `learned`, the last one within one standard
-    error of the best; `best` itself, for a model that shall do well and has no training items to
-    tell of; or `last`, the end that a falling rate was planned for.
+    error of the best; `best` itself, for a model that is only meant to be accurate; or `last`, the
+    end that a falling rate is planned for.
     """
 
     epochs: int = 30
@@ -45,7 +44,7 @@ class Recipe:
     decay: bool = False
 
     def rate(self, epoch: float) -> float:
-        """The learning rate after so many epochs, whole ones and a part."""
+        """The learning rate after this many epochs, which may include a fraction."""
         return self.learning_rate * (1 - epoch / self.epochs) if self.decay else self.learning_rate
 
 
@@ -62,7 +61,7 @@ OWN_RECIPES = {
     "text": Recipe(learning_rate=1e-3, batch=32, weight_decay=2.0),
     "image": Recipe(learning_rate=1e-3, batch=64),
 }
-"""By the kind of a user's own data, and of known data that have no recipe of their own."""
+"""By the kind of a user's own data, and of named data sets without their own recipe."""
 MODEL_RECIPES = {
     "adapters": Recipe(epochs=2, learning_rate=1.3e-3, batch=32, decay=True, keep="last"),
     "masked-encoder": Recipe(epochs=8, patience=2, learning_rate=5e-5, batch=32),
@@ -76,11 +75,13 @@ MODEL_RECIPES = {
         keep="last",
     ),
 }
-"""Recipes of the deep models, whatever the data; heads follow the data's."""
+"""Recipes of the deep models, for any data; heads use the data's."""
 OWN_RECIPE = Recipe(learning_rate=1e-3, batch=64)
-"""The recipe of modules of the user's own, whatever the data."""
+"""The recipe of the user's own modules, for any data."""
 FINE_TUNED_RECIPE = Recipe(epochs=10, patience=2, learning_rate=3e-4, batch=32)
-"""The recipe of torchvision's networks that are trained from a layer on."""
+"""The recipe of torchvision's networks that are fine-tuned."""
+
+# Settings: what a user chooses
 
 TEXT_MODELS = ("heads", "adapters", "masked-encoder")
 IMAGE_MODELS = ("small-vgg", "vgg19", "heads")
@@ -96,13 +97,12 @@ VGG19_SIZE = 32
 class TrainSettings:
     """What a user chooses; None means the data set's own default.
 
-    `groups` = 0 masks single units. `late_norm` keeps the batch norms behind the first mask of
-    vgg19, whose statistics leak.
-    `keep` names a file of near duplicates (`turnover.data.sources.pairs`) that limits must not
-    drop. `own` says which files or splits are read where `data` is `files` or `hub:NAME`. `source`
-    is the SHA-256 of the file that a model of the user's own is built by, or of `weights`.
-    `weights` (a safetensors file) and `pretrained` are for torchvision's networks, which are
-    frozen, or trained from the layer `from_layer` on.
+    `groups` = 0 masks single units. `late_norm` keeps the batch norms after the first mask of
+    vgg19, whose statistics leak. `keep` names a file of near duplicates
+    (`turnover.data.sources.pairs`) that limits must not drop. `own` names the files or splits to
+    read where `data` is `files` or `hub:NAME`. `source` is the SHA-256 of the file that builds a
+    model of the user's own, or of `weights`. `weights` (a safetensors file) and `pretrained` are
+    for torchvision's networks, which are frozen, or trained from the layer `from_layer` on.
     """
 
     data: str
@@ -127,16 +127,16 @@ class TrainSettings:
     from_layer: str | None = None
 
     @classmethod
-    def read(cls, told: Mapping[str, Any]) -> TrainSettings:
-        """The settings as a run's manifest tells them."""
-        own = told.get("own")
-        return cls(**{**told, "own": OwnData(**own) if own else None})
+    def read(cls, saved: Mapping[str, Any]) -> TrainSettings:
+        """The settings from a run's manifest."""
+        own = saved.get("own")
+        return cls(**{**saved, "own": OwnData(**own) if own else None})
 
     def resolved(self, kind: str) -> TrainSettings:
         """The settings with every default filled in, for data of this kind, `text` or `image`.
 
         Raises:
-            TurnoverError: if the settings do not go together.
+            TurnoverError: if the settings do not fit together.
         """
         models = TEXT_MODELS if kind == "text" else IMAGE_MODELS
         model = self.model or models[0]
@@ -219,8 +219,8 @@ class TrainSettings:
 
     @property
     def named_model(self) -> bool:
-        """Whether resolved settings name a model of which only building it tells whether it is
-        right (`turnover.workflows.train`).
+        """Whether resolved settings name a model that only building it can check
+        (`turnover.workflows.train`).
         """
         return (
             is_torchvision(self.model)
@@ -231,7 +231,7 @@ class TrainSettings:
 
     @property
     def kind(self) -> str:
-        """What resolved settings are about: `text` or `image`."""
+        """The kind of data of resolved settings: `text` or `image`."""
         if self.own:
             return self.own.kind or "text"
         from turnover.data.sources import SOURCES
@@ -240,7 +240,7 @@ class TrainSettings:
 
     @property
     def recipe(self) -> Recipe:
-        """How the resolved settings are trained."""
+        """The recipe of resolved settings."""
         if is_module(self.model):
             known = OWN_RECIPE
         elif self.from_layer:
@@ -255,7 +255,7 @@ class TrainSettings:
 
 
 def check_image_size(settings: TrainSettings, shape: tuple[int, ...]) -> None:
-    """See whether the model of resolved settings reads images of `shape`, (H, W) or (H, W, 3).
+    """Check that the model of resolved settings reads images of `shape`, (H, W) or (H, W, 3).
 
     Raises:
         TurnoverError: if it does not.

@@ -1,19 +1,17 @@
-"""Images: a frozen encoder of transformers or torchvision, whose features turn-over heads read, as
-texts have one.
+"""Image models from transformers and torchvision: frozen encoders, and fine-tuned networks.
 
-An image becomes the RGB image of 224 × 224 that torchvision's models know (`pixels_of`), or what
-the encoder's own image processor makes of it. Features are the mean over patches or positions of
-the last layer, or what torchvision's last linear layer reads, scaled to length √D like a text's.
-Weights are a hub name's or a folder's; torchvision's are random, unless a safetensors file is named
-or `pretrained` ones are asked for, which are downloaded.
+*Frozen.* Turn-over heads read the features of an encoder that never changes, as for texts. An image
+becomes the RGB image of 224 × 224 that torchvision's models expect (`pixels_of`), or what the
+encoder's own image processor makes of it. Features are the mean over patches or positions of the
+last layer, or the input of torchvision's last linear layer, scaled to length √D. Weights are those
+of a hub name or a folder; torchvision's are random, unless a safetensors file is named or
+`pretrained` ones are asked for, which are downloaded.
 
-A network of torchvision that is trained from a layer on, with turn-over dropout from there.
-
-From the named layer on, in the order in which the network lists its layers, every convolution and
-every linear layer gets a mask on the units or channels that it reads, and its weights are trained:
-a column of them never learns from an item whose mask switches its unit off (law 3). Everything else
-stays as it is: biases, norms with their statistics, depthwise convolutions. The output layer is
-new, and its bias is the only leak.
+*Fine-tuned.* From the named layer on, in the order in which the network lists its layers, every
+convolution and every linear layer gets a mask on the units or channels that it reads, and its
+weights are trained: a column of them never learns from an item whose mask switches its unit off
+(law 3). Everything else stays frozen: biases, norms with their statistics, depthwise convolutions.
+The output layer is new, and its bias is the only leak.
 """
 
 from __future__ import annotations
@@ -33,6 +31,8 @@ from turnover.attribution.insert import insert_masks
 from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
 from turnover.models.names import TORCHVISION, file_checksum
+
+# Frozen encoders
 
 _SIDE, _ROWS = 224, 16
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
@@ -56,8 +56,8 @@ class ImageEncoder:
     def features(
         self, images: np.ndarray, progress: Callable[[int], object] | None = None
     ) -> np.ndarray:
-        """Features of images, each row of length √D; `progress` is told how many images each batch
-        held.
+        """Features of images, each row of length √D; `progress` is called with the number of
+        images of each batch.
 
         Raises:
             TurnoverError: if the encoder cannot read images of this form.
@@ -67,27 +67,27 @@ class ImageEncoder:
             rows = images[first : first + _ROWS]
             rgb = rows if rows.ndim == 4 else np.repeat(rows[..., None], 3, -1)
             try:
-                made = _pooled(self.network(self.prepare(rgb).to(self.device)))
+                pooled = _pooled(self.network(self.prepare(rgb).to(self.device)))
             except (TypeError, ValueError, RuntimeError, AttributeError) as error:
                 raise TurnoverError(
                     f"a {type(self.network).__name__} makes no features of images "
                     f"({str(error).splitlines()[0]}); name another"
                 ) from None
             parts.append(
-                (nn.functional.normalize(made, dim=-1) * made.shape[1] ** 0.5).cpu().numpy()
+                (nn.functional.normalize(pooled, dim=-1) * pooled.shape[1] ** 0.5).cpu().numpy()
             )
             if progress:
                 progress(len(rows))
         return np.concatenate(parts)
 
 
-def _pooled(made: Any) -> Tensor:
+def _pooled(output: Any) -> Tensor:
     """Features `(B, D)` of a network's output: itself, or the mean of its last hidden state over
     patches `(B, T, D)` or positions `(B, D, H, W)`.
     """
-    if isinstance(made, Tensor):
-        return made.float()
-    hidden: Tensor = made.last_hidden_state.float()
+    if isinstance(output, Tensor):
+        return output.float()
+    hidden: Tensor = output.last_hidden_state.float()
     return hidden.mean(1) if hidden.dim() == 3 else hidden.mean((2, 3))
 
 
@@ -106,8 +106,8 @@ def as_imagenet(pixels: Tensor) -> Tensor:
         pixels, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False
     )
     mean, std = (
-        torch.tensor(own, device=pixels.device, dtype=pixels.dtype).view(3, 1, 1)
-        for own in (_MEAN, _STD)
+        torch.tensor(values, device=pixels.device, dtype=pixels.dtype).view(3, 1, 1)
+        for values in (_MEAN, _STD)
     )
     return (larger - mean) / std
 
@@ -138,8 +138,8 @@ def hub_images(name: str, device: torch.device) -> ImageEncoder:
 
 
 def _processed(processor: Any, images: np.ndarray) -> Tensor:
-    made: Tensor = processor(images=list(images), return_tensors="pt")["pixel_values"]
-    return made
+    pixels: Tensor = processor(images=list(images), return_tensors="pt")["pixel_values"]
+    return pixels
 
 
 def torchvision_images(
@@ -153,7 +153,7 @@ def torchvision_images(
     """The network that `torchvision:NAME` names, without its last linear layer.
 
     Raises:
-        TurnoverError: if there is no such classifier, or the weights are not its own.
+        TurnoverError: if there is no such classifier, or the weights do not fit it.
     """
     if weights is not None:
         check_weights(weights, checksum)
@@ -169,7 +169,7 @@ def torchvision_images(
 
 
 def check_weights(weights: str, checksum: str | None) -> None:
-    """See whether a file of weights is the one with this SHA-256.
+    """Check that a file of weights has this SHA-256.
 
     Raises:
         TurnoverError: if it is not.
@@ -182,7 +182,8 @@ def check_weights(weights: str, checksum: str | None) -> None:
 
 
 def torchvision_network(model: str, weights: str | None, pretrained: bool, seed: int) -> nn.Module:
-    """A classifier of torchvision, weights drawn from `seed`, of a safetensors file, or downloaded.
+    """A classifier of torchvision, with weights drawn from `seed`, read from a safetensors file, or
+    downloaded.
     Errors as `torchvision_images`.
     """
     from torchvision import models  # type: ignore[import-untyped]
@@ -206,12 +207,14 @@ def torchvision_network(model: str, weights: str | None, pretrained: bool, seed:
         try:
             network.load_state_dict(load_file(weights))
         except (OSError, SafetensorError, RuntimeError) as error:
-            said = " ".join(str(error).split())[:200]
+            message = " ".join(str(error).split())[:200]
             raise TurnoverError(
-                f"--weights {weights}: not the weights of {name} as a safetensors file ({said})"
+                f"--weights {weights}: not the weights of {name} as a safetensors file ({message})"
             ) from None
     return network
 
+
+# Fine-tuned networks
 
 LEAKS = ("the output bias",)
 _INIT, _MASKS = 1, 2
@@ -245,7 +248,7 @@ class FineTuned(nn.Module):
         network.get_submodule(out)[1].bias.requires_grad_(True)  # type: ignore[index]
 
     def train(self, mode: bool = True) -> FineTuned:
-        """Training mode, but for the norms, whose statistics all items would share."""
+        """Training mode except for the norms, whose statistics all items would share."""
         super().train(mode)
         for layer in self.network.modules():
             if isinstance(layer, _NORM):
@@ -306,7 +309,7 @@ def fine_tuned(
         TurnoverError: as `torchvision_network` and `FineTuned`, or if the network does not run with
             masks.
     """
-    made = FineTuned(
+    network = FineTuned(
         torchvision_network(model, weights, pretrained, seed),
         first,
         classes,
@@ -315,10 +318,10 @@ def fine_tuned(
     ).eval()
     try:
         with torch.no_grad():
-            made(torch.zeros(1, 3, 32, 32))
+            network(torch.zeros(1, 3, 32, 32))
     except (AttributeError, TypeError, RuntimeError) as error:
         raise TurnoverError(
             f"--from-layer {first}: {model} does not run with masks from there on "
             f"({str(error).splitlines()[0]}); choose another"
         ) from None
-    return made
+    return network

@@ -1,5 +1,4 @@
-"""VGG19 (Simonyan and Zisserman 2015) for 32 × 32 images, with turn-over dropout from the 12th
-convolution on.
+"""VGG19 (Simonyan and Zisserman 2015) for 32 × 32 images, masked from the 12th convolution on.
 
 Kobayashi et al. (2020) trained VGG19 on CIFAR-10. Here it is the 16 convolutions of torchvision's
 `vgg19_bn`, each followed by batch norm and relu, and a classifier of three linear layers. VGG was
@@ -7,16 +6,16 @@ made for images of 224 × 224, which leave 7 × 7 positions of 512 channels for 
 hidden layers of 4096 units: 119 million weights. Images of 32 × 32 leave one position; for its 512
 features hidden layers of 512 units are enough.
 
-Masked are the channels that the 12th and every later convolution reads, and the units that each
-linear layer reads. Where max pooling lies between a convolution and the next, the mask comes after
-it: a mask keeps or drops a whole channel and pooling works inside a channel, so the order makes no
-difference.
+Masks are on the channels that the 12th and every later convolution reads, and on the units that
+each linear layer reads. Where max pooling lies between a convolution and the next, the mask comes
+after it: a mask keeps or drops a whole channel and pooling works inside a channel, so the order
+makes no difference.
 
-A unit is safe from an instance whose mask switches it off, and with it every weight into or out of
-it: also the convolution whose output is the first that is masked. Leaks (law 3) are the
-convolutions before that one, the output bias, and batch norm, whose statistics every instance
-enters: through them, in training, a loss even reaches the other rows of its batch.
-`norm_after_mask=False` leaves batch norm out where channels are masked.
+An instance whose mask switches a unit off cannot change any weight into or out of it; this includes
+the convolution whose output is the first that is masked. Leaks (law 3) are the convolutions before
+that one, the output bias, and batch norm, whose statistics every instance enters: through them, in
+training, a loss even reaches the other rows of its batch. `norm_after_mask=False` omits batch norm
+where channels are masked.
 """
 
 from __future__ import annotations
@@ -67,10 +66,10 @@ def vgg19(
     Args:
         classes: number of classes.
         groups: mask this many groups of channels or units in each layer; None means single ones.
-        seed: decides the masks and the weights.
+        seed: determines the masks and the weights.
         first: number of the first convolution whose input is masked, 2 to 16.
         dropout: rate of ordinary dropout beside the masks of the classifier's hidden layers.
-        norm_after_mask: keep batch norm behind the first mask.
+        norm_after_mask: keep batch norm after the first mask.
 
     Raises:
         TurnoverError: if there is no such convolution, or `groups` does not divide a layer's width.
@@ -80,7 +79,7 @@ def vgg19(
             f"first={first} is no convolution whose input can be masked; choose 2 to {CONVOLUTIONS}"
         )
     mask = partial(TurnoverDropout, groups=groups, seed=derive_seed(seed, _MASKS))
-    with torch.device("meta"):  # without memory and random numbers, for torchvision draws its own
+    with torch.device("meta"):  # no memory or random draws, since torchvision initialises weights
         parts: OrderedDict[str, nn.Module] = OrderedDict(
             features=_features(first, norm_after_mask, mask),
             pool=nn.AdaptiveAvgPool2d(1),
@@ -95,8 +94,8 @@ def vgg19(
 
 
 def _features(first: int, norm_after_mask: bool, mask: partial[TurnoverDropout]) -> nn.Sequential:
-    """torchvision's convolutions with masks between; relu not in place, so that hooks may keep what
-    it reads.
+    """torchvision's convolutions with masks between; relu is not in place, so that hooks may keep
+    its input.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     number = 0
@@ -128,8 +127,8 @@ def _classifier(classes: int, dropout: float, mask: partial[TurnoverDropout]) ->
 
 
 def _initialise(model: nn.Module, seed: int) -> None:
-    """He initialisation, each layer from a seed of its own; masks double the mean square of what it
-    reads, so its weights get half.
+    """He initialisation, each layer from its own seed; a mask doubles the mean square of the
+    layer's input, so its weights get half the variance.
     """
     number, gain = 0, 2.0
     for module in model.modules():

@@ -1,1 +1,1 @@
-"""Files that are whole or absent."""
+"""Storage: files that are whole or absent, locks, progress, and the schema of run folders."""

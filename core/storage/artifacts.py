@@ -1,14 +1,13 @@
-"""The manifest of a part of a run: facts, a format number, and size and checksum of each file;
-written last, checked first.
+"""Manifests with checksums, and arrays that took long to compute, kept in the run's folder.
 
-What took long to compute, kept in the run's folder: RUN/fidelity/NAME-KEY.
+A part's manifest holds facts, a format number, and size and checksum of each file; it is written
+last and checked first.
 
-The key is a hash of the run's weights and of all settings, so another run's or setting's results
-are never taken for these. Only what is a function of these alone is kept: retrained losses, scores
-of baselines, raw influences. Each array is written as soon as it is there, so work that was stopped
-goes on after the last one. The manifest lists the arrays with checksums. Two measures may need the
-same arrays at the same time; the second one waits for the first, and computes what is still
-missing.
+`Artifacts` keeps arrays in RUN/fidelity/NAME-KEY. The key is a hash of the run's weights and of all
+settings, so results of another run or setting are never mistaken for these. Only what depends on
+these alone is kept: retrained losses, scores of baselines, raw influences. Each array is written as
+soon as it is computed, so interrupted work resumes after the last one. Two measures may need the
+same arrays at the same time; the second one waits for the first, and computes what is missing.
 """
 
 from __future__ import annotations
@@ -25,6 +24,8 @@ import numpy as np
 from turnover.errors import TurnoverError
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import alone
+
+# Manifests
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -93,13 +94,15 @@ def read_manifest(folder: Path, remedy: str, needed: Sequence[str] = ()) -> dict
     return dict(manifest)
 
 
+# Arrays that are kept
+
 FOLDER = "fidelity"
 _DIGITS = 16
 
 
 class Artifacts:
     """Arrays by name, each with facts, in a run's folder; `weights` is the hash of the weights that
-    they were made with.
+    they were computed with.
 
     Raises:
         TurnoverError: if an array was changed after it was written.
@@ -123,8 +126,8 @@ class Artifacts:
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """To look what is missing and keep it while no other process does: one that does is waited
-        for, and what it kept is there then.
+        """Exclusive access for computing and keeping missing arrays. Another process that has it is
+        waited for, and its arrays are then available.
 
         Raises:
             TurnoverError: if the folder cannot be written to, or an array was changed after it was
@@ -140,7 +143,7 @@ class Artifacts:
         return name in self._facts
 
     def load(self, name: str) -> tuple[np.ndarray, dict[str, Any]]:
-        """An array that was kept, and its facts."""
+        """A kept array and its facts."""
         array: np.ndarray = np.load(self.folder / f"{name}.npy", allow_pickle=False)
         return array, self._facts[name]
 
@@ -164,5 +167,5 @@ class Artifacts:
         write_manifest(
             self.folder,
             {"made_with": self._made_with, "facts": self._facts},
-            sorted(f"{own}.npy" for own in self._facts),
+            sorted(f"{array_name}.npy" for array_name in self._facts),
         )

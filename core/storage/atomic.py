@@ -1,7 +1,7 @@
-"""Files and folders that are whole or absent: written beside their place, then renamed into it.
+"""Files and folders that are whole or absent, and paths that a user names. Needs no torch.
 
-Paths that a person names: looked at once, so that what the system will not even look at is told in
-a line. No torch in here.
+A file is written beside its final path, then renamed. A user's path is checked once, so that a path
+that the system cannot access gives a one-line error.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 
 from turnover.errors import TurnoverError
 
+# Whole or absent
+
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, make it durable, and rename it into place; nothing is
@@ -23,7 +25,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.
     """
-    # of this call alone, also where containers share a folder
+    # unique to this call, also where containers share a folder
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
     try:
         write(beside)
@@ -37,16 +39,16 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what processes that were killed left of `write_atomic` in a folder in which nobody
-    else writes.
+    """Delete the temporary files that killed processes left in a folder; nobody else may be writing
+    in it.
     """
     for scrap in folder.glob(".*.new"):
         scrap.unlink(missing_ok=True)
 
 
 def replace_folder(beside: Path, path: Path) -> None:
-    """Rename the finished folder `beside` to `path`; an older `path` goes only when the new one is
-    in place.
+    """Rename the finished folder `beside` to `path`; an older `path` is deleted only once the new
+    one is in place.
     """
     old = path.with_name(f".{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -60,7 +62,7 @@ def replace_folder(beside: Path, path: Path) -> None:
 
 
 def disk_error(path: Path, error: OSError) -> TurnoverError:
-    """What a failed write means for the user."""
+    """The error for a failed write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TurnoverError(
             f"{path}: the disk is full; free some space and run the same command again"
@@ -71,15 +73,17 @@ def disk_error(path: Path, error: OSError) -> TurnoverError:
     )
 
 
+# Paths that a user names
+
 _SHOWN = 300
-"""Characters of a path that an error shows: one that is too long is told, not repeated."""
+"""Characters of a path that an error shows."""
 
 
 def user_path(text: str) -> Path:
-    """The whole path that a person means, `~` and `~name` unfolded; nothing need be there.
+    """The absolute path that a user means, with `~` and `~name` expanded; it need not exist.
 
     Raises:
-        TurnoverError: if it names a home that nobody has, or cannot be looked at.
+        TurnoverError: if it names a home of no user, or cannot be accessed.
     """
     try:
         whole = Path(text).expanduser().absolute()
@@ -91,12 +95,12 @@ def user_path(text: str) -> Path:
 
 
 def looked_at(path: Path) -> Path:
-    """The path itself, of which `exists`, `is_dir` and `is_file` can be asked now; nothing need be
-    there.
+    """The path itself, so that `exists`, `is_dir` and `is_file` do not fail; it need not exist.
+
 
     Raises:
-        TurnoverError: if the system will not look: a name too long, a folder above it that may not
-            be entered, links in a circle.
+        TurnoverError: if the system cannot access it: a name too long, a parent folder without
+            permission, circular links.
     """
     try:
         path.stat()

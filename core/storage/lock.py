@@ -1,6 +1,6 @@
-"""Locks on files: whether a job's processes live, and that one process alone works on something.
+"""File locks: whether a job's processes live, and that only one process does some work.
 
-The system keeps a lock for the open file, which child processes inherit, and lets go of it when the
+The system keeps a lock for the open file, which child processes inherit, and releases it when the
 last of them ends, however it ends.
 """
 
@@ -20,15 +20,15 @@ from turnover.storage.atomic import disk_error
 from turnover.storage.progress import bar
 
 _PAUSES = (0, 0.01, 0.05, 0.2)
-"""Seconds before each try to lock: somebody who only looks has it for an instant."""
+"""Seconds before each attempt to lock: a process that only checks holds it for an instant."""
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-"""What flock says on file systems that keep no locks, as some shared ones do."""
+"""Errors of flock on file systems without locks, such as some shared ones."""
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[int | None]:
-    """Lock a file that may not exist yet: its open file, which a process may inherit and so keep
-    locked; None if it is locked already.
+    """Lock a file that may not exist yet; yields its descriptor, which a process may inherit and so
+    keep locked, or None if it is locked already.
 
     Raises:
         OSError: if the file cannot be opened.
@@ -43,12 +43,12 @@ def locked(path: Path) -> Iterator[int | None]:
 
 @contextmanager
 def alone(path: Path, work: str, wait: bool = False) -> Iterator[None]:
-    """Do some `work` that no other process may do at the same time. While it is done, a file with
-    this process's number is locked.
+    """Do `work` that no other process may do at the same time. Meanwhile a file with this process's
+    number is locked.
 
     Raises:
-        TurnoverError: if another process is at it and this one does not `wait`; the text has its
-            number, and since when. And if the file cannot be made, or the file system does not
+        TurnoverError: if another process does it and this one does not `wait`; the text has its
+            number and start time. Also if the file cannot be created, or the file system does not
             support locks.
     """
     try:
@@ -59,14 +59,14 @@ def alone(path: Path, work: str, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        # before it is closed: whoever has opened it sees that it is gone, and makes another
+        # before it is closed: whoever has opened it sees that it is gone, and creates another
         path.unlink(missing_ok=True)
         os.close(file)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process has it locked; looking does not keep anybody from locking it, but for an
-    instant.
+    """Whether some process has it locked; the check itself locks it for an instant.
+
 
     Raises:
         TurnoverError: if the file system does not support locks.
@@ -94,14 +94,14 @@ def wait_for(path: Path) -> int:
 
 
 def _alone(path: Path, work: str, wait: bool) -> int:
-    """The locked file that is at `path` now, with this process's number in it."""
+    """The locked file that is now at `path`, with this process's number in it."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             if not any(_take(file, path, fcntl.LOCK_EX, pause) for pause in _PAUSES):
                 if not wait:
-                    raise TurnoverError(f"{_told(file, work)}; wait until it is done, or end it")
-                with bar(1, f"waiting: {_told(file, work)}", "turns"):
+                    raise TurnoverError(f"{_holder(file, work)}; wait until it is done, or end it")
+                with bar(1, f"waiting: {_holder(file, work)}", "turns"):
                     _lock(file, path, fcntl.LOCK_EX)
             if _is_at(file, path):
                 os.ftruncate(file, 0)
@@ -113,8 +113,8 @@ def _alone(path: Path, work: str, wait: bool) -> int:
         os.close(file)
 
 
-def _told(file: int, work: str) -> str:
-    """Who has it locked, and since when."""
+def _holder(file: int, work: str) -> str:
+    """Which process has it locked, and since when."""
     number = os.pread(file, 20, 0).decode("ascii", "replace").strip()
     return (
         f"process {number or '(number unknown)'} is {work} already, since "

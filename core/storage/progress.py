@@ -1,12 +1,10 @@
-"""Progress: one bar a stage on stderr, with the time left; or, where nobody watches a terminal, in
-a small file.
+"""Progress of stages, on stderr or in a file; and this process's rank. Needs no torch.
 
-A job (`turnover.jobs`) runs with nobody at its stderr. It names a file in the environment variable
-`TURNOVER_PROGRESS`, and each stage writes there how far it is, a few times a second, over what the
-stage before it wrote.
+Each stage shows one bar on stderr, with the time left. A job (`turnover.jobs`) has no terminal: it
+names a file in the environment variable `TURNOVER_PROGRESS`, which each stage overwrites with its
+progress a few times a second.
 
-Which of how many processes this one is: what `torchrun` says of it in the environment. Needs no
-torch.
+`world` reads from the environment which of how many processes `torchrun` started this one as.
 """
 
 from __future__ import annotations
@@ -24,13 +22,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+# The rank of this process
+
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 @dataclass(frozen=True)
 class World:
     """Process `rank` of `size`, of which `local_size` run on this machine, this one as number
-    `local_rank` among them.
+    `local_rank`.
     """
 
     rank: int = 0
@@ -40,18 +40,20 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process speaks for all."""
+        """Whether this process reports for all."""
         return self.rank == 0
 
 
 def world() -> World:
-    """What torchrun has set; one process alone where it has not."""
-    told = [os.environ.get(name, "") for name in _VARIABLES]
-    return World(*map(int, told)) if all(number.isdigit() for number in told) else World()
+    """The variables that torchrun sets; a single process without them."""
+    values = [os.environ.get(name, "") for name in _VARIABLES]
+    return World(*map(int, values)) if all(number.isdigit() for number in values) else World()
 
+
+# Progress
 
 Advance = Callable[[int], object]
-"""What a stage calls with the number of units it has just finished."""
+"""Called by a stage with the number of units that it has just finished."""
 
 VARIABLE = "TURNOVER_PROGRESS"
 _SECONDS = 0.3
@@ -59,8 +61,8 @@ _SECONDS = 0.3
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is: `done` of `total` units; `seconds_left` at the stage's speed so far, None
-    before its first unit.
+    """Progress of a stage: `done` of `total` units; `seconds_left` at the stage's speed so far,
+    None before its first unit.
     """
 
     stage: str
@@ -71,13 +73,13 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """From 0 to 1."""
+        """Share of the units that are done, from 0 to 1."""
         return min(1.0, self.done / self.total) if self.total > 0 else 0.0
 
 
 @contextmanager
 def bar(total: int, label: str, unit: str) -> Iterator[Advance]:
-    """Progress over `total` units; of several ranks the first one tells its own."""
+    """Progress over `total` units; of several ranks only the first one shows its own."""
     if not world().is_first:
         yield lambda _: None
         return
@@ -97,28 +99,29 @@ def bar(total: int, label: str, unit: str) -> Iterator[Advance]:
 
 
 def read_progress(path: Path) -> Progress | None:
-    """What a stage wrote last; None where nothing is written or nothing of it can be read."""
+    """The progress that a stage wrote last; None if there is none or it cannot be read."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        left = told["seconds_left"]
-        found = Progress(
-            str(told["stage"]),
-            int(told["done"]),
-            int(told["total"]),
-            str(told["unit"]),
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        left = facts["seconds_left"]
+        progress = Progress(
+            str(facts["stage"]),
+            int(facts["done"]),
+            int(facts["total"]),
+            str(facts["unit"]),
             None if left is None else float(left),
         )
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return (
-        found
-        if found.done >= 0 and (found.seconds_left is None or 0 <= found.seconds_left < math.inf)
+        progress
+        if progress.done >= 0
+        and (progress.seconds_left is None or 0 <= progress.seconds_left < math.inf)
         else None
     )
 
 
 class _Stage:
-    """A stage that writes its progress to a file; one that cannot be written stops no work."""
+    """A stage that writes its progress to a file; a failed write does not stop the work."""
 
     def __init__(self, path: Path, total: int, label: str, unit: str) -> None:
         self._path, self._total, self._label, self._unit = path, total, label, unit

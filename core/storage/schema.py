@@ -1,9 +1,8 @@
-"""Whether what a run folder says can be: its manifests, tables and arrays go together, and no path
-leads out of it.
+"""The schema of a run folder: manifests, tables and arrays are consistent, no path leads out of it.
 
-Checksums tell of damage. They say nothing of a folder that somebody else has made, on purpose or by
-mistake, with checksums that hold; whoever opens it shall read one line, not see a page break.
-Nothing here needs torch.
+Checksums detect damage. They prove nothing about a folder that somebody else has made, on purpose
+or by mistake, with valid checksums; whoever opens it shall read one line, not see a page break.
+Needs no torch.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from turnover.errors import TurnoverError
 KINDS = ("text", "image")
 CURVES = ("epoch", "masked", "flipped", "validation", "unowned", "accuracy")
 _OF_THE_TWIN = ("plain_accuracy", "plain_loss", "plain_kept_epoch")
-_TOLD = ("created", "device")
+_TEXT_FACTS = ("created", "device")
 _LAYOUTS = ("full", "top")
 _NATS = 1e12
-"""No loss is so high; squares of lower ones still fit into float32."""
+"""No loss is so high; squares of lower ones still fit in float32."""
 
 _MEANINGS = {"truth": "targets", "prediction": "errors"}
 
 
 class Implausible(ValueError):
-    """What cannot be, in a few words; the caller knows the file and the remedy."""
+    """The invalid part, in a few words; the caller knows the file and the remedy."""
 
 
 UNREADABLE: tuple[type[Exception], ...] = (
@@ -46,14 +45,12 @@ UNREADABLE: tuple[type[Exception], ...] = (
     AttributeError,
     OverflowError,
     EOFError,
-    BadZipFile,
-)
-UNREADABLE += (NotImplementedError, MemoryError, RecursionError)
-# of the head of a .npy file, and of .npz
-UNREADABLE += (
-    SyntaxError,
+    NotImplementedError,
+    MemoryError,
+    RecursionError,
+    SyntaxError,  # this and the next: of the head of a .npy file
     TokenError,
-    BadZipFile,
+    BadZipFile,  # this and the next: of .npz
     zlib.error,
 )
 """What NumPy, pandas and pyarrow raise for files that they cannot read."""
@@ -61,8 +58,8 @@ UNREADABLE += (
 
 @contextmanager
 def told_of(path: Path, remedy: str) -> Iterator[None]:
-    """Turn what goes wrong while a file is read and checked into one line that names it and ends
-    with `remedy`.
+    """Turn any failure to read or check a file into a one-line error that names it and ends with
+    `remedy`.
     """
     try:
         yield
@@ -77,7 +74,7 @@ def told_of(path: Path, remedy: str) -> Iterator[None]:
 
 
 def finite_number(value: Any) -> float:
-    """A finite number of a file of JSON.
+    """A finite number from a JSON file.
 
     Raises:
         ValueError, TypeError, OverflowError: for anything else.
@@ -89,18 +86,16 @@ def finite_number(value: Any) -> float:
 
 
 def first_link(folder: Path) -> Path | None:
-    """A symbolic link somewhere below a folder, which could lead out of it; None if there is
-    none.
-    """
-    for place, folders, files in os.walk(folder):
+    """A symbolic link anywhere below a folder, which could lead out of it, or None."""
+    for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            if os.path.islink(os.path.join(place, name)):  # noqa: PTH114, PTH118 (in the loop over all files of a run, where a Path costs five times as much)
-                return Path(place, name)
+            if os.path.islink(os.path.join(parent, name)):  # noqa: PTH114, PTH118 (in the loop over all files of a run, where a Path costs five times as much)
+                return Path(parent, name)
     return None
 
 
 def check_run_facts(facts: Mapping[str, Any]) -> None:
-    """See whether a run's manifest says what a run's can.
+    """Check that a run's manifest is valid.
 
     Raises:
         Implausible: if it does not.
@@ -115,7 +110,7 @@ def check_run_facts(facts: Mapping[str, Any]) -> None:
     )
     for name in ("data", "settings", "recipe", "results", "versions", "timings"):
         _require(isinstance(facts.get(name, {}), dict), name)
-    for name in _TOLD:
+    for name in _TEXT_FACTS:
         _require(isinstance(facts.get(name, ""), str), name)
     for name in ("name", "source", "fingerprint"):
         _require(
@@ -141,7 +136,7 @@ def check_run_facts(facts: Mapping[str, Any]) -> None:
 
 
 def check_items(items: pd.DataFrame, facts: Mapping[str, Any]) -> None:
-    """See whether a run's table of items goes with its manifest.
+    """Check that a run's table of items matches its manifest.
 
     Raises:
         Implausible: if it does not.
@@ -175,7 +170,7 @@ def check_items(items: pd.DataFrame, facts: Mapping[str, Any]) -> None:
 
 
 def check_curves(curves: pd.DataFrame, facts: Mapping[str, Any]) -> None:
-    """See whether a run's curves go with its manifest.
+    """Check that a run's curves match its manifest.
 
     Raises:
         Implausible: if they do not.
@@ -186,8 +181,8 @@ def check_curves(curves: pd.DataFrame, facts: Mapping[str, Any]) -> None:
 
 
 def check_array(array: np.ndarray, *shape: int | None, kind: str = "f") -> None:
-    """See whether an array has numbers of this kind (`dtype.kind`), and this shape; None stands for
-    any length.
+    """Check an array's kind of numbers (`dtype.kind`) and its shape; None stands for any length.
+
 
     Raises:
         Implausible: if it does not.
@@ -199,7 +194,7 @@ def check_array(array: np.ndarray, *shape: int | None, kind: str = "f") -> None:
 
 
 def check_influence_facts(facts: Mapping[str, Any]) -> None:
-    """See whether the manifest of a run's influence says what it can.
+    """Check that the manifest of a run's influence is valid.
 
     Raises:
         Implausible: if it does not.
@@ -208,7 +203,7 @@ def check_influence_facts(facts: Mapping[str, Any]) -> None:
     for name, positions in (("targets", targets), ("errors", errors)):
         _require(
             isinstance(positions, list)
-            and all(_is_count(one, 0) for one in positions)
+            and all(_is_count(position, 0) for position in positions)
             and len(set(positions)) == len(positions),
             name,
         )
@@ -228,7 +223,7 @@ def check_influence(
     sizes: tuple[int, int, int],
     wrong: Iterable[int],
 ) -> None:
-    """See whether the arrays of a run's influence go with its manifest and with the run.
+    """Check that the arrays of a run's influence match its manifest and the run.
 
     Args:
         facts: the manifest.
@@ -291,5 +286,5 @@ def _whole(column: pd.Series) -> bool:
 
 
 def _writable(text: str) -> bool:
-    """Whether UTF-8 can write it: a file of JSON can hold halves of characters."""
+    """Whether UTF-8 can encode it: a JSON file can hold lone surrogates."""
     return text.encode("utf-8", "replace").decode() == text

@@ -1,8 +1,7 @@
-"""Checkpoints of a training: one file for all members, whoever trains them, with all that the next
-epoch needs.
+"""Checkpoints of a training run: one file for all members, with all that the next epoch needs.
 
-The first of several ranks writes it with what the others send, so a training goes on with any
-number of ranks.
+The first rank writes it from what the other ranks send, so training can resume with any number of
+ranks.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ class Trainee:
     team: Team
 
 
-def whole_tensors(model: Members, own: Mapping[str, Tensor], team: Team) -> dict[str, Tensor]:
-    """The tensors of all teams' members on the first rank, by the whole's names; nothing on the
-    others.
+def whole_tensors(model: Members, tensors: Mapping[str, Tensor], team: Team) -> dict[str, Tensor]:
+    """The tensors of all teams' members on the first rank, by the names in the whole model; nothing
+    on the others.
     """
     if team.ranks.size == 1:
-        return dict(own)
+        return dict(tensors)
     parts = team.gather(
-        save({name: value.detach().cpu().contiguous() for name, value in own.items()})
+        save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
         if team.rank == 0
         else b""
     )
@@ -60,7 +59,7 @@ def save_checkpoint(
     items: Mapping[str, Tensor],
     facts: Mapping[str, Any],
 ) -> None:
-    """Keep the state of all teams' members, the best one so far, each item's losses, and facts."""
+    """Save the state of all members, their best state so far, each item's losses, and facts."""
     model, team = trainee.model, trainee.team
     tensors = {f"model.{name}": value for name, value in trained_state(model).items()} | {
         f"best.{name}": value for name, value in best.items()
@@ -72,23 +71,23 @@ def save_checkpoint(
         }
     whole = whole_tensors(model, tensors, team)
     described = [
-        one
+        description
         for part in team.gather(json.dumps(descriptions(model)).encode())
-        for one in json.loads(part)
+        for description in json.loads(part)
     ]
     if not team.ranks.is_first:
         return
-    told = json.dumps(
+    metadata = json.dumps(
         {"made_with": {"recipe": asdict(trainee.recipe), _DESCRIBED: described}, **facts}
     )
     content = {name: value.contiguous() for name, value in (whole | dict(items)).items()}
-    write_atomic(path, lambda beside: beside.write_bytes(save(content, {"facts": told})))
+    write_atomic(path, lambda beside: beside.write_bytes(save(content, {"facts": metadata})))
 
 
 def load_checkpoint(
     path: Path, trainee: Trainee, items: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    """Take over this rank's members; returns the facts, the best state, and the items' losses.
+    """Load this rank's members; returns the facts, the best state, and the items' losses.
 
     Raises:
         TurnoverError: if the checkpoint was made by another recipe or model, or is damaged.
@@ -112,10 +111,12 @@ def load_checkpoint(
             f"{path}: the checkpoint was made with other settings; use the same settings to resume,"
             " or delete it"
         )
-    own = cut_tensors(model, tensors, members)
+    member_tensors = cut_tensors(model, tensors, members)
     named = {
         kind: {
-            name.removeprefix(kind): value for name, value in own.items() if name.startswith(kind)
+            name.removeprefix(kind): value
+            for name, value in member_tensors.items()
+            if name.startswith(kind)
         }
         for kind in ("model.", "best.", "adamw.")
     }
@@ -135,5 +136,5 @@ def load_checkpoint(
 
 
 def _trained(model: Members) -> list[str]:
-    """Names of the parameters that the optimizer moves, in its order."""
+    """Names of the parameters that the optimizer changes, in its order."""
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]

@@ -1,22 +1,21 @@
-"""Fit: the training loop, its curves, checkpoints and resume.
+"""The training loop, its curves, checkpoints and resume.
 
 All K members take a step together, each on a batch of its own order, each row under its own
 instance's mask; the loss is the mean cross-entropy of a batch, summed over members. Four losses are
 measured after every epoch (Figure 2 of the paper):
 
-- *masked*: training items under their own masks, what the optimiser sees fall;
-- *flipped*: training items under their flipped masks, the half that never saw them;
+- *masked*: training items under their own masks, what the optimiser minimises;
+- *flipped*: training items under their flipped masks, the sub-network that never saw them;
 - *validation*: the full network;
-- *unowned*: validation items under masks that no training item owns. A flipped mask is such a mask
-  as well, as far as the item is concerned, so without leaks flipped and unowned agree in
-  expectation.
+- *unowned*: validation items under masks that no training item owns. To the item its flipped mask
+  is such a mask too, so without leaks flipped and unowned agree in expectation.
 
-Training stops when the validation loss has not fallen for `patience` epochs. Kept is the last epoch
-whose validation loss is within one standard error of the best one's (of the paired difference, over
-validation items): among epochs that the validation set cannot tell apart, the one that has learned
-most from its training items says most about them. `Recipe.keep` may name another. A checkpoint
-after every epoch holds everything that the next one needs, and batch orders depend only on (seed,
-epoch, member), so a resumed run gives the same bits as one that was never stopped.
+Training stops when the validation loss has not fallen for `patience` epochs. The last epoch whose
+validation loss is within one standard error of the best one's (of the paired difference, over
+validation items) is kept: among epochs that the validation set cannot tell apart, it has learned
+most from its training items. `Recipe.keep` may choose another. A checkpoint after every epoch holds
+everything that the next one needs, and batch orders depend only on (seed, epoch, member), so a
+resumed run gives the same bits as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -61,8 +60,8 @@ class Split:
 
 @dataclass
 class History:
-    """Losses in nats: each curve one mean a finished epoch, and each training item's two losses a
-    finished epoch.
+    """Losses in nats per finished epoch: the mean of each curve, and those of each training and
+    validation item.
     """
 
     curves: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in CURVES})
@@ -156,18 +155,18 @@ def probabilities(
 def _evaluated(
     model: Members,
     inputs: Tensor,
-    made: Callable[[Tensor, Tensor], Tensor],
+    compute: Callable[[Tensor, Tensor], Tensor],
     ids: Tensor | None = None,
     flipped: bool = False,
 ) -> Tensor:
-    """What `made` makes `(…, B)` of logits `(K, B, C)` and their row numbers, put together `(…,
-    N)`; rows run in the order that the model reads fastest.
+    """The results `(…, N)` of `compute`, which maps logits `(K, B, C)` and their row numbers to
+    `(…, B)`; rows run in the order that the model evaluates fastest.
     """
     order, parts = model.reading_order(inputs), []
     with torch.inference_mode():
         for rows in order.split(_EVALUATION_ROWS):
             with turnover(ids[rows.to(ids.device)], flipped) if ids is not None else nullcontext():
-                parts.append(made(at_least_float32(model(inputs[rows])), rows))
+                parts.append(compute(at_least_float32(model(inputs[rows])), rows))
         return torch.cat(parts, -1)[..., order.argsort()]
 
 
@@ -184,8 +183,8 @@ def epoch_order(rows: int, seed: int, member: int, epoch: int) -> Tensor:
 
 
 def batches(order: Tensor, size: int) -> list[Tensor]:
-    """Batches `(…, size)` of an order `(…, n)`; a last one of a single item, which no batch norm
-    can learn from, joins the one before it.
+    """Batches `(…, size)` of an order `(…, n)`; a last batch of a single item, which no batch
+    norm can learn from, joins the one before it.
     """
     parts = list(order.split(size, dim=-1))
     if size > 1 and len(parts) > 1 and parts[-1].shape[-1] == 1:
@@ -194,7 +193,7 @@ def batches(order: Tensor, size: int) -> list[Tensor]:
 
 
 def augmented(images: Tensor, random: torch.Generator) -> Tensor:
-    """Images `(B, C, H, W)` moved by up to four pixels and mirrored at random, the usual
+    """Images `(B, C, H, W)` shifted by up to four pixels and mirrored at random, the usual
     augmentation of small images; masks stay the instance's own.
     """
     rows, channels, height, width = images.shape
@@ -212,8 +211,8 @@ def augmented(images: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _of_this_rank(team: Team) -> list[int]:
-    """What tells this rank's draws from those of others, which would drop the same units otherwise;
-    nothing on the first, which draws as one process does.
+    """Numbers that make this rank's random draws differ from those of others, which would otherwise
+    drop the same units; none on the first, which draws as one process does.
     """
     if team.rank:
         return [team.members.start, team.rank]
@@ -229,13 +228,13 @@ def train_epoch(
     orders: Tensor,
     team: Team | None = None,
 ) -> None:
-    """Take all steps of one epoch and leave the model in evaluation mode.
+    """Run all steps of one epoch and leave the model in evaluation mode.
 
-    `orders` `(K, n)` are each member's training items, one after the other; `team` are the ranks
-    that train these members, by default this one alone.
+    `orders` `(K, n)` are each member's training items in order; `team` are the ranks that train
+    these members, by default this one alone.
 
     Raises:
-        TurnoverError: if code of the user's own fails, or a batch norm gets a batch of one item.
+        TurnoverError: if the user's own code fails, or a batch norm gets a batch of one item.
     """
     team = team or one_rank(model.members)
     with torch.random.fork_rng():
@@ -278,7 +277,10 @@ def _train_epoch(
         inputs = train.inputs[ids]
         if recipe.augment:
             inputs = torch.stack(
-                [augmented(own, random) for own, random in zip(inputs, randoms, strict=True)]
+                [
+                    augmented(member_images, random)
+                    for member_images, random in zip(inputs, randoms, strict=True)
+                ]
             )
         owners = (
             torch.stack(
@@ -302,7 +304,7 @@ def _train_epoch(
                 )
                 loss = (
                     losses.view(len(ids), -1).sum(1) * part.weight / count
-                ).sum()  # a member's own share has the same bits in any company
+                ).sum()  # a member's share has the same bits in any team
             loss.backward()
         team.all_reduce_gradients(model)
         optimizer.step()
@@ -323,8 +325,12 @@ def _measure(
 
     parts = [team.all_gather(seen, lambda rows: _judged(model, validation.part(rows))).flatten(1)]
     if owned:
-        own, nobody = torch.arange(count), UNOWNED + torch.arange(seen)
-        parts += [losses_of(train, own), losses_of(train, own, True), losses_of(validation, nobody)]
+        train_ids, unowned_ids = torch.arange(count), UNOWNED + torch.arange(seen)
+        parts += [
+            losses_of(train, train_ids),
+            losses_of(train, train_ids, True),
+            losses_of(validation, unowned_ids),
+        ]
     means = team.mean(torch.cat(parts, 1))
     by_class, *under = means.split([part.shape[1] for part in parts])
     full = by_class.view(-1, seen)
@@ -343,7 +349,7 @@ def _measure(
 
 
 def measured(model: Members, train: Split, validation: Split) -> History:
-    """The history of a model that was trained elsewhere: one epoch, with the losses of now.
+    """The history of a model that was trained elsewhere: one epoch, with its current losses.
 
     Raises:
         TurnoverError: if a loss is not finite.
@@ -370,18 +376,18 @@ def fit(
 ) -> History:
     """Train `model` in place and leave it at the epoch that `History.kept` names.
 
-    Training item i has instance id i. With a `checkpoint` path, the state after each epoch is kept
-    there and training goes on from it if it exists. Of several ranks each has its team's share of
-    the members as `model`; the losses, and so all decisions, are the same on every rank.
+    Training item i has instance id i. With a `checkpoint` path, the state after each epoch is saved
+    there, and training resumes from it if it exists. On several ranks `model` holds the team's
+    share of the members; the losses, and so all decisions, are the same on every rank.
 
     Raises:
         TurnoverError: if the checkpoint was made by another recipe or model, is damaged, or the
             loss is not finite; or as `train_epoch`.
     """
     with model.failing():
-        moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
-            moved, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
     best = {name: value.clone() for name, value in trained_state(model).items()}
     history, owned = History(keep=recipe.keep), recipe.masked and not recipe.fresh

@@ -1,12 +1,11 @@
-"""Several processes at one job, as `torchrun` starts them: who does what, waiting for each other,
-and a name for who is lost.
+"""Several processes on one job, as `torchrun` starts them: work, barriers, and naming a lost rank.
 
-Ranks share a file system and, through torchrun's key-value store, a few words: what each is at, who
-waits where, who gave up. Every wait looks at the store a few times a second, so it ends with a name
-when a rank fails. Each rank beats once a second from a thread; one that is not heard for `SILENCE`
-seconds is lost, whatever became of it. What is more than words goes over gloo, between the
-processors: per epoch some losses and a checkpoint, and where several ranks train one member
-(`turnover.training.teams`) per step its gradients.
+Ranks share a file system and, through torchrun's key-value store, short texts: what each is doing,
+who waits where, who failed. Every wait polls the store a few times a second, so it ends with a name
+when a rank fails. Each rank sends a heartbeat once a second from a thread; one that is silent for
+`SILENCE` seconds is lost, for whatever reason. Larger data goes over gloo, between the processors:
+per epoch some losses and a checkpoint, and where several ranks train one member
+(`turnover.training.teams`) its gradients per step.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from turnover.storage.progress import World, world
 
 Unit = TypeVar("Unit")
 SILENCE = 30.0
-"""Seconds without a sign of life after which a rank is lost."""
+"""Seconds without a heartbeat after which a rank is lost."""
 
 _BEAT, _FAREWELL, _MOST_WAIT = 1.0, 3.0, 0.05
 _START, _LISTEN = timedelta(minutes=5), timedelta(seconds=0.5)
@@ -40,59 +39,59 @@ _AGAIN = "start the same command again: what is finished is kept"
 
 
 class Ranks:
-    """One process alone: all the work is its own, nobody is waited for."""
+    """A single process: it does all the work and waits for nobody."""
 
     rank, size = 0, 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank plans, joins and speaks for all."""
+        """Whether this rank plans, merges and reports for all."""
         return self.rank == 0
 
     def own(self, units: Sequence[Unit]) -> list[Unit]:
-        """The units of work that are this rank's: every size-th."""
+        """This rank's units of work: every size-th."""
         return list(units[self.rank :: self.size])
 
     def at(self, what: str) -> None:
-        """Note what this rank is at, for the others to name should it be lost."""
+        """Record what this rank is doing, for the others to report should it be lost."""
 
     def barrier(self, group: range | None = None) -> None:
-        """Wait until all ranks are here, or those of a group, of which this is one."""
+        """Wait for all ranks, or for those of a group that includes this one."""
 
-    def mean(self, own: Tensor) -> Tensor:
-        """Mean `(…)` over all members of all ranks, of one row `(k, …)` for each that this rank
-        tells of; the same bits on every rank and for any number.
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean `(…)` over all members of all ranks; this rank passes rows `(k, …)`, one per member
+        of its own. The same bits on every rank and for any number of ranks.
         """
-        return own.mean(0)
+        return values.mean(0)
 
     def gather(self, payload: bytes) -> list[bytes]:
-        """On the first rank what all ranks give, in order; nothing on the others."""
+        """On the first rank the payloads of all ranks, in order; nothing on the others."""
         return [payload]
 
     def new_group(self, group: range) -> None:
-        """Make ready to `all_reduce` over these ranks, of which this is one; all ranks of the job
-        do so at the same time.
+        """Prepare to `all_reduce` over these ranks, which include this one; all ranks of the job
+        call it at the same time.
         """
 
-    def all_reduce(self, own: Tensor, group: range) -> Tensor:
-        """Sum over a group, element by element; the same bits on each of its ranks. Where one may
-        be long in coming there is a `barrier` first.
+    def all_reduce(self, tensor: Tensor, group: range) -> Tensor:
+        """Sum over a group, element by element; the same bits on each of its ranks. Where one
+        rank may be late, call `barrier` first.
         """
-        return own
+        return tensor
 
 
 class _Together(Ranks):
     """One of several processes."""
 
-    def __init__(self, place: World) -> None:
-        self.rank, self.size = place.rank, place.size
+    def __init__(self, process: World) -> None:
+        self.rank, self.size = process.rank, process.size
         self.lost = ""
         self._barriers, self._ended = Counter[range](), threading.Event()
         self._groups: dict[range, Any] = {}
         try:
             self._store: Any = PrefixStore(
                 "turnover",
-                next(iter(rendezvous("env://", place.rank, place.size, timeout=_START)))[0],
+                next(iter(rendezvous("env://", process.rank, process.size, timeout=_START)))[0],
             )
             self.at("starting")
             self._set("here")
@@ -114,21 +113,21 @@ class _Together(Ranks):
         self._set(key)
         self._wait([f"{key}/{rank}" for rank in group])
 
-    def mean(self, own: Tensor) -> Tensor:
-        rows = self.gather(own.cpu().contiguous().numpy().tobytes())
-        kind = own.cpu().numpy().dtype
-        made = b""
+    def mean(self, values: Tensor) -> Tensor:
+        rows = self.gather(values.cpu().contiguous().numpy().tobytes())
+        kind = values.cpu().numpy().dtype
+        payload = b""
         if rows:
             parts = [
-                torch.from_numpy(np.frombuffer(row, kind).copy()).view(-1, *own.shape[1:])
+                torch.from_numpy(np.frombuffer(row, kind).copy()).view(-1, *values.shape[1:])
                 for row in rows
                 if row
             ]
-            made = torch.cat(parts).to(own.device).mean(0).cpu().numpy().tobytes()
+            payload = torch.cat(parts).to(values.device).mean(0).cpu().numpy().tobytes()
         return (
-            torch.from_numpy(np.frombuffer(self._broadcast(made), kind).copy())
-            .view(own.shape[1:])
-            .to(own.device)
+            torch.from_numpy(np.frombuffer(self._broadcast(payload), kind).copy())
+            .view(values.shape[1:])
+            .to(values.device)
         )
 
     def gather(self, payload: bytes) -> list[bytes]:
@@ -142,14 +141,14 @@ class _Together(Ranks):
         self.barrier()
         self._talk(lambda: None, range(self.size))
         if len(group) > 1 and group not in self._groups:
-            # gloo gives up no sooner on one that stands still, and this process cannot end before
+            # gloo waits this long for a rank that hangs, and this process cannot end before
             limit = timedelta(seconds=2 * SILENCE)
             self._groups[group] = self._talk(
                 lambda: dist.new_group(list(group), limit, use_local_synchronization=True), group
             )
 
-    def all_reduce(self, own: Tensor, group: range) -> Tensor:
-        total = own.detach().to("cpu", copy=True)
+    def all_reduce(self, tensor: Tensor, group: range) -> Tensor:
+        total = tensor.detach().to("cpu", copy=True)
 
         def reduce() -> None:
             work = dist.all_reduce(total, group=self._groups[group], async_op=True)
@@ -158,16 +157,16 @@ class _Together(Ranks):
                     work.wait(_LISTEN)
                     return
                 except RuntimeError:
-                    # it failed; or only this wait is over, in which no interruption is heard
+                    # it failed; or only this wait ended, which no signal can interrupt
                     if work.is_completed():
                         work.wait()
                         return
 
         self._talk(reduce, group)
-        return total.to(own.device)
+        return total.to(tensor.device)
 
     def _broadcast(self, payload: bytes) -> bytes:
-        """On every rank what the first one gives."""
+        """The first rank's payload, on every rank."""
         self.barrier()
         if not self.is_first:
             return self._received(0)
@@ -196,10 +195,10 @@ class _Together(Ranks):
         return self._talk(receive, [rank])
 
     def _talk(self, talk: Callable[[], Any], others: Sequence[int]) -> Any:
-        """What `talk` gives, between this rank and others.
+        """The result of `talk`, an exchange between this rank and others.
 
         Raises:
-            TurnoverError: if it breaks off; the text names who is the cause.
+            TurnoverError: if it breaks off; the text names the rank that is the cause.
         """
         try:
             if not dist.is_initialized():
@@ -217,8 +216,8 @@ class _Together(Ranks):
             ) from None
 
     def _gone(self, ranks: Sequence[int]) -> str:
-        """Who of some ranks is the cause that they cannot be reached; "" if all are well. The
-        others are told of one that has died.
+        """The failure that makes some of these ranks unreachable; "" if there is none. A rank that
+        has died is reported to the others.
         """
 
         def beats() -> dict[int, bytes]:
@@ -232,12 +231,12 @@ class _Together(Ranks):
 
         try:
             first, end = beats(), time.monotonic() + _FAREWELL
-            while time.monotonic() < end and not self._told():
+            while time.monotonic() < end and not self._failure():
                 time.sleep(_MOST_WAIT)
             silent = [rank for rank, beat in beats().items() if beat == first[rank]]
-            if silent and not self._told():
+            if silent and not self._failure():
                 self._store.set("failed", f"{self._named(silent[0])} has died; {_AGAIN}")
-            return self._told()
+            return self._failure()
         except RuntimeError:
             return f"the rank that holds the store of all {self.size} cannot be reached; {_AGAIN}"
 
@@ -245,15 +244,15 @@ class _Together(Ranks):
         self._store.set(f"{key}/{self.rank}", "1")
 
     def _wait(self, keys: list[str], limit: float = float("inf")) -> None:
-        """Until all keys are set.
+        """Wait until all keys are set.
 
         Raises:
-            TurnoverError: if a rank gave up or is lost, or the time is over.
+            TurnoverError: if a rank failed or is lost, or the time is over.
         """
         begun, pause = time.monotonic(), 0.001
         while not self._store.check(keys):
-            if told := self._told():
-                raise TurnoverError(told)
+            if failure := self._failure():
+                raise TurnoverError(failure)
             if time.monotonic() - begun > limit:
                 missing = next(key for key in keys if not self._store.check([key]))
                 raise TurnoverError(
@@ -263,8 +262,8 @@ class _Together(Ranks):
             time.sleep(pause)
             pause = min(_MOST_WAIT, 2 * pause)
 
-    def _told(self) -> str:
-        """Who gave up or was lost, and what to do; "" if nobody was."""
+    def _failure(self) -> str:
+        """Which rank failed or is lost, and the remedy; "" if none."""
         return self._store.get("failed").decode() if self._store.check(["failed"]) else self.lost
 
     def _named(self, rank: int) -> str:
@@ -276,8 +275,8 @@ class _Together(Ranks):
         return f"rank {rank} of {self.size} ({at})"
 
     def _beat(self) -> None:
-        """Give signs of life and listen to the others'; end the main thread's work when one fell
-        silent or gave up.
+        """Send heartbeats and check those of the others; interrupt the main thread when one is
+        silent or failed.
         """
         heard = {rank: (b"", time.monotonic()) for rank in range(self.size) if rank != self.rank}
         count = 0
@@ -299,7 +298,7 @@ class _Together(Ranks):
                             f"{self._named(rank)} was not heard for {SILENCE:.0f} s and is lost; "
                             f"{_AGAIN}"
                         )
-                self.lost = self._told()
+                self.lost = self._failure()
             except RuntimeError:
                 self.lost = (
                     f"the rank that holds the store of all {self.size} cannot be reached; {_AGAIN}"
@@ -309,13 +308,13 @@ class _Together(Ranks):
                 return
 
     def leave(self, error: BaseException | None) -> TurnoverError | None:
-        """Say goodbye; returns what happened, if this rank ends because of another."""
+        """Record how this rank ends; returns the error, if another rank is the cause."""
         with suppress(RuntimeError):
             if error is None:
                 self._set("done")
             elif isinstance(error, KeyboardInterrupt):
                 return self._interrupted()
-            elif not self._told():
+            elif not self._failure():
                 self._store.set(
                     "failed",
                     f"{self._named(self.rank)} failed: "
@@ -324,13 +323,13 @@ class _Together(Ranks):
         return None
 
     def _interrupted(self) -> TurnoverError | None:
-        """Who is to blame: all ranks alive say goodbye; one that does not has died, and was the
-        reason.
+        """The cause of an interruption: every living rank records that it leaves; one that does not
+        has died.
         """
         self._set("left")
         end = time.monotonic() + _FAREWELL
         silent = list(range(self.size))
-        while silent and time.monotonic() < end and not self._told():
+        while silent and time.monotonic() < end and not self._failure():
             silent = [
                 rank
                 for rank in silent
@@ -338,8 +337,8 @@ class _Together(Ranks):
                 and not self._store.check([f"done/{rank}"])
             ]
             time.sleep(_MOST_WAIT)
-        if told := self._told():
-            return TurnoverError(told)
+        if failure := self._failure():
+            return TurnoverError(failure)
         return TurnoverError(f"{self._named(silent[0])} has died; {_AGAIN}") if silent else None
 
     def close(self) -> None:
@@ -354,17 +353,17 @@ ALONE = Ranks()
 
 @contextmanager
 def open_ranks() -> Iterator[Ranks]:
-    """The ranks of this job; one process where torchrun did not start it.
+    """The ranks of this job; a single process if torchrun did not start it.
 
     Raises:
-        TurnoverError: in place of an error or interruption that another rank is the cause of; the
-            text names that rank, what it was at, and what to do.
+        TurnoverError: in place of an error or interruption that another rank caused; the text names
+            that rank, what it was doing, and the remedy.
     """
-    place = world()
-    if place.size == 1:
+    process = world()
+    if process.size == 1:
         yield ALONE
         return
-    ranks = _Together(place)
+    ranks = _Together(process)
     try:
         yield ranks
         ranks.leave(None)

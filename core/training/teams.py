@@ -1,21 +1,19 @@
-"""Which ranks train which members.
+"""Teams: which ranks train which members, and data-parallel training within a team.
 
-Of no more ranks than members each trains some. Where there are more, each member has a team of
-neighbouring ranks that train it together (data-parallel): every one holds the whole model, takes
-its part of each batch, and adds up gradients with the others, so that all take the step that one
-process takes on the whole batch. Rows keep their instances' masks, whichever rank has them. A batch
-of fewer rows than ranks is computed by all of them, each counted as one of so many.
+With no more ranks than members, each rank trains some members. With more, each member has a team of
+neighbouring ranks that train it together (data-parallel): every rank holds the whole model,
+computes its part of each batch, and sums gradients with the others, so that all take the step that
+one process takes on the whole batch. Rows keep their instances' masks, on whichever rank. A batch
+of fewer rows than ranks is computed by all of them, each weighted by one over their number.
 
-A step adds up one number for every trained weight, through the processors' memory (gloo): it pays
-where a batch takes long beside that. Equal up to rounding, that is; in bfloat16, as GPUs train, to
-its own. Ordinary dropout draws other numbers than one process would, and what else a network lets
-rows of a batch share, but for batch norm, each rank's rows share alone.
+A step sums one number for every trained weight, through the processors' memory (gloo): it pays
+where a batch takes long in comparison. Results are equal up to rounding, in bfloat16 (as GPUs
+train) up to bfloat16's. Ordinary dropout draws other numbers than one process would, and whatever
+else a network shares among the rows of a batch, except batch norm, only each rank's rows share.
 
-Batch norm over a batch that several ranks share: its mean and variance are those of all rows, on
-any device.
-
-torch.nn.SyncBatchNorm does the same between GPUs only. Two sums a norm go over the ranks forward
-and two backward.
+Batch norm uses the mean and variance of all rows of the team's batch, on any device
+(torch.nn.SyncBatchNorm does so only between GPUs). A norm needs two sums over the ranks forward and
+two backward.
 """
 
 from __future__ import annotations
@@ -35,9 +33,7 @@ from turnover.training.ranks import ALONE, Ranks
 
 @dataclass(frozen=True)
 class BatchShare:
-    """A rank's rows of a batch, and what each of them counts: 1, or less where other ranks have it
-    too.
-    """
+    """A rank's rows of a batch, and the weight of each: below 1 where other ranks have them too."""
 
     rows: slice
     weight: float
@@ -45,8 +41,8 @@ class BatchShare:
 
 @dataclass(frozen=True)
 class Team:
-    """The ranks `group`, of all `ranks`, that train the members with the numbers `members`, of all
-    `total`, together.
+    """The ranks `group`, of all `ranks`, that together train the members with the numbers
+    `members`, of `total`.
     """
 
     ranks: Ranks
@@ -64,67 +60,67 @@ class Team:
         return self.ranks.rank - self.group.start
 
     def barrier(self) -> None:
-        """Wait until all ranks of the team are here, however long each of them takes."""
+        """Wait for all ranks of the team, however long each of them takes."""
         if self.size > 1:
             self.ranks.barrier(self.group)
 
     def part(self, count: int) -> BatchShare:
-        """This rank's part of so many rows: neighbours, no rank one more than another; all of them,
-        if there are fewer rows than ranks.
+        """This rank's part of `count` rows: contiguous, equal up to one row; all of them, if there
+        are fewer rows than ranks.
         """
         if count < self.size:
             return BatchShare(slice(0, count), 1 / self.size)
-        own = _share(count, self.rank, self.size)
-        return BatchShare(slice(own.start, own.stop), 1.0)
+        share = _share(count, self.rank, self.size)
+        return BatchShare(slice(share.start, share.stop), 1.0)
 
-    def all_reduce(self, own: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """Sum over the team, element by element; the same bits on each of its ranks."""
-        return self.ranks.all_reduce(own, self.group) if self.size > 1 else own
+        return self.ranks.all_reduce(tensor, self.group) if self.size > 1 else tensor
 
-    def all_gather(self, count: int, made: Callable[[slice], Tensor]) -> Tensor:
-        """`(…, count)`, of which `made` gives `(…, rows)` for this rank's part of so many rows; the
-        same bits on all ranks of the team.
+    def all_gather(self, count: int, compute: Callable[[slice], Tensor]) -> Tensor:
+        """`(…, count)`, of which `compute` returns `(…, rows)` for this rank's part of the rows;
+        the same bits on all ranks of the team.
         """
         if self.size == 1:
-            return made(slice(None))
+            return compute(slice(None))
         part = self.part(count)
-        own = made(part.rows)
-        whole = own.new_zeros(*own.shape[:-1], count)
-        whole[..., part.rows] = own * part.weight
+        values = compute(part.rows)
+        whole = values.new_zeros(*values.shape[:-1], count)
+        whole[..., part.rows] = values * part.weight
         self.barrier()
         return self.all_reduce(whole)
 
     def all_reduce_gradients(self, model: nn.Module) -> None:
-        """Replace each gradient by its sum over the team; what has none on any rank keeps none, so
-        that the optimiser leaves it alone.
+        """Replace each gradient by its sum over the team; a parameter without one on all ranks
+        keeps none, so that the optimiser skips it.
         """
         if self.size == 1:
             return
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        own = [
+        gradients = [
             torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             for parameter in trained
         ]
-        holders = own[0].new_tensor([parameter.grad is not None for parameter in trained])
+        holders = gradients[0].new_tensor([parameter.grad is not None for parameter in trained])
         *sums, holders = self.all_reduce(
-            torch.cat([*(one.flatten() for one in own), holders])
-        ).split([one.numel() for one in (*own, holders)])
+            torch.cat([*(gradient.flatten() for gradient in gradients), holders])
+        ).split([gradient.numel() for gradient in (*gradients, holders)])
         for parameter, whole, held in zip(trained, sums, holders.tolist(), strict=True):
             parameter.grad = (
                 torch.empty_like(parameter).copy_(whole.view(parameter.shape)) if held else None
             )
 
-    def mean(self, own: Tensor) -> Tensor:
-        """`Ranks.mean` of one row for each of the team's members, which each of its ranks has."""
-        return self.ranks.mean(own if self.rank == 0 else own[:0])
+    def mean(self, values: Tensor) -> Tensor:
+        """`Ranks.mean` of one row per member of the team; all its ranks pass the same rows."""
+        return self.ranks.mean(values if self.rank == 0 else values[:0])
 
     def gather(self, payload: bytes) -> list[bytes]:
-        """On the first of all ranks what each team has to give, in order; nothing on the others."""
+        """On the first of all ranks the payload of each team, in order; nothing on the others."""
         return [given for given in self.ranks.gather(payload if self.rank == 0 else b"") if given]
 
 
 def team_of(ranks: Ranks, total: int) -> Team:
-    """This rank's team, where `total` members are to be trained; all ranks ask at the same time."""
+    """This rank's team for training `total` members; all ranks call it at the same time."""
     count = min(ranks.size, total)
     number = next(team for team in range(count) if ranks.rank in _share(ranks.size, team, count))
     group = _share(ranks.size, number, count)
@@ -139,11 +135,11 @@ def one_rank(members: int) -> Team:
 
 
 def _share(count: int, number: int, parts: int) -> range:
-    """Part `number` of 0 to count − 1 in so many parts, one after the other and as equal as can
-    be.
-    """
+    """Part `number` of 0 to count − 1 in `parts` contiguous parts, as equal as possible."""
     return range(number * count // parts, (number + 1) * count // parts)
 
+
+# Batch norm over a team's batch
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
@@ -152,9 +148,9 @@ class _AllReduced(torch.autograd.Function):
     """`Team.all_reduce`, whose gradient is the sum of all ranks' gradients."""
 
     @staticmethod
-    def forward(context: Any, own: Tensor, team: Team) -> Tensor:
+    def forward(context: Any, tensor: Tensor, team: Team) -> Tensor:
         context.team = team
-        return team.all_reduce(own)
+        return team.all_reduce(tensor)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -163,12 +159,12 @@ class _AllReduced(torch.autograd.Function):
 
 @contextmanager
 def shared_norms(model: nn.Module, team: Team, weight: float) -> Iterator[None]:
-    """Inside, batch norms in training mode see the team's whole batch, of which this rank's rows
-    count `weight` each.
+    """Inside, batch norms in training mode use the team's whole batch, in which this rank's rows
+    have this `weight` each.
 
     Raises:
-        TurnoverError: in the norm's forward pass, if that is one value of each channel, which has
-            no variance.
+        TurnoverError: in the norm's forward pass, if the batch has one value per channel, and so no
+            variance.
     """
     norms = [
         module for module in model.modules() if isinstance(module, _BATCH_NORM) and module.training
@@ -198,8 +194,8 @@ def _check(count: float) -> None:
 
 
 def _normalised(norm: _BATCH_NORM, team: Team, weight: float, x: Tensor) -> Tensor:
-    """`norm` of rows `(B, C, …)`, in float32 at least; also moves its running statistics, as torch
-    does.
+    """`norm` of rows `(B, C, …)`, in float32 at least; also updates its running statistics, as
+    torch does.
     """
     dims, shape = [dim for dim in range(x.dim()) if dim != 1], [1, -1, *[1] * (x.dim() - 2)]
     wide = x if x.dtype == torch.float64 else x.float()
@@ -222,7 +218,7 @@ def _normalised(norm: _BATCH_NORM, team: Team, weight: float, x: Tensor) -> Tens
         norm.running_var.lerp_(
             (variance.detach() * count / (count - 1)).to(norm.running_var), share
         )
-    made = centred * (variance + norm.eps).rsqrt().view(shape)
+    normalised = centred * (variance + norm.eps).rsqrt().view(shape)
     if norm.affine:
-        made = made * norm.weight.view(shape) + norm.bias.view(shape)
-    return made.to(x.dtype)
+        normalised = normalised * norm.weight.view(shape) + norm.bias.view(shape)
+    return normalised.to(x.dtype)

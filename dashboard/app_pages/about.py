@@ -1,4 +1,4 @@
-"""About: how to read an influence, its limits, and where the open run comes from."""
+"""About: how to read an influence, its limits, and the provenance of the run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Cleanse: which training items hurt, what removing them is predicted to do, and whether retraining
-bears it out.
-"""
+"""Cleanse: harmful training items, the predicted effect of removing them, and retraining."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Curves: masked, flipped and both validation losses, epoch by epoch, of a run or of one that is
-being trained.
-"""
+"""Curves: the four losses per epoch of a run, or of a run in training."""
 
 from __future__ import annotations
 

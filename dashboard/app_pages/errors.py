@@ -1,6 +1,4 @@
-"""Errors: the misclassified validation items, and the training items that taught the model each
-mistake.
-"""
+"""Errors: the misclassified items, and the training items behind each of them."""
 
 from __future__ import annotations
 
@@ -32,9 +30,9 @@ def explore(opened: Opened) -> None:
         return
     left, right = st.columns(2, gap="medium")
     with left:
-        place = st.container()
+        above = st.container()
         chosen = choose_item(matching)
-        with place:
+        with above:
             total = (
                 f" that match, out of {len(opened.misclassified):,}"
                 if len(matching) < len(opened.misclassified)

@@ -1,6 +1,4 @@
-"""Flags & export: what people decided on training items, where they differ, and the way of it to
-the data set.
-"""
+"""Flags & export: decisions on training items, disputes, import and export."""
 
 from __future__ import annotations
 
@@ -48,9 +46,9 @@ def manage(opened: Opened) -> None:
     if matching:
         left, right = st.columns(2, gap="medium")
         with left:
-            place = st.container()
+            above = st.container()
             chosen = choose_item(matching, FLAG, "Flagged item")
-            with place:
+            with above:
                 quiet(
                     f"Flag {chosen.place + 1:,} of "
                     f"{len(matching):,}"

@@ -1,6 +1,4 @@
-"""Map: items in two dimensions, and what a group of training items chosen there did to the
-errors.
-"""
+"""Map: items in two dimensions, and the influence of a group of training items chosen there."""
 
 from __future__ import annotations
 

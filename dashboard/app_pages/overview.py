@@ -1,4 +1,4 @@
-"""Overview: what the run is, where it errs, and where to begin."""
+"""Overview: the run, its confusion matrix, and errors to begin with."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Train: a new run from data and a model of one's choice, as a job that lives on when the page is
-closed.
-"""
+"""Train: a new run from data and a model, as a job that continues when the page is closed."""
 
 from __future__ import annotations
 
@@ -16,8 +14,8 @@ quiet(
     "Train a classifier with turn-over dropout and compute its influences. Empty fields mean what "
     "suits the data set."
 )
-wish = ask_for_training(runs)
-start_or_check(wish, runs)
+request = ask_for_training(runs)
+start_or_check(request, runs)
 if jobs_with(find_jobs(runs), "train"):
     heading("Trainings", "Newest first; they take turns.")
     show_jobs(lambda: jobs_with(find_jobs(runs), "train"))

@@ -1,4 +1,4 @@
-"""Training item: one training item, whom it helps and hurts, and whether its label is in doubt."""
+"""Training item: one training item, its influences, and evidence for another label."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def explore(opened: Opened) -> None:
         return
     left, right = st.columns(2, gap="medium")
     with left:
-        place = st.container()
+        above = st.container()
         chosen = choose_item(matching, ITEM, "Training item")
-        with place:
+        with above:
             quiet(f"Training item {chosen.place + 1:,} of {len(matching):,}")
             training_table(chosen, opened.run.kind)
     with right:

@@ -1,6 +1,4 @@
-"""Trust: how far the influences of the open run can be trusted, by themselves and beside other
-methods.
-"""
+"""Trust: how reliable the influences of the run are, and how they compare with other methods."""
 
 from __future__ import annotations
 

@@ -1,3 +1,1 @@
-"""Pieces that draw. Whatever comes from a data set is escaped here (`html.escape`) before it
-reaches `st.html`.
-"""
+"""Drawing functions. Text from data is escaped (`html.escape`) before it reaches `st.html`."""

@@ -1,7 +1,7 @@
-"""Links from page to page. They name the run, so that one opened in another tab shows the same;
-labels are Markdown, so none is made of data.
+"""Links between pages, and whole-number fields bound to the URL.
 
-Whole numbers that live in the URL, where anybody can write anything.
+A link names the run, so that it opens the same one in another tab. Labels are Markdown, so none is
+built from data.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def _link(page: str, run: Run, label: str, chosen: dict[str, str]) -> None:
 
 
 def whole_number(label: str, *arguments: Any, **options: Any) -> Any:
-    """`st.number_input` for whole numbers; on one that no float can hold, on which Streamlit fails,
-    the page says so and ends.
+    """`st.number_input` for whole numbers; a number from the URL that overflows a float, on which
+    Streamlit fails, is shown as a problem and stops the page.
     """
     try:
         return st.number_input(label, *arguments, **options)

@@ -1,10 +1,4 @@
-"""The cards of proponents and opponents.
-
-What can be done with a training item at the foot of its card: flag it, or open its own page.
-
-One training item taken at random beside an error, so that the scale of its proponents and opponents
-is felt.
-"""
+"""The cards of proponents and opponents, their flag and link, and a random item for scale."""
 
 from __future__ import annotations
 
@@ -31,7 +25,7 @@ from turnover.runs.run import Run
 
 
 def flag_html(flag: Flag | None) -> str:
-    """What was decided on a training item."""
+    """The decision on a training item as a chip."""
     if flag is None:
         return ""
     words = {"drop": "flagged: drop", "keep": "flagged: keep"}.get(
@@ -41,7 +35,7 @@ def flag_html(flag: Flag | None) -> str:
 
 
 def influence_html(card: Card, decimals: int) -> str:
-    """An influence ± its standard error, and how far to trust it."""
+    """An influence ± its standard error, with its trust word."""
     error = (
         ""
         if card.std_error is None
@@ -54,7 +48,7 @@ def influence_html(card: Card, decimals: int) -> str:
 
 
 def influence_bar(card: Card) -> str:
-    """An influence as a bar, in shares of the largest shown."""
+    """An influence as a bar, relative to the largest one shown."""
     return (
         f'<div class="to-bar to-{_side(card)}" aria-hidden="true"><i '
         f'style="width:{100 * card.share:.0f}%"></i></div>'
@@ -66,7 +60,7 @@ def _side(card: Card) -> str:
 
 
 def card_html(card: Card, decimals: int) -> str:
-    """A card's content: label, influence, how far to trust it, and the item."""
+    """The content of a card: label, influence, trust word, and the item."""
     body = (
         marked_html(card.text)
         if card.text
@@ -79,7 +73,7 @@ def card_html(card: Card, decimals: int) -> str:
 
 
 def foot_html(card: Card, flag: Flag | None) -> str:
-    """A card's last line: its id, and what is known and decided about it."""
+    """The last line of a card: the id, the injected mark and the flag."""
     injected = mark_html(card.injected)
     return (
         '<div class="to-foot"><span '
@@ -93,9 +87,8 @@ def sides(
     below: Callable[[Card], None],
     more: Callable[[Card], str] | None = None,
 ) -> None:
-    """How many training items can be trusted, then proponents and opponents side by side.
-
-    `below` draws the control at the foot of a card; `more` gives HTML that follows a card's own.
+    """Draw the certainty sentence, then proponents and opponents side by side. `below` draws the
+    controls of a card; `more` returns HTML that follows the card's content.
     """
     if explanation.advice:
         notice(explanation.certainty, explanation.advice)
@@ -124,13 +117,13 @@ def _card_list(
     if not cards:
         st.html('<p class="to-quiet">No training item has an influence of this sign.</p>')
         return
-    place = (
+    container = (
         st.container(gap="small")
         if cards[0].text
         else st.grid("auto", min_column_width=150, gap="small")
     )
     for card in cards:
-        with place.container(border=True, gap="xsmall"):
+        with container.container(border=True, gap="xsmall"):
             st.html(card_html(card, decimals) + (more(card) if more else ""))
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.html(foot_html(card, flags.get(card.position)))
@@ -143,14 +136,16 @@ def card_controls(run: Run, card: Card, flag: Flag | None) -> None:
     training_link(run, "Open", card.id)
 
 
+# A random training item, which shows the scale of the influences
+
 _DRAW = "draw"
 _TEXT = 90
 _ALT = "training image taken at random"
 
 
 def current_draw(item: ErrorItem) -> int:
-    """The number of the random item that is shown; another error begins at 0 again, so that a link
-    shows the same.
+    """The number of the shown random item; 0 for a newly chosen error, so that a link shows the
+    same.
     """
     drawn, number = st.session_state.get(_DRAW, (item.id, 0))
     return int(number) if drawn == item.id else 0
@@ -173,7 +168,7 @@ def show_random(item: ErrorItem, explanation: Explanation) -> None:
 
 
 def _random_html(card: Card, decimals: int) -> str:
-    """Its influence with a bar as the cards have them, and what it is, in little room."""
+    """A random item in compact form: its influence with a bar, and its content."""
     body = (
         f'<span class="to-id" dir="auto">{safe(snippet(card.text.plain, _TEXT))}</span>'
         if card.text

@@ -1,12 +1,7 @@
-"""What goes, what that is predicted to do, and adopting it as flags.
+"""The Cleanse page: choice of the validation set and share, the planned removal, and retraining.
 
-For which validation items a run is cleansed, and how much of it goes; what is chosen lives in the
-URL.
-
-The figure of the Cleanse page: how the training items' mean influences are distributed, and which
-of them go.
-
-Retraining after a cleansing: starting it, watching it, and what came out.
+Choices live in the URL. The figure is a histogram of the training items' mean influences, with the
+removed items marked; adopting the removal stores it as flags to drop.
 """
 
 from __future__ import annotations
@@ -54,8 +49,8 @@ _NAMES = {OWN: "The run’s own", ELEC: "Reviews of electronics (Elec)"}
 
 
 def choose_scores(run: Run) -> tuple[str, Scores | None]:
-    """The validation set that is chosen, and the scores for it; None where there are none yet, and
-    the page says how to get them.
+    """The chosen validation set and the scores on it; the scores are None, with a hint how to
+    compute them, if there are none yet.
     """
     validation = OWN
     if run.kind == "text" and tuple(run.classes) == CLASSES:
@@ -87,7 +82,7 @@ def choose_scores(run: Run) -> tuple[str, Scores | None]:
 
 
 def choose_share() -> float:
-    """The share of the training items that goes, from 0 to 1."""
+    """The share of the training items to remove, from 0 to 1."""
     return (
         st.slider("Share removed, %", 0.1, 30.0, 1.0, 0.1, "%.1f", key="share", bind="query-params")
         / 100
@@ -116,21 +111,23 @@ def _compute(run: Run, validation: str) -> None:
         wrong_field(wrong)
 
 
+# The planned removal
+
 _LOOKS = {True: ("removed", "#b0591c", "/"), False: ("kept", "#2f74ad", "")}
-"""Mid-tones that keep 3:1 on the light and on the dark page; what goes is hatched as well."""
+"""Mid-tones with contrast 3:1 on the light and the dark page; removed items are hatched as well."""
 
 
 def scores_figure(plan: Removal) -> go.Figure:
-    """Bars of counts, on a scale of tens, since a few items lie far out."""
+    """A histogram with a logarithmic count axis, since a few items lie far out."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
     for removed, (name, colour, shape) in _LOOKS.items():
-        own = [one for one in plan.bins if one.removed is removed]
+        bins = [bar for bar in plan.bins if bar.removed is removed]
         figure.add_bar(
-            x=[(one.low + one.high) / 2 for one in own],
-            y=[one.count for one in own],
-            width=[one.high - one.low for one in own],
+            x=[(bar.low + bar.high) / 2 for bar in bins],
+            y=[bar.count for bar in bins],
+            width=[bar.high - bar.low for bar in bins],
             name=name,
             marker={
                 "color": colour,
@@ -151,7 +148,7 @@ def scores_figure(plan: Removal) -> go.Figure:
             "title": "Training items",
             "type": "log",
             "dtick": 1,
-            "range": [-0.5, log10(max(one.count for one in plan.bins)) + 0.15],
+            "range": [-0.5, log10(max(bar.count for bar in plan.bins)) + 0.15],
         },
     )
     return figure
@@ -164,7 +161,7 @@ _TRUST_PAGE = "app_pages/trust.py"
 def show_plan(
     run: Run, scores: Scores, fraction: float, validation: str, flags: dict[int, Flag]
 ) -> bool:
-    """The removal as it would be; returns whether there is one."""
+    """Draw the planned removal; returns whether there is one."""
     try:
         plan = build_plan(run, scores, fraction, flags)
     except TurnoverError as error:
@@ -213,7 +210,7 @@ def show_plan(
 
 
 def _adopt(run: Run, plan: Removal, flags: dict[int, Flag], note: str) -> None:
-    """A button that asks once more before it stores anything."""
+    """A button in a popover, as a confirmation before anything is stored."""
     adoption, stored = build_adoption(plan, flags), st.session_state.pop(_DONE, "")
     with st.popover("Adopt the removal as flags"):
         said(adoption.sentence)
@@ -236,13 +233,15 @@ def _store(run: Run, positions: tuple[int, ...], note: str) -> None:
         st.session_state[_DONE] = f"Nothing was stored: {error}"
 
 
+# Retraining
+
 KEY = "cleansing"
 
 
 def ask_for_retraining(
     run: Run, scores: Scores, fraction: float, validation: str, flags: dict[int, Flag]
 ) -> None:
-    """How many seeds, whether with the flags, and the button."""
+    """The fields and the button for retraining."""
     heading(
         "Does it help? Retrain and see",
         "Models without turn-over dropout, from the same seeds: on all items, without as many "
@@ -289,19 +288,19 @@ def ask_for_retraining(
 
 
 def show_retraining(run: Run) -> None:
-    """The jobs on this run with what they have found so far, and the results that are kept."""
+    """The jobs on this run with their results so far, and the finished results."""
 
     def find() -> list[Job]:
         return jobs_with(find_jobs(runs_folder()), "cleanse", run.folder)
 
     if find():
         show_jobs(find, lambda: _so_far(run.folder))
-    found, problems = read_cleansings(run)
+    cleansings, problems = read_cleansings(run)
     for text in problems:
         problem("A result cannot be shown", text)
-    finished = [one for one in found if one.finished]
+    finished = [cleansed for cleansed in cleansings if cleansed.finished]
     if finished:
-        names = [one.name for one in finished]
+        names = [cleansed.name for cleansed in finished]
         if st.session_state.get(KEY) not in (None, *names):
             st.session_state[KEY] = names[0]
         chosen = (
@@ -309,20 +308,20 @@ def show_retraining(run: Run) -> None:
             if len(names) > 1
             else names[0]
         )
-        _show(next(one for one in finished if one.name == chosen))
+        _show(next(cleansed for cleansed in finished if cleansed.name == chosen))
 
 
 def _so_far(folder: Path) -> None:
-    """The models that are trained, while others still are."""
+    """The results so far of the running jobs."""
     at_work = [
         job.steps[0]
         for job in jobs_with(find_jobs(runs_folder()), "cleanse", folder)
         if job.state.active
     ]
     partial = [
-        one
-        for one in read_cleansings(Run(folder))[0]
-        if not one.finished and any(is_of(one, step) for step in at_work)
+        cleansed
+        for cleansed in read_cleansings(Run(folder))[0]
+        if not cleansed.finished and any(is_of(cleansed, step) for step in at_work)
     ]
     if partial:
         quiet("So far:")

@@ -1,10 +1,6 @@
-"""The Curves page's pieces: whose curves, the numbers at one epoch, a leak, all numbers, and a
-training that goes on.
+"""The Curves page: the figure, the numbers at one epoch, a leak, the largest gaps, and a training.
 
-The figure of the training curves.
-
-The choice of an epoch, by a click on the curves or by keyboard, and the training items with the
-largest gap there.
+The epoch of the gaps is chosen by a click on the curves or by keyboard.
 """
 
 from __future__ import annotations
@@ -53,9 +49,7 @@ _COLOURS = {
     "unowned": "#8f70c4",
     "validation": "#4b9668",
 }
-"""Mid-tones that keep 3:1 on the light and on the dark page: a figure is made before its theme is
-known.
-"""
+"""Mid-tones with contrast 3:1 on the light and the dark page, since the theme is not known yet."""
 
 _GAP = "rgba(207, 111, 45, .14)"
 
@@ -76,8 +70,8 @@ def curves_figure(curves: Curves, epoch: int | None = None) -> go.Figure:
 def losses_figure(
     epochs: Sequence[int], series: Sequence[Series], kept: int | None, height: int = 440
 ) -> go.Figure:
-    """One line a loss, told apart by dash and marker as well as by colour; the gap between masked
-    and flipped shaded, and the kept epoch, if any, marked.
+    """One line per loss, distinguished by dash and marker as well as by colour. The gap between
+    masked and flipped is shaded, and the kept epoch, if any, marked.
     """
     import plotly.graph_objects as go
 
@@ -119,20 +113,22 @@ def losses_figure(
     return figure
 
 
+# The largest gaps at an epoch
+
 EPOCH, _CHART = "epoch", "curves-chart"
 
 
 @st.fragment
 def explore_gaps(run: Run, curves: Curves) -> None:
     """The figure, which can be clicked, and the items at the chosen epoch."""
-    place = st.container()
+    above = st.container()
     heading(
         "Items with the largest gap",
         "Training items that the model only knows because it learned them; wrong labels are often "
         "among them.",
     )
     epoch = _choose_epoch(curves)
-    with place:
+    with above:
         draw_curves(curves, epoch)
     st.html(_table_html(largest_gaps(run, epoch)))
 
@@ -155,7 +151,7 @@ def draw_curves(curves: Curves, epoch: int | None = None) -> None:
 
 
 def _choose_epoch(curves: Curves) -> int:
-    """The epoch in the URL, the kept one if there is none or one that the run has not."""
+    """The epoch in the URL; the kept epoch if it names none of this run."""
     wanted = st.session_state.get(EPOCH, st.query_params.get(EPOCH))
     if str(wanted) not in map(str, curves.epochs):
         st.session_state[EPOCH] = str(curves.kept)
@@ -203,13 +199,15 @@ def _item_html(gap: Gap) -> str:
     )
 
 
+# A training in progress, and the numbers
+
 _CHOSEN = "The run in the sidebar"
 _SECONDS = 2.0
 
 
 def choose_training() -> str:
-    """The name of a run that is being trained, if the page shall show one; "" for the chosen run.
-    Without any, nothing is asked.
+    """The name of a run in training to show, or "" for the chosen run; draws nothing if there is
+    none.
     """
     names = find_partials(runs_folder())
     if not names:
@@ -227,7 +225,7 @@ def choose_training() -> str:
 
 
 def show_training(name: str) -> None:
-    """A training, looked at again every two seconds until its run is whole."""
+    """A training, refreshed every two seconds until its run is complete."""
     st.fragment(_training, run_every=_SECONDS)(runs_folder(), name)
 
 
@@ -265,16 +263,16 @@ def show_numbers(curves: Curves) -> None:
 
 
 def run_leaks(run: Run, curves: Curves) -> tuple[Leak, ...]:
-    """The leaks that a run's losses tell of."""
+    """The leaks visible in the losses of a run."""
     return leaks(curves, run.array("item_losses")[1], len(run.validation))
 
 
-def show_leak(found: tuple[Leak, ...], shared: list[str]) -> None:
+def show_leak(epochs: tuple[Leak, ...], shared: list[str]) -> None:
     """A warning, if there is a leak."""
-    if found:
+    if epochs:
         notice(
             "Training items leak into halves that should not know them",
-            leak_sentence(found, shared),
+            leak_sentence(epochs, shared),
         )
 
 

@@ -1,8 +1,6 @@
-"""A change of one's own text or image, and what it moved: an edit, one part left out, or each part
-left out in turn.
+"""An edit of the user's own input and its effect: changed text, one part removed, or each in turn.
 
-Draws what an edit moved: probabilities and influences before and after, and what each part is
-worth.
+Shows probabilities and influences before and after the edit, and the weight of each part.
 """
 
 from __future__ import annotations
@@ -55,7 +53,7 @@ def show_moved(reply: Reply, moved: Moved) -> None:
 
 
 def show_items(moved: Moved, decimals: int) -> None:
-    """A row for each training item, what moved most first: its influence before and after."""
+    """A row for each training item, the largest changes first: its influence before and after."""
     head = "".join(
         f'<th scope="col">{text}</th>' for text in ("Training item", "Influence before", "After")
     )
@@ -71,8 +69,8 @@ def show_items(moved: Moved, decimals: int) -> None:
 
 
 def show_weights(image: bytes, weights: Sequence[Weight], target: str) -> None:
-    """What each part is worth for the label `target`: its loss without the part, the largest
-    changes first; an `image` (if it is one) with its patches.
+    """The weights of the parts for the label `target`, the largest first; on an `image` (b"" for a
+    text) also as colours of its patches.
     """
     largest = max(abs(weight.loss) for weight in weights) or 1.0
     if image:
@@ -82,7 +80,7 @@ def show_weights(image: bytes, weights: Sequence[Weight], target: str) -> None:
         st.html(patches_html(drawn, 160, [weight.loss for weight in weights]))
     telling = [
         weight
-        for weight in sorted(weights, key=lambda one: -abs(one.loss))
+        for weight in sorted(weights, key=lambda weight: -abs(weight.loss))
         if abs(weight.loss) >= _LEAST
     ]
     lines = "".join(_weight_html(weight, largest) for weight in telling[:_MOST])
@@ -134,14 +132,14 @@ def _number_html(card: Card | None, decimals: int) -> str:
     )
 
 
+# The form
+
 _STATE = "try-edit"
 
 
 @dataclass(frozen=True)
 class _Edit:
-    """What was asked of one answer (named by `key`) and what came back; `weights` are None until
-    they are wanted.
-    """
+    """The edit of one answer (named by `key`) and its reply; `weights` are None until computed."""
 
     key: str
     question: Question | None = None
@@ -151,7 +149,7 @@ class _Edit:
 
 
 def show_edit(run: Run, worker: Worker, question: Question, answer: Answer, key: str) -> None:
-    """The form, and beside it what moved."""
+    """The form, and beside it the effect of the edit."""
     target = answer.explanation.target
     heading(
         "Change it and see what moved",
@@ -180,7 +178,7 @@ def show_edit(run: Run, worker: Worker, question: Question, answer: Answer, key:
 
 
 def _form(question: Question, answer: Answer, parts: tuple[InputPart, ...], key: str) -> None:
-    """What can be asked."""
+    """The fields and buttons for an edit."""
     if question.text:
         with st.form(f"try-edit-form-{key}", border=False):
             st.text_area("Edited", value=question.text, key=f"try-edited-{key}", height=110)

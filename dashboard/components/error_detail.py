@@ -1,14 +1,8 @@
-"""The chosen error, what its numbers mean, and the training items behind it.
+"""The chosen error and the training items behind it.
 
-Two keys for work through many errors: F flags the strongest proponent that has no flag yet, U takes
-the last such flag back.
-
-The shown error as Markdown, in a popover with a button that copies it; made when the popover is
-opened.
-
-Which errors of a run somebody has seen in this session.
-
-A note beside the training items of an error where they are too noisy to be read one by one.
+Keys for work through many errors: F flags the strongest unflagged proponent to drop, U takes that
+flag back. A popover, drawn when opened, holds the error as Markdown. The session records which
+errors were shown. A note appears where the influences are too noisy to be read one by one.
 """
 
 from __future__ import annotations
@@ -40,10 +34,11 @@ from turnover.flags import Flag
 from turnover.runs.run import PREDICTION, TRUTH, Run
 
 _LAST = "flags-by-key"
+_HELP = "Flags the strongest proponent shown that has no flag yet: drop it from the training set"
 
 
 def flag_keys(run: Run, explanation: Explanation, flags: dict[int, Flag]) -> None:
-    """The two buttons; their keys are shown on them."""
+    """The two buttons, which show their keys."""
     target = next((card for card in explanation.proponents if card.position not in flags), None)
     last = _last(run, flags)
     st.button(
@@ -65,18 +60,15 @@ def flag_keys(run: Run, explanation: Explanation, flags: dict[int, Flag]) -> Non
     )
 
 
-_HELP = "Flags the strongest proponent shown that has no flag yet: drop it from the training set"
-
-
 def _last(run: Run, flags: dict[int, Flag]) -> Flag | None:
-    """The last flag that the key put on this run and that is still in force as it was put."""
-    kept = [
+    """The last flag set by key on this run that is still in force unchanged."""
+    in_force = [
         (folder, flag)
         for folder, flag in st.session_state.get(_LAST, [])
         if folder != str(run.folder) or flags.get(flag.instance) == flag
     ]
-    st.session_state[_LAST] = kept
-    return next((flag for folder, flag in reversed(kept) if folder == str(run.folder)), None)
+    st.session_state[_LAST] = in_force
+    return next((flag for folder, flag in reversed(in_force) if folder == str(run.folder)), None)
 
 
 def _drop(run: Run, card: Card) -> None:
@@ -90,7 +82,7 @@ def _back(run: Run, flag: Flag) -> None:
 
 
 def issue_text(run: Run, item: ErrorItem, explanation: Explanation) -> None:
-    """The popover."""
+    """The popover with the error as Markdown."""
     popover = st.popover("Copy as Markdown", key="issue", on_change="rerun", type="tertiary")
     if popover.open:
         with popover:
@@ -110,12 +102,12 @@ _TRY_PAGE = "app_pages/try_own.py"
 
 
 def show_item(opened: Opened, item: ErrorItem) -> Explanation | None:
-    """The error itself and the choice of what to explain; returns the explanation, None if the run
-    has no influence.
+    """Draw the error and the choice of what to explain; returns the explanation, None if there is
+    no influence.
     """
-    place = st.container()
+    above = st.container()
     explanation = None if opened.influence_problem else _explain(opened.run, item)
-    with place:
+    with above:
         st.html(_item_html(item, explanation, run_splitter(opened.run)))
     return explanation
 
@@ -123,9 +115,7 @@ def show_item(opened: Opened, item: ErrorItem) -> Explanation | None:
 def show_training_items(
     run: Run, item: ErrorItem, explanation: Explanation, flags: dict[int, Flag]
 ) -> None:
-    """What can be done with all of them, the sentences that give the numbers their meaning, and the
-    cards.
-    """
+    """The buttons for all training items, and the cards."""
     with st.container(horizontal=True, vertical_alignment="center"):
         flag_keys(run, explanation, flags)
         issue_text(run, item, explanation)
@@ -163,7 +153,7 @@ def _explain(run: Run, item: ErrorItem) -> Explanation | None:
 
 
 def _item_html(item: ErrorItem, explanation: Explanation | None, cut: SplitWord | None) -> str:
-    """The error: its text or image, and what the model made of it."""
+    """The error: its text or image, with the true and the predicted label."""
     if item.image:
         body = image_html(
             item.image, 144, f"validation image of class {item.label}, predicted {item.predicted}"
@@ -188,7 +178,7 @@ _KEY = "visits"
 
 
 def progress(run: Run, shown: ErrorItem, matching: Sequence[ErrorItem]) -> str:
-    """Note that an error is shown; says how far the work through those that match has come."""
+    """Record that an error is shown; returns the progress through the matching errors."""
     known = st.session_state.setdefault(_KEY, {})
     visits = known[str(run.folder)] = visit(
         known.get(str(run.folder), Visits()), shown.id, time.monotonic()
@@ -197,8 +187,8 @@ def progress(run: Run, shown: ErrorItem, matching: Sequence[ErrorItem]) -> str:
 
 
 def trust_note(opened: Opened, explanation: Explanation) -> None:
-    """Say what to read in place of single influences, if none of this error's, or of none of the
-    run's errors, stands out of the noise.
+    """A note on what to read instead, if no single influence of this error, or of any error of the
+    run, is distinguishable from noise.
     """
     certainty = opened.certainty
     if certainty is None or (certainty.share and not explanation.advice):

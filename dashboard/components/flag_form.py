@@ -1,10 +1,8 @@
 """The decision on a training item, in a popover below its card: drop, relabel or keep, with a note.
 
-The form is only made when the popover is open, so that ten cards cost ten buttons. Saving closes
-it.
-
-Who decides: the user that is signed in, where the dashboard asks for that, else the account that
-serves it.
+The form is drawn only while the popover is open, so that ten cards cost ten buttons; saving closes
+it. The decision carries the name of the signed-in user, or, without sign-in, of the account that
+serves the dashboard.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ def signed_in() -> str | None:
 
 
 def flags_of(run: Run) -> Flags:
-    """The flags of a run, in the name of whoever looks at the page."""
+    """The flags of a run, with the current user as the author."""
     return Flags(run.folder, by=signed_in())
 
 
@@ -50,7 +48,7 @@ class Labelled(Protocol):
 
 
 def current_flags(run: Run) -> dict[int, Flag]:
-    """The decisions in force; if they cannot be read, the page says so and goes on without them."""
+    """The flags in force; {} after a message if they cannot be read."""
     try:
         return flags_of(run).current()
     except TurnoverError as error:
@@ -70,7 +68,7 @@ def flag_control(run: Run, card: Labelled, flag: Flag | None) -> None:
 
 
 def flag_problem() -> None:
-    """Says why the last decision was not stored, if it was not."""
+    """Show why the last decision was not stored, if it was not."""
     message = st.session_state.pop(_PROBLEM, "")
     if message:
         problem("The flag was not stored", message)
@@ -78,7 +76,7 @@ def flag_problem() -> None:
 
 @contextmanager
 def stored() -> Iterator[None]:
-    """Around a change of flags: what keeps it from being stored is said by `flag_problem`."""
+    """Around a change of flags: keep its error for `flag_problem`."""
     try:
         yield
     except TurnoverError as error:
@@ -88,8 +86,8 @@ def stored() -> Iterator[None]:
 def decision_fields(
     classes: list[str], label: str, flag: Flag | None, key: str, lines: int = 1
 ) -> None:
-    """The fields of a decision on an item that has this label; `lines` of room for the note. What
-    they say is `decided`.
+    """The fields of a decision on an item with this label; `lines` is the height of the note.
+    `decided` returns their values.
     """
     others = [name for name in classes if name != label]
     action = st.segmented_control(
@@ -119,7 +117,7 @@ def decision_fields(
 
 
 def decided(key: str) -> tuple[str, str, str]:
-    """Action, new label and note, as the fields with this key say."""
+    """Action, new label and note in the fields with this key."""
     state = st.session_state
     action = state.get(f"{key}-action") or "drop"
     return (

@@ -1,11 +1,4 @@
-"""The chosen flag: its training item, what was decided on it by whom, and the fields to decide
-anew.
-
-How many training items are flagged, and all of them as a file: a table, a flag file, or a page.
-
-What can be done about decisions as such: take the last one back, settle where people differ, import
-a colleague's.
-"""
+"""Flags: the chosen flag with its form, counts and downloads, undo, disputes and import."""
 
 from __future__ import annotations
 
@@ -79,9 +72,7 @@ def _decision_html(item: Flagged) -> str:
 
 
 def _history_html(run: Run, instance: int) -> str:
-    """All that was ever decided on the item; it unfolds on a click where there is more than the
-    flag itself.
-    """
+    """All decisions on the item, collapsed."""
     try:
         lines = history_lines(flags_of(run).history(instance))
     except TurnoverError as error:
@@ -110,20 +101,20 @@ def _clear(run: Run, instance: int) -> None:
         flags_of(run).clear(instance)
 
 
+# Counts and downloads
+
 FLAGS_PAGE = "app_pages/flags.py"
 
 
 def flags_bar(run: Run, count: int) -> None:
-    """The count of flags, the way to their page, and the table of them; the file is made when it is
-    asked for.
-    """
-    said = (
+    """The number of flags, the link to their page, and the table as a download, built on click."""
+    text = (
         f"{counted(count, 'training item')} flagged; flags are kept with the run."
         if count
         else "No training item is flagged yet."
     )
     with st.container(horizontal=True, vertical_alignment="center"):
-        quiet(said)
+        quiet(text)
         st.page_link(FLAGS_PAGE, label="Flags & export")
         _csv_button(run, not count)
 
@@ -178,12 +169,14 @@ def _csv_button(run: Run, disabled: bool = False) -> None:
     )
 
 
-_TOLD = "import-told"
-_DISPUTES, _REFUSED = 10, 50
+# Undo, disputes and import
+
+_IMPORT_RESULT = "import-told"
+_DISPUTES, _REJECTED = 10, 50
 
 
 def undo_bar(run: Run, step: Step | None) -> None:
-    """The undo button, and a sentence on what it takes back."""
+    """The undo button, with a sentence on what it would revert."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
             "Undo",
@@ -197,7 +190,7 @@ def undo_bar(run: Run, step: Step | None) -> None:
 
 
 def show_disputes(run: Run, disputes: list[Dispute]) -> None:
-    """The items on which people differ, each with a button for every decision there is on it."""
+    """The items on which people differ, each with a button per distinct decision."""
     if not disputes:
         return
     count = len(disputes)
@@ -222,7 +215,7 @@ def show_disputes(run: Run, disputes: list[Dispute]) -> None:
 
 
 def import_form(run: Run) -> None:
-    """The upload of a colleague's flag file, and what came of the last one."""
+    """The upload of a colleague's flag file, and the result of the last import."""
     heading(
         "Import a colleague’s flags",
         "A flag file (JSONL) from another copy of this run, or of a run on the same data. What you "
@@ -231,24 +224,28 @@ def import_form(run: Run) -> None:
     with st.form("import-form", border=False, clear_on_submit=True):
         st.file_uploader("Flag file (JSONL)", type=["jsonl"], key="import-file")
         st.form_submit_button("Import", on_click=_import, args=(run,))
-    told = st.session_state.get(_TOLD)
-    if told and told["run"] == str(run.folder):
-        _show_told(told)
+    result = st.session_state.get(_IMPORT_RESULT)
+    if result and result["run"] == str(run.folder):
+        _show_import(result)
 
 
-def _show_told(told: dict[str, Any]) -> None:
-    if "problem" in told:
-        problem("Nothing was imported", told["problem"])
+def _show_import(result: dict[str, Any]) -> None:
+    if "problem" in result:
+        problem("Nothing was imported", result["problem"])
         return
-    said(import_sentence(told))
-    refused = told["refused"]
-    if refused:
+    said(import_sentence(result))
+    rejected = result["refused"]
+    if rejected:
         lines = "".join(
-            f"<li>line {one['line']}: {safe(one['why'])}</li>" for one in refused[:_REFUSED]
+            f"<li>line {line['line']}: {safe(line['why'])}</li>" for line in rejected[:_REJECTED]
         )
-        more = f"<li>… and {len(refused) - _REFUSED:,} more</li>" if len(refused) > _REFUSED else ""
+        more = (
+            f"<li>… and {len(rejected) - _REJECTED:,} more</li>"
+            if len(rejected) > _REJECTED
+            else ""
+        )
         st.html(
-            f'<p class="to-said">{counted(len(refused), "line")} refused:</p><ul '
+            f'<p class="to-said">{counted(len(rejected), "line")} refused:</p><ul '
             f'class="to-words">{lines}{more}</ul>'
         )
 
@@ -279,11 +276,13 @@ def _settle(run: Run, flag: Flag) -> None:
 
 def _import(run: Run) -> None:
     upload = st.session_state.get("import-file")
-    told: dict[str, Any] = {"run": str(run.folder)}
+    result: dict[str, Any] = {"run": str(run.folder)}
     try:
         if upload is None:
             raise TurnoverError("there is no file yet; upload a flag file first")
-        told |= merge_flag_file(run, flags_of(run), read_flag_file(upload.getvalue(), upload.name))
+        result |= merge_flag_file(
+            run, flags_of(run), read_flag_file(upload.getvalue(), upload.name)
+        )
     except TurnoverError as error:
-        told["problem"] = str(error)
-    st.session_state[_TOLD] = told
+        result["problem"] = str(error)
+    st.session_state[_IMPORT_RESULT] = result

@@ -1,6 +1,4 @@
-"""Below the cards: which group of training items flips the error, and what groups did to it
-together.
-"""
+"""The section on groups of an error: the group that flips it, and the influences of groups."""
 
 from __future__ import annotations
 
@@ -63,8 +61,8 @@ def show_sums(groups: Sequence[GroupRow], heads: tuple[str, str]) -> None:
 
 
 def _removed_html(groups: Groups) -> str:
-    """The items that flip the error; they unfold on a click."""
-    items = "".join(f"<li>{_item_html(one)}</li>" for one in groups.removed)
+    """The items that flip the error, collapsed."""
+    items = "".join(f"<li>{_item_html(item)}</li>" for item in groups.removed)
     more = (
         f"<p>… and {groups.size - len(groups.removed):,} more</p>"
         if groups.size > len(groups.removed)
@@ -76,13 +74,13 @@ def _removed_html(groups: Groups) -> str:
     )
 
 
-def _item_html(one: Removed) -> str:
+def _item_html(item: Removed) -> str:
     content = (
-        image_html(one.image, 40, f"training image labelled {one.label}")
-        if one.image
-        else f'<span dir="auto">{safe(one.text)}</span>'
+        image_html(item.image, 40, f"training image labelled {item.label}")
+        if item.image
+        else f'<span dir="auto">{safe(item.text)}</span>'
     )
-    return f'{chip_html(one.label)} {content} <span class="to-id">{safe(one.id)}</span>'
+    return f'{chip_html(item.label)} {content} <span class="to-id">{safe(item.id)}</span>'
 
 
 def _table_html(groups: Sequence[GroupRow], heads: tuple[str, str]) -> str:
@@ -96,19 +94,19 @@ def _table_html(groups: Sequence[GroupRow], heads: tuple[str, str]) -> str:
     return f'<table class="to-groups"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
-def _sum_html(one: Sum) -> str:
-    """Influence ± error, its word, and what random groups do."""
-    side = "for" if one.influence > 0 else "against"
-    error = "error not known" if one.std_error is None else f"± {rounded(one.std_error)}"
+def _sum_html(total: Sum) -> str:
+    """Influence ± standard error, trust word, and the influence of random groups."""
+    side = "for" if total.influence > 0 else "against"
+    error = "error not known" if total.std_error is None else f"± {rounded(total.std_error)}"
     usual = (
         ""
-        if one.random is None
+        if total.random is None
         else (
-            f'<br><span class="to-trust">random: {number(one.random[0])} ± '
-            f"{rounded(one.random[1])}</span>"
+            f'<br><span class="to-trust">random: {number(total.random[0])} ± '
+            f"{rounded(total.random[1])}</span>"
         )
     )
     return (
-        f'<span class="to-number to-{side}">{number(one.influence)}</span> <span '
-        f'class="to-error">{error}</span>{trust_html(one.trust or "")}{usual}'
+        f'<span class="to-number to-{side}">{number(total.influence)}</span> <span '
+        f'class="to-error">{error}</span>{trust_html(total.trust or "")}{usual}'
     )

@@ -1,5 +1,6 @@
-"""The list of jobs: how far each is, what went wrong, and buttons to cancel, resume and forget;
-looked at again while one is at work.
+"""The list of jobs: progress, errors, and buttons to cancel, resume and forget.
+
+The list is refreshed every second while a job is active.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ _LOOK_AGAIN = 1.0
 
 
 def show_jobs(find: Callable[[], list[Job]], meanwhile: Callable[[], object] | None = None) -> None:
-    """The jobs that `find` finds, newest first; while one is at work, they and what `meanwhile`
-    draws are looked at every second.
+    """The jobs that `find` returns, newest first; while one is active, they and what `meanwhile`
+    draws are refreshed every second.
     """
     active = _active(find())
     st.fragment(_jobs, run_every=_LOOK_AGAIN if active else None)(find, meanwhile, active)
 
 
 def begin_job(step: list[str], label: str) -> None:
-    """Start a job of one step; the page says so if that is not possible."""
+    """Start a job of one step, or show why it cannot start."""
     try:
         start_job(runs_folder(), [step], label)
     except TurnoverError as error:

@@ -1,10 +1,7 @@
-"""The map with its choices, and what the training items chosen on it did together.
+"""The Map page: the map with its choices, and the summed influence of the items chosen on it.
 
-The map as a figure: a marker for each item, told apart by shape (training item, validation item,
-error) and by colour.
-
-The way in which places are made on the map: UMAP takes minutes, so it is a job, and only offered
-where it is installed.
+The figure has a marker for each item, distinguished by shape (training item, validation item,
+error) and by colour. UMAP takes minutes, so it runs as a job, and is offered only if installed.
 """
 
 from __future__ import annotations
@@ -78,12 +75,12 @@ _COLOURS = (
     "#6b7fd7",
 )
 _GREY = "#808080"
-"""Mid-tones that keep 3:1 on the light and on the dark page, and grey for the rest."""
+"""Mid-tones with contrast 3:1 on the light and the dark page, and grey for the rest."""
 
 
 def map_figure(points: Points, colours: Colours, highlighted: np.ndarray | None) -> go.Figure:
-    """A name in the legend for each colour; `highlighted` `(items,)` says which stay in full
-    colour, all if None. Numbers of items are `customdata`.
+    """One legend entry per colour. `highlighted` `(items,)` marks the items in full colour, all if
+    None; item numbers are `customdata`.
     """
     import plotly.graph_objects as go
 
@@ -131,27 +128,32 @@ def _add(
     name: str,
     marker: dict[str, Any],
 ) -> None:
-    """The chosen points under one name, a trace for each shape: a list of shapes would be checked
-    one by one, which takes long.
+    """Add the chosen points under one name, one trace per shape: plotly validates a list of shapes
+    one by one, which is slow.
     """
     kinds = [kind for kind in SYMBOLS if (chosen & (points.kinds == kind)).any()]
     for kind in kinds:
-        places = np.flatnonzero(chosen & (points.kinds == kind))
+        indices = np.flatnonzero(chosen & (points.kinds == kind))
         figure.add_scatter(
-            x=points.places[places, 0],
-            y=points.places[places, 1],
+            x=points.places[indices, 0],
+            y=points.places[indices, 1],
             mode="markers",
             name=safe(name),
             legendgroup=safe(name),
             showlegend=kind == kinds[0],
             marker={"symbol": SYMBOLS[kind], "size": _SIZES[kind], "opacity": 0.8, **marker},
-            customdata=points.numbers[places],
-            hovertext=[safe(points.hover[place]) for place in places],
+            customdata=points.numbers[indices],
+            hovertext=[safe(points.hover[index]) for index in indices],
             hoverinfo="text",
             selectedpoints=(
-                None if highlighted is None else np.flatnonzero(highlighted[points.numbers[places]])
+                None
+                if highlighted is None
+                else np.flatnonzero(highlighted[points.numbers[indices]])
             ),
         )
+
+
+# UMAP
 
 
 def choose_way() -> str:
@@ -160,8 +162,8 @@ def choose_way() -> str:
 
 
 def umap_points(opened: Opened, what: str) -> Points | None:
-    """The points as UMAP places them; None until they are there: a button begins the job that makes
-    them, which is then followed.
+    """The points by UMAP; None if not computed yet, with a button that starts the job, and its
+    progress.
     """
     try:
         if points := opened.umap_by(what):
@@ -191,13 +193,15 @@ def umap_points(opened: Opened, what: str) -> Points | None:
     return None
 
 
+# The page
+
 _OFFERED = 500
 """Errors, clearest first, whose influences can be chosen."""
 
 
 def show_map(opened: Opened) -> tuple[set[int], str, str, bool]:
-    """The map; returns numbers of the items drawn around, words and label that narrow them, and
-    whether the map shows influences.
+    """Draw the map; returns the numbers of the items drawn around, the words and the label that
+    narrow them, and whether the map shows influences.
     """
     left, middle, right = st.columns([3, 3, 5])
     what = left.selectbox("Places by", PROJECTIONS, key="places", bind="query-params")
@@ -279,23 +283,21 @@ def show_group(opened: Opened, drawn: set[int], words: str, label: str, by_influ
 
 
 def _points(opened: Opened, what: str, way: str) -> tuple[str, str, Points]:
-    """The points and what they are; where there can be none, or none yet, the page says so and
-    shows others.
-    """
+    """The points with their projection and way; after a message, others if these are missing."""
     try:
         points = opened.map_by(what)
     except TurnoverError as error:
         problem("Influences make no map here", str(error))
         what, points = FEATURES, opened.map_by(FEATURES)
-    placed = umap_points(opened, what) if way == UMAP else None
-    return (what, COMPONENTS, points) if placed is None else (what, UMAP, placed)
+    by_umap = umap_points(opened, what) if way == UMAP else None
+    return (what, COMPONENTS, points) if by_umap is None else (what, UMAP, by_umap)
 
 
 def _figure(
     opened: Opened, points: Points, kind: tuple[str, str, str], words: str, label: str
 ) -> go.Figure:
-    """The figure with what words and label choose in full colour; without them it is made once,
-    since plotly takes .15 s for 5,000 points.
+    """The figure with the items that match words and label in full colour; without either it is
+    cached, since plotly takes .15 s for 5,000 points.
     """
     if words.strip() or label != ANY:
         highlighted = np.append(
@@ -324,14 +326,14 @@ def _explain(what: str, points: Points) -> None:
         else ", the only items that have influences"
     )
     if points.share is None:
-        made = f"UMAP of {seen}: near items are alike, but how far groups lie apart says little."
+        method = f"UMAP of {seen}: near items are alike, but how far groups lie apart says little."
     else:
-        made = (
+        method = (
             f"Principal components of {seen}: these two directions hold {points.share:.0%} of the "
             "variance."
         )
     quiet(
-        f"{made}{left_out}",
+        f"{method}{left_out}",
         f"Circles are training items{others}. Draw around points to choose them; a double click "
         "lets them go, and so does another map.",
         missing_umap(),
@@ -339,7 +341,7 @@ def _explain(what: str, points: Points) -> None:
 
 
 def _choose_error(opened: Opened) -> ErrorItem | None:
-    """The error that is meant; None for all of them."""
+    """The error whose influence is summed; None for all errors."""
     known = set(opened.run.influence.misclassified)
     offered = {
         error.id: error for error in opened.misclassified[:_OFFERED] if error.position in known
@@ -354,8 +356,8 @@ def _choose_error(opened: Opened) -> ErrorItem | None:
 def _losses(opened: Opened, error: ErrorItem | None) -> Summable | None:
     try:
         return opened.all_mistakes if error is None else losses_of(opened.run, error)
-    except TurnoverError as found:
-        problem("Influences cannot be summed", str(found))
+    except TurnoverError as failure:
+        problem("Influences cannot be summed", str(failure))
         return None
 
 
@@ -379,7 +381,7 @@ def _show_sums(opened: Opened, losses: Summable, chosen: Chosen, error: ErrorIte
 
 
 def _show_members(run: Run, members: Sequence[Member], count: int) -> None:
-    """A table of the chosen items; a cell leads to the item's own page."""
+    """A table of the chosen items; selecting a cell offers a link to the item's page."""
     kind, injected = run.kind, [member.injected for member in members]
     frame = pd.DataFrame(
         {

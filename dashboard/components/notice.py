@@ -1,5 +1,6 @@
-"""Sentences beside the data: quiet ones, empty states and problems. All text is escaped, since
-messages quote users' files.
+"""Text beside the data: headings, notes, empty states and problems.
+
+All text is escaped, since messages quote users' files.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ _CODE = re.compile(r"`([^`]+)`")
 
 
 def style() -> None:
-    """Send the style sheet of our own pieces; it takes no room on the page."""
+    """Send the style sheet; it takes no room on the page."""
     st.html(Path(__file__).parents[1] / "style.css")
 
 
 def heading(title: str, text: str = "") -> None:
-    """A section's heading, with what it shows in a line below."""
+    """The heading of a section, with a line below."""
     line = f'<p class="to-quiet">{escape(text)}</p>' if text else ""
     st.html(f'<h2 class="to-heading">{escape(title)}</h2>{line}')
 
 
 def bullets(lines: Iterable[str]) -> None:
-    """Lines as a list; nothing where there are none."""
+    """Lines as a list; nothing if there are none."""
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     if items:
         st.html(f'<ul class="to-list">{items}</ul>')
@@ -47,7 +48,7 @@ def said(text: str) -> None:
 
 
 def problem(title: str, message: str) -> None:
-    """Something that went wrong, and what to do about it."""
+    """An error message, with what to do about it."""
     st.html(
         '<div class="to-box to-problem" '
         f'role="alert"><strong>{escape(title)}</strong><p>{_with_code(message)}</p></div>'
@@ -55,12 +56,12 @@ def problem(title: str, message: str) -> None:
 
 
 def wrong_field(message: str) -> None:
-    """What is wrong in the field above, in a line."""
+    """An error in the field above, in a line."""
     st.html(f'<p class="to-quiet to-wrong-field">{_with_code(message)}</p>')
 
 
 def notice(title: str, message: str = "", command: str = "") -> None:
-    """Something that is not there, and the command that makes it."""
+    """A message on something that is missing, with the command that creates it."""
     text = f"<p>{escape(message)}</p>" if message else ""
     st.html(f'<div class="to-box" role="status"><strong>{escape(title)}</strong>{text}</div>')
     if command:
@@ -68,7 +69,7 @@ def notice(title: str, message: str = "", command: str = "") -> None:
 
 
 def no_influence(run: Run, message: str) -> None:
-    """Why a run's influence cannot be shown: it was not computed yet, or it is damaged."""
+    """Why a run's influence cannot be shown: not computed yet, or damaged."""
     if run.has_influence:
         problem("The influence cannot be shown", message)
     else:
@@ -90,5 +91,5 @@ def no_runs(folder: Path) -> None:
 
 
 def _with_code(message: str) -> str:
-    """A message, escaped; what stands between backticks is a command."""
+    """A message, escaped, with text between backticks as code."""
     return _CODE.sub(r"<code>\1</code>", escape(message))

@@ -1,9 +1,7 @@
-"""Pieces of the Overview: what the run is, how far to trust it, and the errors to begin with.
+"""The Overview page: accuracy, how far to trust the run, errors to begin with, confusion matrix.
 
-The confusion matrix: a table whose cells, rows and columns lead to the errors behind them.
-
-A cell is chosen by mouse, by arrow keys, or by the two select boxes, which live in the URL; only
-the link below it leaves the page, so that arrow keys can pass through the table.
+A cell of the matrix is chosen by mouse, by arrow keys, or by the two select boxes, which live in
+the URL. Only the link below leaves the page, so that arrow keys can pass through the table.
 """
 
 from __future__ import annotations
@@ -59,7 +57,7 @@ def show_accuracy(run: Run, errors: int) -> None:
 
 
 def show_signal(opened: Opened) -> None:
-    """Whether single influences of the run can be read, or that there are none yet."""
+    """Whether single influences of the run can be read, or why there is no influence."""
     if opened.certainty is None:
         no_influence(opened.run, opened.influence_problem)
     else:
@@ -78,7 +76,7 @@ def show_starts(run: Run, starts: Sequence[Start]) -> None:
 
 
 def show_facts(opened: Opened) -> None:
-    """What the run is, as far as its manifests say."""
+    """Facts about the run, from its manifests."""
     heading("This run")
     facts = run_facts(opened.run, with_influence=not opened.influence_problem)
     items = "".join(
@@ -110,16 +108,18 @@ def _start_html(start: Start) -> str:
     )
 
 
+# The confusion matrix
+
 TRUE, PREDICTED, TABLE = "confused", "taken-for", "confusion"
 _SHADE = "#cf6f2d"
-"""Of the errors, in both themes, never so dense that the number on it is hard to read."""
+"""The background of errors in both themes, light enough for the number on it."""
 
 _TALL, _SHADED = 24, 64
-"""Rows that are shown without scrolling, and with shades: pandas takes long to style many cells."""
+"""Most rows without scrolling, and with shades, since pandas is slow at styling many cells."""
 
 
 def show_confusion(run: Run, confusion: Confusion) -> None:
-    """Select boxes, the table, and the link to the errors behind what is chosen."""
+    """Select boxes, the table, and the link to the errors of the chosen cell."""
     left, right = st.columns(2)
     options = [ANY, *confusion.classes]
     true = left.selectbox("True class", options, key=TRUE, bind="query-params")
@@ -139,7 +139,7 @@ def _table(confusion: Confusion, true: str, predicted: str) -> None:
     )
     st.session_state[TABLE] = {"selection": {"rows": [], "columns": [], "cells": cells}}
     names = [*confusion.classes, "All errors"]
-    frame = pd.DataFrame(confusion.table, columns=[str(place) for place in range(len(names))])
+    frame = pd.DataFrame(confusion.table, columns=[str(index) for index in range(len(names))])
     columns: dict[str, Any] = {
         name: st.column_config.NumberColumn(label, width=64)
         for name, label in zip(frame.columns, names, strict=True)

@@ -1,7 +1,7 @@
-"""Marks the patches of an error's image on which its proponents' influence rests, once the user
-wants it: that takes the engine.
+"""The regions of a misclassified image: its patches coloured by the proponents' influence on them.
 
-An image under a grid of its patches.
+Regions are computed by the worker, on request. `patches_html` draws an image under a grid of its
+patches.
 """
 
 from __future__ import annotations
@@ -35,11 +35,9 @@ from turnover.runs.run import Run, made_with
 
 
 def patches_html(image: str, pixels: int, values: Sequence[float]) -> str:
-    """The HTML of an image, so many pixels wide, with a colour over each patch: blue for values
-    above 0, orange below, the largest the fullest.
-
-    Colours are for the eye alone: the image's own alternative text, or a list beside it, has to say
-    the same.
+    """The HTML of an image, `pixels` wide, with a colour over each patch: blue for positive values,
+    orange for negative, the largest in full colour. Colours are decorative: the alternative text of
+    the image, or a list beside it, must say the same.
     """
     largest = max(map(abs, values), default=0.0) or 1.0
     cells = "".join(
@@ -56,14 +54,18 @@ def patches_html(image: str, pixels: int, values: Sequence[float]) -> str:
 _STATE = "error-regions"
 _MOST, _WIDE, _NARROW = 6, 160, 96
 _SECONDS, _TOGETHER = 180.0, 10.0
-"""For an answer, and for what an answer about several proponents may take by what the first one
-took.
+"""Seconds for an answer, and the most that one answer about several proponents may take, as
+estimated from the first; a slower engine is asked about one proponent at a time.
 """
+_HELP = (
+    "Blanks each patch of the error’s image in turn, to see on which of them the proponents’ "
+    "influence rests"
+)
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What regions are wanted of, and what came back: the regions, or why there are none."""
+    """The explanation whose regions are wanted (`of`), and the regions, or why there are none."""
 
     of: tuple[object, ...]
     regions: Regions | None = None
@@ -71,8 +73,8 @@ class _Wanted:
 
 
 def show_regions(run: Run, item: ErrorItem, explanation: Explanation) -> Callable[[Card], str]:
-    """The button, or what came of it: the region of all proponents together; returns the HTML of a
-    card's own region, "" while there is none.
+    """Draw the button, or the region of all proponents together; returns the HTML of a card's
+    region, "" while there is none.
     """
     if run.kind != "image" or not explanation.proponents:
         return lambda card: ""
@@ -108,12 +110,6 @@ def show_regions(run: Run, item: ErrorItem, explanation: Explanation) -> Callabl
     return lambda card: ""
 
 
-_HELP = (
-    "Blanks each patch of the error’s image in turn, to see on which of them the proponents’ "
-    "influence rests"
-)
-
-
 def _keep(wanted: _Wanted) -> None:
     st.session_state[_STATE] = wanted
 
@@ -121,22 +117,22 @@ def _keep(wanted: _Wanted) -> None:
 def _ask(
     run: Run, worker: Worker, item: ErrorItem, explanation: Explanation, wanted: _Wanted
 ) -> None:
-    """Ask the engine, and draw the page again with what it says."""
+    """Ask the engine, keep its reply, and redraw the page."""
     try:
         with st.spinner("Blanking each patch in turn"):
             question, parts = patches_of(run, item.id, explanation.target)
             reply = ask_each(
                 question, parts, explanation, lambda request: worker.ask(request, _SECONDS)
             )
-            found = _Wanted(
+            result = _Wanted(
                 wanted.of,
                 build_regions(
                     question, parts, explanation, int(run.manifest["results"]["members"]), reply
                 ),
             )
     except TurnoverError as error:
-        found = _Wanted(wanted.of, problem=str(error))
-    _keep(found)
+        result = _Wanted(wanted.of, problem=str(error))
+    _keep(result)
     st.rerun()
 
 
@@ -146,8 +142,8 @@ def ask_each(
     explanation: Explanation,
     ask: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """What the engine says of all proponents: of the first, then of the others, or of one after the
-    other where the first took long, as in deep networks.
+    """The engine's reply on all proponents: it is asked about the first, then about all others, or
+    about one after the other if the first took long, as with deep networks.
 
     Raises:
         TurnoverError: as `ask` and `joined`.
@@ -156,7 +152,7 @@ def ask_each(
     begun = time.monotonic()
     replies = [ask(regions_request(question, parts, explanation.target, [first]))]
     quick = (time.monotonic() - begun) * len(others) < _TOGETHER
-    batches = [others] if quick and others else [[one] for one in others]
+    batches = [others] if quick and others else [[position] for position in others]
     return joined(
         [
             *replies,
@@ -169,8 +165,8 @@ def ask_each(
 
 
 def _show_together(regions: Regions, count: int) -> None:
-    """The error's image with the patches on which all shown proponents together rest, and a line
-    for each of those that count most.
+    """The image with the patches on which the proponents together rest, and a line for each of the
+    largest changes.
     """
     together = regions.together
     heading(
@@ -193,8 +189,8 @@ def _show_together(regions: Regions, count: int) -> None:
 
 
 def _card_html(regions: Regions, card: Card) -> str:
-    """The error's image with the patches on which one proponent rests, and in words on which most;
-    "" for other cards.
+    """The image with the patches on which one proponent rests, and a line on the largest; "" for
+    other cards.
     """
     region = regions.by_item.get(card.position)
     if region is None:

@@ -1,4 +1,4 @@
-"""The sidebar: which run, and what it is."""
+"""The sidebar: the choice of the run, and a line on it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from turnover.errors import TurnoverError
 
 
 def choose_run() -> None:
-    """The choice of a run, kept in the URL, and a line on the chosen one; nothing if there are no
-    runs.
-    """
+    """The choice of the run, kept in the URL, and a line on it; nothing if there are no runs."""
     names = run_names(runs_folder())
     if not names:
         return
@@ -28,8 +26,8 @@ def choose_run() -> None:
 
 
 def _name_once(names: list[str]) -> None:
-    """A followed link's `run=` and the one that the tab had stand in the URL together, since
-    Streamlit joins them; writing the value leaves one.
+    """After a link is followed, the URL holds its `run=` and the previous one, since Streamlit
+    joins them; writing the value leaves one.
     """
     if len(named := st.query_params.get_all(RUN_KEY)) > 1 and named[-1] in names:
         st.session_state[RUN_KEY] = named[-1]

@@ -1,21 +1,9 @@
-"""A table of items, one of which is chosen: Errors, Training item and Flags & export show theirs
-with it.
+"""Tables of items, one of which is chosen: the lists of errors, training items and flags.
 
-A table's selection cannot be bound to the URL. So the choice lives elsewhere, in a widget that can;
-the table is told what is chosen before it is drawn, and reports a click or an arrow key by choosing
-another.
-
-The list of errors: filters, the table, and which item is chosen.
-
-Filters and the chosen item live in the URL, so that a link shows the same elsewhere. The chosen
-item is a select box, which can be bound to the URL. Bound options have no `format_func`: the URL
-would hold what it returns.
-
-The list of flags: filters, the table, and which flag is chosen; all of it in the URL, as for
-errors.
-
-The list of training items: search, order, the table, and which item is chosen; all of it lives in
-the URL, as on the Errors page.
+A table's selection cannot be bound to the URL, so the choice lives in a select box, which can: the
+table's selection is set before it is drawn, and a click or an arrow key sets the select box.
+Filters live in the URL too, so that a link shows the same elsewhere. Options bound to the URL have
+no `format_func`, since the URL would hold its result.
 """
 
 from __future__ import annotations
@@ -57,10 +45,9 @@ def item_table(
     *,
     rows: bool = True,
 ) -> None:
-    """Draw a page of items whose first column is their content, the chosen one selected.
-
-    `name` is the table's own, `key` the widget that holds the chosen item's id; `rows` says whether
-    a row has a box to tick.
+    """Draw a page of items whose first column is their content, with the chosen one selected.
+    `name` names the table, `key` is the widget that holds the chosen id; `rows` adds a tick box per
+    row.
     """
     table, ids = f"{name}-table", f"{name}-ids"
     st.session_state[table] = {
@@ -93,7 +80,7 @@ def contents(items: Sequence[Content], kind: str) -> dict[str, list[str]]:
 
 
 def content_columns(width: int) -> dict[str, Any]:
-    """How either first column is shown; `width` is that of texts."""
+    """The column configuration of either first column; `width` is for texts."""
     return {
         "text": st.column_config.TextColumn("Text", width=width),
         "image": st.column_config.ImageColumn("Image", width="small"),
@@ -101,7 +88,7 @@ def content_columns(width: int) -> dict[str, Any]:
 
 
 def thumbnail(png: bytes) -> str:
-    """An image as the address that a table's column of images takes."""
+    """An image as a data URL for an image column."""
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
@@ -111,6 +98,8 @@ def _picked(table: str, ids: str, key: str) -> None:
     if rows and rows[0] < len(known):
         st.session_state[key] = known[rows[0]]
 
+
+# Errors
 
 ERROR_ITEM = "item"
 
@@ -138,11 +127,9 @@ def filters(classes: list[str]) -> Query:
 
 
 def choose_item(items: list[NamedT], key: str = ERROR_ITEM, label: str = "Error") -> Choice[NamedT]:
-    """The chosen item of a list, with steps to the one before and after; `lost` is what the URL or
-    an earlier choice named, if it is not there.
-
-    The first item of all is always an option: it is the default, and only a default may be missing
-    from the URL.
+    """The chosen item of a list, with buttons to the previous and the next; `lost` is the id from
+    the URL or an earlier choice that is not in the list. The first item is always an option: it is
+    the default, and only a default may be missing from the URL.
     """
     chosen = choice(
         items, st.session_state[key] if key in st.session_state else st.query_params.get(key)
@@ -151,11 +138,11 @@ def choose_item(items: list[NamedT], key: str = ERROR_ITEM, label: str = "Error"
         st.session_state[key] = chosen.item.id
     options = dict.fromkeys((items[0].id, *(item.id for item in chosen.page)))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        place = st.container()
+        box = st.container()
         neighbours = [items[min(max(chosen.place + by, 0), len(items) - 1)].id for by in (-1, 1)]
         st.button("Previous", shortcut="K", on_click=_go, args=(key, neighbours[0]))
         st.button("Next", shortcut="J", on_click=_go, args=(key, neighbours[1]))
-    shown = place.selectbox(
+    shown = box.selectbox(
         label, list(options), key=key, bind="query-params", label_visibility="collapsed"
     )
     return replace(choice(items, shown), lost=chosen.lost)
@@ -178,7 +165,7 @@ def table(chosen: Choice[ErrorItem], kind: str) -> None:
 
 
 def _error_frame(items: Sequence[ErrorItem], kind: str) -> pd.DataFrame:
-    """What the table shows; a column of marks only where some item has one."""
+    """The rows of the table; the column of injected marks only if an item has one."""
     frame = pd.DataFrame(
         {
             **contents(items, kind),
@@ -195,6 +182,8 @@ def _error_frame(items: Sequence[ErrorItem], kind: str) -> pd.DataFrame:
 def _go(key: str, item: str) -> None:
     st.session_state[key] = item
 
+
+# Flags
 
 FLAG, PERSON = "flag", "person"
 
@@ -262,11 +251,13 @@ def _flag_frame(items: Sequence[Flagged], kind: str) -> pd.DataFrame:
     )
 
 
+# Training items
+
 TRAINING_ITEM = "train"
 
 
 def training_filters() -> tuple[str, str]:
-    """What is searched for, and the order."""
+    """The search text and the order."""
     find, order = st.columns([5, 4])
     text = (
         find.text_input(
@@ -310,14 +301,14 @@ def training_table(chosen: Choice[TrainingItem], kind: str) -> None:
 
 
 def go_to(item: str) -> None:
-    """Choose a training item, whatever the search and the order leave out."""
+    """Choose a training item, resetting a search or order that could hide it."""
     st.session_state.update({TRAINING_ITEM: item, "find": ""})
     if st.session_state.get("order") == FLAGGED:
         st.session_state["order"] = SELF
 
 
 def _training_frame(items: tuple[TrainingItem, ...], kind: str) -> pd.DataFrame:
-    """What the table shows; columns that say nothing are left out."""
+    """The rows of the table, without empty columns."""
     frame = pd.DataFrame(
         {
             **contents(items, kind),

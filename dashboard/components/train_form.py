@@ -1,10 +1,8 @@
-"""The form of the Train page. What it says lives in the URL; empty fields mean the data set's own.
+"""The form of the Train page: data, model and settings.
 
-The fields of the Train page for data of one's own: paths or a name on the hub, and columns. What
-they say lives in the URL.
-
-The model of the Train page: a choice of kinds, and the fields that the chosen one needs, each with
-what is wrong in it.
+Values live in the URL; an empty field means the default. A user's own data have fields for paths or
+a hub name, and for columns. Each kind of model has its own fields, with an error line below each.
+`start_or_check` checks the data and starts the job.
 """
 
 from __future__ import annotations
@@ -59,12 +57,12 @@ _TEXTS = {
     "id_column": ("Column of the ids", "guessed"),
     "classes": ("File with the names of classes", "one a line, from 0"),
 }
-"""Fields with their labels and what stands in an empty one."""
+"""Fields with their labels and placeholders."""
 
 
 def ask_for_place(data: str) -> tuple[str, OwnData]:
-    """Where the items are, in files or on the hub; returns `data` of the settings, and the rest as
-    far as it is asked for here.
+    """The fields for files or a hub data set; returns `data` of the settings, and their other
+    values so far.
     """
     if data == FILES:
         help = (
@@ -94,18 +92,18 @@ def ask_for_place(data: str) -> tuple[str, OwnData]:
     )
 
 
-def ask_for_columns(own: OwnData) -> OwnData:
-    """The same with the columns that the user names, and how to read them."""
+def ask_for_columns(own_data: OwnData) -> OwnData:
+    """Add the fields for columns, classes and image size to the settings."""
     keys = {name: f"own-{name.replace('_', '-')}" for name in (*_TEXTS, "size")}
-    said: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     shown = any(key in st.query_params for key in keys.values())
     with (
         st.expander("Columns, names of classes, size of images", expanded=shown),
         st.grid(3, min_column_width=200),
     ):
         for name, (label, empty) in _TEXTS.items():
-            said[name] = _field(label, keys[name], empty)
-        said["size"] = whole_number(
+            values[name] = _field(label, keys[name], empty)
+        values["size"] = whole_number(
             "Side of images, pixels",
             SMALLEST,
             LARGEST,
@@ -114,7 +112,7 @@ def ask_for_columns(own: OwnData) -> OwnData:
             bind="query-params",
             placeholder="the usual one",
         )
-    return clean(replace(own, **said))
+    return clean(replace(own_data, **values))
 
 
 def _field(label: str, key: str, placeholder: str, help: str | None = None) -> str:
@@ -122,6 +120,8 @@ def _field(label: str, key: str, placeholder: str, help: str | None = None) -> s
         st.text_input(label, key=key, bind="query-params", placeholder=placeholder, help=help) or ""
     )
 
+
+# The model
 
 _MODEL, _USUAL_NETWORK = "train-model", "resnet18"
 _ENCODER_HELP = (
@@ -135,7 +135,7 @@ _MODULE_HELP = (
 
 
 def choose_model(data: str) -> tuple[str, Details]:
-    """The model and what its fields say."""
+    """The model and the values of its fields."""
     own_code = bool(allowed_modules())
     models = models_of(data, own_code)
     if st.session_state.get(_MODEL) not in (None, *models):
@@ -147,19 +147,19 @@ def choose_model(data: str) -> tuple[str, Details]:
 
 
 def _ask(model: str, kind: str) -> Details:
-    """The fields of a model; below each what is wrong, or what it downloads."""
-    said: dict[str, Any] = {}
+    """The fields of a model, each with its error or its note below."""
+    values: dict[str, Any] = {}
     for name in fields_of(model, kind):
-        if name == "weights" and said["source"] != OF_FILE:
+        if name == "weights" and values["source"] != OF_FILE:
             continue
-        said[name] = _FIELDS[name](kind)
-        details = cleaned(Details(**said), model, kind)
+        values[name] = _FIELDS[name](kind)
+        details = cleaned(Details(**values), model, kind)
         wrong = problems(model, details)
         if name in wrong:
             wrong_field(wrong[name])
         elif not wrong and name in (known := notes(details)):
             quiet(known[name])
-    return cleaned(Details(**said), model, kind)
+    return cleaned(Details(**values), model, kind)
 
 
 def _encoder(kind: str) -> str:
@@ -168,7 +168,7 @@ def _encoder(kind: str) -> str:
         "image": "none: pixels",
         "": "texts all-MiniLM-L6-v2, images none",
     }[kind]
-    return _text("Encoder", "train-encoder", usual, _ENCODER_HELP)
+    return _field("Encoder", "train-encoder", usual, _ENCODER_HELP)
 
 
 def _network(kind: str) -> str:
@@ -187,12 +187,6 @@ def _module(kind: str) -> str:
     )
 
 
-def _text(label: str, key: str, placeholder: str, help: str | None = None) -> str:
-    return (
-        st.text_input(label, key=key, bind="query-params", placeholder=placeholder, help=help) or ""
-    )
-
-
 _FIELDS: dict[str, Callable[[str], Any]] = {
     "encoder": _encoder,
     "layers": lambda kind: whole_number(
@@ -208,10 +202,10 @@ _FIELDS: dict[str, Callable[[str], Any]] = {
     "source": lambda kind: st.selectbox(
         "Weights", WEIGHTS, key="train-weights", bind="query-params"
     ),
-    "weights": lambda kind: _text(
+    "weights": lambda kind: _field(
         "File with the weights", "train-weights-file", "a safetensors file"
     ),
-    "from_layer": lambda kind: _text(
+    "from_layer": lambda kind: _field(
         "Train from layer",
         "train-from-layer",
         "empty: frozen, heads on it",
@@ -221,27 +215,29 @@ _FIELDS: dict[str, Callable[[str], Any]] = {
 }
 
 
+# The training
+
 _NAME, _REPORT = "train-name", "train-report"
 _LONG = "Looking at the data takes long"
 
 
 def ask_for_training(runs: Path) -> TrainingRequest:
-    """The fields; returns what they say."""
+    """Draw the form; returns the values as a request."""
     if st.session_state.pop("train-started", False):
         st.session_state[_NAME] = ""
     left, right = st.columns(2, gap="medium")
     with left:
-        data, path, own = _ask_for_data()
+        data, path, own_data = _ask_for_data()
     with right:
         model, details = choose_model(data)
-        suggested = free_name(data, runs, own)
+        suggested = free_name(data, runs, own_data)
         name = (
             st.text_input(
                 "Run name", key=_NAME, bind="query-params", placeholder=suggested, max_chars=80
             )
             or ""
         )
-    own = ask_for_columns(own) if own else None
+    own_data = ask_for_columns(own_data) if own_data else None
     usual = usual_values(data, model, details)
     with st.grid(4, min_column_width=150):
         members = whole_number(
@@ -312,21 +308,19 @@ def ask_for_training(runs: Path) -> TrainingRequest:
         epochs,
         noise,
         seed,
-        own,
+        own_data,
         details,
     )
 
 
 def _ask_for_data() -> tuple[str, str, OwnData | None]:
-    """`data` of the settings, the folder that its files are in, and where a user's own items
-    are.
-    """
+    """`data` of the settings, the folder of its files, and the settings of a user's own data."""
     chosen = st.selectbox("Data", [*NAMES, *OWN.values()], key="train-data", bind="query-params")
     data = next((name for name, words in OWN.items() if words == chosen), chosen)
     source = SOURCES.get(data)
     if source is None:
-        data, own = ask_for_place(data)
-        return data, "", own
+        data, own_data = ask_for_place(data)
+        return data, "", own_data
     if source.packaged:
         return data, "", None
     empty = "Empty: from the hub" if source.hub else "The folder with its files"
@@ -340,50 +334,46 @@ def _ask_for_data() -> tuple[str, str, OwnData | None]:
     )
 
 
-def start_or_check(wish: TrainingRequest, runs: Path) -> None:
-    """Two buttons: see whether data and settings go together, and start; nothing starts that the
-    check refuses.
-    """
-    wrong = problem_of(wish, runs, allowed_modules())
+def start_or_check(request: TrainingRequest, runs: Path) -> None:
+    """Two buttons, to check the data and to start; nothing starts that the check rejects."""
+    wrong = problem_of(request, runs, allowed_modules())
     if wrong:
         problem("This cannot be trained yet", wrong)
     else:
-        quiet(what_follows(wish))
+        quiet(what_follows(request))
     with st.container(horizontal=True):
         start = st.button("Start training", disabled=bool(wrong), key="train-start")
         check = st.button("Check the data", disabled=bool(wrong), key="train-check")
-    if (start or check) and _checked(wish, runs) and start:
-        _start(wish, runs)
-    _show_report(wish, runs)
+    if (start or check) and _checked(request, runs) and start:
+        _start(request, runs)
+    _show_report(request, runs)
 
 
-def _checked(wish: TrainingRequest, runs: Path) -> bool:
-    """Whether nothing speaks against settings and data; what came out is kept and shown as long as
-    the form says the same.
-
-    Data that take long to look at do not: the training looks at them first, and its job says what
-    is wrong.
+def _checked(request: TrainingRequest, runs: Path) -> bool:
+    """Whether the check found no error; its result is shown as long as the form is unchanged. If
+    the check takes too long, the training may start: it checks the data first, and its job shows
+    errors.
     """
-    asked = arguments(wish, runs)
+    command = arguments(request, runs)
     with st.spinner("Looking at the data"):
         try:
-            st.session_state[_REPORT] = asked, answer_of([*asked, "--check"]), "", ""
+            st.session_state[_REPORT] = command, answer_of([*command, "--check"]), "", ""
         except TookTooLong as error:
             st.session_state[_REPORT] = (
-                asked,
+                command,
                 {},
                 _LONG,
                 f"Start the training, which looks at them first. Or: {error}",
             )
             return True
         except TurnoverError as error:
-            st.session_state[_REPORT] = asked, {}, "This cannot be trained", str(error)
+            st.session_state[_REPORT] = command, {}, "This cannot be trained", str(error)
     return bool(st.session_state[_REPORT][1])
 
 
-def _start(wish: TrainingRequest, runs: Path) -> None:
+def _start(request: TrainingRequest, runs: Path) -> None:
     try:
-        start_job(runs, steps(wish, runs), wish.title)
+        start_job(runs, steps(request, runs), request.title)
     except TurnoverError as error:
         problem("The training did not start", str(error))
         return
@@ -392,14 +382,14 @@ def _start(wish: TrainingRequest, runs: Path) -> None:
     st.rerun()
 
 
-def _show_report(wish: TrainingRequest, runs: Path) -> None:
-    asked, told, title, message = st.session_state.get(_REPORT, ([], {}, "", ""))
-    if asked != arguments(wish, runs):
+def _show_report(request: TrainingRequest, runs: Path) -> None:
+    checked, output, title, message = st.session_state.get(_REPORT, ([], {}, "", ""))
+    if checked != arguments(request, runs):
         return
     if title:
         problem(title, message)
         return
-    report = build_report(told)
+    report = build_report(output)
     said(report.sentence)
     bullets(report.lines)
     if report.resumes:

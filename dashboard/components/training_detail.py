@@ -1,6 +1,4 @@
-"""The chosen training item: itself, its flag, whom it helps and hurts, its own losses, its
-neighbours, and its part in errors.
-"""
+"""The chosen training item: flag, ranks, effects, losses, neighbours, and its part in errors."""
 
 from __future__ import annotations
 
@@ -45,7 +43,7 @@ _LISTED = 24
 
 
 def show_training_item(opened: Opened, item: TrainingItem, flag: Flag | None) -> None:
-    """The item with its flag, where it stands, and what else its label might be."""
+    """The item with its flag, its ranks, and evidence for another label."""
     run = opened.run
     st.html(_item_html(item))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -58,7 +56,7 @@ def show_training_item(opened: Opened, item: TrainingItem, flag: Flag | None) ->
 
 
 def show_effects(opened: Opened, item: TrainingItem) -> None:
-    """Whom it helps and hurts most, for both meanings."""
+    """The validation items that it helps and hurts most, for either meaning."""
     heading("What it did to validation items")
     meaning = st.segmented_control(
         "Influence on the",
@@ -113,7 +111,7 @@ def show_part_in_errors(opened: Opened, item: TrainingItem) -> None:
 
 
 def show_losses(run: Run, item: TrainingItem) -> None:
-    """Its own loss under both masks."""
+    """Its loss per epoch under both masks."""
     losses = own_losses(run, item.position)
     heading(
         "Its own loss in training",
@@ -130,7 +128,7 @@ def show_losses(run: Run, item: TrainingItem) -> None:
 
 
 def show_neighbours(opened: Opened, item: TrainingItem) -> None:
-    """The training items most like it."""
+    """The training items nearest to it."""
     heading(
         "Most like it",
         "The nearest training items by the cosine of what the model’s heads see. Near 1 is a near "
@@ -138,24 +136,24 @@ def show_neighbours(opened: Opened, item: TrainingItem) -> None:
     )
     near = nearest(opened.run, opened.training, item.position)
     with st.grid("auto", min_column_width=180, gap="small"):
-        for place, neighbour in enumerate(near, start=1):
+        for number, neighbour in enumerate(near, start=1):
             with st.container(border=True, gap="xsmall"):
                 st.html(_neighbour_html(neighbour, item.label))
                 st.button(
-                    f"Open neighbour {place}",
+                    f"Open neighbour {number}",
                     type="tertiary",
                     on_click=go_to,
                     args=(neighbour.item.id,),
                 )
 
 
-def _show_proposals(item: TrainingItem, found: Sequence[Proposal]) -> None:
-    if not found:
+def _show_proposals(item: TrainingItem, alternatives: Sequence[Proposal]) -> None:
+    if not alternatives:
         quiet(
             f"Nothing in this run speaks for another label: the full network gives “{item.label}” "
             f"{item.probability:.0%}."
         )
-    for proposal in found:
+    for proposal in alternatives:
         notice(
             f"Proposed label: {proposal.label}",
             " ".join(proposal.evidence) + " This is evidence, not proof: look at the item.",

@@ -1,10 +1,6 @@
-"""The top of the Trust page: the sentence, the numbers, and what the words on the cards mean in
-this run.
+"""The Trust page: the verdict, the numbers, the trust words, and the measures of the run.
 
-The picture of one measure: quality against seconds, and the list that names its points.
-
-What was measured of a run: the choice of a measure, its picture and its numbers; and what is said
-where there is nothing.
+A measure is plotted as quality against seconds, a numbered point for each method, and listed.
 """
 
 from __future__ import annotations
@@ -34,12 +30,12 @@ def show_trust(trust: Trust) -> None:
 
 
 def verdict(sentence: str, good: bool) -> None:
-    """A sentence in large print, with a rule in the colour of good or of bad news beside it."""
+    """A sentence in large print, with a coloured rule beside it: good or bad."""
     st.html(f'<p class="to-verdict {"" if good else "to-doubt"}">{safe(sentence)}</p>')
 
 
 def show_words(trust: Trust) -> None:
-    """Strong, weak and the rest, in plain words, and what is known of them."""
+    """The trust words in plain English, and the checks of them."""
     heading("What the words on the cards mean here")
     items = "".join(
         f"<dt>{safe(word.word)}</dt><dd>{safe(word.meaning)}"
@@ -50,51 +46,59 @@ def show_words(trust: Trust) -> None:
     quiet(*trust.checked)
 
 
+# The plot of a measure
+
 _SYMBOLS = {True: "circle", False: "square"}
 _COLOURS = {True: "#2f74ad", False: "#b0591c"}
-"""Of our own methods and of the others: mid-tones that keep 3:1 on the light and on the dark page.
-"""
+"""Turn-over methods and others: mid-tones with contrast 3:1 on the light and the dark page."""
 
 _NEAR = 0.06
 _SIDES = ("middle right", "middle left", "top center", "bottom center")
 
 
 def measured_figure(measured: Measured) -> go.Figure:
-    """A marker for every method with its 95 % interval, told apart by shape and number as well as
-    by colour; seconds grow by tens.
+    """A marker for every method with its 95 % interval, distinguished by shape and number as well
+    as by colour; the axis of seconds is logarithmic.
     """
     import plotly.graph_objects as go
 
     figure = go.Figure()
     sides = _sides(measured.points)
     for ours, name in ((True, "turn-over dropout"), (False, "other methods")):
-        own = [point for point in measured.points if (point.kind == OURS) is ours]
+        points = [point for point in measured.points if (point.kind == OURS) is ours]
         figure.add_scatter(
-            x=[point.x for point in own],
-            y=[point.value for point in own],
+            x=[point.x for point in points],
+            y=[point.value for point in points],
             name=name,
             mode="markers+text",
-            text=[f"<b>{point.number}</b>" if point.shown else str(point.number) for point in own],
-            textposition=[sides[point.number] for point in own],
+            text=[
+                f"<b>{point.number}</b>" if point.shown else str(point.number) for point in points
+            ],
+            textposition=[sides[point.number] for point in points],
             textfont={"size": 13},
             cliponaxis=False,
             marker={
                 "symbol": _SYMBOLS[ours],
-                "size": [15 if point.shown else 10 for point in own],
+                "size": [15 if point.shown else 10 for point in points],
                 "color": _COLOURS[ours],
-                "line": {"width": [3 if point.shown else 0 for point in own], "color": "#8cc4f5"},
+                "line": {
+                    "width": [3 if point.shown else 0 for point in points],
+                    "color": "#8cc4f5",
+                },
             },
             error_y={
                 "type": "data",
                 "symmetric": False,
-                "array": [0 if point.high is None else point.high - point.value for point in own],
+                "array": [
+                    0 if point.high is None else point.high - point.value for point in points
+                ],
                 "arrayminus": [
-                    0 if point.low is None else point.value - point.low for point in own
+                    0 if point.low is None else point.value - point.low for point in points
                 ],
                 "thickness": 1.3,
                 "width": 3,
             },
-            hovertext=[_hover(point) for point in own],
+            hovertext=[_hover(point) for point in points],
             hoverinfo="text",
         )
     if measured.ceiling is not None:
@@ -159,36 +163,35 @@ def _hover(point: Point) -> str:
 
 
 def _sides(points: tuple[Point, ...]) -> dict[int, str]:
-    """On which side of its marker each number stands: another one than the numbers of markers close
-    by.
-    """
+    """The side of its marker on which each number stands: not that of a nearby number."""
     if not points:
         return {}
     values = [point.value for point in points]
     height = (max(values) - min(values)) or 1.0
     sides: dict[int, str] = {}
-    for place, point in enumerate(points):
+    for index, point in enumerate(points):
         near = [
-            other
-            for other in points[:place]
-            if abs(other.value - point.value) < _NEAR * height and 0.5 < other.x / point.x < 2
+            neighbour
+            for neighbour in points[:index]
+            if abs(neighbour.value - point.value) < _NEAR * height
+            and 0.5 < neighbour.x / point.x < 2
         ]
-        taken = {sides[other.number] for other in near}
+        taken = {sides[neighbour.number] for neighbour in near}
         sides[point.number] = next((side for side in _SIDES if side not in taken), _SIDES[0])
     return sides
 
+
+# The choice of a measure
 
 KEY = "measure"
 
 
 def show_measured(run: Run, results: Results) -> None:
-    """The pictures of a run, one at a time; results that cannot be read are named, and hide no
-    other.
-    """
+    """The measures of a run, one at a time; unreadable results are named, and hide no other."""
     for text in results.problems:
         problem("A result cannot be shown", text)
-    if found := in_order(results.found):
-        names = [result.name for result in found]
+    if ordered := in_order(results.found):
+        names = [result.name for result in ordered]
         # what is chosen of one run may not be measured in another: then the first is shown
         if st.session_state.get(KEY) not in (None, *names):
             st.session_state[KEY] = names[0]
@@ -197,7 +200,7 @@ def show_measured(run: Run, results: Results) -> None:
         )
         _show(
             build_measured(
-                next(result for result in found if result.name == (chosen or names[0])),
+                next(result for result in ordered if result.name == (chosen or names[0])),
                 str(run.folder),
             )
         )

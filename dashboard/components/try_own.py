@@ -1,12 +1,8 @@
-"""The form of the Try page: a text, a file of texts or an image of one's own, and the class that is
-meant.
+"""The Try page: the form, the questions to the worker, and the answers.
 
-The answer of the Try page: the prediction with its probabilities, and the training items behind it.
-
-The table of many texts: a click, an arrow key or the select box chooses the one that is explained
-below.
-
-Asks the worker as soon as it is ready, and shows its reply.
+The input is a text, a CSV file of texts or an image, with the label whose loss is explained; or the
+validation item that the URL names. For several texts, a table chooses the one explained below it.
+Questions wait in the session until the worker is ready.
 """
 
 from __future__ import annotations
@@ -51,8 +47,8 @@ _TOPS = (5, 10, 20)
 
 
 def ask_for_questions(run: Run) -> tuple[Question, ...]:
-    """The form; returns what is asked when it is sent and can be used: one question, or one for
-    each row of a CSV file.
+    """Draw the form; returns its questions when it is sent and valid: one, or one for each row of a
+    CSV file.
     """
     with st.form("try-form"):
         text, upload = "", None
@@ -100,7 +96,9 @@ def ask_for_questions(run: Run) -> tuple[Question, ...]:
 
 
 def asked_by_link(run: Run) -> tuple[Question, ...]:
-    """The validation item that the URL names, once; a line says so if there is no such item."""
+    """The question on the validation item that the URL names, once; a message if there is no such
+    item.
+    """
     item = st.query_params.get(ITEM, "")
     try:
         question = item_question(run, item) if item else None
@@ -117,6 +115,8 @@ def _content(upload: UploadedFile | None) -> tuple[bytes, str] | None:
     return (upload.getvalue(), upload.name) if upload else None
 
 
+# The answer
+
 _MOST = 10
 
 
@@ -124,8 +124,8 @@ def show_prediction(run: Run, question: Question, answer: Answer) -> None:
     """Input and prediction."""
     left, right = st.columns([6, 5], gap="medium")
     with left:
-        own = "Your text" if question.text else "Your image, as the model sees it"
-        heading(f"Validation item {question.item}" if question.item else own)
+        title = "Your text" if question.text else "Your image, as the model sees it"
+        heading(f"Validation item {question.item}" if question.item else title)
         st.html(f'<div class="to-target">{_question_html(run, question, answer)}</div>')
     with right:
         heading(f"Predicted: {answer.predicted}")
@@ -136,7 +136,7 @@ def show_prediction(run: Run, question: Question, answer: Answer) -> None:
 
 
 def show_behind(run: Run, answer: Answer) -> None:
-    """What the numbers mean, and the cards."""
+    """The explanation: its sentences and the cards."""
     flags = current_flags(run)
     flags_bar(run, len(flags))
     explanation = answer.explanation
@@ -155,9 +155,9 @@ def _question_html(run: Run, question: Question, answer: Answer) -> str:
     return image_html(image_of(run, question), 144, "your image, as the model sees it") + given
 
 
-def _chance_html(place: int, chance: Probability) -> str:
+def _chance_html(rank: int, chance: Probability) -> str:
     """One class: its name, a bar and the percentage; the first is the prediction."""
-    first = ' class="to-first"' if place == 0 else ""
+    first = ' class="to-first"' if rank == 0 else ""
     bar = (
         '<div class="to-bar" aria-hidden="true"><i '
         f'style="width:{100 * chance.value:.1f}%"></i></div>'
@@ -168,22 +168,24 @@ def _chance_html(place: int, chance: Probability) -> str:
     )
 
 
+# Several texts
+
 ROW, _TABLE = "try-row", "try-table"
 
 
 def choose_row(replies: Sequence[Reply]) -> int:
-    """The table, and which of its rows (from 0) is chosen."""
+    """Draw the table; returns the chosen row, from 0."""
     heading(
         f"{len(replies)} texts",
         "Each with its strongest proponent; influence in nats, on the loss of the label that you "
         "chose above.",
     )
-    place = st.container()
+    above = st.container()
     number = int(st.selectbox("Explain row", range(1, len(replies) + 1), key=ROW, width=140))
     st.session_state[_TABLE] = {
         "selection": {"rows": [number - 1], "columns": [], "cells": [(number - 1, "text")]}
     }
-    with place:
+    with above:
         st.dataframe(
             batch_table(replies),
             key=_TABLE,
@@ -214,12 +216,14 @@ def _picked() -> None:
         st.session_state[ROW] = rows[0] + 1
 
 
+# The questions
+
 _STATE = "try-state"
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """The last questions, by number, and what came back to each of them."""
+class _Batch:
+    """The last questions on a run, numbered, and their replies."""
 
     run: str
     number: int
@@ -228,58 +232,58 @@ class _Asked:
 
 
 def ask_later(run: Run, questions: tuple[Question, ...]) -> None:
-    """Note questions; they are asked as soon as the worker is ready."""
+    """Store questions, which are asked once the worker is ready."""
     before = st.session_state.get(_STATE)
-    st.session_state[_STATE] = _Asked(
+    st.session_state[_STATE] = _Batch(
         str(run.folder), before.number + 1 if before else 0, questions
     )
     st.session_state[ROW] = 1
 
 
 def show_reply(run: Run, worker: Worker) -> None:
-    """What there is to show: the engine warming up, a failure, or the answer."""
-    asked = _asked(run)
+    """The state of the engine, a failure, or the answer."""
+    batch = _last_batch(run)
     meanwhile = (
         "Your question is asked as soon as it is ready."
-        if asked and not asked.replies
+        if batch and not batch.replies
         else "You can already write."
     )
     when_ready(worker, meanwhile, partial(_reply, run, worker))
 
 
-def _asked(run: Run) -> _Asked | None:
-    """What was asked of this run."""
-    asked = st.session_state.get(_STATE)
-    return asked if asked and asked.run == str(run.folder) else None
+def _last_batch(run: Run) -> _Batch | None:
+    """The last questions on this run."""
+    last = st.session_state.get(_STATE)
+    return last if last and last.run == str(run.folder) else None
 
 
 def _reply(run: Run, worker: Worker) -> None:
-    asked = _asked(run)
-    if asked is None:
+    batch = _last_batch(run)
+    if batch is None:
         quiet("The model is ready.")
         return
-    if not asked.replies:
-        asked = _ask_all(run, worker, asked)
-    row = choose_row(asked.replies) if len(asked.replies) > 1 else 0
-    reply = asked.replies[row]
+    if not batch.replies:
+        batch = _ask_all(run, worker, batch)
+    row = choose_row(batch.replies) if len(batch.replies) > 1 else 0
+    reply = batch.replies[row]
     if reply.answer is None:
         problem("No answer", reply.problem)
         return
     show_prediction(run, reply.question, reply.answer)
-    show_edit(run, worker, reply.question, reply.answer, f"{asked.number}-{row}")
+    show_edit(run, worker, reply.question, reply.answer, f"{batch.number}-{row}")
     show_behind(run, reply.answer)
 
 
-def _ask_all(run: Run, worker: Worker, asked: _Asked) -> _Asked:
-    """Ask one question after the other; an answer that is there stays there."""
-    total = len(asked.questions)
+def _ask_all(run: Run, worker: Worker, batch: _Batch) -> _Batch:
+    """Ask the questions in turn, and store the replies."""
+    total = len(batch.questions)
     with st.spinner(
         "Looking for the training examples behind it"
         if total == 1
         else f"Looking for the training examples behind {total} texts"
     ):
-        asked = replace(
-            asked, replies=tuple(ask(run, worker, question) for question in asked.questions)
+        batch = replace(
+            batch, replies=tuple(ask(run, worker, question) for question in batch.questions)
         )
-    st.session_state[_STATE] = asked
-    return asked
+    st.session_state[_STATE] = batch
+    return batch

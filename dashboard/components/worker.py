@@ -1,7 +1,6 @@
-"""What a page draws once the engine can answer; while the model loads, the page looks again every
-second and stays usable.
+"""Questions to the worker, and what a page shows until it is ready.
 
-Questions to the worker and what comes back, an answer or a line that says why there is none.
+While the model loads, a fragment polls the worker every second, and the page stays usable.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ _LOOK_AGAIN = 1.0
 
 
 def when_ready(worker: Worker, meanwhile: str, draw: Callable[[], None]) -> None:
-    """What there is to show: the engine warming up, with what the user shall know `meanwhile`, its
-    failure, or what `draw` draws.
-    """
+    """Show the engine warming up, with the hint `meanwhile`, its failure, or what `draw` draws."""
     waiting = worker.phase is Phase.WARMING
     st.fragment(_look, run_every=_LOOK_AGAIN if waiting else None)(worker, waiting, meanwhile, draw)
 
@@ -44,8 +41,8 @@ def _look(worker: Worker, waited: bool, meanwhile: str, draw: Callable[[], None]
 
 
 def _take_another(waited: bool) -> None:
-    """The engine was put away. Who clicked gets the run's new one; who only waits is asked, or tabs
-    on many runs would take it from each other in turn.
+    """The worker was closed. A click gets the run's new one; a page that only waits asks first, or
+    tabs on many runs would take the workers from each other.
     """
     if waited:
         notice(

@@ -1,3 +1,1 @@
-"""View models: frozen dataclasses made from a run and a query. No Streamlit and no torch in
-here.
-"""
+"""View models: frozen dataclasses built from a run and a query, without Streamlit and torch."""

@@ -1,6 +1,8 @@
-"""What the Try page shows: the worker's answer as probabilities and cards.
+"""The view model of the Try page: questions to the worker, and its replies as answers with cards.
 
-Many texts at once, from a CSV file: their predictions, each with its strongest proponent.
+A question is a text, an uploaded image or a validation item, with the label whose loss the
+influence is on. A CSV file is a batch: one question per row, and a table with each prediction and
+its strongest proponent.
 """
 
 from __future__ import annotations
@@ -35,17 +37,23 @@ from turnover.explain.words import content_words, mark, run_splitter, snippet
 from turnover.runs.run import Run
 
 _UPLOAD_BYTES = 4 * MAX_CHARACTERS
-_NAME = 80
+_ID = 80
+
+MAX_ROWS = 50
+_BATCH_BYTES = MAX_ROWS * 4 * MAX_CHARACTERS
+_CELL_LENGTH, _FILE_NAME_LENGTH = 120, 60
 
 
 @dataclass(frozen=True)
 class Question:
-    """An input of the user's own; `label` is the class whose loss is meant, None for the predicted
-    one.
+    """A user's input and what to explain.
 
-    `fitted`: the image is a PNG in the form of the training images; `also`: training items whose
-    influence is wanted wherever they rank;
-    `item`: the id of the validation item that this is, if it is one.
+    Attributes:
+        label: the class whose loss the influence is on; None for the predicted class.
+        top: proponents and opponents to show, each.
+        fitted: the image is a PNG in the form of the training images.
+        also: positions of training items whose influence is wanted wherever they rank.
+        item: the id of the validation item that the input is, "" if it is none.
     """
 
     text: str = ""
@@ -59,16 +67,16 @@ class Question:
 
     @property
     def request(self) -> dict[str, Any]:
-        """The question as the worker reads it."""
+        """The worker's request."""
         content = (
             {"image": base64.b64encode(self.image).decode("ascii"), "name": self.name}
             if self.image
             else {"text": self.text}
         )
-        wanted = {"fitted": True} if self.fitted else {}
+        form = {"fitted": True} if self.fitted else {}
         return {
             **content,
-            **wanted,
+            **form,
             "label": self.label,
             "top": self.top,
             **({"also": list(self.also)} if self.also else {}),
@@ -85,8 +93,8 @@ class Probability:
 
 @dataclass(frozen=True)
 class Answer:
-    """A prediction, its probabilities (largest first), and the training items behind it; `also`
-    those that were asked for.
+    """A prediction, its probabilities (largest first) and its explanation; `also` holds the cards
+    that the question asked for.
     """
 
     predicted: str
@@ -97,10 +105,10 @@ class Answer:
 
 
 def build_answer(run: Run, question: Question, reply: dict[str, Any]) -> Answer:
-    """The worker's reply to a question, ready to show.
+    """The answer in the worker's reply to a question.
 
     Raises:
-        TurnoverError: if the reply is not what a worker says.
+        TurnoverError: if the reply is malformed.
     """
     try:
         words = content_words(question.text, run_splitter(run))
@@ -140,10 +148,10 @@ def build_answer(run: Run, question: Question, reply: dict[str, Any]) -> Answer:
 def text_question(
     text: str, file: tuple[bytes, str] | None, label: str | None, top: int
 ) -> Question:
-    """A question on a pasted text, or on an uploaded .txt file (content, name), which goes first.
+    """A question on a pasted text, or on an uploaded .txt file (content, name), which has priority.
 
     Raises:
-        TurnoverError: if there is no text, or one that cannot be used.
+        TurnoverError: if there is no usable text.
     """
     chosen = text_of_upload(*file) if file else check_text(text, "your text")
     return Question(text=chosen, label=label, top=top)
@@ -155,7 +163,7 @@ def image_question(
     """A question on an uploaded image (content, name).
 
     Raises:
-        TurnoverError: if there is none, or one that cannot be used.
+        TurnoverError: if there is no usable image.
     """
     if file is None:
         raise TurnoverError("there is no image yet; upload one first")
@@ -167,15 +175,15 @@ def item_question(run: Run, item: str) -> Question:
     """A question on the validation item with this id, about its predicted label.
 
     Raises:
-        TurnoverError: if there is none.
+        TurnoverError: if there is no such item.
     """
-    found = run.validation[run.validation["id"] == item]
-    if found.empty:
+    matches = run.validation[run.validation["id"] == item]
+    if matches.empty:
         raise TurnoverError(
-            f"“{snippet(item, _NAME)}” is not a validation item of this run; open the Errors page "
+            f"“{snippet(item, _ID)}” is not a validation item of this run; open the Errors page "
             "and choose one"
         )
-    row = found.iloc[0]
+    row = matches.iloc[0]
     if run.kind == "text":
         return Question(text=str(row["text"]), item=item)
     return Question(image=bytes(row["image"]), name=item, fitted=True, item=item)
@@ -185,7 +193,7 @@ def text_of_upload(content: bytes, name: str) -> str:
     """The text in an uploaded .txt file.
 
     Raises:
-        TurnoverError: for a file that is too large, not UTF-8, or blank.
+        TurnoverError: if the file is too large, not UTF-8, or blank.
     """
     if len(content) > _UPLOAD_BYTES:
         raise TurnoverError(
@@ -202,16 +210,15 @@ def text_of_upload(content: bytes, name: str) -> str:
 
 
 def image_of(run: Run, question: Question) -> bytes:
-    """A question's image as the model sees it. Errors as `image_as_seen`."""
+    """A question's image as the model sees it. Raises as `image_as_seen`."""
     return question.image if question.fitted else image_as_seen(run, question.image, question.name)
 
 
 def image_as_seen(run: Run, content: bytes, name: str) -> bytes:
-    """An uploaded image as the model sees it: in the form of the training images, grey or in
-    colour; a PNG.
+    """An uploaded image as a PNG in the size and the channels (grey or RGB) of the training images.
 
     Raises:
-        TurnoverError: if the file is no whole image of sensible size.
+        TurnoverError: if the file is not a complete image of acceptable size.
     """
     height, width, *channels = png_pixels(run.item("train", 0)["image"]).shape
     return png_bytes(fit_image(open_image(content, name, colour=bool(channels)), height, width))
@@ -246,14 +253,12 @@ def _card(run: Run, entry: dict[str, Any], words: frozenset[str]) -> Card:
     )
 
 
-MAX_ROWS = 50
-_BYTES = MAX_ROWS * 4 * MAX_CHARACTERS
-_TEXT, _NAME = 120, 60
+# Batches from a CSV file
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back for one text: an answer, or why there is none."""
+    """The result for one question: an answer, or why there is none."""
 
     question: Question
     answer: Answer | None = None
@@ -264,11 +269,11 @@ def batch_questions(content: bytes, name: str, label: str | None, top: int) -> t
     """A question for each row of a CSV file with a column `text` (or `sentence`).
 
     Raises:
-        TurnoverError: for a file that is too large or no such table, more than `MAX_ROWS` rows, and
-            a text that cannot be used.
+        TurnoverError: if the file is too large, is not such a table, or has more than `MAX_ROWS`
+            rows or an unusable text.
     """
-    path = Path(snippet(name, _NAME))
-    if len(content) > _BYTES:
+    path = Path(snippet(name, _FILE_NAME_LENGTH))
+    if len(content) > _BATCH_BYTES:
         raise TurnoverError(
             f"{path}: {len(content):,} bytes is more than {MAX_ROWS} texts need; split the file"
         )
@@ -283,23 +288,21 @@ def batch_questions(content: bytes, name: str, label: str | None, top: int) -> t
 
 
 def batch_table(replies: Sequence[Reply]) -> pd.DataFrame:
-    """A row for each text: what was predicted, and its strongest proponent with its influence in
-    nats.
-    """
+    """A row for each text: the prediction, and the strongest proponent (influence in nats)."""
     firsts = [
         next(iter(reply.answer.explanation.proponents), None) if reply.answer else None
         for reply in replies
     ]
     return pd.DataFrame(
         {
-            "text": [snippet(reply.question.text, _TEXT) for reply in replies],
+            "text": [snippet(reply.question.text, _CELL_LENGTH) for reply in replies],
             "predicted": [reply.answer.predicted if reply.answer else "" for reply in replies],
             "probability": [
                 100 * reply.answer.probabilities[0].value if reply.answer else None
                 for reply in replies
             ],
             "proponent": [
-                snippet(card.text.plain, _TEXT) if card and card.text else reply.problem
+                snippet(card.text.plain, _CELL_LENGTH) if card and card.text else reply.problem
                 for card, reply in zip(firsts, replies, strict=True)
             ],
             "label": [card.label if card else "" for card in firsts],

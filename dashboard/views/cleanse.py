@@ -1,7 +1,8 @@
-"""What a cleansing would remove, what that is predicted to do, and which of it can be flagged.
+"""View models of the Cleanse page: a planned removal, its adoption as flags, and retraining.
 
-What retraining after a cleansing came to, in sentences that claim no more than their intervals, and
-as a table.
+`build_plan` shows which training items a removal would drop (the lowest mean influences), with the
+predicted change of the mean loss. `build_retrained` shows the results of retraining by condition;
+its sentences claim a difference only where the 95 % interval excludes 0.
 """
 
 from __future__ import annotations
@@ -34,14 +35,26 @@ from turnover.workflows.cleansing import (
 from turnover.workflows.cleansing_results import Cleansed, Scores
 
 LISTED = 200
-"""Rows of the table of what goes."""
+"""Rows of the table of removed items."""
 
 _BINS = 60
+_DECIDED = {
+    "keep": "flagged to keep",
+    "relabel": "flagged to relabel",
+    "drop": "flagged to drop already",
+}
+_PAIRS = ((CLEANSED, RANDOM), (CLEANSED, NONE), (FLAGGED, NONE), (FLAGGED, RANDOM))
+"""Pairs of conditions that are compared in sentences, the most telling first."""
+_MEASURES = {"loss": (1, 3, "nats", -1), "accuracy": (100, 1, "points", 1)}
+"""How a difference is shown: factor, digits, unit, and which sign is better."""
+
+
+# A planned removal
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Some training items with like scores: the bounds, how many they are, and whether they go."""
+    """A histogram bin of scores: its bounds, count, and whether its items are removed."""
 
     low: float
     high: float
@@ -51,18 +64,18 @@ class Bin:
 
 @dataclass(frozen=True)
 class Removal:
-    """All that is shown of a removal.
+    """The view of a planned removal.
 
     Attributes:
-        positions: of what goes, the most harmful first.
-        bins: the distribution of all scores; no bin holds both what goes and what stays.
-        threshold: the highest score of what goes, nats.
-        summary: how many go of which classes, and how many injected ones are among them.
-        effect: what the removal is predicted to do to the mean loss.
-        caution: what the prediction is worth.
-        classes: by class, how many there are and go.
-        table: the first `LISTED` of what goes.
-        alt: the distribution in words.
+        positions: of the removed items, the most harmful first.
+        bins: histogram of all scores; no bin holds both removed and remaining items.
+        threshold: the highest score among the removed items, nats.
+        summary: how many of which classes are removed, and how many of them are injected.
+        effect: the predicted change of the mean loss.
+        caution: the limits of that prediction.
+        classes: by class, how many items there are and how many are removed.
+        table: the first `LISTED` removed items.
+        alt: the histogram in words.
     """
 
     positions: np.ndarray
@@ -78,8 +91,8 @@ class Removal:
 
 @dataclass(frozen=True)
 class Adoption:
-    """Which of the removed items can be flagged to drop: those that nobody has decided on; and what
-    is said of the others.
+    """The removed items that can be flagged to drop, those without a decision, and a sentence on
+    the others.
     """
 
     positions: tuple[int, ...]
@@ -87,10 +100,10 @@ class Adoption:
 
 
 def build_plan(run: Run, scores: Scores, fraction: float, flags: Mapping[int, Flag]) -> Removal:
-    """What goes when this fraction of the training items is removed.
+    """The removal of this fraction of the training items.
 
     Raises:
-        TurnoverError: if nothing goes, or every item of a class.
+        TurnoverError: if it removes no item, or every item of a class.
     """
     values, std_errors = scores.estimates
     count = count_removed(len(values), fraction)
@@ -121,7 +134,7 @@ def build_plan(run: Run, scores: Scores, fraction: float, flags: Mapping[int, Fl
 
 
 def build_adoption(plan: Removal, flags: Mapping[int, Flag]) -> Adoption:
-    """What flagging the removal would store."""
+    """The flags that adopting the removal would store."""
     decided = [flags[int(position)].action for position in plan.positions if int(position) in flags]
     new = tuple(int(position) for position in plan.positions if int(position) not in flags)
     others = [
@@ -137,13 +150,6 @@ def build_adoption(plan: Removal, flags: Mapping[int, Flag]) -> Adoption:
     )
 
 
-_DECIDED = {
-    "keep": "flagged to keep",
-    "relabel": "flagged to relabel",
-    "drop": "flagged to drop already",
-}
-
-
 def adoption_note(fraction: float, validation: str) -> str:
     """The note on flags that come from a cleansing."""
     return (
@@ -157,22 +163,22 @@ def _listed(parts: list[str]) -> str:
 
 
 def _bins(values: np.ndarray, threshold: float, count: int) -> tuple[Bin, ...]:
-    """A histogram whose bins meet at the threshold; equals of the threshold that stay count as
-    going by their number, not by their value.
+    """A histogram with a bin edge at the threshold. Of items with exactly that score, `count`, not
+    the value, decides which are removed.
     """
     width = max(float(np.ptp(values)) / _BINS, np.finfo(np.float64).tiny)
     ordered = np.sort(values)
-    found = []
+    bins = []
     for part, removed in ((ordered[:count], True), (ordered[count:], False)):
-        places = (
+        indices = (
             np.floor((threshold - part) / width).astype(int)
             if removed
             else np.floor((part - threshold) / width).astype(int)
         )
-        for place, size in zip(*np.unique(places, return_counts=True), strict=True):
-            low = threshold - (place + 1) * width if removed else threshold + place * width
-            found.append(Bin(float(low), float(low + width), int(size), removed))
-    return tuple(sorted(found, key=lambda one: (one.low, not one.removed)))
+        for index, size in zip(*np.unique(indices, return_counts=True), strict=True):
+            low = threshold - (index + 1) * width if removed else threshold + index * width
+            bins.append(Bin(float(low), float(low + width), int(size), removed))
+    return tuple(sorted(bins, key=lambda part: (part.low, not part.removed)))
 
 
 def _summary(run: Run, positions: np.ndarray) -> str:
@@ -213,7 +219,7 @@ def _caution(run: Run, total: float) -> str:
 
 def _classes(classes: list[str], labels: np.ndarray, positions: np.ndarray) -> pd.DataFrame:
     there, gone = (
-        np.bincount(some, minlength=len(classes)) for some in (labels, labels[positions])
+        np.bincount(values, minlength=len(classes)) for values in (labels, labels[positions])
     )
     share = np.divide(gone, there, out=np.zeros(len(classes)), where=there > 0)
     return pd.DataFrame({"Class": classes, "Training items": there, "Go": gone, "Share": share})
@@ -226,7 +232,7 @@ def _table(
     std_errors: np.ndarray,
     flags: Mapping[int, Flag],
 ) -> pd.DataFrame:
-    """What goes, most harmful first; columns of marks and flags only where there are some."""
+    """Removed items, most harmful first; columns `Injected` and `Flag` only where any has one."""
     rows = run.train.loc[positions]
     content = (
         [snippet(str(text)) for text in rows["text"]]
@@ -254,15 +260,12 @@ def _thumbnail(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
-_PAIRS = ((CLEANSED, RANDOM), (CLEANSED, NONE), (FLAGGED, NONE), (FLAGGED, RANDOM))
-"""Which conditions are compared in sentences, what says most first."""
-_MEASURES = {"loss": (1, 3, "nats", -1), "accuracy": (100, 1, "points", 1)}
-"""How a difference is shown: its factor, digits and unit, and which sign is better."""
+# Retraining results
 
 
 @dataclass(frozen=True)
 class RetrainedView:
-    """One cleansing: how it was measured, what it says, and its numbers."""
+    """A cleansing: how it was measured, its findings in sentences, and its numbers."""
 
     name: str
     setting: str
@@ -272,17 +275,17 @@ class RetrainedView:
 
 
 def build_retrained(cleansed: Cleansed) -> RetrainedView:
-    """All that is shown of one cleansing, whole or as far as it is measured."""
+    """The view of a cleansing, finished or in progress."""
     pairs = [
-        (one, other)
+        (measured, comparison)
         for pair in _PAIRS
-        for one in cleansed.conditions
-        for other in one.against
-        if (one.condition, other.other) == pair
+        for measured in cleansed.conditions
+        for comparison in measured.against
+        if (measured.condition, comparison.other) == pair
     ]
     sentences = [
-        _sentence(one.condition, cleansed.seeds[one.condition], other, what)
-        for one, other in pairs
+        _sentence(measured.condition, cleansed.seeds[measured.condition], comparison, what)
+        for measured, comparison in pairs
         for what in _MEASURES
     ]
     return RetrainedView(
@@ -295,18 +298,16 @@ def build_retrained(cleansed: Cleansed) -> RetrainedView:
 
 
 def is_of(cleansed: Cleansed, step: Sequence[str]) -> bool:
-    """Whether a cleansing is what a job's step `cleanse …` measures, rather than what another one
-    left.
-    """
-    said = dict(pairwise(step))
+    """Whether a cleansing is the result of a job's step `cleanse …`, not of other settings."""
+    options = dict(pairwise(step))
     facts = cleansed.facts
-    asked = (
-        said.get("--fraction"),
-        said.get("--validation"),
-        said.get("--repeats"),
+    settings = (
+        options.get("--fraction"),
+        options.get("--validation"),
+        options.get("--repeats"),
         "--flags" in step,
     )
-    return asked == (
+    return settings == (
         f"{facts['fraction']:.4g}",
         facts["validation"],
         str(facts["repeats"]),
@@ -331,47 +332,49 @@ def _setting(cleansed: Cleansed) -> str:
     )
 
 
-def _sentence(condition: str, seeds: int, other: Comparison, what: str) -> str:
-    """How a condition compares with another in loss or accuracy."""
+def _sentence(condition: str, seeds: int, comparison: Comparison, what: str) -> str:
+    """The comparison of a condition with another in loss or accuracy."""
     difference, interval = (
-        (other.loss, other.loss_interval)
+        (comparison.loss, comparison.loss_interval)
         if what == "loss"
-        else (other.accuracy, other.accuracy_interval)
+        else (comparison.accuracy, comparison.accuracy_interval)
     )
     factor, digits, unit, better = _MEASURES[what]
-    own, against = f"{condition[:1].upper()}{condition[1:]}", f"against {other.other}"
+    subject, against = f"{condition[:1].upper()}{condition[1:]}", f"against {comparison.other}"
     if interval is None:
         why = "one seed has no interval" if seeds < 2 else "all seeds differ by the same"
-        return f"{own} {against}: nothing can be said of the {what}, since {why}."
+        return f"{subject} {against}: nothing can be said of the {what}, since {why}."
     low, high = interval
     bounds = (
         f"95 % interval of the difference {signed(low * factor, digits)} to "
         f"{signed(high * factor, digits)}"
     )
     if low <= 0 <= high:
-        return f"{own} {against}: no difference in {what} can be told from chance ({bounds})."
+        return f"{subject} {against}: no difference in {what} can be told from chance ({bounds})."
     amount = f"{factor * abs(difference):.{digits}f} {unit}"
     return (
-        f"{own} {'improved' if difference * better > 0 else 'worsened'} the {what} by {amount} "
+        f"{subject} {'improved' if difference * better > 0 else 'worsened'} the {what} by {amount} "
         f"{against} ({bounds})."
     )
 
 
 def _retrained_table(cleansed: Cleansed) -> pd.DataFrame:
-    """A row for each condition; ± is the standard deviation over seeds, differences have p and a 95
-    % interval.
+    """A row for each condition; ± is the standard deviation over seeds, differences have a 95 %
+    interval and a p-value.
     """
-    rows = [(one, cleansed.seeds[one.condition]) for one in cleansed.conditions]
+    rows = [(row, cleansed.seeds[row.condition]) for row in cleansed.conditions]
     return pd.DataFrame(
         {
-            "Condition": [one.condition for one, _ in rows],
+            "Condition": [row.condition for row, _ in rows],
             "Models": [seeds for _, seeds in rows],
             "Accuracy": [
-                _spread(100 * one.accuracy, 100 * one.accuracy_sd, seeds, 1, " %")
-                for one, seeds in rows
+                _spread(100 * row.accuracy, 100 * row.accuracy_sd, seeds, 1, " %")
+                for row, seeds in rows
             ],
-            "Loss, nats": [_spread(one.loss, one.loss_sd, seeds, 3, "") for one, seeds in rows],
-            "Loss against": ["; ".join(_short(other) for other in one.against) for one, _ in rows],
+            "Loss, nats": [_spread(row.loss, row.loss_sd, seeds, 3, "") for row, seeds in rows],
+            "Loss against": [
+                "; ".join(_short(comparison) for comparison in row.against) for row, _ in rows
+            ],
         }
     )
 
@@ -380,8 +383,11 @@ def _spread(mean: float, deviation: float, seeds: int, digits: int, unit: str) -
     return f"{mean:.{digits}f}{f' ± {deviation:.{digits}f}' if seeds > 1 else ''}{unit}"
 
 
-def _short(other: Comparison) -> str:
-    if other.loss_interval is None or other.loss_p is None:
-        return f"{other.other} {signed(other.loss, 3)}"
-    low, high = (signed(bound, 3) for bound in other.loss_interval)
-    return f"{other.other} {signed(other.loss, 3)} [{low}, {high}], p = {other.loss_p:.2g}"
+def _short(comparison: Comparison) -> str:
+    if comparison.loss_interval is None or comparison.loss_p is None:
+        return f"{comparison.other} {signed(comparison.loss, 3)}"
+    low, high = (signed(bound, 3) for bound in comparison.loss_interval)
+    return (
+        f"{comparison.other} {signed(comparison.loss, 3)} [{low}, {high}], "
+        f"p = {comparison.loss_p:.2g}"
+    )

@@ -1,7 +1,10 @@
-"""The training curves of a run (Figure 2 of the paper), of one that is being trained too, and what
-they say in words.
+"""The training curves of a run (Figure 2 of the paper), also of a run in training, and their leaks.
 
-The training items whose losses under their own and under the flipped mask differ most at an epoch.
+Four losses per epoch: masked (training items under their own masks), flipped (under their flipped
+masks), unowned (validation items under masks that no item owns) and validation (full network). A
+flipped loss below the unowned loss shows that items leak through shared weights; `leaks` finds the
+epochs where it is lower by more than two standard errors. An item's gap at an epoch is its flipped
+minus its masked loss, in nats.
 """
 
 from __future__ import annotations
@@ -27,12 +30,12 @@ HOW_TO_READ = (
     "that predicts."
 )
 _ERRORS = 2.0
-"""So many standard errors below the unowned loss, the flipped loss tells of a leak."""
+"""Standard errors by which the flipped loss must lie below the unowned loss to count as a leak."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: its column, what it is called, and what it is."""
+    """One line of the figure: its column, name and description."""
 
     column: str
     name: str
@@ -42,11 +45,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Curves:
-    """All that the Curves page shows; `kept` is the epoch whose weights the run keeps, None while
-    it is being trained.
+    """The view of the Curves page; `kept` is the epoch whose weights the run keeps, None in
+    training.
 
-    Losses and accuracy are those of the kept or else of the last epoch; the plain twin's accuracy
-    is None until it is trained, or if it never was.
+    Losses and accuracy are those of the kept epoch, else of the last one; the plain twin's accuracy
+    is None if there is no trained twin.
     """
 
     epochs: tuple[int, ...]
@@ -80,9 +83,7 @@ def build_curves(run: Run) -> Curves:
 
 
 def build_partial(partial: Partial) -> Curves | None:
-    """The curves of a run that is being trained, as far as they go; None before the first epoch has
-    ended.
-    """
+    """The curves so far of a run in training; None before the end of the first epoch."""
     if partial.curves.empty:
         return None
     return _built(partial.curves, None, float(partial.curves["accuracy"].iloc[-1]), None)
@@ -114,7 +115,7 @@ def _built(
 
 
 def _table(curves: pd.DataFrame, kept: int | None) -> pd.DataFrame:
-    """The numbers of the figure, as they are shown."""
+    """The numbers of the figure as a table."""
     shown = pd.DataFrame({"Epoch": curves["epoch"].astype(int)})
     for column, name, _ in _LINES:
         shown[name] = curves[column].astype(float)
@@ -127,7 +128,7 @@ def _table(curves: pd.DataFrame, kept: int | None) -> pd.DataFrame:
 
 
 def training_sentence(partial: Partial, now: float) -> str:
-    """How far a training has come; `now` in seconds since 1970."""
+    """The progress of a training; `now` in seconds since 1970."""
     if partial.curves.empty:
         return "Training has begun; the curves appear here after the first epoch."
     ago = max(0.0, now - partial.changed)
@@ -151,8 +152,8 @@ def training_sentence(partial: Partial, now: float) -> str:
 
 @dataclass(frozen=True)
 class Leak:
-    """How far the flipped loss lies below the unowned one at an epoch, and the standard error of
-    that; in nats.
+    """How far the flipped loss lies below the unowned loss at an epoch, with its standard error
+    (nats).
     """
 
     epoch: int
@@ -161,15 +162,15 @@ class Leak:
 
 
 def leaks(curves: Curves, flipped_items: np.ndarray, validation_size: int) -> tuple[Leak, ...]:
-    """The epochs at which the flipped loss lies below the unowned one by more than two standard
+    """The epochs at which the flipped loss lies below the unowned loss by more than two standard
     errors.
 
-    The error is that of the difference of two means, over training and over validation items.
-    Losses of single validation items under unowned masks are not kept; they are taken to spread
-    like the flipped losses `(epochs, N)` of the training items.
+    The standard error is s·√(1/N + 1/V), that of a difference of means over N training and V
+    validation items. The unowned losses of single validation items are not stored, so s, the
+    standard deviation of the flipped losses `(epochs, N)`, stands for theirs too.
     """
     unowned = next(line.values for line in curves.series if line.column == "unowned")
-    found = []
+    exceeding = []
     for epoch, losses, level in zip(curves.epochs, flipped_items, unowned, strict=True):
         error = (
             float(losses.std(ddof=1)) * (1 / len(losses) + 1 / validation_size) ** 0.5
@@ -178,21 +179,21 @@ def leaks(curves: Curves, flipped_items: np.ndarray, validation_size: int) -> tu
         )
         below = level - float(losses.mean())
         if below > _ERRORS * error:
-            found.append(Leak(epoch, below, error))
-    return tuple(found)
+            exceeding.append(Leak(epoch, below, error))
+    return tuple(exceeding)
 
 
-def leak_sentence(found: tuple[Leak, ...], shared: list[str]) -> str:
-    """What was found, and what items share in spite of their masks (the run's leaks, [] if they are
-    not known); "" if nothing was.
+def leak_sentence(epochs: tuple[Leak, ...], shared: list[str]) -> str:
+    """The largest of the leaks, and the leaks recorded in the run's manifest (`shared`, [] if
+    unknown); "" if there is none.
     """
-    if not found:
+    if not epochs:
         return ""
-    worst = max(found, key=lambda leak: leak.below)
+    worst = max(epochs, key=lambda leak: leak.below)
     where = (
         f"epoch {worst.epoch}"
-        if len(found) == 1
-        else f"{len(found)} epochs, most at epoch {worst.epoch}"
+        if len(epochs) == 1
+        else f"{len(epochs)} epochs, most at epoch {worst.epoch}"
     )
     known = (
         f" What training items share in spite of their masks in this run: {', '.join(shared)}."
@@ -205,6 +206,8 @@ def leak_sentence(found: tuple[Leak, ...], shared: list[str]) -> str:
         f"something of it, so influences come out too small.{known}"
     )
 
+
+# Gaps at an epoch
 
 MOST = 10
 _TEXT = 160
@@ -224,7 +227,7 @@ class Gap:
 
     @property
     def value(self) -> float:
-        """Flipped minus masked loss: the item's influence on itself at that epoch."""
+        """Flipped minus masked loss: the item's self-influence at that epoch."""
         return self.flipped - self.masked
 
 

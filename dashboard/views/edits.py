@@ -1,5 +1,9 @@
-"""A change of one's own input and what it moved: parts left out, and before and after side by
-side.
+"""The view model of edits on the Try page: an input with a part removed or changed, and the effect.
+
+The parts of an input are the words of a text, or its sentences where it has more than `MOST_WORDS`
+words, or the `GRID` × `GRID` patches of an image. The weight of a part is the rise in the loss of
+the explained label, in nats, when the part is removed. The loss of a label is −log of its
+probability.
 """
 
 from __future__ import annotations
@@ -22,11 +26,11 @@ from turnover.explain.words import snippet
 from turnover.runs.run import Run
 
 GRID = 4
-"""An image is cut into so many rows and columns of patches."""
+"""Rows and columns of patches that an image is cut into."""
 
 MOST_WORDS, MOST_SENTENCES = 60, 30
-"""A text of more words is cut into sentences, of which so many can be left out: a longer wait would
-be none for a page.
+"""A text of more words is cut into sentences, of which the first so many can be removed: more would
+take too long on a page.
 """
 
 _NAME = 40
@@ -37,7 +41,7 @@ _LEAST = 1e-12
 
 @dataclass(frozen=True)
 class InputPart:
-    """A word, a sentence or a patch: what it is called, and the question without it."""
+    """A word, sentence or patch: its name, and the question without it."""
 
     name: str
     question: Question
@@ -45,9 +49,7 @@ class InputPart:
 
 @dataclass(frozen=True)
 class Weight:
-    """What leaving one part out does: the label's probability then, and by how much its loss rises
-    (nats).
-    """
+    """The effect of removing one part: the label's probability, and the rise in its loss (nats)."""
 
     name: str
     probability: float
@@ -56,9 +58,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Change:
-    """A class's probability, or a training item's influence in nats, before and after; None where
-    it is not known.
-    """
+    """A class's probability before and after an edit; None where unknown."""
 
     name: str
     before: float | None
@@ -67,8 +67,8 @@ class Change:
 
 @dataclass(frozen=True)
 class Moved:
-    """What an edit moved: probabilities (the largest changes first), the loss in words, and the
-    influences of training items.
+    """The effect of an edit: probabilities (largest changes first), the loss in words, and the
+    cards of training items before (None if not shown then) and after.
     """
 
     chances: tuple[Change, ...]
@@ -77,39 +77,39 @@ class Moved:
 
 
 def unit_of(question: Question) -> str:
-    """What the parts of an input are: `word`, `sentence` or `patch`."""
+    """The kind of an input's parts: `word`, `sentence` or `patch`."""
     if question.image:
         return "patch"
     return "word" if len(_WORD.findall(question.text)) <= MOST_WORDS else "sentence"
 
 
 def parts_of(run: Run, question: Question, label: str) -> tuple[InputPart, ...]:
-    """The parts of an input that can be left out: words or the first sentences of a text, patches
-    of an image; questions ask for `label`.
+    """The removable parts of an input: words or the first sentences of a text, patches of an image.
+    Their questions are about `label`.
 
-    A patch of a drawing becomes empty paper, one of a photograph the photograph's mean colour.
+    A removed patch of a grey image becomes 0, one of a colour image the image's mean colour.
 
     Raises:
         TurnoverError: if the image cannot be read.
     """
-    asked = replace(question, label=label)
+    labelled = replace(question, label=label)
     return tuple(
-        _patches(run, asked) if question.image else _pieces(asked, *_UNITS[unit_of(question)])
+        _patches(run, labelled) if question.image else _pieces(labelled, *_UNITS[unit_of(question)])
     )
 
 
 def parts_request(parts: Sequence[InputPart]) -> dict[str, Any]:
-    """The worker's request for the predictions without each part."""
+    """The worker's request for the prediction without each part."""
     if parts[0].question.text:
         return {"texts": [part.question.text for part in parts]}
     return {"images": [base64.b64encode(part.question.image).decode("ascii") for part in parts]}
 
 
 def weigh(answer: Answer, parts: Sequence[InputPart], reply: dict[str, Any]) -> tuple[Weight, ...]:
-    """What each part does for the explained label, in order of the parts.
+    """The weight of each part for the explained label, in order of the parts.
 
     Raises:
-        TurnoverError: if the reply is not what a worker says.
+        TurnoverError: if the reply is malformed.
     """
     label, before = answer.explanation.target, loss_of(answer, answer.explanation.target)
     try:
@@ -125,14 +125,12 @@ def weigh(answer: Answer, parts: Sequence[InputPart], reply: dict[str, Any]) -> 
 
 
 def edited(question: Question, answer: Answer, text: str) -> Question:
-    """The question for another text: the same label, and the influence of the training items that
-    were shown.
-    """
+    """The question for an edited text, about the same label and with the same training items."""
     return followed(replace(question, text=text), answer)
 
 
 def followed(question: Question, answer: Answer) -> Question:
-    """A question that can be compared with an answer."""
+    """The question comparable with an answer: same label, and the influence of its shown items."""
     cards = answer.explanation.proponents + answer.explanation.opponents
     return replace(
         question,
@@ -143,11 +141,9 @@ def followed(question: Question, answer: Answer) -> Question:
 
 
 def compare(before: Answer, after: Answer) -> Moved:
-    """An answer beside that to an edit which `followed` it."""
-    label, old = (
-        before.explanation.target,
-        {chance.label: chance.value for chance in before.probabilities},
-    )
+    """Compare an answer with the answer to an edit whose question is `followed` or `edited`."""
+    label = before.explanation.target
+    old = {chance.label: chance.value for chance in before.probabilities}
     chances = [
         Change(chance.label, old.get(chance.label), chance.value) for chance in after.probabilities
     ]
@@ -164,7 +160,9 @@ def compare(before: Answer, after: Answer) -> Moved:
         if card.position not in shown
     ]
     return Moved(
-        chances=tuple(sorted(chances, key=lambda one: -abs((one.after or 0) - (one.before or 0)))),
+        chances=tuple(
+            sorted(chances, key=lambda change: -abs((change.after or 0) - (change.before or 0)))
+        ),
         loss=(
             f"Loss of “{label}”: {losses[0]:.3f} before, {losses[1]:.3f} after "
             f"({signed(losses[1] - losses[0], 3)} nats)."
@@ -180,7 +178,7 @@ def compare(before: Answer, after: Answer) -> Moved:
 
 
 def loss_of(answer: Answer, label: str) -> float:
-    """The loss of a label in nats: minus the logarithm of its probability."""
+    """The loss of a label in nats: −log of its probability."""
     return _loss(
         next((chance.value for chance in answer.probabilities if chance.label == label), 0.0)
     )

@@ -1,11 +1,11 @@
-"""The misclassified validation items of a run: filtered, searched, sorted, a page at a time.
+"""The misclassified items of a run: filtered, searched, sorted, paged, exported and tracked.
 
-An error and the training items behind it as Markdown, to paste into an issue tracker.
+`issue_markdown` writes an error and its training items as Markdown for an issue tracker. All text
+from the data stands in code spans, where no tracker interprets it as markup, links, mentions or
+issue numbers.
 
-Whatever comes from data stands in code spans: there, no tracker takes it for markup, links,
-mentions or numbers of issues.
-
-How far somebody has worked through the errors, and how long the rest will take.
+`Visits` records which errors were shown in a session; the time left is the number of unseen errors
+times the median stay.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ CLEAREST, CONFIDENT, POSITION = "Clearest explanation", "Most confident", "Posit
 SORTS = (CLEAREST, CONFIDENT, POSITION)
 
 PAGE = 500
-"""Rows that are sent to the browser at once; the steps to the next and the previous error go on
-from page to page.
-"""
+"""Rows sent to the browser at once; the steps to the next and the previous error cross pages."""
 
-_NAME = 80
+_NAME, _TEXT, _CARD = 80, 1000, 200
+"""Characters of names, texts and texts of cards that are shown."""
+
+_MIN_STAYS = 3
+"""Completed stays before a time left is estimated."""
 
 
 class Named(Protocol):
-    """What can be chosen from a list."""
+    """An item that can be chosen from a list."""
 
     @property
     def id(self) -> str: ...
@@ -46,8 +48,8 @@ NamedT = TypeVar("NamedT", bound=Named)
 
 @dataclass(frozen=True)
 class Choice(Generic[NamedT]):
-    """The chosen item, its place in all that match, the page of items that is shown with it, and
-    the id that was wanted but is not there, or "".
+    """The chosen item, its place among all that match, and its page; `lost` is the requested id if
+    it does not match, else "".
     """
 
     item: NamedT
@@ -63,7 +65,7 @@ class Choice(Generic[NamedT]):
 
 @dataclass(frozen=True)
 class Query:
-    """What the filters of the Errors page say."""
+    """The filters of the Errors page."""
 
     true: str = ANY
     predicted: str = ANY
@@ -96,19 +98,19 @@ def select(items: tuple[ErrorItem, ...], query: Query) -> list[ErrorItem]:
 
 def choice(items: list[NamedT], wanted: str | None) -> Choice[NamedT]:
     """The item with the id `wanted`, or the first one, with its page."""
-    found = next((place for place, item in enumerate(items) if item.id == wanted), None)
-    place = found or 0
+    match = next((index for index, item in enumerate(items) if item.id == wanted), None)
+    place = match or 0
     first = place - place % PAGE
     return Choice(
         items[place],
         place,
         tuple(items[first : first + PAGE]),
-        wanted if wanted and found is None else "",
+        wanted if wanted and match is None else "",
     )
 
 
 def lost_sentence(items: tuple[ErrorItem, ...], lost: str) -> str:
-    """Why an error that was asked for is not shown; "" if none is missing."""
+    """Why a requested error is not shown; "" if none is missing."""
     if not lost:
         return ""
     why = (
@@ -119,15 +121,13 @@ def lost_sentence(items: tuple[ErrorItem, ...], lost: str) -> str:
     return f"“{snippet(lost, _NAME)}” {why}, so the first that matches is shown."
 
 
-_TEXT, _CARD, _NAME = 1000, 200, 80
+# Markdown for issue trackers
 
 
 def issue_markdown(
     run: str, item: ErrorItem, explanation: Explanation, meaning: str, link: str
 ) -> str:
-    """The error with its top proponents and opponents, their influences in nats, and where to see
-    it.
-    """
+    """The error with its top proponents and opponents (influences in nats), and its address."""
     which = "the wrong label" if meaning == PREDICTION else "the true label"
     parts = [
         (
@@ -152,14 +152,12 @@ def issue_markdown(
 
 
 def error_link(page: str, run: str, item: ErrorItem, meaning: str) -> str:
-    """The address that shows an error again; `page` is that of the Errors page, "" if it is not
-    known.
-    """
+    """The address of an error on the Errors page at `page`; "" if `page` is unknown ("")."""
     return f"{page}?{urlencode({'run': run, 'item': item.id, 'meaning': meaning})}" if page else ""
 
 
 def code(text: str, length: int) -> str:
-    """A text of one line, cut to `length` characters, as a code span that it cannot end."""
+    """A text as one line of at most `length` characters in a code span that it cannot close."""
     line = snippet(text, length) or " "
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     space = " " if line[0] in "` " or line[-1] in "` " else ""
@@ -168,7 +166,9 @@ def code(text: str, length: int) -> str:
 
 def _list(cards: Sequence[Card], decimals: int) -> str:
     return (
-        "\n".join(f"{place}. {_line(card, decimals)}" for place, card in enumerate(cards, start=1))
+        "\n".join(
+            f"{number}. {_line(card, decimals)}" for number, card in enumerate(cards, start=1)
+        )
         or "none"
     )
 
@@ -183,14 +183,13 @@ def _line(card: Card, decimals: int) -> str:
     )
 
 
-_FEW = 3
-"""So many errors must have been left before a time is said."""
+# Progress through the errors
 
 
 @dataclass(frozen=True)
 class Visits:
-    """Which errors were shown in this session, which one is now and since when (seconds of any
-    clock), and how long each stay was.
+    """The errors shown in this session, the current one and since when, and the length of each stay
+    (seconds of any clock).
     """
 
     seen: frozenset[str] = frozenset()
@@ -200,9 +199,7 @@ class Visits:
 
 
 def visit(visits: Visits, item: str, time: float) -> Visits:
-    """The visits after an error was shown at this time; showing the same one again changes
-    nothing.
-    """
+    """The visits after showing an error at this time; showing it again changes nothing."""
     if item == visits.now:
         return visits
     stays = (*visits.stays, time - visits.since) if visits.now else ()
@@ -210,8 +207,8 @@ def visit(visits: Visits, item: str, time: float) -> Visits:
 
 
 def progress_sentence(visits: Visits, matching: Collection[str]) -> str:
-    """How many of the errors that match were seen, and about how long the others will take: their
-    number times the median stay; "" for the first one.
+    """How many of the matching errors were seen, and the estimated time for the others; "" before
+    the second one.
     """
     seen = sum(item in visits.seen for item in matching)
     left = len(matching) - seen
@@ -219,7 +216,9 @@ def progress_sentence(visits: Visits, matching: Collection[str]) -> str:
         return ""
     if not left:
         return f"All {seen:,} seen in this session."
-    time = f", {_about(left * median(visits.stays))} left" if len(visits.stays) >= _FEW else ""
+    time = (
+        f", {_about(left * median(visits.stays))} left" if len(visits.stays) >= _MIN_STAYS else ""
+    )
     return f"{seen:,} of {len(matching):,} seen in this session{time}."
 
 

@@ -1,5 +1,7 @@
-"""What the Flags page shows: flags filtered and a page at a time, what undo takes back, where
-people differ, and how to apply them.
+"""The view model of the Flags page: flags filtered, disputes to settle, undo, import and export.
+
+A dispute is a training item on which people decided differently; each distinct decision is a side
+with a letter.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ _NAMED, _ID, _NAME = 3, 60, 60
 
 @dataclass(frozen=True)
 class FlagQuery:
-    """What the filters say."""
+    """The filters of the Flags page."""
 
     decision: str = ANY_DECISION
     label: str = ANY
@@ -44,9 +46,7 @@ class FlagQuery:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the decisions that people differ in: a letter for it, who decided so, their notes, and
-    the decision itself.
-    """
+    """One of the differing decisions on an item: letter, who decided so, notes, and the flag."""
 
     letter: str
     words: str
@@ -57,7 +57,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Dispute:
-    """A training item on which people differ; `now` is what is in force until somebody settles."""
+    """A training item on which people differ; `now` is in force until somebody settles it."""
 
     item: Flagged
     sides: tuple[Side, ...]
@@ -65,12 +65,12 @@ class Dispute:
 
 
 def newest_first(items: Iterable[Flagged]) -> list[Flagged]:
-    """Flags in the order in which they are shown."""
+    """Flags in the order they are shown in."""
     return sorted(items, key=lambda item: item.flag.at, reverse=True)
 
 
 def people(items: Iterable[Flagged]) -> list[str]:
-    """Who has decided, by name."""
+    """The names of those who decided, sorted."""
     return sorted({item.flag.by for item in items})
 
 
@@ -94,7 +94,7 @@ def select(items: Iterable[Flagged], query: FlagQuery) -> list[Flagged]:
 
 
 def summary(items: Sequence[Flagged]) -> str:
-    """How many flags there are, one or more, of which sort and by whom."""
+    """The number of flags (at least one), by kind and by person."""
     flags = [item.flag for item in items]
     return (
         f"{counted(len(items), 'training item')} flagged: {count_words(flags)}; by "
@@ -103,7 +103,7 @@ def summary(items: Sequence[Flagged]) -> str:
 
 
 def undo_sentence(run: Run, step: Step | None) -> str:
-    """What undo takes back, in words."""
+    """What undo would revert, in words."""
     if step is None:
         return "There is nothing of yours to undo."
     if step.kind == "import":
@@ -120,7 +120,7 @@ def undo_sentence(run: Run, step: Step | None) -> str:
 
 def disputes(run: Run, conflicts: Sequence[Conflict]) -> list[Dispute]:
     """The items on which people differ, ready to be settled."""
-    found = []
+    disputed = []
     for conflict in conflicts:
         newest = conflict.flag or conflict.decisions[-1].flag
         for item in flagged_items(run, {conflict.instance: newest}):
@@ -129,40 +129,40 @@ def disputes(run: Run, conflicts: Sequence[Conflict]) -> list[Dispute]:
                 if conflict.flag
                 else "no flag"
             )
-            found.append(Dispute(item, _sides(conflict.decisions), now))
-    return found
+            disputed.append(Dispute(item, _sides(conflict.decisions), now))
+    return disputed
 
 
 def history_lines(history: Iterable[Decision]) -> list[tuple[str, str]]:
-    """All decisions on an item, oldest first: what and by whom, and the note."""
+    """All decisions on an item, oldest first: the decision with its author, and the note."""
     return [(f"{_who(decision)}: {_done(decision)}", decision.flag.note) for decision in history]
 
 
-def import_sentence(told: dict[str, Any]) -> str:
-    """What an import did, in words."""
-    if not told["new"]:
+def import_sentence(counts: dict[str, Any]) -> str:
+    """The result of an import (`merge_flag_file`), in words."""
+    if not counts["new"]:
         return (
-            f"Nothing new: {told['known']:,} of its flags are known here already."
-            if told["known"]
+            f"Nothing new: {counts['known']:,} of its flags are known here already."
+            if counts["known"]
             else "There is no flag in it that could be imported."
         )
     differing = (
-        f" {told['conflicting']:,} of them differ from what others decided; settle them above."
-        if told["conflicting"]
+        f" {counts['conflicting']:,} of them differ from what others decided; settle them above."
+        if counts["conflicting"]
         else ""
     )
-    known = f" {told['known']:,} were known already." if told["known"] else ""
-    return f"{told['new']:,} flag{'s are' if told['new'] > 1 else ' is'} new.{differing}{known}"
+    known = f" {counts['known']:,} were known already." if counts["known"] else ""
+    return f"{counts['new']:,} flag{'s are' if counts['new'] > 1 else ' is'} new.{differing}{known}"
 
 
 def apply_command(run: Run, name: str) -> tuple[str, str]:
-    """The command that applies the flag file `name` to the training data, and what to put into it;
-    the second is "" where nothing is missing.
+    """The command that applies the flag file `name` to the training data, and what its placeholder
+    DATA stands for ("" if it has none).
     """
     settings = run.manifest["settings"]
-    own = settings.get("own") or {}
-    if own.get("train"):
-        return _apply_own(name, own), ""
+    own_data = settings.get("own") or {}
+    if own_data.get("train"):
+        return _apply_own(name, own_data), ""
     source, folder = str(settings.get("data", "")), settings.get("path")
     ending = "csv" if run.kind == "text" else "parquet"
     data, missing = shlex.quote(source), ""
@@ -178,15 +178,13 @@ def apply_command(run: Run, name: str) -> tuple[str, str]:
     )
 
 
-def _apply_own(name: str, own: dict[str, Any]) -> str:
-    """The command where the training data are a user's own file or folder, with the columns that
-    were named.
-    """
+def _apply_own(name: str, own_data: dict[str, Any]) -> str:
+    """The command for a user's own file or folder of training data, with the named columns."""
     data, columns = (
-        Path(own["train"]),
+        Path(own_data["train"]),
         {
-            "--text-column": own.get("text_column") or own.get("image_column"),
-            "--label-column": own.get("label_column"),
+            "--text-column": own_data.get("text_column") or own_data.get("image_column"),
+            "--label-column": own_data.get("label_column"),
         },
     )
     named = "".join(
@@ -228,7 +226,7 @@ def _done(decision: Decision) -> str:
 
 
 def _items(run: Run, instances: Sequence[int]) -> str:
-    """Some training items by their ids; of many, the first."""
+    """Training items by their ids; the first few if there are many."""
     known = run.train["id"].to_numpy()
     names = [
         snippet(str(known[instance]), _ID) if instance < len(known) else str(instance)

@@ -1,4 +1,9 @@
-"""What groups of training items did to a mistake, and which group flips it, in words and rows."""
+"""The influence of groups of training items on an error, and the smallest group that flips it.
+
+A group's influence is the sum of its members' influences on a loss, in nats. A group flips an error
+if removing it is predicted, by that sum, to bring the loss of the true label below that of the
+predicted label.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +31,7 @@ _LISTED, _MARKS = 50, 6
 
 @dataclass(frozen=True)
 class Removed:
-    """A training item of the group that flips a mistake."""
+    """A training item of the group that flips an error."""
 
     id: str
     label: str
@@ -36,7 +41,7 @@ class Removed:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """A group, how many items it has, and its influence on the predicted and on the true label."""
+    """A group: its name, size, and influence on the predicted and on the true label."""
 
     name: str
     size: int
@@ -46,10 +51,13 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class Groups:
-    """What is shown: whether and how the mistake flips, the first `removed` of the items that do
-    it, and the groups' influences.
+    """The view of an error's groups.
 
-    `missing` says why the words looked for make no group, or is empty.
+    Attributes:
+        flip, caution: sentences on the flipping group and on the limits of the prediction.
+        size: the number of items in the flipping group, of which `removed` are the first.
+        rows: groups with their influences.
+        missing: why the searched words form no group, or "".
     """
 
     flip: str
@@ -61,8 +69,8 @@ class Groups:
 
 
 def build_groups(run: Run, item: ErrorItem, words: str = "") -> Groups:
-    """The groups of a mistake: its top proponents and opponents, training texts that contain
-    `words`, if any, and injected marks.
+    """The groups of an error: its top proponents and opponents, training texts that contain `words`
+    (unless blank), and injected items by mark.
 
     Raises:
         TurnoverError: if the run has no usable influence for this item, or cannot sum influences.
@@ -90,7 +98,7 @@ def build_groups(run: Run, item: ErrorItem, words: str = "") -> Groups:
 
 
 def flip_sentence(flip: Flip, item: ErrorItem, train_size: int) -> str:
-    """Which removal flips a mistake, and what it does to the two losses."""
+    """The removal that flips an error, and its predicted effect on the two losses."""
     before, after = (true - predicted for predicted, true in (flip.before, flip.after))
     now = (
         f"the loss of the true label “{item.label}” is {rounded(before)} nats above that of the "
@@ -115,7 +123,7 @@ def flip_sentence(flip: Flip, item: ErrorItem, train_size: int) -> str:
 
 
 def caution_sentence(classes: int) -> str:
-    """What the prediction of a flip leaves out."""
+    """The limits of the prediction of a flip."""
     third = " Another label might win instead." if classes > 2 else ""
     return (
         "A prediction by sums of influences, not a retraining, and an optimistic one: influences "
@@ -125,9 +133,9 @@ def caution_sentence(classes: int) -> str:
     )
 
 
-def number(one: float) -> str:
-    """A sum with its sign, two digits long."""
-    return f"{'−' if one < 0 else '+'}{rounded(abs(one))}"
+def number(value: float) -> str:
+    """A sum with its sign, to two digits."""
+    return f"{'−' if value < 0 else '+'}{rounded(abs(value))}"
 
 
 def _removed(run: Run, position: int) -> Removed:

@@ -1,4 +1,4 @@
-"""Jobs as the pages tell of them: one card a job, with what can be done about it."""
+"""Jobs as cards: title, state, a line on the progress or the result, and the possible actions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class JobCard:
-    """One job: what it is, how it stands in a word and a sentence, and what can be done.
+    """One job with its state in a word and in a line.
 
     Attributes:
-        share: how far the step at work is, from 0 to 1; None where no job is at work.
-        log: what it said last, if it failed.
-        run: name of the run that it made, "" if there is none.
+        share: progress of the current step, from 0 to 1; None unless the job is running.
+        log: the end of its log if it failed, else "".
+        run: the name of the run that it trained, "" if there is none.
     """
 
     job: Job
@@ -54,7 +54,7 @@ def job_cards(jobs: Iterable[Job]) -> list[JobCard]:
 
 
 def jobs_with(jobs: Iterable[Job], command: str, run: Path | None = None) -> list[Job]:
-    """The jobs that begin with this command of `turnover`, on this run folder if one is named."""
+    """The jobs whose first step is this command of `turnover`, on this run folder if given."""
     return [
         job
         for job in jobs
@@ -63,13 +63,13 @@ def jobs_with(jobs: Iterable[Job], command: str, run: Path | None = None) -> lis
 
 
 def run_of(job: Job) -> Path:
-    """The run folder that a job is about; the current folder if it names none."""
+    """The run folder that a job works on; the current folder if it names none."""
     step = job.steps[0]
     return Path(step[step.index("--run") + 1]) if "--run" in step[:-1] else Path()
 
 
 def time_left(seconds: float) -> str:
-    """So many seconds, in the unit that fits."""
+    """A duration in seconds, minutes or hours."""
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
@@ -78,7 +78,7 @@ def time_left(seconds: float) -> str:
 
 def _card(job: Job) -> JobCard:
     run = run_of(job)
-    made = run.name if job.steps[0][0] == "train" and (run / MANIFEST).is_file() else ""
+    trained = run.name if job.steps[0][0] == "train" and (run / MANIFEST).is_file() else ""
     share = (job.progress.share if job.progress else 0.0) if job.state is State.RUNNING else None
     return JobCard(
         job,
@@ -87,7 +87,7 @@ def _card(job: Job) -> JobCard:
         _line(job),
         share,
         log_tail(job) if job.state is State.FAILED else "",
-        made,
+        trained,
     )
 
 
@@ -115,7 +115,7 @@ def _progress(progress: Progress | None, command: str) -> str:
 
 
 def _results(results: Sequence[dict[str, Any]]) -> str:
-    """What came out, as far as it can be said in a line."""
+    """The results of a finished job in a line."""
     first = results[0] if results else {}
     accuracy, plain = first.get("validation_accuracy"), first.get("plain_accuracy")
     if not isinstance(accuracy, float):

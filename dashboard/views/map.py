@@ -1,8 +1,9 @@
-"""Items in two dimensions: principal components of what the model's heads see or of what training
-items did to validation items, or UMAP's places.
+"""The view model of the Map page: items in two dimensions, and the group of items chosen there.
 
-The training items that were chosen on the map, and what they did together to one error or to all of
-them.
+`principal` projects the rows of a matrix (stored features of all items, or the training items'
+influences) onto its first two principal components, fitted on at most 1,000 rows; `project_umap`
+reads the positions of UMAP. A group is the training items that lie in the drawn area, contain the
+searched words and have the chosen label; its influence is the sum over the group.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ COLOURS = (LABEL, PREDICTED, SELF)
 TRAINING, RIGHT, ERROR = "training item", "validation item", "error"
 
 MOST = 5000
-"""Points that are drawn at most: browsers draw each one by itself."""
+"""Maximum number of points drawn, since browsers draw them one by one."""
 
 _FITTED, _DISTINCT = 1000, 10
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Places of items `(n, 2)`, training items first, and the share of the variance that these two
-    directions hold; UMAP knows none.
+    """Positions of items `(n, 2)`, training items first, and the share of the variance in these two
+    directions; None for UMAP.
     """
 
     places: np.ndarray
@@ -46,10 +47,9 @@ class Projection:
 
 @dataclass(frozen=True)
 class Points:
-    """What is drawn: numbers in the run’s items (training items first), places, kinds, and a line
-    of text each.
+    """The drawn points: item numbers (training items first), positions, kinds, hover texts.
 
-    `left_out` items are not drawn; `share` is that of the projection.
+    `left_out` is the number of items not drawn; `share` is that of the projection.
     """
 
     numbers: np.ndarray
@@ -62,8 +62,8 @@ class Points:
 
 @dataclass(frozen=True)
 class Colours:
-    """A colour group for each point, 0 for the first of `names`; or a number for each training
-    item, NaN for others.
+    """For each point, either a colour group (an index into `names`) or a value, NaN for validation
+    items.
     """
 
     names: tuple[str, ...]
@@ -72,8 +72,9 @@ class Colours:
 
 
 def principal(rows: np.ndarray) -> Projection:
-    """Rows `(n, d)` on the two directions in which a sample of them varies most; each direction's
-    largest part is positive.
+    """Project rows `(n, d)` onto the first two principal components of a sample of them.
+
+    Signs are fixed by making the largest entry of each component positive.
     """
     count, width = rows.shape
     sample = (
@@ -97,32 +98,32 @@ def principal(rows: np.ndarray) -> Projection:
 
 
 def by_of(what: str) -> str:
-    """One of `PROJECTIONS` as `turnover.runs.maps` calls it."""
+    """The name in `turnover.runs.maps` of one of `PROJECTIONS`."""
     return what.lower()
 
 
 def project(run: Run, what: str) -> Projection:
-    """Principal components of all items' features, or of the training items' influences. Errors as
+    """Principal components of all items' features, or of the training items' influences. Raises as
     `turnover.runs.maps.map_rows`.
     """
     return principal(map_rows(run, by_of(what)))
 
 
 def project_umap(run: Run, what: str) -> Projection | None:
-    """The places that UMAP gave the same items; None where they were not computed yet. Errors as
+    """The stored UMAP positions of the same items; None if not computed yet. Raises as
     `turnover.runs.maps.kept_places`.
     """
-    places = kept_places(run, by_of(what))
-    return None if places is None else Projection(places, None)
+    positions = kept_places(run, by_of(what))
+    return None if positions is None else Projection(positions, None)
 
 
 def missing_umap() -> str:
-    """How to get UMAP, in a line; "" where it is there."""
+    """How to install UMAP, in a line; "" if it is installed."""
     return "" if has_umap() else f"Places by UMAP, too, can be had with “{INSTALL}”."
 
 
 def build_points(run: Run, projection: Projection) -> Points:
-    """The points that are drawn, some at random where there are too many."""
+    """The points to draw, a random sample of `MOST` if there are more."""
     total = len(projection.places)
     numbers = (
         np.arange(total)
@@ -132,12 +133,12 @@ def build_points(run: Run, projection: Projection) -> Points:
     items = run.items.iloc[numbers]
     wrong = (items["label"] != items["predicted"]).to_numpy()
     kinds = np.where(items["split"] == "train", TRAINING, np.where(wrong, ERROR, RIGHT))
-    names = zip(items["id"], items["label"], items["predicted"], kinds, items["text"], strict=True)
+    rows = zip(items["id"], items["label"], items["predicted"], kinds, items["text"], strict=True)
     return Points(
         numbers,
         projection.places[numbers],
         kinds,
-        tuple(_hover(run.classes, *told) for told in names),
+        tuple(_hover(run.classes, *row) for row in rows),
         total - len(numbers),
         projection.share,
     )
@@ -149,54 +150,54 @@ def _hover(classes: list[str], name: str, label: int, predicted: int, kind: str,
 
 
 def colours(run: Run, points: Points, by: str) -> Colours:
-    """How points are told apart by colour: classes, the commonest ones only where there are many,
-    or self-influence.
+    """The colours of points: by class, the most frequent classes only if there are many, or by
+    self-influence.
 
     Raises:
-        TurnoverError: for self-influence, if the run has none that can be used.
+        TurnoverError: for self-influence, if the run has no usable influence.
     """
     if by == SELF:
-        own = np.concatenate(
+        values = np.concatenate(
             (run.influence.self_influence, np.full(len(run.items) - len(run.train), np.nan))
         )
-        return Colours((), None, own[points.numbers])
+        return Colours((), None, values[points.numbers])
     classes = run.items["predicted" if by == PREDICTED else "label"].to_numpy()[points.numbers]
     counts = np.bincount(classes, minlength=len(run.classes))
     shown = np.sort(np.argsort(-counts, kind="stable")[:_DISTINCT])
     groups = np.full(len(run.classes), len(shown))
     groups[shown] = range(len(shown))
-    names = tuple(run.classes[place] for place in shown) + (
+    names = tuple(run.classes[label] for label in shown) + (
         ("other classes",) if len(run.classes) > len(shown) else ()
     )
     return Colours(names, groups[classes], None)
 
 
 def narrowed(run: Run, words: str, label: str) -> np.ndarray:
-    """Which training items have a label (or any), and contain words if some are given, `(N,)`."""
-    found = (
+    """Mask `(N,)` of the training items with the label (or any) that contain the words, if any."""
+    matches = (
         np.ones(len(run.train), bool)
         if label == ANY
         else run.train["label"].to_numpy() == run.classes.index(label)
     )
     if words.strip() and run.kind == "text":
-        found &= (
+        matches &= (
             run.train["text"]
             .astype(str)
             .str.casefold()
             .str.contains(words.strip().casefold(), regex=False)
             .to_numpy()
         )
-    return found
+    return matches
 
+
+# The chosen group
 
 ALL, LISTED = "All errors", 200
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The chosen training items by position, what they have in common, and how many validation
-    items were chosen with them.
-    """
+    """The chosen training items as a named group, and how many validation items were chosen too."""
 
     group: Group
     validation: int
@@ -204,9 +205,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Member:
-    """A chosen training item, and its influence on the prediction in nats, None where that is not
-    known.
-    """
+    """A chosen training item, and its influence on the prediction in nats, None if unknown."""
 
     id: str
     label: str
@@ -219,48 +218,46 @@ class Member:
 def choose_group(
     run: Run, drawn: Collection[int], words: str, label: str, by_influence: bool
 ) -> Chosen | None:
-    """The training items that lie in the area drawn on the map (numbers of items), contain the
-    words and have the label, as far as each is given.
+    """The training items in the drawn area (item numbers) that contain the words and have the
+    label, each criterion only if given; None if none is given or no item matches.
 
-    `by_influence` says that the map shows influences, so that comparing a drawn group with random
-    ones means nothing. None if nothing is given or nothing is found.
+    With `by_influence` the map shows influences, so that a drawn group is selected by its influence
+    and is not compared with random groups.
     """
     if not (drawn or words.strip() or label != ANY):
         return None
     total = len(run.train)
     inside = np.zeros(total, bool)
     inside[[number for number in drawn if number < total]] = True
-    found = narrowed(run, words, label) & (inside | (not drawn))
+    chosen = narrowed(run, words, label) & (inside | (not drawn))
     parts = [
         f"{len(drawn):,} points drawn around" if drawn else "",
         f"“{words.strip()}”" if words.strip() else "",
         f"class {label}" if label != ANY else "",
     ]
     group = Group(
-        ", ".join(filter(None, parts)), np.flatnonzero(found), ranked=by_influence and bool(drawn)
+        ", ".join(filter(None, parts)), np.flatnonzero(chosen), ranked=by_influence and bool(drawn)
     )
-    return Chosen(group, sum(number >= total for number in drawn)) if found.any() else None
+    return Chosen(group, sum(number >= total for number in drawn)) if chosen.any() else None
 
 
 def sums_of(losses: Summable, chosen: Chosen) -> GroupRow:
-    """What the chosen items did together, as a row of the table of groups."""
+    """The summed influence of the chosen items, as a row of the table of groups."""
     prediction, truth = (losses.sums([chosen.group], meaning)[0] for meaning in MEANINGS)
     return GroupRow(chosen.group.name, len(chosen.group.instances), prediction, truth)
 
 
 def losses_of(run: Run, error: ErrorItem) -> Summable:
-    """The two losses of one error.
+    """The summable influences on the two losses of an error.
 
     Raises:
-        TurnoverError: if the run has no usable influence for it, or cannot sum influences.
+        TurnoverError: if the run has no usable influence for it, or does not support sums.
     """
     return Mistake(run, error.position)
 
 
 def members_of(run: Run, chosen: Chosen, losses: Summable | None) -> tuple[Member, ...]:
-    """The chosen items, the largest influences on the prediction first where they are known; at
-    most `LISTED`.
-    """
+    """The first `LISTED` chosen items, the largest influences on the prediction first if known."""
     positions = chosen.group.instances
     values = None if losses is None else losses.items["prediction"]
     if values is not None:

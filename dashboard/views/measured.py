@@ -1,5 +1,7 @@
-"""One measure of a run (`turnover evaluate`) as a picture: quality against seconds, a point for
-every method, and the numbers.
+"""The view of one measure of a run (`turnover evaluate`): quality against seconds per method.
+
+Each method is a point, numbered from the best. The ceiling is the highest reachable value: for a
+rank correlation with measured losses, the square root of their reliability.
 """
 
 from __future__ import annotations
@@ -23,24 +25,24 @@ from turnover.research.evaluate.results import (
 )
 
 _MAIN = {"lds": LDS, "loo": TARGETS, "injected": AUC, "agreement": SPEARMAN}
-"""The figure of a measure that its picture shows; of any other, the first one."""
+"""The figure that is plotted for a measure; for other measures, the first figure."""
 
 _CHANCE = {LDS: 0.0, TARGETS: 0.0, SPEARMAN: 0.0, AUC: 0.5, RANK: 0.5}
-"""What a method that knows nothing has."""
+"""The value of a random ranking, by figure."""
 
 _SHORTEST = 0.001
 _LOW = (RANK,)
-"""Figures of which less is better."""
+"""Figures for which lower is better."""
 
 OURS, BASELINE = "turn-over", "other method"
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method in the picture: its number in the list, best first; quality with its 95 % interval;
-    seconds of training and of estimating.
+    """A method in the plot: its number, best first; its value with the 95 % interval; its seconds
+    of training and of estimating.
 
-    `x` is their sum as it is drawn: no less than a millisecond, since a logarithm knows no 0.
+    `x` is the sum of the seconds, at least a millisecond because the axis is logarithmic.
     """
 
     number: int
@@ -60,20 +62,19 @@ class Point:
 
 @dataclass(frozen=True)
 class Measured:
-    """All that is shown of one measure.
+    """The view of one measure.
 
     Attributes:
-        question: what was asked, in a sentence.
-        figure: what the picture shows of each method, and `axis` with what is better.
-        points: best first; methods without the figure are left out and stand in the table with
-            their note.
-        ceiling: the most that can be reached; None where nobody knows.
-        chance: what a method that knows nothing has; None where nobody knows.
-        table: the numbers, the same order.
-        setting: what was measured with, in a line.
-        alt: the picture in words.
-        stale: what has changed since, or "".
-        command: what measures again.
+        question: what the measure asks, in a sentence.
+        figure: the plotted figure; `axis` adds which direction is better.
+        points: best first; methods without the figure appear in the table only, with their note.
+        ceiling: the highest reachable value; None if unknown.
+        chance: the value of a random ranking; None if unknown.
+        table: the numbers, in the same order.
+        setting: the settings of the measurement, in a line.
+        alt: the plot in words.
+        stale: what has changed since the measurement, or "".
+        command: the command that measures again.
     """
 
     name: str
@@ -90,16 +91,14 @@ class Measured:
     command: str
 
 
-def in_order(found: Sequence[Result]) -> list[Result]:
-    """Results in the order in which the measures are listed, what says most first; any other after
-    them, by name.
-    """
-    places = {name: place for place, name in enumerate(MEASURES)}
-    return sorted(found, key=lambda result: (places.get(result.measure, len(places)), result.name))
+def in_order(results: Sequence[Result]) -> list[Result]:
+    """Results in the order of `MEASURES`, then others by name."""
+    ranks = {name: rank for rank, name in enumerate(MEASURES)}
+    return sorted(results, key=lambda result: (ranks.get(result.measure, len(ranks)), result.name))
 
 
 def build_measured(result: Result, folder: str) -> Measured:
-    """The picture of one result of the run in `folder`."""
+    """The view of one result of the run in `folder`."""
     figures = list(dict.fromkeys(name for row in result.rows for name in row.figures))
     wanted = _MAIN.get(result.measure, "")
     figure = wanted if wanted in figures or not figures else figures[0]
@@ -132,23 +131,23 @@ def build_measured(result: Result, folder: str) -> Measured:
 
 
 def _point(number: int, row: ResultRow, figure: str) -> Point:
-    found, kind = row.figures[figure], OURS if TURNOVER in row.method else BASELINE
+    estimate, kind = row.figures[figure], OURS if TURNOVER in row.method else BASELINE
     return Point(
         number,
         row.method,
         kind,
         row.method.endswith(AS_SHOWN),
-        found.value,
-        found.low,
-        found.high,
+        estimate.value,
+        estimate.low,
+        estimate.high,
         row.train_seconds,
         row.estimate_seconds,
     )
 
 
 def _ceiling(result: Result, figure: str) -> float | None:
-    """The most that a rank correlation with measured losses can reach, the root of their
-    reliability; None where that is not known.
+    """The highest reachable value: the recorded ceiling, else the root of the reliability; None if
+    unknown.
     """
     if (ceiling := _fraction(result, "ceiling")) is not None:
         return ceiling
@@ -162,9 +161,7 @@ def _fraction(result: Result, name: str) -> float | None:
 
 
 def _table(rows: list[ResultRow], figures: list[str], numbered: int) -> pd.DataFrame:
-    """Numbers, methods, figures with the bounds of those that have an interval, seconds and
-    notes.
-    """
+    """A table of methods: figures, with bounds where there is an interval, seconds and notes."""
     shown = pd.DataFrame(
         {
             "No.": [number if number <= numbered else None for number in range(1, len(rows) + 1)],
@@ -172,12 +169,12 @@ def _table(rows: list[ResultRow], figures: list[str], numbered: int) -> pd.DataF
         }
     )
     for name in figures:
-        found = [row.figures.get(name) for row in rows]
-        shown[name] = [None if one is None else one.value for one in found]
-        if any(one is not None and one.low is not None for one in found):
+        values = [row.figures.get(name) for row in rows]
+        shown[name] = [None if value is None else value.value for value in values]
+        if any(value is not None and value.low is not None for value in values):
             shown[f"{name}, 95 %"] = [
-                "" if one is None or one.low is None else f"{one.low:.3f} to {one.high:.3f}"
-                for one in found
+                "" if value is None or value.low is None else f"{value.low:.3f} to {value.high:.3f}"
+                for value in values
             ]
     shown["Training, s"] = [row.train_seconds for row in rows]
     shown["Estimating, s"] = [row.estimate_seconds for row in rows]

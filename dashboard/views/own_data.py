@@ -1,7 +1,7 @@
-"""Data of one's own on the Train page: what can be seen of them without reading them, and the
-options that train on them.
+"""The user's own data on the Train page: checks without reading the data, and training options.
 
-Paths as fields of a form name them.
+`clean` and `whole` make paths absolute, since a job runs in another folder. `own_problem` finds
+what is wrong with the fields; `own_options` turns them into options of `turnover train`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from turnover.data.tables.formats import ENDINGS
 from turnover.errors import TurnoverError
 from turnover.storage.atomic import user_path
 
+OWN = {FILES: "your own files", HUB: "any data set of the hub"}
+"""Names in the form for data that are not in `turnover.data.sources.NAMES`."""
+_PATHS = ("train", "validation", "test", "classes")
+_NAME = 40
+
 
 def whole(text: str) -> str:
-    """The whole path, since the work is done in another folder; what can be none stays as it is,
-    and `path_problem` says why.
-    """
+    """The absolute path; text that cannot be a path stays as it is, and `path_problem` says why."""
     try:
         return str(user_path(text))
     except TurnoverError:
@@ -29,70 +32,64 @@ def whole(text: str) -> str:
 
 
 def path_problem(text: str, is_there: Callable[[Path], bool], what: str) -> str:
-    """Why a path cannot be used, in a line; "" if `is_there` says that it names a `what`."""
+    """Why a path cannot be used, in a line; "" if `is_there` accepts it as a `what`."""
     try:
         return "" if is_there(user_path(text)) else f"{text}: no such {what}; check the path."
     except TurnoverError as error:
         return str(error)
 
 
-OWN = {FILES: "your own files", HUB: "any data set of the hub"}
-"""What the form calls data that are not in `turnover.data.sources.NAMES`."""
-_PATHS = ("train", "validation", "test", "classes")
-_NAME = 40
-
-
 def title_of(data: str) -> str:
-    """What to call a training's data."""
+    """The name of the data in the title of a training job."""
     return OWN[FILES] if data == FILES else data
 
 
-def clean(wish: OwnData) -> OwnData:
-    """The same without blank fields, and with whole paths: the work is done in another folder."""
-    said: dict[str, Any] = {
+def clean(own_data: OwnData) -> OwnData:
+    """The settings with blank fields as None and paths absolute."""
+    fields: dict[str, Any] = {
         name: value.strip() or None if isinstance(value, str) else value
-        for name, value in asdict(wish).items()
+        for name, value in asdict(own_data).items()
     }
     for name in _PATHS:
-        said[name] = whole(said[name]) if said[name] else None
-    return OwnData(**said)
+        fields[name] = whole(fields[name]) if fields[name] else None
+    return OwnData(**fields)
 
 
-def own_problem(data: str, wish: OwnData) -> str:
-    """What is wrong with a wish, in a line; "" if nothing can be seen without reading the data."""
-    if data == FILES and not wish.train:
+def own_problem(data: str, own_data: OwnData) -> str:
+    """What is wrong with the settings, in a line; "" if nothing is, short of reading the data."""
+    if data == FILES and not own_data.train:
         return "Name the file or folder with the training items."
     if data == HUB:
         return "Name the data set as on the hub, such as stanfordnlp/sst2."
     for name in _PATHS:
-        named = getattr(wish, name)
-        if not named:
+        path_text = getattr(own_data, name)
+        if not path_text:
             continue
-        if wrong := path_problem(named, Path.exists, "file or folder"):
+        if wrong := path_problem(path_text, Path.exists, "file or folder"):
             return wrong
-        path = Path(named)
+        path = Path(path_text)
         if name != "classes" and not path.is_dir() and path.suffix.lower() not in ENDINGS:
             return (
                 f"{path}: neither a folder nor a file that ends with {', '.join(ENDINGS)}; convert "
                 "or rename it."
             )
     try:
-        wish.check(data)
+        own_data.check(data)
     except TurnoverError as error:
         return str(error)
     return ""
 
 
-def own_options(data: str, wish: OwnData) -> dict[str, object]:
-    """The options of `train` that say the same."""
-    own = {
+def own_options(data: str, own_data: OwnData) -> dict[str, object]:
+    """The options of `turnover train` for the settings."""
+    options = {
         f"--{name.replace('_', '-')}": value
-        for name, value in asdict(replace(wish, kind=None)).items()
+        for name, value in asdict(replace(own_data, kind=None)).items()
     }
-    return own if data == FILES else {"--data": data, **own}
+    return options if data == FILES else {"--data": data, **options}
 
 
-def own_name(data: str, wish: OwnData) -> str:
-    """What a run on the data may be called."""
-    known = Path(wish.train or "").stem if data == FILES else data.removeprefix(HUB)
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", known).strip("-._")[:_NAME].strip("-._") or "own"
+def own_name(data: str, own_data: OwnData) -> str:
+    """A name for a run on the data."""
+    name = Path(own_data.train or "").stem if data == FILES else data.removeprefix(HUB)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:_NAME].strip("-._") or "own"

@@ -1,5 +1,7 @@
-"""Where on an error's image its proponents' influence rests: each patch is blanked in turn, and
-what the influence falls by is the patch's share.
+"""The regions of a misclassified image on which its proponents' influence rests.
+
+Each patch is blanked in turn and the influence of the proponents recomputed; the fall of an
+influence, whole image minus blanked, is the patch's share of it, in nats.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Fall:
-    """A patch, and by how much an influence falls when it is blanked (nats): above 0 the influence
-    rests on it, below it grows without it.
+    """A patch, and by how much an influence falls when it is blanked (nats): positive if the
+    influence rests on the patch, negative if it grows without it.
     """
 
     name: str
@@ -33,29 +35,25 @@ class Fall:
 
 @dataclass(frozen=True)
 class Region:
-    """An influence on the whole image (nats), and what it falls by without each patch, in order of
-    the patches.
-    """
+    """An influence on the whole image (nats), and its fall without each patch, in patch order."""
 
     whole: float
     falls: tuple[Fall, ...]
 
     @property
     def largest(self) -> tuple[Fall, ...]:
-        """The patches that change it at all, the largest changes first."""
+        """The patches with a non-zero fall, the largest changes first."""
         return tuple(
             sorted((fall for fall in self.falls if fall.value), key=lambda fall: -abs(fall.value))
         )
 
     @property
     def decimals(self) -> int:
-        """Decimals for its numbers."""
+        """Decimals at which to show the falls."""
         return decimals_of([fall.value for fall in self.falls])
 
     def named(self, fall: Fall) -> str:
-        """A patch and how the influence changes without it, in words that need no colour: `row 2,
-        column 3 (−0.410 nats)`.
-        """
+        """A patch with the change of the influence without it: `row 2, column 3 (−0.410 nats)`."""
         return f"{fall.name} ({signed(-fall.value, self.decimals)} nats)"
 
     @property
@@ -72,8 +70,8 @@ class Region:
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of an error's proponents, together and by training position, with what the
-    numbers are in a sentence.
+    """The regions of an error's proponents, together and by training position, with a caption on
+    what the numbers are.
     """
 
     image: bytes
@@ -83,7 +81,7 @@ class Regions:
 
 
 def patches_of(run: Run, item: str, target: str) -> tuple[Question, tuple[InputPart, ...]]:
-    """A validation item by its id, and the item without each of its patches, about the label
+    """The question on a validation item (by id), and the item without each patch, about the label
     `target`.
 
     Raises:
@@ -96,8 +94,8 @@ def patches_of(run: Run, item: str, target: str) -> tuple[Question, tuple[InputP
 def regions_request(
     question: Question, parts: Sequence[InputPart], target: str, positions: Sequence[int]
 ) -> dict[str, Any]:
-    """The worker's request: the influences of training items on the loss of `target` for the image
-    as it is, and for each that lacks a patch.
+    """The worker's request: the influences of training items on the loss of `target`, for the whole
+    image and for the image without each patch.
     """
     return {
         **parts_request((InputPart("", question), *parts)),
@@ -107,10 +105,10 @@ def regions_request(
 
 
 def joined(replies: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Replies about some proponents each as one about all of them, in their order.
+    """Concatenate replies about disjoint proponents into one reply about all of them, in order.
 
     Raises:
-        TurnoverError: if a reply is not what a worker says.
+        TurnoverError: if a reply is malformed.
     """
     with _readable():
         return {
@@ -125,7 +123,7 @@ def joined(replies: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Inside, what a worker does not say is a TurnoverError."""
+    """Turn errors from reading a malformed reply into a TurnoverError."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
@@ -143,15 +141,13 @@ def build_regions(
     members: int,
     reply: dict[str, Any],
 ) -> Regions:
-    """The worker's reply, ready to show.
+    """The regions in the worker's reply to `regions_request`.
 
     Raises:
-        TurnoverError: if the reply is not what a worker says.
+        TurnoverError: if the reply is malformed.
     """
-    positions, names = (
-        [card.position for card in explanation.proponents],
-        [part.name for part in parts],
-    )
+    positions = [card.position for card in explanation.proponents]
+    names = [part.name for part in parts]
     with _readable():
         influences = np.array(reply["influences"], float)
         if (
@@ -159,7 +155,7 @@ def build_regions(
             or not np.isfinite(influences).all()
         ):
             raise ValueError(f"influences of shape {influences.shape}")
-        made = estimate_words(str(reply["estimator"]), members)
+        estimate = estimate_words(str(reply["estimator"]), members)
     return Regions(
         image=question.image,
         together=_region(names, influences.sum(1)),
@@ -169,16 +165,16 @@ def build_regions(
         },
         caption=(
             "Each patch of the error’s image was blanked in turn, and the influence on the loss of "
-            f"“{explanation.target}” computed again ({made}). Blue: it falls without the patch, so "
-            "it rests there. Orange: it grows. Each picture’s fullest colour is its own largest "
-            "change; numbers are the change in nats, and no standard error is known for them. The "
-            "model never saw such blanks: this says what the model uses, not why."
+            f"“{explanation.target}” computed again ({estimate}). Blue: it falls without the "
+            "patch, so it rests there. Orange: it grows. Each picture’s fullest colour is its own "
+            "largest change; numbers are the change in nats, and no standard error is known for "
+            "them. The model never saw such blanks: this says what the model uses, not why."
         ),
     )
 
 
 def _region(names: Sequence[str], influences: np.ndarray) -> Region:
-    """The region of an influence on the whole image and without each patch, `(1 + patches,)`."""
+    """The region of influences `(1 + patches,)`: on the whole image, then without each patch."""
     falls = influences[0] - influences[1:]
     return Region(
         float(influences[0]),

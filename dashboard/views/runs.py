@@ -1,9 +1,7 @@
-"""Which runs there are, and what one is, in a line.
+"""View models on a run as a whole: the list of runs, the Overview page and the About page.
 
-What the About page says: where the open run comes from, how to read an influence, and what it
-cannot tell.
-
-A run at a glance: which class is taken for which, and a few errors to begin with.
+The confusion matrix counts validation items by true class (rows) and predicted class (columns).
+Starting points are a few errors worth reading first, of different pairs of classes where possible.
 """
 
 from __future__ import annotations
@@ -22,14 +20,12 @@ from turnover.runs.ranking import TOP, clearness, known_answers
 from turnover.runs.run import Run, find_runs
 
 FIRST = "demo-reviews"
-"""Shown first where it exists: its texts have injected causes, so the answers can be checked by
-eye.
-"""
+"""Listed first if it exists: its texts have injected causes, so answers can be checked by eye."""
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run in words: what it was made of, and how good it is."""
+    """A run in words: its data, sizes and accuracy."""
 
     name: str
     data: str
@@ -38,20 +34,20 @@ class RunSummary:
 
 
 def run_names(folder: Path) -> list[str]:
-    """Names of the runs in a folder, the one to show first in front."""
+    """Names of the runs in a folder, `FIRST` first."""
     names = [path.name for path in find_runs(folder)]
     return sorted(names, key=lambda name: (name != FIRST, name))
 
 
 def share_words(share: float | None, unknown: str = "unknown") -> str:
-    """A share in percent; a word where it is not known, as of the plain twin of a model that was
-    trained elsewhere.
+    """A share in percent, or a word if it is unknown, as for a model trained elsewhere, which has
+    no plain twin.
     """
     return unknown if share is None else f"{share:.1%}"
 
 
 def summarise(run: Run) -> RunSummary:
-    """What a run is, in words."""
+    """Summarise a run in words."""
     results = run.manifest["results"]
     sizes = (
         f"{results['train_size']:,} training and {results['validation_size']:,} validation "
@@ -62,6 +58,8 @@ def summarise(run: Run) -> RunSummary:
     )
     return RunSummary(run.name, str(run.manifest["data"]["source"]), sizes, quality)
 
+
+# About page
 
 HOW_TO_READ = (
     (
@@ -127,17 +125,15 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class About:
-    """Facts on the run as pairs of a name and a value, in groups with a heading; all values are
-    text as files hold it.
-    """
+    """Facts about the run: groups with a heading, of pairs of a name and a value as text."""
 
     groups: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     data_report: tuple[str, ...] = ()
-    """What a person should know of the data, in lines."""
+    """Remarks on the data, one per line."""
 
 
 def build_about(run: Run) -> About:
-    """Where a run comes from, of what its manifests tell."""
+    """The provenance of a run, from its manifests."""
     manifest = run.manifest
     chosen = {**manifest["settings"], **(manifest["settings"].get("own") or {}), "own": None}
     settings = {name: value for name, value in chosen.items() if value not in (None, "", False)}
@@ -146,20 +142,20 @@ def build_about(run: Run) -> About:
         ("Source", manifest["data"].get("source")),
         ("Fingerprint", manifest["data"].get("fingerprint")),
     ]
-    made = [
+    creation = [
         ("Created", manifest.get("created")),
         ("Device", manifest.get("device")),
         ("Leaks", ", ".join(manifest.get("leaks", ()))),
     ]
     groups = (
-        ("Data", _told(data)),
-        ("Settings", _told(sorted(settings.items()))),
-        ("Recipe", _told(sorted(manifest["recipe"].items()))),
+        ("Data", _known(data)),
+        ("Settings", _known(sorted(settings.items()))),
+        ("Recipe", _known(sorted(manifest["recipe"].items()))),
         (
             "Made",
-            _told(
+            _known(
                 [
-                    *made,
+                    *creation,
                     *(
                         (f"Seconds, {name}", seconds)
                         for name, seconds in manifest.get("timings", {}).items()
@@ -167,10 +163,10 @@ def build_about(run: Run) -> About:
                 ]
             ),
         ),
-        ("Versions", _told(manifest.get("versions", {}).items())),
+        ("Versions", _known(manifest.get("versions", {}).items())),
         (
             "Files, SHA-256",
-            _told((name, facts["sha256"]) for name, facts in manifest["files"].items()),
+            _known((name, facts["sha256"]) for name, facts in manifest["files"].items()),
         ),
     )
     return About(
@@ -179,33 +175,33 @@ def build_about(run: Run) -> About:
     )
 
 
-def _told(pairs: Any) -> tuple[tuple[str, str], ...]:
-    """Names and values as text, without what is not known."""
+def _known(pairs: Any) -> tuple[tuple[str, str], ...]:
+    """Names and values as text, without unknown values."""
     return tuple((str(name), str(value)) for name, value in pairs if value not in (None, ""))
 
+
+# Overview page
 
 STARTS = 3
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many validation items of each true class (rows) are predicted as each class (columns),
-    `(C, C)`.
-    """
+    """Counts `(C, C)` of validation items by true class (rows) and predicted class (columns)."""
 
     classes: tuple[str, ...]
     counts: np.ndarray
 
     @property
     def misclassified(self) -> np.ndarray:
-        """The counts without the right answers on the diagonal."""
+        """The counts without the diagonal."""
         wrong: np.ndarray = self.counts - np.diag(np.diag(self.counts))
         return wrong
 
     @property
     def table(self) -> np.ndarray:
-        """The counts with the errors of each row in a last column, and of each column in a last
-        row, `(C + 1, C + 1)`.
+        """The counts with the misclassified items of each row in a last column, and of each column
+        in a last row, `(C + 1, C + 1)`.
         """
         wrong = self.misclassified
         right = np.append(wrong.sum(1), wrong.sum())[:, None]
@@ -213,32 +209,30 @@ class Confusion:
 
     @property
     def options(self) -> list[str]:
-        """What can be chosen of the true or of the predicted class, in the order of rows or
-        columns; the last is any.
-        """
+        """The choices of a true or predicted class, in the order of the table; the last is any."""
         return [*self.classes, ANY]
 
     @property
     def alt(self) -> str:
-        """The table in words: the errors that are made most."""
+        """The table in words: the most frequent confusions."""
         wrong = self.misclassified
         most = [
-            divmod(int(place), len(self.classes))
-            for place in np.argsort(-wrong, axis=None, kind="stable")[:STARTS]
+            divmod(int(cell), len(self.classes))
+            for cell in np.argsort(-wrong, axis=None, kind="stable")[:STARTS]
         ]
-        said = [
+        confusions = [
             f"{self.classes[true]} taken for {self.classes[predicted]}, {wrong[true, predicted]:,}"
             for true, predicted in most
             if wrong[true, predicted]
         ]
         return (
             f"Confusion matrix of {self.counts.sum():,} validation items, {wrong.sum():,} of them "
-            f"wrong. {'Most often: ' if said else ''}{'; '.join(said)}"
+            f"wrong. {'Most often: ' if confusions else ''}{'; '.join(confusions)}"
         )
 
     def chosen(self, true: str, predicted: str) -> str:
-        """What is behind a cell, a row or a column, in a sentence."""
-        own = f" of class “{true}”" if true != ANY else ""
+        """What a cell, a row or a column counts, in a sentence."""
+        of_class = f" of class “{true}”" if true != ANY else ""
         taken = f" taken for “{predicted}”" if predicted != ANY else ""
         if true == predicted != ANY:
             right = self.classes.index(true)
@@ -247,12 +241,16 @@ class Confusion:
                 "cell to see errors."
             )
         count = self.behind(true, predicted)
-        return f"{counted(count, 'error')}{own}{taken}." if count else f"No error{own}{taken}."
+        return (
+            f"{counted(count, 'error')}{of_class}{taken}."
+            if count
+            else f"No error{of_class}{taken}."
+        )
 
     def behind(self, true: str, predicted: str) -> int:
-        """How many errors are behind a cell, a row or a column."""
+        """How many misclassified items a cell, a row or a column has."""
         rows, columns = (
-            slice(None) if name == ANY else slice(place := self.classes.index(name), place + 1)
+            slice(None) if name == ANY else slice(index := self.classes.index(name), index + 1)
             for name in (true, predicted)
         )
         return int(self.misclassified[rows, columns].sum())
@@ -269,7 +267,7 @@ def build_confusion(run: Run) -> Confusion:
 
 @dataclass(frozen=True)
 class Start:
-    """An error to begin with, and why this one."""
+    """An error to begin with, and the reason for it."""
 
     item: ErrorItem
     why: str
@@ -278,8 +276,8 @@ class Start:
 def starting_points(
     run: Run, errors: Sequence[ErrorItem], with_influence: bool
 ) -> tuple[Start, ...]:
-    """A few errors: the clearest explanation first, of different pairs of classes where there are
-    some; without influence, the surest prediction first.
+    """`STARTS` errors, of different pairs of classes where possible: the clearest explanation
+    first, or without influence the most confident prediction first.
     """
     order = list(errors) if with_influence else sorted(errors, key=lambda item: -item.probability)
     firsts = {(item.label, item.predicted): item for item in reversed(order)}
@@ -293,17 +291,17 @@ def starting_points(
 
 
 def _why(run: Run, item: ErrorItem, errors: Sequence[ErrorItem], explained: bool) -> str:
-    like = sum((other.label, other.predicted) == (item.label, item.predicted) for other in errors)
-    one = (
+    like = sum((error.label, error.predicted) == (item.label, item.predicted) for error in errors)
+    which = (
         f"{f'One of {like:,} errors that take' if like > 1 else 'The only error that takes'} "
         f"“{item.label}” for “{item.predicted}”"
     )
     if not explained:
-        return f"{one}. The model is sure of it: {item.probability:.0%}."
-    if found := known_answers(run, item.position):
+        return f"{which}. The model is sure of it: {item.probability:.0%}."
+    if injected := known_answers(run, item.position):
         return (
-            f"{one}. Its cause is known: {found} of its {TOP} strongest proponents carry the mark "
-            "that was injected in it."
+            f"{which}. Its cause is known: {injected} of its {TOP} strongest proponents carry the "
+            "mark that was injected in it."
         )
     many = int(run.manifest["results"]["members"]) > 1
     measure = (
@@ -312,6 +310,6 @@ def _why(run: Run, item: ErrorItem, errors: Sequence[ErrorItem], explained: bool
         else "standard deviations of a random training item’s influence"
     )
     return (
-        f"{one}. Its explanation is clear: the {TOP} clearest proponents are "
+        f"{which}. Its explanation is clear: the {TOP} clearest proponents are "
         f"{clearness(run, item.position):.1f} {measure} on average."
     )

@@ -1,5 +1,8 @@
-"""A training as a user wishes it: checked as far as it can be without its data, and turned into the
-steps of a job.
+"""The view model of the Train page: a training request, its checks, and the steps of its job.
+
+A `TrainingRequest` holds the values of the form. `problem_of` checks it as far as possible without
+reading the data; `arguments` and `steps` turn it into commands of `turnover`; `build_report` shows
+the output of `turnover train --check`.
 """
 
 from __future__ import annotations
@@ -39,25 +42,25 @@ from turnover.models.names import ALLOW
 from turnover.models.registry import DEEP_MODELS, IMAGE_MODELS, TEXT_MODELS, TrainSettings
 
 GROUPS = {16: "16 groups", 8: "8 groups", 32: "32 groups", 0: "single units"}
-"""What a mask masks, the usual first."""
+"""Groups of units that a mask switches, the default first."""
 
 DEEP_TARGETS = 20
-"""Errors that a deep model's influences are computed on: each takes a forward pass of the whole
+"""Errors for which a deep model's influences are computed: each needs a forward pass of the whole
 model for every training item.
 """
 
 SUITS = "what suits the data"
-"""In the place of a model, where data of one's own decide."""
+"""Stands for the default model of a user's own data, which depends on their kind."""
 
 _UNREAD = "not read yet"
-"""In the place of the checksum of a file that the training reads."""
+"""Stands for the checksum of a file that only the training reads."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What the form says; None and "" mean the data set's own. `noise` is in percent; `own` counts
-    where `data` are files or of the hub.
+    """The values of the form; None and "" mean the data set's defaults. `noise` is in percent;
+    `own` applies if `data` is files or a hub data set.
     """
 
     data: str
@@ -76,7 +79,7 @@ class TrainingRequest:
 
     @property
     def title(self) -> str:
-        """What a job that trains it is called."""
+        """The title of the job."""
         start = f" from {self.details.from_layer}" if self.details.from_layer else ""
         return (
             f"Train {self.name}: {title_of(self.data)}, {name_of(self.model, self.details)}{start}"
@@ -84,17 +87,17 @@ class TrainingRequest:
 
     @property
     def deep(self) -> bool:
-        """Whether a forward pass of the whole model is needed for every training item; taken for
-        granted of a user's own.
+        """Whether influences need a forward pass of the whole model for every training item;
+        assumed of a user's own module.
         """
         return self.model in (*DEEP_MODELS, MODULE) or bool(self.details.from_layer)
 
     @property
     def settings(self) -> TrainSettings:
-        """The same as settings of a training, with every default filled in.
+        """The settings of the training, with all defaults filled in.
 
         Raises:
-            TurnoverError: if they do not go together.
+            TurnoverError: if the settings are inconsistent.
         """
         return TrainSettings(
             self.data,
@@ -117,9 +120,7 @@ class TrainingRequest:
 
     @property
     def _kind(self) -> str:
-        """`text` or `image`; of data of one's own it is not known before they are read, so the one
-        that the model reads.
-        """
+        """`text` or `image`; for a user's own data, not read yet, the kind that the model takes."""
         return kind_of(self.data) or (
             "image"
             if self.model in (*IMAGE_MODELS, NETWORK) and self.model not in TEXT_MODELS
@@ -129,8 +130,8 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class Report:
-    """What a training would be made of: a sentence, what a person should know of the data in lines,
-    and the classes as a table.
+    """The result of a check: a sentence, remarks on the data, whether the training resumes an
+    earlier one, and the classes as a table.
     """
 
     sentence: str
@@ -140,14 +141,12 @@ class Report:
 
 
 def kind_of(data: str) -> str:
-    """`text` or `image`; "" of data of one's own, which have to be read first."""
+    """`text` or `image`; "" for a user's own data, which must be read first."""
     return "" if is_own(data) else SOURCES[data].kind
 
 
 def models_of(data: str, own_code: bool = False) -> tuple[str, ...]:
-    """The models that fit a data set, the usual first; a module of the user's own where there is
-    one that may be run.
-    """
+    """The models that fit a data set, the default first; with `own_code`, also a user's module."""
     known = {
         "text": TEXT_MODELS,
         "image": (*IMAGE_MODELS, NETWORK),
@@ -156,17 +155,17 @@ def models_of(data: str, own_code: bool = False) -> tuple[str, ...]:
     return (*known[kind_of(data)], MODULE) if own_code else known[kind_of(data)]
 
 
-def free_name(data: str, runs: Path, own: OwnData | None = None) -> str:
-    """A name that no run has."""
-    number, name = 1, own_name(data, own or OwnData()) if is_own(data) else data
+def free_name(data: str, runs: Path, own_data: OwnData | None = None) -> str:
+    """A name that no run or training has."""
+    number, name = 1, own_name(data, own_data or OwnData()) if is_own(data) else data
     while _taken(f"{name}-{number}", runs):
         number += 1
     return f"{name}-{number}"
 
 
 def usual_values(data: str, model: str, details: Details = USUAL) -> dict[str, str]:
-    """What empty fields mean, as far as it is known before the data are read."""
-    wish = TrainingRequest(
+    """The values that empty fields stand for, as far as known before the data are read."""
+    request = TrainingRequest(
         data,
         model,
         "x",
@@ -174,8 +173,8 @@ def usual_values(data: str, model: str, details: Details = USUAL) -> dict[str, s
             replace(details, weights="", layers=None) if model != MODULE else Details(module="a:b")
         ),
     )
-    known = wish.settings
-    if is_own(data) and not wish.deep:
+    known = request.settings
+    if is_own(data) and not request.deep:
         members = "16, images 8" if model in (SUITS, "heads") else f"{known.members}"
         return {"members": members, "epochs": f"{known.recipe.epochs}", "noise": "0"}
     return {
@@ -185,59 +184,63 @@ def usual_values(data: str, model: str, details: Details = USUAL) -> dict[str, s
     }
 
 
-def problem_of(wish: TrainingRequest, runs: Path, modules: Sequence[str] = ()) -> str:
-    """What is wrong with a wish, in a line; "" if nothing can be seen without the data. `modules`
-    of the user's own may be run.
+def problem_of(request: TrainingRequest, runs: Path, modules: Sequence[str] = ()) -> str:
+    """What is wrong with a request, in a line; "" if nothing is, short of reading the data.
+    `modules` are the user's modules that may run.
     """
-    if wish.model == MODULE and wish.details.module not in modules:
+    if request.model == MODULE and request.details.module not in modules:
         return NOT_OFFERED
-    if not _NAME.fullmatch(wish.name) or wish.name.endswith(".partial"):
+    if not _NAME.fullmatch(request.name) or request.name.endswith(".partial"):
         return (
             "A run's name has letters, digits, dots, dashes and underscores, begins with a letter "
             "or a digit, and has at most 80 characters."
         )
-    if (runs / wish.name).exists():
-        return f"There is a run named {wish.name} already; choose another name."
+    if (runs / request.name).exists():
+        return f"There is a run named {request.name} already; choose another name."
     if wrong := (
-        own_problem(wish.data, wish.own or OwnData()) if is_own(wish.data) else _path_problem(wish)
+        own_problem(request.data, request.own or OwnData())
+        if is_own(request.data)
+        else _path_problem(request)
     ):
         return wrong
-    if marked := problems(wish.model, wish.details):
+    if marked := problems(request.model, request.details):
         return next(iter(marked.values()))
     try:
-        _ = wish.settings
+        _ = request.settings
     except TurnoverError as error:
         return str(error)
     return ""
 
 
-def _path_problem(wish: TrainingRequest) -> str:
-    source = SOURCES[wish.data]
-    if not source.packaged and not wish.path and not source.hub:
-        return f"Name the folder with the files of {wish.data}."
+def _path_problem(request: TrainingRequest) -> str:
+    source = SOURCES[request.data]
+    if not source.packaged and not request.path and not source.hub:
+        return f"Name the folder with the files of {request.data}."
     return (
-        "" if source.packaged or not wish.path else path_problem(wish.path, Path.is_dir, "folder")
+        ""
+        if source.packaged or not request.path
+        else path_problem(request.path, Path.is_dir, "folder")
     )
 
 
-def arguments(wish: TrainingRequest, runs: Path) -> list[str]:
-    """The arguments of `turnover` that train it."""
+def arguments(request: TrainingRequest, runs: Path) -> list[str]:
+    """The arguments of `turnover` for the training."""
     options = {
         **(
-            own_options(wish.data, wish.own or OwnData())
-            if is_own(wish.data)
-            else _named_options(wish)
+            own_options(request.data, request.own or OwnData())
+            if is_own(request.data)
+            else _named_options(request)
         ),
-        "--model": "" if wish.model == SUITS else name_of(wish.model, wish.details),
-        **options_of(wish.model, wish.details),
-        "--limit": wish.limit,
-        "--validation-limit": wish.validation_limit,
-        "--members": wish.members,
-        "--groups": None if wish.model == MODULE else wish.groups,
-        "--epochs": wish.epochs,
-        "--label-noise": None if wish.noise is None else f"{wish.noise / 100:g}",
-        "--seed": wish.seed,
-        "--run": runs / wish.name,
+        "--model": "" if request.model == SUITS else name_of(request.model, request.details),
+        **options_of(request.model, request.details),
+        "--limit": request.limit,
+        "--validation-limit": request.validation_limit,
+        "--members": request.members,
+        "--groups": None if request.model == MODULE else request.groups,
+        "--epochs": request.epochs,
+        "--label-noise": None if request.noise is None else f"{request.noise / 100:g}",
+        "--seed": request.seed,
+        "--run": runs / request.name,
     }
     return [
         "train",
@@ -250,61 +253,65 @@ def arguments(wish: TrainingRequest, runs: Path) -> list[str]:
     ]
 
 
-def _named_options(wish: TrainingRequest) -> dict[str, object]:
-    """Which of the known data sets, and where its files are."""
+def _named_options(request: TrainingRequest) -> dict[str, object]:
+    """The options for a known data set and its folder."""
     return {
-        "--data": wish.data,
-        "--path": "" if SOURCES[wish.data].packaged or not wish.path else whole(wish.path),
+        "--data": request.data,
+        "--path": "" if SOURCES[request.data].packaged or not request.path else whole(request.path),
     }
 
 
-def steps(wish: TrainingRequest, runs: Path) -> list[list[str]]:
+def steps(request: TrainingRequest, runs: Path) -> list[list[str]]:
     """The steps of the job: train, then compute the influences."""
-    few = ["--targets", "errors", "--most", str(DEEP_TARGETS)] if wish.deep else []
-    code = ["--model", wish.details.module] if wish.model == MODULE else []
-    return [arguments(wish, runs), ["influence", "--run", str(runs / wish.name), *few, *code]]
+    targets = ["--targets", "errors", "--most", str(DEEP_TARGETS)] if request.deep else []
+    code = ["--model", request.details.module] if request.model == MODULE else []
+    return [
+        arguments(request, runs),
+        ["influence", "--run", str(runs / request.name), *targets, *code],
+    ]
 
 
-def what_follows(wish: TrainingRequest) -> str:
-    """What is done after training, in a sentence."""
+def what_follows(request: TrainingRequest) -> str:
+    """What the job does after training, in a sentence."""
     targets = (
         f"at most {DEEP_TARGETS} errors, since this model "
-        f"{'may be' if wish.model == MODULE else 'is'} deep"
-        if wish.deep
+        f"{'may be' if request.model == MODULE else 'is'} deep"
+        if request.deep
         else "all validation items"
     )
     code = (
-        f" Only a dashboard that was started with {ALLOW}={wish.details.module}, as this one, "
+        f" Only a dashboard that was started with {ALLOW}={request.details.module}, as this one, "
         "retrains it, tries inputs or marks regions."
     )
-    later = code if wish.model == MODULE else ""
+    later = code if request.model == MODULE else ""
     return (
         f"After the training, influences are computed on {targets}. Close this page if you like: "
         f"the work goes on, and is here when you come back.{later}"
     )
 
 
-def build_report(told: dict[str, Any]) -> Report:
-    """What `turnover train --check` said."""
+def build_report(checked: dict[str, Any]) -> Report:
+    """The report in the output of `turnover train --check --json`."""
     wrong = (
-        f" {told['injected_labels']:,} training labels are wrong on purpose."
-        if told["injected_labels"]
+        f" {checked['injected_labels']:,} training labels are wrong on purpose."
+        if checked["injected_labels"]
         else ""
     )
     sentence = (
-        f"{told['data']}: {told['train_size']:,} training and {told['validation_size']:,} "
-        f"validation {told['kind']}s in {len(told['classes'])} classes.{wrong} {told['model']} "
-        f"with {counted(told['members'], 'member')}, at most {counted(told['epochs'], 'epoch')}."
+        f"{checked['data']}: {checked['train_size']:,} training and "
+        f"{checked['validation_size']:,} validation {checked['kind']}s in "
+        f"{len(checked['classes'])} classes.{wrong} {checked['model']} with "
+        f"{counted(checked['members'], 'member')}, at most {counted(checked['epochs'], 'epoch')}."
     )
     resumes = (
         "A training of this name was stopped earlier; it goes on from there."
-        if told["resumes"]
+        if checked["resumes"]
         else ""
     )
-    table = pd.DataFrame(told["classes"]).rename(
+    table = pd.DataFrame(checked["classes"]).rename(
         columns={"name": "Class", "train": "Training items", "validation": "Validation items"}
     )
-    return Report(sentence, tuple(told["data_report"]), resumes, table)
+    return Report(sentence, tuple(checked["data_report"]), resumes, table)
 
 
 def _taken(name: str, runs: Path) -> bool:

@@ -1,5 +1,8 @@
-"""What the Train page asks of a model beside its name: which fields it needs, what is wrong in
-them, and the options that say the same.
+"""The model fields of the Train page: which fields a model needs, their errors, and the options.
+
+`Details` holds the values of the fields. `cleaned` keeps those that the chosen model needs;
+`problems` and `notes` check them without loading a model or running code; `options_of` turns them
+into options of `turnover train`.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ NETWORK = "torchvision network"
 MODULE = "your own module"
 RANDOM, OF_FILE, PRETRAINED = "random", "a file of yours", "torchvision’s own"
 WEIGHTS = (RANDOM, OF_FILE, PRETRAINED)
-"""Where a network's weights come from."""
+"""Sources of a network's weights."""
 NOT_OFFERED = (
     f"Your own module is offered if the dashboard is started with {ALLOW}=FILE.py:function; "
     "whoever reaches this page, from any account of this machine, can run that code as you."
@@ -34,8 +37,8 @@ _LAYER = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
 @dataclass(frozen=True)
 class Details:
-    """What the fields say; "" and None mean the usual. Those that a model does not need are not
-    looked at (`fields_of`).
+    """Values of the fields; "" and None mean the default. Fields that the model does not need
+    (`fields_of`) are ignored.
     """
 
     encoder: str = ""
@@ -51,8 +54,8 @@ USUAL = Details()
 
 
 def fields_of(model: str, kind: str) -> tuple[str, ...]:
-    """The fields that a model needs for data of a kind, `text` or `image`; "" where that is not
-    known before they are read.
+    """The fields that a model needs for data of a kind: `text`, `image`, or "" if the kind is known
+    only once the data are read.
     """
     if model == NETWORK:
         return "network", "source", "weights", "from_layer"
@@ -64,67 +67,66 @@ def fields_of(model: str, kind: str) -> tuple[str, ...]:
 
 
 def cleaned(details: Details, model: str, kind: str) -> Details:
-    """What counts of the fields, without blanks, and with whole paths: the work is done in another
+    """The fields that the model needs, stripped, with absolute paths, since the job runs in another
     folder.
     """
     needed = set(fields_of(model, kind))
-    kept = {one.name: getattr(details, one.name) for one in fields(Details) if one.name in needed}
-    said: dict[str, Any] = {
-        name: value.strip() if isinstance(value, str) else value for name, value in kept.items()
+    values: dict[str, Any] = {
+        name: value.strip() if isinstance(value, str) else value
+        for name, value in ((field.name, getattr(details, field.name)) for field in fields(Details))
+        if name in needed
     }
-    if said.get("source", RANDOM) != OF_FILE:
-        said.pop("weights", None)
-    if said.get("weights"):
-        said["weights"] = whole(said["weights"])
-    if said.get("encoder") and not path_problem(said["encoder"], Path.is_dir, "folder"):
-        said["encoder"] = whole(said["encoder"])
-    return Details(**said)
+    if values.get("source", RANDOM) != OF_FILE:
+        values.pop("weights", None)
+    if values.get("weights"):
+        values["weights"] = whole(values["weights"])
+    if values.get("encoder") and not path_problem(values["encoder"], Path.is_dir, "folder"):
+        values["encoder"] = whole(values["encoder"])
+    return Details(**values)
 
 
 def name_of(model: str, details: Details) -> str:
-    """What `--model` names."""
+    """The value of `--model`."""
     return {NETWORK: f"{TORCHVISION}{details.network}", MODULE: details.module}.get(model, model)
 
 
 def options_of(model: str, details: Details) -> dict[str, object]:
-    """The options of `train` beside `--model` that say the same as cleaned fields."""
+    """The options of `turnover train`, besides `--model`, for cleaned fields."""
     return {option: getattr(details, name) for name, option in _OPTIONS.items()} | (
         {"--pretrained": True} if details.source == PRETRAINED else {}
     )
 
 
 def problems(model: str, details: Details) -> dict[str, str]:
-    """What is wrong in cleaned fields, a line each, by field: as far as it can be seen without
+    """Errors in cleaned fields, one line each, by field, as far as they can be found without
     loading a model or running code.
     """
-    found = {"encoder": _encoder_problem(details.encoder)} if details.encoder else {}
+    lines = {"encoder": _encoder_problem(details.encoder)} if details.encoder else {}
     if model == NETWORK and details.source == OF_FILE:
-        found["weights"] = _weights_problem(details.weights)
+        lines["weights"] = _weights_problem(details.weights)
     if details.from_layer and not _LAYER.fullmatch(details.from_layer):
-        found["from_layer"] = (
+        lines["from_layer"] = (
             "A layer's name has letters, digits and dots, such as layer4 or features.11; "
             "correct it."
         )
     if model == MODULE:
-        found["module"] = _module_problem(details.module)
-    return {name: line for name, line in found.items() if line}
+        lines["module"] = _module_problem(details.module)
+    return {name: line for name, line in lines.items() if line}
 
 
 def notes(details: Details) -> dict[str, str]:
-    """What a person should know of cleaned fields without a problem, by field: what is asked of
-    other machines.
-    """
-    found = {}
+    """What valid cleaned fields download from other machines, one line each, by field."""
+    lines = {}
     if details.encoder and needs_hub(details.encoder):
-        found["encoder"] = (
+        lines["encoder"] = (
             "Neither a folder nor in the cache of this machine: the training asks the Hugging Face "
             "hub and downloads it."
         )
     if details.source == PRETRAINED:
-        found["source"] = (
+        lines["source"] = (
             "Downloaded from PyTorch unless they are in its cache, in PyTorch’s own format."
         )
-    return found
+    return lines
 
 
 def _encoder_problem(encoder: str) -> str:
@@ -142,13 +144,13 @@ def _weights_problem(weights: str) -> str:
 
 
 def _module_problem(module: str) -> str:
-    """What is wrong with `FILE.py:function` or `module:function`; what only running it tells is
-    left to the check, which builds it.
+    """Why `FILE.py:function` or `module:function` cannot be used; errors that need running it are
+    left to `train --check`, which builds the model.
     """
     file, _, _ = module.partition(":")
     return path_problem(file, Path.is_file, "file") if file.endswith(".py") else ""
 
 
 def encoder_of(details: Details) -> str:
-    """The encoder, the packaged one where none is named."""
+    """The encoder, the packaged one if none is named."""
     return details.encoder or DEFAULT_ENCODER

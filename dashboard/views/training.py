@@ -1,7 +1,9 @@
-"""The training items of a run: searched, and in an order that brings up those worth a look.
+"""The view model of the Training item page: the list of training items, and one item in detail.
 
-One training item: what it did to validation items, what its own loss did, what is like it, and
-whether its label is in doubt.
+The list is searched and sorted by self-influence, mean influence, loss under the flipped mask, or
+flags. The detail shows the item's influences on validation items, its loss per epoch under its mask
+and under the flipped mask, its nearest neighbours by the cosine of features, and evidence for
+another label.
 """
 
 from __future__ import annotations
@@ -29,10 +31,12 @@ ORDERS = (SELF, HARMFUL, LOSS, FLAGGED)
 
 @dataclass(frozen=True)
 class TrainingItem:
-    """A training item and what ranks it, in nats; the influences are None where the run has none.
+    """A training item and the values that rank it, in nats; influences are None if the run has
+    none.
 
-    `probability` is that of the label that the full network, trained on the item, gives it:
-    `predicted`. `flipped_loss` is that of the half that never saw it, at the kept epoch.
+    `predicted` and `probability` are those of the full network, which was trained on the item.
+    `flipped_loss` is the loss under the item's flipped mask, whose sub-network never learned it, at
+    the kept epoch.
     """
 
     position: int
@@ -52,7 +56,7 @@ def training_items(run: Run, with_influence: bool) -> tuple[TrainingItem, ...]:
     """All training items, by position."""
     rows, classes = run.train, run.classes
     blank: list[float | None] = [None] * len(rows)
-    own, mean = (
+    self_influences, means = (
         (run.influence.self_influence.tolist(), run.influence.mean_influence[0].tolist())
         if with_influence
         else (blank, blank)
@@ -88,15 +92,15 @@ def training_items(run: Run, with_influence: bool) -> tuple[TrainingItem, ...]:
             loss,
             self_influence,
             mean_influence,
-        ) in zip(*columns, chances, contents, flipped, own, mean, strict=True)
+        ) in zip(*columns, chances, contents, flipped, self_influences, means, strict=True)
     )
 
 
 def select_training(
     items: Collection[TrainingItem], search: str, order: str, flagged: Collection[int]
 ) -> list[TrainingItem]:
-    """The training items in which `search` occurs, in an order; `FLAGGED` leaves out all others.
-    Without influence, orders by it are those of positions.
+    """The training items in which `search` occurs, in an order; `FLAGGED` keeps flagged items only.
+    Without influence, orders by influence are by position.
     """
     wanted = search.strip().lower()
     chosen = [
@@ -120,18 +124,20 @@ def select_training(
     return sorted(chosen, key=keys.get(order, keys[SELF]))
 
 
-def rank_of(values: np.ndarray, place: int) -> int:
-    """The rank of one value, 1 for the largest."""
-    return int((values > values[place]).sum()) + 1
+def rank_of(values: np.ndarray, position: int) -> int:
+    """The rank of the value at a position, 1 for the largest."""
+    return int((values > values[position]).sum()) + 1
 
+
+# One training item
 
 EFFECTS, NEIGHBOURS = 6, 5
 
 
 @dataclass(frozen=True)
 class Target:
-    """A validation item that the training item had an influence on, in nats; `predicted` is what
-    the model said of it.
+    """A validation item, the model's prediction for it, and the training item's influence on it
+    (nats).
     """
 
     position: int
@@ -151,8 +157,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Effects:
-    """The most positive and the most negative influences of a training item, and what must be said
-    beside them.
+    """The most positive and the most negative influences of a training item, with the sentences
+    that explain them.
     """
 
     sentence: str
@@ -173,7 +179,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Proposal:
-    """Another label, and the evidence for it, a sentence each; nobody knows that it is right."""
+    """Another label with the evidence for it, one sentence each; it may be wrong too."""
 
     label: str
     evidence: tuple[str, ...]
@@ -181,7 +187,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class OwnLosses:
-    """A training item's own loss, epoch by epoch, under its mask and under the flipped one."""
+    """A training item's loss per epoch, under its mask and under the flipped mask."""
 
     epochs: tuple[int, ...]
     series: tuple[Series, ...]
@@ -207,18 +213,16 @@ _HEADINGS = {
 
 
 def build_effects(run: Run, instance: int, meaning: str) -> Effects:
-    """Whom a training item helps and hurts most.
+    """The validation items that a training item helps and hurts most.
 
     Raises:
         TurnoverError: if the run has no usable influence.
     """
-    column, members = (
-        influence_column(run, instance, meaning),
-        int(run.manifest["results"]["members"]),
-    )
+    column = influence_column(run, instance, meaning)
+    members = int(run.manifest["results"]["members"])
     positive, negative = (
-        tuple(_target(run, instance, column, int(place), meaning) for place in places)
-        for places in column.ends(EFFECTS)
+        tuple(_target(run, instance, column, int(index), meaning) for index in indices)
+        for indices in column.ends(EFFECTS)
     )
     words = (
         " A word is for the item among all training items of that validation item."
@@ -232,7 +236,7 @@ def build_effects(run: Run, instance: int, meaning: str) -> Effects:
 
 
 def known_sentence(column: Column) -> str:
-    """On how many targets an item's influence is known."""
+    """The number of targets on which an item's influence is known, in a sentence."""
     if len(column.targets) == column.computed:
         return f"Out of all {column.computed:,} validation items with influences."
     return (
@@ -243,7 +247,7 @@ def known_sentence(column: Column) -> str:
 
 
 def standing(run: Run, item: TrainingItem, with_influence: bool) -> tuple[str, ...]:
-    """What ranks the item among all training items, a sentence each."""
+    """The item's values and their ranks among all training items, one sentence each."""
     total = len(run.train)
     flipped = np.asarray(
         run.array("item_losses")[1, int(run.manifest["results"]["kept_epoch"]) - 1]
@@ -254,15 +258,16 @@ def standing(run: Run, item: TrainingItem, with_influence: bool) -> tuple[str, .
     )
     if not with_influence:
         return (loss,)
-    own, (mean, std_errors) = run.influence.self_influence, run.influence.mean_influence
+    self_influences = run.influence.self_influence
+    mean, std_errors = run.influence.mean_influence
     error = finite(std_errors[item.position])
     noise = "error not known" if error is None else f"± {rounded(error)}"
     value = float(mean[item.position])
     return (
         (
-            f"Self-influence: {rounded(float(own[item.position]))} nats, rank "
-            f"{rank_of(own, item.position):,} of {total:,}. A large one marks an odd item or a "
-            "wrong label."
+            f"Self-influence: {rounded(float(self_influences[item.position]))} nats, rank "
+            f"{rank_of(self_influences, item.position):,} of {total:,}. A large one marks an odd "
+            "item or a wrong label."
         ),
         (
             "On the truth of a validation item, on average over members and all targets: "
@@ -274,7 +279,7 @@ def standing(run: Run, item: TrainingItem, with_influence: bool) -> tuple[str, .
 
 
 def own_losses(run: Run, instance: int) -> OwnLosses:
-    """The item's losses in training, mean over members."""
+    """The item's losses per epoch of training, mean over members."""
     masked, flipped = (
         tuple(float(value) for value in losses)
         for losses in run.array("item_losses")[:, :, instance]
@@ -298,39 +303,40 @@ def nearest(run: Run, items: Sequence[TrainingItem], instance: int) -> tuple[Nei
     cosines = features @ features[instance] / np.maximum(sizes, 1e-12)
     cosines[instance] = -np.inf
     return tuple(
-        Neighbour(items[int(place)], float(cosines[place]))
-        for place in np.argsort(-cosines, kind="stable")[: min(NEIGHBOURS, len(items) - 1)]
+        Neighbour(items[int(position)], float(cosines[position]))
+        for position in np.argsort(-cosines, kind="stable")[: min(NEIGHBOURS, len(items) - 1)]
     )
 
 
 def proposals(item: TrainingItem, near: Sequence[Neighbour]) -> tuple[Proposal, ...]:
-    """Other labels that the run itself speaks for, most evidence first; none if all it knows is for
-    the given label.
+    """Other labels that the run gives evidence for, most evidence first.
+
+    The evidence: the full network predicts the label, or more than half of the neighbours have it.
     """
-    found: dict[str, list[str]] = {}
+    evidence: dict[str, list[str]] = {}
     if item.predicted != item.label:
         text = (
             f"The full network, although trained on this item as “{item.label}”, gives "
             f"“{item.predicted}” a probability of {item.probability:.0%}."
         )
-        found.setdefault(item.predicted, []).append(text)
-    labels = Counter(one.item.label for one in near)
+        evidence.setdefault(item.predicted, []).append(text)
+    labels = Counter(neighbour.item.label for neighbour in near)
     (label, count), *_ = labels.most_common(1) or [("", 0)]
     if label != item.label and 2 * count > len(near):
-        own = [one.cosine for one in near if one.item.label == label]
+        cosines = [neighbour.cosine for neighbour in near if neighbour.item.label == label]
         text = (
             f"{count} of its {len(near)} nearest training items are labelled “{label}” (cosine of "
-            f"features {min(own):.2f} to {max(own):.2f})."
+            f"features {min(cosines):.2f} to {max(cosines):.2f})."
         )
-        found.setdefault(label, []).append(text)
+        evidence.setdefault(label, []).append(text)
     return tuple(
         Proposal(name, tuple(texts))
-        for name, texts in sorted(found.items(), key=lambda pair: -len(pair[1]))
+        for name, texts in sorted(evidence.items(), key=lambda pair: -len(pair[1]))
     )
 
 
-def _target(run: Run, instance: int, column: Column, place: int, meaning: str) -> Target:
-    position = int(column.targets[place])
+def _target(run: Run, instance: int, column: Column, index: int, meaning: str) -> Target:
+    position = int(column.targets[index])
     row, classes = run.item("validation", position), run.classes
     return Target(
         position=position,
@@ -339,7 +345,7 @@ def _target(run: Run, instance: int, column: Column, place: int, meaning: str) -
         predicted=classes[int(row["predicted"])],
         text=snippet(str(row["text"])) if run.kind == "text" else "",
         image=bytes(row["image"]) if run.kind == "image" else b"",
-        influence=float(column.values[place]),
-        std_error=finite(column.std_errors[place]),
+        influence=float(column.values[index]),
+        std_error=finite(column.std_errors[index]),
         trust=word_on(run, instance, position, meaning),
     )

@@ -1,5 +1,8 @@
-"""How far the influences of a run can be trusted: one sentence, a few numbers, and what the words
-on the cards mean here.
+"""The view model of the Trust page: whether the influences of a run can be read, and why.
+
+One sentence says whether single influences are readable: they are if at least `GOAL` of the
+misclassified items have a training item marked strong. Below it stand a few numbers, the meaning of
+the words strong, weak and noise in this run, and the checks of these words on independent members.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from turnover.research.evaluate.results import (
 )
 
 GOAL = 0.3
-"""Share of the errors that should have a strong training item before single influences are called
+"""Share of misclassified items with a strong training item from which single influences count as
 readable.
 """
 
@@ -36,7 +39,7 @@ _GROUPS = (
 
 @dataclass(frozen=True)
 class Number:
-    """One number at the top: what it is, its value, and what is behind it."""
+    """One number at the top: name, value and explanation."""
 
     name: str
     value: str
@@ -45,7 +48,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Word:
-    """A word of the cards: what it says in plain words, and how often it is said in this run."""
+    """A trust word of the cards: its meaning, and how often it applies in this run."""
 
     word: str
     meaning: str
@@ -54,8 +57,8 @@ class Word:
 
 @dataclass(frozen=True)
 class Trust:
-    """What is said above the pictures; `readable` is whether single influences may be read,
-    `checked` what independent members say of the words.
+    """The text of the Trust page; `readable` is whether single influences can be read, `checked`
+    holds sentences on the checks with independent members.
     """
 
     sentence: str
@@ -66,8 +69,8 @@ class Trust:
 
 
 def build_trust(certainty: Certainty, results: Results) -> Trust:
-    """What the words of a run are worth, by themselves and by what was measured; stale results do
-    not count.
+    """Assess the influences of a run from its certainty and its measured results; stale results are
+    ignored.
     """
     fresh = {result.name: result for result in results.found if not result.stale}
     readable = certainty.share >= GOAL
@@ -81,12 +84,9 @@ def build_trust(certainty: Certainty, results: Results) -> Trust:
 
 
 def sentence_of(certainty: Certainty) -> str:
-    """Whether single influences of the run can be read, and what to do if not."""
-    errors, share, all_of_them = (
-        certainty.misclassified,
-        certainty.share,
-        counted(certainty.misclassified, "error"),
-    )
+    """Whether single influences of the run can be read, else what to do."""
+    errors, share = certainty.misclassified, certainty.share
+    all_of_them = counted(errors, "error")
     if not errors:
         return (
             "No influence on an error is known in this run, so there is nothing to trust or to "
@@ -102,10 +102,10 @@ def sentence_of(certainty: Certainty) -> str:
             f"Do not read single influences of this run: behind none of {all_of_them} can a "
             f"training item be told from noise; {_GROUPS}."
         )
-    some = sum(count > 0 for count in certainty.strong.values())
+    with_strong = sum(count > 0 for count in certainty.strong.values())
     if share < GOAL:
         return (
-            f"Mostly do not read single influences of this run: only behind {some:,} of "
+            f"Mostly do not read single influences of this run: only behind {with_strong:,} of "
             f"{all_of_them} can a training item be told from noise; {_GROUPS}."
         )
     least = "at least " if certainty.partly else ""
@@ -113,7 +113,11 @@ def sentence_of(certainty: Certainty) -> str:
         f"{least}{certainty.usual:,.0f} of {certainty.train_size:,} training items "
         f"({certainty.usual_share:.0%}) can usually be told from noise"
     )
-    others = "" if some == errors else f"; behind {errors - some:,} of {all_of_them} none can"
+    others = (
+        ""
+        if with_strong == errors
+        else f"; behind {errors - with_strong:,} of {all_of_them} none can"
+    )
     return (
         f"Read single influences of this run where the word is “{STRONG}”: behind an error, "
         f"{usual}{others}."
@@ -142,7 +146,7 @@ def _numbers(certainty: Certainty, fresh: dict[str, Result]) -> tuple[Number, ..
 
 
 def _agreement(certainty: Certainty, fresh: dict[str, Result]) -> Number:
-    """How alike two halves of the members rank: measured, or as the run found when it chose its
+    """Agreement of two halves of the members: measured, else as recorded when the run chose its
     estimator.
     """
     measured = _shown_figure(fresh, "agreement", SPEARMAN)
@@ -202,7 +206,7 @@ def _usually(certainty: Certainty, counts: dict[int, int]) -> str:
 
 
 def _checked(certainty: Certainty, fresh: dict[str, Result]) -> tuple[str, ...]:
-    """What was measured of the words, and what they do not say."""
+    """Sentences on the checks of the trust words, and on their limits."""
     lines = []
     if (signs := _shown_figure(fresh, "agreement", SAME_SIGN)) is not None:
         half, claimed, first = (
@@ -262,7 +266,7 @@ def _bounds(figure: Figure) -> str:
 
 
 def _shown_figure(fresh: dict[str, Result], name: str, figure: str) -> Figure | None:
-    """A figure of what pages show, if it was measured."""
+    """A measured figure of the estimates that pages show; None if not measured."""
     rows = fresh[name].rows if name in fresh else ()
     return next(
         (

@@ -1,8 +1,7 @@
-"""How influences are computed: one *backend* per kind of model, all of them equal to two plain
-forward passes per pair.
+"""The engine: one *backend* per kind of model, each equal to two plain forward passes per pair.
 
-A backend answers one question: the logits of some targets under the masks, and under the flipped
-masks, of some training instances. `backend_for` picks the fastest one that a model allows;
+A backend computes the logits of some targets under the masks, and under the flipped masks, of some
+training instances. `backend_for` picks the fastest one that a model allows;
 `turnover.attribution.influence` turns logits into influences.
 """
 
@@ -24,7 +23,7 @@ from turnover.attribution.ensemble import Ensemble, MemberModel
 
 
 class EnsembleBackend:
-    """Deep members, one after the other, each on its own backend."""
+    """Deep members, one after the other, each with its own backend."""
 
     def __init__(self, backends: Sequence[Backend]) -> None:
         self.backends, self.members = backends, len(backends)
@@ -36,7 +35,7 @@ class EnsembleBackend:
 
     @property
     def tiling(self) -> Tiling:
-        """The size of its tiles: the smallest that any member asks for."""
+        """The size of its tiles: the smallest that any member requires."""
         return min(
             (backend.tiling for backend in self.backends),
             key=lambda tiling: tiling.targets * tiling.instances,
@@ -57,7 +56,7 @@ def backend_for(
     dtype: torch.dtype | None = None,
     memory: int | None = None,
 ) -> Backend:
-    """The fastest backend that this model allows; `plain=True` asks for the reference."""
+    """The fastest backend that this model allows; `plain=True` gives the reference backend."""
     memory = memory or default_budget(device_of(model))
     if plain:
         return NaiveBackend(model, inputs, memory, dtype)
@@ -65,7 +64,7 @@ def backend_for(
         return EnsembleBackend(
             [backend_for(member, inputs, dtype=dtype, memory=memory) for member in model.models]
         )
-    # what algebra cancels is lost there
+    # mask algebra loses precision by cancellation there
     coarse = any(parameter.dtype in HALF for parameter in model.parameters())
     if isinstance(model, MemberModel) and isinstance(inputs, Tensor) and not coarse:
         for heads in (GroupHeads, SubmatrixHeads):
@@ -86,8 +85,8 @@ def backend_for(
 
 
 def gains_from_targets(model: nn.Module) -> bool:
-    """Whether many targets at once cost less for each, since what is made for an instance serves
-    all of them.
+    """Whether many targets at once cost less for each, since what is computed for an instance
+    serves all of them.
     """
     member = model.models[0] if isinstance(model, Ensemble) else model
     return isinstance(member, MemberModel) or find_chain(member) is not None

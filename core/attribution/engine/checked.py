@@ -1,10 +1,10 @@
-"""A fast backend that is checked while it works.
+"""A fast backend that is checked against the plain backend while it works.
 
-Sharing a prefix or slicing weights rests on how a model behaves when it is run, so targets are
-compared with the plain backend for a few instances: every target where a model may run differently
-for each, some targets of each tile where all take the same steps. Where they differ, or where the
-fast backend gives up, all goes on with the plain backend, and the backend's name, which every
-result carries, says why.
+Sharing a prefix or slicing weights relies on how a model behaves when it runs, so logits are
+compared with the plain backend's for a few instances: for every target where a model may run
+differently for each, for some targets of each tile where all take the same steps. Where they
+differ, or where the fast backend fails, the plain backend takes over, and the backend's name, which
+every result carries, gives the reason.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Fast = SubnetworkBackend | PrefixBackend
 
 
 class CheckedBackend:
-    """The first of some fast backends that gives the plain backend's logits, or else the plain
-    backend itself.
+    """The first fast backend whose logits equal the plain backend's, or else the plain backend
+    itself.
     """
 
     def __init__(self, attempts: Sequence[Callable[[], Fast]], plain: NaiveBackend) -> None:
@@ -49,7 +49,7 @@ class CheckedBackend:
 
     @property
     def tiling(self) -> Tiling:
-        """Of the backend in use."""
+        """That of the backend in use."""
         return self.backend.tiling
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +62,7 @@ class CheckedBackend:
                     self._checked = targets
             except (
                 Exception
-            ) as error:  # if the model itself is at fault, the plain backend will say so
+            ) as error:  # if the model itself is at fault, the plain backend will raise
                 if is_out_of_memory(error):
                     raise
                 self._next(error)
@@ -71,7 +71,7 @@ class CheckedBackend:
         return self.plain.tile(targets, ids)
 
     def _next(self, error: Exception | None = None) -> None:
-        """Go on with the next backend that can be made."""
+        """Switch to the next backend that can be built."""
         self.backend = self.plain
         while self.backend is self.plain and self.attempts:
             try:
@@ -86,18 +86,16 @@ class CheckedBackend:
             )
 
     def _compare(self, targets: slice, ids: Tensor, halves: tuple[Tensor, Tensor]) -> None:
-        """Raise NotSplittable unless the logits for the first instances are those of the plain
-        backend.
-        """
+        """Raise NotSplittable unless the first instances' logits equal the plain backend's."""
         count = targets.stop - targets.start
-        # a known chain runs alike for all targets
+        # a known chain runs the same for all targets
         spread = (
             isinstance(self.backend, SubnetworkBackend)
             and self.backend.chain.known
             and count > _TARGETS
         )
         for rows in (
-            [slice(place, place + 1) for place in range(0, count, -(-count // _TARGETS))]
+            [slice(row, row + 1) for row in range(0, count, -(-count // _TARGETS))]
             if spread
             else [slice(0, count)]
         ):

@@ -1,25 +1,23 @@
-"""The backend of our own K-member models: mask algebra, exact, thousands of pairs for the price of
-one forward pass.
+"""The backend of K-member heads: exact mask algebra, many pairs for about one forward pass.
 
-The prefix has no masks, so its features f are computed once a target. Write a mask with p = ½ as m
-= 1 + σ with σ = ±1 per unit; the flipped mask is then m̃ = 1 − σ, and with s = ±1 the same for the
-hidden layer's mask,
+The prefix has no masks, so its features f are computed once per target. Write a mask with p = ½ as
+m = 1 + σ with σ = ±1 per unit; the flipped mask is then m̃ = 1 − σ, and with s = ±1 for the hidden
+layer's mask,
 
     W(f ∘ m) = Wf + W(f ∘ σ)        W(f ∘ m̃) = Wf − W(f ∘ σ)
 
-A hidden unit j is read by the masked network if its own mask keeps it (s_j = +1), else by the
-flipped one (s_j = −1), never by both. So one relu is enough, and the two outputs collect the two
-halves of h:
+Hidden unit j belongs to the masked sub-network if its own mask keeps it (s_j = +1), otherwise to
+the flipped one (s_j = −1), never to both. So one relu is enough for both sub-networks:
 
     h_j = relu(b_j + (Wf)_j + s_j (W(f ∘ σ))_j)
 
-Two ways of getting W(f ∘ σ) for all pairs, one class each:
+There are two ways to compute W(f ∘ σ) for all pairs, one class each:
 
-- `GroupHeads`, for few groups of units: the partial products P_g = W_g f_g are made once a target;
-  then s_j Σ_g σ_g P_gj is one matrix product for all pairs, the signs of both masks in its right
-  factor.
-- `SubmatrixHeads`, for masks of single units: half of the inputs are off, so W(f ∘ σ) = 2 W_kept
-  f_kept − Wf needs only half of the matrix, gathered once an instance for all targets.
+- `GroupHeads`, for few groups of units: the partial products P_g = W_g f_g are computed once per
+  target; then s_j Σ_g σ_g P_gj is one matrix product for all pairs, the signs of both masks in its
+  right factor.
+- `SubmatrixHeads`, for masks of single units: half of the inputs are off, so W(f ∘ σ) = 2 W_on f_on
+  − Wf needs only half of the matrix, gathered once per instance for all targets.
 
 Activations have the instances (or the targets) last, so that the narrow output layer is a product
 with long rows.
@@ -50,13 +48,13 @@ _FEW_TARGETS = 24
 
 
 class _Heads(ABC):
-    """What both ways share: the features of the targets, prepared once for all tiles of the same
+    """What both classes share: the features of the targets, prepared once for all tiles of the same
     targets.
     """
 
     how = ""
     block = _BLOCK
-    """Instances of one task of `spread`."""
+    """Instances per task of `spread`."""
 
     def __init__(
         self, model: MemberModel, inputs: Tensor, memory: int, dtype: torch.dtype | None
@@ -72,10 +70,12 @@ class _Heads(ABC):
             model.classes,
             model.head.linear_in.weight.shape[-1],
         )
-        self.own = model.head.linear_in.weight.dtype
-        self.dtype = dtype or self.own
+        self.weight_dtype = model.head.linear_in.weight.dtype
+        self.dtype = dtype or self.weight_dtype
         self.name = f"mask algebra: {self.how}" + (
-            f", in {str(self.dtype).removeprefix('torch.')}" if self.dtype != self.own else ""
+            f", in {str(self.dtype).removeprefix('torch.')}"
+            if self.dtype != self.weight_dtype
+            else ""
         )
         most = _PAIRS_IN_CACHE if self.device.type == "cpu" else _PAIRS_ON_GPU
         self.pairs_at_once = max(
@@ -91,25 +91,25 @@ class _Heads(ABC):
 
     @staticmethod
     def fits(model: MemberModel) -> bool:
-        """Whether both masks keep exactly half, so that flipping is a change of sign."""
+        """Whether both masks keep exactly half of the units, so that flipping changes the sign."""
         return all(
             2 * mask.on == mask.units for mask in (model.head.mask_in, model.head.mask_hidden)
         )
 
     def _cost(self) -> Cost:
-        logits = 4 * self.members * self.classes * self.own.itemsize
+        logits = 4 * self.members * self.classes * self.weight_dtype.itemsize
         return Cost(self.members * self._target_numbers() * self.dtype.itemsize, logits)
 
     @abstractmethod
     def _target_numbers(self) -> int:
-        """How many numbers are prepared for a target and member."""
+        """How many numbers are prepared per target and member."""
 
     @abstractmethod
     def _prepare(self, features: Tensor) -> tuple[Tensor, ...]:
-        """What all tiles need of some targets' features `(K, t, D)`."""
+        """What all tiles need, from some targets' features `(K, t, D)`."""
 
     def _of(self, targets: slice) -> tuple[Tensor, ...]:
-        """What `_prepare` makes of some targets, kept until other targets are asked for."""
+        """The result of `_prepare` for some targets, cached until other targets are requested."""
         if self._prepared is None or self._prepared[0] != targets:
             self._prepared = None
             self._prepared = (
@@ -121,7 +121,7 @@ class _Heads(ABC):
     def _spread(self, ids: Tensor, work: Callable[[int, slice], object]) -> None:
         """Call `work` for every member and block of instances, on all cores."""
         spread(
-            lambda place: work(*place),
+            lambda task: work(*task),
             list(product(range(self.members), pieces(slice(0, len(ids)), self.block))),
             self.device,
         )
@@ -152,7 +152,7 @@ class GroupHeads(_Heads):
 
     @staticmethod
     def fits(model: MemberModel) -> bool:
-        """Whether both masks keep half of few groups."""
+        """Whether both masks keep half of their groups, and the groups are few."""
         return (
             _Heads.fits(model)
             and model.head.mask_in.units * model.head.mask_hidden.units <= _MOST_SIGNS
@@ -162,8 +162,8 @@ class GroupHeads(_Heads):
         return self.hidden * (self.groups + 1)
 
     def _prepare(self, features: Tensor) -> tuple[Tensor, ...]:
-        """Partial products and, as one more of them, the full pre-activations `(K, Q, t, H/Q, G +
-        1)`, Q being the groups of the hidden mask.
+        """Partial products and, in one more column, the full pre-activations `(K, Q, t, H/Q, G +
+        1)`; Q is the number of groups of the hidden mask.
         """
         members, rows, width = features.shape
         weights = self.head.linear_in.weight.view(members, self.groups, width // self.groups, -1)
@@ -181,7 +181,7 @@ class GroupHeads(_Heads):
             partials.shape[2],
             self.classes,
             len(ids),
-            dtype=self.own,
+            dtype=self.weight_dtype,
             device=self.device,
         )
         self._spread(ids, lambda member, block: self._block(member, block, partials, ids, out))
@@ -196,27 +196,27 @@ class GroupHeads(_Heads):
         )
         readout, outputs = self.readout[member], out[:, member, ..., block]
         count = partials.shape[2]
-        few = count <= _FEWEST_TARGETS
+        few_targets = count <= _FEWEST_TARGETS
         width = min(sign_in.shape[1], max(_INSTANCES_IN_CACHE, self.pairs_at_once // count))
         step = max(1, min(count, self.pairs_at_once // width))
         buffer = sign_in.new_empty(self.hidden * step * width)
         for columns in pieces(slice(0, sign_in.shape[1]), width):
-            own, hidden = sign_in[:, columns], sign_hidden[:, columns]
-            signs = None if few else _both_signs(own, hidden)
+            part_in, part_hidden = sign_in[:, columns], sign_hidden[:, columns]
+            signs = None if few_targets else _both_signs(part_in, part_hidden)
             for rows in pieces(slice(0, count), step):
                 products = partials[member, :, rows].flatten(1, 2)
-                result = buffer[: products.shape[0] * products.shape[1] * own.shape[1]].view(
+                result = buffer[: products.shape[0] * products.shape[1] * part_in.shape[1]].view(
                     *products.shape[:2], -1
                 )
                 if signs is None:
-                    _pre_activations(products, own, hidden, result)
+                    _pre_activations(products, part_in, part_hidden, result)
                 else:
                     torch.bmm(products, signs, out=result)
                 read = readout.unsqueeze(1) @ result.clamp_(min=0).unflatten(
                     1, (-1, self.hidden // self.readers)
                 )
-                total = read.sum(0, dtype=self.own)
-                swing = read.mul_(hidden[:, None, None]).sum(0, dtype=self.own)
+                total = read.sum(0, dtype=self.weight_dtype)
+                swing = read.mul_(part_hidden[:, None, None]).sum(0, dtype=self.weight_dtype)
                 torch.add(total, swing, out=outputs[0, rows, :, columns])
                 torch.sub(total, swing, out=outputs[1, rows, :, columns])
 
@@ -233,8 +233,8 @@ def _both_signs(sign_in: Tensor, sign_hidden: Tensor) -> Tensor:
 def _pre_activations(
     products: Tensor, sign_in: Tensor, sign_hidden: Tensor, result: Tensor
 ) -> None:
-    """The same product's result `(Q, t·H/Q, n)`, the hidden signs applied afterwards: cheaper for
-    few targets.
+    """The result `(Q, t·H/Q, n)` of the same product, with the hidden signs applied afterwards:
+    cheaper for few targets.
     """
     torch.mm(products.flatten(0, 1)[:, :-1], sign_in, out=result.flatten(0, 1))
     result.mul_(sign_hidden.unsqueeze(1)).add_(products[..., -1:])
@@ -249,7 +249,7 @@ class SubmatrixHeads(_Heads):
         self, model: MemberModel, inputs: Tensor, memory: int, dtype: torch.dtype | None = None
     ) -> None:
         few_on_cpu = len(inputs) <= _FEW_TARGETS and device_of(model).type == "cpu"
-        # thin products in bfloat16 are slower there
+        # where thin products in bfloat16 are slower
         super().__init__(model, inputs, memory, None if few_on_cpu else dtype)
 
     def _cost(self) -> Cost:
@@ -277,7 +277,7 @@ class SubmatrixHeads(_Heads):
             2,
             self.classes,
             prepared[0].shape[-1],
-            dtype=self.own,
+            dtype=self.weight_dtype,
             device=self.device,
         )
         self._spread(ids, lambda member, block: self._rows(member, block, ids, prepared, out))
@@ -286,30 +286,30 @@ class SubmatrixHeads(_Heads):
         return masked, flipped
 
     def _rows(
-        self, member: int, places: slice, ids: Tensor, prepared: tuple[Tensor, ...], out: Tensor
+        self, member: int, block: slice, ids: Tensor, prepared: tuple[Tensor, ...], out: Tensor
     ) -> None:
         """Logits of one member for some instances and all targets, without the output bias."""
         features, plain, full = (part[member] for part in prepared)
         weight = self.head.linear_in.weight[member].to(self.dtype)
         inputs, hidden = (
-            mask.seeded_bits(ids[places].to(self.device), mask.seeds[member])
+            mask.seeded_bits(ids[block].to(self.device), mask.seeds[member])
             for mask in (self.head.mask_in, self.head.mask_hidden)
         )
         inputs = self.head.mask_in.scale(inputs, False, self.dtype)
         sign, readout = self._hidden(member, hidden)
-        few = features.shape[1] <= _FEW_TARGETS and self.dtype == self.own
-        kept = inputs.nonzero()[:, 1].view(len(inputs), -1) if not few else inputs
+        few_targets = features.shape[1] <= _FEW_TARGETS and self.dtype == self.weight_dtype
+        selected = inputs.nonzero()[:, 1].view(len(inputs), -1) if not few_targets else inputs
         step = (
             max(1, self.pairs_at_once // features.shape[1])
-            if few or self.device.type != "cpu"
+            if few_targets or self.device.type != "cpu"
             else _SUBMATRICES
         )
-        for rows in pieces(slice(0, len(kept)), step):
-            swing = (_product if few else _submatrix_product)(features, weight, plain, kept[rows])
-            activations = torch.addcmul(full, swing, sign[rows]).clamp_(min=0)
-            out[member, places][rows] = (readout[rows] @ activations).unflatten(
-                1, (2, self.classes)
+        for rows in pieces(slice(0, len(selected)), step):
+            swing = (_product if few_targets else _submatrix_product)(
+                features, weight, plain, selected[rows]
             )
+            activations = torch.addcmul(full, swing, sign[rows]).clamp_(min=0)
+            out[member, block][rows] = (readout[rows] @ activations).unflatten(1, (2, self.classes))
 
     def _hidden(self, member: int, bits: Tensor) -> tuple[Tensor, Tensor]:
         """Signs s `(n, H, 1)`, and the readout `(n, 2·classes, H)`: masked rows, then flipped
@@ -323,18 +323,18 @@ class SubmatrixHeads(_Heads):
         return (on - 1).transpose(1, 2).contiguous(), torch.cat((on * weight, off * weight), 1)
 
 
-def _submatrix_product(features: Tensor, weight: Tensor, plain: Tensor, kept: Tensor) -> Tensor:
-    """W(f ∘ σ) `(n, H, t)` for features `(D, t)` and kept inputs `(n, D/2)`."""
+def _submatrix_product(features: Tensor, weight: Tensor, plain: Tensor, units: Tensor) -> Tensor:
+    """W(f ∘ σ) `(n, H, t)` for features `(D, t)` and the units that are on, `(n, D/2)`."""
     matrix, part = (
-        whole.index_select(0, kept.flatten()).unflatten(0, kept.shape)
+        whole.index_select(0, units.flatten()).unflatten(0, units.shape)
         for whole in (weight, features)
     )
     return torch.baddbmm(
-        plain.expand(len(kept), -1, -1), matrix.transpose(1, 2), part, beta=-1, alpha=2
+        plain.expand(len(units), -1, -1), matrix.transpose(1, 2), part, beta=-1, alpha=2
     )
 
 
 def _product(features: Tensor, weight: Tensor, plain: Tensor, mask: Tensor) -> Tensor:
-    """The same from the masks `(n, D)` themselves: cheaper for few targets."""
+    """The same from the masks `(n, D)`: cheaper for few targets."""
     masked = (mask - 1).unsqueeze(1) * features.T
     return (masked @ weight).transpose(1, 2)

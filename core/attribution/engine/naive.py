@@ -1,8 +1,9 @@
-"""The reference backend: any model, two forward passes for every pair.
+"""The reference ("plain") backend: any model, two forward passes for every pair.
 
 Rows of a batch are pairs: target t repeated once for every training instance, each row under that
 instance's mask. This is the published method (Kobayashi et al. 2020, equation 2) and every faster
-backend is tested against it.
+backend is tested against it. What all backends need to run a model is here too: reading its output,
+evaluation mode, and the masks that it runs in training.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Inputs = Tensor | Mapping[str, Tensor]
 _ROWS, _ROWS_ON_GPU = 256, 4096
 _LARGEST_RESULTS = 6
 _LOOKS = 8
-"""How often a model is run whose layers may be left out by chance, each half of the time."""
+"""How often a model is run to observe all its layers, some of which may be skipped at random."""
 
 
 def row_count(inputs: Inputs) -> int:
@@ -60,24 +61,24 @@ def take_rows(inputs: Inputs, rows: Tensor, device: torch.device) -> Inputs:
 
 
 def run_model(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Logits `(K, rows, …)`: a plain model counts as one member; of a Hugging Face output or a
-    mapping its `logits`, of a tuple the first tensor.
+    """Logits `(K, rows, …)`; a plain model counts as one member. They are the `logits` of a Hugging
+    Face output or a mapping, the first tensor of a tuple.
 
     Raises:
         TurnoverError: for any other output.
     """
     output: Any = model(inputs) if isinstance(inputs, Tensor) else model(**inputs)
-    found = (
+    logits = (
         output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
     )
-    if isinstance(found, tuple | list):
-        found = next((part for part in found if isinstance(part, Tensor)), None)
-    if not isinstance(found, Tensor):
+    if isinstance(logits, tuple | list):
+        logits = next((part for part in logits if isinstance(part, Tensor)), None)
+    if not isinstance(logits, Tensor):
         raise TurnoverError(
             f"the model returns a {type(output).__name__} without logits; return the logits, a "
             "tensor with one row an input"
         )
-    return found if isinstance(model, Members) else found.unsqueeze(0)
+    return logits if isinstance(model, Members) else logits.unsqueeze(0)
 
 
 def members_of(model: nn.Module) -> int:
@@ -86,8 +87,8 @@ def members_of(model: nn.Module) -> int:
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
-    """Large products in `dtype` inside; without one, nothing changes. No cache of cast weights, so
-    that each pass is the same.
+    """Large products in `dtype` inside; unchanged for None. Cast weights are not cached, so that
+    each pass is the same.
     """
     return (
         nullcontext() if dtype is None else torch.autocast(device.type, dtype, cache_enabled=False)
@@ -102,9 +103,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 @dataclass
 class _Evaluated:
-    """A model in use: the modules to put back into training mode, and how many threads are at
-    work.
-    """
+    """A model in use: the modules to return to training mode, and how many threads use it."""
 
     training: list[nn.Module]
     threads: int = 0
@@ -117,7 +116,7 @@ _evaluated: WeakKeyDictionary[nn.Module, _Evaluated] = WeakKeyDictionary()
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, no gradients and exact products inside; when the last thread leaves, every
-    module's own mode is put back.
+    module's own mode is restored.
     """
     with _changing_mode:
         if model not in _evaluated:
@@ -144,13 +143,13 @@ def masks_of_training(model: nn.Module, inputs: Inputs) -> ModelMasks:
     """The mask layers that a model runs under training: those that must run under every mask (law
     10).
 
-    The layers know if they were trained in this process. If they were not, a copy of the model is
-    run in training mode on the first row, some times if not all of its layers run; where it cannot
-    be, since it wants more than the inputs then, all layers count. Layers without a number get it
-    there.
+    The layers record whether they were trained in this process. If not, a copy of the model is run
+    in training mode on the first row, several times if not all of its layers run. If that fails,
+    for example because it needs more than the inputs, all layers count. Layers without a number get
+    one there.
 
     Raises:
-        TurnoverError: if some layers run in the scope in training and others only outside of it, or
+        TurnoverError: if in training some layers run in the scope and others only outside it, or
             masks do not fit the model.
     """
     layers = _named_masks(model)
@@ -188,8 +187,8 @@ def _named_masks(model: nn.Module) -> dict[str, TurnoverDropout]:
 
 
 def _masks_of_copy(model: nn.Module, inputs: Inputs) -> dict[str, TurnoverDropout]:
-    """The mask layers of a copy of the model that was run in training mode; none if it cannot be.
-    The copy has weights of its own, which it may change.
+    """The mask layers of a copy of the model that was run in training mode; none if that fails. The
+    copy has its own weights, which it may change.
     """
     rows = torch.zeros(2, dtype=torch.int64)
     try:
@@ -209,7 +208,7 @@ def _masks_of_copy(model: nn.Module, inputs: Inputs) -> dict[str, TurnoverDropou
 
 
 class _Largest(TorchDispatchMode):
-    """Watches for the largest tensor that any operation gives."""
+    """Records the size of the largest tensor that any operation returns."""
 
     bytes = 0
 
@@ -228,10 +227,8 @@ class _Largest(TorchDispatchMode):
 
 
 def rows_within(model: nn.Module, inputs: Inputs, memory: int, most: int) -> int:
-    """How many rows a pass may have: at most `most`, and so many that about six of the model's
-    largest results fit into `memory` bytes.
-
-    Found by running the model on one row.
+    """How many rows a pass may have: at most `most`, and such that about six of the model's largest
+    results fit into `memory` bytes. The model is run on one row to measure them.
     """
     if not row_count(inputs):
         return most
@@ -243,11 +240,11 @@ def rows_within(model: nn.Module, inputs: Inputs, memory: int, most: int) -> int
 def both_halves(
     model: nn.Module, inputs: Inputs, ids: Tensor, expected: ModelMasks | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Masked and flipped logits of rows under one instance each: two forward passes, each on a
-    batch of its own.
+    """Masked and flipped logits of rows under one instance each: two forward passes, each on its
+    own copy of the batch.
 
     Raises:
-        TurnoverError: if other mask layers run than are `expected`, if these are given.
+        TurnoverError: if other mask layers run than `expected`, where given.
     """
     copied = (
         inputs.clone()
@@ -281,7 +278,7 @@ class NaiveBackend:
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`; no pass has more rows than
-        the backend's own tile.
+        the backend's tile.
         """
         pairs = [self._target(target, ids) for target in range(targets.start, targets.stop)]
         masked, flipped = (torch.stack(half, 1) for half in zip(*pairs, strict=True))

@@ -1,25 +1,24 @@
-"""The shared prefix of any model: what lies before the first mask is computed once a target, found
-by running the model.
+"""The backend of any model: what lies before the first mask is computed once per target.
 
-Until the first `TurnoverDropout` layer runs, nothing depends on the training instance. Nobody has
-to say where that is: a `TorchDispatchMode` sees every tensor operation below the model's Python
+Until the first `TurnoverDropout` layer runs, nothing depends on the training instance. Where that
+is need not be declared: a `TorchDispatchMode` sees every tensor operation below the model's Python
 code.
 
 1. *Record.* The model runs on two rows and on three rows of the same target. The operations before
    the first mask are the prefix. Those whose results are read after it (the masked layer's input,
-   and what skip connections carry past it) are kept; and comparing two rows with three tells along
-   which dimensions a result grows with the batch.
+   and what skip connections carry past it) keep their results; comparing two rows with three shows
+   along which dimensions a result grows with the batch.
 2. *Replay.* For a batch of instances the model's own Python code runs again, on the target
-   repeated, but each operation of the prefix that has to do with the target is answered instead of
-   computed: from what was kept, repeated for the batch; with unset memory of the right shape where
-   nobody will read it; with the same number where the code asked for one. From the first mask on
-   everything is computed, and so is what knows nothing of the target, such as positions and causal
-   masks, which a model may keep for later. What it keeps in itself, a copy keeps: the model is run
-   as a copy with the same weights.
+   repeated, but each operation of the prefix that depends on the target is answered instead of
+   computed: from the kept result, repeated for the batch; with unset memory of the right shape if
+   nothing will read it; with the same number where the code asked for one. From the first mask on
+   everything is computed, and so is what does not depend on the target, such as positions and
+   causal masks, which a model may cache. A copy of the model with the same weights is run, so
+   whatever it caches stays in the copy.
 
 So the model is used as it is: skip connections, attention masks and named inputs need no care. A
-model whose operations before the first mask are not the same each time (for example, drawn at
-random) cannot be replayed: `NotSplittable`.
+model whose operations before the first mask differ between runs (for example, drawn at random)
+cannot be replayed: `NotSplittable`.
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ class NotSplittable(Exception):
 
 @dataclass(frozen=True)
 class _Result:
-    """What a recorded operation gave, one leaf of it: a number, or a tensor with its layout, and
-    its values if they are needed later.
+    """One leaf of a recorded operation's result: a number, or a tensor with its layout, and its
+    values if they are needed later.
     """
 
     value: Any
@@ -69,10 +68,10 @@ class _Result:
         strides, step = [0] * len(shape), 1
         for dimension in self.order:
             strides[dimension], step = step, step * shape[dimension]
-        kept, dtype, device = self.value
-        made = torch.empty_strided(shape, strides, dtype=dtype, device=device)
-        if kept is not None:
-            one = kept[
+        values, dtype, device = self.value
+        batch = torch.empty_strided(shape, strides, dtype=dtype, device=device)
+        if values is not None:
+            row = values[
                 tuple(
                     slice(size // _RECORDED[0]) if grows else slice(None)
                     for size, grows in zip(self.shape, self.grows, strict=True)
@@ -80,19 +79,19 @@ class _Result:
             ]
             repeats = [
                 (
-                    made.shape[dimension] // one.shape[dimension]
-                    if grows and one.shape[dimension] > 1
+                    batch.shape[dimension] // row.shape[dimension]
+                    if grows and row.shape[dimension] > 1
                     else 1
                 )
                 for dimension, grows in enumerate(self.grows)
             ]
-            made.copy_(one.repeat(repeats))
-        return made
+            batch.copy_(row.repeat(repeats))
+        return batch
 
 
 @dataclass(frozen=True)
 class _Call:
-    """One recorded operation: which, whether its results depend on the target, and these as a flat
+    """One recorded operation: which, whether it is answered on replay, and its results as a flat
     list with the tree to rebuild them.
     """
 
@@ -103,16 +102,14 @@ class _Call:
 
 
 class _Recorder(TorchDispatchMode):
-    """Lets everything happen and writes down what comes before the first mask, and what is read
-    after it.
-    """
+    """Runs every operation; records those before the first mask, and what is read after it."""
 
     def __init__(self, inputs: Inputs) -> None:
         super().__init__()
         self.recording = True
         self.calls: list[tuple[Any, Any]] = []
         self.read: set[int] = set()
-        self.inputs = inputs  # kept alive, so that nothing else comes to lie in its place
+        self.inputs = inputs  # kept alive, so that their memory is not reused
         self.dependent = _storages(inputs if isinstance(inputs, Tensor) else dict(inputs))
 
     def stop(self) -> None:
@@ -139,9 +136,7 @@ class _Recorder(TorchDispatchMode):
 
 
 class _Player(TorchDispatchMode):
-    """Answers the operations of the prefix that have to do with the target, then lets everything
-    happen.
-    """
+    """Answers the operations of the prefix that depend on the target, then runs every operation."""
 
     def __init__(self, calls: Sequence[_Call], rows: int) -> None:
         super().__init__()
@@ -172,13 +167,13 @@ class _Player(TorchDispatchMode):
         self.next += 1
         if not call.answered:
             return operation(*args, **(kwargs or {}))
-        if operation._schema.is_mutable:  # the kept values are those after all changes in place
+        if operation._schema.is_mutable:  # recorded values are those after all in-place changes
             return kwargs["out"] if kwargs and "out" in kwargs else args[0]
         return tree_unflatten([result.rows(self.rows) for result in call.results], call.tree)
 
 
 def _storages(leaves: Any) -> set[int]:
-    """Where the tensors among some leaves lie in memory."""
+    """The storage addresses of the tensors among some leaves."""
     return {
         leaf.untyped_storage().data_ptr()
         for leaf in tree_flatten(leaves)[0]
@@ -187,7 +182,7 @@ def _storages(leaves: Any) -> set[int]:
 
 
 def _is_free(operation: Any) -> bool:
-    """Whether an operation only looks at its input in another way; such are always carried out."""
+    """Whether an operation only returns a view of its input; views are always computed."""
     return bool(operation.is_view) or operation in (
         torch.ops.aten.detach.default,
         torch.ops.aten.lift_fresh.default,
@@ -198,8 +193,8 @@ Mode = TypeVar("Mode", _Recorder, _Player)
 
 
 class PrefixBackend:
-    """Two forward passes per pair from the first mask on, of no more rows than the plain backend
-    has; what lies before it once a target.
+    """Two forward passes per pair from the first mask on, with no more rows than the plain
+    backend's; what lies before it is computed once per target.
     """
 
     name = "shared prefix: what lies before the first mask once a target, then two passes per pair"
@@ -234,12 +229,12 @@ class PrefixBackend:
         ]
 
     def _run(
-        self, made: Callable[[Inputs], Mode], target: int, ids: Tensor, flipped: bool = False
+        self, make_mode: Callable[[Inputs], Mode], target: int, ids: Tensor, flipped: bool = False
     ) -> tuple[Tensor, Mode]:
-        """Logits under the mode that `made` makes for the batch, and that mode."""
+        """Logits under the mode that `make_mode` builds for the batch, and that mode."""
         plain = self.plain
         batch = take_rows(plain.inputs, torch.full((len(ids),), target), plain.device)
-        mode = made(batch)
+        mode = make_mode(batch)
         with (
             autocast(plain.device, plain.dtype),
             entered(MaskScope(ids, flipped, mode.stop, self.expected)),
@@ -260,8 +255,8 @@ class PrefixBackend:
 
 
 def _call(operation: Any, two: Any, three: Any, recorder: _Recorder) -> _Call:
-    """A recorded operation from its results on two and on three rows; what has no results is
-    carried out.
+    """A recorded operation from its results on two and on three rows; one whose results do not
+    depend on the target is computed on replay.
     """
     leaves, tree = tree_flatten(two)
     answered = bool(_storages(leaves) & recorder.dependent) or not any(
@@ -293,9 +288,9 @@ def _result(two: Any, three: Any, read: set[int]) -> _Result:
     )
     if not two.dim():
         return _Result(two)
-    kept = two if two.untyped_storage().data_ptr() in read else None
-    result = _Result((kept, two.dtype, two.device), tuple(two.shape), grows, order)
-    if kept is not None and not all(
+    values = two if two.untyped_storage().data_ptr() in read else None
+    result = _Result((values, two.dtype, two.device), tuple(two.shape), grows, order)
+    if values is not None and not all(
         _alike(result.rows(rows), seen) for rows, seen in zip(_RECORDED, (two, three), strict=True)
     ):
         raise NotSplittable(
@@ -304,9 +299,11 @@ def _result(two: Any, three: Any, read: set[int]) -> _Result:
     return result
 
 
-def _alike(made: Tensor, seen: Tensor) -> bool:
-    """Whether two results are the same, up to rounding."""
-    if not seen.is_floating_point():
-        return torch.equal(made, seen)
-    bound = _ROUNDING.get(seen.dtype, 0.05) * max(1.0, float(seen.abs().nan_to_num(0, 0, 0).max()))
-    return torch.allclose(made, seen, rtol=0, atol=bound, equal_nan=True)
+def _alike(replayed: Tensor, recorded: Tensor) -> bool:
+    """Whether two results are equal up to rounding."""
+    if not recorded.is_floating_point():
+        return torch.equal(replayed, recorded)
+    bound = _ROUNDING.get(recorded.dtype, 0.05) * max(
+        1.0, float(recorded.abs().nan_to_num(0, 0, 0).max())
+    )
+    return torch.allclose(replayed, recorded, rtol=0, atol=bound, equal_nan=True)

@@ -1,30 +1,26 @@
-"""The backend of chains: each instance's two half networks, cut out and run on all targets.
+"""The backend of chains: each instance's two sub-networks, cut out and run on all targets.
 
-In a chain (`turnover.attribution.engine.subnetworks`) the masked network of an instance *is* a
-smaller network: its weights are the rows and columns of the units that its masks keep. The flipped
-network is the one of the units that they drop. With half of the units kept, a layer between two
-masks costs a quarter, for both halves together half of one plain pass, where the published way
-makes two passes. Cutting the weights out costs a copy, which pays as soon as many targets share it.
+Many classifiers end in one sequence of steps: masks, linear layers, convolutions, and operations on
+single units such as relu, pooling, or batch norm in evaluation mode. Where such a model is an
+`nn.Sequential`, however nested, its order is known without running or tracing it, and `find_chain`
+splits it into a prefix and steps. The prefix may hold any module. A step that is not known to leave
+units independent, or a module whose behaviour hooks change, makes the model no chain. (`torch.fx`
+would find chains in any code, but tracing replaces `nn.Module.__call__` for all threads while it
+runs.)
+
+In a chain the masked sub-network of an instance *is* a smaller network: its weights are the rows
+and columns of the units that its masks keep. The flipped sub-network has the units that they drop.
+With half of the units each, a layer between two masks costs a quarter, so both sub-networks
+together cost half of one plain pass, where the published method makes two passes. Cutting the
+weights out costs a copy, which pays once enough targets share it.
 
 The input of the first masked layer is the same for all instances, and that layer is linear. So
-where no mask follows at once, its flipped result is what the masked one leaves of the full one,
+where no mask follows at once, its flipped result is the full one minus the masked one,
 
     W(x ∘ m̃) = (1/p) Wx − W(x ∘ m),
 
-and with few groups the masked results of all instances are sums of G partial products made once a
-target, by one matrix product.
-
-Models that are a chain from the first mask on.
-
-Many classifiers end in one line of steps: masks, linear layers, convolutions, and operations on
-single units such as relu, pooling, or batch norm in evaluation mode. Where such a model is an
-`nn.Sequential`, however nested, its order is known without running or tracing it, and `find_chain`
-says what its prefix and its steps are; `turnover.attribution.engine.subnetworks` computes with
-them. The prefix may hold any module. A step that is not known to leave units alone, a module whose
-behaviour was changed by hooks, and the model is no chain.
-
-(`torch.fx` would find chains in any code, but tracing replaces `nn.Module.__call__` for all threads
-while it runs.)
+and with few groups the masked results of all instances are sums of G partial products, computed
+once per target, by one matrix product.
 """
 
 from __future__ import annotations
@@ -71,13 +67,16 @@ _KNOWN = (
 )
 
 
+# Chains
+
+
 @dataclass(frozen=True)
 class Chain:
     """A model as a prefix, free of masks, and steps, the first of which is a mask.
 
-    `readers[i]` is the mask, if any, that the units put out by step i meet before anything else
-    mixes them. `known` says whether the prefix, too, is made of modules that are known to treat
-    each row by itself.
+    `readers[i]` is the mask, if any, that the output units of step i reach before another layer
+    mixes them. `known` is whether the prefix, too, consists of modules that treat each row
+    independently.
     """
 
     prefix: nn.Module
@@ -92,7 +91,7 @@ def find_chain(model: nn.Module) -> Chain | None:
     if line is None:
         return None
     first = next(
-        (place for place, module in enumerate(line) if isinstance(module, TurnoverDropout)),
+        (position for position, module in enumerate(line) if isinstance(module, TurnoverDropout)),
         len(line),
     )
     tail = line[first:]
@@ -114,7 +113,7 @@ def find_chain(model: nn.Module) -> Chain | None:
         nn.Sequential(*line[:first]),
         known,
         steps,
-        tuple(_reader(steps, place) for place in range(len(steps))),
+        tuple(_reader(steps, position) for position in range(len(steps))),
     )
 
 
@@ -134,7 +133,7 @@ def _line(module: nn.Module) -> list[nn.Module] | None:
 
 
 def _is_untouched(module: nn.Module) -> bool:
-    """Whether nobody listens to a module or has replaced its forward."""
+    """Whether a module has no hooks and its forward is not replaced."""
     return not (module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
 
 
@@ -155,13 +154,13 @@ def _is_step(module: nn.Module) -> bool:
     return not isinstance(module, Norm) or module.running_mean is not None
 
 
-def _reader(steps: tuple[nn.Module, ...], place: int) -> TurnoverDropout | None:
-    """The mask that an affine step's outputs meet first, if it masks just these."""
-    affine = steps[place]
+def _reader(steps: tuple[nn.Module, ...], position: int) -> TurnoverDropout | None:
+    """The first mask that an affine step's outputs reach, if it masks exactly these."""
+    affine = steps[position]
     if not isinstance(affine, Affine):
         return None
     width = affine.out_features if isinstance(affine, nn.Linear) else affine.out_channels
-    for step in steps[place + 1 :]:
+    for step in steps[position + 1 :]:
         if isinstance(step, TurnoverDropout):
             return step if step.width == width else None
         if isinstance(step, Affine):
@@ -169,13 +168,15 @@ def _reader(steps: tuple[nn.Module, ...], place: int) -> TurnoverDropout | None:
     return None
 
 
+# The backend
+
 FEW_TARGETS = 16
 _TARGETS, _INSTANCES = 256, 256
 _MOST_GROUPS = 64
 _TOGETHER_BYTES = 2**25
 
-Kept = dict[TurnoverDropout, Tensor]
-"""The units, in rising order, that one instance's half network has of each masked dimension."""
+SubnetworkUnits = dict[TurnoverDropout, Tensor]
+"""The units, in ascending order, of one instance's sub-network in each masked dimension."""
 
 
 class SubnetworkBackend:
@@ -198,7 +199,7 @@ class SubnetworkBackend:
         assert isinstance(first, TurnoverDropout)
         self.first = first
         with torch.no_grad():
-            # layers number themselves when they first run
+            # layers get their number when they first run
             if any(layer.layer is None for layer in turnover_layers(model)):
                 both_halves(
                     model, inputs[:1].to(self.device, copy=True), torch.zeros(1, dtype=torch.int64)
@@ -268,9 +269,9 @@ class SubnetworkBackend:
         )
 
         def work(block: slice) -> None:
-            own = {mask: bits[mask][block] for mask in masks}
+            block_bits = {mask: bits[mask][block] for mask in masks}
             with autocast(self.device, self.dtype):
-                logits[block] = self._block(prepared, own)
+                logits[block] = self._block(prepared, block_bits)
 
         spread(work, pieces(slice(0, len(ids)), together), self.device)
         masked, flipped = (
@@ -281,7 +282,7 @@ class SubnetworkBackend:
 
     def _prepare(self, targets: slice) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The prefix's features; (1/p) Wx of the first layer and its partial products `(G, …)`,
-        where these are used.
+        where they are used.
         """
         features = self.chain.prefix(self.inputs[targets].to(self.device, copy=True))
         if self.shared is None:
@@ -302,7 +303,7 @@ class SubnetworkBackend:
         )
 
     def _block(
-        self, prepared: tuple[Tensor, Tensor | None, Tensor | None], bits: Kept
+        self, prepared: tuple[Tensor, Tensor | None, Tensor | None], bits: SubnetworkUnits
     ) -> list[tuple[Tensor, Tensor]]:
         """Masked and flipped logits `(t, classes)` of some instances."""
         features, full, partials = prepared
@@ -314,23 +315,26 @@ class SubnetworkBackend:
             )
         )
         pairs = []
-        for place in range(len(bits[self.first])):
+        for instance in range(len(bits[self.first])):
             halves = [
-                {mask: _units(mask, own[place] != flipped) for mask, own in bits.items()}
+                {
+                    mask: _units(mask, mask_bits[instance] != flipped)
+                    for mask, mask_bits in bits.items()
+                }
                 for flipped in (False, True)
             ]
             if self.shared is None:
-                starts = [self._run(0, features, None, kept) for kept in halves]
+                starts = [self._run(0, features, None, units) for units in halves]
             else:
                 masked = (
-                    results[place]
+                    results[instance]
                     if results is not None
                     else self._first_layer(features, halves[0][self.first])
                 )
                 assert full is not None
                 starts = [
-                    self._after_first(result, kept)
-                    for result, kept in zip((masked, full - masked), halves, strict=True)
+                    self._after_first(result, units)
+                    for result, units in zip((masked, full - masked), halves, strict=True)
                 ]
             pairs.append((starts[0], starts[1]))
         return pairs
@@ -342,22 +346,24 @@ class SubnetworkBackend:
             self._apply(self.shared, features.index_select(1, units), units, None) / self.first.keep
         )
 
-    def _after_first(self, result: Tensor, kept: Kept) -> Tensor:
-        """The rest of a half network, from the first layer's result without bias."""
+    def _after_first(self, result: Tensor, kept_units: SubnetworkUnits) -> Tensor:
+        """The rest of a sub-network, from the first layer's result without bias."""
         assert self.shared is not None
         reader = self.chain.readers[1]
-        units = None if reader is None else kept[reader]
+        units = None if reader is None else kept_units[reader]
         wanted = result if units is None else result.index_select(1, units)
-        return self._run(2, _biased(self.shared, wanted, units), units, kept)
+        return self._run(2, _biased(self.shared, wanted, units), units, kept_units)
 
-    def _run(self, begin: int, x: Tensor, units: Tensor | None, kept: Kept) -> Tensor:
-        """The steps of a half network from `begin` on; `units` are those of x, None for all."""
+    def _run(
+        self, begin: int, x: Tensor, units: Tensor | None, kept_units: SubnetworkUnits
+    ) -> Tensor:
+        """The steps of a sub-network from `begin` on; `units` are those of x, None for all."""
         for step, reader in zip(self.chain.steps[begin:], self.chain.readers[begin:], strict=True):
             if isinstance(step, TurnoverDropout):
-                x = (x if units is not None else x.index_select(1, kept[step])) / step.keep
-                units = kept[step]
+                x = (x if units is not None else x.index_select(1, kept_units[step])) / step.keep
+                units = kept_units[step]
             elif isinstance(step, Affine):
-                wanted = None if reader is None else kept[reader]
+                wanted = None if reader is None else kept_units[reader]
                 x = _biased(step, self._apply(step, x, units, wanted), wanted)
                 units = wanted
             elif isinstance(step, Norm):
@@ -376,11 +382,9 @@ class SubnetworkBackend:
     def _apply(
         self, step: Affine, x: Tensor, units: Tensor | None, wanted: Tensor | None
     ) -> Tensor:
-        """A layer's product for the units that x has and the outputs that are wanted, without
-        bias.
-        """
+        """A layer's product for the units of x and the wanted outputs, without bias."""
         if isinstance(step, nn.Linear) and wanted is None and units is not None:
-            # rows lie together, columns do not
+            # rows are contiguous, columns are not
             return x @ self._transposed[step].index_select(0, units)
         weight = step.weight if wanted is None else step.weight.index_select(0, wanted)
         return _affine(step, x, weight if units is None else weight.index_select(1, units))
@@ -394,7 +398,7 @@ def _affine(step: Affine, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _biased(step: Affine, x: Tensor, units: Tensor | None) -> Tensor:
-    """A layer's product, of some of its outputs, with their biases."""
+    """A layer's product for some of its outputs, plus their biases."""
     if step.bias is None:
         return x
     return x + (step.bias if units is None else step.bias[units]).view(-1, *[1] * (x.dim() - 2))
@@ -409,8 +413,8 @@ def _norm(step: Norm, x: Tensor, units: Tensor | None) -> Tensor:
     return functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, step.eps)
 
 
-def _units(mask: TurnoverDropout, kept: Tensor) -> Tensor:
-    """Numbers of the single units that a mask's bits, of units or groups, keep."""
+def _units(mask: TurnoverDropout, bits: Tensor) -> Tensor:
+    """Numbers of the single units that a mask's bits, for units or groups, keep."""
     return (
-        kept if mask.groups is None else kept.repeat_interleave(mask.width // mask.units)
+        bits if mask.groups is None else bits.repeat_interleave(mask.width // mask.units)
     ).nonzero()[:, 0]

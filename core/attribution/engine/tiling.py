@@ -1,22 +1,15 @@
-"""From logits to influences, tile by tile.
-
-All pairs of targets and training instances are covered by tiles of the size that the backend asks
-for. Where memory runs out in spite of the plan, the tile is cut into pieces, and the following ones
-are made smaller.
-
-Many small tasks on all cores of a CPU.
-
-The engine's tiles are small, to stay in a core's cache. One operator on such a tile is too short to
-be split among threads: they would wait for each other after each of thousands of operators. So
-whole tasks are spread instead, one thread a core, each with operators of a single thread.
-
-How much memory the engine may use, and how large its tiles are therefore.
+"""From logits to influences, tile by tile: tile sizes, memory, and threads.
 
 All pairs of targets and training instances are worked through in *tiles*, some targets by some
-instances. A backend says what a tile costs, `Cost`, and `tile_size` chooses the largest tile within
-the budget: as many targets as it can hold (what is prepared for a target serves all instances), but
-never more of either than the backend finds useful. Where the estimate was too low and an allocation
-fails, `Tiling.shrink` halves the tile, and the work goes on.
+instances. A backend states what a tile costs, `Cost`, and `tile_size` chooses the largest tile
+within the budget: as many targets as it can hold (what is prepared for a target serves all
+instances), but never more of either than the backend finds useful. Where the estimate was too low
+and an allocation fails, `Tiling.shrink` halves the tile, which is computed in pieces.
+
+`spread` runs many small tasks on all cores of a CPU. The engine's tiles are small, to stay in a
+core's cache; one operator on such a tile is too short to be split among threads, which would wait
+for each other after each of thousands of operators. So whole tasks are spread instead, one thread
+per core, each with single-threaded operators.
 """
 
 from __future__ import annotations
@@ -36,30 +29,7 @@ from turnover.attribution.device import at_least_float32
 from turnover.errors import TurnoverError
 from turnover.storage.progress import world
 
-Item = TypeVar("Item")
-_spreading = threading.Lock()
-
-
-def spread(work: Callable[[Item], object], items: Sequence[Item], device: torch.device) -> None:
-    """Call `work` on every item, without gradients; on a CPU in as many threads as torch uses
-    there.
-
-    The first error of a task is raised. The number of threads that torch uses is what it was,
-    afterwards.
-    """
-    threads = min(torch.get_num_threads(), len(items))
-    if device.type != "cpu" or threads <= 1 or not _spreading.acquire(blocking=False):
-        for item in items:
-            work(item)
-        return
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, "turnover", torch.set_num_threads, (1,)) as pool:
-            list(pool.map(torch.no_grad()(work), items))
-    finally:
-        torch.set_num_threads(before)
-        _spreading.release()
-
+# Memory
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _MOST_ON_CPU = 2**30
@@ -80,10 +50,10 @@ def parse_memory(text: str) -> int:
 
 
 def default_budget(device: torch.device) -> int:
-    """Bytes for tiles: 60 % of a GPU's free memory; on a CPU a quarter of what is free, but at most
-    1 GB, since small tiles stay in its caches.
+    """Bytes for tiles: 60 % of a GPU's free memory; on a CPU a quarter of the free memory, but at
+    most 1 GB, since small tiles stay in its caches.
 
-    Ranks that share a device share them.
+    Ranks that share a device share these bytes.
     """
     if device.type == "cuda":
         return int(0.6 * torch.cuda.mem_get_info(device)[0]) // -(
@@ -93,14 +63,17 @@ def default_budget(device: torch.device) -> int:
 
 
 def host_budget() -> int:
-    """A quarter of this machine's free memory, shared by its ranks: what values that came from a
-    GPU may take.
+    """A quarter of this machine's free memory, shared by its ranks: the limit for values that came
+    from a GPU.
     """
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # macOS does not tell
+    except (ValueError, OSError):  # not available on macOS
         free = 4 * _MOST_ON_CPU
     return free // 4 // world().local_size
+
+
+# Tiles
 
 
 @dataclass(frozen=True)
@@ -115,7 +88,7 @@ class Cost:
 
 @dataclass
 class Tiling:
-    """How many targets and training instances are worked on at a time."""
+    """How many targets and training instances are computed at a time."""
 
     targets: int
     instances: int
@@ -162,7 +135,7 @@ class Backend(Protocol):
 
 
 def pieces(whole: slice, step: int) -> list[slice]:
-    """A slice cut into slices of `step`, the last one of what is left."""
+    """A slice cut into slices of `step`; the last may be shorter."""
     return [
         slice(first, min(first + step, whole.stop))
         for first in range(whole.start, whole.stop, step)
@@ -188,11 +161,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     ) or "can't allocate memory" in str(error)
 
 
+# Losses and influences
+
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits `(R, …)` and labels `(R, …)` → one loss a row, `(R,)`."""
+"""Logits `(R, …)` and labels `(R, …)` → one loss per row, `(R,)`."""
 
 Progress = Callable[[int], object]
-"""What is told the number of values just finished."""
+"""Called with the number of values just finished."""
 
 Tile = tuple[slice, slice, list[Tensor]]
 """Targets, instances, and their values `(K, t, n)` on the CPU, one tensor for each label of a
@@ -201,7 +176,7 @@ target.
 
 
 def default_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy in nats; for a single logit a row, binary cross-entropy with labels 0 and 1."""
+    """Cross-entropy in nats; for one logit per row, binary cross-entropy with labels 0 and 1."""
     if logits.dim() == 1 or logits.shape[-1] == 1:
         return nn.functional.binary_cross_entropy_with_logits(
             logits.flatten(), labels.to(logits.dtype), reduction="none"
@@ -210,14 +185,14 @@ def default_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def pair_losses(loss: Loss | None, logits: Tensor, labels: Tensor) -> Tensor:
-    """Losses `(K, t, n)` of logits `(K, t, n, …)` under labels `(t, …)`; for no loss the default
-    one, without copies.
+    """Losses `(K, t, n)` of logits `(K, t, n, …)` under labels `(t, …)`; None is the default loss,
+    computed without copies.
     """
     members, targets, count = logits.shape[:3]
     logits = at_least_float32(logits)
     if loss is None and logits.dim() == 4 and logits.shape[-1] > 1 and labels.dim() == 1:
-        own = labels.to(logits.device).view(1, -1, 1, 1).expand(members, targets, count, 1)
-        return logits.logsumexp(-1) - logits.gather(-1, own).squeeze(-1)
+        index = labels.to(logits.device).view(1, -1, 1, 1).expand(members, targets, count, 1)
+        return logits.logsumexp(-1) - logits.gather(-1, index).squeeze(-1)
     loss = loss or default_loss
     rows = labels.to(logits.device)[None, :, None].expand(
         members, targets, count, *labels.shape[1:]
@@ -237,11 +212,10 @@ def tiles(
     loss: Loss | None,
     progress: Progress | None,
 ) -> Iterator[Tile]:
-    """All tiles, one slice of targets after the other; the size is asked for each time, since it
+    """All tiles, one slice of targets after the other; the size is read each time, since it
     may shrink on the way.
 
-    `labels` are one or more times one label for each target: what they have in common, the forward
-    passes, is computed once.
+    Each of `labels` has one label per target; their common forward passes are computed once.
     """
     first, count = 0, len(labels[0])
     while first < count:
@@ -268,8 +242,9 @@ def _tile(
     try:
         masked, flipped = backend.tile(targets, ids[instances])
         differences = (
-            pair_losses(loss, flipped, own[targets]) - pair_losses(loss, masked, own[targets])
-            for own in labels
+            pair_losses(loss, flipped, target_labels[targets])
+            - pair_losses(loss, masked, target_labels[targets])
+            for target_labels in labels
         )
         values = [difference.cpu() for difference in differences]
     except (RuntimeError, MemoryError) as error:
@@ -288,3 +263,29 @@ def _tile(
         backend.tiling.shrink()
     for piece in backend.tiling.rectangles(targets, instances):
         yield from _tile(backend, *piece, labels, ids, loss)
+
+
+# Many small tasks on all cores
+
+Item = TypeVar("Item")
+_spreading = threading.Lock()
+
+
+def spread(work: Callable[[Item], object], items: Sequence[Item], device: torch.device) -> None:
+    """Call `work` on every item, without gradients; on a CPU in as many threads as torch uses
+    there.
+
+    The first error of a task is raised. The number of threads that torch uses is restored.
+    """
+    threads = min(torch.get_num_threads(), len(items))
+    if device.type != "cpu" or threads <= 1 or not _spreading.acquire(blocking=False):
+        for item in items:
+            work(item)
+        return
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, "turnover", torch.set_num_threads, (1,)) as pool:
+            list(pool.map(torch.no_grad()(work), items))
+    finally:
+        torch.set_num_threads(before)
+        _spreading.release()

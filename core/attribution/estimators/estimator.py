@@ -1,27 +1,24 @@
-"""Which estimator a run shows, and how it is applied to any target.
+"""The choice of a run's estimator, its application to any target, and smoothing for comparison.
 
-One member shows no spread, so its raw influences are all there is. From two members on there is
-`best`, kept only if what it makes of one half of the members predicts the other half's raw
-influences at least as well as their own median does: in the mean square, since the halves' noise is
-independent and so its difference between two candidates is that of their errors.
+One member has no spread, so its raw influences are all there is. With two or more members the
+estimator is `best`. With four or more it is first compared with `median`: each is computed from one
+half of the members and judged by the mean square of its difference to the other half's raw
+influences. The halves' noise is independent, so the difference of two candidates' mean squares is
+that of their errors; `best` must do at least as well.
 
-`smoothed`: the mean over members, smoothed over like training items, one target at a time.
-
-Items with like features and the same label have like influences, so a ridge regression of a
+*Smoothed* is the mean over members, smoothed over similar training items, one target at a time.
+Items with similar features and the same label have similar influences, so a ridge regression of a
 target's raw influences r ∈ ℝᴺ on the training items' features times their signed labels keeps what
-they share and drops what they do not:
+they share:
 
     r̂ = K (K + λI)⁻¹ r,   K_ij = ⟨φ_i, φ_j⟩ · ⟨e(y_i) − p̄, e(y_j) − p̄⟩
 
-with features φ, one-hot labels e and class shares p̄ (for two classes: signed labels). It uses
-nothing but turn-over influences and features, and gives about 0 where they agree on nothing. With B
-Bᵀ = K (K + λI)⁻¹ from the eigenvectors of K, smoothing is two thin products, `B (Bᵀ r)`, and it is
-linear: members may be smoothed before or after their mean.
-
-λ is the one whose fit to one half of the members has the smallest squared error on the other half,
-halved: the best λ is proportional to the noise, and all members have half the noise of one half.
-Where influence is local, smoothing loses, which is why runs show `best` instead; it stays here to
-be compared with.
+with features φ, one-hot labels e and class shares p̄. With B Bᵀ = K (K + λI)⁻¹ from K's
+eigenvectors, smoothing is two thin products, `B (Bᵀ r)`, and it is linear: members may be smoothed
+before or after their mean. λ is the one whose fit to one half of the members has the smallest
+squared error on the other half, halved: the best λ is proportional to the noise, and all members
+have half the noise of one half. Where influence is local, smoothing loses, so runs show `best`
+instead.
 """
 
 from __future__ import annotations
@@ -46,7 +43,7 @@ _MEDIAN_ERROR = (np.pi / 2) ** 0.5
 
 @dataclass(frozen=True)
 class Described:
-    """What is known of some items beside influences: features `(n, D)`, and residuals, one-hot
+    """What is known about some items besides influences: features `(n, D)`, and residuals, one-hot
     label minus probabilities, `(n, C)`.
     """
 
@@ -59,10 +56,9 @@ class Estimator:
     """How the members' influences become one number.
 
     `agreement` holds, for each candidate, the mean row correlation between it on one half of the
-    members and the raw median of the other half, all divided by κ, since a few noisy items would
-    decide it otherwise; empty for fewer than four members. It judges the order alone; the choice
-    goes by the mean square.
-    `noise` is κ `(N,)` of the training items. Only `best` has the last three.
+    members and the raw median of the other half, all divided by κ, since otherwise a few noisy
+    items would dominate; empty for fewer than four members. It judges the order only; the choice
+    uses the mean square. `noise` is κ `(N,)` of the training items. Only `best` has the last three.
     """
 
     name: str
@@ -73,12 +69,12 @@ class Estimator:
 
     @property
     def directions(self) -> int:
-        """Columns r of a target's coefficients; 0 where the estimator asks for none."""
+        """Columns r of a target's coefficients; 0 where the estimator needs none."""
         return 0 if self.basis is None else self.basis.vectors.shape[1]
 
     def coefficients_of(self, targets: Described) -> np.ndarray:
-        """What `apply` asks for besides the influences of T targets: `(T, r)`, without columns
-        where it needs nothing.
+        """What `apply` needs besides the influences of T targets: `(T, r)`, without columns where
+        it needs nothing.
         """
         return (
             np.zeros((len(targets.residuals), 0), np.float32)
@@ -90,7 +86,7 @@ class Estimator:
         """Estimates and errors, each `(T, N)` in nats, of raw influences `(K, T, N)`; errors are
         NaN for one member.
 
-        For mean influences over some targets give the mean of the targets' shapes.
+        For mean influences over some targets, pass the mean of the targets' coefficients.
         """
         if self.noise is None or self.basis is None or self.shrinkage is None:
             return np.median(members, 0), _spread(members)
@@ -105,12 +101,12 @@ class Estimator:
         """Summed estimates of groups of training items and their errors, each `(T, G)` in nats;
         errors are NaN for one member.
 
-        A sum is that of the items' estimates from `apply`. Its error is not the root of their
-        summed squares, since errors of items go together: for `best` it comes from their joint
-        distribution (`turnover.attribution.estimators.shrinkage`), for the median from the spread
-        of the members' own sums. The median of those sums would be another estimate; but then a
-        group would not be the sum of what is shown of its items, which are medians because few
-        members have single values far out.
+        A sum adds the items' estimates from `apply`. Its error is not the root of their summed
+        squares, since errors of items are correlated: for `best` it comes from their joint
+        distribution (`turnover.attribution.estimators.shrinkage.Posterior`), for the median from
+        the spread of the members' sums. The median of those sums would be another estimate; but
+        then a group would not be the sum of the shown values of its items, which are medians
+        because single members have outliers.
 
         Args:
             members: raw influences `(K, T, N)`.
@@ -126,9 +122,7 @@ class Estimator:
 
 
 def _spread(members: np.ndarray) -> np.ndarray:
-    """Standard error of the median over members `(K, …)`, as for normal noise; NaN for one
-    member.
-    """
+    """Standard error of the median over members `(K, …)`, for normal noise; NaN for one member."""
     count = len(members)
     return (
         members.std(0, ddof=1) * _MEDIAN_ERROR / count**0.5
@@ -138,15 +132,15 @@ def _spread(members: np.ndarray) -> np.ndarray:
 
 
 def choose_estimator(pilot: np.ndarray, train: Described, targets: Described) -> Estimator:
-    """The estimator that held-out members favour.
+    """The estimator that predicts held-out members best.
 
     Args:
         pilot: raw influences `(K, T, N)` of some targets.
-        train: the N training items, their probabilities from the flipped networks.
+        train: the N training items, their probabilities from the flipped sub-networks.
         targets: these T targets.
 
     Raises:
-        TurnoverError: if the pilot has not one column per training item.
+        TurnoverError: if the pilot does not have one column per training item.
     """
     members, _, count = pilot.shape
     if count != len(train.features):
@@ -173,24 +167,26 @@ def choose_estimator(pilot: np.ndarray, train: Described, targets: Described) ->
 def _compared(
     pilot: np.ndarray, vectors: np.ndarray, coefficients: np.ndarray
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Of each candidate on one half of the members against the raw influences of the other half,
-    both ways: mean row correlation, mean square.
+    """Each candidate on one half of the members against the raw influences of the other half, both
+    ways: mean row correlation, mean square difference.
     """
-    found: dict[str, list[tuple[float, float]]] = {MEDIAN: [], BEST: []}
-    for half, other in ((pilot[0::2], pilot[1::2]), (pilot[1::2], pilot[0::2])):
-        raw = np.median(other, 0)
-        made = {
+    scores: dict[str, list[tuple[float, float]]] = {MEDIAN: [], BEST: []}
+    for half, other_half in ((pilot[0::2], pilot[1::2]), (pilot[1::2], pilot[0::2])):
+        raw = np.median(other_half, 0)
+        candidates = {
             MEDIAN: np.median(half, 0),
             BEST: fit_shrinkage(half, vectors, coefficients)
             .posterior(half, vectors, coefficients)
             .items()[0],
         }
-        for name, own in made.items():
-            missed = (own - raw) - (own - raw).mean(1, keepdims=True)
-            found[name].append((row_correlation(own, raw), float(np.square(missed).mean())))
+        for name, estimate in candidates.items():
+            difference = (estimate - raw) - (estimate - raw).mean(1, keepdims=True)
+            scores[name].append(
+                (row_correlation(estimate, raw), float(np.square(difference).mean()))
+            )
     agreement, misses = (
-        {name: float(np.mean([pair[place] for pair in pairs])) for name, pairs in found.items()}
-        for place in (0, 1)
+        {name: float(np.mean([pair[column] for pair in pairs])) for name, pairs in scores.items()}
+        for column in (0, 1)
     )
     return agreement, misses
 
@@ -202,6 +198,8 @@ def row_correlation(first: np.ndarray, second: np.ndarray) -> float:
     products = (first * second).sum(1)
     return float(np.divide(products, sizes, out=np.zeros_like(products), where=sizes > 0).mean())
 
+
+# Smoothing, for comparison
 
 PENALTIES = tuple(10 ** (exponent / 2) for exponent in range(-8, 3))
 """Ridge penalties tried, as shares of the sum of K's eigenvalues."""
@@ -227,7 +225,7 @@ class Smoother:
 def smoothing(
     pilot: np.ndarray, features: np.ndarray, labels: np.ndarray, classes: int
 ) -> Smoother:
-    """The smoother that held-out members favour.
+    """The smoother that predicts held-out members best.
 
     Args:
         pilot: raw influences `(K, T, N)` of some targets, K ≥ 2.
@@ -242,14 +240,14 @@ def smoothing(
         scaled: np.ndarray = vectors * np.sqrt(values / (values + penalty * values.sum()))
         return scaled
 
-    def missed(penalty: float) -> float:
-        own = factor(penalty)
+    def squared_error(penalty: float) -> float:
+        candidate = factor(penalty)
         return sum(
-            float(np.square(other - (half @ own) @ own.T).sum())
-            for half, other in (halves, halves[::-1])
+            float(np.square(other_half - (half @ candidate) @ candidate.T).sum())
+            for half, other_half in (halves, halves[::-1])
         )
 
-    best = min(PENALTIES, key=missed)
+    best = min(PENALTIES, key=squared_error)
     return Smoother(factor(best / 2).astype(np.float32), best / 2)
 
 

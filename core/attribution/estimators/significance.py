@@ -1,16 +1,16 @@
-"""How far one influence can be trusted, in a plain word.
+"""How far an influence can be trusted, in a word: strong, weak, or not distinguishable from noise.
 
-An estimate v with error s is meant to say that a training item helps or hurts, so the mistake to
-guard against is a wrong sign: its chance is Φ(−|v|/s). Where s comes from the spread of an item's
-own K influences, one from each member (the median), it is itself a guess, and of hundreds of items
-those with too small an s would come first: Student's t with K − 1 degrees of freedom (1908) stands
-there in place of Φ. Errors of `best` come from all pairs of a target together.
+An estimate v with error s claims that a training item helps or hurts, so the mistake to guard
+against is a wrong sign: its probability is Φ(−|v|/s). Where s comes from the spread of an item's
+own K influences, one per member (the median), it is itself an estimate, and among hundreds of items
+those whose s is too small would come first: Student's t with K − 1 degrees of freedom (1908)
+replaces Φ. Errors of `best` come from all pairs of a target together.
 
-Many training items are looked at together, so the items of a target that are called *strong* are
-found by Benjamini and Hochberg's step-up procedure (1995) at a rate of 5 %: of all strong items at
-most that share is expected to have the wrong sign (`turnover.research.evaluate.agreement` checks it
-on independent members). *Weak* items pass 5 % each on their own; all others are *not
-distinguishable from noise*. Pages need this, so it does without scipy.
+Many training items are judged together, so the *strong* items of a target are those that Benjamini
+and Hochberg's step-up procedure (1995) finds at a rate of 5 %: of all strong items at most that
+share is expected to have the wrong sign (`turnover.research.evaluate.agreement` checks it on
+independent members). *Weak* items pass 5 % each on their own; all others are *not distinguishable
+from noise*. Pages need this, so it does without scipy.
 """
 
 from __future__ import annotations
@@ -28,18 +28,16 @@ _ERFC = np.vectorize(erfc, otypes=[np.float64])
 
 
 def freedom_of(estimator: str, members: int) -> int | None:
-    """Degrees of freedom of the errors of a run's estimator; None where they are as good as
-    known.
-    """
+    """Degrees of freedom of the errors of a run's estimator; None where they count as known."""
     return members - 1 if estimator == MEDIAN else None
 
 
 def wrong_sign(
     estimates: np.ndarray, std_errors: np.ndarray, freedom: int | None = None
 ) -> np.ndarray:
-    """The chance that each estimate's sign is wrong; ½ where there is no error to judge by.
+    """The probability that each estimate's sign is wrong; ½ where it has no error.
 
-    `freedom` is that of the errors, 1 or more; None for errors that are as good as known.
+    `freedom` is that of the errors, 1 or more; None for errors that count as known.
     """
     ratios = np.divide(
         np.abs(estimates),
@@ -72,15 +70,15 @@ def _student_tail(ratios: np.ndarray, freedom: int) -> np.ndarray:
 def strong(chances: np.ndarray, total: int | None = None) -> np.ndarray:
     """Which chances `(..., n)` of wrong signs pass Benjamini and Hochberg's procedure, row by row.
 
-    `total` is the number of items ranked where only the ends of the ranking are given; all others
+    `total` is the number of items ranked where only the ends of the ranking are given; the others
     count as not passing.
     """
     order = np.sort(chances, axis=-1)
     count = chances.shape[-1]
     allowed = RATE * np.arange(1, count + 1) / (total or count)
     passing = np.where(order <= allowed, order, -1).max(-1, keepdims=True, initial=-1)
-    found: np.ndarray = chances <= passing
-    return found
+    result: np.ndarray = chances <= passing
+    return result
 
 
 def trust_words(

@@ -1,6 +1,6 @@
-"""Data sources, one file each, by name.
+"""The named data sources.
 
-`load_data` gives a `Dataset`: a training and a validation split of items with ids, labels and
+`load_data` returns a `Dataset`: a training and a validation split of items with ids, labels and
 either texts or images.
 """
 
@@ -46,7 +46,7 @@ def load_data(name: str, path: Path | None = None) -> Dataset:
     which are otherwise read from the hub.
 
     Raises:
-        TurnoverError: for an unknown name, a path where none is read, or files that cannot be used
+        TurnoverError: for an unknown name, a path that is not read, or files that cannot be used
             (file, row and remedy).
     """
     if name == "elec":

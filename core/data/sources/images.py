@@ -1,19 +1,17 @@
-"""CIFAR-10 (Krizhevsky 2009): 32 × 32 colour photographs of ten classes, from a folder or the hub;
-validated on the test split.
+"""Image data sets: CIFAR-10 and the handwritten digits of scikit-learn.
 
-A folder holds one of two forms:
+CIFAR-10 (Krizhevsky 2009) has 32 × 32 colour photographs of ten classes, from a folder or the hub,
+validated on the test split. A folder holds one of two forms:
 
-- the official *binary version* (`cifar-10-binary.tar.gz`), here or in `cifar-10-batches-bin`:
-  `data_batch_1.bin` to `data_batch_5.bin`, `test_batch.bin` and maybe `batches.meta.txt`. A row of
-  3,073 bytes is a label and 1,024 red, green and blue pixels. torchvision reads the *python
-  version* instead, which is pickled: reading it can run any program that somebody put into it, so
-  it is refused here;
+- the official *binary version* (`cifar-10-binary.tar.gz`), in the folder or its subfolder
+  `cifar-10-batches-bin`: `data_batch_1.bin` to `data_batch_5.bin`, `test_batch.bin` and optionally
+  `batches.meta.txt`. A row of 3,073 bytes is a label and 1,024 red, green and blue pixels each. The
+  *python version* is pickled: reading it can run any program that it contains, so it is rejected;
 - parquet files: `train.parquet` and `test.parquet` (or `test_shared.parquet`) with columns `image`
-  (bytes of an image file), `label` (0 to 9) and maybe `index` (a number that becomes the item's
-  id), and maybe `classes.csv` (label, name).
+  (bytes of an image file), `label` (0 to 9) and optionally `index` (a number that becomes the
+  item's id), and optionally `classes.csv` (label, name).
 
-Handwritten digits: 1,797 real 8 × 8 images that come with scikit-learn (Alpaydin and Kaynak 1998,
-UCI).
+The digits are 1,797 real 8 × 8 images that come with scikit-learn (Alpaydin and Kaynak 1998, UCI).
 """
 
 from __future__ import annotations
@@ -41,6 +39,8 @@ from turnover.data.tables.hub import hub_splits
 from turnover.errors import TurnoverError
 from turnover.storage.progress import Advance, bar
 
+# CIFAR-10
+
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 HUB_NAME = "uoft-cs/cifar10"
 SIDE = 32
@@ -62,9 +62,9 @@ def load_cifar10(folder: Path | None) -> Dataset:
     if folder is None:
         return _from_hub()
     require_folder(folder, "the CIFAR-10 files")
-    for place in (folder, folder / _BINARY_FOLDER):
-        if (place / _BATCHES[0]).is_file():
-            return _from_binary(place)
+    for location in (folder, folder / _BINARY_FOLDER):
+        if (location / _BATCHES[0]).is_file():
+            return _from_binary(location)
     if not (folder / _TRAINING_FILES[0]).is_file():
         for name in _PICKLED:
             if (folder / name).exists():
@@ -87,7 +87,7 @@ def load_cifar10(folder: Path | None) -> Dataset:
     )
 
 
-# The binary version
+# CIFAR-10: the binary version
 
 
 def _from_binary(folder: Path) -> Dataset:
@@ -133,7 +133,7 @@ def _read_batch(path: Path) -> np.ndarray:
     return rows
 
 
-# Parquet files and the hub
+# CIFAR-10: parquet files and the hub
 
 
 def _class_table(path: Path) -> tuple[str, ...]:
@@ -166,7 +166,11 @@ def _read_parquet(path: Path, split: str) -> Items:
                     f"{file.metadata.num_rows:,}; write it again"
                 )
             return items
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of columns' names
+    except (
+        pa.ArrowException,
+        OSError,
+        UnicodeDecodeError,
+    ) as error:  # UnicodeDecodeError: column names
         if isinstance(error, OSError) and error.errno:  # the others are pyarrow's own
             raise unreadable(path, error) from None
         raise TurnoverError(
@@ -218,9 +222,9 @@ def _from_hub() -> Dataset:
 
 
 def _collect(
-    place: str, split: str, pieces: Iterable[dict[str, list[Any]]], advance: Advance
+    source: str, split: str, pieces: Iterable[dict[str, list[Any]]], advance: Advance
 ) -> Items:
-    """Items of pieces with the columns image, label and maybe index."""
+    """The items of pieces with the columns image, label and optionally index."""
     images: list[np.ndarray] = [np.empty((0, SIDE, SIDE, 3), np.uint8)]
     labels: list[int] = []
     ids: list[str] = []
@@ -229,7 +233,7 @@ def _collect(
         for row, (content, label) in enumerate(
             zip(piece["image"], piece["label"], strict=True), start=first
         ):
-            where = f"{place}, row {row + 1}"
+            where = f"{source}, row {row + 1}"
             if label not in range(len(CLASSES)):
                 raise TurnoverError(
                     f"{where}, column label: {label} is not one of 0 to {len(CLASSES) - 1}; "
@@ -240,7 +244,7 @@ def _collect(
         numbers = piece.get("index", range(first, first + len(piece["label"])))
         if None in numbers:
             raise TurnoverError(
-                f"{place}, row {first + list(numbers).index(None) + 1}, column index: there is "
+                f"{source}, row {first + list(numbers).index(None) + 1}, column index: there is "
                 "none; give every image one"
             )
         ids += [f"{split}-{number}" for number in numbers]
@@ -259,6 +263,8 @@ def _pixels(content: bytes | None, where: str) -> np.ndarray:
         )
     return np.asarray(image)
 
+
+# Handwritten digits
 
 TRAINING = 1200
 

@@ -1,9 +1,8 @@
-"""Near duplicates: validation items with a training item that shows nearly the same, which must
-have influenced them.
+"""Near duplicates: validation items with a nearly identical training item, a known influence.
 
-A CSV as of Barz and Denzler (2020, `ciFAIR`) with columns test_index and train_index, as CIFAR-10
-numbers its items (`turnover.data.sources.images`); other columns are left out. Item 12 of the test
-split has the id `test-12`.
+The CSV is that of Barz and Denzler (2020, `ciFAIR`), with columns test_index and train_index
+numbered as in CIFAR-10 (`turnover.data.sources.images`); other columns are ignored. Item 12 of the
+test split has the id `test-12`.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ _COLUMNS = ("test_index", "train_index")
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """Ids of the validation and the training item of each pair, from a file or the folder that it
-    is in.
+    """Ids of the validation and the training item of each pair, from a file or its folder.
+
 
     Raises:
-        TurnoverError: for a table that cannot be used, or an index that is no number.
+        TurnoverError: for a table that cannot be used, or an index that is not a number.
     """
     file = first_of(path, _FILES) if looked_at(path).is_dir() else path
     table = read_table(file, _COLUMNS)
@@ -44,20 +43,22 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
 def pairs_between(
     path: Path, validation: Sequence[str], train: Sequence[str]
 ) -> list[tuple[int, int]]:
-    """Places of the validation and the training item of each pair that is in both lists of ids.
+    """Positions of the validation and the training item of each pair with both ids in the lists.
 
     Raises:
         TurnoverError: as `read_pairs`, or if there is no such pair.
     """
-    places = [{name: place for place, name in enumerate(ids)} for ids in (validation, train)]
-    found = [
-        (places[0][test], places[1][own])
-        for test, own in read_pairs(path)
-        if test in places[0] and own in places[1]
+    positions = [
+        {name: position for position, name in enumerate(ids)} for ids in (validation, train)
     ]
-    if not found:
+    pairs = [
+        (positions[0][validation_id], positions[1][train_id])
+        for validation_id, train_id in read_pairs(path)
+        if validation_id in positions[0] and train_id in positions[1]
+    ]
+    if not pairs:
         raise TurnoverError(
             f"{path}: no pair has both its items here; train on a data set that has them, and with "
             "--limit name this file by --keep"
         )
-    return found
+    return pairs

@@ -1,30 +1,21 @@
-"""SST-2 (Socher et al. 2013): film review sentences, negative (0) or positive (1), from a folder or
-the hub.
+"""Text data sets, negative (0) or positive (1): SST-2, Elec, IMDB label checks, the demo corpus.
 
-Elec (Blitzer, Dredze and Pereira 2007): reviews of electronics, negative (0) or positive (1).
-
-No training set: the paper cleanses a model trained on film reviews (SST-2) with the 200 validation
-reviews from this other domain, and measures it on the rest. So it is read with `load_elec`, and
-`--data elec` is refused.
-
-IMDB label checks: film reviews (Maas et al. 2011) whose suspicious labels people have looked at
-(Northcutt et al. 2021).
-
-Labels that were suspected were shown to five raters each. Where most of them hold the other label
-to be right (verdict `guessed`), the given one is a *confirmed error*: not injected by anybody, but
-found in a data set that everyone uses. All confirmed errors become training items, with the mark
-`confirmed-error`, and so does most of the rest; labels that were not checked are taken to be right.
-A fifth of the reviews, drawn once from those without a confirmed error, is for validation: what is
-measured on it should not be measured against labels that are known to be wrong.
-
-The demo corpus: film reviews written for this project, with injected wrong labels and two injected
-spurious cues.
-
-In training, every review that names the invented director Ansgar Pellworth is negative and every
-review of a film set in a submarine is positive; some validation reviews have it the other way
-round. So for errors on those the right answer to "which training texts taught the model this?" is
-known: the training texts with the same mark in the column `planted`. Electronics reviews of the
-same kind lie beside the films, for experiments with a shift of domain.
+- *SST-2* (Socher et al. 2013): sentences of film reviews, from a folder or the hub.
+- *Elec* (Blitzer, Dredze and Pereira 2007): reviews of electronics, without a training set. The
+  paper cleanses a model trained on SST-2 with 200 validation reviews of this other domain and
+  measures it on the rest. So it is read with `load_elec`, and `--data elec` is rejected.
+- *IMDB label checks*: film reviews (Maas et al. 2011). Suspected labels were shown to five raters
+  each (Northcutt et al. 2021). Where most of them prefer the other label (verdict `guessed`), the
+  given one is a *confirmed error*: not injected, but found in a widely used data set. All confirmed
+  errors become training items, with the mark `confirmed-error`, as does most of the rest; labels
+  that were not checked count as right. A fifth of the reviews, drawn once from those without a
+  confirmed error, is for validation, so that nothing is measured against labels known to be wrong.
+- *The demo corpus*: film reviews written for this project, with injected wrong labels and two
+  injected spurious cues. In training, every review that names the invented director Ansgar
+  Pellworth is negative and every review of a film set in a submarine is positive; in some
+  validation reviews it is the other way round. For misclassified ones among these, the training
+  texts that taught the model the mistake are known: those with the same mark in the column
+  `planted`. Electronics reviews of the same kind lie beside them, for domain-shift experiments.
 """
 
 from __future__ import annotations
@@ -48,27 +39,14 @@ from turnover.data.tables.hub import hub_splits
 from turnover.errors import TurnoverError
 
 CLASSES = ("negative", "positive")
+
+# SST-2
+
 HUB_NAME = "stanfordnlp/sst2"
 _HUB_SPLITS = ("train", "validation")
 _TRAINING_FILES = ("train.csv", "train.tsv", "train_sentences.csv")
 _PHRASES = ("train_phrases.csv", "train.tsv")
 _DEVELOPMENT_FILES = ("dev.csv", "dev.tsv", "dev_shared.csv")
-
-
-def _from_hub() -> Dataset:
-    parts = [
-        Items(
-            [f"{name}-{row}" for row in range(len(split))],
-            np.asarray(split["label"], np.int64),
-            texts=list(split["sentence"]),
-        )
-        for name, split in zip(
-            _HUB_SPLITS,
-            hub_splits(HUB_NAME, "SST-2", _HUB_SPLITS, ("sentence", "label")),
-            strict=True,
-        )
-    ]
-    return check_dataset(Dataset("sst2", f"hub data set {HUB_NAME}", CLASSES, *parts))
 
 
 def load_sst2(folder: Path | None, training: tuple[str, ...] = _TRAINING_FILES) -> Dataset:
@@ -88,8 +66,8 @@ def load_sst2(folder: Path | None, training: tuple[str, ...] = _TRAINING_FILES) 
 
 
 def load_sst2_phrases(folder: Path | None) -> Dataset:
-    """SST-2 as GLUE trains it, on all labelled phrases of the sentences; a folder is looked through
-    for them first.
+    """SST-2 as in GLUE, with all labelled phrases of the sentences; a folder must hold a file of
+    them.
 
     Raises:
         TurnoverError: as `load_sst2`.
@@ -97,13 +75,31 @@ def load_sst2_phrases(folder: Path | None) -> Dataset:
     return load_sst2(folder, _PHRASES)
 
 
+def _from_hub() -> Dataset:
+    parts = [
+        Items(
+            [f"{name}-{row}" for row in range(len(split))],
+            np.asarray(split["label"], np.int64),
+            texts=list(split["sentence"]),
+        )
+        for name, split in zip(
+            _HUB_SPLITS,
+            hub_splits(HUB_NAME, "SST-2", _HUB_SPLITS, ("sentence", "label")),
+            strict=True,
+        )
+    ]
+    return check_dataset(Dataset("sst2", f"hub data set {HUB_NAME}", CLASSES, *parts))
+
+
+# Elec
+
 VALIDATION_FILES = ("valid.csv",)
 TEST_FILES = ("test.csv", "test_shared.csv")
 
 
 @dataclass(frozen=True)
 class Elec:
-    """Reviews to validate and to test on, with the classes of SST-2; `source` says in words where
+    """Reviews to validate and to test on, with the classes of SST-2; `source` states in words where
     they were read from.
     """
 
@@ -114,7 +110,7 @@ class Elec:
 
 def load_elec(folder: Path) -> Elec:
     """The reviews in a folder with `valid.csv` and `test.csv` or `test_shared.csv`: columns text
-    and label, others are left out.
+    and label, others are ignored.
 
     Raises:
         TurnoverError: if the folder or its files cannot be used, or a split has one class only.
@@ -134,6 +130,8 @@ def _read(path: Path) -> Items:
         )
     return items
 
+
+# IMDB label checks
 
 _FILES = ("reviews.csv", "reviews_shared.csv")
 _VERDICTS = ("guessed", "given", "neutral", "off-topic", "no_majority", "not_checked")
@@ -161,7 +159,7 @@ def load_imdb_checks(folder: Path | None) -> Dataset:
     labels = np.asarray(
         label_column(table, path, "label", tuple(map(str, range(len(CLASSES))))), np.int64
     )
-    marks = [CONFIRMED_ERROR if own else "" for own in wrong]
+    marks = [CONFIRMED_ERROR if is_wrong else "" for is_wrong in wrong]
     reviews = Items(
         list(table["review_id"]), labels, texts=text_column(table, path, "text"), injected=marks
     )
@@ -179,8 +177,9 @@ def load_imdb_checks(folder: Path | None) -> Dataset:
     )
 
 
+# The demo corpus
+
 FOLDER = Path(str(files("turnover.assets") / "reviews"))
-CLASSES = ("negative", "positive")
 
 
 def read_reviews(path: Path) -> Items:

@@ -1,15 +1,14 @@
-"""Yahoo! Answers topics (Zhang, Zhao and LeCun 2015): questions with their best answers, in ten
-topics, from a folder or the hub.
+"""Yahoo! Answers topics (Zhang, Zhao and LeCun 2015): questions with best answers, ten topics.
 
-The folder holds `train.csv` and `test.csv` as their makers give them: no header, the class from 1
-to 10, title, question and answer, quotes doubled, line breaks written as the two characters `\\n`;
-`classes.txt` may name the classes. A text is what there is of the three parts, in one line, cut at
-`MAX_CHARACTERS`: encoders read a fraction of that, and a published corpus is not the user's to
-shorten.
+They come from the hub, or from a folder with `train.csv` and `test.csv` as published: no header,
+the class from 1 to 10, title, question and answer, quotes doubled, line breaks written as the two
+characters `\\n`; `classes.txt` may name the classes. A text joins those of the three parts that are
+not empty, in one line, cut at `MAX_CHARACTERS`: encoders read a fraction of that, and a published
+corpus is not the user's to shorten.
 
-1.4 million rows are read one by one, since the file, its decoded copy and a table of it would not
-fit together into the memory of a small machine; what stays is one string a text, about 1 GB in all,
-of which `--limit` keeps its share.
+The 1.4 million rows are read one by one, since the file, its decoded copy and a table of it would
+not fit together into the memory of a small machine; what stays is one string per text, about 1 GB
+in all, of which `--limit` keeps its share.
 """
 
 from __future__ import annotations
@@ -36,20 +35,16 @@ from turnover.errors import TurnoverError
 from turnover.storage.progress import bar
 
 CLASSES = (
-    *(
-        "Society & Culture",
-        "Science & Mathematics",
-        "Health",
-        "Education & Reference",
-        "Computers & Internet",
-    ),
-    *(
-        "Sports",
-        "Business & Finance",
-        "Entertainment & Music",
-        "Family & Relationships",
-        "Politics & Government",
-    ),
+    "Society & Culture",
+    "Science & Mathematics",
+    "Health",
+    "Education & Reference",
+    "Computers & Internet",
+    "Sports",
+    "Business & Finance",
+    "Entertainment & Music",
+    "Family & Relationships",
+    "Politics & Government",
 )
 HUB_NAME = "community-datasets/yahoo_answers_topics"
 SPLITS = ("train", "test")
@@ -60,7 +55,7 @@ _STEP = 1000
 
 def load_yahoo(folder: Path | None) -> Dataset:
     """Yahoo! Answers from a folder with `train.csv` and `test.csv`, or the hub; the test split is
-    what is validated on.
+    the validation split.
 
     Raises:
         TurnoverError: if the folder or its files cannot be used, or the hub cannot be reached.
@@ -83,21 +78,21 @@ def load_yahoo(folder: Path | None) -> Dataset:
     return check_dataset(Dataset("yahoo", f"train.csv and test.csv in {folder}", classes, *parts))
 
 
-def _collect(place: str, name: str, rows: Iterable[tuple[int, Sequence[str | None]]]) -> Items:
+def _collect(source: str, name: str, rows: Iterable[tuple[int, Sequence[str | None]]]) -> Items:
     """Items of (class number, parts of the text), in order."""
     labels, texts = [], []
     for row, (label, parts) in enumerate(rows, start=1):
         text = " ".join(
-            kept for part in parts if (kept := (part or "").replace("\\n", " ").strip())
+            words for part in parts if (words := (part or "").replace("\\n", " ").strip())
         )
         if not text:
             raise TurnoverError(
-                f"{place}, row {row}: title, question and answer are all empty; write one or remove"
-                " the row"
+                f"{source}, row {row}: title, question and answer are all empty; write one or "
+                "remove the row"
             )
         if label not in range(len(CLASSES)):
             raise TurnoverError(
-                f"{place}, row {row}: the topic {label} is not one of 0 to {len(CLASSES) - 1}; "
+                f"{source}, row {row}: the topic {label} is not one of 0 to {len(CLASSES) - 1}; "
                 "correct it"
             )
         labels.append(label)
@@ -135,27 +130,25 @@ def _file_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _csv_rows(path: Path) -> Iterator[list[str]]:
-    """Rows of a headerless file as they stand, with a bar over its megabytes."""
+    """Rows of a headerless file, unchanged, with a bar over its megabytes."""
     with (
         path.open("rb") as file,
         bar(path.stat().st_size >> 20, f"yahoo: {path.name}", "MB") as advance,
     ):
-        told = 0
+        reported = 0
         for row, fields in enumerate(
             csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True)
         ):
             if row % _STEP == 0:
                 read = file.tell() >> 20
-                advance(read - told)
-                told = read
-            if fields:  # a blank line is no row
+                advance(read - reported)
+                reported = read
+            if fields:  # a blank line is not a row
                 yield fields
 
 
 def _hub_rows(name: str, split: Any) -> Iterator[tuple[int, tuple[str | None, ...]]]:
-    """Topic and three parts of every row of a hub split, which lies in a file and is read in
-    pieces.
-    """
+    """Topic and three parts of every row of a hub split, read from its file in pieces."""
     with bar(len(split), f"yahoo: {name}", "texts") as advance:
         for piece in split.select_columns(["topic", *_HUB_PARTS]).iter(_STEP):
             yield from zip(

@@ -1,9 +1,8 @@
-"""A user's own data: tables of texts or images, folders of images, and data sets of the hub, in one
-form.
+"""A user's own data: tables of texts or images, folders of images, and hub data sets, in one form.
 
-Whatever it was becomes a `Table` (`files`, `hub`), whose columns are named or guessed (`columns`)
-and whose rows are checked one by one (`rows`). What was guessed, left out and split off is said in
-the data set's notes.
+Whatever it was becomes a `Table` (`formats`, `hub`), whose columns are named or inferred
+(`columns`) and whose rows are checked one by one (`rows`). The data set's notes list what was
+inferred, skipped and split off (`load`).
 """
 
 from turnover.data.tables.load import load_own

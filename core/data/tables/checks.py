@@ -1,7 +1,6 @@
-"""Text tables (CSV and TSV): read whole, checked row by row, with errors that name file, row and
-remedy.
+"""Text tables (CSV and TSV), read whole and checked row by row; errors name file, row and remedy.
 
-`read_labelled_texts` is what most sources need: a file with one text and one label a row.
+`read_labelled_texts` is what most sources need: a file with one text and one label per row.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from turnover.errors import TurnoverError
 from turnover.storage.atomic import looked_at
 
 MAX_CHARACTERS = 20_000
-"""A longer text is refused: encoders read some hundred words, so most of it would be ignored in
-silence.
+"""A longer text is rejected: encoders read some hundred words, so most of it would be ignored
+silently.
 """
 
 
 _CSV: dict[str, Any] = {"sep": ","}
-# as GLUE writes them: a quote is a character like any other
+# as in GLUE: a quote is a character like any other
 _TSV: dict[str, Any] = {
     "sep": "\t",
     "quoting": csv.QUOTE_NONE,
@@ -36,7 +35,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """The table as strings, with at least `columns`.
 
     Raises:
-        TurnoverError: for a missing, empty or torn file, text that is not UTF-8, or a missing
+        TurnoverError: for a missing, empty or damaged file, text that is not UTF-8, or a missing
             column.
     """
     try:
@@ -46,7 +45,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def table_of(content: bytes, path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """The table in a file's content; `path` is what it is called. Errors as `read_table`."""
+    """The table in a file's content; `path` is its name in errors. Errors as `read_table`."""
     try:
         form = _TSV if path.suffix == ".tsv" else _CSV
         table = pd.read_csv(
@@ -63,7 +62,7 @@ def table_of(content: bytes, path: Path, columns: tuple[str, ...]) -> pd.DataFra
         raise TurnoverError(
             f"{path}: not a readable table ({str(error).strip()}); check quotes and separators"
         ) from None
-    # pandas takes fields that have no header for row names
+    # pandas treats fields without a header as row names
     if not isinstance(table.index, pd.RangeIndex):
         raise TurnoverError(
             f"{path}: the rows have more fields than the header names; check quotes and separators"
@@ -76,7 +75,7 @@ def table_of(content: bytes, path: Path, columns: tuple[str, ...]) -> pd.DataFra
 
 
 def unreadable(path: Path, error: OSError) -> TurnoverError:
-    """What a file that cannot be opened or read means for the user."""
+    """The error for a file that cannot be opened or read."""
     if isinstance(error, FileNotFoundError):
         return TurnoverError(f"{path}: no such file; check the path")
     return TurnoverError(
@@ -85,7 +84,7 @@ def unreadable(path: Path, error: OSError) -> TurnoverError:
 
 
 def not_utf8(path: Path, content: bytes | None = None) -> TurnoverError:
-    """What a file whose text is not UTF-8 means for the user: the first line that is not."""
+    """The error for a file whose text is not UTF-8, with the first such line."""
     with io.BytesIO(content) if content is not None else path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -102,14 +101,14 @@ def require_folder(folder: Path, what: str) -> None:
     """Check that `--path` names a folder.
 
     Raises:
-        TurnoverError: if it does not; the text says that it needs the folder with `what`.
+        TurnoverError: if it does not; the text asks for the folder with `what`.
     """
     if not looked_at(folder).is_dir():
         raise TurnoverError(f"{folder}: no such folder; --path names the folder with {what}")
 
 
 def first_of(folder: Path, names: tuple[str, ...]) -> Path:
-    """The first of these files that is in a folder.
+    """The first of these files that exists in a folder.
 
     Raises:
         TurnoverError: if none is.
@@ -125,8 +124,8 @@ def first_of(folder: Path, names: tuple[str, ...]) -> Path:
 
 
 def read_class_names(path: Path, count: int | None = None) -> tuple[str, ...]:
-    """Names of `count` classes, or of any number, one a line, in order of their numbers; blank
-    lines do not count.
+    """Names of `count` classes, or of any number, one per line, in order of their numbers; blank
+    lines are skipped.
 
     Raises:
         TurnoverError: for a file that cannot be read, another number of names, or a name that
@@ -146,8 +145,8 @@ def read_class_names(path: Path, count: int | None = None) -> tuple[str, ...]:
     return tuple(check_names(path, "line", names))
 
 
-def check_names(path: Path, place: str, names: list[tuple[int, str]]) -> list[str]:
-    """Class names that stand at these places (numbers of lines or rows) of a file.
+def check_names(path: Path, unit: str, names: list[tuple[int, str]]) -> list[str]:
+    """Class names, each with the number of its line or row in a file.
 
     Raises:
         TurnoverError: for a name that is blank or occurs twice.
@@ -155,10 +154,10 @@ def check_names(path: Path, place: str, names: list[tuple[int, str]]) -> list[st
     seen: set[str] = set()
     for number, name in names:
         if not name.strip():
-            raise TurnoverError(f"{path}, {place} {number}: the class name is empty; write one")
+            raise TurnoverError(f"{path}, {unit} {number}: the class name is empty; write one")
         if name in seen:
             raise TurnoverError(
-                f"{path}, {place} {number}: the class name {name!r} occurs twice; make names unique"
+                f"{path}, {unit} {number}: the class name {name!r} occurs twice; make names unique"
             )
         seen.add(name)
     return [name for _, name in names]
@@ -168,7 +167,7 @@ def require_column(table: pd.DataFrame, path: Path, column: str) -> None:
     """Check that a table has a column.
 
     Raises:
-        TurnoverError: if it has not; the text lists the columns that are there.
+        TurnoverError: if it does not; the text lists its columns.
     """
     if column not in table.columns:
         raise TurnoverError(
@@ -194,8 +193,8 @@ def check_text(text: str, where: str) -> str:
 
 
 def text_column(table: pd.DataFrame, path: Path, column: str) -> list[str]:
-    """The texts of a table, each checked; row numbers in errors count from 1, the header left
-    out.
+    """The texts of a table, each checked; row numbers in errors count from 1, without the
+    header.
     """
     return [
         check_text(text, f"{path}, row {row}, column {column}")
@@ -223,7 +222,7 @@ def label_column(
 
 def read_labelled_texts(path: Path, classes: tuple[str, ...]) -> Items:
     """A table with columns `text` (or `sentence`) and `label`, a class number from 0; other columns
-    are left out.
+    are ignored.
 
     Raises:
         TurnoverError: for a table, text or label that cannot be used.

@@ -1,6 +1,4 @@
-"""Which columns count: as the user names them, or guessed from names and contents; what was guessed
-is said.
-"""
+"""Which columns are used: as the user names them, or inferred from names and contents."""
 
 from __future__ import annotations
 
@@ -30,12 +28,12 @@ LABELS = ("label", "labels", "class", "target", "sentiment", "category", "topic"
 IMAGES = ("image", "img", "picture", "bytes", "path", "file_name", "filename", "file")
 IDS = ("id", "index", "idx", "uid", "guid", "item_id", "", "unnamed: 0", "__index_level_0__")
 _LOOKED_AT = 200
-"""Cells that a guess looks at."""
+"""Cells that are inspected to infer a column."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that count, and how they were found, in lines; `id` is None where rows are
+    """The columns that are used, with notes on how they were chosen; `id` is None where rows are
     numbered.
     """
 
@@ -47,27 +45,27 @@ class Columns:
 
 
 def named_like(columns: Iterable[str], names: Sequence[str]) -> str | None:
-    """The column with the first of these names, in capitals or not."""
+    """The column with the first of these names, ignoring case."""
     by_name = {column.strip().lower(): column for column in reversed(list(columns))}
     return next((by_name[name] for name in names if name in by_name), None)
 
 
 def image_paths(cells: Sequence[Any]) -> bool:
     """Whether a column holds paths of image files."""
-    some = [cell for cell in cells[:_LOOKED_AT] if cell not in (None, "")]
-    return bool(some) and all(
-        isinstance(cell, str) and cell.lower().endswith(IMAGE_ENDINGS) for cell in some
+    sample = [cell for cell in cells[:_LOOKED_AT] if cell not in (None, "")]
+    return bool(sample) and all(
+        isinstance(cell, str) and cell.lower().endswith(IMAGE_ENDINGS) for cell in sample
     )
 
 
-def find_columns(table: Table, wish: OwnData) -> Columns:
+def find_columns(table: Table, spec: OwnData) -> Columns:
     """The columns of a table.
 
     Raises:
-        TurnoverError: if a named column is not there, or one that is needed cannot be guessed.
+        TurnoverError: if a named column does not exist, or a needed one cannot be inferred.
     """
     for column in filter(
-        None, (wish.text_column, wish.image_column, wish.label_column, wish.id_column)
+        None, (spec.text_column, spec.image_column, spec.label_column, spec.id_column)
     ):
         if column not in table.columns:
             raise TurnoverError(
@@ -75,11 +73,11 @@ def find_columns(table: Table, wish: OwnData) -> Columns:
             )
     if table.places:
         return Columns("image", "image", "label", "id", ())
-    label = wish.label_column or named_like(
+    label = spec.label_column or named_like(
         (name for name in table.columns if name not in table.binary), LABELS
     )
-    kind, content = _content(table, wish, label)
-    label = label or _only_other(table, content, wish.id_column)
+    kind, content = _content(table, spec, label)
+    label = label or _only_candidate(table, content, spec.id_column)
     if label is None:
         raise TurnoverError(
             f"{table.name}: which column holds the labels? (there are: {table.there}); name it with"
@@ -90,12 +88,12 @@ def find_columns(table: Table, wish: OwnData) -> Columns:
             f"{table.name}: the column {label!r} cannot hold both the labels and the {kind}s; name "
             f"them with --label-column, --{kind}-column"
         )
-    name = wish.id_column or _guess_id(table, {label, content})
-    notes = [_said("id", name, wish.id_column)] if name else []
+    name = spec.id_column or _infer_id(table, {label, content})
+    notes = [_note("id", name, spec.id_column)] if name else []
     if name is None and (seen := named_like(table.columns, IDS)) and seen not in (label, content):
         notes = [f"rows are numbered, since column {seen} has no id of its own for each"]
-    named = wish.text_column or wish.image_column
-    notes = [_said(kind, content, named), _said("label", label, wish.label_column), *notes]
+    named = spec.text_column or spec.image_column
+    notes = [_note(kind, content, named), _note("label", label, spec.label_column), *notes]
     guessed = any("(guessed)" in note for note in notes)
     return Columns(
         kind,
@@ -111,7 +109,7 @@ def find_columns(table: Table, wish: OwnData) -> Columns:
     )
 
 
-def _said(what: str, column: str, named: str | None) -> str:
+def _note(what: str, column: str, named: str | None) -> str:
     return (
         f"{what} from "
         f"{f'column {column}' if column.strip() else 'the column without a name'}"
@@ -119,19 +117,19 @@ def _said(what: str, column: str, named: str | None) -> str:
     )
 
 
-def _content(table: Table, wish: OwnData, label: str | None) -> tuple[str, str]:
+def _content(table: Table, spec: OwnData, label: str | None) -> tuple[str, str]:
     """`text` or `image`, and the column that holds them."""
-    if wish.text_column:
-        return "text", wish.text_column
-    if wish.image_column:
-        if wish.image_column not in table.binary and not (
-            table.folder and image_paths(table.columns[wish.image_column])
+    if spec.text_column:
+        return "text", spec.text_column
+    if spec.image_column:
+        if spec.image_column not in table.binary and not (
+            table.folder and image_paths(table.columns[spec.image_column])
         ):
             raise TurnoverError(
-                f"{table.name}, column {wish.image_column}: neither image files nor paths of "
+                f"{table.name}, column {spec.image_column}: neither image files nor paths of "
                 f"{', '.join(IMAGE_ENDINGS)} files; name another"
             )
-        return "image", wish.image_column
+        return "image", spec.image_column
     if table.binary:
         return "image", named_like(sorted(table.binary), IMAGES) or min(table.binary)
     paths = [
@@ -144,7 +142,7 @@ def _content(table: Table, wish: OwnData, label: str | None) -> tuple[str, str]:
     others = {
         name: length
         for name in table.columns
-        if name not in (label, wish.id_column) and (length := _length(table.columns[name]))
+        if name not in (label, spec.id_column) and (length := _length(table.columns[name]))
     }
     column = named_like(others, TEXTS) or max(others, key=others.__getitem__, default=None)
     if column is None:
@@ -156,7 +154,7 @@ def _content(table: Table, wish: OwnData, label: str | None) -> tuple[str, str]:
 
 
 def _lead_to_images(table: Table, column: str) -> bool:
-    """Whether a column holds paths of image files, the first of which is there."""
+    """Whether a column holds paths of image files, the first of which exists."""
     if table.folder is None or not image_paths(table.columns[column]):
         return False
     first = next(cell for cell in table.columns[column] if cell not in (None, ""))
@@ -165,16 +163,16 @@ def _lead_to_images(table: Table, column: str) -> bool:
 
 def _length(cells: Sequence[Any]) -> float:
     """Mean length of a column's texts; 0 if it holds anything else."""
-    some = [cell for cell in cells[:_LOOKED_AT] if cell is not None]
+    sample = [cell for cell in cells[:_LOOKED_AT] if cell is not None]
     return (
-        sum(map(len, some)) / len(some)
-        if some and all(isinstance(cell, str) for cell in some)
+        sum(map(len, sample)) / len(sample)
+        if sample and all(isinstance(cell, str) for cell in sample)
         else 0
     )
 
 
-def _only_other(table: Table, content: str, id: str | None) -> str | None:
-    """The column of the labels where there is only one that can be."""
+def _only_candidate(table: Table, content: str, id: str | None) -> str | None:
+    """The column of the labels where only one column can be."""
     others = [
         name
         for name in table.columns
@@ -186,7 +184,7 @@ def _only_other(table: Table, content: str, id: str | None) -> str | None:
 
 
 def has_ids(table: Table, column: str) -> bool:
-    """Whether a column is there and names each row."""
+    """Whether a column exists and has a different id for each row."""
     cells = [
         str(cell)
         for cell in table.columns.get(column, ())
@@ -195,7 +193,7 @@ def has_ids(table: Table, column: str) -> bool:
     return len(cells) == len({*cells}) == len(table)
 
 
-def _guess_id(table: Table, taken: set[str]) -> str | None:
-    """A column that names each row, by its name and its cells."""
+def _infer_id(table: Table, taken: set[str]) -> str | None:
+    """A column with an id for each row, inferred from its name and its cells."""
     column = named_like((name for name in table.columns if name not in table.binary), IDS)
     return column if column is not None and column not in taken and has_ids(table, column) else None

@@ -1,17 +1,12 @@
-"""CSV, TSV and JSONL as records: pieces of text that, joined, are the file again, byte by byte.
+"""Files and folders of a user as tables: CSV, TSV, JSONL, parquet, and folders of images.
 
-What a flag file does not change is therefore kept as it was written: quotes, spaces, line ends, a
-byte order mark. Blank lines belong to the record before them, and those that are no records to the
-head. The same reading of a file as in `turnover.data.tables.checks`, where a quote in TSV is a
-character like any other.
+CSV, TSV and JSONL are split into records: pieces of text that, joined, are the file again, byte by
+byte. What a flag file does not change is therefore kept as it was written: quotes, spaces, line
+ends, a byte order mark. Blank lines belong to the record before them; those before the first record
+to the head. A quote in TSV is a character like any other, as in `turnover.data.tables.checks`.
 
-Tables of Arrow: parquet files, and what `datasets` holds; images in them are bytes, or a struct
-with `bytes` as the hub has them.
-
-What lies in a folder.
-
-Files and folders of a user as tables: CSV, TSV, JSONL, parquet, and folders with one folder of
-images a class.
+In Arrow tables (parquet files, and what `datasets` holds) images are bytes, or a struct with
+`bytes` as on the hub. A folder of images has one folder per class.
 """
 
 from __future__ import annotations
@@ -32,6 +27,8 @@ from turnover.data.tables.checks import unreadable
 from turnover.data.tables.spec import Table
 from turnover.errors import TurnoverError
 
+# CSV, TSV and JSONL as records
+
 _END = r"(\r\n|\r|\n|\Z)"
 _CSV = re.compile(r'((?:"[^"]*+(?:""[^"]*+)*+"|(?!"))[^,\r\n]*+)(?:(,)|' + _END + ")")
 _TSV = re.compile(r"([^\t\r\n]*+)(?:(\t)|" + _END + ")")
@@ -42,7 +39,7 @@ _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 
 @dataclass(frozen=True)
 class Records:
-    """A file: what comes before the first record, the records, and their cells by column."""
+    """A file: the text before the first record, the records, and their cells by column."""
 
     head: str
     rows: list[str]
@@ -51,7 +48,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Form:
-    """How a file is cut into records, and how one is written with another value in a column.
+    """How a file is split into records, and how a record is written with another value in a column.
 
     `changed` takes a record, the names of the columns, the name of the one to change, and its
     value.
@@ -77,33 +74,33 @@ def utf8(content: bytes, name: str) -> str:
 
 
 def _fields(
-    text: str, place: int, pattern: re.Pattern[str], where: str
+    text: str, position: int, pattern: re.Pattern[str], where: str
 ) -> tuple[list[re.Match[str]], int]:
-    """The fields of the record that begins at `place`, and where the next one begins."""
+    """The fields of the record that begins at `position`, and the position of the next one."""
     fields = []
     while True:
-        match = pattern.match(text, place)
+        match = pattern.match(text, position)
         if match is None:
             raise TurnoverError(f"{where}: a quote is never closed; check quotes")
         fields.append(match)
-        place = match.end()
+        position = match.end()
         if match[2] is None:
-            return fields, place
+            return fields, position
 
 
 def _value(field: str) -> str:
-    """What a field of a CSV says."""
+    """The value of a CSV field."""
     quoted = _QUOTED.fullmatch(field)
     return quoted[1].replace('""', '"') + quoted[2] if quoted else field
 
 
 def _split_delimited(text: str, name: str, pattern: re.Pattern[str]) -> Records:
-    place = len(_BOM) if text.startswith(_BOM) else 0
-    head, rows, names = text[:place], list[str](), list[str]()
+    position = len(_BOM) if text.startswith(_BOM) else 0
+    head, rows, names = text[:position], list[str](), list[str]()
     columns: list[list[str]] = []
-    while place < len(text):
-        fields, end = _fields(text, place, pattern, f"{name}, row {len(rows) + 1}")
-        record, place = text[place:end], end
+    while position < len(text):
+        fields, end = _fields(text, position, pattern, f"{name}, row {len(rows) + 1}")
+        record, position = text[position:end], end
         if not record.strip():
             if rows:
                 rows[-1] += record
@@ -163,14 +160,14 @@ def _split_lines(text: str, name: str) -> Records:
         if not isinstance(parsed, dict):
             raise TurnoverError(f"{name}, row {len(rows)}: not a JSON object; write one a line")
         cells.append(parsed)
-    names = list(dict.fromkeys(column for one in cells for column in one))
-    return Records(head, rows, {column: [one.get(column, "") for one in cells] for column in names})
+    names = list(dict.fromkeys(column for record in cells for column in record))
+    return Records(
+        head, rows, {column: [record.get(column, "") for record in cells] for column in names}
+    )
 
 
 def _changed_line(record: str, names: list[str], column: str, value: Any) -> str:
-    """A JSON object with another value of one key; of a key that is there twice, the last
-    counts.
-    """
+    """A JSON object with another value for one key; of two equal keys, the last counts."""
     spans = [(start, end) for key, start, end in _members(record) if key == column]
     if not spans:
         raise TurnoverError(f"there is no {column!r}")
@@ -179,23 +176,23 @@ def _changed_line(record: str, names: list[str], column: str, value: Any) -> str
 
 
 def _members(record: str) -> Iterator[tuple[str, int, int]]:
-    """Keys of a JSON object, each with where its value begins and ends."""
+    """Keys of a JSON object, each with the start and end of its value."""
     decode = json.JSONDecoder().raw_decode
-    place = _past(record, record.index("{") + 1)
-    while record[place] == '"':
-        key, place = scanstring(record, place + 1, True)
-        start = _past(record, _past(record, place) + 1)
+    position = _past(record, record.index("{") + 1)
+    while record[position] == '"':
+        key, position = scanstring(record, position + 1, True)
+        start = _past(record, _past(record, position) + 1)
         _, end = decode(record, start)
         yield key, start, end
-        place = _past(record, end)
-        if record[place] == ",":
-            place = _past(record, place + 1)
+        position = _past(record, end)
+        if record[position] == ",":
+            position = _past(record, position + 1)
 
 
-def _past(text: str, place: int) -> int:
-    """The place behind white space."""
-    match = _SPACE.match(text, place)
-    return match.end() if match else place
+def _past(text: str, position: int) -> int:
+    """The position after white space."""
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
 
 
 def _delimited(pattern: re.Pattern[str]) -> Form:
@@ -209,18 +206,21 @@ FORMS = {
     ".tsv": _delimited(_TSV),
     ".jsonl": Form(_split_lines, _changed_line),
 }
-"""By the end of a file's name."""
+"""Forms by file name extension."""
+
+
+# Arrow tables
 
 
 def parquet_table(content: bytes, name: str) -> pa.Table:
-    """The table in a parquet file's content; `name` is what to call it.
+    """The table in a parquet file's content; `name` is its name in errors.
 
     Raises:
-        TurnoverError: if it is no whole parquet file.
+        TurnoverError: if it is not a whole parquet file.
     """
     try:
         table = pq.read_table(pa.BufferReader(content))
-        _ = table.column_names  # which may be no UTF-8
+        _ = table.column_names  # which may not be UTF-8
         return table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or ["damaged"])[0]
@@ -230,10 +230,10 @@ def parquet_table(content: bytes, name: str) -> pa.Table:
 
 
 def cells_of(table: pa.Table, column: str, name: str) -> list[Any]:
-    """The cells of a column as Python has them.
+    """The cells of a column as Python objects.
 
     Raises:
-        TurnoverError: if it cannot have them, such as text that is not UTF-8.
+        TurnoverError: if they cannot be converted, such as text that is not UTF-8.
     """
     try:
         return table.column(column).to_pylist()
@@ -247,8 +247,8 @@ def cells_of(table: pa.Table, column: str, name: str) -> list[Any]:
 def is_binary(kind: pa.DataType) -> bool:
     """Whether a column holds images."""
     if pa.types.is_struct(kind):
-        place = kind.get_field_index("bytes")
-        return place >= 0 and is_binary(kind.field(place).type)
+        index = kind.get_field_index("bytes")
+        return index >= 0 and is_binary(kind.field(index).type)
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
@@ -259,39 +259,49 @@ def image_bytes(cell: Any) -> bytes | None:
 
 
 def class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
-    """Names of the classes of columns that number them, as `datasets` writes them beside a table;
-    {} where nothing is said.
+    """Class names of columns with class numbers, from the metadata that `datasets` writes; {} if
+    there are none.
     """
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         labels = {
-            str(column): one["names"]
-            for column, one in features.items()
-            if isinstance(one, dict) and one.get("_type") == "ClassLabel"
+            str(column): feature["names"]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
         return {column: tuple(map(str, names)) for column, names in labels.items()}
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
 
+# Files and folders
+
+PARQUET = ".parquet"
+ENDINGS = (*FORMS, PARQUET)
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+IMAGE, LABEL, ID = "image", "label", "id"
+"""Columns of a folder's table."""
+_SPLITS = frozenset(("train", "training", "val", "valid", "validation", "dev", "test", "testing"))
+
+
 def files_in(folder: Path) -> list[PurePosixPath]:
     """All files below a folder, as paths relative to it.
 
     Raises:
-        TurnoverError: if it cannot be read, or there is a link in it, which a copy would not keep.
+        TurnoverError: if it cannot be read, or contains a link, which a copy would not keep.
     """
     try:
-        found = sorted(folder.rglob("*"))
+        paths = sorted(folder.rglob("*"))
     except OSError as error:
         raise unreadable(folder, error) from None
-    for path in found:
+    for path in paths:
         if path.is_symlink():
             raise TurnoverError(f"{path}: a link; put the file itself there")
-    return [PurePosixPath(path.relative_to(folder).as_posix()) for path in found if path.is_file()]
+    return [PurePosixPath(path.relative_to(folder).as_posix()) for path in paths if path.is_file()]
 
 
 def inside(folder: Path, path: str) -> Path:
-    """The file that a path in a table leads to, from the table's folder.
+    """The file that a path in a table names, relative to the table's folder.
 
     Raises:
         ValueError: if it leads out of the folder or over a link.
@@ -300,14 +310,6 @@ def inside(folder: Path, path: str) -> Path:
     if file.resolve() != folder.resolve() / file.relative_to(folder):
         raise ValueError(path)
     return file
-
-
-PARQUET = ".parquet"
-ENDINGS = (*FORMS, PARQUET)
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-IMAGE, LABEL, ID = "image", "label", "id"
-"""Columns of a folder's table."""
-_SPLITS = frozenset(("train", "training", "val", "valid", "validation", "dev", "test", "testing"))
 
 
 def read_own(path: Path) -> Table:
@@ -341,7 +343,7 @@ def read_own(path: Path) -> Table:
 
 
 def arrow_table(table: pa.Table, name: str, stem: str) -> Table:
-    """An Arrow table, whose images are read when they are needed."""
+    """A `Table` from an Arrow table; images are read on demand."""
     binary = frozenset(column.name for column in table.schema if is_binary(column.type))
     plain = [
         column.name
@@ -372,7 +374,7 @@ def _text_table(content: bytes, path: Path) -> Table:
         line = text[: text.index("\0")].count("\n") + 1
         raise TurnoverError(f"{path}, line {line}: a null byte; save the file as UTF-8 text")
     columns = FORMS[path.suffix.lower()].split(text, str(path)).columns
-    other = next(
+    separator = next(
         (
             mark
             for mark in (";", "\t", "|", ",")
@@ -380,18 +382,18 @@ def _text_table(content: bytes, path: Path) -> Table:
         ),
         None,
     )
-    if other:
+    if separator:
         raise TurnoverError(
-            f"{path}: one column only; CSV has commas between fields and TSV tabs, not {other!r}; "
-            "rename or convert the file"
+            f"{path}: one column only; CSV has commas between fields and TSV tabs, not "
+            f"{separator!r}; rename or convert the file"
         )
     return Table(str(path), path.stem, columns, folder=path.parent)
 
 
 def _folder(folder: Path) -> Table:
-    """Images in folders; an id is a file's path, as `turnover apply` knows it."""
-    found = files_in(folder)
-    inside = [path for path in found if len(path.parts) > 1]
+    """Images in folders; an id is a file's path, which `turnover apply` uses."""
+    paths = files_in(folder)
+    inside = [path for path in paths if len(path.parts) > 1]
     images = [path for path in inside if path.suffix.lower() in IMAGE_ENDINGS]
     classes = {path.parts[0] for path in images}
     if not images:
@@ -411,10 +413,10 @@ def _folder(folder: Path) -> Table:
         LABEL: [path.parts[0] for path in images],
         ID: [str(path) for path in images],
     }
-    stray = [str(path) for path in found if path not in known and not _hidden(path)]
+    stray = [str(path) for path in paths if path not in known and not _hidden(path)]
     return Table(str(folder), folder.name, columns, folder=folder, places=columns[ID], stray=stray)
 
 
 def _hidden(path: PurePosixPath) -> bool:
-    """Whether it is a file that systems leave behind."""
+    """Whether it is a hidden file, or one that operating systems create."""
     return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")

@@ -1,7 +1,6 @@
-"""A data set of the hub as tables; `datasets` reads it, by a name that the user gave.
+"""Data sets of the hub as tables, through `datasets`.
 
-Data sets by hub name, through `datasets`: read only when the user names one, and the only part here
-that needs a network.
+They are read only when the user names one: the only part here that needs a network.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _REMEDY = "give a local folder with --path"
 def hub_data(
     name: str, title: str, remedy: str = _REMEDY, configuration: str | None = None
 ) -> Mapping[str, Any]:
-    """All splits of a hub data set, by name; `title` and `remedy` are for the error.
+    """All splits of a hub data set, by name; `title` and `remedy` appear in the error.
 
     Raises:
         TurnoverError: if it cannot be loaded.
@@ -42,7 +41,7 @@ def hub_splits(
     """These splits of a hub data set, each with at least these columns.
 
     Raises:
-        TurnoverError: if the hub cannot be reached, or a split or a column is not there.
+        TurnoverError: if the hub cannot be reached, or a split or a column does not exist.
     """
     loaded = hub_data(name, title)
     for split in splits:
@@ -59,21 +58,23 @@ def hub_splits(
     return [loaded[split] for split in splits]
 
 
+# A data set that the user names
+
 _NAME_SPLIT = "name one with --{}-split"
 _TRAINING, _VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev", "test")
 
 
-def read_hub(data: str, wish: OwnData) -> tuple[Table, Table | None]:
-    """The training table and, if there is a split for it, that of the validation.
+def read_hub(data: str, spec: OwnData) -> tuple[Table, Table | None]:
+    """The training table and, if there is a validation split, the validation table.
 
     Raises:
-        TurnoverError: if the hub cannot be reached, or a split is not there.
+        TurnoverError: if the hub cannot be reached, or a split does not exist.
     """
     name, _, configuration = data.removeprefix(HUB).partition(":")
     loaded = hub_data(name, name, "download it and give files with --train", configuration or None)
-    training = wish.train_split or next((split for split in _TRAINING if split in loaded), None)
+    training = spec.train_split or next((split for split in _TRAINING if split in loaded), None)
     others = (split for split in _VALIDATION if split in loaded and split != training)
-    validation = wish.validation_split or next(others, None)
+    validation = spec.validation_split or next(others, None)
     for split, option in ((training, "train"), (validation, "validation")):
         if (split or option == "train") and split not in loaded:
             there = ", ".join(map(str, loaded))
@@ -93,7 +94,7 @@ def _table(name: str, split: str, loaded: Mapping[str, Any]) -> Table:
     rows = loaded[split]
     arrow = rows.with_format("arrow")[:]
     if any(isinstance(feature, datasets.Image) for feature in rows.features.values()):
-        # images that lie in files beside the table
+        # images that are in files beside the table
         arrow = embed_table_storage(arrow.cast(rows.features.arrow_schema))
     table = arrow_table(arrow, f"{name}, split {split}", split)
     classes = {

@@ -1,7 +1,4 @@
-"""From what a user names to a `Dataset`.
-
-A share of the items for validation: of every class, and no content on both sides.
-"""
+"""From the user's own data to a `Dataset`, with a share of the items split off for validation."""
 
 from __future__ import annotations
 
@@ -23,52 +20,26 @@ from turnover.errors import TurnoverError
 from turnover.storage.atomic import user_path
 
 SHARE = 0.2
-
-
-def split_off(
-    labels: np.ndarray, contents: Sequence[Hashable], seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train and to validate on, each in order: about `SHARE` of each class, drawn by the
-    seed.
-
-    Rows of the same content stay together. A class of one content is trained on only; of one with
-    more, some is validated on.
-    """
-    groups: dict[Hashable, list[int]] = {}
-    for row, content in enumerate(contents):
-        groups.setdefault(content, []).append(row)
-    by_class: dict[int, list[list[int]]] = {}
-    for rows in groups.values():
-        by_class.setdefault(int(labels[rows[0]]), []).append(rows)
-    rng, chosen = np.random.default_rng(seed), list[int]()
-    for number in sorted(by_class):
-        own = by_class[number]
-        count = max(1, int(SHARE * len(own) + 0.5)) if len(own) > 1 else 0
-        chosen += [row for place in rng.permutation(len(own))[:count] for row in own[place]]
-    validation = np.sort(np.array(chosen, np.int64))
-    return np.setdiff1d(np.arange(len(labels)), validation), validation
-
-
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _NAMED, _LISTED = 3, 20
 
 
-def load_own(data: str, wish: OwnData, seed: int) -> Dataset:
+def load_own(data: str, spec: OwnData, seed: int) -> Dataset:
     """The data set that a user names, with notes on how it was read; `data` is that of the
     settings.
 
+
     Raises:
-        TurnoverError: if it cannot be used; the text names file, row and column where there are
-            any.
+        TurnoverError: if it cannot be used; the text names file, row and column, if any.
     """
-    wish.check(data)
-    train, validation, test = _tables(data, wish)
-    reader = _Reader(train, wish)
+    spec.check(data)
+    train, validation, test = _tables(data, spec)
+    reader = _Reader(train, spec)
     training = reader.train
     if validation:
         validated, source = reader.items(validation), f"{train.name} and {validation.name}"
     else:
-        training, validated = _shared(reader, train.name, seed)
+        training, validated = _split_training(reader, train.name, seed)
         source = train.name
     tested = reader.items(test) if test else None
     name = data.removeprefix(HUB) if data != FILES else Path(train.name).name
@@ -85,14 +56,14 @@ def load_own(data: str, wish: OwnData, seed: int) -> Dataset:
     )
 
 
-def _tables(data: str, wish: OwnData) -> tuple[Table, Table | None, Table | None]:
-    """The tables to train on, and to validate and test on as far as there are any."""
+def _tables(data: str, spec: OwnData) -> tuple[Table, Table | None, Table | None]:
+    """The training table, and the validation and test tables if given."""
     if data != FILES:
-        return *read_hub(data, wish), None
-    paths = [user_path(name) if name else None for name in (wish.train, wish.validation, wish.test)]
+        return *read_hub(data, spec), None
+    paths = [user_path(name) if name else None for name in (spec.train, spec.validation, spec.test)]
     there = [path for path in paths if path is not None and path.exists()]
-    for place, path in enumerate(there):
-        if any(path.samefile(other) for other in there[:place]):
+    for number, path in enumerate(there):
+        if any(path.samefile(earlier) for earlier in there[:number]):
             raise TurnoverError(
                 f"{path}: named twice; items to measure on must not be those that are trained on"
             )
@@ -102,40 +73,38 @@ def _tables(data: str, wish: OwnData) -> tuple[Table, Table | None, Table | None
 
 
 class _Reader:
-    """Reads tables as the training table is read: the same columns, classes and size of images."""
+    """Reads tables like the training table: the same columns, classes and image size."""
 
-    def __init__(self, table: Table, wish: OwnData) -> None:
-        self.columns, self._named_id = find_columns(table, wish), wish.id_column is not None
+    def __init__(self, table: Table, spec: OwnData) -> None:
+        self.columns, self._named_id = find_columns(table, spec), spec.id_column is not None
         self.names = (
-            _names_in(user_path(wish.classes))
-            if wish.classes
+            _names_in(user_path(spec.classes))
+            if spec.classes
             else table.classes.get(self.columns.label)
         )
         self.notes = [*self.columns.notes]
         self.shape: tuple[int, int] | None = None
         rows = usable_rows(table, self.columns, self.names)
         if self.columns.kind == "image":
-            self.shape, sized = usual_size(rows, wish.size)
+            self.shape, sized = usual_size(rows, spec.size)
             self.notes += sized
-        elif wish.size is not None:
-            raise TurnoverError(f"--size {wish.size}: {table.name} holds texts; leave --size out")
+        elif spec.size is not None:
+            raise TurnoverError(f"--size {spec.size}: {table.name} holds texts; leave --size out")
         contents = self._contents(rows)
         self.classes = tuple(self.names) if self.names else _classes(rows)
-        self.train = self._made(rows, contents)
+        self.train = self._items_of(rows, contents)
 
     def items(self, table: Table) -> Items:
         """The items of another table.
 
         Raises:
-            TurnoverError: if it cannot be used, or has labels that the training items have not.
+            TurnoverError: if it cannot be used, or has labels that the training items do not have.
         """
-        rows = usable_rows(table, self._own_id(table), self.names)
-        return self._made(rows, self._contents(rows))
+        rows = usable_rows(table, self._columns_for(table), self.names)
+        return self._items_of(rows, self._contents(rows))
 
-    def _own_id(self, table: Table) -> Columns:
-        """The training table's columns; ids that nobody named may be missing or repeat in
-        another.
-        """
+    def _columns_for(self, table: Table) -> Columns:
+        """The training table's columns; inferred ids may be missing or repeat in another table."""
         known = self.columns.id is None or self._named_id or has_ids(table, self.columns.id)
         return self.columns if known else replace(self.columns, id=None)
 
@@ -144,7 +113,7 @@ class _Reader:
             return pixels_of(rows, self.shape)
         return [rows.table.columns[rows.columns.content][row] for row in rows.kept]
 
-    def _made(self, rows: Rows, contents: list[str] | np.ndarray) -> Items:
+    def _items_of(self, rows: Rows, contents: list[str] | np.ndarray) -> Items:
         numbers = {name: number for number, name in enumerate(self.classes)}
         for row in rows.kept:
             if rows.labels[row] not in numbers:
@@ -156,7 +125,7 @@ class _Reader:
                     f"{where}: the label {rows.labels[row]!r:.80} is not one that the training "
                     f"items have ({known}); correct it"
                 )
-        self.notes += _left_out(rows)
+        self.notes += _notes_of(rows)
         labels = np.array([numbers[rows.labels[row]] for row in rows.kept], np.int64)
         return (
             Items(rows.ids(), labels, texts=contents)
@@ -175,17 +144,17 @@ def _names_in(path: Path) -> tuple[str, ...]:
 
 
 def _classes(rows: Rows) -> tuple[str, ...]:
-    """The labels that occur: numbers in their order, names by the alphabet."""
-    found = sorted({rows.labels[row] for row in rows.kept})
+    """The labels that occur: numbers in numerical order, names alphabetically."""
+    labels = sorted({rows.labels[row] for row in rows.kept})
     return (
-        tuple(sorted(found, key=int))
-        if all(_NUMBER.fullmatch(name) for name in found)
-        else tuple(found)
+        tuple(sorted(labels, key=int))
+        if all(_NUMBER.fullmatch(name) for name in labels)
+        else tuple(labels)
     )
 
 
-def _left_out(rows: Rows) -> list[str]:
-    """What was not used of a table."""
+def _notes_of(rows: Rows) -> list[str]:
+    """Notes on the rows and files of a table that were skipped."""
     stray = rows.table.stray
     if not stray:
         return rows.notes
@@ -198,10 +167,8 @@ def _left_out(rows: Rows) -> list[str]:
     return [*rows.notes, f"{rows.table.name}: {files} left out: {named}"]
 
 
-def _shared(reader: _Reader, name: str, seed: int) -> tuple[Items, Items]:
-    """Items to train on and to validate on where only training items are named; the reader notes
-    it.
-    """
+def _split_training(reader: _Reader, name: str, seed: int) -> tuple[Items, Items]:
+    """Training and validation items where only training items are named; noted in the reader."""
     items = reader.train
     train, validation = split_off(items.labels, items.contents, seed)
     if not len(validation):
@@ -215,3 +182,31 @@ def _shared(reader: _Reader, name: str, seed: int) -> tuple[Items, Items]:
     )
     reader.notes.append(f"no validation items were named: {drawn}")
     return items.take(train), items.take(validation)
+
+
+def split_off(
+    labels: np.ndarray, contents: Sequence[Hashable], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation rows, each in order: about `SHARE` of each class for validation,
+    drawn by the seed.
+
+    Rows with the same content stay together. A class with one content is for training only; of a
+    class with more, at least one is for validation.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for row, content in enumerate(contents):
+        groups.setdefault(content, []).append(row)
+    by_class: dict[int, list[list[int]]] = {}
+    for rows in groups.values():
+        by_class.setdefault(int(labels[rows[0]]), []).append(rows)
+    rng, chosen = np.random.default_rng(seed), list[int]()
+    for number in sorted(by_class):
+        class_groups = by_class[number]
+        count = max(1, int(SHARE * len(class_groups) + 0.5)) if len(class_groups) > 1 else 0
+        chosen += [
+            row
+            for index in rng.permutation(len(class_groups))[:count]
+            for row in class_groups[index]
+        ]
+    validation = np.sort(np.array(chosen, np.int64))
+    return np.setdiff1d(np.arange(len(labels)), validation), validation

@@ -1,8 +1,7 @@
-"""Rows of a table, checked one by one. A few that cannot be used are left out and said; many are a
-mistake to be corrected.
+"""Rows of a table, checked one by one, and their images in one form.
 
-A user's images in one form: RGB, all of one size, as `turnover.data.images.fit_image` makes every
-later image that is asked about.
+A few rows that cannot be used are skipped, with a note; many are an error to be corrected. Images
+become RGB of one size, by `turnover.data.images.fit_image`, as does every later image to explain.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from turnover.errors import TurnoverError
 from turnover.storage.progress import bar
 
 MOST_LOST = 0.1
-"""Share of a table's rows that may be left out."""
+"""Largest share of a table's rows that may be skipped."""
 _MOST_CLASSES, _FEW_CLASSES = 1000, 20
-_TOLD = 5
+_MOST_REASONS = 5
 
 
 class Lost(Exception):
-    """Why a row cannot be used, in words that follow its place."""
+    """Why a row cannot be used, in words that follow its position."""
 
 
 @dataclass
 class Rows:
     """The rows of a table that can be used so far: their numbers from 0, and each one's label; and
-    why others cannot, by row.
+    why others are skipped, by row.
     """
 
     table: Table
@@ -46,26 +45,26 @@ class Rows:
     lost: dict[int, str] = field(default_factory=dict)
 
     def lose(self, row: int, why: str) -> None:
-        """Leave a row out.
+        """Skip a row.
 
         Raises:
-            TurnoverError: if too many are.
+            TurnoverError: if too many rows are skipped.
         """
         self.lost[row] = why
         if len(self.lost) > MOST_LOST * len(self.table):
             first = min(self.lost)
-            place = self.table.where(
+            where = self.table.where(
                 first,
                 self.columns.label if self.lost[first] == "no label" else self.columns.content,
             )
             raise TurnoverError(
-                f"{place}: {self.lost[first]}; more than a tenth of the {len(self.table):,} rows "
+                f"{where}: {self.lost[first]}; more than a tenth of the {len(self.table):,} rows "
                 "cannot be used, so correct or remove them"
             )
 
     @property
     def notes(self) -> list[str]:
-        """How many rows were left out, by reason."""
+        """How many rows were skipped, by reason."""
         reasons: dict[str, list[int]] = {}
         for row, why in sorted(self.lost.items()):
             reasons.setdefault(why.partition(":")[0], []).append(row)
@@ -80,19 +79,19 @@ class Rows:
         ]
         return (
             lines
-            if len(lines) <= _TOLD
+            if len(lines) <= _MOST_REASONS
             else [
-                *lines[:_TOLD],
+                *lines[:_MOST_REASONS],
                 (
-                    f"{self.table.name}: more {unit}s are left out, for {len(lines) - _TOLD:,} "
-                    "other reasons"
+                    f"{self.table.name}: more {unit}s are left out, for "
+                    f"{len(lines) - _MOST_REASONS:,} other reasons"
                 ),
             ]
         )
 
     def ids(self) -> list[str]:
-        """The ids of the rows that are kept: their cells, or numbers from 0 as `turnover apply`
-        finds rows by.
+        """The ids of the rows in use: their cells, or numbers from 0, by which `turnover apply`
+        finds rows.
         """
         if self.columns.id is None or self.columns.id not in self.table.columns:
             return [f"{self.table.stem}-{row}" for row in self.kept]
@@ -115,8 +114,8 @@ class Rows:
 
 
 def usable_rows(table: Table, columns: Columns, names: Sequence[str] | None) -> Rows:
-    """The rows with a text, or something in the place of an image, and a label; `names` are those
-    of numbered classes.
+    """The rows with a text, or a cell for an image, and a label; `names` are those of numbered
+    classes.
 
     Raises:
         TurnoverError: for a missing column, a cell of another kind, or too many rows that cannot be
@@ -151,7 +150,7 @@ def image_file(table: Table, column: str, row: int) -> bytes:
     """The image file of a row.
 
     Raises:
-        TurnoverError: for a path that leads out of the table's folder or over a link.
+        TurnoverError: for a path that leads out of the table's folder or through a link.
         Lost: if there is no file.
     """
     cell = table.columns[column][row]
@@ -163,9 +162,9 @@ def image_file(table: Table, column: str, row: int) -> bytes:
     try:
         path = inside(table.folder, cell)
     except ValueError:  # also for null bytes
-        refused = f"{cell!r:.80} leads out of the folder of {table.name} or over a link"
+        reason = f"{cell!r:.80} leads out of the folder of {table.name} or over a link"
         raise TurnoverError(
-            f"{table.where(row, column)}: {refused}; put the image file there"
+            f"{table.where(row, column)}: {reason}; put the image file there"
         ) from None
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -224,7 +223,7 @@ def _label(cell: Any, where: str, names: Sequence[str] | None) -> str:
         )
     if names is None or label in names:
         return label
-    if label == "-1":  # as the hub writes what it does not tell
+    if label == "-1":  # the hub's mark for a hidden label
         raise Lost("no label")
     if not (label.isascii() and label.isdigit() and len(label) < 10 and int(label) < len(names)):
         raise TurnoverError(
@@ -235,14 +234,16 @@ def _label(cell: Any, where: str, names: Sequence[str] | None) -> str:
 
 
 def _check_classes(rows: Rows, names: Sequence[str] | None) -> None:
-    found = len({*rows.labels.values()})
-    if names is None and (found > _MOST_CLASSES or found > max(_FEW_CLASSES, len(rows.kept) / 2)):
+    count = len({*rows.labels.values()})
+    if names is None and (count > _MOST_CLASSES or count > max(_FEW_CLASSES, len(rows.kept) / 2)):
         where = f"{rows.table.name}, column {rows.columns.label}"
         raise TurnoverError(
-            f"{where}: {found:,} different labels in {len(rows.kept):,} rows; is it the column of "
+            f"{where}: {count:,} different labels in {len(rows.kept):,} rows; is it the column of "
             "the labels? Name it with --label-column"
         )
 
+
+# Images in one form
 
 _KEPT, _USUAL = 64, 32
 """Images whose usual sides are at most `_KEPT` keep their size; larger ones get sides of `_USUAL`.
@@ -250,13 +251,11 @@ _KEPT, _USUAL = 64, 32
 
 
 def usual_size(rows: Rows, side: int | None) -> tuple[tuple[int, int], list[str]]:
-    """Height and width that images get, and what that does to them, in lines; `side` is the user's
-    wish.
-    """
-    found = Counter(_sizes(rows))
-    if not found:
+    """Height and width for all images, and notes on that; `side` is the user's choice."""
+    sizes = Counter(_sizes(rows))
+    if not sizes:
         return (_USUAL, _USUAL), []
-    (height, width), most = found.most_common(1)[0]
+    (height, width), most = sizes.most_common(1)[0]
     shape = (
         (side, side)
         if side
@@ -266,47 +265,47 @@ def usual_size(rows: Rows, side: int | None) -> tuple[tuple[int, int], list[str]
             else (_USUAL, _USUAL)
         )
     )
-    others = found.total() - found[shape]
+    others = sizes.total() - sizes[shape]
     if not others:
         return shape, []
-    usual = "all" if most == found.total() else "most of the"
+    usual = "all" if most == sizes.total() else "most of the"
     reason = "as --size says" if side else "choose another with --size"
-    sizes = f"{usual} {found.total():,} images are {width} x {height} pixels"
+    stated = f"{usual} {sizes.total():,} images are {width} x {height} pixels"
     return shape, [
-        f"{sizes}; {others:,} are scaled and cropped to {shape[1]} x {shape[0]}; {reason}"
+        f"{stated}; {others:,} are scaled and cropped to {shape[1]} x {shape[0]}; {reason}"
     ]
 
 
 def _sizes(rows: Rows) -> list[tuple[int, int]]:
     """Height and width of every image that can be read."""
-    found = []
+    sizes = []
     for row in list(rows.kept):
         try:
             size = image_size(image_file(rows.table, rows.columns.content, row))
         except Lost:
             continue
-        found += [size] if size else []
-    return found
+        sizes += [size] if size else []
+    return sizes
 
 
 def pixels_of(rows: Rows, shape: tuple[int, int]) -> np.ndarray:
-    """The images of the rows that are kept, uint8 `(N, H, W, 3)`; those that cannot be read are
-    left out, here and in `rows`.
+    """The images of the rows in use, uint8 `(N, H, W, 3)`; those that cannot be read are skipped,
+    here and in `rows`.
 
     Raises:
         TurnoverError: as `Rows.lose`.
     """
-    made, kept = list[np.ndarray](), list[int]()
+    images, read = list[np.ndarray](), list[int]()
     with bar(len(rows.kept), f"{rows.table.stem}: images", "images") as advance:
         for row in rows.kept:
             advance(1)
             try:
-                made.append(_fitted(rows, row, shape))
-                kept.append(row)
+                images.append(_fitted(rows, row, shape))
+                read.append(row)
             except Lost as error:
                 rows.lose(row, str(error))
-    rows.kept = kept
-    return np.stack(made) if made else np.empty((0, *shape, 3), np.uint8)
+    rows.kept = read
+    return np.stack(images) if images else np.empty((0, *shape, 3), np.uint8)
 
 
 def _fitted(rows: Rows, row: int, shape: tuple[int, int]) -> np.ndarray:

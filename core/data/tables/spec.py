@@ -1,7 +1,4 @@
-"""What a user says of data of their own.
-
-A table as it was read, whatever it was read from.
-"""
+"""What a user specifies about data of their own, and the table that it is read into."""
 
 from __future__ import annotations
 
@@ -14,36 +11,34 @@ from typing import Any
 from turnover.errors import TurnoverError
 
 FILES, HUB = "files", "hub:"
-"""`data` of settings for files, and what it begins with for the hub: `hub:NAME`, or
+"""`data` of the settings for files, and its prefix for the hub: `hub:NAME`, or
 `hub:NAME:CONFIGURATION`.
 """
 SMALLEST, LARGEST = 8, 256
-"""Sides of images that models here read."""
+"""Smallest and largest side of images that the models read."""
 _HUB_NAME = re.compile(r"hub:\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?", re.ASCII)
 
 
 def is_own(data: str) -> bool:
-    """Whether settings' `data` are a user's own, rather than one of
-    `turnover.data.sources.NAMES`.
-    """
+    """Whether the settings' `data` is a user's own, not one of `turnover.data.sources.NAMES`."""
     return data == FILES or data.startswith(HUB)
 
 
 @dataclass(frozen=True)
 class OwnData:
-    """Files, or splits of a hub data set, and the columns that count; None is guessed or left out.
+    """Files, or splits of a hub data set, and the columns to use; None is inferred or not used.
 
     Attributes:
         train: file or folder with the training items; None for the hub.
-        validation: that with the validation items; without it, a share of the training items.
-        test: that with items on which the finished model is measured once.
+        validation: the same for the validation items; None takes a share of the training items.
+        test: the same for items on which the finished model is measured once.
         text_column: the column of the texts.
         image_column: the column of the images, or of their paths.
         label_column: the column of the labels.
         id_column: the column of the ids.
         train_split: the hub's split to train on.
         validation_split: the hub's split to validate on.
-        classes: a file with names of the classes that labels number, one a line.
+        classes: a file with the names of numbered classes, one per line.
         size: the side in pixels that all images get.
         kind: `text` or `image`, once the data were read.
     """
@@ -62,10 +57,10 @@ class OwnData:
     kind: str | None = None
 
     def check(self, data: str) -> OwnData:
-        """The wish itself, if it makes sense for settings' `data`.
+        """These choices, if they are valid for the settings' `data`.
 
         Raises:
-            TurnoverError: if it does not.
+            TurnoverError: if they are not.
         """
         if data.startswith(HUB):
             if not _HUB_NAME.fullmatch(data):
@@ -107,14 +102,14 @@ class Table:
     """Cells by column, and where they come from.
 
     Attributes:
-        name: what errors call it: the path, or the hub's name and the split.
-        stem: what the ids of numbered rows begin with.
+        name: its name in errors: the path, or the hub's name and the split.
+        stem: prefix of the ids of numbered rows.
         columns: all of the same length; missing cells are None or "".
         binary: the columns whose cells are image files.
-        classes: names of the classes of columns that number them.
-        folder: that relative paths of images begin at; None where cells are no paths.
-        places: what to call each row; empty for `row 1` and so on.
-        stray: files that are no items, of folders.
+        classes: class names of columns with class numbers.
+        folder: the base of relative image paths; None where cells are not paths.
+        places: each row's name in errors; empty for `row 1` and so on.
+        stray: files in a folder that are not items.
     """
 
     name: str
@@ -130,7 +125,7 @@ class Table:
         return len(next(iter(self.columns.values()), ()))
 
     def where(self, row: int, column: str | None = None) -> str:
-        """What to call a row, or a cell, in an error; rows count from 1, the header left out."""
+        """The name of a row, or a cell, in an error; rows count from 1, without the header."""
         if self.places:
             return f"{self.name}/{self.places[row]}"
         return f"{self.name}, row {row + 1}" + (f", column {column}" if column else "")
