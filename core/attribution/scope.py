@@ -125,7 +125,7 @@ class MaskScope:
         if missing:
             raise TurnoverError(
                 f"mask layer {missing[0]} runs in training but did not in this turnover context, so"
-                " its masks would be left out; let the model run it in evaluation too, or take it "
+                " its masks would be skipped; let the model run it in evaluation too, or take it "
                 "out and train again"
             )
         if trained and new:

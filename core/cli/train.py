@@ -72,8 +72,7 @@ def add_own_data(parser: ArgumentParser) -> None:
     """Describe the options."""
     group = parser.add_argument_group(
         "your own data",
-        "columns are guessed where they are not named, and the guess is said; look first with "
-        "--check",
+        "columns are inferred where they are not named, and printed; look first with --check",
     )
     group.add_argument(
         "--train",

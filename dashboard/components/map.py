@@ -271,7 +271,7 @@ def show_group(opened: Opened, drawn: set[int], words: str, label: str, by_influ
         return
     count = len(chosen.group.instances)
     others = (
-        f"; {chosen.validation:,} validation items were drawn around, too, and are left out"
+        f"; {chosen.validation:,} validation items were drawn around, too, and are skipped"
         if chosen.validation
         else ""
     )

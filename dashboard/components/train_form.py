@@ -51,10 +51,10 @@ from turnover.jobs import start_job
 from turnover.models.names import ALLOW, allowed_modules, torchvision_networks
 
 _TEXTS = {
-    "text_column": ("Column of the texts", "guessed"),
-    "image_column": ("Column of the images", "guessed"),
-    "label_column": ("Column of the labels", "guessed"),
-    "id_column": ("Column of the ids", "guessed"),
+    "text_column": ("Column of the texts", "inferred"),
+    "image_column": ("Column of the images", "inferred"),
+    "label_column": ("Column of the labels", "inferred"),
+    "id_column": ("Column of the ids", "inferred"),
     "classes": ("File with the names of classes", "one a line, from 0"),
 }
 """Fields with their labels and placeholders."""

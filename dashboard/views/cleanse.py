@@ -211,7 +211,7 @@ def _caution(run: Run, total: float) -> str:
         else ""
     )
     return (
-        "Influences are those of half networks, and what is left stands in for what goes: whole "
+        "Influences are those of sub-networks, and what is left stands in for what goes: whole "
         f"networks move far less.{too_much} The measure “removal” on the Trust page shows what "
         "such sums are worth; retrain below to know."
     )

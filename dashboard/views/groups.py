@@ -127,7 +127,7 @@ def caution_sentence(classes: int) -> str:
     third = " Another label might win instead." if classes > 2 else ""
     return (
         "A prediction by sums of influences, not a retraining, and an optimistic one: influences "
-        "are those of half networks, and what is left of the training items stands in for those "
+        "are those of sub-networks, and what is left of the training items stands in for those "
         "that are gone. A whole network that is trained again moves far less, so count on "
         f"removing many more.{third}"
     )

@@ -159,7 +159,7 @@ def test_splits_columns_and_names_of_classes_are_found(hub: Hub) -> None:
     ids = [str(row) for row in range(12)]
     assert rows_of(data.train) == list(zip(ids, WORDS["label"], WORDS["sentence"], strict=True))
     guesses = "text from column sentence", "label from column label", "id from column idx"
-    assert ", ".join(f"{guess} (guessed)" for guess in guesses) in data.notes[0]
+    assert ", ".join(f"{guess} (inferred)" for guess in guesses) in data.notes[0]
 
 
 def test_a_configuration_and_splits_can_be_named(hub: Hub) -> None:

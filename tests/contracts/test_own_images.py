@@ -119,9 +119,9 @@ def test_what_lies_beside_the_images_is_left_out_and_said(tmp_path: Path) -> Non
     data = load_files(folder)
     assert len(images_of(data)) == 20
     notes = " ".join(data.notes)
-    stray = "2 files are no images in a class's folder and were left out: readme.txt, red/list.csv"
+    stray = "2 files are no images in a class's folder and were skipped: readme.txt, red/list.csv"
     assert stray in notes
-    assert "a/red/bad.png: not an image that can be read; 1 file left out for that" in notes
+    assert "a/red/bad.png: not an image that can be read; 1 file skipped for that" in notes
 
 
 def test_a_decompression_bomb_is_not_expanded(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_a_decompression_bomb_is_not_expanded(tmp_path: Path) -> None:
         content = a_png(side, side, 8, 0, bytes(1000))
         (folder / "red" / f"{name}.png").write_bytes(content)
     notes, limit = " ".join(load_files(folder).notes), "the limit is 40,000,000 in all"
-    assert f"/bomb.png: too many pixels, {limit}; 1 file left out" in notes
-    assert f"small-bomb.png: 7000 x 7000 pixels, {limit}; 1 file left out" in notes
+    assert f"/bomb.png: too many pixels, {limit}; 1 file skipped" in notes
+    assert f"small-bomb.png: 7000 x 7000 pixels, {limit}; 1 file skipped" in notes
 
 
 def torn(folder: Path) -> None:

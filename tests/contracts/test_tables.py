@@ -104,7 +104,7 @@ def test_columns_are_guessed_from_their_names_and_the_guess_is_said(
     )
     assert sorted(data.train.ids + data.validation.ids) == sorted(ids)
     guesses = ("text", "Review"), ("label", "Sentiment"), ("id", "Index")
-    said = ", ".join(f"{what} from column {column} (guessed)" for what, column in guesses)
+    said = ", ".join(f"{what} from column {column} (inferred)" for what, column in guesses)
     assert f"{said}; where that is wrong, name the column" in data.notes[0]
 
 
@@ -134,7 +134,7 @@ def test_named_columns_are_taken_and_not_called_a_guess(tmp_path: Path) -> None:
     named = {"text_column": "other", "label_column": "true", "id_column": "id"}
     data = load_files(path, **named, validation=str(other))
     assert (data.train.texts, data.train.ids) == (list("pqrstu"), list("abcdef"))
-    assert data.classes == ("0", "1") and "guessed" not in data.notes[0]
+    assert data.classes == ("0", "1") and "inferred" not in data.notes[0]
 
 
 def test_ids_that_repeat_are_no_ids_unless_they_are_named(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_numbers_get_their_names_from_the_table_or_from_a_file(tmp_path: Path) -
     numbered = write_table(tmp_path / "b.jsonl", numbers)
     assert load_files(numbered, classes=named).classes == ("poor", "middling", "fine")
     untold = write_table(tmp_path / "d.jsonl", numbers | {"label": [0, 2] * 5 + [0, -1]})
-    assert "row 12: no label; 1 row left" in " ".join(load_files(untold, classes=named).notes)
+    assert "row 12: no label; 1 row skipped" in " ".join(load_files(untold, classes=named).notes)
     wrong = write_table(tmp_path / "c.jsonl", numbers | {"label": [7] * 12})
     table = write_file(tmp_path, "label,name\n0,bad\n1,good\n", "c.csv")
     for path, names, reason in (
@@ -231,7 +231,7 @@ def test_a_few_rows_without_text_or_label_are_left_out_and_said(tmp_path: Path, 
         data = load_files(write_table(tmp_path / f"{number}.{form}", columns))
         ids = data.train.ids + data.validation.ids
         assert len(ids) == 19 and f"{number}-6" not in ids and f"{number}-19" in ids
-        assert f"row 7: no {why}; 1 row left out for that" in " ".join(data.notes)
+        assert f"row 7: no {why}; 1 row skipped for that" in " ".join(data.notes)
 
 
 @pytest.mark.parametrize("text", ["x" * (MAX_CHARACTERS + 1), "\ud800"])

@@ -33,7 +33,7 @@ ODD_IDS = [0, 1, 7, 10**8, 2**53 + 1, MAX_ID]
 """Small ids, and where floats and 32-bit words lose numbers."""
 ALGEBRA, HALVES, SHARED, PLAIN = (
     "mask algebra: ",
-    "half networks cut out",
+    "sub-networks cut out",
     "shared prefix: ",
     "plain: ",
 )

@@ -35,7 +35,7 @@ def check_close(rough: Tensor, exact: Tensor) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_are_close_on_every_path_and_float32_is_as_it_was(kind: str) -> None:
-    """Networks with random weights, whose influences spread by one to four nats; half networks, and
+    """Networks with random weights, whose influences spread by one to four nats; sub-networks, and
     unit masks with few targets, stay in float32 on a CPU.
     """
     model, x, labels, path = a_case(kind)

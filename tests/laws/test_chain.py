@@ -1,4 +1,4 @@
-"""Law 4 for chains: half networks cut out for each instance."""
+"""Law 4 for chains: sub-networks cut out for each instance."""
 
 from __future__ import annotations
 

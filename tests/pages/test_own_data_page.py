@@ -56,9 +56,9 @@ def test_a_check_says_the_columns_that_were_guessed_and_what_is_in_the_data(
     )
     button(app, "Check the data").click().run()
     shown = html_of(app)
-    assert "text from column review (guessed), label from column verdict" in shown
+    assert "text from column review (inferred), label from column verdict" in shown
     assert (
-        "films.csv, row 22: no label; 1 row left out for that" in shown
+        "films.csv, row 22: no label; 1 row skipped for that" in shown
         and "no validation items were named: " in shown
     )
     assert "heads with 16 members" in shown and "<b>good" not in shown

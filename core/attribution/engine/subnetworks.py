@@ -214,7 +214,7 @@ class SubnetworkBackend:
             )
             self.by_groups = self.shared is not None and first.units <= _MOST_GROUPS
             self.result = self.shared(sample) if self.shared is not None else sample
-        self.name = "half networks cut out for each instance" + (
+        self.name = "sub-networks cut out for each instance" + (
             f", the first layer from {first.units} partial products a target"
             if self.by_groups
             else ""

@@ -94,7 +94,7 @@ def find_columns(table: Table, spec: OwnData) -> Columns:
         notes = [f"rows are numbered, since column {seen} has no id of its own for each"]
     named = spec.text_column or spec.image_column
     notes = [_note(kind, content, named), _note("label", label, spec.label_column), *notes]
-    guessed = any("(guessed)" in note for note in notes)
+    guessed = any("(inferred)" in note for note in notes)
     return Columns(
         kind,
         content,
@@ -113,7 +113,7 @@ def _note(what: str, column: str, named: str | None) -> str:
     return (
         f"{what} from "
         f"{f'column {column}' if column.strip() else 'the column without a name'}"
-        f"{'' if named else ' (guessed)'}"
+        f"{'' if named else ' (inferred)'}"
     )
 
 

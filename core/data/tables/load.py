@@ -164,7 +164,7 @@ def _notes_of(rows: Rows) -> list[str]:
         if len(stray) == 1
         else f"{len(stray):,} files are no images in a class's folder and were"
     )
-    return [*rows.notes, f"{rows.table.name}: {files} left out: {named}"]
+    return [*rows.notes, f"{rows.table.name}: {files} skipped: {named}"]
 
 
 def _split_training(reader: _Reader, name: str, seed: int) -> tuple[Items, Items]:

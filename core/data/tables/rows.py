@@ -74,7 +74,7 @@ class Rows:
             for why, rows in reasons.items()
         }
         lines = [
-            f"{self.table.where(rows[0])}: {why}; {counted[why]} left out for that"
+            f"{self.table.where(rows[0])}: {why}; {counted[why]} skipped for that"
             for why, rows in reasons.items()
         ]
         return (
@@ -83,7 +83,7 @@ class Rows:
             else [
                 *lines[:_MOST_REASONS],
                 (
-                    f"{self.table.name}: more {unit}s are left out, for "
+                    f"{self.table.name}: more {unit}s are skipped, for "
                     f"{len(lines) - _MOST_REASONS:,} other reasons"
                 ),
             ]

@@ -51,7 +51,7 @@ def test_own_images_are_looked_at_and_trained_on(
     expect(page.get_by_label("Column of the labels")).to_be_visible()
     page.get_by_role("button", name="Check the data").click()
     expect(
-        page.get_by_text("1 file is no image in a class's folder and was left out: list.txt")
+        page.get_by_text("1 file is no image in a class's folder and was skipped: list.txt")
     ).to_be_visible(timeout=60_000)
     expect(page.get_by_text("4 of 24 items, about 20% of each class")).to_be_visible()
     settle(page)
