@@ -89,7 +89,8 @@ def first_link(folder: Path) -> Path | None:
     """A symbolic link anywhere below a folder, which could lead out of it, or None."""
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            if os.path.islink(os.path.join(parent, name)):  # noqa: PTH114, PTH118 (in the loop over all files of a run, where a Path costs five times as much)
+            # in the loop over all files of a run, where a Path costs five times as much
+            if os.path.islink(os.path.join(parent, name)):  # noqa: PTH114, PTH118
                 return Path(parent, name)
     return None
 

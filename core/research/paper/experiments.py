@@ -255,7 +255,7 @@ def curves(setup: Setup) -> Iterator[PaperRow]:
         for epoch in run.curves.to_dict("records"):
             losses = ", ".join(f"{curve} {epoch[curve]:.3f}" for curve in _CURVES)
             yield PaperRow(
-                f"epoch {epoch['epoch']}{' (kept_epoch)' if epoch['epoch'] == kept_epoch else ''}",
+                f"epoch {epoch['epoch']}{' (kept)' if epoch['epoch'] == kept_epoch else ''}",
                 run.name,
                 "",
                 f"{losses}; accuracy {epoch['accuracy']:.1%}",
