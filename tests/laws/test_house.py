@@ -254,6 +254,16 @@ shown = shown, run.curves, run.influence.mean_influence"""
     assert not loaded_by(code, small_run) & HEAVY
 
 
+def test_a_command_is_imported_when_it_is_called() -> None:
+    code = "import contextlib\nfrom turnover.cli import main\nwith contextlib.suppress(SystemExit):"
+    loaded = loaded_by(f"{code}\n    main(['runs', '--help'])")
+    assert {name for name in loaded if name.startswith("turnover.cli.")} == {
+        "turnover.cli.options",
+        "turnover.cli.runs",
+    }
+    assert not loaded & {*HEAVY, "pandas", "numpy"}
+
+
 def test_no_page_loads_anything_heavy(tmp_path: Path) -> None:
     folder = FakeRun().write(tmp_path)
     code = f"""
