@@ -97,7 +97,6 @@ def user_path(text: str) -> Path:
 def looked_at(path: Path) -> Path:
     """The path itself, so that `exists`, `is_dir` and `is_file` do not fail; it need not exist.
 
-
     Raises:
         TurnoverError: if the system cannot access it: a name too long, a parent folder without
             permission, circular links.

@@ -67,7 +67,6 @@ def alone(path: Path, work: str, wait: bool = False) -> Iterator[None]:
 def is_locked(path: Path) -> bool:
     """Whether some process has it locked; the check itself locks it for an instant.
 
-
     Raises:
         TurnoverError: if the file system does not support locks.
     """

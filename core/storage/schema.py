@@ -184,7 +184,6 @@ def check_curves(curves: pd.DataFrame, facts: Mapping[str, Any]) -> None:
 def check_array(array: np.ndarray, *shape: int | None, kind: str = "f") -> None:
     """Check an array's kind of numbers (`dtype.kind`) and its shape; None stands for any length.
 
-
     Raises:
         Implausible: if it does not.
     """

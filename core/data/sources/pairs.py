@@ -21,7 +21,6 @@ _COLUMNS = ("test_index", "train_index")
 def read_pairs(path: Path) -> list[tuple[str, str]]:
     """Ids of the validation and the training item of each pair, from a file or its folder.
 
-
     Raises:
         TurnoverError: for a table that cannot be used, or an index that is not a number.
     """
