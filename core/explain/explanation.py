@@ -161,6 +161,12 @@ class Explanation:
     opponents: tuple[Card, ...]
     random: Card | None = None
 
+    @property
+    def scale(self) -> float:
+        """The largest influence on either side with its standard error; 1 without any."""
+        cards = (*self.proponents, *self.opponents)
+        return max((abs(card.influence) + (card.std_error or 0) for card in cards), default=0) or 1
+
 
 def explain_error(
     run: Run, item: ErrorItem, meaning: str, top: int, limit: int = LIMIT, draw: int = 0

@@ -4,23 +4,43 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from jinja2 import nodes
 
 import turnover.storage.atomic as atomic
 from tests.helpers.builders import names
 from tests.helpers.calling import answer
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_targets
-from tests.helpers.page_reader import Node, number, page_of, read_page, sides
+from tests.helpers.page_reader import Node, Reader, number, page_of, read_page, sides
 from turnover import Run, TurnoverError
 from turnover.attribution.estimators.significance import STRONG, trust_words
 from turnover.data.base import CONFIRMED_ERROR
 from turnover.explain.facts import run_facts
-from turnover.explain.html import mark_html, safe
-from turnover.explain.report import CHARACTERS, ERRORS, FLAGS, SIDE, report_page, write_report
+from turnover.explain.html import (
+    TEMPLATES,
+    chip_html,
+    image_html,
+    mark_html,
+    marked_html,
+    safe,
+    trust_html,
+)
+from turnover.explain.report import (
+    CHARACTERS,
+    ERRORS,
+    FLAGS,
+    SIDE,
+    page_data,
+    report_page,
+    write_report,
+)
+from turnover.explain.words import mark, visible
 from turnover.flags import Flags
 from turnover.runs.ranking import clearest_first
 from turnover.runs.run import PREDICTION, TRUTH
@@ -35,6 +55,11 @@ TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 SPITEFUL = (
     *HOSTILE,
     f"{TURNING} \x00 \x1b[31m </style></details><base href=//evil.example> \" ' &amp; &#0;",
+)
+ATTACK = "\u202e\u200b\x00</style></p><script>x</script>\"'&lt;"
+NOT_SHOWN = re.compile(
+    r"mistakes/\d+/(item/text|\w+/(sentence|units|random/.*))"
+    r"|flags/\d+/item/(text|flag/(action|new_label|by|at))"
 )
 NOTES = (
     *HOSTILE,
@@ -298,8 +323,57 @@ def test_hostile_texts_ids_names_and_notes_stay_text(tmp_path: Path) -> None:
     assert any('=HYPERLINK("http' in text for text in notes)
 
 
-def test_quotes_cannot_leave_an_attribute() -> None:
+def attacked(data: Any, attacks: dict[str, str], place: str = "") -> Any:
+    """The same data with an attack of its own in place of every text, noted by its place."""
+    if isinstance(data, str):
+        return attacks.setdefault(place[1:], f"{len(attacks)}:{ATTACK}")
+    if is_dataclass(data) and not isinstance(data, type):
+        parts = {field.name: getattr(data, field.name) for field in fields(data)}
+        return replace(data, **attacked(parts, attacks, place))
+    if isinstance(data, dict):
+        return {name: attacked(part, attacks, f"{place}/{name}") for name, part in data.items()}
+    if isinstance(data, list | tuple):
+        return [attacked(part, attacks, f"{place}/{i}") for i, part in enumerate(data)]
+    return data
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_every_text_on_the_page_is_escaped_and_made_visible(kind: str, tmp_path: Path) -> None:
+    folder = FakeRun(kind=kind, texts=["submarine " * 1000, "a submarine"]).write(tmp_path)
+    Flags(folder).put_many(range(3), "drop")
+    attacks: dict[str, str] = {}
+    data = attacked(page_data(Run(folder), ERRORS, SIDE), attacks)
+    written = TEMPLATES.get_template("report.html.jinja").render(data)
+    assert not [
+        hidden for hidden in (*TURNING, "\x00", "<script", "</style></p>") if hidden in written
+    ]
+    page = Reader(written).open[0]
+    assert {node.tag for node in page.all()} <= TAGS
+    shown = page.text + "".join(value for node in page.all() for value in node.attributes.values())
+    missing = {place for place, attack in attacks.items() if visible(attack) not in shown}
+    assert [place for place in missing if not NOT_SHOWN.fullmatch(place)] == []
+
+
+@pytest.mark.parametrize("name", TEMPLATES.list_templates(extensions=["jinja"]))
+def test_no_template_turns_escaping_off(name: str) -> None:
+    assert TEMPLATES.loader and TEMPLATES.autoescape is True
+    tree = TEMPLATES.parse(TEMPLATES.loader.get_source(TEMPLATES, name)[0])
+    assert "safe" not in {filtered.name for filtered in tree.find_all(nodes.Filter)}
+    assert not list(tree.find_all(nodes.EvalContextModifier))
+
+
+def test_no_piece_lets_markup_or_a_turning_character_through() -> None:
     assert safe("\"'<>&\u202e\x00") == "&quot;&#x27;&lt;&gt;&amp;\ufffd\ufffd"
+    for piece in (
+        chip_html(ATTACK),
+        mark_html(ATTACK),
+        trust_html(ATTACK),
+        image_html(b"", 1, ATTACK),
+        marked_html(mark(ATTACK, ())),
+    ):
+        (node,) = (part for part in Reader(piece).open[0].inside if isinstance(part, Node))
+        assert node.all() == [] and not set(TURNING) & set(piece)
+        assert visible(ATTACK) in node.text + node.attributes.get("alt", "")
 
 
 # Bounded, the same again, whole or absent

@@ -319,6 +319,32 @@ def test_the_wheel_has_every_package_and_imports_go_by_one_name() -> None:
             }, place
 
 
+def test_the_wheel_has_every_file_beside_the_code() -> None:
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "setuptools"
+    ]
+    folders = {"turnover": CORE, "turnover.dashboard": DASHBOARD}
+    folders |= {
+        package: CORE.joinpath(*package.split(".")[1:])
+        for package in described["packages"]
+        if not package.startswith(("turnover.dashboard", "turnover.assets"))
+    }
+    carried = {
+        path
+        for package, patterns in described["package-data"].items()
+        if package != "turnover.assets"
+        for pattern in patterns
+        for path in folders[package].glob(pattern)
+    }
+    beside = {
+        path
+        for folder in (CORE, DASHBOARD)
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert beside == carried
+
+
 # Public names
 
 
