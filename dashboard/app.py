@@ -31,7 +31,7 @@ def require_sign_in() -> None:
 
 def sidebar(page: str) -> None:
     """The choice of the run, after the choices of a link to the page are applied."""
-    from turnover.dashboard.components.run_choice import choose_run
+    from turnover.dashboard.components.address import choose_run
     from turnover.dashboard.state import follow_link
 
     follow_link(page)

@@ -27,7 +27,7 @@ _QUIET_SECONDS = 2.0
 _FIRST_PAGE = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "PIL.Image"),
     *(
-        "turnover.dashboard.components.run_choice",
+        "turnover.dashboard.components.address",
         "turnover.dashboard.components.overview",
     ),
     *(

@@ -99,7 +99,7 @@ class TrainSettings:
 
     `groups` = 0 masks single units. `late_norm` keeps the batch norms after the first mask of
     vgg19, whose statistics leak. `keep` names a file of near duplicates
-    (`turnover.data.sources.pairs`) that limits must not drop. `own` names the files or splits to
+    (`turnover.data.sources.images`) that limits must not drop. `own` names the files or splits to
     read where `data` is `files` or `hub:NAME`. `source` is the SHA-256 of the file that builds a
     model of the user's own, or of `weights`. `weights` (a safetensors file) and `pretrained` are
     for torchvision's networks, which are frozen, or trained from the layer `from_layer` on.

@@ -24,7 +24,7 @@ from turnover.data.base import (
 )
 from turnover.data.report import look_at
 from turnover.data.sources import load_data
-from turnover.data.sources.pairs import pairs_between
+from turnover.data.sources.images import pairs_between
 from turnover.data.tables import OwnData, is_own, load_own
 from turnover.errors import TurnoverError
 from turnover.models.registry import TrainSettings, check_image_size

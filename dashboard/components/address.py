@@ -1,4 +1,4 @@
-"""Links between pages, and whole-number fields bound to the URL.
+"""What the URL holds: the run, links between pages, and whole-number fields.
 
 A link names the run, so that it opens the same one in another tab. Labels are Markdown, so none is
 built from data.
@@ -10,8 +10,10 @@ from typing import Any
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import problem
-from turnover.dashboard.state import RUN_KEY
+from turnover.dashboard.components.notice import problem, quiet
+from turnover.dashboard.state import RUN_KEY, forget_choices, open_run, runs_folder
+from turnover.dashboard.views.runs import run_names, summarise
+from turnover.errors import TurnoverError
 from turnover.runs.run import Run
 
 ERRORS_PAGE, TRAINING_PAGE, TRUST_PAGE = (
@@ -48,3 +50,29 @@ def whole_number(label: str, *arguments: Any, **options: Any) -> Any:
             "one.",
         )
         st.stop()
+
+
+# The run
+
+
+def choose_run() -> None:
+    """The choice of the run, kept in the URL, and a line on it; nothing if there are no runs."""
+    names = run_names(runs_folder())
+    if not names:
+        return
+    _name_once(names)
+    name = st.selectbox("Run", names, key=RUN_KEY, bind="query-params", on_change=forget_choices)
+    try:
+        summary = summarise(open_run(runs_folder() / name).run)
+    except TurnoverError:
+        quiet("This run cannot be opened.")
+        return
+    quiet(f"{summary.data}: {summary.sizes}; {summary.quality}.")
+
+
+def _name_once(names: list[str]) -> None:
+    """After a link is followed, the URL holds its `run=` and the previous one, since Streamlit
+    joins them; writing the value leaves one.
+    """
+    if len(named := st.query_params.get_all(RUN_KEY)) > 1 and named[-1] in names:
+        st.session_state[RUN_KEY] = named[-1]

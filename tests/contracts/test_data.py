@@ -22,7 +22,7 @@ from turnover.data.base import (
     limit_validation,
     plant_label_noise,
 )
-from turnover.data.sources.pairs import pairs_between, read_pairs
+from turnover.data.sources.images import pairs_between, read_pairs
 from turnover.data.tables.load import split_off
 from turnover.models.registry import TrainSettings
 

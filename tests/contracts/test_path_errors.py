@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from turnover import Run, TurnoverError
-from turnover.data.sources.pairs import read_pairs
+from turnover.data.sources.images import read_pairs
 from turnover.data.tables import FILES, OwnData
 from turnover.data.tables.checks import require_folder
 from turnover.data.tables.load import load_own

@@ -49,7 +49,7 @@ from turnover.data.base import CONFIRMED_ERROR
 from turnover.data.sources import NAMES, SOURCES, load_data, yahoo
 from turnover.data.sources import images as cifar10
 from turnover.data.sources import text as sst2
-from turnover.data.sources.pairs import read_pairs
+from turnover.data.sources.images import read_pairs
 from turnover.data.tables.checks import MAX_CHARACTERS
 
 

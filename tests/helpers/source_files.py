@@ -22,7 +22,7 @@ from turnover.data.base import Dataset, Items
 from turnover.data.sources import NAMES, load_data
 from turnover.data.sources import images as cifar10
 from turnover.data.sources import text as sst2
-from turnover.data.sources.pairs import read_pairs
+from turnover.data.sources.images import read_pairs
 from turnover.data.sources.text import load_elec
 from turnover.data.tables import FILES, OwnData, load_own
 from turnover.errors import TurnoverError

@@ -11,12 +11,16 @@ validated on the test split. A folder holds one of two forms:
   (bytes of an image file), `label` (0 to 9) and optionally `index` (a number that becomes the
   item's id), and optionally `classes.csv` (label, name).
 
+Near duplicates of its test images in the training set are a known influence. Their CSV is that of
+Barz and Denzler (2020, `ciFAIR`), with columns test_index and train_index numbered as in CIFAR-10;
+other columns are ignored. Item 12 of the test split has the id `test-12`.
+
 The digits are 1,797 real 8 × 8 images that come with scikit-learn (Alpaydin and Kaynak 1998, UCI).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +41,7 @@ from turnover.data.tables.checks import (
 )
 from turnover.data.tables.hub import hub_splits
 from turnover.errors import TurnoverError
+from turnover.storage.atomic import looked_at
 from turnover.storage.progress import Advance, bar
 
 # CIFAR-10
@@ -292,3 +297,54 @@ def load_digits() -> Dataset:
             split(order[TRAINING:]),
         )
     )
+
+
+# Near duplicates
+
+_PAIR_FILES = ("test_train_near_duplicates.csv", "test_train_near_duplicates_shared.csv")
+_PAIR_COLUMNS = ("test_index", "train_index")
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """Ids of the validation and the training item of each pair, from a file or its folder.
+
+    Raises:
+        TurnoverError: for a table that cannot be used, or an index that is not a number.
+    """
+    file = first_of(path, _PAIR_FILES) if looked_at(path).is_dir() else path
+    table = read_table(file, _PAIR_COLUMNS)
+    for column in _PAIR_COLUMNS:
+        for row, index in enumerate(table[column], start=1):
+            if not (index.isascii() and index.isdigit()):
+                raise TurnoverError(
+                    f"{file}, row {row}, column {column}: {index!r} is not a whole number; "
+                    "correct it"
+                )
+    return [
+        (f"test-{int(test)}", f"train-{int(train)}")
+        for test, train in zip(*(table[column] for column in _PAIR_COLUMNS), strict=True)
+    ]
+
+
+def pairs_between(
+    path: Path, validation: Sequence[str], train: Sequence[str]
+) -> list[tuple[int, int]]:
+    """Positions of the validation and the training item of each pair with both ids in the lists.
+
+    Raises:
+        TurnoverError: as `read_pairs`, or if there is no such pair.
+    """
+    positions = [
+        {name: position for position, name in enumerate(ids)} for ids in (validation, train)
+    ]
+    pairs = [
+        (positions[0][validation_id], positions[1][train_id])
+        for validation_id, train_id in read_pairs(path)
+        if validation_id in positions[0] and train_id in positions[1]
+    ]
+    if not pairs:
+        raise TurnoverError(
+            f"{path}: no pair has both its items here; train on a data set that has them, and with "
+            "--limit name this file by --keep"
+        )
+    return pairs

@@ -36,7 +36,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from turnover.data.base import CONFIRMED_ERROR, WRONG_LABEL
-from turnover.data.sources.pairs import pairs_between
+from turnover.data.sources.images import pairs_between
 from turnover.errors import TurnoverError
 from turnover.research.baselines.base import REFUSALS
 from turnover.research.baselines.simple import signed_similarity
