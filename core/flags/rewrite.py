@@ -26,6 +26,7 @@ from turnover.data.tables.columns import TEXTS, image_paths, named_like
 from turnover.data.tables.formats import (
     FORMS,
     cells_of,
+    dialect_of,
     files_in,
     image_bytes,
     inside,
@@ -68,13 +69,11 @@ class TextFile:
         column: str | None = None,
         shape: tuple[int, ...] = (),
     ) -> None:
-        self.name, self._form, self._shape, self._folder = (
-            name,
-            FORMS[form],
-            shape,
-            Path(name).parent,
-        )
-        self._records = self._form.split(utf8(content, name), name)
+        self.name, self._shape, self._folder = name, shape, Path(name).parent
+        text = utf8(content, name)
+        self.form = dialect_of(form, text)
+        self._form = FORMS[self.form]
+        self._records = self._form.split(text, name)
         self.columns: dict[str, Sequence[Any]] = dict(self._records.columns)
         self._contents = self.columns[
             (
@@ -213,7 +212,7 @@ class ImageFolder:
 
     def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
         self.name, self._folder, self._shape = str(folder), folder, shape
-        self.paths = [path for path in files_in(folder) if len(path.parts) > 1]
+        self.paths = [path for path in files_in(folder, hidden=False) if len(path.parts) > 1]
         if not self.paths:
             raise TurnoverError(
                 f"{folder}: no folders with images in it; name the folder that holds one folder a "

@@ -3,7 +3,8 @@
 CSV, TSV and JSONL are split into records: pieces of text that, joined, are the file again, byte by
 byte. What a flag file does not change is therefore kept as it was written: quotes, spaces, line
 ends, a byte order mark. Blank lines belong to the record before them; those before the first record
-to the head. A quote in TSV is a character like any other, as in `turnover.data.tables.checks`.
+to the head. Quotes in TSV are marks where all of them are as spreadsheets and pandas write them,
+else characters like any other; see `dialect_of`.
 
 In Arrow tables (parquet files, and what `datasets` holds) images are bytes, or a struct with
 `bytes` as on the hub. A folder of images has one folder per class.
@@ -13,16 +14,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from turnover.data.images import FORMATS
 from turnover.data.tables.checks import unreadable
 from turnover.data.tables.spec import Table
 from turnover.errors import TurnoverError
@@ -30,7 +34,16 @@ from turnover.errors import TurnoverError
 # CSV, TSV and JSONL as records
 
 _END = r"(\r\n|\r|\n|\Z)"
-_CSV = re.compile(r'((?:"[^"]*+(?:""[^"]*+)*+"|(?!"))[^,\r\n]*+)(?:(,)|' + _END + ")")
+
+
+def _quoted(separator: str, blanks: str = "") -> re.Pattern[str]:
+    """A field that may be in quotes, after blanks that are not part of it."""
+    return re.compile(
+        rf'{blanks}((?:"[^"]*+(?:""[^"]*+)*+"|(?!"))[^{separator}\r\n]*+)(?:({separator})|{_END})'
+    )
+
+
+_CSV, _CSV_BLANKS, _TSV_QUOTES = _quoted(","), _quoted(",", " *+"), _quoted("\t")
 _TSV = re.compile(r"([^\t\r\n]*+)(?:(\t)|" + _END + ")")
 _QUOTED = re.compile(r'"([^"]*+(?:""[^"]*+)*+)"(.*)', re.DOTALL)
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -107,8 +120,9 @@ def _split_delimited(text: str, name: str, pattern: re.Pattern[str]) -> Records:
             else:
                 head += record
             continue
-        values = [_value(field[1]) if pattern is _CSV else field[1] for field in fields]
+        values = [field[1] if pattern is _TSV else _value(field[1]) for field in fields]
         if not names:
+            _check_names(values, name)
             head, names, columns = head + record, values, [[] for _ in values]
             continue
         if len(values) > len(names):
@@ -120,6 +134,26 @@ def _split_delimited(text: str, name: str, pattern: re.Pattern[str]) -> Records:
         for cells, value in zip(columns, values + [""] * (len(names) - len(values)), strict=True):
             cells.append(value)
     return Records(head, rows, {name: columns[names.index(name)] for name in names})
+
+
+def _check_names(names: list[str], name: str) -> None:
+    """Check that a header is not one column with other separators in it, and has no name twice.
+
+    Raises:
+        TurnoverError: if it is, or has.
+    """
+    mark = next((mark for mark in (";", "\t", "|", ",") if mark in names[0]), None)
+    if mark and len(names) == 1:
+        raise TurnoverError(
+            f"{name}: one column only; CSV has commas between fields and TSV tabs, not "
+            f"{mark!r}; rename or convert the file"
+        )
+    [(most, count)] = Counter(filter(str.strip, names)).most_common(1) or [("", 0)]
+    if count > 1:
+        raise TurnoverError(
+            f"{name}: the header has {most!r:.40} twice; give each column a name of its own, or "
+            "add a first line such as text,label if the header is missing"
+        )
 
 
 def _changed_delimited(
@@ -134,8 +168,10 @@ def _changed_delimited(
         raise TurnoverError(
             f"the label {text!r:.80} cannot be written as TSV; give the class another name"
         )
-    if pattern is _CSV and (
-        record.startswith('"', start) or any(character in text for character in ',\r\n"')
+    if pattern is not _TSV and (
+        record.startswith('"', start)
+        or any(character in text for character in ',\t\r\n"')
+        or text != text.strip()
     ):
         text = '"' + text.replace('"', '""') + '"'
     return record[:start] + text + record[end:]
@@ -201,12 +237,86 @@ def _delimited(pattern: re.Pattern[str]) -> Form:
     )
 
 
+CSV, TSV, JSONL = ".csv", ".tsv", ".jsonl"
+CSV_BLANKS, TSV_QUOTES = ".csv with blanks after commas", ".tsv with quotes"
 FORMS = {
-    ".csv": _delimited(_CSV),
-    ".tsv": _delimited(_TSV),
-    ".jsonl": Form(_split_lines, _changed_line),
+    CSV: _delimited(_CSV),
+    TSV: _delimited(_TSV),
+    JSONL: Form(_split_lines, _changed_line),
+    CSV_BLANKS: _delimited(_CSV_BLANKS),
+    TSV_QUOTES: _delimited(_TSV_QUOTES),
 }
-"""Forms by file name extension."""
+"""Forms by file name extension, and the dialects of two of them."""
+DIALECTS = {
+    CSV_BLANKS: "the blanks after its commas are not part of the cells",
+    TSV_QUOTES: "the quotes around its cells are not part of them",
+}
+"""What dialects mean, for a note."""
+_WHOLE = re.compile(r'"[^"]*(?:""[^"]*)*"')
+_SAMPLE = 20
+"""Records that are looked at for blanks after commas."""
+
+
+def dialect_of(form: str, text: str) -> str:
+    """The key in `FORMS` by which a file with this extension is read."""
+    if form == CSV and _has_blanks(text):
+        return CSV_BLANKS
+    return TSV_QUOTES if form == TSV and _has_quotes(text) else form
+
+
+def _records(text: str, pattern: re.Pattern[str]) -> Iterator[list[re.Match[str]]]:
+    """The fields of the records that are not blank.
+
+    Raises:
+        TurnoverError: if a quote is never closed.
+    """
+    position = len(_BOM) if text.startswith(_BOM) else 0
+    while position < len(text):
+        fields, end = _fields(text, position, pattern, "")
+        if text[position:end].strip():
+            yield fields
+        position = end
+
+
+def _has_blanks(text: str) -> bool:
+    """Whether the commas of a CSV file have a blank after them: before every name of the header, or
+    before a quote.
+    """
+    try:
+        for number, fields in enumerate(islice(_records(text, _CSV_BLANKS), _SAMPLE)):
+            after = [field for field in fields[1:] if field.start(1) > field.start()]
+            if any(field[1].startswith('"') for field in after) or (
+                not number and after and len(after) == len(fields) - 1
+            ):
+                return True
+    except TurnoverError:
+        pass
+    return False
+
+
+def _has_quotes(text: str) -> bool:
+    """Whether the quotes of a TSV file are marks: each field with a quote is a quoted field, and
+    something shows why. The header is quoted; or a quote is doubled; or lines have too few or too
+    many fields if a quote is no mark; or all fields with a comma are quoted, as Excel does.
+    """
+    if '"' not in text:
+        return False
+    try:
+        records = [[field[1] for field in fields] for fields in _records(text, _TSV_QUOTES)]
+    except TurnoverError:
+        return False
+    fields = [field for record in records for field in record]
+    quoted = [field for field in fields if '"' in field]
+    plain = [list(record) for record in _records(text, _TSV)]
+    if not all(_WHOLE.fullmatch(field) for field in quoted):
+        return False
+    if any(len(record) != len(plain[0]) for record in plain):
+        return all(len(record) == len(records[0]) for record in records)
+    return len(plain) == len(records) and (
+        records[0][0].startswith('"')
+        or any('""' in field[1:-1] for field in quoted)
+        or all(("," in field) == ('"' in field) for field in fields)
+    )
 
 
 # Arrow tables
@@ -277,21 +387,26 @@ def class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
 # Files and folders
 
 PARQUET = ".parquet"
-ENDINGS = (*FORMS, PARQUET)
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+ENDINGS = (CSV, TSV, JSONL, PARQUET)
+IMAGE_ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 IMAGE, LABEL, ID = "image", "label", "id"
 """Columns of a folder's table."""
+_SYSTEM = frozenset(("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 _SPLITS = frozenset(("train", "training", "val", "valid", "validation", "dev", "test", "testing"))
 
 
-def files_in(folder: Path) -> list[PurePosixPath]:
-    """All files below a folder, as paths relative to it.
+def files_in(folder: Path, hidden: bool = True) -> list[PurePosixPath]:
+    """All files below a folder, or those that are not hidden, as paths relative to it.
 
     Raises:
         TurnoverError: if it cannot be read, or contains a link, which a copy would not keep.
     """
     try:
-        paths = sorted(folder.rglob("*"))
+        paths = [
+            path
+            for path in sorted(folder.rglob("*"))
+            if hidden or not is_hidden(path.relative_to(folder))
+        ]
     except OSError as error:
         raise unreadable(folder, error) from None
     for path in paths:
@@ -337,7 +452,7 @@ def read_own(path: Path) -> Table:
         if is_parquet
         else _text_table(content, path)
     )
-    if not len(table):
+    if not len(table) and not table.nested:
         raise TurnoverError(f"{path}: no rows; add some")
     return table
 
@@ -345,14 +460,18 @@ def read_own(path: Path) -> Table:
 def arrow_table(table: pa.Table, name: str, stem: str) -> Table:
     """A `Table` from an Arrow table; images are read on demand."""
     binary = frozenset(column.name for column in table.schema if is_binary(column.type))
-    plain = [
-        column.name
+    nested = {
+        column.name: str(column.type)
         for column in table.schema
-        if column.name not in binary and not pa.types.is_nested(column.type)
-    ]
-    columns: dict[str, Sequence[Any]] = {column: cells_of(table, column, name) for column in plain}
+        if column.name not in binary and pa.types.is_nested(column.type)
+    }
+    columns: dict[str, Sequence[Any]] = {
+        column: cells_of(table, column, name)
+        for column in table.column_names
+        if column not in binary and column not in nested
+    }
     columns |= {column: _Images(table.column(column)) for column in sorted(binary)}
-    return Table(name, stem, columns, binary, class_names(table.schema))
+    return Table(name, stem, columns, binary, class_names(table.schema), nested=nested)
 
 
 class _Images(Sequence[Any]):
@@ -373,28 +492,32 @@ def _text_table(content: bytes, path: Path) -> Table:
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise TurnoverError(f"{path}, line {line}: a null byte; save the file as UTF-8 text")
-    columns = FORMS[path.suffix.lower()].split(text, str(path)).columns
-    separator = next(
-        (
-            mark
-            for mark in (";", "\t", "|", ",")
-            if len(columns) == 1 and mark in next(iter(columns))
-        ),
-        None,
+    form = dialect_of(path.suffix.lower(), text)
+    columns = FORMS[form].split(text, str(path)).columns
+    nested = {column: kind for column, cells in columns.items() if (kind := _nested(cells))}
+    return Table(
+        str(path),
+        path.stem,
+        {column: cells for column, cells in columns.items() if column not in nested},
+        folder=path.parent,
+        nested=nested,
+        notes=(f"{path}: {DIALECTS[form]}",) if form in DIALECTS else (),
     )
-    if separator:
-        raise TurnoverError(
-            f"{path}: one column only; CSV has commas between fields and TSV tabs, not "
-            f"{separator!r}; rename or convert the file"
-        )
-    return Table(str(path), path.stem, columns, folder=path.parent)
+
+
+def _nested(cells: Sequence[Any]) -> str:
+    """What a column of JSON holds, if it is nothing but lists or objects; else ""."""
+    filled = [cell for cell in cells if cell not in (None, "")]
+    nested = bool(filled) and all(isinstance(cell, list | dict) for cell in filled)
+    return ("objects" if isinstance(filled[0], dict) else "lists") if nested else ""
 
 
 def _folder(folder: Path) -> Table:
     """Images in folders; an id is a file's path, which `turnover apply` uses."""
-    paths = files_in(folder)
-    inside = [path for path in paths if len(path.parts) > 1]
-    images = [path for path in inside if path.suffix.lower() in IMAGE_ENDINGS]
+    paths = files_in(folder, hidden=False)
+    images = [
+        path for path in paths if len(path.parts) > 1 and path.suffix.lower() in IMAGE_ENDINGS
+    ]
     classes = {path.parts[0] for path in images}
     if not images:
         raise TurnoverError(
@@ -413,10 +536,32 @@ def _folder(folder: Path) -> Table:
         LABEL: [path.parts[0] for path in images],
         ID: [str(path) for path in images],
     }
-    stray = [str(path) for path in paths if path not in known and not _hidden(path)]
-    return Table(str(folder), folder.name, columns, folder=folder, places=columns[ID], stray=stray)
+    for place in sorted(folder.iterdir()):
+        if (
+            place.is_dir()
+            and place.name not in classes
+            and not is_hidden(place.relative_to(folder))
+        ):
+            raise TurnoverError(
+                f"{place}: a class's folder without an image that can be read (files that end with "
+                f"{', '.join(IMAGE_ENDINGS)}); convert its images, or move the folder elsewhere"
+            )
+    stray = [path for path in paths if path not in known]
+    return Table(
+        str(folder),
+        folder.name,
+        columns,
+        folder=folder,
+        places=columns[ID],
+        stray=[*map(str, stray)],
+        unread=[
+            str(path)
+            for path in stray
+            if len(path.parts) > 1 or path.suffix.lower() in IMAGE_ENDINGS
+        ],
+    )
 
 
-def _hidden(path: PurePosixPath) -> bool:
-    """Whether it is a hidden file, or one that operating systems create."""
-    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
+def is_hidden(path: PurePath) -> bool:
+    """Whether a file or a folder above it is hidden, or made by an operating system."""
+    return any(part.startswith(".") or part.lower() in _SYSTEM for part in path.parts)
