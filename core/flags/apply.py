@@ -24,7 +24,8 @@ from turnover.data.base import Items
 from turnover.data.images import png_bytes
 from turnover.data.sources import NAMES, load_data
 from turnover.data.tables.checks import unreadable
-from turnover.data.tables.formats import ENDINGS, FORMS
+from turnover.data.tables.formats import ENDINGS
+from turnover.data.tables.records import FORMS
 from turnover.errors import TurnoverError
 from turnover.flags.flag_file import FlagFile, load_flag_file
 from turnover.flags.plan import Changes, label_column, make_plan

@@ -22,18 +22,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from turnover.data.images import MAX_BYTES
-from turnover.data.tables.columns import TEXTS, image_paths, named_like
+from turnover.data.tables.cells import image_paths
+from turnover.data.tables.columns import TEXTS, named_like
 from turnover.data.tables.formats import (
-    FORMS,
     cells_of,
-    dialect_of,
     files_in,
     image_bytes,
     inside,
     is_binary,
     parquet_table,
-    utf8,
 )
+from turnover.data.tables.records import FORMS, dialect_of, utf8
 from turnover.errors import TurnoverError
 from turnover.flags.flag_file import file_hash, text_hash
 from turnover.flags.plan import Changes

@@ -19,7 +19,7 @@ from tests.helpers.fake_runs import png
 from tests.helpers.storage_testing import flag_line, write_flag_file
 from turnover.data.sources.text import CLASSES
 from turnover.data.tables.checks import read_labelled_texts, read_table
-from turnover.data.tables.formats import CSV_BLANKS, FORMS, TSV_QUOTES
+from turnover.data.tables.records import CSV_BLANKS, FORMS, TSV_QUOTES
 from turnover.errors import TurnoverError
 from turnover.flags.apply import apply_flag_file, undo_flag_file
 from turnover.flags.flag_file import pixel_hash, text_hash

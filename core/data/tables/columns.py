@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from turnover.data.images import image_size
-from turnover.data.tables.formats import CSV, IMAGE_ENDINGS, TSV
+from turnover.data.tables.cells import (
+    filled,
+    holds_images,
+    image_paths,
+    is_link,
+    is_path,
+    mean_length,
+    reads_like_text,
+    share,
+)
+from turnover.data.tables.formats import IMAGE_ENDINGS
 from turnover.data.tables.labels import label_name
+from turnover.data.tables.records import CSV, TSV
 from turnover.data.tables.spec import OwnData, Table
 from turnover.errors import TurnoverError
 
@@ -35,19 +44,12 @@ TEXTS = (
 LABELS = ("label", "labels", "class", "target", "sentiment", "category", "topic", "intent", "y")
 IMAGES = ("image", "img", "picture", "bytes", "path", "file_name", "filename", "file")
 IDS = ("id", "index", "idx", "uid", "guid", "item_id", "", "unnamed: 0", "__index_level_0__")
-_LOOKED_AT = 200
-"""Cells that are inspected to infer a column."""
 _TEXT_WORD = re.compile(rf"({'|'.join(TEXTS)})(?!er)")
 """A word of `TEXTS` in a name; `reviewer` and `commenter` are none."""
 _ABOUT_TEXT = re.compile(
     r"(?<![a-z])(author|by|category|date|label|language|name|source|type|user)"
 )
 """A word in a name that says what is known of a text, such as `review_author`."""
-_LINK = re.compile(r"(\w+://|www\.)\S*|[^\s/\\]*[/\\]\S*")
-_CODE = re.compile(r"[!-~]*(?:[\d_@]|\w\.\w)[!-~]*|[!-~]{25,}")
-"""A number, a date, a name of a file, of a computer or of a user, a checksum: one ASCII word with
-more than letters, or a very long one.
-"""
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,6 @@ def named_like(columns: Iterable[str], names: Sequence[str]) -> str | None:
     """The column with the first of these names, ignoring case."""
     by_name = {column.strip().lower(): column for column in reversed(list(columns))}
     return next((by_name[name] for name in names if name in by_name), None)
-
-
-def image_paths(cells: Sequence[Any]) -> bool:
-    """Whether most cells of a column are paths of image files."""
-    return _share(cells, _is_image_name) > 0.5
-
-
-def _is_image_name(cell: Any) -> bool:
-    return isinstance(cell, str) and cell.lower().endswith(IMAGE_ENDINGS)
 
 
 def find_columns(table: Table, spec: OwnData) -> Columns:
@@ -189,7 +182,7 @@ def _content(table: Table, spec: OwnData, label: str | None) -> tuple[str, str]:
         if spec.image_column not in table.binary:
             _check_paths(table, spec.image_column)
         return "image", spec.image_column
-    pictures = [name for name in sorted(table.binary) if _holds_images(table.columns[name])]
+    pictures = [name for name in sorted(table.binary) if holds_images(table.columns[name])]
     if pictures:
         return "image", named_like(pictures, IMAGES) or pictures[0]
     others = [name for name in table.columns if name not in table.binary | {label, spec.id_column}]
@@ -201,13 +194,13 @@ def _content(table: Table, spec: OwnData, label: str | None) -> tuple[str, str]:
         return "image", (usual or leading)[0]
     if not text and paths:
         raise _leads_nowhere(table, paths[0])
-    texts = {name: _length(table.columns[name]) for name in others if _is_text(table, name)}
+    texts = {name: mean_length(table.columns[name]) for name in others if _is_text(table, name)}
     if text or texts:
         return "text", text or max(texts, key=texts.__getitem__)
     if table.binary:
         return "image", named_like(sorted(table.binary), IMAGES) or min(table.binary)
     for name in others:
-        if _share(table.columns[name], _is_path) > 0.5 or name.strip().lower() in IMAGES:
+        if share(table.columns[name], is_path) > 0.5 or name.strip().lower() in IMAGES:
             raise _leads_nowhere(table, name)
     raise TurnoverError(
         f"{table.name}: no column holds texts or images (there are: {table.there}), and links, "
@@ -221,7 +214,7 @@ def _check_paths(table: Table, column: str) -> None:
     Raises:
         TurnoverError: if it does not.
     """
-    if _share(table.columns[column], _is_path) <= 0.5:
+    if share(table.columns[column], is_path) <= 0.5:
         raise TurnoverError(
             f"{table.name}, column {column}: neither image files nor paths of "
             f"{', '.join(IMAGE_ENDINGS)} files; name another"
@@ -231,7 +224,7 @@ def _check_paths(table: Table, column: str) -> None:
 
 
 def _leads_nowhere(table: Table, column: str) -> TurnoverError:
-    first = next(_filled(table.columns[column]), "")
+    first = next(filled(table.columns[column]), "")
     tried = (
         f"there is no such image file in {table.folder}; write paths from there, with / between "
         "folders and the end of the file's name"
@@ -252,10 +245,10 @@ def _named_text(table: Table, columns: Sequence[str]) -> str | None:
         for name in texts
         if _TEXT_WORD.search(name.lower()) and not _ABOUT_TEXT.search(name.lower())
     ]
-    others = [name for name in columns if _share(table.columns[name], _is_link) <= 0.5]
+    others = [name for name in columns if share(table.columns[name], is_link) <= 0.5]
     named = (
         named_like(texts, TEXTS)
-        or max(like, key=lambda name: _length(table.columns[name]), default=None)
+        or max(like, key=lambda name: mean_length(table.columns[name]), default=None)
         or named_like(others, TEXTS)
     )
     if named is None and (nested := named_like(table.nested, TEXTS)):
@@ -269,60 +262,19 @@ def _is_text(table: Table, column: str) -> bool:
     """
     return (
         column.strip().lower() not in (*IDS, *IMAGES)
-        and _share(table.columns[column], _reads_like_text) > 0.5
+        and share(table.columns[column], reads_like_text) > 0.5
     )
-
-
-def _filled(cells: Sequence[Any]) -> Iterator[Any]:
-    """The cells of a column's beginning that are not empty."""
-    sample = (cells[row] for row in range(min(len(cells), _LOOKED_AT)))
-    return (cell for cell in sample if cell not in (None, "", b""))
-
-
-def _share(cells: Sequence[Any], kind: Callable[[Any], bool]) -> float:
-    """The share of a column's cells that are of a kind."""
-    kinds = [kind(cell) for cell in _filled(cells)]
-    return sum(kinds) / len(kinds) if kinds else 0
-
-
-def _reads_like_text(cell: Any) -> bool:
-    """Whether a cell has letters and is no link, path or code."""
-    return (
-        isinstance(cell, str)
-        and any(map(str.isalpha, cell))
-        and not _is_link(cell)
-        and not _CODE.fullmatch(cell)
-    )
-
-
-def _is_link(cell: Any) -> bool:
-    return isinstance(cell, str) and bool(_LINK.fullmatch(cell.strip()))
-
-
-def _is_path(cell: Any) -> bool:
-    """Whether a cell is a path of a file, or the name of an image file."""
-    return _is_image_name(cell) or (_is_link(cell) and "://" not in cell)
-
-
-def _holds_images(cells: Sequence[Any]) -> bool:
-    return any(image_size(cell) for cell in _filled(cells))
 
 
 def _lead_to_images(table: Table, column: str) -> bool:
     """Whether a column holds paths of image files, one of which exists."""
     if table.folder is None:
         return False
-    for cell in _filled(table.columns[column]):
+    for cell in filled(table.columns[column]):
         with contextlib.suppress(OSError, ValueError):  # such as a name that is too long
             if isinstance(cell, str) and Path(table.folder, cell).is_file():
                 return True
     return False
-
-
-def _length(cells: Sequence[Any]) -> float:
-    """Mean length of the texts in a column."""
-    sample = [len(cell) for cell in _filled(cells) if isinstance(cell, str)]
-    return sum(sample) / len(sample) if sample else 0
 
 
 def _only_candidate(table: Table, content: str, id: str | None) -> str | None:
