@@ -2,13 +2,15 @@
 
 A file is rejected before it is decoded if it is large, and before it is expanded if its header
 promises too many pixels (a decompression bomb). Other images are turned upright by their EXIF
-orientation and reduced to grey, or to RGB for a model of colour images. Pixels are uint8, `(H, W)`
-grey or `(H, W, 3)` RGB.
+orientation and reduced to grey, or to RGB for a model of colour images. Levels of more than 8 bits
+(16-bit and float images) are scaled by the image's own range. Pixels are uint8, `(H, W)` grey or
+`(H, W, 3)` RGB.
 """
 
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 
 import numpy as np
@@ -21,7 +23,20 @@ MAX_PIXELS = 40_000_000
 _PLAIN = 8
 """A border whose grey levels vary less than this (standard deviation) is a plain background."""
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "JPEG2000": (".jp2", ".j2k"),
+    "AVIF": (".avif",),
+}
+"""What is read, and the ends of its file names: Pillow's formats, without those that it hands to
+another program (EPS) or knows by no signature (TGA), and those that hold no single image.
+"""
 
 
 def open_image(content: bytes, name: str, colour: bool = False) -> Image.Image:
@@ -31,14 +46,33 @@ def open_image(content: bytes, name: str, colour: bool = False) -> Image.Image:
         TurnoverError: if the file is too large, has too many pixels, or is not a whole image of a
             known format.
     """
-    image = _decoded(content, name, FORMATS)
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    upright = ImageOps.exif_transpose(image)
-    if "A" in upright.getbands() or "transparency" in upright.info:
-        rgba = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return upright.convert("RGB" if colour else "L")
+    upright = ImageOps.exif_transpose(_decoded(content, name, tuple(FORMATS)))
+    if upright.mode.startswith(("I", "F")):
+        upright = _eight_bits(upright)
+    try:
+        if "A" in upright.getbands() or "transparency" in upright.info:
+            rgba = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        return upright.convert("RGB" if colour else "L")
+    except ValueError as error:  # colours that Pillow cannot convert, such as LAB
+        raise TurnoverError(f"{name}: {error}; save it as RGB or grey") from None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Integer or float levels as 0 to 255: the image's lowest level is black, its highest white.
+
+    One level throughout has no range, and is scaled by that of its kind: 16 bits, or 0 to 1.
+    """
+    levels = np.array(image, np.float64)  # changed in place, since it can fill the memory
+    finite = np.isfinite(levels)
+    low = levels.min(where=finite, initial=np.inf)
+    high = levels.max(where=finite, initial=-np.inf)
+    if low >= high:
+        low, high = 0.0, 1.0 if image.mode.startswith("F") else 65_535.0
+    np.nan_to_num(levels, copy=False, nan=low, posinf=high, neginf=low)
+    levels -= low
+    levels *= 255 / (high - low)
+    return Image.fromarray(np.rint(levels.clip(0, 255, out=levels), out=levels).astype(np.uint8))
 
 
 def image_size(content: bytes) -> tuple[int, int] | None:
@@ -46,11 +80,33 @@ def image_size(content: bytes) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = Image.open(io.BytesIO(content), formats=_readable(tuple(FORMATS)))
             turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            turned = turned and image.format != "TIFF"  # whose size Pillow gives upright
+    except (*_DAMAGED, Image.DecompressionBombError):
         return None
     return (image.width, image.height) if turned else (image.height, image.width)
+
+
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+)
+"""What Pillow's decoders raise for damaged files."""
+
+
+def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the formats that this Pillow reads; AVIF came late."""
+    Image.init()
+    return tuple(form for form in formats if form in Image.OPEN)
 
 
 def _decoded(content: bytes, name: str, formats: tuple[str, ...]) -> Image.Image:
@@ -63,7 +119,7 @@ def _decoded(content: bytes, name: str, formats: tuple[str, ...]) -> Image.Image
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(content), formats=formats)
+            image: Image.Image = Image.open(io.BytesIO(content), formats=_readable(formats))
             if image.width * image.height > MAX_PIXELS:
                 raise TurnoverError(
                     f"{name}: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,} in"
@@ -80,7 +136,7 @@ def _decoded(content: bytes, name: str, formats: tuple[str, ...]) -> Image.Image
         ) from None
     except TurnoverError:
         raise
-    except (OSError, SyntaxError, ValueError) as error:
+    except _DAMAGED as error:
         raise TurnoverError(f"{name}: the image is damaged ({error}); save it again") from None
     return image
 

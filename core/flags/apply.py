@@ -24,7 +24,8 @@ from turnover.data.base import Items
 from turnover.data.images import png_bytes
 from turnover.data.sources import NAMES, load_data
 from turnover.data.tables.checks import unreadable
-from turnover.data.tables.formats import FORMS
+from turnover.data.tables.formats import ENDINGS
+from turnover.data.tables.records import FORMS
 from turnover.errors import TurnoverError
 from turnover.flags.flag_file import FlagFile, load_flag_file
 from turnover.flags.plan import Changes, label_column, make_plan
@@ -191,7 +192,7 @@ def _onto_file(
         file = TextFile(content, name, form, hashes, text, flag_file.shape)
         plan = make_plan(flag_file, file, label)
         cleansed, changes = file.cleansed(plan, label_column(file, flag_file.classes, label))
-        rest = _lines(changes)
+        form, rest = file.form, _lines(changes)
     digests = {
         "original": hashlib.sha256(content).hexdigest(),
         "cleansed": hashlib.sha256(cleansed).hexdigest(),
@@ -223,10 +224,10 @@ def _content(data: Path) -> tuple[bytes, str, str]:
     """Contents, name and form of a file, or of a packaged data set's table."""
     if not data.exists() and str(data) in NAMES:
         return packaged_table(str(data))
-    if data.suffix.lower() not in (*FORMS, _PARQUET):
+    if data.suffix.lower() not in ENDINGS:
         raise TurnoverError(
             f"{data}: neither a folder, nor a data set's name, nor a file that ends with "
-            f"{', '.join((*FORMS, _PARQUET))}; convert it"
+            f"{', '.join(ENDINGS)}; convert it"
         )
     try:
         return data.read_bytes(), str(data), data.suffix.lower()

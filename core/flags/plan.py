@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from turnover.data.tables.columns import LABELS, named_like
+from turnover.data.tables.labels import label_name
 from turnover.errors import TurnoverError
 from turnover.flags.flag_file import FlagFile, Line
 
@@ -103,7 +104,10 @@ def label_column(source: Source, classes: Sequence[str], named: str | None) -> s
     fitting = [
         name
         for name, cells in source.columns.items()
-        if len(cells) and all(str(cell) in class_cells for cell in cells if cell not in (None, ""))
+        if len(cells)
+        and all(
+            {str(cell), label_name(cell)} & class_cells for cell in cells if cell not in (None, "")
+        )
     ]
     chosen = fitting[0] if len(fitting) == 1 else named_like(fitting, LABELS)
     if chosen is None:
@@ -137,9 +141,9 @@ class _Labels:
         self.cells = source.columns[column]
         self._numbers = {name: number for number, name in enumerate(classes)}
         numbers = set(map(str, range(len(classes))))
-        written = [str(cell) for cell in self.cells]
-        self._by_number = sum(text in numbers for text in written) > sum(
-            text in self._numbers for text in written
+        written = [{str(cell), label_name(cell)} for cell in self.cells]
+        self._by_number = sum(not texts.isdisjoint(numbers) for texts in written) > sum(
+            not texts.isdisjoint(self._numbers) for texts in written
         )
 
     def _text(self, name: str) -> str:
@@ -147,7 +151,7 @@ class _Labels:
 
     def is_one(self, row: int, name: str) -> bool:
         """Whether a row's label is this class."""
-        return str(self.cells[row]) == self._text(name)
+        return self._text(name) in (str(self.cells[row]), label_name(self.cells[row]))
 
     def value(self, row: int, name: str) -> Any:
         """A class as the row's cell writes it."""

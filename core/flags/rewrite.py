@@ -22,17 +22,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from turnover.data.images import MAX_BYTES
-from turnover.data.tables.columns import TEXTS, image_paths, named_like
+from turnover.data.tables.cells import image_paths
+from turnover.data.tables.columns import TEXTS, named_like
 from turnover.data.tables.formats import (
-    FORMS,
     cells_of,
     files_in,
     image_bytes,
     inside,
     is_binary,
     parquet_table,
-    utf8,
 )
+from turnover.data.tables.records import FORMS, dialect_of, utf8
 from turnover.errors import TurnoverError
 from turnover.flags.flag_file import file_hash, text_hash
 from turnover.flags.plan import Changes
@@ -68,13 +68,11 @@ class TextFile:
         column: str | None = None,
         shape: tuple[int, ...] = (),
     ) -> None:
-        self.name, self._form, self._shape, self._folder = (
-            name,
-            FORMS[form],
-            shape,
-            Path(name).parent,
-        )
-        self._records = self._form.split(utf8(content, name), name)
+        self.name, self._shape, self._folder = name, shape, Path(name).parent
+        text = utf8(content, name)
+        self.form = dialect_of(form, text)
+        self._form = FORMS[self.form]
+        self._records = self._form.split(text, name)
         self.columns: dict[str, Sequence[Any]] = dict(self._records.columns)
         self._contents = self.columns[
             (
@@ -213,7 +211,7 @@ class ImageFolder:
 
     def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
         self.name, self._folder, self._shape = str(folder), folder, shape
-        self.paths = [path for path in files_in(folder) if len(path.parts) > 1]
+        self.paths = [path for path in files_in(folder, hidden=False) if len(path.parts) > 1]
         if not self.paths:
             raise TurnoverError(
                 f"{folder}: no folders with images in it; name the folder that holds one folder a "

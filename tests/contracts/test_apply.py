@@ -137,6 +137,20 @@ def test_images_are_found_by_path_name_or_contents_and_in_the_size_that_the_mode
     assert apply_flag_file(patch, data, tmp_path / "clean")["dropped"] == 1
 
 
+def test_hidden_copies_of_an_image_stay_and_are_not_taken_for_it(tmp_path: Path) -> None:
+    places = ("cat/1.png", "cat/.ipynb_checkpoints/1.png", "__MACOSX/cat/._1.png")
+    data, hidden = animals(tmp_path / "data", "dog/1.png", *places), png(drawing(1))
+    for place in places:
+        (data / place).write_bytes(hidden)
+    before, patch = tree(data), patch_of(tmp_path, image_line("elsewhere", 1, "drop"))
+    done = apply_flag_file(patch, data, tmp_path / "clean")
+    assert (done["dropped"], done["refused"]) == (1, [])
+    after = tree(tmp_path / "clean")
+    assert {place for place in before if place not in after} == {"cat/1.png"}
+    undo_flag_file(Path(done["undo"]), tmp_path / "clean", tmp_path / "back")
+    assert tree(tmp_path / "back") == before
+
+
 def test_another_image_in_the_same_place_is_reported_and_kept(tmp_path: Path) -> None:
     data = animals(tmp_path / "data", "cat/1.png", "cat/2.png")
     lines = image_line("cat/1.png", 7, "drop"), image_line("cat/2.png", 1, "keep")

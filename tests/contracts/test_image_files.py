@@ -109,6 +109,35 @@ def test_every_kind_of_file_gives_three_colours_where_they_are_wanted(mode: str)
     assert pixels(content, colour=True).tolist() == [[[255, 255, 255]] * 16] * 16
 
 
+SPANS = [
+    (np.array([[10, 20, 30]], np.uint16), "PNG"),
+    (np.array([[10, 20, 30]], np.uint16), "TIFF"),
+    (np.array([[60_000, 60_500, 61_000]], np.uint16), "PPM"),
+    (np.array([[-5, 0, 5]], np.int32), "TIFF"),
+    (np.array([[0.25, 0.5, 0.75]], np.float32), "TIFF"),
+    (np.array([[-1e30, 0, 1e30]], np.float32), "TIFF"),
+]
+
+
+@pytest.mark.parametrize(("levels", "form"), SPANS)
+def test_levels_of_more_than_8_bits_are_scaled_by_their_own_range(
+    levels: np.ndarray, form: str
+) -> None:
+    assert pixels(encode(levels, form)).tolist() == [[0, 128, 255]]
+    assert pixels(encode(levels, form), colour=True).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
+    flat = np.array([[0.5, np.nan, np.inf]], np.float32)
+    assert pixels(encode(flat, "TIFF")).tolist() == [[128, 0, 255]]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_a_turned_tiff_is_put_upright_and_its_size_is_known(kind: type) -> None:
+    for orientation, stored in enumerate(STORED, start=1):
+        levels = np.ascontiguousarray(stored).astype(kind)
+        content = encode(levels, "TIFF", exif=turned(orientation))
+        assert np.array_equal(pixels(content), STROKE), orientation
+        assert image_size(content) == STROKE.shape
+
+
 def test_lossy_images_and_print_colours_come_back_nearly_as_they_are() -> None:
     for form in ("JPEG", "WEBP"):
         assert np.abs(pixels(encode(SMOOTH, form, quality=95)).astype(int) - SMOOTH).max() < 8
@@ -158,7 +187,7 @@ NOTE = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3 * 2**20), 9))
 WHOLE = encode(STROKE)
 SMALL = "pixels, the limit is 40,000,000 in all; make it smaller"
 REFUSED: dict[str, tuple[bytes, str]] = {
-    **{f"a {form}": (encode(SMOOTH, form), NONE) for form in ("TIFF", "ICO", "PPM", "TGA")},
+    **{f"a {form}": (encode(SMOOTH, form), NONE) for form in ("ICO", "PCX", "TGA")},
     **{
         str(content[:9]): (content, NONE)
         for content in (b"", b"hello", b"just words " * 100, b"%PDF-1.7", b"<svg/>", b"\0" * 1000)

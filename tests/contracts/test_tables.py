@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +35,8 @@ ROW = some.tuples(
     some.text(ONE_LINE, min_size=1, max_size=6).filter(str.strip),
 )
 FORMS = ("csv", "tsv", "jsonl", "parquet")
+IN_QUOTES = re.compile('".*"').fullmatch
+"""Quotes around a text, which in TSV may be marks."""
 
 
 def read(path: Path, classes: Sequence[str] = ("0", "1")) -> tuple[list[str], list[str]]:
@@ -50,7 +54,7 @@ def test_any_table_gives_the_same_data_in_every_form(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any], form: str, more: some.DataObject
 ) -> None:
     """Quotes, line breaks, separators, every script; of both readers, where both read the form."""
-    assume(form != "tsv" or not any({*text} & {*"\t\n"} for text, _ in rows))
+    assume(form != "tsv" or not any({*text} & {*"\t\n"} or IN_QUOTES(text) for text, _ in rows))
     assume(len({label for _, label in rows}) > 1)
     other = more.draw(some.lists(some.sampled_from(rows), min_size=1, max_size=4))
     folder = tmp_path_factory.mktemp("law")
@@ -127,6 +131,55 @@ def test_without_usual_names_contents_decide(
     assert [data.classes[number] for number in data.train.labels] == columns[label]
 
 
+URLS = [f"https://example.org/a/long/way/to/the/comment/{row}/and/on" for row in range(12)]
+REMARKS = [f"it lasts for {row} days" for row in range(12)]
+NEVER: dict[str, list[Any]] = {
+    "links": URLS,
+    "paths": [f"/home/somebody/data/reviews/part/{row}/whole.txt" for row in range(12)],
+    "numbers": [f"{row}.000000000000000000000000000001" for row in range(12)],
+    "times": [f"2020-01-{row + 1:02} 10:00:00.000000+00:00" for row in range(12)],
+    "ids": [f"{row:064x}" for row in range(12)],
+    "checksums": [chr(97 + row) * 40 for row in range(12)],
+    "addresses": [f"somebody.with.a.long.name+{row}@example.org" for row in range(12)],
+}
+
+
+@pytest.mark.parametrize("kind", NEVER)
+def test_links_numbers_and_ids_are_never_guessed_to_be_texts(tmp_path: Path, kind: str) -> None:
+    columns = {"a": NEVER[kind], "z": REMARKS, "label": FRAME["label"]}
+    data = load_files(write_table(tmp_path / "a.csv", columns))
+    assert {*(data.train.texts or [])} <= {*REMARKS}
+    only = write_table(tmp_path / "b.csv", {"a": NEVER[kind], "label": FRAME["label"]})
+    with pytest.raises(TurnoverError, match=r"a.* file|no column holds texts"):
+        load_files(only)
+    assert load_files(only, text_column="a").train.texts
+
+
+LONGER = [f"{remark}, which is longer than the text itself" for remark in REMARKS]
+NAMED_SO = [
+    ({"why": LONGER, "comment_text": REMARKS}, "comment_text"),
+    ({"reviewer": LONGER, "reviewBody": REMARKS}, "reviewBody"),
+    ({"review_title": FRAME["text"], "review_body": REMARKS, "review_id": URLS}, "review_body"),
+    ({"text_url": URLS, "Tweet text": REMARKS, "why": LONGER}, "Tweet text"),
+    ({"review_author": ["Jo de Vries"] * 12, "remark": REMARKS}, "remark"),
+    ({"title": URLS, "remark": REMARKS}, "remark"),
+    ({"text": [f"{row}" for row in range(12)], "remark": LONGER}, "text"),
+]
+
+
+@pytest.mark.parametrize(("columns", "text"), NAMED_SO)
+def test_a_name_that_says_text_wins(tmp_path: Path, columns: Columns, text: str) -> None:
+    data = load_files(write_table(tmp_path / "a.csv", {**columns, "label": FRAME["label"]}))
+    assert {*(data.train.texts or [])} <= {*columns[text]}
+
+
+def test_bytes_that_are_no_images_are_left_beside_texts(tmp_path: Path) -> None:
+    for number, vector in enumerate((b"\0\x01" * 8, {"bytes": b"RIFF", "path": "a.wav"})):
+        columns = {"vector": [vector] * 12, **FRAME}
+        data = load_files(write_table(tmp_path / f"{number}.parquet", columns))
+        assert data.kind == "text" and {*(data.train.texts or [])} <= {*FRAME["text"]}
+
+
 def test_named_columns_are_taken_and_not_called_a_guess(tmp_path: Path) -> None:
     columns = {"id": list("abcdef"), "text": ["x"] * 6, "other": list("pqrstu"), "label": ["z"] * 6}
     path = write_table(tmp_path / "a.csv", {**columns, "true": ["0", "1"] * 3})
@@ -171,6 +224,99 @@ def test_classes_are_in_the_order_of_numbers_or_of_the_alphabet(
     path = write_table(tmp_path / "a.jsonl", {"text": list("pqrs"), "label": cells})
     other = write_table(tmp_path / "b.jsonl", {"text": ["x"], "label": cells[:1]})
     assert load_files(path, validation=str(other)).classes == classes
+
+
+def test_a_whole_float_is_its_integer_and_what_was_joined_is_said(tmp_path: Path) -> None:
+    cells: list[Any] = [0, 1.0, "1", 0.0, 2.0, 2.0] * 2
+    mixed = write_table(tmp_path / "a.jsonl", {"text": REMARKS, "label": cells})
+    data = load_files(mixed)
+    assert data.classes == ("0", "1", "2")
+    said = "0 and 0.0 are one label, 0; 1 and 1.0 are one label, 1"
+    assert f"{mixed}, column label: {said}" in data.notes
+    half = write_table(tmp_path / "b.csv", {"text": REMARKS, "label": ["0.5", "1.0", "-0.0"] * 4})
+    data = load_files(half, validation=str(write_file(tmp_path, "text,label\nx,0\ny,1\n", "c.csv")))
+    assert data.classes == ("0", "0.5", "1") and data.validation.labels.tolist() == [0, 2]
+    assert "are one label" not in " ".join(data.notes)
+    names = str(write_file(tmp_path, "bad\ngood\n", "names.txt"))
+    floats = {"text": REMARKS, "label": ["0.0", "1.0"] * 5 + ["", "1.0"]}
+    data = load_files(write_table(tmp_path / "d.csv", floats), classes=names)
+    assert data.classes == ("bad", "good") and len(data.train) + len(data.validation) == 11
+
+
+def test_few_marks_of_missing_values_are_said_and_stay(tmp_path: Path) -> None:
+    texts = [f"text {row}" for row in range(40)]
+    few, many = ["NaN", "n/a", *["yes", "no"] * 19], ["NA", "EU"] * 20
+    data = load_files(write_table(tmp_path / "a.csv", {"text": texts, "label": few}))
+    assert data.classes == ("NaN", "n/a", "no", "yes")
+    notes = " ".join(data.notes)
+    assert "row 1, column label: 'NaN' often marks a missing value; if it does here" in notes
+    assert "row 2, column label: 'n/a'" in notes and "(1 row of 40 like this)" in notes
+    texts[7] = texts[9] = "nan"
+    data = load_files(write_table(tmp_path / "b.csv", {"text": texts, "label": many}))
+    assert "column label: 'NA'" not in " ".join(data.notes)
+    assert "row 8, column text: 'nan'" in " ".join(data.notes)
+
+
+def test_nested_columns_are_named_where_they_are_not_used(tmp_path: Path) -> None:
+    columns = {**FRAME, "meta": [{"a": 1}] * 12}
+    for form, kind in (("parquet", "struct<a: int64>"), ("jsonl", "objects")):
+        data = load_files(write_table(tmp_path / f"a.{form}", columns))
+        assert f"column meta is nested ({kind}), so it is not used" in " ".join(data.notes)
+
+
+# Dialects
+
+
+QUOTED = [f'say "{row}", or not' if row % 3 else f"plain, {row}" for row in range(12)]
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize("more", ["", "\n", "\t", "\n\n"])
+def test_quotes_in_tsv_are_read_as_pandas_writes_them(
+    tmp_path: Path, quoting: Any, more: str
+) -> None:
+    path, texts = tmp_path / "a.tsv", [f"{text}{more}, then" for text in QUOTED]
+    frame = pd.DataFrame({"text": texts, "label": FRAME["label"]})
+    frame.to_csv(path, sep="\t", index=False, quoting=quoting)
+    data = load_files(path)
+    assert {*(data.train.texts or []), *(data.validation.texts or [])} == {*texts}
+    assert "a.tsv: the quotes around its cells are not part of them" in " ".join(data.notes)
+
+
+def test_quotes_in_tsv_are_read_as_excel_writes_them_and_others_stay(tmp_path: Path) -> None:
+    """Excel quotes what has a comma; where one quote is no mark, none is."""
+    commas = "text\tlabel\n" + '"fine, really"\tyes\n"dull, so"\tno\n"ok, now"\tyes\nbad\tno\n'
+    data = load_files(write_file(tmp_path, commas, "a.tsv"))
+    assert {"fine, really", "ok, now"} & {*(data.train.texts or [])}
+    for number, odd in enumerate(('"open', 'so "they" said', '"a" b', 'b"')):
+        rows = f'{odd}\tyes\n"fine, ""really"""\tno\n"so"\tyes\n"a, b"\tno\n'
+        path = write_file(tmp_path, f"text\tlabel\n{rows}", f"{number}.tsv")
+        data = load_files(path, validation=str(write_table(tmp_path / "v.csv", FRAME)))
+        assert data.train.texts == [odd, '"fine, ""really"""', '"so"', '"a, b"']
+        assert "the quotes around" not in " ".join(data.notes)
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("text, label", '"{text}", {label}'),
+        ("label, text", '{label},  "{text}"'),
+        ("label,text", '{label}, "{text}"'),
+        ('"text", "label"', '"{text}", "{label}"'),
+    ],
+)
+def test_blanks_after_commas_are_left_out_and_it_is_said(
+    tmp_path: Path, header: str, row: str
+) -> None:
+    texts = [text.replace('"', '""') for text in QUOTED]
+    lines = [
+        row.format(text=text, label=label)
+        for text, label in zip(texts, FRAME["label"], strict=True)
+    ]
+    data = load_files(write_file(tmp_path, "\n".join([header, *lines])), label_column="label")
+    assert {*(data.train.texts or []), *(data.validation.texts or [])} == {*QUOTED}
+    assert data.classes == ("no", "yes")
+    assert "the blanks after its commas are not part of the cells" in " ".join(data.notes)
 
 
 def test_numbers_get_their_names_from_the_table_or_from_a_file(tmp_path: Path) -> None:

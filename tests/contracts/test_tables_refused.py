@@ -103,10 +103,20 @@ OWN: list[tuple[str | bytes, str]] = [
     (HEADER + "x,yes\ny\0,no\n", ", line 3: a null byte; save the file as UTF-8 text"),
     ((HEADER + "x,yes\ncafé,no\n").encode("latin-1"), ", line 3: not UTF-8 text; save the file as"),
     ((HEADER + "x,yes\n").encode("utf-16"), ", line 1: not UTF-8 text; save the file as UTF-8"),
-    (
-        "text;label\nx;yes\n",
-        ": one column only; CSV has commas between fields and TSV tabs, not ';'",
+    *(
+        (
+            f"text{mark}label\nx, y, z{mark}yes\n",
+            f": one column only; CSV has commas between fields and TSV tabs, not {mark!r}",
+        )
+        for mark in (";", "|", "\t")
     ),
+    (
+        "0,it was,0\n1,it is,1\n",
+        ": the header has '0' twice; give each column a name of its own, or",
+    ),
+    ("text;label\nx;yes\n", ": one column only; CSV has commas between fields and TSV tabs"),
+    ("text,'label'\nx,yes\n", ": no column 'label' (there are: text, 'label'); it needs those"),
+    ("text,label \nx,yes\n", ": no column 'label' (there are: text, 'label '); it needs those of"),
 ]
 MORE = {"text": [f"text {row}" for row in range(30)], "label": [str(row) for row in range(30)]}
 SOME_EMPTY: Columns = {"text": ["x", "y", "", "", "z"] * 2, "label": ["yes", "no"] * 5}
@@ -145,6 +155,56 @@ def test_a_line_of_json_that_is_no_item_is_refused_by_its_row(tmp_path: Path) ->
         with pytest.raises(TurnoverError) as raised:
             load_files(path, text_column="text", label_column="label")
         check_said(raised.value, f"a.jsonl{reason}", tmp_path)
+
+
+@pytest.mark.parametrize("form", ["{text},{label}", "{label},{text}", "{row},{text},{label}"])
+@pytest.mark.parametrize("labels", [("yes", "no"), ("0", "1")])
+def test_a_table_without_a_header_is_told_so(
+    tmp_path: Path, form: str, labels: tuple[str, str]
+) -> None:
+    rows = (
+        form.format(text=f"it was {row}", label=labels[row % 2], row=7 + row) for row in range(9)
+    )
+    path = write_file(tmp_path, "\n".join(rows))
+    with pytest.raises(TurnoverError) as raised:
+        load_files(path)
+    reason = f"a.csv: the name of a column, '{labels[0]}', is also in row 2 below it, so the header"
+    check_said(raised.value, reason, tmp_path)
+    named = {"text_column": "it was 0", "label_column": labels[0]}
+    assert load_files(path, **named).classes == tuple(sorted(labels))
+
+
+def test_numbers_among_texts_are_refused_by_their_row(tmp_path: Path) -> None:
+    for column, cells in (
+        ("text", [5, *"abc"]),
+        ("remark", ["so it is", 5, "so it was", "so be it"]),
+        ("text", [1, 2, 3, 4]),
+    ):
+        path = write_table(tmp_path / "a.jsonl", {column: cells, "label": [0, 1, 0, 1]})
+        with pytest.raises(TurnoverError) as raised:
+            load_files(path)
+        row = next(row for row, cell in enumerate(cells, start=1) if isinstance(cell, int))
+        check_said(raised.value, f"a.jsonl, row {row}, column {column}: … is not a text", tmp_path)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_nested_columns_are_refused_by_name_where_they_are_needed(
+    tmp_path: Path, form: str
+) -> None:
+    text, label = FRAME["text"], [[name] for name in FRAME["label"]]
+    for columns, nested in (
+        ({"data": [{"text": cell} for cell in text], "notes": label}, ("data", "notes")),
+        ({"text": text, "label": label}, ("label",)),
+        ({"text": text, "label": label, "other": FRAME["label"]}, ("label",)),
+        ({"text": [[cell] for cell in text], "label": FRAME["label"]}, ("text",)),
+    ):
+        with pytest.raises(TurnoverError) as raised:
+            load_files(write_table(tmp_path / f"a.{form}", columns))
+        reason = "".join(f"…column {name} (" for name in nested)
+        check_said(raised.value, f"a.{form}: nested{reason}", tmp_path)
+    path = write_table(tmp_path / f"a.{form}", {**FRAME, "topic": label})
+    with pytest.raises(TurnoverError, match=r"nested.*column topic"):
+        load_files(path, label_column="topic")
 
 
 def test_a_parquet_file_that_is_torn_or_holds_no_text_is_refused(tmp_path: Path) -> None:

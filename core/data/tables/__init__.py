@@ -1,6 +1,6 @@
 """A user's own data: tables of texts or images, folders of images, and hub data sets, in one form.
 
-Whatever it was becomes a `Table` (`formats`, `hub`), whose columns are named or inferred
+Whatever it was becomes a `Table` (`formats`, `records`, `hub`), whose columns are named or inferred
 (`columns`) and whose rows are checked one by one (`rows`). The data set's notes list what was
 inferred, skipped and split off (`load`).
 """

@@ -1,13 +1,30 @@
-"""Which columns are used: as the user names them, or inferred from names and contents."""
+"""Which columns are used: as the user names them, or inferred from names and contents.
+
+Texts are never inferred from links, paths, numbers or ids: of the columns that read like texts, one
+with a usual name comes first, then one with such a word in its name, then the longest.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from turnover.data.tables.cells import (
+    filled,
+    holds_images,
+    image_paths,
+    is_link,
+    is_path,
+    mean_length,
+    reads_like_text,
+    share,
+)
 from turnover.data.tables.formats import IMAGE_ENDINGS
+from turnover.data.tables.labels import label_name
+from turnover.data.tables.records import CSV, TSV
 from turnover.data.tables.spec import OwnData, Table
 from turnover.errors import TurnoverError
 
@@ -27,8 +44,12 @@ TEXTS = (
 LABELS = ("label", "labels", "class", "target", "sentiment", "category", "topic", "intent", "y")
 IMAGES = ("image", "img", "picture", "bytes", "path", "file_name", "filename", "file")
 IDS = ("id", "index", "idx", "uid", "guid", "item_id", "", "unnamed: 0", "__index_level_0__")
-_LOOKED_AT = 200
-"""Cells that are inspected to infer a column."""
+_TEXT_WORD = re.compile(rf"({'|'.join(TEXTS)})(?!er)")
+"""A word of `TEXTS` in a name; `reviewer` and `commenter` are none."""
+_ABOUT_TEXT = re.compile(
+    r"(?<![a-z])(author|by|category|date|label|language|name|source|type|user)"
+)
+"""A word in a name that says what is known of a text, such as `review_author`."""
 
 
 @dataclass(frozen=True)
@@ -50,34 +71,26 @@ def named_like(columns: Iterable[str], names: Sequence[str]) -> str | None:
     return next((by_name[name] for name in names if name in by_name), None)
 
 
-def image_paths(cells: Sequence[Any]) -> bool:
-    """Whether a column holds paths of image files."""
-    sample = [cell for cell in cells[:_LOOKED_AT] if cell not in (None, "")]
-    return bool(sample) and all(
-        isinstance(cell, str) and cell.lower().endswith(IMAGE_ENDINGS) for cell in sample
-    )
-
-
 def find_columns(table: Table, spec: OwnData) -> Columns:
     """The columns of a table.
 
     Raises:
         TurnoverError: if a named column does not exist, or a needed one cannot be inferred.
     """
-    for column in filter(
-        None, (spec.text_column, spec.image_column, spec.label_column, spec.id_column)
-    ):
-        if column not in table.columns:
-            raise TurnoverError(
-                f"{table.name}: no column {column!r} (there are: {table.there}); name one of these"
-            )
+    _check_named(table, spec)
     if table.places:
         return Columns("image", "image", "label", "id", ())
     label = spec.label_column or named_like(
         (name for name in table.columns if name not in table.binary), LABELS
     )
+    if not table.columns and table.nested:
+        raise _nested(table, table.nested)
+    if label is None and (nested := named_like(table.nested, LABELS)):
+        raise _nested(table, [nested])
     kind, content = _content(table, spec, label)
-    label = label or _only_candidate(table, content, spec.id_column)
+    if label is None:
+        label = _only_candidate(table, content, spec.id_column)
+        _check_header(table, [label] if label else [*table.columns])
     if label is None:
         raise TurnoverError(
             f"{table.name}: which column holds the labels? (there are: {table.there}); name it with"
@@ -109,6 +122,50 @@ def find_columns(table: Table, spec: OwnData) -> Columns:
     )
 
 
+def _check_named(table: Table, spec: OwnData) -> None:
+    """Check that the columns that the user names exist and have cells that can be used.
+
+    Raises:
+        TurnoverError: if one does not.
+    """
+    for column in filter(
+        None, (spec.text_column, spec.image_column, spec.label_column, spec.id_column)
+    ):
+        if column in table.nested:
+            raise _nested(table, [column])
+        if column not in table.columns:
+            raise TurnoverError(
+                f"{table.name}: no column {column!r} (there are: {table.there}); name one of these"
+            )
+
+
+def _nested(table: Table, columns: Iterable[str]) -> TurnoverError:
+    kinds = ", ".join(f"column {name} ({table.nested[name]:.60})" for name in columns)
+    return TurnoverError(
+        f"{table.name}: nested, where a cell holds one text, label or image: {kinds}; write the "
+        "parts you need into columns of their own, such as text and label"
+    )
+
+
+def _check_header(table: Table, columns: Sequence[str]) -> None:
+    """Check that no column of a table with a header is called like one of its cells.
+
+    Raises:
+        TurnoverError: if one is, so that the first line seems to hold data.
+    """
+    for column in columns if Path(table.name).suffix.lower() in (CSV, TSV) else ():
+        cells = table.columns[column] if column.strip() and column not in table.binary else ()
+        row = next(
+            (row for row, cell in enumerate(cells) if label_name(cell) == label_name(column)), None
+        )
+        if row is not None:
+            raise TurnoverError(
+                f"{table.name}: the name of a column, {column!r:.40}, is also in row {row + 1} "
+                "below it, so the header seems to be missing; add a first line such as text,label, "
+                "or name the column with --label-column"
+            )
+
+
 def _note(what: str, column: str, named: str | None) -> str:
     return (
         f"{what} from "
@@ -122,53 +179,102 @@ def _content(table: Table, spec: OwnData, label: str | None) -> tuple[str, str]:
     if spec.text_column:
         return "text", spec.text_column
     if spec.image_column:
-        if spec.image_column not in table.binary and not (
-            table.folder and image_paths(table.columns[spec.image_column])
-        ):
-            raise TurnoverError(
-                f"{table.name}, column {spec.image_column}: neither image files nor paths of "
-                f"{', '.join(IMAGE_ENDINGS)} files; name another"
-            )
+        if spec.image_column not in table.binary:
+            _check_paths(table, spec.image_column)
         return "image", spec.image_column
+    pictures = [name for name in sorted(table.binary) if holds_images(table.columns[name])]
+    if pictures:
+        return "image", named_like(pictures, IMAGES) or pictures[0]
+    others = [name for name in table.columns if name not in table.binary | {label, spec.id_column}]
+    paths = [name for name in others if image_paths(table.columns[name])]
+    leading = [name for name in paths if _lead_to_images(table, name)]
+    usual = [name for name in leading if name.strip().lower() in IMAGES]
+    text = _named_text(table, others)
+    if usual or (leading and not text):
+        return "image", (usual or leading)[0]
+    if not text and paths:
+        raise _leads_nowhere(table, paths[0])
+    texts = {name: mean_length(table.columns[name]) for name in others if _is_text(table, name)}
+    if text or texts:
+        return "text", text or max(texts, key=texts.__getitem__)
     if table.binary:
         return "image", named_like(sorted(table.binary), IMAGES) or min(table.binary)
-    paths = [
-        name
-        for name in table.columns
-        if name.strip().lower() in IMAGES and name != label and _lead_to_images(table, name)
-    ]
-    if paths:
-        return "image", paths[0]
-    others = {
-        name: length
-        for name in table.columns
-        if name not in (label, spec.id_column) and (length := _length(table.columns[name]))
-    }
-    column = named_like(others, TEXTS) or max(others, key=others.__getitem__, default=None)
-    if column is None:
+    for name in others:
+        if share(table.columns[name], is_path) > 0.5 or name.strip().lower() in IMAGES:
+            raise _leads_nowhere(table, name)
+    raise TurnoverError(
+        f"{table.name}: no column holds texts or images (there are: {table.there}), and links, "
+        "numbers and ids are not taken for them; name it with --text-column or --image-column"
+    )
+
+
+def _check_paths(table: Table, column: str) -> None:
+    """Check that a column that the user names holds paths of images in the table's folder.
+
+    Raises:
+        TurnoverError: if it does not.
+    """
+    if share(table.columns[column], is_path) <= 0.5:
         raise TurnoverError(
-            f"{table.name}: no column holds texts or images (there are: {table.there}); name it "
-            "with --text-column or --image-column"
+            f"{table.name}, column {column}: neither image files nor paths of "
+            f"{', '.join(IMAGE_ENDINGS)} files; name another"
         )
-    return "text", column
+    if not _lead_to_images(table, column):
+        raise _leads_nowhere(table, column)
+
+
+def _leads_nowhere(table: Table, column: str) -> TurnoverError:
+    first = next(filled(table.columns[column]), "")
+    tried = (
+        f"there is no such image file in {table.folder}; write paths from there, with / between "
+        "folders and the end of the file's name"
+        if table.folder
+        else "paths in such a table are not followed; write the table as CSV beside the images"
+    )
+    return TurnoverError(
+        f"{table.name}, column {column}: {first!r:.80} seems to name a file, and {tried}, or name "
+        "another column with --text-column or --image-column"
+    )
+
+
+def _named_text(table: Table, columns: Sequence[str]) -> str | None:
+    """The column whose name says that it holds texts, if there is one."""
+    texts = [name for name in columns if _is_text(table, name)]
+    like = [
+        name
+        for name in texts
+        if _TEXT_WORD.search(name.lower()) and not _ABOUT_TEXT.search(name.lower())
+    ]
+    others = [name for name in columns if share(table.columns[name], is_link) <= 0.5]
+    named = (
+        named_like(texts, TEXTS)
+        or max(like, key=lambda name: mean_length(table.columns[name]), default=None)
+        or named_like(others, TEXTS)
+    )
+    if named is None and (nested := named_like(table.nested, TEXTS)):
+        raise _nested(table, [nested])
+    return named
+
+
+def _is_text(table: Table, column: str) -> bool:
+    """Whether a column may hold texts: most of its cells read like one, and its name is not one of
+    ids or images.
+    """
+    return (
+        column.strip().lower() not in (*IDS, *IMAGES)
+        and share(table.columns[column], reads_like_text) > 0.5
+    )
 
 
 def _lead_to_images(table: Table, column: str) -> bool:
-    """Whether a column holds paths of image files, the first of which exists."""
-    if table.folder is None or not image_paths(table.columns[column]):
+    """Whether a column holds paths of image files, one of which exists."""
+    if table.folder is None:
         return False
-    first = next(cell for cell in table.columns[column] if cell not in (None, ""))
-    return Path(table.folder, first).is_file()
-
-
-def _length(cells: Sequence[Any]) -> float:
-    """Mean length of a column's texts; 0 if it holds anything else."""
-    sample = [cell for cell in cells[:_LOOKED_AT] if cell is not None]
-    return (
-        sum(map(len, sample)) / len(sample)
-        if sample and all(isinstance(cell, str) for cell in sample)
-        else 0
-    )
+    for cell in filled(table.columns[column]):
+        with contextlib.suppress(OSError, ValueError):  # such as a name that is too long
+            if isinstance(cell, str) and Path(table.folder, cell).is_file():
+                return True
+    return False
 
 
 def _only_candidate(table: Table, content: str, id: str | None) -> str | None:

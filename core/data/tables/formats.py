@@ -1,10 +1,5 @@
 """Files and folders of a user as tables: CSV, TSV, JSONL, parquet, and folders of images.
 
-CSV, TSV and JSONL are split into records: pieces of text that, joined, are the file again, byte by
-byte. What a flag file does not change is therefore kept as it was written: quotes, spaces, line
-ends, a byte order mark. Blank lines belong to the record before them; those before the first record
-to the head. A quote in TSV is a character like any other, as in `turnover.data.tables.checks`.
-
 In Arrow tables (parquet files, and what `datasets` holds) images are bytes, or a struct with
 `bytes` as on the hub. A folder of images has one folder per class.
 """
@@ -12,202 +7,18 @@ In Arrow tables (parquet files, and what `datasets` holds) images are bytes, or 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from json.decoder import scanstring  # type: ignore[attr-defined]
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from turnover.data.images import FORMATS
 from turnover.data.tables.checks import unreadable
+from turnover.data.tables.records import CSV, DIALECTS, FORMS, JSONL, TSV, dialect_of, utf8
 from turnover.data.tables.spec import Table
 from turnover.errors import TurnoverError
-
-# CSV, TSV and JSONL as records
-
-_END = r"(\r\n|\r|\n|\Z)"
-_CSV = re.compile(r'((?:"[^"]*+(?:""[^"]*+)*+"|(?!"))[^,\r\n]*+)(?:(,)|' + _END + ")")
-_TSV = re.compile(r"([^\t\r\n]*+)(?:(\t)|" + _END + ")")
-_QUOTED = re.compile(r'"([^"]*+(?:""[^"]*+)*+)"(.*)', re.DOTALL)
-_SPACE = re.compile(r"[ \t\r\n]*")
-_BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
-
-
-@dataclass(frozen=True)
-class Records:
-    """A file: the text before the first record, the records, and their cells by column."""
-
-    head: str
-    rows: list[str]
-    columns: dict[str, list[Any]]
-
-
-@dataclass(frozen=True)
-class Form:
-    """How a file is split into records, and how a record is written with another value in a column.
-
-    `changed` takes a record, the names of the columns, the name of the one to change, and its
-    value.
-    """
-
-    split: Callable[[str, str], Records]
-    changed: Callable[[str, list[str], str, Any], str]
-
-
-def utf8(content: bytes, name: str) -> str:
-    """A file's text.
-
-    Raises:
-        TurnoverError: if it is not UTF-8; the text names the first line that is not.
-    """
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise TurnoverError(
-            f"{name}, line {line}: not UTF-8 text; save the file as UTF-8"
-        ) from None
-
-
-def _fields(
-    text: str, position: int, pattern: re.Pattern[str], where: str
-) -> tuple[list[re.Match[str]], int]:
-    """The fields of the record that begins at `position`, and the position of the next one."""
-    fields = []
-    while True:
-        match = pattern.match(text, position)
-        if match is None:
-            raise TurnoverError(f"{where}: a quote is never closed; check quotes")
-        fields.append(match)
-        position = match.end()
-        if match[2] is None:
-            return fields, position
-
-
-def _value(field: str) -> str:
-    """The value of a CSV field."""
-    quoted = _QUOTED.fullmatch(field)
-    return quoted[1].replace('""', '"') + quoted[2] if quoted else field
-
-
-def _split_delimited(text: str, name: str, pattern: re.Pattern[str]) -> Records:
-    position = len(_BOM) if text.startswith(_BOM) else 0
-    head, rows, names = text[:position], list[str](), list[str]()
-    columns: list[list[str]] = []
-    while position < len(text):
-        fields, end = _fields(text, position, pattern, f"{name}, row {len(rows) + 1}")
-        record, position = text[position:end], end
-        if not record.strip():
-            if rows:
-                rows[-1] += record
-            else:
-                head += record
-            continue
-        values = [_value(field[1]) if pattern is _CSV else field[1] for field in fields]
-        if not names:
-            head, names, columns = head + record, values, [[] for _ in values]
-            continue
-        if len(values) > len(names):
-            raise TurnoverError(
-                f"{name}, row {len(rows) + 1}: {len(values)} fields under {len(names)} names; check"
-                " quotes and separators"
-            )
-        rows.append(record)
-        for cells, value in zip(columns, values + [""] * (len(names) - len(values)), strict=True):
-            cells.append(value)
-    return Records(head, rows, {name: columns[names.index(name)] for name in names})
-
-
-def _changed_delimited(
-    record: str, names: list[str], column: str, value: Any, pattern: re.Pattern[str]
-) -> str:
-    fields, _ = _fields(record, 0, pattern, "")
-    if len(fields) <= names.index(column):
-        raise TurnoverError(f"there is no {column!r}")
-    start, end = fields[names.index(column)].span(1)
-    text = str(value)
-    if pattern is _TSV and any(character in text for character in "\t\r\n"):
-        raise TurnoverError(
-            f"the label {text!r:.80} cannot be written as TSV; give the class another name"
-        )
-    if pattern is _CSV and (
-        record.startswith('"', start) or any(character in text for character in ',\r\n"')
-    ):
-        text = '"' + text.replace('"', '""') + '"'
-    return record[:start] + text + record[end:]
-
-
-def _split_lines(text: str, name: str) -> Records:
-    rows, cells = list[str](), list[dict[str, Any]]()
-    start = len(_BOM) if text.startswith(_BOM) else 0
-    head = text[:start]
-    for line in re.findall(r"[^\n]*\n|[^\n]+", text[start:]):
-        if not line.strip():
-            if rows:
-                rows[-1] += line
-            else:
-                head += line
-            continue
-        rows.append(line)
-        try:
-            parsed = json.loads(line)
-        except (ValueError, RecursionError):
-            parsed = None
-        if not isinstance(parsed, dict):
-            raise TurnoverError(f"{name}, row {len(rows)}: not a JSON object; write one a line")
-        cells.append(parsed)
-    names = list(dict.fromkeys(column for record in cells for column in record))
-    return Records(
-        head, rows, {column: [record.get(column, "") for record in cells] for column in names}
-    )
-
-
-def _changed_line(record: str, names: list[str], column: str, value: Any) -> str:
-    """A JSON object with another value for one key; of two equal keys, the last counts."""
-    spans = [(start, end) for key, start, end in _members(record) if key == column]
-    if not spans:
-        raise TurnoverError(f"there is no {column!r}")
-    start, end = spans[-1]
-    return record[:start] + json.dumps(value, ensure_ascii=record.isascii()) + record[end:]
-
-
-def _members(record: str) -> Iterator[tuple[str, int, int]]:
-    """Keys of a JSON object, each with the start and end of its value."""
-    decode = json.JSONDecoder().raw_decode
-    position = _past(record, record.index("{") + 1)
-    while record[position] == '"':
-        key, position = scanstring(record, position + 1, True)
-        start = _past(record, _past(record, position) + 1)
-        _, end = decode(record, start)
-        yield key, start, end
-        position = _past(record, end)
-        if record[position] == ",":
-            position = _past(record, position + 1)
-
-
-def _past(text: str, position: int) -> int:
-    """The position after white space."""
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
-
-
-def _delimited(pattern: re.Pattern[str]) -> Form:
-    return Form(
-        partial(_split_delimited, pattern=pattern), partial(_changed_delimited, pattern=pattern)
-    )
-
-
-FORMS = {
-    ".csv": _delimited(_CSV),
-    ".tsv": _delimited(_TSV),
-    ".jsonl": Form(_split_lines, _changed_line),
-}
-"""Forms by file name extension."""
-
 
 # Arrow tables
 
@@ -277,21 +88,26 @@ def class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
 # Files and folders
 
 PARQUET = ".parquet"
-ENDINGS = (*FORMS, PARQUET)
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+ENDINGS = (CSV, TSV, JSONL, PARQUET)
+IMAGE_ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 IMAGE, LABEL, ID = "image", "label", "id"
 """Columns of a folder's table."""
+_SYSTEM = frozenset(("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 _SPLITS = frozenset(("train", "training", "val", "valid", "validation", "dev", "test", "testing"))
 
 
-def files_in(folder: Path) -> list[PurePosixPath]:
-    """All files below a folder, as paths relative to it.
+def files_in(folder: Path, hidden: bool = True) -> list[PurePosixPath]:
+    """All files below a folder, or those that are not hidden, as paths relative to it.
 
     Raises:
         TurnoverError: if it cannot be read, or contains a link, which a copy would not keep.
     """
     try:
-        paths = sorted(folder.rglob("*"))
+        paths = [
+            path
+            for path in sorted(folder.rglob("*"))
+            if hidden or not is_hidden(path.relative_to(folder))
+        ]
     except OSError as error:
         raise unreadable(folder, error) from None
     for path in paths:
@@ -337,7 +153,7 @@ def read_own(path: Path) -> Table:
         if is_parquet
         else _text_table(content, path)
     )
-    if not len(table):
+    if not len(table) and not table.nested:
         raise TurnoverError(f"{path}: no rows; add some")
     return table
 
@@ -345,14 +161,18 @@ def read_own(path: Path) -> Table:
 def arrow_table(table: pa.Table, name: str, stem: str) -> Table:
     """A `Table` from an Arrow table; images are read on demand."""
     binary = frozenset(column.name for column in table.schema if is_binary(column.type))
-    plain = [
-        column.name
+    nested = {
+        column.name: str(column.type)
         for column in table.schema
-        if column.name not in binary and not pa.types.is_nested(column.type)
-    ]
-    columns: dict[str, Sequence[Any]] = {column: cells_of(table, column, name) for column in plain}
+        if column.name not in binary and pa.types.is_nested(column.type)
+    }
+    columns: dict[str, Sequence[Any]] = {
+        column: cells_of(table, column, name)
+        for column in table.column_names
+        if column not in binary and column not in nested
+    }
     columns |= {column: _Images(table.column(column)) for column in sorted(binary)}
-    return Table(name, stem, columns, binary, class_names(table.schema))
+    return Table(name, stem, columns, binary, class_names(table.schema), nested=nested)
 
 
 class _Images(Sequence[Any]):
@@ -373,28 +193,32 @@ def _text_table(content: bytes, path: Path) -> Table:
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise TurnoverError(f"{path}, line {line}: a null byte; save the file as UTF-8 text")
-    columns = FORMS[path.suffix.lower()].split(text, str(path)).columns
-    separator = next(
-        (
-            mark
-            for mark in (";", "\t", "|", ",")
-            if len(columns) == 1 and mark in next(iter(columns))
-        ),
-        None,
+    form = dialect_of(path.suffix.lower(), text)
+    columns = FORMS[form].split(text, str(path)).columns
+    nested = {column: kind for column, cells in columns.items() if (kind := _nested(cells))}
+    return Table(
+        str(path),
+        path.stem,
+        {column: cells for column, cells in columns.items() if column not in nested},
+        folder=path.parent,
+        nested=nested,
+        notes=(f"{path}: {DIALECTS[form]}",) if form in DIALECTS else (),
     )
-    if separator:
-        raise TurnoverError(
-            f"{path}: one column only; CSV has commas between fields and TSV tabs, not "
-            f"{separator!r}; rename or convert the file"
-        )
-    return Table(str(path), path.stem, columns, folder=path.parent)
+
+
+def _nested(cells: Sequence[Any]) -> str:
+    """What a column of JSON holds, if it is nothing but lists or objects; else ""."""
+    filled = [cell for cell in cells if cell not in (None, "")]
+    nested = bool(filled) and all(isinstance(cell, list | dict) for cell in filled)
+    return ("objects" if isinstance(filled[0], dict) else "lists") if nested else ""
 
 
 def _folder(folder: Path) -> Table:
     """Images in folders; an id is a file's path, which `turnover apply` uses."""
-    paths = files_in(folder)
-    inside = [path for path in paths if len(path.parts) > 1]
-    images = [path for path in inside if path.suffix.lower() in IMAGE_ENDINGS]
+    paths = files_in(folder, hidden=False)
+    images = [
+        path for path in paths if len(path.parts) > 1 and path.suffix.lower() in IMAGE_ENDINGS
+    ]
     classes = {path.parts[0] for path in images}
     if not images:
         raise TurnoverError(
@@ -413,10 +237,32 @@ def _folder(folder: Path) -> Table:
         LABEL: [path.parts[0] for path in images],
         ID: [str(path) for path in images],
     }
-    stray = [str(path) for path in paths if path not in known and not _hidden(path)]
-    return Table(str(folder), folder.name, columns, folder=folder, places=columns[ID], stray=stray)
+    for place in sorted(folder.iterdir()):
+        if (
+            place.is_dir()
+            and place.name not in classes
+            and not is_hidden(place.relative_to(folder))
+        ):
+            raise TurnoverError(
+                f"{place}: a class's folder without an image that can be read (files that end with "
+                f"{', '.join(IMAGE_ENDINGS)}); convert its images, or move the folder elsewhere"
+            )
+    stray = [path for path in paths if path not in known]
+    return Table(
+        str(folder),
+        folder.name,
+        columns,
+        folder=folder,
+        places=columns[ID],
+        stray=[*map(str, stray)],
+        unread=[
+            str(path)
+            for path in stray
+            if len(path.parts) > 1 or path.suffix.lower() in IMAGE_ENDINGS
+        ],
+    )
 
 
-def _hidden(path: PurePosixPath) -> bool:
-    """Whether it is a hidden file, or one that operating systems create."""
-    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
+def is_hidden(path: PurePath) -> bool:
+    """Whether a file or a folder above it is hidden, or made by an operating system."""
+    return any(part.startswith(".") or part.lower() in _SYSTEM for part in path.parts)

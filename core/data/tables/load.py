@@ -6,6 +6,7 @@ import re
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +15,10 @@ from turnover.data.tables.checks import read_class_names
 from turnover.data.tables.columns import Columns, find_columns, has_ids
 from turnover.data.tables.formats import ENDINGS, read_own
 from turnover.data.tables.hub import read_hub
-from turnover.data.tables.rows import Rows, pixels_of, usable_rows, usual_size
+from turnover.data.tables.labels import few_marks, joined
+from turnover.data.tables.rows import Rows, check_folders, pixels_of, usable_rows, usual_size
 from turnover.data.tables.spec import FILES, HUB, OwnData, Table
-from turnover.errors import TurnoverError
+from turnover.errors import TurnoverError, counted
 from turnover.storage.atomic import user_path
 
 SHARE = 0.2
@@ -110,7 +112,9 @@ class _Reader:
 
     def _contents(self, rows: Rows) -> list[str] | np.ndarray:
         if self.shape is not None:
-            return pixels_of(rows, self.shape)
+            images = pixels_of(rows, self.shape)
+            check_folders(rows)
+            return images
         return [rows.table.columns[rows.columns.content][row] for row in rows.kept]
 
     def _items_of(self, rows: Rows, contents: list[str] | np.ndarray) -> Items:
@@ -154,17 +158,39 @@ def _classes(rows: Rows) -> tuple[str, ...]:
 
 
 def _notes_of(rows: Rows) -> list[str]:
-    """Notes on the rows and files of a table that were skipped."""
-    stray = rows.table.stray
+    """Notes on how a table was read, its odd cells, and the rows and files that were skipped."""
+    table, columns, stray = rows.table, rows.columns, rows.table.stray
+    notes = [*table.notes, *rows.notes]
+    notes += [
+        f"{table.name}: column {name} is nested ({kind:.60}), so it is not used"
+        for name, kind in table.nested.items()
+    ]
+    labels = {row: table.columns[columns.label][row] for row in rows.kept}
+    if spellings := joined(labels, {row: rows.labels[row] for row in rows.kept}):
+        notes.append(f"{table.name}, column {columns.label}: {spellings}")
+    if not table.places:
+        notes += _marks_in(rows, columns.label, labels)
+    if columns.kind == "text":
+        texts = {row: table.columns[columns.content][row] for row in rows.kept}
+        notes += _marks_in(rows, columns.content, texts)
     if not stray:
-        return rows.notes
+        return notes
     named = ", ".join(stray[:_NAMED]) + (" …" if len(stray) > _NAMED else "")
     files = (
         "1 file is no image in a class's folder and was"
         if len(stray) == 1
         else f"{len(stray):,} files are no images in a class's folder and were"
     )
-    return [*rows.notes, f"{rows.table.name}: {files} skipped: {named}"]
+    return [*notes, f"{table.name}: {files} skipped: {named}"]
+
+
+def _marks_in(rows: Rows, column: str, cells: dict[int, Any]) -> list[str]:
+    """Notes on the few cells of a column that may stand for a missing value."""
+    return [
+        f"{rows.table.where(found[0], column)}: {text!r:.40} often marks a missing value; if it "
+        f"does here, empty the cell ({counted(len(found), 'row')} of {len(cells):,} like this)"
+        for text, found in few_marks(cells, column == rows.columns.label).items()
+    ]
 
 
 def _split_training(reader: _Reader, name: str, seed: int) -> tuple[Items, Items]:

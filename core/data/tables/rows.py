@@ -18,6 +18,7 @@ from turnover.data.images import MAX_BYTES, fit_image, image_size, open_image
 from turnover.data.tables.checks import MAX_CHARACTERS, unreadable
 from turnover.data.tables.columns import Columns
 from turnover.data.tables.formats import inside
+from turnover.data.tables.labels import label_name
 from turnover.data.tables.spec import SMALLEST, Table
 from turnover.errors import TurnoverError
 from turnover.storage.progress import bar
@@ -51,15 +52,16 @@ class Rows:
             TurnoverError: if too many rows are skipped.
         """
         self.lost[row] = why
-        if len(self.lost) > MOST_LOST * len(self.table):
+        unread = len(self.table.unread)
+        if len(self.lost) + unread > MOST_LOST * (len(self.table) + unread):
             first = min(self.lost)
             where = self.table.where(
                 first,
                 self.columns.label if self.lost[first] == "no label" else self.columns.content,
             )
             raise TurnoverError(
-                f"{where}: {self.lost[first]}; more than a tenth of the {len(self.table):,} rows "
-                "cannot be used, so correct or remove them"
+                f"{where}: {self.lost[first]}; more than a tenth of the "
+                f"{len(self.table) + unread:,} rows cannot be used, so correct or remove them"
             )
 
     @property
@@ -127,6 +129,7 @@ def usable_rows(table: Table, columns: Columns, names: Sequence[str] | None) -> 
                 f"{table.name}: no column {column!r} (there are: {table.there}); it needs those of "
                 "the training items"
             )
+    _check_unread(table)
     rows, contents, labels = (
         Rows(table, columns),
         table.columns[columns.content],
@@ -138,12 +141,43 @@ def usable_rows(table: Table, columns: Columns, names: Sequence[str] | None) -> 
                 _check_text(contents[row], table.where(row, columns.content))
             elif columns.content not in table.binary and not _is_filled(contents[row]):
                 raise Lost("no image")
-            rows.labels[row] = _label(labels[row], table.where(row, columns.label), names)
+            where = table.where(row, columns.label)
+            rows.labels[row] = _label(labels[row], where, names, whole=not table.places)
             rows.kept.append(row)
         except Lost as error:
             rows.lose(row, str(error))
     _check_classes(rows, names)
     return rows
+
+
+def _check_unread(table: Table) -> None:
+    """Check that the files of a folder are images in class folders.
+
+    Raises:
+        TurnoverError: if more than a tenth of them are not.
+    """
+    count = len(table) + len(table.unread)
+    if len(table.unread) > MOST_LOST * count:
+        raise TurnoverError(
+            f"{table.name}/{table.unread[0]}: no image in a class's folder; more than a tenth of "
+            f"the {count:,} files cannot be used, so convert or move them"
+        )
+
+
+def check_folders(rows: Rows) -> None:
+    """Check that every class's folder has an image in use.
+
+    Raises:
+        TurnoverError: for one that has none.
+    """
+    folders = {rows.table.columns[rows.columns.label][row]: row for row in reversed(rows.lost)}
+    kept = {rows.table.columns[rows.columns.label][row] for row in rows.kept}
+    for folder, row in folders.items():
+        if rows.table.places and folder not in kept:
+            raise TurnoverError(
+                f"{rows.table.where(row)}: {rows.lost[row]}, and no other image of its folder can "
+                "be used; correct or remove the folder"
+            )
 
 
 def image_file(table: Table, column: str, row: int) -> bytes:
@@ -171,7 +205,7 @@ def image_file(table: Table, column: str, row: int) -> bytes:
             raise Lost(f"an image file of more than {MAX_BYTES // 2**20} MB")
         return path.read_bytes()
     except FileNotFoundError:
-        raise Lost("no such image file") from None
+        raise Lost(f"no such image file: {path}") from None
     except OSError as error:
         raise unreadable(path, error) from None
 
@@ -206,8 +240,8 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _label(cell: Any, where: str, names: Sequence[str] | None) -> str:
-    """A label as a class name."""
+def _label(cell: Any, where: str, names: Sequence[str] | None, whole: bool) -> str:
+    """A label as a class name; `whole` floats are integers."""
     if (
         cell is None
         or (isinstance(cell, str) and not cell.strip())
@@ -221,6 +255,8 @@ def _label(cell: Any, where: str, names: Sequence[str] | None) -> str:
         raise TurnoverError(
             f"{where}: the label {label!r:.40} holds a null byte or half a character; correct it"
         )
+    if whole and label not in (names or ()):
+        label = label_name(cell)
     if names is None or label in names:
         return label
     if label == "-1":  # the hub's mark for a hidden label
@@ -268,9 +304,12 @@ def usual_size(rows: Rows, side: int | None) -> tuple[tuple[int, int], list[str]
     others = sizes.total() - sizes[shape]
     if not others:
         return shape, []
-    usual = "all" if most == sizes.total() else "most of the"
+    total = sizes.total()
+    stated = f"{'all' if most == total else 'most of the'} {total:,} images are"
+    if most <= total / 2:
+        stated = f"the commonest size, {most:,} of {total:,} images, is"
+    stated += f" {width} x {height} pixels"
     reason = "as --size says" if side else "choose another with --size"
-    stated = f"{usual} {sizes.total():,} images are {width} x {height} pixels"
     return shape, [
         f"{stated}; {others:,} are scaled and cropped to {shape[1]} x {shape[0]}; {reason}"
     ]

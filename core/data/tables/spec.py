@@ -110,6 +110,9 @@ class Table:
         folder: the base of relative image paths; None where cells are not paths.
         places: each row's name in errors; empty for `row 1` and so on.
         stray: files in a folder that are not items.
+        unread: those among them that count as rows that cannot be used.
+        nested: what the cells of columns are that hold lists or objects and so cannot be used.
+        notes: how the file was read, where there was a choice.
     """
 
     name: str
@@ -120,6 +123,9 @@ class Table:
     folder: Path | None = None
     places: Sequence[str] = ()
     stray: Sequence[str] = ()
+    unread: Sequence[str] = ()
+    nested: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -132,5 +138,9 @@ class Table:
 
     @property
     def there(self) -> str:
-        """The names of the columns, for an error."""
-        return ", ".join(f"{name:.40}" for name in list(self.columns)[:20]) or "none"
+        """The names of the columns, for an error; in quotes where blanks are part of them."""
+        names = [
+            f"{name:.40}" if name == name.strip() else f"{name!r:.40}"
+            for name in list(self.columns)[:20]
+        ]
+        return ", ".join([*names, *(f"{name:.40} (nested)" for name in self.nested)]) or "none"

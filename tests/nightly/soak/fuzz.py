@@ -190,7 +190,8 @@ def fuzz_images(folder: Path) -> Example:
             Image.fromarray(pixels).convert("P"),
         ):
             written = io.BytesIO()
-            shown.convert("RGB" if form in ("JPEG", "WEBP") else shown.mode).save(written, form)
+            with_palette = form in ("PNG", "BMP", "GIF", "TIFF")
+            shown.convert(shown.mode if with_palette else "RGB").save(written, form)
             whole.append(written.getvalue())
 
     def one(chance: random.Random) -> None:
