@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from turnover.errors import TurnoverError
+from turnover.storage.schema import CURVES
 
 SUFFIX = ".partial"
-_CURVES = ("masked", "flipped", "validation", "unowned")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def read_partial(folder: Path, name: str) -> Partial:
     if not masked.exists():
         return Partial(
             name,
-            _curves({column: [] for column in _CURVES}, []),
+            _curves({column: [] for column in CURVES}, []),
             0,
             0,
             0.0,
@@ -98,7 +98,7 @@ def _checkpoint(path: Path) -> tuple[dict[str, Any], np.ndarray, int]:
                 file.get_tensor("flipped_items"),
                 file.get_slice("validation_items").get_shape(),
             )
-        curves = {name: [float(loss) for loss in facts["curves"][name]] for name in _CURVES}
+        curves = {name: [float(loss) for loss in facts["curves"][name]] for name in CURVES}
         training = {
             "curves": curves,
             "accuracy": [float(share) for share in facts["accuracy"]],

@@ -24,6 +24,7 @@ from turnover.models.registry import TrainSettings
 from turnover.runs.model import item_features
 from turnover.runs.run import RUN_FILES, write_manifest
 from turnover.storage.atomic import replace_folder
+from turnover.storage.schema import CURVES
 from turnover.training.fit import History, probabilities
 
 _SCRATCH = ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz")
@@ -48,10 +49,7 @@ def results_of(
         "validation_size": len(data.validation),
         "validation_accuracy": history.accuracy[kept],
         "plain_accuracy": twin.accuracy[twin.kept] if twin else None,
-        **{
-            f"{name}_loss": history.curves[name][kept]
-            for name in ("validation", "masked", "flipped", "unowned")
-        },
+        **{f"{name}_loss": history.curves[name][kept] for name in CURVES},
         "plain_loss": twin.curves["validation"][twin.kept] if twin else None,
         "epochs": history.epochs,
         "kept_epoch": kept + 1,

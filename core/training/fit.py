@@ -36,10 +36,10 @@ from turnover.attribution.scope import turnover
 from turnover.attribution.state import load_trained, trained_state
 from turnover.errors import TurnoverError
 from turnover.models.registry import Recipe
+from turnover.storage.schema import CURVES
 from turnover.training.checkpoint import Trainee, load_checkpoint, save_checkpoint
 from turnover.training.teams import Team, one_rank, shared_norms
 
-CURVES = ("masked", "flipped", "validation", "unowned")
 _ORDER, _DROPOUT, _AUGMENT = 4, 5, 6
 _MOVED = 4
 _ITEM_LOSSES = ("masked_items", "flipped_items", "validation_items")

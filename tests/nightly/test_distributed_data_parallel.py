@@ -23,7 +23,8 @@ from tests.helpers.token_builders import encoder_in, sst2_in, token_ensemble, to
 from turnover import Run, TurnoverDropout
 from turnover.attribution.ensemble import Ensemble, Members, part_of
 from turnover.models.registry import Recipe
-from turnover.training.fit import CURVES, History, Split, fit
+from turnover.storage.schema import CURVES
+from turnover.training.fit import History, Split, fit
 from turnover.training.ranks import ALONE, Ranks
 from turnover.training.teams import Team, shared_norms, team_of
 
