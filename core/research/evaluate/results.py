@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from turnover.errors import TurnoverError
+from turnover.research.markdown import markdown_table
 from turnover.runs.run import Run, made_with, stale_since
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.schema import finite_number
@@ -67,17 +68,18 @@ class ResultRow:
 def table(rows: Sequence[ResultRow]) -> str:
     """The rows as a Markdown table."""
     columns = list(dict.fromkeys(name for row in rows for name in row.figures))
-    lines = [
-        f"| method | {' | '.join(columns)} | training, s | estimate, s | |",
-        f"| --- |{' ---: |' * (len(columns) + 2)} --- |",
-    ]
-    for row in rows:
-        figures = " | ".join(str(row.figures.get(name, "")) for name in columns)
-        lines.append(
-            f"| {row.method} | {figures} | {row.train_seconds:.1f} | {row.estimate_seconds:.1f} | "
-            f"{row.note} |"
+    head = ("method", *columns, "training, s", "estimate, s", "")
+    lines = (
+        (
+            row.method,
+            *(row.figures.get(name, "") for name in columns),
+            f"{row.train_seconds:.1f}",
+            f"{row.estimate_seconds:.1f}",
+            row.note,
         )
-    return "\n".join(lines)
+        for row in rows
+    )
+    return markdown_table(head, lines, right=range(1, len(head) - 1))
 
 
 # Files
