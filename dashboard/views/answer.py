@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from turnover.data.images import fit_image, open_image, png_bytes, png_pixels
+from turnover.data.images import fit_image, open_image, png_bytes
 from turnover.data.tables.checks import (
     MAX_CHARACTERS,
     check_text,
@@ -220,7 +220,7 @@ def image_as_seen(run: Run, content: bytes, name: str) -> bytes:
     Raises:
         TurnoverError: if the file is not a complete image of acceptable size.
     """
-    height, width, *channels = png_pixels(run.item("train", 0)["image"]).shape
+    height, width, *channels = run.image_shape
     return png_bytes(fit_image(open_image(content, name, colour=bool(channels)), height, width))
 
 
