@@ -18,8 +18,8 @@ import pandas as pd
 from turnover.data.images import fit_image, open_image, png_bytes
 from turnover.data.tables.checks import (
     MAX_CHARACTERS,
+    check_column,
     check_text,
-    require_column,
     table_of,
     text_column,
 )
@@ -279,7 +279,7 @@ def batch_questions(content: bytes, name: str, label: str | None, top: int) -> t
         )
     table = table_of(content, path, ())
     column = "sentence" if "sentence" in table.columns and "text" not in table.columns else "text"
-    require_column(table, path, column)
+    check_column(column, table.columns, path)
     if len(table) > MAX_ROWS:
         raise TurnoverError(f"{path}: {len(table):,} rows, the limit is {MAX_ROWS}; split the file")
     return tuple(

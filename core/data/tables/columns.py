@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from turnover.data.tables.checks import check_column, listed
 from turnover.data.tables.formats import IMAGE_ENDINGS
 from turnover.data.tables.spec import OwnData, Table
 from turnover.errors import TurnoverError
@@ -67,10 +68,7 @@ def find_columns(table: Table, spec: OwnData) -> Columns:
     for column in filter(
         None, (spec.text_column, spec.image_column, spec.label_column, spec.id_column)
     ):
-        if column not in table.columns:
-            raise TurnoverError(
-                f"{table.name}: no column {column!r} (there are: {table.there}); name one of these"
-            )
+        check_column(column, table.columns, table.name, "name one of these")
     if table.places:
         return Columns("image", "image", "label", "id", ())
     label = spec.label_column or named_like(
@@ -80,8 +78,8 @@ def find_columns(table: Table, spec: OwnData) -> Columns:
     label = label or _only_candidate(table, content, spec.id_column)
     if label is None:
         raise TurnoverError(
-            f"{table.name}: which column holds the labels? (there are: {table.there}); name it with"
-            " --label-column"
+            f"{table.name}: which column holds the labels? (there are: {listed(table.columns)}); "
+            "name it with --label-column"
         )
     if label == content:
         raise TurnoverError(
@@ -147,8 +145,8 @@ def _content(table: Table, spec: OwnData, label: str | None) -> tuple[str, str]:
     column = named_like(others, TEXTS) or max(others, key=others.__getitem__, default=None)
     if column is None:
         raise TurnoverError(
-            f"{table.name}: no column holds texts or images (there are: {table.there}); name it "
-            "with --text-column or --image-column"
+            f"{table.name}: no column holds texts or images (there are: {listed(table.columns)}); "
+            "name it with --text-column or --image-column"
         )
     return "text", column
 

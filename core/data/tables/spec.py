@@ -129,8 +129,3 @@ class Table:
         if self.places:
             return f"{self.name}/{self.places[row]}"
         return f"{self.name}, row {row + 1}" + (f", column {column}" if column else "")
-
-    @property
-    def there(self) -> str:
-        """The names of the columns, for an error."""
-        return ", ".join(f"{name:.40}" for name in list(self.columns)[:20]) or "none"
