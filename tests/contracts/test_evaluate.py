@@ -18,11 +18,11 @@ from tests.helpers.calling import answer, call
 from tests.helpers.source_files import checked_reviews as reviews
 from tests.helpers.token_builders import encoder_in, sst2_in, twins_in
 from turnover import Run, TurnoverError
-from turnover.cli.evaluate import MEASURES
 from turnover.data.base import WRONG_LABEL
 from turnover.models.registry import TrainSettings
 from turnover.research.evaluate.labels import RANK, doubt, suspicions, wrong_label_auc
 from turnover.research.evaluate.loo import own_scores
+from turnover.research.evaluate.results import MEASURES
 from turnover.research.evaluate.scores import (
     BASELINES,
     ESTIMATORS,

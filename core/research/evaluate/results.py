@@ -21,6 +21,17 @@ from turnover.runs.run import Run, made_with, stale_since
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.schema import finite_number
 
+MEASURES = {
+    "lds": "do summed influences predict retraining on random halves",
+    "loo": "do influences predict leaving single items out",
+    "injected": "are injected wrong labels found",
+    "real-errors": "are label errors found that people confirmed",
+    "duplicates": "do known near duplicates rank high",
+    "removal": "is an error gone when its proponents are removed and the model is trained again",
+    "agreement": "do two halves of the members agree",
+}
+"""The question that each measure answers."""
+
 TURNOVER, AS_SHOWN = "turn-over", "turn-over, as shown"
 """Prefix of our own methods' names, and the one that pages show."""
 
@@ -80,6 +91,21 @@ def table(rows: Sequence[ResultRow]) -> str:
         for row in rows
     )
     return markdown_table(head, lines, right=range(1, len(head) - 1))
+
+
+def setting(facts: Mapping[str, Any]) -> str:
+    """The facts of a measurement in one line."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_shown(value)}"
+        for name, value in facts.items()
+        if name not in ("run", "measure", "rows")
+    )
+
+
+def _shown(value: float | bool | None) -> str:
+    if isinstance(value, bool | None):
+        return {True: "yes", False: "no", None: "unknown"}[value]
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 # Files
