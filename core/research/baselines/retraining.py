@@ -44,12 +44,11 @@ from turnover.research.baselines.base import (
     RowLoss,
     Schedule,
     Scores,
-    Told,
     cross_entropy,
-    silent,
     take,
 )
 from turnover.research.baselines.losses import RowLosses
+from turnover.storage.progress import Advance, silent
 from turnover.training.fit import Split
 
 # One member as a plain model
@@ -270,7 +269,7 @@ class Retraining:
         return "leave-one-out by retraining"
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Scores in nats of the named training items (all by default: N trainings).
 

@@ -28,8 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from turnover.research.baselines.base import Clock, Problem, Scores, Told, silent, take
+from turnover.research.baselines.base import Clock, Problem, Scores, take
 from turnover.research.baselines.losses import RowLosses
+from turnover.storage.progress import Advance, silent
 
 
 def signed_similarity(
@@ -61,7 +62,7 @@ class Similarity:
         return "signed cosine similarity" + ", centred" * self.centred
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Cosines of the named training items."""
         chosen, clock = problem.chosen(instances), Clock.of(problem)
@@ -96,7 +97,7 @@ class TrainingLoss:
         return "training loss"
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Minus the losses of the named training items, the same row for every target."""
         chosen, clock = problem.chosen(instances), Clock.of(problem)
@@ -121,7 +122,7 @@ class RandomScores:
         return "random"
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Numbers for the named training items, the same as when scoring all."""
         chosen, clock = problem.chosen(instances), Clock.of(problem)

@@ -38,9 +38,10 @@ from torch import Tensor, nn
 
 from turnover.errors import TurnoverError
 from turnover.research.baselines import hessian
-from turnover.research.baselines.base import Clock, Problem, Schedule, Scores, Told, silent, take
+from turnover.research.baselines.base import Clock, Problem, Schedule, Scores, take
 from turnover.research.baselines.losses import RowLosses, last_linear
 from turnover.research.baselines.retraining import NOTHING, Trail, check_repeated, train_stack
+from turnover.storage.progress import Advance, silent
 from turnover.training.fit import Split
 
 # TracIn
@@ -66,7 +67,7 @@ class TracIn:
         return f"TracIn, {self.layers} layers (Pruthi et al. 2020)"
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Scores of the named training items.
 
@@ -167,7 +168,7 @@ class SgdInfluence:
         return "influence through SGD steps (Hara et al. 2019)"
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Scores in nats of the named training items; a backward pass gives those of all, so a few
         cost as much as all.
@@ -207,7 +208,7 @@ def _backward(
     trail: Trail,
     problem: Problem,
     schedule: Schedule,
-    progress: Told,
+    progress: Advance,
 ) -> Tensor:
     """One pass over the steps, last first, for all targets: `(targets, N)`."""
     rate, train = schedule.learning_rate, problem.train
