@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from turnover.attribution.device import choose_device, placed
-from turnover.attribution.ensemble import Members, part_of
+from turnover.attribution.ensemble import Members, some_members
 from turnover.attribution.state import load_trained, trained_state
 from turnover.data.base import Dataset, Items
 from turnover.errors import TurnoverError
@@ -191,7 +191,8 @@ def _fit(
     device = train.inputs.device
     whole = build_model(settings, len(data.classes), tuple(train.inputs.shape[1:]))
     team = team_of(ranks, settings.members or 1)
-    model = placed(part_of(whole, team.members), device)
+    alone = len(team.members) == whole.members
+    model = placed(whole if alone else some_members(whole, team.members), device)
     with bar(recipe.epochs, label, "epochs") as advance:
         history = fit(
             model,
