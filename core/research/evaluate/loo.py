@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from turnover.attribution.estimators.estimator import row_pearson
 from turnover.attribution.masks import derive_seed
 from turnover.research.baselines.base import take
 from turnover.research.baselines.retraining import Retraining
@@ -35,7 +36,6 @@ from turnover.research.evaluate.scores import (
 from turnover.research.evaluate.statistics import (
     mean_spearman,
     reliability,
-    row_pearson,
     row_spearman,
 )
 from turnover.research.evaluate.task import EvaluationTask
