@@ -22,6 +22,7 @@ from turnover.data.base import Dataset, Items
 from turnover.data.images import png_bytes
 from turnover.models.registry import TrainSettings
 from turnover.runs.model import item_features
+from turnover.runs.partial import curves_table
 from turnover.runs.run import RUN_FILES, write_manifest
 from turnover.storage.atomic import replace_folder
 from turnover.storage.schema import CURVES
@@ -98,9 +99,7 @@ def _write_files(
         partial / "item_losses.npy",
         np.stack((np.stack(history.masked_items), np.stack(history.flipped_items))),
     )
-    curves = pd.DataFrame(
-        {"epoch": np.arange(1, history.epochs + 1), **history.curves, "accuracy": history.accuracy}
-    )
+    curves = curves_table(history.curves, history.accuracy)
     curves.to_parquet(partial / "curves.parquet", index=False)
     weights = {
         name: value.detach().cpu().contiguous() for name, value in trained_state(model).items()
