@@ -292,7 +292,7 @@ def test_baselines_explain_the_run_s_plain_twin(task: EvaluationTask, monkeypatc
     monkeypatch.setattr(methods_module, "_SELF_ROWS", 3)
     rows = torch.tensor([2, 5, 7, 50, 99])
     (own,) = self_scores(task, ["tracin-last"], rows.numpy())
-    itself = methods_module.take(problem.train, rows)
+    itself = problem.train.take(rows)
     both = BASELINES["tracin-last"](problem, targets=itself, instances=rows).values
     np.testing.assert_allclose(own.values[0], both.diagonal().numpy(), rtol=1e-4, atol=1e-6)
 

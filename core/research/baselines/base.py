@@ -178,12 +178,6 @@ class Problem:
         return numbers
 
 
-def take(split: Split, rows: Tensor) -> Split:
-    """Some rows of a split."""
-    there = rows.to(split.labels.device)
-    return Split(split.inputs[there], split.labels[there])
-
-
 @dataclass(frozen=True)
 class Scores:
     """A baseline's scores and their cost.

@@ -36,7 +36,7 @@ from torch.utils.data import TensorDataset
 
 from turnover.attribution.engine.naive import device_of
 from turnover.errors import TurnoverError
-from turnover.research.baselines.base import Clock, Problem, RowLoss, Scores, take
+from turnover.research.baselines.base import Clock, Problem, RowLoss, Scores
 from turnover.research.baselines.losses import (
     ConjugateGradient,
     Curvature,
@@ -111,7 +111,7 @@ def influence(method: Any, targets: Split, bytes_each: int, progress: Advance) -
     """
     parts = []
     for rows in torch.arange(len(targets.labels)).split(max(1, _TARGET_BYTES // bytes_each)):
-        batch = take(targets, rows)
+        batch = targets.take(rows)
         parts.append(method.influence((batch.inputs, batch.labels)).detach())
         progress(len(rows) / len(targets.labels) / 2)
     return torch.cat(parts)
@@ -182,7 +182,7 @@ class InfluenceFunction:
         losses = RowLosses(problem.model, problem.loss, parameter_names(problem.model, self.layers))
         with clock.spent("train"):
             curvature, greatest = damped(losses, problem, self.damping)
-        rows = take(problem.train, chosen)
+        rows = problem.train.take(chosen)
         values = []
         with clock.spent("estimate"):
             for gradients in losses.gradients(losses.vector, problem.targets).split(_TARGETS):
@@ -252,7 +252,7 @@ class CaptumInfluence:
                     size,
                     self.directions,
                     shift,
-                    take(problem.train, chosen),
+                    problem.train.take(chosen),
                     problem.train,
                     options,
                 )

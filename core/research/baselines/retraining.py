@@ -45,7 +45,6 @@ from turnover.research.baselines.base import (
     Schedule,
     Scores,
     cross_entropy,
-    take,
 )
 from turnover.research.baselines.losses import RowLosses
 from turnover.storage.progress import Advance, silent
@@ -167,7 +166,7 @@ def train_stack(
         if watch:
             watch(step, stack.detach())
         weights = (rows != left_out).to(stack) / len(rows)
-        loss = (losses.many(stack, take(train, rows)) * weights).sum()
+        loss = (losses.many(stack, train.take(rows)) * weights).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from turnover.research.baselines.base import Clock, Problem, Scores, take
+from turnover.research.baselines.base import Clock, Problem, Scores
 from turnover.research.baselines.losses import RowLosses
 from turnover.storage.progress import Advance, silent
 
@@ -66,7 +66,7 @@ class Similarity:
     ) -> Scores:
         """Cosines of the named training items."""
         chosen, clock = problem.chosen(instances), Clock.of(problem)
-        read, scored = self.features or (lambda inputs: inputs), take(problem.train, chosen)
+        read, scored = self.features or (lambda inputs: inputs), problem.train.take(chosen)
         with clock.spent("train"), torch.no_grad():
             centre = read(problem.train.inputs).flatten(1).mean(0) if self.centred else 0
             features = (read(scored.inputs).flatten(1) - centre).cpu().numpy()
@@ -103,7 +103,7 @@ class TrainingLoss:
         chosen, clock = problem.chosen(instances), Clock.of(problem)
         losses = RowLosses(problem.model, problem.loss)
         with clock.spent("train"):
-            values = losses.of(losses.vector[None], take(problem.train, chosen))
+            values = losses.of(losses.vector[None], problem.train.take(chosen))
         progress(1.0)
         return clock.scores(
             -values.repeat(len(problem.targets.labels), 1), chosen, stored_bytes=values.nbytes

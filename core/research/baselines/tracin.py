@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from turnover.errors import TurnoverError
 from turnover.research.baselines import hessian
-from turnover.research.baselines.base import Clock, Problem, Schedule, Scores, take
+from turnover.research.baselines.base import Clock, Problem, Schedule, Scores
 from turnover.research.baselines.losses import RowLosses, last_linear
 from turnover.research.baselines.retraining import NOTHING, Trail, check_repeated, train_stack
 from turnover.storage.progress import Advance, silent
@@ -80,7 +80,7 @@ class TracIn:
             trail = checkpoints(losses, problem, self.every, self.folder)
         progress(0.5)
         with hessian.quietly(problem), clock.spent("estimate"):
-            method = self._captum(problem, losses, take(problem.train, chosen), trail)
+            method = self._captum(problem, losses, problem.train.take(chosen), trail)
             values = hessian.influence(
                 method, problem.targets, trail.nbytes if self.layers == "all" else 1, progress
             )
@@ -217,7 +217,7 @@ def _backward(
     batches = list(schedule.batches(len(train.labels)))
     for step in reversed(range(len(batches))):
         rows = batches[step]
-        bent, slopes = losses.curved(trail[step], u, take(train, rows))
+        bent, slopes = losses.curved(trail[step], u, train.take(rows))
         values[:, rows.to(values.device)] += slopes * (rate / len(rows))
         u = u - rate * (bent + schedule.penalty * u)
         progress(1 / len(batches))

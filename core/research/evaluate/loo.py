@@ -22,7 +22,6 @@ import torch
 
 from turnover.attribution.estimators.estimator import row_pearson
 from turnover.attribution.masks import derive_seed
-from turnover.research.baselines.base import take
 from turnover.research.baselines.retraining import Retraining
 from turnover.research.evaluate.results import Figure, ResultRow
 from turnover.research.evaluate.scores import (
@@ -80,7 +79,7 @@ def left_out_losses(task: EvaluationTask, instances: np.ndarray, seeds: int) -> 
                 len(missing) * len(instances), f"{task.run.name}: leave-one-out", "models"
             ) as advance:
                 for member in missing:
-                    problem, items = task.problem(member), take(task.train, chosen)
+                    problem, items = task.problem(member), task.train.take(chosen)
                     both = (
                         torch.cat(parts)
                         for parts in zip(
