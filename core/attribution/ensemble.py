@@ -17,10 +17,10 @@ Activations are `(K, B, …)`. All instances share only b₂ and the prefix, whi
 `Ensemble` holds K deep models. Each of them fills the machine alone, so they run one after the
 other, at K times the cost; usually K is 1.
 
-Since members never mix, ranks may train some each (`turnover.training.ranks`): `part_of` and
-`some_members` select members as a model of their own, `cut_tensors` and `joined_tensors` split and
-join their tensors. In a `MemberModel` every tensor has the members first; in an `Ensemble` the
-names of the tensors contain the member's number.
+Since members never mix, ranks may train some each (`turnover.training.ranks`): `some_members`
+selects members as a model of their own, `cut_tensors` and `joined_tensors` split and join their
+tensors. In a `MemberModel` every tensor has the members first; in an `Ensemble` the names of the
+tensors contain the member's number.
 """
 
 from __future__ import annotations
@@ -285,22 +285,6 @@ def some_members(model: Members, places: Sequence[int]) -> Members:
         mask.seeds = tuple(mask.seeds[member] for member in places)
     chosen.members = len(places)
     return chosen
-
-
-def part_of(model: Members, members: range) -> Members:
-    """The members with these numbers; the model itself if these are all."""
-    if len(members) == model.members:
-        return model
-    if isinstance(model, Ensemble):
-        return model.of([model.models[member] for member in members])
-    part = copy.deepcopy(model)
-    part.members = len(members)
-    for tensor in (*part.parameters(), *part.buffers()):
-        tensor.data = tensor.data[members.start : members.stop].clone()
-    for module in part.modules():
-        if isinstance(module, MemberTurnoverDropout):
-            module.seeds = module.seeds[members.start : members.stop]
-    return part
 
 
 def descriptions(model: Members) -> list[str]:

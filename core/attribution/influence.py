@@ -31,10 +31,11 @@ from turnover.attribution.engine.naive import (
     row_count,
     take_rows,
 )
-from turnover.attribution.engine.tiling import Loss, Progress, pair_losses, pieces, tiles
+from turnover.attribution.engine.tiling import Loss, pair_losses, pieces, tiles
 from turnover.attribution.inputs import batch_of
 from turnover.attribution.scope import InstanceIds, as_instance_ids
 from turnover.errors import TurnoverError, counted
+from turnover.storage.progress import Advance, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,7 +197,7 @@ def influence(
     plain: bool = False,
     dtype: torch.dtype | None = None,
     memory: int | None = None,
-    progress: Progress | None = None,
+    progress: Advance = silent,
 ) -> Influence:
     """Influence of every training instance on every target (equation 2).
 
@@ -245,7 +246,7 @@ def influences(
     plain: bool = False,
     dtype: torch.dtype | None = None,
     memory: int | None = None,
-    progress: Progress | None = None,
+    progress: Advance = silent,
 ) -> list[Influence]:
     """`influence` under several labels of the same targets, such as the true and the predicted
     label of a misclassified one, for the forward passes of one.
@@ -310,7 +311,7 @@ def mean_influence(
     *,
     dtype: torch.dtype | None = None,
     memory: int | None = None,
-    progress: Progress | None = None,
+    progress: Advance = silent,
 ) -> Tensor:
     """Mean over all targets of each training instance's influence, `(members, N)` in nats, without
     holding the pairs.
@@ -338,7 +339,7 @@ def top_influences(
     *,
     dtype: torch.dtype | None = None,
     memory: int | None = None,
-    progress: Progress | None = None,
+    progress: Advance = silent,
 ) -> TopInfluences:
     """The `top` strongest proponents and opponents of each target by mean over members, without
     holding the pairs.

@@ -102,38 +102,30 @@ def run_cleanse(arguments: Namespace) -> dict[str, Any]:
 
 def describe_cleanse(result: dict[str, Any]) -> str:
     """The conditions as a table."""
+    from turnover.research.markdown import markdown_table
+
     if "scored" in result:
         return (
             f"{result['run']}: mean influence of {result['scored']} training items on "
             f"{result['targets']} items of {result['validation']}"
         )
     classes = ", ".join(f"{count} {name}" for name, count in result["removed_by_class"].items())
-    lines = [
-        f"{result['removed']} training items removed ({classes}) for {result['targets']} targets; "
-        f"measured on {result['measured_on']} other items\n"
-    ]
-    lines += [
-        "| condition | accuracy | loss, nats | accuracy and loss against those above |",
-        "| --- | ---: | ---: | --- |",
-    ]
-    for condition in result["conditions"]:
-        accuracy, loss = (
+    rows = (
+        (
+            condition["condition"],
             f"{condition['accuracy']:.1%} ± {condition['accuracy_sd']:.1%}",
             f"{condition['loss']:.3f} ± {condition['loss_sd']:.3f}",
+            "; ".join(map(_against, condition["against"])),
         )
-        lines.append(
-            f"| {condition['condition']} | {accuracy} | {loss} | "
-            f"{'; '.join(_against(comparison) for comparison in condition['against'])} |"
-        )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            (
-                f"± standard deviation over {result['repeats']} seeds; p of a paired t-test, "
-                "two-sided; 95 % intervals in brackets"
-            ),
-        ]
+        for condition in result["conditions"]
+    )
+    head = ("condition", "accuracy", "loss, nats", "accuracy and loss against those above")
+    return (
+        f"{result['removed']} training items removed ({classes}) for {result['targets']} targets; "
+        f"measured on {result['measured_on']} other items\n\n"
+        f"{markdown_table(head, rows, right=[1, 2])}\n\n"
+        f"± standard deviation over {result['repeats']} seeds; p of a paired t-test, two-sided; "
+        "95 % intervals in brackets"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,22 +22,13 @@ if TYPE_CHECKING:
     from turnover.research.evaluate.scores import Options
     from turnover.research.evaluate.task import EvaluationTask
 
-
-MEASURES = {
-    "lds": "do summed influences predict retraining on random halves",
-    "loo": "do influences predict leaving single items out",
-    "injected": "are injected wrong labels found",
-    "real-errors": "are label errors found that people confirmed",
-    "duplicates": "do known near duplicates rank high",
-    "removal": "is an error gone when its proponents are removed and the model is trained again",
-    "agreement": "do two halves of the members agree",
-}
-
 _SEEDS = {"removal": 3}
 
 
 def add_evaluate(parser: ArgumentParser) -> None:
     """Describe the options."""
+    from turnover.research.evaluate.results import MEASURES
+
     add_run(parser)
     parser.add_argument(
         "--measure",
@@ -156,7 +147,7 @@ def _measures() -> dict[str, Callable[[EvaluationTask, Options], dict[str, Any]]
 
 def describe_evaluate(result: dict[str, Any]) -> str:
     """The facts in a line, the rows as a table."""
-    from turnover.research.evaluate.results import Figure, ResultRow, table
+    from turnover.research.evaluate.results import Figure, ResultRow, setting, table
 
     rows = [
         ResultRow(
@@ -168,21 +159,6 @@ def describe_evaluate(result: dict[str, Any]) -> str:
         for row in result["rows"]
     ]
     return f"{result['measure']} of {result['run']}: {setting(result)}\n\n{table(rows)}"
-
-
-def setting(facts: Mapping[str, Any]) -> str:
-    """The facts of a measurement in one line."""
-    return ", ".join(
-        f"{name.replace('_', ' ')} {_shown(value)}"
-        for name, value in facts.items()
-        if name not in ("run", "measure", "rows")
-    )
-
-
-def _shown(value: float | bool | None) -> str:
-    if isinstance(value, bool | None):
-        return {True: "yes", False: "no", None: "unknown"}[value]
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 NAMES = {

@@ -56,24 +56,14 @@ class Run(runs.Run):
         """The misclassified validation items by id: position, label, predicted, probability, and
         the text if there is one.
         """
-        wrong = self.validation.loc[self.misclassified_positions]
-        names, chances = (
-            self.classes,
-            wrong[[f"probability_{number}" for number in range(len(self.classes))]].to_numpy(),
-        )
-        table = wrong.assign(
-            label=[names[number] for number in wrong["label"]],
-            predicted=[names[number] for number in wrong["predicted"]],
-            probability=chances[range(len(wrong)), wrong["predicted"].to_numpy()],
-        )
-        shown = [
-            "position",
-            "label",
-            "predicted",
-            "probability",
-            *(["text"] if self.kind == "text" else []),
-        ]
-        return table.set_index("id")[shown]
+        import pandas as pd
+
+        from turnover.explain.explanation import error_items
+
+        items = error_items(self, with_influence=False)
+        shown = ["id", "position", "label", "predicted", "probability"]
+        shown += ["text"] if self.kind == "text" else []
+        return pd.DataFrame([vars(item) for item in items], columns=shown).set_index("id")
 
     def compute_influence(self, **options: Any) -> dict[str, Any]:
         """Influences of all training items, kept in the run: `turnover influence`."""

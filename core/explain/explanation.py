@@ -45,25 +45,17 @@ def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
     Raises:
         TurnoverError: if the run has no influence yet.
     """
-    classes, part = run.classes, run.influence
-    entries = []
-    for position in clearest_first(run):
-        item, ranked = run.item("validation", position), part.ranked(position, "prediction")
-        entry = {
-            "id": str(item["id"]),
-            "label": classes[int(item["label"])],
-            "predicted": classes[int(item["predicted"])],
-            "probability": float(item[f"probability_{int(item['predicted'])}"]),
-            "injected": str(item["planted"]),
-        }
-        entries.append(
-            entry | content_of(run, position, "validation") | ranking_entries(run, ranked, top)
-        )
+    part, shown = run.influence, ("id", "label", "predicted", "probability", "injected")
     return {
         "run": str(run.folder),
         "estimator": part.estimator,
-        "meaning": "prediction",
-        "errors": entries,
+        "meaning": PREDICTION,
+        "errors": [
+            {name: getattr(item, name) for name in shown}
+            | content_of(run, item.position, "validation")
+            | ranking_entries(run, part.ranked(item.position, PREDICTION), top)
+            for item in error_items(run, with_influence=True)[: len(part.misclassified)]
+        ],
     }
 
 
@@ -86,8 +78,8 @@ class ErrorItem:
 
 
 def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
-    """All errors of a run, clearest explanation first; by position if the run's influence cannot be
-    used.
+    """All errors of a run: those with influences first, clearest explanation first, then the others
+    by position; all by position if the run's influence cannot be used.
     """
     classes = run.classes
     positions = clearest_first(run) if with_influence else []

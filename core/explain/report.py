@@ -86,8 +86,8 @@ def page_data(run: Run, errors: int, top: int) -> dict[str, Any]:
     Raises:
         TurnoverError: if the run has no usable influence, or its flags cannot be read.
     """
-    explained, members = set(run.influence.misclassified), int(run.manifest["results"]["members"])
-    items = [item for item in error_items(run, with_influence=True) if item.position in explained]
+    explained, members = len(run.influence.misclassified), int(run.manifest["results"]["members"])
+    items = error_items(run, with_influence=True)[:explained]
     flagged = flagged_items(run, Flags(run.folder).current())
     newest = sorted(flagged, key=lambda item: item.flag.at, reverse=True)
     flags = [item.flag for item in flagged]
@@ -98,7 +98,7 @@ def page_data(run: Run, errors: int, top: int) -> dict[str, Any]:
         "facts": run_facts(run),
         "total": len(run.validation),
         "wrong": len(run.misclassified_positions),
-        "explained": len(explained),
+        "explained": explained,
         "units": units_sentence(run.influence.estimator, members),
         "members": members,
         "trust_words": TRUST_WORDS,

@@ -75,11 +75,6 @@ def item_hash(run: Run, position: int) -> str:
     )
 
 
-def image_shape(run: Run) -> tuple[int, ...]:
-    """The shape of the training images; () for texts."""
-    return () if run.kind == "text" else png_pixels(run.train["image"].iloc[0]).shape
-
-
 def data_fingerprint(run: Run) -> str:
     """Fingerprint of the data a run was trained on: runs with the same have the same items and
     labels.
@@ -145,7 +140,7 @@ def export_flag_file(run: Run) -> str:
         "run": run.name,
         "kind": run.kind,
         "classes": run.classes,
-        "shape": image_shape(run),
+        "shape": run.image_shape,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "count": len(flags),
     }

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from turnover.data.tables.checks import check_column, listed
 from turnover.data.tables.columns import LABELS, named_like
 from turnover.data.tables.labels import label_name
 from turnover.errors import TurnoverError
@@ -93,13 +94,11 @@ def label_column(source: Source, classes: Sequence[str], named: str | None) -> s
     """The column that holds labels: the named one, `label`, or the one with nothing but classes; of
     several, the one with a usual name.
     """
-    if named is not None and named not in source.columns:
-        raise TurnoverError(
-            f"{source.name}: no column {named!r} (there are: {', '.join(source.columns)}); name one"
-            " of these"
-        )
-    if named or _LABEL in source.columns:
-        return named or _LABEL
+    if named is not None:
+        check_column(named, source.columns, source.name, "name one of these")
+        return named
+    if _LABEL in source.columns:
+        return _LABEL
     class_cells = {*classes, *map(str, range(len(classes)))}
     fitting = [
         name
@@ -113,7 +112,7 @@ def label_column(source: Source, classes: Sequence[str], named: str | None) -> s
     if chosen is None:
         raise TurnoverError(
             f"{source.name}: which column holds the labels? (there are: "
-            f"{', '.join(source.columns)}); name it with --label-column"
+            f"{listed(source.columns)}); name it with --label-column"
         )
     return chosen
 

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from turnover.data.images import MAX_BYTES
 from turnover.data.tables.cells import image_paths
+from turnover.data.tables.checks import check_column, listed
 from turnover.data.tables.columns import TEXTS, named_like
 from turnover.data.tables.formats import (
     cells_of,
@@ -92,9 +93,7 @@ class TextFile:
         if not self._shape:
             return _hash(cell)
         try:
-            path = inside(self._folder, cell)
-            large = path.stat().st_size > MAX_BYTES
-            return "" if large else file_hash(str(path), path.read_bytes(), self._shape)
+            return _file_hash(inside(self._folder, cell), self._shape)
         except (OSError, ValueError, TypeError):
             return ""
 
@@ -151,11 +150,8 @@ def text_column(
     Raises:
         TurnoverError: if there is none, or none of the name that was given.
     """
-    if named is not None and named not in columns:
-        raise TurnoverError(
-            f"{name}: no column {named!r} (there are: {', '.join(columns)}); name one of these"
-        )
     if named is not None:
+        check_column(named, columns, name, "name one of these")
         return named
     matches = {
         column: sum(_hash(cell) in hashes for cell in cells) for column, cells in columns.items()
@@ -164,8 +160,8 @@ def text_column(
     column = best if matches.get(best) else named_like(columns, TEXTS) or ""
     if not column:
         raise TurnoverError(
-            f"{name}: no column holds the texts of the flag file (there are: {', '.join(columns)});"
-            " name it with --text-column"
+            f"{name}: no column holds the texts of the flag file (there are: {listed(columns)}); "
+            "name it with --text-column"
         )
     return column
 
@@ -176,23 +172,26 @@ def image_column(columns: dict[str, Sequence[Any]], name: str, named: str | None
     Raises:
         TurnoverError: if there is none, or none of the name that was given.
     """
-    if named is not None and named not in columns:
-        raise TurnoverError(
-            f"{name}: no column {named!r} (there are: {', '.join(columns)}); name one of these"
-        )
-    column = named or next(
-        (candidate for candidate, cells in columns.items() if image_paths(cells)), None
+    if named is not None:
+        check_column(named, columns, name, "name one of these")
+        return named
+    for column, cells in columns.items():
+        if image_paths(cells):
+            return column
+    raise TurnoverError(
+        f"{name}: the flag file is about images, and no column holds paths of image files; give the"
+        " file or folder that holds them"
     )
-    if column is None:
-        raise TurnoverError(
-            f"{name}: the flag file is about images, and no column holds paths of image files; give"
-            " the file or folder that holds them"
-        )
-    return column
 
 
 def _hash(cell: Any) -> str:
     return text_hash(cell) if isinstance(cell, str) else ""
+
+
+def _file_hash(path: Path, shape: tuple[int, ...]) -> str:
+    """`file_hash` of a file; "" for one too large to be read."""
+    large = path.stat().st_size > MAX_BYTES
+    return "" if large else file_hash(str(path), path.read_bytes(), shape)
 
 
 # Folders of images
@@ -235,9 +234,7 @@ class ImageFolder:
     def digest(self, row: int) -> str:
         """The hash of an image as a model sees it."""
         if row not in self._known:
-            path = self._folder / self.paths[row]
-            large = path.stat().st_size > MAX_BYTES
-            self._known[row] = "" if large else file_hash(str(path), path.read_bytes(), self._shape)
+            self._known[row] = _file_hash(self._folder / self.paths[row], self._shape)
         return self._known[row]
 
     def moves(self, plan: Changes) -> dict[PurePosixPath, PurePosixPath | None]:
@@ -450,7 +447,7 @@ class ParquetFile:
             if chosen not in binary:
                 raise TurnoverError(
                     f"{name}: no column holds images (there are: "
-                    f"{', '.join(self._table.column_names)}); name it with --text-column"
+                    f"{listed(self._table.column_names)}); name it with --text-column"
                 )
         else:
             chosen = text_column(self.columns, set(hashes), name, column)
@@ -473,7 +470,7 @@ class ParquetFile:
                     else ""
                 )
             else:
-                self._known[row] = text_hash(cell) if isinstance(cell, str) else ""
+                self._known[row] = _hash(cell)
         return self._known[row]
 
     def cleansed(self, plan: Changes, label: str) -> bytes:

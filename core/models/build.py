@@ -27,6 +27,7 @@ from turnover.models.torchvision import (
     torchvision_images,
 )
 from turnover.models.vgg19 import vgg19
+from turnover.storage.progress import Advance, silent
 
 _MEMBER = 7
 _DEEP_TOKENS = 128
@@ -138,18 +139,14 @@ class TextInputs:
             else partial(_token_rows, load_encoder(settings.encoder)[0])
         )
 
-    def __call__(
-        self, texts: Sequence[str], progress: Callable[[int], object] | None = None
-    ) -> np.ndarray:
+    def __call__(self, texts: Sequence[str], progress: Advance = silent) -> np.ndarray:
         """Features float32 `(N, D)`, or token ids int64 `(N, T)`; `progress` is called with the
         number of texts of each batch.
         """
         return self.make(texts, progress)
 
 
-def _token_rows(
-    tokenizer: Any, texts: Sequence[str], progress: Callable[[int], object] | None = None
-) -> np.ndarray:
+def _token_rows(tokenizer: Any, texts: Sequence[str], progress: Advance = silent) -> np.ndarray:
     """Token ids `(N, T)`, truncated and padded to the same length in every call."""
     ids = tokenizer(
         list(texts),
@@ -157,8 +154,7 @@ def _token_rows(
         max_length=min(_DEEP_TOKENS, tokenizer.model_max_length),
         padding="max_length",
     )["input_ids"]
-    if progress:
-        progress(len(texts))
+    progress(len(texts))
     return np.asarray(ids, np.int64)
 
 
@@ -175,9 +171,7 @@ class ImageInputs:
         if reads_features(settings, "image"):
             self.make = _image_encoder(settings, device).features
 
-    def __call__(
-        self, images: np.ndarray, progress: Callable[[int], object] | None = None
-    ) -> np.ndarray:
+    def __call__(self, images: np.ndarray, progress: Advance = silent) -> np.ndarray:
         """Pixels float32 `(N, C, H, W)` as `image_inputs`, or features float32 `(N, D)`; `progress`
         is called with the number of images of each batch.
         """
@@ -198,9 +192,8 @@ def _image_encoder(settings: TrainSettings, device: torch.device) -> ImageEncode
     )
 
 
-def _pixels(images: np.ndarray, progress: Callable[[int], object] | None = None) -> np.ndarray:
-    if progress:
-        progress(len(images))
+def _pixels(images: np.ndarray, progress: Advance = silent) -> np.ndarray:
+    progress(len(images))
     pixels: np.ndarray = image_inputs(images).numpy()
     return pixels
 

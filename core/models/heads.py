@@ -24,7 +24,7 @@ instances train the convolutions: a leak, and named as one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from turnover.data.tables.checks import MAX_CHARACTERS
 from turnover.errors import TurnoverError
 from turnover.models.names import DEFAULT_ENCODER, encoder_folder
 from turnover.storage.atomic import looked_at
+from turnover.storage.progress import Advance, silent
 
 # Text
 
@@ -124,9 +125,7 @@ class TextEncoder:
         mean = token_mean(self.model(**tokens).last_hidden_state.float(), tokens["attention_mask"])
         return nn.functional.normalize(mean, dim=-1) * self.width**0.5
 
-    def features(
-        self, texts: Sequence[str], progress: Callable[[int], object] | None = None
-    ) -> np.ndarray:
+    def features(self, texts: Sequence[str], progress: Advance = silent) -> np.ndarray:
         """Features `(N, width)` in float32, each row of length √width; `progress` is called
         with the number of texts of each batch.
         """
@@ -137,8 +136,7 @@ class TextEncoder:
                 {"input_ids": [tokens[row] for row in batch]}, return_tensors="pt"
             ).to(self.device)
             out[batch] = self.pooled(padded).cpu().numpy()
-            if progress:
-                progress(len(batch))
+            progress(len(batch))
         return out
 
 

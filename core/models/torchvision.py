@@ -31,6 +31,7 @@ from turnover.attribution.insert import insert_masks
 from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
 from turnover.models.names import TORCHVISION, file_checksum
+from turnover.storage.progress import Advance, silent
 
 # Frozen encoders
 
@@ -53,9 +54,7 @@ class ImageEncoder:
         )
 
     @torch.no_grad()
-    def features(
-        self, images: np.ndarray, progress: Callable[[int], object] | None = None
-    ) -> np.ndarray:
+    def features(self, images: np.ndarray, progress: Advance = silent) -> np.ndarray:
         """Features of images, each row of length √D; `progress` is called with the number of
         images of each batch.
 
@@ -76,8 +75,7 @@ class ImageEncoder:
             parts.append(
                 (nn.functional.normalize(pooled, dim=-1) * pooled.shape[1] ** 0.5).cpu().numpy()
             )
-            if progress:
-                progress(len(rows))
+            progress(len(rows))
         return np.concatenate(parts)
 
 

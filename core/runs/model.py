@@ -39,16 +39,9 @@ def input_shape(run: Run) -> tuple[int, ...]:
     settings = run_settings(run)
     if reads_features(settings, run.kind):
         return run.array("features").shape[1:]
-    return (
-        TextInputs(settings, torch.device("cpu"))([""]).shape[1:]
-        if run.kind == "text"
-        else image_shape(run)
-    )
-
-
-def image_shape(run: Run) -> tuple[int, ...]:
-    """Shape `(C, H, W)` of a run's images."""
-    height, width, *channels = png_pixels(run.item("train", 0)["image"]).shape
+    if run.kind == "text":
+        return TextInputs(settings, torch.device("cpu"))([""]).shape[1:]
+    height, width, *channels = run.image_shape
     return (*(channels or [1]), height, width)
 
 

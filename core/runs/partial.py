@@ -7,6 +7,7 @@ checkpoint is replaced as a whole, so reading one never disturbs the training. N
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from turnover.errors import TurnoverError
+from turnover.storage.schema import CURVES
 
 SUFFIX = ".partial"
-_CURVES = ("masked", "flipped", "validation", "unowned")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def read_partial(folder: Path, name: str) -> Partial:
     if not masked.exists():
         return Partial(
             name,
-            _curves({column: [] for column in _CURVES}, []),
+            curves_table({column: [] for column in CURVES}, []),
             0,
             0,
             0.0,
@@ -78,7 +79,7 @@ def read_partial(folder: Path, name: str) -> Partial:
     changed = max(path.stat().st_mtime for path in (masked, plain) if path.exists())
     return Partial(
         name,
-        _curves(facts["curves"], facts["accuracy"]),
+        curves_table(facts["curves"], facts["accuracy"]),
         facts["most"],
         twin,
         changed,
@@ -98,7 +99,7 @@ def _checkpoint(path: Path) -> tuple[dict[str, Any], np.ndarray, int]:
                 file.get_tensor("flipped_items"),
                 file.get_slice("validation_items").get_shape(),
             )
-        curves = {name: [float(loss) for loss in facts["curves"][name]] for name in _CURVES}
+        curves = {name: [float(loss) for loss in facts["curves"][name]] for name in CURVES}
         training = {
             "curves": curves,
             "accuracy": [float(share) for share in facts["accuracy"]],
@@ -111,7 +112,8 @@ def _checkpoint(path: Path) -> tuple[dict[str, Any], np.ndarray, int]:
         ) from None
 
 
-def _curves(curves: dict[str, list[float]], accuracy: list[float]) -> pd.DataFrame:
+def curves_table(curves: Mapping[str, Sequence[float]], accuracy: Sequence[float]) -> pd.DataFrame:
+    """Losses in nats and accuracy, one row an epoch, as in a run's `curves.parquet`."""
     return pd.DataFrame(
         {
             "epoch": np.arange(1, len(accuracy) + 1),

@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 
 from turnover.attribution.estimators import SHOWN
+from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
 from turnover.storage.artifacts import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
 from turnover.storage.atomic import looked_at
@@ -269,6 +270,11 @@ class Run:
             read = pd.read_parquet(self.folder / "items.parquet")
             check_items(read, self.manifest)
         return read
+
+    @cached_property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of the images, `(H, W)` grey or `(H, W, 3)` RGB; () for texts."""
+        return () if self.kind == "text" else png_pixels(self.item("train", 0)["image"]).shape
 
     def split(self, name: str) -> pd.DataFrame:
         """The items of `train` or `validation`, in order of position."""

@@ -22,8 +22,10 @@ from turnover.data.base import Dataset, Items
 from turnover.data.images import png_bytes
 from turnover.models.registry import TrainSettings
 from turnover.runs.model import item_features
+from turnover.runs.partial import curves_table
 from turnover.runs.run import RUN_FILES, write_manifest
 from turnover.storage.atomic import replace_folder
+from turnover.storage.schema import CURVES
 from turnover.training.fit import History, probabilities
 
 _SCRATCH = ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz")
@@ -48,10 +50,7 @@ def results_of(
         "validation_size": len(data.validation),
         "validation_accuracy": history.accuracy[kept],
         "plain_accuracy": twin.accuracy[twin.kept] if twin else None,
-        **{
-            f"{name}_loss": history.curves[name][kept]
-            for name in ("validation", "masked", "flipped", "unowned")
-        },
+        **{f"{name}_loss": history.curves[name][kept] for name in CURVES},
         "plain_loss": twin.curves["validation"][twin.kept] if twin else None,
         "epochs": history.epochs,
         "kept_epoch": kept + 1,
@@ -100,9 +99,7 @@ def _write_files(
         partial / "item_losses.npy",
         np.stack((np.stack(history.masked_items), np.stack(history.flipped_items))),
     )
-    curves = pd.DataFrame(
-        {"epoch": np.arange(1, history.epochs + 1), **history.curves, "accuracy": history.accuracy}
-    )
+    curves = curves_table(history.curves, history.accuracy)
     curves.to_parquet(partial / "curves.parquet", index=False)
     weights = {
         name: value.detach().cpu().contiguous() for name, value in trained_state(model).items()

@@ -52,8 +52,13 @@ def world() -> World:
 
 # Progress
 
-Advance = Callable[[int], object]
+Advance = Callable[[float], object]
 """Called by a stage with the number of units that it has just finished."""
+
+
+def silent(_: float) -> None:
+    """No progress display."""
+
 
 VARIABLE = "TURNOVER_PROGRESS"
 _SECONDS = 0.3
@@ -81,7 +86,7 @@ class Progress:
 def bar(total: int, label: str, unit: str) -> Iterator[Advance]:
     """Progress over `total` units; of several ranks only the first one shows its own."""
     if not world().is_first:
-        yield lambda _: None
+        yield silent
         return
     file = os.environ.get(VARIABLE)
     if file:
@@ -125,10 +130,10 @@ class _Stage:
 
     def __init__(self, path: Path, total: int, label: str, unit: str) -> None:
         self._path, self._total, self._label, self._unit = path, total, label, unit
-        self._done, self._begun, self._written = 0, time.monotonic(), 0.0
+        self._done, self._begun, self._written = 0.0, time.monotonic(), 0.0
         self._write()
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: float) -> None:
         self._done += count
         if self._done >= self._total or time.monotonic() - self._written >= _SECONDS:
             self._write()
@@ -141,7 +146,7 @@ class _Stage:
             else None
         )
         text = json.dumps(
-            asdict(Progress(self._label, self._done, self._total, self._unit, left)),
+            asdict(Progress(self._label, round(self._done), self._total, self._unit, left)),
             ensure_ascii=False,
         )
         beside = self._path.with_name(f".{self._path.name}.new")

@@ -23,7 +23,9 @@ import pandas as pd
 from turnover.errors import TurnoverError
 
 KINDS = ("text", "image")
-CURVES = ("epoch", "masked", "flipped", "validation", "unowned", "accuracy")
+CURVES = ("masked", "flipped", "validation", "unowned")
+"""The four losses of training (`turnover.training.fit`)."""
+
 _OF_THE_TWIN = ("plain_accuracy", "plain_loss", "plain_kept_epoch")
 _TEXT_FACTS = ("created", "device")
 _LAYOUTS = ("full", "top")
@@ -177,7 +179,7 @@ def check_curves(curves: pd.DataFrame, facts: Mapping[str, Any]) -> None:
         Implausible: if they do not.
     """
     _require(len(curves) == facts["results"]["epochs"], "epochs")
-    for name in CURVES:
+    for name in ("epoch", *CURVES, "accuracy"):
         _require(name in curves.columns and curves[name].dtype.kind in "fi", name)
 
 

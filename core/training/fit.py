@@ -36,10 +36,10 @@ from turnover.attribution.scope import turnover
 from turnover.attribution.state import load_trained, trained_state
 from turnover.errors import TurnoverError
 from turnover.models.registry import Recipe
+from turnover.storage.schema import CURVES
 from turnover.training.checkpoint import Trainee, load_checkpoint, save_checkpoint
 from turnover.training.teams import Team, one_rank, shared_norms
 
-CURVES = ("masked", "flipped", "validation", "unowned")
 _ORDER, _DROPOUT, _AUGMENT = 4, 5, 6
 _MOVED = 4
 _ITEM_LOSSES = ("masked_items", "flipped_items", "validation_items")
@@ -53,9 +53,10 @@ class Split:
     inputs: Tensor
     labels: Tensor
 
-    def part(self, rows: slice) -> Split:
-        """Some of the rows."""
-        return Split(self.inputs[rows], self.labels[rows])
+    def take(self, rows: slice | Tensor) -> Split:
+        """Some of the rows; their numbers may be on another device."""
+        chosen = rows.to(self.labels.device) if isinstance(rows, Tensor) else rows
+        return Split(self.inputs[chosen], self.labels[chosen])
 
 
 @dataclass
@@ -320,10 +321,10 @@ def _measure(
 
     def losses_of(split: Split, ids: Tensor, flipped: bool = False) -> Tensor:
         return team.all_gather(
-            len(ids), lambda rows: item_losses(model, split.part(rows), ids[rows], flipped)
+            len(ids), lambda rows: item_losses(model, split.take(rows), ids[rows], flipped)
         )
 
-    parts = [team.all_gather(seen, lambda rows: _judged(model, validation.part(rows))).flatten(1)]
+    parts = [team.all_gather(seen, lambda rows: _judged(model, validation.take(rows))).flatten(1)]
     if owned:
         train_ids, unowned_ids = torch.arange(count), UNOWNED + torch.arange(seen)
         parts += [

@@ -22,7 +22,6 @@ from turnover.errors import TurnoverError
 from turnover.models.build import ImageInputs, TextInputs
 from turnover.runs.model import (
     describe_targets,
-    image_shape,
     item_features,
     load_model,
     run_settings,
@@ -141,8 +140,8 @@ class Explainer:
     def _image(self, content: bytes, name: str, fitted: bool) -> Tensor:
         if self.run.kind != "image":
             raise TurnoverError(f"{self.run.name} is a text run; give a text")
-        channels, height, width = image_shape(self.run)
-        image = open_image(content, name, colour=channels == 3)
+        height, width, *channels = self.run.image_shape
+        image = open_image(content, name, colour=bool(channels))
         if fitted and image.size != (width, height):
             raise TurnoverError(
                 f"{name}: {image.width} x {image.height} pixels instead of {width} x {height}; give"

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 
 from turnover.attribution.device import choose_device, placed
-from turnover.attribution.ensemble import Members, part_of
+from turnover.attribution.ensemble import Members, some_members
 from turnover.attribution.state import load_trained, trained_state
 from turnover.data.base import Dataset, Items
 from turnover.errors import TurnoverError
-from turnover.models.build import ImageInputs, TextInputs, build_model, image_inputs, reads_features
+from turnover.models.build import ImageInputs, TextInputs, build_model, reads_features
 from turnover.models.names import allow, needs_hub
 from turnover.models.own import OwnMembers
 from turnover.models.registry import Recipe, TrainSettings
@@ -35,7 +35,7 @@ from turnover.runs.plan import TrainingPlan, has_checkpoint, open_partial, plan_
 from turnover.runs.write import results_of, write_run
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import alone
-from turnover.storage.progress import Advance, bar
+from turnover.storage.progress import Advance, bar, silent
 from turnover.training.checkpoint import whole_tensors
 from turnover.training.fit import History, Split, accuracy, fit
 from turnover.training.ranks import ALONE, Ranks
@@ -122,21 +122,19 @@ def _test_accuracy(
     model: Members, items: Items, settings: TrainSettings, device: torch.device
 ) -> float:
     """Accuracy of the finished model on some items."""
-    inputs = torch.from_numpy(_reader(settings, items, device)(items, None)).to(device)
+    inputs = torch.from_numpy(_reader(settings, items, device)(items, silent)).to(device)
     return accuracy(model, Split(inputs, torch.from_numpy(items.labels).to(device)))
 
 
 def _reader(
     settings: TrainSettings, items: Items, device: torch.device
-) -> Callable[[Items, Advance | None], np.ndarray]:
+) -> Callable[[Items, Advance], np.ndarray]:
     """A function that makes model inputs of items of this kind."""
     if items.images is None:
         texts = TextInputs(settings, device)
         return lambda rows, advance: texts(rows.texts or [], advance)
-    if reads_features(settings, "image"):
-        images = ImageInputs(settings, device)
-        return lambda rows, advance: images(np.asarray(rows.images), advance)
-    return lambda rows, _: image_inputs(np.asarray(rows.images)).numpy()
+    images = ImageInputs(settings, device)
+    return lambda rows, advance: images(np.asarray(rows.images), advance)
 
 
 def model_inputs(
@@ -148,7 +146,7 @@ def model_inputs(
     splits = data.train, data.validation
     if data.kind == "image" and not reads_features(settings, "image"):
         read = _reader(settings, data.train, device)
-        train, validation = (read(items, None) for items in splits)
+        train, validation = (read(items, silent) for items in splits)
         return train, validation
     cache = partial / "inputs.npz"
     if not cache.exists():
@@ -193,7 +191,8 @@ def _fit(
     device = train.inputs.device
     whole = build_model(settings, len(data.classes), tuple(train.inputs.shape[1:]))
     team = team_of(ranks, settings.members or 1)
-    model = placed(part_of(whole, team.members), device)
+    alone = len(team.members) == whole.members
+    model = placed(whole if alone else some_members(whole, team.members), device)
     with bar(recipe.epochs, label, "epochs") as advance:
         history = fit(
             model,

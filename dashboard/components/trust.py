@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from turnover.cli.evaluate import MEASURES
 from turnover.dashboard.components.notice import heading, notice, problem, quiet
 from turnover.dashboard.views.measured import OURS, Measured, Point, build_measured, in_order
 from turnover.dashboard.views.trust import Trust
 from turnover.explain.html import safe
-from turnover.research.evaluate.results import Results
+from turnover.research.evaluate.results import MEASURES, Results
 from turnover.runs.run import Run
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from typing import Any
 
 import pandas as pd
 
-from turnover.data.images import fit_image, open_image, png_bytes, png_pixels
+from turnover.data.images import fit_image, open_image, png_bytes
 from turnover.data.tables.checks import (
     MAX_CHARACTERS,
+    check_column,
     check_text,
-    require_column,
     table_of,
     text_column,
 )
@@ -220,7 +220,7 @@ def image_as_seen(run: Run, content: bytes, name: str) -> bytes:
     Raises:
         TurnoverError: if the file is not a complete image of acceptable size.
     """
-    height, width, *channels = png_pixels(run.item("train", 0)["image"]).shape
+    height, width, *channels = run.image_shape
     return png_bytes(fit_image(open_image(content, name, colour=bool(channels)), height, width))
 
 
@@ -279,7 +279,7 @@ def batch_questions(content: bytes, name: str, label: str | None, top: int) -> t
         )
     table = table_of(content, path, ())
     column = "sentence" if "sentence" in table.columns and "text" not in table.columns else "text"
-    require_column(table, path, column)
+    check_column(column, table.columns, path)
     if len(table) > MAX_ROWS:
         raise TurnoverError(f"{path}: {len(table):,} rows, the limit is {MAX_ROWS}; split the file")
     return tuple(

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from turnover.cli.evaluate import MEASURES, setting
 from turnover.research.evaluate.results import (
     AS_SHOWN,
     AUC,
     LDS,
+    MEASURES,
     RANK,
     SPEARMAN,
     TARGETS,
     TURNOVER,
     Result,
     ResultRow,
+    setting,
 )
 
 _MAIN = {"lds": LDS, "loo": TARGETS, "injected": AUC, "agreement": SPEARMAN}

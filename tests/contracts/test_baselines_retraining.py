@@ -21,7 +21,7 @@ from tests.contracts.test_baselines_problems import (
     squared_error,
 )
 from tests.helpers.builders import randn
-from turnover.research.baselines.base import Problem, Schedule, take
+from turnover.research.baselines.base import Problem, Schedule
 from turnover.research.baselines.retraining import NOTHING, Retraining, train_problem
 from turnover.research.baselines.tracin import SgdInfluence
 from turnover.training.fit import Split
@@ -89,7 +89,7 @@ def test_a_loss_of_one_s_own_is_followed_and_many_targets_are_as_one() -> None:
     after, before = (loss_at(problem, linear(4, 1), 5, 1 + sign * step) for sign in (1, -1))
     torch.testing.assert_close(scores[:, 5], (before - after) / (2 * step), rtol=1e-6, atol=1e-9)
     for target in (0, 19):
-        alone = replace(problem, targets=take(targets, torch.tensor([target])))
+        alone = replace(problem, targets=targets.take(torch.tensor([target])))
         check_close(SgdInfluence().scores(alone).values[0], scores[target])
     untrained = net_problem(replace(SHORT_SGD, epochs=0))
     assert (SgdInfluence().scores(untrained).values == 0).all(), "no batch holds any item"

@@ -18,10 +18,11 @@ from tests.helpers.calling import answer
 from turnover.cli.options import Command
 from turnover.data.base import Dataset, Items, check_dataset
 from turnover.data.sources import SOURCES, Source
-from turnover.research.baselines.base import Clock, Problem, Scores, silent
+from turnover.research.baselines.base import Clock, Problem, Scores
 from turnover.research.baselines.catalog import Method
 from turnover.research.evaluate import scores
 from turnover.research.evaluate.scores import BASELINES
+from turnover.storage.progress import Advance, silent
 
 Capture = pytest.CaptureFixture[str]
 RECIPES = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -62,7 +63,7 @@ class FirstFeature:
     name = "first feature"
 
     def scores(
-        self, problem: Problem, instances: torch.Tensor | None = None, progress: object = silent
+        self, problem: Problem, instances: torch.Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         chosen, clock = problem.chosen(instances), Clock.of(problem)
         with clock.spent("estimate"):

@@ -18,11 +18,11 @@ from tests.helpers.calling import answer, call
 from tests.helpers.source_files import checked_reviews as reviews
 from tests.helpers.token_builders import encoder_in, sst2_in, twins_in
 from turnover import Run, TurnoverError
-from turnover.cli.evaluate import MEASURES
 from turnover.data.base import WRONG_LABEL
 from turnover.models.registry import TrainSettings
 from turnover.research.evaluate.labels import RANK, doubt, suspicions, wrong_label_auc
 from turnover.research.evaluate.loo import own_scores
+from turnover.research.evaluate.results import MEASURES
 from turnover.research.evaluate.scores import (
     BASELINES,
     ESTIMATORS,
@@ -292,7 +292,7 @@ def test_baselines_explain_the_run_s_plain_twin(task: EvaluationTask, monkeypatc
     monkeypatch.setattr(methods_module, "_SELF_ROWS", 3)
     rows = torch.tensor([2, 5, 7, 50, 99])
     (own,) = self_scores(task, ["tracin-last"], rows.numpy())
-    itself = methods_module.take(problem.train, rows)
+    itself = problem.train.take(rows)
     both = BASELINES["tracin-last"](problem, targets=itself, instances=rows).values
     np.testing.assert_allclose(own.values[0], both.diagonal().numpy(), rtol=1e-4, atol=1e-6)
 

@@ -247,6 +247,7 @@ UNREADABLE = [
     (b"text,label\na,1,2\n", "row 1: 3 fields under 2 names"),
     (b"text,label\na,1\n\xff,1\n", "line 3: not UTF-8 text"),
     (b"a,b\n1,2\n", "no column holds the texts"),
+    (b",".join(b"c%d" % number for number in range(999)), r"are: c0, c1, .*, c19\); name it with"),
     (b"text,b\na fine film,x\n", "which column holds the labels"),
     (b"", "no column holds the texts"),
     (b'text,label\n"other",1\n', "none of the 1 lines of the flag file fits; row 1: the contents"),

@@ -17,7 +17,8 @@ from turnover import TurnoverError
 from turnover.runs.partial import find_partials, read_partial
 from turnover.storage import progress
 from turnover.storage.progress import VARIABLE, Progress, bar, read_progress
-from turnover.training.fit import CURVES, History, Recipe, fit
+from turnover.storage.schema import CURVES
+from turnover.training.fit import History, Recipe, fit
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from tests.contracts.test_baselines_problems import (
 from tests.helpers.builders import randn, some_labels
 from tests.helpers.token_builders import token_member, token_rows
 from turnover.errors import TurnoverError
-from turnover.research.baselines.base import Baseline, Problem, Schedule, cross_entropy, take
+from turnover.research.baselines.base import Baseline, Problem, Schedule, cross_entropy
 from turnover.research.baselines.catalog import METHODS
 from turnover.research.baselines.hessian import CaptumInfluence, InfluenceFunction
 from turnover.research.baselines.losses import ConjugateGradient, Lissa
@@ -102,7 +102,7 @@ ORDER = torch.randperm(20, generator=torch.Generator().manual_seed(5))
 def shuffled() -> list[Problem]:
     """The same training items in two orders."""
     train, targets = some_split(20), some_split(4, seed=1)
-    return [train_problem(net(), one, targets, FULL_BATCH) for one in (train, take(train, ORDER))]
+    return [train_problem(net(), one, targets, FULL_BATCH) for one in (train, train.take(ORDER))]
 
 
 @pytest.mark.parametrize("name", [name for name in BASELINES if name != "random"])

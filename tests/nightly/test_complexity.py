@@ -27,7 +27,7 @@ from tests.helpers.token_builders import (
 )
 from turnover import TurnoverError
 from turnover.models.registry import TrainSettings
-from turnover.research.baselines.base import Problem, Schedule, Scores, Told, cross_entropy, silent
+from turnover.research.baselines.base import Problem, Schedule, Scores, cross_entropy
 from turnover.research.baselines.catalog import METHODS, Method, methods
 from turnover.research.baselines.hessian import CaptumInfluence, InfluenceFunction
 from turnover.research.baselines.losses import Lissa, RowLosses
@@ -47,6 +47,7 @@ from turnover.research.paper.table1 import (
     text_case,
 )
 from turnover.research.paper.table1 import measure as measure_costs
+from turnover.storage.progress import Advance, silent
 from turnover.training.fit import Split
 
 Patch, Capture = pytest.MonkeyPatch, pytest.CaptureFixture[str]
@@ -74,7 +75,9 @@ class Clockwork:
 
     name = "clockwork"
 
-    def scores(self, problem: Problem, instances: Tensor | None = None, _: Told = silent) -> Scores:
+    def scores(
+        self, problem: Problem, instances: Tensor | None = None, _: Advance = silent
+    ) -> Scores:
         size, chosen = len(problem.train.labels), problem.chosen(instances)
         if size >= self.refuses:
             raise self.how(f"too many: {size}\nand more")

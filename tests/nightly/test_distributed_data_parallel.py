@@ -21,9 +21,10 @@ from tests.helpers.builders import LAW_4, member_heads, randn, some_labels
 from tests.helpers.rank_testing import in_threads, run_left_alone, run_ranks
 from tests.helpers.token_builders import encoder_in, sst2_in, token_ensemble, token_rows
 from turnover import Run, TurnoverDropout
-from turnover.attribution.ensemble import Ensemble, Members, part_of
+from turnover.attribution.ensemble import Ensemble, Members, some_members
 from turnover.models.registry import Recipe
-from turnover.training.fit import CURVES, History, Split, fit
+from turnover.storage.schema import CURVES
+from turnover.training.fit import History, Split, fit
 from turnover.training.ranks import ALONE, Ranks
 from turnover.training.teams import Team, shared_norms, team_of
 
@@ -131,7 +132,7 @@ def trained(
 ) -> tuple[Members, History]:
     """The members of this rank's team after training, and their history."""
     team = team_of(ranks, members)
-    model = part_of(copy.deepcopy(a_model(kind, members)), team.members).to(dtype)
+    model = some_members(a_model(kind, members), team.members).to(dtype)
     return model, fit(
         model, *splits(kind, dtype), recipe, options.get("kept"), options.get("progress"), team=team
     )
@@ -270,7 +271,7 @@ def test_members_with_teams_of_different_sizes(kind: str, size: int) -> None:
         in_threads(size, lambda ranks: trained(kind, RECIPE, ranks, 2)),
     )
     for rank, team in enumerate(teams(size, 2)):
-        check_same(made[rank], (part_of(whole, team.members), history))
+        check_same(made[rank], (some_members(whole, team.members), history))
 
 
 @pytest.mark.parametrize("then", [1, 2, 3])

@@ -21,7 +21,7 @@ from turnover.attribution.ensemble import (
     cut_tensors,
     descriptions,
     joined_tensors,
-    part_of,
+    some_members,
 )
 from turnover.attribution.state import trained_state
 from turnover.models.heads import small_vgg
@@ -80,13 +80,16 @@ KINDS = ("heads", "vgg", "adapters", "masked", "frozen")
 @pytest.mark.parametrize("members", [range(0, 1), range(1, 3), range(0, 3)])
 def test_a_part_is_these_members_of_the_whole(kind: str, members: range) -> None:
     whole, x = models(kind)
-    part = part_of(whole, members)
+    part = some_members(whole, members)
     assert part.members == len(members) and type(part) is type(whole)
-    for flipped in (False, True):
+
+    def logits(model: Members, flipped: bool) -> torch.Tensor:
         with torch.no_grad(), turnover(range(6), flipped=flipped):
-            torch.testing.assert_close(
-                part(x), whole(x)[members.start : members.stop], rtol=0, atol=1e-6
-            )
+            return model(x)
+
+    for flipped in (False, True):
+        expected = logits(whole, flipped)[members.start : members.stop]
+        torch.testing.assert_close(logits(part, flipped), expected, rtol=0, atol=1e-6)
     assert descriptions(part) == descriptions(whole)[members.start : members.stop]
 
 
@@ -99,9 +102,9 @@ def test_tensors_are_cut_and_joined_without_a_trace(kind: str) -> None:
     if kind in ("adapters", "masked", "frozen"):
         del state["adamw.step"]
     shares = [range(0, 1), range(1, 3)]
-    parts = [cut_tensors(part_of(whole, share), state, share) for share in shares]
+    parts = [cut_tensors(some_members(whole, share), state, share) for share in shares]
     for part, share in zip(parts, shares, strict=True):
-        own = trained_state(part_of(whole, share))
+        own = trained_state(some_members(whole, share))
         assert all(torch.equal(part[f"best.{name}"], value) for name, value in own.items())
     joined = joined_tensors(whole, parts, [1, 2])
     assert joined.keys() == state.keys()
@@ -118,7 +121,7 @@ def test_members_trained_in_parts_have_the_bits_of_members_trained_together(reci
     recipe = replace(recipe, patience=10, keep="last", learning_rate=1e-2)
     train, validation = (Split(randn(rows, 8).float(), some_labels(rows, 3)) for rows in (20, 10))
     whole = member_heads(groups=4).float()
-    parts = [part_of(member_heads(groups=4).float(), share) for share in (range(0, 1), range(1, 3))]
+    parts = [some_members(whole, share) for share in (range(0, 1), range(1, 3))]
     fit(whole, train, validation, recipe)
     for rank, part in enumerate(parts):
         ranks = Ranks()

@@ -25,7 +25,6 @@ from turnover.attribution.ensemble import Members, some_members
 from turnover.attribution.scope import turnover
 from turnover.models.heads import pixel_heads
 from turnover.models.registry import RECIPES
-from turnover.research.baselines.base import take
 from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.run import write_manifest
@@ -103,7 +102,7 @@ def test_a_half_s_models_are_those_trained_alone(task: EvaluationTask, monkeypat
     recipe = replace(task.recipe, masked=False, epochs=3, patience=3)
     for number in (0, 3):
         model, rows = task.untrained(SEEDS), torch.from_numpy(halves[number])
-        fit(model, take(task.train, rows), task.targets, recipe)
+        fit(model, task.train.take(rows), task.targets, recipe)
         check_close(together.losses[:, number], item_losses(model, task.targets), 1e-4)
     assert (together.losses[:, 0] - together.losses[:, 3]).abs().max() > 1e-2
     assert (together.losses[0] - together.losses[1]).abs().max() > 1e-2

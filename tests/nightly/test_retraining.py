@@ -23,7 +23,7 @@ from turnover import Run, influence
 from turnover.attribution.device import choose_device
 from turnover.attribution.ensemble import some_members
 from turnover.attribution.estimators.significance import RATE, strong, wrong_sign
-from turnover.research.baselines.base import Problem, cross_entropy, take
+from turnover.research.baselines.base import Problem, cross_entropy
 from turnover.research.baselines.hessian import InfluenceFunction
 from turnover.research.baselines.losses import Lissa
 from turnover.research.baselines.retraining import Retraining, plain_classifier, train_problem
@@ -213,7 +213,7 @@ def by_hand(errors: EvaluationTask, rows: np.ndarray, member: int, error: int) -
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(inputs[batch]), labels[batch]).backward()
             optimizer.step()
-    target = take(errors.targets, torch.tensor([error]))
+    target = errors.targets.take(torch.tensor([error]))
     with torch.no_grad():
         return float(nn.functional.cross_entropy(model(target.inputs), target.labels))
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from turnover.attribution.device import at_least_float32
 from turnover.errors import TurnoverError
-from turnover.storage.progress import world
+from turnover.storage.progress import Advance, silent, world
 
 # Memory
 
@@ -166,9 +166,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits `(R, …)` and labels `(R, …)` → one loss per row, `(R,)`."""
 
-Progress = Callable[[int], object]
-"""Called with the number of values just finished."""
-
 Tile = tuple[slice, slice, list[Tensor]]
 """Targets, instances, and their values `(K, t, n)` on the CPU, one tensor for each label of a
 target.
@@ -210,7 +207,7 @@ def tiles(
     labels: Sequence[Tensor],
     ids: Tensor,
     loss: Loss | None,
-    progress: Progress | None,
+    progress: Advance = silent,
 ) -> Iterator[Tile]:
     """All tiles, one slice of targets after the other; the size is read each time, since it
     may shrink on the way.
@@ -226,8 +223,7 @@ def tiles(
             second = instances.stop
             for tile in _tile(backend, targets, instances, labels, ids, loss):
                 yield tile
-                if progress:
-                    progress(sum(values.numel() for values in tile[2]))
+                progress(sum(values.numel() for values in tile[2]))
 
 
 def _tile(

@@ -182,7 +182,7 @@ def _compared(
         for name, estimate in candidates.items():
             difference = (estimate - raw) - (estimate - raw).mean(1, keepdims=True)
             scores[name].append(
-                (row_correlation(estimate, raw), float(np.square(difference).mean()))
+                (row_pearson(estimate, raw).mean(), float(np.square(difference).mean()))
             )
     agreement, misses = (
         {name: float(np.mean([pair[column] for pair in pairs])) for name, pairs in scores.items()}
@@ -191,12 +191,13 @@ def _compared(
     return agreement, misses
 
 
-def row_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Mean over rows of the correlation of two `(T, N)` arrays; rows without spread count as 0."""
-    first, second = first - first.mean(1, keepdims=True), second - second.mean(1, keepdims=True)
+def row_pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Correlation of each row of two `(T, N)` arrays, `(T,)`; rows without spread count as 0."""
+    first, second = (
+        array - array.mean(1, keepdims=True, dtype=np.float64) for array in (first, second)
+    )
     sizes = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    products = (first * second).sum(1)
-    return float(np.divide(products, sizes, out=np.zeros_like(products), where=sizes > 0).mean())
+    return np.divide((first * second).sum(1), sizes, out=np.zeros(len(sizes)), where=sizes > 0)
 
 
 # Smoothing, for comparison

@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 from turnover.data.base import Dataset, Items, check_dataset
 from turnover.data.images import open_image
 from turnover.data.tables.checks import (
+    check_column,
     check_names,
     first_of,
     label_column,
@@ -192,11 +193,7 @@ def _columns(path: Path, schema: pa.Schema) -> list[str]:
     }
     there = [name for name in kinds if name in schema.names]
     for name in ("image", "label"):
-        if name not in there:
-            raise TurnoverError(
-                f"{path}: no column {name!r} (there are: {', '.join(schema.names)}); rename or "
-                "add it"
-            )
+        check_column(name, schema.names, path)
     for name in there:
         kind = schema.field(name).type
         if not any(check(kind) for check in kinds[name]):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def table_of(content: bytes, path: Path, columns: tuple[str, ...]) -> pd.DataFra
             f"{path}: the rows have more fields than the header names; check quotes and separators"
         )
     for column in columns:
-        require_column(table, path, column)
+        check_column(column, table.columns, path)
     if table.empty:
         raise TurnoverError(f"{path}: a header but no rows; add rows below it")
     return table
@@ -163,17 +164,23 @@ def check_names(path: Path, unit: str, names: list[tuple[int, str]]) -> list[str
     return [name for _, name in names]
 
 
-def require_column(table: pd.DataFrame, path: Path, column: str) -> None:
+def check_column(
+    column: str, columns: Collection[object], where: object, remedy: str = "rename or add it"
+) -> None:
     """Check that a table has a column.
 
     Raises:
         TurnoverError: if it does not; the text lists its columns.
     """
-    if column not in table.columns:
+    if column not in columns:
         raise TurnoverError(
-            f"{path}: no column {column!r} (there are: {', '.join(map(str, table.columns))}); "
-            "rename or add it"
+            f"{where}: no column {column!r} (there are: {listed(columns)}); {remedy}"
         )
+
+
+def listed(columns: Iterable[object]) -> str:
+    """The names of a table's columns, of many the first ones, for an error."""
+    return ", ".join(f"{name!s:.40}" for name in list(columns)[:20]) or "none"
 
 
 def check_text(text: str, where: str) -> str:
@@ -229,7 +236,7 @@ def read_labelled_texts(path: Path, classes: tuple[str, ...]) -> Items:
     """
     table = read_table(path, ("label",))
     column = "text" if "text" in table.columns else "sentence"
-    require_column(table, path, column)
+    check_column(column, table.columns, path)
     labels = label_column(table, path, "label", tuple(map(str, range(len(classes)))))
     return Items(
         [f"{path.stem}-{row}" for row in range(len(table))],

@@ -93,8 +93,8 @@ def find_columns(table: Table, spec: OwnData) -> Columns:
         _check_header(table, [label] if label else [*table.columns])
     if label is None:
         raise TurnoverError(
-            f"{table.name}: which column holds the labels? (there are: {table.there}); name it with"
-            " --label-column"
+            f"{table.name}: which column holds the labels? (there are: {table.there}); "
+            "name it with --label-column"
         )
     if label == content:
         raise TurnoverError(

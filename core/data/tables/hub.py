@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from turnover.data.tables.checks import check_column
 from turnover.data.tables.formats import arrow_table
 from turnover.data.tables.spec import HUB, OwnData, Table
 from turnover.errors import TurnoverError
@@ -50,11 +51,7 @@ def hub_splits(
                 f"{name}: no split {split!r} (there are: {', '.join(map(str, loaded))}); {_REMEDY}"
             )
         for column in columns:
-            if column not in loaded[split].column_names:
-                there = ", ".join(loaded[split].column_names)
-                raise TurnoverError(
-                    f"{name}, split {split}: no column {column!r} (there are: {there}); {_REMEDY}"
-                )
+            check_column(column, loaded[split].column_names, f"{name}, split {split}", _REMEDY)
     return [loaded[split] for split in splits]
 
 

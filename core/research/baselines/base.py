@@ -28,13 +28,11 @@ from turnover.attribution.engine.naive import device_of
 from turnover.attribution.ensemble import Members
 from turnover.errors import TurnoverError
 from turnover.models.registry import Recipe
+from turnover.storage.progress import Advance, silent
 from turnover.training.fit import Split, batches, epoch_order
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
 """Losses `(B,)` of logits `(B, C)` and labels `(B,)`."""
-
-Told = Callable[[float], object]
-"""Progress callback: called with the share of the work just finished; the shares add up to 1."""
 
 REFUSALS = (TurnoverError, RuntimeError, MemoryError)
 """How a method rejects a model: ours in words, torch and captum by their own errors."""
@@ -48,10 +46,6 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of each row, in nats."""
     return nn.functional.cross_entropy(logits, labels, reduction="none")
-
-
-def silent(_: float) -> None:
-    """No progress display."""
 
 
 @dataclass(frozen=True)
@@ -184,12 +178,6 @@ class Problem:
         return numbers
 
 
-def take(split: Split, rows: Tensor) -> Split:
-    """Some rows of a split."""
-    there = rows.to(split.labels.device)
-    return Split(split.inputs[there], split.labels[there])
-
-
 @dataclass(frozen=True)
 class Scores:
     """A baseline's scores and their cost.
@@ -217,9 +205,11 @@ class Baseline(Protocol):
         """The method in a few words."""
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
-        """Scores of the training items named (all by default) on every target."""
+        """Scores of the training items named (all by default) on every target; `progress` is
+        called with the share of the work just finished, and the shares add up to 1.
+        """
 
 
 @dataclass

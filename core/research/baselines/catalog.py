@@ -34,15 +34,14 @@ from turnover.research.baselines.base import (
     Problem,
     Schedule,
     Scores,
-    Told,
     cross_entropy,
-    silent,
 )
 from turnover.research.baselines.hessian import CaptumInfluence, InfluenceFunction
 from turnover.research.baselines.losses import ConjugateGradient, Lissa
 from turnover.research.baselines.retraining import Retraining
 from turnover.research.baselines.simple import RandomScores, Similarity, TrainingLoss
 from turnover.research.baselines.tracin import SgdInfluence, TracIn
+from turnover.storage.progress import Advance, silent
 from turnover.training.fit import Split
 
 # Turn-over dropout as a method
@@ -75,7 +74,7 @@ class TurnoverInfluence:
         )
 
     def scores(
-        self, problem: Problem, instances: torch.Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: torch.Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Scores in nats of the named training items, by one training of K members.
 
@@ -227,7 +226,7 @@ class Method:
         schedule: Schedule | None = None,
         targets: Split | None = None,
         instances: Tensor | None = None,
-        progress: Told = silent,
+        progress: Advance = silent,
     ) -> Scores:
         """Scores `(targets, instances)`, positive = the training item lowers the target's loss.
 

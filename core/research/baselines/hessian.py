@@ -36,7 +36,7 @@ from torch.utils.data import TensorDataset
 
 from turnover.attribution.engine.naive import device_of
 from turnover.errors import TurnoverError
-from turnover.research.baselines.base import Clock, Problem, RowLoss, Scores, Told, silent, take
+from turnover.research.baselines.base import Clock, Problem, RowLoss, Scores
 from turnover.research.baselines.losses import (
     ConjugateGradient,
     Curvature,
@@ -46,6 +46,7 @@ from turnover.research.baselines.losses import (
     last_linear,
     parameter_names,
 )
+from turnover.storage.progress import Advance, silent
 from turnover.training.fit import Split
 
 _JACOBIAN_BYTES = 2**27
@@ -104,13 +105,13 @@ def dataset(split: Split) -> TensorDataset:
     return TensorDataset(split.inputs, split.labels)
 
 
-def influence(method: Any, targets: Split, bytes_each: int, progress: Told) -> Tensor:
+def influence(method: Any, targets: Split, bytes_each: int, progress: Advance) -> Tensor:
     """captum's scores `(targets, instances)`, in batches of targets that fit into memory at
     `bytes_each`.
     """
     parts = []
     for rows in torch.arange(len(targets.labels)).split(max(1, _TARGET_BYTES // bytes_each)):
-        batch = take(targets, rows)
+        batch = targets.take(rows)
         parts.append(method.influence((batch.inputs, batch.labels)).detach())
         progress(len(rows) / len(targets.labels) / 2)
     return torch.cat(parts)
@@ -169,7 +170,7 @@ class InfluenceFunction:
         )
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Scores in nats of the named training items; the time goes into the targets, so a few
         items cost nearly as much as all.
@@ -181,7 +182,7 @@ class InfluenceFunction:
         losses = RowLosses(problem.model, problem.loss, parameter_names(problem.model, self.layers))
         with clock.spent("train"):
             curvature, greatest = damped(losses, problem, self.damping)
-        rows = take(problem.train, chosen)
+        rows = problem.train.take(chosen)
         values = []
         with clock.spent("estimate"):
             for gradients in losses.gradients(losses.vector, problem.targets).split(_TARGETS):
@@ -223,7 +224,7 @@ class CaptumInfluence:
         )
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Scores in nats of the named training items; the exact inverse costs the same for any
         number of them.
@@ -251,7 +252,7 @@ class CaptumInfluence:
                     size,
                     self.directions,
                     shift,
-                    take(problem.train, chosen),
+                    problem.train.take(chosen),
                     problem.train,
                     options,
                 )

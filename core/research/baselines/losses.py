@@ -33,7 +33,7 @@ from torch.func import functional_call, grad, jvp, vmap
 
 from turnover.attribution.scope import unfused
 from turnover.errors import TurnoverError
-from turnover.research.baselines.base import RowLoss, take
+from turnover.research.baselines.base import RowLoss
 from turnover.training.fit import Split
 
 _DIRECTIONS = 16
@@ -77,7 +77,7 @@ def parameter_names(model: nn.Module, layers: str) -> list[str]:
 def parts(split: Split, rows: int) -> Iterator[Split]:
     """The split, some rows at a time."""
     for start in range(0, len(split.labels), rows):
-        yield Split(split.inputs[start : start + rows], split.labels[start : start + rows])
+        yield split.take(slice(start, start + rows))
 
 
 def row_bytes(model: nn.Module, inputs: Tensor) -> int:
@@ -229,7 +229,7 @@ class Curvature:
     def on(self, rows: Tensor, directions: Tensor) -> Tensor:
         """A u over some training items alone."""
         return (
-            self.losses.hessian(self.losses.vector, directions, take(self.train, rows))
+            self.losses.hessian(self.losses.vector, directions, self.train.take(rows))
             + self.shift * directions
         )
 

@@ -44,12 +44,10 @@ from turnover.research.baselines.base import (
     RowLoss,
     Schedule,
     Scores,
-    Told,
     cross_entropy,
-    silent,
-    take,
 )
 from turnover.research.baselines.losses import RowLosses
+from turnover.storage.progress import Advance, silent
 from turnover.training.fit import Split
 
 # One member as a plain model
@@ -168,7 +166,7 @@ def train_stack(
         if watch:
             watch(step, stack.detach())
         weights = (rows != left_out).to(stack) / len(rows)
-        loss = (losses.many(stack, take(train, rows)) * weights).sum()
+        loss = (losses.many(stack, train.take(rows)) * weights).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -270,7 +268,7 @@ class Retraining:
         return "leave-one-out by retraining"
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Scores in nats of the named training items (all by default: N trainings).
 

@@ -28,8 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from turnover.research.baselines.base import Clock, Problem, Scores, Told, silent, take
+from turnover.research.baselines.base import Clock, Problem, Scores
 from turnover.research.baselines.losses import RowLosses
+from turnover.storage.progress import Advance, silent
 
 
 def signed_similarity(
@@ -61,11 +62,11 @@ class Similarity:
         return "signed cosine similarity" + ", centred" * self.centred
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Cosines of the named training items."""
         chosen, clock = problem.chosen(instances), Clock.of(problem)
-        read, scored = self.features or (lambda inputs: inputs), take(problem.train, chosen)
+        read, scored = self.features or (lambda inputs: inputs), problem.train.take(chosen)
         with clock.spent("train"), torch.no_grad():
             centre = read(problem.train.inputs).flatten(1).mean(0) if self.centred else 0
             features = (read(scored.inputs).flatten(1) - centre).cpu().numpy()
@@ -96,13 +97,13 @@ class TrainingLoss:
         return "training loss"
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Minus the losses of the named training items, the same row for every target."""
         chosen, clock = problem.chosen(instances), Clock.of(problem)
         losses = RowLosses(problem.model, problem.loss)
         with clock.spent("train"):
-            values = losses.of(losses.vector[None], take(problem.train, chosen))
+            values = losses.of(losses.vector[None], problem.train.take(chosen))
         progress(1.0)
         return clock.scores(
             -values.repeat(len(problem.targets.labels), 1), chosen, stored_bytes=values.nbytes
@@ -121,7 +122,7 @@ class RandomScores:
         return "random"
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Numbers for the named training items, the same as when scoring all."""
         chosen, clock = problem.chosen(instances), Clock.of(problem)

@@ -38,9 +38,10 @@ from torch import Tensor, nn
 
 from turnover.errors import TurnoverError
 from turnover.research.baselines import hessian
-from turnover.research.baselines.base import Clock, Problem, Schedule, Scores, Told, silent, take
+from turnover.research.baselines.base import Clock, Problem, Schedule, Scores
 from turnover.research.baselines.losses import RowLosses, last_linear
 from turnover.research.baselines.retraining import NOTHING, Trail, check_repeated, train_stack
+from turnover.storage.progress import Advance, silent
 from turnover.training.fit import Split
 
 # TracIn
@@ -66,7 +67,7 @@ class TracIn:
         return f"TracIn, {self.layers} layers (Pruthi et al. 2020)"
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Scores of the named training items.
 
@@ -79,7 +80,7 @@ class TracIn:
             trail = checkpoints(losses, problem, self.every, self.folder)
         progress(0.5)
         with hessian.quietly(problem), clock.spent("estimate"):
-            method = self._captum(problem, losses, take(problem.train, chosen), trail)
+            method = self._captum(problem, losses, problem.train.take(chosen), trail)
             values = hessian.influence(
                 method, problem.targets, trail.nbytes if self.layers == "all" else 1, progress
             )
@@ -167,7 +168,7 @@ class SgdInfluence:
         return "influence through SGD steps (Hara et al. 2019)"
 
     def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Told = silent
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
     ) -> Scores:
         """Scores in nats of the named training items; a backward pass gives those of all, so a few
         cost as much as all.
@@ -207,7 +208,7 @@ def _backward(
     trail: Trail,
     problem: Problem,
     schedule: Schedule,
-    progress: Told,
+    progress: Advance,
 ) -> Tensor:
     """One pass over the steps, last first, for all targets: `(targets, N)`."""
     rate, train = schedule.learning_rate, problem.train
@@ -216,7 +217,7 @@ def _backward(
     batches = list(schedule.batches(len(train.labels)))
     for step in reversed(range(len(batches))):
         rows = batches[step]
-        bent, slopes = losses.curved(trail[step], u, take(train, rows))
+        bent, slopes = losses.curved(trail[step], u, train.take(rows))
         values[:, rows.to(values.device)] += slopes * (rate / len(rows))
         u = u - rate * (bent + schedule.penalty * u)
         progress(1 / len(batches))

@@ -39,6 +39,7 @@ from turnover.research.bench.timing import (
     peak_memory,
     threads,
 )
+from turnover.research.markdown import markdown_table
 from turnover.storage.progress import bar
 
 _REPEATS = 5
@@ -217,39 +218,47 @@ def describe_influence(result: dict[str, Any]) -> str:
     "Masks alone" is the share of the seconds that making the masks would take, spread evenly over
     the threads.
     """
-    lines = [
-        "| case | threads | way | pairs/s | × (a) | max difference, nats | peak memory, MB | share "
-        "of matmul peak | masks alone |"
-    ]
-    lines += ["| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     slow: dict[tuple[str, int], float] = {}
-    for row in (BackendRow(**row) for row in result["rows"]):
+
+    def speed(row: BackendRow) -> tuple[object, ...]:
         base = slow.setdefault((row.case, row.threads), row.pairs_per_second)
-        share = row.flops_per_second / row.matmul_peak_flops_per_second
-        times = f"{row.pairs_per_second:,.0f} | {row.pairs_per_second / base:,.1f}"
-        masks = (
-            ""
-            if row.mask_seconds is None
-            else f"{row.mask_seconds / row.threads / row.seconds:.0%}"
+        masks = row.mask_seconds
+        return (
+            row.case,
+            row.threads,
+            row.backend,
+            f"{row.pairs_per_second:,.0f}",
+            f"{row.pairs_per_second / base:,.1f}",
+            f"{row.max_abs_difference:.1g}",
+            f"{row.peak_memory_mb:,.0f}",
+            f"{row.flops_per_second / row.matmul_peak_flops_per_second:.0%}",
+            "" if masks is None else f"{masks / row.threads / row.seconds:.0%}",
         )
-        lines.append(
-            f"| {row.case} | {row.threads} | {row.backend} | {times} | {row.max_abs_difference:.1g}"
-            f" | {row.peak_memory_mb:,.0f} | {share:.0%} | {masks} |"
-        )
-    lines += [
-        "",
-        "| growing | sizes | seconds | peak memory, MB | exponent |",
-        "| --- | --- | --- | --- | ---: |",
-    ]
-    for growth in (GrowthRow(**row) for row in result["growth"]):
-        columns = [
-            ", ".join(f"{value:,}" for value in growth.sizes),
-            *(_listed(values) for values in (growth.seconds, growth.peak_memory_mb)),
-        ]
-        lines.append(f"| {growth.growing} | {' | '.join(columns)} | {growth.exponent:.2f} |")
-    return "\n".join(
-        [*lines, "", f"A large copy moves {result['copy_bytes_per_second'] / 1e9:.1f} GB/s."]
+
+    speeds = markdown_table(
+        (
+            *("case", "threads", "way", "pairs/s", "× (a)", "max difference, nats"),
+            *("peak memory, MB", "share of matmul peak", "masks alone"),
+        ),
+        (speed(BackendRow(**row)) for row in result["rows"]),
+        right=(1, *range(3, 9)),
     )
+    growth = markdown_table(
+        ("growing", "sizes", "seconds", "peak memory, MB", "exponent"),
+        (
+            (
+                row.growing,
+                ", ".join(f"{value:,}" for value in row.sizes),
+                _listed(row.seconds),
+                _listed(row.peak_memory_mb),
+                f"{row.exponent:.2f}",
+            )
+            for row in (GrowthRow(**row) for row in result["growth"])
+        ),
+        right=[4],
+    )
+    copied = f"A large copy moves {result['copy_bytes_per_second'] / 1e9:.1f} GB/s."
+    return f"{speeds}\n\n{growth}\n\n{copied}"
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from turnover.research.markdown import markdown_table
 from turnover.runs.run import INFLUENCE_FILES, RUN_FILES, sha256, write_manifest
 from turnover.workflows.influence_chunks import FULL_BYTES, InfluenceFiles, kept
 
@@ -174,8 +175,10 @@ class BenchRow:
 
 def table(rows: Sequence[BenchRow]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| case | measure | value | goal |", "| --- | --- | ---: | --- |"]
-    for row in rows:
+
+    def shown(row: BenchRow) -> str:
         value = f"{row.value:,.0f}" if row.value >= 1000 else f"{row.value:.4g}"
-        lines.append(f"| {row.case} | {row.measure} | {value} {row.unit} | {row.goal} |")
-    return "\n".join(lines)
+        return f"{value} {row.unit}"
+
+    lines = ((row.case, row.measure, shown(row), row.goal) for row in rows)
+    return markdown_table(("case", "measure", "value", "goal"), lines, right=[2])

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from turnover.attribution.ensemble import some_members
+from turnover.attribution.estimators.estimator import row_pearson
 from turnover.attribution.estimators.significance import strong, wrong_sign
 from turnover.errors import TurnoverError
 from turnover.research.evaluate.results import (
@@ -46,7 +47,7 @@ from turnover.research.evaluate.scores import (
     evidence_of,
     turnover_scores,
 )
-from turnover.research.evaluate.statistics import mean_over_rows, row_pearson, row_spearman
+from turnover.research.evaluate.statistics import mean_over_rows, row_spearman
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.ranking import TOP
 

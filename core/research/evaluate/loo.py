@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from turnover.attribution.estimators.estimator import row_pearson
 from turnover.attribution.masks import derive_seed
-from turnover.research.baselines.base import take
 from turnover.research.baselines.retraining import Retraining
 from turnover.research.evaluate.results import Figure, ResultRow
 from turnover.research.evaluate.scores import (
@@ -35,7 +35,6 @@ from turnover.research.evaluate.scores import (
 from turnover.research.evaluate.statistics import (
     mean_spearman,
     reliability,
-    row_pearson,
     row_spearman,
 )
 from turnover.research.evaluate.task import EvaluationTask
@@ -80,7 +79,7 @@ def left_out_losses(task: EvaluationTask, instances: np.ndarray, seeds: int) -> 
                 len(missing) * len(instances), f"{task.run.name}: leave-one-out", "models"
             ) as advance:
                 for member in missing:
-                    problem, items = task.problem(member), take(task.train, chosen)
+                    problem, items = task.problem(member), task.train.take(chosen)
                     both = (
                         torch.cat(parts)
                         for parts in zip(

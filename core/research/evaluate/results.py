@@ -16,9 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from turnover.errors import TurnoverError
+from turnover.research.markdown import markdown_table
 from turnover.runs.run import Run, made_with, stale_since
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.schema import finite_number
+
+MEASURES = {
+    "lds": "do summed influences predict retraining on random halves",
+    "loo": "do influences predict leaving single items out",
+    "injected": "are injected wrong labels found",
+    "real-errors": "are label errors found that people confirmed",
+    "duplicates": "do known near duplicates rank high",
+    "removal": "is an error gone when its proponents are removed and the model is trained again",
+    "agreement": "do two halves of the members agree",
+}
+"""The question that each measure answers."""
 
 TURNOVER, AS_SHOWN = "turn-over", "turn-over, as shown"
 """Prefix of our own methods' names, and the one that pages show."""
@@ -67,17 +79,33 @@ class ResultRow:
 def table(rows: Sequence[ResultRow]) -> str:
     """The rows as a Markdown table."""
     columns = list(dict.fromkeys(name for row in rows for name in row.figures))
-    lines = [
-        f"| method | {' | '.join(columns)} | training, s | estimate, s | |",
-        f"| --- |{' ---: |' * (len(columns) + 2)} --- |",
-    ]
-    for row in rows:
-        figures = " | ".join(str(row.figures.get(name, "")) for name in columns)
-        lines.append(
-            f"| {row.method} | {figures} | {row.train_seconds:.1f} | {row.estimate_seconds:.1f} | "
-            f"{row.note} |"
+    head = ("method", *columns, "training, s", "estimate, s", "")
+    lines = (
+        (
+            row.method,
+            *(row.figures.get(name, "") for name in columns),
+            f"{row.train_seconds:.1f}",
+            f"{row.estimate_seconds:.1f}",
+            row.note,
         )
-    return "\n".join(lines)
+        for row in rows
+    )
+    return markdown_table(head, lines, right=range(1, len(head) - 1))
+
+
+def setting(facts: Mapping[str, Any]) -> str:
+    """The facts of a measurement in one line."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_shown(value)}"
+        for name, value in facts.items()
+        if name not in ("run", "measure", "rows")
+    )
+
+
+def _shown(value: float | bool | None) -> str:
+    if isinstance(value, bool | None):
+        return {True: "yes", False: "no", None: "unknown"}[value]
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 # Files

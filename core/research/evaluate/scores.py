@@ -22,7 +22,7 @@ from turnover.attribution.estimators.estimator import smoothing
 from turnover.attribution.estimators.significance import freedom_of
 from turnover.attribution.influence import influence
 from turnover.errors import TurnoverError
-from turnover.research.baselines.base import REFUSALS, Problem, Scores, take
+from turnover.research.baselines.base import REFUSALS, Problem, Scores
 from turnover.research.baselines.catalog import METHODS, Method
 from turnover.research.baselines.hessian import InfluenceFunction
 from turnover.research.baselines.losses import ConjugateGradient
@@ -238,7 +238,7 @@ def self_scores(
 
     def each_on_itself(method: Method, problem: Problem) -> Scores:
         blocks = [
-            method(problem, targets=take(problem.train, rows), instances=rows)
+            method(problem, targets=problem.train.take(rows), instances=rows)
             for rows in torch.from_numpy(instances).split(_SELF_ROWS)
         ]
         values = torch.cat([block.values.diagonal() for block in blocks])[None]

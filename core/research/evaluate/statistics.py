@@ -15,19 +15,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
+from turnover.attribution.estimators.estimator import row_pearson
 from turnover.research.evaluate.results import Figure
 
 _RESAMPLES = 400
 _SPLITS = 20
-
-
-def row_pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Correlation of each row, `(T,)`; rows without spread count as 0."""
-    first, second = (
-        array - array.mean(1, keepdims=True, dtype=np.float64) for array in (first, second)
-    )
-    sizes = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    return np.divide((first * second).sum(1), sizes, out=np.zeros(len(sizes)), where=sizes > 0)
 
 
 def row_spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -56,6 +56,7 @@ from turnover.runs.model import run_settings, run_split
 from turnover.runs.ranking import TOP
 from turnover.runs.run import Run
 from turnover.storage.progress import bar
+from turnover.storage.schema import CURVES
 from turnover.training.fit import fit
 from turnover.workflows.cleanse import cleanse, prepare
 from turnover.workflows.cleansing import CLEANSED, CONDITIONS, NONE, RANDOM
@@ -237,8 +238,6 @@ def _run(setup: Setup) -> Run:
 
 # Losses of training (Figure 2)
 
-_CURVES = ("masked", "flipped", "validation", "unowned")
-
 
 def curves(setup: Setup) -> Iterator[PaperRow]:
     """Losses of each epoch, and how near the flipped loss is to the validation loss at the kept
@@ -253,7 +252,7 @@ def curves(setup: Setup) -> Iterator[PaperRow]:
         run = setup.run(name, settings)
         kept_epoch = int(run.manifest["results"]["kept_epoch"])
         for epoch in run.curves.to_dict("records"):
-            losses = ", ".join(f"{curve} {epoch[curve]:.3f}" for curve in _CURVES)
+            losses = ", ".join(f"{curve} {epoch[curve]:.3f}" for curve in CURVES)
             yield PaperRow(
                 f"epoch {epoch['epoch']}{' (kept)' if epoch['epoch'] == kept_epoch else ''}",
                 run.name,

@@ -8,12 +8,13 @@ two settings. Models are kept as run folders, which the dashboard opens; an exis
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 
 from turnover.errors import TurnoverError
 from turnover.models.names import DEFAULT_ENCODER
 from turnover.models.registry import TrainSettings
+from turnover.research.markdown import markdown_table
 from turnover.runs.model import run_settings
 from turnover.runs.run import Run
 from turnover.workflows.train import train_run
@@ -96,7 +97,5 @@ class PaperRow:
 
 def paper_table(rows: Sequence[PaperRow]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| what | setting | paper | measured |", "| --- | --- | ---: | ---: |"]
-    return "\n".join(
-        lines + [f"| {row.what} | {row.setting} | {row.paper} | {row.measured} |" for row in rows]
-    )
+    head = [field.name for field in fields(PaperRow)]
+    return markdown_table(head, map(astuple, rows), right=[2, 3])

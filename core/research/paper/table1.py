@@ -44,7 +44,7 @@ from turnover.errors import TurnoverError
 from turnover.models.adapters import TokenRows
 from turnover.models.build import TextInputs, build_model
 from turnover.models.heads import token_mean
-from turnover.research.baselines.base import REFUSALS, Problem, Schedule, take
+from turnover.research.baselines.base import REFUSALS, Problem, Schedule
 from turnover.research.baselines.catalog import Method, methods
 from turnover.research.baselines.retraining import plain_classifier, train_problem
 from turnover.research.paper.experiments import text_settings
@@ -242,7 +242,7 @@ class CostCase:
     def problem(self, size: int) -> Problem:
         """A model trained on the first `size` training items."""
         return train_problem(
-            self.model, take(self.train, torch.arange(size)), self.target, self.schedule
+            self.model, self.train.take(torch.arange(size)), self.target, self.schedule
         )
 
 
