@@ -285,7 +285,9 @@ def test_export_writes_the_same_page(
 
 @pytest.mark.parametrize("kind", ["text", "image"])
 def test_a_page_is_one_file_in_good_form(kind: str, tmp_path: Path) -> None:
-    page = page_of(FakeRun(kind=kind).write(tmp_path))
+    folder = FakeRun(kind=kind).write(tmp_path)
+    assert report_page(Run(folder)).startswith("<!doctype html>\n<html")
+    page = page_of(folder)
     assert page.one("html").attributes["lang"] == "en"
     assert {node.tag for node in page.all()} <= TAGS
     metas = [node.attributes for node in page.all("meta")]
