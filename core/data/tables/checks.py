@@ -165,22 +165,32 @@ def check_names(path: Path, unit: str, names: list[tuple[int, str]]) -> list[str
 
 
 def check_column(
-    column: str, columns: Collection[object], where: object, remedy: str = "rename or add it"
+    column: str,
+    columns: Collection[object],
+    where: object,
+    remedy: str = "rename or add it",
+    nested: Iterable[object] = (),
 ) -> None:
-    """Check that a table has a column.
+    """Check that a table has a column among those that can be used.
 
     Raises:
         TurnoverError: if it does not; the text lists its columns.
     """
     if column not in columns:
         raise TurnoverError(
-            f"{where}: no column {column!r} (there are: {listed(columns)}); {remedy}"
+            f"{where}: no column {column!r} (there are: {listed(columns, nested)}); {remedy}"
         )
 
 
-def listed(columns: Iterable[object]) -> str:
-    """The names of a table's columns, of many the first ones, for an error."""
-    return ", ".join(f"{name!s:.40}" for name in list(columns)[:20]) or "none"
+def listed(columns: Iterable[object], nested: Iterable[object] = ()) -> str:
+    """The names of a table's columns, of many the first ones, for an error: in quotes where blanks
+    are part of a name, and then those that hold lists or objects.
+    """
+    names = [
+        f"{name:.40}" if name == name.strip() else f"{name!r:.40}"
+        for name in map(str, list(columns)[:20])
+    ]
+    return ", ".join([*names, *(f"{name!s:.40} (nested)" for name in nested)]) or "none"
 
 
 def check_text(text: str, where: str) -> str:

@@ -22,6 +22,7 @@ from turnover.data.tables.cells import (
     reads_like_text,
     share,
 )
+from turnover.data.tables.checks import check_column, listed
 from turnover.data.tables.formats import IMAGE_ENDINGS
 from turnover.data.tables.labels import label_name
 from turnover.data.tables.records import CSV, TSV
@@ -93,8 +94,8 @@ def find_columns(table: Table, spec: OwnData) -> Columns:
         _check_header(table, [label] if label else [*table.columns])
     if label is None:
         raise TurnoverError(
-            f"{table.name}: which column holds the labels? (there are: {table.there}); "
-            "name it with --label-column"
+            f"{table.name}: which column holds the labels? (there are: "
+            f"{listed(table.columns, table.nested)}); name it with --label-column"
         )
     if label == content:
         raise TurnoverError(
@@ -133,10 +134,7 @@ def _check_named(table: Table, spec: OwnData) -> None:
     ):
         if column in table.nested:
             raise _nested(table, [column])
-        if column not in table.columns:
-            raise TurnoverError(
-                f"{table.name}: no column {column!r} (there are: {table.there}); name one of these"
-            )
+        check_column(column, table.columns, table.name, "name one of these", table.nested)
 
 
 def _nested(table: Table, columns: Iterable[str]) -> TurnoverError:
@@ -203,8 +201,9 @@ def _content(table: Table, spec: OwnData, label: str | None) -> tuple[str, str]:
         if share(table.columns[name], is_path) > 0.5 or name.strip().lower() in IMAGES:
             raise _leads_nowhere(table, name)
     raise TurnoverError(
-        f"{table.name}: no column holds texts or images (there are: {table.there}), and links, "
-        "numbers and ids are not taken for them; name it with --text-column or --image-column"
+        f"{table.name}: no column holds texts or images (there are: "
+        f"{listed(table.columns, table.nested)}), and links, numbers and ids are not taken for "
+        "them; name it with --text-column or --image-column"
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from turnover.data.images import MAX_BYTES, fit_image, image_size, open_image
-from turnover.data.tables.checks import MAX_CHARACTERS, unreadable
+from turnover.data.tables.checks import MAX_CHARACTERS, check_column, unreadable
 from turnover.data.tables.columns import Columns
 from turnover.data.tables.formats import inside
 from turnover.data.tables.labels import label_name
@@ -124,11 +124,8 @@ def usable_rows(table: Table, columns: Columns, names: Sequence[str] | None) -> 
             used.
     """
     for column in (columns.content, columns.label):
-        if column not in table.columns:
-            raise TurnoverError(
-                f"{table.name}: no column {column!r} (there are: {table.there}); it needs those of "
-                "the training items"
-            )
+        remedy = "it needs those of the training items"
+        check_column(column, table.columns, table.name, remedy, table.nested)
     _check_unread(table)
     rows, contents, labels = (
         Rows(table, columns),

@@ -135,12 +135,3 @@ class Table:
         if self.places:
             return f"{self.name}/{self.places[row]}"
         return f"{self.name}, row {row + 1}" + (f", column {column}" if column else "")
-
-    @property
-    def there(self) -> str:
-        """The names of the columns, for an error; in quotes where blanks are part of them."""
-        names = [
-            f"{name:.40}" if name == name.strip() else f"{name!r:.40}"
-            for name in list(self.columns)[:20]
-        ]
-        return ", ".join([*names, *(f"{name:.40} (nested)" for name in self.nested)]) or "none"
