@@ -87,8 +87,8 @@ TEXT_MODELS = ("heads", "adapters", "masked-encoder")
 IMAGE_MODELS = ("small-vgg", "vgg19", "heads")
 DEEP_MODELS = ("adapters", "masked-encoder", "vgg19")
 DEFAULT_NOISE = {"digits": 0.05}
-DEFAULT_MEMBERS = {"digits": 8, "cifar10": 8}
-OWN_MEMBERS = {"text": 16, "image": 8}
+DEFAULT_MEMBERS = {"text": 16, "image": 8}
+"""By kind of data; deep models have one."""
 DEFAULT_GROUPS = 16
 VGG19_SIZE = 32
 
@@ -190,9 +190,8 @@ class TrainSettings:
                 "limit, so leave it out"
             )
         noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
-        usual = OWN_MEMBERS[kind] if is_own(self.data) else DEFAULT_MEMBERS.get(self.data, 16)
         members = (
-            (1 if model in DEEP_MODELS or module or self.from_layer else usual)
+            (1 if model in DEEP_MODELS or module or self.from_layer else DEFAULT_MEMBERS[kind])
             if self.members is None
             else self.members
         )

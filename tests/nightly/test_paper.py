@@ -84,7 +84,7 @@ def tiny(tmp_path: Path, monkeypatch: Patch) -> Setup:
         (experiments, "text_settings", adapters),
     ):
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setitem(DEFAULT_MEMBERS, "sst2", 2)
+    monkeypatch.setitem(DEFAULT_MEMBERS, "text", 2)
     monkeypatch.setitem(experiments._MOST_TEXTS, "small", 2)
     recipe = replace(MODEL_RECIPES["adapters"], epochs=1, batch=12)
     monkeypatch.setitem(MODEL_RECIPES, "adapters", recipe)
