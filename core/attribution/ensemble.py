@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 
 from turnover.attribution.dropout import TurnoverDropout, turnover_layers
-from turnover.attribution.masks import derive_seed
+from turnover.attribution.masks import derive_seed, instance_cohorts
 from turnover.attribution.scope import MaskScope, member_masks
 from turnover.attribution.state import NUMBERED, trained_state
 from turnover.errors import TurnoverError
@@ -70,9 +70,16 @@ class MemberTurnoverDropout(TurnoverDropout):
     """
 
     def __init__(
-        self, width: int, seeds: Sequence[int], groups: int | None, *, layer: int, dim: int = -1
+        self,
+        width: int,
+        seeds: Sequence[int],
+        groups: int | None,
+        *,
+        layer: int,
+        masks: int | None = None,
+        dim: int = -1,
     ) -> None:
-        super().__init__(width, groups=groups, layer=layer, dim=dim)
+        super().__init__(width, groups=groups, masks=masks, layer=layer, dim=dim)
         self.seeds = tuple(seeds)
 
     def extra_repr(self) -> str:
@@ -147,13 +154,21 @@ class MemberHead(nn.Module):
     """
 
     def __init__(
-        self, width: int, hidden: int, classes: int, *, groups: int | None, seed: int, members: int
+        self,
+        width: int,
+        hidden: int,
+        classes: int,
+        *,
+        groups: int | None,
+        seed: int,
+        members: int,
+        masks: int | None = None,
     ) -> None:
         super().__init__()
         seeds = [derive_seed(seed, member, _MASKS) for member in range(members)]
-        self.mask_in = MemberTurnoverDropout(width, seeds, groups, layer=0)
+        self.mask_in = MemberTurnoverDropout(width, seeds, groups, layer=0, masks=masks)
         self.linear_in = MemberLinear(width, hidden, member_generators(seed, members, _INIT, 0))
-        self.mask_hidden = MemberTurnoverDropout(hidden, seeds, groups, layer=1)
+        self.mask_hidden = MemberTurnoverDropout(hidden, seeds, groups, layer=1, masks=masks)
         self.linear_out = MemberLinear(hidden, classes, member_generators(seed, members, _INIT, 1))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -262,6 +277,31 @@ class Ensemble(Members):
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(K, B, classes)` of rows `(B, …)` that all members share."""
         return self.member_rows(x.expand(self.members, *x.shape))
+
+
+# Shared masks
+
+
+def member_cohorts(model: nn.Module, ids: Tensor) -> Tensor | None:
+    """The cohort of each instance in each member, `(K, N)`; None where every instance has masks of
+    its own.
+
+    Raises:
+        TurnoverError: if the model has no mask, or its layers do not share one number of masks.
+    """
+    models = list(model.models) if isinstance(model, Ensemble) else [model]
+    layers = [turnover_layers(member_model) for member_model in models]
+    known = {layer.masks for member_layers in layers for layer in member_layers}
+    if len(known) > 1:
+        raise TurnoverError(
+            f"the mask layers of this {type(model).__name__} have masks={known}; give all layers "
+            "of a network one seed= and one masks="
+        )
+    (masks,) = known
+    if masks is None:
+        return None
+    seeds = [seed for member_layers in layers for seed in member_layers[0].seeds]
+    return torch.stack([instance_cohorts(ids, masks, seed=seed) for seed in seeds])
 
 
 # Members selected, cut out and joined

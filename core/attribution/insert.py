@@ -14,7 +14,13 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def insert_masks(
-    model: Network, layers: Sequence[str], p: float = 0.5, groups: int | None = None, seed: int = 0
+    model: Network,
+    layers: Sequence[str],
+    p: float = 0.5,
+    groups: int | None = None,
+    seed: int = 0,
+    *,
+    masks: int | None = None,
 ) -> Network:
     """Put a mask before each of these layers, on the units or channels that it reads; the model is
     changed in place and returned.
@@ -31,6 +37,7 @@ def insert_masks(
         groups: mask this many equal groups of units in every layer whose width they divide; single
             units elsewhere.
         seed: mask seed; members need different ones.
+        masks: how many masks the instances share; None: every instance has its own.
 
     Raises:
         TurnoverError: for a layer that does not exist, is neither linear nor an ordinary
@@ -70,6 +77,8 @@ def insert_masks(
         fitting = groups if groups and width % groups == 0 else None
         model.set_submodule(
             name,
-            nn.Sequential(TurnoverDropout(width, p, fitting, seed, layer=number, dim=dim), layer),
+            nn.Sequential(
+                TurnoverDropout(width, p, fitting, seed, masks=masks, layer=number, dim=dim), layer
+            ),
         )
     return model

@@ -96,6 +96,22 @@ class MaskScope:
                 "would share masks; give them different layer="
             )
 
+    def join(self, layer: TurnoverDropout) -> None:
+        """Record that a layer runs beside the others.
+
+        Raises:
+            TurnoverError: if some of them share masks, and not all in the same cohorts.
+        """
+        for other in self.beside:
+            shared = layer.masks or other.masks
+            if shared and (layer.masks, layer.seeds) != (other.masks, other.seeds):
+                raise TurnoverError(
+                    f"turn-over layers {other} and {layer} would put instances into different "
+                    "cohorts; give all layers of a network one seed= and one masks="
+                )
+            break  # the others agree with this one
+        self.beside.add(layer)
+
     def close(self) -> None:
         """Record from a scope in training which layers run together; check any other scope against
         the record.
