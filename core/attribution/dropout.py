@@ -168,9 +168,9 @@ class TurnoverDropout(nn.Module):
         scope.enter(self, self._key())
         scope.join(self)
         scope.training |= self.training
-        return x * self._broadcast(
-            self.scale(self.bits(self._ids_for(x, scope)), scope.flipped, x.dtype), x
-        )
+        self._check_rows(x, scope)
+        bits = scope.bits_of(self, x.device)
+        return x * self._broadcast(self.scale(bits, scope.flipped, x.dtype), x)
 
     def _replicate_for_data_parallel(self) -> TurnoverDropout:
         if scope_for(self) is not None:
@@ -193,19 +193,18 @@ class TurnoverDropout(nn.Module):
                         number for number in count(len(scope.layers)) if number not in taken
                     )
 
-    def _ids_for(self, x: Tensor, scope: MaskScope) -> Tensor:
+    def _check_rows(self, x: Tensor, scope: MaskScope) -> None:
         if x.shape[self.dim] != self.width:
             raise TurnoverError(
                 f"the turn-over layer masks {self.width} units, but dimension {self.dim} of its "
                 f"input {tuple(x.shape)} has {x.shape[self.dim]}"
             )
-        if scope.ids.shape != x.shape[:1]:
+        if scope.ids.dim() != 1 or len(scope.ids) * scope.times != x.shape[0]:
             raise TurnoverError(
                 f"{scope.ids.numel()} instance ids for a batch of {x.shape[0]} rows at mask layer "
                 f"{self}; give one id per row, and mask where dimension 0 holds the rows of the "
                 "batch (not windows, experts or time steps)"
             )
-        return scope.ids_on(x.device)
 
     def _broadcast(self, mask: Tensor, x: Tensor) -> Tensor:
         """`(B, width)` reshaped to broadcast with x."""

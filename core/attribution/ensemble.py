@@ -98,13 +98,13 @@ class MemberTurnoverDropout(TurnoverDropout):
     def _key(self) -> tuple[int, ...]:
         return (*self.seeds, self.layer or 0)
 
-    def _ids_for(self, x: Tensor, scope: MaskScope) -> Tensor:
-        if scope.ids.shape not in (x.shape[1:2], x.shape[:2]):
+    def _check_rows(self, x: Tensor, scope: MaskScope) -> None:
+        *members, rows = scope.ids.shape
+        if members not in ([], [x.shape[0]]) or rows * scope.times != x.shape[1]:
             raise TurnoverError(
                 f"instance ids of shape {tuple(scope.ids.shape)} for {x.shape[0]} members and "
                 f"{x.shape[1]} rows; give one id per row"
             )
-        return scope.ids_on(x.device)
 
     def _broadcast(self, mask: Tensor, x: Tensor) -> Tensor:
         shape = [1] * x.dim()
