@@ -118,6 +118,7 @@ def _item_rows(split: str, items: Items, chances: np.ndarray) -> pd.DataFrame:
             "predicted": chances.argmax(1),
             "planted": items.injected or blank,
             "true_label": items.labels if items.true_labels is None else items.true_labels,
+            "row": -1 if items.origin is None else items.origin.rows,
         }
     )
     frame[[f"probability_{number}" for number in range(chances.shape[1])]] = chances
@@ -135,7 +136,12 @@ def _origin(settings: TrainSettings, data: Dataset, model: Members) -> dict[str,
     device = device_name(device_of(model))
     return {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "data": {"name": data.name, "source": data.source, "fingerprint": data.fingerprint()},
+        "data": {
+            "name": data.name,
+            "source": data.source,
+            "fingerprint": data.fingerprint(),
+            **({"origin": data.train.origin.facts} if data.train.origin else {}),
+        },
         "kind": data.kind,
         "classes": list(data.classes),
         "settings": asdict(settings),

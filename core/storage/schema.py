@@ -28,6 +28,7 @@ CURVES = ("masked", "flipped", "validation", "unowned")
 
 _OF_THE_TWIN = ("plain_accuracy", "plain_loss", "plain_kept_epoch")
 _TEXT_FACTS = ("created", "device")
+_ORIGIN = ("path", "sha256", "content", "label")
 _LAYOUTS = ("full", "top")
 _NATS = 1e12
 """No loss is so high; squares of lower ones still fit in float32."""
@@ -121,6 +122,13 @@ def check_run_facts(facts: Mapping[str, Any]) -> None:
             and (name in facts["data"] or name == "fingerprint"),
             f"data: {name}",
         )
+    origin = facts["data"].get("origin", {"path": ""})
+    _require(
+        isinstance(origin, dict)
+        and all(isinstance(origin.get(name, ""), str) for name in _ORIGIN)
+        and isinstance(origin.get("size", 0), int),
+        "data: origin",
+    )
     _require(_are(facts.get("leaks", []), str), "leaks")
     _require(_are(list(facts.get("versions", {}).values()), str), "versions")
     for name in ("train_size", "validation_size", "members", "epochs", "kept_epoch"):

@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from turnover.data.images import image_size
-from turnover.data.tables.formats import IMAGE_ENDINGS
+from turnover.data.images import IMAGE_ENDINGS, image_size
 
 _LOOKED_AT = 200
 """Cells that are inspected to infer a column."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from turnover.data.images import IMAGE_ENDINGS
 from turnover.data.tables.cells import (
     filled,
     holds_images,
@@ -23,10 +24,10 @@ from turnover.data.tables.cells import (
     share,
 )
 from turnover.data.tables.checks import check_column, listed
-from turnover.data.tables.formats import IMAGE_ENDINGS
 from turnover.data.tables.labels import label_name
 from turnover.data.tables.records import CSV, TSV
-from turnover.data.tables.spec import OwnData, Table
+from turnover.data.tables.spec import OwnData
+from turnover.data.tables.table import Table
 from turnover.errors import TurnoverError
 
 TEXTS = (
