@@ -114,6 +114,7 @@ OWN: list[tuple[str | bytes, str]] = [
         "0,it was,0\n1,it is,1\n",
         ": the header has '0' twice; give each column a name of its own, or",
     ),
+    ("sep=;\ntext;label\nx;yes\n", ": the first line names a separator for Excel; remove it"),
     ("text;label\nx;yes\n", ": one column only; CSV has commas between fields and TSV tabs"),
     ("text,'label'\nx,yes\n", ": no column 'label' (there are: text, 'label'); it needs those"),
     ("text,label \nx,yes\n", ": no column 'label' (there are: text, 'label '); it needs those of"),
@@ -218,6 +219,10 @@ def test_a_parquet_file_that_is_torn_or_holds_no_text_is_refused(tmp_path: Path)
         (
             pa.table({"text": broken, "label": ["a", "b"]}),
             ", column text: cannot be read (…); write",
+        ),
+        (
+            pa.table({"text": [b"so", b"so"], "label": ["a", "b"]}),
+            ", column text: bytes that are no",
         ),
         (
             pa.Table.from_arrays([pa.array(["x"])] * 2, ["text"] * 2),

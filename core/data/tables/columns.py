@@ -197,7 +197,11 @@ def _content(table: Table, spec: OwnData, label: str | None) -> tuple[str, str]:
     if text or texts:
         return "text", text or max(texts, key=texts.__getitem__)
     if table.binary:
-        return "image", named_like(sorted(table.binary), IMAGES) or min(table.binary)
+        named = named_like(sorted(table.binary), IMAGES) or min(table.binary)
+        raise TurnoverError(
+            f"{table.name}, column {named}: bytes that are no image files; write texts as strings, "
+            "or name another column with --text-column or --image-column"
+        )
     for name in others:
         if share(table.columns[name], is_path) > 0.5 or name.strip().lower() in IMAGES:
             raise _leads_nowhere(table, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,13 @@ from turnover.storage.atomic import disk_error, replace_folder
 
 IMAGE, LABEL, ID = "image", "label", "id"
 """Columns of a folder's table."""
-_SYSTEM = frozenset(("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+_SYSTEM = re.compile(
+    r"__macosx|(eh)?thumbs\.db|desktop\.ini|icon\r|lost\+found|@eadir|#recycle|\$recycle\.bin|"
+    r"system volume information|\..*|~\$.*",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Names of hidden files and folders, and of those that operating systems and programs make."""
+_UNREAD = f"no image that can be read (files that end with {', '.join(IMAGE_ENDINGS)})"
 _SPLITS = frozenset(("train", "training", "val", "valid", "validation", "dev", "test", "testing"))
 
 
@@ -61,9 +68,12 @@ def folder_table(folder: Path) -> Table:
     ]
     classes = {path.parts[0] for path in images}
     if not images:
+        other = next((path for path in paths if len(path.parts) > 1), None)
         raise TurnoverError(
-            f"{folder}: no folders with images in it; name the folder that holds one folder of "
-            "images a class"
+            f"{folder}/{other}: {_UNREAD}; convert the images"
+            if other
+            else f"{folder}: no folders with images in it; name the folder that holds one folder "
+            "of images a class"
         )
     if len(classes) > 1 and {name.lower() for name in classes} <= _SPLITS:
         names = " and ".join(sorted(classes)[:3])
@@ -84,8 +94,8 @@ def folder_table(folder: Path) -> Table:
             and not is_hidden(place.relative_to(folder))
         ):
             raise TurnoverError(
-                f"{place}: a class's folder without an image that can be read (files that end with "
-                f"{', '.join(IMAGE_ENDINGS)}); convert its images, or move the folder elsewhere"
+                f"{place}: a class's folder with {_UNREAD}; convert its images, or move the folder "
+                "elsewhere"
             )
     stray = [path for path in paths if path not in known]
     return Table(
@@ -108,7 +118,7 @@ def folder_table(folder: Path) -> Table:
 
 def is_hidden(path: PurePath) -> bool:
     """Whether a file or a folder above it is hidden, or made by an operating system."""
-    return any(part.startswith(".") or part.lower() in _SYSTEM for part in path.parts)
+    return any(map(_SYSTEM.fullmatch, path.parts))
 
 
 @dataclass(frozen=True)

@@ -174,11 +174,17 @@ def _parsed(text: str, name: str, form: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _check_names(names: list[str], name: str) -> None:
-    """Check that a header is not one column with other separators in it, and has no name twice.
+    """Check that a header is not a line for Excel, nor one column with other separators in it, and
+    has no name twice.
 
     Raises:
         TurnoverError: if it is, or has.
     """
+    if names[0].lower().startswith("sep="):
+        raise TurnoverError(
+            f"{name}: the first line names a separator for Excel; remove it, and write commas "
+            "between fields in CSV or tabs in TSV"
+        )
     mark = next((mark for mark in (";", "\t", "|", ",") if mark in names[0]), None)
     if mark and len(names) == 1:
         raise TurnoverError(

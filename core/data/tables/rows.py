@@ -242,7 +242,7 @@ def _label(cell: Any, where: str, names: Sequence[str] | None, whole: bool) -> s
     """A label as a class name; `whole` floats are integers."""
     if (
         cell is None
-        or (isinstance(cell, str) and not cell.strip())
+        or (isinstance(cell, str) and not label_name(cell))
         or (isinstance(cell, float) and math.isnan(cell))
     ):
         raise Lost("no label")
