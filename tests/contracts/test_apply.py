@@ -352,6 +352,21 @@ def test_a_run_remembers_the_row_of_each_item_whatever_was_left_out_split_off_or
     assert (folder / "clean.csv").read_text(encoding="utf-8") == "".join(["sentence,mark\n", *kept])
 
 
+def test_the_file_of_a_named_data_set_is_remembered_too(tmp_path: Path) -> None:
+    for name in ("train", "dev"):
+        lines = [f'"{name}, {row}",{row % 2}\n' for row in range(30)]
+        (tmp_path / f"{name}.csv").write_text("".join(["sentence,label\n", *lines]))
+    run = run_on(tmp_path, TrainSettings("sst2", path=str(tmp_path), limit=10))
+    first, second = (int(run.train["row"].loc[position]) for position in (0, 1))
+    Flags(run.folder, by="ann").put(0, "drop")
+    Flags(run.folder, by="ann").put(1, "relabel", run.classes[1 - second % 2])
+    apply_run(run, tmp_path / "clean.csv")
+    labels = {f"train, {row}": str(row % 2) for row in range(30) if row != first}
+    labels[f"train, {second}"] = str(1 - second % 2)
+    clean = pd.read_csv(tmp_path / "clean.csv", dtype=str)
+    assert dict(zip(clean["sentence"], clean["label"], strict=True)) == labels
+
+
 def test_data_that_changed_are_matched_by_content_and_those_that_are_gone_are_asked_for(
     tmp_path: Path,
 ) -> None:

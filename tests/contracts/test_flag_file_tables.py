@@ -18,7 +18,7 @@ from tests.helpers.builders import names
 from tests.helpers.fake_runs import png
 from tests.helpers.storage_testing import flag_line, write_flag_file
 from turnover.data.sources.text import CLASSES
-from turnover.data.tables.checks import read_labelled_texts, read_table
+from turnover.data.tables.known import read_labelled_texts
 from turnover.data.tables.records import CSV_BLANKS, DIALECTS, JSONL, TSV_QUOTES, read_records
 from turnover.errors import TurnoverError
 from turnover.flags.apply import apply_flag_file
@@ -148,7 +148,8 @@ def test_rows_are_counted_as_the_sources_count_them(
     path.write_text(written(numbered, ".csv", ["\n\n"] * 9, True, False), encoding="utf-8")
     texts = read_labelled_texts(path, CLASSES).texts
     records = read_records(path.read_text(encoding="utf-8"), "data", ".csv")
-    assert records.columns["text"] == texts == list(read_table(path, ())["text"])
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert records.columns["text"] == texts == list(frame["text"])
 
 
 # Finding rows and columns

@@ -26,7 +26,8 @@ from tests.helpers.source_files import (
     write_table,
 )
 from turnover import TurnoverError
-from turnover.data.tables.checks import MAX_CHARACTERS, label_column, read_table, text_column
+from turnover.data.tables.checks import MAX_CHARACTERS
+from turnover.data.tables.known import label_column, read_table, text_column
 from turnover.data.tables.labels import label_name
 
 UNICODE = some.characters(codec="utf-8", exclude_characters="\0\ufeff\r")
@@ -43,8 +44,8 @@ IN_QUOTES = re.compile('".*"').fullmatch
 def read(path: Path, classes: Sequence[str] = ("0", "1")) -> tuple[list[str], list[str]]:
     """A table of our own data sets, with all of its checks."""
     table = read_table(path, ("text", "label"))
-    numbers = label_column(table, path, "label", tuple(classes))
-    return text_column(table, path, "text"), [classes[number] for number in numbers]
+    numbers = label_column(table, "label", tuple(classes))
+    return text_column(table, "text"), [classes[number] for number in numbers]
 
 
 # What is read

@@ -47,8 +47,8 @@ def read_own(path: Path) -> Table:
 
 
 def table_in(content: bytes, path: Path) -> Table:
-    """The table in a file's content; the form follows from the path, which is its name in errors.
-    Errors as `read_own`.
+    """The table in a file's content; the form follows from the path, which is its name in errors,
+    and is CSV where that has no other end. Errors as `read_own`.
     """
     if not content.strip():
         raise TurnoverError(f"{path}: the file is empty; add rows")
@@ -68,7 +68,7 @@ def _text_table(content: bytes, path: Path, origin: Origin) -> Table:
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise TurnoverError(f"{path}, line {line}: a null byte; save the file as UTF-8 text")
-    ending = path.suffix.lower()
+    ending = path.suffix.lower() if path.suffix.lower() in ENDINGS else CSV
     records = read_records(text, str(path), dialect_of(ending, text))
     nested = {column: kind for column, cells in records.columns.items() if (kind := _nested(cells))}
     return Table(
