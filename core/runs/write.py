@@ -121,14 +121,10 @@ def _item_rows(split: str, items: Items, chances: np.ndarray) -> pd.DataFrame:
             "row": -1 if items.origin is None else items.origin.rows,
         }
     )
-    frame[[f"probability_{number}" for number in range(chances.shape[1])]] = chances
-    frame["text"] = items.texts or blank
-    frame["image"] = (
-        [b""] * len(items)
-        if items.images is None
-        else [png_bytes(pixels) for pixels in items.images]
-    )
-    return frame
+    names = [f"probability_{number}" for number in range(chances.shape[1])]
+    images = [b""] * len(items) if items.images is None else map(png_bytes, items.images)
+    contents = pd.DataFrame({"text": items.texts or blank, "image": [*images]})
+    return pd.concat((frame, pd.DataFrame(chances, columns=names), contents), axis=1)
 
 
 def _origin(settings: TrainSettings, data: Dataset, model: Members) -> dict[str, Any]:
