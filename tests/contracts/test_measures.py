@@ -336,5 +336,6 @@ def test_errors_with_a_known_answer_come_first_then_the_clearest() -> None:
 
 def test_signed_similarity_is_the_cosine_with_the_labels_sign() -> None:
     features = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0], [0.0, 0.0]])
-    scores = signed_similarity(np.array([1.0, 1.0]), features, np.array([1, 0, 0, 1]), 1)
+    target, labels = np.array([[1.0, 1.0]]), np.array([1, 0, 0, 1])
+    (scores,) = signed_similarity(target, np.array([1]), features, labels)
     assert scores == pytest.approx([np.sqrt(0.5), -np.sqrt(0.5), -1, 0])

@@ -69,18 +69,16 @@ def _accuracies(run: Run) -> Iterator[BenchRow]:
 def _cues(run: Run) -> Iterator[BenchRow]:
     """Lift of the injected texts by influence, and by cosine similarity."""
     errors = run.misclassified_positions
-    features, labels = run.features("train"), run.train["label"].to_numpy()
-    targets = run.features("validation")[errors]
-    similar = {
-        error: signed_similarity(
-            target, features, labels, run.item("validation", error)["predicted"]
-        )
-        for error, target in zip(errors, targets, strict=True)
-    }
+    similar = signed_similarity(
+        run.features("validation")[errors],
+        run.validation["predicted"].loc[errors].to_numpy(),
+        run.features("train"),
+        run.train["label"].to_numpy(),
+    )
     for mark in sorted(set(run.validation["planted"]) - {""}):
         for method, scores, goal in (
             ("influence", influence_scores(run), ">= 3"),
-            ("cosine similarity", similar, ""),
+            ("cosine similarity", dict(zip(errors, similar, strict=True)), ""),
         ):
             try:
                 lift = cue_lift(run, mark, scores)

@@ -82,15 +82,15 @@ def by_features(task: EvaluationTask) -> Scored:
     compare inputs.
     """
     run, begun = task.run, time.perf_counter()
-    features, labels = run.features("train"), run.train["label"].to_numpy()
-    targets, wanted = run.features("validation")[task.positions], task.targets.labels.tolist()
-    values = [
-        signed_similarity(target, features, labels, label)
-        for target, label in zip(targets, wanted, strict=True)
-    ]
+    values = signed_similarity(
+        run.features("validation")[task.positions],
+        task.targets.labels.cpu().numpy(),
+        run.features("train"),
+        run.train["label"].to_numpy(),
+    )
     return Scored(
         "signed cosine similarity, features of the run",
-        np.stack(values),
+        values,
         run.manifest["timings"]["training"],
         time.perf_counter() - begun,
     )

@@ -44,7 +44,6 @@ from turnover.training.fit import Split
 
 SELF, SELF_PEARSON, TARGETS, PLACEBO = "self", "self (Pearson)", "targets", "placebo"
 _INSTANCES = 12
-_TOGETHER = 25
 
 
 def draw_instances(total: int, count: int, seed: int) -> np.ndarray:
@@ -88,7 +87,7 @@ def left_out_losses(task: EvaluationTask, instances: np.ndarray, seeds: int) -> 
                             strict=True,
                         )
                     )
-                    left_out = Retraining(_TOGETHER).scores(
+                    left_out = Retraining().scores(
                         replace(problem, targets=Split(*both)),
                         chosen,
                         lambda share: advance(round(share * len(instances))),
