@@ -242,7 +242,6 @@ BAD: dict[str, Callable[[], object]] = {
     "'adam' is not known": lambda: Schedule(1, optimizer="adam"),  # type: ignore[arg-type]
     "augmentation": lambda: Schedule.of(Recipe(augment=True), 1),
     "learning rate falls": lambda: Schedule.of(Recipe(decay=True), 1),
-    "'first' is not known": lambda: parameter_names(net(), "first"),
     "no linear layer": lambda: parameter_names(nn.Conv2d(1, 1, 1), "last"),
     "no parameter": lambda: parameter_names(net().requires_grad_(False), "all"),
 }

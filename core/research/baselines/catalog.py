@@ -88,7 +88,7 @@ def _heads(first: nn.Linear, last: nn.Linear, groups: int | None) -> MemberModel
     sizes = first.in_features, first.out_features, last.out_features
     head = MemberHead(*sizes, groups=groups, seed=0, members=1).to(first.weight)
     for member_layer, layer in ((head.linear_in, first), (head.linear_out, last)):
-        member_layer.weight.data = layer.weight.detach().T[None].clone()
+        member_layer.weight.data = layer.weight.detach().T.repeat(1, 1, 1)
         if layer.bias is None:
             member_layer.bias.requires_grad_(False)
         else:

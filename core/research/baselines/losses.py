@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,32 +31,18 @@ _COPIES = 4  # of each layer's result: itself, its gradient, and both along a di
 _GRADIENT_BYTES = 2**28
 
 
-def last_linear(model: nn.Module) -> str:
-    """Name of the model's last linear layer.
-
-    Raises:
-        TurnoverError: if it has none.
-    """
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not names:
-        raise TurnoverError(
-            "the model has no linear layer, so there is no last one; use layers='all'"
-        )
-    return names[-1]
-
-
-def parameter_names(model: nn.Module, layers: str) -> list[str]:
+def parameter_names(model: nn.Module, layers: Literal["all", "last"]) -> list[str]:
     """Names of the trainable parameters, of all layers ("all") or of the last linear one ("last").
 
     Raises:
-        TurnoverError: if there are none, or `layers` is another word.
+        TurnoverError: if there are none.
     """
-    if layers not in ("all", "last"):
-        raise TurnoverError(f"layers {layers!r} is not known; choose 'all' or 'last'")
     names = [name for name, value in model.named_parameters() if value.requires_grad]
     if layers == "last":
-        layer = last_linear(model)
-        names = [name for name in names if name.rpartition(".")[0] == layer]
+        linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        if not linear:
+            raise TurnoverError("the model has no linear layer, so there is no last one")
+        names = [name for name in names if name.rpartition(".")[0] == linear[-1]]
     if not names:
         raise TurnoverError("the model has no parameter that is trained there")
     return names

@@ -160,15 +160,9 @@ def _turnover_row(name: str, whole: Scored, halves: list[Evidence]) -> ResultRow
     figures = all_figures(first.values, second.values)
     if np.isfinite(first.std_errors).all():
         figures |= strong_figures(first, second) | coverage_figures(first, second)
-    return ResultRow(
-        whole.method,
-        whole.train_seconds,
-        whole.estimate_seconds,
-        figures,
-        ", ".join(dict.fromkeys([first.note, second.note])),
-    )
+    return whole.row(figures, ", ".join(dict.fromkeys([first.note, second.note])))
 
 
 def _baseline_row(first: Scored, second: Scored) -> ResultRow:
     figures = {} if first.refused or second.refused else all_figures(first.values, second.values)
-    return ResultRow(first.method, first.train_seconds, first.estimate_seconds, figures, first.note)
+    return first.row(figures)

@@ -26,9 +26,11 @@ from turnover.research.baselines.base import REFUSALS, Baseline, Problem, Scores
 from turnover.research.baselines.catalog import METHODS
 from turnover.research.baselines.hessian import InfluenceFunction
 from turnover.research.baselines.simple import Similarity
+from turnover.research.evaluate.results import Figure, ResultRow
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.model import describe_targets, run_estimator
 from turnover.runs.ranking import stored_estimator
+from turnover.runs.run import Run
 from turnover.storage.artifacts import Artifacts
 from turnover.storage.progress import bar
 
@@ -164,6 +166,34 @@ class Scored:
     def refused(self) -> bool:
         """Whether there are no scores."""
         return not self.values.size
+
+    def row(self, figures: dict[str, Figure], note: str | None = None) -> ResultRow:
+        """The method's row of a table."""
+        return ResultRow(
+            self.method,
+            self.train_seconds,
+            self.estimate_seconds,
+            figures,
+            self.note if note is None else note,
+        )
+
+
+def all_scores(task: EvaluationTask, baselines: Sequence[str]) -> Iterator[Scored]:
+    """Scores of all estimators and of the baselines of these names."""
+    yield from turnover_scores(*evidence_of(task))
+    yield from baseline_scores(task, baselines)
+
+
+def self_influences(run: Run) -> dict[str, np.ndarray]:
+    """Self-influence `(N,)` of the training items as the run keeps it, by the estimators that have
+    one.
+    """
+    members = run.influence.array("self")
+    values = {"turn-over, one member": np.asarray(members[0])}
+    if len(members) > 1:
+        values["turn-over, mean of members"] = members.mean(0)
+        values["turn-over, median of members"] = np.median(members, 0)
+    return values
 
 
 def evidence_of(task: EvaluationTask) -> tuple[Evidence, float]:

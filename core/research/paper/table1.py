@@ -271,19 +271,14 @@ def text_case(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int) ->
     model = plain_classifier(
         build_model(settings, len(data.classes), tuple(train.inputs.shape[1:]))
     )
-    encoder = setup.encoder_name
-    setting, schedule, sgd = f"SST-2, two-layer heads on frozen {encoder}", HEADS_SGD, HEADS_SGD
+    words, schedule, sgd = f"two-layer heads on frozen {setup.encoder_name}", HEADS_SGD, HEADS_SGD
     if isinstance(model, TokenRows):
-        setting, schedule, sgd = f"SST-2, {encoder} with adapters", ADAPTERS_ADAMW, ADAPTERS_SGD
+        words, schedule, sgd = f"{setup.encoder_name} with adapters", ADAPTERS_ADAMW, ADAPTERS_SGD
         model = FixedWidth(model)
-        train, target = (
-            Split(cut, split.labels)
-            for cut, split in zip(
-                model.cut(train.inputs, target.inputs), (train, target), strict=True
-            )
-        )
+        both = model.cut(train.inputs, target.inputs)
+        train, target = Split(both[0], train.labels), Split(both[1], target.labels)
     return CostCase(
-        setting,
+        f"SST-2, {words}",
         model.to(device),
         train,
         target,
