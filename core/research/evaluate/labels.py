@@ -182,27 +182,13 @@ def doubt(task: EvaluationTask) -> Scored:
 
     name, begun = "cross-validated doubt (Northcutt et al. 2021)", time.perf_counter()
     if not task.train.inputs.is_floating_point():
-        return Scored(
-            name,
-            np.empty(0),
-            0.0,
-            0.0,
-            "refused: the model reads words, not features, and its own features were trained with "
-            "the labels",
-        )
-    features, labels = (
-        task.train.inputs.flatten(1).cpu().numpy(),
-        task.train.labels.cpu().numpy(),
-    )
+        reason = "the model reads words, not features, and its own features were trained with the"
+        return Scored(name, np.empty(0), 0.0, 0.0, f"refused: {reason} labels")
+    features, labels = task.train.inputs.flatten(1).cpu().numpy(), task.train.labels.cpu().numpy()
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_STEPS))
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
     try:
-        chances = cross_val_predict(
-            model,
-            features,
-            labels,
-            cv=StratifiedKFold(_FOLDS, shuffle=True, random_state=0),
-            method="predict_proba",
-        )
+        chances = cross_val_predict(model, features, labels, cv=folds, method="predict_proba")
     except (*REFUSALS, ValueError) as error:
         return Scored(name, np.empty(0), 0.0, 0.0, f"refused: {str(error).splitlines()[0]}")
     columns = np.searchsorted(np.unique(labels), labels)
@@ -260,15 +246,8 @@ def auc(injected: np.ndarray, suspicion: np.ndarray) -> Figure:
     beaten, beating = (ranks[group] - rankdata(suspicion[group]) for group in (injected, ~injected))
     first, second = beaten / (~injected).sum(), 1 - beating / injected.sum()
     area = float(first.mean())
-    error = float(
-        np.sqrt(
-            sum(
-                ranks_won.var(ddof=1) / len(ranks_won)
-                for ranks_won in (first, second)
-                if len(ranks_won) > 1
-            )
-        )
-    )
+    variances = [won.var(ddof=1) / len(won) for won in (first, second) if len(won) > 1]
+    error = float(np.sqrt(sum(variances)))
     return Figure(area, max(0.0, area - _WIDTH * error), min(1.0, area + _WIDTH * error))
 
 
@@ -335,12 +314,8 @@ def cue_lift(run: Run, mark: str, scores: dict[int, np.ndarray]) -> tuple[int, F
     ]
     if not errors:
         raise TurnoverError(f"{run.folder}: no error carries the mark {mark!r}")
-    shares = (
-        np.array(
-            [marked[np.argsort(-scores[error], kind="stable")[:TOP]].mean() for error in errors]
-        )
-        / marked.mean()
-    )
+    top = [np.argsort(-scores[error], kind="stable")[:TOP] for error in errors]
+    shares = np.array([marked[instances].mean() for instances in top]) / marked.mean()
     means = np.random.default_rng(0).choice(shares, (_RESAMPLES, len(shares))).mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
     return len(errors), Figure(float(shares.mean()), float(low), float(high))
