@@ -106,7 +106,8 @@ def apply_run(
     if not flag_file.lines:
         raise TurnoverError(f"{run.folder}: no training item is flagged; flag what is wrong first")
     table, known = _table(data) if data else _trained_on(run, origin), None
-    if table.origin.sha256 and table.origin.sha256 == origin.get("sha256"):
+    unchanged = table.origin.sha256 and table.origin.sha256 == origin.get("sha256")
+    if unchanged and "row" in run.train:
         known = dict(zip(run.train["id"], map(int, run.train["row"]), strict=True))
     columns = content or origin.get("content"), label or origin.get("label")
     result = _apply(flag_file, table, out, *columns, known)

@@ -169,6 +169,7 @@ def check_items(items: pd.DataFrame, facts: Mapping[str, Any]) -> None:
     )
     for name in ("label", "predicted"):
         _require(_whole(items[name]) and items[name].between(0, classes - 1).all(), name)
+    _require("row" not in items or _whole(items["row"]), "row")
     for name in (
         column for column in items.columns if not pd.api.types.is_numeric_dtype(items[column])
     ):

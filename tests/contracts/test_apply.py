@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 from PIL import Image
 
 from tests.helpers.builders import names
-from tests.helpers.fake_runs import FakeRun, png
+from tests.helpers.fake_runs import FakeRun, png, run_on
 from tests.helpers.storage_testing import (
     FULL,
     READ_ONLY,
@@ -33,7 +33,6 @@ from turnover.flags import Flags
 from turnover.flags.apply import apply_flag_file, apply_run
 from turnover.flags.flag_file import export_flag_file, pixel_hash
 from turnover.models.registry import TrainSettings
-from turnover.runs.plan import plan_run
 from turnover.runs.run import RUN_FILES, write_manifest
 
 CLASSES = ("cat", "dog")
@@ -295,27 +294,6 @@ def test_a_cleansed_cifar_file_is_read_by_its_source(tmp_path: Path) -> None:
 
 
 # By what a run remembers
-
-
-def run_on(folder: Path, settings: TrainSettings) -> Run:
-    """A run as a training on these settings would leave it, without the training."""
-    data = plan_run(settings, folder / "trained").data
-    train, validation = data.train, data.validation
-    fake = FakeRun("run", train=len(train), validation=len(validation), classes=data.classes)
-    written = fake.write(folder)
-    told = {name: fact for name, fact in Run(written).manifest.items() if name != "files"}
-    assert train.origin is not None
-    told["data"]["origin"] = train.origin.facts
-    frame = pd.read_parquet(written / "items.parquet")
-    frame["row"], rows = -1, frame["split"] == "train"
-    frame.loc[rows, "row"] = train.origin.rows
-    for name in ("id", "text", "label"):
-        values = [getattr(items, f"{name}s") for items in (train, validation)]
-        frame[name] = np.concatenate(values)
-    frame.to_parquet(written / "items.parquet", index=False)
-    del told["format"]
-    write_manifest(written, told, RUN_FILES)
-    return Run(written)
 
 
 TEXTS = some.lists(some.sampled_from("abcdefgh"), min_size=10, max_size=40)
