@@ -187,9 +187,10 @@ def _check_names(names: list[str], name: str) -> None:
         )
     mark = next((mark for mark in (";", "\t", "|", ",") if mark in names[0]), None)
     if mark and len(names) == 1:
+        remedy = {"\t": "rename it to end with .tsv", ",": "rename it to end with .csv"}
         raise TurnoverError(
-            f"{name}: one column only; CSV has commas between fields and TSV tabs, not "
-            f"{mark!r}; rename or convert the file"
+            f"{name}: one column only; CSV has commas between fields and TSV tabs, not {mark!r}; "
+            f"{remedy.get(mark, 'save it with commas, with quotes around texts that have some')}"
         )
     [(most, count)] = Counter(filter(str.strip, names)).most_common(1) or [("", 0)]
     if count > 1:
