@@ -41,6 +41,8 @@ MEANINGS = {
 """What dialects mean, for a note."""
 _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 _QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
+_LINE = re.compile(r"[^\r\n]*+(?:\r\n?|\n)|[^\r\n]++")
+"""A line as the reader takes one; `splitlines` would part texts at other characters too."""
 _SAMPLE = 20
 """Records that are looked at for blanks after commas."""
 
@@ -157,7 +159,7 @@ def _parsed(text: str, name: str, form: str) -> Iterator[tuple[str, list[str]]]:
         TurnoverError: if a quote is never closed.
     """
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    lines = list(io.StringIO(text, newline=""))
+    lines = _LINE.findall(text)
     end_mark = ["\n"]  # a line that only a field in an open quote takes in
     reader = csv.reader(chain(lines, end_mark), **DIALECTS[form])
     begin, row = 0, 0
