@@ -102,7 +102,7 @@ def apply_run(
             `apply_flag_file`.
     """
     _check_free(out)
-    flag_file, origin = flag_file_of(run), run.manifest["data"].get("origin", {})
+    flag_file, origin = flag_file_of(run), run.manifest["data"].get("origin") or {}
     if not flag_file.lines:
         raise TurnoverError(f"{run.folder}: no training item is flagged; flag what is wrong first")
     table, known = _table(data) if data else _trained_on(run, origin), None

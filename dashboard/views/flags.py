@@ -161,7 +161,7 @@ def apply_command(run: Run) -> tuple[str, str]:
     """The command that applies the run's flags to the training data, and what its placeholder DATA
     stands for ("" if it has none).
     """
-    origin, settings = run.manifest["data"].get("origin", {}), run.manifest["settings"]
+    origin, settings = run.manifest["data"].get("origin") or {}, run.manifest["settings"]
     source, data, missing = str(settings.get("data", "")), "", ""
     if not (origin or (source in SOURCES and SOURCES[source].packaged)):
         data = " --data DATA"
