@@ -37,7 +37,7 @@ from turnover.jobs.job import (
     write_outcome,
 )
 from turnover.storage.atomic import disk_error, write_atomic
-from turnover.storage.lock import is_locked, locked, wait_for
+from turnover.storage.lock import is_locked, locked
 from turnover.storage.progress import VARIABLE
 
 
@@ -173,9 +173,10 @@ def run_job(folder: Path) -> list[dict[str, Any]]:
     try:
         write_atomic(folder / GROUP, lambda beside: beside.write_text(str(os.getpgrp())))
         _stop_if_cancelled(folder)
-        turn = wait_for(folder.parent / TURN)
-        (folder / BEGUN).touch()
-        return _run_steps(job, turn)
+        with locked(folder.parent / TURN, wait=True) as turn:
+            assert turn is not None
+            (folder / BEGUN).touch()
+            return _run_steps(job, turn)
     except KeyboardInterrupt:
         if os.getpgrp() == os.getpid():  # the job's own group, and nobody else's
             os.killpg(0, signal.SIGKILL)
