@@ -36,6 +36,7 @@ from turnover.jobs.job import (
     read_outcome,
     write_outcome,
 )
+from turnover.storage.artifacts import write_facts
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import is_locked, locked
 from turnover.storage.progress import VARIABLE
@@ -57,13 +58,7 @@ def start_job(runs: Path, steps: Sequence[Sequence[str]], label: str) -> Job:
         "created": now.isoformat(timespec="seconds"),
         "steps": [list(step) for step in steps],
     }
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise disk_error(folder, error) from None
-    write_atomic(
-        folder / FACTS, lambda beside: beside.write_text(json.dumps(facts), encoding="utf-8")
-    )
+    write_facts(folder / FACTS, facts)
     _launch(folder)
     return read_job(folder)
 

@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,24 +25,20 @@ import numpy as np
 from turnover.errors import TurnoverError
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import alone
-from turnover.storage.schema import UNREADABLE, Facts, Manifest, readable
+from turnover.storage.schema import Facts, Manifest, readable
 
 Schema = TypeVar("Schema", bound=Facts)
 Value = TypeVar("Value")
 Arrays = Mapping[str, np.ndarray]
 
-_READ = 2**20
 _FACTS = "facts"
 """The name in an .npz file under which its facts stand, as JSON."""
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_READ):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(made_with: Mapping[str, Any]) -> str:
@@ -196,15 +192,15 @@ class Parts:
         self.folder, self.fingerprint = folder, fingerprint(made_with)
 
     def __contains__(self, name: str) -> bool:
-        try:
-            with np.load(self._path(name), allow_pickle=False) as file:
-                if json.loads(str(file[_FACTS]))["made_with"] == self.fingerprint:
-                    return True
-        except FileNotFoundError:
-            return False
-        except UNREADABLE:
-            pass
-        self._path(name).unlink(missing_ok=True)
+        path = self._path(name)
+        with (
+            suppress(TurnoverError),
+            readable(path, _ANEW),
+            np.load(path, allow_pickle=False) as file,
+        ):
+            if json.loads(str(file[_FACTS]))["made_with"] == self.fingerprint:
+                return True
+        path.unlink(missing_ok=True)
         return False
 
     def load(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -10,13 +10,10 @@ torch.
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tokenize import TokenError
 from typing import Annotated, Any, Literal, Self
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -40,25 +37,6 @@ class Implausible(ValueError):
     """The invalid part, in a few words; the caller knows the file and the remedy."""
 
 
-UNREADABLE: tuple[type[Exception], ...] = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    EOFError,
-    NotImplementedError,
-    MemoryError,
-    RecursionError,
-    SyntaxError,  # this and the next: of the head of a .npy file
-    TokenError,
-    BadZipFile,  # this and the next: of .npz
-    zlib.error,
-)
-"""What NumPy, pandas and pyarrow raise for files that they cannot read."""
-
-
 @contextmanager
 def readable(path: Path, remedy: str) -> Iterator[None]:
     """Turn any failure to read or check a file into a one-line error that names it and ends with
@@ -79,7 +57,7 @@ def readable(path: Path, remedy: str) -> Iterator[None]:
         else:
             what = f"not readable ({first['msg']})"
         raise TurnoverError(f"{path}: {what}; {remedy}") from None
-    except UNREADABLE as error:
+    except Exception as error:  # what readers of files raise for damaged ones is of all kinds
         raise TurnoverError(
             f"{path}: not readable ({' '.join(str(error).split())[:200]}); {remedy}"
         ) from None
