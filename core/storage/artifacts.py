@@ -25,7 +25,7 @@ import numpy as np
 from turnover.errors import TurnoverError
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import alone
-from turnover.storage.schema import Facts, Manifest, readable
+from turnover.storage.schema import Facts, Manifest, readable, require
 
 Schema = TypeVar("Schema", bound=Facts)
 Value = TypeVar("Value")
@@ -207,12 +207,15 @@ class Parts:
         """Arrays and facts of a part.
 
         Raises:
-            TurnoverError: if it is missing or damaged; it is then removed.
+            TurnoverError: if it is missing, of another fingerprint or damaged; it is then removed.
         """
+        path, remedy = self._path(name), f"it is removed; {_ANEW}"
         try:
-            arrays, facts = read_arrays(self._path(name), _Part, f"it is removed; {_ANEW}")
+            with readable(path, remedy):
+                arrays, facts = read_arrays(path, _Part, remedy)
+                require(facts.made_with == self.fingerprint, "fingerprint")
         except TurnoverError:
-            self._path(name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
         return arrays, dict(facts.model_extra or {})
 

@@ -184,7 +184,7 @@ class Cleansed:
     stale: str
 
 
-class _Flags(Facts):
+class _Flags(Facts, extra="allow"):
     dropped: int
     relabelled: int
 
