@@ -15,8 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -192,7 +192,7 @@ class Parts:
         self.folder, self.fingerprint = folder, fingerprint(made_with)
 
     def __contains__(self, name: str) -> bool:
-        path = self._path(name)
+        path = self.path(name)
         with (
             suppress(TurnoverError),
             readable(path, _ANEW),
@@ -209,7 +209,7 @@ class Parts:
         Raises:
             TurnoverError: if it is missing, of another fingerprint or damaged; it is then removed.
         """
-        path, remedy = self._path(name), f"it is removed; {_ANEW}"
+        path, remedy = self.path(name), f"it is removed; {_ANEW}"
         try:
             with readable(path, remedy):
                 arrays, facts = read_arrays(path, _Part, remedy)
@@ -225,7 +225,11 @@ class Parts:
         Raises:
             TurnoverError: if the disk is full or the folder cannot be written to.
         """
-        write_arrays(self._path(name), arrays, {"made_with": self.fingerprint, **facts})
+        write_arrays(self.path(name), arrays, {"made_with": self.fingerprint, **facts})
+
+    def path(self, name: str) -> Path:
+        """The file of a part, which may be missing."""
+        return self.folder / f"{name}.npz"
 
     @property
     def names(self) -> set[str]:
@@ -236,8 +240,7 @@ class Parts:
         """All of them, with the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    @contextmanager
-    def filling(self) -> Iterator[None]:
+    def filling(self) -> AbstractContextManager[None]:
         """Exclusive access for computing missing parts. Another process that has it is waited for,
         and its parts are then there.
 
@@ -245,11 +248,7 @@ class Parts:
             TurnoverError: if the folder cannot be written to.
         """
         lock = self.folder.with_name(f".{self.folder.name}.lock")
-        with alone(lock, f"filling {self.folder}", wait=True):
-            yield
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.npz"
+        return alone(lock, f"filling {self.folder}", wait=True)
 
 
 class _Part(Facts, extra="allow"):
