@@ -48,13 +48,12 @@ class State(Enum):
         return self in (State.QUEUED, State.RUNNING, State.STOPPING)
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Facts):
     """Results of the finished steps, whether the job is over, and the error, "" if none."""
 
-    results: tuple[dict[str, Any], ...] = ()
-    finished: bool = False
-    error: str = ""
+    results: tuple[dict[str, Any], ...]
+    finished: bool
+    error: str
 
 
 @dataclass(frozen=True)
@@ -87,16 +86,10 @@ class Job:
 _Step = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class _Facts(Facts):
+class _JobFacts(Facts):
     label: str
     created: str
     steps: Annotated[tuple[_Step, ...], Field(min_length=1)]
-
-
-class _OutcomeFacts(Facts):
-    results: tuple[dict[str, Any], ...]
-    finished: bool
-    error: str
 
 
 def read_job(folder: Path) -> Job:
@@ -106,7 +99,7 @@ def read_job(folder: Path) -> Job:
         TurnoverError: if there is none, or its files cannot be read.
     """
     damaged = "no job, or a damaged one; delete the folder"
-    facts = read_facts(folder / FACTS, _Facts, damaged)
+    facts = read_facts(folder / FACTS, _JobFacts, damaged)
     if first_link(folder) or folder.is_symlink():
         raise TurnoverError(f"{folder}: {damaged}")
     # before the outcome: a job writes that and then ends, so an unlocked job has written everything
@@ -149,9 +142,8 @@ def log_tail(job: Job, lines: int = 20) -> str:
 def read_outcome(folder: Path) -> Outcome:
     """The recorded outcome; an empty one where nothing can be read."""
     with suppress(TurnoverError):
-        facts = read_facts(folder / OUTCOME, _OutcomeFacts, "resume the job")
-        return Outcome(facts.results, facts.finished, facts.error)
-    return Outcome()
+        return read_facts(folder / OUTCOME, Outcome, "resume the job")
+    return Outcome(results=(), finished=False, error="")
 
 
 def write_outcome(

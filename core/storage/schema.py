@@ -83,7 +83,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Facts(BaseModel):
     """Facts of a file; those that no field names are left out, or kept with `extra="allow"`."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
 class _File(Facts):
