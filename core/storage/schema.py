@@ -172,25 +172,18 @@ def check_items(items: pd.DataFrame, facts: Mapping[str, Any]) -> None:
     chances = [f"probability_{number}" for number in range(classes)]
     for name in ("split", "position", "id", "label", "predicted", "planted", *chances, kind):
         require(name in items.columns, name)
-    sizes = [facts["results"][f"{split}_size"] for split in ("train", "validation")]
-    require(
-        len(items) == sum(sizes)
-        and items["split"].tolist() == ["train"] * sizes[0] + ["validation"] * sizes[1],
-        "split",
-    )
-    require(
-        _whole(items["position"])
-        and items["position"].tolist() == [*range(sizes[0]), *range(sizes[1])],
-        "position",
-    )
+    sizes = {split: facts["results"][f"{split}_size"] for split in ("train", "validation")}
+    require(len(items) == sum(sizes.values()), "split")
+    require((items["split"] == np.repeat([*sizes], [*sizes.values()])).all(), "split")
+    for name in ("position", "label", "predicted"):
+        require(items[name].dtype.kind in "iu", name)
+    positions = np.concatenate([np.arange(size) for size in sizes.values()])
+    require((items["position"] == positions).all(), "position")
     for name in ("label", "predicted"):
-        require(_whole(items[name]) and items[name].between(0, classes - 1).all(), name)
-    for name in (
-        column for column in items.columns if not pd.api.types.is_numeric_dtype(items[column])
-    ):
-        require(set(map(type, items[name])) <= {bytes if name == "image" else str}, name)
-    for name in ("id", "planted", kind):
-        require(not pd.api.types.is_numeric_dtype(items[name]), name)
+        require(items[name].between(0, classes - 1).all(), name)
+    for name in map(str, items.columns):
+        if name in ("id", "planted", kind) or not pd.api.types.is_numeric_dtype(items[name]):
+            require(set(map(type, items[name])) <= {bytes if name == "image" else str}, name)
     require(not items.duplicated(["split", "id"]).any(), "id")
     for name in chances:
         require(items[name].dtype.kind == "f" and items[name].between(0, 1.001).all(), name)
@@ -269,7 +262,3 @@ def require(holds: object, what: str) -> None:
     """
     if not holds:
         raise Implausible(what)
-
-
-def _whole(column: pd.Series) -> bool:
-    return column.dtype.kind in "iu"
