@@ -299,11 +299,9 @@ def run_train(arguments: Namespace) -> dict[str, Any]:
 
             try_model(plan)
         return report(plan)
-    from turnover.training.ranks import open_ranks
     from turnover.workflows.train import train_run
 
-    with open_ranks() as ranks:
-        return train_run(settings, Path(arguments.run), arguments.device, ranks=ranks)
+    return train_run(settings, Path(arguments.run), arguments.device)
 
 
 def describe_train(result: dict[str, Any]) -> str:

@@ -38,7 +38,6 @@ from turnover.errors import TurnoverError
 from turnover.models.registry import Recipe
 from turnover.storage.schema import CURVES
 from turnover.training.checkpoint import Trainee, load_checkpoint, save_checkpoint
-from turnover.training.teams import Team, one_rank, shared_norms
 
 _ORDER, _DROPOUT, _AUGMENT = 4, 5, 6
 _MOVED = 4
@@ -211,15 +210,6 @@ def augmented(images: Tensor, random: torch.Generator) -> Tensor:
     return padded[(*whole, lines.view(rows, 1, -1, 1), columns.view(rows, 1, 1, -1))]
 
 
-def _of_this_rank(team: Team) -> list[int]:
-    """Numbers that make this rank's random draws differ from those of others, which would otherwise
-    drop the same units; none on the first, which draws as one process does.
-    """
-    if team.rank:
-        return [team.members.start, team.rank]
-    return [team.members.start] if team.members.start else []
-
-
 def train_epoch(
     model: Members,
     optimizer: torch.optim.Optimizer,
@@ -227,36 +217,33 @@ def train_epoch(
     recipe: Recipe,
     epoch: int,
     orders: Tensor,
-    team: Team | None = None,
 ) -> None:
     """Run all steps of one epoch and leave the model in evaluation mode.
 
-    `orders` `(K, n)` are each member's training items in order; `team` are the ranks that train
-    these members, by default this one alone.
+    `orders` `(K, n)` are each member's training items in order.
 
     Raises:
         TurnoverError: if the user's own code fails, or a batch norm gets a batch of one item.
     """
-    team = team or one_rank(model.members)
     with torch.random.fork_rng():
         # for ordinary dropout, resumed or not
-        torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch, *_of_this_rank(team)))
+        torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch))
         randoms = [
             torch.Generator().manual_seed(derive_seed(recipe.seed, _AUGMENT, epoch, member))
-            for member in team.members
+            for member in range(model.members)
         ]
         with model.failing():
             model.train()
-            _train_epoch(
-                model,
-                optimizer,
-                train,
-                recipe,
-                epoch,
-                orders.to(train.labels.device),
-                randoms,
-                team,
-            )
+            orders = orders.to(train.labels.device)
+            try:
+                _train_epoch(model, optimizer, train, recipe, epoch, orders, randoms)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise TurnoverError(
+                    "a batch norm cannot learn from a batch of one item; train on more items "
+                    "(--limit)"
+                ) from None
             model.eval()
 
 
@@ -268,7 +255,6 @@ def _train_epoch(
     epoch: int,
     orders: Tensor,
     randoms: Sequence[torch.Generator],
-    team: Team,
 ) -> None:
     autocast = torch.autocast("cuda", torch.bfloat16) if train.labels.is_cuda else nullcontext()
     steps = batches(orders, recipe.batch)
@@ -293,51 +279,31 @@ def _train_epoch(
             if recipe.fresh
             else ids
         )
-        count, part = ids.shape[1], team.part(ids.shape[1])
         optimizer.zero_grad()
-        with shared_norms(model, team, part.weight):
-            with turnover(owners[:, part.rows]) if recipe.masked else nullcontext(), autocast:
-                logits = at_least_float32(model.member_rows(inputs[:, part.rows]))
-                losses = nn.functional.cross_entropy(
-                    logits.flatten(0, 1),
-                    train.labels[ids[:, part.rows]].flatten(),
-                    reduction="none",
-                )
-                loss = (
-                    losses.view(len(ids), -1).sum(1) * part.weight / count
-                ).sum()  # a member's share has the same bits in any team
-            loss.backward()
-        team.all_reduce_gradients(model)
+        with turnover(owners) if recipe.masked else nullcontext(), autocast:
+            logits = at_least_float32(model.member_rows(inputs))
+            losses = nn.functional.cross_entropy(
+                logits.flatten(0, 1), train.labels[ids].flatten(), reduction="none"
+            )
+            # first per member: its gradients have the same bits whoever else is trained
+            loss = losses.view(ids.shape).mean(1).sum()
+        loss.backward()
         optimizer.step()
 
 
 def _measure(
-    model: Members, team: Team, train: Split, validation: Split, history: History, owned: bool
+    model: Members, train: Split, validation: Split, history: History, owned: bool
 ) -> None:
-    """Append the losses after an epoch, means over the members of all ranks; if instances own no
-    masks, the losses under masks mean nothing and are NaN.
+    """Append the losses after an epoch, means over members; if instances own no masks, the losses
+    under masks mean nothing and are NaN.
     """
     count, seen = len(train.labels), len(validation.labels)
-
-    def losses_of(split: Split, ids: Tensor, flipped: bool = False) -> Tensor:
-        return team.all_gather(
-            len(ids), lambda rows: item_losses(model, split.take(rows), ids[rows], flipped)
-        )
-
-    parts = [team.all_gather(seen, lambda rows: _judged(model, validation.take(rows))).flatten(1)]
+    full = _judged(model, validation).mean(0)
+    masked, flipped, unowned = (torch.full((size,), torch.nan) for size in (count, count, seen))
     if owned:
-        train_ids, unowned_ids = torch.arange(count), UNOWNED + torch.arange(seen)
-        parts += [
-            losses_of(train, train_ids),
-            losses_of(train, train_ids, True),
-            losses_of(validation, unowned_ids),
-        ]
-    means = team.mean(torch.cat(parts, 1))
-    by_class, *under = means.split([part.shape[1] for part in parts])
-    full = by_class.view(-1, seen)
-    if not owned:
-        under = [torch.full((size,), torch.nan) for size in (count, count, seen)]
-    masked, flipped, unowned = under
+        ids = torch.arange(count)
+        masked, flipped = (item_losses(model, train, ids, side).mean(0) for side in (False, True))
+        unowned = item_losses(model, validation, UNOWNED + torch.arange(seen)).mean(0)
     for name, losses in zip(CURVES, (masked, flipped, full[0], unowned), strict=True):
         history.curves[name].append(float(losses.mean()))
     for items, losses in zip(
@@ -356,7 +322,7 @@ def measured(model: Members, train: Split, validation: Split) -> History:
         TurnoverError: if a loss is not finite.
     """
     history = History(keep="last")
-    _measure(model.eval(), one_rank(model.members), train, validation, history, owned=True)
+    _measure(model.eval(), train, validation, history, owned=True)
     if not np.isfinite([losses[-1] for losses in history.curves.values()]).all():
         raise TurnoverError(
             "a loss is not finite; check the weights, and the inputs of both splits, for infinite "
@@ -372,14 +338,11 @@ def fit(
     recipe: Recipe,
     checkpoint: Path | None = None,
     progress: Callable[[History], object] | None = None,
-    *,
-    team: Team | None = None,
 ) -> History:
     """Train `model` in place and leave it at the epoch that `History.kept` names.
 
     Training item i has instance id i. With a `checkpoint` path, the state after each epoch is saved
-    there, and training resumes from it if it exists. On several ranks `model` holds the team's
-    share of the members; the losses, and so all decisions, are the same on every rank.
+    there, and training resumes from it if it exists.
 
     Raises:
         TurnoverError: if the checkpoint was made by another recipe or model, is damaged, or the
@@ -392,8 +355,7 @@ def fit(
         )
     best = {name: value.clone() for name, value in trained_state(model).items()}
     history, owned = History(keep=recipe.keep), recipe.masked and not recipe.fresh
-    team = team or one_rank(model.members)
-    trainee = Trainee(model, optimizer, recipe, team)
+    trainee = Trainee(model, optimizer, recipe)
     if checkpoint is not None and checkpoint.exists():
         facts, best, items = load_checkpoint(checkpoint, trainee, _ITEM_LOSSES)
         history = History(
@@ -407,14 +369,10 @@ def fit(
     ):
         orders = [
             epoch_order(len(train.labels), recipe.seed, member, history.epochs)
-            for member in team.members
+            for member in range(model.members)
         ]
-        team.barrier()
-        team.ranks.at(
-            f"epoch {history.epochs + 1}, members {team.members.start + 1} to {team.members.stop}"
-        )
-        train_epoch(model, optimizer, train, recipe, history.epochs, torch.stack(orders), team)
-        _measure(model, team, train, validation, history, owned)
+        train_epoch(model, optimizer, train, recipe, history.epochs, torch.stack(orders))
+        _measure(model, train, validation, history, owned)
         if not np.isfinite(
             [losses[-1] for name, losses in history.curves.items() if owned or name == "validation"]
         ).all():

@@ -4,9 +4,7 @@ First a pilot of some targets chooses the estimator to show (`turnover.attributi
 Then chunks of targets are computed for all members and training items, on the loss of the true
 label for all targets and of the predicted label for the errors; both share forward passes. Each
 chunk is estimated and kept as a file before the next begins
-(`turnover.workflows.influence_chunks`), so a stopped job resumes with the missing chunks. Of
-several ranks (`turnover.training.ranks`) each takes every size-th chunk; where chunks are fewer
-than ranks, chunks are cut into blocks of training items as well. The first rank joins all of them.
+(`turnover.workflows.influence_chunks`), so a stopped job resumes with the missing chunks.
 
 As long as all member values fit into `FULL_BYTES` they are kept, with the coefficients of each
 target, so that groups of training items can be summed later (`turnover.explain.groups`). A larger
@@ -18,7 +16,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +37,6 @@ from turnover.storage.atomic import disk_error, replace_folder
 from turnover.storage.lock import alone
 from turnover.storage.progress import Advance, bar
 from turnover.training.fit import Split
-from turnover.training.ranks import ALONE, Ranks
 from turnover.workflows import influence_chunks
 from turnover.workflows.influence_chunks import (
     FULL_BYTES,
@@ -133,28 +130,21 @@ def compute_influence(
     memory: int | None = None,
     precision: str = "float32",
     most: int | None = None,
-    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Compute a run's influences on `validation` (all items, and the errors' predictions) or on the
     `errors` alone.
 
     Of more targets than `most`, 1 or more, that many are drawn at random, the same ones every time.
-    `memory` is that of each rank. Returns what `turnover influence --json` prints, nothing on ranks
-    but the first. The folder `RUN/influence` is replaced at the end; until then finished chunks are
-    kept in `RUN/.influence.partial`, for the same computation only.
+    Returns what `turnover influence --json` prints. The folder `RUN/influence` is replaced at the
+    end; until then finished chunks are kept in `RUN/.influence.partial`, for the same computation
+    only.
 
     Raises:
         TurnoverError: if the run or the device cannot be used, the disk is full, or another process
             computes influences of this run.
     """
-    with (
-        alone(run.folder / ".influence.lock", f"computing influences of {run.folder}")
-        if ranks.is_first
-        else nullcontext()
-    ):
-        return _replace_influence(
-            run, targets, device_choice, full_bytes, memory, precision, most, ranks
-        )
+    with alone(run.folder / ".influence.lock", f"computing influences of {run.folder}"):
+        return _replace_influence(run, targets, device_choice, full_bytes, memory, precision, most)
 
 
 def _replace_influence(
@@ -165,7 +155,6 @@ def _replace_influence(
     memory: int | None,
     precision: str,
     most: int | None,
-    ranks: Ranks,
 ) -> dict[str, Any]:
     begun = time.perf_counter()
     device = choose_device(device_choice)
@@ -196,7 +185,7 @@ def _replace_influence(
     }
     files = ChunkFiles(run.folder / ".influence.partial", identity)
     try:
-        with _keep_if_worthwhile(files, ranks):
+        with _keep_if_worthwhile(files):
             work = _Work.begun(
                 run,
                 chosen,
@@ -204,11 +193,8 @@ def _replace_influence(
                 device,
                 full_bytes,
                 Resources(memory or default_budget(device), precision),
-                ranks,
             )
             computed = work.compute()
-            if not ranks.is_first:
-                return {}
             facts = work.join(begun)
     except OSError as error:
         raise disk_error(files.folder, error) from None
@@ -230,21 +216,19 @@ def _replace_influence(
 
 
 @contextmanager
-def _keep_if_worthwhile(files: ChunkFiles, ranks: Ranks) -> Iterator[None]:
+def _keep_if_worthwhile(files: ChunkFiles) -> Iterator[None]:
     """Keep the work directory for the next attempt if this one fails, unless it is empty."""
     try:
         yield
     except BaseException:
-        if ranks.size == 1 and not files.any_finished:
+        if not files.any_finished:
             files.remove()
         raise
 
 
 @dataclass
 class _Work:
-    """State of one rank: the run and its model, all targets, how they are cut, and the finished
-    chunks.
-    """
+    """The run and its model, all targets, how they are cut, and the finished chunks."""
 
     run: Run
     model: Members
@@ -255,7 +239,6 @@ class _Work:
     resources: Resources
     chunking: Chunking
     files: ChunkFiles
-    ranks: Ranks
     estimator: Estimator = field(init=False)
     pilot_facts: dict[str, Any] = field(init=False)
 
@@ -268,7 +251,6 @@ class _Work:
         device: torch.device,
         full_bytes: int,
         resources: Resources,
-        ranks: Ranks,
     ) -> _Work:
         """The work, cut as when it began, which may be now."""
         model, targets = load_model(run, device), Targets.of(run, chosen, device)
@@ -278,27 +260,12 @@ class _Work:
             <= full_bytes
             else "top"
         )
-        if ranks.is_first and files.chunking is None:
-            files.begin(_chunking(model, len(run.train), targets, layout, resources, ranks))
-        ranks.barrier()
         chunking = files.chunking
         if chunking is None:
-            raise TurnoverError(
-                f"{files.folder}: not of this computation; give all ranks the same command, and a "
-                "folder that they share"
-            )
-        return cls(
-            run,
-            model,
-            device,
-            targets,
-            chosen,
-            layout,
-            Resources(chunking.memory, resources.precision),
-            chunking,
-            files,
-            ranks,
-        )
+            chunking = _chunking(model, len(run.train), targets, layout, resources)
+            files.begin(chunking)
+        resources = Resources(chunking.memory, resources.precision)
+        return cls(run, model, device, targets, chosen, layout, resources, chunking, files)
 
     @property
     def chunks(self) -> list[Chunk]:
@@ -313,24 +280,13 @@ class _Work:
         )
 
     def compute(self) -> int:
-        """Compute this rank's missing chunks and wait for the other ranks; returns how many values
-        were missing over all ranks.
-        """
-        missing = [chunk for chunk in self.chunks if not self.files.has(chunk.name())]
+        """Compute the missing chunks; returns how many values were missing."""
+        missing = [chunk for chunk in self.chunks if not self.files.has(chunk.name)]
         self._pilot()
-        if self.chunking.blocks > 1:
-            self._blocks(missing)
-        numbers = {chunk.number for chunk in missing}
-        mine = [chunk for chunk in self.ranks.own(self.chunks) if chunk.number in numbers]
-        with bar(self.pairs(mine), f"{self.run.name}: influence", "pairs") as advance:
-            for chunk in mine:
-                self.ranks.at(
-                    f"part {chunk.number + 1} of {len(self.chunks)}, {len(chunk.rows)} targets from"
-                    f" number {chunk.rows[0]} on"
-                )
+        with bar(self.pairs(missing), f"{self.run.name}: influence", "pairs") as advance:
+            for chunk in missing:
                 self._compute(chunk, advance)
-        if self.ranks.rank == self.ranks.size - 1 and not self.files.has(OWN):
-            self.ranks.at("self-influence")
+        if not self.files.has(OWN):
             train = run_split(self.run, "train", self.device)
             self.files.save(
                 OWN,
@@ -342,8 +298,6 @@ class _Work:
                     )
                 },
             )
-        self.ranks.at("finished its parts")
-        self.ranks.barrier()
         return self.pairs(missing)
 
     def _influences(
@@ -361,10 +315,9 @@ class _Work:
 
     def _pilot(self) -> None:
         """Let a pilot choose the estimator, once; its result is read back from the file, so that
-        all ranks and attempts estimate with the same bits.
+        all attempts estimate with the same bits.
         """
-        if self.ranks.is_first and self.files.estimator() is None:
-            self.ranks.at("the pilot")
+        if self.files.estimator() is None:
             members, count = self.model.members, len(self.run.train)
             rows = np.random.default_rng(0).permutation(len(self.chosen))[
                 : _pilot_size(members, count, self.resources)
@@ -384,66 +337,23 @@ class _Work:
             self.files.save_estimator(
                 estimator, {"path": pilot.backend, "precision_error": difference}
             )
-        self.ranks.barrier()
         stored = self.files.estimator()
         assert stored is not None
         self.estimator, self.pilot_facts = stored
 
-    def _blocks(self, missing: Sequence[Chunk]) -> None:
-        """Compute raw values of the missing chunks, in blocks of training items; each rank its own
-        blocks.
-        """
-        for chunk, block in self.ranks.own(
-            [(chunk, block) for chunk in missing for block in range(self.chunking.blocks)]
-        ):
-            if not self.files.has(chunk.name(block)):
-                self.ranks.at(
-                    f"block {block + 1} of {self.chunking.blocks} of part {chunk.number + 1}"
-                )
-                influences = self._influences(
-                    chunk.rows, chunk.meanings, self._ids(block), lambda _: None
-                )
-                self.files.save(
-                    chunk.name(block),
-                    {
-                        meaning: raw.values.numpy()
-                        for meaning, raw in zip(chunk.meanings, influences, strict=True)
-                    },
-                )
-        self.ranks.at("finished its blocks")
-        self.ranks.barrier()
-
-    def _ids(self, block: int) -> np.ndarray:
-        """The training items of a block."""
-        return np.array_split(np.arange(len(self.run.train)), self.chunking.blocks)[block]
-
-    def _values(self, chunk: Chunk, rows: np.ndarray, advance: Advance) -> dict[str, np.ndarray]:
-        """The members' values `(K, t, N)` of some of a chunk's targets, computed now or joined from
-        blocks.
-        """
-        if self.chunking.blocks > 1:
-            blocks = [self.files.load(chunk.name(block)) for block in range(self.chunking.blocks)]
-            inside = np.isin(chunk.rows, rows)
-            return {
-                meaning: np.concatenate([block[meaning] for block in blocks], 2)[:, inside]
-                for meaning in chunk.meanings
-            }
-        influences = self._influences(rows, chunk.meanings, np.arange(len(self.run.train)), advance)
-        return {
-            meaning: raw.values.numpy()
-            for meaning, raw in zip(chunk.meanings, influences, strict=True)
-        }
-
     def _compute(self, chunk: Chunk, advance: Advance) -> None:
         """Compute, estimate and keep a chunk, in slices that fit into memory."""
         parts: dict[str, list[np.ndarray]] = {}
-        total = np.zeros((self.model.members, len(self.run.train)))
-        step = _step(self.model.members, len(self.run.train), self.chunking.held) // len(
-            chunk.meanings
-        )
+        members, count = self.model.members, len(self.run.train)
+        total = np.zeros((members, count))
+        step = _step(members, count, self.chunking.held) // len(chunk.meanings)
         for piece in pieces(slice(0, len(chunk.rows)), max(1, step)):
             rows = chunk.rows[piece]
-            by_meaning = self._values(chunk, rows, advance)
+            influences = self._influences(rows, chunk.meanings, np.arange(count), advance)
+            by_meaning = {
+                meaning: raw.values.numpy()
+                for meaning, raw in zip(chunk.meanings, influences, strict=True)
+            }
             for meaning, values in by_meaning.items():
                 coefficients = self.estimator.coefficients_of(
                     self.targets.described(self.model, rows, meaning)
@@ -457,7 +367,7 @@ class _Work:
             name: np.concatenate(slices, int(name.endswith("_members")))
             for name, slices in parts.items()
         }
-        self.files.save(chunk.name(), {**arrays, TOTAL: total})
+        self.files.save(chunk.name, {**arrays, TOTAL: total})
 
     def join(self, begun: float) -> dict[str, Any]:
         """Join all chunks into `RUN/influence`; returns its manifest's facts. `begun` is the start
@@ -493,22 +403,18 @@ def _step(members: int, count: int, held: int) -> int:
 
 
 def _chunking(
-    model: Members, count: int, targets: Targets, layout: str, resources: Resources, ranks: Ranks
+    model: Members, count: int, targets: Targets, layout: str, resources: Resources
 ) -> Chunking:
     """How the work is cut: in chunks of many targets where these are cheaper together, small enough
-    for memory, and enough for all ranks.
+    for memory.
     """
-    many, held = gains_from_targets(model), resources.memory // 2
+    held = resources.memory // 2
     if device_of(model).type == "cuda":  # values are estimated on the host
         held = min(held, host_budget())
-    most = _MANY if many else _FEW
+    most = _MANY if gains_from_targets(model) else _FEW
     if layout == "full":  # a chunk is held in memory as a whole
         most = min(most, _step(model.members, count, held))
-    if ranks.size > 1:
-        most = min(most, -(-len(targets.wrong) // (ranks.size if many else 4 * ranks.size)))
-    most = max(1, most)
-    chunks = len(chunks_of(targets.wrong, most))
-    return Chunking(resources.memory, held, most, min(count, -(-ranks.size // chunks)))
+    return Chunking(resources.memory, held, max(1, most))
 
 
 def _pilot_size(members: int, count: int, resources: Resources) -> int:

@@ -1,6 +1,6 @@
 """Files of a run's influences: finished chunks in the work directory, and the joined arrays.
 
-A stopped job resumes from the chunks, and ranks share them:
+A stopped job resumes from the chunks:
 
     RUN/.influence.partial/plan.json        what is computed, and how it is cut
                            estimator.json   the pilot's result; the estimator's arrays are beside it
@@ -9,7 +9,7 @@ A stopped job resumes from the chunks, and ranks share them:
 
 The fingerprint covers the run's files, the targets and all settings. A file with another
 fingerprint is stale and never used. The cut is decided once and written down, so a resumed job cuts
-as it began and its bits are the same, whatever memory is free now and however many ranks there are.
+as it began and its bits are the same, whatever memory is free now.
 """
 
 from __future__ import annotations
@@ -38,16 +38,13 @@ _FINGERPRINT = "fingerprint"
 
 @dataclass(frozen=True)
 class Chunking:
-    """How the work is cut: bytes of `memory` per rank, of which `held` are for values being
-    estimated; targets and blocks per chunk.
-
-    Blocks are of training items; several only where chunks are fewer than ranks.
+    """How the work is cut: bytes of `memory`, of which `held` are for values being estimated;
+    targets per chunk.
     """
 
     memory: int
     held: int
     targets: int
-    blocks: int = 1
 
 
 @dataclass(frozen=True)
@@ -58,9 +55,10 @@ class Chunk:
     rows: np.ndarray
     meanings: tuple[str, ...]
 
-    def name(self, block: int | None = None) -> str:
-        """File name of the chunk, or of the raw values of one of its blocks."""
-        return f"targets-{self.number}" if block is None else f"targets-{self.number}-block-{block}"
+    @property
+    def name(self) -> str:
+        """File name of the chunk."""
+        return f"targets-{self.number}"
 
 
 def chunks_of(wrong: np.ndarray, size: int) -> list[Chunk]:
@@ -91,7 +89,9 @@ class ChunkFiles:
     def chunking(self) -> Chunking | None:
         """How this computation was cut; None before it has begun."""
         facts = self._read("plan")
-        return None if facts is None else Chunking(**facts)
+        if facts is None:
+            return None
+        return Chunking(facts["memory"], facts["held"], facts["targets"])
 
     def begin(self, chunking: Chunking) -> None:
         """Create the folder anew, without files of other computations."""
@@ -307,7 +307,7 @@ def join_chunks(
     }
     total = np.zeros((members, count))
     for chunk in chunks:
-        part = finished.load(chunk.name())
+        part = finished.load(chunk.name)
         total += part.pop(TOTAL)
         for meaning in chunk.meanings:
             arrays = {

@@ -14,7 +14,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ import numpy as np
 import torch
 
 from turnover.attribution.device import choose_device, placed
-from turnover.attribution.ensemble import Members, some_members
-from turnover.attribution.state import load_trained, trained_state
+from turnover.attribution.ensemble import Members
 from turnover.data.base import Dataset, Items
 from turnover.errors import TurnoverError
 from turnover.models.build import ImageInputs, TextInputs, build_model, reads_features
@@ -36,20 +34,13 @@ from turnover.runs.write import results_of, write_run
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import alone
 from turnover.storage.progress import Advance, bar, silent
-from turnover.training.checkpoint import whole_tensors
 from turnover.training.fit import History, Split, accuracy, fit
-from turnover.training.ranks import ALONE, Ranks
-from turnover.training.teams import team_of
 
 
 def train_run(
-    settings: TrainSettings, folder: Path, device_choice: str | None = None, *, ranks: Ranks = ALONE
+    settings: TrainSettings, folder: Path, device_choice: str | None = None
 ) -> dict[str, Any]:
-    """Train a run and write it to `folder`; returns what `turnover train --json` prints, nothing on
-    ranks but the first.
-
-    Of several ranks each trains some members, or a part of each batch of one
-    (`turnover.training.teams`); the first one encodes texts, and writes.
+    """Train a run and write it to `folder`; returns what `turnover train --json` prints.
 
     Raises:
         TurnoverError: for bad settings or data, a folder that exists, or a partial run that has
@@ -58,44 +49,32 @@ def train_run(
     device = choose_device(device_choice)
     allow(settings.model)
     plan = plan_run(settings, folder)
-    ranks.barrier()  # all ranks check before anything is written
-    with alone(plan.lock, f"training {folder}") if ranks.is_first else nullcontext():
-        return _made(plan, device, ranks)
+    with alone(plan.lock, f"training {folder}"):
+        return _made(plan, device)
 
 
-def _made(plan: TrainingPlan, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+def _made(plan: TrainingPlan, device: torch.device) -> dict[str, Any]:
     """The result of `train_run`, under the run's lock."""
-    partial, begun = plan.partial, time.perf_counter()
-    if ranks.is_first:
-        open_partial(plan)
+    partial, begun = open_partial(plan), time.perf_counter()
     try:
-        return _train(plan, partial, device, begun, ranks)
+        return _train(plan, partial, device, begun)
     except (TurnoverError, OSError) as error:
-        if ranks.size == 1 and not has_checkpoint(partial):
+        if not has_checkpoint(partial):
             shutil.rmtree(partial, ignore_errors=True)
         raise disk_error(partial, error) if isinstance(error, OSError) else error from None
 
 
-def _train(
-    plan: TrainingPlan, partial: Path, device: torch.device, begun: float, ranks: Ranks
-) -> dict[str, Any]:
+def _train(plan: TrainingPlan, partial: Path, device: torch.device, begun: float) -> dict[str, Any]:
     settings, data, folder = plan.settings, plan.data, plan.folder
-    ranks.at("the features of all items")
-    if not ranks.is_first:
-        ranks.barrier()
     inputs = model_inputs(data, settings, partial, device)
-    if ranks.is_first:
-        ranks.barrier()
     featured = time.perf_counter()
     train, validation = splits_of(data, inputs, device)
     recipe = settings.recipe
-    model, history = _fit(data, settings, train, validation, recipe, partial, ranks)
+    model, history = _fit(data, settings, train, validation, recipe, partial)
     if isinstance(model, OwnMembers) and not model.leaks:
         model.find_leaks(train.inputs, train.labels)
     trained = time.perf_counter()
-    _, twin = _fit(data, settings, train, validation, replace(recipe, masked=False), partial, ranks)
-    if not ranks.is_first:
-        return {}
+    _, twin = _fit(data, settings, train, validation, replace(recipe, masked=False), partial)
     timings = {
         "features": featured - begun,
         "training": trained - featured,
@@ -181,18 +160,12 @@ def _fit(
     validation: Split,
     recipe: Recipe,
     partial: Path,
-    ranks: Ranks,
 ) -> tuple[Members, History]:
-    """Train this rank's members; the model of all members on the first rank, and their history on
-    every one.
-    """
+    """The trained members and their history."""
     name = "masked" if recipe.masked else "plain"
     label = f"{data.name}: training" if recipe.masked else f"{data.name}: plain twin"
-    device = train.inputs.device
-    whole = build_model(settings, len(data.classes), tuple(train.inputs.shape[1:]))
-    team = team_of(ranks, settings.members or 1)
-    alone = len(team.members) == whole.members
-    model = placed(whole if alone else some_members(whole, team.members), device)
+    untrained = build_model(settings, len(data.classes), tuple(train.inputs.shape[1:]))
+    model = placed(untrained, train.inputs.device)
     with bar(recipe.epochs, label, "epochs") as advance:
         history = fit(
             model,
@@ -201,14 +174,9 @@ def _fit(
             recipe,
             partial / f"{name}.checkpoint",
             lambda _: advance(1),
-            team=team,
         )
         advance(recipe.epochs - history.epochs)
-    weights = whole_tensors(model, trained_state(model), team) if ranks.size > 1 else {}
-    if not weights:
-        return model, history
-    load_trained(whole, weights)
-    return placed(whole, device).eval(), history
+    return model, history
 
 
 def try_model(plan: TrainingPlan) -> None:
