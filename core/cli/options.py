@@ -44,6 +44,18 @@ def add_device(parser: ArgumentParser) -> None:
     )
 
 
+def add_cluster(parser: ArgumentParser) -> None:
+    """`--cluster ADDRESS`."""
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help=(
+            "Ray cluster that shares this disk, such as HOST:6379 (default: RAY_ADDRESS, else "
+            "processes of this machine)"
+        ),
+    )
+
+
 def add_model(parser: ArgumentParser) -> None:
     """`--model MODULE:FUNCTION`, for commands that load a run's model; `turnover.cli` allows the
     named code to run.

@@ -15,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from turnover.cli.options import DEFAULT_RUNS, Command, add_device, add_run
+from turnover.cli.options import DEFAULT_RUNS, Command, add_cluster, add_device, add_run
 from turnover.data.tables.spec import FILES, HUB, OwnData
 from turnover.errors import TurnoverError, counted
 from turnover.models.names import is_module
@@ -271,6 +271,7 @@ def add_train(parser: ArgumentParser) -> None:
         ),
     )
     add_device(parser)
+    add_cluster(parser)
     add_own_data(parser)
 
 
@@ -301,7 +302,7 @@ def run_train(arguments: Namespace) -> dict[str, Any]:
         return report(plan)
     from turnover.workflows.train import train_run
 
-    return train_run(settings, Path(arguments.run), arguments.device)
+    return train_run(settings, Path(arguments.run), arguments.device, arguments.cluster)
 
 
 def describe_train(result: dict[str, Any]) -> str:

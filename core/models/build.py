@@ -49,11 +49,17 @@ def _reads_tokens(settings: TrainSettings) -> bool:
     return reading(settings.model, settings.source) == TOKENS
 
 
-def build_model(settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
+def build_model(
+    settings: TrainSettings,
+    classes: int,
+    shape: tuple[int, ...],
+    numbers: Sequence[int] | None = None,
+) -> Members:
     """The K-member model of resolved settings, for inputs of `shape`: (D,) features, (T,) tokens,
-    or (C, H, W) images.
+    or (C, H, W) images; of a deep model only the members with these `numbers`, if given.
     """
     assert settings.members is not None
+    numbers = range(settings.members) if numbers is None else numbers
     if is_module(settings.model):
         assert settings.model is not None and settings.source is not None
         tokens = len(shape) == 1 and _reads_tokens(settings)
@@ -62,14 +68,14 @@ def build_model(settings: TrainSettings, classes: int, shape: tuple[int, ...]) -
             settings.source,
             classes,
             shape,
-            members=settings.members,
+            members=numbers,
             seed=settings.seed,
             tokens=tokens,
         )
     groups = settings.groups or None
     options: dict[str, Any] = {"members": settings.members, "groups": groups, "seed": settings.seed}
     if settings.from_layer is not None:
-        seeds = [derive_seed(settings.seed, member, _MEMBER) for member in range(settings.members)]
+        seeds = [derive_seed(settings.seed, member, _MEMBER) for member in numbers]
         return OwnMembers([_fine_tuned(settings, classes, seed) for seed in seeds], classes, LEAKS)
     if settings.model == "heads" or is_torchvision(settings.model):
         return (
@@ -82,7 +88,7 @@ def build_model(settings: TrainSettings, classes: int, shape: tuple[int, ...]) -
         return small_vgg((channels, height, width), classes, **options)
     models = [
         _deep(settings, classes, shape, derive_seed(settings.seed, member, _MEMBER))
-        for member in range(settings.members)
+        for member in numbers
     ]
     return Ensemble(models, classes, models[0].leaks)
 

@@ -133,6 +133,11 @@ def allow(model: str | None) -> None:
         _allowed.add(model)
 
 
+def names_allowed() -> list[str]:
+    """All names whose code may run in this process, for others that do its work."""
+    return sorted({*_allowed, *allowed_modules()})
+
+
 def allowed_modules() -> tuple[str, ...]:
     """The names in TURNOVER_ALLOW_MODULES, whose code the program's user trusts."""
     return tuple(

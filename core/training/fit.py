@@ -20,10 +20,11 @@ resumed run gives the same bits as one that was never stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,6 @@ from turnover.attribution.device import at_least_float32
 from turnover.attribution.ensemble import Members
 from turnover.attribution.masks import MAX_ID, UNOWNED, derive_seed
 from turnover.attribution.scope import turnover
-from turnover.attribution.state import load_trained, trained_state
 from turnover.errors import TurnoverError
 from turnover.models.registry import Recipe
 from turnover.storage.schema import CURVES
@@ -42,6 +42,11 @@ from turnover.training.checkpoint import Trainee, load_checkpoint, save_checkpoi
 _ORDER, _DROPOUT, _AUGMENT = 4, 5, 6
 _MOVED = 4
 _ITEM_LOSSES = ("masked_items", "flipped_items", "validation_items")
+_CHANCES = "chances"
+LOSSES = (*CURVES, _CHANCES)
+"""What `member_losses` returns."""
+HISTORY = (*_ITEM_LOSSES, "curves", "accuracy")
+"""What a checkpoint holds of a history."""
 _EVALUATION_ROWS = 512
 
 
@@ -70,6 +75,23 @@ class History:
     flipped_items: list[np.ndarray] = field(default_factory=list)
     validation_items: list[np.ndarray] = field(default_factory=list)
     keep: str = "learned"
+    owned: bool = True
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> History:
+        """An empty one; where instances own no masks, the losses under masks are NaN."""
+        return cls(keep=recipe.keep, owned=recipe.masked and not recipe.fresh)
+
+    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Go back to what was `saved`."""
+        self.curves, self.accuracy = facts["curves"], facts["accuracy"]
+        for name in _ITEM_LOSSES:
+            setattr(self, name, list(tensors[name].numpy()))
+
+    def saved(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and facts for a checkpoint."""
+        items = {name: torch.from_numpy(np.stack(getattr(self, name))) for name in _ITEM_LOSSES}
+        return items, {"curves": self.curves, "accuracy": self.accuracy}
 
     @property
     def epochs(self) -> int:
@@ -91,6 +113,32 @@ class History:
         excess = np.stack(self.validation_items) - best
         error = excess.std(1) / np.sqrt(len(best))
         return int(np.flatnonzero(excess.mean(1) <= error)[-1])
+
+    def goes_on(self, recipe: Recipe) -> bool:
+        """Whether another epoch is due."""
+        return self.epochs < recipe.epochs and (
+            recipe.decay or not self.epochs or self.epochs - 1 - self.best < recipe.patience
+        )
+
+    def append(self, losses: Mapping[str, Tensor], labels: Tensor) -> None:
+        """Append an epoch's `member_losses`, means over members; `labels` are the validation
+        items'.
+
+        Raises:
+            TurnoverError: if a loss is not finite.
+        """
+        means = {name: values.mean(0) for name, values in losses.items()}
+        for name in CURVES:
+            self.curves[name].append(float(means[name].mean()))
+        for name in _ITEM_LOSSES:
+            getattr(self, name).append(means[name.removesuffix("_items")].cpu().numpy())
+        self.accuracy.append(_share_right(means[_CHANCES], labels))
+        known = CURVES if self.owned else ("validation",)
+        if not np.isfinite([self.curves[name][-1] for name in known]).all():
+            raise TurnoverError(
+                f"a loss is not finite after epoch {self.epochs}; check the weights, and the "
+                "inputs of both splits, for infinite or missing values"
+            )
 
 
 def item_losses(
@@ -217,20 +265,22 @@ def train_epoch(
     recipe: Recipe,
     epoch: int,
     orders: Tensor,
+    first: int = 0,
 ) -> None:
     """Run all steps of one epoch and leave the model in evaluation mode.
 
-    `orders` `(K, n)` are each member's training items in order.
+    `orders` `(K, n)` are each member's training items in order; `first` is the number of the
+    first member.
 
     Raises:
         TurnoverError: if the user's own code fails, or a batch norm gets a batch of one item.
     """
     with torch.random.fork_rng():
         # for ordinary dropout, resumed or not
-        torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch))
+        torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch, *([first] if first else [])))
         randoms = [
             torch.Generator().manual_seed(derive_seed(recipe.seed, _AUGMENT, epoch, member))
-            for member in range(model.members)
+            for member in range(first, first + model.members)
         ]
         with model.failing():
             model.train()
@@ -291,28 +341,22 @@ def _train_epoch(
         optimizer.step()
 
 
-def _measure(
-    model: Members, train: Split, validation: Split, history: History, owned: bool
-) -> None:
-    """Append the losses after an epoch, means over members; if instances own no masks, the losses
-    under masks mean nothing and are NaN.
+def member_losses(
+    model: Members, train: Split, validation: Split, owned: bool = True
+) -> dict[str, Tensor]:
+    """Each member's losses on each item, `(K, N)` by the names in `CURVES`, and class probabilities
+    of the validation items, `(K, C, N)`; the losses under masks are NaN if nobody owns masks.
     """
-    count, seen = len(train.labels), len(validation.labels)
-    full = _judged(model, validation).mean(0)
-    masked, flipped, unowned = (torch.full((size,), torch.nan) for size in (count, count, seen))
+    count, seen, judged = len(train.labels), len(validation.labels), _judged(model, validation)
+    losses = {"validation": judged[:, 0], _CHANCES: judged[:, 1:]}
     if owned:
-        ids = torch.arange(count)
-        masked, flipped = (item_losses(model, train, ids, side).mean(0) for side in (False, True))
-        unowned = item_losses(model, validation, UNOWNED + torch.arange(seen)).mean(0)
-    for name, losses in zip(CURVES, (masked, flipped, full[0], unowned), strict=True):
-        history.curves[name].append(float(losses.mean()))
-    for items, losses in zip(
-        (history.masked_items, history.flipped_items, history.validation_items),
-        (masked, flipped, full[0]),
-        strict=True,
-    ):
-        items.append(losses.cpu().numpy())
-    history.accuracy.append(_share_right(full[1:], validation.labels))
+        for name in ("masked", "flipped"):
+            losses[name] = item_losses(model, train, torch.arange(count), name == "flipped")
+        losses["unowned"] = item_losses(model, validation, UNOWNED + torch.arange(seen))
+    else:
+        for name, size in (("masked", count), ("flipped", count), ("unowned", seen)):
+            losses[name] = torch.full((model.members, size), torch.nan)
+    return losses
 
 
 def measured(model: Members, train: Split, validation: Split) -> History:
@@ -322,13 +366,23 @@ def measured(model: Members, train: Split, validation: Split) -> History:
         TurnoverError: if a loss is not finite.
     """
     history = History(keep="last")
-    _measure(model.eval(), train, validation, history, owned=True)
-    if not np.isfinite([losses[-1] for losses in history.curves.values()]).all():
-        raise TurnoverError(
-            "a loss is not finite; check the weights, and the inputs of both splits, for infinite "
-            "or missing values"
-        )
+    history.append(member_losses(model.eval(), train, validation), validation.labels)
     return history
+
+
+def next_epoch(
+    trainee: Trainee, train: Split, validation: Split, epoch: int, owned: bool
+) -> dict[str, Tensor]:
+    """Train for an epoch, numbered from 0; returns its `member_losses`. Training item i has
+    instance id i.
+    """
+    model, recipe, first = trainee.model, trainee.recipe, trainee.first
+    orders = [
+        epoch_order(len(train.labels), recipe.seed, member, epoch)
+        for member in range(first, first + model.members)
+    ]
+    train_epoch(model, trainee.optimizer, train, recipe, epoch, torch.stack(orders), first)
+    return member_losses(model, train, validation, owned)
 
 
 def fit(
@@ -348,53 +402,22 @@ def fit(
         TurnoverError: if the checkpoint was made by another recipe or model, is damaged, or the
             loss is not finite; or as `train_epoch`.
     """
-    with model.failing():
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
-            trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-    best = {name: value.clone() for name, value in trained_state(model).items()}
-    history, owned = History(keep=recipe.keep), recipe.masked and not recipe.fresh
-    trainee = Trainee(model, optimizer, recipe)
+    history, trainee = History.of(recipe), Trainee(model, recipe)
     if checkpoint is not None and checkpoint.exists():
-        facts, best, items = load_checkpoint(checkpoint, trainee, _ITEM_LOSSES)
-        history = History(
-            facts["curves"],
-            facts["accuracy"],
-            **{name: list(losses.numpy()) for name, losses in items.items()},
-            keep=recipe.keep,
+        tensors, facts = load_checkpoint(checkpoint, trainee.made_with, HISTORY)
+        trainee.load(tensors)
+        history.load(tensors, facts)
+    while history.goes_on(recipe):
+        epoch = history.epochs
+        history.append(
+            next_epoch(trainee, train, validation, epoch, history.owned), validation.labels
         )
-    while history.epochs < recipe.epochs and (
-        recipe.decay or not history.epochs or history.epochs - 1 - history.best < recipe.patience
-    ):
-        orders = [
-            epoch_order(len(train.labels), recipe.seed, member, history.epochs)
-            for member in range(model.members)
-        ]
-        train_epoch(model, optimizer, train, recipe, history.epochs, torch.stack(orders))
-        _measure(model, train, validation, history, owned)
-        if not np.isfinite(
-            [losses[-1] for name, losses in history.curves.items() if owned or name == "validation"]
-        ).all():
-            raise TurnoverError(
-                f"a loss is not finite after epoch {history.epochs}; check the inputs of both "
-                "splits for infinite or missing values"
-            )
-        if history.kept == history.epochs - 1:
-            best = {name: value.clone() for name, value in trained_state(model).items()}
+        if history.kept == epoch:
+            trainee.keep()
         if checkpoint is not None:
-            items = {
-                name: torch.from_numpy(np.stack(getattr(history, name))) for name in _ITEM_LOSSES
-            }
-            save_checkpoint(
-                checkpoint,
-                trainee,
-                best,
-                items,
-                {"curves": history.curves, "accuracy": history.accuracy},
-            )
+            items, facts = history.saved()
+            save_checkpoint(checkpoint, trainee.made_with, trainee.tensors() | items, **facts)
         if progress:
             progress(history)
-    load_trained(model, best)
-    model.eval()
+    trainee.finish()
     return history

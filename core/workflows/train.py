@@ -14,7 +14,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,10 @@ import numpy as np
 import torch
 
 from turnover.attribution.device import choose_device, placed
-from turnover.attribution.ensemble import Members
+from turnover.attribution.ensemble import Ensemble, Members
 from turnover.data.base import Dataset, Items
 from turnover.errors import TurnoverError
+from turnover.jobs.tasks import Workers, open_workers
 from turnover.models.build import ImageInputs, TextInputs, build_model, reads_features
 from turnover.models.names import allow, needs_hub
 from turnover.models.own import OwnMembers
@@ -35,12 +38,19 @@ from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import alone
 from turnover.storage.progress import Advance, bar, silent
 from turnover.training.fit import History, Split, accuracy, fit
+from turnover.workflows.members import fit_members
 
 
 def train_run(
-    settings: TrainSettings, folder: Path, device_choice: str | None = None
+    settings: TrainSettings,
+    folder: Path,
+    device_choice: str | None = None,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Train a run and write it to `folder`; returns what `turnover train --json` prints.
+
+    Members of a deep model are trained in processes of this machine, or on the Ray `cluster` at an
+    address (`turnover.jobs.tasks`).
 
     Raises:
         TurnoverError: for bad settings or data, a folder that exists, or a partial run that has
@@ -50,31 +60,42 @@ def train_run(
     allow(settings.model)
     plan = plan_run(settings, folder)
     with alone(plan.lock, f"training {folder}"):
-        return _made(plan, device)
+        return _made(plan, device, cluster)
 
 
-def _made(plan: TrainingPlan, device: torch.device) -> dict[str, Any]:
+def _made(plan: TrainingPlan, device: torch.device, cluster: str | None) -> dict[str, Any]:
     """The result of `train_run`, under the run's lock."""
     partial, begun = open_partial(plan), time.perf_counter()
     try:
-        return _train(plan, partial, device, begun)
+        with ExitStack() as stack:
+
+            @cache
+            def workers(count: int) -> Workers:
+                return stack.enter_context(open_workers(count, device, cluster))
+
+            return _train(plan, partial, device, begun, workers)
     except (TurnoverError, OSError) as error:
         if not has_checkpoint(partial):
             shutil.rmtree(partial, ignore_errors=True)
         raise disk_error(partial, error) if isinstance(error, OSError) else error from None
 
 
-def _train(plan: TrainingPlan, partial: Path, device: torch.device, begun: float) -> dict[str, Any]:
+def _train(
+    plan: TrainingPlan,
+    partial: Path,
+    device: torch.device,
+    begun: float,
+    workers: Callable[[int], Workers],
+) -> dict[str, Any]:
     settings, data, folder = plan.settings, plan.data, plan.folder
     inputs = model_inputs(data, settings, partial, device)
     featured = time.perf_counter()
-    train, validation = splits_of(data, inputs, device)
-    recipe = settings.recipe
-    model, history = _fit(data, settings, train, validation, recipe, partial)
+    splits, recipe = splits_of(data, inputs, device), settings.recipe
+    model, history = _fit(data, settings, splits, recipe, partial, workers)
     if isinstance(model, OwnMembers) and not model.leaks:
-        model.find_leaks(train.inputs, train.labels)
+        model.find_leaks(splits[0].inputs, splits[0].labels)
     trained = time.perf_counter()
-    _, twin = _fit(data, settings, train, validation, replace(recipe, masked=False), partial)
+    _, twin = _fit(data, settings, splits, replace(recipe, masked=False), partial, workers)
     timings = {
         "features": featured - begun,
         "training": trained - featured,
@@ -156,26 +177,25 @@ def splits_of(
 def _fit(
     data: Dataset,
     settings: TrainSettings,
-    train: Split,
-    validation: Split,
+    splits: tuple[Split, Split],
     recipe: Recipe,
     partial: Path,
+    workers: Callable[[int], Workers],
 ) -> tuple[Members, History]:
     """The trained members and their history."""
-    name = "masked" if recipe.masked else "plain"
     label = f"{data.name}: training" if recipe.masked else f"{data.name}: plain twin"
-    untrained = build_model(settings, len(data.classes), tuple(train.inputs.shape[1:]))
-    model = placed(untrained, train.inputs.device)
-    with bar(recipe.epochs, label, "epochs") as advance:
-        history = fit(
-            model,
-            train,
-            validation,
-            recipe,
-            partial / f"{name}.checkpoint",
-            lambda _: advance(1),
-        )
-        advance(recipe.epochs - history.epochs)
+    inputs = splits[0].inputs
+    model = placed(build_model(settings, len(data.classes), tuple(inputs.shape[1:])), inputs.device)
+    apart = isinstance(model, Ensemble) and model.members > 1
+    each = model.members if apart else 1
+    with bar(each * recipe.epochs, label, "epochs") as advance:
+        if isinstance(model, Ensemble) and apart:
+            ready = workers(model.members)
+            history = fit_members(model, settings, recipe, splits, partial, ready, advance)
+        else:
+            path = partial / f"{'masked' if recipe.masked else 'plain'}.checkpoint"
+            history = fit(model, *splits, recipe, path, lambda _: advance(1))
+        advance(each * (recipe.epochs - history.epochs))
     return model, history
 
 

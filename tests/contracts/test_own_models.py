@@ -68,7 +68,7 @@ def test_a_run_of_an_own_module_has_the_engine_s_influences(trained: Path) -> No
 def test_member_k_is_what_the_function_builds_with_seed_s_plus_k(own_code: Path) -> None:
     allow(BUILD)
     checksum = source_checksum(BUILD)
-    model = own_members(BUILD, checksum, 10, (1, 8, 8), members=3, seed=5, tokens=False)
+    model = own_members(BUILD, checksum, 10, (1, 8, 8), members=range(3), seed=5, tokens=False)
     torch.manual_seed(7)
     alone = load_function(BUILD, checksum)(10, (1, 8, 8), 7).state_dict()
     state = model.models[2].state_dict()
@@ -284,7 +284,7 @@ def test_a_module_that_fails_is_named_wherever_it_is_asked(own_code: Path) -> No
     name, shape = "own_images:odd_backward", (1, 8, 8)
     allow(name)
     checksum = source_checksum(name)
-    members = own_members(name, checksum, 10, shape, members=2, seed=0, tokens=False)
+    members = own_members(name, checksum, 10, shape, members=range(2), seed=0, tokens=False)
     rows, right, labels = torch.zeros(3, 7), torch.zeros(4, *shape), some_labels(4, 10)
     said = rf"^--model {name}: .*own_images\.py.*: RuntimeError: .*; correct it$"
     for own in (members, members.of(members.models[:1])):
