@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,21 +33,26 @@ from turnover.attribution.influence import Influence, influence, influences, sel
 from turnover.errors import TurnoverError
 from turnover.runs.model import describe_targets, load_model, run_estimator, run_split
 from turnover.runs.run import FORMAT, Run, write_manifest
+from turnover.storage.artifacts import Parts
 from turnover.storage.atomic import disk_error, replace_folder
 from turnover.storage.lock import alone
 from turnover.storage.progress import Advance, bar
 from turnover.training.fit import Split
 from turnover.workflows import influence_chunks
 from turnover.workflows.influence_chunks import (
+    ESTIMATOR,
     FULL_BYTES,
     OWN,
+    PLAN,
     TOTAL,
     Chunk,
-    ChunkFiles,
     Chunking,
+    chunking_of,
     chunks_of,
     join_chunks,
     kept,
+    load_estimator,
+    save_estimator,
 )
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -183,7 +188,7 @@ def _replace_influence(
         "torch": torch.__version__,
         "format": FORMAT,
     }
-    files = ChunkFiles(run.folder / ".influence.partial", identity)
+    files = Parts(run.folder / ".influence.partial", identity)
     try:
         with _keep_if_worthwhile(files):
             work = _Work.begun(
@@ -216,12 +221,12 @@ def _replace_influence(
 
 
 @contextmanager
-def _keep_if_worthwhile(files: ChunkFiles) -> Iterator[None]:
+def _keep_if_worthwhile(files: Parts) -> Iterator[None]:
     """Keep the work directory for the next attempt if this one fails, unless it is empty."""
     try:
         yield
     except BaseException:
-        if not files.any_finished:
+        if files.names <= {PLAN, ESTIMATOR}:
             files.remove()
         raise
 
@@ -238,7 +243,7 @@ class _Work:
     layout: str
     resources: Resources
     chunking: Chunking
-    files: ChunkFiles
+    files: Parts
     estimator: Estimator = field(init=False)
     pilot_facts: dict[str, Any] = field(init=False)
 
@@ -247,7 +252,7 @@ class _Work:
         cls,
         run: Run,
         chosen: list[int],
-        files: ChunkFiles,
+        files: Parts,
         device: torch.device,
         full_bytes: int,
         resources: Resources,
@@ -260,10 +265,11 @@ class _Work:
             <= full_bytes
             else "top"
         )
-        chunking = files.chunking
+        chunking = chunking_of(files)
         if chunking is None:
             chunking = _chunking(model, len(run.train), targets, layout, resources)
-            files.begin(chunking)
+            files.remove()
+            files.save(PLAN, {}, **asdict(chunking))
         resources = Resources(chunking.memory, resources.precision)
         return cls(run, model, device, targets, chosen, layout, resources, chunking, files)
 
@@ -281,12 +287,12 @@ class _Work:
 
     def compute(self) -> int:
         """Compute the missing chunks; returns how many values were missing."""
-        missing = [chunk for chunk in self.chunks if not self.files.has(chunk.name)]
+        missing = [chunk for chunk in self.chunks if chunk.name not in self.files]
         self._pilot()
         with bar(self.pairs(missing), f"{self.run.name}: influence", "pairs") as advance:
             for chunk in missing:
                 self._compute(chunk, advance)
-        if not self.files.has(OWN):
+        if OWN not in self.files:
             train = run_split(self.run, "train", self.device)
             self.files.save(
                 OWN,
@@ -317,7 +323,7 @@ class _Work:
         """Let a pilot choose the estimator, once; its result is read back from the file, so that
         all attempts estimate with the same bits.
         """
-        if self.files.estimator() is None:
+        if load_estimator(self.files) is None:
             members, count = self.model.members, len(self.run.train)
             rows = np.random.default_rng(0).permutation(len(self.chosen))[
                 : _pilot_size(members, count, self.resources)
@@ -334,10 +340,10 @@ class _Work:
                 run_split(self.run, "train", self.device),
             )
             estimator = run_estimator(self.run, self.model, train, pilot.values.numpy(), described)
-            self.files.save_estimator(
-                estimator, {"path": pilot.backend, "precision_error": difference}
+            save_estimator(
+                self.files, estimator, {"path": pilot.backend, "precision_error": difference}
             )
-        stored = self.files.estimator()
+        stored = load_estimator(self.files)
         assert stored is not None
         self.estimator, self.pilot_facts = stored
 

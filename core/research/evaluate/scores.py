@@ -30,7 +30,7 @@ from turnover.research.baselines.simple import Similarity
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.model import describe_targets, run_estimator
 from turnover.runs.ranking import stored_estimator
-from turnover.storage.artifacts import Artifacts
+from turnover.storage.artifacts import Parts
 from turnover.storage.progress import bar
 
 # Estimators
@@ -179,7 +179,7 @@ def evidence_of(task: EvaluationTask) -> tuple[Evidence, float]:
             Evidence(task, task.model, values),
             part.manifest["seconds"] * values.size / part.manifest["pairs"],
         )
-    store = Artifacts(task.run.folder, task.run.weights_hash, "influences", task.asked)
+    store = task.store("influences", task.asked)
     with store.filling():
         if "members" not in store:
             begun, targets, count = time.perf_counter(), task.targets, len(task.run.train)
@@ -195,9 +195,9 @@ def evidence_of(task: EvaluationTask) -> tuple[Evidence, float]:
                     np.arange(count),
                     progress=advance,
                 ).values.numpy()
-            store.keep("members", values, seconds=time.perf_counter() - begun)
-    values, facts = store.load("members")
-    return Evidence(task, task.model, values), facts["seconds"]
+            store.save("members", {"values": values}, seconds=time.perf_counter() - begun)
+    arrays, facts = store.load("members")
+    return Evidence(task, task.model, arrays["values"]), facts["seconds"]
 
 
 def turnover_scores(evidence: Evidence, seconds: float) -> Iterator[Scored]:
@@ -220,12 +220,7 @@ def baseline_scores(
     """The baselines of these names on one member of the plain twin, for the task's targets; kept
     in the run's folder.
     """
-    store = Artifacts(
-        task.run.folder,
-        task.run.weights_hash,
-        "rivals",
-        {**task.asked, "epochs": task.epochs(), "member": member},
-    )
+    store = task.store("rivals", {**task.asked, "epochs": task.epochs(), "member": member})
     yield from _kept(store, task, names, member, lambda method, problem: method(problem))
 
 
@@ -248,17 +243,12 @@ def self_scores(
             estimate_seconds=sum(block.estimate_seconds for block in blocks),
         )
 
-    store = Artifacts(
-        task.run.folder,
-        task.run.weights_hash,
-        "self",
-        {"instances": instances.tolist(), "epochs": task.epochs()},
-    )
+    store = task.store("self", {"instances": instances.tolist(), "epochs": task.epochs()})
     yield from _kept(store, task, names, 0, each_on_itself)
 
 
 def _kept(
-    store: Artifacts,
+    store: Parts,
     task: EvaluationTask,
     names: Sequence[str],
     member: int,
@@ -273,17 +263,17 @@ def _kept(
                 trained = time.perf_counter() - begun
                 for name in missing:
                     scored = _scored(BASELINES[name], problem, trained, score)
-                    store.keep(
+                    store.save(
                         name,
-                        scored.values,
+                        {"values": scored.values},
                         train_seconds=scored.train_seconds,
                         estimate_seconds=scored.estimate_seconds,
                         note=scored.note,
                     )
                     advance(1)
     for name in names:
-        values, facts = store.load(name)
-        yield Scored(BASELINES[name].name, values, **facts)
+        arrays, facts = store.load(name)
+        yield Scored(BASELINES[name].name, arrays["values"], **facts)
 
 
 def _problem(task: EvaluationTask, member: int) -> Problem | str:
