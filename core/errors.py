@@ -13,6 +13,7 @@ EXTRAS = {
     **dict.fromkeys(("streamlit", "plotly"), "dashboard"),
     "datasets": "hub",
     "captum": "baselines",
+    "ray": "cluster",
 }
 """The extra of the package that installs a module."""
 

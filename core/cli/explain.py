@@ -13,7 +13,15 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from turnover.cli.options import Command, add_device, add_model, add_run, add_top, positive
+from turnover.cli.options import (
+    Command,
+    add_cluster,
+    add_device,
+    add_model,
+    add_run,
+    add_top,
+    positive,
+)
 from turnover.errors import counted
 
 
@@ -37,7 +45,7 @@ def add_influence(parser: ArgumentParser) -> None:
         metavar="SIZE",
         help=(
             "memory to work in beside the result, such as 512M or 4G (default: what is free, at "
-            "most 1G on a CPU)"
+            "most 1G on a CPU); of each process"
         ),
     )
     parser.add_argument(
@@ -47,6 +55,7 @@ def add_influence(parser: ArgumentParser) -> None:
         help="bfloat16: faster where the hardware has it, less exact",
     )
     add_device(parser)
+    add_cluster(parser)
     add_model(parser)
 
 
@@ -61,7 +70,11 @@ def run_influence(arguments: Namespace) -> dict[str, Any]:
     memory = None if arguments.memory is None else parse_memory(arguments.memory)
     options = {"memory": memory, "precision": arguments.precision, "most": arguments.most}
     return compute_influence(
-        Run(Path(arguments.run)), arguments.targets, arguments.device, **options
+        Run(Path(arguments.run)),
+        arguments.targets,
+        arguments.device,
+        cluster=arguments.cluster,
+        **options,
     )
 
 

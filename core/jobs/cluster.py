@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from turnover.errors import TurnoverError
+from turnover.errors import TurnoverError, missing_package
 from turnover.jobs.tasks import Task, do_message
 from turnover.storage.progress import Advance, silent
 
@@ -43,18 +43,17 @@ def connected(address: str, threads: int, gpus: int) -> Iterator[Cluster]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
-    except ModuleNotFoundError:
-        raise TurnoverError(
-            "--cluster needs Ray; install it with: pip install 'turnover[cluster]'"
-        ) from None
+    except ModuleNotFoundError as error:
+        raise missing_package(error) or error from None
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, address)
     try:
-        largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+        largest = int(max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]))
         if ray.cluster_resources().get("GPU", 0) < gpus:
             raise TurnoverError(f"--cluster {address}: no node has a GPU; choose --device cpu")
-        yield Cluster(ray, min(threads, int(largest)), gpus)
+        threads = max(1, min(threads, largest))
+        yield Cluster(ray, threads, gpus, largest // threads)
     finally:
         if ours:
             ray.shutdown()
@@ -81,8 +80,8 @@ class Cluster:
 
     elsewhere = True
 
-    def __init__(self, ray: Any, threads: int, gpus: int) -> None:
-        self._ray, self._threads = ray, threads
+    def __init__(self, ray: Any, threads: int, gpus: int, together: int) -> None:
+        self._ray, self._threads, self.together = ray, threads, together
         options = {"num_cpus": threads, "num_gpus": gpus, "max_retries": _RETRIES}
         self._answered = ray.remote(**options)(answered)
 

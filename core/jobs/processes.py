@@ -33,6 +33,7 @@ class Processes:
     elsewhere = True
 
     def __init__(self, count: int, threads: int, gpus: bool) -> None:
+        self.together = count
         self._threads, self._started = threads, dict[int, subprocess.Popen[str]]()
         self._environments = [{"OMP_NUM_THREADS": str(threads)} for _ in range(count)]
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")

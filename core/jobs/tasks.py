@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 FUNCTIONS = {
+    "influence": "turnover.workflows.influence:compute_part",
     "train": "turnover.workflows.members:train_member",
 }
 """The function of each task; it is called with the arguments and with `Advance`."""
@@ -82,8 +83,14 @@ def _do(name: str, arguments: Mapping[str, Any], advance: Advance) -> None:
 
 
 class Workers(Protocol):
-    """What runs tasks; `elsewhere` says whether in other processes."""
+    """What runs tasks.
 
+    Attributes:
+        together: how many tasks share a machine's memory at a time.
+        elsewhere: whether they run in other processes.
+    """
+
+    together: int
     elsewhere: bool
 
     def run(self, tasks: Sequence[Task], advance: Advance = silent) -> Iterator[Task]:
@@ -96,7 +103,7 @@ class Workers(Protocol):
 
 
 class _ThisProcess:
-    elsewhere = False
+    together, elsewhere = 1, False
 
     def run(self, tasks: Sequence[Task], advance: Advance = silent) -> Iterator[Task]:
         for task in tasks:

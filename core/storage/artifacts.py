@@ -197,14 +197,14 @@ class Parts:
 
     def __contains__(self, name: str) -> bool:
         try:
-            with np.load(self._path(name), allow_pickle=False) as file:
+            with np.load(self.path(name), allow_pickle=False) as file:
                 if json.loads(str(file[_FACTS]))["made_with"] == self.fingerprint:
                     return True
         except FileNotFoundError:
             return False
         except UNREADABLE:
             pass
-        self._path(name).unlink(missing_ok=True)
+        self.path(name).unlink(missing_ok=True)
         return False
 
     def load(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -214,9 +214,9 @@ class Parts:
             TurnoverError: if it is missing or damaged; it is then removed.
         """
         try:
-            arrays, facts = read_arrays(self._path(name), _Part, f"it is removed; {_ANEW}")
+            arrays, facts = read_arrays(self.path(name), _Part, f"it is removed; {_ANEW}")
         except TurnoverError:
-            self._path(name).unlink(missing_ok=True)
+            self.path(name).unlink(missing_ok=True)
             raise
         return arrays, dict(facts.model_extra or {})
 
@@ -226,7 +226,11 @@ class Parts:
         Raises:
             TurnoverError: if the disk is full or the folder cannot be written to.
         """
-        write_arrays(self._path(name), arrays, {"made_with": self.fingerprint, **facts})
+        write_arrays(self.path(name), arrays, {"made_with": self.fingerprint, **facts})
+
+    def path(self, name: str) -> Path:
+        """The file of a part, which may be missing."""
+        return self.folder / f"{name}.npz"
 
     @property
     def names(self) -> set[str]:
@@ -248,9 +252,6 @@ class Parts:
         lock = self.folder.with_name(f".{self.folder.name}.lock")
         with alone(lock, f"filling {self.folder}", wait=True):
             yield
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.npz"
 
 
 class _Part(Facts, extra="allow"):

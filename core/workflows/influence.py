@@ -13,11 +13,13 @@ run keeps the top of both ends of each target, with standard errors, and the mea
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,12 +27,12 @@ import torch
 
 from turnover.attribution.device import choose_device
 from turnover.attribution.engine import gains_from_targets
-from turnover.attribution.engine.naive import device_of
 from turnover.attribution.engine.tiling import default_budget, host_budget, pieces
 from turnover.attribution.ensemble import Members
 from turnover.attribution.estimators.estimator import Described, Estimator
 from turnover.attribution.influence import Influence, influence, influences, self_influence
 from turnover.errors import TurnoverError
+from turnover.jobs.tasks import Task, open_workers
 from turnover.runs.model import describe_targets, load_model, run_estimator, run_split
 from turnover.runs.run import FORMAT, Run, write_manifest
 from turnover.storage.artifacts import Parts
@@ -135,10 +137,13 @@ def compute_influence(
     memory: int | None = None,
     precision: str = "float32",
     most: int | None = None,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Compute a run's influences on `validation` (all items, and the errors' predictions) or on the
     `errors` alone.
 
+    Chunks are computed on the Ray `cluster` at an address, or on this machine
+    (`turnover.jobs.tasks`); `memory` is that of each process.
     Of more targets than `most`, 1 or more, that many are drawn at random, the same ones every time.
     Returns what `turnover influence --json` prints. The folder `RUN/influence` is replaced at the
     end; until then finished chunks are kept in `RUN/.influence.partial`, for the same computation
@@ -148,64 +153,67 @@ def compute_influence(
         TurnoverError: if the run or the device cannot be used, the disk is full, or another process
             computes influences of this run.
     """
-    with alone(run.folder / ".influence.lock", f"computing influences of {run.folder}"):
-        return _replace_influence(run, targets, device_choice, full_bytes, memory, precision, most)
-
-
-def _replace_influence(
-    run: Run,
-    targets: str,
-    device_choice: str | None,
-    full_bytes: int,
-    memory: int | None,
-    precision: str,
-    most: int | None,
-) -> dict[str, Any]:
-    begun = time.perf_counter()
     device = choose_device(device_choice)
-    chosen = (
-        run.misclassified_positions
-        if targets == "errors"
-        else [int(position) for position in run.validation.index]
-    )
-    if not chosen:
-        raise TurnoverError(
-            f"{run.folder}: no validation item is misclassified, so there are no errors to explain;"
-            " use --targets validation"
+    request = Request(targets, str(device), full_bytes, memory, precision, most)
+    with alone(run.folder / ".influence.lock", f"computing influences of {run.folder}"):
+        return _replace_influence(run, request, cluster)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is computed of a run: the arguments of `compute_influence`, as JSON can hold them."""
+
+    targets: str
+    device: str
+    full_bytes: int
+    memory: int | None
+    precision: str
+    most: int | None
+
+    def chosen(self, run: Run) -> list[int]:
+        """The positions of the targets."""
+        chosen = (
+            run.misclassified_positions
+            if self.targets == "errors"
+            else [int(position) for position in run.validation.index]
         )
-    if most is not None and most < len(chosen):
-        chosen = sorted(np.random.default_rng(0).choice(chosen, most, replace=False).tolist())
-    identity = {
-        "run": run.manifest["files"],
-        "targets": chosen,
-        "full_bytes": full_bytes,
-        "top": influence_chunks.TOP,
-        "memory": memory,
-    }
-    identity |= {
-        "precision": precision,
-        "device": device.type,
-        "torch": torch.__version__,
-        "format": FORMAT,
-    }
-    files = Parts(run.folder / ".influence.partial", identity)
+        if not chosen:
+            raise TurnoverError(
+                f"{run.folder}: no validation item is misclassified, so there are no errors to "
+                "explain; use --targets validation"
+            )
+        if self.most is None or self.most >= len(chosen):
+            return chosen
+        drawn = np.random.default_rng(0).choice(chosen, self.most, replace=False)
+        return sorted(drawn.tolist())
+
+    def parts(self, run: Run, chosen: list[int]) -> Parts:
+        """The finished parts."""
+        made_with = {
+            **asdict(self),
+            "run": run.manifest["files"],
+            "targets": chosen,
+            "top": influence_chunks.TOP,
+            "device": torch.device(self.device).type,
+            "torch": torch.__version__,
+            "format": FORMAT,
+        }
+        return Parts(run.folder / ".influence.partial", made_with)
+
+
+def _replace_influence(run: Run, request: Request, cluster: str | None) -> dict[str, Any]:
+    begun = time.perf_counter()
+    files = request.parts(run, request.chosen(run))
     try:
         with _keep_if_worthwhile(files):
-            work = _Work.begun(
-                run,
-                chosen,
-                files,
-                device,
-                full_bytes,
-                Resources(memory or default_budget(device), precision),
-            )
-            computed = work.compute()
+            work = _Work.of(run, request)
+            computed = work.compute(cluster)
             facts = work.join(begun)
     except OSError as error:
         raise disk_error(files.folder, error) from None
     pairs, seconds = facts["pairs"], facts["seconds"]
     sizes = {
-        "targets": len(chosen),
+        "targets": len(work.chosen),
         "train_size": len(run.train),
         "members": work.model.members,
         "pairs": pairs,
@@ -231,47 +239,74 @@ def _keep_if_worthwhile(files: Parts) -> Iterator[None]:
         raise
 
 
+_here: dict[str, _Work] = {}
+"""The work that this process has loaded, by its run and request."""
+
+
+def compute_part(arguments: Mapping[str, Any], advance: Advance) -> None:
+    """Compute and keep a chunk of targets, or the self-influences."""
+    key = _key(arguments)
+    if key not in _here:
+        _here.clear()
+        work = _Work.of(Run(Path(arguments["run"])), Request(**arguments["request"]))
+        work.begun()
+        _here[key] = work
+    work = _here[key]
+    if arguments["part"] == OWN:
+        work.own()
+    else:
+        work.chunk(work.chunks[arguments["part"]], advance)
+
+
+def _key(arguments: Mapping[str, Any]) -> str:
+    return json.dumps([arguments["run"], arguments["request"]])
+
+
 @dataclass
 class _Work:
-    """The run and its model, all targets, how they are cut, and the finished chunks."""
+    """The run and its model, all targets, and the finished chunks; once begun, how they are cut,
+    and the estimator.
+    """
 
     run: Run
+    request: Request
     model: Members
     device: torch.device
     targets: Targets
     chosen: list[int]
     layout: str
-    resources: Resources
-    chunking: Chunking
     files: Parts
+    chunking: Chunking = field(init=False)
     estimator: Estimator = field(init=False)
     pilot_facts: dict[str, Any] = field(init=False)
 
     @classmethod
-    def begun(
-        cls,
-        run: Run,
-        chosen: list[int],
-        files: Parts,
-        device: torch.device,
-        full_bytes: int,
-        resources: Resources,
-    ) -> _Work:
-        """The work, cut as when it began, which may be now."""
+    def of(cls, run: Run, request: Request) -> _Work:
+        """The work, with model and targets loaded."""
+        device, chosen = torch.device(request.device), request.chosen(run)
         model, targets = load_model(run, device), Targets.of(run, chosen, device)
-        layout = (
-            "full"
-            if 4 * model.members * len(run.train) * (len(chosen) + int(targets.wrong.sum()))
-            <= full_bytes
-            else "top"
-        )
-        chunking = chunking_of(files)
-        if chunking is None:
-            chunking = _chunking(model, len(run.train), targets, layout, resources)
-            files.remove()
-            files.save(PLAN, {}, **asdict(chunking))
-        resources = Resources(chunking.memory, resources.precision)
-        return cls(run, model, device, targets, chosen, layout, resources, chunking, files)
+        labels = len(chosen) + int(targets.wrong.sum())
+        whole = 4 * model.members * len(run.train) * labels <= request.full_bytes
+        layout, files = "full" if whole else "top", request.parts(run, chosen)
+        return cls(run, request, model, device, targets, chosen, layout, files)
+
+    def begun(self) -> None:
+        """Read how the work is cut, and its estimator.
+
+        Raises:
+            TurnoverError: if it has not begun, as far as this machine can see.
+        """
+        chunking, stored = chunking_of(self.files), load_estimator(self.files)
+        if chunking is None or stored is None:
+            raise TurnoverError(
+                f"{self.files.folder}: not to be seen by all machines, or not of this computation; "
+                "a cluster's nodes must share the run's folder"
+            )
+        self.chunking, (self.estimator, self.pilot_facts) = chunking, stored
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(self.chunking.memory, self.request.precision)
 
     @property
     def chunks(self) -> list[Chunk]:
@@ -285,26 +320,58 @@ class _Work:
             * len(self.run.train)
         )
 
-    def compute(self) -> int:
+    def compute(self, cluster: str | None) -> int:
         """Compute the missing chunks; returns how many values were missing."""
-        missing = [chunk for chunk in self.chunks if chunk.name not in self.files]
-        self._pilot()
-        with bar(self.pairs(missing), f"{self.run.name}: influence", "pairs") as advance:
-            for chunk in missing:
-                self._compute(chunk, advance)
-        if OWN not in self.files:
-            train = run_split(self.run, "train", self.device)
-            self.files.save(
-                OWN,
-                {
-                    OWN: (
-                        self_influence(
-                            self.model, train.inputs, train.labels, np.arange(len(train.labels))
-                        ).numpy()
-                    )
-                },
-            )
+        most, many = _most_targets(self.model), gains_from_targets(self.model)
+        count = len(chunks_of(self.targets.wrong, most)) + 1
+        with open_workers(count, self.device, cluster, cores=not many) as workers:
+            self._cut(most, workers.together)
+            missing = [chunk for chunk in self.chunks if chunk.name not in self.files]
+            self._pilot()
+            self.begun()
+            tasks = [self._task(chunk.number, chunk.name, self.pairs([chunk])) for chunk in missing]
+            tasks += [] if OWN in self.files else [self._task(OWN, OWN, 0)]
+            try:
+                _here.update({_key(task.arguments): self for task in tasks})
+                with bar(self.pairs(missing), f"{self.run.name}: influence", "pairs") as advance:
+                    for _ in workers.run(tasks, advance):
+                        pass
+            finally:
+                _here.clear()
         return self.pairs(missing)
+
+    def _cut(self, most: int, together: int) -> None:
+        """Decide how the work is cut, once: in chunks of at most so many targets, small enough for
+        the memory of a machine where so many processes work together.
+        """
+        chunking = chunking_of(self.files)
+        if chunking is None:
+            members, count = self.model.members, len(self.run.train)
+            memory = self.request.memory or default_budget(self.device) // together
+            held = memory // 2
+            if self.device.type == "cuda":  # values are estimated on the host
+                held = min(held, host_budget() // together)
+            if self.layout == "full":  # a chunk is held in memory as a whole
+                most = min(most, _step(members, count, held))
+            chunking = Chunking(memory, held, max(1, most))
+            self.files.remove()
+            self.files.save(PLAN, {}, **asdict(chunking))
+        self.chunking = chunking
+
+    def _task(self, part: int | str, name: str, size: int) -> Task:
+        arguments = {
+            "run": str(self.run.folder.absolute()),
+            "request": asdict(self.request),
+            "part": part,
+        }
+        return Task("influence", arguments, self.files.path(name), size)
+
+    def own(self) -> None:
+        """Compute and keep the self-influences."""
+        train = run_split(self.run, "train", self.device)
+        ids = np.arange(len(train.labels))
+        values = self_influence(self.model, train.inputs, train.labels, ids)
+        self.files.save(OWN, {OWN: values.numpy()})
 
     def _influences(
         self, rows: np.ndarray, meanings: Sequence[str], ids: np.ndarray, advance: Advance
@@ -343,11 +410,8 @@ class _Work:
             save_estimator(
                 self.files, estimator, {"path": pilot.backend, "precision_error": difference}
             )
-        stored = load_estimator(self.files)
-        assert stored is not None
-        self.estimator, self.pilot_facts = stored
 
-    def _compute(self, chunk: Chunk, advance: Advance) -> None:
+    def chunk(self, chunk: Chunk, advance: Advance) -> None:
         """Compute, estimate and keep a chunk, in slices that fit into memory."""
         parts: dict[str, list[np.ndarray]] = {}
         members, count = self.model.members, len(self.run.train)
@@ -408,19 +472,9 @@ def _step(members: int, count: int, held: int) -> int:
     return held // (_BYTES_A_VALUE * members * count)
 
 
-def _chunking(
-    model: Members, count: int, targets: Targets, layout: str, resources: Resources
-) -> Chunking:
-    """How the work is cut: in chunks of many targets where these are cheaper together, small enough
-    for memory.
-    """
-    held = resources.memory // 2
-    if device_of(model).type == "cuda":  # values are estimated on the host
-        held = min(held, host_budget())
-    most = _MANY if gains_from_targets(model) else _FEW
-    if layout == "full":  # a chunk is held in memory as a whole
-        most = min(most, _step(model.members, count, held))
-    return Chunking(resources.memory, held, max(1, most))
+def _most_targets(model: Members) -> int:
+    """Most targets per chunk, if memory does not matter."""
+    return _MANY if gains_from_targets(model) else _FEW
 
 
 def _pilot_size(members: int, count: int, resources: Resources) -> int:
