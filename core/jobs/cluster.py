@@ -66,7 +66,7 @@ def _connect(ray: Any, address: str) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise TurnoverError(
             f"--cluster {address}: no Ray cluster answers there ({str(error).splitlines()[0]}); "
             "start one with `ray start --head`, and give its address"

@@ -152,7 +152,7 @@ def test_it_goes_on_after_the_last_block(task: EvaluationTask, monkeypatch: Patc
     with pytest.raises(KeyboardInterrupt):
         retrained_losses(task, halves, SEEDS)
     (folder,) = (task.run.folder / "fidelity").iterdir()
-    assert names(folder) == ["block-000.npz"]
+    assert names(folder) == ["block-000.npz", "block-sets.npz"]
     again = failing_after(7, real, AssertionError("the first block was trained again"))
     monkeypatch.setattr(retrained_module, "train_epoch", again)
     assert np.array_equal(retrained_losses(task, halves, SEEDS), expected)
