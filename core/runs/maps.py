@@ -16,7 +16,7 @@ from turnover.errors import TurnoverError
 from turnover.runs.run import Run, RunInfluence
 from turnover.storage.artifacts import read_arrays, write_arrays
 from turnover.storage.progress import bar
-from turnover.storage.schema import Facts, Implausible, check_array, readable
+from turnover.storage.schema import Facts, check_array, readable, require
 
 FEATURES, INFLUENCES = "features", "influences"
 BY = (FEATURES, INFLUENCES)
@@ -98,8 +98,7 @@ def _places(rows: np.ndarray) -> np.ndarray:
 
 def _checked(places: np.ndarray, count: int) -> np.ndarray:
     check_array(places, count, 2)
-    if not np.isfinite(places).all():
-        raise Implausible("places")
+    require(np.isfinite(places).all(), "places")
     return places
 
 

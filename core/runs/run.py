@@ -347,14 +347,9 @@ class Run:
             )
         part = RunInfluence(self.folder / "influence")
         if part.manifest["run"] != self.weights_hash:
-            raise TurnoverError(
-                f"{part.folder}: made for another run's weights; compute it again with `turnover "
-                f"influence --run {self.folder}`"
-            )
+            raise TurnoverError(f"{part.folder}: made for another run's weights; {part.again}")
         sizes = (self.manifest["results"]["members"], len(self.train), len(self.validation))
-        with readable(
-            part.folder, f"compute it again with `turnover influence --run {self.folder}`"
-        ):
+        with readable(part.folder, part.again):
             check_influence(part.manifest, part.array, sizes, self.misclassified_positions)
         return part
 
@@ -399,8 +394,5 @@ def stale_since(run: Run, made: Mapping[str, Any]) -> str:
         now = made_with(run)
     except TurnoverError:
         return "The influences that this was measured of cannot be read any more."
-    return (
-        ""
-        if made.get("influence") == now["influence"]
-        else "The influences were computed again since this was measured."
-    )
+    same = made.get("influence") == now["influence"]
+    return "" if same else "The influences were computed again since this was measured."

@@ -15,8 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,24 +25,20 @@ import numpy as np
 from turnover.errors import TurnoverError
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import alone
-from turnover.storage.schema import UNREADABLE, Facts, Manifest, readable
+from turnover.storage.schema import Facts, Manifest, readable, require
 
 Schema = TypeVar("Schema", bound=Facts)
 Value = TypeVar("Value")
 Arrays = Mapping[str, np.ndarray]
 
-_READ = 2**20
 _FACTS = "facts"
 """The name in an .npz file under which its facts stand, as JSON."""
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_READ):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(made_with: Mapping[str, Any]) -> str:
@@ -196,27 +192,30 @@ class Parts:
         self.folder, self.fingerprint = folder, fingerprint(made_with)
 
     def __contains__(self, name: str) -> bool:
-        try:
-            with np.load(self.path(name), allow_pickle=False) as file:
-                if json.loads(str(file[_FACTS]))["made_with"] == self.fingerprint:
-                    return True
-        except FileNotFoundError:
-            return False
-        except UNREADABLE:
-            pass
-        self.path(name).unlink(missing_ok=True)
+        path = self.path(name)
+        with (
+            suppress(TurnoverError),
+            readable(path, _ANEW),
+            np.load(path, allow_pickle=False) as file,
+        ):
+            if json.loads(str(file[_FACTS]))["made_with"] == self.fingerprint:
+                return True
+        path.unlink(missing_ok=True)
         return False
 
     def load(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and facts of a part.
 
         Raises:
-            TurnoverError: if it is missing or damaged; it is then removed.
+            TurnoverError: if it is missing, of another fingerprint or damaged; it is then removed.
         """
+        path, remedy = self.path(name), f"it is removed; {_ANEW}"
         try:
-            arrays, facts = read_arrays(self.path(name), _Part, f"it is removed; {_ANEW}")
+            with readable(path, remedy):
+                arrays, facts = read_arrays(path, _Part, remedy)
+                require(facts.made_with == self.fingerprint, "fingerprint")
         except TurnoverError:
-            self.path(name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
         return arrays, dict(facts.model_extra or {})
 
@@ -241,8 +240,7 @@ class Parts:
         """All of them, with the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    @contextmanager
-    def filling(self) -> Iterator[None]:
+    def filling(self) -> AbstractContextManager[None]:
         """Exclusive access for computing missing parts. Another process that has it is waited for,
         and its parts are then there.
 
@@ -250,8 +248,7 @@ class Parts:
             TurnoverError: if the folder cannot be written to.
         """
         lock = self.folder.with_name(f".{self.folder.name}.lock")
-        with alone(lock, f"filling {self.folder}", wait=True):
-            yield
+        return alone(lock, f"filling {self.folder}", wait=True)
 
 
 class _Part(Facts, extra="allow"):

@@ -10,13 +10,10 @@ torch.
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tokenize import TokenError
 from typing import Annotated, Any, Literal, Self
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -40,25 +37,6 @@ class Implausible(ValueError):
     """The invalid part, in a few words; the caller knows the file and the remedy."""
 
 
-UNREADABLE: tuple[type[Exception], ...] = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    EOFError,
-    NotImplementedError,
-    MemoryError,
-    RecursionError,
-    SyntaxError,  # this and the next: of the head of a .npy file
-    TokenError,
-    BadZipFile,  # this and the next: of .npz
-    zlib.error,
-)
-"""What NumPy, pandas and pyarrow raise for files that they cannot read."""
-
-
 @contextmanager
 def readable(path: Path, remedy: str) -> Iterator[None]:
     """Turn any failure to read or check a file into a one-line error that names it and ends with
@@ -79,7 +57,7 @@ def readable(path: Path, remedy: str) -> Iterator[None]:
         else:
             what = f"not readable ({first['msg']})"
         raise TurnoverError(f"{path}: {what}; {remedy}") from None
-    except UNREADABLE as error:
+    except Exception as error:  # what readers of files raise for damaged ones is of all kinds
         raise TurnoverError(
             f"{path}: not readable ({' '.join(str(error).split())[:200]}); {remedy}"
         ) from None
@@ -105,7 +83,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Facts(BaseModel):
     """Facts of a file; those that no field names are left out, or kept with `extra="allow"`."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
 class _File(Facts):
@@ -194,25 +172,18 @@ def check_items(items: pd.DataFrame, facts: Mapping[str, Any]) -> None:
     chances = [f"probability_{number}" for number in range(classes)]
     for name in ("split", "position", "id", "label", "predicted", "planted", *chances, kind):
         require(name in items.columns, name)
-    sizes = [facts["results"][f"{split}_size"] for split in ("train", "validation")]
-    require(
-        len(items) == sum(sizes)
-        and items["split"].tolist() == ["train"] * sizes[0] + ["validation"] * sizes[1],
-        "split",
-    )
-    require(
-        _whole(items["position"])
-        and items["position"].tolist() == [*range(sizes[0]), *range(sizes[1])],
-        "position",
-    )
+    sizes = {split: facts["results"][f"{split}_size"] for split in ("train", "validation")}
+    require(len(items) == sum(sizes.values()), "split")
+    require((items["split"] == np.repeat([*sizes], [*sizes.values()])).all(), "split")
+    for name in ("position", "label", "predicted"):
+        require(items[name].dtype.kind in "iu", name)
+    positions = np.concatenate([np.arange(size) for size in sizes.values()])
+    require((items["position"] == positions).all(), "position")
     for name in ("label", "predicted"):
-        require(_whole(items[name]) and items[name].between(0, classes - 1).all(), name)
-    for name in (
-        column for column in items.columns if not pd.api.types.is_numeric_dtype(items[column])
-    ):
-        require(set(map(type, items[name])) <= {bytes if name == "image" else str}, name)
-    for name in ("id", "planted", kind):
-        require(not pd.api.types.is_numeric_dtype(items[name]), name)
+        require(items[name].between(0, classes - 1).all(), name)
+    for name in map(str, items.columns):
+        if name in ("id", "planted", kind) or not pd.api.types.is_numeric_dtype(items[name]):
+            require(set(map(type, items[name])) <= {bytes if name == "image" else str}, name)
     require(not items.duplicated(["split", "id"]).any(), "id")
     for name in chances:
         require(items[name].dtype.kind == "f" and items[name].between(0, 1.001).all(), name)
@@ -291,7 +262,3 @@ def require(holds: object, what: str) -> None:
     """
     if not holds:
         raise Implausible(what)
-
-
-def _whole(column: pd.Series) -> bool:
-    return column.dtype.kind in "iu"

@@ -36,7 +36,7 @@ from turnover.storage.artifacts import (
     write_facts,
 )
 from turnover.storage.schema import Facts, check_array, readable, require
-from turnover.workflows.cleansing import WITH_FLAGS, Retrained, Summary
+from turnover.workflows.cleansing import WITH_FLAGS, Summary
 
 FOLDER = "cleansing"
 OWN, ELEC = "validation", "elec"
@@ -184,9 +184,13 @@ class Cleansed:
     stale: str
 
 
-class _Flags(Facts):
+class _Flags(Facts, extra="allow"):
     dropped: int
     relabelled: int
+
+
+class _Model(Facts, extra="allow"):
+    condition: str
 
 
 class _Result(Facts, extra="allow"):
@@ -198,7 +202,7 @@ class _Result(Facts, extra="allow"):
     targets: int
     measured_on: int
     removed_ids: list[Any]
-    models: list[Retrained]
+    models: list[_Model]
     conditions: tuple[Summary, ...]
 
     @model_validator(mode="after")

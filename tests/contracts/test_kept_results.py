@@ -35,7 +35,7 @@ from turnover import Run, TurnoverError
 from turnover.cli import main
 from turnover.research.evaluate.results import FOLDER, TARGETS, keep_result, read_results
 from turnover.research.evaluate.task import EvaluationTask
-from turnover.storage.artifacts import MANIFEST, write_manifest
+from turnover.storage.artifacts import MANIFEST, Parts, write_manifest
 from turnover.workflows.cleansing import NONE
 from turnover.workflows.cleansing_results import (
     keep_cleansing,
@@ -237,9 +237,15 @@ def test_who_fills_a_store_second_knows_what_the_first_kept_and_keeps_it(folder:
     assert names(folder / "fidelity") == [first.folder.name]
 
 
-def test_a_part_that_goes_before_it_is_read_is_named(folder: Path) -> None:
+def test_a_part_that_is_read_unseen_is_its_own_or_named(folder: Path) -> None:
+    """Though it has gone, or another took its place, since somebody looked."""
+    store = store_of(Run(folder))
     with pytest.raises(TurnoverError, match=r"one\.npz: not readable .*; give the same command"):
-        store_of(Run(folder)).load("one")
+        store.load("one")
+    Parts(store.folder, {"run": "another"}).save("one", {})
+    with pytest.raises(TurnoverError, match=r"one\.npz: fingerprint cannot .*; give the same"):
+        store.load("one")
+    assert store.names == set()
 
 
 def test_a_measure_takes_the_place_of_its_own_last_result_and_no_other(folder: Path) -> None:
