@@ -26,7 +26,8 @@ from turnover.runs.partial import curves_table
 from turnover.runs.run import RUN_FILES, write_manifest
 from turnover.storage.atomic import replace_folder
 from turnover.storage.schema import CURVES
-from turnover.training.fit import History, probabilities
+from turnover.training.fit import probabilities
+from turnover.training.history import History
 
 _SCRATCH = ("settings.json", "*.checkpoint", "inputs.npz")
 _PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn")

@@ -27,7 +27,8 @@ from turnover.models.build import build_model
 from turnover.models.registry import Recipe, TrainSettings
 from turnover.storage.progress import Advance
 from turnover.training.checkpoint import Trainee, load_checkpoint, save_checkpoint
-from turnover.training.fit import HISTORY, LOSSES, History, Split, next_epoch
+from turnover.training.fit import Split, next_epoch
+from turnover.training.history import HISTORY, LOSSES, History
 
 _SPLITS = "splits.checkpoint"
 _TENSORS = ("train_inputs", "train_labels", "validation_inputs", "validation_labels")

@@ -37,7 +37,8 @@ from turnover.runs.write import results_of, write_run
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import alone
 from turnover.storage.progress import Advance, bar, silent
-from turnover.training.fit import History, Split, accuracy, fit
+from turnover.training.fit import Split, accuracy, fit
+from turnover.training.history import History
 from turnover.workflows.members import fit_members
 
 

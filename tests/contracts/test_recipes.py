@@ -20,7 +20,8 @@ from turnover import turnover
 from turnover.attribution.masks import UNOWNED
 from turnover.models.heads import small_vgg
 from turnover.models.registry import MODEL_RECIPES, RECIPES, Recipe
-from turnover.training.fit import History, Split, augmented, fit, item_losses
+from turnover.training.fit import Split, augmented, fit, item_losses
+from turnover.training.history import History
 
 FRESH = replace(RECIPE, epochs=4, fresh=True)
 

@@ -26,7 +26,8 @@ from turnover.attribution.state import trained_state
 from turnover.models.heads import small_vgg
 from turnover.models.registry import Recipe
 from turnover.storage.schema import CURVES
-from turnover.training.fit import History, Split, accuracy, fit, item_losses, probabilities
+from turnover.training.fit import Split, accuracy, fit, item_losses, probabilities
+from turnover.training.history import History
 
 RECIPE = Recipe(epochs=5, patience=10, batch=8, learning_rate=1e-2, seed=2)
 SHORT = replace(RECIPE, epochs=1, patience=1)

@@ -27,7 +27,8 @@ from turnover.models.registry import RECIPES
 from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.run import write_manifest
-from turnover.training.fit import History, fit, item_losses
+from turnover.training.fit import fit, item_losses
+from turnover.training.history import History
 from turnover.workflows.influence import compute_influence
 
 SEEDS = 2
