@@ -108,7 +108,8 @@ def test_a_command_that_is_ended_takes_its_processes_along_and_goes_on(
     while not list(parts.glob("*-0.npz")):
         assert first.poll() is None
         time.sleep(0.01)
-    children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+    threads = Path(f"/proc/{first.pid}/task").glob("*/children")
+    children = [child for thread in threads for child in thread.read_text().split()]
     first.send_signal(end)
     assert first.wait() == (-end if end == signal.SIGKILL else 130)
     for _ in range(100):
