@@ -29,7 +29,8 @@ class DataReport:
         single: classes with one training item.
         missing: classes without any training item.
         unmeasured: classes without any validation item.
-        alike: groups of classes whose names differ only in spaces or capitals.
+        alike: groups of classes whose names differ only in spaces, capitals, or how a number or
+            a truth value is written.
     """
 
     kind: str
@@ -72,7 +73,7 @@ class DataReport:
             (len(self.single), f"one training item only of {_listed(self.single)}"),
             (len(self.unmeasured), f"no validation item of {_listed(self.unmeasured)}"),
             *(
-                (1, f"classes whose names differ in spaces or capitals only: {_listed(names)}")
+                (1, f"classes whose names may mean the same: {_listed(names)}")
                 for names in self.alike
             ),
         ]
@@ -95,9 +96,9 @@ def look_at(data: Dataset) -> DataReport:
     def classes(sizes: np.ndarray, count: int) -> tuple[str, ...]:
         return tuple(data.classes[number] for number in np.flatnonzero(sizes == count))
 
-    alike = defaultdict[str, list[str]](list)
+    alike = defaultdict[str | float, list[str]](list)
     for name in data.classes:
-        alike["".join(name.split()).casefold()].append(name)
+        alike[_meaning(name)].append(name)
     return DataReport(
         kind=data.kind,
         notes=data.notes,
@@ -110,6 +111,15 @@ def look_at(data: Dataset) -> DataReport:
         unmeasured=classes(measured, 0),
         alike=tuple(tuple(names) for names in alike.values() if len(names) > 1),
     )
+
+
+def _meaning(name: str) -> str | float:
+    """What classes with names that differ in writing only have in common."""
+    plain = "".join(name.split()).casefold()
+    try:
+        return float({"true": "1", "false": "0"}.get(plain, plain))
+    except ValueError:
+        return plain
 
 
 def _a(what: str) -> str:

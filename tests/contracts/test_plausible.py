@@ -20,7 +20,7 @@ from turnover import Run, TurnoverError
 from turnover.data.images import png_pixels
 from turnover.explain.explanation import list_errors
 from turnover.jobs import find_jobs, read_job
-from turnover.runs.ranking import content_of
+from turnover.runs.ranking import content_of, stored_estimator
 from turnover.storage.artifacts import MANIFEST, write_manifest
 
 RUNS = {
@@ -124,6 +124,15 @@ def test_a_manifest_that_says_what_cannot_be(part: str, run: Path) -> None:
         path.write_text(json.dumps({**facts, **change}), encoding="utf-8")
         what = f"({next(iter(change))}|errors)" if part else next(iter(change))
         check_refused(run, rf": {what}.* cannot be as it says.*; {ANEW if part else DELETE}")
+
+
+def test_an_estimator_that_lacks_a_part_is_one_line(run: Path) -> None:
+    path = run / "influence" / MANIFEST
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    for shrinkage in ({"strength": 1.0}, "strong", None):
+        path.write_text(json.dumps({**facts, "shrinkage": shrinkage}), encoding="utf-8")
+        with pytest.raises(TurnoverError, match=rf"influence: not readable \(.*\); {ANEW}"):
+            stored_estimator(Run(run))
 
 
 TABLES: list[tuple[str, str, Callable[[pd.DataFrame], pd.DataFrame]]] = [
