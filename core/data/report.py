@@ -30,6 +30,9 @@ class DataReport:
         missing: classes without any training item.
         unmeasured: classes without any validation item.
         alike: groups of classes whose names differ only in spaces or capitals.
+        cut: share of the training texts that are longer than the model's window.
+        window: how many tokens of a text the model reads.
+        widest: how many it could read; None if that is not known.
     """
 
     kind: str
@@ -42,6 +45,9 @@ class DataReport:
     missing: tuple[str, ...] = ()
     unmeasured: tuple[str, ...] = ()
     alike: tuple[tuple[str, ...], ...] = ()
+    cut: float = 0.0
+    window: int = 0
+    widest: int | None = None
 
     @property
     def lines(self) -> list[str]:
@@ -71,12 +77,27 @@ class DataReport:
             (len(self.missing), f"no training item of {_listed(self.missing)}"),
             (len(self.single), f"one training item only of {_listed(self.single)}"),
             (len(self.unmeasured), f"no validation item of {_listed(self.unmeasured)}"),
+            (
+                self.cut,
+                (
+                    f"{_percent(self.cut)} of the training texts are longer than {self.window} "
+                    f"tokens and are cut there{self._wider}"
+                ),
+            ),
             *(
                 (1, f"classes whose names differ in spaces or capitals only: {_listed(names)}")
                 for names in self.alike
             ),
         ]
         return [*self.notes, *(line for count, line in findings if count)]
+
+    @property
+    def _wider(self) -> str:
+        """How to cut fewer texts."""
+        if self.widest is None or self.widest > self.window:
+            limit = f" goes up to {self.widest}" if self.widest else " reads more of them"
+            return f"; --max-tokens{limit}"
+        return ", which is all that the encoder reads"
 
 
 def look_at(data: Dataset) -> DataReport:
@@ -110,6 +131,10 @@ def look_at(data: Dataset) -> DataReport:
         unmeasured=classes(measured, 0),
         alike=tuple(tuple(names) for names in alike.values() if len(names) > 1),
     )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else "less than 1 %"
 
 
 def _a(what: str) -> str:

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from turnover.attribution.ensemble import Members, cut_tensors, descriptions, joined_tensors
 from turnover.attribution.state import load_trained, trained_state
+from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.registry import Recipe
 from turnover.storage.atomic import write_atomic
 from turnover.training.teams import Team
 

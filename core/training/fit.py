@@ -34,8 +34,8 @@ from turnover.attribution.ensemble import Members
 from turnover.attribution.masks import MAX_ID, UNOWNED, derive_seed
 from turnover.attribution.scope import turnover
 from turnover.attribution.state import load_trained, trained_state
+from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.registry import Recipe
 from turnover.storage.schema import CURVES
 from turnover.training.checkpoint import Trainee, load_checkpoint, save_checkpoint
 from turnover.training.teams import Team, one_rank, shared_norms

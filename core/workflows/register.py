@@ -28,10 +28,10 @@ from turnover.attribution.engine.naive import masks_of_training
 from turnover.attribution.state import tied_names
 from turnover.data.base import Dataset, check_dataset
 from turnover.errors import TurnoverError
-from turnover.models.build import build_model
-from turnover.models.names import DEFAULT_ENCODER, allow, is_module
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.models.names import allow
 from turnover.models.own import OwnMembers
-from turnover.models.registry import TrainSettings
+from turnover.models.registry import TrainSettings, find_family
 from turnover.runs.plan import TrainingPlan, has_checkpoint, open_partial, plan_run
 from turnover.runs.run import Run
 from turnover.runs.write import results_of, write_run
@@ -90,7 +90,12 @@ def save_run(
     """
     _require_own(model)
     wanted = TrainSettings(
-        data=data.name, model=model, members=1, label_noise=0.0, seed=seed, encoder=encoder
+        data.name,
+        model=model,
+        members=1,
+        label_noise=0.0,
+        seed=seed,
+        options={"encoder": encoder} if data.kind == "text" else {},
     )
     plan = TrainingPlan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
     if plan.folder.exists():
@@ -110,7 +115,8 @@ UNLEARNED = (
 
 
 def _require_own(model: str | None) -> None:
-    if not is_module(model):
+    family = find_family(model or "")
+    if family is None or not family.code:
         raise TurnoverError(
             f"--model {model}: a model that was trained elsewhere is named by the code that builds "
             "it, module:function"
@@ -154,7 +160,7 @@ def _made(
     try:
         inputs = model_inputs(plan.data, plan.settings, partial, device)
         train, validation = splits_of(plan.data, inputs, device)
-        model = build_model(plan.settings, len(plan.data.classes), tuple(train.inputs.shape[1:]))
+        model = plan.settings.build(len(plan.data.classes), tuple(train.inputs.shape[1:]))
         assert isinstance(model, OwnMembers)
         _fill(model.models[0], state, where)
         if trained is not None:

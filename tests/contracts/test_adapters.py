@@ -45,8 +45,8 @@ from turnover.models.adapters import (
     adapter_classifier,
     masked_everywhere,
 )
+from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.models.heads import load_encoder
-from turnover.models.names import DEFAULT_ENCODER
 from turnover.training.fit import Split, item_losses, probabilities, validate
 
 # Masks and where they lie

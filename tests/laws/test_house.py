@@ -90,6 +90,7 @@ LIGHT = tuple(
         *(
             ".models.names",
             ".models.registry",
+            ".models.encoders",
             ".workflows.cleansing_results",
             ".data.tables",
             ".data.tables.checks",

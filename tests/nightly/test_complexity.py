@@ -270,7 +270,7 @@ def tiny(tmp_path: Path, monkeypatch: Patch) -> Setup:
 
     def settings(setup: Setup, size: int, model: str) -> TrainSettings:
         some = {"limit": size, "model": model, "encoder": encoder, "groups": 16}
-        return TrainSettings("sst2", path=setup.folder("sst2"), **some)
+        return TrainSettings.of("sst2", path=setup.folder("sst2"), **some)
 
     def few(**options: Any) -> dict[str, Method]:
         return {name: quick(name, method) for name, method in methods(**options).items()}

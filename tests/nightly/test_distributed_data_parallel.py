@@ -22,7 +22,7 @@ from tests.helpers.rank_testing import in_threads, run_left_alone, run_ranks
 from tests.helpers.token_builders import encoder_in, sst2_in, token_ensemble, token_rows
 from turnover import Run, TurnoverDropout
 from turnover.attribution.ensemble import Ensemble, Members, some_members
-from turnover.models.registry import Recipe
+from turnover.data.recipe import Recipe
 from turnover.storage.schema import CURVES
 from turnover.training.fit import History, Split, fit
 from turnover.training.ranks import ALONE, Ranks

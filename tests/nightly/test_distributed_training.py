@@ -24,9 +24,9 @@ from turnover.attribution.ensemble import (
     some_members,
 )
 from turnover.attribution.state import trained_state
+from turnover.data.recipe import Recipe
 from turnover.models.heads import small_vgg
 from turnover.models.own import OwnMembers
-from turnover.models.registry import Recipe
 from turnover.training.fit import Split, fit
 from turnover.training.ranks import Ranks
 from turnover.training.teams import team_of

@@ -27,8 +27,8 @@ from turnover.attribution.influence import influence
 from turnover.attribution.scope import turnover
 from turnover.data.sources.text import load_reviews
 from turnover.models.adapters import EncoderClassifier, adapter_classifier
+from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.models.heads import TextEncoder, text_heads
-from turnover.models.names import DEFAULT_ENCODER
 from turnover.models.vgg19 import vgg19
 
 PUBLISHED_BATCH = 100

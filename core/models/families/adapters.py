@@ -1,0 +1,49 @@
+"""Adapters: masked adapters in the last layers of a frozen text encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from turnover.data.recipe import Recipe
+from turnover.models.family import Masked, OnEncoder
+from turnover.models.options import option
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from turnover.models.registry import TrainSettings
+
+
+@dataclass(frozen=True)
+class Adapters(OnEncoder, Masked):
+    """See `turnover.models.adapters`."""
+
+    name = "adapters"
+    deep = True
+    recipe = Recipe(epochs=2, learning_rate=1.3e-3, batch=32, decay=True, keep="last")
+    layers: int | None = option(
+        None,
+        "adapters in the last L layers of the encoder (default: all)",
+        "L",
+        label="Layers with adapters",
+        empty="all",
+        least=1,
+    )
+
+    @property
+    def needs_trial(self) -> bool:
+        return self.layers is not None or super().needs_trial
+
+    def member(
+        self, settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: int
+    ) -> nn.Module:
+        from turnover.models.adapters import TokenRows, adapter_classifier
+
+        groups = self.groups or None
+        return TokenRows(
+            adapter_classifier(self.encoder, classes, layers=self.layers, groups=groups, seed=seed)
+        )
+
+    def where(self, kind: str) -> str:
+        return super().where(kind) + (f", last {self.layers} layers" if self.layers else "")
