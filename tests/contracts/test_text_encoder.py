@@ -240,7 +240,7 @@ def test_the_report_says_what_share_of_the_texts_is_cut_and_pages_mark_where(
     assert expected in checked["data_report"]
     command(capsys, *asked, "--max-tokens", SHORT)
     command(capsys, "influence", "--run", tmp_path / "run")
-    command(capsys, "report", "--run", tmp_path / "run", "--out", tmp_path / "report.html")
+    command(capsys, "report", tmp_path / "run", "--output", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "[cut here: the model reads 16 tokens]" in page
 

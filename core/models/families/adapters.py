@@ -1,4 +1,4 @@
-"""Adapters: masked adapters in the last layers of a frozen text encoder."""
+"""Text encoders with masks inside: in adapters, or, for comparison, everywhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Adapters(OnEncoder, Masked):
-    """See `turnover.models.adapters`."""
+    """Masked adapters in the last layers of a frozen encoder."""
 
     name = "adapters"
     deep = True
@@ -47,3 +47,20 @@ class Adapters(OnEncoder, Masked):
 
     def where(self, kind: str) -> str:
         return super().where(kind) + (f", last {self.layers} layers" if self.layers else "")
+
+
+@dataclass(frozen=True)
+class MaskedEncoder(OnEncoder, Masked):
+    """An encoder that is trained and masked as a whole."""
+
+    name = "masked-encoder"
+    deep = True
+    recipe = Recipe(epochs=8, patience=2, learning_rate=5e-5, batch=32)
+
+    def member(
+        self, settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: int
+    ) -> nn.Module:
+        from turnover.models.adapters import TokenRows, masked_everywhere
+
+        groups = self.groups or None
+        return TokenRows(masked_everywhere(self.encoder, classes, groups=groups, seed=seed))

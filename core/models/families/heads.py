@@ -1,4 +1,4 @@
-"""Heads: two-layer heads on a frozen encoder of texts or images, or perceptrons on pixels."""
+"""Heads on a frozen encoder of texts or images, perceptrons on pixels, and a small VGG."""
 
 from __future__ import annotations
 
@@ -56,3 +56,18 @@ class Heads(OnEncoder, Masked):
     def where(self, kind: str) -> str:
         on_encoder = kind == "text" or self.encoder != DEFAULT_ENCODER
         return f" on {self.encoder}" if on_encoder else ""
+
+
+@dataclass(frozen=True)
+class SmallVgg(Masked):
+    """Three blocks of convolutions for small images, masked from the last block on."""
+
+    name = "small-vgg"
+    kinds = ("image",)
+    default_for = ("image",)
+
+    def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
+        from turnover.models.heads import small_vgg
+
+        channels, height, width = shape
+        return small_vgg((channels, height, width), classes, **self.in_one(settings))
