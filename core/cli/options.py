@@ -37,22 +37,24 @@ def positive(text: str) -> int:
 
 def add_options(parser: Any, options: Iterable[Option]) -> None:
     """Options of settings and model families; those that are not given are None."""
-    for own in options:
-        if own.type is bool:
+    for option in options:
+        if option.type is bool:
             parser.add_argument(
-                own.flag,
-                dest=own.name,
+                option.flag,
+                dest=option.name,
                 action="store_const",
-                const=not own.default,
-                help=own.help,
+                const=not option.default,
+                help=option.help,
             )
         else:
-            parser.add_argument(own.flag, type=own.type, metavar=own.metavar, help=own.help)
+            parser.add_argument(
+                option.flag, type=option.type, metavar=option.metavar, help=option.help
+            )
 
 
 def chosen_of(arguments: Namespace, options: Iterable[Option]) -> dict[str, Any]:
     """The options that were given."""
-    values = {own.name: getattr(arguments, own.name) for own in options}
+    values = {option.name: getattr(arguments, option.name) for option in options}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -28,7 +28,13 @@ from turnover.data.tables.spec import FILES, HUB, OwnData
 from turnover.errors import TurnoverError, counted
 from turnover.models.families.own import Own
 from turnover.models.options import KINDS, Option, flag_of, options_of
-from turnover.models.registry import TrainSettings, families, family_options, find_family
+from turnover.models.registry import (
+    TrainSettings,
+    families,
+    families_with,
+    family_options,
+    find_family,
+)
 
 
 def add_demo(parser: ArgumentParser) -> None:
@@ -151,11 +157,7 @@ def add_train(parser: ArgumentParser) -> None:
 
 def _with_models(option: Option) -> Option:
     """The option with the models that it is for in its help, where they are few."""
-    names = [
-        family.name
-        for family in families()
-        if option.name in {own.name for own in family.options()}
-    ]
+    names = families_with(option.name)
     return (
         replace(option, help=f"{', '.join(names)}: {option.help}")
         if len(names) <= _NAMED
@@ -255,7 +257,7 @@ def add_register(parser: ArgumentParser) -> None:
 
 def _of_register() -> list[Option]:
     """The options of `train` that `register` has: for the data, and for what the model reads."""
-    shared = [own for own in options_of(TrainSettings) if own.name in ("path", "seed")]
+    shared = [option for option in options_of(TrainSettings) if option.name in ("path", "seed")]
     return [*shared, *Own.options()]
 
 

@@ -1,9 +1,14 @@
-"""Recipes: how a model is trained. Needs no torch, so pages can show them."""
+"""How models are trained on a data source, and what a source is; needs no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal
+
+from turnover.data.base import Dataset
 
 
 @dataclass(frozen=True)
@@ -33,3 +38,33 @@ class Recipe:
     def rate(self, epoch: float) -> float:
         """The learning rate after this many epochs, which may include a fraction."""
         return self.learning_rate * (1 - epoch / self.epochs) if self.decay else self.learning_rate
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: how it is read, and the defaults of models that have none of their own.
+
+    Attributes:
+        load: reads it from a folder; None stands for a user's own data.
+        kind: `text` or `image`.
+        recipe: how a model is trained on it.
+        members: how many members a model has.
+        label_noise: the share of training labels that are made wrong on purpose.
+        packaged: whether it comes with the package.
+        hub: whether it is read from the hub where no folder is named.
+    """
+
+    load: Callable[[Path | None], Dataset] | None
+    kind: str
+    recipe: Recipe
+    members: int
+    label_noise: float = 0.0
+    packaged: bool = False
+    hub: bool = False
+
+
+text_source = partial(Source, kind="text", recipe=Recipe(batch=32, weight_decay=2.0), members=16)
+image_source = partial(Source, kind="image", recipe=Recipe(), members=8)
+"""A `Source` of a kind, with the kind's defaults."""
+OWN = {"text": text_source(None), "image": image_source(None)}
+"""A user's own data, by their kind."""

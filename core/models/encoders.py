@@ -141,7 +141,7 @@ def _json(name: str, file: str) -> dict[str, Any]:
 
 _LONGEST = 40
 _WORDS = 100_000
-_COUNTED = 20_000
+_COUNTED = 5_000
 
 
 class Pieces:
@@ -177,7 +177,7 @@ class Pieces:
         return int(read[room - 1][1]) if len(read) > room else None
 
     def share_cut(self, texts: Sequence[str]) -> float:
-        """The share of texts that are cut; of many texts, of 20,000 spread evenly over them."""
+        """The share of texts that are cut; of many texts, of 5,000 spread evenly over them."""
         some = texts[:: -(-len(texts) // _COUNTED)]
         return sum(self.end(text) is not None for text in some) / len(some)
 

@@ -82,7 +82,7 @@ class Family:
     @classmethod
     def options(cls, kind: str = "") -> tuple[Option, ...]:
         """Its options for data of a kind; "" means any."""
-        return tuple(own for own in options_of(cls) if not kind or kind in own.kinds)
+        return tuple(entry for entry in options_of(cls) if not kind or kind in entry.kinds)
 
     def fitted(self, kind: str) -> Self:
         """With defaults filled in that depend on more than the option.

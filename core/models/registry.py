@@ -11,8 +11,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from turnover.data.recipe import Recipe
-from turnover.data.sources import OWN, SOURCES, Source
+from turnover.data.recipe import OWN, Recipe, Source
+from turnover.data.sources import SOURCES
 from turnover.data.tables.spec import OwnData, is_own
 from turnover.errors import TurnoverError
 from turnover.models import families as package
@@ -33,8 +33,8 @@ def families(kind: str = "") -> tuple[type[Family], ...]:
     """
     return tuple(
         sorted(
-            (own for own in _defined(*package.__path__) if not kind or kind in own.kinds),
-            key=lambda own: kind not in own.default_for if kind else not own.default_for,
+            (each for each in _defined(*package.__path__) if not kind or kind in each.kinds),
+            key=lambda each: kind not in each.default_for if kind else not each.default_for,
         )
     )
 
@@ -54,7 +54,7 @@ def _defined(*folders: str) -> list[type[Family]]:
         and issubclass(value, Family)
         and value.__module__ == module.__name__
     ]
-    return sorted(defined, key=lambda own: (own.code, own.name))
+    return sorted(defined, key=lambda family: (family.code, family.name))
 
 
 def find_family(model: str) -> type[Family] | None:
@@ -69,7 +69,18 @@ def default_family(kind: str) -> type[Family]:
 
 def family_options(kind: str = "") -> dict[str, Option]:
     """The options of all families by name."""
-    return {own.name: own for family in reversed(families(kind)) for own in family.options(kind)}
+    return {
+        entry.name: entry for family in reversed(families(kind)) for entry in family.options(kind)
+    }
+
+
+def families_with(name: str, kind: str = "") -> list[str]:
+    """The names of the families that have an option for data of a kind."""
+    return [
+        family.name
+        for family in families(kind)
+        if any(entry.name == name for entry in family.options(kind))
+    ]
 
 
 def source_of(data: str, kind: str) -> Source:
@@ -183,8 +194,10 @@ class TrainSettings:
             )
         shared = {name: saved[name] for name in _SHARED if name in saved} | {"model": model}
         options = {
-            own.name: saved.get(own.name, own.default if own.before is None else own.before)
-            for own in family.options(kind)
+            entry.name: saved.get(
+                entry.name, entry.default if entry.before is None else entry.before
+            )
+            for entry in family.options(kind)
         }
         return replace(cls.of(saved.get("data", ""), **shared), options=options, kind=kind)
 
@@ -207,10 +220,10 @@ class TrainSettings:
         mine = family.options(kind)
         chosen = {name: value for name, value in self.options.items() if value is not None}
         for name in chosen:
-            if name not in {own.name for own in mine}:
+            if name not in {entry.name for entry in mine}:
                 raise TurnoverError(_misplaced(name, model, kind))
-        for own in (*options_of(TrainSettings), *mine):
-            own.check({**vars(self), **chosen})
+        for entry in (*options_of(TrainSettings), *mine):
+            entry.check({**vars(self), **chosen})
         made, usual = family(**chosen).fitted(kind), source_of(self.data, kind)
         return replace(
             self,
@@ -219,7 +232,7 @@ class TrainSettings:
             model=model,
             own=replace(self.own or OwnData(), kind=kind) if is_own(self.data) else None,
             source=self.source or made.checksum(model),
-            options={own.name: getattr(made, own.name) for own in mine},
+            options={entry.name: getattr(made, entry.name) for entry in mine},
             kind=kind,
         )
 
@@ -272,11 +285,8 @@ _SHARED = tuple(
 
 def _misplaced(name: str, model: str, kind: str) -> str:
     """Why an option cannot be given with a model."""
-    owners = [
-        [own.name for own in families(some) if name in {each.name for each in own.options(some)}]
-        for some in (kind, "")
-    ]
-    if not owners[-1]:
+    others = families_with(name, kind) or families_with(name)
+    if not others:
         return f"{flag_of(name)}: there is no such option; correct the name"
     flag = family_options()[name].flag
-    return f"{flag} is for {', '.join(owners[0] or owners[1])}, not {model}; leave it out"
+    return f"{flag} is for {', '.join(others)}, not {model}; leave it out"

@@ -69,6 +69,7 @@ def save_run(
     *,
     seed: int = 0,
     encoder: str = DEFAULT_ENCODER,
+    max_tokens: int | None = None,
     device: str | None = None,
 ) -> Run:
     """Write a run of a module that you have trained, and open it.
@@ -82,6 +83,7 @@ def save_run(
             (`turnover.models.own`).
         seed: what the function was called with.
         encoder: whose features or tokens a module for texts reads.
+        max_tokens: how many tokens of a text it reads; the default of training by default.
         device: to compute on; the best one by default.
 
     Raises:
@@ -95,7 +97,7 @@ def save_run(
         members=1,
         label_noise=0.0,
         seed=seed,
-        options={"encoder": encoder} if data.kind == "text" else {},
+        options={"encoder": encoder, "max_tokens": max_tokens} if data.kind == "text" else {},
     )
     plan = TrainingPlan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
     if plan.folder.exists():

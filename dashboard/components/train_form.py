@@ -126,50 +126,60 @@ def choose_model(data: str) -> tuple[str, dict[str, Any]]:
     """The value of `--model`, "" for what suits the data, and the options of its family."""
     kind = kind_of(data)
     titles = titles_of(kind)
-    if st.session_state.get(_MODEL) not in (None, *titles):
-        st.session_state[_MODEL] = next(iter(titles))
-    family = titles[st.selectbox("Model", list(titles), key=_MODEL, bind="query-params")]
+    family = titles[_select("Model", tuple(titles), _MODEL)]
     if not any(offered and offered.code for offered in titles.values()):
         quiet(NOT_OFFERED)
     if family is None:
         return "", {}
-    model, *others = family.choices()
-    if others or model != family.name:
-        model = st.selectbox("Which one", [model, *others], key=_NAMED, bind="query-params")
+    choices = family.choices()
+    model = choices[0] if choices == (family.name,) else _select("Which one", choices, _NAMED)
     if wrong := module_problem(model):
         wrong_field(wrong)
     return model, _ask(model, kind)
+
+
+def _select(label: str, choices: tuple[str, ...], key: str) -> str:
+    """A choice; one that was made among others gives way to the first."""
+    if st.session_state.get(key) not in (None, *choices):
+        st.session_state[key] = choices[0]
+    return str(st.selectbox(label, choices, key=key, bind="query-params"))
 
 
 def _ask(model: str, kind: str) -> dict[str, Any]:
     """The options of a model, each with its error or its note below."""
     values: dict[str, Any] = {}
     options = fields_of(model, kind)
-    for own in options:
-        values[own.name] = _option(own)
+    for option in options:
+        values[option.name] = _option(option)
         chosen = cleaned(values, options)
         wrong = problems(model, chosen, kind)
-        if own.name in wrong:
-            wrong_field(wrong[own.name])
-        elif not wrong and own.name in (known := notes(model, chosen)):
-            quiet(known[own.name])
+        if option.name in wrong:
+            wrong_field(wrong[option.name])
+        elif not wrong and option.name in (known := notes(model, chosen)):
+            quiet(known[option.name])
     return cleaned(values, options)
 
 
-def _option(own: Option, usual: str = "") -> Any:
+def _option(option: Option, usual: str = "") -> Any:
     """The field of an option; empty, it stands for the usual value."""
-    key = f"train-{own.name.replace('_', '-')}"
-    empty = usual or own.empty or f"{own.default}"
-    more: dict[str, Any] = {"key": key, "bind": "query-params", "help": own.help.capitalize()}
-    if own.type is bool:
-        return st.checkbox(own.label, own.default, **more)
-    if own.type is int:
-        least, most = own.least and int(own.least), own.most and int(own.most)
-        return whole_number(own.label, least, most, None, placeholder=empty, **more)
-    if own.type is float:
-        least, most = float(own.least or 0), own.below and own.below - _STEP
-        return st.number_input(own.label, least, most, None, _STEP, "%g", placeholder=empty, **more)
-    return _field(own.label, key, empty, more["help"])
+    key = f"train-{option.name.replace('_', '-')}"
+    empty = usual or option.empty or f"{option.default}"
+    more: dict[str, Any] = {
+        "key": key,
+        "bind": "query-params",
+        "help": f"{option.help[0].upper()}{option.help[1:]}",
+    }
+    if option.type is bool:
+        return st.checkbox(option.label, option.default, **more)
+    if option.type is int:
+        least, most = option.least and int(option.least), option.most and int(option.most)
+        return whole_number(option.label, least, most, None, placeholder=empty, **more)
+    if option.type is float:
+        least, most = float(option.least or 0), option.below and option.below - _STEP
+        return st.number_input(
+            option.label, least, most, None, _STEP, "%g", placeholder=empty, **more
+        )
+    return _field(option.label, key, empty, more["help"])
 
 
 # The training
@@ -198,7 +208,7 @@ def ask_for_training(runs: Path) -> TrainingRequest:
     own_data = ask_for_columns(own_data) if own_data else None
     usual = usual_values(data, model, options)
     with st.grid(4, min_column_width=150):
-        shared = {own.name: _option(own, usual.get(own.name, "")) for own in SHARED}
+        shared = {option.name: _option(option, usual.get(option.name, "")) for option in SHARED}
         noise = st.number_input(
             "Wrong labels, %",
             0.0,

@@ -31,7 +31,8 @@ from turnover.dashboard.views.train_model import (
     problems,
     sent,
 )
-from turnover.data.sources import OWN, SOURCES
+from turnover.data.recipe import OWN
+from turnover.data.sources import SOURCES
 from turnover.data.tables import OwnData, is_own
 from turnover.errors import TurnoverError, counted
 from turnover.models.family import Family
@@ -75,7 +76,7 @@ class TrainingRequest:
     def family(self) -> Family:
         """The model's family, with the options of the form."""
         family = find_family(self.model) or default_family(self._kind)
-        mine = {own.name for own in family.options()}
+        mine = {option.name for option in family.options()}
         return family(**{name: value for name, value in self.options.items() if name in mine})
 
     @property
@@ -132,7 +133,7 @@ def usual_values(data: str, model: str, options: Mapping[str, Any]) -> dict[str,
     request = TrainingRequest(data, model, "x", options=options)
     family, kinds = request.family, (kind_of(data),) if kind_of(data) else ("text", "image")
     sources = {kind: SOURCES.get(data, OWN[kind]) for kind in kinds if kind in family.kinds}
-    members = [f"{'1' if family.deep else own.members}" for own in sources.values()]
+    members = [f"{'1' if family.deep else source.members}" for source in sources.values()]
     first = next(iter(sources.values()))
     return {
         "members": members[0] if len({*members}) == 1 else f"{members[0]}, images {members[1]}",

@@ -24,7 +24,7 @@ NOT_OFFERED = (
     f"Your own module is offered if the dashboard is started with {ALLOW}=FILE.py:function; "
     "whoever reaches this page, from any account of this machine, can run that code as you."
 )
-SHARED = tuple(own for own in options_of(TrainSettings) if own.label)
+SHARED = tuple(option for option in options_of(TrainSettings) if option.label)
 """The options on the page that all models have."""
 
 
@@ -41,20 +41,22 @@ def titles_of(kind: str) -> dict[str, type[Family] | None]:
 def fields_of(model: str, kind: str) -> tuple[Option, ...]:
     """The options on the page that a value of `--model` has for data of a kind, all by default."""
     family = find_family(model) if model else None
-    return tuple(own for own in family.options(kind) if own.label) if family else ()
+    return tuple(option for option in family.options(kind) if option.label) if family else ()
 
 
 def cleaned(values: Mapping[str, Any], options: Iterable[Option]) -> dict[str, Any]:
     """The options that are chosen, with absolute paths, since the job runs in another folder."""
     chosen: dict[str, Any] = {}
-    for own in options:
-        value: Any = values.get(own.name)
+    for option in options:
+        value: Any = values.get(option.name)
         value = value.strip() if isinstance(value, str) else value
-        if value in (None, "", own.default):
+        if value in (None, "", option.default):
             continue
-        if own.path == "file" or (own.path and not path_problem(value, Path.is_dir, "folder")):
+        if option.path == "file" or (
+            option.path and not path_problem(value, Path.is_dir, "folder")
+        ):
             value = whole(value)
-        chosen[own.name] = value
+        chosen[option.name] = value
     return chosen
 
 
@@ -63,9 +65,9 @@ def sent(chosen: Mapping[str, Any], options: Iterable[Option]) -> dict[str, obje
     value.
     """
     return {
-        own.flag: True if own.type is bool else chosen[own.name]
-        for own in options
-        if own.name in chosen
+        option.flag: True if option.type is bool else chosen[option.name]
+        for option in options
+        if option.name in chosen
     }
 
 
@@ -74,17 +76,17 @@ def problems(model: str, chosen: Mapping[str, Any], kind: str) -> dict[str, str]
     without loading a model or running code.
     """
     lines = {}
-    for own in fields_of(model, kind):
-        value = chosen.get(own.name)
-        if value and own.path == "file" and (wrong := path_problem(value, Path.is_file, "file")):
-            lines[own.name] = wrong
+    for option in fields_of(model, kind):
+        value = chosen.get(option.name)
+        if value and option.path == "file" and (wrong := path_problem(value, Path.is_file, "file")):
+            lines[option.name] = wrong
             continue
         try:
-            own.check(chosen)
-            if value and own.path:
-                notes(model, {own.name: value})
+            option.check(chosen)
+            if value and option.path:
+                notes(model, {option.name: value})
         except TurnoverError as error:
-            lines[own.name] = str(error)
+            lines[option.name] = str(error)
     return lines
 
 

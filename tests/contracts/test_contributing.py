@@ -18,8 +18,8 @@ from tests.helpers.calling import answer
 from turnover.cli.options import Command
 from turnover.dashboard.views.train_model import fields_of
 from turnover.data.base import Dataset, Items, check_dataset
-from turnover.data.recipe import Recipe
-from turnover.data.sources import SOURCES, image_source
+from turnover.data.recipe import Recipe, image_source
+from turnover.data.sources import SOURCES
 from turnover.explain.facts import run_facts
 from turnover.models import families
 from turnover.research.baselines.base import Clock, Problem, Scores

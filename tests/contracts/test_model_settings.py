@@ -21,7 +21,8 @@ from tests.helpers.own_modules import command, own_code, refused
 from tests.helpers.token_builders import encoder_in, small_images, sst2_in
 from turnover import TurnoverError
 from turnover.cli import main
-from turnover.data.sources import OWN, SOURCES
+from turnover.data.recipe import OWN
+from turnover.data.sources import SOURCES
 from turnover.data.tables import OwnData
 from turnover.models.encoders import DEFAULT_ENCODER, needs_hub
 from turnover.models.families.torchvision import torchvision_networks

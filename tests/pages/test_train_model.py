@@ -205,6 +205,16 @@ def test_a_network_of_torchvision_from_the_url(open_page: OpenPage, started: lis
     assert started[0][0][:9] == ["train", "--data", "digits", *sent, "--seed"]
 
 
+def test_another_family_starts_with_its_own_first_choice(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ALLOW, "mine:build")
+    app = open_page("train", **{"train-model": NETWORK, "train-named": "torchvision:vgg19_bn"})
+    assert app.selectbox(key="train-named").value == "torchvision:vgg19_bn"
+    app.selectbox(key="train-model").set_value(Own.title).run()
+    assert not app.exception and app.selectbox(key="train-named").value == "mine:build"
+
+
 def test_an_encoder_of_the_hub_is_said_to_be_downloaded_and_one_that_cannot_be_is_refused(
     open_page: OpenPage,
 ) -> None:

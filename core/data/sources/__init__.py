@@ -1,4 +1,4 @@
-"""The named data sources, and what models of a data set are by default.
+"""The named data sources.
 
 `load_data` returns a `Dataset`: a training and a validation split of items with ids, labels and
 either texts or images.
@@ -6,47 +6,14 @@ either texts or images.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from turnover.data.base import Dataset
-from turnover.data.recipe import Recipe
+from turnover.data.recipe import Recipe, image_source, text_source
 from turnover.data.sources.images import load_cifar10, load_digits
 from turnover.data.sources.text import load_imdb_checks, load_reviews, load_sst2, load_sst2_phrases
 from turnover.data.sources.yahoo import load_yahoo
 from turnover.errors import TurnoverError
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set: how it is read, and the defaults of models that have none of their own.
-
-    Attributes:
-        load: reads it from a folder; None stands for a user's own data.
-        kind: `text` or `image`.
-        recipe: how a model is trained on it.
-        members: how many members a model has.
-        label_noise: the share of training labels that are made wrong on purpose.
-        packaged: whether it comes with the package.
-        hub: whether it is read from the hub where no folder is named.
-    """
-
-    load: Callable[[Path | None], Dataset] | None
-    kind: str
-    recipe: Recipe
-    members: int
-    label_noise: float = 0.0
-    packaged: bool = False
-    hub: bool = False
-
-
-text_source = partial(Source, kind="text", recipe=Recipe(batch=32, weight_decay=2.0), members=16)
-image_source = partial(Source, kind="image", recipe=Recipe(), members=8)
-"""A `Source` of a kind, with the kind's defaults."""
-OWN = {"text": text_source(None), "image": image_source(None)}
-"""A user's own data, by their kind."""
 
 _MANY = Recipe(weight_decay=2.0)
 SOURCES = {
