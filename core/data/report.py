@@ -32,7 +32,7 @@ class DataReport:
         alike: groups of classes whose names differ only in spaces or capitals.
         cut: share of the training texts that are longer than the model's window.
         window: how many tokens of a text the model reads.
-        widest: how many it could read; None if that is not known.
+        widest: how many it could read; 0 if that is not known.
     """
 
     kind: str
@@ -47,11 +47,12 @@ class DataReport:
     alike: tuple[tuple[str, ...], ...] = ()
     cut: float = 0.0
     window: int = 0
-    widest: int | None = None
+    widest: int = 0
 
     @property
     def lines(self) -> list[str]:
         """The report in sentences, the notes first."""
+        wider = f"; --max-tokens goes up to {self.widest}"
         findings = [
             (
                 self.torn,
@@ -81,7 +82,7 @@ class DataReport:
                 self.cut,
                 (
                     f"{_percent(self.cut)} of the training texts are longer than {self.window} "
-                    f"tokens and are cut there{self._wider}"
+                    f"tokens and are cut there{wider if self.widest > self.window else ''}"
                 ),
             ),
             *(
@@ -90,14 +91,6 @@ class DataReport:
             ),
         ]
         return [*self.notes, *(line for count, line in findings if count)]
-
-    @property
-    def _wider(self) -> str:
-        """How to cut fewer texts."""
-        if self.widest is None or self.widest > self.window:
-            limit = f" goes up to {self.widest}" if self.widest else " reads more of them"
-            return f"; --max-tokens{limit}"
-        return ", which is all that the encoder reads"
 
 
 def look_at(data: Dataset) -> DataReport:

@@ -65,14 +65,12 @@ class TrainingPlan:
         encoder is not on this machine.
         """
         texts, options = self.data.train.texts, self.settings.options
-        if not texts or not options.get("max_tokens"):
+        if not texts or not (window := options.get("max_tokens")):
             return {}
-        encoder, window = options["encoder"], options["max_tokens"]
-        pieces = encoder_pieces(encoder, window)
-        if pieces is None:
+        if (pieces := encoder_pieces(options["encoder"], window)) is None:
             return {}
-        cut = pieces.share_cut(texts)
-        return {"cut": cut, "window": window, "widest": encoder_limit(encoder)}
+        widest = encoder_limit(options["encoder"]) or 0
+        return {"cut": pieces.share_cut(texts), "window": window, "widest": widest}
 
     @property
     def resumes(self) -> bool:

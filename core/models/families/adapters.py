@@ -38,11 +38,11 @@ class Adapters(OnEncoder, Masked):
     def member(
         self, settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: int
     ) -> nn.Module:
-        from turnover.models.adapters import TokenRows, adapter_classifier
+        from turnover.models.adapters import AdapterClassifier, TokenRows, new_encoder
 
-        groups = self.groups or None
+        encoder, groups = new_encoder(self.encoder), self.groups or None
         return TokenRows(
-            adapter_classifier(self.encoder, classes, layers=self.layers, groups=groups, seed=seed)
+            AdapterClassifier(encoder, classes, layers=self.layers, groups=groups, seed=seed)
         )
 
     def where(self, kind: str) -> str:
@@ -60,7 +60,7 @@ class MaskedEncoder(OnEncoder, Masked):
     def member(
         self, settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: int
     ) -> nn.Module:
-        from turnover.models.adapters import TokenRows, masked_everywhere
+        from turnover.models.adapters import MaskedClassifier, TokenRows, new_encoder
 
-        groups = self.groups or None
-        return TokenRows(masked_everywhere(self.encoder, classes, groups=groups, seed=seed))
+        encoder, groups = new_encoder(self.encoder), self.groups or None
+        return TokenRows(MaskedClassifier(encoder, classes, groups=groups, seed=seed))
