@@ -69,10 +69,10 @@ def tiny(tmp_path: Path, monkeypatch: Patch) -> Setup:
     elec_in(tmp_path / "data" / "elec")
     encoder = encoder_in(tmp_path / "encoder")
 
-    def settings(data: str, **options: Any) -> TrainSettings:
+    def settings(data: str, options: Any = None, **shared: Any) -> TrainSettings:
         texts = {"limit": 20, "encoder": encoder}
         few = texts if data == "sst2" else {"limit": 60, "validation_limit": 12}
-        return TrainSettings.of(data, **{**options, **few})
+        return TrainSettings.of(data, **{**shared, **(options or {}), **few})
 
     def adapters(setup: Setup, size: int) -> TrainSettings:
         return settings("sst2", path=setup.folder("sst2"), model="adapters")
@@ -213,7 +213,7 @@ def test_side_effects(scale: str, small_run: Path, tmp_path: Path, monkeypatch: 
     results = Run(small_run).manifest["results"]
     assert (len(rows), len(recipes)) == {"small": (8, 1), "paper": (11, 2)}[scale]
     assert all(recipe.fresh and recipe.masked for recipe in recipes)
-    assert [asked[f"cifar10-vgg19{end}"].dropout for end in ("-dropout", "")] == [0.5, 0]
+    assert [asked[f"cifar10-vgg19{end}"].options["dropout"] for end in ("-dropout", "")] == [0.5, 0]
     assert asked["sst2-masked-encoder"].model == "masked-encoder"
     words = {"out": "plain_accuracy", " turn-over": "validation_accuracy"}
     for end, name in words.items():
