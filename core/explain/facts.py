@@ -93,49 +93,25 @@ def _facts(run: Run, with_influence: bool) -> Iterator[tuple[str, str]]:
     manifest, results, settings = run.manifest, run.manifest["results"], run.manifest["settings"]
     data, versions = manifest["data"], manifest.get("versions", {})
     yield "Data", f"{data.get('name', '')}: {data.get('source', '')}"
-    yield (
-        "Items",
-        (
-            f"{results['train_size']:,} training and {results['validation_size']:,} validation "
-            f"{run.kind}s"
-        ),
-    )
-    names, more = (
-        [snippet(name, _NAME) for name in run.classes[:_MOST_CLASSES]],
-        len(run.classes) - _MOST_CLASSES,
-    )
+    sizes = f"{results['train_size']:,} training and {results['validation_size']:,} validation"
+    yield "Items", f"{sizes} {run.kind}s"
+    names = [snippet(name, _NAME) for name in run.classes[:_MOST_CLASSES]]
+    more = len(run.classes) - _MOST_CLASSES
     yield "Classes", ", ".join(names) + (f" and {more} more" if more > 0 else "")
     yield "Model", _model(run)
-    yield (
-        "Members",
-        (
-            f"{results['members']}"
-            f"{'' if 'seed' not in settings else ', from seed ' + str(settings['seed'])}"
-        ),
-    )
+    seed = f", from seed {settings['seed']}" if "seed" in settings else ""
+    yield "Members", f"{results['members']}{seed}"
     without = "unknown" if results["plain_accuracy"] is None else f"{results['plain_accuracy']:.1%}"
-    yield (
-        "Accuracy",
-        f"{results['validation_accuracy']:.1%} with turn-over dropout, {without} without",
-    )
-    yield (
-        "Test",
-        (
-            f"{results['test_accuracy']:.1%} of {results['test_size']:,} test items"
-            if "test_accuracy" in results
-            else ""
-        ),
-    )
+    masked = f"{results['validation_accuracy']:.1%} with turn-over dropout"
+    yield "Accuracy", f"{masked}, {without} without"
+    if "test_accuracy" in results:
+        tested = f"{results['test_accuracy']:.1%} of {results['test_size']:,} test items"
+        yield "Test", tested
     yield "Estimator", _estimator(run) if with_influence else ""
     yield "Device", str(manifest.get("device", ""))
-    trained = "elsewhere, made a run on " if "adopted" in manifest else ""
-    yield (
-        "Trained",
-        (
-            f"{trained}{str(manifest.get('created', ''))[:10]}"
-            f"{', torch ' + versions['torch'] if 'torch' in versions else ''}"
-        ),
-    )
+    where = "elsewhere, made a run on " if "adopted" in manifest else ""
+    version = f", torch {versions['torch']}" if "torch" in versions else ""
+    yield "Trained", f"{where}{str(manifest.get('created', ''))[:10]}{version}"
     yield "Leaks", ", ".join(map(str, manifest.get("leaks", [])))
 
 

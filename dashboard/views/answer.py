@@ -28,7 +28,7 @@ from turnover.explain.explanation import (
     Card,
     Explanation,
     certainty_sentences,
-    decimals_for,
+    decimals_of,
     units_sentence,
     usual_yardstick,
     with_shares,
@@ -127,7 +127,7 @@ def build_answer(run: Run, question: Question, reply: dict[str, Any]) -> Answer:
             yardstick=usual_yardstick(run),
             certainty=certainty,
             advice=advice,
-            decimals=decimals_for(proponents + opponents),
+            decimals=decimals_of([card.influence for card in proponents + opponents]),
             proponents=proponents,
             opponents=opponents,
         )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,7 +23,6 @@ from turnover.research.baselines.base import Problem, Schedule, cross_entropy
 from turnover.research.baselines.losses import RowLosses, parameter_names, row_bytes
 from turnover.research.baselines.retraining import (
     NOTHING,
-    Trail,
     plain_classifier,
     train_problem,
     train_stack,
@@ -158,7 +156,7 @@ def test_members_cut_out_compute_what_they_did() -> None:
 
 
 def test_a_stack_trains_each_model_as_if_alone() -> None:
-    train, losses = some_split(24), RowLosses(net(), cross_entropy)
+    train, losses = some_split(24), RowLosses(net())
     left_out = torch.tensor([3, NOTHING, 11, 3])
 
     def trained(items: Tensor) -> Tensor:
@@ -167,16 +165,6 @@ def test_a_stack_trains_each_model_as_if_alone() -> None:
     together = trained(left_out)
     check_close(together, torch.cat([trained(item) for item in left_out.split(1)]), 1e-13)
     assert torch.equal(together[0], together[3]) and not torch.equal(together[0], together[1])
-
-
-def test_a_trail_in_memory_and_in_a_file(tmp_path: Path) -> None:
-    rows = randn(3, 5)
-    for trail in (Trail(3, rows[0]), Trail(3, rows[0], tmp_path / "new")):
-        for number in (2, 0, 1):
-            trail.keep(number, rows[number])
-        assert len(trail) == 3 and trail.nbytes == 3 * 5 * 8
-        assert torch.equal(torch.stack([trail[number] for number in range(3)]), rows)
-    assert [path.name for path in tmp_path.rglob("*.npy")] == ["trail.npy"]
 
 
 # Derivatives
@@ -192,7 +180,7 @@ def test_derivatives_are_those_written_out(limits: Limits, monkeypatch: pytest.M
     for name, value in limits.items():
         monkeypatch.setattr(f"turnover.research.baselines.losses.{name}", value)
     problem = net_problem()
-    losses, split = RowLosses(problem.model, cross_entropy), problem.train
+    losses, split = RowLosses(problem.model), problem.train
     vector, directions = losses.vector, randn(3 if limits else 20, len(losses.vector))
     full = hessian(lambda point: losses(point, split).mean())(vector)
     jacobian = jacrev(lambda point: losses(point, split))(vector)
@@ -219,9 +207,9 @@ def test_the_memory_of_a_row_is_what_the_layers_put_out() -> None:
     model = nn.Sequential(nn.Linear(300, 5, bias=False), nn.ReLU(), nn.Linear(5, 2)).double()
     assert row_bytes(model, randn(7, 300)) == 8 * (5 + 5 + 2 + 2), "weights do not count"
     assert not any(module._forward_hooks for module in model.modules())
-    assert RowLosses(model, cross_entropy).pairs(randn(7, 300)) == 8192
+    assert RowLosses(model).pairs(randn(7, 300)) == 8192
     huge, inputs = nn.Linear(1, 2**26, device="meta"), torch.zeros(1, 1, device="meta")
-    assert RowLosses(huge, cross_entropy).pairs(inputs) == 1
+    assert RowLosses(huge).pairs(inputs) == 1
 
 
 # Refused
@@ -254,7 +242,6 @@ BAD: dict[str, Callable[[], object]] = {
     "'adam' is not known": lambda: Schedule(1, optimizer="adam"),  # type: ignore[arg-type]
     "augmentation": lambda: Schedule.of(Recipe(augment=True), 1),
     "learning rate falls": lambda: Schedule.of(Recipe(decay=True), 1),
-    "'first' is not known": lambda: parameter_names(net(), "first"),
     "no linear layer": lambda: parameter_names(nn.Conv2d(1, 1, 1), "last"),
     "no parameter": lambda: parameter_names(net().requires_grad_(False), "all"),
 }

@@ -15,11 +15,9 @@ from tests.contracts.test_baselines_problems import (
     SHORT_ADAMW,
     SHORT_SGD,
     check_close,
-    linear,
     net,
     net_problem,
     some_split,
-    squared_error,
 )
 from tests.helpers.builders import ALGEBRA, PLAIN, naive_influence, some_labels
 from turnover.attribution.dropout import TurnoverDropout, turnover_layers
@@ -31,9 +29,9 @@ from turnover.research.baselines.base import Problem, Schedule
 from turnover.research.baselines.catalog import (
     METHODS,
     TurnoverInfluence,
-    masked_members,
+    masked_model,
     methods,
-    train_members,
+    train_masked,
 )
 from turnover.research.baselines.losses import RowLosses
 from turnover.research.baselines.retraining import train_problem
@@ -67,85 +65,64 @@ def problem(request: pytest.FixtureRequest) -> Problem:
     return net_problem(SHORT_ADAMW, rows=20, targets=3, model=BUILDS[request.param]())
 
 
-def alone(model: Members, member: int) -> nn.Module:
-    """One member as a model of its own, with its masks."""
+def alone(model: Members) -> nn.Module:
+    """The one member as a model of its own, with its masks."""
     if isinstance(model, Ensemble):
-        return copy.deepcopy(model.models[member])
+        return copy.deepcopy(model.models[0])
     assert isinstance(model, MemberModel)
     head, linears, masks = model.head, [], []
     for layer in (head.linear_in, head.linear_out):
         linear = nn.Linear(*layer.weight.shape[1:]).double()
-        linear.weight.data = layer.weight.detach()[member].T.clone()
-        linear.bias.data = layer.bias.detach()[member, 0].clone()
+        linear.weight.data = layer.weight.detach()[0].T.clone()
+        linear.bias.data = layer.bias.detach()[0, 0].clone()
         linears.append(linear)
     for mask in (head.mask_in, head.mask_hidden):
-        named = {"groups": mask.groups, "seed": mask.seeds[member], "layer": mask.layer}
+        named = {"groups": mask.groups, "seed": mask.seeds[0], "layer": mask.layer}
         masks.append(TurnoverDropout(mask.width, **named))
     return nn.Sequential(masks[0], linears[0], nn.ReLU(), masks[1], linears[1])
 
 
-def test_before_training_the_members_are_the_problem_s_start(problem: Problem) -> None:
-    """And members and seeds have masks of their own."""
-    model, inputs = masked_members(problem, 3, None, 0), problem.targets.inputs
-    start = RowLosses(problem.model, problem.loss)
+def test_before_training_the_masked_model_is_the_problem_s_start(problem: Problem) -> None:
+    model, inputs = masked_model(problem, None), problem.targets.inputs
+    start = RowLosses(problem.model)
     start.model.load_state_dict(dict(problem.initial))
-    for logits in model(inputs):
-        check_close(logits, start.model(inputs))
-    assert turnover_layers(model), "and they have masks"
-    seeds = set()
-    for made in (masked_members(problem, 2, None, seed) for seed in (0, 1)):
-        for own in (turnover_layers(alone(made, member)) for member in range(2)):
-            assert len({(mask.seed, mask.layer) for mask in own}) == len(own)
-            seeds |= {mask.seed for mask in own}
-    assert len(seeds) == 4
+    check_close(model(inputs)[0], start.model(inputs))
+    masks = turnover_layers(alone(model))
+    assert masks and len({(mask.seed, mask.layer) for mask in masks}) == len(masks)
 
 
 @pytest.mark.parametrize("schedule", [SHORT_SGD, SHORT_ADAMW])
-def test_members_train_as_a_plain_loop_does(problem: Problem, schedule: Schedule) -> None:
+def test_it_trains_as_a_plain_loop_does(problem: Problem, schedule: Schedule) -> None:
     problem = replace(problem, schedule=schedule)
-    made, train = masked_members(problem, 2, None, 5), problem.train
-    loops = [alone(made, member) for member in range(2)]
-    train_members(made, problem)
-    for member, model in enumerate(loops):
-        kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[schedule.optimizer]
-        rate, decay = schedule.learning_rate, schedule.weight_decay
-        optimizer = kind(model.parameters(), lr=rate, weight_decay=decay)
-        for rows in replace(schedule, member=member).batches(len(train.labels)):
-            with turnover(rows):
-                logits = model(train.inputs[rows])
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(logits, train.labels[rows]).backward()
-            optimizer.step()
-        inputs = problem.targets.inputs
-        check_close(made(inputs)[member], model(inputs), 1e-10)
+    made, train = masked_model(problem, None), problem.train
+    model, inputs = alone(made), problem.targets.inputs
+    train_masked(made, problem)
+    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[schedule.optimizer]
+    rate, decay = schedule.learning_rate, schedule.weight_decay
+    optimizer = kind(model.parameters(), lr=rate, weight_decay=decay)
+    for rows in schedule.batches(len(train.labels)):
+        with turnover(rows):
+            logits = model(train.inputs[rows])
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(logits, train.labels[rows]).backward()
+        optimizer.step()
+    check_close(made(inputs)[0], model(inputs), 1e-10)
 
 
-def test_scores_are_equation_2_of_the_trained_members(problem: Problem) -> None:
+def test_scores_are_equation_2_of_the_trained_model(problem: Problem) -> None:
     asked, targets = torch.tensor([7, 0, 19]), problem.targets
     before = copy.deepcopy(problem.model.state_dict())
-    model = train_members(masked_members(problem, 2, None, 3), problem)
-    asked_of = (targets.inputs, targets.labels, asked.tolist())
-    known = torch.cat([naive_influence(alone(model, member), *asked_of) for member in range(2)])
-    expected = known.mean(0)
+    model = train_masked(masked_model(problem, None), problem)
+    (expected,) = naive_influence(alone(model), targets.inputs, targets.labels, asked.tolist())
     for plain in (False, True):
-        scores = TurnoverInfluence(plain=plain, members=2, seed=3).scores(problem, asked)
+        scores = TurnoverInfluence(plain=plain).scores(problem, asked)
         check_close(scores.values, expected, 1e-9)
         assert scores.instances.tolist() == asked.tolist()
         weights = sum(value.numel() for value in problem.initial.values())
-        assert scores.stored_bytes == 2 * 8 * weights
+        assert scores.stored_bytes == 8 * weights
     assert expected.abs().max() > 1e-3
     after = problem.model.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-
-
-def test_another_loss_is_trained_and_explained() -> None:
-    torch.manual_seed(0)
-    inputs = some_split(16).inputs
-    train, targets = Split(inputs, inputs[:, 0]), Split(inputs[:2], inputs[:2, 1])
-    problem = train_problem(linear(4, 1), train, targets, SHORT_SGD, squared_error)
-    model = alone(train_members(masked_members(problem, 1, None, 0), problem), 0)
-    known = naive_influence(model, targets.inputs, targets.labels, list(range(16)), squared_error)
-    check_close(TurnoverInfluence().scores(problem).values, known[0], 1e-9)
 
 
 def test_what_cannot_be_masked_or_trained_is_one_line() -> None:
@@ -167,23 +144,28 @@ def test_what_cannot_be_masked_or_trained_is_one_line() -> None:
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "influence-lissa"])
 def test_a_method_explains_the_targets_and_items_that_it_is_given(name: str) -> None:
     problem, other, some = net_problem(), some_split(2, seed=7), torch.tensor([4, 1])
-    scores = METHODS[name](problem, targets=other, instances=some)
+    scores = METHODS[name].scores(replace(problem, targets=other), some)
     assert scores.values.shape == (2, 2)
-    again = METHODS[name](replace(problem, targets=other), instances=some)
-    assert torch.equal(scores.values, again.values)
+    assert not torch.equal(
+        scores.values, METHODS[name].scores(problem, some).values[:2]
+    ) or name in (
+        "loss",
+        "random",
+    )
 
 
 def test_only_hara_s_method_follows_the_schedule_that_is_named() -> None:
     problem = net_problem(SHORT_ADAMW)
-    by_sgd = METHODS["sgd-influence"](replace(problem, schedule=SHORT_SGD)).values
-    assert torch.equal(METHODS["sgd-influence"](problem, SHORT_SGD).values, by_sgd)
+    named = methods(sgd=SHORT_SGD)
+    by_sgd = METHODS["sgd-influence"].scores(replace(problem, schedule=SHORT_SGD)).values
+    assert torch.equal(named["sgd-influence"].scores(problem).values, by_sgd)
     for name in ("turnover", "retraining", "tracin-all"):
-        assert torch.equal(METHODS[name](problem, SHORT_SGD).values, METHODS[name](problem).values)
+        assert torch.equal(named[name].scores(problem).values, METHODS[name].scores(problem).values)
     assert len({method.name for method in METHODS.values()}) == len(METHODS)
 
 
 def test_the_two_ways_of_turn_over_dropout_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The published way takes the plain path, and both have the members and groups asked for."""
+    """The published way takes the plain path, and both have the groups asked for."""
     paths: list[str] = []
 
     def noted(*arguments: Any, **options: Any) -> Influence:
@@ -193,12 +175,14 @@ def test_the_two_ways_of_turn_over_dropout_agree(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("turnover.research.baselines.catalog.influence", noted)
     problem, found = net_problem(model=relu_net()), []
-    for compared in (METHODS, methods(members=4, groups=2)):
-        engine, plain = (compared[f"turnover{way}"](problem).values for way in ("", "-plain"))
+    for compared in (METHODS, methods(groups=2)):
+        engine, plain = (
+            compared[f"turnover{way}"].scores(problem).values for way in ("", "-plain")
+        )
         check_close(engine, plain, 1e-9)
         found.append(engine)
     assert all(path.startswith((ALGEBRA, PLAIN)[place % 2]) for place, path in enumerate(paths))
     assert not torch.allclose(*found)
     for build in (relu_net, net):
-        model = masked_members(net_problem(model=build()), 1, 2, 0)
+        model = masked_model(net_problem(model=build()), 2)
         assert [mask.units for mask in turnover_layers(model)] == [2, 2]

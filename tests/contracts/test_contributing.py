@@ -22,12 +22,11 @@ from turnover.data.recipe import Recipe, image_source
 from turnover.data.sources import SOURCES
 from turnover.explain.facts import run_facts
 from turnover.models import families
-from turnover.research.baselines.base import Clock, Problem, Scores
-from turnover.research.baselines.catalog import Method
+from turnover.research.baselines.base import Baseline, Clock, Problem
 from turnover.research.evaluate import scores
 from turnover.research.evaluate.scores import BASELINES
 from turnover.runs.run import Run
-from turnover.storage.progress import Advance, silent
+from turnover.storage.progress import Advance
 
 Capture = pytest.CaptureFixture[str]
 RECIPES = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -120,28 +119,25 @@ def test_a_model_family_needs_one_file_and_an_option_one_line(
         assert Run(tmp_path / "other").manifest["leaks"] == []
 
 
-class FirstFeature:
+class FirstFeature(Baseline):
     """The product of first features."""
 
     name = "first feature"
 
-    def scores(
-        self, problem: Problem, instances: torch.Tensor | None = None, progress: Advance = silent
-    ) -> Scores:
-        chosen, clock = problem.chosen(instances), Clock.of(problem)
+    def values(
+        self, problem: Problem, chosen: torch.Tensor, clock: Clock, progress: Advance
+    ) -> tuple[torch.Tensor, int]:
         with clock.spent("estimate"):
             mine, theirs = (
                 x.flatten(1)[:, 0] for x in (problem.targets.inputs, problem.train.inputs)
             )
-            values = mine[:, None] * theirs[chosen][None]
-        return clock.scores(values, chosen, stored_bytes=0)
+            return mine[:, None] * theirs[chosen][None], 0
 
 
 def test_a_baseline_needs_its_entry_alone(
     run_copy: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = Method(FirstFeature.name, lambda schedule: FirstFeature())
-    monkeypatch.setattr(scores, "BASELINES", {**BASELINES, "first": method})
+    monkeypatch.setattr(scores, "BASELINES", {**BASELINES, "first": FirstFeature()})
     words = ["--measure", "injected", "--baselines", "first", "--device", "cpu"]
     rows = answer(capsys, "evaluate", "--run", str(run_copy), *words)["rows"]
     assert any(FirstFeature.name in row["method"] for row in rows)

@@ -284,7 +284,7 @@ def test_baselines_explain_the_run_s_plain_twin(task: EvaluationTask, monkeypatc
     for name in USUAL:
         one = scored[BASELINES[name].name]
         assert not one.refused and one.values.shape == (10, 100)
-        known = BASELINES[name](problem).values.numpy()
+        known = BASELINES[name].scores(problem).values.numpy()
         np.testing.assert_allclose(one.values, known, rtol=1e-4, atol=1e-5)
     similar, tracin = baseline_scores(task, QUICK, member=1)
     assert np.array_equal(similar.values, scored[similar.method].values), "it knows no model"
@@ -293,7 +293,7 @@ def test_baselines_explain_the_run_s_plain_twin(task: EvaluationTask, monkeypatc
     rows = torch.tensor([2, 5, 7, 50, 99])
     (own,) = self_scores(task, ["tracin-last"], rows.numpy())
     itself = problem.train.take(rows)
-    both = BASELINES["tracin-last"](problem, targets=itself, instances=rows).values
+    both = BASELINES["tracin-last"].scores(replace(problem, targets=itself), rows).values
     np.testing.assert_allclose(own.values[0], both.diagonal().numpy(), rtol=1e-4, atol=1e-6)
 
 

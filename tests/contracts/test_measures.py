@@ -313,14 +313,15 @@ def test_self_influence_finds_wrong_labels_a_tie_counting_half() -> None:
 def test_lift_is_the_share_of_the_top_ten_over_chance() -> None:
     found = {error: ranking(range(start, start + 10)) for error, start in enumerate((0, 5, 50))}
     run = a_run(found, CUE, CUE, "")
-    lift = labels.cue_lift(run, CUE, labels.influence_scores(run))
-    assert (lift.misclassified, lift.lift, lift.low, lift.high) == (
+    marked, lift = labels.cue_lift(run, CUE, labels.influence_scores(run))
+    assert (marked, lift.value, lift.low, lift.high) == (
         2,
         *map(pytest.approx, (7.5, 5, 10)),
     )
     blind = a_run({error: noise(TRAIN, seed=error) for error in range(400)}, *[CUE] * 400)
-    lift = labels.cue_lift(blind, CUE, labels.influence_scores(blind))
-    assert 0.8 < lift.low < 1 < lift.high < 1.2
+    _, lift = labels.cue_lift(blind, CUE, labels.influence_scores(blind))
+    low, high = bounds(lift)
+    assert 0.8 < low < 1 < high < 1.2
     nobody = a_run({0: ranking(range(10))}, "")
     with pytest.raises(TurnoverError, match=CUE):
         labels.cue_lift(nobody, CUE, labels.influence_scores(nobody))
@@ -336,5 +337,6 @@ def test_errors_with_a_known_answer_come_first_then_the_clearest() -> None:
 
 def test_signed_similarity_is_the_cosine_with_the_labels_sign() -> None:
     features = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0], [0.0, 0.0]])
-    scores = signed_similarity(np.array([1.0, 1.0]), features, np.array([1, 0, 0, 1]), 1)
+    target, labels = np.array([[1.0, 1.0]]), np.array([1, 0, 0, 1])
+    (scores,) = signed_similarity(target, np.array([1]), features, labels)
     assert scores == pytest.approx([np.sqrt(0.5), -np.sqrt(0.5), -1, 0])

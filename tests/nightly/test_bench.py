@@ -66,7 +66,7 @@ def test_the_whole_benchmark_through_the_command(monkeypatch: Patch, capsys: Cap
     monkeypatch.setattr(bench_influence, "_GROWTH", (20, 40))
     monkeypatch.setattr(bench_influence, "_TARGET_GROWTH", (1, 2))
     monkeypatch.setattr(bench_influence, "choose_device", lambda: CPU)
-    monkeypatch.setattr(timing, "_COPIED", 2**12)
+    monkeypatch.setattr(timing, "COPY_BYTES", 2**13)
     result = answer(capsys, "bench", "influence")
     assert len(result["rows"]) == 3 and result["copy_bytes_per_second"] > 0
     assert [row["sizes"] for row in result["growth"]] == [[20, 40], [1, 2]]

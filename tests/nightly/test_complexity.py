@@ -27,10 +27,9 @@ from tests.helpers.token_builders import (
 )
 from turnover import TurnoverError
 from turnover.models.registry import TrainSettings
-from turnover.research.baselines.base import Problem, Schedule, Scores, cross_entropy
-from turnover.research.baselines.catalog import METHODS, Method, methods
-from turnover.research.baselines.hessian import CaptumInfluence, InfluenceFunction
-from turnover.research.baselines.losses import Lissa, RowLosses
+from turnover.research.baselines.base import Baseline, Problem, Schedule, Scores
+from turnover.research.baselines.catalog import METHODS, methods
+from turnover.research.baselines.losses import RowLosses
 from turnover.research.baselines.retraining import train_problem
 from turnover.research.paper.setup import PaperRow, Setup, paper_table
 from turnover.research.paper.table1 import (
@@ -65,7 +64,7 @@ def problems(sizes: Sequence[int] = SIZES, seconds: float = 0.0) -> list[Trained
 
 
 @dataclass
-class Clockwork:
+class Clockwork(Baseline):
     """It spends N² seconds on training, 3 on estimation, and keeps 10 bytes an item asked for."""
 
     now: float = 0.0
@@ -85,8 +84,13 @@ class Clockwork:
         self.calls += size != WARM
         return Scores(torch.zeros(1, len(chosen)), chosen, 10 * len(chosen), size**2, 3.0)
 
+    def values(self, *_: Any) -> Any:
+        """`scores` has its own."""
+
     def costs(self, made: list[Trained], limit: float = math.inf, **facts: bool) -> Costs:
-        return measure_costs(Method("it", lambda _: self, **facts), made, SGD, 4, limit)
+        for name in ("asks", "keeps", "each"):
+            setattr(self, name, facts.get(name, False))
+        return measure_costs(self, made, 4, limit)
 
 
 @pytest.fixture
@@ -111,7 +115,7 @@ def test_costs_are_those_of_a_method_of_known_cost(clockwork: Clockwork) -> None
     assert [(cost.size, cost.asked) for cost in each] == [(10, 4), (20, 4)], "scaled to all"
     scaled = [(cost.training, cost.storage, cost.estimation) for cost in each]
     assert scaled == [(250, 100, 7.5), (2000, 200, 15)]
-    few = measure_costs(Method("it", lambda _: clockwork, each=True), [trained], SGD, 64, math.inf)
+    few = measure_costs(clockwork, [trained], 64, math.inf)
     assert few.measured[0].asked == 10, "there are no more"
 
 
@@ -151,22 +155,20 @@ STORED = {
     **dict.fromkeys(("similarity", "random"), (0, 0)),
     "retraining": (WEIGHTS, WEIGHTS),
     "sgd-influence": (WEIGHTS / 4 + 16, WEIGHTS),
-    "influence-captum": (0, 4 * WEIGHTS),
     "loss": (8, 0),
 }
 """Bytes an item and bytes at all that a method must keep, for two epochs of batches of 8."""
 
 
-def quick(name: str, method: Method) -> Method:
-    """The method with fewer steps."""
-    few: dict[str, Any] = {"influence-lissa": InfluenceFunction(Lissa(depth=3))}
-    few["influence-captum"] = CaptumInfluence("arnoldi", directions=3)
-    return replace(method, make=lambda _: few[name]) if name in few else method
+@pytest.fixture(autouse=True)
+def few_terms(monkeypatch: Patch) -> None:
+    """LiSSA in three terms."""
+    monkeypatch.setattr("turnover.research.baselines.hessian._LISSA_TERMS", 3)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_storage_is_what_a_method_must_keep(name: str) -> None:
-    made = measure_costs(quick(name, METHODS[name]), problems(), SGD, 4, math.inf)
+    made = measure_costs(METHODS[name], problems(), 4, math.inf)
     each, fixed = STORED[name]
     assert made.ended == ""
     assert [cost.storage for cost in made.measured] == [each * size + fixed for size in SIZES]
@@ -176,7 +178,7 @@ def test_storage_is_what_a_method_must_keep(name: str) -> None:
 def test_a_method_that_knows_plain_sgd_gets_it_where_the_problem_s_is_another() -> None:
     schedule = Schedule(1, 8, learning_rate=0.1)
     adamw = train_problem(net(), some_split(8), some_split(1, seed=1), schedule)
-    made = measure_costs(METHODS["sgd-influence"], [Trained(adamw, 0.0)], SGD, 4, math.inf)
+    made = measure_costs(methods(sgd=SGD)["sgd-influence"], [Trained(adamw, 0.0)], 4, math.inf)
     assert made.ended == "" and made.measured[0].storage == 3 * WEIGHTS + 2 * 8 * 8, "two steps"
 
 
@@ -216,7 +218,7 @@ def test_a_model_of_fixed_width_computes_the_same_and_has_derivatives_of_rows() 
     for own in (tokens, cut):
         torch.testing.assert_close(model(own), rows(tokens), rtol=0, atol=1e-10)
     assert not any(isinstance(one, nn.Dropout) and one.p for one in model.modules())
-    losses, split = RowLosses(model, cross_entropy), Split(cut, some_labels(4, 3))
+    losses, split = RowLosses(model), Split(cut, some_labels(4, 3))
     vector, direction = losses.vector, torch.randn_like(losses.vector)
     slopes = losses.along(vector, direction[None], split)[0]
     known = losses.gradients(vector, split) @ direction
@@ -272,15 +274,11 @@ def tiny(tmp_path: Path, monkeypatch: Patch) -> Setup:
         some = {"limit": size, "model": model, "encoder": encoder, "groups": 16}
         return TrainSettings.of("sst2", path=setup.folder("sst2"), **some)
 
-    def few(**options: Any) -> dict[str, Method]:
-        return {name: quick(name, method) for name, method in methods(**options).items()}
-
     small, paper = (("heads", (8, 16, 32), 3),), (("heads", (8, 16), 3), ("adapters", (4, 8), 2))
     monkeypatch.setattr(table1, "CASES", {"small": small, "paper": paper})
-    monkeypatch.setattr(table1, "methods", few)
     monkeypatch.setattr(table1, "text_settings", settings)
     monkeypatch.setattr(table1, "_REPEATS", 1)
-    monkeypatch.setattr("turnover.research.baselines.losses._LANCZOS_STEPS", 8)
+    monkeypatch.setattr("turnover.research.baselines.hessian._LANCZOS_STEPS", 8)
     return Setup("small", tmp_path / "data", tmp_path / "runs", "cpu")
 
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 import turnover.research.evaluate.retrained as retrained_module
 from tests.contracts import test_baselines_problems as given
-from tests.contracts.test_baselines_hessian import exact, off
 from tests.contracts.test_baselines_problems import check_close
 from tests.helpers.builders import failing_after, names, randn, train_digits
 from turnover import Run, influence
@@ -25,7 +24,6 @@ from turnover.attribution.ensemble import some_members
 from turnover.attribution.estimators.significance import RATE, strong, wrong_sign
 from turnover.research.baselines.base import Problem, cross_entropy
 from turnover.research.baselines.hessian import InfluenceFunction
-from turnover.research.baselines.losses import Lissa
 from turnover.research.baselines.retraining import Retraining, plain_classifier, train_problem
 from turnover.research.baselines.tracin import SgdInfluence, TracIn
 from turnover.research.evaluate.agreement import coverage_figures
@@ -44,12 +42,18 @@ Patch = pytest.MonkeyPatch
 # Leaving one out, in closed form
 
 
+@pytest.fixture
+def squares(monkeypatch: Patch) -> None:
+    """Squared error in place of cross-entropy."""
+    monkeypatch.setattr("turnover.research.baselines.losses.cross_entropy", given.squared_error)
+
+
 def ridge_problem(member: int = 0) -> Problem:
     """A ridge regression, trained to its minimum."""
     sizes = enumerate((ROWS, len(POSITIONS)))
     made = [Split(randn(rows, 4, seed=seed), randn(rows, seed=seed + 9)) for seed, rows in sizes]
     model = given.linear(4, 1, bias=False, seed=member)
-    return train_problem(model, *made, given.CONVEX, given.squared_error)
+    return train_problem(model, *made, given.CONVEX)
 
 
 def without_each(instances: np.ndarray, asked: Split) -> Tensor:
@@ -74,7 +78,9 @@ def around(folder: Path, problem: Callable[[int], Problem] = ridge_problem) -> E
     return cast(EvaluationTask, SimpleNamespace(**facts))
 
 
-def test_left_out_losses_of_a_ridge_regression_are_its_normal_equations(tmp_path: Path) -> None:
+def test_left_out_losses_of_a_ridge_regression_are_its_normal_equations(
+    squares: None, tmp_path: Path
+) -> None:
     """From any start; and Koh and Liang agree, since their formula holds."""
     problem, instances = ridge_problem(), np.arange(ROWS)
     losses = torch.from_numpy(left_out_losses(around(tmp_path), instances, 2))
@@ -117,7 +123,7 @@ def test_logistic_regression_at_its_minimum() -> None:
     check_close(Retraining().scores(problem, some).values, known, 1e-7)
 
 
-def test_seeds_are_kept_one_by_one(tmp_path: Path) -> None:
+def test_seeds_are_kept_one_by_one(squares: None, tmp_path: Path) -> None:
     instances, calls = draw_instances(ROWS, 4, seed=0), list[int]()
 
     def counted(member: int) -> Problem:
@@ -158,21 +164,6 @@ def test_nats_of_a_method_are_those_of_retraining_where_it_holds(name: str) -> N
     assert (estimate - truth).norm() < bound * truth.norm(), "nats, not only the order"
     for pair in zip(estimate, truth, strict=True):
         assert torch.corrcoef(torch.stack(pair))[0, 1] > 0.98
-
-
-def test_lissa_on_batches_is_noisy_and_repeats_help() -> None:
-    problem = given.convex_problem()
-    known = exact(problem, 0.1)
-
-    def error(solver: Lissa) -> float:
-        return off(InfluenceFunction(solver), problem, known)
-
-    falling = [error(Lissa(depth, batch=1000)) for depth in (10, 40, 160, 240)]
-    assert falling == sorted(falling, reverse=True)
-    once, often = (error(Lissa(80, batch=8, repeats=repeats)) for repeats in (1, 8))
-    assert often < once < 0.5 and often < 0.15
-    one, same, other = (error(Lissa(50, batch=8, seed=seed)) for seed in (0, 0, 1))
-    assert one == same != other
 
 
 # Removals

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from turnover.dashboard.views.runs import run_names, summarise
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import (
     certainty_sentences,
-    decimals_for,
+    decimals_of,
     error_items,
     explain_error,
     marked_target,
@@ -228,8 +227,7 @@ def test_numbers_keep_their_digits() -> None:
         "0.00012",
         "0",
     ]
-    card = replace(_card(), influence=0.00031)
-    assert decimals_for([card]) == 5 and decimals_for([]) == 3 and decimals_for([_card()]) == 3
+    assert decimals_of([0.00031]) == 5 and decimals_of([]) == 3 and decimals_of([0.5]) == 3
 
 
 def _card():  # type: ignore[no-untyped-def]

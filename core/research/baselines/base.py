@@ -5,20 +5,21 @@ need: the weights before training, the training items, the targets and the `Sche
 So a method can train again (retraining), follow the training (Hara et al., TracIn) or differentiate
 the loss (Koh and Liang). A target is an input with a label; its loss is what is explained.
 
-A `Baseline` turns a problem into `Scores` `(targets, instances)`, with their cost. **Positive = the
-training item lowers the target's loss** (a proponent). Where a method has a scale, a score is in
-nats of loss: about L(target; trained without z) − L(target; trained with z), where "without z"
-always means that z's row has weight 0 in its batches and nothing else changes (see
-`turnover.research.baselines.retraining`).
+A `Baseline` turns a problem into `Scores`, with their cost. **Positive = the training item lowers
+the target's loss** (a proponent). Where a method has a scale, a score is in nats of loss: about
+L(target; trained without z) − L(target; trained with z), where "without z" always means that z's
+row has weight 0 in its batches and nothing else changes
+(`turnover.research.baselines.retraining`).
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +32,8 @@ from turnover.errors import TurnoverError
 from turnover.storage.progress import Advance, silent
 from turnover.training.fit import Split, batches, epoch_order
 
-RowLoss = Callable[[Tensor, Tensor], Tensor]
-"""Losses `(B,)` of logits `(B, C)` and labels `(B,)`."""
-
 REFUSALS = (TurnoverError, RuntimeError, MemoryError)
-"""How a method rejects a model: ours in words, torch and captum by their own errors."""
+"""How a method rejects a model: ours in words, torch by its own errors."""
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -44,7 +42,7 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each row, in nats."""
+    """Cross-entropy `(B,)` in nats of logits `(B, C)` and labels `(B,)`."""
     return nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
@@ -136,7 +134,6 @@ class Problem:
         train: the training items; an item's number is its index here.
         targets: inputs, each with the label whose loss is meant.
         schedule: how it was trained.
-        loss: that it was trained on, per row.
 
     Raises:
         TurnoverError: if the model has several members.
@@ -147,7 +144,6 @@ class Problem:
     train: Split
     targets: Split
     schedule: Schedule
-    loss: RowLoss = cross_entropy
 
     def __post_init__(self) -> None:
         if isinstance(self.model, Members):
@@ -197,32 +193,11 @@ class Scores:
     estimate_seconds: float
 
 
-class Baseline(Protocol):
-    """A method that scores training items."""
-
-    @property
-    def name(self) -> str:
-        """The method in a few words."""
-
-    def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
-    ) -> Scores:
-        """Scores of the training items named (all by default) on every target; `progress` is
-        called with the share of the work just finished, and the shares add up to 1.
-        """
-
-
-@dataclass
 class Clock:
     """A baseline's seconds by phase."""
 
-    device: torch.device
-    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "estimate": 0.0})
-
-    @classmethod
-    def of(cls, problem: Problem) -> Clock:
-        """A clock for the device that the problem's model is on."""
-        return cls(device_of(problem.model))
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds = device, {"train": 0.0, "estimate": 0.0}
 
     def _now(self) -> float:
         synchronize(self.device)
@@ -235,8 +210,43 @@ class Clock:
         yield
         self.seconds[phase] += self._now() - begun
 
-    def scores(self, values: Tensor, instances: Tensor, stored_bytes: int) -> Scores:
-        """The scores with the seconds so far."""
+
+class Baseline(ABC):
+    """A method that scores training items.
+
+    Attributes:
+        asks: whether it starts from the problem's trained model, whose training is then part of its
+            cost.
+        keeps: whether it needs that model again to explain another target.
+        each: whether its cost is per training item, so that a few of them give the cost of all.
+    """
+
+    asks, keeps, each = False, False, False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The method in a few words, with its source."""
+
+    def scores(
+        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
+    ) -> Scores:
+        """Scores of the training items named (all by default) on every target; `progress` is
+        called with the share of the work just finished, and the shares add up to 1.
+
+        Raises:
+            TurnoverError: if the method cannot treat this problem; the message gives the reason.
+        """
+        chosen, clock = problem.chosen(instances), Clock(device_of(problem.model))
+        values, stored_bytes = self.values(problem, chosen, clock, progress)
         return Scores(
-            values, instances, stored_bytes, self.seconds["train"], self.seconds["estimate"]
+            values, chosen, stored_bytes, clock.seconds["train"], clock.seconds["estimate"]
         )
+
+    @abstractmethod
+    def values(
+        self, problem: Problem, chosen: Tensor, clock: Clock, progress: Advance
+    ) -> tuple[Tensor, int]:
+        """`Scores.values` of the `chosen` items and `Scores.stored_bytes`; the clock takes the
+        seconds.
+        """

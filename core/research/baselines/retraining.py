@@ -26,11 +26,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,16 +35,9 @@ from turnover.attribution.device import at_least_float32
 from turnover.attribution.ensemble import Ensemble, MemberConv2d, MemberLinear, MemberModel, Members
 from turnover.errors import TurnoverError
 from turnover.models.heads import PixelPrefix, VggPrefix
-from turnover.research.baselines.base import (
-    Clock,
-    Problem,
-    RowLoss,
-    Schedule,
-    Scores,
-    cross_entropy,
-)
+from turnover.research.baselines.base import Baseline, Clock, Problem, Schedule
 from turnover.research.baselines.losses import RowLosses
-from turnover.storage.progress import Advance, silent
+from turnover.storage.progress import Advance
 from turnover.training.fit import Split
 
 # One member as a plain model
@@ -121,6 +111,7 @@ def _prefix(prefix: nn.Module, member: int) -> list[nn.Module]:
 
 # Training again
 
+_DIFFERENCE = 1e-2
 NOTHING = -1
 """In place of a training item's number: leave no item out."""
 
@@ -177,115 +168,60 @@ def train_stack(
     return stack.detach()
 
 
-def train_problem(
-    model: nn.Module,
-    train: Split,
-    targets: Split,
-    schedule: Schedule,
-    loss: RowLoss = cross_entropy,
-) -> Problem:
+def train_problem(model: nn.Module, train: Split, targets: Split, schedule: Schedule) -> Problem:
     """Train a copy of an untrained model and state the problem; the copy ends in evaluation mode.
 
     Raises:
         TurnoverError: as `train_stack`.
     """
-    losses = RowLosses(model, loss)
+    losses = RowLosses(model)
     vector = train_stack(losses, losses.vector, train, schedule, torch.tensor([NOTHING]))[0]
     trained = copy.deepcopy(model).eval()
     trained.load_state_dict(losses.named(vector), strict=False)
     initial = {name: value.clone() for name, value in losses.named(losses.vector).items()}
-    return Problem(trained, initial, train, targets, schedule, loss)
+    return Problem(trained, initial, train, targets, schedule)
 
 
-def check_repeated(
-    problem: Problem, losses: RowLosses, vector: Tensor, tolerance: float = 1e-2
-) -> None:
+def check_repeated(problem: Problem, losses: RowLosses, vector: Tensor) -> None:
     """Reject a problem whose model is not the one that its schedule trains.
 
     Raises:
-        TurnoverError: if the targets' losses differ by more than `tolerance` nats in the mean.
+        TurnoverError: if the targets' losses differ by more than .01 nats in the mean.
     """
     again, given = losses.of(torch.stack((vector, losses.vector)), problem.targets)
     difference = float((again - given).abs().mean())
-    if not difference <= tolerance:
+    if not difference <= _DIFFERENCE:
         raise TurnoverError(
             f"training again gives another model (targets' losses differ by {difference:.2g} nats);"
             " give the schedule and start it was trained with"
         )
 
 
-class Trail:
-    """Parameter vectors during training, in memory or in one array file.
-
-    Attributes:
-        nbytes: their size.
-    """
-
-    def __init__(self, count: int, like: Tensor, folder: Path | None = None) -> None:
-        shape, kind = (count, len(like)), torch.empty(0, dtype=like.dtype).numpy().dtype
-        if folder is None:
-            self._rows = np.empty(shape, kind)
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._rows = np.lib.format.open_memmap(
-                folder / "trail.npy", mode="w+", dtype=kind, shape=shape
-            )
-        self._device = like.device
-        self.nbytes = int(self._rows.nbytes)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def keep(self, number: int, vector: Tensor) -> None:
-        """Store the vector with this number."""
-        self._rows[number] = vector.cpu().numpy()
-
-    def __getitem__(self, number: int) -> Tensor:
-        """The vector with this number, on its original device."""
-        return torch.from_numpy(self._rows[number].copy()).to(self._device)
-
-
 # Leave-one-out
 
+_TOGETHER = 25
 _STACK_BYTES = 2**29
 _COPIES = 5  # weights, gradients, two moments, and one on the way
 
 
-@dataclass(frozen=True)
-class Retraining:
-    """True leave-one-out.
-
-    Attributes:
-        together: how many models train at once; by default, as many as half a gigabyte holds with
-            their batches.
+class Retraining(Baseline):
+    """True leave-one-out, some models at once: as many as half a gigabyte holds with their batches,
+    25 at the most.
     """
 
-    together: int | None = None
+    name, keeps, each = "leave-one-out by retraining", True, True
 
-    @property
-    def name(self) -> str:
-        """The method in a few words."""
-        return "leave-one-out by retraining"
-
-    def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
-    ) -> Scores:
-        """Scores in nats of the named training items (all by default: N trainings).
-
-        Raises:
-            TurnoverError: if training cannot be repeated, or gives another model than the
-                problem's.
-        """
-        chosen, clock = problem.chosen(instances), Clock.of(problem)
-        losses = RowLosses(problem.model, problem.loss)
+    def values(
+        self, problem: Problem, chosen: Tensor, clock: Clock, progress: Advance
+    ) -> tuple[Tensor, int]:
+        losses = RowLosses(problem.model)
         start, trained = losses.flat(problem.initial), losses.vector
         values = trained.new_empty((len(problem.targets.labels), len(chosen)))
         fit = min(
             _STACK_BYTES // (_COPIES * trained.nbytes),
             losses.pairs(problem.train.inputs) // problem.schedule.batch,
         )
-        together = self.together or max(1, fit - 1)
-        for columns in torch.arange(len(chosen)).split(together):
+        for columns in torch.arange(len(chosen)).split(max(1, min(_TOGETHER, fit - 1))):
             left_out = torch.cat((chosen[columns], torch.tensor([NOTHING])))
             with clock.spent("train"):
                 stack = train_stack(losses, start, problem.train, problem.schedule, left_out)
@@ -294,4 +230,4 @@ class Retraining:
                 on_targets = losses.of(stack, problem.targets)
                 values[:, columns.to(values.device)] = (on_targets[:-1] - on_targets[-1]).T
             progress(len(columns) / len(chosen))
-        return clock.scores(values, chosen, stored_bytes=len(chosen) * trained.nbytes)
+        return values, len(chosen) * trained.nbytes

@@ -16,120 +16,91 @@ more than finding odd items must beat it. Negated, it is the usual way to look f
 Scale: nats of the item's own loss, not of the target's; never positive.
 
 `RandomScores`: what any method must beat; the control for removal by score. Standard normal
-numbers, a function of the seed, the number of targets and the number of training items.
+numbers, a function of the number of targets and the number of training items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from turnover.research.baselines.base import Clock, Problem, Scores
+from turnover.research.baselines.base import Baseline, Clock, Problem
 from turnover.research.baselines.losses import RowLosses
-from turnover.storage.progress import Advance, silent
+from turnover.storage.progress import Advance
 
 
 def signed_similarity(
-    target: np.ndarray, features: np.ndarray, labels: np.ndarray, label: int
+    targets: np.ndarray, wanted: np.ndarray, features: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
-    """Scores `(N,)` of training features `(N, D)` with `labels` for one target's features `(D,)`
-    and a label.
+    """Scores `(T, N)` of training features `(N, D)` with `labels` for the targets' features
+    `(T, D)` with the labels `wanted`.
     """
-    sizes = np.linalg.norm(features, axis=1) * np.linalg.norm(target)
-    cosine: np.ndarray = features @ target / np.maximum(sizes, 1e-12)
-    return np.where(labels == label, cosine, -cosine)
+    lengths = np.linalg.norm(features, axis=1)
+    cosines = np.stack(
+        [
+            features @ target / np.maximum(lengths * np.linalg.norm(target), 1e-12)
+            for target in targets
+        ]
+    )
+    return np.where(labels == wanted[:, None], cosines, -cosines)
 
 
 @dataclass(frozen=True)
-class Similarity:
-    """Signed cosine similarity.
-
-    Attributes:
-        features: what is compared, `(N, …)` inputs → `(N, D)`; by default the inputs themselves.
-        centred: whether the mean of all training items is subtracted first.
+class Similarity(Baseline):
+    """Signed cosine similarity of inputs; `centred`: the mean of all training items is subtracted
+    first.
     """
 
-    features: Callable[[Tensor], Tensor] | None = None
     centred: bool = False
 
     @property
     def name(self) -> str:
-        """The method in a few words."""
         return "signed cosine similarity" + ", centred" * self.centred
 
-    def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
-    ) -> Scores:
-        """Cosines of the named training items."""
-        chosen, clock = problem.chosen(instances), Clock.of(problem)
-        read, scored = self.features or (lambda inputs: inputs), problem.train.take(chosen)
-        with clock.spent("train"), torch.no_grad():
-            centre = read(problem.train.inputs).flatten(1).mean(0) if self.centred else 0
-            features = (read(scored.inputs).flatten(1) - centre).cpu().numpy()
-        with clock.spent("estimate"), torch.no_grad():
-            targets, labels = (
-                (read(problem.targets.inputs).flatten(1) - centre).cpu().numpy(),
-                scored.labels.cpu().numpy(),
+    def values(
+        self, problem: Problem, chosen: Tensor, clock: Clock, progress: Advance
+    ) -> tuple[Tensor, int]:
+        train, targets = problem.train.take(chosen), problem.targets
+        with clock.spent("estimate"):
+            centre = problem.train.inputs.flatten(1).mean(0) if self.centred else 0
+            values = signed_similarity(
+                (targets.inputs.flatten(1) - centre).cpu().numpy(),
+                targets.labels.cpu().numpy(),
+                (train.inputs.flatten(1) - centre).cpu().numpy(),
+                train.labels.cpu().numpy(),
             )
-            wanted = problem.targets.labels.tolist()
-            rows = [
-                signed_similarity(target, features, labels, label)
-                for target, label in zip(targets, wanted, strict=True)
-            ]
         progress(1.0)
-        stored_bytes = features.nbytes if self.features else 0
-        return clock.scores(
-            torch.from_numpy(np.stack(rows)).to(problem.targets.labels.device), chosen, stored_bytes
-        )
+        return torch.from_numpy(values).to(targets.labels.device), 0
 
 
-@dataclass(frozen=True)
-class TrainingLoss:
-    """Minus the item's own training loss."""
+class TrainingLoss(Baseline):
+    """Minus the item's own training loss, the same row for every target."""
 
-    @property
-    def name(self) -> str:
-        """The method in a few words."""
-        return "training loss"
+    name, asks = "training loss", True
 
-    def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
-    ) -> Scores:
-        """Minus the losses of the named training items, the same row for every target."""
-        chosen, clock = problem.chosen(instances), Clock.of(problem)
-        losses = RowLosses(problem.model, problem.loss)
+    def values(
+        self, problem: Problem, chosen: Tensor, clock: Clock, progress: Advance
+    ) -> tuple[Tensor, int]:
+        losses = RowLosses(problem.model)
         with clock.spent("train"):
             values = losses.of(losses.vector[None], problem.train.take(chosen))
         progress(1.0)
-        return clock.scores(
-            -values.repeat(len(problem.targets.labels), 1), chosen, stored_bytes=values.nbytes
-        )
+        return -values.repeat(len(problem.targets.labels), 1), values.nbytes
 
 
-@dataclass(frozen=True)
-class RandomScores:
-    """Seeded normal numbers."""
+class RandomScores(Baseline):
+    """Normal numbers, the same for some training items as when scoring all."""
 
-    seed: int = 0
+    name = "random"
 
-    @property
-    def name(self) -> str:
-        """The method in a few words."""
-        return "random"
-
-    def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
-    ) -> Scores:
-        """Numbers for the named training items, the same as when scoring all."""
-        chosen, clock = problem.chosen(instances), Clock.of(problem)
+    def values(
+        self, problem: Problem, chosen: Tensor, clock: Clock, progress: Advance
+    ) -> tuple[Tensor, int]:
+        size = (len(problem.targets.labels), len(problem.train.labels))
         with clock.spent("estimate"):
-            random = torch.Generator().manual_seed(self.seed)
-            values = torch.randn(
-                len(problem.targets.labels), len(problem.train.labels), generator=random
-            )[:, chosen]
+            values = torch.randn(size, generator=torch.Generator().manual_seed(0))[:, chosen]
         progress(1.0)
-        return clock.scores(values.to(problem.targets.labels.device), chosen, stored_bytes=0)
+        return values.to(problem.targets.labels.device), 0

@@ -1,16 +1,14 @@
 """Methods that follow training by gradient descent: TracIn, and influence through the steps of SGD.
 
 `TracIn` (Pruthi et al. 2020). A step of plain SGD on a batch with z lowers a target's loss by about
-η/|S| · ⟨∇l_z, ∇L(target)⟩. Summed over checkpoints θ_c, one after every `every` epochs, each
-standing for as many visits of z:
+η/|S| · ⟨∇l_z, ∇L(target)⟩. Summed over checkpoints θ_c, one after every epoch:
 
-    score(z, target) = Σ_c  every · η/|S| · ⟨∇l_z(θ_c), ∇L(target; θ_c)⟩
+    score(z, target) = Σ_c  η/|S| · ⟨∇l_z(θ_c), ∇L(target; θ_c)⟩
 
-captum computes the sum: `TracInCP` over all parameters, `TracInCPFast` over the weight of the last
-linear layer, without its bias. captum asks its loader for a checkpoint's learning rate; ours gives
-every · η/|S|, and takes weights from a `Trail`. Scale: nats for plain SGD, to first order, visit by
-visit: what later steps do to z's trace is ignored. For a model trained by AdamW, whose steps have
-another length, scores have the right sign and order, but no unit.
+over all parameters, or over the weight of the last linear layer, without its bias. Scale: nats for
+plain SGD, to first order, visit by visit: what later steps do to z's trace is ignored. For a model
+trained by AdamW, whose steps have another length, scores have the right sign and order, but no
+unit.
 
 `SgdInfluence` (Hara, Nitanda and Maehara 2019). Plain SGD takes T steps θₜ₊₁ = θₜ − η/|Sₜ| · Σ over
 i ∈ Sₜ of ∇lᵢ(θₜ) − η λ θₜ. Give z's row the weight w in every batch that holds it: w = 1 is
@@ -23,202 +21,125 @@ So score(z) = −dL/dw at w = 1, the linear estimate of L(w = 0) − L(w = 1), i
 convergence nor convexity is assumed, and there is nothing to damp; but u grows wherever η Hₜ has an
 eigenvalue below 0 or above 2, so long training of a rough network makes the estimate large and
 wrong. It needs plain SGD: for a model trained by AdamW it trains one of its own from the same
-start, and explains that. All θₜ are kept, in memory or in a file: T · P numbers.
+start, and explains that. All θₜ are kept in memory: T · P numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from turnover.errors import TurnoverError
-from turnover.research.baselines import hessian
-from turnover.research.baselines.base import Clock, Problem, Schedule, Scores
-from turnover.research.baselines.losses import RowLosses, last_linear
-from turnover.research.baselines.retraining import NOTHING, Trail, check_repeated, train_stack
-from turnover.storage.progress import Advance, silent
-from turnover.training.fit import Split
+from turnover.research.baselines.base import Baseline, Clock, Problem, Schedule
+from turnover.research.baselines.losses import RowLosses, parameter_names
+from turnover.research.baselines.retraining import NOTHING, check_repeated, train_stack
+from turnover.storage.progress import Advance
 
-# TracIn
+_BYTES = 2**28
 
 
 @dataclass(frozen=True)
-class TracIn:
-    """Gradient dot products summed over checkpoints, by captum.
-
-    Attributes:
-        layers: "last": `TracInCPFast`; "all": `TracInCP`.
-        every: epochs from one checkpoint to the next.
-        folder: of the file of checkpoints; in memory by default.
+class TracIn(Baseline):
+    """Gradient dot products summed over checkpoints: over "all" layers, or the "last" linear one's
+    weight.
     """
 
     layers: Literal["all", "last"] = "last"
-    every: int = 1
-    folder: Path | None = None
 
     @property
     def name(self) -> str:
-        """The method in a few words."""
         return f"TracIn, {self.layers} layers (Pruthi et al. 2020)"
 
-    def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
-    ) -> Scores:
-        """Scores of the named training items.
-
-        Raises:
-            TurnoverError: if training cannot be repeated, or ends before the first checkpoint.
-        """
-        chosen, clock = problem.chosen(instances), Clock.of(problem)
-        losses = RowLosses(problem.model, problem.loss)
-        with clock.spent("train"):
-            trail = checkpoints(losses, problem, self.every, self.folder)
-        progress(0.5)
-        with hessian.quietly(problem), clock.spent("estimate"):
-            method = self._captum(problem, losses, problem.train.take(chosen), trail)
-            values = hessian.influence(
-                method, problem.targets, trail.nbytes if self.layers == "all" else 1, progress
+    def values(
+        self, problem: Problem, chosen: Tensor, clock: Clock, progress: Advance
+    ) -> tuple[Tensor, int]:
+        losses, schedule = RowLosses(problem.model), problem.schedule
+        rows, targets = len(problem.train.labels), problem.targets
+        scored, names = problem.train.take(chosen), losses.names
+        if self.layers == "last":
+            names = tuple(
+                name for name in parameter_names(problem.model, "last") if name.endswith("weight")
             )
-        return clock.scores(values, chosen, trail.nbytes)
+        with clock.spent("train"):
+            _, *checkpoints = trail(
+                losses, problem, schedule, schedule.steps(rows) // schedule.epochs
+            )
+            check_repeated(problem, losses, checkpoints[-1].to(losses.vector))
+        progress(0.5)
+        products = RowLosses(problem.model, names)
+        total = torch.zeros(len(targets.labels), len(chosen)).to(losses.vector)
+        with clock.spent("estimate"):
+            for checkpoint in checkpoints:
+                weights = losses.named(checkpoint.to(losses.vector))
+                products.model.load_state_dict(weights, strict=False)
+                vector = products.flat(weights)
+                on_targets = products.gradients(vector, targets)
+                for columns in torch.arange(len(chosen)).split(max(1, _BYTES // vector.nbytes)):
+                    on_items = products.gradients(vector, scored.take(columns))
+                    total[:, columns.to(total.device)] += on_targets @ on_items.T
+                progress(0.5 / len(checkpoints))
+        total *= schedule.learning_rate / min(schedule.batch, rows)
+        return total, sum(checkpoint.nbytes for checkpoint in checkpoints)
 
-    def _captum(self, problem: Problem, losses: RowLosses, scored: Split, trail: Trail) -> Any:
-        from captum.influence import TracInCP, TracInCPFast
 
-        schedule = problem.schedule
-        visit = self.every * schedule.learning_rate / min(schedule.batch, len(problem.train.labels))
-        options = hessian.common_options(problem, len(losses.vector))
-        options |= {
-            "train_dataset": hessian.dataset(scored),
-            "checkpoints": iter(range(len(trail))),
-        }
-        options["checkpoints_load_func"] = loader(losses, trail, visit)
-        if self.layers == "all":
-            return TracInCP(**options)
-        del options["sample_wise_grads_per_batch"], options["layers"]
-        options["loss_fn"] = hessian.batch_loss(problem.loss, "sum")
-        return TracInCPFast(
-            final_fc_layer=options["model"].get_submodule(last_linear(problem.model)), **options
-        )
-
-
-def checkpoints(losses: RowLosses, problem: Problem, every: int, folder: Path | None) -> Trail:
-    """Repeat the problem's training, and keep the weights after every `every`-th epoch.
+def trail(losses: RowLosses, problem: Problem, schedule: Schedule, apart: int = 1) -> list[Tensor]:
+    """The weights `(P,)` before every `apart`-th step of training again, then those at its end, in
+    the CPU's memory.
 
     Raises:
-        TurnoverError: as `TracIn.scores`.
+        TurnoverError: if training cannot be repeated, or diverges.
     """
-    schedule, start = problem.schedule, losses.flat(problem.initial)
-    count = schedule.epochs // every
-    if not count:
-        raise TurnoverError(
-            f"training has {schedule.epochs} epochs, so it ends before the first checkpoint; choose"
-            " every=1"
-        )
-    apart = every * (schedule.steps(len(problem.train.labels)) // schedule.epochs)
-    trail = Trail(count, start, folder)
+    kept: list[Tensor] = []
 
-    def watch(step: int, stack: Tensor) -> None:
-        if step and not step % apart:
-            trail.keep(step // apart - 1, stack[0])
+    def keep(step: int, stack: Tensor) -> None:
+        if not step % apart:
+            kept.append(stack[0].cpu().clone())
 
-    final = train_stack(losses, start, problem.train, schedule, torch.tensor([NOTHING]), watch)[0]
-    if not schedule.epochs % every:
-        trail.keep(count - 1, final)
-    check_repeated(problem, losses, final)
-    return trail
+    start, everything = losses.flat(problem.initial), torch.tensor([NOTHING])
+    final = train_stack(losses, start, problem.train, schedule, everything, keep)[0]
+    return [*kept, final.cpu()]
 
-
-def loader(losses: RowLosses, trail: Trail, rate: float) -> Callable[[nn.Module, int], float]:
-    """captum's callback that loads a checkpoint's weights into its model; returns the checkpoint's
-    rate.
-    """
-
-    def load(model: nn.Module, number: int) -> float:
-        model.load_state_dict(losses.named(trail[number]), strict=False)
-        return rate
-
-    return load
-
-
-# SGD influence
 
 _NUMBER_BYTES = 8
 
 
 @dataclass(frozen=True)
-class SgdInfluence:
-    """Hara et al.'s linear influence estimate.
+class SgdInfluence(Baseline):
+    """Hara et al.'s linear influence estimate; a backward pass gives the scores of all items, so a
+    few cost as much.
 
     Attributes:
-        schedule: plain SGD to train by; by default the problem's own, which must be plain SGD then.
-        folder: of the file of all steps' weights; in memory by default.
+        schedule: plain SGD to train by where the problem's own is not.
     """
 
     schedule: Schedule | None = None
-    folder: Path | None = None
+    name, keeps = "influence through SGD steps (Hara et al. 2019)", True
 
-    @property
-    def name(self) -> str:
-        """The method in a few words."""
-        return "influence through SGD steps (Hara et al. 2019)"
-
-    def scores(
-        self, problem: Problem, instances: Tensor | None = None, progress: Advance = silent
-    ) -> Scores:
-        """Scores in nats of the named training items; a backward pass gives those of all, so a few
-        cost as much as all.
-
-        Raises:
-            TurnoverError: if there is no plain SGD schedule, or training cannot be repeated.
-        """
-        schedule = self.schedule or problem.schedule
+    def values(
+        self, problem: Problem, chosen: Tensor, clock: Clock, progress: Advance
+    ) -> tuple[Tensor, int]:
+        schedule = problem.schedule
         if schedule.optimizer != "sgd":
-            raise TurnoverError(
-                "Hara et al.'s influence needs plain SGD; name a schedule of its own with "
-                "Schedule(..., optimizer='sgd')"
-            )
-        chosen, clock = problem.chosen(instances), Clock.of(problem)
-        losses = RowLosses(problem.model, problem.loss)
-        start, train = losses.flat(problem.initial), problem.train
-        steps = schedule.steps(len(train.labels))
+            if self.schedule is None:
+                raise TurnoverError(
+                    "Hara et al.'s influence needs plain SGD; name a schedule of its own with "
+                    "Schedule(..., optimizer='sgd')"
+                )
+            schedule = self.schedule
+        losses, train = RowLosses(problem.model), problem.train
+        batches = list(schedule.batches(len(train.labels)))
         with clock.spent("train"):
-            trail = Trail(steps, start, self.folder)
-            final = train_stack(
-                losses,
-                start,
-                train,
-                schedule,
-                torch.tensor([NOTHING]),
-                lambda step, stack: trail.keep(step, stack[0]),
-            )[0]
+            *steps, final = trail(losses, problem, schedule)
         with clock.spent("estimate"):
-            values = _backward(losses, final, trail, problem, schedule, progress)
+            u = losses.gradients(final.to(losses.vector), problem.targets)
+            values = u.new_zeros((len(u), len(train.labels)))
+            for weights, rows in zip(reversed(steps), reversed(batches), strict=True):
+                bent, slopes = losses.curved(weights.to(u), u, train.take(rows))
+                values[:, rows.to(u.device)] += slopes * (schedule.learning_rate / len(rows))
+                u = u - schedule.learning_rate * (bent + schedule.penalty * u)
+                progress(1 / len(batches))
         order_bytes = schedule.epochs * len(train.labels) * _NUMBER_BYTES
-        return clock.scores(values[:, chosen.to(values.device)], chosen, trail.nbytes + order_bytes)
-
-
-def _backward(
-    losses: RowLosses,
-    final: Tensor,
-    trail: Trail,
-    problem: Problem,
-    schedule: Schedule,
-    progress: Advance,
-) -> Tensor:
-    """One pass over the steps, last first, for all targets: `(targets, N)`."""
-    rate, train = schedule.learning_rate, problem.train
-    u = losses.gradients(final, problem.targets)
-    values = u.new_zeros((len(u), len(train.labels)))
-    batches = list(schedule.batches(len(train.labels)))
-    for step in reversed(range(len(batches))):
-        rows = batches[step]
-        bent, slopes = losses.curved(trail[step], u, train.take(rows))
-        values[:, rows.to(values.device)] += slopes * (rate / len(rows))
-        u = u - rate * (bent + schedule.penalty * u)
-        progress(1 / len(batches))
-    return values
+        return values[:, chosen.to(u.device)], sum(step.nbytes for step in steps) + order_bytes

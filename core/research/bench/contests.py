@@ -101,17 +101,11 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
         return influence(model, features(count), labels[:count], instances, dtype=dtype).values
 
     def sample(dtype: torch.dtype | None) -> Tensor:
-        return engine(dtype, targets, sample_ids)[
-            :, :sample_targets
-        ]  # few targets would select another backend
+        # few targets would select another backend
+        return engine(dtype, targets, sample_ids)[:, :sample_targets]
 
     def part(count: int, instances: Tensor) -> Tensor:
         return _heads_part(model, features(count), labels[:count], instances)
-
-    def masks() -> None:
-        for mask in (model.head.mask_in, model.head.mask_hidden):
-            for seed in mask.seeds:
-                mask.seeded_bits(ids.to(device), seed)
 
     sample_targets = min(targets, _SAMPLE_TARGETS)
     part_targets, sample_ids = min(targets, _HEAD_TARGETS), ids[:_SAMPLE_INSTANCES]
@@ -128,13 +122,19 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
             _MEMBERS * targets * len(ids),
             partial(engine, dtype, targets, ids),
             partial(sample, dtype),
-            masks,
+            partial(_make_masks, model, ids.to(device)),
         )
-    return Contest(
-        f"text heads, {'unit masks' if groups is None else f'{groups} groups'}, {targets} "
-        f"target{'s' * (targets > 1)}",
-        ways,
-    )
+    return Contest(f"text heads, {_masks(groups)}, {targets} target{'s' * (targets > 1)}", ways)
+
+
+def _masks(groups: int | None) -> str:
+    return "unit masks" if groups is None else f"{groups} groups"
+
+
+def _make_masks(model: MemberModel, ids: Tensor) -> None:
+    for mask in (model.head.mask_in, model.head.mask_hidden):
+        for seed in mask.seeds:
+            mask.seeded_bits(ids, seed)
 
 
 def adapters(layers: int | None, device: torch.device) -> Contest:
@@ -184,9 +184,13 @@ def images(groups: int | None, device: torch.device) -> Contest:
     """VGG19 on 32 × 32 images, masked from the input of the 12th convolution on."""
     model = vgg19(10, groups=groups, seed=_SEED).to(device).eval()
     inputs = torch.randn(100, 3, 32, 32, generator=torch.Generator().manual_seed(_SEED)).to(device)
-    name = "unit masks" if groups is None else f"{groups} groups"
     return _general(
-        f"VGG19, {name}, 100 targets", model, inputs, _IMAGE_INSTANCES, device, _tail(model)
+        f"VGG19, {_masks(groups)}, 100 targets",
+        model,
+        inputs,
+        _IMAGE_INSTANCES,
+        device,
+        _tail(model),
     )
 
 
@@ -203,9 +207,8 @@ def example_network(groups: int | None, device: torch.device) -> Contest:
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.05, generator=torch_seeded)
     inputs = torch.randn(200, 784, generator=torch_seeded).to(device)
-    name = "unit masks" if groups is None else f"{groups} groups"
     return _general(
-        f"784-768-768-768-10, {name}, 200 targets",
+        f"784-768-768-768-10, {_masks(groups)}, 200 targets",
         model.to(device).eval(),
         inputs,
         1000,

@@ -8,12 +8,12 @@ machine's limit.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,15 +31,15 @@ from turnover.research.bench.contests import (
     images,
 )
 from turnover.research.bench.timing import (
-    copy_bytes,
+    COPY_BYTES,
+    MATMUL_FLOPS,
     interleaved_medians,
     large_copy,
-    matmul_flops,
     matmul_peak,
     peak_memory,
     threads,
 )
-from turnover.research.markdown import markdown_table
+from turnover.research.evaluate.results import markdown_table
 from turnover.storage.progress import bar
 
 _REPEATS = 5
@@ -113,7 +113,7 @@ def measure_influence() -> dict[str, Any]:
     return {
         "rows": [asdict(row) for row in rows],
         "growth": growth,
-        "copy_bytes_per_second": copy_bytes() / copied,
+        "copy_bytes_per_second": COPY_BYTES / copied,
     }
 
 
@@ -134,7 +134,7 @@ def measure(
         with peak_memory(device) as peak:
             flops = _flops(way)
         difference = float((way.sample()[0] - reference[0]).abs().max())
-        best = matmul_flops() / seconds[_PEAK_LOW if name == ENGINE_LOW else _PEAK]
+        best = MATMUL_FLOPS / seconds[_PEAK_LOW if name == ENGINE_LOW else _PEAK]
         rate = way.pairs / seconds[name]
         yield BackendRow(
             contest.case,
@@ -201,14 +201,9 @@ def _growth(
     return GrowthRow(growing, sizes, times, tuple(peaks), _slope(sizes, times))
 
 
-def _slope(sizes: tuple[int, ...], seconds: tuple[float, ...]) -> float:
+def _slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:
     """Least-squares slope of log seconds on log size."""
-    x, y = (
-        torch.tensor([math.log(value) for value in values], dtype=torch.float64)
-        for values in (sizes, seconds)
-    )
-    x, y = x - x.mean(), y - y.mean()
-    return float((x @ y) / (x @ x))
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
 def describe_influence(result: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from turnover.research.markdown import markdown_table
+from turnover.research.evaluate.results import markdown_table
 from turnover.runs.run import INFLUENCE_FILES, RUN_FILES, sha256, write_manifest
 from turnover.workflows.influence_chunks import FULL_BYTES, InfluenceFiles, kept
 
@@ -51,15 +51,8 @@ class RandomRun:
         items.to_parquet(beside / "items.parquet", index=False)
         np.save(beside / "features.npy", rng.standard_normal((len(items), _WIDTH), np.float32))
         np.save(beside / "item_losses.npy", rng.random((2, _EPOCHS, self.train), np.float32))
-        losses = {
-            name: np.linspace(1, end, _EPOCHS)
-            for name, end in (
-                ("masked", 0.1),
-                ("flipped", 0.9),
-                ("validation", 0.5),
-                ("unowned", 0.9),
-            )
-        }
+        ends = {"masked": 0.1, "flipped": 0.9, "validation": 0.5, "unowned": 0.9}
+        losses = {name: np.linspace(1, end, _EPOCHS) for name, end in ends.items()}
         pd.DataFrame({"epoch": range(1, _EPOCHS + 1), **losses, "accuracy": 2 / 3}).to_parquet(
             beside / "curves.parquet", index=False
         )
@@ -70,21 +63,25 @@ class RandomRun:
         return folder
 
     def _facts(self) -> dict[str, object]:
-        results = {
-            "train_size": self.train,
-            "validation_size": self.targets,
-            "validation_accuracy": 2 / 3,
-            "plain_accuracy": 2 / 3,
-        }
-        results |= {"members": MEMBERS, "epochs": _EPOCHS, "kept_epoch": _EPOCHS}
-        data = {"name": "random", "source": "random words and numbers", "fingerprint": self.name}
         return {
-            "data": data,
+            "data": {
+                "name": "random",
+                "source": "random words and numbers",
+                "fingerprint": self.name,
+            },
             "kind": "text",
             "classes": _CLASSES,
             "settings": {"data": "random", "members": MEMBERS},
             "recipe": {},
-            "results": results,
+            "results": {
+                "train_size": self.train,
+                "validation_size": self.targets,
+                "validation_accuracy": 2 / 3,
+                "plain_accuracy": 2 / 3,
+                "members": MEMBERS,
+                "epochs": _EPOCHS,
+                "kept_epoch": _EPOCHS,
+            },
         }
 
     def _items(self, split: str, count: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -124,26 +121,14 @@ class RandomRun:
                 # members are only kept in the full layout
                 drawn = MEMBERS if layout == "full" else 1
                 raw = _SD * rng.standard_normal((drawn, len(rows), self.train), np.float32)
-                error = (
-                    raw.std(0) / MEMBERS**0.5
-                    if drawn > 1
-                    else np.full(raw.shape[1:], _SD, np.float32)
-                )
-                files.put(
-                    rows,
-                    kept(
-                        layout,
-                        raw,
-                        np.zeros((len(rows), _DIRECTIONS), np.float32),
-                        raw.mean(0),
-                        error,
-                    ),
-                )
+                error = np.full(raw.shape[1:], _SD, np.float32)
+                if drawn > 1:
+                    error = raw.std(0) / MEMBERS**0.5
+                coefficients = np.zeros((len(rows), _DIRECTIONS), np.float32)
+                files.put(rows, kept(layout, raw, coefficients, raw.mean(0), error))
         np.save(folder / "self.npy", rng.random((MEMBERS, self.train), np.float32))
-        np.save(
-            folder / "mean_members.npy",
-            _SD * rng.standard_normal((MEMBERS, self.train), np.float32),
-        )
+        mean = _SD * rng.standard_normal((MEMBERS, self.train), np.float32)
+        np.save(folder / "mean_members.npy", mean)
         assert all((folder / name).is_file() for name in INFLUENCE_FILES)
         facts = {
             "targets": list(range(self.targets)),

@@ -34,6 +34,7 @@ from turnover.workflows.train import train_run
 
 _QUESTION = "Ansgar Pellworth has made a warm and funny film, and the cast is lovely."
 _QUESTIONS = 5
+_AREA = "AUC of self-influence, injected labels"
 
 
 def measure_demo() -> Iterator[BenchRow]:
@@ -45,67 +46,54 @@ def measure_demo() -> Iterator[BenchRow]:
             build_demo(folder, data)
         yield BenchRow("demo runs", "both built", time.perf_counter() - begun, "s", "<= 120")
         digits, reviews = (Run(demo_folder(folder, data)) for data in DATA)
-        yield from _accuracies(digits)
-        yield BenchRow(
-            "demo-digits",
-            "AUC of self-influence, injected labels",
-            wrong_label_auc(digits),
-            "",
-            ">= .99",
-        )
-        yield from _accuracies(reviews)
-        yield BenchRow(
-            "demo-reviews", "AUC of self-influence, injected labels", wrong_label_auc(reviews), ""
-        )
+        for run, goal in ((digits, ">= .99"), (reviews, "")):
+            yield from _accuracies(run, run.name)
+            yield BenchRow(run.name, _AREA, wrong_label_auc(run), "", goal)
         yield from _cues(reviews)
         yield from _explain(reviews)
 
 
-def _accuracies(run: Run) -> Iterator[BenchRow]:
-    for measure in ("validation_accuracy", "plain_accuracy"):
-        yield BenchRow(run.name, measure.replace("_", " "), run.manifest["results"][measure], "")
+def _accuracies(run: Run, case: str, goal: str = "") -> Iterator[BenchRow]:
+    results = run.manifest["results"]
+    yield BenchRow(case, "validation accuracy", results["validation_accuracy"], "", goal)
+    yield BenchRow(case, "plain accuracy", results["plain_accuracy"], "")
 
 
 def _cues(run: Run) -> Iterator[BenchRow]:
     """Lift of the injected texts by influence, and by cosine similarity."""
     errors = run.misclassified_positions
-    features, labels = run.features("train"), run.train["label"].to_numpy()
-    targets = run.features("validation")[errors]
-    similar = {
-        error: signed_similarity(
-            target, features, labels, run.item("validation", error)["predicted"]
-        )
-        for error, target in zip(errors, targets, strict=True)
-    }
+    similar = signed_similarity(
+        run.features("validation")[errors],
+        run.validation["predicted"].loc[errors].to_numpy(),
+        run.features("train"),
+        run.train["label"].to_numpy(),
+    )
     for mark in sorted(set(run.validation["planted"]) - {""}):
         for method, scores, goal in (
             ("influence", influence_scores(run), ">= 3"),
-            ("cosine similarity", similar, ""),
+            ("cosine similarity", dict(zip(errors, similar, strict=True)), ""),
         ):
             try:
-                lift = cue_lift(run, mark, scores)
+                errors_marked, lift = cue_lift(run, mark, scores)
             except TurnoverError:
                 continue
             yield BenchRow(
                 run.name,
-                f"{mark} ({lift.misclassified} errors): lift in the top 10, {method}",
-                lift.lift,
+                f"{mark} ({errors_marked} errors): lift in the top 10, {method}",
+                lift.value,
                 "x chance",
                 goal,
             )
-            yield BenchRow(run.name, f"{mark}: 95 % from, {method}", lift.low, "x chance")
-            yield BenchRow(run.name, f"{mark}: 95 % to, {method}", lift.high, "x chance")
+            for end, bound in (("from", lift.low), ("to", lift.high)):
+                yield BenchRow(run.name, f"{mark}: 95 % {end}, {method}", bound or 0.0, "x chance")
 
 
 def _explain(run: Run) -> Iterator[BenchRow]:
     explainer = Explainer(run)
     explainer.warm_up()
-    seconds = interleaved_medians(
-        {"explain": lambda: explainer.explain_text(_QUESTION)}, _QUESTIONS, explainer.device
-    )
-    yield BenchRow(
-        run.name, "explain a new text, model loaded (median)", seconds["explain"], "s", "< 1"
-    )
+    works = {"explain": lambda: explainer.explain_text(_QUESTION)}
+    seconds = interleaved_medians(works, _QUESTIONS, explainer.device)["explain"]
+    yield BenchRow(run.name, "explain a new text, model loaded (median)", seconds, "s", "< 1")
 
 
 # Masks
@@ -133,18 +121,12 @@ def measure_masks() -> Iterator[BenchRow]:
             for batch in batches:
                 stored[batch]
 
-        for measure, seconds in interleaved_medians(
-            {"hashed": hashed, "stored, looked up": looked_up}, _REPEATS, device
-        ).items():
-            yield BenchRow(
-                f"masks, {name}", f"{measure}: units a second", _INSTANCES * _UNITS / seconds, "1/s"
-            )
-        yield BenchRow(
-            f"masks, {name}",
-            f"memory to store {_INSTANCES:,} x {_UNITS} (hashed: 0)",
-            stored.numel() / 2**20,
-            "MB",
-        )
+        case, works = f"masks, {name}", {"hashed": hashed, "stored, looked up": looked_up}
+        for measure, seconds in interleaved_medians(works, _REPEATS, device).items():
+            rate = _INSTANCES * _UNITS / seconds
+            yield BenchRow(case, f"{measure}: units a second", rate, "1/s")
+        what = f"memory to store {_INSTANCES:,} x {_UNITS} (hashed: 0)"
+        yield BenchRow(case, what, stored.numel() / 2**20, "MB")
 
 
 # SST-2
@@ -157,30 +139,16 @@ def measure_sst2(folder: Path) -> Iterator[BenchRow]:
     for case, noise in (("SST-2 5,000", 0.0), ("SST-2 5,000, 10 % noise", 0.1)):
         with tempfile.TemporaryDirectory() as name:
             run_folder = Path(name) / "sst2"
-            results = train_run(
+            train_run(
                 TrainSettings("sst2", path=str(folder), limit=5000, label_noise=noise), run_folder
             )
             run = Run(run_folder)
             for part, goal in (("features", ""), ("training", "<= 60"), ("twin", "")):
-                yield BenchRow(case, f"{part}", run.manifest["timings"][part], "s", goal)
-            yield BenchRow(
-                case, "validation accuracy", results["validation_accuracy"], "", "plain - .01"
-            )
-            yield BenchRow(case, "plain accuracy", results["plain_accuracy"], "")
+                yield BenchRow(case, part, run.manifest["timings"][part], "s", goal)
+            yield from _accuracies(run, case, "plain - .01")
             if noise:
                 computed = compute_influence(run)
-                yield BenchRow(
-                    case,
-                    f"influence of {computed['targets']} targets",
-                    computed["seconds"],
-                    "s",
-                    "<= 60",
-                )
+                what = f"influence of {computed['targets']} targets"
+                yield BenchRow(case, what, computed["seconds"], "s", "<= 60")
                 yield BenchRow(case, "pairs a second", computed["pairs_per_second"], "1/s")
-                yield BenchRow(
-                    case,
-                    "AUC of self-influence, injected labels",
-                    wrong_label_auc(run),
-                    "",
-                    ">= .86",
-                )
+                yield BenchRow(case, _AREA, wrong_label_auc(run), "", ">= .86")

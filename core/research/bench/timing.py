@@ -14,7 +14,7 @@ import torch
 from turnover.attribution.device import synchronize
 
 _SIZE = 2048
-_COPIED = 2**27
+MATMUL_FLOPS, COPY_BYTES = 2 * _SIZE**3, 2**28
 _EVERY_SECONDS = 0.002
 
 
@@ -36,28 +36,16 @@ def interleaved_medians(
 
 
 def matmul_peak(dtype: torch.dtype, device: torch.device) -> Callable[[], object]:
-    """A large matrix product to time; it makes `matmul_flops()` operations."""
+    """A large matrix product to time; it makes `MATMUL_FLOPS` operations."""
     left, right = (torch.randn(_SIZE, _SIZE, device=device).to(dtype) for _ in range(2))
     return lambda: left @ right
 
 
-def matmul_flops() -> int:
-    """Floating-point operations of one `matmul_peak` product."""
-    return 2 * _SIZE**3
-
-
 def large_copy(device: torch.device) -> Callable[[], object]:
-    """A copy too large for caches; it moves `copy_bytes()` bytes, half of them read and half
-    written.
-    """
-    source = torch.zeros(_COPIED // 4, device=device)
+    """A copy too large for caches; it moves `COPY_BYTES`, half of them read and half written."""
+    source = torch.zeros(COPY_BYTES // 8, device=device)
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
-
-
-def copy_bytes() -> int:
-    """Bytes that one `large_copy` moves."""
-    return 2 * _COPIED
 
 
 @contextmanager

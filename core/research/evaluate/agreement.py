@@ -141,10 +141,10 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
     # random scores of one seed are equal in both halves
     names = [name for name in options.baselines if name != RANDOM]
     baselines = zip(*(baseline_scores(task, names, member) for member in (0, 1)), strict=True)
-    return {
-        "members": members,
-        "rows": rows + [_baseline_row(first, second) for first, second in baselines],
-    }
+    for first, second in baselines:
+        refused = first.refused or second.refused
+        rows.append(first.row({} if refused else all_figures(first.values, second.values)))
+    return {"members": members, "rows": rows}
 
 
 def _part(evidence: Evidence, start: int) -> Evidence:
@@ -160,15 +160,4 @@ def _turnover_row(name: str, whole: Scored, halves: list[Evidence]) -> ResultRow
     figures = all_figures(first.values, second.values)
     if np.isfinite(first.std_errors).all():
         figures |= strong_figures(first, second) | coverage_figures(first, second)
-    return ResultRow(
-        whole.method,
-        whole.train_seconds,
-        whole.estimate_seconds,
-        figures,
-        ", ".join(dict.fromkeys([first.note, second.note])),
-    )
-
-
-def _baseline_row(first: Scored, second: Scored) -> ResultRow:
-    figures = {} if first.refused or second.refused else all_figures(first.values, second.values)
-    return ResultRow(first.method, first.train_seconds, first.estimate_seconds, figures, first.note)
+    return whole.row(figures, ", ".join(dict.fromkeys([first.note, second.note])))

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,10 +44,9 @@ from turnover.research.evaluate.results import AUC, Figure, ResultRow
 from turnover.research.evaluate.scores import (
     Options,
     Scored,
-    baseline_scores,
-    evidence_of,
+    all_scores,
+    self_influences,
     self_scores,
-    turnover_scores,
 )
 from turnover.research.evaluate.statistics import mean_over_rows, median_over_rows
 from turnover.research.evaluate.task import EvaluationTask
@@ -82,15 +81,15 @@ def by_features(task: EvaluationTask) -> Scored:
     compare inputs.
     """
     run, begun = task.run, time.perf_counter()
-    features, labels = run.features("train"), run.train["label"].to_numpy()
-    targets, wanted = run.features("validation")[task.positions], task.targets.labels.tolist()
-    values = [
-        signed_similarity(target, features, labels, label)
-        for target, label in zip(targets, wanted, strict=True)
-    ]
+    values = signed_similarity(
+        run.features("validation")[task.positions],
+        task.targets.labels.cpu().numpy(),
+        run.features("train"),
+        run.train["label"].to_numpy(),
+    )
     return Scored(
         "signed cosine similarity, features of the run",
-        np.stack(values),
+        values,
         run.manifest["timings"]["training"],
         time.perf_counter() - begun,
     )
@@ -121,50 +120,39 @@ def measure_duplicates(task: EvaluationTask, options: Options) -> dict[str, Any]
         np.array([duplicate for _, duplicate in pairs]),
     )
     scored = [
-        *turnover_scores(*evidence_of(with_duplicates)),
-        *baseline_scores(with_duplicates, options.baselines),
+        *all_scores(with_duplicates, options.baselines),
         by_features(with_duplicates),
     ]
     return {
         "targets": len(with_duplicates.positions),
         "pairs": len(pairs),
         "instances": len(run.train),
-        "rows": [_duplicates_row(method, rows, columns) for method in scored],
+        "rows": [
+            method.row(
+                {} if method.refused else figures_of(rank_shares(method.values, rows, columns))
+            )
+            for method in scored
+        ],
     }
-
-
-def _duplicates_row(scored: Scored, rows: np.ndarray, columns: np.ndarray) -> ResultRow:
-    figures = {} if scored.refused else figures_of(rank_shares(scored.values, rows, columns))
-    return ResultRow(
-        scored.method, scored.train_seconds, scored.estimate_seconds, figures, scored.note
-    )
 
 
 # Ways to suspect a label
 
 _FOLDS = 5
 _STEPS = 2000
-_ON_ITSELF = ("tracin-last",)
+_ON_ITSELF = "tracin-last"
 
 
 def suspicions(task: EvaluationTask, options: Options) -> Iterator[Scored]:
     """All ways to suspect a label, each with values `(1, N)`."""
     yield from _own(task)
-    evidence, seconds = evidence_of(task)
-    for scored in [
-        *turnover_scores(evidence, seconds),
-        *baseline_scores(task, options.baselines),
-    ]:
-        yield (
-            scored
-            if scored.refused
-            else replace(
-                scored,
-                method=f"mean influence: {scored.method}",
-                values=-scored.values.mean(0, keepdims=True),
-            )
-        )
-    on_itself = [name for name in options.baselines if name in _ON_ITSELF]
+    for scored in all_scores(task, options.baselines):
+        if scored.refused:
+            yield scored
+        else:
+            suspicion = -scored.values.mean(0, keepdims=True)
+            yield replace(scored, method=f"mean influence: {scored.method}", values=suspicion)
+    on_itself = [name for name in options.baselines if name == _ON_ITSELF]
     for scored in self_scores(task, on_itself, np.arange(len(task.run.train))):
         yield replace(scored, method=f"self-influence: {scored.method}")
     yield doubt(task)
@@ -172,20 +160,11 @@ def suspicions(task: EvaluationTask, options: Options) -> Iterator[Scored]:
 
 def _own(task: EvaluationTask) -> Iterator[Scored]:
     """Self-influence and flipped loss, as the run keeps them."""
-    run = task.run
-    members, training, results = (
-        run.influence.array("self"),
-        run.manifest["timings"]["training"],
-        run.manifest["results"],
-    )
-    ways = {"one member": (members[0], training / len(members))}
-    if len(members) > 1:
-        ways |= {
-            "mean of members": (members.mean(0), training),
-            "median of members": (np.median(members, 0), training),
-        }
-    for name, (values, seconds) in ways.items():
-        yield Scored(f"self-influence: turn-over, {name}", np.asarray(values)[None], seconds, 0.0)
+    run, training = task.run, task.run.manifest["timings"]["training"]
+    results = run.manifest["results"]
+    for name, values in self_influences(run).items():
+        seconds = training / results["members"] if name.endswith("one member") else training
+        yield Scored(f"self-influence: {name}", values[None], seconds, 0.0)
     flipped = run.array("item_losses")[1, results["kept_epoch"] - 1]
     yield Scored(
         "flipped loss: turn-over, mean of members", np.asarray(flipped)[None], training, 0.0
@@ -203,27 +182,13 @@ def doubt(task: EvaluationTask) -> Scored:
 
     name, begun = "cross-validated doubt (Northcutt et al. 2021)", time.perf_counter()
     if not task.train.inputs.is_floating_point():
-        return Scored(
-            name,
-            np.empty(0),
-            0.0,
-            0.0,
-            "refused: the model reads words, not features, and its own features were trained with "
-            "the labels",
-        )
-    features, labels = (
-        task.train.inputs.flatten(1).cpu().numpy(),
-        task.train.labels.cpu().numpy(),
-    )
+        reason = "the model reads words, not features, and its own features were trained with the"
+        return Scored(name, np.empty(0), 0.0, 0.0, f"refused: {reason} labels")
+    features, labels = task.train.inputs.flatten(1).cpu().numpy(), task.train.labels.cpu().numpy()
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_STEPS))
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
     try:
-        chances = cross_val_predict(
-            model,
-            features,
-            labels,
-            cv=StratifiedKFold(_FOLDS, shuffle=True, random_state=0),
-            method="predict_proba",
-        )
+        chances = cross_val_predict(model, features, labels, cv=folds, method="predict_proba")
     except (*REFUSALS, ValueError) as error:
         return Scored(name, np.empty(0), 0.0, 0.0, f"refused: {str(error).splitlines()[0]}")
     columns = np.searchsorted(np.unique(labels), labels)
@@ -281,15 +246,8 @@ def auc(injected: np.ndarray, suspicion: np.ndarray) -> Figure:
     beaten, beating = (ranks[group] - rankdata(suspicion[group]) for group in (injected, ~injected))
     first, second = beaten / (~injected).sum(), 1 - beating / injected.sum()
     area = float(first.mean())
-    error = float(
-        np.sqrt(
-            sum(
-                ranks_won.var(ddof=1) / len(ranks_won)
-                for ranks_won in (first, second)
-                if len(ranks_won) > 1
-            )
-        )
-    )
+    variances = [won.var(ddof=1) / len(won) for won in (first, second) if len(won) > 1]
+    error = float(np.sqrt(sum(variances)))
     return Figure(area, max(0.0, area - _WIDTH * error), min(1.0, area + _WIDTH * error))
 
 
@@ -304,21 +262,32 @@ def measure_injected(task: EvaluationTask, options: Options) -> dict[str, Any]:
     Raises:
         TurnoverError: if none were injected.
     """
-    injected = wrong_labels(task.run)
+    return _found(task, options, "injected", wrong_labels(task.run))
+
+
+def measure_real_errors(task: EvaluationTask, options: Options) -> dict[str, Any]:
+    """How well every way to suspect finds the confirmed label errors.
+
+    Raises:
+        TurnoverError: if the run has none.
+    """
+    missing = "no confirmed label errors; train with --data imdb-checks"
+    return _found(
+        task, options, "confirmed_errors", marked_items(task.run, CONFIRMED_ERROR, missing)
+    )
+
+
+def _found(task: EvaluationTask, options: Options, name: str, wrong: np.ndarray) -> dict[str, Any]:
+    """How well every way to suspect finds the training items that are `wrong` `(N,)`."""
     return {
-        "injected": int(injected.sum()),
-        "instances": len(injected),
-        "rows": suspicion_rows(task, options, injected),
+        name: int(wrong.sum()),
+        "instances": len(wrong),
+        "rows": [_injected_row(way, wrong) for way in suspicions(task, options)],
     }
 
 
-def suspicion_rows(task: EvaluationTask, options: Options, wrong: np.ndarray) -> list[ResultRow]:
-    """How well every way to suspect finds the training items that are `wrong` `(N,)`."""
-    return [_injected_row(way, wrong, int(wrong.sum())) for way in suspicions(task, options)]
-
-
-def _injected_row(scored: Scored, injected: np.ndarray, count: int) -> ResultRow:
-    figures = {}
+def _injected_row(scored: Scored, injected: np.ndarray) -> ResultRow:
+    figures, count = {}, int(injected.sum())
     if not scored.refused:
         suspicion = scored.values[0]
         figures = {AUC: auc(injected, suspicion)}
@@ -326,30 +295,15 @@ def _injected_row(scored: Scored, injected: np.ndarray, count: int) -> ResultRow
             f"precision@{most}": precision(injected, suspicion, most)
             for most in sorted({min(TOP, count), count})
         }
-    return ResultRow(
-        scored.method, scored.train_seconds, scored.estimate_seconds, figures, scored.note
-    )
+    return scored.row(figures)
 
 
 # Spurious cues
 
 
-@dataclass(frozen=True)
-class Lift:
-    """How many times as often as by chance the injected texts are among the top; `low` and `high`
-    bound its 95 % interval.
-    """
-
-    mark: str
-    misclassified: int
-    lift: float
-    low: float
-    high: float
-
-
-def cue_lift(run: Run, mark: str, scores: dict[int, np.ndarray]) -> Lift:
-    """Lift of the training texts marked `mark` among the `TOP` highest `scores` `(N,)` of the
-    errors with that mark.
+def cue_lift(run: Run, mark: str, scores: dict[int, np.ndarray]) -> tuple[int, Figure]:
+    """How many errors carry `mark`, and the lift of the training texts with it among the `TOP`
+    highest `scores` `(N,)` of these errors.
 
     Raises:
         TurnoverError: if the run has no error with that mark.
@@ -360,15 +314,11 @@ def cue_lift(run: Run, mark: str, scores: dict[int, np.ndarray]) -> Lift:
     ]
     if not errors:
         raise TurnoverError(f"{run.folder}: no error carries the mark {mark!r}")
-    shares = (
-        np.array(
-            [marked[np.argsort(-scores[error], kind="stable")[:TOP]].mean() for error in errors]
-        )
-        / marked.mean()
-    )
+    top = [np.argsort(-scores[error], kind="stable")[:TOP] for error in errors]
+    shares = np.array([marked[instances].mean() for instances in top]) / marked.mean()
     means = np.random.default_rng(0).choice(shares, (_RESAMPLES, len(shares))).mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
-    return Lift(mark, len(errors), float(shares.mean()), float(low), float(high))
+    return len(errors), Figure(float(shares.mean()), float(low), float(high))
 
 
 def influence_scores(run: Run) -> dict[int, np.ndarray]:
@@ -376,23 +326,4 @@ def influence_scores(run: Run) -> dict[int, np.ndarray]:
     return {
         error: run.influence.ranked(error, "prediction").values
         for error in run.influence.misclassified
-    }
-
-
-# Confirmed label errors
-
-
-def measure_real_errors(task: EvaluationTask, options: Options) -> dict[str, Any]:
-    """How well every way to suspect finds the confirmed label errors.
-
-    Raises:
-        TurnoverError: if the run has none.
-    """
-    confirmed = marked_items(
-        task.run, CONFIRMED_ERROR, "no confirmed label errors; train with --data imdb-checks"
-    )
-    return {
-        "confirmed_errors": int(confirmed.sum()),
-        "instances": len(confirmed),
-        "rows": suspicion_rows(task, options, confirmed),
     }

@@ -18,9 +18,7 @@ from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.scores import (
     Options,
     Scored,
-    baseline_scores,
-    evidence_of,
-    turnover_scores,
+    all_scores,
 )
 from turnover.research.evaluate.statistics import mean_spearman, reliability, row_spearman
 from turnover.research.evaluate.task import EvaluationTask
@@ -66,21 +64,13 @@ def placebo(scores: np.ndarray, inside: np.ndarray, losses: np.ndarray) -> Figur
 def row_of(scored: Scored, inside: np.ndarray, losses: np.ndarray) -> ResultRow:
     """A method's score and placebo."""
     if scored.refused:
-        return ResultRow(
-            scored.method, scored.train_seconds, scored.estimate_seconds, note=scored.note
-        )
+        return scored.row({})
     figures = {
         LDS: lds(scored.values, inside, losses),
         PLACEBO: placebo(scored.values, inside, losses),
     }
     notes = [scored.note, _OFF if abs(figures[PLACEBO].value) > _PLACEBO_LIMIT else ""]
-    return ResultRow(
-        scored.method,
-        scored.train_seconds,
-        scored.estimate_seconds,
-        figures,
-        "; ".join(filter(None, notes)),
-    )
+    return scored.row(figures, "; ".join(filter(None, notes)))
 
 
 def halves_of(task: EvaluationTask, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -92,9 +82,7 @@ def halves_of(task: EvaluationTask, options: Options) -> tuple[np.ndarray, np.nd
 
 def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
     """LDS of all methods, with the reliability of the losses that they predict."""
-    evidence, seconds = evidence_of(task)
     inside, losses = halves_of(task, options)
-    scored = [*turnover_scores(evidence, seconds), *baseline_scores(task, options.baselines)]
     sure = reliability(losses.transpose(0, 2, 1))
     return {
         "halves": options.halves,
@@ -103,5 +91,5 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
         "epochs": task.epochs(options.masked),
         "reliability": sure,
         "ceiling": None if sure is None else max(0.0, sure) ** 0.5,
-        "rows": [row_of(method, inside, losses) for method in scored],
+        "rows": [row_of(scored, inside, losses) for scored in all_scores(task, options.baselines)],
     }

@@ -27,10 +27,9 @@ from turnover.research.evaluate.results import Figure, ResultRow
 from turnover.research.evaluate.scores import (
     Options,
     Scored,
-    baseline_scores,
-    evidence_of,
+    all_scores,
+    self_influences,
     self_scores,
-    turnover_scores,
 )
 from turnover.research.evaluate.statistics import (
     mean_spearman,
@@ -44,7 +43,6 @@ from turnover.training.fit import Split
 
 SELF, SELF_PEARSON, TARGETS, PLACEBO = "self", "self (Pearson)", "targets", "placebo"
 _INSTANCES = 12
-_TOGETHER = 25
 
 
 def draw_instances(total: int, count: int, seed: int) -> np.ndarray:
@@ -88,7 +86,7 @@ def left_out_losses(task: EvaluationTask, instances: np.ndarray, seeds: int) -> 
                             strict=True,
                         )
                     )
-                    left_out = Retraining(_TOGETHER).scores(
+                    left_out = Retraining().scores(
                         replace(problem, targets=Split(*both)),
                         chosen,
                         lambda share: advance(round(share * len(instances))),
@@ -116,13 +114,11 @@ def target_figures(scores: np.ndarray, truth: np.ndarray) -> dict[str, Figure]:
 
 def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
     """Agreement of all methods with leave-one-out, and the reliability of the latter."""
-    evidence, seconds = evidence_of(task)
     instances = draw_instances(len(task.run.train), options.instances, task.settings.seed)
     losses = left_out_losses(task, instances, options.seeds)
     count = len(task.positions)
     on_targets, on_itself = losses[:, :count], np.diagonal(losses[:, count:], axis1=1, axis2=2)
     on_own = own_scores(task, options, instances)
-    scored = [*turnover_scores(evidence, seconds), *baseline_scores(task, options.baselines)]
     return {
         "instances": len(instances),
         "seeds": options.seeds,
@@ -131,7 +127,7 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
         "reliability_targets": reliability(on_targets),
         "rows": [
             _row(method, on_own, instances, on_targets.mean(0), on_itself.mean(0))
-            for method in scored
+            for method in all_scores(task, options.baselines)
         ],
     }
 
@@ -140,31 +136,19 @@ def own_scores(
     task: EvaluationTask, options: Options, instances: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Self-influence of the items, by the name of each method that has one."""
-    members = task.run.influence.array("self")[:, instances]
-    scores = {"turn-over, one member": members[0]}
-    if len(members) > 1:
-        scores |= {
-            "turn-over, mean of members": members.mean(0),
-            "turn-over, median of members": np.median(members, 0),
-        }
+    kept = {name: values[instances] for name, values in self_influences(task.run).items()}
     baselines = self_scores(task, options.baselines, instances)
-    return scores | {scored.method: scored.values[0] for scored in baselines if not scored.refused}
+    return kept | {scored.method: scored.values[0] for scored in baselines if not scored.refused}
 
 
 def _row(
     scored: Scored,
-    self_influences: dict[str, np.ndarray],
+    on_own: dict[str, np.ndarray],
     instances: np.ndarray,
     on_targets: np.ndarray,
     on_itself: np.ndarray,
 ) -> ResultRow:
-    figures = (
-        self_figures(self_influences[scored.method], on_itself)
-        if scored.method in self_influences
-        else {}
-    )
+    figures = self_figures(on_own[scored.method], on_itself) if scored.method in on_own else {}
     if not scored.refused:
         figures |= target_figures(scored.values[:, instances], on_targets)
-    return ResultRow(
-        scored.method, scored.train_seconds, scored.estimate_seconds, figures, scored.note
-    )
+    return scored.row(figures)

@@ -193,13 +193,12 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
         if not row.refused
     }
     control = Scored(f"random, labels as by {estimated[-1].method}", np.empty(0), 0.0, 0.0)
-    labels = task.run.train["label"].to_numpy()
     removals[control.method] = [
-        alike(removed, labels, task.settings.seed) for removed in removals[estimated[-1].method]
+        alike(removed, task.run.train["label"].to_numpy(), task.settings.seed)
+        for removed in removals[estimated[-1].method]
     ]
-    before, outcomes = retrained_without(
-        errors, [removed for sets in removals.values() for removed in sets], options.seeds
-    )
+    sets = [removed for positions in removals.values() for removed in positions]
+    before, outcomes = retrained_without(errors, sets, options.seeds)
     after = {
         method: dict(zip(counts, outcomes[number * len(counts) :], strict=False))
         for number, method in enumerate(removals)
@@ -226,9 +225,7 @@ def _row(
     after: Mapping[int, Outcome] | None,
 ) -> ResultRow:
     if removed is None or after is None:
-        return ResultRow(
-            scored.method, scored.train_seconds, scored.estimate_seconds, note=scored.note
-        )
+        return scored.row({})
     predicted = (
         np.stack(
             [np.take_along_axis(scored.values, positions, 1).sum(1) for positions in removed], 1
@@ -236,10 +233,4 @@ def _row(
         if scored.values.size
         else None
     )
-    return ResultRow(
-        scored.method,
-        scored.train_seconds,
-        scored.estimate_seconds,
-        figures_of(predicted, before, after),
-        scored.note,
-    )
+    return scored.row(figures_of(predicted, before, after))

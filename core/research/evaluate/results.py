@@ -10,13 +10,12 @@ Pages look for the names of methods and figures below; other figures are shown a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from turnover.errors import TurnoverError
-from turnover.research.markdown import markdown_table
 from turnover.runs.run import Run, made_with, stale_since
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.schema import finite_number
@@ -74,6 +73,14 @@ class ResultRow:
     estimate_seconds: float
     figures: dict[str, Figure] = field(default_factory=dict)
     note: str = ""
+
+
+def markdown_table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[int] = ()
+) -> str:
+    """A Markdown table; the columns of the numbers in `right`, from 0, are aligned right."""
+    rules = ["---:" if column in right else "---" for column in range(len(head))]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (head, rules, *rows))
 
 
 def table(rows: Sequence[ResultRow]) -> str:

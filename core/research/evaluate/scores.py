@@ -22,14 +22,15 @@ from turnover.attribution.estimators.estimator import smoothing
 from turnover.attribution.estimators.significance import freedom_of
 from turnover.attribution.influence import influence
 from turnover.errors import TurnoverError
-from turnover.research.baselines.base import REFUSALS, Problem, Scores
-from turnover.research.baselines.catalog import METHODS, Method
+from turnover.research.baselines.base import REFUSALS, Baseline, Problem, Scores
+from turnover.research.baselines.catalog import METHODS
 from turnover.research.baselines.hessian import InfluenceFunction
-from turnover.research.baselines.losses import ConjugateGradient
 from turnover.research.baselines.simple import Similarity
+from turnover.research.evaluate.results import Figure, ResultRow
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.model import describe_targets, run_estimator
 from turnover.runs.ranking import stored_estimator
+from turnover.runs.run import Run
 from turnover.storage.artifacts import Artifacts
 from turnover.storage.progress import bar
 
@@ -134,11 +135,10 @@ ESTIMATORS: Mapping[str, Way] = {
 # Scores of all methods
 
 RANDOM = "random"
-_CENTRED, _LAST = Similarity(centred=True), InfluenceFunction(ConjugateGradient(), "last")
-BASELINES: Mapping[str, Method] = {
+BASELINES: Mapping[str, Baseline] = {
     **METHODS,
-    "similarity-centred": Method(_CENTRED.name, lambda schedule: _CENTRED),
-    "influence-cg-last": Method(_LAST.name, lambda schedule: _LAST, asks=True, keeps=True),
+    "similarity-centred": Similarity(centred=True),
+    "influence-cg-last": InfluenceFunction(layers="last"),
 }
 """By name: `METHODS`, centred similarity, and Koh and Liang's influence on the last layer, which is
 quick enough for every run.
@@ -166,6 +166,34 @@ class Scored:
     def refused(self) -> bool:
         """Whether there are no scores."""
         return not self.values.size
+
+    def row(self, figures: dict[str, Figure], note: str | None = None) -> ResultRow:
+        """The method's row of a table."""
+        return ResultRow(
+            self.method,
+            self.train_seconds,
+            self.estimate_seconds,
+            figures,
+            self.note if note is None else note,
+        )
+
+
+def all_scores(task: EvaluationTask, baselines: Sequence[str]) -> Iterator[Scored]:
+    """Scores of all estimators and of the baselines of these names."""
+    yield from turnover_scores(*evidence_of(task))
+    yield from baseline_scores(task, baselines)
+
+
+def self_influences(run: Run) -> dict[str, np.ndarray]:
+    """Self-influence `(N,)` of the training items as the run keeps it, by the estimators that have
+    one.
+    """
+    members = run.influence.array("self")
+    values = {"turn-over, one member": np.asarray(members[0])}
+    if len(members) > 1:
+        values["turn-over, mean of members"] = members.mean(0)
+        values["turn-over, median of members"] = np.median(members, 0)
+    return values
 
 
 def evidence_of(task: EvaluationTask) -> tuple[Evidence, float]:
@@ -226,7 +254,7 @@ def baseline_scores(
         "rivals",
         {**task.asked, "epochs": task.epochs(), "member": member},
     )
-    yield from _kept(store, task, names, member, lambda method, problem: method(problem))
+    yield from _kept(store, task, names, member, lambda method, problem: method.scores(problem))
 
 
 def self_scores(
@@ -236,9 +264,9 @@ def self_scores(
     run's folder.
     """
 
-    def each_on_itself(method: Method, problem: Problem) -> Scores:
+    def each_on_itself(method: Baseline, problem: Problem) -> Scores:
         blocks = [
-            method(problem, targets=problem.train.take(rows), instances=rows)
+            method.scores(replace(problem, targets=problem.train.take(rows)), rows)
             for rows in torch.from_numpy(instances).split(_SELF_ROWS)
         ]
         values = torch.cat([block.values.diagonal() for block in blocks])[None]
@@ -262,7 +290,7 @@ def _kept(
     task: EvaluationTask,
     names: Sequence[str],
     member: int,
-    score: Callable[[Method, Problem], Scores],
+    score: Callable[[Baseline, Problem], Scores],
 ) -> Iterator[Scored]:
     """The stored scores, computed first where missing."""
     with store.filling():
@@ -295,10 +323,10 @@ def _problem(task: EvaluationTask, member: int) -> Problem | str:
 
 
 def _scored(
-    method: Method,
+    method: Baseline,
     problem: Problem | str,
     trained: float,
-    score: Callable[[Method, Problem], Scores],
+    score: Callable[[Baseline, Problem], Scores],
 ) -> Scored:
     """A baseline's scores with its seconds, or none with its reason."""
     try:

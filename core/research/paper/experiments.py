@@ -45,7 +45,6 @@ from turnover.research.evaluate.results import Figure
 from turnover.research.evaluate.scores import (
     Evidence,
     Options,
-    Scored,
     evidence_of,
     turnover_scores,
 )
@@ -133,16 +132,12 @@ def side_effect(setup: Setup) -> Iterator[PaperRow]:
     )
 
 
-def _pair(run: Run, setting: str, without: str, with_masks: str) -> Iterator[PaperRow]:
+def _pair(run: Run, setting: str, *papers: str) -> Iterator[PaperRow]:
     """Accuracy without and with turn-over dropout."""
     results = run.manifest["results"]
-    yield PaperRow("accuracy without dropout", setting, without, f"{results['plain_accuracy']:.1%}")
-    yield PaperRow(
-        "accuracy with turn-over dropout",
-        setting,
-        with_masks,
-        f"{results['validation_accuracy']:.1%}",
-    )
+    whats = (("without", "plain_accuracy"), ("with turn-over", "validation_accuracy"))
+    for (what, name), paper in zip(whats, papers, strict=True):
+        yield PaperRow(f"accuracy {what} dropout", setting, paper, f"{results[name]:.1%}")
 
 
 def _with_fresh_masks(run: Run, setup: Setup) -> float:
@@ -182,25 +177,15 @@ def cleansing(setup: Setup) -> Iterator[PaperRow]:
     )
     for fraction in dict.fromkeys((_FRACTIONS[0], best)):
         chosen = ", chosen by validation loss" if fraction == best else ""
+        setting = f"SST-2 to Elec, {model}, {fraction:.0%} removed{chosen}, {_REPEATS} seeds"
         for name in CONDITIONS:
             result = _condition(tried[fraction], name)
-            paper_accuracy, paper_loss = (
-                _PAPER_CLEANSING[name] if fraction == _FRACTIONS[0] else ("", "")
-            )
-            setting = f"SST-2 to Elec, {model}, {fraction:.0%} removed{chosen}, {_REPEATS} seeds"
-            yield PaperRow(
-                f"{name}: accuracy",
-                setting,
-                paper_accuracy,
-                f"{result['accuracy']:.1%} ± "
-                f"{result['accuracy_sd']:.1%}{_against(result, 'accuracy', '+.1%')}",
-            )
-            yield PaperRow(
-                f"{name}: loss",
-                setting,
-                paper_loss,
-                f"{result['loss']:.3f} ± {result['loss_sd']:.3f}{_against(result, 'loss', '+.3f')}",
-            )
+            papers = _PAPER_CLEANSING[name] if fraction == _FRACTIONS[0] else ("", "")
+            for what, form, paper in zip(("accuracy", "loss"), (".1%", ".3f"), papers, strict=True):
+                measured = f"{result[what]:{form}} ± {result[f'{what}_sd']:{form}}"
+                yield PaperRow(
+                    f"{name}: {what}", setting, paper, measured + _against(result, what, f"+{form}")
+                )
 
 
 def _against(condition: dict[str, Any], what: str, form: str) -> str:
@@ -261,24 +246,18 @@ def curves(setup: Setup) -> Iterator[PaperRow]:
                 f"{losses}; accuracy {epoch['accuracy']:.1%}",
             )
         last = run.curves.iloc[kept_epoch - 1]
-        yield PaperRow(
-            "flipped over validation loss, kept epoch",
-            run.name,
-            "about 1",
-            f"{last['flipped'] / last['validation']:.2f}",
-        )
-        yield PaperRow(
-            "masked over validation loss, kept epoch",
-            run.name,
-            "far below 1",
-            f"{last['masked'] / last['validation']:.2f}",
-        )
+        for curve, paper in (("flipped", "about 1"), ("masked", "far below 1")):
+            yield PaperRow(
+                f"{curve} over validation loss, kept epoch",
+                run.name,
+                paper,
+                f"{last[curve] / last['validation']:.2f}",
+            )
 
 
 # Footnote 4
 
-_MEMBERS = 16
-_OPTIONS = Options()
+_MEMBERS, _OPTIONS = 16, Options()
 MASKED, FULL = "L(f^m̃) − L(f^m), equation (2)", "L(f^m̃) − L(f), footnote 4"
 
 
@@ -310,11 +289,10 @@ def _rows(task: EvaluationTask) -> Iterator[PaperRow]:
     ):
         for what, scored in ((MASKED, first), (FULL, second)):
             figures = row_of(scored, inside, losses).figures
-            yield PaperRow(f"LDS of {what}", f"{data}, {_way(scored)}", "", _measured(figures))
-
-
-def _way(scored: Scored) -> str:
-    return scored.method.removeprefix("turn-over, ") + (f" ({scored.note})" if scored.note else "")
+            way = scored.method.removeprefix("turn-over, ") + f" ({scored.note})" * bool(
+                scored.note
+            )
+            yield PaperRow(f"LDS of {what}", f"{data}, {way}", "", _measured(figures))
 
 
 def _measured(figures: dict[str, Figure]) -> str:
@@ -376,41 +354,27 @@ def explain_mistakes(setup: Setup, run: Run, page: str, most: int) -> Iterator[P
         f"{run.name}, N = {results['train_size']:,}, members: {results['members']}, estimator: "
         f"{run.influence.estimator}"
     )
-    yield PaperRow(
-        "misclassified validation items",
-        setting,
-        "",
-        f"{written['misclassified']:,} of {len(run.validation):,}",
-    )
-    yield PaperRow("of them explained", setting, "", f"{written['explained']:,}")
-    yield PaperRow("page", setting, "", written["report"])
-    pattern = explained_pattern(run)
-    if pattern is None:
-        return
-    error = "" if pattern.proponents_error is None else f" ± {pattern.proponents_error:.1%}"
-    shares = f"{pattern.proponents:.1%}{error} (of all training items {pattern.chance:.1%})"
-    yield PaperRow(
-        f"{TOP} strongest proponents of the prediction that carry the predicted label",
-        setting,
-        "",
-        shares,
-    )
-    yield PaperRow(
-        f"{TOP} strongest opponents that carry it", setting, "", f"{pattern.opponents:.1%}"
-    )
-    yield PaperRow(
-        "influence of the strongest proponent, median",
-        setting,
-        "",
-        f"{rounded(pattern.strongest)} nats",
-    )
-    if pattern.spread is not None:
-        yield PaperRow(
-            "influence of a training item, standard deviation, median",
-            setting,
-            "",
-            f"{rounded(pattern.spread)} nats",
-        )
+    measured = {
+        "misclassified validation items": (
+            f"{written['misclassified']:,} of {len(run.validation):,}"
+        ),
+        "of them explained": f"{written['explained']:,}",
+        "page": written["report"],
+    }
+    if pattern := explained_pattern(run):
+        error = "" if pattern.proponents_error is None else f" ± {pattern.proponents_error:.1%}"
+        measured |= {
+            f"{TOP} strongest proponents of the prediction that carry the predicted label": (
+                f"{pattern.proponents:.1%}{error} (of all training items {pattern.chance:.1%})"
+            ),
+            f"{TOP} strongest opponents that carry it": f"{pattern.opponents:.1%}",
+            "influence of the strongest proponent, median": f"{rounded(pattern.strongest)} nats",
+        }
+        if pattern.spread is not None:
+            measured["influence of a training item, standard deviation, median"] = (
+                f"{rounded(pattern.spread)} nats"
+            )
+    yield from (PaperRow(what, setting, "", value) for what, value in measured.items())
 
 
 _MOST_IMAGES = 50

@@ -14,7 +14,7 @@ from pathlib import Path
 from turnover.errors import TurnoverError
 from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.models.registry import TrainSettings
-from turnover.research.markdown import markdown_table
+from turnover.research.evaluate.results import markdown_table
 from turnover.runs.model import run_settings
 from turnover.runs.run import Run
 from turnover.workflows.train import train_run

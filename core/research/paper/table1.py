@@ -43,8 +43,8 @@ from turnover.data.sources import load_data
 from turnover.errors import TurnoverError
 from turnover.models.adapters import TokenRows
 from turnover.models.heads import token_mean
-from turnover.research.baselines.base import REFUSALS, Problem, Schedule
-from turnover.research.baselines.catalog import Method, methods
+from turnover.research.baselines.base import REFUSALS, Baseline, Problem, Schedule
+from turnover.research.baselines.catalog import methods
 from turnover.research.baselines.retraining import plain_classifier, train_problem
 from turnover.research.paper.experiments import text_settings
 from turnover.research.paper.setup import PaperRow, Setup
@@ -129,15 +129,12 @@ def exponents(sizes: Sequence[int], values: Sequence[float]) -> list[float]:
     ]
 
 
-def measure(
-    method: Method, problems: Sequence[Trained], sgd: Schedule, left_out: int, limit: float
-) -> Costs:
+def measure(method: Baseline, problems: Sequence[Trained], left_out: int, limit: float) -> Costs:
     """Costs of a method on problems of growing size.
 
     Args:
         method: what is measured.
         problems: the same model with more and more training items.
-        sgd: plain SGD, for a method that needs it.
         left_out: how many items are scored by a method whose cost is per item.
         limit: seconds that a call may take; a size that would take longer is not measured.
     """
@@ -152,7 +149,7 @@ def measure(
                 f"{limit:,.0f} s",
             )
         try:
-            measured.append(_cost(method, trained_problem, sgd, left_out))
+            measured.append(_cost(method, trained_problem, left_out))
         except REFUSALS as error:
             return Costs(
                 tuple(measured),
@@ -162,13 +159,12 @@ def measure(
     return Costs(tuple(measured), "")
 
 
-def _cost(method: Method, trained_problem: Trained, sgd: Schedule, left_out: int) -> Cost:
+def _cost(method: Baseline, trained_problem: Trained, left_out: int) -> Cost:
     """The cost at one size: of one call, or where calls are quick, medians of several."""
     problem = trained_problem.problem
     size = len(problem.train.labels)
     instances = torch.arange(min(left_out, size)) if method.each else None
-    schedule = None if problem.schedule.optimizer == "sgd" else sgd
-    calls = repeated(lambda: method(problem, schedule, instances=instances))
+    calls = repeated(lambda: method.scores(problem, instances))
     asked = len(calls[0].instances)
     share = size / asked
     training, estimation = (
@@ -191,7 +187,7 @@ def model_bytes(problem: Problem) -> int:
     return sum(value.nbytes for value in problem.initial.values())
 
 
-def warm_up(method: Method, device: torch.device) -> None:
+def warm_up(method: Baseline, device: torch.device) -> None:
     """Call the method once on a tiny problem, so that imports and first-use set-up are not
     counted.
     """
@@ -205,7 +201,7 @@ def warm_up(method: Method, device: torch.device) -> None:
     )
     problem = train_problem(model, split, split, Schedule(1, _WARM_ROWS, 0.01, optimizer="sgd"))
     with contextlib.suppress(*REFUSALS):
-        method(problem)
+        method.scores(problem)
 
 
 # What costs are measured on
@@ -272,19 +268,14 @@ def text_case(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int) ->
         )
     )
     model = plain_classifier(settings.build(len(data.classes), tuple(train.inputs.shape[1:])))
-    encoder = setup.encoder_name
-    setting, schedule, sgd = f"SST-2, two-layer heads on frozen {encoder}", HEADS_SGD, HEADS_SGD
+    words, schedule, sgd = f"two-layer heads on frozen {setup.encoder_name}", HEADS_SGD, HEADS_SGD
     if isinstance(model, TokenRows):
-        setting, schedule, sgd = f"SST-2, {encoder} with adapters", ADAPTERS_ADAMW, ADAPTERS_SGD
+        words, schedule, sgd = f"{setup.encoder_name} with adapters", ADAPTERS_ADAMW, ADAPTERS_SGD
         model = FixedWidth(model)
-        train, target = (
-            Split(cut, split.labels)
-            for cut, split in zip(
-                model.cut(train.inputs, target.inputs), (train, target), strict=True
-            )
-        )
+        both = model.cut(train.inputs, target.inputs)
+        train, target = Split(both[0], train.labels), Split(both[1], target.labels)
     return CostCase(
-        setting,
+        f"SST-2, {words}",
         model.to(device),
         train,
         target,
@@ -365,14 +356,12 @@ def complexity(setup: Setup) -> Iterator[PaperRow]:
     """Three rows a method, then the contest that the paper timed; for each kind of model."""
     for kind, sizes, left_out in CASES[setup.scale]:
         case = text_case(setup, kind, sizes, left_out)
-        compared = methods(groups=case.groups)
+        compared = methods(case.groups, case.sgd)
         costs: dict[str, Costs] = {}
         with bar(len(compared), f"complexity, {kind}", "methods") as advance:
             problems = [trained(partial(case.problem, size)) for size in case.sizes]
             for name, method in compared.items():
-                costs[name] = measure(
-                    method, problems, case.sgd, case.left_out, _LIMIT_SECONDS[setup.scale]
-                )
+                costs[name] = measure(method, problems, case.left_out, _LIMIT_SECONDS[setup.scale])
                 advance(1)
         for name, method in compared.items():
             yield from cost_rows(method.name, case, costs[name], _PAPER.get(name, ("", "", "")))
