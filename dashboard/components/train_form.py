@@ -122,20 +122,19 @@ def _field(label: str, key: str, placeholder: str, help: str | None = None) -> s
 _MODEL, _NAMED = "train-model", "train-named"
 
 
-def choose_model(data: str) -> tuple[str, dict[str, Any]]:
-    """The value of `--model`, "" for what suits the data, and the options of its family."""
-    kind = kind_of(data)
-    titles = titles_of(kind)
+def choose_model(data: str) -> str:
+    """The value of `--model`, "" for what suits the data."""
+    titles = titles_of(kind_of(data))
     family = titles[_select("Model", tuple(titles), _MODEL)]
     if not any(offered and offered.code for offered in titles.values()):
         quiet(NOT_OFFERED)
     if family is None:
-        return "", {}
+        return ""
     choices = family.choices()
     model = choices[0] if choices == (family.name,) else _select("Which one", choices, _NAMED)
     if wrong := module_problem(model):
         wrong_field(wrong)
-    return model, _ask(model, kind)
+    return model
 
 
 def _select(label: str, choices: tuple[str, ...], key: str) -> str:
@@ -150,13 +149,14 @@ def _ask(model: str, kind: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     options = fields_of(model, kind)
     for option in options:
-        values[option.name] = _option(option)
-        chosen = cleaned(values, options)
-        wrong = problems(model, chosen, kind)
-        if option.name in wrong:
-            wrong_field(wrong[option.name])
-        elif not wrong and option.name in (known := notes(model, chosen)):
-            quiet(known[option.name])
+        with st.container(gap="xsmall"):
+            values[option.name] = _option(option)
+            chosen = cleaned(values, options)
+            wrong = problems(model, chosen, kind)
+            if option.name in wrong:
+                wrong_field(wrong[option.name])
+            elif not wrong and option.name in (known := notes(model, chosen)):
+                quiet(known[option.name])
     return cleaned(values, options)
 
 
@@ -197,7 +197,7 @@ def ask_for_training(runs: Path) -> TrainingRequest:
     with left:
         data, path, own_data = _ask_for_data()
     with right:
-        model, options = choose_model(data)
+        model = choose_model(data)
         suggested = free_name(data, runs, own_data)
         name = (
             st.text_input(
@@ -206,8 +206,9 @@ def ask_for_training(runs: Path) -> TrainingRequest:
             or ""
         )
     own_data = ask_for_columns(own_data) if own_data else None
-    usual = usual_values(data, model, options)
     with st.grid(4, min_column_width=150):
+        options = _ask(model, kind_of(data))
+        usual = usual_values(data, model, options)
         shared = {option.name: _option(option, usual.get(option.name, "")) for option in SHARED}
         noise = st.number_input(
             "Wrong labels, %",
