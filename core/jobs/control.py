@@ -36,8 +36,9 @@ from turnover.jobs.job import (
     read_outcome,
     write_outcome,
 )
+from turnover.storage.artifacts import write_facts
 from turnover.storage.atomic import disk_error, write_atomic
-from turnover.storage.lock import is_locked, locked, wait_for
+from turnover.storage.lock import is_locked, locked
 from turnover.storage.progress import VARIABLE
 
 
@@ -57,13 +58,7 @@ def start_job(runs: Path, steps: Sequence[Sequence[str]], label: str) -> Job:
         "created": now.isoformat(timespec="seconds"),
         "steps": [list(step) for step in steps],
     }
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise disk_error(folder, error) from None
-    write_atomic(
-        folder / FACTS, lambda beside: beside.write_text(json.dumps(facts), encoding="utf-8")
-    )
+    write_facts(folder / FACTS, facts)
     _launch(folder)
     return read_job(folder)
 
@@ -173,9 +168,10 @@ def run_job(folder: Path) -> list[dict[str, Any]]:
     try:
         write_atomic(folder / GROUP, lambda beside: beside.write_text(str(os.getpgrp())))
         _stop_if_cancelled(folder)
-        turn = wait_for(folder.parent / TURN)
-        (folder / BEGUN).touch()
-        return _run_steps(job, turn)
+        with locked(folder.parent / TURN, wait=True) as turn:
+            assert turn is not None
+            (folder / BEGUN).touch()
+            return _run_steps(job, turn)
     except KeyboardInterrupt:
         if os.getpgrp() == os.getpid():  # the job's own group, and nobody else's
             os.killpg(0, signal.SIGKILL)

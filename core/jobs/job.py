@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from turnover.errors import TurnoverError
-from turnover.storage.atomic import write_atomic
+from turnover.storage.artifacts import read_facts, write_facts
 from turnover.storage.lock import is_locked
 from turnover.storage.progress import Progress, read_progress
-from turnover.storage.schema import first_link
+from turnover.storage.schema import Facts, first_link
 
 FOLDER = ".jobs"
 FACTS, LOCK, GROUP, PROGRESS, OUTCOME, CANCELLED, LOG = (
@@ -46,13 +48,12 @@ class State(Enum):
         return self in (State.QUEUED, State.RUNNING, State.STOPPING)
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Facts):
     """Results of the finished steps, whether the job is over, and the error, "" if none."""
 
-    results: tuple[dict[str, Any], ...] = ()
-    finished: bool = False
-    error: str = ""
+    results: tuple[dict[str, Any], ...]
+    finished: bool
+    error: str
 
 
 @dataclass(frozen=True)
@@ -82,35 +83,34 @@ class Job:
         return self.folder.name
 
 
+_Step = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class _JobFacts(Facts):
+    label: str
+    created: str
+    steps: Annotated[tuple[_Step, ...], Field(min_length=1)]
+
+
 def read_job(folder: Path) -> Job:
     """The job in a folder.
 
     Raises:
         TurnoverError: if there is none, or its files cannot be read.
     """
-    try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        steps = tuple(tuple(map(_text, step)) for step in facts["steps"])
-        label, created = _text(facts["label"]), _text(facts["created"])
-        if (
-            not steps
-            or not all(steps)
-            or not all(isinstance(step, list) for step in facts["steps"])
-            or first_link(folder)
-            or folder.is_symlink()
-        ):
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise TurnoverError(f"{folder}: no job, or a damaged one; delete the folder") from None
+    damaged = "no job, or a damaged one; delete the folder"
+    facts = read_facts(folder / FACTS, _JobFacts, damaged)
+    if first_link(folder) or folder.is_symlink():
+        raise TurnoverError(f"{folder}: {damaged}")
     # before the outcome: a job writes that and then ends, so an unlocked job has written everything
     locked = is_locked(folder / LOCK)
     outcome = read_outcome(folder)
     state = _state(folder, locked, outcome)
     return Job(
         folder,
-        label,
-        created,
-        steps,
+        facts.label,
+        facts.created,
+        facts.steps,
         state,
         outcome,
         read_progress(folder / PROGRESS) if state.active else None,
@@ -141,15 +141,9 @@ def log_tail(job: Job, lines: int = 20) -> str:
 
 def read_outcome(folder: Path) -> Outcome:
     """The recorded outcome; an empty one where nothing can be read."""
-    try:
-        facts = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-        return Outcome(
-            tuple(dict(result) for result in facts["results"]),
-            facts["finished"] is True,
-            _text(facts["error"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return Outcome()
+    with suppress(TurnoverError):
+        return read_facts(folder / OUTCOME, Outcome, "resume the job")
+    return Outcome(results=(), finished=False, error="")
 
 
 def write_outcome(
@@ -160,10 +154,8 @@ def write_outcome(
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.
     """
-    text = json.dumps(
-        {"results": list(results), "finished": finished, "error": error}, ensure_ascii=False
-    )
-    write_atomic(folder / OUTCOME, lambda beside: beside.write_text(text, encoding="utf-8"))
+    facts = {"results": list(results), "finished": finished, "error": error}
+    write_facts(folder / OUTCOME, facts)
 
 
 def _state(folder: Path, locked: bool, outcome: Outcome) -> State:
@@ -178,9 +170,3 @@ def _state(folder: Path, locked: bool, outcome: Outcome) -> State:
     if outcome.error or outcome.finished:
         return State.FAILED if outcome.error else State.DONE
     return State.CANCELLED if cancelled else State.LOST
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(value)
-    return value

@@ -14,9 +14,9 @@ import numpy as np
 
 from turnover.errors import TurnoverError
 from turnover.runs.run import Run, RunInfluence
-from turnover.storage.atomic import disk_error, write_atomic
+from turnover.storage.artifacts import read_arrays, write_arrays
 from turnover.storage.progress import bar
-from turnover.storage.schema import Implausible, check_array, told_of
+from turnover.storage.schema import Facts, check_array, readable, require
 
 FEATURES, INFLUENCES = "features", "influences"
 BY = (FEATURES, INFLUENCES)
@@ -53,8 +53,9 @@ def kept_places(run: Run, by: str) -> np.ndarray | None:
     path, count = _path(run, by), len(run.items if by == FEATURES else run.train)
     if not path.is_file():
         return None
-    with told_of(path, _remedy(run, by)), np.load(path, allow_pickle=False) as arrays:
-        return _checked(arrays["places"], count)
+    remedy = f"make it again with `turnover map --run {run.folder} --by {by}`"
+    with readable(path, remedy):
+        return _checked(read_arrays(path, Facts, remedy)[0]["places"], count)
 
 
 def make_places(run: Run, by: str) -> Path:
@@ -74,19 +75,9 @@ def make_places(run: Run, by: str) -> Path:
     with bar(1, "UMAP", "map") as advance:
         places = _places(np.asarray(rows, np.float32))
         advance(1)
-    with told_of(path, "update umap-learn"):
+    with readable(path, "update umap-learn"):
         places = _checked(places, len(rows))
-    try:
-        path.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise disk_error(path.parent, error) from None
-
-    def write(beside: Path) -> None:
-        with beside.open("wb") as file:
-            np.savez(file, places=places)
-
-    write_atomic(path, write)
-    return path
+    return write_arrays(path, {"places": places}, {})
 
 
 def _places(rows: np.ndarray) -> np.ndarray:
@@ -107,8 +98,7 @@ def _places(rows: np.ndarray) -> np.ndarray:
 
 def _checked(places: np.ndarray, count: int) -> np.ndarray:
     check_array(places, count, 2)
-    if not np.isfinite(places).all():
-        raise Implausible("places")
+    require(np.isfinite(places).all(), "places")
     return places
 
 
@@ -131,7 +121,3 @@ def _path(run: Run, by: str) -> Path:
         else (_influence(run).manifest["files"], "truth_estimate.npy")
     )
     return run.folder / "maps" / f"{by}-{files[name]['sha256'][:_DIGITS]}.npz"
-
-
-def _remedy(run: Run, by: str) -> str:
-    return f"make it again with `turnover map --run {run.folder} --by {by}`"

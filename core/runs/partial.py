@@ -6,17 +6,15 @@ checkpoint is replaced as a whole, so reading one never disturbs the training. N
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from turnover.errors import TurnoverError
-from turnover.storage.schema import CURVES
+from turnover.storage.schema import CURVES, Facts, readable
 
 SUFFIX = ".partial"
 
@@ -75,12 +73,12 @@ def read_partial(folder: Path, name: str) -> Partial:
             0,
         )
     facts, flipped, validation_size = _checkpoint(masked)
-    twin = len(_checkpoint(plain)[0]["accuracy"]) if plain.exists() else 0
+    twin = len(_checkpoint(plain)[0].accuracy) if plain.exists() else 0
     changed = max(path.stat().st_mtime for path in (masked, plain) if path.exists())
     return Partial(
         name,
-        curves_table(facts["curves"], facts["accuracy"]),
-        facts["most"],
+        curves_table(dict(facts.curves), facts.accuracy),
+        facts.made_with.recipe.epochs,
         twin,
         changed,
         flipped,
@@ -88,28 +86,40 @@ def read_partial(folder: Path, name: str) -> Partial:
     )
 
 
-def _checkpoint(path: Path) -> tuple[dict[str, Any], np.ndarray, int]:
-    """A checkpoint's curves, flipped losses, and number of validation items."""
-    from safetensors import SafetensorError, safe_open
+class _Recipe(Facts):
+    epochs: int
 
-    try:
-        with safe_open(path, "numpy") as file:
-            facts = json.loads(file.metadata()["facts"])
-            flipped, validation = (
-                file.get_tensor("flipped_items"),
-                file.get_slice("validation_items").get_shape(),
-            )
-        curves = {name: [float(loss) for loss in facts["curves"][name]] for name in CURVES}
-        training = {
-            "curves": curves,
-            "accuracy": [float(share) for share in facts["accuracy"]],
-            "most": int(facts["made_with"]["recipe"]["epochs"]),
-        }
-        return training, np.asarray(flipped), int(validation[1])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
-        raise TurnoverError(
-            f"{path}: the checkpoint is damaged ({error}); delete it to train from the beginning"
-        ) from None
+
+class _MadeWith(Facts):
+    recipe: _Recipe
+
+
+class _Curves(Facts, allow_inf_nan=True):
+    masked: list[float]
+    flipped: list[float]
+    validation: list[float]
+    unowned: list[float]
+
+
+class _Training(Facts, allow_inf_nan=True):
+    """What a checkpoint says; a training may diverge."""
+
+    curves: _Curves
+    accuracy: list[float]
+    made_with: _MadeWith
+
+
+def _checkpoint(path: Path) -> tuple[_Training, np.ndarray, int]:
+    """A checkpoint's facts, flipped losses, and number of validation items."""
+    from safetensors import safe_open
+
+    with (
+        readable(path, "delete it to train from the beginning"),
+        safe_open(path, "numpy") as file,
+    ):
+        training = _Training.model_validate_json(file.metadata()["facts"])
+        flipped = np.asarray(file.get_tensor("flipped_items"))
+        return training, flipped, int(file.get_slice("validation_items").get_shape()[1])
 
 
 def curves_table(curves: Mapping[str, Sequence[float]], accuracy: Sequence[float]) -> pd.DataFrame:

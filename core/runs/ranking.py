@@ -5,15 +5,14 @@
   items, those most worth a look first.
 - `influence_column`: one training item's influences on all targets, a column of the matrix whose
   rows `RunInfluence.ranked` gives.
-- `save_estimator`, `load_estimator`: the estimator in the folder of the run's influences, so that
-  pages can estimate too.
+- `estimator_parts`, `estimator_of`: the estimator as arrays and facts, kept with a run's influence,
+  so that pages can estimate too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from turnover.attribution.estimators.shrinkage import Shrinkage
 from turnover.attribution.estimators.significance import STRONG, WEAK, freedom_of, trust_words
 from turnover.runs.run import PREDICTION, TRUTH, Ranked, Run
 from turnover.storage.atomic import disk_error, write_atomic
+from turnover.storage.schema import readable
 
 TOP = 10
 """How many proponents count as an error's explanation in summary numbers."""
@@ -208,54 +208,47 @@ def _column(run: Run, instance: int, meaning: str) -> tuple[np.ndarray, np.ndarr
     return targets[rows], np.array(estimates[rows, columns]), np.array(std_errors[rows, columns])
 
 
-# The estimator's files
+# The estimator as arrays and facts
 
 _SCALARS = ("strength", "strength_variance", "own", "own_error")
 _BY_DIRECTION = ("weight", "weight_variance", "deviation")
+_ARRAYS = ("noise", "vectors", "projector", "random", "shrinkage")
 
 
-def save_estimator(estimator: Estimator, folder: Path) -> dict[str, Any]:
-    """Write the estimator's arrays into a folder; returns the facts for its manifest."""
+def estimator_parts(estimator: Estimator) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """An estimator's arrays by name, and its facts for a manifest."""
     facts: dict[str, Any] = {"estimator": estimator.name, "agreement": estimator.agreement}
     if estimator.noise is None or estimator.basis is None or estimator.shrinkage is None:
-        return facts
+        return {}, facts
+    basis, shrinkage = estimator.basis, estimator.shrinkage
     arrays = {
         "noise": estimator.noise,
-        "vectors": estimator.basis.vectors,
-        "projector": estimator.basis.projector,
+        "vectors": basis.vectors,
+        "projector": basis.projector,
+        **({} if basis.random is None else {"random": basis.random}),
+        "shrinkage": np.stack([getattr(shrinkage, name) for name in _BY_DIRECTION]),
     }
-    if estimator.basis.random is not None:
-        arrays["random"] = estimator.basis.random
-    arrays["shrinkage"] = np.stack([getattr(estimator.shrinkage, name) for name in _BY_DIRECTION])
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
-    return facts | {"shrinkage": {name: getattr(estimator.shrinkage, name) for name in _SCALARS}}
+    return arrays, facts | {"shrinkage": {name: getattr(shrinkage, name) for name in _SCALARS}}
 
 
-def load_estimator(folder: Path, facts: Mapping[str, Any]) -> Estimator:
-    """The estimator in a folder, from the facts that `save_estimator` returned."""
+def estimator_of(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Estimator:
+    """The estimator of which these are the parts."""
+    name, agreement = str(facts["estimator"]), facts["agreement"]
     if "shrinkage" not in facts:
-        return Estimator(str(facts["estimator"]), facts["agreement"])
-
-    def array(name: str) -> np.ndarray:
-        loaded: np.ndarray = np.load(folder / f"{name}.npy", allow_pickle=False)
-        return loaded
-
-    basis = Basis(
-        array("vectors"),
-        array("projector"),
-        array("random") if (folder / "random.npy").exists() else None,
-    )
-    shrinkage = Shrinkage(
-        **dict(zip(_BY_DIRECTION, array("shrinkage"), strict=True)), **facts["shrinkage"]
-    )
-    return Estimator(str(facts["estimator"]), facts["agreement"], array("noise"), basis, shrinkage)
+        return Estimator(name, agreement)
+    basis = Basis(arrays["vectors"], arrays["projector"], arrays.get("random"))
+    by_direction = dict(zip(_BY_DIRECTION, arrays["shrinkage"], strict=True))
+    shrinkage = Shrinkage(**by_direction, **facts["shrinkage"])
+    return Estimator(name, agreement, arrays["noise"], basis, shrinkage)
 
 
 def stored_estimator(run: Run) -> Estimator:
     """The estimator that the run's influences were estimated by.
 
     Raises:
-        TurnoverError: if the run has no influence.
+        TurnoverError: if the run has no influence, or it lacks a part of its estimator.
     """
-    return load_estimator(run.influence.folder, run.influence.manifest)
+    part = run.influence
+    listed = [name for name in _ARRAYS if f"{name}.npy" in part.manifest["files"]]
+    with readable(part.folder, part.again):
+        return estimator_of({name: part.array(name) for name in listed}, part.manifest)

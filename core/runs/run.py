@@ -22,8 +22,6 @@ the weights and influences that it was made with.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,17 +34,24 @@ import pandas as pd
 from turnover.attribution.estimators import SHOWN
 from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
-from turnover.storage.artifacts import FORMAT, MANIFEST, read_manifest, sha256, write_manifest
+from turnover.storage.artifacts import (
+    FORMAT,
+    MANIFEST,
+    fingerprint,
+    read_manifest,
+    sha256,
+    write_manifest,
+)
 from turnover.storage.atomic import looked_at
 from turnover.storage.schema import (
+    InfluenceManifest,
+    RunManifest,
     check_array,
     check_curves,
     check_influence,
-    check_influence_facts,
     check_items,
-    check_run_facts,
     first_link,
-    told_of,
+    readable,
 )
 
 __all__ = [
@@ -72,9 +77,6 @@ RUN_FILES = (
     "weights.safetensors",
 )
 INFLUENCE_FILES = ("self.npy", "mean_members.npy")
-RUN_FACTS = ("data", "kind", "classes", "settings", "results", "recipe")
-INFLUENCE_FACTS = ("run", "targets", "errors", "layout", "estimator", "agreement")
-"""Required entries of the two manifests."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +115,12 @@ class RunInfluence:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._again = f"compute it again with `turnover influence --run {folder.parent}`"
-        self.manifest = read_manifest(folder, self._again, INFLUENCE_FACTS)
-        with told_of(folder / MANIFEST, self._again):
-            check_influence_facts(self.manifest)
+        self.again = f"compute it again with `turnover influence --run {folder.parent}`"
+        self.manifest = read_manifest(folder, self.again, InfluenceManifest)
         if self.estimator not in SHOWN:
             raise TurnoverError(
                 f"{folder}: its estimator is {self.estimator!r}, from an earlier version; "
-                f"{self._again}"
+                f"{self.again}"
             )
         self.targets: list[int] = self.manifest["targets"]
         self.misclassified: list[int] = self.manifest["errors"]
@@ -136,8 +136,8 @@ class RunInfluence:
             TurnoverError: if the part has none of this name, or it cannot be read.
         """
         if f"{name}.npy" not in self.manifest["files"]:
-            raise TurnoverError(f"{self.folder}: the manifest lists no {name}.npy; {self._again}")
-        return _mapped(self.folder / f"{name}.npy", self._again)
+            raise TurnoverError(f"{self.folder}: the manifest lists no {name}.npy; {self.again}")
+        return _mapped(self.folder / f"{name}.npy", self.again)
 
     @property
     def estimator(self) -> str:
@@ -179,7 +179,7 @@ class RunInfluence:
             )
         if f"{meaning}_shape.npy" not in self.manifest["files"]:
             raise TurnoverError(
-                f"{self.folder}: from an earlier version that knew no groups; {self._again}"
+                f"{self.folder}: from an earlier version that knew no groups; {self.again}"
             )
         return np.array(self.array(f"{meaning}_members")[:, [row]]), np.array(
             self.array(f"{meaning}_shape")[[row]]
@@ -235,13 +235,11 @@ class Run:
             raise TurnoverError(
                 f"{link}: a link, which could lead out of the run; put the file itself there"
             )
-        self.folder, self._again = folder, f"delete {folder} and train it again"
-        self.manifest = read_manifest(folder, self._again, RUN_FACTS)
+        self.folder, self.again = folder, f"delete {folder} and train it again"
+        self.manifest = read_manifest(folder, self.again, RunManifest)
         missing = [name for name in RUN_FILES if name not in self.manifest["files"]]
         if missing:
-            raise TurnoverError(f"{folder}: the manifest lists no {missing[0]}; {self._again}")
-        with told_of(folder / MANIFEST, self._again):
-            check_run_facts(self.manifest)
+            raise TurnoverError(f"{folder}: the manifest lists no {missing[0]}; {self.again}")
 
     @property
     def name(self) -> str:
@@ -266,7 +264,7 @@ class Run:
         """All items: split, position, id, label, predicted, probability_0 …, text or image (PNG
         bytes), planted.
         """
-        with told_of(self.folder / "items.parquet", self._again):
+        with readable(self.folder / "items.parquet", self.again):
             read = pd.read_parquet(self.folder / "items.parquet")
             check_items(read, self.manifest)
         return read
@@ -306,7 +304,7 @@ class Run:
     @cached_property
     def curves(self) -> pd.DataFrame:
         """One row an epoch: masked, flipped, validation, unowned (nats) and accuracy."""
-        with told_of(self.folder / "curves.parquet", self._again):
+        with readable(self.folder / "curves.parquet", self.again):
             read = pd.read_parquet(self.folder / "curves.parquet")
             check_curves(read, self.manifest)
         return read
@@ -321,13 +319,13 @@ class Run:
     def array(self, name: str) -> np.ndarray:
         """`features` or `item_losses`, memory-mapped and read-only."""
         path, results = self.folder / f"{name}.npy", self.manifest["results"]
-        loaded = _mapped(path, self._again)
+        loaded = _mapped(path, self.again)
         shape = (
             (len(self.items), None)
             if name == "features"
             else (2, results["epochs"], len(self.train))
         )
-        with told_of(path, self._again):
+        with readable(path, self.again):
             check_array(loaded, *shape)
         return loaded
 
@@ -349,21 +347,16 @@ class Run:
             )
         part = RunInfluence(self.folder / "influence")
         if part.manifest["run"] != self.weights_hash:
-            raise TurnoverError(
-                f"{part.folder}: made for another run's weights; compute it again with `turnover "
-                f"influence --run {self.folder}`"
-            )
+            raise TurnoverError(f"{part.folder}: made for another run's weights; {part.again}")
         sizes = (self.manifest["results"]["members"], len(self.train), len(self.validation))
-        with told_of(
-            part.folder, f"compute it again with `turnover influence --run {self.folder}`"
-        ):
+        with readable(part.folder, part.again):
             check_influence(part.manifest, part.array, sizes, self.misclassified_positions)
         return part
 
 
 def _mapped(path: Path, remedy: str) -> np.ndarray:
     """An array in a file, memory-mapped and read-only."""
-    with told_of(path, remedy):
+    with readable(path, remedy):
         loaded: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     return loaded
 
@@ -390,8 +383,7 @@ def made_with(run: Run) -> dict[str, str]:
         TurnoverError: if the run has no usable influence.
     """
     sums = {name: facts["sha256"] for name, facts in run.influence.manifest["files"].items()}
-    influence = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
-    return {"run": run.weights_hash, "influence": influence}
+    return {"run": run.weights_hash, "influence": fingerprint(sums)}
 
 
 def stale_since(run: Run, made: Mapping[str, Any]) -> str:
@@ -402,8 +394,5 @@ def stale_since(run: Run, made: Mapping[str, Any]) -> str:
         now = made_with(run)
     except TurnoverError:
         return "The influences that this was measured of cannot be read any more."
-    return (
-        ""
-        if made.get("influence") == now["influence"]
-        else "The influences were computed again since this was measured."
-    )
+    same = made.get("influence") == now["influence"]
+    return "" if same else "The influences were computed again since this was measured."

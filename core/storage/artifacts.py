@@ -1,171 +1,255 @@
-"""Manifests with checksums, and arrays that took long to compute, kept in the run's folder.
+"""Artifacts: what took long to compute, kept in a run's folder; each is whole or absent.
 
-A part's manifest holds facts, a format number, and size and checksum of each file; it is written
-last and checked first.
+- A *file*: `NAME.json` has facts, `NAME.npz` arrays and facts. A schema
+  (`turnover.storage.schema.Facts`) says what the facts must be.
+- A *folder* of files and a manifest, which is written last and checked first: facts, a format
+  number, and size and checksum of each file. So are a run and its influence.
+- `Parts` of a larger work, a file each: a stopped job goes on with them.
 
-`Artifacts` keeps arrays in RUN/fidelity/NAME-KEY. The key is a hash of the run's weights and of all
-settings, so results of another run or setting are never mistaken for these. Only what depends on
-these alone is kept: retrained losses, scores of baselines, raw influences. Each array is written as
-soon as it is computed, so interrupted work resumes after the last one. Two measures may need the
-same arrays at the same time; the second one waits for the first, and computes what is missing.
+Whoever reads one gets its value, or learns that it is absent, stale (made with something else) or
+damaged: then one line names the file and the remedy.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from turnover.errors import TurnoverError
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import alone
+from turnover.storage.schema import Facts, Manifest, readable, require
 
-# Manifests
+Schema = TypeVar("Schema", bound=Facts)
+Value = TypeVar("Value")
+Arrays = Mapping[str, np.ndarray]
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-_READ = 2**20
+_FACTS = "facts"
+"""The name in an .npz file under which its facts stand, as JSON."""
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_READ):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path, facts: dict[str, Any], files: Sequence[str]) -> None:
-    """Write a part's manifest: the facts, the format number, and size and checksum of each file."""
+def fingerprint(made_with: Mapping[str, Any]) -> str:
+    """SHA-256 of all that something was made with: checksums of files, settings."""
+    return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
+
+
+# Files
+
+
+def write_facts(path: Path, facts: Mapping[str, Any]) -> Path:
+    """Write facts as JSON, and the folder if it is missing; returns the file.
+
+    Raises:
+        TurnoverError: if the disk is full or the folder cannot be written to.
+    """
+    text = json.dumps(facts, indent=1, ensure_ascii=False)
+    return _write(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def write_arrays(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> Path:
+    """Write arrays and facts as .npz, and the folder if it is missing; returns the file.
+
+    Raises:
+        TurnoverError: if the disk is full or the folder cannot be written to.
+    """
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:
+            np.savez(file, **{_FACTS: np.array(json.dumps(facts))}, **arrays)  # type: ignore[arg-type]
+
+    return _write(path, write)
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(path.parent, error) from None
+    write_atomic(path, write)
+    return path
+
+
+def read_facts(path: Path, schema: type[Schema], remedy: str) -> Schema:
+    """Facts from a JSON file.
+
+    Raises:
+        TurnoverError: if it is missing or damaged; the text ends with `remedy`.
+    """
+    with readable(path, remedy):
+        return schema.model_validate_json(path.read_bytes())
+
+
+def read_arrays(
+    path: Path, schema: type[Schema], remedy: str
+) -> tuple[dict[str, np.ndarray], Schema]:
+    """Arrays and facts from an .npz file.
+
+    Raises:
+        TurnoverError: if it is missing or damaged; the text ends with `remedy`.
+    """
+    with readable(path, remedy), np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+        return arrays, schema.model_validate_json(str(arrays.pop(_FACTS, "{}")))
+
+
+def read_each(
+    paths: Iterable[Path], read: Callable[[Path], Value]
+) -> tuple[list[Value], list[str]]:
+    """What `read` makes of each file, and the problems of damaged ones, a line each: these hide no
+    other. A file that is deleted meanwhile is left out.
+    """
+    values, problems = [], []
+    for path in paths:
+        try:
+            values.append(read(path))
+        except TurnoverError as error:
+            if path.exists():
+                problems.append(str(error))
+    return values, problems
+
+
+# Folders with a manifest
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any], files: Sequence[str]) -> None:
+    """Write a folder's manifest: the facts, the format number, and size and checksum of each
+    file.
+    """
     listed = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
         for name in files
     }
-    text = json.dumps({"format": FORMAT, **facts, "files": listed}, indent=1, ensure_ascii=False)
-    write_atomic(folder / MANIFEST, lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_facts(folder / MANIFEST, {"format": FORMAT, **facts, "files": listed})
 
 
-def read_manifest(folder: Path, remedy: str, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """A part's manifest, if it has the `needed` facts and all its files are as it says.
+def read_manifest(folder: Path, remedy: str, schema: type[Manifest] = Manifest) -> dict[str, Any]:
+    """A folder's manifest, if it fits its schema and all files are as it says.
 
     Raises:
         TurnoverError: for a manifest that is missing, foreign or of another format, and for a file
             that is missing, truncated or edited; the text names the file and ends with `remedy`.
     """
     path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+    if not path.exists():
+        raise TurnoverError(f"{folder}: no {MANIFEST}, so this is not a run; {remedy}")
+    with readable(path, remedy):
+        text = path.read_text(encoding="utf-8")
+        manifest: dict[str, Any] = json.loads(text)
+        if not isinstance(manifest, dict) or not {"format", "files"} <= set(manifest):
+            raise TurnoverError(f"{path}: not a Turnover manifest; {remedy}")
         version = manifest["format"]
-        listed = dict(manifest["files"]) if version == FORMAT else {}
-        files = {
-            str(name): (int(facts["bytes"]), str(facts["sha256"])) for name, facts in listed.items()
-        }
-    except FileNotFoundError:
-        raise TurnoverError(f"{folder}: no {MANIFEST}, so this is not a run; {remedy}") from None
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise TurnoverError(f"{path}: not a Turnover manifest; {remedy}") from None
-    except OSError as error:
-        raise disk_error(path, error) from None
-    if version != FORMAT:
-        newer = "update Turnover, or " if isinstance(version, int) and version > FORMAT else ""
-        raise TurnoverError(
-            f"{path}: format {version!s:.20}, this version reads format {FORMAT}; {newer}{remedy}"
-        )
-    missing = [name for name in needed if name not in manifest]
-    if missing:
-        raise TurnoverError(f"{path}: says nothing of {missing[0]!r}, so it is not whole; {remedy}")
-    for name, (length, checksum) in files.items():
+        if version != FORMAT:
+            newer = isinstance(version, int) and version > FORMAT
+            raise TurnoverError(
+                f"{path}: format {version!s:.20}, this version reads format {FORMAT}; "
+                f"{'update Turnover, or ' if newer else ''}{remedy}"
+            )
+        files = schema.model_validate_json(text).files
+    for name, listed in files.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():
             raise TurnoverError(f"{file}: missing; {remedy}")
         size = file.stat().st_size
-        if size != length:
+        if size != listed.bytes:
             raise TurnoverError(
-                f"{file}: truncated or edited ({size:,} bytes instead of {length:,}); {remedy}"
+                f"{file}: truncated or edited ({size:,} bytes instead of {listed.bytes:,}); "
+                f"{remedy}"
             )
-        if sha256(file) != checksum:
+        if sha256(file) != listed.sha256:
             raise TurnoverError(f"{file}: its contents were changed after it was written; {remedy}")
-    return dict(manifest)
+    return manifest
 
 
-# Arrays that are kept
+# Parts of a larger work
 
-FOLDER = "fidelity"
-_DIGITS = 16
+_ANEW = "give the same command again to compute this part anew"
 
 
-class Artifacts:
-    """Arrays by name, each with facts, in a run's folder; `weights` is the hash of the weights that
-    they were computed with.
+class Parts:
+    """The finished parts of a work in its folder, `NAME.npz` each: arrays and facts.
 
-    Raises:
-        TurnoverError: if an array was changed after it was written.
+    `made_with` is all that they depend on. Each part carries its fingerprint; one of another
+    fingerprint, or a damaged one, is removed and counts as missing.
     """
 
-    def __init__(self, folder: Path, weights: str, name: str, settings: dict[str, Any]) -> None:
-        self._made_with = {"run": weights, **settings}
-        key = hashlib.sha256(json.dumps(self._made_with, sort_keys=True).encode()).hexdigest()[
-            :_DIGITS
-        ]
-        self.folder = folder / FOLDER / f"{name}-{key}"
-        self._facts = self._read()
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        if not (self.folder / MANIFEST).exists():
-            return {}
-        known: dict[str, dict[str, Any]] = read_manifest(
-            self.folder, f"delete {self.folder}, and it is computed again", ("facts",)
-        )["facts"]
-        return known
-
-    @contextmanager
-    def filling(self) -> Iterator[None]:
-        """Exclusive access for computing and keeping missing arrays. Another process that has it is
-        waited for, and its arrays are then available.
-
-        Raises:
-            TurnoverError: if the folder cannot be written to, or an array was changed after it was
-                written.
-        """
-        with alone(
-            self.folder.with_name(f".{self.folder.name}.lock"), f"filling {self.folder}", wait=True
-        ):
-            self._facts = self._read()
-            yield
+    def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:
+        self.folder, self.fingerprint = folder, fingerprint(made_with)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._facts
+        path = self.path(name)
+        with (
+            suppress(TurnoverError),
+            readable(path, _ANEW),
+            np.load(path, allow_pickle=False) as file,
+        ):
+            if json.loads(str(file[_FACTS]))["made_with"] == self.fingerprint:
+                return True
+        path.unlink(missing_ok=True)
+        return False
 
-    def load(self, name: str) -> tuple[np.ndarray, dict[str, Any]]:
-        """A kept array and its facts."""
-        array: np.ndarray = np.load(self.folder / f"{name}.npy", allow_pickle=False)
-        return array, self._facts[name]
+    def load(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and facts of a part.
 
-    def keep(self, name: str, array: np.ndarray, **facts: Any) -> None:
-        """Keep an array and facts.
+        Raises:
+            TurnoverError: if it is missing, of another fingerprint or damaged; it is then removed.
+        """
+        path, remedy = self.path(name), f"it is removed; {_ANEW}"
+        try:
+            with readable(path, remedy):
+                arrays, facts = read_arrays(path, _Part, remedy)
+                require(facts.made_with == self.fingerprint, "fingerprint")
+        except TurnoverError:
+            path.unlink(missing_ok=True)
+            raise
+        return arrays, dict(facts.model_extra or {})
+
+    def save(self, name: str, arrays: Arrays, **facts: Any) -> None:
+        """Keep a part.
 
         Raises:
             TurnoverError: if the disk is full or the folder cannot be written to.
         """
+        write_arrays(self.path(name), arrays, {"made_with": self.fingerprint, **facts})
 
-        def write(beside: Path) -> None:
-            with beside.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
+    def path(self, name: str) -> Path:
+        """The file of a part, which may be missing."""
+        return self.folder / f"{name}.npz"
 
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise disk_error(self.folder, error) from None
-        write_atomic(self.folder / f"{name}.npy", write)
-        self._facts[name] = facts
-        write_manifest(
-            self.folder,
-            {"made_with": self._made_with, "facts": self._facts},
-            sorted(f"{array_name}.npy" for array_name in self._facts),
-        )
+    @property
+    def names(self) -> set[str]:
+        """Of all parts that are there, whatever they were made with."""
+        return {path.stem for path in self.folder.glob("*.npz")}
+
+    def remove(self) -> None:
+        """All of them, with the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def filling(self) -> AbstractContextManager[None]:
+        """Exclusive access for computing missing parts. Another process that has it is waited for,
+        and its parts are then there.
+
+        Raises:
+            TurnoverError: if the folder cannot be written to.
+        """
+        lock = self.folder.with_name(f".{self.folder.name}.lock")
+        return alone(lock, f"filling {self.folder}", wait=True)
+
+
+class _Part(Facts, extra="allow"):
+    made_with: str

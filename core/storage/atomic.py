@@ -62,10 +62,15 @@ def replace_folder(beside: Path, path: Path) -> None:
 
 
 def disk_error(path: Path, error: OSError) -> TurnoverError:
-    """The error for a failed write."""
+    """The error for a failed write or lock."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TurnoverError(
             f"{path}: the disk is full; free some space and run the same command again"
+        )
+    if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+        return TurnoverError(
+            f"{path}: its file system has no locks ({error.strerror}); choose a folder on a local "
+            "disk"
         )
     return TurnoverError(
         f"{path}: cannot be written ({error.strerror or error}); check the folder and its "

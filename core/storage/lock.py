@@ -1,12 +1,12 @@
-"""File locks: whether a job's processes live, and that only one process does some work.
+"""File locks: that only one process does some work, and whether a job's processes live.
 
-The system keeps a lock for the open file, which child processes inherit, and releases it when the
-last of them ends, however it ends.
+The system releases a lock when the last process that has the file open ends, however it ends. A
+job's processes pass the open file on to their children. A `FileLock` cannot be passed on, since it
+unlocks the file for all as its own process lets go; so these locks are taken by descriptor.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import time
@@ -15,30 +15,16 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from filelock import FileLock, Timeout, lock_descriptor
+
 from turnover.errors import TurnoverError
 from turnover.storage.atomic import disk_error
 from turnover.storage.progress import bar
 
-_PAUSES = (0, 0.01, 0.05, 0.2)
-"""Seconds before each attempt to lock: a process that only checks holds it for an instant."""
-_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-"""Errors of flock on file systems without locks, such as some shared ones."""
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[int | None]:
-    """Lock a file that may not exist yet; yields its descriptor, which a process may inherit and so
-    keep locked, or None if it is locked already.
-
-    Raises:
-        OSError: if the file cannot be opened.
-        TurnoverError: if the file system does not support locks.
-    """
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        yield file if any(_take(file, path, fcntl.LOCK_EX, pause) for pause in _PAUSES) else None
-    finally:
-        os.close(file)
+_PATIENCE, _PAUSE = 0.25, 0.02
+"""Seconds for which a lock is tried, and between two attempts: who only checks holds it for an
+instant.
+"""
 
 
 @contextmanager
@@ -51,21 +37,66 @@ def alone(path: Path, work: str, wait: bool = False) -> Iterator[None]:
             number and start time. Also if the file cannot be created, or the file system does not
             support locks.
     """
+    lock = FileLock(path, mode=0o600, fallback_to_soft=False, on_acquired=_sign)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = _alone(path, work, wait)
+        try:
+            lock.acquire(_PATIENCE, _PAUSE)
+        except Timeout:
+            holder = _holder(path, work)
+            if not wait:
+                raise TurnoverError(f"{holder}; wait until it is done, or end it") from None
+            with bar(1, f"waiting: {holder}", "turns"):
+                lock.acquire()
     except OSError as error:
         raise disk_error(path, error) from None
     try:
         yield
     finally:
-        # before it is closed: whoever has opened it sees that it is gone, and creates another
+        # before it is released: whoever has opened it sees that it is gone, and creates another
         path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _sign(file: int) -> None:
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+
+
+def _holder(path: Path, work: str) -> str:
+    """Which process has it locked, and since when."""
+    try:
+        number, since = path.read_text("ascii", "replace").strip()[:20], path.stat().st_mtime
+    except OSError:  # it has just ended
+        number, since = "", time.time()
+    return (
+        f"process {number or '(number unknown)'} is {work} already, since "
+        f"{datetime.fromtimestamp(since):%Y-%m-%d %H:%M}"
+    )
+
+
+@contextmanager
+def locked(path: Path, wait: bool = False) -> Iterator[int | None]:
+    """Lock a file that may not exist yet; yields its descriptor, which a process may inherit and so
+    keep locked, or None if it is locked already and this one does not `wait`.
+
+    Raises:
+        OSError: if the file cannot be opened or locked.
+    """
+    file, end = os.open(path, os.O_RDWR | os.O_CREAT, 0o600), time.monotonic() + _PATIENCE
+    try:
+        while not (taken := lock_descriptor(file, blocking=False)):
+            if not wait and time.monotonic() > end:
+                break
+            time.sleep(_PAUSE)
+        yield file if taken else None
+    finally:
         os.close(file)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process has it locked; the check itself locks it for an instant.
+    """Whether some process has it locked. The check itself locks it for an instant: shared, which
+    filelock does not offer, so that two who check do not take each other for its holder.
 
     Raises:
         TurnoverError: if the file system does not support locks.
@@ -75,75 +106,11 @@ def is_locked(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _take(file, path, fcntl.LOCK_SH, 0)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise disk_error(path, error) from None
     finally:
         os.close(file)
-
-
-def wait_for(path: Path) -> int:
-    """Lock a file, however long it takes; it stays locked while it is open.
-
-    Raises:
-        OSError: if the file cannot be opened.
-        TurnoverError: if the file system does not support locks.
-    """
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    _lock(file, path, fcntl.LOCK_EX)
-    return file
-
-
-def _alone(path: Path, work: str, wait: bool) -> int:
-    """The locked file that is now at `path`, with this process's number in it."""
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            if not any(_take(file, path, fcntl.LOCK_EX, pause) for pause in _PAUSES):
-                if not wait:
-                    raise TurnoverError(f"{_holder(file, work)}; wait until it is done, or end it")
-                with bar(1, f"waiting: {_holder(file, work)}", "turns"):
-                    _lock(file, path, fcntl.LOCK_EX)
-            if _is_at(file, path):
-                os.ftruncate(file, 0)
-                os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
-                return file
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)
-
-
-def _holder(file: int, work: str) -> str:
-    """Which process has it locked, and since when."""
-    number = os.pread(file, 20, 0).decode("ascii", "replace").strip()
-    return (
-        f"process {number or '(number unknown)'} is {work} already, since "
-        f"{datetime.fromtimestamp(os.fstat(file).st_mtime):%Y-%m-%d %H:%M}"
-    )
-
-
-def _is_at(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _take(file: int, path: Path, how: int, pause: float) -> bool:
-    time.sleep(pause)
-    try:
-        _lock(file, path, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _lock(file: int, path: Path, how: int) -> None:
-    try:
-        fcntl.flock(file, how)
-    except OSError as error:
-        if error.errno in _UNSUPPORTED:
-            raise TurnoverError(
-                f"{path}: its file system has no locks ({error.strerror}); choose a folder on a "
-                "local disk"
-            ) from None
-        raise
+    return False

@@ -14,23 +14,29 @@ with flags stands beside one without.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from pydantic import model_validator
 
 from turnover.attribution.estimators.estimator import Estimator
 from turnover.errors import TurnoverError
 from turnover.runs.ranking import finite, stored_estimator
 from turnover.runs.run import Run, made_with, stale_since
-from turnover.storage.atomic import disk_error, write_atomic
-from turnover.storage.schema import UNREADABLE, finite_number
-from turnover.workflows.cleansing import WITH_FLAGS, Comparison, Summary
+from turnover.storage.artifacts import (
+    read_arrays,
+    read_each,
+    read_facts,
+    write_arrays,
+    write_facts,
+)
+from turnover.storage.schema import Facts, check_array, readable, require
+from turnover.workflows.cleansing import WITH_FLAGS, Summary
 
 FOLDER = "cleansing"
 OWN, ELEC = "validation", "elec"
@@ -101,72 +107,46 @@ def run_scores(run: Run, validation: str = OWN) -> Scores:
     )
 
 
+class _ScoresFacts(Facts):
+    made_with: dict[str, str]
+    targets: int
+    path: str
+
+
 def keep_scores(run: Run, validation: str, scores: Scores) -> Path:
     """Keep a run's scores for a set that is not its own; returns the file.
 
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.
     """
-    path = cleansing_folder(run) / f"{validation}.npz"
-    facts = json.dumps(
-        {"made_with": made_with(run), "targets": scores.targets, "path": scores.path}
+    coefficients = np.zeros((1, 0)) if scores.coefficients is None else scores.coefficients
+    return write_arrays(
+        _scores_file(run, validation),
+        {"members": scores.members, "shape": coefficients},
+        {"made_with": made_with(run), "targets": scores.targets, "path": scores.path},
     )
-
-    def write(beside: Path) -> None:
-        with beside.open("wb") as file:
-            np.savez(
-                file,
-                members=scores.members,
-                shape=scores.coefficients if scores.coefficients is not None else np.zeros((1, 0)),
-                facts=np.array(facts),
-            )
-
-    write_atomic(path, write)
-    return path
-
-
-def cleansing_folder(run: Run) -> Path:
-    """The folder of a run's cleansings; created if missing.
-
-    Raises:
-        TurnoverError: if it cannot be made.
-    """
-    folder = run.folder / FOLDER
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise disk_error(folder, error) from None
-    return folder
 
 
 def has_scores(run: Run, validation: str) -> bool:
     """Whether there are scores for a validation set, usable or not."""
-    return validation == OWN or (run.folder / FOLDER / f"{validation}.npz").is_file()
+    return validation == OWN or _scores_file(run, validation).is_file()
+
+
+def _scores_file(run: Run, validation: str) -> Path:
+    return run.folder / FOLDER / f"{validation}.npz"
 
 
 def _kept(run: Run, validation: str) -> Scores:
-    path, again = run.folder / FOLDER / f"{validation}.npz", "compute them again"
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            members, coefficients, facts = (
-                arrays["members"],
-                arrays["shape"],
-                json.loads(str(arrays["facts"])),
-            )
-        checksums, targets, source = (
-            dict(facts["made_with"]),
-            int(facts["targets"]),
-            str(facts["path"]),
-        )
-    except FileNotFoundError:
-        raise TurnoverError(f"{run.folder}: no influences on {validation} yet") from None
-    except UNREADABLE:
-        raise TurnoverError(f"{path}: not readable as scores; {again}") from None
-    if stale := stale_since(run, checksums):
+    if not has_scores(run, validation):
+        raise TurnoverError(f"{run.folder}: no influences on {validation} yet")
+    path, again = _scores_file(run, validation), "compute them again"
+    arrays, facts = read_arrays(path, _ScoresFacts, again)
+    if stale := stale_since(run, facts.made_with):
         raise TurnoverError(f"{path}: {stale.replace('measured', 'computed')} So {again}")
-    if members.ndim != 2 or members.shape[1] != len(run.train):
-        raise TurnoverError(f"{path}: holds other numbers than one for each training item; {again}")
-    return Scores(members, coefficients, stored_estimator(run), targets, source)
+    with readable(path, again):
+        members, coefficients = arrays["members"], arrays["shape"]
+        check_array(members, None, len(run.train))
+    return Scores(members, coefficients, stored_estimator(run), facts.targets, facts.path)
 
 
 def _spread(members: np.ndarray) -> np.ndarray:
@@ -204,6 +184,38 @@ class Cleansed:
     stale: str
 
 
+class _Flags(Facts, extra="allow"):
+    dropped: int
+    relabelled: int
+
+
+class _Model(Facts, extra="allow"):
+    condition: str
+
+
+class _Result(Facts, extra="allow"):
+    validation: str
+    fraction: float
+    flags: _Flags | None
+    removed: int
+    repeats: int
+    targets: int
+    measured_on: int
+    removed_ids: list[Any]
+    models: list[_Model]
+    conditions: tuple[Summary, ...]
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        require(all(row.condition in WITH_FLAGS for row in self.conditions), "condition")
+        return self
+
+
+class _Stored(Facts):
+    made_with: dict[str, str]
+    result: _Result
+
+
 def keep_cleansing(run: Run, result: dict[str, Any], finished: bool = True) -> Path:
     """Keep a result of a run, complete or partial; returns the file.
 
@@ -214,105 +226,30 @@ def keep_cleansing(run: Run, result: dict[str, Any], finished: bool = True) -> P
         f"{result['validation']}-{result['fraction']:g}-{result['repeats']}-seeds"
         f"{'-flags' if result['flags'] else ''}"
     )
-    folder = cleansing_folder(run)
-    path = folder / f"{name}{_DONE if finished else _PARTIAL}"
-    text = json.dumps({"made_with": made_with(run), "result": result}, indent=1, ensure_ascii=False)
-    write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    done, partial = (run.folder / FOLDER / f"{name}{suffix}" for suffix in (_DONE, _PARTIAL))
+    path = done if finished else partial
+    write_facts(path, {"made_with": made_with(run), "result": result})
     if finished:
-        (folder / f"{name}{_PARTIAL}").unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
     return path
 
 
 def read_cleansings(run: Run) -> tuple[list[Cleansed], list[str]]:
     """All cleansings that a run keeps, newest first, and the problems of unreadable files."""
-    cleansings: list[tuple[float, Cleansed]] = []
-    problems = []
-    for path in sorted((run.folder / FOLDER).glob("*")):
-        if path.suffix in (_DONE, _PARTIAL):
-            try:
-                cleansings.append((path.stat().st_mtime, _read(run, path)))
-            except FileNotFoundError:
-                continue
-            except TurnoverError as error:
-                problems.append(str(error))
+    paths = sorted((run.folder / FOLDER).glob("*"))
+    cleansings, problems = read_each(
+        (path for path in paths if path.suffix in (_DONE, _PARTIAL)), lambda path: _read(run, path)
+    )
     return [cleansed for _, cleansed in sorted(cleansings, key=lambda pair: -pair[0])], problems
 
 
-def _read(run: Run, path: Path) -> Cleansed:
-    """One cleansing.
-
-    Raises:
-        TurnoverError: if the file is malformed.
-    """
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        result, checksums = dict(stored["result"]), dict(stored["made_with"])
-        seeds = Counter(str(model["condition"]) for model in result["models"])
-        conditions = tuple(_summary(row) for row in result.pop("conditions"))
-        _check(result)
-    except FileNotFoundError:
-        raise
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ):
-        raise TurnoverError(
-            f"{path}: not readable as a cleansing; delete it, and retrain again"
-        ) from None
-    return Cleansed(
-        path.stem, result, conditions, seeds, path.suffix == _DONE, stale_since(run, checksums)
-    )
-
-
-def _check(result: dict[str, Any]) -> None:
-    flags = result["flags"]
-    counts = [result[name] for name in ("removed", "repeats", "targets", "measured_on")]
-    counts += [] if flags is None else [flags[name] for name in ("dropped", "relabelled")]
-    finite_number(result["fraction"])
-    if (
-        not all(isinstance(count, int) for count in counts)
-        or not isinstance(result["validation"], str)
-        or not isinstance(result["removed_ids"], list)
-    ):
-        raise TypeError(result)
-
-
-def _summary(row: dict[str, Any]) -> Summary:
-    name = str(row["condition"])
-    if name not in WITH_FLAGS:
-        raise ValueError(name)
-    accuracy, accuracy_sd, loss, loss_sd, validation_loss = (
-        finite_number(row[key])
-        for key in ("accuracy", "accuracy_sd", "loss", "loss_sd", "validation_loss")
-    )
-    return Summary(
-        name,
-        accuracy,
-        accuracy_sd,
-        loss,
-        loss_sd,
-        validation_loss,
-        tuple(_comparison(comparison) for comparison in row["against"]),
-    )
-
-
-def _comparison(comparison: dict[str, Any]) -> Comparison:
-    return Comparison(
-        str(comparison["other"]),
-        *_difference(comparison, "accuracy"),
-        *_difference(comparison, "loss"),
-    )
-
-
-def _difference(
-    comparison: dict[str, Any], what: str
-) -> tuple[float, float | None, tuple[float, float] | None]:
-    """A mean difference, its p-value and its interval."""
-    p, interval = comparison[f"{what}_p"], comparison[f"{what}_interval"]
-    bounds = None if interval is None else (finite_number(interval[0]), finite_number(interval[1]))
-    return finite_number(comparison[what]), None if p is None else finite_number(p), bounds
+def _read(run: Run, path: Path) -> tuple[float, Cleansed]:
+    """When one cleansing was kept, and the cleansing."""
+    again = "delete it, and retrain again"
+    stored = read_facts(path, _Stored, again)
+    result, stale = stored.result, stale_since(run, stored.made_with)
+    seeds = Counter(model.condition for model in result.models)
+    facts, finished = result.model_dump(exclude={"conditions"}), path.suffix == _DONE
+    with readable(path, again):
+        changed = path.stat().st_mtime
+    return changed, Cleansed(path.stem, facts, result.conditions, seeds, finished, stale)

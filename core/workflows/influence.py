@@ -19,7 +19,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from turnover.attribution.influence import Influence, influence, influences, sel
 from turnover.errors import TurnoverError
 from turnover.runs.model import describe_targets, load_model, run_estimator, run_split
 from turnover.runs.run import FORMAT, Run, write_manifest
+from turnover.storage.artifacts import Parts
 from turnover.storage.atomic import disk_error, replace_folder
 from turnover.storage.lock import alone
 from turnover.storage.progress import Advance, bar
@@ -42,15 +43,19 @@ from turnover.training.fit import Split
 from turnover.training.ranks import ALONE, Ranks
 from turnover.workflows import influence_chunks
 from turnover.workflows.influence_chunks import (
+    ESTIMATOR,
     FULL_BYTES,
     OWN,
+    PLAN,
     TOTAL,
     Chunk,
-    ChunkFiles,
     Chunking,
+    chunking_of,
     chunks_of,
     join_chunks,
     kept,
+    load_estimator,
+    save_estimator,
 )
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -194,7 +199,7 @@ def _replace_influence(
         "torch": torch.__version__,
         "format": FORMAT,
     }
-    files = ChunkFiles(run.folder / ".influence.partial", identity)
+    files = Parts(run.folder / ".influence.partial", identity)
     try:
         with _keep_if_worthwhile(files, ranks):
             work = _Work.begun(
@@ -230,12 +235,12 @@ def _replace_influence(
 
 
 @contextmanager
-def _keep_if_worthwhile(files: ChunkFiles, ranks: Ranks) -> Iterator[None]:
+def _keep_if_worthwhile(files: Parts, ranks: Ranks) -> Iterator[None]:
     """Keep the work directory for the next attempt if this one fails, unless it is empty."""
     try:
         yield
     except BaseException:
-        if ranks.size == 1 and not files.any_finished:
+        if ranks.size == 1 and files.names <= {PLAN, ESTIMATOR}:
             files.remove()
         raise
 
@@ -254,7 +259,7 @@ class _Work:
     layout: str
     resources: Resources
     chunking: Chunking
-    files: ChunkFiles
+    files: Parts
     ranks: Ranks
     estimator: Estimator = field(init=False)
     pilot_facts: dict[str, Any] = field(init=False)
@@ -264,7 +269,7 @@ class _Work:
         cls,
         run: Run,
         chosen: list[int],
-        files: ChunkFiles,
+        files: Parts,
         device: torch.device,
         full_bytes: int,
         resources: Resources,
@@ -278,10 +283,12 @@ class _Work:
             <= full_bytes
             else "top"
         )
-        if ranks.is_first and files.chunking is None:
-            files.begin(_chunking(model, len(run.train), targets, layout, resources, ranks))
+        if ranks.is_first and PLAN not in files:
+            files.remove()
+            plan = _chunking(model, len(run.train), targets, layout, resources, ranks)
+            files.save(PLAN, {}, **asdict(plan))
         ranks.barrier()
-        chunking = files.chunking
+        chunking = chunking_of(files)
         if chunking is None:
             raise TurnoverError(
                 f"{files.folder}: not of this computation; give all ranks the same command, and a "
@@ -316,7 +323,7 @@ class _Work:
         """Compute this rank's missing chunks and wait for the other ranks; returns how many values
         were missing over all ranks.
         """
-        missing = [chunk for chunk in self.chunks if not self.files.has(chunk.name())]
+        missing = [chunk for chunk in self.chunks if chunk.name() not in self.files]
         self._pilot()
         if self.chunking.blocks > 1:
             self._blocks(missing)
@@ -329,7 +336,7 @@ class _Work:
                     f" number {chunk.rows[0]} on"
                 )
                 self._compute(chunk, advance)
-        if self.ranks.rank == self.ranks.size - 1 and not self.files.has(OWN):
+        if self.ranks.rank == self.ranks.size - 1 and OWN not in self.files:
             self.ranks.at("self-influence")
             train = run_split(self.run, "train", self.device)
             self.files.save(
@@ -363,7 +370,7 @@ class _Work:
         """Let a pilot choose the estimator, once; its result is read back from the file, so that
         all ranks and attempts estimate with the same bits.
         """
-        if self.ranks.is_first and self.files.estimator() is None:
+        if self.ranks.is_first and load_estimator(self.files) is None:
             self.ranks.at("the pilot")
             members, count = self.model.members, len(self.run.train)
             rows = np.random.default_rng(0).permutation(len(self.chosen))[
@@ -381,11 +388,11 @@ class _Work:
                 run_split(self.run, "train", self.device),
             )
             estimator = run_estimator(self.run, self.model, train, pilot.values.numpy(), described)
-            self.files.save_estimator(
-                estimator, {"path": pilot.backend, "precision_error": difference}
+            save_estimator(
+                self.files, estimator, {"path": pilot.backend, "precision_error": difference}
             )
         self.ranks.barrier()
-        stored = self.files.estimator()
+        stored = load_estimator(self.files)
         assert stored is not None
         self.estimator, self.pilot_facts = stored
 
@@ -396,7 +403,7 @@ class _Work:
         for chunk, block in self.ranks.own(
             [(chunk, block) for chunk in missing for block in range(self.chunking.blocks)]
         ):
-            if not self.files.has(chunk.name(block)):
+            if chunk.name(block) not in self.files:
                 self.ranks.at(
                     f"block {block + 1} of {self.chunking.blocks} of part {chunk.number + 1}"
                 )
@@ -422,7 +429,9 @@ class _Work:
         blocks.
         """
         if self.chunking.blocks > 1:
-            blocks = [self.files.load(chunk.name(block)) for block in range(self.chunking.blocks)]
+            blocks = [
+                self.files.load(chunk.name(block))[0] for block in range(self.chunking.blocks)
+            ]
             inside = np.isin(chunk.rows, rows)
             return {
                 meaning: np.concatenate([block[meaning] for block in blocks], 2)[:, inside]

@@ -1,25 +1,22 @@
 """Files of a run's influences: finished chunks in the work directory, and the joined arrays.
 
-A stopped job resumes from the chunks, and ranks share them:
+A stopped job resumes from the chunks, and ranks share them, as `Parts`
+(`turnover.storage.artifacts`) in RUN/.influence.partial:
 
-    RUN/.influence.partial/plan.json        what is computed, and how it is cut
-                           estimator.json   the pilot's result; the estimator's arrays are beside it
-                           NAME.npz         one chunk, whole or absent, with the fingerprint of the
-                                            computation it belongs to
+    plan.npz        how the work is cut
+    estimator.npz   the pilot's result
+    NAME.npz        one chunk
 
-The fingerprint covers the run's files, the targets and all settings. A file with another
-fingerprint is stale and never used. The cut is decided once and written down, so a resumed job cuts
-as it began and its bits are the same, whatever memory is free now and however many ranks there are.
+They are made with the run's files, the targets and all settings. The cut is decided once and
+written down, so a resumed job cuts as it began and its bits are the same, whatever memory is free
+now and however many ranks there are.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +24,9 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from turnover.attribution.estimators.estimator import Estimator
-from turnover.errors import TurnoverError
-from turnover.runs.ranking import load_estimator, save_estimator
+from turnover.runs.ranking import estimator_of, estimator_parts
 from turnover.runs.run import INFLUENCE_FILES
-from turnover.storage.atomic import write_atomic
-from turnover.storage.schema import UNREADABLE
-
-_FINGERPRINT = "fingerprint"
+from turnover.storage.artifacts import Parts
 
 
 @dataclass(frozen=True)
@@ -80,109 +73,27 @@ def chunks_of(wrong: np.ndarray, size: int) -> list[Chunk]:
     return chunks
 
 
-class ChunkFiles:
-    """The work directory of one computation, which `identity` identifies."""
+PLAN, ESTIMATOR = "plan", "estimator"
+"""Parts beside the chunks: how the work is cut, and the estimator that the pilot chose."""
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
-        self.folder = folder
-        self.fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
-    @property
-    def chunking(self) -> Chunking | None:
-        """How this computation was cut; None before it has begun."""
-        facts = self._read("plan")
-        return None if facts is None else Chunking(**facts)
+def chunking_of(parts: Parts) -> Chunking | None:
+    """How a computation was cut; None before it has begun."""
+    return Chunking(**parts.load(PLAN)[1]) if PLAN in parts else None
 
-    def begin(self, chunking: Chunking) -> None:
-        """Create the folder anew, without files of other computations."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir()
-        self._write("plan", asdict(chunking))
 
-    def save_estimator(self, estimator: Estimator, facts: Mapping[str, Any]) -> None:
-        """Keep the estimator and the pilot's facts."""
-        self._write(
-            "estimator", {"pilot": dict(facts), "estimator": save_estimator(estimator, self.folder)}
-        )
+def save_estimator(parts: Parts, estimator: Estimator, pilot: Mapping[str, Any]) -> None:
+    """Keep the estimator and the pilot's facts."""
+    arrays, facts = estimator_parts(estimator)
+    parts.save(ESTIMATOR, arrays, **facts, **pilot)
 
-    def estimator(self) -> tuple[Estimator, dict[str, Any]] | None:
-        """The estimator, and the manifest's facts on it and the pilot; None before the pilot."""
-        facts = self._read("estimator")
-        return (
-            None
-            if facts is None
-            else (
-                load_estimator(self.folder, facts["estimator"]),
-                {**facts["estimator"], **facts["pilot"]},
-            )
-        )
 
-    def has(self, name: str) -> bool:
-        """Whether a chunk exists, readable and of this computation; any other is removed."""
-        try:
-            with np.load(self._path(name), allow_pickle=False) as arrays:
-                if str(arrays[_FINGERPRINT]) == self.fingerprint:
-                    return True
-        except FileNotFoundError:
-            return False
-        except UNREADABLE:
-            pass
-        self._path(name).unlink(missing_ok=True)
-        return False
-
-    def load(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays of a chunk.
-
-        Raises:
-            TurnoverError: if it is damaged; it is then removed.
-        """
-        try:
-            with np.load(self._path(name), allow_pickle=False) as arrays:
-                return {key: arrays[key] for key in arrays.files if key != _FINGERPRINT}
-        except UNREADABLE:
-            self._path(name).unlink(missing_ok=True)
-            raise TurnoverError(
-                f"{self._path(name)}: damaged, and removed; give the same command again to compute"
-                " this part anew"
-            ) from None
-
-    def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep a chunk, whole or not at all.
-
-        Raises:
-            TurnoverError: if the disk is full.
-        """
-
-        def write(beside: Path) -> None:
-            with beside.open("wb") as file:
-                np.savez(file, **{_FINGERPRINT: np.array(self.fingerprint)}, **arrays)  # type: ignore[arg-type]
-
-        write_atomic(self._path(name), write)
-
-    @property
-    def any_finished(self) -> bool:
-        """Whether there are files worth resuming from."""
-        return any(self.folder.glob("*.npz"))
-
-    def remove(self) -> None:
-        """All of it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.npz"
-
-    def _read(self, name: str) -> Any:
-        try:
-            stored = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
-            return stored["facts"] if stored[_FINGERPRINT] == self.fingerprint else None
-        except UNREADABLE:
-            return None
-
-    def _write(self, name: str, facts: Any) -> None:
-        text = json.dumps({_FINGERPRINT: self.fingerprint, "facts": facts})
-        write_atomic(
-            self.folder / f"{name}.json", lambda beside: beside.write_text(text, encoding="utf-8")
-        )
+def load_estimator(parts: Parts) -> tuple[Estimator, dict[str, Any]] | None:
+    """The estimator, and the manifest's facts on it and the pilot; None before the pilot."""
+    if ESTIMATOR not in parts:
+        return None
+    arrays, facts = parts.load(ESTIMATOR)
+    return estimator_of(arrays, facts), facts
 
 
 # Joined files
@@ -281,7 +192,7 @@ def allocated(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
 
 def join_chunks(
     folder: Path,
-    finished: ChunkFiles,
+    finished: Parts,
     chunks: Sequence[Chunk],
     wrong: np.ndarray,
     layout: str,
@@ -307,7 +218,7 @@ def join_chunks(
     }
     total = np.zeros((members, count))
     for chunk in chunks:
-        part = finished.load(chunk.name())
+        part = finished.load(chunk.name())[0]
         total += part.pop(TOTAL)
         for meaning in chunk.meanings:
             arrays = {
@@ -316,8 +227,8 @@ def join_chunks(
                 if name.startswith(f"{meaning}_")
             }
             written[meaning].put(rows[meaning][chunk.rows], arrays)
-    for name, array in zip(
-        INFLUENCE_FILES, (finished.load(OWN)[OWN], total / targets), strict=True
-    ):
+    own = finished.load(OWN)[0][OWN]
+    for name, array in zip(INFLUENCE_FILES, (own, total / targets), strict=True):
         np.save(folder / name, np.asarray(array, np.float32))
-    save_estimator(estimator, folder)
+    for name, array in estimator_parts(estimator)[0].items():
+        np.save(folder / f"{name}.npy", array)

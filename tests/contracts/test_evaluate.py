@@ -16,6 +16,7 @@ import turnover.research.evaluate.scores as methods_module
 from tests.helpers.builders import train_digits
 from tests.helpers.calling import answer, call
 from tests.helpers.source_files import checked_reviews as reviews
+from tests.helpers.storage_testing import edit
 from tests.helpers.token_builders import encoder_in, sst2_in, twins_in
 from turnover import Run, TurnoverError
 from turnover.data.base import WRONG_LABEL
@@ -207,13 +208,22 @@ def test_what_cannot_be_measured_is_one_line(
     assert message.rpartition("|")[2] in err
 
 
-def test_a_spoilt_store_is_one_line(runs: Runs, tmp_path: Path, capsys: Capture) -> None:
-    answer(capsys, *asked(runs, "lds"))
+def test_a_spoilt_store_is_one_line_or_computed_again(
+    runs: Runs, tmp_path: Path, capsys: Capture
+) -> None:
+    """With the same figures."""
+    expected = answer(capsys, *asked(runs, "lds"))["rows"]
     run = others(runs["digits"], tmp_path / "run")
-    for block in (run / "fidelity").glob("halves-*/block-000.npy"):
-        block.write_bytes(b"torn")
+    blocks = list((run / "fidelity").glob("halves-*/block-000.npz"))
+    for block in blocks:
+        edit(block)
     code, _, err = call(capsys, *asked({**runs, "digits": run}, "lds"))
-    assert code == 2 and "block-000.npy: truncated or edited" in err and err.count("\n") == 1
+    assert code == 2 and "block-000.npz: not readable" in err and err.count("\n") == 1
+    assert err.endswith("it is removed; give the same command again to compute this part anew\n")
+    for block in blocks:
+        block.write_bytes(b"torn")
+    rows = answer(capsys, *asked({**runs, "digits": run}, "lds"))["rows"]
+    assert [row["figures"] for row in rows] == [row["figures"] for row in expected]
 
 
 def test_a_run_without_errors_has_none_to_explain(runs: Runs) -> None:

@@ -184,9 +184,10 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Figures, np.
     rng = np.random.default_rng(0)
     truth = 0.02 * rng.normal(size=(40, ITEMS))
     partly, chance = truth + 0.02 * rng.normal(size=truth.shape), rng.normal(size=truth.shape)
-    run = SimpleNamespace(folder=tmp_path, train=range(ITEMS), weights_hash="abc")
+    run = SimpleNamespace(folder=tmp_path, train=range(ITEMS))
     targets = SimpleNamespace(labels=torch.zeros(40, dtype=torch.int64), inputs=None)
     facts = {"run": run, "asked": {}, "epochs": lambda: 1, "positions": list(range(40))}
+    facts["store"] = lambda *_: None
     task = cast(EvaluationTask, SimpleNamespace(**facts, targets=targets))
     monkeypatch.setattr(removal_module, "retrained", additive(truth, 0.4))
     made = {}

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import turnover.research.evaluate.labels as labels_module
 import turnover.research.evaluate.loo as loo
@@ -27,14 +28,14 @@ from tests.helpers.kept_things import (
     Kept,
     a_cleansing,
     a_measure,
-    keep_array,
-    read_array,
+    store_of,
 )
 from tests.helpers.storage_testing import FULL, READ_ONLY, edit, failing_writes, together
 from turnover import Run, TurnoverError
 from turnover.cli import main
 from turnover.research.evaluate.results import FOLDER, TARGETS, keep_result, read_results
-from turnover.storage.artifacts import MANIFEST, Artifacts, write_manifest
+from turnover.research.evaluate.task import EvaluationTask
+from turnover.storage.artifacts import MANIFEST, Parts, write_manifest
 from turnover.workflows.cleansing import NONE
 from turnover.workflows.cleansing_results import (
     keep_cleansing,
@@ -97,15 +98,19 @@ def test_damage_is_one_line_that_names_the_file_and_the_remedy(kept: Kept, folde
         assert str(path) in str(told.value) and "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("name", ["array", "part", "scores", "map of features"])
+PARTS = [name for name in KEPT if not KEPT[name].damaged]
+
+
+@pytest.mark.parametrize("name", [*PARTS, "scores", "map of features"])
 def test_one_bit_that_was_changed_in_a_file_of_numbers_is_seen(name: str, folder: Path) -> None:
     """A part that is damaged goes as it is read, and the same command computes it again."""
     kept, run = KEPT[name], Run(folder)
     path = kept.keep(run, 1)
     edit(path)
     said = refusal(kept, run)
-    assert path.name in said and ("damaged, and removed" in said) == (name == "part")
-    assert name != "part" or kept.read(run) is None
+    assert str(path) in said
+    assert ("it is removed; give the same command again" in said) == (name in PARTS)
+    assert name not in PARTS or kept.read(run) is None
 
 
 @pytest.mark.parametrize("name", ["measure", "cleansing", "models so far"])
@@ -175,8 +180,7 @@ def test_a_write_that_is_refused_or_stopped_at_any_moment_leaves_what_was_there(
             why = {FULL: "the disk is full; free some", READ_ONLY: "cannot be written"}.get(error)
             assert str(why or "") in str(told)
         assert kept.read(Run(folder)) == before
-        new = [path.name for path in set(all_files(folder)) - set(there)]
-        assert set(new) <= {"v2.npy", "plan.json"}  # not in the manifest yet; not a part
+        assert all_files(folder) == there
     assert calls > 1 and kept.read(Run(folder)) == 2
 
 
@@ -198,37 +202,50 @@ def test_two_that_keep_it_at_once_leave_a_whole_one(kept: Kept, folder: Path) ->
 # Each thing's own
 
 
-def test_other_settings_are_another_store_and_an_unlisted_file_does_not_count(folder: Path) -> None:
-    """As after a crash between the file and its line in the manifest: it is written again."""
-    keep_array(Run(folder), 1)
-    store = Artifacts(folder, Run(folder).weights_hash, "part", {"seeds": 3})
-    others = [
-        Artifacts(folder, Run(folder).weights_hash, "part", settings)
-        for settings in ({"seeds": 4}, {}, {"more": 1})
-    ]
-    assert not any("v1" in other for other in others)
-    assert len({one.folder for one in (store, *others)}) == 4
-    made = json.loads((store.folder / MANIFEST).read_text(encoding="utf-8"))["made_with"]
-    weights = Run(folder).manifest["files"]["weights.safetensors"]["sha256"]
-    assert made == {"run": weights, "seeds": 3}
-    np.save(store.folder / "v2.npy", np.zeros(2))
-    assert read_array(Run(folder)) == 1
-    keep_array(Run(folder), 2)
-    assert read_array(Run(folder)) == 2
+def test_an_earlier_version_s_maps_are_read_and_its_parts_computed_again(folder: Path) -> None:
+    """They had no facts in them."""
+    run, kept = Run(folder), KEPT["map of features"]
+    np.savez(kept.keep(run, 1), places=np.full((54, 2), 2, np.float32))
+    assert kept.read(run) == 2
+    for name in PARTS:
+        path = KEPT[name].keep(run, 1)
+        np.savez(path, fingerprint=np.array("abc"), values=np.full(500, 1))
+        assert KEPT[name].read(run) is None and not path.exists()
+
+
+def test_other_settings_are_another_store(folder: Path) -> None:
+    """And the same ones are the same, whatever their order."""
+    task = EvaluationTask(Run(folder), torch.device("cpu"), [0])
+    store = task.store("part", {"seeds": 3, "more": 1})
+    store.save("one", {})
+    others = [task.store("part", settings) for settings in ({"seeds": 4}, {}, {"more": 1})]
+    assert not any("one" in other for other in others)
+    assert len({one.folder for one in (store, *others, task.store("other", {}))}) == 5
+    assert "one" in task.store("part", {"more": 1, "seeds": 3})
 
 
 def test_who_fills_a_store_second_knows_what_the_first_kept_and_keeps_it(folder: Path) -> None:
-    first, second = (Artifacts(folder, Run(folder).weights_hash, "part", {}) for _ in range(2))
+    first, second = (store_of(Run(folder)) for _ in range(2))
     with first.filling():
-        first.keep("one", np.ones(2), note="refused")
-    assert "one" not in second
+        first.save("one", {"values": np.ones(2)}, note="refused")
     with second.filling():
         assert "one" in second
-        second.keep("two", np.zeros(2))
-    again = Artifacts(folder, Run(folder).weights_hash, "part", {})
-    assert again.load("one")[0].tolist() == [1, 1] and again.load("two")[0].tolist() == [0, 0]
-    assert again.load("one")[1] == {"note": "refused"}
+        second.save("two", {})
+    arrays, facts = store_of(Run(folder)).load("one")
+    assert arrays["values"].tolist() == [1, 1] and facts == {"note": "refused"}
+    assert store_of(Run(folder)).names == {"one", "two"}
     assert names(folder / "fidelity") == [first.folder.name]
+
+
+def test_a_part_that_is_read_unseen_is_its_own_or_named(folder: Path) -> None:
+    """Though it has gone, or another took its place, since somebody looked."""
+    store = store_of(Run(folder))
+    with pytest.raises(TurnoverError, match=r"one\.npz: not readable .*; give the same command"):
+        store.load("one")
+    Parts(store.folder, {"run": "another"}).save("one", {})
+    with pytest.raises(TurnoverError, match=r"one\.npz: fingerprint cannot .*; give the same"):
+        store.load("one")
+    assert store.names == set()
 
 
 def test_a_measure_takes_the_place_of_its_own_last_result_and_no_other(folder: Path) -> None:
@@ -279,13 +296,13 @@ def test_a_result_that_says_what_cannot_be_is_damaged(
     told = json.loads(path.read_text(encoding="utf-8"))
     spoil(told["result"])
     path.write_text(json.dumps(told), encoding="utf-8")
-    assert "not readable" in refusal(KEPT[name], Run(folder))
+    assert "cannot be as it says" in refusal(KEPT[name], Run(folder))
 
 
 def test_scores_of_other_items_are_refused(folder: Path) -> None:
     members = np.zeros((4, 29), np.float32)
     keep_scores(Run(folder), "elec", replace(run_scores(Run(folder)), members=members))
-    with pytest.raises(TurnoverError, match=r"elec\.npz: holds other numbers than one for each"):
+    with pytest.raises(TurnoverError, match=r"elec\.npz: float32 \(4, 29\) cannot be as it says"):
         run_scores(Run(folder), "elec")
 
 

@@ -20,7 +20,7 @@ from turnover import Run, TurnoverError
 from turnover.data.images import png_pixels
 from turnover.explain.explanation import list_errors
 from turnover.jobs import find_jobs, read_job
-from turnover.runs.ranking import content_of
+from turnover.runs.ranking import content_of, stored_estimator
 from turnover.storage.artifacts import MANIFEST, write_manifest
 
 RUNS = {
@@ -84,7 +84,7 @@ RESULTS = {"train_size": 30, "validation_size": 24, "validation_accuracy": 0.6}
 RESULTS |= {"plain_accuracy": 0.7, "members": 4, "epochs": 3, "kept_epoch": 2}
 COUNTS = ("members", "epochs", "kept_epoch", "train_size")
 SOURCE = {"name": "x", "source": "y"}
-CLASSES = (5, [], ["a", "a"], [1, 2], ["a", None], {"a": 1}, ["\ud800", "b"])
+CLASSES = (5, [], ["a", "a"], [1, 2], ["a", None], {"a": 1})
 OTHERS = ({"kept_epoch": 4}, {"validation_loss": float("inf")}, {"members": "4"}, {"other": []})
 IMPOSSIBLE: list[dict[str, Any]] = [
     *({"kind": kind} for kind in ("audio", None, ["text"])),
@@ -122,8 +122,17 @@ def test_a_manifest_that_says_what_cannot_be(part: str, run: Path) -> None:
     facts = json.loads(path.read_text(encoding="utf-8"))
     for change in OF_INFLUENCES if part else IMPOSSIBLE:
         path.write_text(json.dumps({**facts, **change}), encoding="utf-8")
-        what = ANEW if part else rf"manifest\.json: {next(iter(change))}.* it says; {DELETE}"
-        check_refused(run, f"cannot be as it says; {what}" if part else what)
+        what = f"({next(iter(change))}|errors)" if part else next(iter(change))
+        check_refused(run, rf": {what}.* cannot be as it says.*; {ANEW if part else DELETE}")
+
+
+def test_an_estimator_that_lacks_a_part_is_one_line(run: Path) -> None:
+    path = run / "influence" / MANIFEST
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    for shrinkage in ({"strength": 1.0}, "strong", None):
+        path.write_text(json.dumps({**facts, "shrinkage": shrinkage}), encoding="utf-8")
+        with pytest.raises(TurnoverError, match=rf"influence: not readable \(.*\); {ANEW}"):
+            stored_estimator(Run(run))
 
 
 TABLES: list[tuple[str, str, Callable[[pd.DataFrame], pd.DataFrame]]] = [

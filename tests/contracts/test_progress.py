@@ -181,6 +181,6 @@ def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
     cut = path.read_bytes()[:-9]
     for content in (b"", b"no checkpoint", b"\x08\0\0\0\0\0\0\0{}      ", cut):
         path.write_bytes(content)
-        why = r"masked\.checkpoint: the checkpoint is damaged .*; delete it to train from the"
+        why = r"masked\.checkpoint: .*; delete it to train from the"
         with pytest.raises(TurnoverError, match=why):
             read_partial(tmp_path, "one")

@@ -81,14 +81,15 @@ def test_a_damaged_file_is_named_with_the_remedy(part: str, folder: Path) -> Non
 
 NOT_OURS = rf"format 0, this version reads format {FORMAT}"
 FOREIGN: list[tuple[str | bytes, str]] = [
-    *((text, "not a Turnover manifest") for text in ('{"format": 1, "files": {', "", "[]", "3")),
-    *((text, "not a Turnover manifest") for text in ("null", '{"name": "left-pad"}')),
-    *((f'{{"format": 1{more}}}', "not a Turnover manifest") for more in ("", ', "files": 5')),
-    ('{"format": 1, "files": ["items.parquet"]}', "not a Turnover manifest"),
-    ('{"format": 1, "files": {"items.parquet": 5}}', "not a Turnover manifest"),
-    ('{"format": 1, "files": {"items.parquet": {}}}', "not a Turnover manifest"),
-    (b'{"format": 1, "files": {}, "name": "caf\xe9"}', "not a Turnover manifest"),
-    (bytes(range(256)), "not a Turnover manifest"),
+    *((text, r"not readable \(") for text in ('{"format": 1, "files": {', "", "[" * 10**5)),
+    *((text, "not a Turnover manifest") for text in ("null", "[]", "3", '{"name": "left-pad"}')),
+    ('{"format": 1}', "not a Turnover manifest"),
+    *(
+        (f'{{"format": 1, "files": {files}}}', r"files.* cannot be as it says \(")
+        for files in ("5", '["items.parquet"]', '{"items.parquet": 5}', '{"items.parquet": {}}')
+    ),
+    ('{"format": 1, "files": {}, "classes": ["\\ud800", "b"]}', r"not readable \("),
+    *((text, r"not readable \(") for text in (b'{"name": "caf\xe9"}', bytes(range(256)))),
     ('{"format": 1, "files": {}}', ""),
     *(
         (f'{{"format": 0, "files": {files}}}', NOT_OURS)

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from turnover import Run, TurnoverError
+from turnover.attribution.estimators.basis import Basis
 from turnover.attribution.estimators.estimator import Estimator
+from turnover.attribution.estimators.shrinkage import Shrinkage
 from turnover.research.evaluate.results import Figure, ResultRow, keep_result, read_results
 from turnover.runs import maps
 from turnover.runs.maps import FEATURES, INFLUENCES, kept_places, make_places
-from turnover.storage.artifacts import Artifacts
-from turnover.storage.atomic import disk_error
-from turnover.storage.lock import alone
+from turnover.runs.ranking import estimator_parts
+from turnover.storage.artifacts import Parts
 from turnover.workflows.cleansing import CONDITIONS, Retrained, summarise
 from turnover.workflows.cleansing_results import (
     Scores,
@@ -29,7 +30,7 @@ from turnover.workflows.cleansing_results import (
     read_cleansings,
     run_scores,
 )
-from turnover.workflows.influence_chunks import ChunkFiles, Chunking
+from turnover.workflows.influence_chunks import load_estimator, save_estimator
 
 ROWS = (
     ResultRow(
@@ -123,46 +124,63 @@ def read_map(by: str) -> Callable[[Run], int | None]:
     return read
 
 
-def keep_array(run: Run, version: int) -> Path:
-    """Under a name of its own: what is in a store is never written again."""
-    store = Artifacts(run.folder, run.weights_hash, "part", {"seeds": 3})
-    with store.filling():
-        store.keep(f"v{version}", np.full(9, version, np.float32), seconds=version)
-    return store.folder / f"v{version}.npy"
+def store_of(run: Run) -> Parts:
+    """As `evaluate` keeps what took long."""
+    return Parts(run.folder / "fidelity" / "part", {"run": run.weights_hash, "seeds": 3})
 
 
-def read_array(run: Run) -> int | None:
-    store = Artifacts(run.folder, run.weights_hash, "part", {"seeds": 3})
-    newest = max((version for version in range(4) if f"v{version}" in store), default=None)
-    if newest is not None:
-        array, facts = store.load(f"v{newest}")
-        assert array.dtype == np.float32 and (array == newest).all() and facts["seconds"] == newest
-    return newest
+def parts_of(run: Run) -> Parts:
+    """As `influence` keeps what is computed so far."""
+    return Parts(run.folder / ".influence.partial", {"run": run.manifest["files"]})
 
 
-def parts_of(run: Run) -> ChunkFiles:
-    return ChunkFiles(run.folder / ".influence.partial", {"run": run.manifest["files"]})
+def keep_part(parts: Callable[[Run], Parts]) -> Callable[[Run, int], Path]:
+    def keep(run: Run, version: int) -> Path:
+        store = parts(run)
+        with store.filling():
+            store.save("part", {"values": np.full(500, version, np.float32)}, seconds=version)
+        return store.folder / "part.npz"
+
+    return keep
 
 
-def keep_part(run: Run, version: int) -> Path:
-    """As `compute_influence` does."""
-    parts = parts_of(run)
-    with alone(run.folder / ".influence.lock", "at work", wait=True):
-        try:
-            if parts.chunking is None:
-                parts.begin(Chunking(1, 1, 1))
-        except OSError as error:
-            raise disk_error(parts.folder, error) from None
-        parts.save("targets-0", {"values": np.full(500, version)})
-    return parts.folder / "targets-0.npz"
+def read_part(parts: Callable[[Run], Parts]) -> Callable[[Run], int | None]:
+    def read(run: Run) -> int | None:
+        if "part" not in parts(run):
+            return None
+        arrays, facts = parts(run).load("part")
+        assert list(arrays) == ["values"] and arrays["values"].dtype == np.float32
+        assert list(facts) == ["seconds"] and (arrays["values"] == facts["seconds"]).all()
+        return int(facts["seconds"])
+
+    return read
 
 
-def read_part(run: Run) -> int | None:
-    parts = parts_of(run)
-    if not parts.has("targets-0"):
+def some_estimator(version: int) -> Estimator:
+    numbers = np.full(2, version, np.float32)
+    shrinkage = Shrinkage(numbers, numbers, numbers, 0.5, 0.25, 0.125, version)
+    basis = Basis(np.full((30, 2), version), np.ones((10, 2)))
+    return Estimator("best", {"best": version}, np.full(30, version), basis, shrinkage)
+
+
+def keep_estimator(run: Run, version: int) -> Path:
+    """Beside the parts of an influence."""
+    save_estimator(parts_of(run), some_estimator(version), {"path": "mask algebra"})
+    return parts_of(run).folder / "estimator.npz"
+
+
+def read_estimator(run: Run) -> int | None:
+    stored = load_estimator(parts_of(run))
+    if stored is None:
         return None
-    assert parts.chunking is not None
-    return int(parts.load("targets-0")["values"][0])
+    estimator, facts = stored
+    version = int(estimator.agreement["best"])
+    arrays, expected = (estimator_parts(one) for one in (estimator, some_estimator(version)))
+    assert facts == {**expected[1], "path": "mask algebra"} and arrays[1] == expected[1]
+    assert arrays[0].keys() == expected[0].keys() and all(
+        (arrays[0][name] == array).all() for name, array in expected[0].items()
+    )
+    return version
 
 
 AGAIN, ANEW = "The run was trained again since this was", "The influences were computed again since"
@@ -192,23 +210,21 @@ KEPT = {
         lambda run, version: keep_result(run, a_measure(halves=version)),
         read_measure,
         "fidelity",
-        "not readable as a result; measure again with `turnover evaluate --run .* lds`$",
+        "; measure again with `turnover evaluate --run .* lds`$",
     ),
     "cleansing": Kept(
         lambda run, version: keep_cleansing(run, a_cleansing(removed=version)),
         read_cleansing,
         "cleansing",
-        "not readable as a cleansing; delete it, and retrain again$",
+        "; delete it, and retrain again$",
     ),
     "models so far": Kept(
         lambda run, version: keep_cleansing(run, a_cleansing(removed=version), finished=False),
         read_cleansing,
         "cleansing",
-        "not readable as a cleansing; delete it, and retrain again$",
+        "; delete it, and retrain again$",
     ),
-    "scores": Kept(
-        keep_elec, read_elec, "cleansing", "not readable as scores; compute them again$"
-    ),
+    "scores": Kept(keep_elec, read_elec, "cleansing", "; compute them again$"),
     "map of features": Kept(
         keep_map(FEATURES),
         read_map(FEATURES),
@@ -223,12 +239,11 @@ KEPT = {
         "; make it again with `turnover map --run .* --by influences`$",
         *("made for another run's weights", ABSENT, "no influence yet"),
     ),
-    "array": Kept(
-        keep_array,
-        read_array,
-        "fidelity",
-        "; delete .*, and it is computed again$",
-        *(ABSENT, SAME, SAME),
+    "part of a measure": Kept(
+        keep_part(store_of), read_part(store_of), "fidelity", "", *(ABSENT, SAME, SAME)
     ),
-    "part": Kept(keep_part, read_part, "", "", *(ABSENT, SAME, SAME, ABSENT)),
+    "part of an influence": Kept(
+        keep_part(parts_of), read_part(parts_of), "", "", *(ABSENT, SAME, SAME, ABSENT)
+    ),
+    "estimator": Kept(keep_estimator, read_estimator, "", "", *(ABSENT, SAME, SAME, ABSENT)),
 }

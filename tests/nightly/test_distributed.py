@@ -174,15 +174,14 @@ def test_a_part_that_was_slipped_in_is_computed_again(
     stop_after(4, bare)
     places = [bare / PARTIAL / f"targets-{number}.npz" for number in range(3)]
     with np.load(places[0]) as arrays:
-        foreign = {**arrays, "fingerprint": np.array("another")}
+        foreign = {**arrays, "facts": np.array('{"made_with": "another"}')}
     np.savez(places[0], **foreign)
     places[1].write_bytes(places[1].read_bytes()[:-100])
     edited = bytearray(places[2].read_bytes())
     edited[len(edited) // 2] ^= 255
     places[2].write_bytes(bytes(edited))
-    with pytest.raises(
-        TurnoverError, match=r"targets-2\.npz: damaged, and removed; give the same command again"
-    ):
+    why = r"targets-2\.npz: not readable .*; it is removed; give the same command again"
+    with pytest.raises(TurnoverError, match=why):
         compute_influence(Run(bare), device_choice="cpu", memory=MEMORY)
     assert not Run(bare).has_influence
     compute_influence(Run(bare), device_choice="cpu", memory=MEMORY)

@@ -253,7 +253,7 @@ def test_a_training_without_any_run_beside_it(open_page: OpenPage, runs: Path) -
     assert "leak into halves" in html_of(app) and "Epoch 2 of at most 30" in html_of(app)
     (folder / "masked.checkpoint").write_bytes(b"nonsense")
     app.run()
-    assert "the checkpoint is damaged" in html_of(app) and 'role="alert"' in html_of(app)
+    assert "delete it to train from the" in html_of(app) and 'role="alert"' in html_of(app)
 
 
 def test_a_finished_training_becomes_the_run(open_page: OpenPage, runs: Path) -> None:

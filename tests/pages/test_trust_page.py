@@ -168,7 +168,7 @@ def test_a_damaged_result_hides_no_other(open_page: OpenPage, runs: Path) -> Non
     keep(folder, "lds", *lds_rows())
     (folder / FOLDER / "injected.json").write_text('{"torn', encoding="utf-8")
     app = open_page("trust")
-    assert "injected.json: not readable as a result" in html_of(app)
+    assert "injected.json: not readable (" in html_of(app)
     assert f"<code>turnover evaluate --run {folder} --measure injected</code>" in html_of(app)
     assert len(app.get("plotly_chart")) == 1
 

@@ -37,7 +37,6 @@ from turnover.research.evaluate.statistics import (
     row_spearman,
 )
 from turnover.research.evaluate.task import EvaluationTask
-from turnover.storage.artifacts import Artifacts
 from turnover.storage.progress import bar
 from turnover.training.fit import Split
 
@@ -62,11 +61,8 @@ def left_out_losses(task: EvaluationTask, instances: np.ndarray, seeds: int) -> 
     Raises:
         TurnoverError: if the run's model cannot be trained again step by step.
     """
-    store = Artifacts(
-        task.run.folder,
-        task.run.weights_hash,
-        "left-out",
-        {**task.asked, "instances": instances.tolist(), "epochs": task.epochs()},
+    store = task.store(
+        "left-out", {**task.asked, "instances": instances.tolist(), "epochs": task.epochs()}
     )
     names = [f"member-{member:03d}" for member in range(seeds)]
     chosen = torch.from_numpy(instances)
@@ -91,8 +87,8 @@ def left_out_losses(task: EvaluationTask, instances: np.ndarray, seeds: int) -> 
                         chosen,
                         lambda share: advance(round(share * len(instances))),
                     )
-                    store.keep(names[member], left_out.values.cpu().numpy())
-    return np.stack([store.load(name)[0] for name in names])
+                    store.save(names[member], {"losses": left_out.values.cpu().numpy()})
+    return np.stack([store.load(name)[0]["losses"] for name in names])
 
 
 def self_figures(scores: np.ndarray, truth: np.ndarray) -> dict[str, Figure]:

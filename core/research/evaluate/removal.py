@@ -47,7 +47,6 @@ from turnover.research.evaluate.statistics import (
     reliability,
 )
 from turnover.research.evaluate.task import EvaluationTask
-from turnover.storage.artifacts import Artifacts
 
 SPEARMAN, SAME_SIZE = "Spearman", "Spearman, same k"
 _MATCHED = 13
@@ -122,12 +121,7 @@ def retrained_without(
         ]
         sets[name] = np.stack([np.setdiff1d(everything, gone) for gone in different])
         rows.append((name, row))
-    store = Artifacts(
-        errors.run.folder,
-        errors.run.weights_hash,
-        "removal",
-        {**errors.asked, "seeds": seeds, "epochs": errors.epochs()},
-    )
+    store = errors.store("removal", {**errors.asked, "seeds": seeds, "epochs": errors.epochs()})
     log_probabilities = retrained(
         errors, sets, seeds, store, lambda model: _log_probabilities(model, errors.targets.inputs)
     )

@@ -9,16 +9,14 @@ Pages look for the names of methods and figures below; other figures are shown a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from turnover.errors import TurnoverError
 from turnover.runs.run import Run, made_with, stale_since
-from turnover.storage.atomic import disk_error, write_atomic
-from turnover.storage.schema import finite_number
+from turnover.storage.artifacts import read_each, read_facts, write_facts
+from turnover.storage.schema import Facts
 
 MEASURES = {
     "lds": "do summed influences predict retraining on random halves",
@@ -150,80 +148,40 @@ class Results:
     problems: tuple[str, ...] = ()
 
 
+class _Measured(Facts, extra="allow"):
+    measure: str
+    rows: tuple[ResultRow, ...]
+
+
+class _Stored(Facts):
+    made_with: dict[str, str]
+    result: _Measured
+
+
 def keep_result(run: Run, result: dict[str, Any]) -> Path:
     """Keep a result of `evaluate` with the run; returns the file.
 
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.
     """
-    folder = run.folder / FOLDER
-    path = folder / f"{result['measure']}{'-masked' if result.get(_MASKED) else ''}.json"
-    text = json.dumps({"made_with": made_with(run), "result": result}, indent=1, ensure_ascii=False)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(folder, error) from None
-    write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
-    return path
+    name = f"{result['measure']}{'-masked' if result.get(_MASKED) else ''}.json"
+    return write_facts(run.folder / FOLDER / name, {"made_with": made_with(run), "result": result})
 
 
 def read_results(run: Run) -> Results:
     """All results that a run keeps; a damaged file becomes a problem and hides no other."""
-    results, problems = [], []
-    for path in sorted((run.folder / FOLDER).glob("*.json"), key=lambda path: path.stem):
-        now = _FORMER.get(path.stem)
-        if now and path.with_stem(now).is_file():
-            continue
-        try:
-            results.append(_read(run, path))
-        except TurnoverError as error:
-            problems.append(str(error))
+    by_name = {path.stem: path for path in (run.folder / FOLDER).glob("*.json")}
+    paths = [path for name, path in sorted(by_name.items()) if _FORMER.get(name) not in by_name]
+    results, problems = read_each(paths, lambda path: _read(run, path))
     return Results(tuple(results), tuple(problems))
 
 
 def _read(run: Run, path: Path) -> Result:
-    """One result.
-
-    Raises:
-        TurnoverError: if the file is malformed.
-    """
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        result, checksums = dict(stored["result"]), dict(stored["made_with"])
-        measure, rows = str(result.pop("measure")), tuple(_row(row) for row in result.pop("rows"))
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ):
-        again = path.stem.removesuffix("-masked")
-        again = _FORMER.get(again, again)
-        raise TurnoverError(
-            f"{path}: not readable as a result; measure again with `turnover evaluate --run "
-            f"{run.folder} --measure {again}`"
-        ) from None
-    name, measure = (_FORMER.get(old, old) for old in (path.stem, measure))
-    return Result(name, measure, result, rows, stale_since(run, checksums))
-
-
-def _row(row: dict[str, Any]) -> ResultRow:
-    figures = {str(name): _figure(**figure) for name, figure in row["figures"].items()}
-    return ResultRow(
-        str(row["method"]),
-        finite_number(row["train_seconds"]),
-        finite_number(row["estimate_seconds"]),
-        figures,
-        str(row["note"]),
+    name, measure = (
+        _FORMER.get(old, old) for old in (path.stem, path.stem.removesuffix("-masked"))
     )
-
-
-def _figure(value: Any, low: Any = None, high: Any = None) -> Figure:
-    return Figure(
-        finite_number(value),
-        None if low is None else finite_number(low),
-        None if high is None else finite_number(high),
-    )
+    again = f"measure again with `turnover evaluate --run {run.folder} --measure {measure}`"
+    stored = read_facts(path, _Stored, again)
+    result, stale = stored.result, stale_since(run, stored.made_with)
+    measure = _FORMER.get(result.measure, result.measure)
+    return Result(name, measure, result.model_extra or {}, result.rows, stale)

@@ -23,7 +23,7 @@ from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
 from turnover.research.baselines.losses import row_bytes
 from turnover.research.evaluate.task import EvaluationTask
-from turnover.storage.artifacts import Artifacts
+from turnover.storage.artifacts import Parts
 from turnover.storage.progress import Advance, bar
 from turnover.training.fit import epoch_order, item_losses, train_epoch
 
@@ -39,7 +39,7 @@ def retrained(
     task: EvaluationTask,
     sets: Mapping[str, np.ndarray],
     seeds: int,
-    store: Artifacts,
+    store: Parts,
     look: Look,
     masked: bool = False,
 ) -> dict[str, np.ndarray]:
@@ -79,11 +79,10 @@ def retrained(
                             f"{task.run.folder}: training again diverged with learning rate "
                             f"{task.recipe.learning_rate:g}"
                         )
-                    store.keep(
-                        part, seen.unflatten(0, (len(rows), seeds)).transpose(0, 1).cpu().numpy()
-                    )
+                    by_seed = seen.unflatten(0, (len(rows), seeds)).transpose(0, 1)
+                    store.save(part, {"seen": by_seed.cpu().numpy()})
     return {
-        name: np.concatenate([store.load(part)[0] for part in parts], 1)
+        name: np.concatenate([store.load(part)[0]["seen"] for part in parts], 1)
         for name, parts in blocks.items()
     }
 
@@ -155,12 +154,11 @@ def retrained_losses(
         "masked": masked,
         "epochs": task.epochs(masked),
     }
-    store = Artifacts(task.run.folder, task.run.weights_hash, "halves", settings)
     return retrained(
         task,
         {"block": halves},
         seeds,
-        store,
+        task.store("halves", settings),
         lambda model: item_losses(model, task.targets),
         masked,
     )["block"]

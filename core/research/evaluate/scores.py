@@ -31,7 +31,7 @@ from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.model import describe_targets, run_estimator
 from turnover.runs.ranking import stored_estimator
 from turnover.runs.run import Run
-from turnover.storage.artifacts import Artifacts
+from turnover.storage.artifacts import Parts
 from turnover.storage.progress import bar
 
 # Estimators
@@ -207,7 +207,7 @@ def evidence_of(task: EvaluationTask) -> tuple[Evidence, float]:
             Evidence(task, task.model, values),
             part.manifest["seconds"] * values.size / part.manifest["pairs"],
         )
-    store = Artifacts(task.run.folder, task.run.weights_hash, "influences", task.asked)
+    store = task.store("influences", task.asked)
     with store.filling():
         if "members" not in store:
             begun, targets, count = time.perf_counter(), task.targets, len(task.run.train)
@@ -223,9 +223,9 @@ def evidence_of(task: EvaluationTask) -> tuple[Evidence, float]:
                     np.arange(count),
                     progress=advance,
                 ).values.numpy()
-            store.keep("members", values, seconds=time.perf_counter() - begun)
-    values, facts = store.load("members")
-    return Evidence(task, task.model, values), facts["seconds"]
+            store.save("members", {"values": values}, seconds=time.perf_counter() - begun)
+    arrays, facts = store.load("members")
+    return Evidence(task, task.model, arrays["values"]), facts["seconds"]
 
 
 def turnover_scores(evidence: Evidence, seconds: float) -> Iterator[Scored]:
@@ -248,12 +248,7 @@ def baseline_scores(
     """The baselines of these names on one member of the plain twin, for the task's targets; kept
     in the run's folder.
     """
-    store = Artifacts(
-        task.run.folder,
-        task.run.weights_hash,
-        "rivals",
-        {**task.asked, "epochs": task.epochs(), "member": member},
-    )
+    store = task.store("rivals", {**task.asked, "epochs": task.epochs(), "member": member})
     yield from _kept(store, task, names, member, lambda method, problem: method.scores(problem))
 
 
@@ -276,17 +271,12 @@ def self_scores(
             estimate_seconds=sum(block.estimate_seconds for block in blocks),
         )
 
-    store = Artifacts(
-        task.run.folder,
-        task.run.weights_hash,
-        "self",
-        {"instances": instances.tolist(), "epochs": task.epochs()},
-    )
+    store = task.store("self", {"instances": instances.tolist(), "epochs": task.epochs()})
     yield from _kept(store, task, names, 0, each_on_itself)
 
 
 def _kept(
-    store: Artifacts,
+    store: Parts,
     task: EvaluationTask,
     names: Sequence[str],
     member: int,
@@ -301,17 +291,17 @@ def _kept(
                 trained = time.perf_counter() - begun
                 for name in missing:
                     scored = _scored(BASELINES[name], problem, trained, score)
-                    store.keep(
+                    store.save(
                         name,
-                        scored.values,
+                        {"values": scored.values},
                         train_seconds=scored.train_seconds,
                         estimate_seconds=scored.estimate_seconds,
                         note=scored.note,
                     )
                     advance(1)
     for name in names:
-        values, facts = store.load(name)
-        yield Scored(BASELINES[name].name, values, **facts)
+        arrays, facts = store.load(name)
+        yield Scored(BASELINES[name].name, arrays["values"], **facts)
 
 
 def _problem(task: EvaluationTask, member: int) -> Problem | str:

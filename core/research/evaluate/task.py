@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,10 +20,12 @@ from turnover.research.baselines.base import Problem, Schedule
 from turnover.research.baselines.retraining import plain_classifier, train_problem
 from turnover.runs.model import load_model, run_settings, run_split
 from turnover.runs.run import Run
+from turnover.storage.artifacts import Parts, fingerprint
 from turnover.training.fit import Split
 
 TARGETS = 100
 _TARGETS = 10
+_KEY_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,14 @@ class EvaluationTask:
     def asked(self) -> dict[str, Any]:
         """Identity of the targets, by which stored intermediate results are found."""
         return {"targets": self.positions, "meaning": self.meaning}
+
+    def store(self, name: str, settings: Mapping[str, Any]) -> Parts:
+        """Where intermediate results are kept that depend on the run's weights and these settings
+        alone: RUN/fidelity/NAME-KEY.
+        """
+        made_with = {"run": self.run.weights_hash, **settings}
+        key = fingerprint(made_with)[:_KEY_DIGITS]
+        return Parts(self.run.folder / "fidelity" / f"{name}-{key}", made_with)
 
     @cached_property
     def settings(self) -> TrainSettings:
