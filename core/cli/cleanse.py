@@ -1,7 +1,7 @@
 """Commands that clean a training set, by influence or by flags.
 
 - `cleanse`: remove the most harmful training items for a validation set, and retrain to compare.
-- `apply`: apply a flag file to a data set, or undo that.
+- `apply`: write a cleansed copy of a data set, by a run's flags or a flag file.
 - `export`: write the flagged training items as CSV, as a flag file, or as one HTML file.
 - `import-flags`: merge a colleague's flag file into the flags of a run.
 """
@@ -149,44 +149,44 @@ def _known(comparison: dict[str, Any], what: str, form: str) -> str:
 def add_apply(parser: ArgumentParser) -> None:
     """Describe the options."""
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--flags", metavar="FILE.jsonl", help="what `export --format jsonl` wrote")
     which.add_argument(
-        "--undo", metavar="FILE.undo", help="what an earlier `apply` wrote beside its result"
+        "--run", metavar="RUN", help="apply this run's flags to the data that it was trained on"
+    )
+    which.add_argument(
+        "--flags", metavar="FILE.jsonl", help="apply what `export --format jsonl` wrote to --data"
     )
     data = (
         "CSV, TSV, JSONL or parquet file, folder with one folder of images a class, or name of a "
-        "data set; with --undo, what `apply` wrote"
+        "data set (default: what the run was trained on)"
     )
-    parser.add_argument("--data", required=True, metavar="DATA", help=data)
+    parser.add_argument("--data", metavar="DATA", help=data)
     parser.add_argument(
         "--out", required=True, metavar="OUT", help="file or folder to write; it must not exist"
     )
-    parser.add_argument(
-        "--text-column",
-        metavar="NAME",
-        help="column of the texts or images (default: found by what is in it)",
-    )
-    parser.add_argument(
-        "--label-column", metavar="NAME", help="column of the labels (default: label)"
-    )
+    for what, content in (("text", "texts or images"), ("label", "labels")):
+        parser.add_argument(
+            f"--{what}-column",
+            metavar="NAME",
+            help=f"column of the {content} (default: as in the run, or inferred)",
+        )
 
 
 def run_apply(arguments: Namespace) -> dict[str, Any]:
-    """Write the copy and return what was done, or write a copy's original."""
-    from turnover.flags.apply import apply_flag_file, undo_flag_file
+    """Write the copy and return what was done."""
+    from turnover.errors import TurnoverError
+    from turnover.flags.apply import apply_flag_file, apply_run
+    from turnover.runs.run import Run
 
-    data, out = Path(arguments.data), Path(arguments.out)
-    if arguments.undo:
-        return undo_flag_file(Path(arguments.undo), data, out)
-    return apply_flag_file(
-        Path(arguments.flags), data, out, arguments.text_column, arguments.label_column
-    )
+    out, columns = Path(arguments.out), (arguments.text_column, arguments.label_column)
+    if arguments.run:
+        return apply_run(Run(Path(arguments.run)), out, arguments.data, *columns)
+    if not arguments.data:
+        raise TurnoverError("--flags: name the file or folder to cleanse with --data")
+    return apply_flag_file(Path(arguments.flags), arguments.data, out, *columns)
 
 
 def describe_apply(result: dict[str, Any]) -> str:
     """The result in words."""
-    if "undo" not in result:
-        return f"{result['out']} is what it was, SHA-256 {result['sha256']}"
     done = (
         f"{result['dropped']} dropped, {result['relabelled']} relabelled, {result['kept']} left as "
         "they are"
@@ -195,7 +195,10 @@ def describe_apply(result: dict[str, Any]) -> str:
         f"not applied: {' '.join(filter(None, (misfit['id'], misfit['place'])))}: {misfit['why']}"
         for misfit in result["refused"]
     ]
-    return "\n".join([f"{result['out']}: {done}; undo it with {result['undo']}", *refused])
+    changed = (
+        [f"{result['changed']}; rows are found by id and content"] if result.get("changed") else []
+    )
+    return "\n".join([f"{result['out']}: {done}", *changed, *refused])
 
 
 FORMATS = ("csv", "jsonl", "html")

@@ -24,12 +24,41 @@ CONFIRMED_ERROR = "confirmed-error"
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The table that items were read from, so that it can be cleansed.
+
+    Attributes:
+        path: of the file or folder, or the name of the hub data set, as in the settings' `data`.
+        sha256: of the file; "" if it is none.
+        size: of the file in bytes.
+        content: the column of the texts or images.
+        label: the column of the labels.
+        rows: of each item, from 0.
+    """
+
+    path: str
+    sha256: str = ""
+    size: int = 0
+    content: str = ""
+    label: str = ""
+    rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What a run's manifest says of it; the rows are with the items."""
+        return {
+            name: getattr(self, name) for name in ("path", "sha256", "size", "content", "label")
+        }
+
+
+@dataclass(frozen=True)
 class Items:
     """One split. `labels` are class numbers; either `texts` or `images` (uint8, `(N, H, W)` grey or
     `(N, H, W, 3)` RGB) is set.
 
     `injected` marks what was injected into an item, or that its label is known to be wrong ('' for
-    neither); `true_labels` are the labels before injection.
+    neither); `true_labels` are the labels before injection; `origin` is None where items are not
+    the rows of one table.
     """
 
     ids: list[str]
@@ -38,6 +67,7 @@ class Items:
     images: np.ndarray | None = None
     injected: list[str] = field(default_factory=list)
     true_labels: np.ndarray | None = None
+    origin: Origin | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,6 +93,7 @@ class Items:
             None if self.images is None else self.images[rows],
             [self.injected[row] for row in rows] if self.injected else [],
             None if self.true_labels is None else self.true_labels[rows],
+            self.origin and replace(self.origin, rows=self.origin.rows[rows]),
         )
 
 

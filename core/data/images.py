@@ -37,6 +37,7 @@ FORMATS = {
 """What is read, and the ends of its file names: Pillow's formats, without those that it hands to
 another program (EPS) or knows by no signature (TGA), and those that hold no single image.
 """
+IMAGE_ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 
 
 def open_image(content: bytes, name: str, colour: bool = False) -> Image.Image:

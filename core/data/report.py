@@ -29,7 +29,8 @@ class DataReport:
         single: classes with one training item.
         missing: classes without any training item.
         unmeasured: classes without any validation item.
-        alike: groups of classes whose names differ only in spaces or capitals.
+        alike: groups of classes whose names differ only in spaces, capitals, or how a number or
+            a truth value is written.
         cut: share of the training texts that are longer than the model's window.
         window: how many tokens of a text the model reads.
         widest: how many it could read; 0 if that is not known.
@@ -86,7 +87,7 @@ class DataReport:
                 ),
             ),
             *(
-                (1, f"classes whose names differ in spaces or capitals only: {_listed(names)}")
+                (1, f"classes whose names may mean the same: {_listed(names)}")
                 for names in self.alike
             ),
         ]
@@ -109,9 +110,9 @@ def look_at(data: Dataset) -> DataReport:
     def classes(sizes: np.ndarray, count: int) -> tuple[str, ...]:
         return tuple(data.classes[number] for number in np.flatnonzero(sizes == count))
 
-    alike = defaultdict[str, list[str]](list)
+    alike = defaultdict[str | float, list[str]](list)
     for name in data.classes:
-        alike["".join(name.split()).casefold()].append(name)
+        alike[_meaning(name)].append(name)
     return DataReport(
         kind=data.kind,
         notes=data.notes,
@@ -128,6 +129,15 @@ def look_at(data: Dataset) -> DataReport:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 else "less than 1 %"
+
+
+def _meaning(name: str) -> str | float:
+    """What classes with names that differ in writing only have in common."""
+    plain = "".join(name.split()).casefold()
+    try:
+        return float({"true": "1", "false": "0"}.get(plain, plain))
+    except ValueError:
+        return plain
 
 
 def _a(what: str) -> str:

@@ -9,7 +9,6 @@ store.py       a flag, and the SQLite file: durable, shared by many processes
 flag_file.py   a run's flags as a JSONL file, to change a data set or to send to a colleague
 export.py      flagged items as CSV
 plan.py        which rows of a data set a flag file drops and relabels
-rewrite.py     data sets of each form, cleansed and restored
 apply.py       `turnover apply`
 """
 

@@ -106,7 +106,7 @@ class Line:
     sha256: str
     label: str
     flag: Flag
-    """Its `instance` is -1, since a file does not know positions."""
+    """Its `instance` is -1 in a file, which knows no positions."""
 
 
 @dataclass(frozen=True)
@@ -129,36 +129,42 @@ class FlagFile:
     refused: tuple[Refused, ...]
 
 
-def export_flag_file(run: Run) -> str:
+def flag_file_of(run: Run) -> FlagFile:
     """The flags of a run as a flag file; those on items that the run does not have are skipped."""
     flags = [
         flag for instance, flag in Flags(run.folder).current().items() if instance < len(run.train)
     ]
-    header = {
-        _KEY: FORMAT,
-        "fingerprint": data_fingerprint(run),
-        "run": run.name,
-        "kind": run.kind,
-        "classes": run.classes,
-        "shape": run.image_shape,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "count": len(flags),
-    }
-    return "".join(
-        f"{json.dumps(line)}\n" for line in (header, *(_line(run, flag) for flag in flags))
+    lines = [_line(run, number, flag) for number, flag in enumerate(flags, start=2)]
+    return FlagFile(
+        data_fingerprint(run), run.name, tuple(run.classes), run.image_shape, tuple(lines), ()
     )
 
 
-def _line(run: Run, flag: Flag) -> dict[str, Any]:
+def _line(run: Run, number: int, flag: Flag) -> Line:
     item = run.item("train", flag.instance)
-    facts = {
-        "id": str(item["id"]),
-        "sha256": item_hash(run, flag.instance),
-        "label": run.classes[int(item["label"])],
+    label = run.classes[int(item["label"])]
+    return Line(number, str(item["id"]), item_hash(run, flag.instance), label, flag)
+
+
+def export_flag_file(run: Run) -> str:
+    """The flags of a run as the text of a flag file."""
+    flag_file = flag_file_of(run)
+    header = {
+        _KEY: FORMAT,
+        "fingerprint": flag_file.fingerprint,
+        "run": flag_file.run,
+        "kind": run.kind,
+        "classes": flag_file.classes,
+        "shape": flag_file.shape,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "count": len(flag_file.lines),
     }
-    return facts | {
-        name: getattr(flag, name) for name in ("action", "new_label", "note", "by", "at")
-    }
+    decisions = [
+        {"id": line.id, "sha256": line.sha256, "label": line.label}
+        | {name: getattr(line.flag, name) for name in ("action", "new_label", "note", "by", "at")}
+        for line in flag_file.lines
+    ]
+    return "".join(f"{json.dumps(line)}\n" for line in (header, *decisions))
 
 
 def read_flag_file(content: bytes, name: str) -> FlagFile:

@@ -1,8 +1,9 @@
 """Which rows of a data set a flag file drops and relabels, and which of its lines do not fit.
 
-A line's row is found by its id in a column of ids, by the number at the end of the id (`train-12`
-is row 12, from 0), or, where no id matches, by its contents. However it was found, a row is only
-changed if its text or pixels and its label are those that were decided on.
+Where the data are those that the run was trained on, the run knows a line's row. Elsewhere it is
+found by its id in a column of ids, by the number at the end of the id (`train-12` is row 12, from
+0), or by its contents. However it was found, a row is only changed if its text or pixels and its
+label are those that were decided on.
 """
 
 from __future__ import annotations
@@ -10,27 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any
 
-from turnover.data.tables.checks import check_column, listed
-from turnover.data.tables.columns import LABELS, named_like
+from turnover.data.tables.columns import Columns
 from turnover.data.tables.labels import label_name
+from turnover.data.tables.rows import Lost, image_file
+from turnover.data.tables.table import Table
 from turnover.errors import TurnoverError
-from turnover.flags.flag_file import FlagFile, Line
+from turnover.flags.flag_file import FlagFile, Line, file_hash, text_hash
 
 _NUMBERED = re.compile(r".*-(\d{1,15})", re.DOTALL)
-_INDEX, _LABEL = "index", "label"
-
-
-class Source(Protocol):
-    """Rows of a data set: cells by column, a name for each row, and the hash of its contents."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def columns(self) -> Mapping[str, Sequence[Any]]: ...
-    def place(self, row: int) -> str: ...
-    def digest(self, row: int) -> str: ...
+_INDEX = "index"
 
 
 @dataclass(frozen=True)
@@ -54,20 +46,23 @@ class Changes:
     misfits: list[Misfit] = field(default_factory=list)
 
 
-def make_plan(flag_file: FlagFile, source: Source, label: str | None = None) -> Changes:
-    """The changes of a flag file to a source whose labels are in the column `label`, inferred if
-    None.
+def make_plan(
+    flag_file: FlagFile, table: Table, columns: Columns, known: Mapping[str, int] | None = None
+) -> Changes:
+    """The changes of a flag file to a table, whose rows are `known` by id where it is the one that
+    was trained on.
 
     Raises:
-        TurnoverError: if the source has no labels of the flag file's classes, or no line of the
-            flag file fits.
+        TurnoverError: if no line of the flag file fits.
     """
-    labels = _Labels(source, label_column(source, flag_file.classes, label), flag_file.classes)
-    rows, plan, seen = _Rows(flag_file.lines, source), Changes(), set[int]()
+    labels = _Labels(table.columns[columns.label], flag_file.classes)
+    contents = _Contents(table, columns, flag_file.shape)
+    rows, plan, seen = _Rows(flag_file.lines, contents, known), Changes(), set[int]()
     plan.misfits += [
         Misfit("", f"line {refused.number}", refused.why) for refused in flag_file.refused
     ]
     for line in flag_file.lines:
+        row = rows.found.get(line.id)
         try:
             row = rows.of(line)
             if row in seen:
@@ -75,46 +70,16 @@ def make_plan(flag_file: FlagFile, source: Source, label: str | None = None) -> 
             seen.add(row)
             _add(plan, line, row, labels)
         except TurnoverError as error:
-            matched_row = rows.found.get(line.id)
-            plan.misfits.append(
-                Misfit(
-                    line.id, "" if matched_row is None else source.place(matched_row), str(error)
-                )
-            )
+            place = "" if row is None else table.place(row)
+            plan.misfits.append(Misfit(line.id, place, str(error)))
     if plan.misfits and not (plan.dropped or plan.relabelled or plan.kept):
         first = plan.misfits[0]
         raise TurnoverError(
-            f"{source.name}: none of the {len(plan.misfits):,} lines of the flag file fits; "
-            f"{first.place or repr(first.id[:80])}: {first.why}"
+            f"{table.name}: none of the {len(plan.misfits):,} lines of the flag file fits; "
+            f"{first.place or repr(first.id[:80])}: {first.why} (columns {columns.content} and "
+            f"{columns.label})"
         )
     return plan
-
-
-def label_column(source: Source, classes: Sequence[str], named: str | None) -> str:
-    """The column that holds labels: the named one, `label`, or the one with nothing but classes; of
-    several, the one with a usual name.
-    """
-    if named is not None:
-        check_column(named, source.columns, source.name, "name one of these")
-        return named
-    if _LABEL in source.columns:
-        return _LABEL
-    class_cells = {*classes, *map(str, range(len(classes)))}
-    fitting = [
-        name
-        for name, cells in source.columns.items()
-        if len(cells)
-        and all(
-            {str(cell), label_name(cell)} & class_cells for cell in cells if cell not in (None, "")
-        )
-    ]
-    chosen = fitting[0] if len(fitting) == 1 else named_like(fitting, LABELS)
-    if chosen is None:
-        raise TurnoverError(
-            f"{source.name}: which column holds the labels? (there are: "
-            f"{listed(source.columns)}); name it with --label-column"
-        )
-    return chosen
 
 
 def _add(plan: Changes, line: Line, row: int, labels: _Labels) -> None:
@@ -136,8 +101,8 @@ class _Labels:
     0.
     """
 
-    def __init__(self, source: Source, column: str, classes: Sequence[str]) -> None:
-        self.cells = source.columns[column]
+    def __init__(self, cells: Sequence[Any], classes: Sequence[str]) -> None:
+        self.cells = cells
         self._numbers = {name: number for number, name in enumerate(classes)}
         numbers = set(map(str, range(len(classes))))
         written = [{str(cell), label_name(cell)} for cell in self.cells]
@@ -158,22 +123,62 @@ class _Labels:
         return text == str(True) if isinstance(cell, bool) else type(cell)(text)
 
 
+class _Contents:
+    """The hashes of a table's texts or images; `shape` is that of the images decided on."""
+
+    def __init__(self, table: Table, columns: Columns, shape: tuple[int, ...]) -> None:
+        self.table, self._column, self._shape = table, columns.content, shape
+        self._known: dict[int, str] = {}
+
+    def of(self, row: int) -> str:
+        """The hash of a row's text or image; "" if it has none."""
+        if row not in self._known:
+            self._known[row] = self._hash(row)
+        return self._known[row]
+
+    def _hash(self, row: int) -> str:
+        if not self._shape:
+            cell = self.table.columns[self._column][row]
+            return text_hash(cell) if isinstance(cell, str) else ""
+        try:
+            content = image_file(self.table, self._column, row)
+        except (Lost, TurnoverError):
+            return ""
+        return file_hash(self.table.where(row), content, self._shape)
+
+    @cached_property
+    def rows(self) -> dict[str, list[int]]:
+        """The rows of each hash."""
+        rows: dict[str, list[int]] = {}
+        for row in range(len(self.table)):
+            rows.setdefault(self.of(row), []).append(row)
+        return rows
+
+
 class _Rows:
     """Finds the row of a line; `found` are the rows matched by id, whatever their contents."""
 
-    def __init__(self, lines: Sequence[Line], source: Source) -> None:
-        self._source = source
-        self._by_content: dict[str, list[int]] | None = None
-        self.found: dict[str, int] = {}
-        hashes = {line.id: line.sha256 for line in lines}
-        candidates = [rows for rows in _candidates(hashes, source.columns) if rows]
-        for rows in candidates:
-            if any(source.digest(row) == hashes[name] for name, row in rows.items()):
-                self.found = rows
+    def __init__(
+        self, lines: Sequence[Line], contents: _Contents, known: Mapping[str, int] | None
+    ) -> None:
+        self._contents, self._by_content = contents, False
+        count = len(contents.table)
+        self.found = {name: row for name, row in (known or {}).items() if 0 <= row < count}
+        if known is not None:
+            return
+        hashes, columns = {line.id: line.sha256 for line in lines}, contents.table.columns
+        numbers = {name: int(match[1]) for name in hashes if (match := _NUMBERED.fullmatch(name))}
+        for self.found in _by_columns(hashes, numbers, columns):
+            if self._matches(hashes):
                 return
-        self._by_content = _rows_by_content(source, set(hashes.values()))
-        if candidates and not self._by_content:
-            self._by_content, self.found = None, candidates[0]
+        # rows may have been added or removed since
+        self.found = {name: row for name, row in numbers.items() if row < count}
+        if 2 * self._matches(hashes) < len(hashes):
+            self.found, self._by_content = {}, True
+
+    def _matches(self, hashes: Mapping[str, str]) -> int:
+        """How many of the rows have the contents that were decided on."""
+        return sum(self._contents.of(row) == hashes[name] for name, row in self.found.items())
 
     def of(self, line: Line) -> int:
         """The row of a line.
@@ -181,8 +186,8 @@ class _Rows:
         Raises:
             TurnoverError: if there is none, or it has other contents.
         """
-        if self._by_content is not None:
-            rows = self._by_content.get(line.sha256, [])
+        if self._by_content:
+            rows = self._contents.rows.get(line.sha256, [])
             if len(rows) != 1:
                 raise TurnoverError(
                     f"{len(rows)} rows have its contents, and no column has ids"
@@ -192,24 +197,19 @@ class _Rows:
             return rows[0]
         if line.id not in self.found:
             raise TurnoverError("no row has this id")
-        if self._source.digest(self.found[line.id]) != line.sha256:
+        if self._contents.of(self.found[line.id]) != line.sha256:
             raise TurnoverError("the contents are not those that the decision was made on")
         return self.found[line.id]
 
 
-def _candidates(
-    hashes: Mapping[str, str], columns: Mapping[str, Sequence[Any]]
+def _by_columns(
+    hashes: Mapping[str, str], numbers: Mapping[str, int], columns: Mapping[str, Sequence[Any]]
 ) -> Iterator[dict[str, int]]:
-    """Rows by id: from the column that holds most ids, from a column of row numbers, from the rows'
-    order.
-    """
+    """Rows by id: from the column that holds most ids, and from a column of row numbers."""
     yield max((_ids_in(cells, hashes) for cells in columns.values()), key=len, default={})
-    numbers = {name: int(match[1]) for name in hashes if (match := _NUMBERED.fullmatch(name))}
     if _INDEX in columns:
         rows = {str(cell): row for row, cell in enumerate(columns[_INDEX])}
-        yield {name: rows[str(number)] for name, number in numbers.items() if str(number) in rows}
-    count = len(next(iter(columns.values()), ()))
-    yield {name: number for name, number in numbers.items() if number < count}
+        yield {name: rows[str(row)] for name, row in numbers.items() if str(row) in rows}
 
 
 def _ids_in(cells: Sequence[Any], ids: Mapping[str, str]) -> dict[str, int]:
@@ -221,13 +221,4 @@ def _ids_in(cells: Sequence[Any], ids: Mapping[str, str]) -> dict[str, int]:
             if text in rows:
                 return {}
             rows[text] = row
-    return rows
-
-
-def _rows_by_content(source: Source, wanted: set[str]) -> dict[str, list[int]]:
-    rows: dict[str, list[int]] = {}
-    for row in range(len(next(iter(source.columns.values()), ()))):
-        digest = source.digest(row)
-        if digest in wanted:
-            rows.setdefault(digest, []).append(row)
     return rows

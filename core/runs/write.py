@@ -117,16 +117,13 @@ def _item_rows(split: str, items: Items, chances: np.ndarray) -> pd.DataFrame:
             "predicted": chances.argmax(1),
             "planted": items.injected or blank,
             "true_label": items.labels if items.true_labels is None else items.true_labels,
+            "row": -1 if items.origin is None else items.origin.rows,
         }
     )
-    frame[[f"probability_{number}" for number in range(chances.shape[1])]] = chances
-    frame["text"] = items.texts or blank
-    frame["image"] = (
-        [b""] * len(items)
-        if items.images is None
-        else [png_bytes(pixels) for pixels in items.images]
-    )
-    return frame
+    names = [f"probability_{number}" for number in range(chances.shape[1])]
+    images = [b""] * len(items) if items.images is None else map(png_bytes, items.images)
+    contents = pd.DataFrame({"text": items.texts or blank, "image": [*images]})
+    return pd.concat((frame, pd.DataFrame(chances, columns=names), contents), axis=1)
 
 
 def _origin(settings: TrainSettings, data: Dataset, model: Members) -> dict[str, Any]:
@@ -134,7 +131,12 @@ def _origin(settings: TrainSettings, data: Dataset, model: Members) -> dict[str,
     device = device_name(device_of(model))
     return {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "data": {"name": data.name, "source": data.source, "fingerprint": data.fingerprint()},
+        "data": {
+            "name": data.name,
+            "source": data.source,
+            "fingerprint": data.fingerprint(),
+            **({"origin": data.train.origin.facts} if data.train.origin else {}),
+        },
         "kind": data.kind,
         "classes": list(data.classes),
         "settings": settings.saved,

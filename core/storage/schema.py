@@ -98,10 +98,19 @@ class Manifest(Facts):
     files: dict[str, _File]
 
 
+class _Origin(Facts):
+    path: str
+    sha256: str = ""
+    size: Position = 0
+    content: str = ""
+    label: str = ""
+
+
 class _Data(Facts):
     name: str
     source: str
     fingerprint: str = ""
+    origin: _Origin | None = None
 
 
 class _Results(Facts, extra="allow"):
@@ -175,7 +184,7 @@ def check_items(items: pd.DataFrame, facts: Mapping[str, Any]) -> None:
     sizes = {split: facts["results"][f"{split}_size"] for split in ("train", "validation")}
     require(len(items) == sum(sizes.values()), "split")
     require((items["split"] == np.repeat([*sizes], [*sizes.values()])).all(), "split")
-    for name in ("position", "label", "predicted"):
+    for name in ("position", "label", "predicted", *({"row"} & {*items.columns})):
         require(items[name].dtype.kind in "iu", name)
     positions = np.concatenate([np.arange(size) for size in sizes.values()])
     require((items["position"] == positions).all(), "position")

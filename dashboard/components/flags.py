@@ -120,19 +120,19 @@ def flags_bar(run: Run, count: int) -> None:
 
 
 def downloads(opened: Opened) -> None:
-    """The three files, and the command that applies the flag file to the training data."""
-    run, flag_file = opened.run, f"{opened.run.name}-flags.jsonl"
+    """The three files, and the command that applies the flags to the training data."""
+    run = opened.run
     heading(
         "Take them with you",
-        "The table opens in a spreadsheet. The flag file cleanses the data set, and a colleague can"
-        " import it.",
+        "The table opens in a spreadsheet. A colleague can import the flag file, or cleanse the "
+        "data set with it.",
     )
     with st.container(horizontal=True):
         _csv_button(run)
         st.download_button(
             "Export flag file (JSONL)",
             lambda: export_flag_file(run),
-            flag_file,
+            f"{run.name}-flags.jsonl",
             "application/jsonl",
             key="export-flag-file",
             on_click="ignore",
@@ -147,13 +147,9 @@ def downloads(opened: Opened) -> None:
             on_click="ignore",
             disabled=not known,
         )
-    command, missing = apply_command(run, flag_file)
+    command, missing = apply_command(run)
     st.code(command, language=None, wrap_lines=True)
-    undone = (
-        "The data are not changed: a cleansed copy is written, and an undo file beside it, with "
-        "which `apply --undo` restores the original byte by byte."
-    )
-    quiet(missing, undone.replace("`", ""))
+    quiet(missing, "The data are not changed: a cleansed copy is written.")
 
 
 def _csv_button(run: Run, disabled: bool = False) -> None:

@@ -20,9 +20,9 @@ from turnover.data.tables.checks import (
     MAX_CHARACTERS,
     check_column,
     check_text,
-    table_of,
-    text_column,
 )
+from turnover.data.tables.formats import table_in
+from turnover.data.tables.known import text_column
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import (
     Card,
@@ -277,14 +277,12 @@ def batch_questions(content: bytes, name: str, label: str | None, top: int) -> t
         raise TurnoverError(
             f"{path}: {len(content):,} bytes is more than {MAX_ROWS} texts need; split the file"
         )
-    table = table_of(content, path, ())
+    table = table_in(content, path)
     column = "sentence" if "sentence" in table.columns and "text" not in table.columns else "text"
     check_column(column, table.columns, path)
     if len(table) > MAX_ROWS:
         raise TurnoverError(f"{path}: {len(table):,} rows, the limit is {MAX_ROWS}; split the file")
-    return tuple(
-        Question(text=text, label=label, top=top) for text in text_column(table, path, column)
-    )
+    return tuple(Question(text=text, label=label, top=top) for text in text_column(table, column))
 
 
 def batch_table(replies: Sequence[Reply]) -> pd.DataFrame:

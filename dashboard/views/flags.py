@@ -14,7 +14,9 @@ from string import ascii_uppercase
 from typing import Any
 
 from turnover.dashboard.views.errors import ANY
-from turnover.data.sources import NAMES
+from turnover.data.sources import SOURCES
+from turnover.data.tables import HUB
+from turnover.data.tables.formats import ENDINGS
 from turnover.errors import counted
 from turnover.explain.report import (
     Flagged,
@@ -155,45 +157,20 @@ def import_sentence(counts: dict[str, Any]) -> str:
     return f"{counts['new']:,} flag{'s are' if counts['new'] > 1 else ' is'} new.{differing}{known}"
 
 
-def apply_command(run: Run, name: str) -> tuple[str, str]:
-    """The command that applies the flag file `name` to the training data, and what its placeholder
-    DATA stands for ("" if it has none).
+def apply_command(run: Run) -> tuple[str, str]:
+    """The command that applies the run's flags to the training data, and what its placeholder DATA
+    stands for ("" if it has none).
     """
-    settings = run.manifest["settings"]
-    own_data = settings.get("own") or {}
-    if own_data.get("train"):
-        return _apply_own(name, own_data), ""
-    source, folder = str(settings.get("data", "")), settings.get("path")
-    ending = "csv" if run.kind == "text" else "parquet"
-    data, missing = shlex.quote(source), ""
-    if folder or source not in NAMES:
-        data = "DATA"
-        missing = (
-            "DATA is the file or folder that holds the training "
-            f"{run.kind}s{f', in {folder}' if folder else ''}."
-        )
-    return (
-        f"turnover apply --flags {shlex.quote(name)} --data {data} --out cleansed.{ending}",
-        missing,
-    )
-
-
-def _apply_own(name: str, own_data: dict[str, Any]) -> str:
-    """The command for a user's own file or folder of training data, with the named columns."""
-    data, columns = (
-        Path(own_data["train"]),
-        {
-            "--text-column": own_data.get("text_column") or own_data.get("image_column"),
-            "--label-column": own_data.get("label_column"),
-        },
-    )
-    named = "".join(
-        f" {option} {shlex.quote(column)}" for option, column in columns.items() if column
-    )
-    return (
-        f"turnover apply --flags {shlex.quote(name)} --data {shlex.quote(str(data))} --out "
-        f"{shlex.quote(f'cleansed{data.suffix}')}{named}"
-    )
+    origin, settings = run.manifest["data"].get("origin") or {}, run.manifest["settings"]
+    source, data, missing = str(settings.get("data", "")), "", ""
+    if not (origin or (source in SOURCES and SOURCES[source].packaged)):
+        data = " --data DATA"
+        missing = f"DATA is the file or folder that holds the training {run.kind}s."
+    usual = ".csv" if run.kind == "text" else ".parquet"
+    path = str(origin.get("path", usual))
+    ending = ".parquet" if path.startswith(HUB) else Path(f"x{path}").suffix
+    out = f"cleansed{ending if ending in ENDINGS else ''}"
+    return f"turnover apply --run {shlex.quote(str(run.folder))}{data} --out {out}", missing
 
 
 def _sides(decisions: Sequence[Decision]) -> tuple[Side, ...]:

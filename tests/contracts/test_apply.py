@@ -1,9 +1,8 @@
-"""A flag file onto folders of images and data sets that are no files; undo; and the command."""
+"""Flags onto folders of images, onto data sets that are no files, and by a run; the command."""
 
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from hypothesis import strategies as some
 from PIL import Image
 
 from tests.helpers.builders import names
-from tests.helpers.fake_runs import FakeRun, png
+from tests.helpers.fake_runs import FakeRun, png, run_on
 from tests.helpers.storage_testing import (
     FULL,
     READ_ONLY,
@@ -28,10 +27,12 @@ from turnover.cli import main
 from turnover.data.images import fit_image, open_image
 from turnover.data.sources.images import load_cifar10, load_digits
 from turnover.data.sources.text import load_reviews
+from turnover.data.tables import OwnData
 from turnover.explain.report import write_report
 from turnover.flags import Flags
-from turnover.flags.apply import apply_flag_file, undo_flag_file
+from turnover.flags.apply import apply_flag_file, apply_run
 from turnover.flags.flag_file import export_flag_file, pixel_hash
+from turnover.models.registry import TrainSettings
 from turnover.runs.run import RUN_FILES, write_manifest
 
 CLASSES = ("cat", "dog")
@@ -51,11 +52,11 @@ def drawing(seed: int) -> np.ndarray:
 
 
 def animals(folder: Path, *placed: str) -> Path:
-    """A drawing at each of these places, a file that is no image, and an empty class."""
+    """A drawing at each of these places, a file that is no image, and an empty folder."""
     for seed, place in enumerate(placed):
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_bytes(png(drawing(seed)))
-    (folder / "bird").mkdir(parents=True)
+    (folder / placed[0]).parent.joinpath("empty").mkdir()
     (folder / "about.txt").write_text("mine")
     return folder
 
@@ -74,7 +75,7 @@ def one_dropped(folder: Path) -> dict[str, Any]:
     """A folder of two drawings, one of which a flag file drops."""
     data = animals(folder / "data", "cat/1.png", "dog/1.png")
     return apply_flag_file(
-        patch_of(folder, image_line("cat/1.png", 0, "drop")), data, folder / "clean"
+        patch_of(folder, image_line("cat/1.png", 0, "drop")), str(data), folder / "clean"
     )
 
 
@@ -84,7 +85,7 @@ DECIDED = some.lists(some.tuples(some.sampled_from(CLASSES), PLACES, ACTIONS))
 
 
 @given(DECIDED)
-def test_apply_then_undo_is_the_identity_on_folders(
+def test_images_of_a_folder_are_dropped_and_moved_and_all_else_is_kept(
     tmp_path_factory: pytest.TempPathFactory, decided: list[tuple[str, str, str]]
 ) -> None:
     folder = tmp_path_factory.mktemp("law")
@@ -96,7 +97,7 @@ def test_apply_then_undo_is_the_identity_on_folders(
         for seed, (place, (label, action)) in enumerate(places.items())
     ]
     before = tree(data)
-    done = apply_flag_file(patch_of(folder, *lines), data, folder / "clean")
+    done = apply_flag_file(patch_of(folder, *lines), str(data), folder / "clean")
     assert done["refused"] == [] and tree(data) == before
     after, left = (
         tree(folder / "clean"),
@@ -108,14 +109,14 @@ def test_apply_then_undo_is_the_identity_on_folders(
         own = png(drawing(seed))
         inside = {path.split("/")[0] for path, content in after.items() if content == own}
         assert inside == {"drop": set(), "relabel": {OTHER[label]}, "keep": {label}}[action]
-    undo_flag_file(Path(done["undo"]), folder / "clean", folder / "back")
-    assert tree(folder / "back") == before
+    untouched = {place: content for place, content in before.items() if place not in places}
+    assert untouched.items() <= after.items()
 
 
 def test_a_file_that_moves_to_where_one_is_keeps_both(tmp_path: Path) -> None:
     data = animals(tmp_path / "data", "cat/1.png", "dog/1.png", "dog/1-from-cat.png")
     patch = patch_of(tmp_path, image_line("cat/1.png", 0, "relabel", "dog"))
-    apply_flag_file(patch, data, tmp_path / "clean")
+    apply_flag_file(patch, str(data), tmp_path / "clean")
     assert names(tmp_path / "clean" / "dog") == ["1-from-cat-2.png", "1-from-cat.png", "1.png"]
 
 
@@ -126,15 +127,17 @@ def test_images_are_found_by_path_name_or_contents_and_in_the_size_that_the_mode
     for number, id in enumerate(("cat/one.png", "one.png", "one", "unknown")):
         clean = tmp_path / f"clean {number}"
         assert (
-            apply_flag_file(patch_of(tmp_path, image_line(id, 0, "drop")), data, clean)["dropped"]
+            apply_flag_file(patch_of(tmp_path, image_line(id, 0, "drop")), str(data), clean)[
+                "dropped"
+            ]
             == 1
         )
-        assert names(clean / "cat") == []
+        assert names(clean / "cat") == ["empty"]
     large = data / "cat" / "large.png"
     Image.fromarray(drawing(9)).resize((16, 16), Image.Resampling.NEAREST).save(large)
     seen = pixel_hash(fit_image(open_image(large.read_bytes(), "large"), 8, 8))
     patch = patch_of(tmp_path, flag_line("large", "", "cat", "drop", sha256=seen))
-    assert apply_flag_file(patch, data, tmp_path / "clean")["dropped"] == 1
+    assert apply_flag_file(patch, str(data), tmp_path / "clean")["dropped"] == 1
 
 
 def test_hidden_copies_of_an_image_stay_and_are_not_taken_for_it(tmp_path: Path) -> None:
@@ -143,18 +146,16 @@ def test_hidden_copies_of_an_image_stay_and_are_not_taken_for_it(tmp_path: Path)
     for place in places:
         (data / place).write_bytes(hidden)
     before, patch = tree(data), patch_of(tmp_path, image_line("elsewhere", 1, "drop"))
-    done = apply_flag_file(patch, data, tmp_path / "clean")
+    done = apply_flag_file(patch, str(data), tmp_path / "clean")
     assert (done["dropped"], done["refused"]) == (1, [])
     after = tree(tmp_path / "clean")
     assert {place for place in before if place not in after} == {"cat/1.png"}
-    undo_flag_file(Path(done["undo"]), tmp_path / "clean", tmp_path / "back")
-    assert tree(tmp_path / "back") == before
 
 
 def test_another_image_in_the_same_place_is_reported_and_kept(tmp_path: Path) -> None:
     data = animals(tmp_path / "data", "cat/1.png", "cat/2.png")
     lines = image_line("cat/1.png", 7, "drop"), image_line("cat/2.png", 1, "keep")
-    done = apply_flag_file(patch_of(tmp_path, *lines), data, tmp_path / "clean")
+    done = apply_flag_file(patch_of(tmp_path, *lines), str(data), tmp_path / "clean")
     why = "the contents are not those that the decision was made on"
     assert (done["dropped"], done["kept"]) == (0, 1)
     assert done["refused"] == [{"id": "cat/1.png", "place": "cat/1.png", "why": why}]
@@ -164,10 +165,10 @@ def test_links_in_a_folder_are_refused_and_so_is_a_copy_inside_of_it(tmp_path: P
     data = animals(tmp_path / "data", "cat/1.png")
     patch = patch_of(tmp_path, image_line("cat/1.png", 0, "drop"))
     with pytest.raises(TurnoverError, match="choose another --out"):
-        apply_flag_file(patch, data, data / "clean")
+        apply_flag_file(patch, str(data), data / "clean")
     (data / "cat" / "link.png").symlink_to(data / "cat" / "1.png")
     with pytest.raises(TurnoverError, match=r"link\.png: a link"):
-        apply_flag_file(patch, data, tmp_path / "clean")
+        apply_flag_file(patch, str(data), tmp_path / "clean")
     assert names(tmp_path) == ["data", "p"]
 
 
@@ -185,7 +186,7 @@ def works(folder: Path, name: str) -> None:
     else:
         source = {"table": "data.csv", "folder": "data"}[name]
         patch = folder / ("p" if name == "folder" else "patch.jsonl")
-        apply_flag_file(patch, folder / source, folder / "out")
+        apply_flag_file(patch, str(folder / source), folder / "out")
 
 
 @pytest.mark.parametrize("error", [FULL, READ_ONLY], ids=["full", "read-only"])
@@ -198,7 +199,7 @@ def test_a_write_that_is_refused_at_any_moment_leaves_nothing_half_and_the_next_
     (tmp_path / "patch.jsonl").write_text(export_flag_file(run), encoding="utf-8")
     labels = run.train["label"].map(dict(enumerate(run.classes)))
     run.train[["id", "text"]].assign(label=labels).to_csv(tmp_path / "data.csv", index=False)
-    data = animals(tmp_path / "data", "cat/1.png", "dog/1.png")
+    animals(tmp_path / "data", "cat/1.png", "dog/1.png")
     patch_of(tmp_path, image_line("cat/1.png", 0, "drop"))
     before = names(tmp_path)
     for calls in range(1, 20):
@@ -207,14 +208,8 @@ def test_a_write_that_is_refused_at_any_moment_leaves_nothing_half_and_the_next_
                 works(tmp_path, name)
             break
         except TurnoverError:
-            assert set(names(tmp_path)) <= {*before, "out.undo"}
+            assert names(tmp_path) == before
     assert calls > 1 and (tmp_path / "out").stat().st_size
-    if name in ("table", "folder"):
-        undo_flag_file(tmp_path / "out.undo", tmp_path / "out", tmp_path / "back")
-        if name == "folder":
-            assert tree(tmp_path / "back") == tree(data)
-        else:
-            assert (tmp_path / "back").read_bytes() == (tmp_path / "data.csv").read_bytes()
 
 
 def test_a_disk_that_fills_up_while_files_are_copied_leaves_no_copy(
@@ -223,7 +218,7 @@ def test_a_disk_that_fills_up_while_files_are_copied_leaves_no_copy(
     def full(source: object, target: object) -> None:
         raise FULL
 
-    monkeypatch.setattr("turnover.flags.rewrite.shutil.copy2", full)
+    monkeypatch.setattr("turnover.data.tables.folders.shutil.copy2", full)
     with pytest.raises(TurnoverError, match="the disk is full"):
         one_dropped(tmp_path)
     assert names(tmp_path) == ["data", "p"]
@@ -233,49 +228,11 @@ def test_nothing_that_is_there_is_overwritten(tmp_path: Path) -> None:
     data, patch = tmp_path / "data.csv", tmp_path / "p"
     data.write_text("text,label\nx,cat\n")
     write_flag_file(patch, [flag_line("data-0", "x", "cat", "drop")], CLASSES)
-    for taken in ("data.csv", "out.csv.undo"):
-        (tmp_path / taken).touch()
-        with pytest.raises(TurnoverError, match="exists; choose another --out"):
-            apply_flag_file(patch, data, tmp_path / taken.removesuffix(".undo"))
-    assert names(tmp_path) == ["data.csv", "out.csv.undo", "p"]
-
-
-# Undo
-
-
-def test_an_undo_file_cannot_write_outside_its_folder(tmp_path: Path) -> None:
-    undo = Path(one_dropped(tmp_path)["undo"])
-    whole = undo.read_text()
-    for place in ("../evil.png", "/tmp/evil.png", "cat/../../evil.png", ""):
-        undo.write_text(whole.replace('"cat/1.png"', json.dumps(place)))
-        with pytest.raises(TurnoverError, match="does not go with it"):
-            undo_flag_file(undo, tmp_path / "clean", tmp_path / "back")
-    assert names(tmp_path) == ["clean", "clean.undo", "data", "p"]
-
-
-def test_a_damaged_undo_file_or_a_copy_that_was_changed_is_refused(tmp_path: Path) -> None:
-    data, out = tmp_path / "data.csv", tmp_path / "out.csv"
-    data.write_text("text,label\na fine film,dog\ndull,cat\nso so,dog\n")
-    lines = [flag_line("data-0", "a fine film", "dog", "drop")]
-    lines.append(flag_line("data-1", "dull", "cat", "relabel", "dog"))
-    done = apply_flag_file(write_flag_file(tmp_path / "p", lines, CLASSES), data, out)
-    undo = Path(done["undo"])
-    header, *changes = whole = undo.read_bytes().splitlines(keepends=True)
-    for damaged in (
-        [b"{}\n", *changes],
-        [header, changes[0].replace(b'"row": 1', b'"row": 70')],
-        [header, changes[0].replace(b"fine", b"finer"), changes[1]],
-        [header, changes[0]],
-        [],
-    ):
-        undo.write_bytes(b"".join(damaged))
-        with pytest.raises(TurnoverError, match="undo"):
-            undo_flag_file(undo, out, tmp_path / "back.csv")
-    undo.write_bytes(b"".join(whole))
-    out.write_bytes(out.read_bytes() + b"x,dog\n")
-    with pytest.raises(TurnoverError, match="changed since"):
-        undo_flag_file(undo, out, tmp_path / "back.csv")
-    assert not (tmp_path / "back.csv").exists()
+    with pytest.raises(TurnoverError, match="exists; choose another --out"):
+        apply_flag_file(patch, str(data), data)
+    with pytest.raises(TurnoverError, match=r"let --out end with \.csv"):
+        apply_flag_file(patch, str(data), tmp_path / "out.tsv")
+    assert names(tmp_path) == ["data.csv", "p"]
 
 
 # Data sets that are no files
@@ -291,16 +248,12 @@ def test_the_digits_are_cleansed_as_a_table(tmp_path: Path) -> None:
         flag_line(items.ids[5], "", own[1], "relabel", str(other), sha256=sums[1]),
     ]
     patch, out = write_flag_file(tmp_path / "p", lines, classes, (8, 8)), tmp_path / "clean.parquet"
-    done = apply_flag_file(patch, Path("digits"), out)
+    done = apply_flag_file(patch, "digits", out)
     assert (done["dropped"], done["relabelled"], done["refused"]) == (1, 1, [])
     clean = pd.read_parquet(out)
     assert clean["id"].tolist() == items.ids[1:] and clean["label"].iloc[4] == other
-    undo_flag_file(Path(done["undo"]), out, tmp_path / "all.parquet")
-    everything = pd.read_parquet(tmp_path / "all.parquet")
-    assert everything["id"].tolist() == items.ids
-    assert everything["label"].tolist() == items.labels.tolist()
-    first = np.asarray(Image.open(io.BytesIO(everything["image"].iloc[0])))
-    assert np.array_equal(first, items.images[0])
+    first = np.asarray(Image.open(io.BytesIO(clean["image"].iloc[0])))
+    assert np.array_equal(first, items.images[1])
 
 
 def test_a_run_on_the_reviews_is_exported_and_applied_by_command(
@@ -320,15 +273,9 @@ def test_a_run_on_the_reviews_is_exported_and_applied_by_command(
     patch.write_text(export_flag_file(Run(folder)))
     words = ["--flags", str(patch), "--data", "reviews", "--out", str(clean)]
     assert main(["apply", *words]) == 0
-    printed = capsys.readouterr().out
-    assert "2 dropped, 0 relabelled, 0 left as they are" in printed and f"{clean}.undo" in printed
+    assert "2 dropped, 0 relabelled, 0 left as they are" in capsys.readouterr().out
     table = pd.read_csv(clean, dtype=str)
     assert len(table) == len(items) - 2 and set(table["label"]) == {"negative", "positive"}
-    back = tmp_path / "back.csv"
-    words = ["--undo", f"{clean}.undo", "--data", str(clean), "--out", str(back), "--json"]
-    assert main(["apply", *words]) == 0
-    assert json.loads(capsys.readouterr().out)["out"] == str(back)
-    assert pd.read_csv(back, dtype=str)["text"].tolist() == texts
 
 
 def test_a_cleansed_cifar_file_is_read_by_its_source(tmp_path: Path) -> None:
@@ -340,10 +287,82 @@ def test_a_cleansed_cifar_file_is_read_by_its_source(tmp_path: Path) -> None:
     line = flag_line("train-6", "", classes[1], "drop", sha256=pixel_hash(images[1]))
     patch = write_flag_file(tmp_path / "p", [line], classes, (32, 32, 3))
     clean.mkdir()
-    done = apply_flag_file(patch, tmp_path / "train.parquet", clean / "train.parquet")
+    done = apply_flag_file(patch, str(tmp_path / "train.parquet"), clean / "train.parquet")
     (tmp_path / "test.parquet").rename(clean / "test.parquet")
     assert done["dropped"] == 1
     assert load_cifar10(clean).train.ids == ["train-5", "train-7", "train-8"]
+
+
+# By what a run remembers
+
+
+TEXTS = some.lists(some.sampled_from("abcdefgh"), min_size=10, max_size=40)
+BLANK = some.sets(some.integers(0, 39), max_size=4)
+
+
+@given(TEXTS, BLANK, some.integers(0, 3), some.integers(12, 20), some.data())
+def test_a_run_remembers_the_row_of_each_item_whatever_was_left_out_split_off_or_drawn(
+    tmp_path_factory: pytest.TempPathFactory,
+    texts: list[str],
+    blank: set[int],
+    seed: int,
+    limit: int,
+    more: some.DataObject,
+) -> None:
+    """Also of texts that are there many times, and of labels that were made wrong for the run."""
+    texts = [*map(str, range(1, 31)), *texts]
+    table = [("" if row in blank else text, "xy"[row % 2]) for row, text in enumerate(texts)]
+    folder = tmp_path_factory.mktemp("law")
+    data, lines = folder / "data.csv", [f"{text},{label}\n" for text, label in table]
+    data.write_text("".join(["sentence,mark\n", *lines]), encoding="utf-8")
+    own = OwnData(str(data), text_column="sentence", label_column="mark")
+    run = run_on(folder, TrainSettings("files", own=own, seed=seed, limit=limit))
+    for text, label, row in zip(
+        *(run.train[name] for name in ("text", "label", "row")), strict=True
+    ):
+        assert table[row] == (text, run.classes[label])
+    dropped = more.draw(some.sets(some.integers(0, limit - 1), min_size=1))
+    Flags(run.folder, by="ann").put_many(sorted(dropped), "drop")
+    done = apply_run(run, folder / "clean.csv")
+    assert (done["dropped"], done["refused"], done["changed"]) == (len(dropped), [], "")
+    gone = {*run.train["row"].iloc[sorted(dropped)]}
+    kept = [line for row, line in enumerate(lines) if row not in gone]
+    assert (folder / "clean.csv").read_text(encoding="utf-8") == "".join(["sentence,mark\n", *kept])
+
+
+def test_the_file_of_a_named_data_set_is_remembered_too(tmp_path: Path) -> None:
+    for name in ("train", "dev"):
+        lines = [f'"{name}, {row}",{row % 2}\n' for row in range(30)]
+        (tmp_path / f"{name}.csv").write_text("".join(["sentence,label\n", *lines]))
+    run = run_on(tmp_path, TrainSettings("sst2", path=str(tmp_path), limit=10))
+    first, second = (int(run.train["row"].loc[position]) for position in (0, 1))
+    Flags(run.folder, by="ann").put(0, "drop")
+    Flags(run.folder, by="ann").put(1, "relabel", run.classes[1 - second % 2])
+    apply_run(run, tmp_path / "clean.csv")
+    labels = {f"train, {row}": str(row % 2) for row in range(30) if row != first}
+    labels[f"train, {second}"] = str(1 - second % 2)
+    clean = pd.read_csv(tmp_path / "clean.csv", dtype=str)
+    assert dict(zip(clean["sentence"], clean["label"], strict=True)) == labels
+
+
+def test_data_that_changed_are_matched_by_content_and_those_that_are_gone_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    data, rows = tmp_path / "data.csv", [f"text {row},{'xy'[row % 2]}\n" for row in range(20)]
+    data.write_text("".join(["text,label\n", *rows]))
+    run = run_on(tmp_path, TrainSettings("files", own=OwnData(str(data))))
+    first = int(run.train["row"].loc[0])
+    Flags(run.folder, by="ann").put(0, "drop")
+    data.write_text("".join(["text,label\nnew,x\n", *rows]))
+    done = apply_run(run, tmp_path / "clean.csv")
+    assert done["dropped"] == 1 and "bytes instead of" in done["changed"]
+    kept = [line for row, line in enumerate(rows) if row != first]
+    assert (tmp_path / "clean.csv").read_text() == "".join(["text,label\nnew,x\n", *kept])
+    data.rename(tmp_path / "moved.csv")
+    with pytest.raises(TurnoverError, match=r"data\.csv: no such file"):
+        apply_run(run, tmp_path / "again.csv")
+    moved = apply_run(run, tmp_path / "again.csv", str(tmp_path / "moved.csv"))
+    assert moved["dropped"] == 1
 
 
 BAD = {
@@ -352,9 +371,9 @@ BAD = {
     "data of another kind": "--flags {patch} --data {text}",
     "images for texts": "--flags {patch} --data {folder}",
     "nothing to do": "--data {csv}",
-    "both at once": "--flags {patch} --undo {patch} --data {csv}",
-    "no undo file": "--undo {patch} --data {csv}",
-    "a missing undo file": "--undo {none} --data {csv}",
+    "both at once": "--flags {patch} --run {folder} --data {csv}",
+    "a flag file without data": "--flags {patch}",
+    "no run": "--run {folder}",
     "no such column": "--flags {patch} --data {csv} --text-column nothing",
 }
 

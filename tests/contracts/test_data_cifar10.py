@@ -25,7 +25,7 @@ from tests.helpers.source_files import (
     parquet,
 )
 from turnover import TurnoverError
-from turnover.data.tables.formats import parquet_table
+from turnover.data.tables.arrow import parquet_table
 
 
 def fourth(column: str, value: Any, cells: Sequence[Any] = range(20)) -> bytes:

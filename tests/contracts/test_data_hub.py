@@ -8,10 +8,11 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.helpers.fake_runs import png
+from tests.helpers.fake_runs import png, run_on
 from tests.helpers.source_files import IMAGES, LABELS, PHOTOS, Files, rows, rows_of
 from turnover import TurnoverError
 from turnover.data.base import Dataset
@@ -19,6 +20,9 @@ from turnover.data.sources import NAMES, SOURCES, load_data, yahoo
 from turnover.data.sources import images as cifar10
 from turnover.data.sources import text as sst2
 from turnover.data.tables import OwnData, load_own
+from turnover.flags import Flags
+from turnover.flags.apply import apply_run
+from turnover.models.registry import TrainSettings
 
 Hub = dict[tuple[str, ...], Any]
 
@@ -222,3 +226,18 @@ def test_names_that_are_none_are_not_asked_for() -> None:
     for name in ("", "/", "a/b/c", "a b", "a:b:c", "../up", "a\n", "é"):
         with pytest.raises(TurnoverError, match="write hub:NAME"):
             own(name)
+
+
+def test_flags_of_a_run_on_the_hub_are_applied_to_a_copy_of_its_split(
+    hub: Hub, tmp_path: Path
+) -> None:
+    columns = {"text": [f"text {row}" for row in range(20)], "label": [0, 1] * 10}
+    label = datasets.ClassLabel(names=["bad", "good"])
+    hub[("me/films",)] = made({"part": columns}, label=label)
+    run = run_on(tmp_path, TrainSettings("hub:me/films", own=OwnData(train_split="part")))
+    first = int(run.train["row"].loc[0])
+    Flags(run.folder, by="ann").put(0, "relabel", run.classes[1 - first % 2])
+    done = apply_run(run, tmp_path / "clean.parquet")
+    assert (done["relabelled"], done["refused"], done["changed"]) == (1, [], "")
+    clean = pd.read_parquet(tmp_path / "clean.parquet")
+    assert np.flatnonzero(clean["label"] != columns["label"]).tolist() == [first]

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -57,8 +58,19 @@ def test_lines_say_what_where_and_how_many() -> None:
         "no training item of lost",
         "one training item only of bad",
         "no validation item of Good , lost",
-        "classes whose names differ in spaces or capitals only: good, Good ",
+        "classes whose names may mean the same: good, Good ",
     ]
+
+
+@pytest.mark.parametrize(
+    "names", [("1", "True"), ("0", "false"), ("01", "+1", "1e0"), ("TRUE", "true"), ("Ja", "j a")]
+)
+def test_classes_whose_names_are_one_value_in_two_writings_are_named(
+    names: tuple[str, ...],
+) -> None:
+    classes = (*names, "another")
+    rows = [(str(number), number % len(classes)) for number in range(20)]
+    assert look_at(data_of(rows, rows, classes)).alike == (names,)
 
 
 def test_notes_come_first_and_nothing_wrong_is_nothing_said() -> None:

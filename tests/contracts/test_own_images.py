@@ -158,6 +158,7 @@ def test_hidden_files_and_those_of_systems_are_no_items(tmp_path: Path) -> None:
         *(f"red/._{place}.png" for place in range(10)),
         *("__MACOSX/red/._0.png", ".ipynb_checkpoints/0-checkpoint.png", ".DS_Store", "Thumbs.db"),
         *("red/.ipynb_checkpoints/0-checkpoint.png", "blue/Thumbs.db", "blue/.DS_Store"),
+        *("lost+found/0.png", "@eaDir/0.png", "$RECYCLE.BIN/0.png", "blue/~$list.docx"),
     ):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / name).write_bytes(content)
@@ -222,8 +223,8 @@ def test_folders_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
         (unread, "a/blue/0.heic: no image in a class's folder; more than a tenth of the 23 files"),
         (beside, "a/0.png: no image in a class's folder; more than a tenth of the 23 files"),
         (read_badly, "a/blue/c.png: not an image …; more than a tenth of the 23 rows cannot be"),
-        (unread_class, "a/green: a class's folder without an image that can be read"),
-        (empty_class, "a/green: a class's folder without an image that can be read"),
+        (unread_class, "a/green: a class's folder with no image that can be read"),
+        (empty_class, "a/green: a class's folder with no image that can be read"),
         (torn_class, "a/green/0.png: not an image that can be read, and no other image of its"),
     ):
         place = tmp_path / spoil.__name__
@@ -244,6 +245,15 @@ def test_folders_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(TurnoverError) as raised:
             load_files(folder)
         check_said(raised.value, reason, folder)
+
+
+def test_a_folder_of_nothing_but_files_that_are_not_read_says_which_are(tmp_path: Path) -> None:
+    (tmp_path / "a" / "red").mkdir(parents=True)
+    (tmp_path / "a" / "red" / "0.heic").write_bytes(b"x")
+    with pytest.raises(TurnoverError) as raised:
+        load_files(tmp_path / "a")
+    reason = "a/red/0.heic: no image that can be read (files that end with .png, …); convert the"
+    check_said(raised.value, reason, tmp_path)
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "/etc/secret.png", "link.png", "way/0.png"])

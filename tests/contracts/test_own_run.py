@@ -15,7 +15,6 @@ from tests.helpers.own_modules import command
 from tests.helpers.token_builders import encoder_in
 from turnover.cli import main
 from turnover.flags import Flags
-from turnover.flags.flag_file import export_flag_file
 from turnover.runs.run import Run
 
 WORDS = {
@@ -101,24 +100,15 @@ def test_own_data_go_all_the_way(
 
 
 def apply_flags(run: Run, data: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Drop an item and relabel another in what was trained on, see that, and undo it."""
+    """Drop an item and relabel another in what was trained on, and see that, and nothing else."""
     flags = Flags(run.folder, by="ann")
     first, second = run.item("train", 2), run.item("train", 9)
     new = next(name for name in run.classes if name != run.classes[int(second["label"])])
     flags.put(2, "drop")
     flags.put(9, "relabel", new)
-    (folder / "patch.jsonl").write_text(export_flag_file(run))
-    out = folder / f"clean{data.suffix}"
-    done = command(
-        capsys,
-        "apply",
-        "--flags",
-        str(folder / "patch.jsonl"),
-        "--data",
-        str(data),
-        "--out",
-        str(out),
-    )
+    before, out = content_of(data), folder / f"clean{data.suffix}"
+    done = command(capsys, "apply", "--run", str(run.folder), "--out", str(out))
+    assert content_of(data) == before and not done["changed"]
     assert (done["dropped"], done["relabelled"], done["refused"]) == (1, 1, [])
     content = "image" if run.kind == "image" else "text"
     checked = command(
@@ -126,25 +116,19 @@ def apply_flags(run: Run, data: Path, folder: Path, capsys: pytest.CaptureFixtur
     )
     assert checked["train_size"] + checked["validation_size"] == len(run.items) - 1
     names_of = {one["name"]: one["train"] + one["validation"] for one in checked["classes"]}
-    before = run.items["label"].value_counts()
+    counts = run.items["label"].value_counts()
     old = [run.classes[int(item["label"])] for item in (first, second)]
     expected = {
-        name: int(before[number]) - old.count(name) + (name == new)
+        name: int(counts[number]) - old.count(name) + (name == new)
         for number, name in enumerate(run.classes)
     }
     assert names_of == expected and content in run.items
-    command(
-        capsys,
-        "apply",
-        "--undo",
-        done["undo"],
-        "--data",
-        str(out),
-        "--out",
-        str(folder / f"back{data.suffix}"),
-    )
-    if data.is_file():
-        assert (folder / f"back{data.suffix}").read_bytes() == data.read_bytes()
+
+
+def content_of(data: Path) -> dict[Path, bytes]:
+    """The files of a data set."""
+    files = [data] if data.is_file() else sorted(filter(Path.is_file, data.rglob("*")))
+    return {file: file.read_bytes() for file in files}
 
 
 def test_a_test_file_is_measured_once_and_said(

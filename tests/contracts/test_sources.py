@@ -241,7 +241,7 @@ REFUSED: dict[str, list[tuple[Files, str]]] = {
         ("text\nsome\n", ": no column 'label' (there are: text); rename or add it"),
         ("a,label\nb,1\n", ": no column 'sentence' (there are: a, label); rename or add it"),
         (FILM + ",1\n", ", row 3, column text: the text is empty; write one or remove the row"),
-        ("text,label\n", ": a header but no rows; add rows below it"),
+        ("text,label\n", ": no rows; add some"),
     ),
     "imdb-checks": each(
         CHECKED,
@@ -249,7 +249,7 @@ REFUSED: dict[str, list[tuple[Files, str]]] = {
         (GIVEN.replace(",0,t", ",2,t"), ", row 1, column label: the label '2' is not one of 0, 1"),
         (GIVEN.replace('"Film 0, or ""not"""', ""), ", row 1, column text: the text is empty"),
         ("text,label,review_id\nFine,1,a\n", ": no column 'verdict' (there are: text, label,"),
-        (CHECKED_HEADER, ": a header but no rows"),
+        (CHECKED_HEADER, ": no rows; add some"),
         (checked("given", [0] * 10), "row 2 of the training split repeats the id 'test/n/0'"),
         (checked("given", range(0, 20, 2)), "all 8 training items have the label 'negative'"),
         (checked("given", range(4)), "the validation split is empty; add rows"),
@@ -292,7 +292,7 @@ REFUSED: dict[str, list[tuple[Files, str]]] = {
             ("review,label\nFine,1\n", ": no column 'sentence' (there are: review, label)"),
             ("text,stars\nFine,1\n", ": no column 'label' (there are: text, stars)"),
             (STARS + "Fine,1,5,\nGood,1,5,\n", ": all 2 reviews have the label 1; add reviews"),
-            (STARS, ": a header but no rows"),
+            (STARS, ": no rows; add some"),
         ),
     ],
     "pairs": each(
@@ -300,7 +300,7 @@ REFUSED: dict[str, list[tuple[Files, str]]] = {
         ("test_index,judgment\n1,2\n", ": no column 'train_index' (there are: test_index"),
         (PAIRS + "1,2,.1,1\n1,-2,.1,1\n", ", row 2, column train_index: '-2' is not a whole"),
         (PAIRS + "a,2,.1,1\n", ", row 1, column test_index: 'a' is not a whole number; correct it"),
-        (PAIRS, ": a header but no rows"),
+        (PAIRS, ": no rows; add some"),
     ),
 }
 

@@ -26,13 +26,15 @@ from tests.helpers.source_files import (
     write_table,
 )
 from turnover import TurnoverError
-from turnover.data.tables.checks import MAX_CHARACTERS, label_column, read_table, text_column
+from turnover.data.tables.checks import MAX_CHARACTERS
+from turnover.data.tables.known import label_column, read_table, text_column
+from turnover.data.tables.labels import label_name
 
 UNICODE = some.characters(codec="utf-8", exclude_characters="\0\ufeff\r")
 ONE_LINE = some.characters(codec="utf-8", exclude_characters="\0\ufeff\r\n\t")
 ROW = some.tuples(
     some.text(UNICODE, min_size=1, max_size=12).filter(str.strip),
-    some.text(ONE_LINE, min_size=1, max_size=6).filter(str.strip),
+    some.text(ONE_LINE, min_size=1, max_size=6).filter(label_name),
 )
 FORMS = ("csv", "tsv", "jsonl", "parquet")
 IN_QUOTES = re.compile('".*"').fullmatch
@@ -42,8 +44,8 @@ IN_QUOTES = re.compile('".*"').fullmatch
 def read(path: Path, classes: Sequence[str] = ("0", "1")) -> tuple[list[str], list[str]]:
     """A table of our own data sets, with all of its checks."""
     table = read_table(path, ("text", "label"))
-    numbers = label_column(table, path, "label", tuple(classes))
-    return text_column(table, path, "text"), [classes[number] for number in numbers]
+    numbers = label_column(table, "label", tuple(classes))
+    return text_column(table, "text"), [classes[number] for number in numbers]
 
 
 # What is read
@@ -55,7 +57,7 @@ def test_any_table_gives_the_same_data_in_every_form(
 ) -> None:
     """Quotes, line breaks, separators, every script; of both readers, where both read the form."""
     assume(form != "tsv" or not any({*text} & {*"\t\n"} or IN_QUOTES(text) for text, _ in rows))
-    assume(len({label for _, label in rows}) > 1)
+    assume(len({label_name(label) for _, label in rows}) > 1)
     other = more.draw(some.lists(some.sampled_from(rows), min_size=1, max_size=4))
     folder = tmp_path_factory.mktemp("law")
     (texts, labels), (others, told) = (map(list, zip(*part, strict=True)) for part in (rows, other))
@@ -63,12 +65,12 @@ def test_any_table_gives_the_same_data_in_every_form(
     validation = write_table(folder / f"other.{form}", {"text": others, "label": told})
     data = load_files(path, validation=str(validation))
     assert data.train.texts == texts and data.validation.texts == others
-    assert [data.classes[number] for number in data.train.labels] == labels
-    assert [data.classes[number] for number in data.validation.labels] == told
+    assert [data.classes[number] for number in data.train.labels] == [*map(label_name, labels)]
+    assert [data.classes[number] for number in data.validation.labels] == [*map(label_name, told)]
     assert data.train.ids == [f"data-{row}" for row in range(len(rows))]
-    assert {*data.classes} == {*labels}
+    assert {*data.classes} == {*map(label_name, labels)}
     if form in ("csv", "tsv"):
-        assert read(path, data.classes) == (texts, labels)
+        assert read(path, tuple({*labels})) == (texts, labels)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -138,6 +140,7 @@ NEVER: dict[str, list[Any]] = {
     "paths": [f"/home/somebody/data/reviews/part/{row}/whole.txt" for row in range(12)],
     "numbers": [f"{row}.000000000000000000000000000001" for row in range(12)],
     "times": [f"2020-01-{row + 1:02} 10:00:00.000000+00:00" for row in range(12)],
+    "dates": [f"Wednesday, the {row + 1}th of September 2024 at 10 pm" for row in range(12)],
     "ids": [f"{row:064x}" for row in range(12)],
     "checksums": [chr(97 + row) * 40 for row in range(12)],
     "addresses": [f"somebody.with.a.long.name+{row}@example.org" for row in range(12)],
@@ -241,6 +244,23 @@ def test_a_whole_float_is_its_integer_and_what_was_joined_is_said(tmp_path: Path
     floats = {"text": REMARKS, "label": ["0.0", "1.0"] * 5 + ["", "1.0"]}
     data = load_files(write_table(tmp_path / "d.csv", floats), classes=names)
     assert data.classes == ("bad", "good") and len(data.train) + len(data.validation) == 11
+
+
+def test_labels_that_differ_in_what_nobody_sees_are_one_and_it_is_said(tmp_path: Path) -> None:
+    for number, (cells, said) in enumerate(
+        [
+            ([" pos", "pos ", "neg"], "' pos' and 'pos ' are one label, pos"),
+            (["pos\u200b", "pos", "\u00a0neg"], r"pos and 'pos\u200b' are one label, pos"),
+            (["caf\u00e9", "cafe\u0301", "bar"], r"'cafe\u0301' and 'caf\xe9' are one label, café"),
+        ]
+    ):
+        path = write_table(tmp_path / f"{number}.jsonl", {"text": REMARKS, "label": cells * 4})
+        data = load_files(path)
+        assert {*data.classes} == {label_name(cell) for cell in cells} and len(data.classes) == 2
+        assert f"{path}, column label: {said}" in data.notes
+    blank = ["\u200b", *["yes", "no"] * 5, "yes"]
+    data = load_files(write_table(tmp_path / "b.csv", {"text": REMARKS, "label": blank}))
+    assert data.classes == ("no", "yes") and "row 1: no label" in " ".join(data.notes)
 
 
 def test_few_marks_of_missing_values_are_said_and_stay(tmp_path: Path) -> None:

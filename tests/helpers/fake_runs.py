@@ -8,7 +8,7 @@ import io
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from turnover.runs.run import MANIFEST, RUN_FILES, sha256, write_manifest
+from turnover.models.registry import TrainSettings
+from turnover.runs.plan import plan_run
+from turnover.runs.run import MANIFEST, RUN_FILES, Run, sha256, write_manifest
 
 MEMBERS = 4
 EPOCHS = 3
@@ -248,3 +250,24 @@ def keep_targets(run: Path, targets: Sequence[int]) -> None:
 def remove_influence(run: Path) -> None:
     """Take a run's influence away."""
     shutil.rmtree(run / "influence")
+
+
+def run_on(folder: Path, settings: TrainSettings) -> Run:
+    """A run as a training on these settings would leave it, without the training."""
+    data = plan_run(settings, folder / "trained").data
+    train, validation = data.train, data.validation
+    fake = FakeRun("run", train=len(train), validation=len(validation), classes=data.classes)
+    written = fake.write(folder)
+    told = {name: fact for name, fact in Run(written).manifest.items() if name != "files"}
+    assert train.origin is not None
+    told["settings"], told["data"]["origin"] = asdict(settings), train.origin.facts
+    frame = pd.read_parquet(written / "items.parquet")
+    frame["row"], rows = -1, frame["split"] == "train"
+    frame.loc[rows, "row"] = train.origin.rows
+    for name in ("id", "text", "label"):
+        values = [getattr(items, f"{name}s") for items in (train, validation)]
+        frame[name] = np.concatenate(values)
+    frame.to_parquet(written / "items.parquet", index=False)
+    del told["format"]
+    write_manifest(written, told, RUN_FILES)
+    return Run(written)

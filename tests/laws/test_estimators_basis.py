@@ -89,6 +89,19 @@ def test_projections_and_samples_keep_the_leading_directions(
     assert np.corrcoef(shapes[0].ravel(), shapes[1].ravel())[0, 1] > 0.98
 
 
+def test_of_many_classes_the_smaller_form_is_kept_and_both_give_the_same_coefficients() -> None:
+    """Bases of earlier versions have a projector for any number of classes."""
+    items = some_items(np.random.default_rng(3), 60, 30, 300)
+    basis = make_basis(items.features, items.residuals)
+    assert orthonormal(basis) and basis.projector.shape == (60, 30 + 300)
+    psi = products(items)
+    earlier = Basis(basis.vectors, (psi.T @ basis.vectors).astype(np.float32))
+    shapes = [own.coefficients_of(items.features, items.residuals) for own in (basis, earlier)]
+    np.testing.assert_allclose(*shapes, atol=1e-4 * np.abs(shapes[1]).max())
+    few = make_basis(items.features[:, :2], items.residuals[:, :2])
+    assert few.projector.shape == (4, few.vectors.shape[1])
+
+
 # Ridge smoothing, an estimator to compare with
 
 

@@ -64,6 +64,7 @@ limits_of_loops = st.fixed_dictionaries(
         "submatrices": st.integers(1, 3),
         "targets": st.integers(1, 5),
         "pairs": st.integers(1, 20),
+        "wide": st.sampled_from([0, 64]),
     }
 )
 

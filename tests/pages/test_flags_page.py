@@ -79,10 +79,7 @@ def test_flags_are_listed_newest_first_with_the_first_one_open(
         "Export flag file (JSONL)",
         "Flags and errors (HTML)",
     }
-    assert (
-        app.code[0].value
-        == "turnover apply --flags fake-flags.jsonl --data DATA --out cleansed.csv"
-    )
+    assert app.code[0].value == f"turnover apply --run {folder} --data DATA --out cleansed.csv"
 
 
 def test_the_url_says_what_is_shown(open_page: OpenPage, runs: Path) -> None:

@@ -211,17 +211,14 @@ def test_the_command_is_understood_by_the_command_line(
             tmp_path
         )
     )
-    command, missing = apply_command(run, f"{run.name}-flags.jsonl")
+    command, missing = apply_command(run)
     import shlex
 
     parsed = build_parser().parse_args(shlex.split(command)[1:])
-    assert (parsed.command, parsed.flags, parsed.data) == (
-        "apply",
-        "a run; rm -rf x-flags.jsonl",
-        "digits" if source == "digits" else "DATA",
-    )
+    assert (parsed.command, parsed.run) == ("apply", str(run.folder))
+    assert parsed.data == (None if source == "digits" else "DATA")
     assert parsed.out.endswith(".csv" if kind == "text" else ".parquet")
-    assert bool(missing) == (source != "digits") and ("my data" in missing) == bool(path)
+    assert bool(missing) == (source != "digits")
 
 
 def test_hostile_texts_pass_through_as_they_are(tmp_path: Path) -> None:

@@ -177,17 +177,15 @@ def run_on(own: OwnData, folder: Path, **facts: object) -> Run:
     )
 
 
-def test_flags_are_applied_to_the_file_itself_with_the_columns_that_were_named(
-    table: Path, tmp_path: Path
-) -> None:
-    run = run_on(OwnData(str(table), text_column="the text", label_column="l"), tmp_path)
-    command, missing = apply_command(run, "f.jsonl")
+def test_flags_are_applied_to_what_the_run_remembers(table: Path, tmp_path: Path) -> None:
+    told = {"name": "own", "source": "s", "origin": {"path": str(table.with_suffix(".tsv"))}}
+    run = run_on(OwnData(str(table)), tmp_path, data=told)
+    command, missing = apply_command(run)
     parsed = build_parser().parse_args(shlex.split(command)[1:])
-    assert (parsed.data, parsed.out, parsed.text_column, parsed.label_column, missing) == (
-        str(table),
-        "cleansed.csv",
-        "the text",
-        "l",
+    assert (parsed.run, parsed.data, parsed.out, missing) == (
+        str(run.folder),
+        None,
+        "cleansed.tsv",
         "",
     )
 

@@ -204,12 +204,12 @@ def test_a_table_of_texts_becomes_questions() -> None:
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"text\n", "a header but no rows"),
+        (b"text\n", "no rows; add some"),
         (b"words\nx\n", "no column 'text' (there are: words)"),
         (b'text\nx\n" "\n', "row 2, column text: the text is empty"),
         (b"text\ngood\nb\xe4d\n", "line 3: not UTF-8 text"),
-        (b'text\n"torn\n', "not a readable table"),
-        (b"text\na,b\n", "more fields than the header names"),
+        (b'text\n"torn\n', "a quote is never closed"),
+        (b"text\na,b\n", "2 fields under 1 names"),
         (
             b"text\n" + b"x\n" * (MAX_ROWS + 1),
             f"{MAX_ROWS + 1} rows, the limit is {MAX_ROWS}; split the file",

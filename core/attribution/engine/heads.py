@@ -44,6 +44,10 @@ _INSTANCES_IN_CACHE = 256
 _BLOCK_BUFFERS = 8
 _FEWEST_TARGETS = 2
 _SUBMATRICES = 2
+_WIDE = 64
+"""With more classes, two products over all hidden units cost less than sums over a product for each
+of their groups.
+"""
 _FEW_TARGETS = 24
 
 
@@ -143,11 +147,14 @@ class GroupHeads(_Heads):
         self.groups, self.readers = model.head.mask_in.units, model.head.mask_hidden.units
         self.how = f"{self.groups} partial products a target, one product for all pairs"
         super().__init__(model, inputs, memory, dtype)
+        weights = self.head.linear_out.weight.to(self.dtype)
+        self.wide = self.classes > _WIDE
         self.readout = (
-            self.head.linear_out.weight.view(self.members, self.readers, -1, self.classes)
+            weights.transpose(1, 2).contiguous()
+            if self.wide
+            else weights.view(self.members, self.readers, -1, self.classes)
             .transpose(2, 3)
             .contiguous()
-            .to(self.dtype)
         )
 
     @staticmethod
@@ -212,9 +219,13 @@ class GroupHeads(_Heads):
                     _pre_activations(products, part_in, part_hidden, result)
                 else:
                     torch.bmm(products, signs, out=result)
-                read = readout.unsqueeze(1) @ result.clamp_(min=0).unflatten(
-                    1, (-1, self.hidden // self.readers)
-                )
+                hidden = result.clamp_(min=0).unflatten(1, (-1, self.hidden // self.readers))
+                if self.wide:
+                    for side, own in enumerate((1 + part_hidden, 1 - part_hidden)):
+                        kept = (hidden * own[:, None, None]).transpose(0, 1).flatten(1, 2)
+                        outputs[side, rows, :, columns] = torch.matmul(readout, kept)
+                    continue
+                read = readout.unsqueeze(1) @ hidden
                 total = read.sum(0, dtype=self.weight_dtype)
                 swing = read.mul_(part_hidden[:, None, None]).sum(0, dtype=self.weight_dtype)
                 torch.add(total, swing, out=outputs[0, rows, :, columns])

@@ -13,13 +13,15 @@ turn-over influences (`turnover.attribution.estimators.shrinkage`), which is why
 basis and no influences. With Ψ = U S Vᵀ for all training items, `vectors` is U, and the
 coefficients of a target in that basis are Ψ_t Ψᵀ U.
 
-The products are never wider than `_MOST_COLUMNS`: features are projected at random first (Johnson
-and Lindenstrauss 1984), and beyond that the eigenvectors come from a sample of items (Nyström;
-Williams and Seeger 2001), so N = 50,000 is a matter of seconds.
+Features are projected at random first (Johnson and Lindenstrauss 1984). Products wider than
+`_MOST_COLUMNS`, as of many classes, are not written out: ⟨ψ_i, ψ_t⟩ is known from features and
+residuals, and the eigenvectors come from a sample of items (Nyström; Williams and Seeger 2001), so
+N = 50,000 is a matter of seconds. Ψᵀ U is kept or, where it is much larger, features and residuals.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +29,8 @@ import numpy as np
 _MOST_FEATURES = 512
 _MOST_COLUMNS = 4096
 _MOST_VECTORS = 768
+_MOST_HELD = 8192
+"""Ψᵀ U with so many rows is held in any case."""
 _NEGLIGIBLE = 1e-6
 """Smallest eigenvalue kept, as a share of the largest; in float32 a zero eigenvalue may come out as
 about 2e-7.
@@ -36,7 +40,8 @@ about 2e-7.
 @dataclass(frozen=True)
 class Basis:
     """`vectors` U `(N, r)`, orthonormal columns; `projector` `(D · C, r)` maps a target's ψ into
-    it; `random` `(D₀, D)`, or None, projects the features first.
+    it, or is the training items' features and residuals, `(N, D + C)`; `random` `(D₀, D)`, or None,
+    projects the features first.
     """
 
     vectors: np.ndarray
@@ -45,8 +50,17 @@ class Basis:
 
     def coefficients_of(self, features: np.ndarray, residuals: np.ndarray) -> np.ndarray:
         """Coefficients `(T, r)` of targets with features `(T, D₀)` and residuals `(T, C)`."""
-        coefficients: np.ndarray = _products(features, residuals, self.random) @ self.projector
-        return coefficients
+        parts = _projected(features, self.random), residuals.astype(np.float32)
+        width = parts[0].shape[1]
+        if self.projector.shape != (len(self.vectors), width + residuals.shape[1]):
+            coefficients: np.ndarray = _products(*parts) @ self.projector
+            return coefficients
+        # in float64, since the sums over items cancel in the weak directions
+        held = np.split(self.projector.astype(np.float64), [width], axis=1)
+        exact: np.ndarray = (
+            _kernel([part.astype(np.float64) for part in parts], held) @ self.vectors
+        )
+        return exact.astype(np.float32)
 
 
 def make_basis(features: np.ndarray, residuals: np.ndarray) -> Basis:
@@ -59,39 +73,43 @@ def make_basis(features: np.ndarray, residuals: np.ndarray) -> Basis:
             .astype(np.float32)
             / _MOST_FEATURES**0.5
         )
-    products = _products(features, residuals, random)
-    vectors = _eigenvectors(products)
-    return Basis(vectors.astype(np.float32), (products.T @ vectors).astype(np.float32), random)
+    parts = _projected(features, random), residuals.astype(np.float32)
+    vectors = _eigenvectors(*parts).astype(np.float32)
+    items, width = np.concatenate(parts, axis=1), parts[0].shape[1] * residuals.shape[1]
+    if width <= _MOST_HELD or width * vectors.shape[1] <= items.size:
+        return Basis(vectors, _products(*parts).T @ vectors, random)
+    return Basis(vectors, items, random)
 
 
-def _products(features: np.ndarray, residuals: np.ndarray, random: np.ndarray | None) -> np.ndarray:
+def _projected(features: np.ndarray, random: np.ndarray | None) -> np.ndarray:
+    features = np.asarray(features, np.float32)
+    return features if random is None else features @ random
+
+
+def _products(features: np.ndarray, residuals: np.ndarray) -> np.ndarray:
     """ψ `(n, D · C)` of some items."""
-    projected = (
-        np.asarray(features, np.float32)
-        if random is None
-        else np.asarray(features, np.float32) @ random
-    )
-    return (projected[:, :, None] * residuals.astype(np.float32)[:, None, :]).reshape(
-        len(projected), -1
-    )
+    return (features[:, :, None] * residuals[:, None, :]).reshape(len(features), -1)
 
 
-def _eigenvectors(products: np.ndarray) -> np.ndarray:
+def _kernel(these: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
+    """⟨ψ_i, ψ_j⟩ `(n, m)` from the features and residuals of both."""
+    product: np.ndarray = (these[0] @ others[0].T) * (these[1] @ others[1].T)
+    return product
+
+
+def _eigenvectors(features: np.ndarray, residuals: np.ndarray) -> np.ndarray:
     """Leading eigenvectors `(N, r)` of ΨΨᵀ, or Nyström's approximation from a sample of rows and
     columns.
     """
-    count, width = products.shape
-    if width <= _MOST_COLUMNS:
-        small, directions = np.linalg.eigh((products.T @ products).astype(np.float64))
-        rows = products
+    count = len(features)
+    if features.shape[1] * residuals.shape[1] <= _MOST_COLUMNS:
+        rows = _products(features, residuals)
+        small, directions = np.linalg.eigh((rows.T @ rows).astype(np.float64))
     else:
-        sample = (
-            products
-            if count <= _MOST_COLUMNS
-            else products[np.sort(np.random.default_rng(0).permutation(count)[:_MOST_COLUMNS])]
-        )
-        small, directions = np.linalg.eigh((sample @ sample.T).astype(np.float64))
-        rows = products @ sample.T
+        drawn = np.sort(np.random.default_rng(0).permutation(count)[:_MOST_COLUMNS])
+        sample = features[drawn], residuals[drawn]
+        small, directions = np.linalg.eigh(_kernel(sample, sample).astype(np.float64))
+        rows = _kernel((features, residuals), sample)
     keep = np.flatnonzero(small > _NEGLIGIBLE * small[-1])[::-1][:_MOST_VECTORS]
     # exactly orthonormal, in the same order
     vectors: np.ndarray = np.linalg.qr(rows @ directions[:, keep])[0]

@@ -21,6 +21,7 @@ The digits are 1,797 real 8 × 8 images that come with scikit-learn (Alpaydin an
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from turnover.data.base import Dataset, Items, check_dataset
+from turnover.data.base import Dataset, Items, Origin, check_dataset
 from turnover.data.images import open_image
 from turnover.data.tables.checks import (
     check_column,
     check_names,
     first_of,
-    label_column,
     read_class_names,
-    read_table,
     require_folder,
     unreadable,
 )
 from turnover.data.tables.hub import hub_splits
+from turnover.data.tables.known import label_column, read_table
 from turnover.errors import TurnoverError
+from turnover.storage.artifacts import sha256
 from turnover.storage.atomic import looked_at
 from turnover.storage.progress import Advance, bar
 
@@ -148,14 +149,14 @@ def _class_table(path: Path) -> tuple[str, ...]:
         raise TurnoverError(
             f"{path}: {len(table)} rows instead of {len(CLASSES)}; write one a class"
         )
-    numbers = label_column(table, path, "label", tuple(map(str, range(len(CLASSES)))))
+    numbers = label_column(table, "label", tuple(map(str, range(len(CLASSES))))).tolist()
     for row, number in enumerate(numbers):
         if number in numbers[:row]:
             raise TurnoverError(
                 f"{path}, row {row + 1}, column label: the label {number} occurs twice; give each "
                 "class one row"
             )
-    names = check_names(path, "row", list(enumerate(table["name"], start=1)))
+    names = check_names(path, "row", list(enumerate(table.columns["name"], start=1)))
     return tuple(names[numbers.index(number)] for number in range(len(CLASSES)))
 
 
@@ -171,7 +172,15 @@ def _read_parquet(path: Path, split: str) -> Items:
                     f"{path}: {len(items):,} rows, where its own count says "
                     f"{file.metadata.num_rows:,}; write it again"
                 )
-            return items
+            origin = Origin(
+                str(path.absolute()),
+                sha256(path),
+                path.stat().st_size,
+                content="image",
+                label="label",
+                rows=np.arange(len(items)),
+            )
+            return replace(items, origin=origin)
     except (
         pa.ArrowException,
         OSError,
@@ -311,15 +320,14 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     file = first_of(path, _PAIR_FILES) if looked_at(path).is_dir() else path
     table = read_table(file, _PAIR_COLUMNS)
     for column in _PAIR_COLUMNS:
-        for row, index in enumerate(table[column], start=1):
+        for row, index in enumerate(table.columns[column]):
             if not (index.isascii() and index.isdigit()):
                 raise TurnoverError(
-                    f"{file}, row {row}, column {column}: {index!r} is not a whole number; "
-                    "correct it"
+                    f"{table.where(row, column)}: {index!r} is not a whole number; correct it"
                 )
     return [
         (f"test-{int(test)}", f"train-{int(train)}")
-        for test, train in zip(*(table[column] for column in _PAIR_COLUMNS), strict=True)
+        for test, train in zip(*(table.columns[column] for column in _PAIR_COLUMNS), strict=True)
     ]
 
 

@@ -20,22 +20,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 from turnover.data.base import CONFIRMED_ERROR, Dataset, Items, check_dataset
-from turnover.data.tables.checks import (
-    first_of,
+from turnover.data.tables.checks import first_of, require_folder
+from turnover.data.tables.hub import hub_splits
+from turnover.data.tables.known import (
     label_column,
     read_labelled_texts,
     read_table,
-    require_folder,
     text_column,
 )
-from turnover.data.tables.hub import hub_splits
 from turnover.errors import TurnoverError
 
 CLASSES = ("negative", "positive")
@@ -153,15 +152,14 @@ def load_imdb_checks(folder: Path | None) -> Dataset:
     require_folder(folder, "the IMDB label checks")
     path = first_of(folder, _FILES)
     table = read_table(path, ("text", "label", "review_id", "verdict"))
-    wrong = np.asarray(label_column(table, path, "verdict", _VERDICTS)) == _VERDICTS.index(
-        "guessed"
-    )
-    labels = np.asarray(
-        label_column(table, path, "label", tuple(map(str, range(len(CLASSES))))), np.int64
-    )
+    wrong = label_column(table, "verdict", _VERDICTS) == _VERDICTS.index("guessed")
     marks = [CONFIRMED_ERROR if is_wrong else "" for is_wrong in wrong]
     reviews = Items(
-        list(table["review_id"]), labels, texts=text_column(table, path, "text"), injected=marks
+        list(table.columns["review_id"]),
+        label_column(table, "label", tuple(map(str, range(len(CLASSES))))),
+        texts=text_column(table, "text"),
+        injected=marks,
+        origin=replace(table.origin, content="text", label="label", rows=np.arange(len(table))),
     )
     order = np.random.default_rng(0).permutation(np.flatnonzero(~wrong))
     validation = np.sort(order[: len(table) // _VALIDATION])
@@ -185,12 +183,11 @@ FOLDER = Path(str(files("turnover.assets") / "reviews"))
 def read_reviews(path: Path) -> Items:
     """One file of the corpus: columns id, text, label (negative or positive) and planted."""
     table = read_table(path, ("id", "text", "label", "planted"))
-    labels = np.asarray(label_column(table, path, "label", CLASSES), np.int64)
     return Items(
-        list(table["id"]),
-        labels,
-        texts=text_column(table, path, "text"),
-        injected=list(table["planted"]),
+        list(table.columns["id"]),
+        label_column(table, "label", CLASSES),
+        texts=text_column(table, "text"),
+        injected=list(table.columns["planted"]),
     )
 
 

@@ -1,8 +1,8 @@
 """A user's own data: tables of texts or images, folders of images, and hub data sets, in one form.
 
-Whatever it was becomes a `Table` (`formats`, `records`, `hub`), whose columns are named or inferred
-(`columns`) and whose rows are checked one by one (`rows`). The data set's notes list what was
-inferred, skipped and split off (`load`).
+Whatever it was becomes a `Table`, which can be written back (`records`, `arrow`, `folders`, `hub`).
+Its columns are named or inferred (`columns`), and its rows are checked one by one (`rows`). The
+data set's notes list what was inferred, skipped and split off (`load`).
 """
 
 from turnover.data.tables.load import load_own

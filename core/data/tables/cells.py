@@ -6,16 +6,23 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from turnover.data.images import image_size
-from turnover.data.tables.formats import IMAGE_ENDINGS
+from turnover.data.images import IMAGE_ENDINGS, image_size
 
 _LOOKED_AT = 200
 """Cells that are inspected to infer a column."""
 _LINK = re.compile(r"(\w+://|www\.)\S*|[^\s/\\]*[/\\]\S*")
 _CODE = re.compile(r"[!-~]*(?:[\d_@]|\w\.\w)[!-~]*|[!-~]{25,}")
-"""A number, a date, a name of a file, of a computer or of a user, a checksum: one ASCII word with
+"""A number, a time, a name of a file, of a computer or of a user, a checksum: one ASCII word with
 more than letters, or a very long one.
 """
+
+_WORD = re.compile(r"[^\W\d_]+")
+_OF_DATES = re.compile(
+    r"jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|"
+    r"nov(ember)?|dec(ember)?|(mon|tue|wed|thu|fri|sat|sun|tues|wednes|thurs|satur)(day)?|"
+    r"st|nd|rd|th|of|the|at|[ap]m?|t|z|utc|gmt"
+)
+"""A word in a date."""
 
 
 def image_paths(cells: Sequence[Any]) -> bool:
@@ -40,12 +47,19 @@ def share(cells: Sequence[Any], kind: Callable[[Any], bool]) -> float:
 
 
 def reads_like_text(cell: Any) -> bool:
-    """Whether a cell has letters and is no link, path or code."""
+    """Whether a cell has letters and is no link, path, code or date."""
     return (
         isinstance(cell, str)
         and any(map(str.isalpha, cell))
         and not is_link(cell)
         and not _CODE.fullmatch(cell)
+        and not _is_date(cell)
+    )
+
+
+def _is_date(text: str) -> bool:
+    return any(map(str.isdigit, text)) and all(
+        map(_OF_DATES.fullmatch, _WORD.findall(text.lower()))
     )
 
 

@@ -1,20 +1,11 @@
-"""Text tables (CSV and TSV), read whole and checked row by row; errors name file, row and remedy.
-
-`read_labelled_texts` is what most sources need: a file with one text and one label per row.
-"""
+"""Checks of files, names, columns and texts; errors name file, row and remedy."""
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from turnover.data.base import Items
 from turnover.errors import TurnoverError
 from turnover.storage.atomic import looked_at
 
@@ -22,57 +13,6 @@ MAX_CHARACTERS = 20_000
 """A longer text is rejected: encoders read some hundred words, so most of it would be ignored
 silently.
 """
-
-
-_CSV: dict[str, Any] = {"sep": ","}
-# as in GLUE: a quote is a character like any other
-_TSV: dict[str, Any] = {
-    "sep": "\t",
-    "quoting": csv.QUOTE_NONE,
-}
-
-
-def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """The table as strings, with at least `columns`.
-
-    Raises:
-        TurnoverError: for a missing, empty or damaged file, text that is not UTF-8, or a missing
-            column.
-    """
-    try:
-        return table_of(path.read_bytes(), path, columns)
-    except OSError as error:
-        raise unreadable(path, error) from None
-
-
-def table_of(content: bytes, path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """The table in a file's content; `path` is its name in errors. Errors as `read_table`."""
-    try:
-        form = _TSV if path.suffix == ".tsv" else _CSV
-        table = pd.read_csv(
-            io.StringIO(content.decode("utf-8-sig")), dtype=str, keep_default_na=False, **form
-        )
-    except pd.errors.EmptyDataError:
-        raise TurnoverError(
-            f"{path}: the file is empty; it needs a header line with {', '.join(columns)} and rows "
-            "below it"
-        ) from None
-    except UnicodeDecodeError:
-        raise not_utf8(path, content) from None
-    except pd.errors.ParserError as error:
-        raise TurnoverError(
-            f"{path}: not a readable table ({str(error).strip()}); check quotes and separators"
-        ) from None
-    # pandas treats fields without a header as row names
-    if not isinstance(table.index, pd.RangeIndex):
-        raise TurnoverError(
-            f"{path}: the rows have more fields than the header names; check quotes and separators"
-        )
-    for column in columns:
-        check_column(column, table.columns, path)
-    if table.empty:
-        raise TurnoverError(f"{path}: a header but no rows; add rows below it")
-    return table
 
 
 def unreadable(path: Path, error: OSError) -> TurnoverError:
@@ -207,49 +147,3 @@ def check_text(text: str, where: str) -> str:
             "shorten it"
         )
     return text
-
-
-def text_column(table: pd.DataFrame, path: Path, column: str) -> list[str]:
-    """The texts of a table, each checked; row numbers in errors count from 1, without the
-    header.
-    """
-    return [
-        check_text(text, f"{path}, row {row}, column {column}")
-        for row, text in enumerate(table[column], start=1)
-    ]
-
-
-def label_column(
-    table: pd.DataFrame, path: Path, column: str, classes: tuple[str, ...]
-) -> list[int]:
-    """The labels of a table as class numbers.
-
-    Raises:
-        TurnoverError: for a label that is not one of `classes`.
-    """
-    numbers = {name: number for number, name in enumerate(classes)}
-    for row, label in enumerate(table[column], start=1):
-        if label not in numbers:
-            raise TurnoverError(
-                f"{path}, row {row}, column {column}: the label {label!r} is not one of "
-                f"{', '.join(classes)}; correct it"
-            )
-    return [numbers[label] for label in table[column]]
-
-
-def read_labelled_texts(path: Path, classes: tuple[str, ...]) -> Items:
-    """A table with columns `text` (or `sentence`) and `label`, a class number from 0; other columns
-    are ignored.
-
-    Raises:
-        TurnoverError: for a table, text or label that cannot be used.
-    """
-    table = read_table(path, ("label",))
-    column = "text" if "text" in table.columns else "sentence"
-    check_column(column, table.columns, path)
-    labels = label_column(table, path, "label", tuple(map(str, range(len(classes)))))
-    return Items(
-        [f"{path.stem}-{row}" for row in range(len(table))],
-        np.asarray(labels, np.int64),
-        texts=text_column(table, path, column),
-    )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from turnover.data.images import IMAGE_ENDINGS
 from turnover.data.tables.cells import (
     filled,
     holds_images,
@@ -23,10 +24,10 @@ from turnover.data.tables.cells import (
     share,
 )
 from turnover.data.tables.checks import check_column, listed
-from turnover.data.tables.formats import IMAGE_ENDINGS
 from turnover.data.tables.labels import label_name
 from turnover.data.tables.records import CSV, TSV
-from turnover.data.tables.spec import OwnData, Table
+from turnover.data.tables.spec import OwnData
+from turnover.data.tables.table import Table
 from turnover.errors import TurnoverError
 
 TEXTS = (
@@ -196,7 +197,11 @@ def _content(table: Table, spec: OwnData, label: str | None) -> tuple[str, str]:
     if text or texts:
         return "text", text or max(texts, key=texts.__getitem__)
     if table.binary:
-        return "image", named_like(sorted(table.binary), IMAGES) or min(table.binary)
+        named = named_like(sorted(table.binary), IMAGES) or min(table.binary)
+        raise TurnoverError(
+            f"{table.name}, column {named}: bytes that are no image files; write texts as strings, "
+            "or name another column with --text-column or --image-column"
+        )
     for name in others:
         if share(table.columns[name], is_path) > 0.5 or name.strip().lower() in IMAGES:
             raise _leads_nowhere(table, name)

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from turnover.data.base import Origin
+from turnover.data.tables.arrow import arrow_table
 from turnover.data.tables.checks import check_column
-from turnover.data.tables.formats import arrow_table
-from turnover.data.tables.spec import HUB, OwnData, Table
+from turnover.data.tables.spec import HUB, OwnData
+from turnover.data.tables.table import Table
 from turnover.errors import TurnoverError
 
 _REMEDY = "give a local folder with --path"
@@ -79,12 +81,12 @@ def read_hub(data: str, spec: OwnData) -> tuple[Table, Table | None]:
                 f"{name}: no split {split or 'train'!r} (there are: {there}); "
                 f"{_NAME_SPLIT.format(option)}"
             )
-    return _table(name, str(training), loaded), (
-        _table(name, validation, loaded) if validation else None
+    return _table(data, name, str(training), loaded), (
+        _table(data, name, validation, loaded) if validation else None
     )
 
 
-def _table(name: str, split: str, loaded: Mapping[str, Any]) -> Table:
+def _table(data: str, name: str, split: str, loaded: Mapping[str, Any]) -> Table:
     import datasets
     from datasets.table import embed_table_storage
 
@@ -93,7 +95,7 @@ def _table(name: str, split: str, loaded: Mapping[str, Any]) -> Table:
     if any(isinstance(feature, datasets.Image) for feature in rows.features.values()):
         # images that are in files beside the table
         arrow = embed_table_storage(arrow.cast(rows.features.arrow_schema))
-    table = arrow_table(arrow, f"{name}, split {split}", split)
+    table = arrow_table(arrow, f"{name}, split {split}", split, Origin(data))
     classes = {
         column: tuple(feature.names)
         for column, feature in rows.features.items()

@@ -17,7 +17,8 @@ from turnover.data.tables.formats import ENDINGS, read_own
 from turnover.data.tables.hub import read_hub
 from turnover.data.tables.labels import few_marks, joined
 from turnover.data.tables.rows import Rows, check_folders, pixels_of, usable_rows, usual_size
-from turnover.data.tables.spec import FILES, HUB, OwnData, Table
+from turnover.data.tables.spec import FILES, HUB, OwnData
+from turnover.data.tables.table import Table
 from turnover.errors import TurnoverError, counted
 from turnover.storage.atomic import user_path
 
@@ -131,10 +132,17 @@ class _Reader:
                 )
         self.notes += _notes_of(rows)
         labels = np.array([numbers[rows.labels[row]] for row in rows.kept], np.int64)
+        columns = rows.columns
+        origin = replace(
+            rows.table.origin,
+            content=columns.content,
+            label=columns.label,
+            rows=np.array(rows.kept, np.int64),
+        )
         return (
-            Items(rows.ids(), labels, texts=contents)
+            Items(rows.ids(), labels, texts=contents, origin=origin)
             if isinstance(contents, list)
-            else Items(rows.ids(), labels, images=contents)
+            else Items(rows.ids(), labels, images=contents, origin=origin)
         )
 
 

@@ -1,61 +1,106 @@
 """CSV, TSV and JSONL files as records: pieces of text that, joined, are the file again.
 
-What a flag file does not change is therefore kept as it was written, byte by byte: quotes, spaces,
-line ends, a byte order mark. Blank lines belong to the record before them; those before the first
-record to the head. Quotes in TSV are marks where all of them are as spreadsheets and pandas write
-them, else characters like any other; see `dialect_of`.
+The standard library's reader parses; the lines that it takes for a record are kept. So all that is
+not changed is written back byte by byte: quotes, blanks, blank lines, line ends, a byte order mark.
+
+Quotes in TSV are marks where all of them are as spreadsheets and pandas write them, else characters
+like any other; see `dialect_of`.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
-from json.decoder import scanstring  # type: ignore[attr-defined]
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 from turnover.errors import TurnoverError
+from turnover.storage.atomic import write_atomic
 
-_END = r"(\r\n|\r|\n|\Z)"
-
-
-def _quoted(separator: str, blanks: str = "") -> re.Pattern[str]:
-    """A field that may be in quotes, after blanks that are not part of it."""
-    return re.compile(
-        rf'{blanks}((?:"[^"]*+(?:""[^"]*+)*+"|(?!"))[^{separator}\r\n]*+)(?:({separator})|{_END})'
-    )
-
-
-_CSV, _CSV_BLANKS, _TSV_QUOTES = _quoted(","), _quoted(",", " *+"), _quoted("\t")
-_TSV = re.compile(r"([^\t\r\n]*+)(?:(\t)|" + _END + ")")
-_QUOTED = re.compile(r'"([^"]*+(?:""[^"]*+)*+)"(.*)', re.DOTALL)
-_SPACE = re.compile(r"[ \t\r\n]*")
+CSV, TSV, JSONL = ".csv", ".tsv", ".jsonl"
+CSV_BLANKS, TSV_QUOTES = ".csv with blanks after commas", ".tsv with quotes"
+DIALECTS: dict[str, dict[str, Any]] = {
+    CSV: {},
+    CSV_BLANKS: {"skipinitialspace": True},
+    TSV: {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None},
+    TSV_QUOTES: {"delimiter": "\t"},
+}
+"""Options of the standard library's reader and writer, by form: an ending of file names, or a
+dialect of one.
+"""
+MEANINGS = {
+    CSV_BLANKS: "the blanks after its commas are not part of the cells",
+    TSV_QUOTES: "the quotes around its cells are not part of them",
+}
+"""What dialects mean, for a note."""
 _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
+_QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
+_LINE = re.compile(r"[^\r\n]*+(?:\r\n?|\n)|[^\r\n]++")
+"""A line as the reader takes one; `splitlines` would part texts at other characters too."""
+_SAMPLE = 20
+"""Records that are looked at for blanks after commas."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Records:
-    """A file: the text before the first record, the records, and their cells by column."""
+    """A file of text in a form (a key of `DIALECTS`, or JSONL).
 
-    head: str
-    rows: list[str]
-    columns: dict[str, list[Any]]
-
-
-@dataclass(frozen=True)
-class Form:
-    """How a file is split into records, and how a record is written with another value in a column.
-
-    `changed` takes a record, the names of the columns, the name of the one to change, and its
-    value.
+    Attributes:
+        file: its name in errors.
+        form: how a record is written.
+        pieces: the file's text in order: its head, records, and blank lines.
+        numbers: of the piece that is each row's record.
+        names: of the columns, in order.
+        columns: cells by column.
     """
 
-    split: Callable[[str, str], Records]
-    changed: Callable[[str, list[str], str, Any], str]
+    file: str
+    form: str
+    pieces: list[str]
+    numbers: list[int]
+    names: list[str]
+    columns: dict[str, list[Any]]
+
+    def write(
+        self, out: Path, dropped: Collection[int], labels: Mapping[int, Any], column: str
+    ) -> None:
+        """Write a copy; see `turnover.data.tables.table.Form`."""
+        pieces = list(self.pieces)
+        for row in dropped:
+            pieces[self.numbers[row]] = ""
+        for row, label in labels.items():
+            pieces[self.numbers[row]] = self._changed(row, column, label)
+        content = "".join(pieces).encode()
+        write_atomic(out, lambda beside: beside.write_bytes(content))
+
+    def _changed(self, row: int, column: str, value: Any) -> str:
+        """A row's record with another value in a column."""
+        record = self.pieces[self.numbers[row]]
+        end = record[len(record.rstrip("\r\n")) :]
+        if self.form == JSONL:
+            escaped = record.isascii() or "\\u" in record
+            return json.dumps(json.loads(record) | {column: value}, ensure_ascii=escaped) + end
+        dialect = dict(DIALECTS[self.form])
+        cells: list[Any] = next(csv.reader(io.StringIO(record, newline=""), **dialect))
+        cells += [""] * (len(self.names) - len(cells))
+        cells[self.names.index(column)] = value
+        if self.form == CSV_BLANKS:
+            dialect["quoting"] = csv.QUOTE_ALL
+        written = io.StringIO()
+        try:
+            csv.writer(written, lineterminator="\r\n", **dialect).writerow(cells)
+        except csv.Error:
+            raise TurnoverError(
+                f"{self.file}, row {row + 1}: the label {value!r:.80} cannot be written as TSV; "
+                "give the class another name"
+            ) from None
+        return written.getvalue().removesuffix("\r\n") + end
 
 
 def utf8(content: bytes, name: str) -> str:
@@ -73,67 +118,81 @@ def utf8(content: bytes, name: str) -> str:
         ) from None
 
 
-def _fields(
-    text: str, position: int, pattern: re.Pattern[str], where: str
-) -> tuple[list[re.Match[str]], int]:
-    """The fields of the record that begins at `position`, and the position of the next one."""
-    fields = []
-    while True:
-        match = pattern.match(text, position)
-        if match is None:
-            raise TurnoverError(f"{where}: a quote is never closed; check quotes")
-        fields.append(match)
-        position = match.end()
-        if match[2] is None:
-            return fields, position
+def read_records(text: str, name: str, form: str) -> Records:
+    """The records of a file of a form: a key of `DIALECTS`, or JSONL.
+
+    Raises:
+        TurnoverError: for a record that cannot be read; the text names file, row and remedy.
+    """
+    head = _BOM if text.startswith(_BOM) else ""
+    text = text.removeprefix(_BOM)
+    return _read_lines(head, text, name) if form == JSONL else _read_csv(head, text, name, form)
 
 
-def _value(field: str) -> str:
-    """The value of a CSV field."""
-    quoted = _QUOTED.fullmatch(field)
-    return quoted[1].replace('""', '"') + quoted[2] if quoted else field
-
-
-def _split_delimited(text: str, name: str, pattern: re.Pattern[str]) -> Records:
-    position = len(_BOM) if text.startswith(_BOM) else 0
-    head, rows, names = text[:position], list[str](), list[str]()
+def _read_csv(head: str, text: str, name: str, form: str) -> Records:
+    pieces, numbers, names = [head], list[int](), list[str]()
     columns: list[list[str]] = []
-    while position < len(text):
-        fields, end = _fields(text, position, pattern, f"{name}, row {len(rows) + 1}")
-        record, position = text[position:end], end
+    for record, values in _parsed(text, name, form):
+        pieces.append(record)
         if not record.strip():
-            if rows:
-                rows[-1] += record
-            else:
-                head += record
             continue
-        values = [field[1] if pattern is _TSV else _value(field[1]) for field in fields]
         if not names:
             _check_names(values, name)
-            head, names, columns = head + record, values, [[] for _ in values]
+            names, columns = values, [[] for _ in values]
             continue
         if len(values) > len(names):
             raise TurnoverError(
-                f"{name}, row {len(rows) + 1}: {len(values)} fields under {len(names)} names; check"
-                " quotes and separators"
+                f"{name}, row {len(numbers) + 1}: {len(values)} fields under {len(names)} names; "
+                "check quotes and separators"
             )
-        rows.append(record)
+        numbers.append(len(pieces) - 1)
         for cells, value in zip(columns, values + [""] * (len(names) - len(values)), strict=True):
             cells.append(value)
-    return Records(head, rows, {name: columns[names.index(name)] for name in names})
+    by_name = {name: columns[names.index(name)] for name in names}
+    return Records(name, form, pieces, numbers, names, by_name)
+
+
+def _parsed(text: str, name: str, form: str) -> Iterator[tuple[str, list[str]]]:
+    """Each record as it is written, and its cells; blank lines are records too.
+
+    Raises:
+        TurnoverError: if a quote is never closed.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    lines = _LINE.findall(text)
+    end_mark = ["\n"]  # a line that only a field in an open quote takes in
+    reader = csv.reader(chain(lines, end_mark), **DIALECTS[form])
+    begin, row = 0, 0
+    for values in reader:
+        if reader.line_num > len(lines):
+            if begin < len(lines):
+                raise TurnoverError(
+                    f"{name}, row {max(row, 1)}: a quote is never closed; check quotes"
+                )
+            return
+        record = "".join(lines[begin : reader.line_num])
+        begin, row = reader.line_num, row + bool(record.strip())
+        yield record, values
 
 
 def _check_names(names: list[str], name: str) -> None:
-    """Check that a header is not one column with other separators in it, and has no name twice.
+    """Check that a header is not a line for Excel, nor one column with other separators in it, and
+    has no name twice.
 
     Raises:
         TurnoverError: if it is, or has.
     """
+    if names[0].lower().startswith("sep="):
+        raise TurnoverError(
+            f"{name}: the first line names a separator for Excel; remove it, and write commas "
+            "between fields in CSV or tabs in TSV"
+        )
     mark = next((mark for mark in (";", "\t", "|", ",") if mark in names[0]), None)
     if mark and len(names) == 1:
+        remedy = {"\t": "rename it to end with .tsv", ",": "rename it to end with .csv"}
         raise TurnoverError(
-            f"{name}: one column only; CSV has commas between fields and TSV tabs, not "
-            f"{mark!r}; rename or convert the file"
+            f"{name}: one column only; CSV has commas between fields and TSV tabs, not {mark!r}; "
+            f"{remedy.get(mark, 'save it with commas, with quotes around texts that have some')}"
         )
     [(most, count)] = Counter(filter(str.strip, names)).most_common(1) or [("", 0)]
     if count > 1:
@@ -143,141 +202,55 @@ def _check_names(names: list[str], name: str) -> None:
         )
 
 
-def _changed_delimited(
-    record: str, names: list[str], column: str, value: Any, pattern: re.Pattern[str]
-) -> str:
-    fields, _ = _fields(record, 0, pattern, "")
-    if len(fields) <= names.index(column):
-        raise TurnoverError(f"there is no {column!r}")
-    start, end = fields[names.index(column)].span(1)
-    text = str(value)
-    if pattern is _TSV and any(character in text for character in "\t\r\n"):
-        raise TurnoverError(
-            f"the label {text!r:.80} cannot be written as TSV; give the class another name"
-        )
-    if pattern is not _TSV and (
-        record.startswith('"', start)
-        or any(character in text for character in ',\t\r\n"')
-        or text != text.strip()
-    ):
-        text = '"' + text.replace('"', '""') + '"'
-    return record[:start] + text + record[end:]
-
-
-def _split_lines(text: str, name: str) -> Records:
-    rows, cells = list[str](), list[dict[str, Any]]()
-    start = len(_BOM) if text.startswith(_BOM) else 0
-    head = text[:start]
-    for line in re.findall(r"[^\n]*\n|[^\n]+", text[start:]):
+def _read_lines(head: str, text: str, name: str) -> Records:
+    pieces, numbers, objects = [head], list[int](), list[dict[str, Any]]()
+    for line in io.StringIO(text, newline="\n"):
+        pieces.append(line)
         if not line.strip():
-            if rows:
-                rows[-1] += line
-            else:
-                head += line
             continue
-        rows.append(line)
+        numbers.append(len(pieces) - 1)
         try:
             parsed = json.loads(line)
         except (ValueError, RecursionError):
             parsed = None
         if not isinstance(parsed, dict):
-            raise TurnoverError(f"{name}, row {len(rows)}: not a JSON object; write one a line")
-        cells.append(parsed)
-    names = list(dict.fromkeys(column for record in cells for column in record))
-    return Records(
-        head, rows, {column: [record.get(column, "") for record in cells] for column in names}
-    )
+            raise TurnoverError(f"{name}, row {len(numbers)}: not a JSON object; write one a line")
+        objects.append(parsed)
+    names = [*dict.fromkeys(column for parsed in objects for column in parsed)]
+    columns = {column: [parsed.get(column, "") for parsed in objects] for column in names}
+    return Records(name, JSONL, pieces, numbers, names, columns)
 
 
-def _changed_line(record: str, names: list[str], column: str, value: Any) -> str:
-    """A JSON object with another value for one key; of two equal keys, the last counts."""
-    spans = [(start, end) for key, start, end in _members(record) if key == column]
-    if not spans:
-        raise TurnoverError(f"there is no {column!r}")
-    start, end = spans[-1]
-    return record[:start] + json.dumps(value, ensure_ascii=record.isascii()) + record[end:]
-
-
-def _members(record: str) -> Iterator[tuple[str, int, int]]:
-    """Keys of a JSON object, each with the start and end of its value."""
-    decode = json.JSONDecoder().raw_decode
-    position = _past(record, record.index("{") + 1)
-    while record[position] == '"':
-        key, position = scanstring(record, position + 1, True)
-        start = _past(record, _past(record, position) + 1)
-        _, end = decode(record, start)
-        yield key, start, end
-        position = _past(record, end)
-        if record[position] == ",":
-            position = _past(record, position + 1)
-
-
-def _past(text: str, position: int) -> int:
-    """The position after white space."""
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
-
-
-def _delimited(pattern: re.Pattern[str]) -> Form:
-    return Form(
-        partial(_split_delimited, pattern=pattern), partial(_changed_delimited, pattern=pattern)
-    )
-
-
-CSV, TSV, JSONL = ".csv", ".tsv", ".jsonl"
-CSV_BLANKS, TSV_QUOTES = ".csv with blanks after commas", ".tsv with quotes"
-FORMS = {
-    CSV: _delimited(_CSV),
-    TSV: _delimited(_TSV),
-    JSONL: Form(_split_lines, _changed_line),
-    CSV_BLANKS: _delimited(_CSV_BLANKS),
-    TSV_QUOTES: _delimited(_TSV_QUOTES),
-}
-"""Forms by file name extension, and the dialects of two of them."""
-DIALECTS = {
-    CSV_BLANKS: "the blanks after its commas are not part of the cells",
-    TSV_QUOTES: "the quotes around its cells are not part of them",
-}
-"""What dialects mean, for a note."""
-_WHOLE = re.compile(r'"[^"]*(?:""[^"]*)*"')
-_SAMPLE = 20
-"""Records that are looked at for blanks after commas."""
+# Dialects
 
 
 def dialect_of(form: str, text: str) -> str:
-    """The key in `FORMS` by which a file with this extension is read."""
-    if form == CSV and _has_blanks(text):
-        return CSV_BLANKS
-    return TSV_QUOTES if form == TSV and _has_quotes(text) else form
+    """The form by which a file with this ending is read."""
+    text = text.removeprefix(_BOM)
+    try:
+        if form == CSV and _has_blanks(text):
+            return CSV_BLANKS
+        return TSV_QUOTES if form == TSV and _has_quotes(text) else form
+    except TurnoverError:
+        return form
 
 
-def _records(text: str, pattern: re.Pattern[str]) -> Iterator[list[re.Match[str]]]:
-    """The fields of the records that are not blank.
-
-    Raises:
-        TurnoverError: if a quote is never closed.
-    """
-    position = len(_BOM) if text.startswith(_BOM) else 0
-    while position < len(text):
-        fields, end = _fields(text, position, pattern, "")
-        if text[position:end].strip():
-            yield fields
-        position = end
+def _rows(text: str, form: str) -> Iterator[list[str]]:
+    """The cells of the records that are not blank."""
+    return (cells for record, cells in _parsed(text, "", form) if record.strip())
 
 
 def _has_blanks(text: str) -> bool:
     """Whether the commas of a CSV file have a blank after them: before every name of the header, or
-    before a quote.
+    before a quote, which is a mark then.
     """
-    try:
-        for number, fields in enumerate(islice(_records(text, _CSV_BLANKS), _SAMPLE)):
-            after = [field for field in fields[1:] if field.start(1) > field.start()]
-            if any(field[1].startswith('"') for field in after) or (
-                not number and after and len(after) == len(fields) - 1
-            ):
-                return True
-    except TurnoverError:
-        pass
+    readings = (islice(_rows(text, form), _SAMPLE) for form in (CSV, CSV_BLANKS))
+    for number, (plain, skipped) in enumerate(zip(*readings, strict=False)):
+        if [cell.lstrip(" ") for cell in plain] != [cell.lstrip(" ") for cell in skipped]:
+            return True
+        names = [*zip(plain[1:], skipped[1:], strict=True)]
+        if not number and names and all(name != bare for name, bare in names):
+            return True
     return False
 
 
@@ -288,19 +261,17 @@ def _has_quotes(text: str) -> bool:
     """
     if '"' not in text:
         return False
-    try:
-        records = [[field[1] for field in fields] for fields in _records(text, _TSV_QUOTES)]
-    except TurnoverError:
-        return False
-    fields = [field for record in records for field in record]
-    quoted = [field for field in fields if '"' in field]
-    plain = [list(record) for record in _records(text, _TSV)]
-    if not all(_WHOLE.fullmatch(field) for field in quoted):
-        return False
+    plain, records = list(_rows(text, TSV)), list(_rows(text, TSV_QUOTES))
     if any(len(record) != len(plain[0]) for record in plain):
         return all(len(record) == len(records[0]) for record in records)
-    return len(plain) == len(records) and (
-        records[0][0].startswith('"')
-        or any('""' in field[1:-1] for field in quoted)
-        or all(("," in field) == ('"' in field) for field in fields)
+    fields = [field for record in plain for field in record]
+    quoted = [field for field in fields if '"' in field]
+    return (
+        len(plain) == len(records)
+        and all(_QUOTED.fullmatch(field) for field in quoted)
+        and (
+            plain[0][0].startswith('"')
+            or any('""' in field[1:-1] for field in quoted)
+            or all(("," in field) == ('"' in field) for field in fields)
+        )
     )

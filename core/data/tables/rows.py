@@ -17,9 +17,10 @@ import numpy as np
 from turnover.data.images import MAX_BYTES, fit_image, image_size, open_image
 from turnover.data.tables.checks import MAX_CHARACTERS, check_column, unreadable
 from turnover.data.tables.columns import Columns
-from turnover.data.tables.formats import inside
+from turnover.data.tables.folders import inside
 from turnover.data.tables.labels import label_name
-from turnover.data.tables.spec import SMALLEST, Table
+from turnover.data.tables.spec import SMALLEST
+from turnover.data.tables.table import Table
 from turnover.errors import TurnoverError
 from turnover.storage.progress import bar
 
@@ -241,7 +242,7 @@ def _label(cell: Any, where: str, names: Sequence[str] | None, whole: bool) -> s
     """A label as a class name; `whole` floats are integers."""
     if (
         cell is None
-        or (isinstance(cell, str) and not cell.strip())
+        or (isinstance(cell, str) and not label_name(cell))
         or (isinstance(cell, float) and math.isnan(cell))
     ):
         raise Lost("no label")

@@ -1,12 +1,9 @@
-"""What a user specifies about data of their own, and the table that it is read into."""
+"""What a user specifies about data of their own."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 from turnover.errors import TurnoverError
 
@@ -95,43 +92,3 @@ class OwnData:
                 f"--size {self.size}: choose a side from {SMALLEST} to {LARGEST} pixels"
             )
         return self
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells by column, and where they come from.
-
-    Attributes:
-        name: its name in errors: the path, or the hub's name and the split.
-        stem: prefix of the ids of numbered rows.
-        columns: all of the same length; missing cells are None or "".
-        binary: the columns whose cells are image files.
-        classes: class names of columns with class numbers.
-        folder: the base of relative image paths; None where cells are not paths.
-        places: each row's name in errors; empty for `row 1` and so on.
-        stray: files in a folder that are not items.
-        unread: those among them that count as rows that cannot be used.
-        nested: what the cells of columns are that hold lists or objects and so cannot be used.
-        notes: how the file was read, where there was a choice.
-    """
-
-    name: str
-    stem: str
-    columns: Mapping[str, Sequence[Any]]
-    binary: frozenset[str] = frozenset()
-    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    folder: Path | None = None
-    places: Sequence[str] = ()
-    stray: Sequence[str] = ()
-    unread: Sequence[str] = ()
-    nested: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), ()))
-
-    def where(self, row: int, column: str | None = None) -> str:
-        """The name of a row, or a cell, in an error; rows count from 1, without the header."""
-        if self.places:
-            return f"{self.name}/{self.places[row]}"
-        return f"{self.name}, row {row + 1}" + (f", column {column}" if column else "")
