@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from turnover.models.options import Option
 
 DEFAULT_RUNS = "runs"
 
@@ -30,6 +33,29 @@ def positive(text: str) -> int:
     if number < 1:
         raise ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return number
+
+
+def add_options(parser: Any, options: Iterable[Option]) -> None:
+    """Options of settings and model families; those that are not given are None."""
+    for option in options:
+        if option.type is bool:
+            parser.add_argument(
+                option.flag,
+                dest=option.name,
+                action="store_const",
+                const=not option.default,
+                help=option.help,
+            )
+        else:
+            parser.add_argument(
+                option.flag, type=option.type, metavar=option.metavar, help=option.help
+            )
+
+
+def chosen_of(arguments: Namespace, options: Iterable[Option]) -> dict[str, Any]:
+    """The options that were given."""
+    values = {option.name: getattr(arguments, option.name) for option in options}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def add_run(parser: ArgumentParser, text: str = "run folder") -> None:

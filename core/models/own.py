@@ -91,11 +91,11 @@ def own_members(
     classes: int,
     shape: tuple[int, ...],
     *,
-    members: Sequence[int],
+    members: int,
     seed: int,
     tokens: bool,
 ) -> OwnMembers:
-    """New modules of the user's own, for the members with these numbers.
+    """K new modules of the user's own.
 
     Raises:
         TurnoverError: if the code may not be loaded or fails, returns no module with masks or other
@@ -103,7 +103,7 @@ def own_members(
     """
     build = load_function(model, checksum)
     modules = []
-    for member in members:
+    for member in range(members):
         with failing_in_one_line(model), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + member)
             module = build(classes, shape, seed + member)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -142,7 +141,7 @@ def _origin(settings: TrainSettings, data: Dataset, model: Members) -> dict[str,
         },
         "kind": data.kind,
         "classes": list(data.classes),
-        "settings": asdict(settings),
+        "settings": settings.saved,
         "leaks": list(model.leaks),
         "device": device,
         "versions": {

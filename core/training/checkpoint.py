@@ -16,8 +16,8 @@ from torch import Tensor
 from turnover.attribution.dropout import turnover_layers
 from turnover.attribution.ensemble import Members
 from turnover.attribution.state import load_trained, trained_state
+from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.registry import Recipe
 from turnover.storage.atomic import write_atomic
 
 

@@ -32,8 +32,8 @@ from turnover.attribution.device import at_least_float32
 from turnover.attribution.ensemble import Members
 from turnover.attribution.masks import MAX_ID, UNOWNED, derive_seed
 from turnover.attribution.scope import turnover
+from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.registry import Recipe
 from turnover.training.checkpoint import Trainee, load_checkpoint, save_checkpoint
 from turnover.training.history import CHANCES, HISTORY, History, share_right
 

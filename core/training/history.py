@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.registry import Recipe
 from turnover.storage.schema import CURVES
 
 _ITEM_LOSSES = ("masked_items", "flipped_items", "validation_items")

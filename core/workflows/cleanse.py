@@ -22,7 +22,7 @@ from turnover.data.base import Items
 from turnover.data.sources.text import load_elec
 from turnover.errors import TurnoverError
 from turnover.jobs.tasks import open_workers
-from turnover.models.build import TextInputs
+from turnover.models.family import Reader
 from turnover.runs.model import describe_targets, item_features, load_model, run_settings, run_split
 from turnover.runs.ranking import stored_estimator
 from turnover.runs.run import Run
@@ -245,13 +245,13 @@ def _splits(
         )
     if path is None:
         raise TurnoverError("--validation elec: name the folder with its files with --path")
-    data, inputs = load_elec(Path(path)), TextInputs(run_settings(run), device)
-    first, second = (_foreign(items, inputs, device) for items in (data.validation, data.test))
+    data, read = load_elec(Path(path)), run_settings(run).reader(device)
+    first, second = (_foreign(items, read, device) for items in (data.validation, data.test))
     return first, second
 
 
-def _foreign(items: Items, inputs: TextInputs, device: torch.device) -> Split:
+def _foreign(items: Items, read: Reader, device: torch.device) -> Split:
     return Split(
-        torch.from_numpy(inputs(items.texts or [])).to(device),
+        torch.from_numpy(read(items.readable)).to(device),
         torch.from_numpy(items.labels).to(device),
     )

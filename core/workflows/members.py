@@ -21,10 +21,10 @@ from typing import Any
 import torch
 
 from turnover.attribution.device import placed
-from turnover.attribution.ensemble import Ensemble
+from turnover.attribution.ensemble import Ensemble, some_members
+from turnover.data.recipe import Recipe
 from turnover.jobs.tasks import Task, Workers
-from turnover.models.build import build_model
-from turnover.models.registry import Recipe, TrainSettings
+from turnover.models.registry import TrainSettings
 from turnover.storage.progress import Advance
 from turnover.training.checkpoint import Trainee, load_checkpoint, save_checkpoint
 from turnover.training.fit import Split, next_epoch
@@ -71,7 +71,8 @@ def fit_members(
         _members[str(partial), recipe.masked, number] = _Member(trainee)
     arguments = {
         "partial": str(partial),
-        "settings": asdict(settings),
+        "settings": settings.saved,
+        "kind": settings.kind,
         "classes": whole.classes,
         "masked": recipe.masked,
         "device": str(train.labels.device),
@@ -141,10 +142,10 @@ def train_member(arguments: Mapping[str, Any], advance: Advance) -> None:
         _splits_here[arguments["partial"]] = _read_splits(partial / _SPLITS, arguments["device"])
     train, validation = _splits_here[arguments["partial"]]
     if key not in _members:
-        settings = TrainSettings.read(arguments["settings"])
+        settings = TrainSettings.read(arguments["settings"], arguments["kind"])
         recipe = replace(settings.recipe, masked=arguments["masked"])
         shape = tuple(train.inputs.shape[1:])
-        model = build_model(settings, arguments["classes"], shape, [number])
+        model = some_members(settings.build(arguments["classes"], shape), [number])
         _members[key] = _Member(Trainee(placed(model, train.inputs.device), recipe, number))
     member = _members[key]
     _catch_up(member, partial, number, epoch)

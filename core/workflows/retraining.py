@@ -18,9 +18,8 @@ import numpy as np
 import torch
 
 from turnover.attribution.ensemble import Members
+from turnover.data.recipe import Recipe
 from turnover.jobs.tasks import Task
-from turnover.models.build import build_model
-from turnover.models.registry import Recipe
 from turnover.runs.model import run_settings, run_split
 from turnover.runs.run import Run
 from turnover.storage.artifacts import Parts
@@ -137,7 +136,7 @@ class Retraining:
         """A new model of one member."""
         settings = replace(run_settings(self.run), members=1, seed=seed)
         shape = tuple(self.train.inputs.shape[1:])
-        return build_model(settings, len(self.run.classes), shape).to(self.train.labels.device)
+        return settings.build(len(self.run.classes), shape).to(self.train.labels.device)
 
     def retrain(self, condition: str, seed: int) -> None:
         """Train a model and keep its measures."""

@@ -26,17 +26,18 @@ import torch
 from turnover.attribution.device import choose_device, placed
 from turnover.attribution.ensemble import Ensemble, Members
 from turnover.data.base import Dataset, Items
+from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
 from turnover.jobs.tasks import Workers, open_workers
-from turnover.models.build import ImageInputs, TextInputs, build_model, reads_features
-from turnover.models.names import allow, needs_hub
+from turnover.models.family import PIXELS
+from turnover.models.names import allow
 from turnover.models.own import OwnMembers
-from turnover.models.registry import Recipe, TrainSettings
+from turnover.models.registry import TrainSettings
 from turnover.runs.plan import TrainingPlan, has_checkpoint, open_partial, plan_run
 from turnover.runs.write import results_of, write_run
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import alone
-from turnover.storage.progress import Advance, bar, silent
+from turnover.storage.progress import bar
 from turnover.training.fit import Split, accuracy, fit
 from turnover.training.history import History
 from turnover.workflows.members import fit_members
@@ -123,19 +124,8 @@ def _test_accuracy(
     model: Members, items: Items, settings: TrainSettings, device: torch.device
 ) -> float:
     """Accuracy of the finished model on some items."""
-    inputs = torch.from_numpy(_reader(settings, items, device)(items, silent)).to(device)
+    inputs = torch.from_numpy(settings.reader(device)(items.readable)).to(device)
     return accuracy(model, Split(inputs, torch.from_numpy(items.labels).to(device)))
-
-
-def _reader(
-    settings: TrainSettings, items: Items, device: torch.device
-) -> Callable[[Items, Advance], np.ndarray]:
-    """A function that makes model inputs of items of this kind."""
-    if items.images is None:
-        texts = TextInputs(settings, device)
-        return lambda rows, advance: texts(rows.texts or [], advance)
-    images = ImageInputs(settings, device)
-    return lambda rows, advance: images(np.asarray(rows.images), advance)
 
 
 def model_inputs(
@@ -145,15 +135,15 @@ def model_inputs(
     resumed run.
     """
     splits = data.train, data.validation
-    if data.kind == "image" and not reads_features(settings, "image"):
-        read = _reader(settings, data.train, device)
-        train, validation = (read(items, silent) for items in splits)
-        return train, validation
     cache = partial / "inputs.npz"
+    if settings.reads == PIXELS:
+        read = settings.reader(device)
+        train, validation = (read(items.readable) for items in splits)
+        return train, validation
     if not cache.exists():
-        read = _reader(settings, data.train, device)
+        read = settings.reader(device)
         with bar(sum(map(len, splits)), f"{data.name}: features", f"{data.kind}s") as advance:
-            train, validation = (read(items, advance) for items in splits)
+            train, validation = (read(items.readable, advance) for items in splits)
 
         def write(beside: Path) -> None:
             with beside.open("wb") as file:
@@ -186,7 +176,7 @@ def _fit(
     """The trained members and their history."""
     label = f"{data.name}: training" if recipe.masked else f"{data.name}: plain twin"
     inputs = splits[0].inputs
-    model = placed(build_model(settings, len(data.classes), tuple(inputs.shape[1:])), inputs.device)
+    model = placed(settings.build(len(data.classes), tuple(inputs.shape[1:])), inputs.device)
     apart = isinstance(model, Ensemble) and model.members > 1
     each = model.members if apart else 1
     with bar(each * recipe.epochs, label, "epochs") as advance:
@@ -209,17 +199,11 @@ def try_model(plan: TrainingPlan) -> None:
     Raises:
         TurnoverError: if it cannot be built.
     """
-    settings, items, cpu = (
-        replace(plan.settings, members=min(plan.settings.members or 1, 2), pretrained=False),
-        plan.data.train,
-        torch.device("cpu"),
-    )
-    if needs_hub(settings.encoder):
-        reads_features(settings, plan.data.kind)  # loads a function of the user's own
+    settings = replace(plan.settings, members=min(plan.settings.members or 1, 2))
+    family = settings.family.offline()
+    if family is None:
+        _ = settings.reads  # loads a function of the user's own
         return
-    if items.images is not None:
-        row = ImageInputs(settings, cpu)(items.images[:1])
-    else:
-        assert items.texts is not None
-        row = TextInputs(settings, cpu)(items.texts[:1])
-    build_model(settings, len(plan.data.classes), row.shape[1:])
+    settings = settings.with_family(family)
+    row = settings.reader(torch.device("cpu"))(plan.data.train.readable[:1])
+    settings.build(len(plan.data.classes), row.shape[1:])

@@ -20,9 +20,8 @@ from scipy.stats import ttest_1samp, ttest_rel
 from tests.helpers.builders import run_python, train_digits
 from tests.helpers.storage_testing import PLAIN_RECIPE, small_heads, small_splits
 from turnover import Run, TurnoverError
+from turnover.data.recipe import Recipe
 from turnover.flags import Flag
-from turnover.models.build import build_model
-from turnover.models.registry import Recipe
 from turnover.runs.model import run_settings, split_inputs
 from turnover.training.fit import Split, accuracy, fit, item_losses
 from turnover.workflows.cleansing import (
@@ -260,7 +259,7 @@ def test_removing_planted_labels_beats_random_removal(tmp_path: Path) -> None:
     settings = replace(run_settings(run), members=1)
     made = [
         retrain(
-            build_model(replace(settings, seed=seed), 10, (1, 8, 8)),
+            replace(settings, seed=seed).build(10, (1, 8, 8)),
             replace(settings.recipe, masked=False, seed=seed),
             *(train, held, held),
             np.where(planted, -1.0, 0.0),

@@ -22,7 +22,7 @@ from turnover.data.images import png_bytes
 from turnover.data.sources import load_data
 from turnover.explain.facts import run_facts
 from turnover.models import names as source
-from turnover.models.build import image_inputs
+from turnover.models.inputs import image_inputs
 from turnover.training import fit as training
 from turnover.workflows.influence import compute_influence
 from turnover.workflows.register import UNLEARNED

@@ -23,8 +23,8 @@ from turnover import TurnoverError, turnover
 from turnover.attribution.ensemble import Ensemble, MemberModel, Members
 from turnover.attribution.masks import UNOWNED
 from turnover.attribution.state import trained_state
+from turnover.data.recipe import Recipe
 from turnover.models.heads import small_vgg
-from turnover.models.registry import Recipe
 from turnover.storage.schema import CURVES
 from turnover.training.fit import Split, accuracy, fit, item_losses, probabilities
 from turnover.training.history import History

@@ -38,7 +38,7 @@ def data_folder() -> Path:
 def train_members(run: Path, cluster: str | None = None) -> Path:
     """A run of three deep members of tiny texts."""
     data = data_folder()
-    settings = TrainSettings(
+    settings = TrainSettings.of(
         "sst2",
         path=str(data / "sst2"),
         encoder=str(data / "encoder"),
