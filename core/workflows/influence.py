@@ -221,9 +221,10 @@ class _Work:
 
     def compute(self, cluster: str | None) -> int:
         """Compute the missing chunks; returns how many values were missing."""
-        most, many = _most_targets(self.model), gains_from_targets(self.model)
+        most = _most_targets(self.model)
         count = len(chunks_of(self.targets.wrong, most)) + 1
-        with open_workers(count, self.device, cluster, cores=not many) as workers:
+        # without processes for a CPU's cores: one engine keeps them busy (`tiling.spread`)
+        with open_workers(count, self.device, cluster, cores=False) as workers:
             self._cut(most, workers.together)
             missing = [chunk for chunk in self.chunks if chunk.name not in self.files]
             self._pilot()

@@ -21,6 +21,7 @@ from ray.cluster_utils import Cluster
 from tests.helpers.builders import ONE_THREAD, ROOT
 from tests.helpers.task_works import WORKS, cleanse_command, copied
 from turnover.jobs import cluster as cluster_module
+from turnover.jobs.tasks import open_workers
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +39,11 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_two_processes_give_the_bits_of_one(
     name: str, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of one thread each, as this one has."""
+    """Of one thread each, as this one has; also where one process would keep all cores busy."""
     whole = expected(name)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    by_core = lambda count, device, cluster=None, cores=True: open_workers(count, device)  # noqa: E731
+    monkeypatch.setattr("turnover.workflows.influence.open_workers", by_core)
     assert WORKS[name](tmp_path, None) == whole
 
 
