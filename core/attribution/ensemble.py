@@ -94,8 +94,8 @@ class MemberTurnoverDropout(TurnoverDropout):
         return (*self.seeds, self.layer or 0)
 
     def _check_rows(self, x: Tensor, scope: MaskScope) -> None:
-        *members, rows = scope.ids.shape
-        if members not in ([], [x.shape[0]]) or rows * scope.times != x.shape[1]:
+        rows = (*scope.ids.shape[:-1], *(size * scope.times for size in scope.ids.shape[-1:]))
+        if rows not in (x.shape[1:2], x.shape[:2]):
             raise TurnoverError(
                 f"instance ids of shape {tuple(scope.ids.shape)} for {x.shape[0]} members and "
                 f"{x.shape[1]} rows; give one id per row"
