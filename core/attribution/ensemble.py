@@ -297,23 +297,28 @@ def some_members(model: Members, places: Sequence[int]) -> Members:
 # Shared masks
 
 
-def member_cohorts(model: nn.Module, ids: Tensor) -> Tensor | None:
-    """The cohort of each instance in each member, `(K, N)`; None where every instance has masks of
-    its own.
+def shared_masks(model: nn.Module) -> int | None:
+    """How many masks instances share in each member; None where every instance has its own.
 
     Raises:
-        TurnoverError: if the model has no mask, or its layers do not share one number of masks.
+        TurnoverError: if the model has no mask, or its layers do not agree.
     """
-    models = list(model.models) if isinstance(model, Ensemble) else [model]
-    layers = [turnover_layers(member_model) for member_model in models]
-    known = {layer.masks for member_layers in layers for layer in member_layers}
+    known = {layer.masks for layer in turnover_layers(model)}
     if len(known) > 1:
         raise TurnoverError(
             f"the mask layers of this {type(model).__name__} have masks={known}; give all layers "
             "of a network one seed= and one masks="
         )
-    (masks,) = known
+    return known.pop()
+
+
+def member_cohorts(model: nn.Module, ids: Tensor) -> Tensor | None:
+    """The cohort of each instance in each member, `(K, N)`; None where every instance has masks of
+    its own. Errors as `shared_masks`.
+    """
+    masks = shared_masks(model)
     if masks is None:
         return None
-    seeds = [seed for member_layers in layers for seed in member_layers[0].seeds]
+    models = list(model.models) if isinstance(model, Ensemble) else [model]
+    seeds = [seed for member_model in models for seed in turnover_layers(member_model)[0].seeds]
     return torch.stack([instance_cohorts(ids, masks, seed=seed) for seed in seeds])

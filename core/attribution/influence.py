@@ -36,7 +36,7 @@ from turnover.attribution.engine.naive import (
     take_rows,
 )
 from turnover.attribution.engine.tiling import Loss, pair_losses, pieces, tiles
-from turnover.attribution.ensemble import member_cohorts
+from turnover.attribution.ensemble import member_cohorts, shared_masks
 from turnover.attribution.inputs import batch_of
 from turnover.attribution.masks import pair_ids
 from turnover.attribution.scope import InstanceIds, as_instance_ids
@@ -297,8 +297,8 @@ def influences(
     ids = as_instance_ids(train_ids)
     for target_labels in labels:
         _check(model, inputs, target_labels, ids)
-    cohorts = member_cohorts(model, ids)
-    owners = ids if cohorts is None else pair_ids(turnover_layers(model)[0].masks or 0)
+    masks, cohorts = shared_masks(model), member_cohorts(model, ids)
+    owners = pair_ids(masks) if masks else ids
     with evaluating(model):
         backend = backend_for(model, inputs, plain=plain, dtype=dtype, memory=memory)
         values = [
@@ -398,7 +398,7 @@ def top_influences(
     inputs, labels = batch_of(inputs, labels)
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
-    if member_cohorts(model, ids[:1]) is not None:
+    if shared_masks(model):
         return influences(
             model, inputs, (labels,), ids, loss, dtype=dtype, memory=memory, progress=progress
         )[0].top(top)

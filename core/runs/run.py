@@ -181,9 +181,15 @@ class RunInfluence:
             raise TurnoverError(
                 f"{self.folder}: from an earlier version that knew no groups; {self.again}"
             )
-        return np.array(self.array(f"{meaning}_members")[:, [row]]), np.array(
-            self.array(f"{meaning}_shape")[[row]]
-        )
+        return self.members(meaning, [row]), np.array(self.array(f"{meaning}_shape")[[row]])
+
+    def members(self, meaning: str, rows: list[int]) -> np.ndarray:
+        """The members' raw influences `(K, rows, N)` on some targets, by row."""
+        by_mask = np.asarray(self.array(f"{meaning}_members")[:, rows])
+        if self.manifest.get("masks") is None:
+            return by_mask
+        cohorts = self.array("cohorts")
+        return np.stack([values[:, own] for values, own in zip(by_mask, cohorts, strict=True)])
 
     def _locate(self, target: int, meaning: str) -> tuple[str, int]:
         """Which arrays hold a target, and in which row: a target predicted correctly has its

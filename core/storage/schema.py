@@ -150,7 +150,9 @@ class RunManifest(Manifest):
 
 
 class InfluenceManifest(Manifest):
-    """The manifest of a run's influence; `errors` are the misclassified ones of its targets."""
+    """The manifest of a run's influence; `errors` are the misclassified ones of its targets,
+    `masks` is how many masks its training items share.
+    """
 
     run: str
     targets: Annotated[list[Position], Field(min_length=1)]
@@ -159,6 +161,7 @@ class InfluenceManifest(Manifest):
     estimator: str
     agreement: dict[str, float]
     precision: str = ""
+    masks: Annotated[int, Field(ge=2)] | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -244,6 +247,11 @@ def check_influence(
     for name in ("self", "mean_members"):
         check_array(array(name), members, train)
         require((np.abs(array(name)) < _NATS).all(), name)
+    masks = facts.get("masks")
+    if masks is not None:
+        cohorts = array("cohorts")
+        check_array(cohorts, members, train, kind="i")
+        require(((cohorts >= 0) & (cohorts < masks)).all(), "cohorts")
     for meaning, named in _MEANINGS.items():
         count, full = len(facts[named]), facts["layout"] == "full"
         width = train if full else array(f"{meaning}_estimate").shape[-1]
@@ -256,7 +264,7 @@ def check_influence(
         if f"{meaning}_shape.npy" in facts["files"]:
             check_array(array(f"{meaning}_shape"), count, None)
         if full:
-            check_array(array(f"{meaning}_members"), members, count, train)
+            check_array(array(f"{meaning}_members"), members, count, masks or train)
             continue
         instances = array(f"{meaning}_instances")
         check_array(instances, count, width, kind="i")

@@ -28,7 +28,7 @@ import torch
 from turnover.attribution.device import choose_device
 from turnover.attribution.engine import gains_from_targets
 from turnover.attribution.engine.tiling import default_budget, host_budget, pieces
-from turnover.attribution.ensemble import Members
+from turnover.attribution.ensemble import Members, member_cohorts, shared_masks
 from turnover.attribution.estimators.estimator import Estimator
 from turnover.attribution.influence import Influence, influence, influences, self_influence
 from turnover.errors import TurnoverError
@@ -184,8 +184,10 @@ class _Work:
         """The work, with model and targets loaded."""
         device, chosen = torch.device(request.device), request.chosen(run)
         model, targets = load_model(run, device), Targets.of(run, chosen, device)
-        labels = len(chosen) + int(targets.wrong.sum())
-        whole = 4 * model.members * len(run.train) * labels <= request.full_bytes
+        labels, count = len(chosen) + int(targets.wrong.sum()), len(run.train)
+        shared = shared_masks(model)
+        numbers = model.members * (shared or count) + (2 * count if shared else 0)
+        whole = 4 * numbers * labels <= request.full_bytes
         layout, files = "full" if whole else "top", request.parts(run, chosen)
         return cls(run, request, model, device, targets, chosen, layout, files)
 
@@ -276,15 +278,21 @@ class _Work:
     def _influences(
         self, rows: np.ndarray, meanings: Sequence[str], ids: np.ndarray, advance: Advance
     ) -> list[Influence]:
-        labels = [self.targets.labels[meaning][rows] for meaning in meanings]
+        labels, shared = [self.targets.labels[meaning][rows] for meaning in meanings], self.masks
+        values = len(ids) / (shared // 2) if shared else 1  # that come from a pair of masks
         return influences(
             self.model,
             self.targets.inputs[rows],
             labels,
             ids,
-            progress=advance,
+            progress=lambda done: advance(done * values),
             **self.resources.options,
         )
+
+    @property
+    def masks(self) -> int | None:
+        """How many masks the training items share."""
+        return shared_masks(self.model)
 
     def _pilot(self) -> None:
         """Let a pilot choose the estimator, once; its result is read back from the file, so that
@@ -320,19 +328,18 @@ class _Work:
         for piece in pieces(slice(0, len(chunk.rows)), max(1, step)):
             rows = chunk.rows[piece]
             influences = self._influences(rows, chunk.meanings, np.arange(count), advance)
-            by_meaning = {
-                meaning: raw.values.numpy()
-                for meaning, raw in zip(chunk.meanings, influences, strict=True)
-            }
-            for meaning, values in by_meaning.items():
+            for meaning, raw in zip(chunk.meanings, influences, strict=True):
+                values = raw.values.numpy()
                 coefficients = self.estimator.coefficients_of(
                     self.targets.described(self.model, rows, meaning)
                 )
+                estimated = self.estimator.apply(values, coefficients)
                 for name, array in kept(
-                    self.layout, values, coefficients, *self.estimator.apply(values, coefficients)
+                    self.layout, raw.by_mask.numpy(), coefficients, *estimated
                 ).items():
                     parts.setdefault(f"{meaning}_{name}", []).append(array)
-            total += by_meaning["truth"].sum(1, dtype=np.float64)
+                if meaning == "truth":
+                    total += values.sum(1, dtype=np.float64)
         arrays = {
             name: np.concatenate(slices, int(name.endswith("_members")))
             for name, slices in parts.items()
@@ -348,7 +355,11 @@ class _Work:
         try:
             folder.mkdir()
             shape = self.model.members, len(self.chosen), len(self.run.train)
-            join_chunks(folder, self.files, self.chunks, wrong, self.layout, shape, self.estimator)
+            made = self.layout, shape, self.estimator, self.masks
+            join_chunks(folder, self.files, self.chunks, wrong, *made)
+            cohorts = member_cohorts(self.model, torch.arange(shape[2]))
+            if cohorts is not None:
+                np.save(folder / "cohorts.npy", cohorts.numpy().astype(np.int32))
             facts = {
                 "targets": self.chosen,
                 "errors": np.asarray(self.chosen)[wrong].tolist(),
@@ -356,6 +367,7 @@ class _Work:
                 **self.pilot_facts,
                 "precision": self.resources.precision,
                 "pairs": self.pairs(self.chunks),
+                "masks": self.masks,
                 "run": self.run.weights_hash,
                 "seconds": round(time.perf_counter() - begun, 2),
             }

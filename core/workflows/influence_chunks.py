@@ -118,13 +118,20 @@ class InfluenceFiles:
         layout: `full` or `top`.
         shape: members, targets and training items.
         directions: number of coefficients of a target.
+        masks: how many masks the training items share; None: each has its own.
 
     Raises:
         OSError: if the disk has no room for them.
     """
 
     def __init__(
-        self, folder: Path, meaning: str, layout: str, shape: tuple[int, int, int], directions: int
+        self,
+        folder: Path,
+        meaning: str,
+        layout: str,
+        shape: tuple[int, int, int],
+        directions: int,
+        masks: int | None = None,
     ) -> None:
         members, targets, count = shape
         full, width = layout == "full", count if layout == "full" else min(count, 2 * TOP)
@@ -139,7 +146,9 @@ class InfluenceFiles:
         self.estimates, self.std_errors = (
             create(name, (targets, width), np.float32) for name in ("estimate", "error")
         )
-        self.members = create("members", (members, targets, count), np.float32) if full else None
+        self.members = (
+            create("members", (members, targets, masks or count), np.float32) if full else None
+        )
         self.shapes = create("shape", (targets, directions), np.float32) if full else None
         self.instances = None if full else create("instances", (targets, width), np.int64)
 
@@ -159,7 +168,7 @@ def kept(
     estimate: np.ndarray,
     error: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """What a layout keeps of some targets: member values `(K, t, N)`, coefficients `(t, r)`,
+    """What a layout keeps of some targets: member values `(K, t, masks)`, coefficients `(t, r)`,
     estimates and errors `(t, N)`.
     """
     if layout == "full":
@@ -196,10 +205,12 @@ def join_chunks(
     layout: str,
     shape: tuple[int, int, int],
     estimator: Estimator,
+    masks: int | None,
 ) -> None:
     """Join all chunks into the files of an influence, without its manifest.
 
-    `wrong` says which targets are misclassified, `shape` is members, targets and training items.
+    `wrong` says which targets are misclassified, `shape` is members, targets and training items,
+    `masks` how many masks these share.
 
     Raises:
         TurnoverError: if a chunk is damaged.
@@ -210,7 +221,7 @@ def join_chunks(
     sizes = {"truth": targets, "prediction": int(wrong.sum())}
     written = {
         meaning: InfluenceFiles(
-            folder, meaning, layout, (members, size, count), estimator.directions
+            folder, meaning, layout, (members, size, count), estimator.directions, masks
         )
         for meaning, size in sizes.items()
     }

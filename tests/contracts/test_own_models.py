@@ -248,7 +248,7 @@ def test_what_could_not_be_measured_or_kept_is_found_by_the_check(
     assert REFUSED[model] in refused(capsys, "train", *IMAGES, *asked)
 
 
-SERVED = ("normed", "half", "tied", "one_trunk", "checkpointed")
+SERVED = ("normed", "half", "tied", "one_trunk", "checkpointed", "shared")
 
 
 @pytest.mark.parametrize("model", SERVED)
@@ -270,7 +270,10 @@ def test_modules_of_every_sort_train_are_kept_and_measured(
     chances = run.validation[[f"probability_{number}" for number in range(10)]]
     np.testing.assert_allclose(probabilities(members, rows), chances, atol=1e-5)
     labels = torch.tensor(run.validation["label"].tolist())
-    kept = run.influence.array("truth_members")
+    kept = run.influence.members("truth", list(range(20)))
+    shared = {"shared": 4}.get(model)
+    assert run.influence.manifest["masks"] == shared
+    assert run.influence.array("truth_members").shape[2] == (shared or 65)
     for number, member in enumerate(members.models):
         halves = []
         for flipped in (False, True):

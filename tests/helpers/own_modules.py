@@ -167,6 +167,14 @@ def sparse(classes, shape, seed):
     made = build(classes, shape, seed)
     made.register_buffer("table", torch.eye(3).to_sparse())
     return made
+
+
+def shared(classes, shape, seed):
+    masks = {"seed": seed, "masks": 4}
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), TurnoverDropout(32, **masks),
+        nn.Linear(32, 16), nn.ReLU(), TurnoverDropout(16, **masks), nn.Linear(16, classes),
+    )
 """
 TEXTS = """
 import torch

@@ -202,7 +202,7 @@ def evidence_of(task: EvaluationTask) -> tuple[Evidence, float]:
     if part.manifest["layout"] == "full":
         computed = part.targets if task.meaning == "truth" else part.misclassified
         rows = [computed.index(position) for position in task.positions]
-        values = np.asarray(part.array(f"{task.meaning}_members")[:, rows])
+        values = part.members(task.meaning, rows)
         return (
             Evidence(task, task.model, values),
             part.manifest["seconds"] * values.size / part.manifest["pairs"],
