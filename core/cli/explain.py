@@ -13,12 +13,20 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from turnover.cli.options import Command, add_device, add_model, add_run, add_top, positive
+from turnover.cli.options import (
+    Command,
+    add_counts,
+    add_model,
+    add_run,
+    add_top,
+    add_values,
+    positive,
+    run_of,
+)
 from turnover.errors import counted
 
 
-def add_influence(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_influence(parser: ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument(
         "--targets",
@@ -26,19 +34,12 @@ def add_influence(parser: ArgumentParser) -> None:
         default="validation",
         help="all validation items (default) or only the misclassified",
     )
-    parser.add_argument(
-        "--most",
-        type=positive,
-        metavar="N",
-        help="at most N targets, drawn at random (default: all)",
-    )
-    parser.add_argument(
-        "--memory",
-        metavar="SIZE",
-        help=(
-            "memory to work in beside the result, such as 512M or 4G (default: what is free, at "
-            "most 1G on a CPU); of each rank under torchrun"
-        ),
+    most = "at most N targets, drawn at random (default: all)"
+    parser.add_argument("--most", type=positive, metavar="N", help=most)
+    add_values(
+        parser,
+        memory="SIZE: memory to work in beside the result, such as 512M or 4G (default: what is "
+        "free, at most 1G on a CPU); of each rank under torchrun",
     )
     parser.add_argument(
         "--precision",
@@ -46,7 +47,6 @@ def add_influence(parser: ArgumentParser) -> None:
         default="float32",
         help="bfloat16: faster where the hardware has it, less exact",
     )
-    add_device(parser)
     add_model(parser)
 
 
@@ -55,7 +55,6 @@ def run_influence(arguments: Namespace) -> dict[str, Any]:
     pairs_per_second.
     """
     from turnover.attribution.engine.tiling import parse_memory
-    from turnover.runs.run import Run
     from turnover.training.ranks import open_ranks
     from turnover.workflows.influence import compute_influence
 
@@ -63,12 +62,11 @@ def run_influence(arguments: Namespace) -> dict[str, Any]:
     options = {"memory": memory, "precision": arguments.precision, "most": arguments.most}
     with open_ranks() as ranks:
         return compute_influence(
-            Run(Path(arguments.run)), arguments.targets, arguments.device, ranks=ranks, **options
+            run_of(arguments), arguments.targets, arguments.device, ranks=ranks, **options
         )
 
 
-def describe_influence(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_influence(result: dict[str, Any]) -> str:
     error = result["precision_error"]
     note = (
         ""
@@ -93,21 +91,16 @@ ESTIMATORS = {
 }
 
 
-def add_explain(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_explain(parser: ArgumentParser) -> None:
     add_run(parser)
     given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--text", metavar="T", help="the text to explain")
-    given.add_argument(
-        "--image", metavar="FILE", help="the image to explain (PNG, JPEG, WebP, BMP or GIF)"
+    add_values(
+        given,
+        text="T: the text to explain",
+        image="FILE: the image to explain (PNG, JPEG, WebP, BMP or GIF)",
     )
-    parser.add_argument(
-        "--label",
-        metavar="L",
-        help="influence on the loss of this class (default: the predicted one)",
-    )
+    add_values(parser, label="L: influence on the loss of this class (default: the predicted one)")
     add_top(parser)
-    add_device(parser)
     add_model(parser)
 
 
@@ -115,18 +108,16 @@ def run_explain(arguments: Namespace) -> dict[str, Any]:
     """Return predicted, probabilities, trust, proponents, opponents (influence in nats) and
     seconds.
     """
-    from turnover.runs.run import Run
     from turnover.workflows.explain import Explainer, read_user_file
 
     content = read_user_file(Path(arguments.image)) if arguments.image else b""
-    explainer = Explainer(Run(Path(arguments.run)), arguments.device)
+    explainer = Explainer(run_of(arguments), arguments.device)
     if arguments.image:
         return explainer.explain_image(content, arguments.image, arguments.label, arguments.top)
     return explainer.explain_text(arguments.text, arguments.label, arguments.top)
 
 
-def describe_explain(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_explain(result: dict[str, Any]) -> str:
     lines = [
         f"predicted: {result['predicted']} ({result['probabilities'][result['predicted']]:.1%})"
     ]
@@ -155,8 +146,7 @@ def entry_lines(result: dict[str, Any], label: str, estimator: str) -> list[str]
     return lines
 
 
-def add_errors(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_errors(parser: ArgumentParser) -> None:
     add_run(parser)
     add_top(parser)
 
@@ -164,13 +154,11 @@ def add_errors(parser: ArgumentParser) -> None:
 def run_errors(arguments: Namespace) -> dict[str, Any]:
     """Return the errors, clearest first, each with proponents and opponents of the prediction."""
     from turnover.explain.explanation import list_errors
-    from turnover.runs.run import Run
 
-    return list_errors(Run(Path(arguments.run)), arguments.top)
+    return list_errors(run_of(arguments), arguments.top)
 
 
-def describe_errors(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_errors(result: dict[str, Any]) -> str:
     lines = [f"{len(result['errors'])} misclassified validation items"]
     for error in result["errors"]:
         content = error.get("text", error.get("thumbnail"))
@@ -188,39 +176,22 @@ def describe_errors(result: dict[str, Any]) -> str:
 _LISTED = 5
 
 
-def add_groups(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_groups(parser: ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument(
-        "--error",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="a misclassified validation item; may be repeated (default: all)",
-    )
     for name, metavar, text in (
+        ("error", "ID", "a misclassified validation item (default: all)"),
         ("containing", "WORDS", "a group: training texts that contain these words"),
         ("class", "NAME", "a group: all training items of a class"),
         ("injected", "MARK", "a group: all training items with an injected mark"),
         ("ids", "FILE", "a group: the training items whose ids are in this file, one a line"),
     ):
-        parser.add_argument(
-            f"--{name}",
-            dest=name,
-            action="append",
-            default=[],
-            metavar=metavar,
-            help=f"{text}; may be repeated",
-        )
+        text = f"{text}; may be repeated"
+        parser.add_argument(f"--{name}", action="append", default=[], metavar=metavar, help=text)
     parser.add_argument(
         "--flagged", action="store_true", help="a group: all training items flagged to be dropped"
     )
-    parser.add_argument(
-        "--top",
-        type=positive,
-        default=10,
-        metavar="N",
-        help="two groups for each error: its N strongest proponents and opponents (default 10)",
+    add_counts(
+        parser, top=(10, "two groups for each error: its N strongest proponents and opponents")
     )
 
 
@@ -230,9 +201,8 @@ def run_groups(arguments: Namespace) -> dict[str, Any]:
     """
     from turnover.explain import groups as explain_groups
     from turnover.explain.groups import group_influences
-    from turnover.runs.run import Run
 
-    run = Run(Path(arguments.run))
+    run = run_of(arguments)
     groups = [explain_groups.containing(run, words) for words in arguments.containing]
     groups += [explain_groups.of_class(run, name) for name in getattr(arguments, "class")]
     groups += [explain_groups.injected(run, mark) for mark in arguments.injected]
@@ -241,8 +211,7 @@ def run_groups(arguments: Namespace) -> dict[str, Any]:
     return group_influences(run, groups, arguments.error, arguments.top)
 
 
-def describe_groups(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_groups(result: dict[str, Any]) -> str:
     lines = [
         "influence in nats ± standard error; positive: the group pushed the model towards the label"
     ]
@@ -314,8 +283,8 @@ def _flip_line(error: dict[str, Any], train_size: int) -> str:
 
 
 COMMANDS = {
-    "influence": Command(add_influence, run_influence, describe_influence),
-    "explain": Command(add_explain, run_explain, describe_explain),
-    "errors": Command(add_errors, run_errors, describe_errors),
-    "groups": Command(add_groups, run_groups, describe_groups),
+    "influence": Command(_add_influence, run_influence, _describe_influence),
+    "explain": Command(_add_explain, run_explain, _describe_explain),
+    "errors": Command(_add_errors, run_errors, _describe_errors),
+    "groups": Command(_add_groups, run_groups, _describe_groups),
 }

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
@@ -16,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from turnover.cli.options import (
-    DEFAULT_RUNS,
     Command,
     add_device,
     add_options,
     add_run,
+    add_runs,
+    add_values,
     chosen_of,
 )
 from turnover.data.sources import NAMES
 from turnover.data.tables.spec import FILES, HUB, OwnData
 from turnover.errors import TurnoverError, counted
 from turnover.models.families.own import Own
-from turnover.models.options import KINDS, Option, flag_of, options_of
+from turnover.models.options import KINDS, Option, options_of
 from turnover.models.registry import (
     TrainSettings,
     families,
@@ -37,14 +37,8 @@ from turnover.models.registry import (
 )
 
 
-def add_demo(parser: ArgumentParser) -> None:
-    """Describe the options."""
-    parser.add_argument(
-        "--folder",
-        default=os.environ.get("TURNOVER_RUNS", DEFAULT_RUNS),
-        metavar="DIR",
-        help=f"folder to build them in (default: TURNOVER_RUNS, else {DEFAULT_RUNS})",
-    )
+def _add_demo(parser: ArgumentParser) -> None:
+    add_runs(parser, "--folder", "folder to build them in")
     add_device(parser)
 
 
@@ -68,8 +62,7 @@ def run_demo(arguments: Namespace) -> dict[str, Any]:
     }
 
 
-def describe_demo(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_demo(result: dict[str, Any]) -> str:
     if not result["built"]:
         return "both demo runs are there"
     return (
@@ -92,21 +85,17 @@ _OWN_DATA = {
     "validation_split": "NAME: with --data hub:NAME: the split to validate on (default validation, "
     "else test)",
     "classes": "FILE: names of the classes that labels number from 0, one a line",
-    "size": "N: scale images to N x N pixels (default: their usual size up to 64, else 32)",
 }
-"""Options for data of one's own, each with what stands for its value, and its help."""
+_SIZE = "scale images to N x N pixels (default: their usual size up to 64, else 32)"
 
 
-def add_own_data(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_own_data(parser: ArgumentParser) -> None:
     group = parser.add_argument_group(
         "your own data",
         "columns are inferred where they are not named, and printed; look first with --check",
     )
-    for name, described in _OWN_DATA.items():
-        metavar, _, text = described.partition(": ")
-        kind = int if metavar == "N" else str
-        group.add_argument(flag_of(name), type=kind, metavar=metavar, help=text)
+    add_values(group, **_OWN_DATA)
+    group.add_argument("--size", type=int, metavar="N", help=_SIZE)
 
 
 def own_data(arguments: Namespace) -> tuple[str, OwnData | None]:
@@ -115,9 +104,8 @@ def own_data(arguments: Namespace) -> tuple[str, OwnData | None]:
     Raises:
         TurnoverError: if the options do not go together, or name no data.
     """
-    options = {
-        name: getattr(arguments, name) for name in _OWN_DATA if getattr(arguments, name) is not None
-    }
+    given = {name: getattr(arguments, name) for name in (*_OWN_DATA, "size")}
+    options = {name: value for name, value in given.items() if value is not None}
     data = arguments.data or (FILES if options.get("train") else "")
     if not data:
         raise TurnoverError("name the data: --train FILE for your own, or --data NAME")
@@ -129,30 +117,25 @@ def own_data(arguments: Namespace) -> tuple[str, OwnData | None]:
 _NAMED = 2
 
 
-def add_train(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_train(parser: ArgumentParser) -> None:
     add_run(parser, "folder to write the run to (it must not exist; an interrupted run is resumed)")
-    data_help = f"{', '.join(NAMES)}; hub:NAME for one of the hub; your own files: --train"
-    parser.add_argument("--data", metavar="NAME", help=data_help)
-    add_options(parser, options_of(TrainSettings))
     models = "; ".join(
         f"{kind}s: {', '.join(family.name for family in families(kind))}" for kind in KINDS
     )
-    parser.add_argument(
-        "--model", metavar="NAME", help=f"{models} (code of your own); the first is the default"
+    add_values(
+        parser,
+        data=f"NAME: {', '.join(NAMES)}; hub:NAME for one of the hub; your own files: --train",
+        model=f"NAME: {models} (code of your own); the first is the default",
     )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help=(
-            "only see whether settings and data go together, and say sizes and classes; train "
-            "nothing"
-        ),
+    add_options(parser, options_of(TrainSettings))
+    check = (
+        "only see whether settings and data go together, and say sizes and classes; train nothing"
     )
+    parser.add_argument("--check", action="store_true", help=check)
     add_device(parser)
     group = parser.add_argument_group("options of models", "each for the models that have it")
     add_options(group, map(_with_models, family_options().values()))
-    add_own_data(parser)
+    _add_own_data(parser)
 
 
 def _with_models(option: Option) -> Option:
@@ -190,8 +173,7 @@ def run_train(arguments: Namespace) -> dict[str, Any]:
         return train_run(settings, Path(arguments.run), arguments.device, ranks=ranks)
 
 
-def describe_train(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_train(result: dict[str, Any]) -> str:
     if "classes" in result:
         return _describe_check(result)
     family = find_family(result["model"])
@@ -216,7 +198,6 @@ def describe_train(result: dict[str, Any]) -> str:
 
 
 def _describe_check(result: dict[str, Any]) -> str:
-    """The model and data to be trained, in words."""
     report = "".join(f"{line}\n" for line in result["data_report"])
     classes = ", ".join(
         f"{counts['name']} {counts['train']} and {counts['validation']}"
@@ -233,8 +214,7 @@ def _describe_check(result: dict[str, Any]) -> str:
     )
 
 
-def add_register(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_register(parser: ArgumentParser) -> None:
     add_run(parser, "folder to write the run to (it must not exist)")
     parser.add_argument(
         "--model",
@@ -245,13 +225,12 @@ def add_register(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--weights", required=True, metavar="FILE", help="its trained weights, a safetensors file"
     )
-    parser.add_argument(
-        "--data",
-        metavar="NAME",
-        help="what it was trained on, the position of a training item being its instance id",
+    add_values(
+        parser,
+        data="NAME: what it was trained on, the position of a training item being its instance id",
     )
     add_options(parser, _of_register())
-    add_own_data(parser)
+    _add_own_data(parser)
     add_device(parser)
 
 
@@ -279,8 +258,7 @@ def run_register(arguments: Namespace) -> dict[str, Any]:
     return register_run(settings, Path(arguments.weights), Path(arguments.run), arguments.device)
 
 
-def describe_register(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_register(result: dict[str, Any]) -> str:
     from turnover.workflows.register import UNLEARNED
 
     return (
@@ -295,7 +273,7 @@ def describe_register(result: dict[str, Any]) -> str:
 
 
 COMMANDS = {
-    "demo": Command(add_demo, run_demo, describe_demo),
-    "train": Command(add_train, run_train, describe_train),
-    "register": Command(add_register, run_register, describe_register),
+    "demo": Command(_add_demo, run_demo, _describe_demo),
+    "train": Command(_add_train, run_train, _describe_train),
+    "register": Command(_add_register, run_register, _describe_register),
 }
