@@ -46,9 +46,7 @@ class Origin:
     @property
     def facts(self) -> dict[str, str | int]:
         """What a run's manifest says of it; the rows are with the items."""
-        return {
-            name: getattr(self, name) for name in ("path", "sha256", "size", "content", "label")
-        }
+        return {name: value for name, value in vars(self).items() if name != "rows"}
 
 
 @dataclass(frozen=True)

@@ -229,21 +229,11 @@ def load_digits() -> Dataset:
     pixels, labels = sklearn_digits(return_X_y=True)
     images = (pixels.reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)
     order = np.random.default_rng(0).permutation(len(labels))
-
-    def split(rows: np.ndarray) -> Items:
-        return Items(
-            [f"digit-{row:04d}" for row in rows], labels[rows].astype(np.int64), images=images[rows]
-        )
-
-    classes = tuple(str(digit) for digit in range(10))
+    ids = [f"digit-{row:04d}" for row in range(len(labels))]
+    items = Items(ids, labels.astype(np.int64), images=images)
+    splits = items.take(order[:TRAINING]), items.take(order[TRAINING:])
     return check_dataset(
-        Dataset(
-            "digits",
-            "scikit-learn digits",
-            classes,
-            split(order[:TRAINING]),
-            split(order[TRAINING:]),
-        )
+        Dataset("digits", "scikit-learn digits", tuple(map(str, range(10))), *splits)
     )
 
 
