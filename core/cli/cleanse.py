@@ -12,37 +12,27 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from turnover.cli.options import Command, add_model, add_run, add_values, run_of
+from turnover.cli.options import Command, add_model, add_run, add_switches, add_values, run_of
 
 
 def _add_cleanse(parser: ArgumentParser) -> None:
     add_run(parser)
     share = "share of the training items to remove (default .01)"
     parser.add_argument("--fraction", type=float, default=0.01, metavar="F", help=share)
-    parser.add_argument(
-        "--validation",
-        default="validation",
-        metavar="NAME",
-        help=(
-            "items to cleanse for: validation, half of the run's own, measured on the other half "
-            "(default); or elec, reviews of electronics in --path"
-        ),
+    parser.set_defaults(validation="validation")
+    add_values(
+        parser,
+        validation="NAME: items to cleanse for: validation, half of the run's own, measured on the "
+        "other half (default); or elec, reviews of electronics in --path",
     )
     add_values(parser, path="DIR: folder with the files of elec")
     seeds = "models for each condition, from seeds 0 to R - 1 (default 4)"
     parser.add_argument("--repeats", type=int, default=4, metavar="R", help=seeds)
-    parser.add_argument(
-        "--flags",
-        action="store_true",
-        help=(
-            "also train on what you flagged: without what you drop, under the labels that you "
-            "relabel to"
-        ),
-    )
-    parser.add_argument(
-        "--score-only",
-        action="store_true",
-        help="only compute the mean influences, and keep them with the run; retrain nothing",
+    add_switches(
+        parser,
+        flags="also train on what you flagged: without what you drop, under the labels that you "
+        "relabel to",
+        score_only="only compute the mean influences, and keep them with the run; retrain nothing",
     )
     add_model(parser)
 

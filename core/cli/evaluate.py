@@ -20,6 +20,7 @@ from turnover.cli.options import (
     add_device,
     add_model,
     add_run,
+    add_switches,
     add_values,
     positive,
     run_of,
@@ -68,17 +69,11 @@ def _add_evaluate(parser: ArgumentParser) -> None:
         parser,
         path="FILE: duplicates: the pairs, a CSV with test_index and train_index, or its folder",
     )
-    parser.add_argument(
-        "--masked", action="store_true", help="retrain with turn-over dropout on (lds; default off)"
+    add_switches(parser, masked="retrain with turn-over dropout on (lds; default off)")
+    methods = (
+        "methods to compare with, such as influence-cg or tracin-all (default: the quick ones)"
     )
-    parser.add_argument(
-        "--baselines",
-        nargs="*",
-        metavar="NAME",
-        help=(
-            "methods to compare with, such as influence-cg or tracin-all (default: the quick ones)"
-        ),
-    )
+    parser.add_argument("--baselines", nargs="*", metavar="NAME", help=methods)
     add_model(parser)
 
 
@@ -165,7 +160,7 @@ def _add_bench(parser: ArgumentParser) -> None:
         choices=tuple(NAMES),
         help="; ".join(f"{name}: {what}" for name, what in NAMES.items()),
     )
-    parser.add_argument("--path", metavar="DIR", help="folder with the SST-2 files (for sst2)")
+    add_values(parser, path="DIR: folder with the SST-2 files (for sst2)")
 
 
 def run_bench(arguments: Namespace) -> dict[str, Any]:
@@ -228,7 +223,12 @@ def _add_paper(parser: ArgumentParser) -> None:
         choices=tuple(EXPERIMENTS),
         help="; ".join(f"{name}: {what}" for name, what in EXPERIMENTS.items()),
     )
-    parser.add_argument("--path", metavar="DIR", help="folder that holds sst2/, elec/ and cifar10/")
+    add_values(
+        parser,
+        path="DIR: folder that holds sst2/, elec/ and cifar10/",
+        encoder="NAME: text encoder: a hub name or a folder (default: the packaged "
+        "all-MiniLM-L6-v2; at the paper's scale bert-base-uncased)",
+    )
     parser.add_argument(
         "--runs",
         default="runs",
@@ -240,14 +240,6 @@ def _add_paper(parser: ArgumentParser) -> None:
         choices=("small", "paper"),
         default="small",
         help="small: minutes on 2 cores (default); paper: the full setting, for a GPU",
-    )
-    parser.add_argument(
-        "--encoder",
-        metavar="NAME",
-        help=(
-            "text encoder: a hub name or a folder (default: the packaged all-MiniLM-L6-v2; at the "
-            "paper's scale bert-base-uncased)"
-        ),
     )
     add_device(parser)
 

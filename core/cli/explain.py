@@ -18,6 +18,7 @@ from turnover.cli.options import (
     add_counts,
     add_model,
     add_run,
+    add_switches,
     add_top,
     add_values,
     positive,
@@ -187,9 +188,7 @@ def _add_groups(parser: ArgumentParser) -> None:
     ):
         text = f"{text}; may be repeated"
         parser.add_argument(f"--{name}", action="append", default=[], metavar=metavar, help=text)
-    parser.add_argument(
-        "--flagged", action="store_true", help="a group: all training items flagged to be dropped"
-    )
+    add_switches(parser, flagged="a group: all training items flagged to be dropped")
     add_counts(
         parser, top=(10, "two groups for each error: its N strongest proponents and opponents")
     )

@@ -81,6 +81,12 @@ def add_run(parser: ArgumentParser, text: str = "run folder") -> None:
     parser.add_argument("--run", required=True, metavar="DIR", help=text)
 
 
+def add_switches(parser: ArgumentParser, **described: str) -> None:
+    """Options without a value, each with its help."""
+    for name, text in described.items():
+        parser.add_argument(flag_of(name), action="store_true", help=text)
+
+
 def run_of(arguments: Namespace) -> Run:
     """The run that `--run` names. Errors as `turnover.runs.run.Run`."""
     from turnover.runs.run import Run

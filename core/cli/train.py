@@ -20,6 +20,7 @@ from turnover.cli.options import (
     add_options,
     add_run,
     add_runs,
+    add_switches,
     add_values,
     chosen_of,
 )
@@ -128,10 +129,11 @@ def _add_train(parser: ArgumentParser) -> None:
         model=f"NAME: {models} (code of your own); the first is the default",
     )
     add_options(parser, options_of(TrainSettings))
-    check = (
-        "only see whether settings and data go together, and say sizes and classes; train nothing"
+    add_switches(
+        parser,
+        check="only see whether settings and data go together, and say sizes and classes; train "
+        "nothing",
     )
-    parser.add_argument("--check", action="store_true", help=check)
     add_device(parser)
     group = parser.add_argument_group("options of models", "each for the models that have it")
     add_options(group, map(_with_models, family_options().values()))
@@ -189,11 +191,17 @@ def _describe_train(result: dict[str, Any]) -> str:
         f"and {result['validation_size']} validation items, {counted(result['epochs'], 'epoch')} "
         f"in {result['seconds']:.0f} s on {result['device']}\nvalidation accuracy "
         f"{result['validation_accuracy']:.1%} with turn-over dropout, "
-        f"{result['plain_accuracy']:.1%} without\n{tested}losses in nats: masked "
-        f"{result['masked_loss']:.3f}, flipped {result['flipped_loss']:.3f}, validation "
-        f"{result['validation_loss']:.3f}, under masks nobody owns "
-        f"{result['unowned_loss']:.3f}\nnext: turnover influence --run "
-        f"{result['run']}{' --model ' + result['model'] if code else ''}"
+        f"{result['plain_accuracy']:.1%} without\n{tested}{_losses(result)}\n"
+        f"next: turnover influence --run {result['run']}"
+        f"{' --model ' + result['model'] if code else ''}"
+    )
+
+
+def _losses(result: dict[str, Any]) -> str:
+    return (
+        f"losses in nats: masked {result['masked_loss']:.3f}, flipped "
+        f"{result['flipped_loss']:.3f}, validation {result['validation_loss']:.3f}, under masks "
+        f"nobody owns {result['unowned_loss']:.3f}"
     )
 
 
@@ -263,10 +271,8 @@ def _describe_register(result: dict[str, Any]) -> str:
 
     return (
         f"{result['run']}: {result['train_size']} training and {result['validation_size']} "
-        f"validation items\nvalidation accuracy {result['validation_accuracy']:.1%}; losses in "
-        f"nats: masked {result['masked_loss']:.3f}, flipped {result['flipped_loss']:.3f}, "
-        f"validation {result['validation_loss']:.3f}, under masks nobody owns "
-        f"{result['unowned_loss']:.3f}\n"
+        f"validation items\nvalidation accuracy {result['validation_accuracy']:.1%}; "
+        f"{_losses(result)}\n"
         f"{'' if result['learned'] else f'warning: {UNLEARNED}{chr(10)}'}"
         f"next: turnover influence --run {result['run']} --model {result['model']}"
     )

@@ -17,7 +17,6 @@ The output layer is new, and its bias is the only leak.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -114,12 +113,9 @@ def as_imagenet(pixels: Tensor) -> Tensor:
 def hub_images(name: str, device: torch.device) -> ImageEncoder:
     """The image encoder of a folder or hub name. Errors as `load_encoder`."""
     processor, network = load_encoder(name, "AutoImageProcessor", "image encoder")
-    return ImageEncoder(network, partial(_processed, processor), device)
-
-
-def _processed(processor: Any, images: np.ndarray) -> Tensor:
-    pixels: Tensor = processor(images=list(images), return_tensors="pt")["pixel_values"]
-    return pixels
+    return ImageEncoder(
+        network, lambda rgb: processor(images=[*rgb], return_tensors="pt")["pixel_values"], device
+    )
 
 
 def torchvision_images(network: nn.Module, device: torch.device) -> ImageEncoder:
