@@ -12,7 +12,15 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from turnover.cli.options import Command, add_model, add_run, add_switches, add_values, run_of
+from turnover.cli.options import (
+    Command,
+    add_cluster,
+    add_model,
+    add_run,
+    add_switches,
+    add_values,
+    run_of,
+)
 
 
 def _add_cleanse(parser: ArgumentParser) -> None:
@@ -34,6 +42,7 @@ def _add_cleanse(parser: ArgumentParser) -> None:
         "relabel to",
         score_only="only compute the mean influences, and keep them with the run; retrain nothing",
     )
+    add_cluster(parser)
     add_model(parser)
 
 
@@ -72,6 +81,7 @@ def run_cleanse(arguments: Namespace) -> dict[str, Any]:
             conditions,
             decisions,
             lambda partial_result: keep_cleansing(run, partial_result, finished=False),
+            arguments.cluster,
         )
         keep_cleansing(run, result)
     return result

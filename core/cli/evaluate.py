@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnover.cli.options import (
     Command,
+    add_cluster,
     add_counts,
     add_device,
     add_model,
@@ -74,6 +75,7 @@ def _add_evaluate(parser: ArgumentParser) -> None:
         "methods to compare with, such as influence-cg or tracin-all (default: the quick ones)"
     )
     parser.add_argument("--baselines", nargs="*", metavar="NAME", help=methods)
+    add_cluster(parser)
     add_model(parser)
 
 
@@ -100,7 +102,7 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
         tuple(arguments.remove),
         pairs,
     )
-    task = EvaluationTask.of(run, arguments.device)
+    task = EvaluationTask.of(run, arguments.device, cluster=arguments.cluster)
     with alone(
         run.folder / f".evaluate-{arguments.measure}.lock",
         f"measuring {arguments.measure} of {run.folder}",

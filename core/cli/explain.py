@@ -15,6 +15,7 @@ from typing import Any
 
 from turnover.cli.options import (
     Command,
+    add_cluster,
     add_counts,
     add_model,
     add_run,
@@ -40,7 +41,7 @@ def _add_influence(parser: ArgumentParser) -> None:
     add_values(
         parser,
         memory="SIZE: memory to work in beside the result, such as 512M or 4G (default: what is "
-        "free, at most 1G on a CPU); of each rank under torchrun",
+        "free, at most 1G on a CPU); of each process",
     )
     parser.add_argument(
         "--precision",
@@ -48,6 +49,7 @@ def _add_influence(parser: ArgumentParser) -> None:
         default="float32",
         help="bfloat16: faster where the hardware has it, less exact",
     )
+    add_cluster(parser)
     add_model(parser)
 
 
@@ -56,15 +58,17 @@ def run_influence(arguments: Namespace) -> dict[str, Any]:
     pairs_per_second.
     """
     from turnover.attribution.engine.tiling import parse_memory
-    from turnover.training.ranks import open_ranks
     from turnover.workflows.influence import compute_influence
 
     memory = None if arguments.memory is None else parse_memory(arguments.memory)
     options = {"memory": memory, "precision": arguments.precision, "most": arguments.most}
-    with open_ranks() as ranks:
-        return compute_influence(
-            run_of(arguments), arguments.targets, arguments.device, ranks=ranks, **options
-        )
+    return compute_influence(
+        run_of(arguments),
+        arguments.targets,
+        arguments.device,
+        cluster=arguments.cluster,
+        **options,
+    )
 
 
 def _describe_influence(result: dict[str, Any]) -> str:

@@ -106,6 +106,15 @@ def add_device(parser: ArgumentParser) -> None:
     add_values(parser, device="NAME: cuda, mps or cpu (default: the best one there is)")
 
 
+def add_cluster(parser: ArgumentParser) -> None:
+    """`--cluster ADDRESS`."""
+    add_values(
+        parser,
+        cluster="ADDRESS: Ray cluster that shares this disk, such as HOST:6379 (default: "
+        "RAY_ADDRESS, else processes of this machine)",
+    )
+
+
 def add_model(parser: ArgumentParser) -> None:
     """`--device NAME` and `--model MODULE:FUNCTION`, for commands that load a run's model;
     `turnover.cli` allows the named code to run.

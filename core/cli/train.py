@@ -16,6 +16,7 @@ from typing import Any
 
 from turnover.cli.options import (
     Command,
+    add_cluster,
     add_device,
     add_options,
     add_run,
@@ -135,6 +136,7 @@ def _add_train(parser: ArgumentParser) -> None:
         "nothing",
     )
     add_device(parser)
+    add_cluster(parser)
     group = parser.add_argument_group("options of models", "each for the models that have it")
     add_options(group, map(_with_models, family_options().values()))
     _add_own_data(parser)
@@ -168,11 +170,9 @@ def run_train(arguments: Namespace) -> dict[str, Any]:
 
             try_model(plan)
         return report(plan)
-    from turnover.training.ranks import open_ranks
     from turnover.workflows.train import train_run
 
-    with open_ranks() as ranks:
-        return train_run(settings, Path(arguments.run), arguments.device, ranks=ranks)
+    return train_run(settings, Path(arguments.run), arguments.device, arguments.cluster)
 
 
 def _describe_train(result: dict[str, Any]) -> str:

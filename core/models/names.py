@@ -40,6 +40,11 @@ def allow(model: str | None) -> None:
         _allowed.add(model)
 
 
+def names_allowed() -> list[str]:
+    """All names whose code may run in this process, for others that do its work."""
+    return sorted({*_allowed, *allowed_names()})
+
+
 def allowed_names() -> tuple[str, ...]:
     """The names in TURNOVER_ALLOW_MODULES, whose code the program's user trusts."""
     return tuple(name for name in map(str.strip, os.environ.get(ALLOW, "").split(",")) if name)

@@ -25,9 +25,10 @@ from turnover.runs.partial import curves_table
 from turnover.runs.run import RUN_FILES, write_manifest
 from turnover.storage.atomic import replace_folder
 from turnover.storage.schema import CURVES
-from turnover.training.fit import History, probabilities
+from turnover.training.fit import probabilities
+from turnover.training.history import History
 
-_SCRATCH = ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz")
+_SCRATCH = ("settings.json", "*.checkpoint", "inputs.npz")
 _PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn")
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -76,8 +77,9 @@ def write_run(
     _write_files(partial, data, model, history, inputs)
     write_manifest(partial, _origin(settings, data, model) | facts, RUN_FILES)
     replace_folder(partial, folder)
-    for name in _SCRATCH:  # only now: until the rename, a stop must find them
-        (folder / name).unlink(missing_ok=True)
+    for pattern in _SCRATCH:  # only now: until the rename, a stop must find them
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _write_files(

@@ -37,7 +37,8 @@ from turnover.runs.run import Run
 from turnover.runs.write import results_of, write_run
 from turnover.storage.atomic import disk_error
 from turnover.storage.lock import alone
-from turnover.training.fit import History, measured
+from turnover.training.fit import measured
+from turnover.training.history import History
 from turnover.workflows.train import model_inputs, splits_of
 
 _ERRORS = 2

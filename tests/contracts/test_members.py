@@ -23,7 +23,8 @@ from turnover.data.recipe import Recipe
 from turnover.models.heads import PIXELS_HIDDEN as HIDDEN
 from turnover.models.heads import small_vgg, turnover_heads
 from turnover.research.baselines.retraining import plain_classifier
-from turnover.training.fit import History, Split, fit
+from turnover.training.fit import Split, fit
+from turnover.training.history import History
 
 _BATCH_ORDER = 4
 """The place of batch orders among the seeds derived from a run's seed."""

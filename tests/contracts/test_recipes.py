@@ -22,7 +22,8 @@ from turnover.data.recipe import Recipe
 from turnover.data.sources import SOURCES
 from turnover.models.heads import small_vgg
 from turnover.models.registry import families
-from turnover.training.fit import History, Split, augmented, fit, item_losses
+from turnover.training.fit import Split, augmented, fit, item_losses
+from turnover.training.history import History
 
 FRESH = replace(RECIPE, epochs=4, fresh=True)
 

@@ -232,8 +232,8 @@ def test_a_training_that_was_stopped_is_not_swept_away(
 ) -> None:
     run, real = own_code / "run", training.save_checkpoint
 
-    def stop(*arguments: Any) -> None:
-        real(*arguments)
+    def stop(*arguments: Any, **facts: Any) -> None:
+        real(*arguments, **facts)
         raise KeyboardInterrupt
 
     options = {"--data": "digits", "--model": MODEL, "--members": 1, "--label-noise": 0}

@@ -27,7 +27,8 @@ from turnover.models.heads import turnover_heads
 from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.run import write_manifest
-from turnover.training.fit import History, fit, item_losses
+from turnover.training.fit import fit, item_losses
+from turnover.training.history import History
 from turnover.workflows.influence import compute_influence
 
 SEEDS = 2
@@ -153,7 +154,7 @@ def test_it_goes_on_after_the_last_block(task: EvaluationTask, monkeypatch: Patc
     with pytest.raises(KeyboardInterrupt):
         retrained_losses(task, halves, SEEDS)
     (folder,) = (task.run.folder / "fidelity").iterdir()
-    assert names(folder) == ["block-000.npz"]
+    assert names(folder) == ["block-000.npz", "block-sets.npz"]
     again = failing_after(7, real, AssertionError("the first block was trained again"))
     monkeypatch.setattr(retrained_module, "train_epoch", again)
     assert np.array_equal(retrained_losses(task, halves, SEEDS), expected)

@@ -31,17 +31,24 @@ _KEY_DIGITS = 16
 @dataclass(frozen=True)
 class EvaluationTask:
     """A run with targets: the validation items at `positions`, under their true labels (`truth`) or
-    the predicted ones (`prediction`).
+    the predicted ones (`prediction`). Models are trained again on the Ray `cluster` at an
+    address, or on this machine.
     """
 
     run: Run
     device: torch.device
     positions: list[int]
     meaning: str = "truth"
+    cluster: str | None = None
 
     @classmethod
     def of(
-        cls, run: Run, device: str | None = None, count: int = TARGETS, meaning: str = "truth"
+        cls,
+        run: Run,
+        device: str | None = None,
+        count: int = TARGETS,
+        meaning: str = "truth",
+        cluster: str | None = None,
     ) -> EvaluationTask:
         """Up to `count` random targets from those with influences; errors only for `prediction`.
 
@@ -58,7 +65,7 @@ class EvaluationTask:
         drawn = np.random.default_rng(derive_seed(0, _TARGETS)).choice(
             candidates, min(count, len(candidates)), replace=False
         )
-        return cls(run, choose_device(device), sorted(drawn.tolist()), meaning)
+        return cls(run, choose_device(device), sorted(drawn.tolist()), meaning, cluster)
 
     @property
     def asked(self) -> dict[str, Any]:
