@@ -139,16 +139,17 @@ def entry_lines(result: dict[str, Any], label: str, estimator: str) -> list[str]
             "error)"
         )
         for entry in result[name]:
-            error = (
-                "error not known"
-                if entry["std_error"] is None
-                else f"± {entry['std_error']:.4f} {entry['trust']}"
-            )
+            noise = _noise(entry["std_error"], 4, entry["trust"])
             lines.append(
-                f"  {entry['influence']:+.4f} {error}  {entry['id']} [{entry['label']}] "
+                f"  {entry['influence']:+.4f} {noise}  {entry['id']} [{entry['label']}] "
                 f" {entry.get('text', entry.get('thumbnail'))}"
             )
     return lines
+
+
+def _noise(error: float | None, digits: int, *words: str) -> str:
+    """A standard error, and words on it, if it is known."""
+    return "error not known" if error is None else " ".join((f"± {error:.{digits}f}", *words))
 
 
 def _add_errors(parser: ArgumentParser) -> None:
@@ -252,17 +253,13 @@ def _group_line(group: dict[str, Any], error: dict[str, Any]) -> str:
     parts = []
     for meaning, label in (("prediction", error["predicted"]), ("truth", error["label"])):
         total = group[meaning]
-        certainty = (
-            "error not known"
-            if total["std_error"] is None
-            else f"± {total['std_error']:.3f} {total['trust']}"
-        )
+        noise = _noise(total["std_error"], 3, total["trust"])
         usual = (
             ""
             if total["random"] is None
             else f" (random groups like it {total['random'][0]:+.3f} ± {total['random'][1]:.3f})"
         )
-        parts.append(f"on {label} {total['influence']:+.3f} {certainty}{usual}")
+        parts.append(f"on {label} {total['influence']:+.3f} {noise}{usual}")
     return f"  {group['name']}, {counted(group['size'], 'item')}: {'; '.join(parts)}"
 
 
@@ -276,7 +273,7 @@ def _flip_line(error: dict[str, Any], train_size: int) -> str:
             f"(margin {margin:.3f} nats)"
         )
     after = flip["losses_after"]["true"] - flip["losses_after"]["predicted"]
-    noise = "error not known" if flip["margin_error"] is None else f"± {flip['margin_error']:.3f}"
+    noise = _noise(flip["margin_error"], 3)
     more = ", …" if flip["removed"] > _LISTED else ""
     return (
         f"at face value predicted to flip to {error['label']} without "

@@ -42,18 +42,10 @@ def positive(text: str) -> int:
 def add_options(parser: Any, options: Iterable[Option]) -> None:
     """Options of settings and model families; those that are not given are None."""
     for option in options:
+        form: dict[str, Any] = {"type": option.type, "metavar": option.metavar}
         if option.type is bool:
-            parser.add_argument(
-                option.flag,
-                dest=option.name,
-                action="store_const",
-                const=not option.default,
-                help=option.help,
-            )
-        else:
-            parser.add_argument(
-                option.flag, type=option.type, metavar=option.metavar, help=option.help
-            )
+            form = {"action": "store_const", "const": not option.default}
+        parser.add_argument(option.flag, dest=option.name, help=option.help, **form)
 
 
 def chosen_of(arguments: Namespace, options: Iterable[Option]) -> dict[str, Any]:

@@ -178,11 +178,7 @@ class Masked(Family):
 
     def in_one(self, settings: TrainSettings) -> dict[str, Any]:
         """The arguments of models that hold all members in one."""
-        return {
-            "members": settings.members,
-            "groups": self.groups or None,
-            "seed": settings.seed,
-        }
+        return {"members": settings.members, "groups": self.groups or None, "seed": settings.seed}
 
 
 WINDOW: dict[str, Any] = {

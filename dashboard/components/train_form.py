@@ -186,7 +186,6 @@ def _option(option: Option, usual: str = "") -> Any:
 
 _NAME, _REPORT = "train-name", "train-report"
 _STEP = 0.05
-_LONG = "Looking at the data takes long"
 
 
 def ask_for_training(runs: Path) -> TrainingRequest:
@@ -275,21 +274,18 @@ def _checked(request: TrainingRequest, runs: Path) -> bool:
     the check takes too long, the training may start: it checks the data first, and its job shows
     errors.
     """
-    command = arguments(request, runs)
+    command, wrong = arguments(request, runs), False
     with st.spinner("Looking at the data"):
         try:
-            st.session_state[_REPORT] = command, answer_of([*command, "--check"]), "", ""
+            shown = answer_of([*command, "--check"]), "", ""
         except TookTooLong as error:
-            st.session_state[_REPORT] = (
-                command,
-                {},
-                _LONG,
-                f"Start the training, which looks at them first. Or: {error}",
-            )
-            return True
+            first = f"Start the training, which looks at them first. Or: {error}"
+            shown = {}, "Looking at the data takes long", first
         except TurnoverError as error:
-            st.session_state[_REPORT] = command, {}, "This cannot be trained", str(error)
-    return bool(st.session_state[_REPORT][1])
+            shown = {}, "This cannot be trained", str(error)
+            wrong = True
+    st.session_state[_REPORT] = command, *shown
+    return not wrong
 
 
 def _start(request: TrainingRequest, runs: Path) -> None:

@@ -36,7 +36,7 @@ from turnover.errors import TurnoverError, counted
 from turnover.models.family import Family
 from turnover.models.names import ALLOW
 from turnover.models.options import KINDS
-from turnover.models.registry import TrainSettings, default_family, find_family, source_of
+from turnover.models.registry import TrainSettings, families, find_family, source_of
 
 DEEP_TARGETS = 20
 """Errors for which a deep model's influences are computed: each needs a forward pass of the whole
@@ -74,7 +74,7 @@ class TrainingRequest:
     @property
     def family(self) -> Family:
         """The model's family, with the options of the form."""
-        family = find_family(self.model) or default_family(self._kind)
+        family = find_family(self.model) or families(self._kind)[0]
         mine = {option.name for option in family.options()}
         return family(**{name: value for name, value in self.options.items() if name in mine})
 

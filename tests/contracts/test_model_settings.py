@@ -29,7 +29,6 @@ from turnover.models.families.torchvision import torchvision_networks
 from turnover.models.names import file_checksum
 from turnover.models.registry import (
     TrainSettings,
-    default_family,
     families,
     family_options,
 )
@@ -75,7 +74,7 @@ def test_defaults_follow_data_and_model(data: str, kind: str, model: str | None)
 def test_the_kind_of_own_data_decides_what_suits_them(data: str) -> None:
     for kind, members in (("text", 16), ("image", 8)):
         made = TrainSettings(data, own=OwnData(train="x")).resolved(kind)
-        assert (made.model, made.members) == (default_family(kind).name, members)
+        assert (made.model, made.members) == (families(kind)[0].name, members)
         assert made.recipe == OWN[kind].recipe
         assert TrainSettings.read(made.saved, kind) == made
 

@@ -29,12 +29,7 @@ import numpy as np
 from turnover.data.base import CONFIRMED_ERROR, Dataset, Items, check_dataset
 from turnover.data.tables.checks import first_of, require_folder
 from turnover.data.tables.hub import hub_splits
-from turnover.data.tables.known import (
-    label_column,
-    read_labelled_texts,
-    read_table,
-    text_column,
-)
+from turnover.data.tables.known import label_column, read_labelled_texts, read_table, text_column
 from turnover.errors import TurnoverError
 
 CLASSES = ("negative", "positive")
