@@ -167,16 +167,14 @@ def run_errors(arguments: Namespace) -> dict[str, Any]:
 def _describe_errors(result: dict[str, Any]) -> str:
     lines = [f"{len(result['errors'])} misclassified validation items"]
     for error in result["errors"]:
-        content = error.get("text", error.get("thumbnail"))
-        lines += [
-            "",
-            (
-                f"{error['id']} [{error['label']}] predicted {error['predicted']} "
-                f"({error['probability']:.1%})  {content}"
-            ),
-        ]
+        lines += ["", _heading(error, f" ({error['probability']:.1%})")]
         lines += entry_lines(error, error["predicted"], result["estimator"])
     return "\n".join(lines)
+
+
+def _heading(error: dict[str, Any], chance: str = "") -> str:
+    content = error.get("text", error.get("thumbnail"))
+    return f"{error['id']} [{error['label']}] predicted {error['predicted']}{chance}  {content}"
 
 
 _LISTED = 5
@@ -220,13 +218,7 @@ def _describe_groups(result: dict[str, Any]) -> str:
         "influence in nats ± standard error; positive: the group pushed the model towards the label"
     ]
     for error in result["errors"]:
-        lines += [
-            "",
-            (
-                f"{error['id']} [{error['label']}] predicted {error['predicted']} "
-                f" {error.get('text', error.get('thumbnail'))}"
-            ),
-        ]
+        lines += ["", _heading(error)]
         lines += [_group_line(group, error) for group in error["groups"]]
         lines.append(f"  {_flip_line(error, result['train_size'])}")
     flips = result["flips"]
@@ -235,17 +227,12 @@ def _describe_groups(result: dict[str, Any]) -> str:
         if flips["median_removed"] is None
         else f", by removing {flips['median_removed']:g} training items in the median"
     )
-    summary = (
-        f"{flips['predicted']} of {flips['errors']} errors are predicted to flip at face "
-        f"value{median}"
-    )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{summary}; this is no retraining, after which a whole network moves far less",
-        ]
-    )
+    lines += [
+        "",
+        f"{flips['predicted']} of {flips['errors']} errors are predicted to flip at face value"
+        f"{median}; this is no retraining, after which a whole network moves far less",
+    ]
+    return "\n".join(lines)
 
 
 def _group_line(group: dict[str, Any], error: dict[str, Any]) -> str:

@@ -101,16 +101,12 @@ def _describe_runs(result: dict[str, Any]) -> str:
     if not result["runs"]:
         return f"no runs in {result['folder']}; build the demo runs with `turnover demo`"
     return "\n".join(
-        (
-            f"{row['run']}: cannot be opened: {row['error']}"
-            if "error" in row
-            else (
-                f"{row['run']}: {row['data']}, {counted(row['members'], 'member')}, "
-                f"{counted(row['train_size'], 'training item')}, accuracy "
-                f"{row['validation_accuracy']:.1%}, {counted(row['errors'], 'error')}, "
-                f"{'with' if row['influence'] else 'without'} influence"
-            )
-        )
+        f"{row['run']}: cannot be opened: {row['error']}"
+        if "error" in row
+        else f"{row['run']}: {row['data']}, {counted(row['members'], 'member')}, "
+        f"{counted(row['train_size'], 'training item')}, accuracy "
+        f"{row['validation_accuracy']:.1%}, {counted(row['errors'], 'error')}, "
+        f"{'with' if row['influence'] else 'without'} influence"
         for row in result["runs"]
     )
 

@@ -66,12 +66,8 @@ def _answered(explainer: Explainer, line: str) -> dict[str, Any]:
     except TurnoverError as error:
         return {"error": str(error)}
     except Exception as error:
-        return {
-            "error": (
-                f"this request cannot be answered ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:_MOST_SAID]})"
-            )
-        }
+        message = " ".join(str(error).split())[:_MOST_SAID]
+        return {"error": f"this request cannot be answered ({type(error).__name__}: {message})"}
 
 
 def _answer(explainer: Explainer, request: dict[str, Any]) -> dict[str, Any]:
@@ -84,11 +80,8 @@ def _answer(explainer: Explainer, request: dict[str, Any]) -> dict[str, Any]:
             values, estimator = explainer.influence_on(images, str(request["label"]), instances)
             return {"influences": values.tolist(), "estimator": estimator}
         return {"probabilities": explainer.predict_images(images)}
-    label, top, also = (
-        request.get("label"),
-        int(request.get("top", 5)),
-        [int(position) for position in request.get("also", [])],
-    )
+    label, top = request.get("label"), int(request.get("top", 5))
+    also = [int(position) for position in request.get("also", [])]
     if "text" in request:
         return explainer.explain_text(str(request["text"]), label, top, also)
     content = base64.b64decode(request["image"], validate=True)

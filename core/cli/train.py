@@ -178,8 +178,7 @@ def run_train(arguments: Namespace) -> dict[str, Any]:
 def _describe_train(result: dict[str, Any]) -> str:
     if "classes" in result:
         return _describe_check(result)
-    family = find_family(result["model"])
-    code = family is not None and family.code
+    code = (family := find_family(result["model"])) is not None and family.code
     tested = (
         f"test accuracy {result['test_accuracy']:.1%} on {result['test_size']} items, measured "
         "once\n"
