@@ -41,10 +41,8 @@ COMMANDS = {
     ),
     "groups": (
         "explain",
-        (
-            "sum influences over groups of training items, and find the smallest group whose "
-            "removal is predicted to flip an error"
-        ),
+        "sum influences over groups of training items, and find the smallest group whose "
+        "removal is predicted to flip an error",
     ),
     "explain": ("explain", "explain the prediction for your own text or image by training items"),
     "report": (
@@ -53,10 +51,8 @@ COMMANDS = {
     ),
     "cleanse": (
         "cleanse",
-        (
-            "remove the most harmful training items of a run and retrain: no cleansing, random "
-            "removal, cleansing"
-        ),
+        "remove the most harmful training items of a run and retrain: no cleansing, random "
+        "removal, cleansing",
     ),
     "evaluate": (
         "evaluate",
@@ -70,10 +66,8 @@ COMMANDS = {
     ),
     "apply": (
         "cleanse",
-        (
-            "write a data set without what was flagged to drop and with the new labels, and an undo"
-            " file beside it; or undo that"
-        ),
+        "write a data set without what was flagged to drop and with the new labels, and an undo"
+        " file beside it; or undo that",
     ),
     "runs": ("runs", "list the runs in a folder"),
     "paper": ("evaluate", "rerun an experiment of Kobayashi et al. (2020)"),

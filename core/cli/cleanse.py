@@ -12,50 +12,36 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from turnover.cli.options import Command, add_cluster, add_device, add_model, add_run
+from turnover.cli.options import (
+    Command,
+    add_cluster,
+    add_model,
+    add_run,
+    add_switches,
+    add_values,
+    run_of,
+)
 
 
-def add_cleanse(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_cleanse(parser: ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument(
-        "--fraction",
-        type=float,
-        default=0.01,
-        metavar="F",
-        help="share of the training items to remove (default .01)",
+    share = "share of the training items to remove (default .01)"
+    parser.add_argument("--fraction", type=float, default=0.01, metavar="F", help=share)
+    parser.set_defaults(validation="validation")
+    add_values(
+        parser,
+        validation="NAME: items to cleanse for: validation, half of the run's own, measured on the "
+        "other half (default); or elec, reviews of electronics in --path",
     )
-    parser.add_argument(
-        "--validation",
-        default="validation",
-        metavar="NAME",
-        help=(
-            "items to cleanse for: validation, half of the run's own, measured on the other half "
-            "(default); or elec, reviews of electronics in --path"
-        ),
+    add_values(parser, path="DIR: folder with the files of elec")
+    seeds = "models for each condition, from seeds 0 to R - 1 (default 4)"
+    parser.add_argument("--repeats", type=int, default=4, metavar="R", help=seeds)
+    add_switches(
+        parser,
+        flags="also train on what you flagged: without what you drop, under the labels that you "
+        "relabel to",
+        score_only="only compute the mean influences, and keep them with the run; retrain nothing",
     )
-    parser.add_argument("--path", metavar="DIR", help="folder with the files of elec")
-    parser.add_argument(
-        "--repeats",
-        type=int,
-        default=4,
-        metavar="R",
-        help="models for each condition, from seeds 0 to R - 1 (default 4)",
-    )
-    parser.add_argument(
-        "--flags",
-        action="store_true",
-        help=(
-            "also train on what you flagged: without what you drop, under the labels that you "
-            "relabel to"
-        ),
-    )
-    parser.add_argument(
-        "--score-only",
-        action="store_true",
-        help="only compute the mean influences, and keep them with the run; retrain nothing",
-    )
-    add_device(parser)
     add_cluster(parser)
     add_model(parser)
 
@@ -65,13 +51,12 @@ def run_cleanse(arguments: Namespace) -> dict[str, Any]:
     is kept in the run's folder.
     """
     from turnover.flags import Flags
-    from turnover.runs.run import Run
     from turnover.storage.lock import alone
     from turnover.workflows.cleanse import cleanse, prepare
     from turnover.workflows.cleansing import CONDITIONS, WITH_FLAGS, Decisions
     from turnover.workflows.cleansing_results import OWN, keep_cleansing, keep_scores
 
-    run = Run(Path(arguments.run))
+    run = run_of(arguments)
     decisions = (
         Decisions.of(Flags(run.folder).current(), run.classes, len(run.train))
         if arguments.flags
@@ -148,47 +133,39 @@ def _known(comparison: dict[str, Any], what: str, form: str) -> str:
     return f" (p = {comparison[f'{what}_p']:.2g}, [{low:{form}}, {high:{form}}])"
 
 
-def add_apply(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_apply(parser: ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument(
-        "--run", metavar="RUN", help="apply this run's flags to the data that it was trained on"
+    add_values(
+        which,
+        run="RUN: apply this run's flags to the data that it was trained on",
+        flags="FILE.jsonl: apply what `export --format jsonl` wrote to --data",
     )
-    which.add_argument(
-        "--flags", metavar="FILE.jsonl", help="apply what `export --format jsonl` wrote to --data"
-    )
-    data = (
-        "CSV, TSV, JSONL or parquet file, folder with one folder of images a class, or name of a "
-        "data set (default: what the run was trained on)"
-    )
-    parser.add_argument("--data", metavar="DATA", help=data)
     parser.add_argument(
         "--out", required=True, metavar="OUT", help="file or folder to write; it must not exist"
     )
-    for what, content in (("text", "texts or images"), ("label", "labels")):
-        parser.add_argument(
-            f"--{what}-column",
-            metavar="NAME",
-            help=f"column of the {content} (default: as in the run, or inferred)",
-        )
+    add_values(
+        parser,
+        data="DATA: CSV, TSV, JSONL or parquet file, folder with one folder of images a class, or "
+        "name of a data set (default: what the run was trained on)",
+        text_column="NAME: column of the texts or images (default: as in the run, or inferred)",
+        label_column="NAME: column of the labels (default: as in the run, or inferred)",
+    )
 
 
 def run_apply(arguments: Namespace) -> dict[str, Any]:
     """Write the copy and return what was done."""
     from turnover.errors import TurnoverError
     from turnover.flags.apply import apply_flag_file, apply_run
-    from turnover.runs.run import Run
 
     out, columns = Path(arguments.out), (arguments.text_column, arguments.label_column)
     if arguments.run:
-        return apply_run(Run(Path(arguments.run)), out, arguments.data, *columns)
+        return apply_run(run_of(arguments), out, arguments.data, *columns)
     if not arguments.data:
         raise TurnoverError("--flags: name the file or folder to cleanse with --data")
     return apply_flag_file(Path(arguments.flags), arguments.data, out, *columns)
 
 
-def describe_apply(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_apply(result: dict[str, Any]) -> str:
     done = (
         f"{result['dropped']} dropped, {result['relabelled']} relabelled, {result['kept']} left as "
         "they are"
@@ -206,8 +183,7 @@ def describe_apply(result: dict[str, Any]) -> str:
 FORMATS = ("csv", "jsonl", "html")
 
 
-def add_export(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_export(parser: ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument(
         "--out", required=True, metavar="FILE", help="file to write (replaced if it exists)"
@@ -225,10 +201,9 @@ def run_export(arguments: Namespace) -> dict[str, Any]:
     from turnover.flags import Flags
     from turnover.flags.export import export_csv
     from turnover.flags.flag_file import export_flag_file
-    from turnover.runs.run import Run
     from turnover.storage.atomic import write_atomic
 
-    run, out = Run(Path(arguments.run)), Path(arguments.out)
+    run, out = run_of(arguments), Path(arguments.out)
     if arguments.format == "html":
         write_report(run, out)
     else:
@@ -237,13 +212,7 @@ def run_export(arguments: Namespace) -> dict[str, Any]:
     return {"out": str(out), "flags": len(Flags(run.folder).current())}
 
 
-def describe_export(result: dict[str, Any]) -> str:
-    """The result in words."""
-    return f"{result['flags']} flagged training items written to {result['out']}"
-
-
-def add_import_flags(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_import_flags(parser: ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument(
         "--flags", required=True, metavar="FILE.jsonl", help="what `export --format jsonl` wrote"
@@ -256,17 +225,15 @@ def run_import_flags(arguments: Namespace) -> dict[str, Any]:
     """
     from turnover.flags import Flags
     from turnover.flags.flag_file import load_flag_file, merge_flag_file
-    from turnover.runs.run import Run
 
-    run = Run(Path(arguments.run))
+    run = run_of(arguments)
     return {
         "run": arguments.run,
         **merge_flag_file(run, Flags(run.folder), load_flag_file(Path(arguments.flags))),
     }
 
 
-def describe_import_flags(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_import_flags(result: dict[str, Any]) -> str:
     words = (
         f"{result['new']} flags are new to {result['run']}, {result['conflicting']} of them differ "
         f"from what others decided; {result['known']} were known"
@@ -280,8 +247,12 @@ def describe_import_flags(result: dict[str, Any]) -> str:
 
 
 COMMANDS = {
-    "cleanse": Command(add_cleanse, run_cleanse, describe_cleanse),
-    "apply": Command(add_apply, run_apply, describe_apply),
-    "export": Command(add_export, run_export, describe_export),
-    "import-flags": Command(add_import_flags, run_import_flags, describe_import_flags),
+    "cleanse": Command(_add_cleanse, run_cleanse, describe_cleanse),
+    "apply": Command(_add_apply, run_apply, _describe_apply),
+    "export": Command(
+        _add_export,
+        run_export,
+        lambda result: f"{result['flags']} flagged training items written to {result['out']}",
+    ),
+    "import-flags": Command(_add_import_flags, run_import_flags, _describe_import_flags),
 }

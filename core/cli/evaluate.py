@@ -14,7 +14,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnover.cli.options import Command, add_cluster, add_device, add_model, add_run, positive
+from turnover.cli.options import (
+    Command,
+    add_cluster,
+    add_counts,
+    add_device,
+    add_model,
+    add_run,
+    add_switches,
+    add_values,
+    positive,
+    run_of,
+)
 from turnover.errors import TurnoverError
 
 if TYPE_CHECKING:
@@ -25,8 +36,7 @@ if TYPE_CHECKING:
 _SEEDS = {"removal": 3}
 
 
-def add_evaluate(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_evaluate(parser: ArgumentParser) -> None:
     from turnover.research.evaluate.results import MEASURES
 
     add_run(parser)
@@ -36,32 +46,17 @@ def add_evaluate(parser: ArgumentParser) -> None:
         choices=tuple(MEASURES),
         help="; ".join(f"{name}: {what}" for name, what in MEASURES.items()),
     )
-    parser.add_argument(
-        "--halves",
-        type=positive,
-        default=60,
-        metavar="N",
-        help="random halves of the training set to train on (lds; default 60)",
+    add_counts(
+        parser,
+        halves=(60, "lds: random halves of the training set to train on"),
+        instances=(100, "loo: training items to leave out, one at a time"),
+        errors=(10, "removal: errors whose proponents are removed"),
     )
     parser.add_argument(
         "--seeds",
         type=positive,
         metavar="N",
         help="models for each half or item left out (lds, loo; default 5), or removal (default 3)",
-    )
-    parser.add_argument(
-        "--instances",
-        type=positive,
-        default=100,
-        metavar="N",
-        help="training items to leave out, one at a time (loo; default 100)",
-    )
-    parser.add_argument(
-        "--errors",
-        type=positive,
-        default=10,
-        metavar="N",
-        help="errors whose proponents are removed (removal; default 10)",
     )
     parser.add_argument(
         "--remove",
@@ -71,23 +66,15 @@ def add_evaluate(parser: ArgumentParser) -> None:
         metavar="K",
         help="proponents to remove (removal; default 5 20 80)",
     )
-    parser.add_argument(
-        "--path",
-        metavar="FILE",
-        help="near duplicates, a CSV with test_index and train_index, or its folder (duplicates)",
+    add_values(
+        parser,
+        path="FILE: duplicates: the pairs, a CSV with test_index and train_index, or its folder",
     )
-    parser.add_argument(
-        "--masked", action="store_true", help="retrain with turn-over dropout on (lds; default off)"
+    add_switches(parser, masked="retrain with turn-over dropout on (lds; default off)")
+    methods = (
+        "methods to compare with, such as influence-cg or tracin-all (default: the quick ones)"
     )
-    parser.add_argument(
-        "--baselines",
-        nargs="*",
-        metavar="NAME",
-        help=(
-            "methods to compare with, such as influence-cg or tracin-all (default: the quick ones)"
-        ),
-    )
-    add_device(parser)
+    parser.add_argument("--baselines", nargs="*", metavar="NAME", help=methods)
     add_cluster(parser)
     add_model(parser)
 
@@ -99,10 +86,9 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
     from turnover.research.evaluate.results import keep_result
     from turnover.research.evaluate.scores import USUAL, Options
     from turnover.research.evaluate.task import EvaluationTask
-    from turnover.runs.run import Run
     from turnover.storage.lock import alone
 
-    run = Run(Path(arguments.run))
+    run = run_of(arguments)
     baselines = USUAL if arguments.baselines is None else tuple(arguments.baselines)
     seeds = arguments.seeds or _SEEDS.get(arguments.measure, 5)
     pairs = Path(arguments.path) if arguments.path else None
@@ -170,14 +156,13 @@ NAMES = {
 }
 
 
-def add_bench(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_bench(parser: ArgumentParser) -> None:
     parser.add_argument(
         "name",
         choices=tuple(NAMES),
         help="; ".join(f"{name}: {what}" for name, what in NAMES.items()),
     )
-    parser.add_argument("--path", metavar="DIR", help="folder with the SST-2 files (for sst2)")
+    add_values(parser, path="DIR: folder with the SST-2 files (for sst2)")
 
 
 def run_bench(arguments: Namespace) -> dict[str, Any]:
@@ -234,14 +219,18 @@ EXPERIMENTS = {
 }
 
 
-def add_paper(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_paper(parser: ArgumentParser) -> None:
     parser.add_argument(
         "name",
         choices=tuple(EXPERIMENTS),
         help="; ".join(f"{name}: {what}" for name, what in EXPERIMENTS.items()),
     )
-    parser.add_argument("--path", metavar="DIR", help="folder that holds sst2/, elec/ and cifar10/")
+    add_values(
+        parser,
+        path="DIR: folder that holds sst2/, elec/ and cifar10/",
+        encoder="NAME: text encoder: a hub name or a folder (default: the packaged "
+        "all-MiniLM-L6-v2; at the paper's scale bert-base-uncased)",
+    )
     parser.add_argument(
         "--runs",
         default="runs",
@@ -253,14 +242,6 @@ def add_paper(parser: ArgumentParser) -> None:
         choices=("small", "paper"),
         default="small",
         help="small: minutes on 2 cores (default); paper: the full setting, for a GPU",
-    )
-    parser.add_argument(
-        "--encoder",
-        metavar="NAME",
-        help=(
-            "text encoder: a hub name or a folder (default: the packaged all-MiniLM-L6-v2; at the "
-            "paper's scale bert-base-uncased)"
-        ),
     )
     add_device(parser)
 
@@ -289,8 +270,7 @@ def run_paper(arguments: Namespace) -> dict[str, Any]:
     return facts | {"rows": [asdict(row) for row in rows]}
 
 
-def describe_paper(result: dict[str, Any]) -> str:
-    """The rows as a table."""
+def _describe_paper(result: dict[str, Any]) -> str:
     from turnover.research.paper.setup import PaperRow, paper_table
 
     return (
@@ -300,7 +280,7 @@ def describe_paper(result: dict[str, Any]) -> str:
 
 
 COMMANDS = {
-    "evaluate": Command(add_evaluate, run_evaluate, describe_evaluate),
-    "bench": Command(add_bench, run_bench, describe_bench),
-    "paper": Command(add_paper, run_paper, describe_paper),
+    "evaluate": Command(_add_evaluate, run_evaluate, describe_evaluate),
+    "bench": Command(_add_bench, run_bench, describe_bench),
+    "paper": Command(_add_paper, run_paper, _describe_paper),
 }

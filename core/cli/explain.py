@@ -16,17 +16,19 @@ from typing import Any
 from turnover.cli.options import (
     Command,
     add_cluster,
-    add_device,
+    add_counts,
     add_model,
     add_run,
+    add_switches,
     add_top,
+    add_values,
     positive,
+    run_of,
 )
 from turnover.errors import counted
 
 
-def add_influence(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_influence(parser: ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument(
         "--targets",
@@ -34,19 +36,12 @@ def add_influence(parser: ArgumentParser) -> None:
         default="validation",
         help="all validation items (default) or only the misclassified",
     )
-    parser.add_argument(
-        "--most",
-        type=positive,
-        metavar="N",
-        help="at most N targets, drawn at random (default: all)",
-    )
-    parser.add_argument(
-        "--memory",
-        metavar="SIZE",
-        help=(
-            "memory to work in beside the result, such as 512M or 4G (default: what is free, at "
-            "most 1G on a CPU); of each process"
-        ),
+    most = "at most N targets, drawn at random (default: all)"
+    parser.add_argument("--most", type=positive, metavar="N", help=most)
+    add_values(
+        parser,
+        memory="SIZE: memory to work in beside the result, such as 512M or 4G (default: what is "
+        "free, at most 1G on a CPU); of each process",
     )
     parser.add_argument(
         "--precision",
@@ -54,7 +49,6 @@ def add_influence(parser: ArgumentParser) -> None:
         default="float32",
         help="bfloat16: faster where the hardware has it, less exact",
     )
-    add_device(parser)
     add_cluster(parser)
     add_model(parser)
 
@@ -64,13 +58,12 @@ def run_influence(arguments: Namespace) -> dict[str, Any]:
     pairs_per_second.
     """
     from turnover.attribution.engine.tiling import parse_memory
-    from turnover.runs.run import Run
     from turnover.workflows.influence import compute_influence
 
     memory = None if arguments.memory is None else parse_memory(arguments.memory)
     options = {"memory": memory, "precision": arguments.precision, "most": arguments.most}
     return compute_influence(
-        Run(Path(arguments.run)),
+        run_of(arguments),
         arguments.targets,
         arguments.device,
         cluster=arguments.cluster,
@@ -78,8 +71,7 @@ def run_influence(arguments: Namespace) -> dict[str, Any]:
     )
 
 
-def describe_influence(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_influence(result: dict[str, Any]) -> str:
     error = result["precision_error"]
     note = (
         ""
@@ -104,21 +96,16 @@ ESTIMATORS = {
 }
 
 
-def add_explain(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_explain(parser: ArgumentParser) -> None:
     add_run(parser)
     given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--text", metavar="T", help="the text to explain")
-    given.add_argument(
-        "--image", metavar="FILE", help="the image to explain (PNG, JPEG, WebP, BMP or GIF)"
+    add_values(
+        given,
+        text="T: the text to explain",
+        image="FILE: the image to explain (PNG, JPEG, WebP, BMP or GIF)",
     )
-    parser.add_argument(
-        "--label",
-        metavar="L",
-        help="influence on the loss of this class (default: the predicted one)",
-    )
+    add_values(parser, label="L: influence on the loss of this class (default: the predicted one)")
     add_top(parser)
-    add_device(parser)
     add_model(parser)
 
 
@@ -126,18 +113,16 @@ def run_explain(arguments: Namespace) -> dict[str, Any]:
     """Return predicted, probabilities, trust, proponents, opponents (influence in nats) and
     seconds.
     """
-    from turnover.runs.run import Run
     from turnover.workflows.explain import Explainer, read_user_file
 
     content = read_user_file(Path(arguments.image)) if arguments.image else b""
-    explainer = Explainer(Run(Path(arguments.run)), arguments.device)
+    explainer = Explainer(run_of(arguments), arguments.device)
     if arguments.image:
         return explainer.explain_image(content, arguments.image, arguments.label, arguments.top)
     return explainer.explain_text(arguments.text, arguments.label, arguments.top)
 
 
-def describe_explain(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_explain(result: dict[str, Any]) -> str:
     lines = [
         f"predicted: {result['predicted']} ({result['probabilities'][result['predicted']]:.1%})"
     ]
@@ -154,20 +139,20 @@ def entry_lines(result: dict[str, Any], label: str, estimator: str) -> list[str]
             "error)"
         )
         for entry in result[name]:
-            error = (
-                "error not known"
-                if entry["std_error"] is None
-                else f"± {entry['std_error']:.4f} {entry['trust']}"
-            )
+            noise = _noise(entry["std_error"], 4, entry["trust"])
             lines.append(
-                f"  {entry['influence']:+.4f} {error}  {entry['id']} [{entry['label']}] "
+                f"  {entry['influence']:+.4f} {noise}  {entry['id']} [{entry['label']}] "
                 f" {entry.get('text', entry.get('thumbnail'))}"
             )
     return lines
 
 
-def add_errors(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _noise(error: float | None, digits: int, *words: str) -> str:
+    """A standard error, and words on it, if it is known."""
+    return "error not known" if error is None else " ".join((f"± {error:.{digits}f}", *words))
+
+
+def _add_errors(parser: ArgumentParser) -> None:
     add_run(parser)
     add_top(parser)
 
@@ -175,63 +160,40 @@ def add_errors(parser: ArgumentParser) -> None:
 def run_errors(arguments: Namespace) -> dict[str, Any]:
     """Return the errors, clearest first, each with proponents and opponents of the prediction."""
     from turnover.explain.explanation import list_errors
-    from turnover.runs.run import Run
 
-    return list_errors(Run(Path(arguments.run)), arguments.top)
+    return list_errors(run_of(arguments), arguments.top)
 
 
-def describe_errors(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_errors(result: dict[str, Any]) -> str:
     lines = [f"{len(result['errors'])} misclassified validation items"]
     for error in result["errors"]:
-        content = error.get("text", error.get("thumbnail"))
-        lines += [
-            "",
-            (
-                f"{error['id']} [{error['label']}] predicted {error['predicted']} "
-                f"({error['probability']:.1%})  {content}"
-            ),
-        ]
+        lines += ["", _heading(error, f" ({error['probability']:.1%})")]
         lines += entry_lines(error, error["predicted"], result["estimator"])
     return "\n".join(lines)
+
+
+def _heading(error: dict[str, Any], chance: str = "") -> str:
+    content = error.get("text", error.get("thumbnail"))
+    return f"{error['id']} [{error['label']}] predicted {error['predicted']}{chance}  {content}"
 
 
 _LISTED = 5
 
 
-def add_groups(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_groups(parser: ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument(
-        "--error",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="a misclassified validation item; may be repeated (default: all)",
-    )
     for name, metavar, text in (
+        ("error", "ID", "a misclassified validation item (default: all)"),
         ("containing", "WORDS", "a group: training texts that contain these words"),
         ("class", "NAME", "a group: all training items of a class"),
         ("injected", "MARK", "a group: all training items with an injected mark"),
         ("ids", "FILE", "a group: the training items whose ids are in this file, one a line"),
     ):
-        parser.add_argument(
-            f"--{name}",
-            dest=name,
-            action="append",
-            default=[],
-            metavar=metavar,
-            help=f"{text}; may be repeated",
-        )
-    parser.add_argument(
-        "--flagged", action="store_true", help="a group: all training items flagged to be dropped"
-    )
-    parser.add_argument(
-        "--top",
-        type=positive,
-        default=10,
-        metavar="N",
-        help="two groups for each error: its N strongest proponents and opponents (default 10)",
+        text = f"{text}; may be repeated"
+        parser.add_argument(f"--{name}", action="append", default=[], metavar=metavar, help=text)
+    add_switches(parser, flagged="a group: all training items flagged to be dropped")
+    add_counts(
+        parser, top=(10, "two groups for each error: its N strongest proponents and opponents")
     )
 
 
@@ -241,9 +203,8 @@ def run_groups(arguments: Namespace) -> dict[str, Any]:
     """
     from turnover.explain import groups as explain_groups
     from turnover.explain.groups import group_influences
-    from turnover.runs.run import Run
 
-    run = Run(Path(arguments.run))
+    run = run_of(arguments)
     groups = [explain_groups.containing(run, words) for words in arguments.containing]
     groups += [explain_groups.of_class(run, name) for name in getattr(arguments, "class")]
     groups += [explain_groups.injected(run, mark) for mark in arguments.injected]
@@ -252,19 +213,12 @@ def run_groups(arguments: Namespace) -> dict[str, Any]:
     return group_influences(run, groups, arguments.error, arguments.top)
 
 
-def describe_groups(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_groups(result: dict[str, Any]) -> str:
     lines = [
         "influence in nats ± standard error; positive: the group pushed the model towards the label"
     ]
     for error in result["errors"]:
-        lines += [
-            "",
-            (
-                f"{error['id']} [{error['label']}] predicted {error['predicted']} "
-                f" {error.get('text', error.get('thumbnail'))}"
-            ),
-        ]
+        lines += ["", _heading(error)]
         lines += [_group_line(group, error) for group in error["groups"]]
         lines.append(f"  {_flip_line(error, result['train_size'])}")
     flips = result["flips"]
@@ -273,17 +227,12 @@ def describe_groups(result: dict[str, Any]) -> str:
         if flips["median_removed"] is None
         else f", by removing {flips['median_removed']:g} training items in the median"
     )
-    summary = (
-        f"{flips['predicted']} of {flips['errors']} errors are predicted to flip at face "
-        f"value{median}"
-    )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{summary}; this is no retraining, after which a whole network moves far less",
-        ]
-    )
+    lines += [
+        "",
+        f"{flips['predicted']} of {flips['errors']} errors are predicted to flip at face value"
+        f"{median}; this is no retraining, after which a whole network moves far less",
+    ]
+    return "\n".join(lines)
 
 
 def _group_line(group: dict[str, Any], error: dict[str, Any]) -> str:
@@ -291,17 +240,13 @@ def _group_line(group: dict[str, Any], error: dict[str, Any]) -> str:
     parts = []
     for meaning, label in (("prediction", error["predicted"]), ("truth", error["label"])):
         total = group[meaning]
-        certainty = (
-            "error not known"
-            if total["std_error"] is None
-            else f"± {total['std_error']:.3f} {total['trust']}"
-        )
+        noise = _noise(total["std_error"], 3, total["trust"])
         usual = (
             ""
             if total["random"] is None
             else f" (random groups like it {total['random'][0]:+.3f} ± {total['random'][1]:.3f})"
         )
-        parts.append(f"on {label} {total['influence']:+.3f} {certainty}{usual}")
+        parts.append(f"on {label} {total['influence']:+.3f} {noise}{usual}")
     return f"  {group['name']}, {counted(group['size'], 'item')}: {'; '.join(parts)}"
 
 
@@ -315,7 +260,7 @@ def _flip_line(error: dict[str, Any], train_size: int) -> str:
             f"(margin {margin:.3f} nats)"
         )
     after = flip["losses_after"]["true"] - flip["losses_after"]["predicted"]
-    noise = "error not known" if flip["margin_error"] is None else f"± {flip['margin_error']:.3f}"
+    noise = _noise(flip["margin_error"], 3)
     more = ", …" if flip["removed"] > _LISTED else ""
     return (
         f"at face value predicted to flip to {error['label']} without "
@@ -325,8 +270,8 @@ def _flip_line(error: dict[str, Any], train_size: int) -> str:
 
 
 COMMANDS = {
-    "influence": Command(add_influence, run_influence, describe_influence),
-    "explain": Command(add_explain, run_explain, describe_explain),
-    "errors": Command(add_errors, run_errors, describe_errors),
-    "groups": Command(add_groups, run_groups, describe_groups),
+    "influence": Command(_add_influence, run_influence, _describe_influence),
+    "explain": Command(_add_explain, run_explain, _describe_explain),
+    "errors": Command(_add_errors, run_errors, _describe_errors),
+    "groups": Command(_add_groups, run_groups, _describe_groups),
 }

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turnover.models.options import Option, flag_of
+
 if TYPE_CHECKING:
-    from turnover.models.options import Option
+    from turnover.runs.run import Run
 
 DEFAULT_RUNS = "runs"
 
@@ -38,18 +42,10 @@ def positive(text: str) -> int:
 def add_options(parser: Any, options: Iterable[Option]) -> None:
     """Options of settings and model families; those that are not given are None."""
     for option in options:
+        form: dict[str, Any] = {"type": option.type, "metavar": option.metavar}
         if option.type is bool:
-            parser.add_argument(
-                option.flag,
-                dest=option.name,
-                action="store_const",
-                const=not option.default,
-                help=option.help,
-            )
-        else:
-            parser.add_argument(
-                option.flag, type=option.type, metavar=option.metavar, help=option.help
-            )
+            form = {"action": "store_const", "const": not option.default}
+        parser.add_argument(option.flag, dest=option.name, help=option.help, **form)
 
 
 def chosen_of(arguments: Namespace, options: Iterable[Option]) -> dict[str, Any]:
@@ -58,50 +54,71 @@ def chosen_of(arguments: Namespace, options: Iterable[Option]) -> dict[str, Any]
     return {name: value for name, value in values.items() if value is not None}
 
 
+def add_values(parser: Any, **described: str) -> None:
+    """Options with a value, each described as `METAVAR: help`."""
+    for name, text in described.items():
+        metavar, _, help = text.partition(": ")
+        parser.add_argument(flag_of(name), metavar=metavar, help=help)
+
+
+def add_counts(parser: ArgumentParser, **described: tuple[int, str]) -> None:
+    """Options with a whole number of 1 or more, each with its default and its help."""
+    for name, (default, text) in described.items():
+        text = f"{text} (default {default})"
+        parser.add_argument(flag_of(name), type=positive, default=default, metavar="N", help=text)
+
+
 def add_run(parser: ArgumentParser, text: str = "run folder") -> None:
     """`--run DIR`."""
     parser.add_argument("--run", required=True, metavar="DIR", help=text)
 
 
+def add_switches(parser: ArgumentParser, **described: str) -> None:
+    """Options without a value, each with its help."""
+    for name, text in described.items():
+        parser.add_argument(flag_of(name), action="store_true", help=text)
+
+
+def run_of(arguments: Namespace) -> Run:
+    """The run that `--run` names. Errors as `turnover.runs.run.Run`."""
+    from turnover.runs.run import Run
+
+    return Run(Path(arguments.run))
+
+
+def add_runs(parser: ArgumentParser, flag: str, text: str) -> None:
+    """A folder of runs; TURNOVER_RUNS of the environment is its default."""
+    default = os.environ.get("TURNOVER_RUNS") or DEFAULT_RUNS
+    text = f"{text} (default: TURNOVER_RUNS, else {DEFAULT_RUNS})"
+    parser.add_argument(flag, default=default, metavar="DIR", help=text)
+
+
 def add_device(parser: ArgumentParser) -> None:
     """`--device NAME`."""
-    parser.add_argument(
-        "--device", metavar="NAME", help="cuda, mps or cpu (default: the best one there is)"
-    )
+    add_values(parser, device="NAME: cuda, mps or cpu (default: the best one there is)")
 
 
 def add_cluster(parser: ArgumentParser) -> None:
     """`--cluster ADDRESS`."""
-    parser.add_argument(
-        "--cluster",
-        metavar="ADDRESS",
-        help=(
-            "Ray cluster that shares this disk, such as HOST:6379 (default: RAY_ADDRESS, else "
-            "processes of this machine)"
-        ),
+    add_values(
+        parser,
+        cluster="ADDRESS: Ray cluster that shares this disk, such as HOST:6379 (default: "
+        "RAY_ADDRESS, else processes of this machine)",
     )
 
 
 def add_model(parser: ArgumentParser) -> None:
-    """`--model MODULE:FUNCTION`, for commands that load a run's model; `turnover.cli` allows the
-    named code to run.
+    """`--device NAME` and `--model MODULE:FUNCTION`, for commands that load a run's model;
+    `turnover.cli` allows the named code to run.
     """
-    parser.add_argument(
-        "--model",
-        metavar="M:F",
-        help=(
-            "module:function of your own that the run was made with: its code is run only if you "
-            "name it again"
-        ),
+    add_device(parser)
+    add_values(
+        parser,
+        model="M:F: module:function of your own that the run was made with: its code is run only "
+        "if you name it again",
     )
 
 
 def add_top(parser: ArgumentParser) -> None:
     """`--top N`."""
-    parser.add_argument(
-        "--top",
-        type=positive,
-        default=5,
-        metavar="N",
-        help="how many proponents and opponents to show (default 5)",
-    )
+    add_counts(parser, top=(5, "how many proponents and opponents to show"))

@@ -11,23 +11,22 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from turnover.cli.options import DEFAULT_RUNS, Command, add_run, add_top, positive
+from turnover.cli.options import (
+    DEFAULT_RUNS,
+    Command,
+    add_counts,
+    add_run,
+    add_top,
+    add_values,
+    run_of,
+)
 from turnover.errors import counted
 
 
-def add_report(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_report(parser: ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder")
-    parser.add_argument(
-        "--output", metavar="FILE", help="file to write (replaced if it exists; default: RUN.html)"
-    )
-    parser.add_argument(
-        "--errors",
-        type=positive,
-        default=50,
-        metavar="N",
-        help="at most so many errors, clearest explanation first (default 50)",
-    )
+    add_values(parser, output="FILE: file to write (replaced if it exists; default: RUN.html)")
+    add_counts(parser, errors=(50, "at most so many errors, clearest explanation first"))
     add_top(parser)
 
 
@@ -42,16 +41,14 @@ def run_report(arguments: Namespace) -> dict[str, Any]:
     return write_report(Run(folder), path, arguments.errors, arguments.top)
 
 
-def describe_report(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_report(result: dict[str, Any]) -> str:
     return (
         f"{result['report']}: {result['shown']} of {result['misclassified']} errors, "
         f"{result['bytes'] / 2**20:.1f} MB; open it in any browser"
     )
 
 
-def add_map(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_map(parser: ArgumentParser) -> None:
     from turnover.runs.maps import BY, FEATURES
 
     add_run(parser)
@@ -63,24 +60,13 @@ def add_map(parser: ArgumentParser) -> None:
 def run_map(arguments: Namespace) -> dict[str, Any]:
     """Return the file that holds the places."""
     from turnover.runs.maps import make_places
-    from turnover.runs.run import Run
 
-    return {"file": str(make_places(Run(Path(arguments.run)), arguments.by))}
-
-
-def describe_map(result: dict[str, Any]) -> str:
-    """The result in words."""
-    return f"places by UMAP are in {result['file']}; the Map page shows them"
+    return {"file": str(make_places(run_of(arguments), arguments.by))}
 
 
-def add_runs(parser: ArgumentParser) -> None:
-    """Describe the options."""
-    parser.add_argument(
-        "--folder",
-        default=DEFAULT_RUNS,
-        metavar="DIR",
-        help=f"folder that holds the runs (default {DEFAULT_RUNS})",
-    )
+def _add_runs(parser: ArgumentParser) -> None:
+    text = f"folder that holds the runs (default {DEFAULT_RUNS})"
+    parser.add_argument("--folder", default=DEFAULT_RUNS, metavar="DIR", help=text)
 
 
 def run_runs(arguments: Namespace) -> dict[str, Any]:
@@ -111,27 +97,26 @@ def run_runs(arguments: Namespace) -> dict[str, Any]:
     return {"folder": arguments.folder, "runs": rows}
 
 
-def describe_runs(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_runs(result: dict[str, Any]) -> str:
     if not result["runs"]:
         return f"no runs in {result['folder']}; build the demo runs with `turnover demo`"
     return "\n".join(
-        (
-            f"{row['run']}: cannot be opened: {row['error']}"
-            if "error" in row
-            else (
-                f"{row['run']}: {row['data']}, {counted(row['members'], 'member')}, "
-                f"{counted(row['train_size'], 'training item')}, accuracy "
-                f"{row['validation_accuracy']:.1%}, {counted(row['errors'], 'error')}, "
-                f"{'with' if row['influence'] else 'without'} influence"
-            )
-        )
+        f"{row['run']}: cannot be opened: {row['error']}"
+        if "error" in row
+        else f"{row['run']}: {row['data']}, {counted(row['members'], 'member')}, "
+        f"{counted(row['train_size'], 'training item')}, accuracy "
+        f"{row['validation_accuracy']:.1%}, {counted(row['errors'], 'error')}, "
+        f"{'with' if row['influence'] else 'without'} influence"
         for row in result["runs"]
     )
 
 
 COMMANDS = {
-    "report": Command(add_report, run_report, describe_report),
-    "map": Command(add_map, run_map, describe_map),
-    "runs": Command(add_runs, run_runs, describe_runs),
+    "report": Command(_add_report, run_report, _describe_report),
+    "map": Command(
+        _add_map,
+        run_map,
+        lambda result: f"places by UMAP are in {result['file']}; the Map page shows them",
+    ),
+    "runs": Command(_add_runs, run_runs, _describe_runs),
 }

@@ -30,7 +30,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnover.cli.options import DEFAULT_RUNS, Command, add_device, add_model, add_run
+from turnover.cli.options import Command, add_model, add_run, add_runs, run_of
 from turnover.errors import TurnoverError
 
 if TYPE_CHECKING:
@@ -40,19 +40,16 @@ if TYPE_CHECKING:
 _MOST_SAID = 300
 
 
-def add_worker(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_worker(parser: ArgumentParser) -> None:
     add_run(parser)
-    add_device(parser)
     add_model(parser)
 
 
 def run_worker(arguments: Namespace) -> dict[str, Any]:
     """Serve until standard input ends; return how many requests were answered."""
-    from turnover.runs.run import Run
     from turnover.workflows.explain import Explainer
 
-    explainer = Explainer(Run(Path(arguments.run)), arguments.device)
+    explainer = Explainer(run_of(arguments), arguments.device)
     explainer.warm_up()
     _say({"ready": True})
     answered = 0
@@ -62,11 +59,6 @@ def run_worker(arguments: Namespace) -> dict[str, Any]:
     return {"answered": answered}
 
 
-def describe_worker(result: dict[str, Any]) -> str:
-    """The result in words."""
-    return f"{result['answered']} requests answered"
-
-
 def _answered(explainer: Explainer, line: str) -> dict[str, Any]:
     """The answer to a request, or its error, whatever it was: the next request may succeed."""
     try:
@@ -74,12 +66,8 @@ def _answered(explainer: Explainer, line: str) -> dict[str, Any]:
     except TurnoverError as error:
         return {"error": str(error)}
     except Exception as error:
-        return {
-            "error": (
-                f"this request cannot be answered ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:_MOST_SAID]})"
-            )
-        }
+        message = " ".join(str(error).split())[:_MOST_SAID]
+        return {"error": f"this request cannot be answered ({type(error).__name__}: {message})"}
 
 
 def _answer(explainer: Explainer, request: dict[str, Any]) -> dict[str, Any]:
@@ -92,11 +80,8 @@ def _answer(explainer: Explainer, request: dict[str, Any]) -> dict[str, Any]:
             values, estimator = explainer.influence_on(images, str(request["label"]), instances)
             return {"influences": values.tolist(), "estimator": estimator}
         return {"probabilities": explainer.predict_images(images)}
-    label, top, also = (
-        request.get("label"),
-        int(request.get("top", 5)),
-        [int(position) for position in request.get("also", [])],
-    )
+    label, top = request.get("label"), int(request.get("top", 5))
+    also = [int(position) for position in request.get("also", [])]
     if "text" in request:
         return explainer.explain_text(str(request["text"]), label, top, also)
     content = base64.b64decode(request["image"], validate=True)
@@ -112,21 +97,10 @@ def _say(answer: dict[str, Any]) -> None:
     print(json.dumps(answer, ensure_ascii=True), flush=True)
 
 
-def add_dashboard(parser: ArgumentParser) -> None:
-    """Describe the options; PORT and TURNOVER_RUNS of the environment are their defaults."""
-    runs = os.environ.get("TURNOVER_RUNS") or DEFAULT_RUNS
-    parser.add_argument(
-        "--runs",
-        default=runs,
-        metavar="DIR",
-        help=f"folder that holds the runs (default TURNOVER_RUNS, else {DEFAULT_RUNS})",
-    )
-    parser.add_argument(
-        "--port",
-        default=os.environ.get("PORT") or "8501",
-        metavar="N",
-        help="port (default PORT, else 8501)",
-    )
+def _add_dashboard(parser: ArgumentParser) -> None:
+    add_runs(parser, "--runs", "folder that holds the runs")
+    port = os.environ.get("PORT") or "8501"
+    parser.add_argument("--port", default=port, metavar="N", help="port (default PORT, else 8501)")
 
 
 def run_dashboard(arguments: Namespace) -> dict[str, Any]:
@@ -137,13 +111,7 @@ def run_dashboard(arguments: Namespace) -> dict[str, Any]:
     return {"runs": arguments.runs}
 
 
-def describe_dashboard(_: dict[str, Any]) -> str:
-    """Nothing: the server has printed it."""
-    return ""
-
-
-def add_job(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_job(parser: ArgumentParser) -> None:
     parser.add_argument("--folder", required=True, metavar="DIR", help="the job's folder")
 
 
@@ -154,13 +122,10 @@ def run_job(arguments: Namespace) -> dict[str, Any]:
     return {"results": run_job(Path(arguments.folder))}
 
 
-def describe_job(result: dict[str, Any]) -> str:
-    """The result in words."""
-    return f"{len(result['results'])} steps done"
-
-
 COMMANDS = {
-    "worker": Command(add_worker, run_worker, describe_worker),
-    "dashboard": Command(add_dashboard, run_dashboard, describe_dashboard),
-    "job": Command(add_job, run_job, describe_job),
+    "worker": Command(
+        _add_worker, run_worker, lambda result: f"{result['answered']} requests answered"
+    ),
+    "dashboard": Command(_add_dashboard, run_dashboard, lambda _: ""),
+    "job": Command(_add_job, run_job, lambda result: f"{len(result['results'])} steps done"),
 }

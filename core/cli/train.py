@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
@@ -16,19 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from turnover.cli.options import (
-    DEFAULT_RUNS,
     Command,
     add_cluster,
     add_device,
     add_options,
     add_run,
+    add_runs,
+    add_switches,
+    add_values,
     chosen_of,
 )
 from turnover.data.sources import NAMES
 from turnover.data.tables.spec import FILES, HUB, OwnData
 from turnover.errors import TurnoverError, counted
 from turnover.models.families.own import Own
-from turnover.models.options import KINDS, Option, flag_of, options_of
+from turnover.models.options import KINDS, Option, options_of
 from turnover.models.registry import (
     TrainSettings,
     families,
@@ -38,14 +39,8 @@ from turnover.models.registry import (
 )
 
 
-def add_demo(parser: ArgumentParser) -> None:
-    """Describe the options."""
-    parser.add_argument(
-        "--folder",
-        default=os.environ.get("TURNOVER_RUNS", DEFAULT_RUNS),
-        metavar="DIR",
-        help=f"folder to build them in (default: TURNOVER_RUNS, else {DEFAULT_RUNS})",
-    )
+def _add_demo(parser: ArgumentParser) -> None:
+    add_runs(parser, "--folder", "folder to build them in")
     add_device(parser)
 
 
@@ -69,8 +64,7 @@ def run_demo(arguments: Namespace) -> dict[str, Any]:
     }
 
 
-def describe_demo(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_demo(result: dict[str, Any]) -> str:
     if not result["built"]:
         return "both demo runs are there"
     return (
@@ -93,21 +87,17 @@ _OWN_DATA = {
     "validation_split": "NAME: with --data hub:NAME: the split to validate on (default validation, "
     "else test)",
     "classes": "FILE: names of the classes that labels number from 0, one a line",
-    "size": "N: scale images to N x N pixels (default: their usual size up to 64, else 32)",
 }
-"""Options for data of one's own, each with what stands for its value, and its help."""
+_SIZE = "scale images to N x N pixels (default: their usual size up to 64, else 32)"
 
 
-def add_own_data(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_own_data(parser: ArgumentParser) -> None:
     group = parser.add_argument_group(
         "your own data",
         "columns are inferred where they are not named, and printed; look first with --check",
     )
-    for name, described in _OWN_DATA.items():
-        metavar, _, text = described.partition(": ")
-        kind = int if metavar == "N" else str
-        group.add_argument(flag_of(name), type=kind, metavar=metavar, help=text)
+    add_values(group, **_OWN_DATA)
+    group.add_argument("--size", type=int, metavar="N", help=_SIZE)
 
 
 def own_data(arguments: Namespace) -> tuple[str, OwnData | None]:
@@ -116,9 +106,8 @@ def own_data(arguments: Namespace) -> tuple[str, OwnData | None]:
     Raises:
         TurnoverError: if the options do not go together, or name no data.
     """
-    options = {
-        name: getattr(arguments, name) for name in _OWN_DATA if getattr(arguments, name) is not None
-    }
+    given = {name: getattr(arguments, name) for name in (*_OWN_DATA, "size")}
+    options = {name: value for name, value in given.items() if value is not None}
     data = arguments.data or (FILES if options.get("train") else "")
     if not data:
         raise TurnoverError("name the data: --train FILE for your own, or --data NAME")
@@ -130,31 +119,27 @@ def own_data(arguments: Namespace) -> tuple[str, OwnData | None]:
 _NAMED = 2
 
 
-def add_train(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_train(parser: ArgumentParser) -> None:
     add_run(parser, "folder to write the run to (it must not exist; an interrupted run is resumed)")
-    data_help = f"{', '.join(NAMES)}; hub:NAME for one of the hub; your own files: --train"
-    parser.add_argument("--data", metavar="NAME", help=data_help)
-    add_options(parser, options_of(TrainSettings))
     models = "; ".join(
         f"{kind}s: {', '.join(family.name for family in families(kind))}" for kind in KINDS
     )
-    parser.add_argument(
-        "--model", metavar="NAME", help=f"{models} (code of your own); the first is the default"
+    add_values(
+        parser,
+        data=f"NAME: {', '.join(NAMES)}; hub:NAME for one of the hub; your own files: --train",
+        model=f"NAME: {models} (code of your own); the first is the default",
     )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help=(
-            "only see whether settings and data go together, and say sizes and classes; train "
-            "nothing"
-        ),
+    add_options(parser, options_of(TrainSettings))
+    add_switches(
+        parser,
+        check="only see whether settings and data go together, and say sizes and classes; train "
+        "nothing",
     )
     add_device(parser)
     add_cluster(parser)
     group = parser.add_argument_group("options of models", "each for the models that have it")
     add_options(group, map(_with_models, family_options().values()))
-    add_own_data(parser)
+    _add_own_data(parser)
 
 
 def _with_models(option: Option) -> Option:
@@ -190,12 +175,10 @@ def run_train(arguments: Namespace) -> dict[str, Any]:
     return train_run(settings, Path(arguments.run), arguments.device, arguments.cluster)
 
 
-def describe_train(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_train(result: dict[str, Any]) -> str:
     if "classes" in result:
         return _describe_check(result)
-    family = find_family(result["model"])
-    code = family is not None and family.code
+    code = (family := find_family(result["model"])) is not None and family.code
     tested = (
         f"test accuracy {result['test_accuracy']:.1%} on {result['test_size']} items, measured "
         "once\n"
@@ -207,16 +190,21 @@ def describe_train(result: dict[str, Any]) -> str:
         f"and {result['validation_size']} validation items, {counted(result['epochs'], 'epoch')} "
         f"in {result['seconds']:.0f} s on {result['device']}\nvalidation accuracy "
         f"{result['validation_accuracy']:.1%} with turn-over dropout, "
-        f"{result['plain_accuracy']:.1%} without\n{tested}losses in nats: masked "
-        f"{result['masked_loss']:.3f}, flipped {result['flipped_loss']:.3f}, validation "
-        f"{result['validation_loss']:.3f}, under masks nobody owns "
-        f"{result['unowned_loss']:.3f}\nnext: turnover influence --run "
-        f"{result['run']}{' --model ' + result['model'] if code else ''}"
+        f"{result['plain_accuracy']:.1%} without\n{tested}{_losses(result)}\n"
+        f"next: turnover influence --run {result['run']}"
+        f"{' --model ' + result['model'] if code else ''}"
+    )
+
+
+def _losses(result: dict[str, Any]) -> str:
+    return (
+        f"losses in nats: masked {result['masked_loss']:.3f}, flipped "
+        f"{result['flipped_loss']:.3f}, validation {result['validation_loss']:.3f}, under masks "
+        f"nobody owns {result['unowned_loss']:.3f}"
     )
 
 
 def _describe_check(result: dict[str, Any]) -> str:
-    """The model and data to be trained, in words."""
     report = "".join(f"{line}\n" for line in result["data_report"])
     classes = ", ".join(
         f"{counts['name']} {counts['train']} and {counts['validation']}"
@@ -233,8 +221,7 @@ def _describe_check(result: dict[str, Any]) -> str:
     )
 
 
-def add_register(parser: ArgumentParser) -> None:
-    """Describe the options."""
+def _add_register(parser: ArgumentParser) -> None:
     add_run(parser, "folder to write the run to (it must not exist)")
     parser.add_argument(
         "--model",
@@ -245,13 +232,12 @@ def add_register(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--weights", required=True, metavar="FILE", help="its trained weights, a safetensors file"
     )
-    parser.add_argument(
-        "--data",
-        metavar="NAME",
-        help="what it was trained on, the position of a training item being its instance id",
+    add_values(
+        parser,
+        data="NAME: what it was trained on, the position of a training item being its instance id",
     )
     add_options(parser, _of_register())
-    add_own_data(parser)
+    _add_own_data(parser)
     add_device(parser)
 
 
@@ -279,23 +265,20 @@ def run_register(arguments: Namespace) -> dict[str, Any]:
     return register_run(settings, Path(arguments.weights), Path(arguments.run), arguments.device)
 
 
-def describe_register(result: dict[str, Any]) -> str:
-    """The result in words."""
+def _describe_register(result: dict[str, Any]) -> str:
     from turnover.workflows.register import UNLEARNED
 
     return (
         f"{result['run']}: {result['train_size']} training and {result['validation_size']} "
-        f"validation items\nvalidation accuracy {result['validation_accuracy']:.1%}; losses in "
-        f"nats: masked {result['masked_loss']:.3f}, flipped {result['flipped_loss']:.3f}, "
-        f"validation {result['validation_loss']:.3f}, under masks nobody owns "
-        f"{result['unowned_loss']:.3f}\n"
+        f"validation items\nvalidation accuracy {result['validation_accuracy']:.1%}; "
+        f"{_losses(result)}\n"
         f"{'' if result['learned'] else f'warning: {UNLEARNED}{chr(10)}'}"
         f"next: turnover influence --run {result['run']} --model {result['model']}"
     )
 
 
 COMMANDS = {
-    "demo": Command(add_demo, run_demo, describe_demo),
-    "train": Command(add_train, run_train, describe_train),
-    "register": Command(add_register, run_register, describe_register),
+    "demo": Command(_add_demo, run_demo, _describe_demo),
+    "train": Command(_add_train, run_train, _describe_train),
+    "register": Command(_add_register, run_register, _describe_register),
 }

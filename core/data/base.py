@@ -46,9 +46,7 @@ class Origin:
     @property
     def facts(self) -> dict[str, str | int]:
         """What a run's manifest says of it; the rows are with the items."""
-        return {
-            name: getattr(self, name) for name in ("path", "sha256", "size", "content", "label")
-        }
+        return {name: value for name, value in vars(self).items() if name != "rows"}
 
 
 @dataclass(frozen=True)
@@ -160,48 +158,34 @@ def check_dataset(data: Dataset) -> Dataset:
     return data
 
 
-def limit_training(data: Dataset, limit: int, seed: int, kept: Collection[str] = ()) -> Dataset:
-    """The data set with `limit` training items: those whose ids are in `kept`, the others drawn at
-    random by `seed`.
+def limit_items(
+    data: Dataset, limit: int, seed: int, kept: Collection[str] = (), split: str = "train"
+) -> Dataset:
+    """The data set with `limit` items in `train` or `validation`: those whose ids are in `kept`,
+    the others drawn at random by `seed`.
 
     Raises:
-        TurnoverError: if `limit` is below 2 or the number of items kept, or above the number of
-            training items.
+        TurnoverError: if `limit` is above the number of items, or below 2 in training, 1 in
+            validation, or the number of items kept.
     """
-    if not 2 <= limit <= len(data.train):
+    least, option, name = (
+        (2, "--limit", "training") if split == "train" else (1, "--validation-limit", "validation")
+    )
+    items: Items = getattr(data, split)
+    if not least <= limit <= len(items):
         raise TurnoverError(
-            f"--limit {limit}: choose a number from 2 to the {len(data.train)} training items of "
+            f"{option} {limit}: choose a number from {least} to the {len(items)} {name} items of "
             f"{data.name}"
         )
-    return check_dataset(replace(data, train=_drawn(data.train, limit, seed, kept, "--limit")))
-
-
-def limit_validation(data: Dataset, limit: int, seed: int, kept: Collection[str] = ()) -> Dataset:
-    """The data set with `limit` validation items: those whose ids are in `kept`, the others drawn
-    at random by `seed`.
-
-    Raises:
-        TurnoverError: if `limit` is below 1 or the number of items kept, or above the number of
-            validation items.
-    """
-    if not 1 <= limit <= len(data.validation):
-        raise TurnoverError(
-            f"--validation-limit {limit}: choose a number from 1 to the {len(data.validation)} "
-            f"validation items of {data.name}"
-        )
-    return replace(
-        data, validation=_drawn(data.validation, limit, seed, kept, "--validation-limit")
-    )
-
-
-def _drawn(items: Items, count: int, seed: int, kept: Collection[str], option: str) -> Items:
     order = np.random.default_rng(seed).permutation(len(items))
     named = np.array([items.ids[row] in kept for row in order])
-    if named.sum() > count:
+    if named.sum() > limit:
         raise TurnoverError(
-            f"{option} {count}: --keep names {named.sum()} of the items; choose that many or more"
+            f"{option} {limit}: --keep names {named.sum()} of the items; choose that many or more"
         )
-    return items.take(np.concatenate((order[named], order[~named]))[:count])
+    drawn = np.concatenate((order[named], order[~named]))[:limit]
+    parts: dict[str, Any] = {split: items.take(drawn)}
+    return check_dataset(replace(data, **parts))
 
 
 def plant_label_noise(data: Dataset, fraction: float, seed: int) -> Dataset:

@@ -53,45 +53,34 @@ class DataReport:
     @property
     def lines(self) -> list[str]:
         """The report in sentences, the notes first."""
-        wider = f"; --max-tokens goes up to {self.widest}"
-        findings = [
-            (
-                self.torn,
-                (
-                    f"{counted(self.torn, self.kind)} among the training items with two or more "
-                    f"labels, such as {_listed(self.torn_ids)}"
-                ),
-            ),
-            (
-                self.repeated,
-                (
-                    f"{counted(self.repeated, 'training item')} with the {self.kind} and label of "
-                    "an earlier one"
-                ),
-            ),
-            (
-                self.shared,
-                (
-                    f"{counted(self.shared, 'validation item')} with {_a(self.kind)} that is "
-                    "trained on as well, so the accuracy flatters"
-                ),
-            ),
-            (len(self.missing), f"no training item of {_listed(self.missing)}"),
-            (len(self.single), f"one training item only of {_listed(self.single)}"),
-            (len(self.unmeasured), f"no validation item of {_listed(self.unmeasured)}"),
-            (
-                self.cut,
-                (
-                    f"{_percent(self.cut)} of the training texts are longer than {self.window} "
-                    f"tokens and are cut there{wider if self.widest > self.window else ''}"
-                ),
-            ),
-            *(
-                (1, f"classes whose names may mean the same: {_listed(names)}")
-                for names in self.alike
-            ),
-        ]
-        return [*self.notes, *(line for count, line in findings if count)]
+        lines = [*self.notes]
+        if self.torn:
+            lines.append(
+                f"{counted(self.torn, self.kind)} among the training items with two or more "
+                f"labels, such as {_listed(self.torn_ids)}"
+            )
+        if self.repeated:
+            items = counted(self.repeated, "training item")
+            lines.append(f"{items} with the {self.kind} and label of an earlier one")
+        if self.shared:
+            lines.append(
+                f"{counted(self.shared, 'validation item')} with {_a(self.kind)} that is trained "
+                "on as well, so the accuracy flatters"
+            )
+        for names, what in (
+            (self.missing, "no training item"),
+            (self.single, "one training item only"),
+            (self.unmeasured, "no validation item"),
+        ):
+            lines += [f"{what} of {_listed(names)}"] if names else []
+        if self.cut:
+            wider = f"; --max-tokens goes up to {self.widest}" if self.widest > self.window else ""
+            lines.append(
+                f"{_percent(self.cut)} of the training texts are longer than {self.window} tokens "
+                f"and are cut there{wider}"
+            )
+        alike = "classes whose names may mean the same"
+        return [*lines, *(f"{alike}: {_listed(names)}" for names in self.alike)]
 
 
 def look_at(data: Dataset) -> DataReport:

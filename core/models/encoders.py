@@ -110,17 +110,18 @@ def encoder_limit(name: str) -> int | None:
     return min(limits, default=None)
 
 
-def window_of(name: str, wanted: int) -> int:
-    """Tokens after which texts are cut: those wanted, or the encoder's limit, which only the
-    default may exceed.
+def window_of(name: str, wanted: int | None, chosen: bool = False) -> int:
+    """Tokens after which texts are cut: those wanted, or by default the usual number or the
+    encoder's limit where that is lower. In a run, the usual number may stand for the default; it
+    does not where it is `chosen` now.
 
     Raises:
-        TurnoverError: for any other number above the limit.
+        TurnoverError: for a number above the limit.
     """
-    limit = encoder_limit(name)
-    if limit is None or wanted <= limit:
-        return wanted
-    if wanted != DEFAULT_WINDOW:
+    limit, window = encoder_limit(name), wanted or DEFAULT_WINDOW
+    if limit is None or window <= limit:
+        return window
+    if wanted and (chosen or wanted != DEFAULT_WINDOW):
         raise TurnoverError(
             f"--max-tokens {wanted}: the encoder {name} reads at most {limit}; choose that or fewer"
         )

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from turnover.data.recipe import Recipe
-from turnover.errors import TurnoverError
-from turnover.models.encoders import DEFAULT_ENCODER, DEFAULT_WINDOW, encoder_limit, needs_hub
+from turnover.models.encoders import DEFAULT_ENCODER, DEFAULT_WINDOW, needs_hub, window_of
 from turnover.models.options import KINDS, Option, option, options_of
 
 if TYPE_CHECKING:
@@ -178,11 +177,7 @@ class Masked(Family):
 
     def in_one(self, settings: TrainSettings) -> dict[str, Any]:
         """The arguments of models that hold all members in one."""
-        return {
-            "members": settings.members,
-            "groups": self.groups or None,
-            "seed": settings.seed,
-        }
+        return {"members": settings.members, "groups": self.groups or None, "seed": settings.seed}
 
 
 WINDOW: dict[str, Any] = {
@@ -221,15 +216,7 @@ class OnEncoder(Family):
     def fitted(self, kind: str) -> Self:
         if kind != "text":
             return self
-        limit = encoder_limit(self.encoder)
-        if self.max_tokens is None:
-            return replace(self, max_tokens=min(DEFAULT_WINDOW, limit or DEFAULT_WINDOW))
-        if limit and self.max_tokens > limit:
-            raise TurnoverError(
-                f"--max-tokens {self.max_tokens}: the encoder {self.encoder} reads at most {limit};"
-                " choose that or fewer"
-            )
-        return self
+        return replace(self, max_tokens=window_of(self.encoder, self.max_tokens, chosen=True))
 
     def downloads(self) -> dict[str, str]:
         if not needs_hub(self.encoder):

@@ -51,24 +51,23 @@ TEXT_HIDDEN = 384
 _BATCH_TOKENS = 4096
 
 
-def load_encoder(name: str) -> tuple[Any, Any]:
-    """The tokenizer and the encoder of this name, the encoder on the CPU in evaluation mode.
+def load_encoder(
+    name: str, reader: str = "AutoTokenizer", what: str = "encoder"
+) -> tuple[Any, Any]:
+    """What reads the inputs of the encoder of this name, by a class of transformers, and the
+    encoder, on the CPU in evaluation mode; `what` it is appears in errors.
 
     Raises:
         TurnoverError: if the encoder cannot be loaded (no such folder, no network for a hub name,
             weights other than safetensors).
     """
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
+    import transformers
 
-    logging.disable_progress_bar()
-    folder = encoder_folder(name)
+    transformers.utils.logging.disable_progress_bar()
+    folder, safe = encoder_folder(name), {"trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        return (
-            tokenizer,
-            AutoModel.from_pretrained(folder, trust_remote_code=False, use_safetensors=True).eval(),
-        )
+        read = getattr(transformers, reader).from_pretrained(folder, **safe)
+        model = transformers.AutoModel.from_pretrained(folder, use_safetensors=True, **safe)
     except (OSError, ValueError, KeyError) as error:
         where = (
             "a local folder"
@@ -76,8 +75,9 @@ def load_encoder(name: str) -> tuple[Any, Any]:
             else "neither a local folder nor a model that the hub gave"
         )
         raise TurnoverError(
-            f"encoder {name!r} cannot be loaded: it is {where} ({str(error).splitlines()[0]})"
+            f"{what} {name!r} cannot be loaded: it is {where} ({str(error).splitlines()[0]})"
         ) from None
+    return read, model.eval()
 
 
 def token_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
@@ -141,14 +141,6 @@ def length_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     return batches
 
 
-def text_heads(
-    width: int, classes: int, *, members: int, groups: int | None, seed: int
-) -> MemberModel:
-    """K turn-over heads on frozen features `(B, width)`."""
-    head = MemberHead(width, TEXT_HIDDEN, classes, groups=groups, seed=seed, members=members)
-    return MemberModel(nn.Identity(), head, leaks=("the output bias",))
-
-
 # Pixels
 
 PIXELS_HIDDEN = 256
@@ -166,25 +158,17 @@ class PixelPrefix(nn.Module):
         return torch.relu(self.linear(images.flatten(2)))
 
 
-def pixel_heads(
-    image_shape: tuple[int, ...], classes: int, *, members: int, groups: int | None, seed: int
-) -> MemberModel:
-    """K perceptrons for images `(C, H, W)`."""
-    head = MemberHead(
-        PIXELS_HIDDEN, PIXELS_HIDDEN, classes, groups=groups, seed=seed, members=members
-    )
-    return MemberModel(
-        PixelPrefix(math.prod(image_shape), seed, members), head, leaks=("the output bias",)
-    )
-
-
-def heads(
+def turnover_heads(
     shape: tuple[int, ...], classes: int, *, members: int, groups: int | None, seed: int
 ) -> MemberModel:
-    """K heads on features `(D,)`, or K perceptrons for images `(C, H, W)`."""
-    if len(shape) == 1:
-        return text_heads(shape[0], classes, members=members, groups=groups, seed=seed)
-    return pixel_heads(shape, classes, members=members, groups=groups, seed=seed)
+    """K turn-over heads on frozen features `(D,)`, or K perceptrons for images `(C, H, W)`."""
+    prefix: nn.Module = nn.Identity()
+    width, hidden = shape[0], TEXT_HIDDEN
+    if len(shape) > 1:
+        prefix = PixelPrefix(math.prod(shape), seed, members)
+        width = hidden = PIXELS_HIDDEN
+    head = MemberHead(width, hidden, classes, groups=groups, seed=seed, members=members)
+    return MemberModel(prefix, head, leaks=("the output bias",))
 
 
 # Small VGG
@@ -223,10 +207,10 @@ class VggPrefix(nn.Module):
 
 
 def small_vgg(
-    image_shape: tuple[int, int, int], classes: int, *, members: int, groups: int | None, seed: int
+    shape: tuple[int, ...], classes: int, *, members: int, groups: int | None, seed: int
 ) -> MemberModel:
     """K small VGGs for images `(C, H, W)` with H and W at least 8."""
-    channels, height, width = image_shape
+    channels, height, width = shape
     features = BLOCKS[-1] * (height // 8) * (width // 8)
     head = MemberHead(features, FEATURES_HIDDEN, classes, groups=groups, seed=seed, members=members)
     return MemberModel(

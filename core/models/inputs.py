@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from turnover.models.encoders import DEFAULT_WINDOW, window_of
 from turnover.models.family import Reader
@@ -43,18 +42,12 @@ def _token_rows(
 
 
 def pixels(images: np.ndarray, progress: Advance = silent) -> np.ndarray:
-    """Images as model inputs float32 `(N, C, H, W)`, as `image_inputs`."""
-    progress(len(images))
-    scaled: np.ndarray = image_inputs(images).numpy()
-    return scaled
-
-
-def image_inputs(images: np.ndarray) -> Tensor:
     """Images uint8, grey `(N, H, W)` or RGB `(N, H, W, 3)`, as model inputs float32 `(N, 1 or 3, H,
     W)` in [-1, 1].
     """
-    pixels = torch.from_numpy(images)
-    channels_first = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
-    return (
-        channels_first.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
-    )
+    progress(len(images))
+    channels_first = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    scaled = channels_first.astype(np.float32, order="C")  # changed in place: it fills the memory
+    scaled /= 127.5
+    scaled -= 1
+    return scaled

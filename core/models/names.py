@@ -17,7 +17,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -112,28 +113,17 @@ def _under_the_old_name(content: bytes) -> bytes:
     return re.sub(rb"\bturnover\b(?!\()", b"core", content)
 
 
-class failing_in_one_line:
+@contextmanager
+def failing_in_one_line(model: str, path: Path | None = None) -> Iterator[None]:
     """Inside, an error in the user's own code becomes a `TurnoverError` with its line."""
-
-    def __init__(self, model: str, path: Path | None = None) -> None:
-        self.model, self.path = model, path
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: Any
-    ) -> None:
-        if (
-            error is None
-            or not isinstance(error, Exception | SystemExit)
-            or isinstance(error, TurnoverError)
-        ):
-            return
-        path = self.path or _path(self.model)
-        lines = [
-            frame.lineno for frame in traceback.extract_tb(trace) if Path(frame.filename) == path
-        ]
+    try:
+        yield
+    except TurnoverError:
+        raise
+    except (Exception, SystemExit) as error:
+        path = path or _path(model)
+        trace = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in trace if Path(frame.filename) == path]
         message = " ".join(str(error).split())
         where = f"{path}{f', line {lines[-1]}' if lines else ''}"
         renamed = isinstance(error, ModuleNotFoundError) and error.name == "core"
@@ -141,7 +131,7 @@ class failing_in_one_line:
             "the package is called turnover now, so import turnover" if renamed else "correct it"
         )
         raise TurnoverError(
-            f"--model {self.model}: {where}: {type(error).__name__}"
+            f"--model {model}: {where}: {type(error).__name__}"
             f"{f': {message}' if message else ''}; {remedy}"
         ) from error
 

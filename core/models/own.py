@@ -27,9 +27,9 @@ from turnover.attribution.ensemble import Ensemble
 from turnover.attribution.scope import MaskScope, entered, turnover
 from turnover.attribution.state import check_savable
 from turnover.errors import TurnoverError
+from turnover.models.family import FEATURES, TOKENS
 from turnover.models.names import failing_in_one_line, load_function
 
-TOKENS, FEATURES = "tokens", "features"
 _MASKS, _ROWS = 32, 4
 _MOST_NAMED = 12
 

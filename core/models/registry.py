@@ -62,16 +62,9 @@ def find_family(model: str) -> type[Family] | None:
     return next((family for family in families() if family.matches(model)), None)
 
 
-def default_family(kind: str) -> type[Family]:
-    """The family of the default model for data of a kind."""
-    return next(family for family in families() if kind in family.default_for)
-
-
-def family_options(kind: str = "") -> dict[str, Option]:
+def family_options() -> dict[str, Option]:
     """The options of all families by name."""
-    return {
-        entry.name: entry for family in reversed(families(kind)) for entry in family.options(kind)
-    }
+    return {entry.name: entry for family in reversed(families()) for entry in family.options()}
 
 
 def families_with(name: str, kind: str = "") -> list[str]:
@@ -183,7 +176,7 @@ class TrainSettings:
         Raises:
             TurnoverError: if they are of a version that knows other ones.
         """
-        model = str(saved.get("model") or default_family(kind).name)
+        model = str(saved.get("model") or families(kind)[0].name)
         family = find_family(model)
         unknown = {*saved} - {*_SHARED, *family_options(), "data"}
         if family is None or unknown:
@@ -238,7 +231,7 @@ class TrainSettings:
 
     def _family(self, kind: str) -> type[Family]:
         """The family of the model, for data of this kind."""
-        family = find_family(self.model) if self.model else default_family(kind)
+        family = find_family(self.model) if self.model else families(kind)[0]
         if family is None or kind not in family.kinds:
             *known, last = (family.name for family in families(kind))
             raise TurnoverError(

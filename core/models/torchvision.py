@@ -17,8 +17,6 @@ The output layer is new, and its bias is the only leak.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,7 @@ from turnover.attribution.insert import insert_masks
 from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
 from turnover.models.families.torchvision import PREFIX
+from turnover.models.heads import load_encoder
 from turnover.models.names import file_checksum
 from turnover.storage.progress import Advance, silent
 
@@ -112,78 +111,38 @@ def as_imagenet(pixels: Tensor) -> Tensor:
 
 
 def hub_images(name: str, device: torch.device) -> ImageEncoder:
-    """The image encoder of a folder or hub name that `AutoModel` loads from safetensors.
+    """The image encoder of a folder or hub name. Errors as `load_encoder`."""
+    processor, network = load_encoder(name, "AutoImageProcessor", "image encoder")
+    return ImageEncoder(
+        network, lambda rgb: processor(images=[*rgb], return_tensors="pt")["pixel_values"], device
+    )
+
+
+def torchvision_images(network: nn.Module, device: torch.device) -> ImageEncoder:
+    """A classifier of torchvision without its last linear layer.
 
     Raises:
-        TurnoverError: if it cannot be loaded.
+        TurnoverError: if it has none.
     """
-    from transformers import AutoImageProcessor, AutoModel
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
-        network = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
-        where = (
-            "a local folder"
-            if Path(name).exists()
-            else "neither a local folder nor a model that the hub gave"
-        )
-        raise TurnoverError(
-            f"image encoder {name!r} cannot be loaded: it is {where} ({str(error).splitlines()[0]})"
-        ) from None
-    return ImageEncoder(network, partial(_processed, processor), device)
-
-
-def _processed(processor: Any, images: np.ndarray) -> Tensor:
-    pixels: Tensor = processor(images=list(images), return_tensors="pt")["pixel_values"]
-    return pixels
-
-
-def torchvision_images(
-    model: str,
-    weights: str | None,
-    checksum: str | None,
-    pretrained: bool,
-    seed: int,
-    device: torch.device,
-) -> ImageEncoder:
-    """The network that `torchvision:NAME` names, without its last linear layer.
-
-    Raises:
-        TurnoverError: if there is no such classifier, or the weights do not fit it.
-    """
-    if weights is not None:
-        check_weights(weights, checksum)
-    network = torchvision_network(model, weights, pretrained, seed)
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise TurnoverError(
-            f"--model {model}: it has no linear layer whose inputs could be its features; choose "
-            "another"
+            f"--model: a {type(network).__name__} has no linear layer whose inputs could be its "
+            "features; choose another network"
         )
     network.set_submodule(linear[-1], nn.Identity())
     return ImageEncoder(network, pixels_of, device)
 
 
-def check_weights(weights: str, checksum: str | None) -> None:
-    """Check that a file of weights has this SHA-256.
+def torchvision_network(
+    model: str, weights: str | None, checksum: str | None, pretrained: bool, seed: int
+) -> nn.Module:
+    """The classifier that `torchvision:NAME` names, with weights drawn from `seed`, read from a
+    safetensors file with this SHA-256, or downloaded.
 
     Raises:
-        TurnoverError: if it is not.
-    """
-    if file_checksum(weights) != checksum:
-        raise TurnoverError(
-            f"--weights {weights}: the file changed since the run was made; put it back as it was, "
-            "or train again"
-        )
-
-
-def torchvision_network(model: str, weights: str | None, pretrained: bool, seed: int) -> nn.Module:
-    """A classifier of torchvision, with weights drawn from `seed`, read from a safetensors file, or
-    downloaded.
-    Errors as `torchvision_images`.
+        TurnoverError: if there is no such classifier, or the weights have changed, do not fit it,
+            or cannot be downloaded.
     """
     from torchvision import models  # type: ignore[import-untyped]
 
@@ -192,6 +151,11 @@ def torchvision_network(model: str, weights: str | None, pretrained: bool, seed:
         raise TurnoverError(
             f"--model {model}: torchvision has no classifier {name!r}; choose one such as resnet18,"
             " vgg19_bn or vit_b_16"
+        )
+    if weights is not None and file_checksum(weights) != checksum:
+        raise TurnoverError(
+            f"--weights {weights}: the file changed since the run was made; put it back as it was, "
+            "or train again"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -223,8 +187,8 @@ class FineTuned(nn.Module):
     """Images `(B, 1 or 3, H, W)` in [-1, 1] → logits `(B, classes)`.
 
     Raises:
-        TurnoverError: if the network has no such layer, or its layers from there on cannot be
-            masked.
+        TurnoverError: if the network has no such layer, its layers from there on cannot be masked,
+            or it does not run with masks.
     """
 
     leaks = ("the output bias",)
@@ -246,6 +210,14 @@ class FineTuned(nn.Module):
             network.get_submodule(name).weight.requires_grad_(True)
         insert_masks(network, layers, groups=groups, seed=derive_seed(seed, _MASKS))
         network.get_submodule(out)[1].bias.requires_grad_(True)  # type: ignore[index]
+        try:
+            with torch.no_grad():
+                self.eval()(torch.zeros(1, 3, 32, 32))
+        except (AttributeError, TypeError, RuntimeError) as error:
+            raise TurnoverError(
+                f"--from-layer {first}: a {type(network).__name__} does not run with masks from "
+                f"there on ({str(error).splitlines()[0]}); choose another"
+            ) from None
 
     def train(self, mode: bool = True) -> FineTuned:
         """Training mode except for the norms, whose statistics all items would share."""
@@ -291,37 +263,3 @@ def _maskable(network: nn.Module, first: str) -> Iterator[str]:
         whole = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.in_channels % 2 == 0
         if whole or (isinstance(layer, nn.Linear) and layer.in_features % 2 == 0):
             yield name
-
-
-def fine_tuned(
-    model: str,
-    first: str,
-    classes: int,
-    *,
-    weights: str | None,
-    pretrained: bool,
-    groups: int | None,
-    seed: int,
-) -> FineTuned:
-    """A new `FineTuned` around the network that `torchvision:NAME` names.
-
-    Raises:
-        TurnoverError: as `torchvision_network` and `FineTuned`, or if the network does not run with
-            masks.
-    """
-    network = FineTuned(
-        torchvision_network(model, weights, pretrained, seed),
-        first,
-        classes,
-        groups=groups,
-        seed=seed,
-    ).eval()
-    try:
-        with torch.no_grad():
-            network(torch.zeros(1, 3, 32, 32))
-    except (AttributeError, TypeError, RuntimeError) as error:
-        raise TurnoverError(
-            f"--from-layer {first}: {model} does not run with masks from there on "
-            f"({str(error).splitlines()[0]}); choose another"
-        ) from None
-    return network

@@ -30,11 +30,11 @@ from torchvision.models import vgg19_bn  # type: ignore[import-untyped]
 
 from turnover.attribution.dropout import TurnoverDropout
 from turnover.attribution.masks import derive_seed
-from turnover.errors import TurnoverError
 
 CONVOLUTIONS = 16
 WIDTH = 512
 FIRST = 12
+"""Number of the first convolution whose input is masked."""
 _INIT, _MASKS = 1, 2
 
 
@@ -57,7 +57,6 @@ def vgg19(
     *,
     groups: int | None,
     seed: int,
-    first: int = FIRST,
     dropout: float = 0.0,
     norm_after_mask: bool = True,
 ) -> Vgg19:
@@ -67,21 +66,16 @@ def vgg19(
         classes: number of classes.
         groups: mask this many groups of channels or units in each layer; None means single ones.
         seed: determines the masks and the weights.
-        first: number of the first convolution whose input is masked, 2 to 16.
         dropout: rate of ordinary dropout beside the masks of the classifier's hidden layers.
         norm_after_mask: keep batch norm after the first mask.
 
     Raises:
-        TurnoverError: if there is no such convolution, or `groups` does not divide a layer's width.
+        TurnoverError: if `groups` does not divide a layer's width.
     """
-    if not 2 <= first <= CONVOLUTIONS:
-        raise TurnoverError(
-            f"first={first} is no convolution whose input can be masked; choose 2 to {CONVOLUTIONS}"
-        )
     mask = partial(TurnoverDropout, groups=groups, seed=derive_seed(seed, _MASKS))
     with torch.device("meta"):  # no memory or random draws, since torchvision initialises weights
         parts: OrderedDict[str, nn.Module] = OrderedDict(
-            features=_features(first, norm_after_mask, mask),
+            features=_features(norm_after_mask, mask),
             pool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
             classifier=_classifier(classes, dropout, mask),
@@ -89,11 +83,15 @@ def vgg19(
         model = Vgg19(parts)
     model.to_empty(device="cpu")
     _initialise(model, seed)
-    model.leaks = _leaks(first, norm_after_mask)
+    model.leaks = (
+        f"convolutions 1 to {FIRST - 2} and their batch norms",
+        f"the statistics of batch norms 1 to {CONVOLUTIONS if norm_after_mask else FIRST - 1}",
+        "the output bias",
+    )
     return model
 
 
-def _features(first: int, norm_after_mask: bool, mask: partial[TurnoverDropout]) -> nn.Sequential:
+def _features(norm_after_mask: bool, mask: partial[TurnoverDropout]) -> nn.Sequential:
     """torchvision's convolutions with masks between; relu is not in place, so that hooks may keep
     its input.
     """
@@ -102,14 +100,14 @@ def _features(first: int, norm_after_mask: bool, mask: partial[TurnoverDropout])
     for layer in vgg19_bn(weights=None).features:
         if isinstance(layer, nn.Conv2d):
             number += 1
-            if number >= first:
+            if number >= FIRST:
                 layers[f"mask{number}"] = mask(layer.in_channels, layer=number, dim=1)
             layers[f"conv{number}"] = layer
         elif isinstance(layer, nn.ReLU):
             layers[f"relu{number}"] = nn.ReLU()
         elif isinstance(layer, nn.MaxPool2d):
             layers[f"pool{number}"] = layer
-        elif norm_after_mask or number < first:
+        elif norm_after_mask or number < FIRST:
             layers[f"norm{number}"] = layer
     return nn.Sequential(layers)
 
@@ -144,19 +142,3 @@ def _initialise(model: nn.Module, seed: int) -> None:
             )
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def _leaks(first: int, norm_after_mask: bool) -> tuple[str, ...]:
-    before = (
-        [
-            (
-                "convolution 1 and its batch norm"
-                if first == 3
-                else f"convolutions 1 to {first - 2} and their batch norms"
-            )
-        ]
-        if first > 2
-        else []
-    )
-    normed = CONVOLUTIONS if norm_after_mask else first - 1
-    return (*before, f"the statistics of batch norms 1 to {normed}", "the output bias")

@@ -15,13 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from turnover.data.base import (
-    WRONG_LABEL,
-    Dataset,
-    limit_training,
-    limit_validation,
-    plant_label_noise,
-)
+from turnover.data.base import WRONG_LABEL, Dataset, limit_items, plant_label_noise
 from turnover.data.report import look_at
 from turnover.data.sources import load_data
 from turnover.data.sources.images import pairs_between
@@ -192,18 +186,9 @@ def _limited(data: Dataset, settings: TrainSettings) -> Dataset:
         if settings.keep
         else []
     )
-    if settings.limit is not None:
-        data = limit_training(
-            data,
-            settings.limit,
-            settings.seed,
-            {data.train.ids[duplicate] for _, duplicate in pairs},
-        )
-    if settings.validation_limit is not None:
-        data = limit_validation(
-            data,
-            settings.validation_limit,
-            settings.seed,
-            {data.validation.ids[target] for target, _ in pairs},
-        )
+    limits = {"validation": settings.validation_limit, "train": settings.limit}
+    for column, (split, limit) in enumerate(limits.items()):
+        if limit is not None:
+            kept = {getattr(data, split).ids[pair[column]] for pair in pairs}
+            data = limit_items(data, limit, settings.seed, kept, split)
     return data

@@ -7,6 +7,7 @@ a hub name, and for columns. Each kind of model has its own fields, with an erro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,14 +47,29 @@ from turnover.errors import TurnoverError
 from turnover.jobs import start_job
 from turnover.models.options import Option
 
-_TEXTS = {
+_FORMS = (
+    f"A file ({', '.join(ENDINGS)}) with texts, images or their paths; or a folder with one folder "
+    "of images a class"
+)
+_ON_HUB = "OWNER/NAME, and :CONFIGURATION where there are several; it is downloaded"
+_ONCE = "The finished model is measured on it once"
+_FILES = {
+    "train": ("Training file or folder", "its path", _FORMS),
+    "validation": ("Validation file or folder", "empty: a fifth of each class is drawn", _FORMS),
+    "test": ("Test file or folder", "empty: none", _ONCE),
+}
+_SPLITS = {
+    "train_split": ("Training split", "train"),
+    "validation_split": ("Validation split", "validation, else test"),
+}
+_COLUMNS = {
     "text_column": ("Column of the texts", "inferred"),
     "image_column": ("Column of the images", "inferred"),
     "label_column": ("Column of the labels", "inferred"),
     "id_column": ("Column of the ids", "inferred"),
     "classes": ("File with the names of classes", "one a line, from 0"),
 }
-"""Fields with their labels and placeholders."""
+"""Fields of a user's own data with their labels, placeholders and helps."""
 
 
 def ask_for_place(data: str) -> tuple[str, OwnData]:
@@ -61,50 +77,34 @@ def ask_for_place(data: str) -> tuple[str, OwnData]:
     values so far.
     """
     if data == FILES:
-        help = (
-            f"A file ({', '.join(ENDINGS)}) with texts, images or their paths; or a folder with one"
-            " folder of images a class"
-        )
-        train = _field("Training file or folder", "own-train", "its path", help)
-        validation = _field(
-            "Validation file or folder",
-            "own-validation",
-            "empty: a fifth of each class is drawn",
-            help,
-        )
-        test = _field(
-            "Test file or folder",
-            "own-test",
-            "empty: none",
-            "The finished model is measured on it once",
-        )
-        return data, clean(OwnData(train, validation, test))
-    help = "OWNER/NAME, and :CONFIGURATION where there are several; it is downloaded"
-    name = _field("Name on the hub", "own-hub", "such as stanfordnlp/sst2", help)
-    train = _field("Training split", "own-train-split", "train")
-    validation = _field("Validation split", "own-validation-split", "validation, else test")
-    return HUB + name.strip().removeprefix(HUB), clean(
-        OwnData(train_split=train, validation_split=validation)
-    )
+        return data, clean(OwnData(**_fields(_FILES)))
+    name = _field("Name on the hub", "own-hub", "such as stanfordnlp/sst2", _ON_HUB)
+    return HUB + name.strip().removeprefix(HUB), clean(OwnData(**_fields(_SPLITS)))
+
+
+def _fields(fields: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """The values of text fields."""
+    return {name: _field(label, _key(name), *more) for name, (label, *more) in fields.items()}
+
+
+def _key(name: str) -> str:
+    return f"own-{name.replace('_', '-')}"
 
 
 def ask_for_columns(own_data: OwnData) -> OwnData:
     """Add the fields for columns, classes and image size to the settings."""
-    keys = {name: f"own-{name.replace('_', '-')}" for name in (*_TEXTS, "size")}
-    values: dict[str, Any] = {}
-    shown = any(key in st.query_params for key in keys.values())
+    shown = any(_key(name) in st.query_params for name in (*_COLUMNS, "size"))
     with (
         st.expander("Columns, names of classes, size of images", expanded=shown),
         st.grid(3, min_column_width=200),
     ):
-        for name, (label, empty) in _TEXTS.items():
-            values[name] = _field(label, keys[name], empty)
+        values = _fields(_COLUMNS)
         values["size"] = whole_number(
             "Side of images, pixels",
             SMALLEST,
             LARGEST,
             None,
-            key=keys["size"],
+            key=_key("size"),
             bind="query-params",
             placeholder="the usual one",
         )
@@ -186,7 +186,6 @@ def _option(option: Option, usual: str = "") -> Any:
 
 _NAME, _REPORT = "train-name", "train-report"
 _STEP = 0.05
-_LONG = "Looking at the data takes long"
 
 
 def ask_for_training(runs: Path) -> TrainingRequest:
@@ -275,21 +274,18 @@ def _checked(request: TrainingRequest, runs: Path) -> bool:
     the check takes too long, the training may start: it checks the data first, and its job shows
     errors.
     """
-    command = arguments(request, runs)
+    command, wrong = arguments(request, runs), False
     with st.spinner("Looking at the data"):
         try:
-            st.session_state[_REPORT] = command, answer_of([*command, "--check"]), "", ""
+            shown = answer_of([*command, "--check"]), "", ""
         except TookTooLong as error:
-            st.session_state[_REPORT] = (
-                command,
-                {},
-                _LONG,
-                f"Start the training, which looks at them first. Or: {error}",
-            )
-            return True
+            first = f"Start the training, which looks at them first. Or: {error}"
+            shown = {}, "Looking at the data takes long", first
         except TurnoverError as error:
-            st.session_state[_REPORT] = command, {}, "This cannot be trained", str(error)
-    return bool(st.session_state[_REPORT][1])
+            shown = {}, "This cannot be trained", str(error)
+            wrong = True
+    st.session_state[_REPORT] = command, *shown
+    return not wrong
 
 
 def _start(request: TrainingRequest, runs: Path) -> None:

@@ -1,7 +1,7 @@
 """The user's own data on the Train page: checks without reading the data, and training options.
 
 `clean` and `whole` make paths absolute, since a job runs in another folder. `own_problem` finds
-what is wrong with the fields; `own_options` turns them into options of `turnover train`.
+what is wrong with the fields; `data_options` turns them into options of `turnover train`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from turnover.data.tables import FILES, HUB, OwnData
+from turnover.data.sources import SOURCES
+from turnover.data.tables import FILES, HUB, OwnData, is_own
 from turnover.data.tables.formats import ENDINGS
 from turnover.errors import TurnoverError
+from turnover.models.options import flag_of
 from turnover.storage.atomic import user_path
 
 OWN = {FILES: "your own files", HUB: "any data set of the hub"}
@@ -80,12 +82,15 @@ def own_problem(data: str, own_data: OwnData) -> str:
     return ""
 
 
-def own_options(data: str, own_data: OwnData) -> dict[str, object]:
-    """The options of `turnover train` for the settings."""
-    options = {
-        f"--{name.replace('_', '-')}": value
-        for name, value in asdict(replace(own_data, kind=None)).items()
-    }
+def data_options(data: str, path: str, own_data: OwnData | None) -> dict[str, object]:
+    """The options of `turnover train` for the data: a known data set and its folder, or a user's
+    own.
+    """
+    if not is_own(data):
+        read = path and not SOURCES[data].packaged
+        return {"--data": data, "--path": whole(path) if read else ""}
+    own = replace(own_data or OwnData(), kind=None)
+    options = {flag_of(name): value for name, value in asdict(own).items()}
     return options if data == FILES else {"--data": data, **options}
 
 

@@ -16,12 +16,11 @@ from typing import Any
 import pandas as pd
 
 from turnover.dashboard.views.own_data import (
+    data_options,
     own_name,
-    own_options,
     own_problem,
     path_problem,
     title_of,
-    whole,
 )
 from turnover.dashboard.views.train_model import (
     SHARED,
@@ -31,13 +30,13 @@ from turnover.dashboard.views.train_model import (
     problems,
     sent,
 )
-from turnover.data.recipe import OWN
 from turnover.data.sources import SOURCES
 from turnover.data.tables import OwnData, is_own
 from turnover.errors import TurnoverError, counted
 from turnover.models.family import Family
 from turnover.models.names import ALLOW
-from turnover.models.registry import TrainSettings, default_family, find_family
+from turnover.models.options import KINDS
+from turnover.models.registry import TrainSettings, families, find_family, source_of
 
 DEEP_TARGETS = 20
 """Errors for which a deep model's influences are computed: each needs a forward pass of the whole
@@ -75,7 +74,7 @@ class TrainingRequest:
     @property
     def family(self) -> Family:
         """The model's family, with the options of the form."""
-        family = find_family(self.model) or default_family(self._kind)
+        family = find_family(self.model) or families(self._kind)[0]
         mine = {option.name for option in family.options()}
         return family(**{name: value for name, value in self.options.items() if name in mine})
 
@@ -131,10 +130,9 @@ def free_name(data: str, runs: Path, own_data: OwnData | None = None) -> str:
 def usual_values(data: str, model: str, options: Mapping[str, Any]) -> dict[str, str]:
     """The values that empty fields stand for, as far as known before the data are read."""
     request = TrainingRequest(data, model, "x", options=options)
-    family, kinds = request.family, (kind_of(data),) if kind_of(data) else ("text", "image")
-    sources = {kind: SOURCES.get(data, OWN[kind]) for kind in kinds if kind in family.kinds}
-    members = [f"{'1' if family.deep else source.members}" for source in sources.values()]
-    first = next(iter(sources.values()))
+    family, kinds = request.family, (kind_of(data),) if kind_of(data) else KINDS
+    first, *others = (source_of(data, kind) for kind in kinds if kind in family.kinds)
+    members = [f"{1 if family.deep else source.members}" for source in (first, *others)]
     return {
         "members": members[0] if len({*members}) == 1 else f"{members[0]}, images {members[1]}",
         "epochs": f"{(family.recipe or first.recipe).epochs}",
@@ -170,23 +168,17 @@ def problem_of(request: TrainingRequest, runs: Path) -> str:
 
 def _path_problem(request: TrainingRequest) -> str:
     source = SOURCES[request.data]
-    if not source.packaged and not request.path and not source.hub:
-        return f"Name the folder with the files of {request.data}."
-    return (
-        ""
-        if source.packaged or not request.path
-        else path_problem(request.path, Path.is_dir, "folder")
-    )
+    if source.packaged:
+        return ""
+    if request.path:
+        return path_problem(request.path, Path.is_dir, "folder")
+    return "" if source.hub else f"Name the folder with the files of {request.data}."
 
 
 def arguments(request: TrainingRequest, runs: Path) -> list[str]:
     """The arguments of `turnover` for the training."""
     options = {
-        **(
-            own_options(request.data, request.own or OwnData())
-            if is_own(request.data)
-            else _named_options(request)
-        ),
+        **data_options(request.data, request.path, request.own),
         "--model": request.model,
         **sent(request.options, (*fields_of(request.model, ""), *SHARED)),
         "--label-noise": None if request.noise is None else f"{request.noise / 100:g}",
@@ -202,14 +194,6 @@ def arguments(request: TrainingRequest, runs: Path) -> list[str]:
             for part in ((name,) if value is True else (name, value))
         ),
     ]
-
-
-def _named_options(request: TrainingRequest) -> dict[str, object]:
-    """The options for a known data set and its folder."""
-    return {
-        "--data": request.data,
-        "--path": "" if SOURCES[request.data].packaged or not request.path else whole(request.path),
-    }
 
 
 def steps(request: TrainingRequest, runs: Path) -> list[list[str]]:
@@ -230,14 +214,14 @@ def what_follows(request: TrainingRequest) -> str:
         if request.family.deep
         else "all validation items"
     )
-    code = (
+    later = (
         f" Only a dashboard that was started with {ALLOW}={request.model}, as this one, "
         "retrains it, tries inputs or marks regions."
     )
-    later = code if request.family.code else ""
     return (
         f"After the training, influences are computed on {targets}. Close this page if you like: "
-        f"the work goes on, and is here when you come back.{later}"
+        "the work goes on, and is here when you come back."
+        f"{later if request.family.code else ''}"
     )
 
 

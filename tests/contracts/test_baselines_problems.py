@@ -18,7 +18,7 @@ from turnover.attribution.dropout import TurnoverDropout
 from turnover.attribution.ensemble import Ensemble
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.heads import small_vgg, text_heads
+from turnover.models.heads import small_vgg, turnover_heads
 from turnover.research.baselines.base import Problem, Schedule, cross_entropy
 from turnover.research.baselines.losses import RowLosses, parameter_names, row_bytes
 from turnover.research.baselines.retraining import (
@@ -128,7 +128,7 @@ def test_a_schedule_repeats_the_run_s_own_training(member: int) -> None:
     """A plain twin by `fit` and the member cut out and trained here are the same model."""
     recipe = Recipe(3, 99, 8, learning_rate=3e-3, weight_decay=0.5, seed=4, masked=False)
     train, validation = some_split(30, 16, 3), some_split(9, 16, 3, seed=1)
-    twin = shaken(text_heads(16, 3, members=3, groups=None, seed=4), 0).double()
+    twin = shaken(turnover_heads((16,), 3, members=3, groups=None, seed=4), 0).double()
     start = plain_classifier(twin, member)
     schedule = Schedule.of(recipe, fit(twin, train, validation, recipe).kept + 1, member)
     problem = train_problem(start, train, validation, schedule)
@@ -138,7 +138,7 @@ def test_a_schedule_repeats_the_run_s_own_training(member: int) -> None:
 
 def test_members_cut_out_compute_what_they_did() -> None:
     features, images = randn(5, 16), randn(5, 1, 8, 8)
-    heads = shaken(text_heads(16, 3, members=2, groups=4, seed=1), 1).double()
+    heads = shaken(turnover_heads((16,), 3, members=2, groups=4, seed=1), 1).double()
     vgg = shaken(small_vgg((1, 8, 8), 10, members=2, groups=4, seed=1), 1).double()
     deep = Ensemble([net(16), net(16, seed=1)], 3, [])
     state = torch.get_rng_state()
@@ -228,7 +228,7 @@ def chosen(*numbers: int) -> Tensor:
 
 def two_members() -> Problem:
     """A problem of two members at once."""
-    return replace(net_problem(), model=text_heads(8, 2, members=2, groups=None, seed=0))
+    return replace(net_problem(), model=turnover_heads((8,), 2, members=2, groups=None, seed=0))
 
 
 BAD: dict[str, Callable[[], object]] = {

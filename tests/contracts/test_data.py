@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,7 @@ from turnover.data.base import (
     Dataset,
     Items,
     check_dataset,
-    limit_training,
-    limit_validation,
+    limit_items,
     plant_label_noise,
 )
 from turnover.data.sources.images import pairs_between, read_pairs
@@ -75,7 +75,7 @@ def test_training_items_of_one_class_are_refused() -> None:
         check_dataset(replace(data, train=zeros))
     lonely = replace(data.train, labels=np.eye(40, dtype=np.int64)[7])
     with check_raises("a classifier needs two classes"):
-        limit_training(replace(data, train=lonely), 2, 0)
+        limit_items(replace(data, train=lonely), 2, 0)
 
 
 def test_the_fingerprint_knows_ids_labels_classes_and_every_content() -> None:
@@ -103,7 +103,7 @@ def test_the_fingerprint_knows_ids_labels_classes_and_every_content() -> None:
 
 def test_colour_images_are_taken_limited_and_spoiled_like_any_items() -> None:
     data = rgb_data()
-    noisy = plant_label_noise(limit_training(data, 20, 3), 0.5, 3)
+    noisy = plant_label_noise(limit_items(data, 20, 3), 0.5, 3)
     train = noisy.train
     assert train.images is not None and train.images.shape == (20, 4, 6, 3)
     assert train.true_labels is not None and data.train.images is not None
@@ -134,7 +134,8 @@ def test_a_limit_draws_what_is_kept_and_the_rest_at_random_once_each(
     limit: int, rows: set[int], seed: int
 ) -> None:
     data, kept = some_data(validation=40), {f"{letter}{row}" for row in rows for letter in "tv"}
-    for name, draw in (("train", limit_training), ("validation", limit_validation)):
+    for name in SPLITS:
+        draw = partial(limit_items, split=name)
         whole = getattr(data, name)
         limited = draw(data, limit, seed, kept)
         drawn = getattr(limited, name)
@@ -152,8 +153,9 @@ def test_a_limit_draws_what_is_kept_and_the_rest_at_random_once_each(
 
 def test_a_limit_depends_on_the_seed() -> None:
     data = some_data(validation=40)
-    assert len({tuple(limit_training(data, 20, seed).train.ids) for seed in range(10)}) == 10
-    drawn = {tuple(limit_validation(data, 15, seed).validation.ids) for seed in range(10)}
+    assert len({tuple(limit_items(data, 20, seed).train.ids) for seed in range(10)}) == 10
+    draws = (limit_items(data, 15, seed, split="validation") for seed in range(10))
+    drawn = {tuple(draw.validation.ids) for draw in draws}
     assert len(drawn) == 10
 
 
@@ -163,16 +165,16 @@ def test_a_limit_out_of_range_or_below_what_is_kept_is_refused() -> None:
         with check_raises(
             f"^--limit {limit}: choose a number from 2 to the 40 training items of made$"
         ):
-            limit_training(data, limit, 0)
+            limit_items(data, limit, 0)
     for limit in (0, 31):
         reason = f"^--validation-limit {limit}: choose a number from 1 to the 30 validation items"
         with check_raises(reason):
-            limit_validation(data, limit, 0)
+            limit_items(data, limit, 0, split="validation")
     kept = {f"{letter}{row}" for row in range(7) for letter in "tv"}
     with check_raises("^--limit 6: --keep names 7 of the items; choose that many or more$"):
-        limit_training(data, 6, 0, kept)
+        limit_items(data, 6, 0, kept)
     with check_raises("^--validation-limit 6: --keep names 7 of the items"):
-        limit_validation(data, 6, 0, kept)
+        limit_items(data, 6, 0, kept, "validation")
     with check_raises(
         "^--keep goes with --limit or --validation-limit; give one of them, or leave --keep out$"
     ):

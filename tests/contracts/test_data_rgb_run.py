@@ -18,7 +18,7 @@ from PIL import Image
 from turnover.cli import main
 from turnover.dashboard.views.answer import build_answer, image_as_seen, image_question
 from turnover.data.images import png_bytes, png_pixels
-from turnover.models.inputs import image_inputs
+from turnover.models.inputs import pixels
 from turnover.runs.model import input_shape, split_inputs
 from turnover.runs.ranking import content_of
 from turnover.runs.run import Run
@@ -79,7 +79,7 @@ def test_the_run_holds_the_images_in_colour(run: Run) -> None:
 def test_model_inputs_are_its_channels_between_minus_one_and_one(run: Run) -> None:
     images = np.array([[[[0, 51, 255], [255, 204, 0]]]], np.uint8)
     expected = torch.tensor([[[[-1.0, 1.0]], [[-0.6, 0.6]], [[1.0, -1.0]]]])
-    torch.testing.assert_close(image_inputs(images), expected)
+    torch.testing.assert_close(torch.from_numpy(pixels(images)), expected)
     inputs = split_inputs(run, "validation", [3, 0], torch.device("cpu"))
     assert inputs.shape == (2, 3, 32, 32) and inputs.is_contiguous()
     stored = png_pixels(run.item("validation", 3)["image"])

@@ -19,7 +19,7 @@ from tests.helpers.builders import checksums, failing_after, names, train_digits
 from tests.helpers.storage_testing import FULL, failing_writes, together
 from turnover import Run, TurnoverError, influence, mean_influence, self_influence
 from turnover.models.heads import TextEncoder
-from turnover.models.inputs import image_inputs
+from turnover.models.inputs import pixels
 from turnover.runs.model import describe_targets, load_model, split_inputs
 from turnover.runs.ranking import stored_estimator
 from turnover.runs.run import RUN_FILES, write_manifest
@@ -295,4 +295,4 @@ def test_explaining_a_validation_text_gives_the_stored_influences(
 
 def test_images_are_scaled_to_minus_one_and_one() -> None:
     images, scaled = np.array([[[0, 255], [51, 204]]], np.uint8), [[[[-1.0, 1.0], [-0.6, 0.6]]]]
-    torch.testing.assert_close(image_inputs(images), torch.tensor(scaled))
+    torch.testing.assert_close(torch.from_numpy(pixels(images)), torch.tensor(scaled))

@@ -21,7 +21,7 @@ from turnover.attribution.ensemble import MemberConv2d, MemberLinear, MemberMode
 from turnover.attribution.masks import MAX_ID, derive_seed
 from turnover.data.recipe import Recipe
 from turnover.models.heads import PIXELS_HIDDEN as HIDDEN
-from turnover.models.heads import pixel_heads, small_vgg, text_heads
+from turnover.models.heads import small_vgg, turnover_heads
 from turnover.research.baselines.retraining import plain_classifier
 from turnover.training.fit import Split, fit
 from turnover.training.history import History
@@ -145,7 +145,7 @@ def test_ids_of_another_shape_are_refused(ids: object) -> None:
 
 def test_groups_that_do_not_divide_the_features_are_refused() -> None:
     with pytest.raises(TurnoverError, match="5 groups do not divide a width of 384"):
-        text_heads(384, 2, members=1, groups=5, seed=0)
+        turnover_heads((384,), 2, members=1, groups=5, seed=0)
 
 
 # Layers
@@ -188,7 +188,7 @@ def test_the_vision_prefix_is_one_convolutional_network_per_member(
 
 
 def test_a_perceptron_on_pixels_has_two_hidden_layers_and_masks_after_both() -> None:
-    model = shaken(pixel_heads((3, 4, 4), 5, members=2, groups=8, seed=0), 1).double()
+    model = shaken(turnover_heads((3, 4, 4), 5, members=2, groups=8, seed=0), 1).double()
     images, ids, head = randn(6, 3, 4, 4), torch.arange(6), model.head
     layers = [model.prefix.linear, head.linear_in, head.linear_out]
     sizes = [(48, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, 5)]
@@ -205,7 +205,7 @@ def test_a_perceptron_on_pixels_has_two_hidden_layers_and_masks_after_both() -> 
 
 
 MODELS: dict[str, Callable[[], MemberModel]] = {
-    "perceptron": lambda: pixel_heads((1, 8, 8), 3, members=2, groups=8, seed=4),
+    "perceptron": lambda: turnover_heads((1, 8, 8), 3, members=2, groups=8, seed=4),
     "small-vgg": lambda: small_vgg((1, 8, 8), 3, members=2, groups=8, seed=4),
 }
 

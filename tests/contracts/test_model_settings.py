@@ -26,13 +26,19 @@ from turnover.data.sources import SOURCES
 from turnover.data.tables import OwnData
 from turnover.models.encoders import DEFAULT_ENCODER, needs_hub
 from turnover.models.families.torchvision import torchvision_networks
+from turnover.models.names import file_checksum
 from turnover.models.registry import (
     TrainSettings,
-    default_family,
     families,
     family_options,
 )
-from turnover.models.torchvision import ImageEncoder, fine_tuned, pixels_of, torchvision_images
+from turnover.models.torchvision import (
+    FineTuned,
+    ImageEncoder,
+    pixels_of,
+    torchvision_images,
+    torchvision_network,
+)
 from turnover.workflows.train import train_run
 
 __all__ = ["own_code"]
@@ -68,7 +74,7 @@ def test_defaults_follow_data_and_model(data: str, kind: str, model: str | None)
 def test_the_kind_of_own_data_decides_what_suits_them(data: str) -> None:
     for kind, members in (("text", 16), ("image", 8)):
         made = TrainSettings(data, own=OwnData(train="x")).resolved(kind)
-        assert (made.model, made.members) == (default_family(kind).name, members)
+        assert (made.model, made.members) == (families(kind)[0].name, members)
         assert made.recipe == OWN[kind].recipe
         assert TrainSettings.read(made.saved, kind) == made
 
@@ -227,7 +233,7 @@ RESNET = ("--model", "torchvision:resnet18")
 UNUSABLE: dict[str, tuple[tuple[object, ...], str]] = {
     "no such network": (("--model", "torchvision:nothing"), "torchvision has no classifier"),
     "no classifier": (("--model", "torchvision:fcn_resnet50"), "torchvision has no classifier"),
-    "no linear layer": (("--model", "torchvision:squeezenet1_1"), "it has no linear layer"),
+    "no linear layer": (("--model", "torchvision:squeezenet1_1"), "SqueezeNet has no linear layer"),
     "no such layer": (
         (*RESNET, "--from-layer", "layer9"),
         "a ResNet has no such layer; choose one of conv1, bn1, relu, maxpool, layer1",
@@ -320,9 +326,9 @@ UNMASKED = {
 
 @pytest.mark.parametrize(("name", "first"), UNMASKED)
 def test_networks_whose_layers_cannot_be_masked_are_refused(name: str, first: str) -> None:
-    loaded = {"weights": None, "pretrained": False, "groups": 16, "seed": 1}
+    network = torchvision_network(f"torchvision:{name}", None, None, False, 1)
     with pytest.raises(TurnoverError, match=UNMASKED[name, first]) as refusal:
-        fine_tuned(f"torchvision:{name}", first, 3, **loaded)  # type: ignore[arg-type]
+        FineTuned(network, first, 3, groups=16, seed=1)
     assert "\n" not in str(refusal.value)
 
 
@@ -370,7 +376,8 @@ def test_random_torchvision_weights_depend_on_the_seed_alone() -> None:
     def made(seed: int) -> np.ndarray:
         torch.manual_seed(np.random.randint(100))
         name = "torchvision:mobilenet_v3_small"
-        return torchvision_images(name, None, None, False, seed, CPU).features(picture)
+        network = torchvision_network(name, None, None, False, seed)
+        return torchvision_images(network, CPU).features(picture)
 
     first = made(0)
     np.testing.assert_array_equal(made(0), first)
@@ -386,8 +393,9 @@ def test_without_masks_a_fine_tuned_network_is_torchvision_s(
     torch.manual_seed(2)
     plain, file = models.resnet18(weights=None).eval(), tmp_path / "w.safetensors"
     save_file(plain.state_dict(), file)
-    loaded = {"weights": str(file), "pretrained": False, "groups": None, "seed": 0}
-    made = fine_tuned("torchvision:resnet18", "layer3", 3, **loaded)  # type: ignore[arg-type]
+    name, sha256 = "torchvision:resnet18", file_checksum(str(file))
+    network = torchvision_network(name, str(file), sha256, False, 0)
+    made = FineTuned(network, "layer3", 3, groups=None, seed=0)
     plain.fc = made.network.get_submodule("fc.1")
     x = torch.rand(2, 3, 32, 32) * 2 - 1
     imagenet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -14,7 +14,7 @@ from tests.helpers.builders import failing_after, names, run_python, train_digit
 from tests.helpers.fake_runs import FakeRun
 from turnover.cli import main
 from turnover.data.sources import SOURCES, load_data
-from turnover.models.registry import TrainSettings, default_family
+from turnover.models.registry import TrainSettings, families
 from turnover.runs.run import Run
 
 SMALL = ("--data", "digits", "--limit", "60", "--members", "2", "--groups", "16", "--seed", "3")
@@ -103,7 +103,7 @@ print('torch' in sys.modules)"""
 def test_the_table_of_sources_says_what_the_data_are(name: str) -> None:
     source = SOURCES[name]
     made = TrainSettings(name).resolved(source.kind)
-    assert made.model == default_family(source.kind).name
+    assert made.model == families(source.kind)[0].name
     assert (made.members, made.label_noise) == (source.members, source.label_noise)
     assert made.recipe == source.recipe
     assert not (source.packaged and source.hub)

@@ -22,7 +22,7 @@ from turnover.data.images import png_bytes
 from turnover.data.sources import load_data
 from turnover.explain.facts import run_facts
 from turnover.models import names as source
-from turnover.models.inputs import image_inputs
+from turnover.models.inputs import pixels
 from turnover.training import fit as training
 from turnover.workflows.influence import compute_influence
 from turnover.workflows.register import UNLEARNED
@@ -44,7 +44,7 @@ def few() -> Dataset:
 
 def read(items: Any) -> tuple[Tensor, Tensor]:
     """What a module sees of images, and their labels."""
-    return image_inputs(items.images), torch.from_numpy(items.labels)
+    return torch.from_numpy(pixels(items.images)), torch.from_numpy(items.labels)
 
 
 def built(model: str = MODEL, classes: int = 10, channels: int = 1) -> nn.Module:

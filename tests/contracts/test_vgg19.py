@@ -20,8 +20,6 @@ from turnover.models.registry import TrainSettings
 from turnover.models.vgg19 import Vgg19, vgg19
 
 IMAGES = randn(2, 3, 32, 32).float()
-WIDTHS = {2: 64, 3: 64, 4: 128, **dict.fromkeys(range(12, 20), 512)}
-"""Width of what some layers read."""
 
 
 def new(**options: Any) -> Vgg19:
@@ -46,23 +44,22 @@ def test_the_features_are_torchvision_s() -> None:
     torch.testing.assert_close(model.features(IMAGES), theirs(IMAGES))  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("first", [12, 16, 2])
-def test_masks_lie_before_every_layer_from_the_first_one_on(first: int) -> None:
-    model = new(first=first)
+def test_masks_lie_before_every_layer_from_the_first_one_on() -> None:
+    model = new()
     order = [name.split(".")[1] for name, child in model.named_modules() if "." in name]
     layers = turnover_layers(model)
-    assert [layer.layer for layer in layers] == list(range(first, 20))
+    assert [layer.layer for layer in layers] == list(range(12, 20))
     for layer in layers:
         number = int(layer.layer or 0)
         kind = "conv" if number < 17 else "linear"
         assert order[order.index(f"mask{number}") + 1] == f"{kind}{number}"
         assert layer.dim == (1 if number < 17 else -1)
-        assert layer.width == WIDTHS.get(number, layer.width)
+        assert layer.width == 512
 
 
-def test_law_3_with_masks_from_the_second_convolution_on() -> None:
-    """Then no parameter but the output bias is trained by an item whose mask is off."""
-    model = new(first=2, groups=8)
+def test_law_3_from_the_convolution_before_the_first_mask_on() -> None:
+    """From there no parameter but the output bias is trained by an item whose mask is off."""
+    model = new(groups=8)
     with turnover([5, 5]):
         nn.functional.cross_entropy(model(IMAGES), some_labels(2, 3)).backward()
     parts = dict(model.named_modules())
@@ -73,8 +70,8 @@ def test_law_3_with_masks_from_the_second_convolution_on() -> None:
             assert not any(one.grad[off].count_nonzero() for one in own)  # type: ignore[index]
         reads = parts.get(f"features.conv{number}", parts.get(f"classifier.linear{number}"))
         assert not reads.weight.grad[:, off].count_nonzero()  # type: ignore[union-attr, index]
-    assert model.leaks == ("the statistics of batch norms 1 to 16", "the output bias")
-    assert new(groups=8, first=3).leaks[0] == "convolution 1 and its batch norm"
+    before = "convolutions 1 to 10 and their batch norms"
+    assert model.leaks == (before, "the statistics of batch norms 1 to 16", "the output bias")
 
 
 def test_norms_dropout_and_relu_lie_where_they_were_asked_for() -> None:
@@ -112,8 +109,12 @@ def test_masking_before_or_after_the_pooling_is_the_same() -> None:
     assert torch.equal(*logits)
 
 
-def test_weights_behind_a_mask_are_smaller_by_the_root_of_two_and_otherwise_the_seed_s() -> None:
-    one, again = (new(seed=5, **options).state_dict() for options in ({}, {"first": 14}))
+def test_weights_behind_a_mask_are_smaller_by_the_root_of_two_and_otherwise_the_seed_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = new(seed=5).state_dict()
+    monkeypatch.setattr("turnover.models.vgg19.FIRST", 14)
+    again = new(seed=5).state_dict()
     rescaled = {"features.conv12.weight", "features.conv13.weight"}
     assert {name for name in one if not torch.equal(one[name], again[name])} == rescaled
     assert all(torch.allclose(one[name] * 2**0.5, again[name]) for name in rescaled)
@@ -148,15 +149,7 @@ def test_fx_traces_it() -> None:
     assert torch.equal(*logits)
 
 
-REFUSED = {
-    "first=0 is no convolution whose input can be masked; choose 2 to 16": {"first": 0},
-    "first=1 is no convolution whose input can be masked; choose 2 to 16": {"first": 1},
-    "first=17 is no convolution whose input can be masked; choose 2 to 16": {"first": 17},
-    "10 groups do not divide a width of 512; choose a divisor": {"groups": 10},
-}
-
-
-@pytest.mark.parametrize("reason", REFUSED)
-def test_what_cannot_be_built_is_refused(reason: str) -> None:
-    with pytest.raises(TurnoverError, match=f"^{reason}$"):
-        new(**REFUSED[reason])
+def test_groups_that_do_not_divide_a_width_are_refused() -> None:
+    reason = "^10 groups do not divide a width of 512; choose a divisor$"
+    with pytest.raises(TurnoverError, match=reason):
+        new(groups=10)

@@ -20,7 +20,7 @@ from tests.helpers.builders import (
     some_labels,
 )
 from turnover import influence, mean_influence, top_influences
-from turnover.models.heads import text_heads
+from turnover.models.heads import turnover_heads
 
 
 def check_close(rough: Tensor, exact: Tensor) -> None:
@@ -56,7 +56,7 @@ def test_values_of_heads_of_full_size_are_close_and_the_path_says_it(
 ) -> None:
     """Their influences spread by 3.6 nats; they are off by 0.01 on average, at most by 0.1."""
     model, labels, ids = (
-        shaken(text_heads(384, 2, members=2, groups=groups, seed=1), 1),
+        shaken(turnover_heads((384,), 2, members=2, groups=groups, seed=1), 1),
         some_labels(targets, 2),
         range(200),
     )

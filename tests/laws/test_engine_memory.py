@@ -28,7 +28,7 @@ from turnover.attribution.engine.tiling import (
     parse_memory,
     tile_size,
 )
-from turnover.models.heads import text_heads
+from turnover.models.heads import turnover_heads
 
 FULL = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -182,7 +182,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("memory", [2**20, 2**22, 2**24])
 def test_no_result_of_heads_is_larger_than_the_budget(groups: int | None, memory: int) -> None:
     """Beside the activations of as many pairs as stay in a core's cache."""
-    model = text_heads(128, 2, members=1, groups=groups, seed=1)
+    model = turnover_heads((128,), 2, members=1, groups=groups, seed=1)
     x, labels = randn(200, 128).float(), some_labels(200, 2)
     with torch.no_grad(), Largest((1, 200, 300)) as watch:
         influence(model, x, labels, range(300), memory=memory)

@@ -33,7 +33,7 @@ from turnover.attribution.engine.heads import GroupHeads, SubmatrixHeads
 from turnover.attribution.engine.naive import NaiveBackend, evaluating
 from turnover.attribution.engine.tiling import Tiling
 from turnover.attribution.masks import MAX_ID
-from turnover.models.heads import small_vgg, text_heads
+from turnover.models.heads import small_vgg, turnover_heads
 from turnover.research.bench.timing import threads as threads_inside
 
 WAYS = {
@@ -130,7 +130,7 @@ def test_law_5_the_limits_of_the_loops_change_nothing(
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
 def test_law_4_at_full_size(way: str, dtype: torch.dtype, bound: float) -> None:
     """With enough targets and instances for several blocks, and more than one tile."""
-    model = shaken(text_heads(384, 2, members=2, groups=32, seed=1), 1).to(dtype)
+    model = shaken(turnover_heads((384,), 2, members=2, groups=32, seed=1), 1).to(dtype)
     x, labels, ids = randn(30, 384).to(dtype), some_labels(30, 2), range(10**8, 10**8 + 70)
     with forced(way, block=64, pairs_in_cache=512):
         fast = influence(model, x, labels, ids)
@@ -152,7 +152,7 @@ def test_law_4_at_full_size(way: str, dtype: torch.dtype, bound: float) -> None:
     [(2, GroupHeads), (64, GroupHeads), (128, SubmatrixHeads), (None, SubmatrixHeads)],
 )
 def test_few_groups_are_summed_and_single_units_cut_out(groups: int | None, path: type) -> None:
-    model = text_heads(384, 2, members=1, groups=groups, seed=1)
+    model = turnover_heads((384,), 2, members=1, groups=groups, seed=1)
     assert type(backend_for(model, torch.zeros(3, 384))) is path
     assert influence(
         model, torch.zeros(3, 384), torch.zeros(3, dtype=torch.int64), [1]
@@ -248,7 +248,7 @@ def test_the_features_of_a_target_are_computed_once(way: str) -> None:
 
 
 def test_a_tile_is_as_large_as_the_budget_allows() -> None:
-    model, x = text_heads(384, 2, members=4, groups=None, seed=1), torch.zeros(1000, 384)
+    model, x = turnover_heads((384,), 2, members=4, groups=None, seed=1), torch.zeros(1000, 384)
     sizes = [backend_for(model, x, memory=memory).tiling for memory in (1, 2**20, 2**24, 2**30)]
     assert (sizes[0].targets, sizes[0].instances) == (1, 16)
     areas = [size.targets * size.instances for size in sizes]

@@ -23,7 +23,7 @@ from turnover import Run, TurnoverError
 from turnover.attribution.ensemble import Members, some_members
 from turnover.attribution.scope import turnover
 from turnover.data.sources import SOURCES
-from turnover.models.heads import pixel_heads
+from turnover.models.heads import turnover_heads
 from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.run import write_manifest
@@ -73,7 +73,7 @@ def test_some_members_compute_what_they_did(kind: str, places: Sequence[int]) ->
         model, inputs = token_ensemble(), token_rows()
         grown(model)
     elif kind == "pixels":
-        model = pixel_heads((1, 4, 4), 3, members=3, groups=4, seed=0).double()
+        model = turnover_heads((1, 4, 4), 3, members=3, groups=4, seed=0).double()
         inputs = randn(4, 1, 4, 4)
     chosen = some_members(model, places)
     assert chosen.members == len(places)

@@ -6,12 +6,13 @@ either texts or images.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from turnover.data.base import Dataset
 from turnover.data.recipe import Recipe, image_source, text_source
 from turnover.data.sources.images import load_cifar10, load_digits
-from turnover.data.sources.text import load_imdb_checks, load_reviews, load_sst2, load_sst2_phrases
+from turnover.data.sources.text import PHRASES, load_imdb_checks, load_reviews, load_sst2
 from turnover.data.sources.yahoo import load_yahoo
 from turnover.errors import TurnoverError
 
@@ -26,7 +27,7 @@ SOURCES = {
         packaged=True,
     ),
     "sst2": text_source(load_sst2, recipe=_MANY, hub=True),
-    "sst2-phrases": text_source(load_sst2_phrases, recipe=_MANY, hub=True),
+    "sst2-phrases": text_source(partial(load_sst2, training=PHRASES), recipe=_MANY, hub=True),
     "imdb-checks": text_source(load_imdb_checks, recipe=_MANY),
     "yahoo": text_source(load_yahoo, recipe=_MANY, hub=True),
     "cifar10": image_source(load_cifar10, hub=True),

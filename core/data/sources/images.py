@@ -20,19 +20,18 @@ The digits are 1,797 real 8 × 8 images that come with scikit-learn (Alpaydin an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from turnover.data.base import Dataset, Items, Origin, check_dataset
 from turnover.data.images import open_image
+from turnover.data.tables.arrow import arrow_table
 from turnover.data.tables.checks import (
-    check_column,
     check_names,
     first_of,
     read_class_names,
@@ -41,10 +40,10 @@ from turnover.data.tables.checks import (
 )
 from turnover.data.tables.hub import hub_splits
 from turnover.data.tables.known import label_column, read_table
+from turnover.data.tables.table import Table
 from turnover.errors import TurnoverError
-from turnover.storage.artifacts import sha256
 from turnover.storage.atomic import looked_at
-from turnover.storage.progress import Advance, bar
+from turnover.storage.progress import bar
 
 # CIFAR-10
 
@@ -57,7 +56,7 @@ _TEST_BATCH, _BINARY_FOLDER = "test_batch.bin", "cifar-10-batches-bin"
 _PICKLED = ("cifar-10-batches-py", "data_batch_1")
 _TRAINING_FILES = ("train.parquet",)
 _TEST_FILES = ("test.parquet", "test_shared.parquet")
-_STEP = 500
+SPLITS = ("train", "test")
 
 
 def load_cifar10(folder: Path | None) -> Dataset:
@@ -86,9 +85,7 @@ def load_cifar10(folder: Path | None) -> Dataset:
     paths = first_of(folder, _TRAINING_FILES), first_of(folder, _TEST_FILES)
     named = folder / "classes.csv"
     classes = _class_table(named) if named.exists() else CLASSES
-    splits = (
-        _read_parquet(path, name) for path, name in zip(paths, ("train", "test"), strict=True)
-    )
+    splits = map(_read_parquet, paths, SPLITS)
     return check_dataset(
         Dataset("cifar10", f"{paths[0].name} and {paths[1].name} in {folder}", classes, *splits)
     )
@@ -161,112 +158,57 @@ def _class_table(path: Path) -> tuple[str, ...]:
 
 
 def _read_parquet(path: Path, split: str) -> Items:
-    try:
-        with pq.ParquetFile(path) as file:
-            columns = _columns(path, file.schema_arrow)
-            pieces = (batch.to_pydict() for batch in file.iter_batches(_STEP, columns=columns))
-            with bar(file.metadata.num_rows, f"cifar10: {path.name}", "images") as advance:
-                items = _collect(str(path), split, pieces, advance)
-            if len(items) != file.metadata.num_rows:
-                raise TurnoverError(
-                    f"{path}: {len(items):,} rows, where its own count says "
-                    f"{file.metadata.num_rows:,}; write it again"
-                )
-            origin = Origin(
-                str(path.absolute()),
-                sha256(path),
-                path.stat().st_size,
-                content="image",
-                label="label",
-                rows=np.arange(len(items)),
-            )
-            return replace(items, origin=origin)
-    except (
-        pa.ArrowException,
-        OSError,
-        UnicodeDecodeError,
-    ) as error:  # UnicodeDecodeError: column names
-        if isinstance(error, OSError) and error.errno:  # the others are pyarrow's own
-            raise unreadable(path, error) from None
+    table = read_table(path, ("image", "label"))
+    if (count := pq.read_metadata(path).num_rows) != len(table):
         raise TurnoverError(
-            f"{path}: not a readable parquet file ({str(error).splitlines()[0]}); write it again"
-        ) from None
-
-
-def _columns(path: Path, schema: pa.Schema) -> list[str]:
-    """The columns to read, checked by their types."""
-    kinds = {
-        "image": (pa.types.is_binary, pa.types.is_large_binary),
-        "label": (pa.types.is_integer,),
-        "index": (pa.types.is_integer,),
-    }
-    there = [name for name in kinds if name in schema.names]
-    for name in ("image", "label"):
-        check_column(name, schema.names, path)
-    for name in there:
-        kind = schema.field(name).type
-        if not any(check(kind) for check in kinds[name]):
-            raise TurnoverError(
-                f"{path}, column {name}: {kind} instead of "
-                f"{'the bytes of image files' if name == 'image' else 'whole numbers'}; convert it"
-            )
-    return there
+            f"{path}: {len(table):,} rows, where its own count says {count:,}; write it again"
+        )
+    rows = np.arange(len(table))
+    origin = replace(table.origin, content="image", label="label", rows=rows)
+    return replace(_items(table, split), origin=origin)
 
 
 def _from_hub() -> Dataset:
-    from datasets import Image
-
+    splits = hub_splits(HUB_NAME, "CIFAR-10", SPLITS, ("img", "label"))
     parts = []
-    for split, rows in zip(
-        ("train", "test"),
-        hub_splits(HUB_NAME, "CIFAR-10", ("train", "test"), ("img", "label")),
-        strict=True,
-    ):
-        undecoded = rows.select_columns(["img", "label"]).cast_column("img", Image(decode=False))
-        pieces = (
-            {"image": [image["bytes"] for image in piece["img"]], "label": piece["label"]}
-            for piece in undecoded.iter(_STEP)
-        )
-        with bar(len(rows), f"cifar10: {split}", "images") as advance:
-            parts.append(_collect(f"{HUB_NAME}, split {split}", split, pieces, advance))
+    for split, rows in zip(SPLITS, splits, strict=True):
+        columns = rows.select_columns(["img", "label"]).rename_column("img", "image")
+        arrow = columns.with_format("arrow")[:]
+        table = arrow_table(arrow, f"{HUB_NAME}, split {split}", split, Origin(HUB_NAME))
+        parts.append(_items(table, split))
     return check_dataset(Dataset("cifar10", f"hub data set {HUB_NAME}", CLASSES, *parts))
 
 
-def _collect(
-    source: str, split: str, pieces: Iterable[dict[str, list[Any]]], advance: Advance
-) -> Items:
-    """The items of pieces with the columns image, label and optionally index."""
-    images: list[np.ndarray] = [np.empty((0, SIDE, SIDE, 3), np.uint8)]
-    labels: list[int] = []
-    ids: list[str] = []
-    for piece in pieces:
-        first, pixels = len(ids), []
-        for row, (content, label) in enumerate(
-            zip(piece["image"], piece["label"], strict=True), start=first
-        ):
-            where = f"{source}, row {row + 1}"
-            if label not in range(len(CLASSES)):
+def _items(table: Table, split: str) -> Items:
+    """The items of a table with the columns image, label and optionally index."""
+    images = np.empty((len(table), SIDE, SIDE, 3), np.uint8)
+    labels = table.columns["label"]
+    numbers = table.columns.get("index", range(len(table)))
+    with bar(len(table), f"cifar10: {split}", "images") as advance:
+        for row, content in enumerate(table.columns["image"]):
+            if labels[row] not in range(len(CLASSES)):
                 raise TurnoverError(
-                    f"{where}, column label: {label} is not one of 0 to {len(CLASSES) - 1}; "
-                    "correct it"
+                    f"{table.where(row, 'label')}: {labels[row]!r} is not one of 0 to "
+                    f"{len(CLASSES) - 1}; correct it"
                 )
-            pixels.append(_pixels(content, f"{where}, column image"))
-            labels.append(label)
-        numbers = piece.get("index", range(first, first + len(piece["label"])))
-        if None in numbers:
-            raise TurnoverError(
-                f"{source}, row {first + list(numbers).index(None) + 1}, column index: there is "
-                "none; give every image one"
-            )
-        ids += [f"{split}-{number}" for number in numbers]
-        images += [np.stack(pixels)] if pixels else []
-        advance(len(piece["label"]))
-    return Items(ids, np.asarray(labels, np.int64), images=np.concatenate(images))
+            if not isinstance(numbers[row], int):
+                raise TurnoverError(
+                    f"{table.where(row, 'index')}: {numbers[row]!r} is not a whole number; give "
+                    "every image one"
+                )
+            images[row] = _pixels(content, table.where(row, "image"))
+            advance(1)
+    ids = [f"{split}-{number}" for number in numbers]
+    return Items(ids, np.asarray(labels, np.int64), images=images)
 
 
-def _pixels(content: bytes | None, where: str) -> np.ndarray:
+def _pixels(content: Any, where: str) -> np.ndarray:
     if content is None:
         raise TurnoverError(f"{where}: there is no image; add one or remove the row")
+    if not isinstance(content, bytes):
+        raise TurnoverError(
+            f"{where}: {content!r:.80} is not the bytes of an image file; convert it"
+        )
     image = open_image(content, where, colour=True)
     if image.size != (SIDE, SIDE):
         raise TurnoverError(
@@ -287,21 +229,11 @@ def load_digits() -> Dataset:
     pixels, labels = sklearn_digits(return_X_y=True)
     images = (pixels.reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)
     order = np.random.default_rng(0).permutation(len(labels))
-
-    def split(rows: np.ndarray) -> Items:
-        return Items(
-            [f"digit-{row:04d}" for row in rows], labels[rows].astype(np.int64), images=images[rows]
-        )
-
-    classes = tuple(str(digit) for digit in range(10))
+    ids = [f"digit-{row:04d}" for row in range(len(labels))]
+    items = Items(ids, labels.astype(np.int64), images=images)
+    splits = items.take(order[:TRAINING]), items.take(order[TRAINING:])
     return check_dataset(
-        Dataset(
-            "digits",
-            "scikit-learn digits",
-            classes,
-            split(order[:TRAINING]),
-            split(order[TRAINING:]),
-        )
+        Dataset("digits", "scikit-learn digits", tuple(map(str, range(10))), *splits)
     )
 
 

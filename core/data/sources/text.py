@@ -29,12 +29,7 @@ import numpy as np
 from turnover.data.base import CONFIRMED_ERROR, Dataset, Items, check_dataset
 from turnover.data.tables.checks import first_of, require_folder
 from turnover.data.tables.hub import hub_splits
-from turnover.data.tables.known import (
-    label_column,
-    read_labelled_texts,
-    read_table,
-    text_column,
-)
+from turnover.data.tables.known import label_column, read_labelled_texts, read_table, text_column
 from turnover.errors import TurnoverError
 
 CLASSES = ("negative", "positive")
@@ -44,7 +39,8 @@ CLASSES = ("negative", "positive")
 HUB_NAME = "stanfordnlp/sst2"
 _HUB_SPLITS = ("train", "validation")
 _TRAINING_FILES = ("train.csv", "train.tsv", "train_sentences.csv")
-_PHRASES = ("train_phrases.csv", "train.tsv")
+PHRASES = ("train_phrases.csv", "train.tsv")
+"""Files of all labelled phrases of the sentences, as in GLUE."""
 _DEVELOPMENT_FILES = ("dev.csv", "dev.tsv", "dev_shared.csv")
 
 
@@ -62,16 +58,6 @@ def load_sst2(folder: Path | None, training: tuple[str, ...] = _TRAINING_FILES) 
     source = f"{train.name} and {development.name} in {folder}"
     splits = (read_labelled_texts(path, CLASSES) for path in (train, development))
     return check_dataset(Dataset("sst2", source, CLASSES, *splits))
-
-
-def load_sst2_phrases(folder: Path | None) -> Dataset:
-    """SST-2 as in GLUE, with all labelled phrases of the sentences; a folder must hold a file of
-    them.
-
-    Raises:
-        TurnoverError: as `load_sst2`.
-    """
-    return load_sst2(folder, _PHRASES)
 
 
 def _from_hub() -> Dataset:

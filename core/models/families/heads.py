@@ -49,9 +49,9 @@ class Heads(OnEncoder, Masked):
         return hub_images(self.encoder, device).features
 
     def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
-        from turnover.models.heads import heads
+        from turnover.models.heads import turnover_heads
 
-        return heads(shape, classes, **self.in_one(settings))
+        return turnover_heads(shape, classes, **self.in_one(settings))
 
     def where(self, kind: str) -> str:
         on_encoder = kind == "text" or self.encoder != DEFAULT_ENCODER
@@ -69,5 +69,4 @@ class SmallVgg(Masked):
     def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
         from turnover.models.heads import small_vgg
 
-        channels, height, width = shape
-        return small_vgg((channels, height, width), classes, **self.in_one(settings))
+        return small_vgg(shape, classes, **self.in_one(settings))

@@ -116,32 +116,28 @@ class Torchvision(Masked):
             return super().reader(settings, device)
         from turnover.models.torchvision import torchvision_images
 
-        assert settings.model is not None
-        return torchvision_images(
-            settings.model, self.weights, settings.source, self.pretrained, settings.seed, device
-        ).features
+        return torchvision_images(self._network(settings, settings.seed), device).features
 
     def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
         if self.from_layer:
             return super().build(settings, classes, shape)
-        from turnover.models.heads import heads
+        from turnover.models.heads import turnover_heads
 
-        return heads(shape, classes, **self.in_one(settings))
+        return turnover_heads(shape, classes, **self.in_one(settings))
 
     def member(
         self, settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: int
     ) -> nn.Module:
-        from turnover.models.torchvision import check_weights, fine_tuned
+        from turnover.models.torchvision import FineTuned
 
-        assert settings.model is not None and self.from_layer is not None
-        if self.weights is not None:
-            check_weights(self.weights, settings.source)
-        return fine_tuned(
-            settings.model,
-            self.from_layer,
-            classes,
-            weights=self.weights,
-            pretrained=self.pretrained,
-            groups=self.groups or None,
-            seed=seed,
+        assert self.from_layer is not None
+        network, groups = self._network(settings, seed), self.groups or None
+        return FineTuned(network, self.from_layer, classes, groups=groups, seed=seed)
+
+    def _network(self, settings: TrainSettings, seed: int) -> nn.Module:
+        from turnover.models.torchvision import torchvision_network
+
+        assert settings.model is not None
+        return torchvision_network(
+            settings.model, self.weights, settings.source, self.pretrained, seed
         )

@@ -27,7 +27,7 @@ from turnover.attribution.scope import turnover
 from turnover.data.sources.text import load_reviews
 from turnover.models.adapters import AdapterClassifier, EncoderClassifier, new_encoder
 from turnover.models.encoders import DEFAULT_ENCODER
-from turnover.models.heads import TextEncoder, text_heads
+from turnover.models.heads import TextEncoder, turnover_heads
 from turnover.models.vgg19 import vgg19
 
 PUBLISHED_BATCH = 100
@@ -87,7 +87,9 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
     encoder = TextEncoder(device=device)
     tokens = _tokens(encoder, targets)
     model, single = (
-        text_heads(encoder.width, 2, members=members, groups=groups, seed=_SEED).to(device).eval()
+        turnover_heads((encoder.width,), 2, members=members, groups=groups, seed=_SEED)
+        .to(device)
+        .eval()
         for members in (_MEMBERS, 1)
     )
     ids = torch.arange(_INSTANCES if groups or targets < _FEW_TARGETS else _FEWER_INSTANCES)

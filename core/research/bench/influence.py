@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from turnover.attribution.device import choose_device
 from turnover.attribution.influence import top_influences
-from turnover.models.heads import text_heads
+from turnover.models.heads import turnover_heads
 from turnover.research.bench.contests import (
     ENGINE_LOW,
     Contest,
@@ -167,7 +167,7 @@ def _flops(way: Way) -> int:
 def measure_growth() -> Iterator[GrowthRow]:
     """Text heads with streamed top-k, growing in training instances and in targets."""
     device = choose_device()
-    model = text_heads(384, 2, members=4, groups=32, seed=0).to(device).eval()
+    model = turnover_heads((384,), 2, members=4, groups=32, seed=0).to(device).eval()
 
     def run(instances: int, targets: int) -> None:
         features = torch.randn(targets, 384, generator=torch.Generator().manual_seed(0))

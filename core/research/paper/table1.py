@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from turnover.attribution.device import choose_device, synchronize
 from turnover.attribution.engine.naive import device_of
-from turnover.data.base import limit_training
+from turnover.data.base import limit_items
 from turnover.data.sources import load_data
 from turnover.errors import TurnoverError
 from turnover.models.adapters import TokenRows
@@ -256,7 +256,7 @@ def text_case(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int) ->
             f"{folder}: {len(data.train)} training sentences; growth wants two sizes, so give "
             f"{sizes[1]:,} or more"
         )
-    data = limit_training(data, reached[-1], 0)
+    data = limit_items(data, reached[-1], 0)
     settings = replace(text_settings(setup, reached[-1], kind), members=1).resolved("text")
     device = choose_device(setup.device)
     read = settings.reader(device)
