@@ -34,14 +34,7 @@ import pandas as pd
 from turnover.attribution.estimators import SHOWN
 from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
-from turnover.storage.artifacts import (
-    FORMAT,
-    MANIFEST,
-    fingerprint,
-    read_manifest,
-    sha256,
-    write_manifest,
-)
+from turnover.storage.artifacts import MANIFEST, fingerprint, read_manifest
 from turnover.storage.atomic import looked_at
 from turnover.storage.schema import (
     InfluenceManifest,
@@ -53,20 +46,6 @@ from turnover.storage.schema import (
     first_link,
     readable,
 )
-
-__all__ = [
-    "FORMAT",
-    "INFLUENCE_FILES",
-    "MANIFEST",
-    "RUN_FILES",
-    "Ranked",
-    "Run",
-    "RunInfluence",
-    "find_runs",
-    "read_manifest",
-    "sha256",
-    "write_manifest",
-]
 
 PREDICTION, TRUTH = "prediction", "truth"
 RUN_FILES = (

@@ -34,8 +34,8 @@ from turnover.attribution.estimators.estimator import Described, Estimator
 from turnover.attribution.influence import Influence, influence, influences, self_influence
 from turnover.errors import TurnoverError
 from turnover.runs.model import describe_targets, load_model, run_estimator, run_split
-from turnover.runs.run import FORMAT, Run, write_manifest
-from turnover.storage.artifacts import Parts
+from turnover.runs.run import Run
+from turnover.storage.artifacts import FORMAT, Parts, write_manifest
 from turnover.storage.atomic import disk_error, replace_folder
 from turnover.storage.lock import alone
 from turnover.storage.progress import Advance, bar

@@ -20,7 +20,7 @@ from turnover.explain import groups as choose
 from turnover.explain.groups import Group, Mistake, smallest_flip, smallest_group
 from turnover.flags import Flags
 from turnover.runs.ranking import stored_estimator
-from turnover.runs.run import MANIFEST, write_manifest
+from turnover.storage.artifacts import MANIFEST, write_manifest
 
 Capture = pytest.CaptureFixture[str]
 

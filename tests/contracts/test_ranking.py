@@ -16,7 +16,8 @@ from turnover import Run
 from turnover.attribution.estimators.significance import NOISE, STRONG, WEAK, trust_words
 from turnover.explain.facts import explained_pattern, run_certainty
 from turnover.runs.ranking import TOP, ranking_entries, ranking_trust, trust_counts
-from turnover.runs.run import MANIFEST, PREDICTION, Ranked, write_manifest
+from turnover.runs.run import PREDICTION, Ranked
+from turnover.storage.artifacts import MANIFEST, write_manifest
 
 RANKED = Ranked(np.arange(30), np.linspace(1, -0.5, 30), np.full(30, 0.2))
 

@@ -36,7 +36,7 @@ from turnover.models.heads import MAX_TOKENS, TextEncoder, length_batches
 from turnover.models.names import encoder_folder
 from turnover.models.torchvision import hub_images, pixels_of
 from turnover.runs.model import load_model, split_inputs
-from turnover.runs.run import sha256
+from turnover.storage.artifacts import sha256
 
 CPU = torch.device("cpu")
 MIXED = [

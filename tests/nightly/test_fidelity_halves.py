@@ -26,7 +26,7 @@ from turnover.models.heads import pixel_heads
 from turnover.models.registry import RECIPES
 from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.task import EvaluationTask
-from turnover.runs.run import write_manifest
+from turnover.storage.artifacts import write_manifest
 from turnover.training.fit import History, fit, item_losses
 from turnover.workflows.influence import compute_influence
 
