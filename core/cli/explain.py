@@ -115,10 +115,11 @@ def run_explain(arguments: Namespace) -> dict[str, Any]:
     """Return predicted, probabilities, trust, proponents, opponents (influence in nats) and
     seconds.
     """
+    from turnover.data.tables.checks import read_bytes
     from turnover.runs.run import Run
-    from turnover.workflows.explain import Explainer, read_user_file
+    from turnover.workflows.explain import Explainer
 
-    content = read_user_file(Path(arguments.image)) if arguments.image else b""
+    content = read_bytes(Path(arguments.image)) if arguments.image else b""
     explainer = Explainer(Run(Path(arguments.run)), arguments.device)
     if arguments.image:
         return explainer.explain_image(content, arguments.image, arguments.label, arguments.top)

@@ -32,8 +32,9 @@ from typing import Any
 import numpy as np
 
 from turnover.attribution.estimators.significance import freedom_of, trust_words
+from turnover.data.tables.checks import read_lines
 from turnover.errors import TurnoverError
-from turnover.flags import Flags
+from turnover.flags.flag_file import flags_on
 from turnover.runs.ranking import clearest_first, content_of, finite, stored_estimator
 from turnover.runs.run import Run
 
@@ -114,17 +115,10 @@ def flagged(run: Run) -> Group:
     Raises:
         TurnoverError: if none is, or the flags cannot be read.
     """
-    chosen = np.zeros(len(run.train), bool)
-    chosen[
-        [
-            instance
-            for instance, flag in Flags(run.folder).current().items()
-            if flag.action == "drop" and instance < len(chosen)
-        ]
-    ] = True
+    dropped = [instance for instance, flag in flags_on(run).items() if flag.action == "drop"]
     return _group(
         "flagged to be dropped",
-        chosen,
+        np.isin(np.arange(len(run.train)), dropped),
         f"{run.folder}: no training item is flagged to be dropped; flag some on the Errors page",
     )
 
@@ -135,22 +129,15 @@ def listed(run: Run, path: Path) -> Group:
     Raises:
         TurnoverError: if the file cannot be read, names no id, or one that no training item has.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise TurnoverError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except UnicodeDecodeError:
-        raise TurnoverError(f"{path}: not UTF-8 text; write one id a line") from None
-    positions = dict(zip(run.train["id"].astype(str), run.train["position"], strict=True))
-    chosen = np.zeros(len(run.train), bool)
-    for number, line in enumerate(lines, start=1):
-        if name := line.strip():
-            if name not in positions:
-                raise TurnoverError(
-                    f"{path}, line {number}: no training item has the id {name!r}; ids look like "
-                    f"{next(iter(positions))!r}"
-                )
-            chosen[positions[name]] = True
+    names, ids = read_lines(path), run.train["id"].astype(str)
+    known = {"", *ids}
+    for number, name in enumerate(names, start=1):
+        if name not in known:
+            raise TurnoverError(
+                f"{path}, line {number}: no training item has the id {name!r}; ids look like "
+                f"{ids.iloc[0]!r}"
+            )
+    chosen = ids.isin(filter(None, names)).to_numpy()
     return _group(f"listed in {path.name}", chosen, f"{path}: names no id; write one a line")
 
 

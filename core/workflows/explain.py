@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -213,15 +212,3 @@ class Explainer:
         ).values.numpy()
         described = describe_targets(self.model, targets, item_features(self.model, targets.inputs))
         return self.estimator.apply(members, self.estimator.coefficients_of(described))
-
-
-def read_user_file(path: Path) -> bytes:
-    """The bytes of a file that a user named.
-
-    Raises:
-        TurnoverError: if it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise TurnoverError(f"{path}: cannot be read ({error.strerror}); check the path") from None

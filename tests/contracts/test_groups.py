@@ -74,7 +74,7 @@ LISTS = {
     "odd.txt, line 2: no training item has the id 'nobody'; ids look like 't000'": b"t001\nnobody",
     "names no id": b"\n \n",
     "not UTF-8": b"t\xe4",
-    "cannot be read": None,
+    "no such file": None,
 }
 
 
