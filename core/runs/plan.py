@@ -28,7 +28,7 @@ from turnover.data.sources.images import pairs_between
 from turnover.data.tables import OwnData, is_own, load_own
 from turnover.errors import TurnoverError
 from turnover.models.registry import TrainSettings, check_image_size
-from turnover.storage.atomic import disk_error, looked_at, sweep, write_atomic
+from turnover.storage.atomic import check_free, disk_error, sweep, write_atomic
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def plan_run(settings: TrainSettings, folder: Path) -> TrainingPlan:
         TurnoverError: for bad settings or data, a folder that exists, or a partial run that was
             begun with other settings.
     """
-    _check_free(folder)
+    check_free(folder, "another --run")
     data = _limited(_loaded(settings), settings)
     settings = settings.resolved(data.kind)
     assert settings.label_noise is not None
@@ -84,11 +84,6 @@ def plan_run(settings: TrainSettings, folder: Path) -> TrainingPlan:
     plan = TrainingPlan(settings, data, folder)
     _check_resumable(plan)
     return plan
-
-
-def _check_free(folder: Path) -> None:
-    if looked_at(folder).exists():
-        raise TurnoverError(f"{folder} exists; choose another --run, or delete it first")
 
 
 def _check_resumable(plan: TrainingPlan) -> None:
@@ -107,7 +102,7 @@ def open_partial(plan: TrainingPlan) -> Path:
         TurnoverError: if it cannot be written, or since planning the run was made or another one
             begun there.
     """
-    _check_free(plan.folder)
+    check_free(plan.folder, "another --run")
     _check_resumable(plan)
     if plan.resumes:
         sweep(plan.partial)

@@ -35,7 +35,7 @@ from turnover.models.registry import TrainSettings
 from turnover.runs.plan import TrainingPlan, has_checkpoint, open_partial, plan_run
 from turnover.runs.run import Run
 from turnover.runs.write import results_of, write_run
-from turnover.storage.atomic import disk_error
+from turnover.storage.atomic import check_free, disk_error
 from turnover.storage.lock import alone
 from turnover.training.fit import History, measured
 from turnover.workflows.train import model_inputs, splits_of
@@ -93,8 +93,7 @@ def save_run(
         data=data.name, model=model, members=1, label_noise=0.0, seed=seed, encoder=encoder
     )
     plan = TrainingPlan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
-    if plan.folder.exists():
-        raise TurnoverError(f"{folder} exists; choose another folder, or delete it first")
+    check_free(plan.folder, "another folder")
     result = _register(
         plan, module.state_dict(), "the module", choose_device(device), trained=module
     )

@@ -380,9 +380,7 @@ def fuzz_flags(folder: Path) -> Example:
         flags = Flags(run.folder)
         for look in (
             flags.current,
-            flags.conflicts,
             flags.overview,
-            flags.last,
             lambda: flags.put(3, "drop"),
             lambda: export_csv(run),
             flags.undo,
