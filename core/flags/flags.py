@@ -311,7 +311,9 @@ class Flags:
         row = database.execute(_LAST, (self.by, UNDONE)).fetchone()
         if row is None:
             return None
-        return Step(*row, tuple(decision.flag for decision in decisions_in(database, step=row[0])))
+        number, kind, at = row
+        flags = tuple(decision.flag for decision in decisions_in(database, step=number))
+        return Step(number, kind, at, flags)
 
 
 def _checked(instance: int) -> int:

@@ -6,7 +6,6 @@ They are read only when the user names one: the only part here that needs a netw
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from turnover.data.base import Origin
@@ -59,7 +58,6 @@ def hub_splits(
 
 # A data set that the user names
 
-_NAME_SPLIT = "name one with --{}-split"
 _TRAINING, _VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev", "test")
 
 
@@ -78,8 +76,8 @@ def read_hub(data: str, spec: OwnData) -> tuple[Table, Table | None]:
         if (split or option == "train") and split not in loaded:
             there = ", ".join(map(str, loaded))
             raise TurnoverError(
-                f"{name}: no split {split or 'train'!r} (there are: {there}); "
-                f"{_NAME_SPLIT.format(option)}"
+                f"{name}: no split {split or 'train'!r} (there are: {there}); name one with "
+                f"--{option}-split"
             )
     return _table(data, name, str(training), loaded), (
         _table(data, name, validation, loaded) if validation else None
@@ -95,10 +93,4 @@ def _table(data: str, name: str, split: str, loaded: Mapping[str, Any]) -> Table
     if any(isinstance(feature, datasets.Image) for feature in rows.features.values()):
         # images that are in files beside the table
         arrow = embed_table_storage(arrow.cast(rows.features.arrow_schema))
-    table = arrow_table(arrow, f"{name}, split {split}", split, Origin(data))
-    classes = {
-        column: tuple(feature.names)
-        for column, feature in rows.features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
-    return replace(table, classes=classes)
+    return arrow_table(arrow, f"{name}, split {split}", split, Origin(data))
