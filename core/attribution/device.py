@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from turnover.errors import TurnoverError
-from turnover.storage.progress import world
 
 Model = TypeVar("Model", bound=nn.Module)
 _KINDS = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
@@ -20,8 +19,7 @@ _saved: list[list[str]] = []
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """The named device, or the best one available: CUDA, then MPS, then CPU. Ranks that share a
-    machine each get their own GPU while there are enough.
+    """The named device, or the best one available: CUDA, then MPS, then CPU.
 
     Raises:
         TurnoverError: if the named device is not on this machine.
@@ -32,9 +30,7 @@ def choose_device(name: str | None = None) -> torch.device:
         "cpu": True,
     }
     if name is None:
-        return _this_ranks_gpu(
-            torch.device(next(kind for kind, present in available.items() if present))
-        )
+        return torch.device(next(kind for kind, present in available.items() if present))
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -44,15 +40,7 @@ def choose_device(name: str | None = None) -> torch.device:
             f"--device {name}: there is no such device here; available: "
             f"{', '.join(kind for kind, present in available.items() if present)}"
         )
-    return _this_ranks_gpu(device)
-
-
-def _this_ranks_gpu(device: torch.device) -> torch.device:
-    """This rank's GPU; any other device unchanged."""
-    process = world()
-    if device.type != "cuda" or device.index is not None or process.size == 1:
-        return device
-    return torch.device("cuda", process.local_rank % torch.cuda.device_count())
+    return device
 
 
 def synchronize(device: torch.device) -> None:

@@ -17,19 +17,15 @@ Activations are `(K, B, …)`. All instances share only b₂ and the prefix, whi
 `Ensemble` holds K deep models. Each of them fills the machine alone, so they run one after the
 other, at K times the cost; usually K is 1.
 
-Since members never mix, ranks may train some each (`turnover.training.ranks`): `some_members`
-selects members as a model of their own, `cut_tensors` and `joined_tensors` split and join their
-tensors. In a `MemberModel` every tensor has the members first; in an `Ensemble` the names of the
-tensors contain the member's number.
+`some_members` selects members as a model of their own.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
@@ -39,7 +35,6 @@ from torch import Tensor, nn
 from turnover.attribution.dropout import TurnoverDropout, turnover_layers
 from turnover.attribution.masks import derive_seed
 from turnover.attribution.scope import MaskScope, member_masks
-from turnover.attribution.state import NUMBERED, trained_state
 from turnover.errors import TurnoverError
 
 _INIT, _MASKS = 1, 2
@@ -264,9 +259,6 @@ class Ensemble(Members):
         return self.member_rows(x.expand(self.members, *x.shape))
 
 
-# Members selected, cut out and joined
-
-
 def some_members(model: Members, places: Sequence[int]) -> Members:
     """A copy with the members of these numbers, which may repeat; it shares no weights.
 
@@ -285,74 +277,3 @@ def some_members(model: Members, places: Sequence[int]) -> Members:
         mask.seeds = tuple(mask.seeds[member] for member in places)
     chosen.members = len(places)
     return chosen
-
-
-def descriptions(model: Members) -> list[str]:
-    """A description of each member without its weights: shapes and masks."""
-
-    def described(state: Mapping[str, Tensor], first: int, masks: Sequence[str]) -> str:
-        return json.dumps(
-            [{name: list(value.shape[first:]) for name, value in state.items()}, list(masks)]
-        )
-
-    if isinstance(model, Ensemble):
-        return [
-            described(
-                trained_state(member_model),
-                0,
-                [repr(mask) for mask in turnover_layers(member_model)],
-            )
-            for member_model in model.models
-        ]
-    masks = [mask for mask in turnover_layers(model) if isinstance(mask, MemberTurnoverDropout)]
-    return [
-        described(
-            trained_state(model),
-            1,
-            [f"{TurnoverDropout.extra_repr(mask)}, seed={mask.seeds[member]}" for mask in masks],
-        )
-        for member in range(model.members)
-    ]
-
-
-def joined_tensors(
-    model: Members, parts: Sequence[Mapping[str, Tensor]], counts: Sequence[int]
-) -> dict[str, Tensor]:
-    """The tensors of the whole model from those of its parts, which have `counts` members each; the
-    model's names occur in those of the tensors. Scalars are the first part's.
-    """
-    if len(parts) == 1:
-        return dict(parts[0])
-    if not isinstance(model, Ensemble):
-        return {
-            name: torch.cat([part[name] for part in parts]) if first.dim() else first
-            for name, first in parts[0].items()
-        }
-    firsts = [sum(counts[:index]) for index in range(len(counts))]
-    return {
-        _moved(name, first): value
-        for part, first in zip(parts, firsts, strict=True)
-        for name, value in part.items()
-    }
-
-
-def cut_tensors(model: Members, tensors: Mapping[str, Tensor], members: range) -> dict[str, Tensor]:
-    """The tensors of some members from those of the whole model, by the names in their part
-    `model`.
-    """
-    if not isinstance(model, Ensemble):
-        return {
-            name: value[members.start : members.stop] if value.dim() else value
-            for name, value in tensors.items()
-        }
-    numbers = {name: NUMBERED.search(name) for name in tensors}
-    return {
-        _moved(name, -members.start): tensors[name]
-        for name, number in numbers.items()
-        if number is not None and int(number[1]) in members
-    }
-
-
-def _moved(name: str, by: int) -> str:
-    """A tensor's name after its member's number has changed."""
-    return NUMBERED.sub(lambda number: f"models.{int(number[1]) + by}.", name, count=1)

@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 from turnover.cli.options import Command
 from turnover.errors import TurnoverError, missing_package
 from turnover.models.names import allow
-from turnover.storage.progress import world
 
 # Spinning threads make everything many times slower as soon as another program needs a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -86,8 +85,6 @@ COMMANDS = {
     "job": ("serve", "run the steps of a job, one after the other (used by the dashboard)"),
 }
 """The module of each command, imported when it is called, and its help text."""
-TOGETHER = ("train", "influence")
-"""Commands that run in several processes under torchrun."""
 _DESCRIPTION = (
     "Which training examples taught the model this mistake? Train with turn-over dropout, then ask."
 )
@@ -145,10 +142,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise SystemExit(2) from None
     warnings.filterwarnings("ignore", module="torch")
     try:
-        if world().size > 1 and arguments.command not in TOGETHER:
+        if int(os.environ.get("WORLD_SIZE") or 1) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
             raise TurnoverError(
-                "this command is for one process; leave torchrun out (it serves "
-                f"{' and '.join(TOGETHER)})"
+                "leave torchrun out: the command uses all of this machine by itself, and other "
+                "machines with --cluster"
             )
         result = _execute(arguments)
     except TurnoverError as error:
@@ -157,12 +154,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where this one was", file=sys.stderr)
         return 130
-    if world().is_first:
-        _say(
-            json.dumps(result, ensure_ascii=False)
-            if arguments.json
-            else arguments.call.describe(result)
-        )
+    _say(
+        json.dumps(result, ensure_ascii=False)
+        if arguments.json
+        else arguments.call.describe(result)
+    )
     return 0
 
 

@@ -12,7 +12,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from turnover.cli.options import Command, add_device, add_model, add_run
+from turnover.cli.options import Command, add_cluster, add_device, add_model, add_run
 
 
 def add_cleanse(parser: ArgumentParser) -> None:
@@ -56,6 +56,7 @@ def add_cleanse(parser: ArgumentParser) -> None:
         help="only compute the mean influences, and keep them with the run; retrain nothing",
     )
     add_device(parser)
+    add_cluster(parser)
     add_model(parser)
 
 
@@ -95,6 +96,7 @@ def run_cleanse(arguments: Namespace) -> dict[str, Any]:
             conditions,
             decisions,
             lambda partial_result: keep_cleansing(run, partial_result, finished=False),
+            arguments.cluster,
         )
         keep_cleansing(run, result)
     return result

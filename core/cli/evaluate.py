@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnover.cli.options import Command, add_device, add_model, add_run, positive
+from turnover.cli.options import Command, add_cluster, add_device, add_model, add_run, positive
 from turnover.errors import TurnoverError
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def add_evaluate(parser: ArgumentParser) -> None:
         ),
     )
     add_device(parser)
+    add_cluster(parser)
     add_model(parser)
 
 
@@ -115,7 +116,7 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
         tuple(arguments.remove),
         pairs,
     )
-    task = EvaluationTask.of(run, arguments.device)
+    task = EvaluationTask.of(run, arguments.device, cluster=arguments.cluster)
     with alone(
         run.folder / f".evaluate-{arguments.measure}.lock",
         f"measuring {arguments.measure} of {run.folder}",

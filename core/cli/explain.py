@@ -13,7 +13,15 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from turnover.cli.options import Command, add_device, add_model, add_run, add_top, positive
+from turnover.cli.options import (
+    Command,
+    add_cluster,
+    add_device,
+    add_model,
+    add_run,
+    add_top,
+    positive,
+)
 from turnover.errors import counted
 
 
@@ -37,7 +45,7 @@ def add_influence(parser: ArgumentParser) -> None:
         metavar="SIZE",
         help=(
             "memory to work in beside the result, such as 512M or 4G (default: what is free, at "
-            "most 1G on a CPU); of each rank under torchrun"
+            "most 1G on a CPU); of each process"
         ),
     )
     parser.add_argument(
@@ -47,6 +55,7 @@ def add_influence(parser: ArgumentParser) -> None:
         help="bfloat16: faster where the hardware has it, less exact",
     )
     add_device(parser)
+    add_cluster(parser)
     add_model(parser)
 
 
@@ -56,15 +65,17 @@ def run_influence(arguments: Namespace) -> dict[str, Any]:
     """
     from turnover.attribution.engine.tiling import parse_memory
     from turnover.runs.run import Run
-    from turnover.training.ranks import open_ranks
     from turnover.workflows.influence import compute_influence
 
     memory = None if arguments.memory is None else parse_memory(arguments.memory)
     options = {"memory": memory, "precision": arguments.precision, "most": arguments.most}
-    with open_ranks() as ranks:
-        return compute_influence(
-            Run(Path(arguments.run)), arguments.targets, arguments.device, ranks=ranks, **options
-        )
+    return compute_influence(
+        Run(Path(arguments.run)),
+        arguments.targets,
+        arguments.device,
+        cluster=arguments.cluster,
+        **options,
+    )
 
 
 def describe_influence(result: dict[str, Any]) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from turnover.models.options import Option
 
 DEFAULT_RUNS = "runs"
 
@@ -32,6 +35,29 @@ def positive(text: str) -> int:
     return number
 
 
+def add_options(parser: Any, options: Iterable[Option]) -> None:
+    """Options of settings and model families; those that are not given are None."""
+    for option in options:
+        if option.type is bool:
+            parser.add_argument(
+                option.flag,
+                dest=option.name,
+                action="store_const",
+                const=not option.default,
+                help=option.help,
+            )
+        else:
+            parser.add_argument(
+                option.flag, type=option.type, metavar=option.metavar, help=option.help
+            )
+
+
+def chosen_of(arguments: Namespace, options: Iterable[Option]) -> dict[str, Any]:
+    """The options that were given."""
+    values = {option.name: getattr(arguments, option.name) for option in options}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def add_run(parser: ArgumentParser, text: str = "run folder") -> None:
     """`--run DIR`."""
     parser.add_argument("--run", required=True, metavar="DIR", help=text)
@@ -41,6 +67,18 @@ def add_device(parser: ArgumentParser) -> None:
     """`--device NAME`."""
     parser.add_argument(
         "--device", metavar="NAME", help="cuda, mps or cpu (default: the best one there is)"
+    )
+
+
+def add_cluster(parser: ArgumentParser) -> None:
+    """`--cluster ADDRESS`."""
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help=(
+            "Ray cluster that shares this disk, such as HOST:6379 (default: RAY_ADDRESS, else "
+            "processes of this machine)"
+        ),
     )
 
 

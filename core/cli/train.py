@@ -11,14 +11,31 @@ from __future__ import annotations
 import os
 import time
 from argparse import ArgumentParser, Namespace
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from turnover.cli.options import DEFAULT_RUNS, Command, add_device, add_run
+from turnover.cli.options import (
+    DEFAULT_RUNS,
+    Command,
+    add_cluster,
+    add_device,
+    add_options,
+    add_run,
+    chosen_of,
+)
+from turnover.data.sources import NAMES
 from turnover.data.tables.spec import FILES, HUB, OwnData
 from turnover.errors import TurnoverError, counted
-from turnover.models.names import is_module
+from turnover.models.families.own import Own
+from turnover.models.options import KINDS, Option, flag_of, options_of
+from turnover.models.registry import (
+    TrainSettings,
+    families,
+    families_with,
+    family_options,
+    find_family,
+)
 
 
 def add_demo(parser: ArgumentParser) -> None:
@@ -62,10 +79,23 @@ def describe_demo(result: dict[str, Any]) -> str:
     )
 
 
-_NAMES = (
-    *("train", "validation", "test", "text_column", "image_column", "label_column", "id_column"),
-    *("train_split", "validation_split", "classes", "size"),
-)
+_OWN_DATA = {
+    "train": "FILE: CSV, TSV, JSONL or parquet file with texts or images, or a folder with one "
+    "folder of images a class",
+    "validation": "FILE: the same with validation items (default: a fifth of each class, drawn by "
+    "the seed)",
+    "test": "FILE: the same with items on which the finished model is measured once",
+    "text_column": "NAME: column of the texts",
+    "image_column": "NAME: column of the images, or of their paths beside the file",
+    "label_column": "NAME: column of the labels, names or numbers",
+    "id_column": "NAME: column of the ids (default: found by its name, else rows are numbered)",
+    "train_split": "NAME: with --data hub:NAME: the split to train on (default train)",
+    "validation_split": "NAME: with --data hub:NAME: the split to validate on (default validation, "
+    "else test)",
+    "classes": "FILE: names of the classes that labels number from 0, one a line",
+    "size": "N: scale images to N x N pixels (default: their usual size up to 64, else 32)",
+}
+"""Options for data of one's own, each with what stands for its value, and its help."""
 
 
 def add_own_data(parser: ArgumentParser) -> None:
@@ -74,59 +104,10 @@ def add_own_data(parser: ArgumentParser) -> None:
         "your own data",
         "columns are inferred where they are not named, and printed; look first with --check",
     )
-    group.add_argument(
-        "--train",
-        metavar="FILE",
-        help=(
-            "CSV, TSV, JSONL or parquet file with texts or images, or a folder with one folder of "
-            "images a class"
-        ),
-    )
-    group.add_argument(
-        "--validation",
-        metavar="FILE",
-        help="the same with validation items (default: a fifth of each class, drawn by the seed)",
-    )
-    group.add_argument(
-        "--test",
-        metavar="FILE",
-        help="the same with items on which the finished model is measured once",
-    )
-    group.add_argument("--text-column", metavar="NAME", help="column of the texts")
-    group.add_argument(
-        "--image-column",
-        metavar="NAME",
-        help="column of the images, or of their paths beside the file",
-    )
-    group.add_argument(
-        "--label-column", metavar="NAME", help="column of the labels, names or numbers"
-    )
-    group.add_argument(
-        "--id-column",
-        metavar="NAME",
-        help="column of the ids (default: found by its name, else rows are numbered)",
-    )
-    group.add_argument(
-        "--train-split",
-        metavar="NAME",
-        help="with --data hub:NAME: the split to train on (default train)",
-    )
-    group.add_argument(
-        "--validation-split",
-        metavar="NAME",
-        help="with --data hub:NAME: the split to validate on (default validation, else test)",
-    )
-    group.add_argument(
-        "--classes",
-        metavar="FILE",
-        help="names of the classes that labels number from 0, one a line",
-    )
-    group.add_argument(
-        "--size",
-        type=int,
-        metavar="N",
-        help="scale images to N x N pixels (default: their usual size up to 64, else 32)",
-    )
+    for name, described in _OWN_DATA.items():
+        metavar, _, text = described.partition(": ")
+        kind = int if metavar == "N" else str
+        group.add_argument(flag_of(name), type=kind, metavar=metavar, help=text)
 
 
 def own_data(arguments: Namespace) -> tuple[str, OwnData | None]:
@@ -136,7 +117,7 @@ def own_data(arguments: Namespace) -> tuple[str, OwnData | None]:
         TurnoverError: if the options do not go together, or name no data.
     """
     options = {
-        name: getattr(arguments, name) for name in _NAMES if getattr(arguments, name) is not None
+        name: getattr(arguments, name) for name in _OWN_DATA if getattr(arguments, name) is not None
     }
     data = arguments.data or (FILES if options.get("train") else "")
     if not data:
@@ -146,121 +127,20 @@ def own_data(arguments: Namespace) -> tuple[str, OwnData | None]:
     return data, OwnData(**options).check(data)
 
 
-_MODELS = (
-    "texts: heads (default), adapters, masked-encoder; images: small-vgg (default), vgg19, heads, "
-    "torchvision:NAME; or module:function, code of your own that builds one"
-)
+_NAMED = 2
 
 
 def add_train(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_run(parser, "folder to write the run to (it must not exist; an interrupted run is resumed)")
-    data_help = (
-        "digits, reviews (both built in), sst2, sst2-phrases, imdb-checks, yahoo or cifar10; "
-        "hub:NAME for one of the hub; your own files: --train"
-    )
+    data_help = f"{', '.join(NAMES)}; hub:NAME for one of the hub; your own files: --train"
     parser.add_argument("--data", metavar="NAME", help=data_help)
-    parser.add_argument(
-        "--path",
-        metavar="DIR",
-        help=(
-            "folder with the files of data that are not built in; without it: the hub (not "
-            "imdb-checks)"
-        ),
+    add_options(parser, options_of(TrainSettings))
+    models = "; ".join(
+        f"{kind}s: {', '.join(family.name for family in families(kind))}" for kind in KINDS
     )
     parser.add_argument(
-        "--limit",
-        type=int,
-        metavar="N",
-        help="train on N training items, drawn at random by the seed",
-    )
-    parser.add_argument(
-        "--validation-limit",
-        type=int,
-        metavar="N",
-        help="validate on N validation items, drawn at random by the seed",
-    )
-    parser.add_argument(
-        "--keep",
-        metavar="FILE",
-        help=(
-            "near duplicates that the limits must not drop: a CSV with test_index and train_index, "
-            "or its folder"
-        ),
-    )
-    parser.add_argument(
-        "--label-noise",
-        type=float,
-        metavar="F",
-        help="make this share of training labels wrong on purpose (default: digits .05, else 0)",
-    )
-    parser.add_argument(
-        "--members",
-        type=int,
-        metavar="K",
-        help=(
-            "models with masks of their own, trained together (default: digits and cifar10 8, "
-            "else 16)"
-        ),
-    )
-    parser.add_argument(
-        "--groups",
-        type=int,
-        metavar="G",
-        help="mask G groups of units; 0 masks single units (default 16)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="S",
-        help="seed of masks, initialisation, batches and label noise (default 0)",
-    )
-    parser.add_argument(
-        "--encoder",
-        metavar="NAME",
-        help=(
-            "frozen encoder, a hub name or a folder; images: for heads (default: texts "
-            "all-MiniLM-L6-v2, packaged; images none)"
-        ),
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="weights of torchvision:NAME, a safetensors file (default: random)",
-    )
-    parser.add_argument(
-        "--pretrained",
-        action="store_true",
-        help="download torchvision's own weights of torchvision:NAME",
-    )
-    parser.add_argument("--model", metavar="NAME", help=_MODELS)
-    parser.add_argument(
-        "--from-layer",
-        metavar="L",
-        help=(
-            "train torchvision:NAME from this layer on, with masks from there (default: frozen, "
-            "heads on it)"
-        ),
-    )
-    parser.add_argument(
-        "--layers",
-        type=int,
-        metavar="L",
-        help="adapters in the last L layers of the encoder (default: all)",
-    )
-    parser.add_argument(
-        "--dropout",
-        type=float,
-        default=0.0,
-        metavar="P",
-        help="ordinary dropout beside the masks, for vgg19 (default 0)",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=int,
-        metavar="N",
-        help="train for at most N epochs (default: the model's or the data set's own)",
+        "--model", metavar="NAME", help=f"{models} (code of your own); the first is the default"
     )
     parser.add_argument(
         "--check",
@@ -271,45 +151,51 @@ def add_train(parser: ArgumentParser) -> None:
         ),
     )
     add_device(parser)
+    add_cluster(parser)
+    group = parser.add_argument_group("options of models", "each for the models that have it")
+    add_options(group, map(_with_models, family_options().values()))
     add_own_data(parser)
+
+
+def _with_models(option: Option) -> Option:
+    """The option with the models that it is for in its help, where they are few."""
+    names = families_with(option.name)
+    return (
+        replace(option, help=f"{', '.join(names)}: {option.help}")
+        if len(names) <= _NAMED
+        else option
+    )
 
 
 def run_train(arguments: Namespace) -> dict[str, Any]:
     """Train and return sizes, accuracies, losses, epochs, seconds and device; or check, and return
     sizes and classes.
     """
-    from turnover.models.names import DEFAULT_ENCODER
-    from turnover.models.registry import TrainSettings
-
     data, custom = own_data(arguments)
-    chosen = {
-        field.name: getattr(arguments, field.name)
-        for field in fields(TrainSettings)
-        if hasattr(arguments, field.name)
-    }
-    settings = TrainSettings(
-        **{**chosen, "data": data, "own": custom, "encoder": arguments.encoder or DEFAULT_ENCODER}
+    options = (*options_of(TrainSettings), *family_options().values())
+    settings = TrainSettings.of(
+        data, own=custom, model=arguments.model, **chosen_of(arguments, options)
     )
     if arguments.check:
         from turnover.runs.plan import plan_run, report
 
         plan = plan_run(settings, Path(arguments.run))
-        if plan.settings.named_model:
+        if plan.settings.family.needs_trial:
             from turnover.workflows.train import try_model
 
             try_model(plan)
         return report(plan)
-    from turnover.training.ranks import open_ranks
     from turnover.workflows.train import train_run
 
-    with open_ranks() as ranks:
-        return train_run(settings, Path(arguments.run), arguments.device, ranks=ranks)
+    return train_run(settings, Path(arguments.run), arguments.device, arguments.cluster)
 
 
 def describe_train(result: dict[str, Any]) -> str:
     """The result in words."""
     if "classes" in result:
         return _describe_check(result)
+    family = find_family(result["model"])
+    code = family is not None and family.code
     tested = (
         f"test accuracy {result['test_accuracy']:.1%} on {result['test_size']} items, measured "
         "once\n"
@@ -325,7 +211,7 @@ def describe_train(result: dict[str, Any]) -> str:
         f"{result['masked_loss']:.3f}, flipped {result['flipped_loss']:.3f}, validation "
         f"{result['validation_loss']:.3f}, under masks nobody owns "
         f"{result['unowned_loss']:.3f}\nnext: turnover influence --run "
-        f"{result['run']}{' --model ' + result['model'] if is_module(result['model']) else ''}"
+        f"{result['run']}{' --model ' + result['model'] if code else ''}"
     )
 
 
@@ -364,34 +250,21 @@ def add_register(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="what it was trained on, the position of a training item being its instance id",
     )
-    parser.add_argument(
-        "--path", metavar="DIR", help="folder with the files of data that are not built in"
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="S",
-        help="seed that the function was called with (default 0)",
-    )
-    parser.add_argument(
-        "--encoder",
-        metavar="NAME",
-        help=(
-            "text encoder whose features or tokens it reads (default: the packaged "
-            "all-MiniLM-L6-v2)"
-        ),
-    )
+    add_options(parser, _of_register())
     add_own_data(parser)
     add_device(parser)
+
+
+def _of_register() -> list[Option]:
+    """The options of `train` that `register` has: for the data, and for what the model reads."""
+    shared = [option for option in options_of(TrainSettings) if option.name in ("path", "seed")]
+    return [*shared, *Own.options()]
 
 
 def run_register(arguments: Namespace) -> dict[str, Any]:
     """Measure and write; return sizes, accuracy and losses, and whether the model `learned` its
     items under these masks.
     """
-    from turnover.models.names import DEFAULT_ENCODER
-    from turnover.models.registry import TrainSettings
     from turnover.workflows.register import register_run
 
     data, custom = own_data(arguments)
@@ -400,9 +273,8 @@ def run_register(arguments: Namespace) -> dict[str, Any]:
             "--validation: name the validation items; drawing them from --train would change the "
             "positions that are instance ids"
         )
-    chosen = {name: getattr(arguments, name) for name in ("path", "seed", "model")}
-    settings = TrainSettings(
-        data, **chosen, own=custom, encoder=arguments.encoder or DEFAULT_ENCODER
+    settings = TrainSettings.of(
+        data, own=custom, model=arguments.model, **chosen_of(arguments, _of_register())
     )
     return register_run(settings, Path(arguments.weights), Path(arguments.run), arguments.device)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,11 @@ class Items:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def readable(self) -> Any:
+        """The texts, or the images."""
+        return (self.texts or []) if self.images is None else self.images
 
     @property
     def contents(self) -> Sequence[Hashable]:

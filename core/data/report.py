@@ -31,6 +31,9 @@ class DataReport:
         unmeasured: classes without any validation item.
         alike: groups of classes whose names differ only in spaces, capitals, or how a number or
             a truth value is written.
+        cut: share of the training texts that are longer than the model's window.
+        window: how many tokens of a text the model reads.
+        widest: how many it could read; 0 if that is not known.
     """
 
     kind: str
@@ -43,10 +46,14 @@ class DataReport:
     missing: tuple[str, ...] = ()
     unmeasured: tuple[str, ...] = ()
     alike: tuple[tuple[str, ...], ...] = ()
+    cut: float = 0.0
+    window: int = 0
+    widest: int = 0
 
     @property
     def lines(self) -> list[str]:
         """The report in sentences, the notes first."""
+        wider = f"; --max-tokens goes up to {self.widest}"
         findings = [
             (
                 self.torn,
@@ -72,6 +79,13 @@ class DataReport:
             (len(self.missing), f"no training item of {_listed(self.missing)}"),
             (len(self.single), f"one training item only of {_listed(self.single)}"),
             (len(self.unmeasured), f"no validation item of {_listed(self.unmeasured)}"),
+            (
+                self.cut,
+                (
+                    f"{_percent(self.cut)} of the training texts are longer than {self.window} "
+                    f"tokens and are cut there{wider if self.widest > self.window else ''}"
+                ),
+            ),
             *(
                 (1, f"classes whose names may mean the same: {_listed(names)}")
                 for names in self.alike
@@ -111,6 +125,10 @@ def look_at(data: Dataset) -> DataReport:
         unmeasured=classes(measured, 0),
         alike=tuple(tuple(names) for names in alike.values() if len(names) > 1),
     )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else "less than 1 %"
 
 
 def _meaning(name: str) -> str | float:

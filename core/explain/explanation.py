@@ -19,12 +19,12 @@ from turnover.attribution.estimators.significance import RATE, STRONG, WEAK
 from turnover.explain.words import (
     LIMIT,
     MarkedText,
-    SplitWord,
     content_words,
     mark,
     recurring_words,
-    run_splitter,
+    run_pieces,
 )
+from turnover.models.encoders import Pieces
 from turnover.runs.ranking import (
     clearest_first,
     content_of,
@@ -176,8 +176,8 @@ def explain_error(
     Raises:
         TurnoverError: if the run has no usable influence for this item.
     """
-    ranked, cut = run.influence.ranked(item.position, meaning), run_splitter(run)
-    trust, marked = ranking_trust(run, ranked), content_words(item.text, cut)
+    ranked, pieces = run.influence.ranked(item.position, meaning), run_pieces(run)
+    trust, marked = ranking_trust(run, ranked), content_words(item.text, pieces)
     members = int(run.manifest["results"]["members"])
     ends, usual = ranked.ends(top), _random_index(ranked, len(run.train), f"{item.id} {draw}")
     sides = [
@@ -210,13 +210,13 @@ def _random_index(ranked: Ranked, train_size: int, seed: str) -> list[int]:
 
 
 def marked_target(
-    text: str, proponents: Collection[Card], limit: int = LIMIT, cut: SplitWord | None = None
+    text: str, proponents: Collection[Card], limit: int = LIMIT, pieces: Pieces | None = None
 ) -> MarkedText:
     """A target's text, with the words marked that at least two of its proponents share, and with
-    `cut` the pieces of words.
+    `pieces` the pieces of words.
     """
     texts = [card.text.plain for card in proponents if card.text]
-    return mark(text, recurring_words(text, texts, cut=cut), limit=limit, cut=cut)
+    return mark(text, recurring_words(text, texts, pieces=pieces), limit=limit, pieces=pieces)
 
 
 def meaning_sentence(item: ErrorItem, meaning: str) -> str:
@@ -371,7 +371,7 @@ def _ranked_card(
         share=0.0,
         injected=str(item["planted"]),
         text=(
-            mark(str(item["text"]), words, limit=limit, cut=run_splitter(run))
+            mark(str(item["text"]), words, limit=limit, pieces=run_pieces(run))
             if run.kind == "text"
             else None
         ),

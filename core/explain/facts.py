@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from turnover.attribution.estimators.significance import RATE, freedom_of, strong, wrong_sign
+from turnover.errors import TurnoverError
 from turnover.explain.explanation import estimate_words
 from turnover.explain.words import snippet
-from turnover.models.names import DEFAULT_ENCODER, is_module
+from turnover.models.registry import TrainSettings
 from turnover.runs.ranking import TOP
 from turnover.runs.run import PREDICTION, Run
 
@@ -115,22 +116,14 @@ def _facts(run: Run, with_influence: bool) -> Iterator[tuple[str, str]]:
 
 
 def _model(run: Run) -> str:
-    settings = run.manifest["settings"]
-    if "model" not in settings:
+    saved = run.manifest["settings"]
+    if "model" not in saved:
         return ""
-    groups, custom, where = settings.get("groups"), is_module(settings["model"]), ""
-    if run.kind == "text":
-        layers = settings.get("layers")
-        link = "on" if custom or settings["model"] == "heads" else "in"
-        where = f" {link} {settings.get('encoder')}{f', last {layers} layers' if layers else ''}"
-    elif settings["model"] == "heads" and settings.get("encoder") not in (None, DEFAULT_ENCODER):
-        where = f" on {settings['encoder']}"
-    masks = (
-        "its own masks"
-        if custom
-        else f"masks of {f'{groups} groups of units' if groups else 'single units'}"
-    )
-    return f"{settings['model']}{where}, {masks}"
+    try:
+        family = TrainSettings.read(saved, run.kind).family
+    except TurnoverError:  # of another version
+        return str(saved["model"])
+    return f"{saved['model']}{family.where(run.kind)}, {family.masks}"
 
 
 def _estimator(run: Run) -> str:

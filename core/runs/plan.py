@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from turnover.data.sources import load_data
 from turnover.data.sources.images import pairs_between
 from turnover.data.tables import OwnData, is_own, load_own
 from turnover.errors import TurnoverError
-from turnover.models.registry import TrainSettings, check_image_size
+from turnover.models.encoders import encoder_limit, encoder_pieces
+from turnover.models.registry import TrainSettings
 from turnover.storage.atomic import check_free, disk_error, sweep, write_atomic
 
 
@@ -52,12 +53,24 @@ class TrainingPlan:
     @cached_property
     def wanted(self) -> str:
         """Identity that a partial run must have to be resumed."""
-        return json.dumps({**asdict(self.settings), "fingerprint": self.data.fingerprint()})
+        return json.dumps({**self.settings.saved, "fingerprint": self.data.fingerprint()})
 
     @cached_property
     def data_report(self) -> list[str]:
         """Notes on the data for a person, in lines."""
-        return look_at(self.data).lines
+        return replace(look_at(self.data), **self._cut_texts()).lines
+
+    def _cut_texts(self) -> dict[str, Any]:
+        """What the report says of texts that are longer than the model's window; nothing where the
+        encoder is not on this machine.
+        """
+        texts, options = self.data.train.texts, self.settings.options
+        if not texts or not (window := options.get("max_tokens")):
+            return {}
+        if (pieces := encoder_pieces(options["encoder"], window)) is None:
+            return {}
+        widest = encoder_limit(options["encoder"]) or 0
+        return {"cut": pieces.share_cut(texts), "window": window, "widest": widest}
 
     @property
     def resumes(self) -> bool:
@@ -80,7 +93,8 @@ def plan_run(settings: TrainSettings, folder: Path) -> TrainingPlan:
     if settings.label_noise:
         data = plant_label_noise(data, settings.label_noise, settings.seed)
     if data.train.images is not None:
-        check_image_size(settings, data.train.images.shape[1:])
+        shape = data.train.images.shape[1:]
+        settings.family.check_images(str(settings.model), settings.data, shape)
     plan = TrainingPlan(settings, data, folder)
     _check_resumable(plan)
     return plan
@@ -147,7 +161,7 @@ def report(plan: TrainingPlan) -> dict[str, Any]:
         "injected_labels": data.train.injected.count(WRONG_LABEL),
         "model": settings.model,
         "members": settings.members,
-        "groups": settings.groups,
+        **settings.options,
         "epochs": settings.recipe.epochs,
         "resumes": plan.resumes,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,10 @@ from turnover.runs.run import RUN_FILES
 from turnover.storage.artifacts import write_manifest
 from turnover.storage.atomic import replace_folder
 from turnover.storage.schema import CURVES
-from turnover.training.fit import History, probabilities
+from turnover.training.fit import probabilities
+from turnover.training.history import History
 
-_SCRATCH = ("settings.json", "masked.checkpoint", "plain.checkpoint", "inputs.npz")
+_SCRATCH = ("settings.json", "*.checkpoint", "inputs.npz")
 _PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn")
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -78,8 +78,9 @@ def write_run(
     _write_files(partial, data, model, history, inputs)
     write_manifest(partial, _origin(settings, data, model) | facts, RUN_FILES)
     replace_folder(partial, folder)
-    for name in _SCRATCH:  # only now: until the rename, a stop must find them
-        (folder / name).unlink(missing_ok=True)
+    for pattern in _SCRATCH:  # only now: until the rename, a stop must find them
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _write_files(
@@ -141,7 +142,7 @@ def _origin(settings: TrainSettings, data: Dataset, model: Members) -> dict[str,
         },
         "kind": data.kind,
         "classes": list(data.classes),
-        "settings": asdict(settings),
+        "settings": settings.saved,
         "leaks": list(model.leaks),
         "device": device,
         "versions": {

@@ -1,10 +1,8 @@
-"""Progress of stages, on stderr or in a file; and this process's rank. Needs no torch.
+"""Progress of stages, on stderr or in a file. Needs no torch.
 
 Each stage shows one bar on stderr, with the time left. A job (`turnover.jobs`) has no terminal: it
 names a file in the environment variable `TURNOVER_PROGRESS`, which each stage overwrites with its
 progress a few times a second.
-
-`world` reads from the environment which of how many processes `torchrun` started this one as.
 """
 
 from __future__ import annotations
@@ -21,36 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
-
-# The rank of this process
-
-_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-
-
-@dataclass(frozen=True)
-class World:
-    """Process `rank` of `size`, of which `local_size` run on this machine, this one as number
-    `local_rank`.
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process reports for all."""
-        return self.rank == 0
-
-
-def world() -> World:
-    """The variables that torchrun sets; a single process without them."""
-    values = [os.environ.get(name, "") for name in _VARIABLES]
-    return World(*map(int, values)) if all(number.isdigit() for number in values) else World()
-
-
-# Progress
 
 Advance = Callable[[float], object]
 """Called by a stage with the number of units that it has just finished."""
@@ -84,10 +52,7 @@ class Progress:
 
 @contextmanager
 def bar(total: int, label: str, unit: str) -> Iterator[Advance]:
-    """Progress over `total` units; of several ranks only the first one shows its own."""
-    if not world().is_first:
-        yield silent
-        return
+    """Progress over `total` units."""
     file = os.environ.get(VARIABLE)
     if file:
         yield _Stage(Path(file), total, label, unit).advance

@@ -1,140 +1,138 @@
-"""Checkpoints of a training run: one file for all members, with all that the next epoch needs.
-
-The first rank writes it from what the other ranks send, so training can resume with any number of
-ranks.
-"""
+"""Members in training, and checkpoints: one file with all that the next epoch needs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
-from turnover.attribution.ensemble import Members, cut_tensors, descriptions, joined_tensors
+from turnover.attribution.dropout import turnover_layers
+from turnover.attribution.ensemble import Members
 from turnover.attribution.state import load_trained, trained_state
+from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.registry import Recipe
 from turnover.storage.atomic import write_atomic
-from turnover.training.teams import Team
-
-_DESCRIBED = "members"
 
 
-@dataclass(frozen=True)
 class Trainee:
-    """What is trained: the members of a team, and how."""
+    """A model in training: its optimizer, and its weights after the epoch that is kept so far.
 
-    model: Members
-    optimizer: torch.optim.Optimizer
-    recipe: Recipe
-    team: Team
-
-
-def whole_tensors(model: Members, tensors: Mapping[str, Tensor], team: Team) -> dict[str, Tensor]:
-    """The tensors of all teams' members on the first rank, by the names in the whole model; nothing
-    on the others.
+    Attributes:
+        first: the number of its first member among all that are trained.
     """
-    if team.ranks.size == 1:
-        return dict(tensors)
-    parts = team.gather(
-        save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
-        if team.rank == 0
-        else b""
-    )
-    counts = [int(part) for part in team.gather(str(model.members).encode())]
-    return joined_tensors(model, [load(part) for part in parts], counts) if parts else {}
+
+    def __init__(self, model: Members, recipe: Recipe, first: int = 0) -> None:
+        self.model, self.recipe, self.first = model, recipe, first
+        with model.failing():
+            self.optimizer = torch.optim.AdamW(
+                [parameter for parameter in model.parameters() if parameter.requires_grad],
+                lr=recipe.learning_rate,
+                weight_decay=recipe.weight_decay,
+            )
+        self.keep()
+
+    def keep(self) -> None:
+        """Keep the current weights in place of those kept so far."""
+        state = trained_state(self.model)
+        self._kept = {name: value.clone() for name, value in state.items()}
+
+    def finish(self) -> None:
+        """Give the model the kept weights."""
+        load_trained(self.model, self._kept)
+        self.model.eval()
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """Identity that a checkpoint must have to be resumed from."""
+        return {
+            "recipe": asdict(self.recipe),
+            "first": self.first,
+            "shapes": {name: list(value.shape) for name, value in self._kept.items()},
+            "masks": [repr(mask) for mask in turnover_layers(self.model)],
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the next epoch needs."""
+        tensors = {f"model.{name}": value for name, value in trained_state(self.model).items()}
+        tensors |= {f"best.{name}": value for name, value in self._kept.items()}
+        moments = self.optimizer.state_dict()["state"]
+        for number, name in enumerate(self._trained()):
+            tensors |= {
+                f"adamw.{name}.{moment}": value for moment, value in moments.get(number, {}).items()
+            }
+        return tensors
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to where `tensors` were taken; others among them are ignored."""
+        named = {
+            kind: {
+                name.removeprefix(kind): value
+                for name, value in tensors.items()
+                if name.startswith(kind)
+            }
+            for kind in ("model.", "best.", "adamw.")
+        }
+        moments: dict[str, dict[str, Tensor]] = {}
+        for name, value in named["adamw."].items():
+            parameter, _, moment = name.rpartition(".")
+            moments.setdefault(parameter, {})[moment] = value
+        load_trained(self.model, named["model."])
+        numbers = enumerate(self._trained())
+        state = {number: moments[name] for number, name in numbers if name in moments}
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        device = next(self.model.parameters()).device
+        self._kept = {name: value.to(device) for name, value in named["best."].items()}
+
+    def _trained(self) -> list[str]:
+        """Names of the parameters that the optimizer changes, in its order."""
+        named = self.model.named_parameters()
+        return [name for name, parameter in named if parameter.requires_grad]
 
 
 def save_checkpoint(
-    path: Path,
-    trainee: Trainee,
-    best: Mapping[str, Tensor],
-    items: Mapping[str, Tensor],
-    facts: Mapping[str, Any],
+    path: Path, made_with: Mapping[str, Any], tensors: Mapping[str, Tensor], **facts: Any
 ) -> None:
-    """Save the state of all members, their best state so far, each item's losses, and facts."""
-    model, team = trainee.model, trainee.team
-    tensors = {f"model.{name}": value for name, value in trained_state(model).items()} | {
-        f"best.{name}": value for name, value in best.items()
-    }
-    moments = trainee.optimizer.state_dict()["state"]
-    for number, name in enumerate(_trained(model)):
-        tensors |= {
-            f"adamw.{name}.{moment}": value for moment, value in moments.get(number, {}).items()
-        }
-    whole = whole_tensors(model, tensors, team)
-    described = [
-        description
-        for part in team.gather(json.dumps(descriptions(model)).encode())
-        for description in json.loads(part)
-    ]
-    if not team.ranks.is_first:
-        return
-    metadata = json.dumps(
-        {"made_with": {"recipe": asdict(trainee.recipe), _DESCRIBED: described}, **facts}
-    )
-    content = {name: value.contiguous() for name, value in (whole | dict(items)).items()}
-    write_atomic(path, lambda beside: beside.write_bytes(save(content, {"facts": metadata})))
+    """Save tensors and facts, whole or not at all.
+
+    Raises:
+        TurnoverError: if the disk is full.
+    """
+    metadata = {"facts": json.dumps({"made_with": made_with, **facts})}
+    content = save({name: value.contiguous() for name, value in tensors.items()}, metadata)
+    write_atomic(path, lambda beside: beside.write_bytes(content))
 
 
 def load_checkpoint(
-    path: Path, trainee: Trainee, items: tuple[str, ...]
-) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    """Load this rank's members; returns the facts, the best state, and the items' losses.
+    path: Path, made_with: Mapping[str, Any], needed: Sequence[str] = (), only: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and facts of a checkpoint, which has the `needed` ones; if `only`, no others.
 
     Raises:
-        TurnoverError: if the checkpoint was made by another recipe or model, or is damaged.
+        TurnoverError: if it was made by another recipe or model, or is damaged.
     """
-    model, optimizer = trainee.model, trainee.optimizer
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["facts"])
-            made_with, described = {**facts["made_with"]}, facts["made_with"][_DESCRIBED]
-            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
-            losses = {name: tensors.pop(name) for name in items}
-            _ = facts["curves"], facts["accuracy"]
+            names = needed if only else list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
+        same = facts["made_with"] == made_with
+        if missing := same and set(needed) - {*tensors, *facts}:
+            raise KeyError(min(missing))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise TurnoverError(
             f"{path}: the checkpoint is damaged ({error}); delete it to train from the beginning"
         ) from None
-    members = trainee.team.members
-    ours = descriptions(model), trainee.team.total, asdict(trainee.recipe)
-    if (described[members.start : members.stop], len(described), made_with["recipe"]) != ours:
+    if not same:
         raise TurnoverError(
             f"{path}: the checkpoint was made with other settings; use the same settings to resume,"
             " or delete it"
         )
-    member_tensors = cut_tensors(model, tensors, members)
-    named = {
-        kind: {
-            name.removeprefix(kind): value
-            for name, value in member_tensors.items()
-            if name.startswith(kind)
-        }
-        for kind in ("model.", "best.", "adamw.")
-    }
-    moments: dict[str, dict[str, Tensor]] = {}
-    for name, value in named["adamw."].items():
-        parameter, _, moment = name.rpartition(".")
-        moments.setdefault(parameter, {})[moment] = value
-    load_trained(model, named["model."])
-    state = {
-        number: moments[name] for number, name in enumerate(_trained(model)) if name in moments
-    }
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
-    device = next(model.parameters()).device
-    return facts, {name: value.to(device) for name, value in named["best."].items()}, losses
-
-
-def _trained(model: Members) -> list[str]:
-    """Names of the parameters that the optimizer changes, in its order."""
-    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return tensors, facts

@@ -22,10 +22,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,16 +32,13 @@ from turnover.attribution.device import at_least_float32
 from turnover.attribution.ensemble import Members
 from turnover.attribution.masks import MAX_ID, UNOWNED, derive_seed
 from turnover.attribution.scope import turnover
-from turnover.attribution.state import load_trained, trained_state
+from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.registry import Recipe
-from turnover.storage.schema import CURVES
 from turnover.training.checkpoint import Trainee, load_checkpoint, save_checkpoint
-from turnover.training.teams import Team, one_rank, shared_norms
+from turnover.training.history import CHANCES, HISTORY, History, share_right
 
 _ORDER, _DROPOUT, _AUGMENT = 4, 5, 6
 _MOVED = 4
-_ITEM_LOSSES = ("masked_items", "flipped_items", "validation_items")
 _EVALUATION_ROWS = 512
 
 
@@ -57,41 +53,6 @@ class Split:
         """Some of the rows; their numbers may be on another device."""
         chosen = rows.to(self.labels.device) if isinstance(rows, Tensor) else rows
         return Split(self.inputs[chosen], self.labels[chosen])
-
-
-@dataclass
-class History:
-    """Losses in nats per finished epoch: the mean of each curve, and those of each training and
-    validation item.
-    """
-
-    curves: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in CURVES})
-    accuracy: list[float] = field(default_factory=list)
-    masked_items: list[np.ndarray] = field(default_factory=list)
-    flipped_items: list[np.ndarray] = field(default_factory=list)
-    validation_items: list[np.ndarray] = field(default_factory=list)
-    keep: str = "learned"
-
-    @property
-    def epochs(self) -> int:
-        return len(self.accuracy)
-
-    @property
-    def best(self) -> int:
-        """Number (from 0) of the epoch with the lowest validation loss."""
-        return int(np.argmin(self.curves["validation"]))
-
-    @property
-    def kept(self) -> int:
-        """Number (from 0) of the epoch that `Recipe.keep` names; `learned`: the last whose
-        validation loss is within one standard error of the best.
-        """
-        if self.keep != "learned":
-            return self.best if self.keep == "best" else self.epochs - 1
-        best = self.validation_items[self.best]
-        excess = np.stack(self.validation_items) - best
-        error = excess.std(1) / np.sqrt(len(best))
-        return int(np.flatnonzero(excess.mean(1) <= error)[-1])
 
 
 def item_losses(
@@ -119,7 +80,7 @@ def _member_losses(logits: Tensor, labels: Tensor) -> Tensor:
 def validate(model: Members, split: Split) -> tuple[Tensor, float]:
     """`item_losses` and `accuracy` of the full network, from one pass."""
     judged = _judged(model, split)
-    return judged[:, 0], _share_right(judged[:, 1:].mean(0), split.labels)
+    return judged[:, 0], share_right(judged[:, 1:].mean(0), split.labels)
 
 
 def _judged(model: Members, split: Split) -> Tensor:
@@ -135,11 +96,6 @@ def _judged(model: Members, split: Split) -> Tensor:
         )
 
     return _evaluated(model, split.inputs, judged)
-
-
-def _share_right(chances: Tensor, labels: Tensor) -> float:
-    """Accuracy of probabilities `(C, N)`."""
-    return float((chances.argmax(0) == labels).float().mean())
 
 
 def probabilities(
@@ -211,15 +167,6 @@ def augmented(images: Tensor, random: torch.Generator) -> Tensor:
     return padded[(*whole, lines.view(rows, 1, -1, 1), columns.view(rows, 1, 1, -1))]
 
 
-def _of_this_rank(team: Team) -> list[int]:
-    """Numbers that make this rank's random draws differ from those of others, which would otherwise
-    drop the same units; none on the first, which draws as one process does.
-    """
-    if team.rank:
-        return [team.members.start, team.rank]
-    return [team.members.start] if team.members.start else []
-
-
 def train_epoch(
     model: Members,
     optimizer: torch.optim.Optimizer,
@@ -227,36 +174,35 @@ def train_epoch(
     recipe: Recipe,
     epoch: int,
     orders: Tensor,
-    team: Team | None = None,
+    first: int = 0,
 ) -> None:
     """Run all steps of one epoch and leave the model in evaluation mode.
 
-    `orders` `(K, n)` are each member's training items in order; `team` are the ranks that train
-    these members, by default this one alone.
+    `orders` `(K, n)` are each member's training items in order; `first` is the number of the
+    first member.
 
     Raises:
         TurnoverError: if the user's own code fails, or a batch norm gets a batch of one item.
     """
-    team = team or one_rank(model.members)
     with torch.random.fork_rng():
         # for ordinary dropout, resumed or not
-        torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch, *_of_this_rank(team)))
+        torch.manual_seed(derive_seed(recipe.seed, _DROPOUT, epoch, *([first] if first else [])))
         randoms = [
             torch.Generator().manual_seed(derive_seed(recipe.seed, _AUGMENT, epoch, member))
-            for member in team.members
+            for member in range(first, first + model.members)
         ]
         with model.failing():
             model.train()
-            _train_epoch(
-                model,
-                optimizer,
-                train,
-                recipe,
-                epoch,
-                orders.to(train.labels.device),
-                randoms,
-                team,
-            )
+            orders = orders.to(train.labels.device)
+            try:
+                _train_epoch(model, optimizer, train, recipe, epoch, orders, randoms)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise TurnoverError(
+                    "a batch norm cannot learn from a batch of one item; train on more items "
+                    "(--limit)"
+                ) from None
             model.eval()
 
 
@@ -268,7 +214,6 @@ def _train_epoch(
     epoch: int,
     orders: Tensor,
     randoms: Sequence[torch.Generator],
-    team: Team,
 ) -> None:
     autocast = torch.autocast("cuda", torch.bfloat16) if train.labels.is_cuda else nullcontext()
     steps = batches(orders, recipe.batch)
@@ -293,60 +238,34 @@ def _train_epoch(
             if recipe.fresh
             else ids
         )
-        count, part = ids.shape[1], team.part(ids.shape[1])
         optimizer.zero_grad()
-        with shared_norms(model, team, part.weight):
-            with turnover(owners[:, part.rows]) if recipe.masked else nullcontext(), autocast:
-                logits = at_least_float32(model.member_rows(inputs[:, part.rows]))
-                losses = nn.functional.cross_entropy(
-                    logits.flatten(0, 1),
-                    train.labels[ids[:, part.rows]].flatten(),
-                    reduction="none",
-                )
-                loss = (
-                    losses.view(len(ids), -1).sum(1) * part.weight / count
-                ).sum()  # a member's share has the same bits in any team
-            loss.backward()
-        team.all_reduce_gradients(model)
+        with turnover(owners) if recipe.masked else nullcontext(), autocast:
+            logits = at_least_float32(model.member_rows(inputs))
+            losses = nn.functional.cross_entropy(
+                logits.flatten(0, 1), train.labels[ids].flatten(), reduction="none"
+            )
+            # first per member: its gradients have the same bits whoever else is trained
+            loss = losses.view(ids.shape).mean(1).sum()
+        loss.backward()
         optimizer.step()
 
 
-def _measure(
-    model: Members, team: Team, train: Split, validation: Split, history: History, owned: bool
-) -> None:
-    """Append the losses after an epoch, means over the members of all ranks; if instances own no
-    masks, the losses under masks mean nothing and are NaN.
+def member_losses(
+    model: Members, train: Split, validation: Split, owned: bool = True
+) -> dict[str, Tensor]:
+    """Each member's losses on each item, `(K, N)` by the names in `CURVES`, and class probabilities
+    of the validation items, `(K, C, N)`; the losses under masks are NaN if nobody owns masks.
     """
-    count, seen = len(train.labels), len(validation.labels)
-
-    def losses_of(split: Split, ids: Tensor, flipped: bool = False) -> Tensor:
-        return team.all_gather(
-            len(ids), lambda rows: item_losses(model, split.take(rows), ids[rows], flipped)
-        )
-
-    parts = [team.all_gather(seen, lambda rows: _judged(model, validation.take(rows))).flatten(1)]
+    count, seen, judged = len(train.labels), len(validation.labels), _judged(model, validation)
+    losses = {"validation": judged[:, 0], CHANCES: judged[:, 1:]}
     if owned:
-        train_ids, unowned_ids = torch.arange(count), UNOWNED + torch.arange(seen)
-        parts += [
-            losses_of(train, train_ids),
-            losses_of(train, train_ids, True),
-            losses_of(validation, unowned_ids),
-        ]
-    means = team.mean(torch.cat(parts, 1))
-    by_class, *under = means.split([part.shape[1] for part in parts])
-    full = by_class.view(-1, seen)
-    if not owned:
-        under = [torch.full((size,), torch.nan) for size in (count, count, seen)]
-    masked, flipped, unowned = under
-    for name, losses in zip(CURVES, (masked, flipped, full[0], unowned), strict=True):
-        history.curves[name].append(float(losses.mean()))
-    for items, losses in zip(
-        (history.masked_items, history.flipped_items, history.validation_items),
-        (masked, flipped, full[0]),
-        strict=True,
-    ):
-        items.append(losses.cpu().numpy())
-    history.accuracy.append(_share_right(full[1:], validation.labels))
+        for name in ("masked", "flipped"):
+            losses[name] = item_losses(model, train, torch.arange(count), name == "flipped")
+        losses["unowned"] = item_losses(model, validation, UNOWNED + torch.arange(seen))
+    else:
+        for name, size in (("masked", count), ("flipped", count), ("unowned", seen)):
+            losses[name] = torch.full((model.members, size), torch.nan)
+    return losses
 
 
 def measured(model: Members, train: Split, validation: Split) -> History:
@@ -356,13 +275,23 @@ def measured(model: Members, train: Split, validation: Split) -> History:
         TurnoverError: if a loss is not finite.
     """
     history = History(keep="last")
-    _measure(model.eval(), one_rank(model.members), train, validation, history, owned=True)
-    if not np.isfinite([losses[-1] for losses in history.curves.values()]).all():
-        raise TurnoverError(
-            "a loss is not finite; check the weights, and the inputs of both splits, for infinite "
-            "or missing values"
-        )
+    history.append(member_losses(model.eval(), train, validation), validation.labels)
     return history
+
+
+def next_epoch(
+    trainee: Trainee, train: Split, validation: Split, epoch: int, owned: bool
+) -> dict[str, Tensor]:
+    """Train for an epoch, numbered from 0; returns its `member_losses`. Training item i has
+    instance id i.
+    """
+    model, recipe, first = trainee.model, trainee.recipe, trainee.first
+    orders = [
+        epoch_order(len(train.labels), recipe.seed, member, epoch)
+        for member in range(first, first + model.members)
+    ]
+    train_epoch(model, trainee.optimizer, train, recipe, epoch, torch.stack(orders), first)
+    return member_losses(model, train, validation, owned)
 
 
 def fit(
@@ -372,71 +301,32 @@ def fit(
     recipe: Recipe,
     checkpoint: Path | None = None,
     progress: Callable[[History], object] | None = None,
-    *,
-    team: Team | None = None,
 ) -> History:
     """Train `model` in place and leave it at the epoch that `History.kept` names.
 
     Training item i has instance id i. With a `checkpoint` path, the state after each epoch is saved
-    there, and training resumes from it if it exists. On several ranks `model` holds the team's
-    share of the members; the losses, and so all decisions, are the same on every rank.
+    there, and training resumes from it if it exists.
 
     Raises:
         TurnoverError: if the checkpoint was made by another recipe or model, is damaged, or the
             loss is not finite; or as `train_epoch`.
     """
-    with model.failing():
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
-            trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-    best = {name: value.clone() for name, value in trained_state(model).items()}
-    history, owned = History(keep=recipe.keep), recipe.masked and not recipe.fresh
-    team = team or one_rank(model.members)
-    trainee = Trainee(model, optimizer, recipe, team)
+    history, trainee = History.of(recipe), Trainee(model, recipe)
     if checkpoint is not None and checkpoint.exists():
-        facts, best, items = load_checkpoint(checkpoint, trainee, _ITEM_LOSSES)
-        history = History(
-            facts["curves"],
-            facts["accuracy"],
-            **{name: list(losses.numpy()) for name, losses in items.items()},
-            keep=recipe.keep,
+        tensors, facts = load_checkpoint(checkpoint, trainee.made_with, HISTORY)
+        trainee.load(tensors)
+        history.load(tensors, facts)
+    while history.goes_on(recipe):
+        epoch = history.epochs
+        history.append(
+            next_epoch(trainee, train, validation, epoch, history.owned), validation.labels
         )
-    while history.epochs < recipe.epochs and (
-        recipe.decay or not history.epochs or history.epochs - 1 - history.best < recipe.patience
-    ):
-        orders = [
-            epoch_order(len(train.labels), recipe.seed, member, history.epochs)
-            for member in team.members
-        ]
-        team.barrier()
-        team.ranks.at(
-            f"epoch {history.epochs + 1}, members {team.members.start + 1} to {team.members.stop}"
-        )
-        train_epoch(model, optimizer, train, recipe, history.epochs, torch.stack(orders), team)
-        _measure(model, team, train, validation, history, owned)
-        if not np.isfinite(
-            [losses[-1] for name, losses in history.curves.items() if owned or name == "validation"]
-        ).all():
-            raise TurnoverError(
-                f"a loss is not finite after epoch {history.epochs}; check the inputs of both "
-                "splits for infinite or missing values"
-            )
-        if history.kept == history.epochs - 1:
-            best = {name: value.clone() for name, value in trained_state(model).items()}
+        if history.kept == epoch:
+            trainee.keep()
         if checkpoint is not None:
-            items = {
-                name: torch.from_numpy(np.stack(getattr(history, name))) for name in _ITEM_LOSSES
-            }
-            save_checkpoint(
-                checkpoint,
-                trainee,
-                best,
-                items,
-                {"curves": history.curves, "accuracy": history.accuracy},
-            )
+            items, facts = history.saved()
+            save_checkpoint(checkpoint, trainee.made_with, trainee.tensors() | items, **facts)
         if progress:
             progress(history)
-    load_trained(model, best)
-    model.eval()
+    trainee.finish()
     return history

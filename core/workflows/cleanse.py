@@ -1,14 +1,14 @@
 """Cleanse a run's training set for a chosen validation set: score the items, remove some, retrain.
 
 `prepare` computes the scores, `cleanse` trains each condition from each seed
-(`turnover.workflows.cleansing` explains the conditions).
+(`turnover.workflows.cleansing` explains the conditions, `turnover.workflows.retraining` trains).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,18 @@ import numpy as np
 import torch
 
 from turnover.attribution.device import choose_device
-from turnover.attribution.ensemble import Members
+from turnover.attribution.ensemble import Ensemble
 from turnover.attribution.influence import mean_influence
 from turnover.data.base import Items
 from turnover.data.sources.text import load_elec
 from turnover.errors import TurnoverError
-from turnover.models.build import TextInputs, build_model
-from turnover.models.registry import Recipe
+from turnover.jobs.tasks import open_workers
+from turnover.models.family import Reader
 from turnover.runs.model import describe_targets, item_features, load_model, run_settings, run_split
 from turnover.runs.ranking import stored_estimator
 from turnover.runs.run import Run
 from turnover.storage.progress import bar
-from turnover.training.fit import Split, fit, validate
+from turnover.training.fit import Split
 from turnover.workflows.cleansing import (
     CONDITIONS,
     FLAGGED,
@@ -41,54 +41,7 @@ from turnover.workflows.cleansing import (
     summarise,
 )
 from turnover.workflows.cleansing_results import OWN, VALIDATION_SETS, Scores
-
-
-def retrain(
-    build: Callable[[int], Members],
-    recipe: Callable[[int], Recipe],
-    train: Split,
-    stopping: Split,
-    measured: Split,
-    scores: np.ndarray,
-    count: int,
-    seeds: Sequence[int],
-    conditions: Sequence[str] = CONDITIONS,
-    decisions: Decisions | None = None,
-) -> Iterator[Retrained]:
-    """Train each condition from each seed and measure it.
-
-    Args:
-        build: a seed → a new model.
-        recipe: a seed → how it is trained; turn-over dropout off.
-        train: all training items.
-        stopping: items whose loss ends a training early.
-        measured: items that no choice depends on.
-        scores: `(N,)`, low = remove first.
-        count: how many items go.
-        seeds: one model each per condition.
-        conditions: which to train.
-        decisions: what people decided, for the condition `FLAGGED`.
-    """
-    for seed in seeds:
-        for condition in conditions:
-            model, rows = (
-                build(seed),
-                torch.from_numpy(kept_rows(condition, scores, count, seed, decisions)).to(
-                    train.labels.device
-                ),
-            )
-            labels = torch.from_numpy(
-                given_labels(condition, train.labels.cpu().numpy(), decisions)
-            ).to(train.labels.device)
-            history = fit(model, Split(train.inputs[rows], labels[rows]), stopping, recipe(seed))
-            losses, share_right = validate(model, measured)
-            yield Retrained(
-                condition,
-                seed,
-                share_right,
-                float(losses.mean()),
-                history.curves["validation"][history.kept],
-            )
+from turnover.workflows.retraining import Retraining
 
 
 @dataclass(frozen=True)
@@ -158,11 +111,13 @@ def cleanse(
     conditions: Sequence[str] = CONDITIONS,
     decisions: Decisions | None = None,
     on_result: Callable[[dict[str, Any]], object] | None = None,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Retrain with a fraction of the items removed; returns what `turnover cleanse --json` prints.
 
     With the condition `FLAGGED`, also on what people decided. `on_result` gets the partial result
-    after each model.
+    after each model. Models are trained on this machine, or on the Ray `cluster` at an address
+    (`turnover.jobs.tasks`); a stopped cleansing goes on with those that are missing.
 
     Raises:
         TurnoverError: for a fraction that removes nothing or everything of a class, decisions that
@@ -171,33 +126,33 @@ def cleanse(
     run, begun = cleansing.run, time.perf_counter()
     count = _count(len(cleansing.scores), fraction, repeats)
     _check_left(cleansing, count, conditions, decisions, fraction)
-    settings = run_settings(run)
-
-    def build(seed: int) -> Any:
-        model = build_model(
-            replace(settings, members=1, seed=seed),
-            len(run.classes),
-            tuple(cleansing.train.inputs.shape[1:]),
-        )
-        return model.to(cleansing.device)
-
-    def recipe(seed: int) -> Recipe:
-        return replace(settings.recipe, masked=False, keep="best", seed=seed)
-
-    facts, results = (
-        _facts(cleansing, fraction, repeats, count, decisions if FLAGGED in conditions else None),
-        list[Retrained](),
+    facts = _facts(
+        cleansing, fraction, repeats, count, decisions if FLAGGED in conditions else None
     )
-    splits = cleansing.train, cleansing.targets, cleansing.measured
-    with bar(repeats * len(conditions), f"{run.name}: retraining", "models") as advance:
-        for retrained in retrain(
-            build, recipe, *splits, cleansing.scores, count, range(repeats), conditions, decisions
+    splits = cleansing.targets, cleansing.measured
+    work = Retraining(run, *splits, cleansing.scores, count, decisions)
+    tasks = [work.task(name, seed) for seed in range(repeats) for name in conditions]
+    work.begin()
+    missing = [task for task in tasks if task.result.stem not in work.parts]
+    deep = isinstance(work.model(0), Ensemble)
+
+    def outcome() -> dict[str, Any]:
+        names = [task.result.stem for task in tasks if task.result.exists()]
+        return facts | _outcome([Retrained(**work.parts.load(name)[1]) for name in names], begun)
+
+    try:
+        with (
+            open_workers(len(tasks), cleansing.device, cluster, deep) as workers,
+            bar(len(missing), f"{run.name}: retraining", "models") as advance,
         ):
-            results.append(retrained)
-            advance(1)
-            if on_result:
-                on_result(facts | _outcome(results, begun))
-    return facts | _outcome(results, begun)
+            for _ in workers.run(missing, advance):
+                if on_result:
+                    on_result(outcome())
+    finally:
+        work.end()
+    result = outcome()
+    work.parts.remove()
+    return result
 
 
 def _count(total: int, fraction: float, repeats: int) -> int:
@@ -290,13 +245,13 @@ def _splits(
         )
     if path is None:
         raise TurnoverError("--validation elec: name the folder with its files with --path")
-    data, inputs = load_elec(Path(path)), TextInputs(run_settings(run), device)
-    first, second = (_foreign(items, inputs, device) for items in (data.validation, data.test))
+    data, read = load_elec(Path(path)), run_settings(run).reader(device)
+    first, second = (_foreign(items, read, device) for items in (data.validation, data.test))
     return first, second
 
 
-def _foreign(items: Items, inputs: TextInputs, device: torch.device) -> Split:
+def _foreign(items: Items, read: Reader, device: torch.device) -> Split:
     return Split(
-        torch.from_numpy(inputs(items.texts or [])).to(device),
+        torch.from_numpy(read(items.readable)).to(device),
         torch.from_numpy(items.labels).to(device),
     )

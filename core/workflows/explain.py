@@ -18,7 +18,6 @@ from turnover.attribution.influence import influence
 from turnover.data.images import fit_image, open_image, png_pixels
 from turnover.data.tables.checks import check_text
 from turnover.errors import TurnoverError
-from turnover.models.build import ImageInputs, TextInputs
 from turnover.runs.model import (
     describe_targets,
     item_features,
@@ -42,16 +41,14 @@ class Explainer:
         self.run, self.device = run, choose_device(device_choice)
         self.estimator = stored_estimator(run)
         self.model = load_model(run, self.device)
-        settings = run_settings(run)
-        self.texts = TextInputs(settings, self.device) if run.kind == "text" else None
-        self.images = ImageInputs(settings, self.device) if run.kind == "image" else None
+        self.read = run_settings(run).reader(self.device)
 
     def warm_up(self) -> None:
         """Answer a dummy question, so that all libraries are loaded before the first real one."""
         self._explain(
             (
                 self._texts(["warm"])
-                if self.texts
+                if self.run.kind == "text"
                 else self._made(png_pixels(self.run.item("train", 0)["image"]))
             ),
             None,
@@ -132,9 +129,9 @@ class Explainer:
         return alone.apply(members, np.zeros((len(inputs), 0)))[0], alone.name
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
-        if self.texts is None:
+        if self.run.kind != "text":
             raise TurnoverError(f"{self.run.name} is an image run; give an image")
-        return torch.from_numpy(self.texts([check_text(text, "your text") for text in texts]))
+        return torch.from_numpy(self.read([check_text(text, "your text") for text in texts]))
 
     def _image(self, content: bytes, name: str, fitted: bool) -> Tensor:
         if self.run.kind != "image":
@@ -150,8 +147,7 @@ class Explainer:
 
     def _made(self, pixels: np.ndarray) -> Tensor:
         """Model input `(1, …)` of an image in the form of the training images."""
-        assert self.images is not None
-        return torch.from_numpy(self.images(pixels[None].copy()))
+        return torch.from_numpy(self.read(pixels[None].copy()))
 
     def _predict(self, inputs: Tensor) -> list[dict[str, float]]:
         return [

@@ -4,9 +4,7 @@ First a pilot of some targets chooses the estimator to show (`turnover.attributi
 Then chunks of targets are computed for all members and training items, on the loss of the true
 label for all targets and of the predicted label for the errors; both share forward passes. Each
 chunk is estimated and kept as a file before the next begins
-(`turnover.workflows.influence_chunks`), so a stopped job resumes with the missing chunks. Of
-several ranks (`turnover.training.ranks`) each takes every size-th chunk; where chunks are fewer
-than ranks, chunks are cut into blocks of training items as well. The first rank joins all of them.
+(`turnover.workflows.influence_chunks`), so a stopped job resumes with the missing chunks.
 
 As long as all member values fit into `FULL_BYTES` they are kept, with the coefficients of each
 target, so that groups of training items can be summed later (`turnover.explain.groups`). A larger
@@ -15,11 +13,13 @@ run keeps the top of both ends of each target, with standard errors, and the mea
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,21 +27,19 @@ import torch
 
 from turnover.attribution.device import choose_device
 from turnover.attribution.engine import gains_from_targets
-from turnover.attribution.engine.naive import device_of
 from turnover.attribution.engine.tiling import default_budget, host_budget, pieces
 from turnover.attribution.ensemble import Members
-from turnover.attribution.estimators.estimator import Described, Estimator
+from turnover.attribution.estimators.estimator import Estimator
 from turnover.attribution.influence import Influence, influence, influences, self_influence
 from turnover.errors import TurnoverError
-from turnover.runs.model import describe_targets, load_model, run_estimator, run_split
+from turnover.jobs.tasks import Task, open_workers
+from turnover.runs.model import load_model, run_estimator, run_split
 from turnover.runs.run import Run
-from turnover.storage.artifacts import FORMAT, Parts, write_manifest
+from turnover.storage.artifacts import Parts, write_manifest
 from turnover.storage.atomic import disk_error, replace_folder
 from turnover.storage.lock import alone
 from turnover.storage.progress import Advance, bar
 from turnover.training.fit import Split
-from turnover.training.ranks import ALONE, Ranks
-from turnover.workflows import influence_chunks
 from turnover.workflows.influence_chunks import (
     ESTIMATOR,
     FULL_BYTES,
@@ -57,65 +55,7 @@ from turnover.workflows.influence_chunks import (
     load_estimator,
     save_estimator,
 )
-
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
-"""Number types of the large products; None is the model's own."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Limits of a computation: bytes for tiles and slices beside the result, and the number type of
-    its large products.
-    """
-
-    memory: int
-    precision: str = "float32"
-
-    @property
-    def lowered(self) -> bool:
-        """Whether the products are less exact than the model."""
-        return PRECISIONS[self.precision] is not None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """As keyword arguments of `influence`; half of the memory is for the engine, half for the
-        slices that are estimated.
-        """
-        return {"memory": self.memory // 2, "dtype": PRECISIONS[self.precision]}
-
-
-@dataclass(frozen=True)
-class Targets:
-    """Targets of influences: inputs, features `(T, D)`, and labels by meaning, `truth` and
-    `prediction`.
-    """
-
-    inputs: torch.Tensor
-    features: np.ndarray
-    labels: dict[str, torch.Tensor]
-
-    @classmethod
-    def of(cls, run: Run, chosen: list[int], device: torch.device) -> Targets:
-        items = run_split(run, "validation", device, chosen)
-        predicted = torch.tensor(run.validation["predicted"].loc[chosen].tolist(), device=device)
-        return cls(
-            items.inputs,
-            np.asarray(run.features("validation")[chosen]),
-            {"truth": items.labels, "prediction": predicted},
-        )
-
-    @property
-    def wrong(self) -> np.ndarray:
-        """Which are misclassified, `(T,)`."""
-        wrong: np.ndarray = (self.labels["truth"] != self.labels["prediction"]).cpu().numpy()
-        return wrong
-
-    def split(self, rows: np.ndarray, meaning: str = "truth") -> Split:
-        return Split(self.inputs[rows], self.labels[meaning][rows])
-
-    def described(self, model: Members, rows: np.ndarray, meaning: str = "truth") -> Described:
-        return describe_targets(model, self.split(rows, meaning), self.features[rows])
-
+from turnover.workflows.influence_request import Request, Resources, Targets
 
 _PILOT, _PILOT_BYTES = 96, 512 * 2**20
 _COMPARED = 4
@@ -138,88 +78,41 @@ def compute_influence(
     memory: int | None = None,
     precision: str = "float32",
     most: int | None = None,
-    ranks: Ranks = ALONE,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Compute a run's influences on `validation` (all items, and the errors' predictions) or on the
     `errors` alone.
 
+    Chunks are computed on the Ray `cluster` at an address, or on this machine
+    (`turnover.jobs.tasks`); `memory` is that of each process.
     Of more targets than `most`, 1 or more, that many are drawn at random, the same ones every time.
-    `memory` is that of each rank. Returns what `turnover influence --json` prints, nothing on ranks
-    but the first. The folder `RUN/influence` is replaced at the end; until then finished chunks are
-    kept in `RUN/.influence.partial`, for the same computation only.
+    Returns what `turnover influence --json` prints. The folder `RUN/influence` is replaced at the
+    end; until then finished chunks are kept in `RUN/.influence.partial`, for the same computation
+    only.
 
     Raises:
         TurnoverError: if the run or the device cannot be used, the disk is full, or another process
             computes influences of this run.
     """
-    with (
-        alone(run.folder / ".influence.lock", f"computing influences of {run.folder}")
-        if ranks.is_first
-        else nullcontext()
-    ):
-        return _replace_influence(
-            run, targets, device_choice, full_bytes, memory, precision, most, ranks
-        )
-
-
-def _replace_influence(
-    run: Run,
-    targets: str,
-    device_choice: str | None,
-    full_bytes: int,
-    memory: int | None,
-    precision: str,
-    most: int | None,
-    ranks: Ranks,
-) -> dict[str, Any]:
-    begun = time.perf_counter()
     device = choose_device(device_choice)
-    chosen = (
-        run.misclassified_positions
-        if targets == "errors"
-        else [int(position) for position in run.validation.index]
-    )
-    if not chosen:
-        raise TurnoverError(
-            f"{run.folder}: no validation item is misclassified, so there are no errors to explain;"
-            " use --targets validation"
-        )
-    if most is not None and most < len(chosen):
-        chosen = sorted(np.random.default_rng(0).choice(chosen, most, replace=False).tolist())
-    identity = {
-        "run": run.manifest["files"],
-        "targets": chosen,
-        "full_bytes": full_bytes,
-        "top": influence_chunks.TOP,
-        "memory": memory,
-    }
-    identity |= {
-        "precision": precision,
-        "device": device.type,
-        "torch": torch.__version__,
-        "format": FORMAT,
-    }
-    files = Parts(run.folder / ".influence.partial", identity)
+    request = Request(targets, str(device), full_bytes, memory, precision, most)
+    with alone(run.folder / ".influence.lock", f"computing influences of {run.folder}"):
+        return _replace_influence(run, request, cluster)
+
+
+def _replace_influence(run: Run, request: Request, cluster: str | None) -> dict[str, Any]:
+    begun = time.perf_counter()
+    files = request.parts(run, request.chosen(run))
     try:
-        with _keep_if_worthwhile(files, ranks):
-            work = _Work.begun(
-                run,
-                chosen,
-                files,
-                device,
-                full_bytes,
-                Resources(memory or default_budget(device), precision),
-                ranks,
-            )
-            computed = work.compute()
-            if not ranks.is_first:
-                return {}
+        with _keep_if_worthwhile(files):
+            work = _Work.of(run, request)
+            computed = work.compute(cluster)
             facts = work.join(begun)
     except OSError as error:
         raise disk_error(files.folder, error) from None
     pairs, seconds = facts["pairs"], facts["seconds"]
     sizes = {
-        "targets": len(chosen),
+        "targets": len(work.chosen),
         "train_size": len(run.train),
         "members": work.model.members,
         "pairs": pairs,
@@ -235,77 +128,84 @@ def _replace_influence(
 
 
 @contextmanager
-def _keep_if_worthwhile(files: Parts, ranks: Ranks) -> Iterator[None]:
+def _keep_if_worthwhile(files: Parts) -> Iterator[None]:
     """Keep the work directory for the next attempt if this one fails, unless it is empty."""
     try:
         yield
     except BaseException:
-        if ranks.size == 1 and files.names <= {PLAN, ESTIMATOR}:
+        if files.names <= {PLAN, ESTIMATOR}:
             files.remove()
         raise
 
 
+_here: dict[str, _Work] = {}
+"""The work that this process has loaded, by its run and request."""
+
+
+def compute_part(arguments: Mapping[str, Any], advance: Advance) -> None:
+    """Compute and keep a chunk of targets, or the self-influences."""
+    key = _key(arguments)
+    if key not in _here:
+        _here.clear()
+        work = _Work.of(Run(Path(arguments["run"])), Request(**arguments["request"]))
+        work.begun()
+        _here[key] = work
+    work = _here[key]
+    if arguments["part"] == OWN:
+        work.own()
+    else:
+        work.chunk(work.chunks[arguments["part"]], advance)
+
+
+def _key(arguments: Mapping[str, Any]) -> str:
+    return json.dumps([arguments["run"], arguments["request"]])
+
+
 @dataclass
 class _Work:
-    """State of one rank: the run and its model, all targets, how they are cut, and the finished
-    chunks.
+    """The run and its model, all targets, and the finished chunks; once begun, how they are cut,
+    and the estimator.
     """
 
     run: Run
+    request: Request
     model: Members
     device: torch.device
     targets: Targets
     chosen: list[int]
     layout: str
-    resources: Resources
-    chunking: Chunking
     files: Parts
-    ranks: Ranks
+    chunking: Chunking = field(init=False)
     estimator: Estimator = field(init=False)
     pilot_facts: dict[str, Any] = field(init=False)
 
     @classmethod
-    def begun(
-        cls,
-        run: Run,
-        chosen: list[int],
-        files: Parts,
-        device: torch.device,
-        full_bytes: int,
-        resources: Resources,
-        ranks: Ranks,
-    ) -> _Work:
-        """The work, cut as when it began, which may be now."""
+    def of(cls, run: Run, request: Request) -> _Work:
+        """The work, with model and targets loaded."""
+        device, chosen = torch.device(request.device), request.chosen(run)
         model, targets = load_model(run, device), Targets.of(run, chosen, device)
-        layout = (
-            "full"
-            if 4 * model.members * len(run.train) * (len(chosen) + int(targets.wrong.sum()))
-            <= full_bytes
-            else "top"
-        )
-        if ranks.is_first and PLAN not in files:
-            files.remove()
-            plan = _chunking(model, len(run.train), targets, layout, resources, ranks)
-            files.save(PLAN, {}, **asdict(plan))
-        ranks.barrier()
-        chunking = chunking_of(files)
-        if chunking is None:
+        labels = len(chosen) + int(targets.wrong.sum())
+        whole = 4 * model.members * len(run.train) * labels <= request.full_bytes
+        layout, files = "full" if whole else "top", request.parts(run, chosen)
+        return cls(run, request, model, device, targets, chosen, layout, files)
+
+    def begun(self) -> None:
+        """Read how the work is cut, and its estimator.
+
+        Raises:
+            TurnoverError: if it has not begun, as far as this machine can see.
+        """
+        chunking, stored = chunking_of(self.files), load_estimator(self.files)
+        if chunking is None or stored is None:
             raise TurnoverError(
-                f"{files.folder}: not of this computation; give all ranks the same command, and a "
-                "folder that they share"
+                f"{self.files.folder}: not to be seen by all machines, or not of this computation; "
+                "a cluster's nodes must share the run's folder"
             )
-        return cls(
-            run,
-            model,
-            device,
-            targets,
-            chosen,
-            layout,
-            Resources(chunking.memory, resources.precision),
-            chunking,
-            files,
-            ranks,
-        )
+        self.chunking, (self.estimator, self.pilot_facts) = chunking, stored
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(self.chunking.memory, self.request.precision)
 
     @property
     def chunks(self) -> list[Chunk]:
@@ -319,39 +219,59 @@ class _Work:
             * len(self.run.train)
         )
 
-    def compute(self) -> int:
-        """Compute this rank's missing chunks and wait for the other ranks; returns how many values
-        were missing over all ranks.
-        """
-        missing = [chunk for chunk in self.chunks if chunk.name() not in self.files]
-        self._pilot()
-        if self.chunking.blocks > 1:
-            self._blocks(missing)
-        numbers = {chunk.number for chunk in missing}
-        mine = [chunk for chunk in self.ranks.own(self.chunks) if chunk.number in numbers]
-        with bar(self.pairs(mine), f"{self.run.name}: influence", "pairs") as advance:
-            for chunk in mine:
-                self.ranks.at(
-                    f"part {chunk.number + 1} of {len(self.chunks)}, {len(chunk.rows)} targets from"
-                    f" number {chunk.rows[0]} on"
-                )
-                self._compute(chunk, advance)
-        if self.ranks.rank == self.ranks.size - 1 and OWN not in self.files:
-            self.ranks.at("self-influence")
-            train = run_split(self.run, "train", self.device)
-            self.files.save(
-                OWN,
-                {
-                    OWN: (
-                        self_influence(
-                            self.model, train.inputs, train.labels, np.arange(len(train.labels))
-                        ).numpy()
-                    )
-                },
-            )
-        self.ranks.at("finished its parts")
-        self.ranks.barrier()
+    def compute(self, cluster: str | None) -> int:
+        """Compute the missing chunks; returns how many values were missing."""
+        most = _most_targets(self.model)
+        count = len(chunks_of(self.targets.wrong, most)) + 1
+        # without processes for a CPU's cores: one engine keeps them busy (`tiling.spread`)
+        with open_workers(count, self.device, cluster, cores=False) as workers:
+            self._cut(most, workers.together)
+            missing = [chunk for chunk in self.chunks if chunk.name not in self.files]
+            self._pilot()
+            self.begun()
+            tasks = [self._task(chunk.number, chunk.name, self.pairs([chunk])) for chunk in missing]
+            tasks += [] if OWN in self.files else [self._task(OWN, OWN, 0)]
+            try:
+                _here.update({_key(task.arguments): self for task in tasks})
+                with bar(self.pairs(missing), f"{self.run.name}: influence", "pairs") as advance:
+                    for _ in workers.run(tasks, advance):
+                        pass
+            finally:
+                _here.clear()
         return self.pairs(missing)
+
+    def _cut(self, most: int, together: int) -> None:
+        """Decide how the work is cut, once: in chunks of at most so many targets, small enough for
+        the memory of a machine where so many processes work together.
+        """
+        chunking = chunking_of(self.files)
+        if chunking is None:
+            members, count = self.model.members, len(self.run.train)
+            memory = self.request.memory or default_budget(self.device) // together
+            held = memory // 2
+            if self.device.type == "cuda":  # values are estimated on the host
+                held = min(held, host_budget() // together)
+            if self.layout == "full":  # a chunk is held in memory as a whole
+                most = min(most, _step(members, count, held))
+            chunking = Chunking(memory, held, max(1, most))
+            self.files.remove()
+            self.files.save(PLAN, {}, **asdict(chunking))
+        self.chunking = chunking
+
+    def _task(self, part: int | str, name: str, size: int) -> Task:
+        arguments = {
+            "run": str(self.run.folder.absolute()),
+            "request": asdict(self.request),
+            "part": part,
+        }
+        return Task("influence", arguments, self.files.path(name), size)
+
+    def own(self) -> None:
+        """Compute and keep the self-influences."""
+        train = run_split(self.run, "train", self.device)
+        ids = np.arange(len(train.labels))
+        values = self_influence(self.model, train.inputs, train.labels, ids)
+        self.files.save(OWN, {OWN: values.numpy()})
 
     def _influences(
         self, rows: np.ndarray, meanings: Sequence[str], ids: np.ndarray, advance: Advance
@@ -368,10 +288,9 @@ class _Work:
 
     def _pilot(self) -> None:
         """Let a pilot choose the estimator, once; its result is read back from the file, so that
-        all ranks and attempts estimate with the same bits.
+        all attempts estimate with the same bits.
         """
-        if self.ranks.is_first and load_estimator(self.files) is None:
-            self.ranks.at("the pilot")
+        if load_estimator(self.files) is None:
             members, count = self.model.members, len(self.run.train)
             rows = np.random.default_rng(0).permutation(len(self.chosen))[
                 : _pilot_size(members, count, self.resources)
@@ -391,68 +310,20 @@ class _Work:
             save_estimator(
                 self.files, estimator, {"path": pilot.backend, "precision_error": difference}
             )
-        self.ranks.barrier()
-        stored = load_estimator(self.files)
-        assert stored is not None
-        self.estimator, self.pilot_facts = stored
 
-    def _blocks(self, missing: Sequence[Chunk]) -> None:
-        """Compute raw values of the missing chunks, in blocks of training items; each rank its own
-        blocks.
-        """
-        for chunk, block in self.ranks.own(
-            [(chunk, block) for chunk in missing for block in range(self.chunking.blocks)]
-        ):
-            if chunk.name(block) not in self.files:
-                self.ranks.at(
-                    f"block {block + 1} of {self.chunking.blocks} of part {chunk.number + 1}"
-                )
-                influences = self._influences(
-                    chunk.rows, chunk.meanings, self._ids(block), lambda _: None
-                )
-                self.files.save(
-                    chunk.name(block),
-                    {
-                        meaning: raw.values.numpy()
-                        for meaning, raw in zip(chunk.meanings, influences, strict=True)
-                    },
-                )
-        self.ranks.at("finished its blocks")
-        self.ranks.barrier()
-
-    def _ids(self, block: int) -> np.ndarray:
-        """The training items of a block."""
-        return np.array_split(np.arange(len(self.run.train)), self.chunking.blocks)[block]
-
-    def _values(self, chunk: Chunk, rows: np.ndarray, advance: Advance) -> dict[str, np.ndarray]:
-        """The members' values `(K, t, N)` of some of a chunk's targets, computed now or joined from
-        blocks.
-        """
-        if self.chunking.blocks > 1:
-            blocks = [
-                self.files.load(chunk.name(block))[0] for block in range(self.chunking.blocks)
-            ]
-            inside = np.isin(chunk.rows, rows)
-            return {
-                meaning: np.concatenate([block[meaning] for block in blocks], 2)[:, inside]
-                for meaning in chunk.meanings
-            }
-        influences = self._influences(rows, chunk.meanings, np.arange(len(self.run.train)), advance)
-        return {
-            meaning: raw.values.numpy()
-            for meaning, raw in zip(chunk.meanings, influences, strict=True)
-        }
-
-    def _compute(self, chunk: Chunk, advance: Advance) -> None:
+    def chunk(self, chunk: Chunk, advance: Advance) -> None:
         """Compute, estimate and keep a chunk, in slices that fit into memory."""
         parts: dict[str, list[np.ndarray]] = {}
-        total = np.zeros((self.model.members, len(self.run.train)))
-        step = _step(self.model.members, len(self.run.train), self.chunking.held) // len(
-            chunk.meanings
-        )
+        members, count = self.model.members, len(self.run.train)
+        total = np.zeros((members, count))
+        step = _step(members, count, self.chunking.held) // len(chunk.meanings)
         for piece in pieces(slice(0, len(chunk.rows)), max(1, step)):
             rows = chunk.rows[piece]
-            by_meaning = self._values(chunk, rows, advance)
+            influences = self._influences(rows, chunk.meanings, np.arange(count), advance)
+            by_meaning = {
+                meaning: raw.values.numpy()
+                for meaning, raw in zip(chunk.meanings, influences, strict=True)
+            }
             for meaning, values in by_meaning.items():
                 coefficients = self.estimator.coefficients_of(
                     self.targets.described(self.model, rows, meaning)
@@ -466,7 +337,7 @@ class _Work:
             name: np.concatenate(slices, int(name.endswith("_members")))
             for name, slices in parts.items()
         }
-        self.files.save(chunk.name(), {**arrays, TOTAL: total})
+        self.files.save(chunk.name, {**arrays, TOTAL: total})
 
     def join(self, begun: float) -> dict[str, Any]:
         """Join all chunks into `RUN/influence`; returns its manifest's facts. `begun` is the start
@@ -501,23 +372,9 @@ def _step(members: int, count: int, held: int) -> int:
     return held // (_BYTES_A_VALUE * members * count)
 
 
-def _chunking(
-    model: Members, count: int, targets: Targets, layout: str, resources: Resources, ranks: Ranks
-) -> Chunking:
-    """How the work is cut: in chunks of many targets where these are cheaper together, small enough
-    for memory, and enough for all ranks.
-    """
-    many, held = gains_from_targets(model), resources.memory // 2
-    if device_of(model).type == "cuda":  # values are estimated on the host
-        held = min(held, host_budget())
-    most = _MANY if many else _FEW
-    if layout == "full":  # a chunk is held in memory as a whole
-        most = min(most, _step(model.members, count, held))
-    if ranks.size > 1:
-        most = min(most, -(-len(targets.wrong) // (ranks.size if many else 4 * ranks.size)))
-    most = max(1, most)
-    chunks = len(chunks_of(targets.wrong, most))
-    return Chunking(resources.memory, held, most, min(count, -(-ranks.size // chunks)))
+def _most_targets(model: Members) -> int:
+    """Most targets per chunk, if memory does not matter."""
+    return _MANY if gains_from_targets(model) else _FEW
 
 
 def _pilot_size(members: int, count: int, resources: Resources) -> int:

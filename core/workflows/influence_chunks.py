@@ -1,7 +1,7 @@
 """Files of a run's influences: finished chunks in the work directory, and the joined arrays.
 
-A stopped job resumes from the chunks, and ranks share them, as `Parts`
-(`turnover.storage.artifacts`) in RUN/.influence.partial:
+A stopped job resumes from the chunks, as `Parts` (`turnover.storage.artifacts`) in
+RUN/.influence.partial:
 
     plan.npz        how the work is cut
     estimator.npz   the pilot's result
@@ -9,7 +9,7 @@ A stopped job resumes from the chunks, and ranks share them, as `Parts`
 
 They are made with the run's files, the targets and all settings. The cut is decided once and
 written down, so a resumed job cuts as it began and its bits are the same, whatever memory is free
-now and however many ranks there are.
+now.
 """
 
 from __future__ import annotations
@@ -31,16 +31,13 @@ from turnover.storage.artifacts import Parts
 
 @dataclass(frozen=True)
 class Chunking:
-    """How the work is cut: bytes of `memory` per rank, of which `held` are for values being
-    estimated; targets and blocks per chunk.
-
-    Blocks are of training items; several only where chunks are fewer than ranks.
+    """How the work is cut: bytes of `memory`, of which `held` are for values being estimated;
+    targets per chunk.
     """
 
     memory: int
     held: int
     targets: int
-    blocks: int = 1
 
 
 @dataclass(frozen=True)
@@ -51,9 +48,10 @@ class Chunk:
     rows: np.ndarray
     meanings: tuple[str, ...]
 
-    def name(self, block: int | None = None) -> str:
-        """File name of the chunk, or of the raw values of one of its blocks."""
-        return f"targets-{self.number}" if block is None else f"targets-{self.number}-block-{block}"
+    @property
+    def name(self) -> str:
+        """File name of the chunk."""
+        return f"targets-{self.number}"
 
 
 def chunks_of(wrong: np.ndarray, size: int) -> list[Chunk]:
@@ -218,7 +216,7 @@ def join_chunks(
     }
     total = np.zeros((members, count))
     for chunk in chunks:
-        part = finished.load(chunk.name())[0]
+        part = finished.load(chunk.name)[0]
         total += part.pop(TOTAL)
         for meaning in chunk.meanings:
             arrays = {

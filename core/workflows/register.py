@@ -28,16 +28,17 @@ from turnover.attribution.engine.naive import masks_of_training
 from turnover.attribution.state import tied_names
 from turnover.data.base import Dataset, check_dataset
 from turnover.errors import TurnoverError
-from turnover.models.build import build_model
-from turnover.models.names import DEFAULT_ENCODER, allow, is_module
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.models.names import allow
 from turnover.models.own import OwnMembers
-from turnover.models.registry import TrainSettings
+from turnover.models.registry import TrainSettings, find_family
 from turnover.runs.plan import TrainingPlan, has_checkpoint, open_partial, plan_run
 from turnover.runs.run import Run
 from turnover.runs.write import results_of, write_run
 from turnover.storage.atomic import check_free, disk_error
 from turnover.storage.lock import alone
-from turnover.training.fit import History, measured
+from turnover.training.fit import measured
+from turnover.training.history import History
 from turnover.workflows.train import model_inputs, splits_of
 
 _ERRORS = 2
@@ -69,6 +70,7 @@ def save_run(
     *,
     seed: int = 0,
     encoder: str = DEFAULT_ENCODER,
+    max_tokens: int | None = None,
     device: str | None = None,
 ) -> Run:
     """Write a run of a module that you have trained, and open it.
@@ -82,6 +84,7 @@ def save_run(
             (`turnover.models.own`).
         seed: what the function was called with.
         encoder: whose features or tokens a module for texts reads.
+        max_tokens: how many tokens of a text it reads; the default of training by default.
         device: to compute on; the best one by default.
 
     Raises:
@@ -90,7 +93,12 @@ def save_run(
     """
     _require_own(model)
     wanted = TrainSettings(
-        data=data.name, model=model, members=1, label_noise=0.0, seed=seed, encoder=encoder
+        data.name,
+        model=model,
+        members=1,
+        label_noise=0.0,
+        seed=seed,
+        options={"encoder": encoder, "max_tokens": max_tokens} if data.kind == "text" else {},
     )
     plan = TrainingPlan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
     check_free(plan.folder, "another folder")
@@ -109,7 +117,8 @@ UNLEARNED = (
 
 
 def _require_own(model: str | None) -> None:
-    if not is_module(model):
+    family = find_family(model or "")
+    if family is None or not family.code:
         raise TurnoverError(
             f"--model {model}: a model that was trained elsewhere is named by the code that builds "
             "it, module:function"
@@ -153,7 +162,7 @@ def _made(
     try:
         inputs = model_inputs(plan.data, plan.settings, partial, device)
         train, validation = splits_of(plan.data, inputs, device)
-        model = build_model(plan.settings, len(plan.data.classes), tuple(train.inputs.shape[1:]))
+        model = plan.settings.build(len(plan.data.classes), tuple(train.inputs.shape[1:]))
         assert isinstance(model, OwnMembers)
         _fill(model.models[0], state, where)
         if trained is not None:

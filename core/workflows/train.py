@@ -14,8 +14,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +24,35 @@ import numpy as np
 import torch
 
 from turnover.attribution.device import choose_device, placed
-from turnover.attribution.ensemble import Members, some_members
-from turnover.attribution.state import load_trained, trained_state
+from turnover.attribution.ensemble import Ensemble, Members
 from turnover.data.base import Dataset, Items
+from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.build import ImageInputs, TextInputs, build_model, reads_features
-from turnover.models.names import allow, needs_hub
+from turnover.jobs.tasks import Workers, open_workers
+from turnover.models.family import PIXELS
+from turnover.models.names import allow
 from turnover.models.own import OwnMembers
-from turnover.models.registry import Recipe, TrainSettings
+from turnover.models.registry import TrainSettings
 from turnover.runs.plan import TrainingPlan, has_checkpoint, open_partial, plan_run
 from turnover.runs.write import results_of, write_run
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.lock import alone
-from turnover.storage.progress import Advance, bar, silent
-from turnover.training.checkpoint import whole_tensors
-from turnover.training.fit import History, Split, accuracy, fit
-from turnover.training.ranks import ALONE, Ranks
-from turnover.training.teams import team_of
+from turnover.storage.progress import bar
+from turnover.training.fit import Split, accuracy, fit
+from turnover.training.history import History
+from turnover.workflows.members import fit_members
 
 
 def train_run(
-    settings: TrainSettings, folder: Path, device_choice: str | None = None, *, ranks: Ranks = ALONE
+    settings: TrainSettings,
+    folder: Path,
+    device_choice: str | None = None,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
-    """Train a run and write it to `folder`; returns what `turnover train --json` prints, nothing on
-    ranks but the first.
+    """Train a run and write it to `folder`; returns what `turnover train --json` prints.
 
-    Of several ranks each trains some members, or a part of each batch of one
-    (`turnover.training.teams`); the first one encodes texts, and writes.
+    Members of a deep model are trained in processes of this machine, or on the Ray `cluster` at an
+    address (`turnover.jobs.tasks`).
 
     Raises:
         TurnoverError: for bad settings or data, a folder that exists, or a partial run that has
@@ -58,44 +61,43 @@ def train_run(
     device = choose_device(device_choice)
     allow(settings.model)
     plan = plan_run(settings, folder)
-    ranks.barrier()  # all ranks check before anything is written
-    with alone(plan.lock, f"training {folder}") if ranks.is_first else nullcontext():
-        return _made(plan, device, ranks)
+    with alone(plan.lock, f"training {folder}"):
+        return _made(plan, device, cluster)
 
 
-def _made(plan: TrainingPlan, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+def _made(plan: TrainingPlan, device: torch.device, cluster: str | None) -> dict[str, Any]:
     """The result of `train_run`, under the run's lock."""
-    partial, begun = plan.partial, time.perf_counter()
-    if ranks.is_first:
-        open_partial(plan)
+    partial, begun = open_partial(plan), time.perf_counter()
     try:
-        return _train(plan, partial, device, begun, ranks)
+        with ExitStack() as stack:
+
+            @cache
+            def workers(count: int) -> Workers:
+                return stack.enter_context(open_workers(count, device, cluster))
+
+            return _train(plan, partial, device, begun, workers)
     except (TurnoverError, OSError) as error:
-        if ranks.size == 1 and not has_checkpoint(partial):
+        if not has_checkpoint(partial):
             shutil.rmtree(partial, ignore_errors=True)
         raise disk_error(partial, error) if isinstance(error, OSError) else error from None
 
 
 def _train(
-    plan: TrainingPlan, partial: Path, device: torch.device, begun: float, ranks: Ranks
+    plan: TrainingPlan,
+    partial: Path,
+    device: torch.device,
+    begun: float,
+    workers: Callable[[int], Workers],
 ) -> dict[str, Any]:
     settings, data, folder = plan.settings, plan.data, plan.folder
-    ranks.at("the features of all items")
-    if not ranks.is_first:
-        ranks.barrier()
     inputs = model_inputs(data, settings, partial, device)
-    if ranks.is_first:
-        ranks.barrier()
     featured = time.perf_counter()
-    train, validation = splits_of(data, inputs, device)
-    recipe = settings.recipe
-    model, history = _fit(data, settings, train, validation, recipe, partial, ranks)
+    splits, recipe = splits_of(data, inputs, device), settings.recipe
+    model, history = _fit(data, settings, splits, recipe, partial, workers)
     if isinstance(model, OwnMembers) and not model.leaks:
-        model.find_leaks(train.inputs, train.labels)
+        model.find_leaks(splits[0].inputs, splits[0].labels)
     trained = time.perf_counter()
-    _, twin = _fit(data, settings, train, validation, replace(recipe, masked=False), partial, ranks)
-    if not ranks.is_first:
-        return {}
+    _, twin = _fit(data, settings, splits, replace(recipe, masked=False), partial, workers)
     timings = {
         "features": featured - begun,
         "training": trained - featured,
@@ -122,19 +124,8 @@ def _test_accuracy(
     model: Members, items: Items, settings: TrainSettings, device: torch.device
 ) -> float:
     """Accuracy of the finished model on some items."""
-    inputs = torch.from_numpy(_reader(settings, items, device)(items, silent)).to(device)
+    inputs = torch.from_numpy(settings.reader(device)(items.readable)).to(device)
     return accuracy(model, Split(inputs, torch.from_numpy(items.labels).to(device)))
-
-
-def _reader(
-    settings: TrainSettings, items: Items, device: torch.device
-) -> Callable[[Items, Advance], np.ndarray]:
-    """A function that makes model inputs of items of this kind."""
-    if items.images is None:
-        texts = TextInputs(settings, device)
-        return lambda rows, advance: texts(rows.texts or [], advance)
-    images = ImageInputs(settings, device)
-    return lambda rows, advance: images(np.asarray(rows.images), advance)
 
 
 def model_inputs(
@@ -144,15 +135,15 @@ def model_inputs(
     resumed run.
     """
     splits = data.train, data.validation
-    if data.kind == "image" and not reads_features(settings, "image"):
-        read = _reader(settings, data.train, device)
-        train, validation = (read(items, silent) for items in splits)
-        return train, validation
     cache = partial / "inputs.npz"
+    if settings.reads == PIXELS:
+        read = settings.reader(device)
+        train, validation = (read(items.readable) for items in splits)
+        return train, validation
     if not cache.exists():
-        read = _reader(settings, data.train, device)
+        read = settings.reader(device)
         with bar(sum(map(len, splits)), f"{data.name}: features", f"{data.kind}s") as advance:
-            train, validation = (read(items, advance) for items in splits)
+            train, validation = (read(items.readable, advance) for items in splits)
 
         def write(beside: Path) -> None:
             with beside.open("wb") as file:
@@ -177,38 +168,26 @@ def splits_of(
 def _fit(
     data: Dataset,
     settings: TrainSettings,
-    train: Split,
-    validation: Split,
+    splits: tuple[Split, Split],
     recipe: Recipe,
     partial: Path,
-    ranks: Ranks,
+    workers: Callable[[int], Workers],
 ) -> tuple[Members, History]:
-    """Train this rank's members; the model of all members on the first rank, and their history on
-    every one.
-    """
-    name = "masked" if recipe.masked else "plain"
+    """The trained members and their history."""
     label = f"{data.name}: training" if recipe.masked else f"{data.name}: plain twin"
-    device = train.inputs.device
-    whole = build_model(settings, len(data.classes), tuple(train.inputs.shape[1:]))
-    team = team_of(ranks, settings.members or 1)
-    alone = len(team.members) == whole.members
-    model = placed(whole if alone else some_members(whole, team.members), device)
-    with bar(recipe.epochs, label, "epochs") as advance:
-        history = fit(
-            model,
-            train,
-            validation,
-            recipe,
-            partial / f"{name}.checkpoint",
-            lambda _: advance(1),
-            team=team,
-        )
-        advance(recipe.epochs - history.epochs)
-    weights = whole_tensors(model, trained_state(model), team) if ranks.size > 1 else {}
-    if not weights:
-        return model, history
-    load_trained(whole, weights)
-    return placed(whole, device).eval(), history
+    inputs = splits[0].inputs
+    model = placed(settings.build(len(data.classes), tuple(inputs.shape[1:])), inputs.device)
+    apart = isinstance(model, Ensemble) and model.members > 1
+    each = model.members if apart else 1
+    with bar(each * recipe.epochs, label, "epochs") as advance:
+        if isinstance(model, Ensemble) and apart:
+            ready = workers(model.members)
+            history = fit_members(model, settings, recipe, splits, partial, ready, advance)
+        else:
+            path = partial / f"{'masked' if recipe.masked else 'plain'}.checkpoint"
+            history = fit(model, *splits, recipe, path, lambda _: advance(1))
+        advance(each * (recipe.epochs - history.epochs))
+    return model, history
 
 
 def try_model(plan: TrainingPlan) -> None:
@@ -220,17 +199,11 @@ def try_model(plan: TrainingPlan) -> None:
     Raises:
         TurnoverError: if it cannot be built.
     """
-    settings, items, cpu = (
-        replace(plan.settings, members=min(plan.settings.members or 1, 2), pretrained=False),
-        plan.data.train,
-        torch.device("cpu"),
-    )
-    if needs_hub(settings.encoder):
-        reads_features(settings, plan.data.kind)  # loads a function of the user's own
+    settings = replace(plan.settings, members=min(plan.settings.members or 1, 2))
+    family = settings.family.offline()
+    if family is None:
+        _ = settings.reads  # loads a function of the user's own
         return
-    if items.images is not None:
-        row = ImageInputs(settings, cpu)(items.images[:1])
-    else:
-        assert items.texts is not None
-        row = TextInputs(settings, cpu)(items.texts[:1])
-    build_model(settings, len(plan.data.classes), row.shape[1:])
+    settings = settings.with_family(family)
+    row = settings.reader(torch.device("cpu"))(plan.data.train.readable[:1])
+    settings.build(len(plan.data.classes), row.shape[1:])

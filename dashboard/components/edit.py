@@ -32,18 +32,18 @@ from turnover.dashboard.views.edits import (
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card
 from turnover.explain.html import chip_html, image_html, marked_html, safe, signed
-from turnover.explain.words import mark, snippet
+from turnover.explain.words import mark, run_pieces, snippet
 from turnover.runs.run import Run
 
 _MOST, _TEXT, _LEAST = 10, 110, 0.0005
 
 
-def show_moved(reply: Reply, moved: Moved) -> None:
+def show_moved(run: Run, reply: Reply, moved: Moved) -> None:
     """The edited input, and its probabilities beside the original's."""
     question, answer = reply.question, reply.answer
     assert answer
     body = (
-        marked_html(mark(question.text, ()))
+        marked_html(mark(question.text, (), pieces=run_pieces(run)))
         if question.text
         else image_html(question.image, 96, "your image, edited")
     )
@@ -170,7 +170,7 @@ def show_edit(run: Run, worker: Worker, question: Question, answer: Answer, key:
     if edit.reply and edit.reply.answer:
         moved = compare(answer, edit.reply.answer)
         with right:
-            show_moved(edit.reply, moved)
+            show_moved(run, edit.reply, moved)
         show_items(moved, edit.reply.answer.explanation.decimals)
     elif edit.reply:
         with right:

@@ -29,8 +29,9 @@ from turnover.dashboard.views.errors import (
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card, ErrorItem, Explanation, explain_error, marked_target
 from turnover.explain.html import chip_html, image_html, mark_html, marked_html, safe
-from turnover.explain.words import SplitWord, mark, run_splitter
+from turnover.explain.words import mark, run_pieces
 from turnover.flags import Flag
+from turnover.models.encoders import Pieces
 from turnover.runs.run import PREDICTION, TRUTH, Run
 
 _LAST = "flags-by-key"
@@ -108,7 +109,7 @@ def show_item(opened: Opened, item: ErrorItem) -> Explanation | None:
     above = st.container()
     explanation = None if opened.influence_problem else _explain(opened.run, item)
     with above:
-        st.html(_item_html(item, explanation, run_splitter(opened.run)))
+        st.html(_item_html(item, explanation, run_pieces(opened.run)))
     return explanation
 
 
@@ -152,7 +153,7 @@ def _explain(run: Run, item: ErrorItem) -> Explanation | None:
     return explanation
 
 
-def _item_html(item: ErrorItem, explanation: Explanation | None, cut: SplitWord | None) -> str:
+def _item_html(item: ErrorItem, explanation: Explanation | None, pieces: Pieces | None) -> str:
     """The error: its text or image, with the true and the predicted label."""
     if item.image:
         body = image_html(
@@ -160,9 +161,9 @@ def _item_html(item: ErrorItem, explanation: Explanation | None, cut: SplitWord 
         )
     else:
         body = marked_html(
-            marked_target(item.text, explanation.proponents, cut=cut)
+            marked_target(item.text, explanation.proponents, pieces=pieces)
             if explanation
-            else mark(item.text, ())
+            else mark(item.text, (), pieces=pieces)
         )
     injected = mark_html(item.injected)
     facts = (

@@ -26,7 +26,7 @@ from turnover.dashboard.views.flags import (
 from turnover.errors import TurnoverError, counted
 from turnover.explain.html import chip_html, image_html, mark_html, marked_html, safe
 from turnover.explain.report import Flagged, minute, report_page, verdict_words
-from turnover.explain.words import mark
+from turnover.explain.words import mark, run_pieces
 from turnover.flags import Flag, Step
 from turnover.flags.export import export_csv
 from turnover.flags.flag_file import export_flag_file, merge_flag_file, read_flag_file
@@ -35,7 +35,7 @@ from turnover.runs.run import Run
 
 def show_flag(run: Run, item: Flagged) -> None:
     """The item, its note, its history and the form."""
-    st.html(f'<div class="to-target">{item_html(item)}</div>')
+    st.html(f'<div class="to-target">{_item_html(run, item)}</div>')
     st.html(_decision_html(item))
     key = f"edit-{item.flag.instance}-{item.flag.at}"
     with st.container(border=True):
@@ -48,12 +48,12 @@ def show_flag(run: Run, item: Flagged) -> None:
     st.html(_history_html(run, item.flag.instance))
 
 
-def item_html(item: Flagged) -> str:
+def _item_html(run: Run, item: Flagged) -> str:
     """A training item with its label."""
     body = (
         image_html(item.image, 120, f"training image labelled {item.label}")
         if item.image
-        else marked_html(mark(item.text, ()))
+        else marked_html(mark(item.text, (), pieces=run_pieces(run)))
     )
     return (
         f'{body}<div class="to-facts"><span>label '
@@ -196,7 +196,7 @@ def show_disputes(run: Run, disputes: list[Dispute]) -> None:
     )
     for dispute in disputes[:_DISPUTES]:
         with st.container(border=True):
-            st.html(f"{item_html(dispute.item)}{_sides_html(dispute)}")
+            st.html(f"{_item_html(run, dispute.item)}{_sides_html(dispute)}")
             with st.container(horizontal=True):
                 for side in dispute.sides:
                     key = f"settle-{side.flag.instance}-{side.letter}"

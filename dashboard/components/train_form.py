@@ -7,7 +7,6 @@ a hub name, and for columns. Each kind of model has its own fields, with an erro
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,28 +18,25 @@ from turnover.dashboard.components.notice import bullets, problem, quiet, said, 
 from turnover.dashboard.engine import TookTooLong, answer_of
 from turnover.dashboard.views.own_data import OWN, clean
 from turnover.dashboard.views.train import (
-    GROUPS,
     TrainingRequest,
     arguments,
     build_report,
     free_name,
     kind_of,
-    models_of,
     problem_of,
     steps,
     usual_values,
     what_follows,
 )
 from turnover.dashboard.views.train_model import (
-    MODULE,
     NOT_OFFERED,
-    OF_FILE,
-    WEIGHTS,
-    Details,
+    SHARED,
     cleaned,
     fields_of,
+    module_problem,
     notes,
     problems,
+    titles_of,
 )
 from turnover.data.sources import NAMES, SOURCES
 from turnover.data.tables import FILES, HUB, OwnData
@@ -48,7 +44,7 @@ from turnover.data.tables.formats import ENDINGS
 from turnover.data.tables.spec import LARGEST, SMALLEST
 from turnover.errors import TurnoverError
 from turnover.jobs import start_job
-from turnover.models.names import ALLOW, allowed_modules, torchvision_networks
+from turnover.models.options import Option
 
 _TEXTS = {
     "text_column": ("Column of the texts", "inferred"),
@@ -123,101 +119,73 @@ def _field(label: str, key: str, placeholder: str, help: str | None = None) -> s
 
 # The model
 
-_MODEL, _USUAL_NETWORK = "train-model", "resnet18"
-_ENCODER_HELP = (
-    "A folder, or a name on the Hugging Face hub, of a model that transformers loads from "
-    "safetensors"
-)
-_MODULE_HELP = (
-    f"Those that {ALLOW} named when the dashboard was started; their code is run as whoever "
-    "started it"
-)
+_MODEL, _NAMED = "train-model", "train-named"
 
 
-def choose_model(data: str) -> tuple[str, Details]:
-    """The model and the values of its fields."""
-    own_code = bool(allowed_modules())
-    models = models_of(data, own_code)
-    if st.session_state.get(_MODEL) not in (None, *models):
-        st.session_state[_MODEL] = models[0]
-    model = st.selectbox("Model", models, key=_MODEL, bind="query-params")
-    if not own_code:
+def choose_model(data: str) -> str:
+    """The value of `--model`, "" for what suits the data."""
+    titles = titles_of(kind_of(data))
+    family = titles[_select("Model", tuple(titles), _MODEL)]
+    if not any(offered and offered.code for offered in titles.values()):
         quiet(NOT_OFFERED)
-    return model, _ask(model, kind_of(data))
+    if family is None:
+        return ""
+    choices = family.choices()
+    model = choices[0] if choices == (family.name,) else _select("Which one", choices, _NAMED)
+    if wrong := module_problem(model):
+        wrong_field(wrong)
+    return model
 
 
-def _ask(model: str, kind: str) -> Details:
-    """The fields of a model, each with its error or its note below."""
+def _select(label: str, choices: tuple[str, ...], key: str) -> str:
+    """A choice; one that was made among others gives way to the first."""
+    if st.session_state.get(key) not in (None, *choices):
+        st.session_state[key] = choices[0]
+    return str(st.selectbox(label, choices, key=key, bind="query-params"))
+
+
+def _ask(model: str, kind: str) -> dict[str, Any]:
+    """The options of a model, each with its error or its note below."""
     values: dict[str, Any] = {}
-    for name in fields_of(model, kind):
-        if name == "weights" and values["source"] != OF_FILE:
-            continue
-        values[name] = _FIELDS[name](kind)
-        details = cleaned(Details(**values), model, kind)
-        wrong = problems(model, details)
-        if name in wrong:
-            wrong_field(wrong[name])
-        elif not wrong and name in (known := notes(details)):
-            quiet(known[name])
-    return cleaned(Details(**values), model, kind)
+    options = fields_of(model, kind)
+    for option in options:
+        with st.container(gap="xsmall"):
+            values[option.name] = _option(option)
+            chosen = cleaned(values, options)
+            wrong = problems(model, chosen, kind)
+            if option.name in wrong:
+                wrong_field(wrong[option.name])
+            elif not wrong and option.name in (known := notes(model, chosen)):
+                quiet(known[option.name])
+    return cleaned(values, options)
 
 
-def _encoder(kind: str) -> str:
-    usual = {
-        "text": "all-MiniLM-L6-v2",
-        "image": "none: pixels",
-        "": "texts all-MiniLM-L6-v2, images none",
-    }[kind]
-    return _field("Encoder", "train-encoder", usual, _ENCODER_HELP)
-
-
-def _network(kind: str) -> str:
-    networks = torchvision_networks()
-    ordered = [_USUAL_NETWORK, *(name for name in networks if name != _USUAL_NETWORK)]
-    return st.selectbox("Network", ordered, key="train-network", bind="query-params")
-
-
-def _module(kind: str) -> str:
-    return st.selectbox(
-        "File and function",
-        allowed_modules(),
-        key="train-module",
-        bind="query-params",
-        help=_MODULE_HELP,
-    )
-
-
-_FIELDS: dict[str, Callable[[str], Any]] = {
-    "encoder": _encoder,
-    "layers": lambda kind: whole_number(
-        "Layers with adapters",
-        1,
-        200,
-        None,
-        key="train-layers",
-        bind="query-params",
-        placeholder="all",
-    ),
-    "network": _network,
-    "source": lambda kind: st.selectbox(
-        "Weights", WEIGHTS, key="train-weights", bind="query-params"
-    ),
-    "weights": lambda kind: _field(
-        "File with the weights", "train-weights-file", "a safetensors file"
-    ),
-    "from_layer": lambda kind: _field(
-        "Train from layer",
-        "train-from-layer",
-        "empty: frozen, heads on it",
-        "Such as layer4; with masks from there on",
-    ),
-    "module": _module,
-}
+def _option(option: Option, usual: str = "") -> Any:
+    """The field of an option; empty, it stands for the usual value."""
+    key = f"train-{option.name.replace('_', '-')}"
+    empty = usual or option.empty or f"{option.default}"
+    more: dict[str, Any] = {
+        "key": key,
+        "bind": "query-params",
+        "help": f"{option.help[0].upper()}{option.help[1:]}",
+    }
+    if option.type is bool:
+        return st.checkbox(option.label, option.default, **more)
+    if option.type is int:
+        least, most = option.least and int(option.least), option.most and int(option.most)
+        return whole_number(option.label, least, most, None, placeholder=empty, **more)
+    if option.type is float:
+        least, most = float(option.least or 0), option.below and option.below - _STEP
+        return st.number_input(
+            option.label, least, most, None, _STEP, "%g", placeholder=empty, **more
+        )
+    return _field(option.label, key, empty, more["help"])
 
 
 # The training
 
 _NAME, _REPORT = "train-name", "train-report"
+_STEP = 0.05
 _LONG = "Looking at the data takes long"
 
 
@@ -229,7 +197,7 @@ def ask_for_training(runs: Path) -> TrainingRequest:
     with left:
         data, path, own_data = _ask_for_data()
     with right:
-        model, details = choose_model(data)
+        model = choose_model(data)
         suggested = free_name(data, runs, own_data)
         name = (
             st.text_input(
@@ -238,44 +206,10 @@ def ask_for_training(runs: Path) -> TrainingRequest:
             or ""
         )
     own_data = ask_for_columns(own_data) if own_data else None
-    usual = usual_values(data, model, details)
     with st.grid(4, min_column_width=150):
-        members = whole_number(
-            "Members",
-            1,
-            256,
-            None,
-            key="train-members",
-            bind="query-params",
-            placeholder=usual["members"],
-        )
-        limit = whole_number(
-            "Training items",
-            2,
-            None,
-            None,
-            key="train-limit",
-            bind="query-params",
-            placeholder="all",
-        )
-        validation_limit = whole_number(
-            "Validation items",
-            1,
-            None,
-            None,
-            key="train-validation",
-            bind="query-params",
-            placeholder="all",
-        )
-        epochs = whole_number(
-            "Epochs at most",
-            1,
-            1000,
-            None,
-            key="train-epochs",
-            bind="query-params",
-            placeholder=usual["epochs"],
-        )
+        options = _ask(model, kind_of(data))
+        usual = usual_values(data, model, options)
+        shared = {option.name: _option(option, usual.get(option.name, "")) for option in SHARED}
         noise = st.number_input(
             "Wrong labels, %",
             0.0,
@@ -287,29 +221,16 @@ def ask_for_training(runs: Path) -> TrainingRequest:
             bind="query-params",
             placeholder=usual["noise"],
         )
-        masked = (
-            GROUPS[16]
-            if model == MODULE
-            else st.selectbox(
-                "Masks are of", list(GROUPS.values()), key="train-groups", bind="query-params"
-            )
-        )
         seed = whole_number("Seed", 0, 2**31 - 1, 0, key="train-seed", bind="query-params")
-    groups = next(number for number, words in GROUPS.items() if words == masked)
     return TrainingRequest(
         data,
         model,
         name.strip() or suggested,
         path.strip(),
-        limit,
-        validation_limit,
-        members,
-        groups,
-        epochs,
         noise,
         seed,
         own_data,
-        details,
+        options | cleaned(shared, SHARED),
     )
 
 
@@ -336,7 +257,7 @@ def _ask_for_data() -> tuple[str, str, OwnData | None]:
 
 def start_or_check(request: TrainingRequest, runs: Path) -> None:
     """Two buttons, to check the data and to start; nothing starts that the check rejects."""
-    wrong = problem_of(request, runs, allowed_modules())
+    wrong = problem_of(request, runs)
     if wrong:
         problem("This cannot be trained yet", wrong)
     else:

@@ -34,7 +34,7 @@ from turnover.explain.html import (
     signed,
     trust_html,
 )
-from turnover.explain.words import mark, snippet
+from turnover.explain.words import mark, run_pieces, snippet
 from turnover.flags import Flag
 from turnover.runs.ranking import TOP
 from turnover.runs.run import PREDICTION, TRUTH, Run
@@ -45,7 +45,7 @@ _LISTED = 24
 def show_training_item(opened: Opened, item: TrainingItem, flag: Flag | None) -> None:
     """The item with its flag, its ranks, and evidence for another label."""
     run = opened.run
-    st.html(_item_html(item))
+    st.html(_item_html(run, item))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if flag:
             st.html(flag_html(flag))
@@ -160,11 +160,11 @@ def _show_proposals(item: TrainingItem, alternatives: Sequence[Proposal]) -> Non
         )
 
 
-def _item_html(item: TrainingItem) -> str:
+def _item_html(run: Run, item: TrainingItem) -> str:
     body = (
         image_html(item.image, 144, f"training image labelled {item.label}")
         if item.image
-        else marked_html(mark(item.text, ()))
+        else marked_html(mark(item.text, (), pieces=run_pieces(run)))
     )
     facts = (
         f"<span>label {chip_html(item.label)}</span>{mark_html(item.injected)}<span "

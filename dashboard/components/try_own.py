@@ -37,7 +37,7 @@ from turnover.dashboard.views.answer import (
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import marked_target
 from turnover.explain.html import chip_html, image_html, marked_html, safe
-from turnover.explain.words import run_splitter
+from turnover.explain.words import run_pieces
 from turnover.runs.run import Run
 
 ITEM, _LINKED = "error", "try-linked"
@@ -149,7 +149,7 @@ def show_behind(run: Run, answer: Answer) -> None:
 def _question_html(run: Run, question: Question, answer: Answer) -> str:
     if question.text:
         return marked_html(
-            marked_target(question.text, answer.explanation.proponents, cut=run_splitter(run))
+            marked_target(question.text, answer.explanation.proponents, pieces=run_pieces(run))
         )
     given = chip_html(f"your label: {question.label}") if question.label else ""
     return image_html(image_of(run, question), 144, "your image, as the model sees it") + given

@@ -34,7 +34,7 @@ from turnover.explain.explanation import (
     usual_yardstick,
     with_shares,
 )
-from turnover.explain.words import content_words, mark, run_splitter, snippet
+from turnover.explain.words import content_words, mark, run_pieces, snippet
 from turnover.runs.run import Run
 
 _UPLOAD_BYTES = 4 * MAX_CHARACTERS
@@ -112,7 +112,7 @@ def build_answer(run: Run, question: Question, reply: dict[str, Any]) -> Answer:
         TurnoverError: if the reply is malformed.
     """
     try:
-        words = content_words(question.text, run_splitter(run))
+        words = content_words(question.text, run_pieces(run))
         cards = [
             [_card(run, entry, words) for entry in reply[side]]
             for side in ("proponents", "opponents", *(["also"] if question.also else []))
@@ -243,7 +243,7 @@ def _card(run: Run, entry: dict[str, Any], words: frozenset[str]) -> Card:
         trust=str(entry["trust"] or ""),
         share=0.0,
         injected=str(run.item("train", position)["planted"]),
-        text=mark(str(entry["text"]), words, cut=run_splitter(run)) if "text" in entry else None,
+        text=mark(str(entry["text"]), words, pieces=run_pieces(run)) if "text" in entry else None,
         image=base64.b64decode(entry["image"]) if "image" in entry else b"",
     )
 

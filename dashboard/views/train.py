@@ -8,8 +8,8 @@ the output of `turnover train --check`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,33 +24,25 @@ from turnover.dashboard.views.own_data import (
     whole,
 )
 from turnover.dashboard.views.train_model import (
-    MODULE,
-    NETWORK,
-    NOT_OFFERED,
-    PRETRAINED,
-    USUAL,
-    Details,
-    encoder_of,
-    name_of,
-    options_of,
+    SHARED,
+    SUITS,
+    fields_of,
+    module_problem,
     problems,
+    sent,
 )
+from turnover.data.recipe import OWN
 from turnover.data.sources import SOURCES
 from turnover.data.tables import OwnData, is_own
 from turnover.errors import TurnoverError, counted
+from turnover.models.family import Family
 from turnover.models.names import ALLOW
-from turnover.models.registry import DEEP_MODELS, IMAGE_MODELS, TEXT_MODELS, TrainSettings
-
-GROUPS = {16: "16 groups", 8: "8 groups", 32: "32 groups", 0: "single units"}
-"""Groups of units that a mask switches, the default first."""
+from turnover.models.registry import TrainSettings, default_family, find_family
 
 DEEP_TARGETS = 20
 """Errors for which a deep model's influences are computed: each needs a forward pass of the whole
 model for every training item.
 """
-
-SUITS = "what suits the data"
-"""Stands for the default model of a user's own data, which depends on their kind."""
 
 _UNREAD = "not read yet"
 """Stands for the checksum of a file that only the training reads."""
@@ -59,38 +51,33 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """The values of the form; None and "" mean the data set's defaults. `noise` is in percent;
-    `own` applies if `data` is files or a hub data set.
+    """The values of the form; None and "" mean the defaults of the data set or the model. `model`
+    is a value of `--model`, `noise` is in percent; `own` applies if `data` is files or a hub data
+    set; `options` are cleaned ones (`turnover.dashboard.views.train_model`).
     """
 
     data: str
     model: str
     name: str
     path: str = ""
-    limit: int | None = None
-    validation_limit: int | None = None
-    members: int | None = None
-    groups: int = 16
-    epochs: int | None = None
     noise: float | None = None
     seed: int = 0
     own: OwnData | None = None
-    details: Details = USUAL
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         """The title of the job."""
-        start = f" from {self.details.from_layer}" if self.details.from_layer else ""
-        return (
-            f"Train {self.name}: {title_of(self.data)}, {name_of(self.model, self.details)}{start}"
-        )
+        options = sent(self.options, fields_of(self.model, ""))
+        words = [self.model or SUITS, *(f"{flag} {value}" for flag, value in options.items())]
+        return f"Train {self.name}: {title_of(self.data)}, {' '.join(words)}"
 
     @property
-    def deep(self) -> bool:
-        """Whether influences need a forward pass of the whole model for every training item;
-        assumed of a user's own module.
-        """
-        return self.model in (*DEEP_MODELS, MODULE) or bool(self.details.from_layer)
+    def family(self) -> Family:
+        """The model's family, with the options of the form."""
+        family = find_family(self.model) or default_family(self._kind)
+        mine = {option.name for option in family.options()}
+        return family(**{name: value for name, value in self.options.items() if name in mine})
 
     @property
     def settings(self) -> TrainSettings:
@@ -99,33 +86,21 @@ class TrainingRequest:
         Raises:
             TurnoverError: if the settings are inconsistent.
         """
-        return TrainSettings(
+        return TrainSettings.of(
             self.data,
             own=self.own,
-            limit=self.limit,
-            validation_limit=self.validation_limit,
             label_noise=None if self.noise is None else self.noise / 100,
-            members=self.members,
-            groups=None if self.model == MODULE else self.groups,
             seed=self.seed,
-            encoder=encoder_of(self.details),
-            model=None if self.model == SUITS else name_of(self.model, self.details),
-            layers=self.details.layers,
-            epochs=self.epochs,
+            model=self.model or None,
             source=_UNREAD,
-            weights=self.details.weights or None,
-            pretrained=self.details.source == PRETRAINED,
-            from_layer=self.details.from_layer or None,
+            **self.options,
         ).resolved(self._kind)
 
     @property
     def _kind(self) -> str:
-        """`text` or `image`; for a user's own data, not read yet, the kind that the model takes."""
-        return kind_of(self.data) or (
-            "image"
-            if self.model in (*IMAGE_MODELS, NETWORK) and self.model not in TEXT_MODELS
-            else "text"
-        )
+        """`text` or `image`; for a user's own data, not read yet, a kind that the model takes."""
+        family = find_family(self.model) if self.model else None
+        return kind_of(self.data) or (family.kinds[0] if family else "text")
 
 
 @dataclass(frozen=True)
@@ -145,16 +120,6 @@ def kind_of(data: str) -> str:
     return "" if is_own(data) else SOURCES[data].kind
 
 
-def models_of(data: str, own_code: bool = False) -> tuple[str, ...]:
-    """The models that fit a data set, the default first; with `own_code`, also a user's module."""
-    known = {
-        "text": TEXT_MODELS,
-        "image": (*IMAGE_MODELS, NETWORK),
-        "": (SUITS, *dict.fromkeys((*TEXT_MODELS, *IMAGE_MODELS)), NETWORK),
-    }
-    return (*known[kind_of(data)], MODULE) if own_code else known[kind_of(data)]
-
-
 def free_name(data: str, runs: Path, own_data: OwnData | None = None) -> str:
     """A name that no run or training has."""
     number, name = 1, own_name(data, own_data or OwnData()) if is_own(data) else data
@@ -163,33 +128,24 @@ def free_name(data: str, runs: Path, own_data: OwnData | None = None) -> str:
     return f"{name}-{number}"
 
 
-def usual_values(data: str, model: str, details: Details = USUAL) -> dict[str, str]:
+def usual_values(data: str, model: str, options: Mapping[str, Any]) -> dict[str, str]:
     """The values that empty fields stand for, as far as known before the data are read."""
-    request = TrainingRequest(
-        data,
-        model,
-        "x",
-        details=(
-            replace(details, weights="", layers=None) if model != MODULE else Details(module="a:b")
-        ),
-    )
-    known = request.settings
-    if is_own(data) and not request.deep:
-        members = "16, images 8" if model in (SUITS, "heads") else f"{known.members}"
-        return {"members": members, "epochs": f"{known.recipe.epochs}", "noise": "0"}
+    request = TrainingRequest(data, model, "x", options=options)
+    family, kinds = request.family, (kind_of(data),) if kind_of(data) else ("text", "image")
+    sources = {kind: SOURCES.get(data, OWN[kind]) for kind in kinds if kind in family.kinds}
+    members = [f"{'1' if family.deep else source.members}" for source in sources.values()]
+    first = next(iter(sources.values()))
     return {
-        "members": f"{known.members}",
-        "epochs": f"{known.recipe.epochs}",
-        "noise": f"{100 * (known.label_noise or 0):g}",
+        "members": members[0] if len({*members}) == 1 else f"{members[0]}, images {members[1]}",
+        "epochs": f"{(family.recipe or first.recipe).epochs}",
+        "noise": f"{100 * first.label_noise:g}",
     }
 
 
-def problem_of(request: TrainingRequest, runs: Path, modules: Sequence[str] = ()) -> str:
-    """What is wrong with a request, in a line; "" if nothing is, short of reading the data.
-    `modules` are the user's modules that may run.
-    """
-    if request.model == MODULE and request.details.module not in modules:
-        return NOT_OFFERED
+def problem_of(request: TrainingRequest, runs: Path) -> str:
+    """What is wrong with a request, in a line; "" if nothing is, short of reading the data."""
+    if wrong := module_problem(request.model):
+        return wrong
     if not _NAME.fullmatch(request.name) or request.name.endswith(".partial"):
         return (
             "A run's name has letters, digits, dots, dashes and underscores, begins with a letter "
@@ -203,7 +159,7 @@ def problem_of(request: TrainingRequest, runs: Path, modules: Sequence[str] = ()
         else _path_problem(request)
     ):
         return wrong
-    if marked := problems(request.model, request.details):
+    if marked := problems(request.model, request.options, kind_of(request.data)):
         return next(iter(marked.values()))
     try:
         _ = request.settings
@@ -231,13 +187,8 @@ def arguments(request: TrainingRequest, runs: Path) -> list[str]:
             if is_own(request.data)
             else _named_options(request)
         ),
-        "--model": "" if request.model == SUITS else name_of(request.model, request.details),
-        **options_of(request.model, request.details),
-        "--limit": request.limit,
-        "--validation-limit": request.validation_limit,
-        "--members": request.members,
-        "--groups": None if request.model == MODULE else request.groups,
-        "--epochs": request.epochs,
+        "--model": request.model,
+        **sent(request.options, (*fields_of(request.model, ""), *SHARED)),
         "--label-noise": None if request.noise is None else f"{request.noise / 100:g}",
         "--seed": request.seed,
         "--run": runs / request.name,
@@ -263,8 +214,8 @@ def _named_options(request: TrainingRequest) -> dict[str, object]:
 
 def steps(request: TrainingRequest, runs: Path) -> list[list[str]]:
     """The steps of the job: train, then compute the influences."""
-    targets = ["--targets", "errors", "--most", str(DEEP_TARGETS)] if request.deep else []
-    code = ["--model", request.details.module] if request.model == MODULE else []
+    targets = ["--targets", "errors", "--most", str(DEEP_TARGETS)] if request.family.deep else []
+    code = ["--model", request.model] if request.family.code else []
     return [
         arguments(request, runs),
         ["influence", "--run", str(runs / request.name), *targets, *code],
@@ -275,15 +226,15 @@ def what_follows(request: TrainingRequest) -> str:
     """What the job does after training, in a sentence."""
     targets = (
         f"at most {DEEP_TARGETS} errors, since this model "
-        f"{'may be' if request.model == MODULE else 'is'} deep"
-        if request.deep
+        f"{'may be' if request.family.code else 'is'} deep"
+        if request.family.deep
         else "all validation items"
     )
     code = (
-        f" Only a dashboard that was started with {ALLOW}={request.details.module}, as this one, "
+        f" Only a dashboard that was started with {ALLOW}={request.model}, as this one, "
         "retrains it, tries inputs or marks regions."
     )
-    later = code if request.model == MODULE else ""
+    later = code if request.family.code else ""
     return (
         f"After the training, influences are computed on {targets}. Close this page if you like: "
         f"the work goes on, and is here when you come back.{later}"

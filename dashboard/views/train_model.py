@@ -1,156 +1,111 @@
-"""The model fields of the Train page: which fields a model needs, their errors, and the options.
+"""The model fields of the Train page: the options of its family, their errors, and what is sent.
 
-`Details` holds the values of the fields. `cleaned` keeps those that the chosen model needs;
-`problems` and `notes` check them without loading a model or running code; `options_of` turns them
-into options of `turnover train`.
+A form's options are a flat dictionary by name, of the settings and of the model's family
+(`turnover.models.options`). `cleaned` keeps what is chosen; `problems` and `notes` check it without
+loading a model or running code; `sent` turns it into options of `turnover train`.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from turnover.dashboard.views.own_data import path_problem, whole
 from turnover.errors import TurnoverError
-from turnover.models.names import ALLOW, DEFAULT_ENCODER, TORCHVISION, needs_hub
+from turnover.models.family import Family
+from turnover.models.names import ALLOW
+from turnover.models.options import Option, options_of
+from turnover.models.registry import TrainSettings, families, find_family
 
-NETWORK = "torchvision network"
-MODULE = "your own module"
-RANDOM, OF_FILE, PRETRAINED = "random", "a file of yours", "torchvision’s own"
-WEIGHTS = (RANDOM, OF_FILE, PRETRAINED)
-"""Sources of a network's weights."""
+SUITS = "what suits the data"
+"""Stands for the default model of a user's own data, which depends on their kind."""
 NOT_OFFERED = (
     f"Your own module is offered if the dashboard is started with {ALLOW}=FILE.py:function; "
     "whoever reaches this page, from any account of this machine, can run that code as you."
 )
-
-_OPTIONS = {
-    "encoder": "--encoder",
-    "layers": "--layers",
-    "weights": "--weights",
-    "from_layer": "--from-layer",
-}
-_LAYER = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
+SHARED = tuple(option for option in options_of(TrainSettings) if option.label)
+"""The options on the page that all models have."""
 
 
-@dataclass(frozen=True)
-class Details:
-    """Values of the fields; "" and None mean the default. Fields that the model does not need
-    (`fields_of`) are ignored.
+def titles_of(kind: str) -> dict[str, type[Family] | None]:
+    """The families for data of a kind by their names on the page, the default first: `text`,
+    `image`, or "" if the kind is known only once the data are read. The user's code is among them
+    only where it may run.
     """
-
-    encoder: str = ""
-    layers: int | None = None
-    network: str = ""
-    source: str = RANDOM
-    weights: str = ""
-    from_layer: str = ""
-    module: str = ""
+    offered = [family for family in families(kind) if family.choices()]
+    titles: dict[str, type[Family] | None] = {} if kind else {SUITS: None}
+    return titles | {family.title or family.name: family for family in offered}
 
 
-USUAL = Details()
+def fields_of(model: str, kind: str) -> tuple[Option, ...]:
+    """The options on the page that a value of `--model` has for data of a kind, all by default."""
+    family = find_family(model) if model else None
+    return tuple(option for option in family.options(kind) if option.label) if family else ()
 
 
-def fields_of(model: str, kind: str) -> tuple[str, ...]:
-    """The fields that a model needs for data of a kind: `text`, `image`, or "" if the kind is known
-    only once the data are read.
+def cleaned(values: Mapping[str, Any], options: Iterable[Option]) -> dict[str, Any]:
+    """The options that are chosen, with absolute paths, since the job runs in another folder."""
+    chosen: dict[str, Any] = {}
+    for option in options:
+        value: Any = values.get(option.name)
+        value = value.strip() if isinstance(value, str) else value
+        if value in (None, "", option.default):
+            continue
+        if option.path == "file" or (
+            option.path and not path_problem(value, Path.is_dir, "folder")
+        ):
+            value = whole(value)
+        chosen[option.name] = value
+    return chosen
+
+
+def sent(chosen: Mapping[str, Any], options: Iterable[Option]) -> dict[str, object]:
+    """The options of `turnover train` for chosen ones; True stands for an option without a
+    value.
     """
-    if model == NETWORK:
-        return "network", "source", "weights", "from_layer"
-    if model == MODULE:
-        return ("module",) if kind == "image" else ("module", "encoder")
-    if model == "adapters":
-        return "encoder", "layers"
-    return ("encoder",) if model in ("heads", "masked-encoder") else ()
-
-
-def cleaned(details: Details, model: str, kind: str) -> Details:
-    """The fields that the model needs, stripped, with absolute paths, since the job runs in another
-    folder.
-    """
-    needed = set(fields_of(model, kind))
-    values: dict[str, Any] = {
-        name: value.strip() if isinstance(value, str) else value
-        for name, value in ((field.name, getattr(details, field.name)) for field in fields(Details))
-        if name in needed
+    return {
+        option.flag: True if option.type is bool else chosen[option.name]
+        for option in options
+        if option.name in chosen
     }
-    if values.get("source", RANDOM) != OF_FILE:
-        values.pop("weights", None)
-    if values.get("weights"):
-        values["weights"] = whole(values["weights"])
-    if values.get("encoder") and not path_problem(values["encoder"], Path.is_dir, "folder"):
-        values["encoder"] = whole(values["encoder"])
-    return Details(**values)
 
 
-def name_of(model: str, details: Details) -> str:
-    """The value of `--model`."""
-    return {NETWORK: f"{TORCHVISION}{details.network}", MODULE: details.module}.get(model, model)
-
-
-def options_of(model: str, details: Details) -> dict[str, object]:
-    """The options of `turnover train`, besides `--model`, for cleaned fields."""
-    return {option: getattr(details, name) for name, option in _OPTIONS.items()} | (
-        {"--pretrained": True} if details.source == PRETRAINED else {}
-    )
-
-
-def problems(model: str, details: Details) -> dict[str, str]:
-    """Errors in cleaned fields, one line each, by field, as far as they can be found without
-    loading a model or running code.
+def problems(model: str, chosen: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """Errors in cleaned fields of a model, one line each, by field, as far as they can be found
+    without loading a model or running code.
     """
-    lines = {"encoder": _encoder_problem(details.encoder)} if details.encoder else {}
-    if model == NETWORK and details.source == OF_FILE:
-        lines["weights"] = _weights_problem(details.weights)
-    if details.from_layer and not _LAYER.fullmatch(details.from_layer):
-        lines["from_layer"] = (
-            "A layer's name has letters, digits and dots, such as layer4 or features.11; "
-            "correct it."
-        )
-    if model == MODULE:
-        lines["module"] = _module_problem(details.module)
-    return {name: line for name, line in lines.items() if line}
-
-
-def notes(details: Details) -> dict[str, str]:
-    """What valid cleaned fields download from other machines, one line each, by field."""
     lines = {}
-    if details.encoder and needs_hub(details.encoder):
-        lines["encoder"] = (
-            "Neither a folder nor in the cache of this machine: the training asks the Hugging Face "
-            "hub and downloads it."
-        )
-    if details.source == PRETRAINED:
-        lines["source"] = (
-            "Downloaded from PyTorch unless they are in its cache, in PyTorch’s own format."
-        )
+    for option in fields_of(model, kind):
+        value = chosen.get(option.name)
+        if value and option.path == "file" and (wrong := path_problem(value, Path.is_file, "file")):
+            lines[option.name] = wrong
+            continue
+        try:
+            option.check(chosen)
+            if value and option.path:
+                notes(model, {option.name: value})
+        except TurnoverError as error:
+            lines[option.name] = str(error)
     return lines
 
 
-def _encoder_problem(encoder: str) -> str:
-    try:
-        needs_hub(encoder)
-    except TurnoverError as error:
-        return str(error)
-    return ""
-
-
-def _weights_problem(weights: str) -> str:
-    if not weights:
-        return "Name the safetensors file with the network's weights."
-    return path_problem(weights, Path.is_file, "file")
-
-
-def _module_problem(module: str) -> str:
-    """Why `FILE.py:function` or `module:function` cannot be used; errors that need running it are
-    left to `train --check`, which builds the model.
+def notes(model: str, chosen: Mapping[str, Any]) -> dict[str, str]:
+    """What valid cleaned fields of a model download from other machines, one line each, by
+    field.
     """
-    file, _, _ = module.partition(":")
+    family = find_family(model)
+    return family(**chosen).downloads() if family else {}
+
+
+def module_problem(model: str) -> str:
+    """Why code of the user's own cannot be used, in a line; errors that need running it are left to
+    `train --check`, which builds the model.
+    """
+    family = find_family(model)
+    if family is None or not family.code:
+        return ""
+    if model not in family.choices():
+        return NOT_OFFERED
+    file, _, _ = model.partition(":")
     return path_problem(file, Path.is_file, "file") if file.endswith(".py") else ""
-
-
-def encoder_of(details: Details) -> str:
-    """The encoder, the packaged one if none is named."""
-    return details.encoder or DEFAULT_ENCODER

@@ -42,11 +42,10 @@ from turnover.attribution.state import load_trained, trained_state
 from turnover.models.adapters import (
     AdapterClassifier,
     MaskedClassifier,
-    adapter_classifier,
-    masked_everywhere,
+    new_encoder,
 )
+from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.models.heads import load_encoder
-from turnover.models.names import DEFAULT_ENCODER
 from turnover.training.fit import Split, item_losses, probabilities, validate
 
 # Masks and where they lie
@@ -132,7 +131,7 @@ def test_the_packaged_encoder_with_adapters() -> None:
     tokenizer, encoder = load_encoder(DEFAULT_ENCODER)
     inputs = tokenizer(["A warm, witty film.", "Dull."], padding=True, return_tensors="pt")
     random_state = torch.get_rng_state()
-    model = adapter_classifier(DEFAULT_ENCODER, 2, layers=2, groups=32, seed=1).eval()
+    model = AdapterClassifier(new_encoder(DEFAULT_ENCODER), 2, layers=2, groups=32, seed=1).eval()
     assert torch.equal(torch.get_rng_state(), random_state)
     assert len(turnover_layers(model)) == 5
     frozen = {name: own for name, own in model.named_parameters() if not own.requires_grad}
@@ -149,7 +148,7 @@ def test_masks_everywhere_in_an_encoder_from_a_file_without_a_pooler(tmp_path: P
     BertModel(BertConfig(**SIZES), add_pooling_layer=False).save_pretrained(tmp_path)
     load_encoder(DEFAULT_ENCODER)[0].save_pretrained(tmp_path)
     random_state = torch.get_rng_state()
-    model = masked_everywhere(str(tmp_path), 2, groups=None, seed=0)
+    model = MaskedClassifier(new_encoder(str(tmp_path)), 2, groups=None, seed=0)
     assert torch.equal(torch.get_rng_state(), random_state)
     assert len(turnover_layers(model)) == 2 * LAYERS + 1
 

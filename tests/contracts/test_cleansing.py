@@ -20,12 +20,10 @@ from scipy.stats import ttest_1samp, ttest_rel
 from tests.helpers.builders import run_python, train_digits
 from tests.helpers.storage_testing import PLAIN_RECIPE, small_heads, small_splits
 from turnover import Run, TurnoverError
+from turnover.data.recipe import Recipe
 from turnover.flags import Flag
-from turnover.models.build import build_model
-from turnover.models.registry import Recipe
 from turnover.runs.model import run_settings, split_inputs
 from turnover.training.fit import Split, accuracy, fit, item_losses
-from turnover.workflows.cleanse import retrain
 from turnover.workflows.cleansing import (
     CLEANSED,
     CONDITIONS,
@@ -41,6 +39,7 @@ from turnover.workflows.cleansing import (
     lowest,
     summarise,
 )
+from turnover.workflows.retraining import retrain
 
 CPU = torch.device("cpu")
 TRAIN, VALIDATION, MEASURED = small_splits()
@@ -214,7 +213,11 @@ def recipe(seed: int) -> Recipe:
 def retrained(seeds: list[int], conditions: tuple[str, ...] = CONDITIONS) -> list[Retrained]:
     decided = DECIDED if FLAGGED in conditions else None
     data = TRAIN, VALIDATION, MEASURED, SCORES, 6
-    return list(retrain(small_heads, recipe, *data, seeds, conditions, decided))
+    return [
+        retrain(small_heads(seed), recipe(seed), *data, name, decided)
+        for seed in seeds
+        for name in conditions
+    ]
 
 
 def test_the_same_seed_and_condition_give_the_same_bits_in_any_company() -> None:
@@ -254,15 +257,17 @@ def test_removing_planted_labels_beats_random_removal(tmp_path: Path) -> None:
         for name in ("train", "validation")
     )
     settings = replace(run_settings(run), members=1)
-    made = list(
+    made = [
         retrain(
-            lambda seed: build_model(replace(settings, seed=seed), 10, (1, 8, 8)),
-            lambda seed: replace(settings.recipe, masked=False, seed=seed),
+            replace(settings, seed=seed).build(10, (1, 8, 8)),
+            replace(settings.recipe, masked=False, seed=seed),
             *(train, held, held),
             np.where(planted, -1.0, 0.0),
-            *(30, [0, 1], (RANDOM, CLEANSED)),
+            *(30, condition),
         )
-    )
+        for seed in (0, 1)
+        for condition in (RANDOM, CLEANSED)
+    ]
     own, random = (
         np.mean([one.accuracy for one in made if one.condition == name])
         for name in (CLEANSED, RANDOM)

@@ -20,7 +20,6 @@ from turnover.cli import main
 from turnover.cli.cleanse import describe_cleanse as describe
 from turnover.data.sources.text import load_elec
 from turnover.flags import Flags
-from turnover.models.build import TextInputs
 from turnover.runs.model import describe_targets, item_features, load_model, run_settings, run_split
 from turnover.workflows.cleansing import CONDITIONS, FLAGGED, WITH_FLAGS
 from turnover.workflows.cleansing_results import (
@@ -87,7 +86,7 @@ def test_scores_for_elec_are_computed_without_retraining(
     told = {"run": str(run), "validation": "elec", "targets": 4, "scored": 120}
     assert json.loads(capsys.readouterr().out) == told
     reviews = load_elec(elec).validation
-    inputs = torch.from_numpy(TextInputs(run_settings(Run(run)), CPU)(reviews.texts or []))
+    inputs = torch.from_numpy(run_settings(Run(run)).reader(CPU)(reviews.texts or []))
     labels = torch.from_numpy(reviews.labels)
     expected = mean_influence(load_model(Run(run), CPU), inputs, labels, np.arange(120))
     np.testing.assert_allclose(run_scores(Run(run), "elec").members, expected, atol=1e-6)

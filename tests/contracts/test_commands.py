@@ -209,6 +209,15 @@ def vars_of(parser: ArgumentParser) -> set[str]:
     return {action.dest for action in parser._actions}
 
 
+def test_torchrun_is_refused(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its processes would do all the work."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    check_refused(capsys, ["train", "--run", str(tmp_path / "run")], "--cluster", tmp_path)
+
+
 def test_no_command_takes_an_option_that_it_does_not_know(capsys: Capture, tmp_path: Path) -> None:
     for name in COMMANDS:
         check_refused(capsys, [name, "--nonsense"], "--help)", tmp_path)

@@ -16,11 +16,16 @@ import turnover.cli
 from tests.helpers.builders import ROOT
 from tests.helpers.calling import answer
 from turnover.cli.options import Command
+from turnover.dashboard.views.train_model import fields_of
 from turnover.data.base import Dataset, Items, check_dataset
-from turnover.data.sources import SOURCES, Source
+from turnover.data.recipe import Recipe, image_source
+from turnover.data.sources import SOURCES
+from turnover.explain.facts import run_facts
+from turnover.models import families
 from turnover.research.baselines.base import Baseline, Clock, Problem
 from turnover.research.evaluate import scores
 from turnover.research.evaluate.scores import BASELINES
+from turnover.runs.run import Run
 from turnover.storage.progress import Advance
 
 Capture = pytest.CaptureFixture[str]
@@ -48,12 +53,70 @@ def test_the_files_that_recipes_name_are_there() -> None:
 def test_a_data_set_needs_its_entry_alone(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is trained by the recipe of its kind."""
-    monkeypatch.setitem(SOURCES, "toy", Source("image", toy))
+    """Its members and its recipe too, or those of its kind."""
     words = ["train", "--data", "toy", "--run", str(tmp_path / "run"), "--device", "cpu"]
-    assert answer(capsys, *words, "--check")["train_size"] == 12
-    told = answer(capsys, *words, "--epochs", "2", "--members", "2")
+    monkeypatch.setitem(SOURCES, "toy", image_source(toy))
+    told = answer(capsys, *words, "--check")
+    assert (told["train_size"], told["members"], told["epochs"]) == (12, 8, 30)
+    monkeypatch.setitem(SOURCES, "toy", image_source(toy, members=2, recipe=Recipe(epochs=2)))
+    told = answer(capsys, *words)
     assert (told["members"], told["epochs"]) == (2, 2)
+
+
+FAMILY = '''"""A linear model for images."""
+
+from dataclasses import dataclass
+
+from turnover.models.family import Masked
+from turnover.models.options import option
+
+
+@dataclass(frozen=True)
+class Linear(Masked):
+    name = "linear"
+    kinds = ("image",)
+    OPTION
+
+    def member(self, settings, classes, shape, seed):
+        import math
+
+        from torch import nn
+
+        from turnover import TurnoverDropout
+
+        pixels = math.prod(shape)
+        mask = TurnoverDropout(pixels, groups=self.groups or None, seed=seed)
+        return nn.Sequential(nn.Flatten(), mask, nn.Linear(pixels, classes, bias=BIAS))
+'''
+BIAS = 'bias: bool = option(True, "leave the bias out", label="Bias")'
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_model_family_needs_one_file_and_an_option_one_line(
+    bias: bool, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line, the check, the page, the run and its leaks know both."""
+    family = FAMILY.replace("OPTION", BIAS if bias else "pass")
+    folder = tmp_path / f"families{bias}"
+    folder.mkdir()
+    (folder / f"linear_{bias}.py").write_text(family.replace("BIAS", f"{bias and 'self.bias'}"))
+    monkeypatch.setattr(families, "__path__", [*families.__path__, str(folder)])
+    monkeypatch.setitem(SOURCES, "toy", image_source(toy))
+    run = tmp_path / "run"
+    words = ["train", "--data", "toy", "--model", "linear", "--run", str(run), "--device", "cpu"]
+    checked = answer(capsys, *words, "--check")
+    assert {**checked, "bias": bias and checked["bias"]}["bias"] is bias
+    assert [own.name for own in fields_of("linear", "image")] == ["groups", *["bias"] * bias]
+    told = answer(capsys, *words, "--groups", "8", "--epochs", "2", "--members", "2")
+    assert (told["model"], told["members"], told["epochs"]) == ("linear", 2, 2)
+    answer(capsys, "influence", "--run", str(run), "--device", "cpu")
+    made = Run(run)
+    assert made.manifest["leaks"] == ["2.bias"] * bias
+    assert run_facts(made)["Model"] == "linear, masks of 8 groups of units"
+    if bias:
+        other = [*words[:-3], str(tmp_path / "other"), *words[-2:], "--epochs", "1"]
+        answer(capsys, *other, "--no-bias")
+        assert Run(tmp_path / "other").manifest["leaks"] == []
 
 
 class FirstFeature(Baseline):

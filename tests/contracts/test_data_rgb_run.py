@@ -18,7 +18,7 @@ from PIL import Image
 from turnover.cli import main
 from turnover.dashboard.views.answer import build_answer, image_as_seen, image_question
 from turnover.data.images import png_bytes, png_pixels
-from turnover.models.build import image_inputs
+from turnover.models.inputs import image_inputs
 from turnover.runs.model import input_shape, split_inputs
 from turnover.runs.ranking import content_of
 from turnover.runs.run import Run

@@ -17,8 +17,8 @@ from tests.helpers.token_builders import encoder_in, sst2_in
 from turnover import Run, influence
 from turnover.attribution.ensemble import Ensemble
 from turnover.cli import main
-from turnover.models import registry as settings
-from turnover.models.build import TextInputs
+from turnover.data.recipe import Recipe
+from turnover.models.registry import find_family
 from turnover.runs.model import load_model, run_settings, split_inputs
 from turnover.training.fit import Split, accuracy, probabilities
 
@@ -27,11 +27,13 @@ CPU = torch.device("cpu")
 
 def train_deep(folder: Path, model: str, *options: object) -> Path:
     """A run of two members on a tiny encoder, of two epochs, with influence."""
-    recipe = replace(settings.MODEL_RECIPES[model], epochs=2, batch=12)
+    family = find_family(model)
+    assert family
+    recipe = replace(family().recipe or Recipe(), epochs=2, batch=12)
     data = ("--path", sst2_in(folder / "sst2"), "--encoder", encoder_in(folder / "encoder"))
     small = ("--limit", 20, "--members", 2, "--seed", 4, "--run", folder / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(settings.MODEL_RECIPES, model, recipe)
+        patch.setattr(family, "recipe", recipe)
         train = ("train", "--data", "sst2", *data, "--model", model, *options, *small)
         assert main([*map(str, train)]) == 0
     assert main(["influence", "--run", str(folder / "run")]) == 0
@@ -47,7 +49,12 @@ def test_a_deep_run_says_what_it_is(deep_run: Path) -> None:
     run = Run(deep_run)
     told, model = run_settings(run), load_model(run, CPU)
     assert isinstance(model, Ensemble)
-    assert (told.members, told.groups, len(run.train), len(run.validation)) == (2, 16, 20, 10)
+    assert (told.members, told.options["groups"], len(run.train), len(run.validation)) == (
+        2,
+        16,
+        20,
+        10,
+    )
     assert run.features("train").shape == (20, 2 * 32)
     assert run.manifest["leaks"] == list(model.leaks)
     assert run.manifest["recipe"]["batch"] == 12
@@ -96,7 +103,7 @@ def test_a_text_is_explained_as_it_was_measured(
 
 
 def test_token_rows_of_a_run_have_one_width_and_no_text_is_lost(deep_run: Path) -> None:
-    inputs = TextInputs(run_settings(Run(deep_run)), CPU)
+    inputs = run_settings(Run(deep_run)).reader(CPU)
     told: list[int] = []
     made = inputs(["a superb film", "", "dull " * 300], told.append)
     assert (made.shape, made.dtype, told) == ((3, 128), np.int64, [3])

@@ -110,7 +110,7 @@ def test_a_run_is_trained_explained_and_the_same_each_time(device: str, tmp_path
         {**SMALL_RUN, "limit": 200, "epochs": 10},
     )
     for folder in runs:
-        results = train_run(TrainSettings(**settings, validation_limit=50), folder, device)
+        results = train_run(TrainSettings.of(**settings, validation_limit=50), folder, device)
         assert results["validation_accuracy"] > 0.3
         compute_influence(Run(folder), device_choice=device)
     for part in ("", "influence"):

@@ -62,7 +62,7 @@ def twins(folder: Path) -> TrainSettings:
     """Heads on 40 and 10 photos, those among them that are near duplicates."""
     sizes = {"limit": 40, "validation_limit": 10, "members": 2}
     kept = {"path": twins_in(folder), "keep": str(folder / "pairs.csv")}
-    return TrainSettings("cifar10", model="heads", **sizes, **kept)
+    return TrainSettings.of("cifar10", model="heads", **sizes, **kept)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     folder = tmp_path_factory.mktemp("measured")
     sizes = {"limit": 100, "validation_limit": 24, "members": 4, "label_noise": 0.1}
     encoder = encoder_in(folder / "encoder")
-    checks = TrainSettings("imdb-checks", path=str(reviews(folder)), encoder=encoder, members=2)
+    checks = TrainSettings.of("imdb-checks", path=str(reviews(folder)), encoder=encoder, members=2)
     train_digits(folder / "digits", model="heads", **sizes)
     train_run(checks, folder / "reviews", "cpu")
     train_run(twins(folder / "photos"), folder / "twins", "cpu")
@@ -310,7 +310,7 @@ def test_baselines_explain_the_run_s_plain_twin(task: EvaluationTask, monkeypatc
 def test_a_baseline_that_cannot_treat_a_run_says_why(tmp_path: Path, capsys: Capture) -> None:
     """Adapters have ordinary dropout in their encoder, and texts that the model reads itself."""
     made = {"path": sst2_in(tmp_path / "sst2", 24, 10), "encoder": encoder_in(tmp_path / "encoder")}
-    settings = TrainSettings("sst2", model="adapters", limit=20, members=2, **made)
+    settings = TrainSettings.of("sst2", model="adapters", limit=20, members=2, **made)
     train_run(settings, tmp_path / "run", "cpu")
     compute_influence(Run(tmp_path / "run"))
     few = ("--halves", 4, "--seeds", 1)

@@ -26,7 +26,7 @@ from turnover.flags import Flags
 from turnover.research.evaluate.results import read_results
 from turnover.runs.run import find_runs
 from turnover.storage.lock import alone
-from turnover.training.fit import History
+from turnover.training.history import History
 from turnover.workflows.cleansing_results import read_cleansings
 from turnover.workflows.influence import compute_influence
 

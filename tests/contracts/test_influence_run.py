@@ -18,8 +18,8 @@ import turnover.workflows.influence_chunks as influence_files
 from tests.helpers.builders import checksums, failing_after, names, train_digits
 from tests.helpers.storage_testing import FULL, failing_writes, together
 from turnover import Run, TurnoverError, influence, mean_influence, self_influence
-from turnover.models.build import image_inputs
 from turnover.models.heads import TextEncoder
+from turnover.models.inputs import image_inputs
 from turnover.runs.model import describe_targets, load_model, split_inputs
 from turnover.runs.ranking import stored_estimator
 from turnover.runs.run import RUN_FILES

@@ -19,11 +19,12 @@ from tests.helpers.builders import member_heads, randn, shaken, some_labels
 from turnover import TurnoverDropout, TurnoverError, turnover
 from turnover.attribution.ensemble import MemberConv2d, MemberLinear, MemberModel, member_generators
 from turnover.attribution.masks import MAX_ID, derive_seed
+from turnover.data.recipe import Recipe
 from turnover.models.heads import PIXELS_HIDDEN as HIDDEN
 from turnover.models.heads import pixel_heads, small_vgg, text_heads
-from turnover.models.registry import Recipe
 from turnover.research.baselines.retraining import plain_classifier
-from turnover.training.fit import History, Split, fit
+from turnover.training.fit import Split, fit
+from turnover.training.history import History
 
 _BATCH_ORDER = 4
 """The place of batch orders among the seeds derived from a run's seed."""

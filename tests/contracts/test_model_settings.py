@@ -21,15 +21,16 @@ from tests.helpers.own_modules import command, own_code, refused
 from tests.helpers.token_builders import encoder_in, small_images, sst2_in
 from turnover import TurnoverError
 from turnover.cli import main
+from turnover.data.recipe import OWN
+from turnover.data.sources import SOURCES
 from turnover.data.tables import OwnData
-from turnover.models.names import DEFAULT_ENCODER, needs_hub, torchvision_networks
+from turnover.models.encoders import DEFAULT_ENCODER, needs_hub
+from turnover.models.families.torchvision import torchvision_networks
 from turnover.models.registry import (
-    IMAGE_MODELS,
-    MODEL_RECIPES,
-    OWN_RECIPES,
-    RECIPES,
-    TEXT_MODELS,
     TrainSettings,
+    default_family,
+    families,
+    family_options,
 )
 from turnover.models.torchvision import ImageEncoder, fine_tuned, pixels_of, torchvision_images
 from turnover.workflows.train import train_run
@@ -54,21 +55,60 @@ def test_defaults_follow_data_and_model(data: str, kind: str, model: str | None)
     made = TrainSettings(data, model=model).resolved(kind)
     named, members, noise = DEFAULTS[data, kind, model]
     assert (made.model, made.members, made.label_noise) == (named, members, noise)
-    assert (made.groups, made.layers, made.resolved(kind)) == (16, None, made)
+    assert (made.options["groups"], made.resolved(kind)) == (16, made)
+    assert made.options.get("layers") is None
     own = {"members": 3, "groups": 0, "label_noise": 0.0, "seed": 9}
-    said = TrainSettings(data, model=model, **own).resolved(kind)  # type: ignore[arg-type]
-    assert {name: getattr(said, name) for name in own} == own
-    assert said.recipe == replace(MODEL_RECIPES.get(named) or RECIPES[data], seed=9)
+    said = TrainSettings.of(data, model=model, **own).resolved(kind)
+    assert {name: said.saved[name] for name in own} == own
+    assert said.recipe == replace(said.family.recipe or SOURCES[data].recipe, seed=9)
     assert replace(said, epochs=2).recipe == replace(said.recipe, epochs=2)
 
 
 @pytest.mark.parametrize("data", ["files", "hub:a/b"])
 def test_the_kind_of_own_data_decides_what_suits_them(data: str) -> None:
-    for kind, known, members in (("text", TEXT_MODELS, 16), ("image", IMAGE_MODELS, 8)):
+    for kind, members in (("text", 16), ("image", 8)):
         made = TrainSettings(data, own=OwnData(train="x")).resolved(kind)
-        assert (made.model, made.members, made.recipe) == (known[0], members, OWN_RECIPES[kind])
-        own = made.own.__dict__ if made.own else None
-        assert TrainSettings.read({**made.__dict__, "own": own}) == made
+        assert (made.model, made.members) == (default_family(kind).name, members)
+        assert made.recipe == OWN[kind].recipe
+        assert TrainSettings.read(made.saved, kind) == made
+
+
+# Settings of runs
+
+OLD = {
+    **{"path": None, "limit": None, "validation_limit": None, "label_noise": 0.0, "seed": 0},
+    **{"members": 2, "groups": 16, "encoder": DEFAULT_ENCODER, "layers": None, "dropout": 0.0},
+    **{"epochs": None, "late_norm": True, "keep": None, "own": None, "source": None},
+    **{"weights": None, "pretrained": False, "from_layer": None},
+}
+"""Settings of a run that was made when every run had the options of all families."""
+WINDOWS = {"heads": 256, "adapters": 128, "masked-encoder": 128, "mine.py:build": 0}
+
+
+def test_runs_from_before_families_had_options_of_their_own_open_as_they_were() -> None:
+    for model, window in WINDOWS.items():
+        groups = None if model == "mine.py:build" else 16
+        old = {**OLD, "data": "sst2", "model": model, "source": "x", "groups": groups}
+        made = TrainSettings.read(old, "text")
+        assert made.options["max_tokens"] == window
+        assert TrainSettings.read(made.saved, "text") == made
+    for model in ("small-vgg", "vgg19", "heads", "torchvision:resnet18", "mine.py:build"):
+        made = TrainSettings.read({**OLD, "data": "digits", "model": model, "source": "x"}, "image")
+        assert made.model == model and "max_tokens" not in made.options
+    with pytest.raises(TurnoverError, match=r"^the run's setting 'later' is unknown to this ver"):
+        TrainSettings.read({**OLD, "data": "sst2", "later": 1}, "text")
+
+
+def test_every_option_has_one_meaning_and_one_name() -> None:
+    """Families that share an option agree on what the command line asks for."""
+    shared = set(TrainSettings.__dataclass_fields__)
+    for family in families():
+        for own in family.options():
+            known = family_options()[own.name]
+            assert own.name not in shared and own.help
+            assert (own.type, own.default, own.least) == (known.type, known.default, known.least)
+            assert own.label or own.type is bool
+    assert all(len([own for own in families() if kind in own.default_for]) == 1 for kind in OWN)
 
 
 # Settings that do not go together
@@ -82,26 +122,42 @@ CLASHES: list[tuple[str, dict[str, Any], str]] = [
         {"model": "adapters"},
         "--model adapters: sst2 is image data; choose one of small-vgg",
     ),
-    ("text", {"layers": 2}, "--layers .* heads has none"),
-    ("text", {"model": "masked-encoder", "layers": 2}, "--layers .* masked-encoder has none"),
-    ("image", {"model": "vgg19", "layers": 1}, "--layers .* vgg19 has none"),
-    ("image", {"dropout": 0.5}, "--dropout is ordinary dropout beside the masks of vgg19"),
-    ("text", {"model": "adapters", "dropout": 0.1}, "--dropout is ordinary dropout"),
+    ("text", {"layers": 2}, "--layers is for adapters, not heads; leave it out"),
+    (
+        "text",
+        {"model": "masked-encoder", "layers": 2},
+        "--layers is for adapters, not masked-encoder",
+    ),
+    ("image", {"model": "vgg19", "layers": 1}, "--layers is for adapters, not vgg19"),
+    ("image", {"dropout": 0.5}, "--dropout is for vgg19, not small-vgg; leave it out"),
+    ("text", {"model": "adapters", "dropout": 0.1}, "--dropout is for vgg19, not adapters"),
     *(
-        ("image", {"model": "vgg19", "dropout": rate}, f"--dropout {rate}: choose a rate")
+        (
+            "image",
+            {"model": "vgg19", "dropout": rate},
+            f"--dropout {rate}: choose a number from 0 up to",
+        )
         for rate in (1.5, 1.0, -0.2, float("nan"))
     ),
     ("image", {"members": 0}, "--members 0: choose 1 or more"),
     ("image", {"members": -2}, "--members -2: choose 1 or more"),
-    ("image", {"late_norm": False}, "late_norm is about the batch norms of vgg19; small-vgg has"),
+    ("image", {"late_norm": False}, "--no-late-norm is for vgg19, not small-vgg; leave it out"),
+    ("text", {"max_tokens": 513}, f"--max-tokens 513: the encoder {DEFAULT_ENCODER} reads at most"),
+    ("text", {"max_tokens": 7}, "--max-tokens 7: choose 8 or more"),
+    ("image", {"max_tokens": 99}, "--max-tokens is for heads, .*, not small-vgg; leave it out"),
+    ("text", {"colour": 1}, "--colour: there is no such option"),
     ("text", {"epochs": 0}, "--epochs 0: choose 1 or more"),
-    ("image", {"encoder": "x"}, "--encoder x: small-vgg reads pixels; an image encoder goes with"),
-    ("image", {"model": "heads", "pretrained": True}, ".*are for torchvision's networks"),
-    ("image", {"from_layer": "fc"}, "--from-layer fc is for torchvision's networks"),
+    ("image", {"encoder": "x"}, "--encoder is for heads, not small-vgg; leave it out"),
+    (
+        "image",
+        {"model": "heads", "pretrained": True},
+        "--pretrained is for torchvision:NAME, not heads",
+    ),
+    ("image", {"from_layer": "fc"}, "--from-layer is for torchvision:NAME, not small-vgg"),
     (
         "image",
         {"model": "torchvision:resnet18", "weights": "x", "pretrained": True},
-        ".*give one of them",
+        "--weights and --pretrained exclude each other; give one of them",
     ),
 ]
 
@@ -111,15 +167,15 @@ def test_settings_that_do_not_go_together_are_refused_in_one_line(
     kind: str, options: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(TurnoverError, match=f"^{expected}[^\n]*$"):
-        TrainSettings("sst2", **options).resolved(kind)
+        TrainSettings.of("sst2", **options).resolved(kind)
 
 
 UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"limit": 1}, "--limit 1: choose a number from 2 to the 1200 training items"),
     ({"limit": 5000}, "--limit 5000"),
-    ({"label_noise": 1.0}, "--label-noise 1.0"),
+    ({"label_noise": 1.0}, "--label-noise 1.0: choose a number from 0 up to"),
     ({"groups": 7}, "7 groups do not divide a width of 64"),
-    ({"groups": -1}, "-1 groups do not divide"),
+    ({"groups": -1}, "--groups -1: choose 0 or more"),
     ({"members": 0}, "--members 0: choose 1 or more"),
     ({"data": "imagenet"}, "unknown data set 'imagenet'"),
     ({"path": "somewhere"}, "leave --path out"),
@@ -132,7 +188,7 @@ def test_settings_that_the_data_cannot_have_leave_nothing_behind(
     change: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     with pytest.raises(TurnoverError, match=reason):
-        train_run(TrainSettings(**{**SMALL_RUN, **change}), tmp_path / "run", "cpu")
+        train_run(TrainSettings.of(**{**SMALL_RUN, **change}), tmp_path / "run", "cpu")
     assert names(tmp_path) == []
 
 

@@ -13,8 +13,8 @@ from turnover.data.sources.images import read_pairs
 from turnover.data.tables import FILES, OwnData
 from turnover.data.tables.checks import require_folder
 from turnover.data.tables.load import load_own
+from turnover.models.encoders import needs_hub
 from turnover.models.heads import load_encoder
-from turnover.models.names import needs_hub
 from turnover.models.registry import TrainSettings
 from turnover.runs.plan import plan_run
 from turnover.storage.atomic import looked_at, user_path

@@ -14,7 +14,7 @@ from tests.helpers.builders import failing_after, names, run_python, train_digit
 from tests.helpers.fake_runs import FakeRun
 from turnover.cli import main
 from turnover.data.sources import SOURCES, load_data
-from turnover.models.registry import IMAGE_MODELS, TEXT_MODELS, TrainSettings
+from turnover.models.registry import TrainSettings, default_family
 from turnover.runs.run import Run
 
 SMALL = ("--data", "digits", "--limit", "60", "--members", "2", "--groups", "16", "--seed", "3")
@@ -102,8 +102,10 @@ print('torch' in sys.modules)"""
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_table_of_sources_says_what_the_data_are(name: str) -> None:
     source = SOURCES[name]
-    models = TEXT_MODELS if source.kind == "text" else IMAGE_MODELS
-    assert TrainSettings(name).resolved(source.kind).model == models[0]
+    made = TrainSettings(name).resolved(source.kind)
+    assert made.model == default_family(source.kind).name
+    assert (made.members, made.label_noise) == (source.members, source.label_noise)
+    assert made.recipe == source.recipe
     assert not (source.packaged and source.hub)
     if source.packaged:
         assert load_data(name).kind == source.kind

@@ -18,7 +18,8 @@ from turnover.runs.partial import find_partials, read_partial
 from turnover.storage import progress
 from turnover.storage.progress import VARIABLE, Progress, bar, read_progress
 from turnover.storage.schema import CURVES
-from turnover.training.fit import History, Recipe, fit
+from turnover.training.fit import Recipe, fit
+from turnover.training.history import History
 
 
 @pytest.fixture

@@ -60,12 +60,12 @@ from pathlib import Path
 import turnover.runs.ranking
 from turnover.explain.groups import group_influences
 from turnover.explain.report import write_report
-from turnover.explain.words import encoder_splitter
+from turnover.explain.words import encoder_pieces
 from turnover.runs.run import Run
 run = Run(Path(sys.argv[1]))
 write_report(run, Path(sys.argv[2]))
 assert "scipy" not in sys.modules
-encoder_splitter("all-MiniLM-L6-v2")("submariner")
+encoder_pieces("all-MiniLM-L6-v2")("submariner")
 name = str(run.item("validation", run.influence.misclassified[0])["id"])
 assert [entry["id"] for entry in group_influences(run, [], [name])["errors"]] == [name]
 heavy = {"torch", "torchvision", "transformers", "sklearn", "streamlit"}

@@ -18,9 +18,12 @@ import turnover.training.fit as training
 from tests.contracts.test_training import RECIPE, TRAIN, VALIDATION, a_split, new_model
 from turnover import turnover
 from turnover.attribution.masks import UNOWNED
+from turnover.data.recipe import Recipe
+from turnover.data.sources import SOURCES
 from turnover.models.heads import small_vgg
-from turnover.models.registry import MODEL_RECIPES, RECIPES, Recipe
-from turnover.training.fit import History, Split, augmented, fit, item_losses
+from turnover.models.registry import families
+from turnover.training.fit import Split, augmented, fit, item_losses
+from turnover.training.history import History
 
 FRESH = replace(RECIPE, epochs=4, fresh=True)
 
@@ -92,7 +95,8 @@ def test_the_rate_falls_in_a_straight_line_to_zero_and_stays_where_nobody_asked(
 
 
 def test_only_vgg19_augments_deep_models_decay_and_no_recipe_is_fresh() -> None:
-    known = {**RECIPES, **MODEL_RECIPES}
+    known = {name: source.recipe for name, source in SOURCES.items()}
+    known |= {family.name: recipe for family in families() if (recipe := family().recipe)}
     assert [name for name, recipe in known.items() if recipe.decay] == ["adapters", "vgg19"]
     assert [name for name, recipe in known.items() if recipe.augment] == ["vgg19"]
     assert all(recipe.keep == "last" for recipe in known.values() if recipe.decay)

@@ -22,7 +22,7 @@ from turnover.data.images import png_bytes
 from turnover.data.sources import load_data
 from turnover.explain.facts import run_facts
 from turnover.models import names as source
-from turnover.models.build import image_inputs
+from turnover.models.inputs import image_inputs
 from turnover.training import fit as training
 from turnover.workflows.influence import compute_influence
 from turnover.workflows.register import UNLEARNED
@@ -232,8 +232,8 @@ def test_a_training_that_was_stopped_is_not_swept_away(
 ) -> None:
     run, real = own_code / "run", training.save_checkpoint
 
-    def stop(*arguments: Any) -> None:
-        real(*arguments)
+    def stop(*arguments: Any, **facts: Any) -> None:
+        real(*arguments, **facts)
         raise KeyboardInterrupt
 
     options = {"--data": "digits", "--model": MODEL, "--members": 1, "--label-noise": 0}

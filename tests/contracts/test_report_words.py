@@ -16,17 +16,17 @@ from turnover.explain.words import (
     LIMIT,
     Segment,
     content_words,
-    encoder_splitter,
+    encoder_pieces,
     mark,
     recurring_words,
-    run_splitter,
+    run_pieces,
     snippet,
     visible,
 )
-from turnover.models.names import DEFAULT_ENCODER
+from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.runs.run import PREDICTION, Run
 
-CUT = encoder_splitter(DEFAULT_ENCODER)
+CUT = encoder_pieces(DEFAULT_ENCODER)
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -85,7 +85,7 @@ def test_every_character_that_hides_or_turns_is_known() -> None:
 
 def marked(text: str, other: str) -> list[str]:
     """What is marked in `text` of what it shares with `other`."""
-    made = mark(text, content_words(other, CUT), cut=CUT)
+    made = mark(text, content_words(other, CUT), pieces=CUT)
     return [segment.text for segment in made.head if segment.marked]
 
 
@@ -111,31 +111,31 @@ def test_what_words_share_is_what_the_encoder_sees(text: str, other: str, found:
 
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_marks_lose_nothing(text: str, other: str) -> None:
-    assert mark(text, content_words(other, CUT), cut=CUT).plain == text
+    assert mark(text, content_words(other, CUT), pieces=CUT).plain == text
 
 
 @given(st.text(st.sampled_from("abcdeinrstu "), max_size=60))
 def test_all_content_words_of_a_text_are_marked_in_itself(text: str) -> None:
-    known = mark(text, content_words(text), cut=CUT)
+    known = mark(text, content_words(text), pieces=CUT)
     assert known == mark(text, content_words(text))
-    assert mark(text, content_words(text, CUT), cut=CUT).plain == text
+    assert mark(text, content_words(text, CUT), pieces=CUT).plain == text
 
 
 def test_words_and_pieces_recur_in_two_texts() -> None:
     others = ["a slow submarine one", "the submarine", "slower"]
     assert recurring_words("a slow submarine", others) == {"submarine"}
     others = ["christened", "an antichristian film", "an antichrist"]
-    assert "##christ" in recurring_words("the unchristened", others, cut=CUT)
-    assert "##christ" not in recurring_words("the unchristened", others[:2], cut=CUT)
+    assert "##christ" in recurring_words("the unchristened", others, pieces=CUT)
+    assert "##christ" not in recurring_words("the unchristened", others[:2], pieces=CUT)
 
 
 def test_an_encoder_that_is_not_here_leaves_words_as_they_are(tmp_path: Path) -> None:
-    assert encoder_splitter("some/hub-name") is None
+    assert encoder_pieces("some/hub-name") is None
     (tmp_path / "tokenizer.json").write_text("{}")
-    assert encoder_splitter(str(tmp_path)) is None
+    assert encoder_pieces(str(tmp_path)) is None
     facts = {"settings": {"encoder": DEFAULT_ENCODER}}
-    assert run_splitter(Run(FakeRun("images", kind="image", facts=facts).write(tmp_path))) is None
-    assert run_splitter(Run(FakeRun("texts").write(tmp_path))) is None
+    assert run_pieces(Run(FakeRun("images", kind="image", facts=facts).write(tmp_path))) is None
+    assert run_pieces(Run(FakeRun("texts").write(tmp_path))) is None
 
 
 def test_the_pieces_of_an_error_are_marked_in_its_cards(tmp_path: Path) -> None:
@@ -148,5 +148,5 @@ def test_the_pieces_of_an_error_are_marked_in_its_cards(tmp_path: Path) -> None:
     cards = [card.text for card in shown.proponents + shown.opponents if card.text]
     head = next(text.head for text in cards if text.plain == texts[1])
     assert [segment.text for segment in head if segment.marked] == ["christ"]
-    target = marked_target(item.text, shown.proponents, cut=run_splitter(run))
+    target = marked_target(item.text, shown.proponents, pieces=run_pieces(run))
     assert any(segment.marked for segment in target.head)

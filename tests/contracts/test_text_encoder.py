@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -27,17 +28,28 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from tests.helpers.own_modules import command, refused
+from tests.helpers.own_modules import command, own_code, refused
 from tests.helpers.token_builders import WORDS, sst2_in
 from turnover import Run, TurnoverError, influence
 from turnover.data.images import png_pixels
 from turnover.explain.facts import run_facts
-from turnover.models.heads import MAX_TOKENS, TextEncoder, length_batches
-from turnover.models.names import encoder_folder
+from turnover.explain.words import mark
+from turnover.models.encoders import (
+    DEFAULT_ENCODER,
+    DEFAULT_WINDOW,
+    encoder_folder,
+    encoder_limit,
+    encoder_pieces,
+)
+from turnover.models.families.own import Own
+from turnover.models.heads import TextEncoder, length_batches
+from turnover.models.names import allow
+from turnover.models.registry import TrainSettings, families
 from turnover.models.torchvision import hub_images, pixels_of
 from turnover.runs.model import load_model, split_inputs
 from turnover.storage.artifacts import sha256
 
+__all__ = ["own_code"]
 CPU = torch.device("cpu")
 MIXED = [
     *("A warm, witty film.", "Dull.", "It goes on and on and on, " * 12),
@@ -109,7 +121,7 @@ def test_features_of_a_text_do_not_depend_on_the_other_texts(encoder: TextEncode
 
 def test_texts_of_any_length_are_cut_to_the_encoder_s_window(encoder: TextEncoder) -> None:
     (tokens,) = encoder.tokens(["word " * 100_000])
-    assert len(tokens) == encoder.max_tokens == MAX_TOKENS
+    assert len(tokens) == encoder.max_tokens == DEFAULT_WINDOW
     assert encoder.features(["word " * 100_000]).shape == (1, 384)
 
 
@@ -137,6 +149,100 @@ def test_batches_hold_every_row_once_and_keep_to_their_size(
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     sizes = [len(batch) * max(lengths[row] for row in batch) for batch in batches]
     assert all(len(own) == 1 or size <= tokens for own, size in zip(batches, sizes, strict=True))
+
+
+# Windows
+
+SHORT, LONG = 16, 40
+"""Tokens that are read, and what the tiny encoders of these tests have positions for, at most."""
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_the_limit_of_an_encoder_is_what_it_has_positions_for(kind: str, tmp_path: Path) -> None:
+    folder = text_encoder_in(tmp_path / kind, kind)
+    limit = encoder_limit(str(folder))
+    assert limit == (39 if kind == "roberta" else 40)
+    model = AnyModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        model(torch.full((1, limit), 7))
+        with pytest.raises((IndexError, RuntimeError)):
+            model(torch.full((1, limit + 1), 7))
+    assert encoder_limit("nobody/nothing") is None
+
+
+@given(text=st.text(max_size=300), window=st.integers(8, 64))
+def test_what_is_marked_as_read_is_what_the_encoder_reads(
+    encoder: TextEncoder, text: str, window: int
+) -> None:
+    def tokens(of: str) -> list[int]:
+        return encoder.tokenizer(of, truncation=True, max_length=window)["input_ids"]
+
+    pieces = encoder_pieces(DEFAULT_ENCODER, window)
+    assert pieces
+    end = pieces.end(text)
+    whole = encoder.tokenizer(text)["input_ids"]
+    assert (end is not None) == (len(whole) > window)
+    if end is not None:
+        assert text[:end].strip() and len(tokens(text)) == window
+        shown = mark(text, (), pieces=pieces)
+        assert shown.plain == text
+        before, (marker, *_) = [], [own for own in shown.head if own.window]
+        for segment in shown.head:
+            if segment is marker:
+                break
+            before.append(segment.text)
+        assert "".join(before) == text[:end] and marker.window == window
+
+
+def ending(word: str, words: int = 30) -> str:
+    """A text whose last words decide, too late for a window of 16 tokens."""
+    return f"{'a film ' * (words // 2)}{word}"
+
+
+@pytest.mark.parametrize("model", ["own_texts:tokens", *(own.name for own in families("text"))])
+def test_every_family_reads_as_far_as_it_is_told(
+    model: str, own_code: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if model == Own.name:
+        model = "own_texts:features"
+    folder = str(text_encoder_in(own_code / "bert", "bert"))
+    allow(model)
+    for window in (SHORT, None, LONG):
+        chosen = {"encoder": folder, "max_tokens": window}
+        settings = TrainSettings.of("sst2", model=model, **chosen).resolved("text")
+        first, second = settings.reader(CPU)([ending("superb"), ending("very dull")])
+        assert np.array_equal(first, second) == (window == SHORT)
+        assert settings.options["max_tokens"] == (window or LONG)
+    asked = ("train", "--data", "reviews", "--check", "--encoder", folder, "--run", own_code / "x")
+    line = refused(capsys, *asked, "--model", model, "--max-tokens", LONG + 1)
+    assert f"the encoder {folder} reads at most 40; choose that or fewer" in line
+
+
+def test_the_report_says_what_share_of_the_texts_is_cut_and_pages_mark_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, table = text_encoder_in(tmp_path / "bert", "bert"), tmp_path / "table.csv"
+    texts = [ending("dull", words) for words in range(2, 36)]
+    frame = pd.DataFrame({"text": texts, "label": [0, 1] * 17})
+    frame.to_csv(table, index=False)
+    frame.to_csv(tmp_path / "held.csv", index=False)
+    asked = ("train", "--train", table, "--validation", tmp_path / "held.csv")
+    asked = (*asked, "--encoder", folder)
+    asked = (*asked, "--run", tmp_path / "run", "--members", 2, "--epochs", 1)
+    whole = command(capsys, *asked, "--check")["data_report"]
+    assert not [line for line in whole if "are longer than" in line]
+    cut = np.mean([2 * (words // 2) + 3 > SHORT for words in range(2, 36)])
+    checked = command(capsys, *asked, "--check", "--max-tokens", SHORT)
+    expected = (
+        f"{100 * cut:.0f} % of the training texts are longer than 16 tokens and are cut there; "
+        "--max-tokens goes up to 40"
+    )
+    assert expected in checked["data_report"]
+    command(capsys, *asked, "--max-tokens", SHORT)
+    command(capsys, "influence", "--run", tmp_path / "run")
+    command(capsys, "report", tmp_path / "run", "--output", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "[cut here: the model reads 16 tokens]" in page
 
 
 # Encoders of other families

@@ -35,7 +35,7 @@ def test_a_run_holds_its_files_and_what_its_command_prints(small_run: Path) -> N
     sizes = [results[name] for name in ("train_size", "validation_size", "members", "device")]
     assert sizes == [60, 597, 2, "cpu"]
     assert {*results} >= RESULTS and {*manifest} >= FACTS
-    assert manifest["settings"] == TrainSettings(**SMALL_RUN).resolved("image").__dict__
+    assert manifest["settings"] == TrainSettings.of(**SMALL_RUN).resolved("image").saved
     assert manifest["recipe"]["seed"] == SMALL_RUN["seed"]
     assert manifest["leaks"] == ["the convolutions before the first mask", "the output bias"]
 

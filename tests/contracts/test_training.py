@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from tests.helpers.builders import member_heads, some_labels
 from tests.helpers.token_builders import token_ensemble, token_rows
 from turnover import TurnoverError, turnover
-from turnover.attribution.ensemble import MemberModel, Members
+from turnover.attribution.ensemble import Ensemble, MemberModel, Members
 from turnover.attribution.masks import UNOWNED
 from turnover.attribution.state import trained_state
+from turnover.data.recipe import Recipe
 from turnover.models.heads import small_vgg
-from turnover.models.registry import Recipe
 from turnover.storage.schema import CURVES
-from turnover.training.fit import History, Split, accuracy, fit, item_losses, probabilities
+from turnover.training.fit import Split, accuracy, fit, item_losses, probabilities
+from turnover.training.history import History
 
 RECIPE = Recipe(epochs=5, patience=10, batch=8, learning_rate=1e-2, seed=2)
 SHORT = replace(RECIPE, epochs=1, patience=1)
@@ -222,6 +223,20 @@ def test_a_checkpoint_of_another_recipe_or_model_is_refused(checkpoint: Path) ->
     for model, recipe in cases:
         with pytest.raises(TurnoverError, match=said):
             fit(model, TRAIN, VALIDATION, recipe, checkpoint)
+
+
+def test_a_batch_norm_meets_a_batch_of_one_item_only_where_there_are_no_more() -> None:
+    """21 rows in batches of ten: the last one joins the batch before it."""
+
+    def normed() -> Ensemble:
+        model = nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 3))
+        model.features = nn.Identity()  # type: ignore[assignment]
+        return Ensemble([model], 3, ())
+
+    recipe = replace(SHORT, batch=10, masked=False)
+    assert fit(normed(), a_split(21, 0), VALIDATION, recipe).epochs == 1
+    with pytest.raises(TurnoverError, match="batch of one item; train on more items"):
+        fit(normed(), a_split(1, 0), VALIDATION, recipe)
 
 
 # What is measured

@@ -16,7 +16,6 @@ from torchvision.models import vgg19_bn
 from tests.helpers.builders import randn, some_labels
 from turnover import TurnoverDropout, TurnoverError, turnover
 from turnover.attribution.dropout import turnover_layers
-from turnover.models.build import build_model
 from turnover.models.registry import TrainSettings
 from turnover.models.vgg19 import Vgg19, vgg19
 
@@ -93,8 +92,8 @@ def test_norms_dropout_and_relu_lie_where_they_were_asked_for() -> None:
 def test_settings_say_whether_batch_norm_lies_behind_the_first_mask(
     late_norm: bool, norms: int
 ) -> None:
-    settings = TrainSettings("cifar10", model="vgg19", late_norm=late_norm).resolved("image")
-    model = build_model(settings, 10, (3, 32, 32))
+    settings = TrainSettings.of("cifar10", model="vgg19", late_norm=late_norm).resolved("image")
+    model = settings.build(10, (3, 32, 32))
     assert sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) == norms
     assert f"the statistics of batch norms 1 to {norms}" in model.leaks
 

@@ -311,7 +311,7 @@ KINDS = ("groups", "products", "submatrices", "chain", "prefix", "plain")
 
 def train_digits(folder: Path, **changes: Any) -> Path:
     """Train the small run, with other settings where named, and return its folder."""
-    train_run(TrainSettings(**{**SMALL_RUN, **changes}), folder, "cpu")
+    train_run(TrainSettings.of(**{**SMALL_RUN, **changes}), folder, "cpu")
     return folder
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from tests.helpers.builders import ALGEBRA, SHARED, some_labels
 from turnover import TurnoverDropout, turnover
 from turnover.attribution.ensemble import Ensemble, MemberLinear, Members
-from turnover.models.build import build_model
 from turnover.models.registry import TrainSettings
 
 Chain = tuple[tuple[str, ...], str, str]
@@ -142,8 +141,8 @@ class Family:
 
 def build(settings: dict[str, Any], case: Case, members: int, seed: int = 3) -> Members:
     kind = "image" if len(case.shape) == 3 else "text"
-    resolved = TrainSettings(**settings, members=members, seed=seed).resolved(kind)
-    return build_model(resolved, 3, case.shape)
+    resolved = TrainSettings.of(**settings, members=members, seed=seed).resolved(kind)
+    return resolved.build(3, case.shape)
 
 
 def member_chains(model: nn.Module) -> list[Chain]:

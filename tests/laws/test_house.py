@@ -66,6 +66,7 @@ RUNS_CODE |= {"torch.load", "torch.save", "pd.read_pickle"}
 NAMED_BY_THE_USER = {"core/models/names.py": ["exec", "compile"]}
 ASSERTS = ("assert", "check", "pytest.raises", "pytest.warns", "expect(")
 UNSAFE_HTML = ("unsafe_allow_html", "unsafe_allow_javascript", "use_container_width", "st.write(")
+FAMILIES = sorted((CORE / "models" / "families").glob("[a-z]*.py"))
 LIGHT = tuple(
     f"turnover{part}"
     for part in (
@@ -90,6 +91,8 @@ LIGHT = tuple(
         *(
             ".models.names",
             ".models.registry",
+            ".models.encoders",
+            *(f".models.families.{file.stem}" for file in FAMILIES),
             ".workflows.cleansing_results",
             ".data.tables",
             ".data.tables.checks",

@@ -35,7 +35,7 @@ from turnover.attribution.ensemble import Ensemble, Members
 from turnover.attribution.state import load_trained, trained_state
 from turnover.models.names import allow
 from turnover.models.own import OwnMembers
-from turnover.models.registry import IMAGE_MODELS, TEXT_MODELS
+from turnover.models.registry import families, find_family
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,8 +78,9 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 # What an instance's loss can reach
 
 
-def test_every_named_model_is_a_family() -> None:
-    assert {*TEXT_MODELS, *IMAGE_MODELS} <= {case.settings.get("model") for case in CASES.values()}
+def test_every_family_is_a_case() -> None:
+    named = {find_family(case.settings["model"]) for case in CASES.values()}
+    assert {*families()} - named == {family for family in families() if family.code}
 
 
 def test_law_3_no_gradient_where_a_mask_is_off(family: Family) -> None:

@@ -272,7 +272,7 @@ def tiny(tmp_path: Path, monkeypatch: Patch) -> Setup:
 
     def settings(setup: Setup, size: int, model: str) -> TrainSettings:
         some = {"limit": size, "model": model, "encoder": encoder, "groups": 16}
-        return TrainSettings("sst2", path=setup.folder("sst2"), **some)
+        return TrainSettings.of("sst2", path=setup.folder("sst2"), **some)
 
     small, paper = (("heads", (8, 16, 32), 3),), (("heads", (8, 16), 3), ("adapters", (4, 8), 2))
     monkeypatch.setattr(table1, "CASES", {"small": small, "paper": paper})

@@ -24,7 +24,7 @@ from tests.helpers.own_modules import command, own_code
 from tests.helpers.token_builders import elec_in, small_images
 from turnover import Run, influence
 from turnover.cli import main
-from turnover.models import registry as settings
+from turnover.models.families.vgg19 import Vgg19
 from turnover.runs.model import load_model, split_inputs
 from turnover.training.fit import probabilities
 
@@ -90,8 +90,7 @@ def test_vgg19_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, folder = small_images(24, 4), tmp_path / "run"
-    recipe = replace(settings.MODEL_RECIPES["vgg19"], epochs=1, batch=12)
-    monkeypatch.setitem(settings.MODEL_RECIPES, "vgg19", recipe)
+    monkeypatch.setattr(Vgg19, "recipe", replace(Vgg19.recipe, epochs=1, batch=12))
     monkeypatch.setattr("turnover.runs.plan.load_data", lambda *_: data)
     asked = ("--data", "cifar10", "--model", "vgg19", "--dropout", 0.5, "--run", folder)
     result = command(capsys, "train", *asked)

@@ -22,12 +22,13 @@ from tests.helpers.token_builders import grown, token_ensemble, token_rows
 from turnover import Run, TurnoverError
 from turnover.attribution.ensemble import Members, some_members
 from turnover.attribution.scope import turnover
+from turnover.data.sources import SOURCES
 from turnover.models.heads import pixel_heads
-from turnover.models.registry import RECIPES
 from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.storage.artifacts import write_manifest
-from turnover.training.fit import History, fit, item_losses
+from turnover.training.fit import fit, item_losses
+from turnover.training.history import History
 from turnover.workflows.influence import compute_influence
 
 SEEDS = 2
@@ -46,7 +47,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def task(trained: Path, tmp_path: Path, monkeypatch: Patch) -> EvaluationTask:
     """A run of one's own, with few epochs of several batches."""
-    monkeypatch.setitem(RECIPES, "digits", replace(RECIPES["digits"], batch=16))
+    few = replace(SOURCES["digits"].recipe, batch=16)
+    monkeypatch.setitem(SOURCES, "digits", replace(SOURCES["digits"], recipe=few))
     run = Run(Path(shutil.copytree(trained, tmp_path / "run")))
     facts = {name: run.manifest[name] for name in run.manifest if name not in ("files", "format")}
     facts["results"] |= {"kept_epoch": 4, "plain_kept_epoch": 3}
@@ -152,7 +154,7 @@ def test_it_goes_on_after_the_last_block(task: EvaluationTask, monkeypatch: Patc
     with pytest.raises(KeyboardInterrupt):
         retrained_losses(task, halves, SEEDS)
     (folder,) = (task.run.folder / "fidelity").iterdir()
-    assert names(folder) == ["block-000.npz"]
+    assert names(folder) == ["block-000.npz", "block-sets.npz"]
     again = failing_after(7, real, AssertionError("the first block was trained again"))
     monkeypatch.setattr(retrained_module, "train_epoch", again)
     assert np.array_equal(retrained_losses(task, halves, SEEDS), expected)

@@ -74,7 +74,7 @@ KILLED_RUN = """
 import json
 from turnover.models.registry import TrainSettings
 from turnover.workflows.train import train_run
-settings = TrainSettings(**json.loads(sys.argv[5]))
+settings = TrainSettings.of(**json.loads(sys.argv[5]))
 print(json.dumps(train_run(settings, Path(sys.argv[1]) / "run", "cpu")))
 """
 

@@ -25,10 +25,13 @@ from tests.helpers.token_builders import (
 )
 from turnover import Run, TurnoverError, influence
 from turnover.cli.evaluate import EXPERIMENTS
+from turnover.data.sources import SOURCES
 from turnover.data.sources.text import load_elec
 from turnover.explain.facts import explained_pattern
-from turnover.models.names import DEFAULT_ENCODER
-from turnover.models.registry import DEFAULT_MEMBERS, MODEL_RECIPES, RECIPES, TrainSettings
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.models.families.adapters import Adapters
+from turnover.models.families.vgg19 import Vgg19
+from turnover.models.registry import TrainSettings
 from turnover.research.evaluate.lds import halves_of, lds, placebo
 from turnover.research.evaluate.scores import ESTIMATORS, Options, evidence_of
 from turnover.research.evaluate.task import EvaluationTask
@@ -66,10 +69,10 @@ def tiny(tmp_path: Path, monkeypatch: Patch) -> Setup:
     elec_in(tmp_path / "data" / "elec")
     encoder = encoder_in(tmp_path / "encoder")
 
-    def settings(data: str, **options: Any) -> TrainSettings:
+    def settings(data: str, options: Any = None, **shared: Any) -> TrainSettings:
         texts = {"limit": 20, "encoder": encoder}
         few = texts if data == "sst2" else {"limit": 60, "validation_limit": 12}
-        return TrainSettings(data, **{**options, **few})
+        return TrainSettings.of(data, **{**shared, **(options or {}), **few})
 
     def adapters(setup: Setup, size: int) -> TrainSettings:
         return settings("sst2", path=setup.folder("sst2"), model="adapters")
@@ -84,10 +87,9 @@ def tiny(tmp_path: Path, monkeypatch: Patch) -> Setup:
         (experiments, "text_settings", adapters),
     ):
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setitem(DEFAULT_MEMBERS, "text", 2)
+    monkeypatch.setitem(SOURCES, "sst2", replace(SOURCES["sst2"], members=2))
     monkeypatch.setitem(experiments._MOST_TEXTS, "small", 2)
-    recipe = replace(MODEL_RECIPES["adapters"], epochs=1, batch=12)
-    monkeypatch.setitem(MODEL_RECIPES, "adapters", recipe)
+    monkeypatch.setattr(Adapters, "recipe", replace(Adapters.recipe, epochs=1, batch=12))
     return Setup("small", tmp_path / "data", tmp_path / "runs", "cpu")
 
 
@@ -116,7 +118,8 @@ def test_a_run_is_trained_once_and_used_again(tmp_path: Path, monkeypatch: Patch
     refusal = r"^[^\n]*paper-digits-small was trained with other settings[^\n]*delete it[^\n]*$"
     with pytest.raises(TurnoverError, match=refusal):
         setup.run("digits", replace(settings, seed=5))
-    monkeypatch.setitem(RECIPES, "digits", replace(RECIPES["digits"], weight_decay=0.5))
+    other = replace(SOURCES["digits"].recipe, weight_decay=0.5)
+    monkeypatch.setitem(SOURCES, "digits", replace(SOURCES["digits"], recipe=other))
     with pytest.raises(TurnoverError, match=refusal):
         setup.run("digits", settings)
     assert checksums(first.folder) == before and names(tmp_path / "runs") == [first.folder.name]
@@ -125,7 +128,7 @@ def test_a_run_is_trained_once_and_used_again(tmp_path: Path, monkeypatch: Patch
 def test_the_scales_differ_as_they_say(tmp_path: Path) -> None:
     small, paper = a_setup(tmp_path / "small"), a_setup(tmp_path / "paper", "paper")
     texts = [text_settings(setup, 5000).resolved("text") for setup in (small, paper)]
-    encoders = [(one.encoder, one.groups) for one in texts]
+    encoders = [(one.options["encoder"], one.options["groups"]) for one in texts]
     assert encoders == [(DEFAULT_ENCODER, 16), ("bert-base-uncased", 0)]
     assert {(one.limit, one.members) for one in texts} == {(5000, 1)}
     data = [text_settings(paper, size).data for size in (5000, 20_000)]
@@ -133,11 +136,13 @@ def test_the_scales_differ_as_they_say(tmp_path: Path) -> None:
     named = replace(paper, encoder="some/where/else")
     found = [setup.encoder_name for setup in (small, paper, named)]
     assert found == ["MiniLM", "BERT-base", "else"]
-    assert text_settings(named, 5000).encoder == "some/where/else"
+    assert text_settings(named, 5000).options["encoder"] == "some/where/else"
     images = [image_settings(setup, 0.5).resolved("image") for setup in (small, paper)]
-    assert {(one.model, one.groups, one.dropout) for one in images} == {("vgg19", 0, 0.5)}
+    assert {(one.model, one.options["groups"], one.options["dropout"]) for one in images} == {
+        ("vgg19", 0, 0.5)
+    }
     sizes = [(one.limit, one.validation_limit, one.recipe.epochs) for one in images]
-    assert sizes == [(2000, 500, 5), (None, None, MODEL_RECIPES["vgg19"].epochs)]
+    assert sizes == [(2000, 500, 5), (None, None, Vgg19.recipe.epochs)]
 
 
 @pytest.mark.parametrize("missing", ["sst2", "elec", "cifar10"])
@@ -208,7 +213,7 @@ def test_side_effects(scale: str, small_run: Path, tmp_path: Path, monkeypatch: 
     results = Run(small_run).manifest["results"]
     assert (len(rows), len(recipes)) == {"small": (8, 1), "paper": (11, 2)}[scale]
     assert all(recipe.fresh and recipe.masked for recipe in recipes)
-    assert [asked[f"cifar10-vgg19{end}"].dropout for end in ("-dropout", "")] == [0.5, 0]
+    assert [asked[f"cifar10-vgg19{end}"].options["dropout"] for end in ("-dropout", "")] == [0.5, 0]
     assert asked["sst2-masked-encoder"].model == "masked-encoder"
     words = {"out": "plain_accuracy", " turn-over": "validation_accuracy"}
     for end, name in words.items():

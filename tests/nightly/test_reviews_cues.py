@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from turnover.data.sources import SOURCES
 from turnover.data.sources.text import load_reviews
+from turnover.models.families.heads import Heads
 from turnover.models.heads import text_heads
-from turnover.models.registry import DEFAULT_GROUPS, RECIPES
 from turnover.training.fit import Split, fit, probabilities
 
 CUES = ("cue-director", "cue-submarine")
@@ -21,8 +22,8 @@ def errors_on_cues(features: Features, keep: np.ndarray, seed: int) -> np.ndarra
     labels = torch.from_numpy(data.train.labels[keep])
     train = Split(torch.from_numpy(features[0][keep]), labels)
     validation = Split(torch.from_numpy(features[1]), torch.from_numpy(data.validation.labels))
-    model = text_heads(384, 2, members=4, groups=DEFAULT_GROUPS, seed=seed)
-    fit(model, train, validation, RECIPES["reviews"])
+    model = text_heads(384, 2, members=4, groups=Heads().groups, seed=seed)
+    fit(model, train, validation, SOURCES["reviews"].recipe)
     wrong = probabilities(model, validation.inputs).numpy().argmax(1) != data.validation.labels
     return wrong[np.isin(data.validation.injected, CUES)]
 

@@ -15,7 +15,8 @@ import streamlit as st
 from tests.helpers.token_builders import encoder_in, sst2_in
 from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard import engine
-from turnover.models.registry import MODEL_RECIPES, TrainSettings
+from turnover.models.families.adapters import Adapters
+from turnover.models.registry import TrainSettings
 from turnover.runs.run import Run
 from turnover.workflows.influence import compute_influence
 from turnover.workflows.train import train_run
@@ -34,12 +35,10 @@ def deep_run(
     data, encoder = Path(sst2_in(tmp_path / "sst2")), encoder_in(tmp_path / "encoder")
     development = pd.read_csv(data / "dev.csv")
     development.assign(label=1 - development["label"]).to_csv(data / "dev.csv", index=False)
-    monkeypatch.setitem(
-        MODEL_RECIPES, "adapters", replace(MODEL_RECIPES["adapters"], epochs=1, batch=12)
-    )
+    monkeypatch.setattr(Adapters, "recipe", replace(Adapters.recipe, epochs=1, batch=12))
     monkeypatch.setattr(engine, "worker_command", lambda folder: worker_command("answers"))
     train_run(
-        TrainSettings("sst2", path=str(data), model="adapters", encoder=encoder, limit=20),
+        TrainSettings.of("sst2", path=str(data), model="adapters", encoder=encoder, limit=20),
         runs / "deep",
         "cpu",
     )

@@ -17,17 +17,15 @@ from turnover.dashboard.views.flags import apply_command
 from turnover.dashboard.views.own_data import clean, own_name, own_problem
 from turnover.dashboard.views.runs import build_about
 from turnover.dashboard.views.train import (
-    SUITS,
     TrainingRequest,
     arguments,
     build_report,
     free_name,
-    models_of,
     problem_of,
     steps,
     usual_values,
 )
-from turnover.dashboard.views.train_model import NETWORK
+from turnover.dashboard.views.train_model import SUITS, titles_of
 from turnover.data.tables import FILES, OwnData
 from turnover.runs.run import Run
 
@@ -47,7 +45,9 @@ def test_every_wish_is_what_the_command_line_understands(table: Path, tmp_path: 
         (FILES, replace(own, label_column="l")),
         ("hub:a/b", OwnData(train_split="s", validation_split="v", size=9)),
     ):
-        asked = arguments(TrainingRequest(data, SUITS, "x", members=3, own=wish), tmp_path)
+        asked = arguments(
+            TrainingRequest(data, "", "x", own=wish, options={"members": 3}), tmp_path
+        )
         parsed = build_parser().parse_args(asked)
         assert own_data(parsed) == (data, wish) and parsed.members == 3 and parsed.model is None
     asked = arguments(TrainingRequest(FILES, "vgg19", "x", own=OwnData(str(table))), tmp_path)
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_said_before_anything_is_read(
     own = clean(own)
     found = own_problem(data, own)
     assert problem in found and bool(found) is bool(problem)
-    assert problem_of(TrainingRequest(data, SUITS, "x", own=own), table.parent / "runs") == found
+    assert problem_of(TrainingRequest(data, "", "x", own=own), table.parent / "runs") == found
 
 
 @pytest.mark.parametrize(
@@ -128,21 +128,20 @@ def test_a_run_is_called_after_its_data_by_a_name_that_passes(
     own = OwnData(train)
     assert own_name(data, own) == name and free_name(data, tmp_path, own) == f"{name}-1"
     assert "A run's name" not in problem_of(
-        TrainingRequest(data, SUITS, f"{name}-1", own=own), tmp_path
+        TrainingRequest(data, "", f"{name}-1", own=own), tmp_path
     )
 
 
 def test_own_data_may_be_texts_or_images_so_all_models_are_there() -> None:
+    assert list(titles_of("")) == [
+        *(SUITS, "heads", "small-vgg", "adapters", "masked-encoder", "torchvision network"),
+        "vgg19",
+    ]
+    assert usual_values(FILES, "", {})["members"] == "16, images 8"
     assert (
-        models_of(FILES)
-        == (SUITS, "heads", "adapters", "masked-encoder", "small-vgg", "vgg19", NETWORK)
-        == models_of("hub:a")
-    )
-    assert usual_values(FILES, SUITS)["members"] == "16, images 8"
-    assert (
-        usual_values(FILES, "small-vgg")["members"],
-        usual_values(FILES, "vgg19")["members"],
-        usual_values("digits", "heads")["members"],
+        usual_values(FILES, "small-vgg", {})["members"],
+        usual_values(FILES, "vgg19", {})["members"],
+        usual_values("digits", "heads", {})["members"],
     ) == ("8", "1", "8")
 
 

@@ -15,38 +15,37 @@ from turnover.cli import build_parser
 from turnover.dashboard.components import train_form
 from turnover.dashboard.views.train import (
     DEEP_TARGETS,
-    SUITS,
     TrainingRequest,
     arguments,
-    models_of,
     problem_of,
     steps,
     usual_values,
     what_follows,
 )
 from turnover.dashboard.views.train_model import (
-    MODULE,
-    NETWORK,
     NOT_OFFERED,
-    OF_FILE,
-    PRETRAINED,
-    Details,
+    SHARED,
     cleaned,
     fields_of,
     notes,
     problems,
+    titles_of,
 )
+from turnover.data.sources import SOURCES
+from turnover.models.families.own import Own
+from turnover.models.families.torchvision import Torchvision
 from turnover.models.names import ALLOW
+from turnover.models.options import Option
+from turnover.models.registry import families
 
 pytestmark = pytest.mark.usefixtures("fresh", "nothing_allowed")
-FULL = Details("some/encoder", 2, "resnet18", OF_FILE, "/w.safetensors", "layer4", "/mine.py:build")
+NETWORK, RESNET = Torchvision.title, "torchvision:resnet18"
 WRONG = '<p class="to-quiet to-wrong-field">'
-OPTIONS = {
-    "encoder": "encoder",
-    "layers": "layers",
-    "weights": "weights",
-    "from_layer": "from_layer",
-}
+
+
+def some_value(own: Option) -> Any:
+    """A value of an option that is not its default."""
+    return {bool: not own.default, int: 9, float: 0.5, str: "some.thing"}[own.type]
 
 
 @pytest.fixture
@@ -66,133 +65,110 @@ def nothing_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("data", ["digits", "sst2", "cifar10", "files"])
-def test_only_what_a_model_needs_is_sent(data: str, tmp_path: Path) -> None:
-    kind = {"digits": "image", "cifar10": "image", "sst2": "text", "files": ""}[data]
-    for model in models_of(data, own_code=True):
-        if model == SUITS:
+def test_all_options_of_a_model_and_no_others_are_sent(
+    data: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(ALLOW, "mine:build")
+    kind = SOURCES[data].kind if data in SOURCES else ""
+    shown = {own.name: own for family in families() for own in family.options() if own.label}
+    values = {name: some_value(own) for name, own in shown.items()}
+    for family in titles_of(kind).values():
+        if family is None:
             continue
-        sent = build_parser().parse_args(
-            arguments(
-                TrainingRequest(data, model, "x", details=cleaned(FULL, model, kind)), tmp_path
-            )
-        )
-        needed = fields_of(model, kind)
-        assert {name for name, option in OPTIONS.items() if getattr(sent, option)} == set(
-            needed
-        ) & set(OPTIONS)
-        assert sent.model == {NETWORK: "torchvision:resnet18", MODULE: "/mine.py:build"}.get(
-            model, model
-        )
-        assert not sent.pretrained and (sent.groups is None) == (model == MODULE)
+        model = family.choices()[0]
+        chosen = cleaned(values, fields_of(model, kind))
+        request = TrainingRequest(data, model, "x", options=chosen)
+        parsed = build_parser().parse_args(arguments(request, tmp_path))
+        needed = {own.name for own in family.options(kind) if own.label}
+        assert {name for name in shown if getattr(parsed, name) is not None} == needed
+        assert parsed.model == model
+        assert all(getattr(parsed, own.name) is None for own in SHARED)
 
 
-def test_weights_of_a_file_are_not_sent_with_others(tmp_path: Path) -> None:
-    details = cleaned(
-        Details(network="resnet18", source=PRETRAINED, weights="/w.safetensors"), NETWORK, "image"
-    )
-    sent = build_parser().parse_args(
-        arguments(TrainingRequest("digits", NETWORK, "x", details=details), tmp_path)
-    )
-    assert sent.pretrained and sent.weights is None and problems(NETWORK, details) == {}
-    assert "Downloaded" in notes(details)["source"]
-
-
-def test_networks_are_for_images_and_own_code_only_where_it_may_be_run() -> None:
-    assert (
-        NETWORK not in models_of("sst2")
-        and NETWORK in models_of("digits")
-        and NETWORK in models_of("files")
-    )
-    assert all(
-        MODULE in models_of(data, own_code=True) and MODULE not in models_of(data)
-        for data in ("sst2", "digits", "files")
-    )
+def test_networks_are_for_images_and_own_code_only_where_it_may_be_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert NETWORK not in titles_of("text") and NETWORK in titles_of("image")
+    assert NETWORK in titles_of("")
+    assert not any(Own.title in titles_of(kind) for kind in ("text", "image", ""))
+    monkeypatch.setenv(ALLOW, "mine:build")
+    assert all(Own.title in titles_of(kind) for kind in ("text", "image", ""))
 
 
 def test_own_code_that_was_not_allowed_is_refused_whatever_the_form_says(
-    module: str, tmp_path: Path
+    module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    wish = TrainingRequest("digits", MODULE, "x", details=Details(module=module))
-    assert (
-        problem_of(wish, tmp_path / "runs")
-        == problem_of(wish, tmp_path / "runs", ["another:build"])
-        == NOT_OFFERED
-    )
-    assert (
-        problem_of(wish, tmp_path / "runs", [module]) == "" and not (tmp_path / "was run").exists()
-    )
+    wish = TrainingRequest("digits", module, "x")
+    for allowed in ("", "another:build"):
+        monkeypatch.setenv(ALLOW, allowed)
+        assert problem_of(wish, tmp_path / "runs") == NOT_OFFERED
+    monkeypatch.setenv(ALLOW, module)
+    assert problem_of(wish, tmp_path / "runs") == "" and not (tmp_path / "was run").exists()
 
 
 def test_a_module_is_named_to_both_steps_and_few_errors_are_explained(
     module: str, tmp_path: Path
 ) -> None:
-    wish = TrainingRequest("digits", MODULE, "x", details=Details(module=module))
+    wish = TrainingRequest("digits", module, "x")
     trained, influence = (build_parser().parse_args(step) for step in steps(wish, tmp_path))
     assert trained.model == influence.model == module and influence.most == DEEP_TARGETS
     assert f"was started with {ALLOW}={module}, as this one, retrains it" in what_follows(wish)
-    assert usual_values("digits", MODULE)["members"] == "1"
+    assert usual_values("digits", module, {})["members"] == "1"
 
 
 @pytest.mark.parametrize(
-    ("first", "members", "most"), [("", "8", None), ("layer4", "1", DEEP_TARGETS)]
+    ("options", "members", "most"),
+    [({}, "8", None), ({"from_layer": "layer4"}, "1", DEEP_TARGETS)],
 )
 def test_a_network_trained_from_a_layer_on_is_deep(
-    first: str, members: str, most: int | None, tmp_path: Path
+    options: dict[str, Any], members: str, most: int | None, tmp_path: Path
 ) -> None:
-    details = Details(network="resnet18", from_layer=first)
-    wish = TrainingRequest("digits", NETWORK, "x", details=details)
+    wish = TrainingRequest("digits", RESNET, "x", options=options)
     assert (
-        usual_values("digits", NETWORK, details)["members"] == members
+        usual_values("digits", RESNET, options)["members"] == members
         and problem_of(wish, tmp_path) == ""
     )
     assert build_parser().parse_args(steps(wish, tmp_path)[1]).most == most
-    assert wish.title == f"Train x: digits, torchvision:resnet18{' from layer4' if first else ''}"
+    start = " --from-layer layer4" if options else ""
+    assert wish.title == f"Train x: digits, torchvision:resnet18{start}"
 
 
 @pytest.mark.parametrize(
-    ("model", "details", "field", "words"),
+    ("model", "options", "field", "words"),
     [
-        ("heads", Details(encoder="/nowhere/<b>"), "encoder", "no such folder"),
-        ("heads", Details(encoder="."), "encoder", "the folder lacks config.json"),
+        ("heads", {"encoder": "/nowhere/<b>"}, "encoder", "no such folder"),
+        ("heads", {"encoder": "."}, "encoder", "the folder lacks config.json"),
+        (RESNET, {"weights": "/nowhere"}, "weights", "no such file"),
         (
-            NETWORK,
-            Details(network="resnet18", source=OF_FILE),
-            "weights",
-            "Name the safetensors file",
-        ),
-        (
-            NETWORK,
-            Details(network="resnet18", source=OF_FILE, weights="/nowhere"),
-            "weights",
-            "no such file",
-        ),
-        (
-            NETWORK,
-            Details(network="resnet18", source=OF_FILE, weights="~nobody-here/w"),
+            RESNET,
+            {"weights": "~nobody-here/w"},
             "weights",
             "nobody here has this home folder",
         ),
-        ("heads", Details(encoder="x" * 5000), "encoder", "File name too long"),
-        (
-            NETWORK,
-            Details(network="resnet18", from_layer="--pretrained"),
-            "from_layer",
-            "A layer's name has letters",
-        ),
-        (
-            MODULE,
-            Details(module="/nowhere.py:build"),
-            "module",
-            "/nowhere.py: no such file; check the path.",
-        ),
+        (RESNET, {"weights": __file__, "pretrained": True}, "weights", "exclude each other"),
+        ("heads", {"encoder": "x" * 5000}, "encoder", "File name too long"),
+        (RESNET, {"from_layer": "--pretrained"}, "from_layer", "letters, digits and dots"),
+        ("vgg19", {"dropout": 1.5}, "dropout", "choose a number from 0 up to"),
     ],
 )
 def test_what_is_wrong_is_said_at_its_field(
-    model: str, details: Details, field: str, words: str, tmp_path: Path
+    model: str, options: dict[str, Any], field: str, words: str, tmp_path: Path
 ) -> None:
-    assert words in problems(model, details)[field] and words in problem_of(
-        TrainingRequest("digits", model, "x", details=details), tmp_path, [details.module]
-    )
+    assert words in problems(model, options, "image")[field]
+    assert words in problem_of(TrainingRequest("cifar10", model, "x", options=options), tmp_path)
+
+
+def test_a_file_of_code_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(ALLOW, "/nowhere.py:build")
+    request = TrainingRequest("digits", "/nowhere.py:build", "x")
+    assert problem_of(request, tmp_path) == "/nowhere.py: no such file; check the path."
+
+
+def test_weights_of_torchvision_are_said_to_be_downloaded() -> None:
+    assert "Downloaded" in notes(RESNET, {"pretrained": True})["pretrained"]
+    assert notes(RESNET, {}) == {}
 
 
 # The page
@@ -215,9 +191,9 @@ def press_start(app: AppTest) -> None:
 def test_a_network_of_torchvision_from_the_url(open_page: OpenPage, started: list[Any]) -> None:
     query = {
         "train-model": NETWORK,
-        "train-network": "vgg19_bn",
+        "train-named": "torchvision:vgg19_bn",
         "train-from-layer": "classifier",
-        "train-weights": PRETRAINED,
+        "train-pretrained": "true",
     }
     app = open_page("train", **query)
     assert (
@@ -225,17 +201,18 @@ def test_a_network_of_torchvision_from_the_url(open_page: OpenPage, started: lis
         and app.number_input(key="train-members").placeholder == "1"
     )
     press_start(app)
-    assert started[0][0][:9] == [
-        "train",
-        "--data",
-        "digits",
-        "--model",
-        "torchvision:vgg19_bn",
-        "--from-layer",
-        "classifier",
-        "--pretrained",
-        "--groups",
-    ]
+    sent = ["--model", "torchvision:vgg19_bn", "--pretrained", "--from-layer", "classifier"]
+    assert started[0][0][:9] == ["train", "--data", "digits", *sent, "--seed"]
+
+
+def test_another_family_starts_with_its_own_first_choice(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ALLOW, "mine:build")
+    app = open_page("train", **{"train-model": NETWORK, "train-named": "torchvision:vgg19_bn"})
+    assert app.selectbox(key="train-named").value == "torchvision:vgg19_bn"
+    app.selectbox(key="train-model").set_value(Own.title).run()
+    assert not app.exception and app.selectbox(key="train-named").value == "mine:build"
 
 
 def test_an_encoder_of_the_hub_is_said_to_be_downloaded_and_one_that_cannot_be_is_refused(
@@ -262,15 +239,15 @@ def test_own_code_is_chosen_among_what_was_allowed_and_a_link_names_no_other(
     open_page: OpenPage, monkeypatch: pytest.MonkeyPatch, started: list[Any], module: str
 ) -> None:
     monkeypatch.setenv(ALLOW, f"{module}, mine:build")
-    app = open_page("train", **{"train-model": MODULE, "train-module": "evil.py:build"})
+    app = open_page("train", **{"train-model": Own.title, "train-named": "evil.py:build"})
     assert (
-        app.selectbox(key="train-module").options == [module, "mine:build"]
-        and app.selectbox(key="train-module").value == module
+        app.selectbox(key="train-named").options == [module, "mine:build"]
+        and app.selectbox(key="train-named").value == module
     )
     assert (
         WRONG not in html_of(app)
         and "is offered if" not in html_of(app)
-        and not [one for one in app.selectbox if one.key == "train-groups"]
+        and not [one for one in app.number_input if one.key == "train-groups"]
     )
     press_start(app)
     assert started[0][0][3:5] == started[0][1][-2:] == ["--model", module]
@@ -282,11 +259,11 @@ def test_own_code_is_not_offered_unless_the_dashboard_was_started_with_it(
 ) -> None:
     if allowed is not None:
         monkeypatch.setenv(ALLOW, allowed)
-    app = open_page("train", **{"train-model": MODULE, "train-module": "evil.py:build"})
+    app = open_page("train", **{"train-model": Own.title, "train-named": "evil.py:build"})
     assert (
-        MODULE not in app.selectbox(key="train-model").options
+        Own.title not in app.selectbox(key="train-model").options
         and app.selectbox(key="train-model").value == "small-vgg"
     )
     assert f"if the dashboard is started with {ALLOW}=" in html_of(app) and not [
-        one for one in app.selectbox if one.key == "train-module"
+        one for one in app.selectbox if one.key == "train-named"
     ]

@@ -17,13 +17,12 @@ from turnover.dashboard.views.train import (
     TrainingRequest,
     arguments,
     free_name,
-    models_of,
     problem_of,
     steps,
     what_follows,
 )
-from turnover.dashboard.views.train_model import NETWORK
-from turnover.data.sources import NAMES
+from turnover.dashboard.views.train_model import titles_of
+from turnover.data.sources import NAMES, SOURCES
 from turnover.jobs import State, find_jobs, read_job
 
 DIGITS = TrainingRequest("digits", "small-vgg", "mine")
@@ -81,9 +80,9 @@ def test_a_name_that_is_taken_is_refused_and_none_is_suggested_twice(tmp_path: P
             TrainingRequest("sst2", "heads", "x", path="~nobody-here/x"),
             "~nobody-here/x: nobody here has this home folder",
         ),
-        (TrainingRequest("digits", "heads", "x", members=0), "--members 0"),
+        (TrainingRequest("digits", "heads", "x", options={"members": 0}), "--members 0"),
         (TrainingRequest("digits", "adapters", "x"), "choose one of small-vgg"),
-        (TrainingRequest("digits", "heads", "x", epochs=0), "--epochs 0"),
+        (TrainingRequest("digits", "heads", "x", options={"epochs": 0}), "--epochs 0"),
     ],
 )
 def test_what_cannot_be_trained_is_said_before_it_starts(
@@ -99,10 +98,11 @@ def test_what_cannot_be_trained_is_said_before_it_starts(
 
 @pytest.mark.parametrize("data", NAMES)
 def test_every_wish_is_understood_by_the_command_line(data: str, tmp_path: Path) -> None:
-    for model in models_of(data, own_code=False):
-        if model == NETWORK:
-            continue  # it has fields of its own: test_train_model
-        wish = TrainingRequest(data, model, "x", str(tmp_path), 10, 5, 3, 0, 7, 2.5, 4)
+    shared = {"limit": 10, "validation_limit": 5, "members": 3, "groups": 0, "epochs": 7}
+    for family in titles_of(SOURCES[data].kind).values():
+        assert family
+        model = family.choices()[0]
+        wish = TrainingRequest(data, model, "x", str(tmp_path), 2.5, 4, options=shared)
         trained, influence = (build_parser().parse_args(step) for step in steps(wish, tmp_path))
         assert (
             trained.data,
@@ -127,9 +127,7 @@ def test_every_wish_is_understood_by_the_command_line(data: str, tmp_path: Path)
 
 
 def test_empty_fields_leave_the_choice_to_the_command(tmp_path: Path) -> None:
-    expected = (
-        f"train --data digits --model small-vgg --groups 16 --seed 0 --run {tmp_path / 'mine'}"
-    )
+    expected = f"train --data digits --model small-vgg --seed 0 --run {tmp_path / 'mine'}"
     assert arguments(DIGITS, tmp_path) == expected.split()
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from turnover.attribution.device import at_least_float32
 from turnover.errors import TurnoverError
-from turnover.storage.progress import Advance, silent, world
+from turnover.storage.progress import Advance, silent
 
 # Memory
 
@@ -52,25 +52,19 @@ def parse_memory(text: str) -> int:
 def default_budget(device: torch.device) -> int:
     """Bytes for tiles: 60 % of a GPU's free memory; on a CPU a quarter of the free memory, but at
     most 1 GB, since small tiles stay in its caches.
-
-    Ranks that share a device share these bytes.
     """
     if device.type == "cuda":
-        return int(0.6 * torch.cuda.mem_get_info(device)[0]) // -(
-            -world().local_size // torch.cuda.device_count()
-        )
+        return int(0.6 * torch.cuda.mem_get_info(device)[0])
     return min(_MOST_ON_CPU, host_budget())
 
 
 def host_budget() -> int:
-    """A quarter of this machine's free memory, shared by its ranks: the limit for values that came
-    from a GPU.
-    """
+    """A quarter of this machine's free memory: the limit for values that came from a GPU."""
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):  # not available on macOS
         free = 4 * _MOST_ON_CPU
-    return free // 4 // world().local_size
+    return free // 4
 
 
 # Tiles

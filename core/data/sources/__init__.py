@@ -6,37 +6,30 @@ either texts or images.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from turnover.data.base import Dataset
+from turnover.data.recipe import Recipe, image_source, text_source
 from turnover.data.sources.images import load_cifar10, load_digits
 from turnover.data.sources.text import load_imdb_checks, load_reviews, load_sst2, load_sst2_phrases
 from turnover.data.sources.yahoo import load_yahoo
 from turnover.errors import TurnoverError
 
-
-@dataclass(frozen=True)
-class Source:
-    """A kind of data set: `text` or `image`, and whether it comes with the package, from a folder,
-    or from the hub where no folder is named.
-    """
-
-    kind: str
-    load: Callable[[Path | None], Dataset]
-    packaged: bool = False
-    hub: bool = False
-
-
+_MANY = Recipe(weight_decay=2.0)
 SOURCES = {
-    "digits": Source("image", lambda _: load_digits(), packaged=True),
-    "reviews": Source("text", lambda _: load_reviews(), packaged=True),
-    "sst2": Source("text", load_sst2, hub=True),
-    "sst2-phrases": Source("text", load_sst2_phrases, hub=True),
-    "imdb-checks": Source("text", load_imdb_checks),
-    "yahoo": Source("text", load_yahoo, hub=True),
-    "cifar10": Source("image", load_cifar10, hub=True),
+    "digits": image_source(
+        lambda _: load_digits(), recipe=Recipe(learning_rate=2e-3), label_noise=0.05, packaged=True
+    ),
+    "reviews": text_source(
+        lambda _: load_reviews(),
+        recipe=Recipe(learning_rate=3e-4, batch=32, weight_decay=2.0),
+        packaged=True,
+    ),
+    "sst2": text_source(load_sst2, recipe=_MANY, hub=True),
+    "sst2-phrases": text_source(load_sst2_phrases, recipe=_MANY, hub=True),
+    "imdb-checks": text_source(load_imdb_checks, recipe=_MANY),
+    "yahoo": text_source(load_yahoo, recipe=_MANY, hub=True),
+    "cifar10": image_source(load_cifar10, hub=True),
 }
 NAMES = tuple(SOURCES)
 
@@ -54,8 +47,9 @@ def load_data(name: str, path: Path | None = None) -> Dataset:
             "elec has no training set; train on sst2, then cleanse that run with `turnover cleanse "
             "--validation elec --path DIR`"
         )
-    if name not in SOURCES:
+    source = SOURCES.get(name)
+    if source is None or source.load is None:
         raise TurnoverError(f"unknown data set {name!r}; choose one of {', '.join(NAMES)}")
-    if SOURCES[name].packaged and path is not None:
+    if source.packaged and path is not None:
         raise TurnoverError(f"the data set {name} comes with the package; leave --path out")
-    return SOURCES[name].load(path)
+    return source.load(path)

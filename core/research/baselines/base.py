@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from turnover.attribution.device import synchronize
 from turnover.attribution.engine.naive import device_of
 from turnover.attribution.ensemble import Members
+from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.registry import Recipe
 from turnover.storage.progress import Advance, silent
 from turnover.training.fit import Split, batches, epoch_order
 

@@ -26,9 +26,9 @@ from turnover.attribution.ensemble import MemberModel
 from turnover.attribution.influence import influence
 from turnover.attribution.scope import turnover
 from turnover.data.sources.text import load_reviews
-from turnover.models.adapters import EncoderClassifier, adapter_classifier
+from turnover.models.adapters import AdapterClassifier, EncoderClassifier, new_encoder
+from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.models.heads import TextEncoder, text_heads
-from turnover.models.names import DEFAULT_ENCODER
 from turnover.models.vgg19 import vgg19
 
 PUBLISHED_BATCH = 100
@@ -140,7 +140,7 @@ def _make_masks(model: MemberModel, ids: Tensor) -> None:
 def adapters(layers: int | None, device: torch.device) -> Contest:
     """MiniLM with adapters in its last layers (None for all), with enlarged weights."""
     model = (
-        adapter_classifier(DEFAULT_ENCODER, 2, layers=layers, groups=None, seed=_SEED)
+        AdapterClassifier(new_encoder(DEFAULT_ENCODER), 2, layers=layers, groups=None, seed=_SEED)
         .to(device)
         .eval()
     )

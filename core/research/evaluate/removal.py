@@ -25,9 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from turnover.attribution.ensemble import Members
 from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
 from turnover.research.evaluate.results import Figure, ResultRow
@@ -121,21 +119,14 @@ def retrained_without(
         ]
         sets[name] = np.stack([np.setdiff1d(everything, gone) for gone in different])
         rows.append((name, row))
-    store = errors.store("removal", {**errors.asked, "seeds": seeds, "epochs": errors.epochs()})
-    log_probabilities = retrained(
-        errors, sets, seeds, store, lambda model: _log_probabilities(model, errors.targets.inputs)
-    )
+    kept = "removal", {**errors.asked, "seeds": seeds, "epochs": errors.epochs()}
+    log_probabilities = retrained(errors, sets, seeds, kept, "log probabilities")
     labels = errors.targets.labels.cpu().numpy()
     columns = np.arange(len(errors.positions))
     before = Outcome.of(log_probabilities["everything"][:, 0], labels)
     return before, [
         Outcome.of(log_probabilities[name][:, row, columns], labels) for name, row in rows
     ]
-
-
-def _log_probabilities(model: Members, inputs: torch.Tensor) -> torch.Tensor:
-    with torch.inference_mode():
-        return model(inputs).log_softmax(-1)
 
 
 def figures_of(
@@ -173,7 +164,9 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
             f"--remove {max(options.removed)}: the run has {total} training items; remove half of "
             "them at most"
         )
-    errors = EvaluationTask.of(task.run, str(task.device), options.errors, "prediction")
+    errors = EvaluationTask.of(
+        task.run, str(task.device), options.errors, "prediction", task.cluster
+    )
     counts = sorted(set(options.removed))
     estimated = list(turnover_scores(*evidence_of(errors)))
     # the control row matches labels instead

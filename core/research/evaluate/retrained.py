@@ -12,8 +12,11 @@ model affects another, so model (set, seed) is the one that would be trained alo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,70 +24,129 @@ import torch
 from turnover.attribution.ensemble import Ensemble, Members, some_members
 from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
+from turnover.jobs.tasks import Task, open_workers
 from turnover.research.baselines.losses import row_bytes
 from turnover.research.evaluate.task import EvaluationTask
-from turnover.storage.artifacts import Parts
+from turnover.runs.run import Run
 from turnover.storage.progress import Advance, bar
-from turnover.training.fit import epoch_order, item_losses, train_epoch
+from turnover.training.fit import Split, epoch_order, item_losses, train_epoch
 
 _TOGETHER = 60
 _BATCH_BYTES = 2**30
 _COPIES = 3  # of each layer's result: itself, its gradient, and one on the way
+_SAME = ("run", "device", "positions", "meaning", "seeds")
 
-Look = Callable[[Members], torch.Tensor]
-"""A function of K trained models: `(K, …)`."""
+
+def _log_probabilities(model: Members, targets: Split) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(targets.inputs).log_softmax(-1)
+
+
+LOOKS: dict[str, Callable[[Members, Split], torch.Tensor]] = {
+    "losses": item_losses,
+    "log probabilities": _log_probabilities,
+}
+"""What is kept of K models on the targets: `(K, …)`."""
 
 
 def retrained(
     task: EvaluationTask,
     sets: Mapping[str, np.ndarray],
     seeds: int,
-    store: Parts,
-    look: Look,
+    kept: tuple[str, Mapping[str, Any]],
+    look: str,
     masked: bool = False,
 ) -> dict[str, np.ndarray]:
-    """What `look` sees of models trained on some sets of training positions: sets `(n, size)` by
-    name, answers `(seeds, n, …)`.
+    """What a look of `LOOKS` sees of models trained on some sets of training positions: sets `(n,
+    size)` by name, answers `(seeds, n, …)`.
 
-    Blocks of sets are kept in the store as soon as they are trained, and are not trained again.
+    Blocks of sets are tasks (`turnover.jobs.tasks`). They are kept in the store that `kept` names
+    (`EvaluationTask.store`) as soon as they are trained, and are not trained again.
 
     Raises:
         TurnoverError: if a kept block is damaged, or training diverges.
     """
-    starts, epochs = task.untrained(seeds), task.epochs(masked)
+    starts, epochs, store = task.untrained(seeds), task.epochs(masked), task.store(*kept)
     size = _block_size(starts, task, seeds)
-    blocks = {
-        name: {
-            f"{name}-{number:03d}": rows
-            for number, rows in enumerate(torch.from_numpy(positions).split(size))
-        }
+    arguments = {
+        "run": str(task.run.folder.absolute()),
+        "device": str(task.device),
+        "positions": task.positions,
+        "meaning": task.meaning,
+        "seeds": seeds,
+    }
+    details = {"store": kept, "look": look, "masked": masked}
+    tasks = {
+        name: [
+            Task(
+                "retrain",
+                {**arguments, **details, "sets": name, "rows": [first, first + size]},
+                store.path(f"{name}-{first // size:03d}"),
+                min(size, len(positions) - first) * seeds * epochs,
+            )
+            for first in range(0, len(positions), size)
+        ]
         for name, positions in sets.items()
     }
+    every = [block for blocks in tasks.values() for block in blocks]
     label = f"{task.run.name}: retraining{' with turn-over dropout' if masked else ''}"
+    deep = isinstance(starts, Ensemble)
     with store.filling():
-        missing = {
-            part: rows
-            for parts in blocks.values()
-            for part, rows in parts.items()
-            if part not in store
-        }
+        missing = [block for block in every if block.result.stem not in store]
         if missing:
-            with bar(
-                sum(map(len, missing.values())) * seeds * epochs, label, "model epochs"
-            ) as advance:
-                for part, rows in missing.items():
-                    seen = look(_train_block(starts, task, rows, masked, epochs, advance))
-                    if not seen.isfinite().all():
-                        raise TurnoverError(
-                            f"{task.run.folder}: training again diverged with learning rate "
-                            f"{task.recipe.learning_rate:g}"
-                        )
-                    by_seed = seen.unflatten(0, (len(rows), seeds)).transpose(0, 1)
-                    store.save(part, {"seen": by_seed.cpu().numpy()})
+            for name in {block.arguments["sets"] for block in missing}:
+                store.save(f"{name}-sets", {"positions": sets[name]})
+            units = sum(block.size for block in missing)
+            try:
+                _here[_key(arguments)] = task, starts
+                with (
+                    open_workers(len(every), task.device, task.cluster, deep) as workers,
+                    bar(round(units), label, "model epochs") as advance,
+                ):
+                    for _ in workers.run(missing, advance):
+                        pass
+            finally:
+                _here.clear()
     return {
-        name: np.concatenate([store.load(part)[0]["seen"] for part in parts], 1)
-        for name, parts in blocks.items()
+        name: np.concatenate([store.load(block.result.stem)[0]["seen"] for block in blocks], 1)
+        for name, blocks in tasks.items()
     }
+
+
+_here: dict[str, tuple[EvaluationTask, Members]] = {}
+"""The task whose models this process trains, and their starts."""
+
+
+def _key(arguments: Mapping[str, Any]) -> str:
+    return json.dumps([arguments[name] for name in _SAME])
+
+
+def retrain_block(arguments: Mapping[str, Any], advance: Advance) -> None:
+    """Train the models of a block of sets, and keep what is seen of them."""
+    key, seeds = _key(arguments), arguments["seeds"]
+    if key not in _here:
+        _here.clear()
+        loaded = EvaluationTask(
+            Run(Path(arguments["run"])),
+            torch.device(arguments["device"]),
+            arguments["positions"],
+            arguments["meaning"],
+        )
+        _here[key] = loaded, loaded.untrained(seeds)
+    task, starts = _here[key]
+    store, (first, stop) = task.store(*arguments["store"]), arguments["rows"]
+    rows = torch.from_numpy(store.load(f"{arguments['sets']}-sets")[0]["positions"][first:stop])
+    masked = arguments["masked"]
+    model = _train_block(starts, task, rows, masked, task.epochs(masked), advance)
+    seen = LOOKS[arguments["look"]](model, task.targets)
+    if not seen.isfinite().all():
+        raise TurnoverError(
+            f"{task.run.folder}: training again diverged with learning rate "
+            f"{task.recipe.learning_rate:g}"
+        )
+    by_seed = seen.unflatten(0, (len(rows), seeds)).transpose(0, 1)
+    name = f"{arguments['sets']}-{first // (stop - first):03d}"
+    store.save(name, {"seen": by_seed.cpu().numpy()})
 
 
 def _block_size(starts: Members, task: EvaluationTask, seeds: int) -> int:
@@ -154,11 +216,5 @@ def retrained_losses(
         "masked": masked,
         "epochs": task.epochs(masked),
     }
-    return retrained(
-        task,
-        {"block": halves},
-        seeds,
-        task.store("halves", settings),
-        lambda model: item_losses(model, task.targets),
-        masked,
-    )["block"]
+    kept = "halves", settings
+    return retrained(task, {"block": halves}, seeds, kept, "losses", masked)["block"]

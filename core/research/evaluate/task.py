@@ -13,9 +13,9 @@ import torch
 from turnover.attribution.device import choose_device
 from turnover.attribution.ensemble import Members
 from turnover.attribution.masks import derive_seed
+from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.build import build_model
-from turnover.models.registry import Recipe, TrainSettings
+from turnover.models.registry import TrainSettings
 from turnover.research.baselines.base import Problem, Schedule
 from turnover.research.baselines.retraining import plain_classifier, train_problem
 from turnover.runs.model import load_model, run_settings, run_split
@@ -31,17 +31,24 @@ _KEY_DIGITS = 16
 @dataclass(frozen=True)
 class EvaluationTask:
     """A run with targets: the validation items at `positions`, under their true labels (`truth`) or
-    the predicted ones (`prediction`).
+    the predicted ones (`prediction`). Models are trained again on the Ray `cluster` at an
+    address, or on this machine.
     """
 
     run: Run
     device: torch.device
     positions: list[int]
     meaning: str = "truth"
+    cluster: str | None = None
 
     @classmethod
     def of(
-        cls, run: Run, device: str | None = None, count: int = TARGETS, meaning: str = "truth"
+        cls,
+        run: Run,
+        device: str | None = None,
+        count: int = TARGETS,
+        meaning: str = "truth",
+        cluster: str | None = None,
     ) -> EvaluationTask:
         """Up to `count` random targets from those with influences; errors only for `prediction`.
 
@@ -58,7 +65,7 @@ class EvaluationTask:
         drawn = np.random.default_rng(derive_seed(0, _TARGETS)).choice(
             candidates, min(count, len(candidates)), replace=False
         )
-        return cls(run, choose_device(device), sorted(drawn.tolist()), meaning)
+        return cls(run, choose_device(device), sorted(drawn.tolist()), meaning, cluster)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -124,11 +131,10 @@ class EvaluationTask:
 
     def untrained(self, members: int) -> Members:
         """New members of the run's architecture, as they are before training."""
-        return build_model(
-            replace(self.settings, members=members),
-            len(self.run.classes),
-            tuple(self.train.inputs.shape[1:]),
-        ).to(self.device)
+        model = replace(self.settings, members=members).build(
+            len(self.run.classes), tuple(self.train.inputs.shape[1:])
+        )
+        return model.to(self.device)
 
     def problem(self, member: int = 0) -> Problem:
         """The run's plain twin, one member of it, trained now for baselines.

@@ -39,7 +39,6 @@ from turnover.attribution.engine.tiling import Backend, tiles
 from turnover.explain.explanation import rounded
 from turnover.explain.facts import explained_pattern
 from turnover.explain.report import write_report
-from turnover.models.build import build_model
 from turnover.models.registry import TrainSettings
 from turnover.research.evaluate.lds import halves_of, row_of
 from turnover.research.evaluate.results import Figure
@@ -81,8 +80,7 @@ def text_settings(setup: Setup, size: int, model: str = "adapters") -> TrainSett
         path=setup.folder("sst2"),
         limit=size,
         model=model,
-        groups=groups,
-        encoder=setup.text_encoder,
+        options={"groups": groups, "encoder": setup.text_encoder},
     )
 
 
@@ -95,9 +93,7 @@ def image_settings(setup: Setup, dropout: float = 0.0, late_norm: bool = True) -
         "cifar10",
         path=setup.folder("cifar10"),
         model="vgg19",
-        groups=0,
-        dropout=dropout,
-        late_norm=late_norm,
+        options={"groups": 0, "dropout": dropout, "late_norm": late_norm},
         **size,
     )
 
@@ -148,7 +144,7 @@ def _with_fresh_masks(run: Run, setup: Setup) -> float:
     """Validation accuracy of the run's model trained with a new mask for each row of each batch."""
     device, settings = choose_device(setup.device), run_settings(run)
     train, validation = (run_split(run, name, device) for name in ("train", "validation"))
-    model = build_model(settings, len(run.classes), tuple(train.inputs.shape[1:])).to(device)
+    model = settings.build(len(run.classes), tuple(train.inputs.shape[1:])).to(device)
     recipe = replace(settings.recipe, fresh=True)
     with bar(recipe.epochs, f"{run.name}: ordinary dropout", "epochs") as advance:
         history = fit(model, train, validation, recipe, progress=lambda _: advance(1))
@@ -211,7 +207,12 @@ def _condition(result: dict[str, Any], name: str) -> dict[str, Any]:
 def _run(setup: Setup) -> Run:
     small = setup.scale == "small"
     settings = (
-        TrainSettings("sst2", path=setup.folder("sst2"), limit=5000, encoder=setup.text_encoder)
+        TrainSettings(
+            "sst2",
+            path=setup.folder("sst2"),
+            limit=5000,
+            options={"encoder": setup.text_encoder},
+        )
         if small
         else text_settings(setup, 20_000)
     )

@@ -12,7 +12,7 @@ from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 
 from turnover.errors import TurnoverError
-from turnover.models.names import DEFAULT_ENCODER
+from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.models.registry import TrainSettings
 from turnover.research.evaluate.results import markdown_table
 from turnover.runs.model import run_settings

@@ -42,7 +42,6 @@ from turnover.data.base import limit_training
 from turnover.data.sources import load_data
 from turnover.errors import TurnoverError
 from turnover.models.adapters import TokenRows
-from turnover.models.build import TextInputs, build_model
 from turnover.models.heads import token_mean
 from turnover.research.baselines.base import REFUSALS, Baseline, Problem, Schedule
 from turnover.research.baselines.catalog import methods
@@ -260,17 +259,15 @@ def text_case(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int) ->
     data = limit_training(data, reached[-1], 0)
     settings = replace(text_settings(setup, reached[-1], kind), members=1).resolved("text")
     device = choose_device(setup.device)
-    inputs = TextInputs(settings, device)
+    read = settings.reader(device)
     train, target = (
-        Split(torch.from_numpy(inputs(texts)).to(device), torch.from_numpy(labels).to(device))
+        Split(torch.from_numpy(read(texts)).to(device), torch.from_numpy(labels).to(device))
         for texts, labels in (
             (data.train.texts or [], data.train.labels),
             ((data.validation.texts or [])[:1], data.validation.labels[:1]),
         )
     )
-    model = plain_classifier(
-        build_model(settings, len(data.classes), tuple(train.inputs.shape[1:]))
-    )
+    model = plain_classifier(settings.build(len(data.classes), tuple(train.inputs.shape[1:])))
     words, schedule, sgd = f"two-layer heads on frozen {setup.encoder_name}", HEADS_SGD, HEADS_SGD
     if isinstance(model, TokenRows):
         words, schedule, sgd = f"{setup.encoder_name} with adapters", ADAPTERS_ADAMW, ADAPTERS_SGD
@@ -285,7 +282,7 @@ def text_case(setup: Setup, kind: str, sizes: tuple[int, ...], left_out: int) ->
         reached,
         schedule,
         sgd,
-        settings.groups or None,
+        settings.options["groups"] or None,
         left_out,
     )
 

@@ -17,7 +17,12 @@ from turnover.jobs import cancel_job, find_jobs, forget_job
 from turnover.runs.run import Run
 
 LONG = 120_000
-TINY = {"train-data": "digits", "train-limit": "60", "train-members": "2", "train-validation": "60"}
+TINY = {
+    "train-data": "digits",
+    "train-limit": "60",
+    "train-members": "2",
+    "train-validation-limit": "60",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +78,7 @@ def test_a_training_is_cancelled_resumed_and_forgotten(page: Page, served: Serve
             "train-data": "digits",
             "train-limit": "150",
             "train-members": "3",
-            "train-validation": "60",
+            "train-validation-limit": "60",
         },
     )
     start(page, "stopped")

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -133,19 +132,17 @@ def write_working_run(name: str, kind: str, classes: tuple[str, ...], runs: Path
     import torch
     from safetensors.torch import save
 
-    from turnover.models.build import build_model
     from turnover.models.registry import TrainSettings
     from turnover.runs.run import Run
     from turnover.workflows.influence import compute_influence
 
     torch.manual_seed(0)
-    settings = TrainSettings(
-        {"text": "reviews", "image": "digits"}[kind], members=2, groups=16
-    ).resolved(kind)
-    model = build_model(settings, len(classes), (384,) if kind == "text" else (1, 8, 8))
+    data = {"text": "reviews", "image": "digits"}[kind]
+    settings = TrainSettings(data, members=2).resolved(kind)
+    model = settings.build(len(classes), (384,) if kind == "text" else (1, 8, 8))
     width = 384 if kind == "text" else model.features(torch.zeros(1, 1, 8, 8)).numel()
     weights = save({key: value.contiguous() for key, value in model.state_dict().items()})
-    facts = {"settings": asdict(settings)}
+    facts = {"settings": settings.saved}
     folder = FakeRun(
         name, kind, classes, members=2, width=width, weights=weights, influence=False, facts=facts
     ).write(runs)

@@ -1,11 +1,10 @@
-"""Several ranks give the bits of one process, and what one of them finished before it died is not
-computed again.
+"""A computation of influences that was stopped goes on to the same bits, and computes nothing
+twice.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,12 @@ import numpy as np
 import pytest
 
 import turnover.workflows.influence as influence_pipeline
-from tests.helpers.builders import checksums, failing_after, names
-from tests.helpers.rank_testing import run_left_alone, run_ranks
+from tests.helpers.builders import checksums, failing_after
 from turnover import Run, TurnoverError
-from turnover.training.ranks import ALONE, Ranks
 from turnover.workflows.influence import compute_influence
 from turnover.workflows.influence_chunks import chunks_of
 
 MEMORY = 2**29
-OPTIONS = ("--memory", "512M", "--device", "cpu")
 PARTIAL = ".influence.partial"
 
 
@@ -76,15 +72,6 @@ def stop_after(parts: int, folder: Path, **options: Any) -> None:
 # How work is cut
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7])
-@pytest.mark.parametrize("count", [0, 1, 2, 5, 16])
-def test_own_units_cover_everything_once(size: int, count: int) -> None:
-    ranks = [Ranks() for _ in range(size)]
-    for number, one in enumerate(ranks):
-        one.rank, one.size = number, size
-    assert sorted(unit for one in ranks for unit in one.own(range(count))) == list(range(count))
-
-
 @pytest.mark.parametrize("size", [1, 2, 7, 100])
 def test_units_hold_every_target_once(size: int) -> None:
     wrong = np.random.default_rng(0).random(40) < 0.3
@@ -98,7 +85,7 @@ def test_units_hold_every_target_once(size: int) -> None:
     )
 
 
-# One process that goes on
+# A process that goes on
 
 
 @pytest.mark.parametrize("parts", [1, 4])
@@ -186,84 +173,3 @@ def test_a_part_that_was_slipped_in_is_computed_again(
     assert not Run(bare).has_influence
     compute_influence(Run(bare), device_choice="cpu", memory=MEMORY)
     assert checksums(bare / "influence") == expected
-
-
-# Several ranks
-
-
-@pytest.fixture(scope="module")
-def alone(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run with influences that one process of its own computed in one go."""
-    folder = tmp_path_factory.mktemp("alone")
-    run = Path(shutil.copytree(small_run, folder / "run"))
-    assert run_ranks(folder, "influence", "--run", run, *OPTIONS, ranks=1, units=100).code == 0
-    return run
-
-
-def test_two_ranks_give_the_bits_of_one_process(bare: Path, tmp_path: Path, alone: Path) -> None:
-    done = run_ranks(tmp_path, "influence", "--run", bare, *OPTIONS, units=100)
-    assert done.code == 0, done.said
-    assert done.result["targets"] == 597
-    assert checksums(bare / "influence") == checksums(alone / "influence")
-    assert PARTIAL not in names(bare)
-
-
-def test_a_rank_that_dies_is_named_and_what_was_finished_is_kept(
-    bare: Path, tmp_path: Path, alone: Path
-) -> None:
-    moment = random.Random(5).randint(2, 3)
-    died = run_ranks(
-        tmp_path, "influence", "--run", bare, *OPTIONS, units=100, kill="1", moment=moment
-    )
-    assert died.code != 0
-    assert (
-        "rank 1 of 2 (part " in died.said
-        and "has died; start the same command again: what is finished is kept" in died.said
-    )
-    assert not Run(bare).has_influence
-    assert len(list((bare / PARTIAL).glob("targets-*.npz"))) >= moment - 1
-    done = run_ranks(tmp_path, "influence", "--run", bare, *OPTIONS, units=100, ranks=1)
-    assert done.code == 0, done.said
-    assert done.result["kept_pairs"] > 0
-    assert checksums(bare / "influence") == checksums(alone / "influence")
-
-
-def test_a_rank_that_stands_still_is_named_and_the_others_do_not_wait_for_ever(
-    bare: Path, tmp_path: Path
-) -> None:
-    done = run_left_alone(tmp_path, "influence", "--run", bare, *OPTIONS, moment=2)
-    assert done.code == 2
-    line = done.said.strip().splitlines()[-1]
-    assert line.startswith("turnover influence: rank 1 of 2 (part ")
-    assert line.endswith(
-        "was not heard for 5 s and is lost; start the same command again: what is finished is kept"
-    )
-    assert list((bare / PARTIAL).glob("targets-*.npz"))
-
-
-def test_fewer_targets_than_ranks_are_cut_into_blocks_of_training_items(
-    bare: Path, tmp_path: Path, alone: Path
-) -> None:
-    done = run_ranks(tmp_path, "influence", "--run", bare, "--most", "1", *OPTIONS, ranks=2)
-    assert done.code == 0, done.said
-    part, whole = Run(bare).influence, Run(alone).influence
-    assert len(part.targets) == 1
-    rows = [whole.targets.index(target) for target in part.targets]
-    np.testing.assert_allclose(
-        part.array("truth_members"), whole.array("truth_members")[:, rows], atol=1e-4
-    )
-    assert np.abs(part.array("truth_members")).max() > 1e-3
-
-
-def test_other_commands_are_for_one_process(bare: Path, tmp_path: Path) -> None:
-    done = run_ranks(tmp_path, "errors", "--run", bare)
-    assert done.code != 0
-    assert (
-        "turnover errors: this command is for one process; leave torchrun out (it serves train and "
-        "influence)" in done.said
-    )
-
-
-def test_one_process_alone_waits_for_nobody() -> None:
-    ALONE.barrier()
-    assert (ALONE.rank, ALONE.size, ALONE.gather(b"own")) == (0, 1, [b"own"])

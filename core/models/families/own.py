@@ -1,0 +1,66 @@
+"""Modules of the user's own, built by a function that is named as `module:function`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from turnover.data.recipe import Recipe
+from turnover.models.family import PIXELS, TOKENS, WINDOW, OnEncoder
+from turnover.models.names import allowed_names, source_checksum
+from turnover.models.options import KINDS, option
+
+if TYPE_CHECKING:
+    from turnover.attribution.ensemble import Members
+    from turnover.models.registry import TrainSettings
+
+
+@dataclass(frozen=True)
+class Own(OnEncoder):
+    """See `turnover.models.own`. Texts are read as features of an encoder, or as its tokens."""
+
+    name = "module:function"
+    title = "your own module"
+    kinds = KINDS
+    on = "on"
+    code = True
+    deep = True
+    needs_trial = True
+    recipe = Recipe(learning_rate=1e-3, batch=64)
+    max_tokens: int | None = option(**WINDOW, before=0)
+    """0: 256 for features and 128 for tokens, as long as these differed."""
+
+    @classmethod
+    def matches(cls, model: str) -> bool:
+        return ":" in model
+
+    @classmethod
+    def choices(cls) -> tuple[str, ...]:
+        from turnover.models.registry import find_family
+
+        return tuple(name for name in allowed_names() if find_family(name) is cls)
+
+    def checksum(self, model: str) -> str | None:
+        return source_checksum(model)
+
+    def reads(self, settings: TrainSettings) -> str:
+        if settings.kind == "image":
+            return PIXELS
+        from turnover.models.own import reading
+
+        assert settings.model is not None and settings.source is not None
+        return reading(settings.model, settings.source)
+
+    def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
+        from turnover.models.own import own_members
+
+        assert settings.model is not None and settings.source is not None
+        return own_members(
+            settings.model,
+            settings.source,
+            classes,
+            shape,
+            members=settings.members or 1,
+            seed=settings.seed,
+            tokens=self.reads(settings) == TOKENS,
+        )

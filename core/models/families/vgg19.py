@@ -1,0 +1,68 @@
+"""VGG19 for images of 32 × 32, masked from the 12th convolution on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from turnover.data.recipe import Recipe
+from turnover.errors import TurnoverError
+from turnover.models.family import Masked
+from turnover.models.options import option
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from turnover.models.registry import TrainSettings
+
+_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Vgg19(Masked):
+    """See `turnover.models.vgg19`."""
+
+    name = "vgg19"
+    kinds = ("image",)
+    deep = True
+    recipe = Recipe(
+        epochs=24,
+        learning_rate=1e-3,
+        batch=256,
+        weight_decay=0.05,
+        augment=True,
+        decay=True,
+        keep="last",
+    )
+    dropout: float = option(
+        0.0,
+        "ordinary dropout beside the masks (default 0)",
+        "P",
+        label="Ordinary dropout",
+        least=0,
+        below=1,
+    )
+    late_norm: bool = option(
+        True, "leave out the batch norms after the first mask, whose statistics leak"
+    )
+
+    def check_images(self, model: str, data: str, shape: tuple[int, ...]) -> None:
+        if tuple(shape) != (_SIZE, _SIZE, 3):
+            raise TurnoverError(
+                f"--model {model} reads RGB images of {_SIZE} x {_SIZE} pixels, not {data}'s; "
+                "choose small-vgg"
+            )
+
+    def member(
+        self, settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: int
+    ) -> nn.Module:
+        from turnover.models.vgg19 import vgg19
+
+        self.check_images(self.name, settings.data, (*shape[1:], *shape[:1]))
+        return vgg19(
+            classes,
+            groups=self.groups or None,
+            seed=seed,
+            dropout=self.dropout,
+            norm_after_mask=self.late_norm,
+        )

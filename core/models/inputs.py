@@ -1,0 +1,60 @@
+"""From items to model inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from turnover.models.encoders import DEFAULT_WINDOW, window_of
+from turnover.models.family import Reader
+from turnover.models.heads import TextEncoder, load_encoder
+from turnover.storage.progress import Advance, silent
+
+_TOKENS_BEFORE = 128
+
+
+def text_reader(
+    encoder: str, max_tokens: int | None, features: bool, device: torch.device
+) -> Reader:
+    """Texts → features float32 `(N, D)` of a frozen encoder, or its token ids int64 `(N, T)`, of
+    texts cut after `max_tokens` tokens; 0 stands for what was usual before there was a choice.
+
+    Raises:
+        TurnoverError: as `TextEncoder`.
+    """
+    if features:
+        return TextEncoder(encoder, device, max_tokens or DEFAULT_WINDOW).features
+    tokenizer, _ = load_encoder(encoder)
+    return partial(_token_rows, tokenizer, window_of(encoder, max_tokens or _TOKENS_BEFORE))
+
+
+def _token_rows(
+    tokenizer: Any, window: int, texts: Sequence[str], progress: Advance = silent
+) -> np.ndarray:
+    """Token ids `(N, T)`, truncated and padded to the same length in every call."""
+    ids = tokenizer(list(texts), truncation=True, max_length=window, padding="max_length")
+    progress(len(texts))
+    return np.asarray(ids["input_ids"], np.int64)
+
+
+def pixels(images: np.ndarray, progress: Advance = silent) -> np.ndarray:
+    """Images as model inputs float32 `(N, C, H, W)`, as `image_inputs`."""
+    progress(len(images))
+    scaled: np.ndarray = image_inputs(images).numpy()
+    return scaled
+
+
+def image_inputs(images: np.ndarray) -> Tensor:
+    """Images uint8, grey `(N, H, W)` or RGB `(N, H, W, 3)`, as model inputs float32 `(N, 1 or 3, H,
+    W)` in [-1, 1].
+    """
+    pixels = torch.from_numpy(images)
+    channels_first = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
+    return (
+        channels_first.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
+    )
