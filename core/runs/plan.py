@@ -126,10 +126,8 @@ def open_partial(plan: TrainingPlan) -> Path:
         plan.partial.mkdir(parents=True)
     except OSError as error:
         raise disk_error(plan.partial, error) from None
-    write_atomic(
-        plan.partial / "settings.json",
-        lambda beside: beside.write_text(plan.wanted, encoding="utf-8"),
-    )
+    settings = plan.partial / "settings.json"
+    write_atomic(settings, lambda beside: beside.write_text(plan.wanted, encoding="utf-8"))
     return plan.partial
 
 
@@ -182,23 +180,12 @@ def _limited(data: Dataset, settings: TrainSettings) -> Dataset:
     """As many items of both splits as the settings want, with the near duplicates that they
     keep.
     """
-    pairs = (
-        pairs_between(Path(settings.keep), data.validation.ids, data.train.ids)
-        if settings.keep
-        else []
-    )
+    train, validation, seed = data.train.ids, data.validation.ids, settings.seed
+    pairs = pairs_between(Path(settings.keep), validation, train) if settings.keep else []
     if settings.limit is not None:
-        data = limit_training(
-            data,
-            settings.limit,
-            settings.seed,
-            {data.train.ids[duplicate] for _, duplicate in pairs},
-        )
+        wanted = {train[duplicate] for _, duplicate in pairs}
+        data = limit_training(data, settings.limit, seed, wanted)
     if settings.validation_limit is not None:
-        data = limit_validation(
-            data,
-            settings.validation_limit,
-            settings.seed,
-            {data.validation.ids[target] for target, _ in pairs},
-        )
+        wanted = {validation[target] for target, _ in pairs}
+        data = limit_validation(data, settings.validation_limit, seed, wanted)
     return data
