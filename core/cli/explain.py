@@ -241,7 +241,7 @@ def run_groups(arguments: Namespace) -> dict[str, Any]:
     one.
     """
     from turnover.explain import groups as explain_groups
-    from turnover.explain.groups import group_influences
+    from turnover.explain.flips import group_influences
     from turnover.runs.run import Run
 
     run = Run(Path(arguments.run))

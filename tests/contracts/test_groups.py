@@ -17,7 +17,8 @@ from tests.helpers.fake_runs import FakeRun, keep_ends
 from turnover import Run, TurnoverError
 from turnover.attribution.estimators.significance import NOISE, STRONG, WEAK, trust_words
 from turnover.explain import groups as choose
-from turnover.explain.groups import Group, Mistake, smallest_flip, smallest_group
+from turnover.explain.flips import smallest_flip, smallest_group
+from turnover.explain.groups import Group, Mistake
 from turnover.flags import Flags
 from turnover.runs.ranking import stored_estimator
 from turnover.storage.artifacts import MANIFEST, write_manifest

@@ -58,7 +58,7 @@ def test_what_is_shown_of_a_run_is_made_without_torch(tmp_path: Path) -> None:
 import json, sys
 from pathlib import Path
 import turnover.runs.ranking
-from turnover.explain.groups import group_influences
+from turnover.explain.flips import group_influences
 from turnover.explain.report import write_report
 from turnover.explain.words import encoder_pieces
 from turnover.runs.run import Run

@@ -31,7 +31,7 @@ from turnover.data.images import FORMATS, fit_image, open_image
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import list_errors
 from turnover.explain.facts import run_certainty
-from turnover.explain.groups import group_influences
+from turnover.explain.flips import group_influences
 from turnover.explain.report import report_page
 from turnover.flags import Flags
 from turnover.flags.apply import apply_flag_file
