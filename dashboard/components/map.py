@@ -16,7 +16,7 @@ import streamlit as st
 from turnover.dashboard.components.address import errors_link, training_link
 from turnover.dashboard.components.groups import show_sums
 from turnover.dashboard.components.jobs import begin_job, show_jobs
-from turnover.dashboard.components.notice import heading, notice, problem, quiet, said
+from turnover.dashboard.components.notice import chart, heading, notice, problem, quiet, said
 from turnover.dashboard.components.tables import thumbnail
 from turnover.dashboard.state import Opened, runs_folder
 from turnover.dashboard.views.errors import ANY
@@ -211,17 +211,13 @@ def show_map(opened: Opened) -> tuple[set[int], str, str, bool]:
         what, by = FEATURES, (COLOURS[0] if by == SELF else by)
     what, way, points = _points(opened, what, way)
     placed = ", placed by UMAP" if way == UMAP else ""
-    event: Any = st.plotly_chart(
+    event = chart(
         _figure(opened, points, (what, way, by), words, label),
-        width="stretch",
+        f"Map of {len(points.numbers):,} items by their {what.lower()}{placed}, coloured by "
+        f"{by.lower()}; the table and the fields here choose items without it",
         key=f"map-{what}-{way}-{opened.run.name}",
         on_select="rerun",
         selection_mode=("points", "box", "lasso"),
-        alt=(
-            f"Map of {len(points.numbers):,} items by their {what.lower()}{placed}, coloured by "
-            f"{by.lower()}; the table and the fields here choose items without it"
-        ),
-        config={"displaylogo": False, "displayModeBar": False},
     )
     _explain(what, points)
     drawn = {int(np.ravel(point["customdata"])[0]) for point in event["selection"]["points"]}

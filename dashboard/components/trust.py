@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from turnover.dashboard.components.notice import heading, notice, problem, quiet
+from turnover.dashboard.components.notice import chart, heading, notice, problem, quiet
 from turnover.dashboard.views.measured import OURS, Measured, Point, build_measured, in_order
 from turnover.dashboard.views.trust import Trust
 from turnover.explain.html import safe
@@ -216,12 +216,7 @@ def _show(measured: Measured) -> None:
     if not measured.points:
         notice("No method gave a number", "The notes in the table below say why.")
     else:
-        st.plotly_chart(
-            measured_figure(measured),
-            width="stretch",
-            alt=measured.alt,
-            config={"displaylogo": False, "displayModeBar": False},
-        )
+        chart(measured_figure(measured), measured.alt)
         key_list(measured)
         quiet(
             "Bars are 95 % intervals. Seconds are on a scale of tens: training (all members, or the"
