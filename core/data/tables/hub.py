@@ -69,19 +69,17 @@ def read_hub(data: str, spec: OwnData) -> tuple[Table, Table | None]:
     """
     name, _, configuration = data.removeprefix(HUB).partition(":")
     loaded = hub_data(name, name, "download it and give files with --train", configuration or None)
-    training = spec.train_split or next((split for split in _TRAINING if split in loaded), None)
+    training = spec.train_split or next((split for split in _TRAINING if split in loaded), "train")
     others = (split for split in _VALIDATION if split in loaded and split != training)
     validation = spec.validation_split or next(others, None)
     for split, option in ((training, "train"), (validation, "validation")):
-        if (split or option == "train") and split not in loaded:
+        if split and split not in loaded:
             there = ", ".join(map(str, loaded))
             raise TurnoverError(
-                f"{name}: no split {split or 'train'!r} (there are: {there}); name one with "
-                f"--{option}-split"
+                f"{name}: no split {split!r} (there are: {there}); name one with --{option}-split"
             )
-    return _table(data, name, str(training), loaded), (
-        _table(data, name, validation, loaded) if validation else None
-    )
+    tables = [_table(data, name, split, loaded) for split in (training, validation) if split]
+    return tables[0], tables[1] if validation else None
 
 
 def _table(data: str, name: str, split: str, loaded: Mapping[str, Any]) -> Table:
