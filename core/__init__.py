@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from turnover.attribution.dropout import TurnoverDropout
+    from turnover.attribution.dropout import TurnoverDropout, cohorts
     from turnover.attribution.influence import (
         Influence,
         TopInfluences,
@@ -34,6 +34,7 @@ _HOMES = {
     "Dataset": "turnover.data.base",
     "Items": "turnover.data.base",
     "TurnoverDropout": "turnover.attribution.dropout",
+    "cohorts": "turnover.attribution.dropout",
     "turnover": "turnover.attribution.scope",
     "TurnoverError": "turnover.errors",
     "Influence": "turnover.attribution.influence",
@@ -57,6 +58,7 @@ __all__ = [
     "TopInfluences",
     "TurnoverDropout",
     "TurnoverError",
+    "cohorts",
     "compute_influence",
     "influence",
     "insert_masks",

@@ -6,6 +6,9 @@ its input is multiplied by the mask of instance ids[b] (Kobayashi et al. 2020, s
     x ∘ m(z),   m(z) ∈ {0, 1/p}                       the sub-network that learns from z
     x ∘ m̃(z),  m̃(z) = 1/p − m(z)   (flipped=True)    the sub-network that never sees z
 
+With `masks=M` the instances share M masks, in cohorts: the same instances in all layers of a
+network, others in another network's.
+
 Layers of one network need different masks. A layer without a number gets one the first time it runs
 inside a context: the count of turn-over layers that ran before it. `layer=` sets the number.
 """
@@ -19,7 +22,14 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from turnover.attribution.masks import MAX_UNITS, instance_masks, units_on
+from turnover.attribution.masks import (
+    MAX_MASKS,
+    MAX_UNITS,
+    cohort_masks,
+    instance_cohorts,
+    instance_masks,
+    units_on,
+)
 from turnover.attribution.scope import InstanceIds, MaskScope, as_instance_ids, scope_for
 from turnover.errors import TurnoverError
 
@@ -36,11 +46,14 @@ class TurnoverDropout(nn.Module):
         groups: mask this many equal groups of neighbouring units instead of single units; must
             divide `width`.
         seed: mask seed. Layers with the same seed and different numbers have independent masks.
+        masks: how many masks the instances share, even, from 2 to 2²⁰, the same in all layers, as
+            is the seed; p is then ½, of an even number of units. None: every instance has its own.
         layer: the layer's number; by default, its position in the order in which the layers first
         run.
         dim: the masked dimension: -1 for features and tokens, 1 for the channels of images.
 
     Attributes:
+        seeds: the mask seed of each member.
         trained_with: the layers that ran in a scope with this one in training, including itself.
         trained_outside: whether it ran in training without a scope.
         masked: whether it ever ran in a scope.
@@ -48,7 +61,8 @@ class TurnoverDropout(nn.Module):
     Shapes: input and output `(B, …)` with `width` at `dim`; B is the number of instance ids.
 
     Raises:
-        TurnoverError: if `groups` does not divide `width`, or the mask would be all on or all off.
+        TurnoverError: if `groups` does not divide `width`, the mask would be all on or all off, or
+            `masks` masks cannot be shared.
     """
 
     def __init__(
@@ -58,6 +72,7 @@ class TurnoverDropout(nn.Module):
         groups: int | None = None,
         seed: int = 0,
         *,
+        masks: int | None = None,
         layer: int | None = None,
         dim: int = -1,
     ) -> None:
@@ -75,14 +90,16 @@ class TurnoverDropout(nn.Module):
             self.on = units_on(units, p)
         except ValueError as error:
             raise TurnoverError(str(error)) from None
-        self.width, self.groups, self.units, self.seed, self.layer, self.dim = (
-            width,
-            groups,
-            units,
-            seed,
-            layer,
-            dim,
-        )
+        if masks is not None:
+            check_masks(masks)
+            if units % 2 or 2 * self.on != units:
+                raise TurnoverError(
+                    f"shared masks (masks={masks}) come in pairs that keep half of the units each; "
+                    f"choose p=0.5 and an even number of units or groups, not p={p:g} of {units}"
+                )
+        self.width, self.groups, self.units = width, groups, units
+        self.seed, self.masks, self.layer, self.dim = seed, masks, layer, dim
+        self.seeds: tuple[int, ...] = (seed,)
         self.keep = self.on / units
         self.trained_with: set[TurnoverDropout] = set()
         self.trained_outside = self.masked = False
@@ -97,6 +114,7 @@ class TurnoverDropout(nn.Module):
         return (
             f"width={self.width}, p={self.keep:g}, groups={self.groups}, seed={self.seed}, "
             f"layer={self.layer}, dim={self.dim}"
+            f"{'' if self.masks is None else f', masks={self.masks}'}"
         )
 
     def bits(self, ids: Tensor) -> Tensor:
@@ -105,6 +123,8 @@ class TurnoverDropout(nn.Module):
 
     def seeded_bits(self, ids: Tensor, seed: int) -> Tensor:
         """`bits` under another mask seed."""
+        if self.masks is not None:
+            return cohort_masks(ids, self.units, self.masks, seed=seed, layer=self.layer or 0)
         return instance_masks(ids, self.units, self.on, seed=seed, layer=self.layer or 0)
 
     def scale(self, bits: Tensor, flipped: bool, dtype: torch.dtype) -> Tensor:
@@ -146,11 +166,11 @@ class TurnoverDropout(nn.Module):
             scope.at_first_mask()
         self._number(scope)
         scope.enter(self, self._key())
-        scope.beside.add(self)
+        scope.join(self)
         scope.training |= self.training
-        return x * self._broadcast(
-            self.scale(self.bits(self._ids_for(x, scope)), scope.flipped, x.dtype), x
-        )
+        self._check_rows(x, scope)
+        bits = scope.bits_of(self, x.device)
+        return x * self._broadcast(self.scale(bits, scope.flipped, x.dtype), x)
 
     def _replicate_for_data_parallel(self) -> TurnoverDropout:
         if scope_for(self) is not None:
@@ -173,25 +193,48 @@ class TurnoverDropout(nn.Module):
                         number for number in count(len(scope.layers)) if number not in taken
                     )
 
-    def _ids_for(self, x: Tensor, scope: MaskScope) -> Tensor:
+    def _check_rows(self, x: Tensor, scope: MaskScope) -> None:
         if x.shape[self.dim] != self.width:
             raise TurnoverError(
                 f"the turn-over layer masks {self.width} units, but dimension {self.dim} of its "
                 f"input {tuple(x.shape)} has {x.shape[self.dim]}"
             )
-        if scope.ids.shape != x.shape[:1]:
+        if scope.ids.dim() != 1 or len(scope.ids) * scope.times != x.shape[0]:
             raise TurnoverError(
                 f"{scope.ids.numel()} instance ids for a batch of {x.shape[0]} rows at mask layer "
                 f"{self}; give one id per row, and mask where dimension 0 holds the rows of the "
                 "batch (not windows, experts or time steps)"
             )
-        return scope.ids_on(x.device)
 
     def _broadcast(self, mask: Tensor, x: Tensor) -> Tensor:
         """`(B, width)` reshaped to broadcast with x."""
         shape = [1] * x.dim()
         shape[0], shape[self.dim] = x.shape[0], self.width
         return mask.view(shape)
+
+
+def check_masks(masks: int) -> None:
+    """Check a number of shared masks.
+
+    Raises:
+        TurnoverError: if it is odd, below 2 or above 2²⁰.
+    """
+    if masks % 2 or not 2 <= masks <= MAX_MASKS:
+        raise TurnoverError(
+            f"masks={masks}: choose an even number from 2 to {MAX_MASKS:,}, or None for a mask of "
+            "each instance's own"
+        )
+
+
+def cohorts(ids: InstanceIds, seed: int, masks: int) -> Tensor:
+    """The cohort of each instance, from 0 to `masks` − 1, `(N,)`, in a network whose layers have
+    this seed and `masks` shared masks; cohorts 2j and 2j + 1 have complementary masks.
+
+    Raises:
+        TurnoverError: for ids out of range, and a number of masks that cannot be shared.
+    """
+    check_masks(masks)
+    return instance_cohorts(as_instance_ids(ids), masks, seed=seed)
 
 
 _uncompiled = torch._disable_dynamo(TurnoverDropout._masked)  # type: ignore[attr-defined]

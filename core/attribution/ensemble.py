@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from turnover.attribution.dropout import TurnoverDropout, turnover_layers
-from turnover.attribution.masks import derive_seed
+from turnover.attribution.masks import derive_seed, instance_cohorts
 from turnover.attribution.scope import MaskScope, member_masks
 from turnover.errors import TurnoverError
 
@@ -65,9 +65,16 @@ class MemberTurnoverDropout(TurnoverDropout):
     """
 
     def __init__(
-        self, width: int, seeds: Sequence[int], groups: int | None, *, layer: int, dim: int = -1
+        self,
+        width: int,
+        seeds: Sequence[int],
+        groups: int | None,
+        *,
+        layer: int,
+        masks: int | None = None,
+        dim: int = -1,
     ) -> None:
-        super().__init__(width, groups=groups, layer=layer, dim=dim)
+        super().__init__(width, groups=groups, masks=masks, layer=layer, dim=dim)
         self.seeds = tuple(seeds)
 
     def extra_repr(self) -> str:
@@ -86,13 +93,13 @@ class MemberTurnoverDropout(TurnoverDropout):
     def _key(self) -> tuple[int, ...]:
         return (*self.seeds, self.layer or 0)
 
-    def _ids_for(self, x: Tensor, scope: MaskScope) -> Tensor:
-        if scope.ids.shape not in (x.shape[1:2], x.shape[:2]):
+    def _check_rows(self, x: Tensor, scope: MaskScope) -> None:
+        rows = (*scope.ids.shape[:-1], *(size * scope.times for size in scope.ids.shape[-1:]))
+        if rows not in (x.shape[1:2], x.shape[:2]):
             raise TurnoverError(
                 f"instance ids of shape {tuple(scope.ids.shape)} for {x.shape[0]} members and "
                 f"{x.shape[1]} rows; give one id per row"
             )
-        return scope.ids_on(x.device)
 
     def _broadcast(self, mask: Tensor, x: Tensor) -> Tensor:
         shape = [1] * x.dim()
@@ -142,13 +149,21 @@ class MemberHead(nn.Module):
     """
 
     def __init__(
-        self, width: int, hidden: int, classes: int, *, groups: int | None, seed: int, members: int
+        self,
+        width: int,
+        hidden: int,
+        classes: int,
+        *,
+        groups: int | None,
+        seed: int,
+        members: int,
+        masks: int | None = None,
     ) -> None:
         super().__init__()
         seeds = [derive_seed(seed, member, _MASKS) for member in range(members)]
-        self.mask_in = MemberTurnoverDropout(width, seeds, groups, layer=0)
+        self.mask_in = MemberTurnoverDropout(width, seeds, groups, layer=0, masks=masks)
         self.linear_in = MemberLinear(width, hidden, member_generators(seed, members, _INIT, 0))
-        self.mask_hidden = MemberTurnoverDropout(hidden, seeds, groups, layer=1)
+        self.mask_hidden = MemberTurnoverDropout(hidden, seeds, groups, layer=1, masks=masks)
         self.linear_out = MemberLinear(hidden, classes, member_generators(seed, members, _INIT, 1))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -277,3 +292,28 @@ def some_members(model: Members, places: Sequence[int]) -> Members:
         mask.seeds = tuple(mask.seeds[member] for member in places)
     chosen.members = len(places)
     return chosen
+
+
+# Shared masks
+
+
+def member_cohorts(model: nn.Module, ids: Tensor) -> Tensor | None:
+    """The cohort of each instance in each member, `(K, N)`; None where every instance has masks of
+    its own.
+
+    Raises:
+        TurnoverError: if the model has no mask, or its layers do not share one number of masks.
+    """
+    models = list(model.models) if isinstance(model, Ensemble) else [model]
+    layers = [turnover_layers(member_model) for member_model in models]
+    known = {layer.masks for member_layers in layers for layer in member_layers}
+    if len(known) > 1:
+        raise TurnoverError(
+            f"the mask layers of this {type(model).__name__} have masks={known}; give all layers "
+            "of a network one seed= and one masks="
+        )
+    (masks,) = known
+    if masks is None:
+        return None
+    seeds = [seed for member_layers in layers for seed in member_layers[0].seeds]
+    return torch.stack([instance_cohorts(ids, masks, seed=seed) for seed in seeds])

@@ -7,6 +7,10 @@ it. Positive: z lowers the target's loss (a proponent of its label); negative: z
 opponent). One trained model gives the influence of every training instance on every target by
 forward passes alone.
 
+Where instances share M masks (`turnover.attribution.masks`), all of a cohort have one value: M
+forward passes a target give both losses of every instance, and an influence is read by its
+instance's cohort.
+
 K members give K such values for each pair; `Influence` keeps them apart, so that the mean has a
 standard error. `mean_influence` and `top_influences` never hold the whole matrix of pairs.
 """
@@ -32,7 +36,9 @@ from turnover.attribution.engine.naive import (
     take_rows,
 )
 from turnover.attribution.engine.tiling import Loss, pair_losses, pieces, tiles
+from turnover.attribution.ensemble import member_cohorts
 from turnover.attribution.inputs import batch_of
+from turnover.attribution.masks import pair_ids
 from turnover.attribution.scope import InstanceIds, as_instance_ids
 from turnover.errors import TurnoverError, counted
 from turnover.storage.progress import Advance, silent
@@ -41,6 +47,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SELF_ROWS = 256
+_RANKED_TARGETS, _RANKED_INSTANCES = 64, 2**16
+"""How many values are ranked at a time."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +56,37 @@ class Influence:
     """Influences in nats; positive: the training instance lowers the target's loss.
 
     Attributes:
-        values: `(members, targets, training instances)`, on the CPU.
+        by_mask: of each mask, on the CPU: `(members, targets, N)` where every instance has its own,
+            `(members, targets, M)` where they share M.
         train_ids: the training instances' ids, `(N,)`.
         backend: how the values were computed, in words.
+        cohorts: the cohort of each instance in each member, `(members, N)`, where masks are shared.
     """
 
-    values: Tensor
+    by_mask: Tensor
     train_ids: Tensor
     backend: str
+    cohorts: Tensor | None = None
+
+    @property
+    def values(self) -> Tensor:
+        """`(members, targets, N)`."""
+        if self.cohorts is None:
+            return self.by_mask
+        return torch.stack([self._member(member) for member in range(len(self.by_mask))])
+
+    def _member(self, member: int) -> Tensor:
+        """The values of a member, `(targets, N)`."""
+        values = self.by_mask[member]
+        return values if self.cohorts is None else values[:, self.cohorts[member]]
 
     @property
     def mean(self) -> Tensor:
         """Mean over members, `(targets, N)`."""
-        return self.values.mean(0)
+        if self.cohorts is None:
+            return self.by_mask.mean(0)
+        members = len(self.by_mask)
+        return sum(map(self._member, range(1, members)), self._member(0)) / members
 
     @property
     def median(self) -> Tensor:
@@ -72,15 +98,24 @@ class Influence:
     @property
     def std_error(self) -> Tensor:
         """Standard error of the mean, `(targets, N)`; NaN for one member."""
-        if len(self.values) == 1:
-            return torch.full_like(self.values[0], torch.nan)
-        return self.values.std(0) / len(self.values) ** 0.5
+        members = len(self.by_mask)
+        if members == 1:
+            return torch.full_like(self._member(0), torch.nan)
+        return self.values.std(0) / members**0.5
+
+    def part(self, targets: slice, instances: slice) -> Influence:
+        """The influences of some instances on some targets."""
+        if self.cohorts is None:
+            cohorts, by_mask = None, self.by_mask[:, targets, instances]
+        else:
+            cohorts, by_mask = self.cohorts[:, instances], self.by_mask[:, targets]
+        return Influence(by_mask, self.train_ids[instances], self.backend, cohorts)
 
     def __repr__(self) -> str:
-        members, targets, count = self.values.shape
+        members, targets = self.by_mask.shape[:2]
         return (
             f"Influence({counted(members, 'member')}, {counted(targets, 'target')}, "
-            f"{counted(count, 'training instance')}; {self.backend})"
+            f"{counted(len(self.train_ids), 'training instance')}; {self.backend})"
         )
 
     def _repr_html_(self) -> str:
@@ -88,12 +123,16 @@ class Influence:
 
     def top(self, count: int = 10) -> TopInfluences:
         """The strongest proponents and opponents of each target, by mean over members."""
+        targets, instances = slice(0, self.by_mask.shape[1]), slice(0, len(self.train_ids))
         ends = [
-            _End(self.values.shape[1], min(count, len(self.train_ids)), self.values.dtype, largest)
+            _End(targets.stop, min(count, instances.stop), self.by_mask.dtype, largest)
             for largest in (True, False)
         ]
-        for end in ends:
-            end.add(slice(0, self.values.shape[1]), self)
+        for rows in pieces(targets, _RANKED_TARGETS):
+            for columns in pieces(instances, _RANKED_INSTANCES):
+                part = self.part(rows, columns)
+                for end in ends:
+                    end.add(rows, part)
         return TopInfluences(
             *(column for end in ends for column in (end.ids, end.means, end.std_errors))
         )
@@ -102,7 +141,7 @@ class Influence:
         """One row per pair: target, instance, influence (mean over members) and std_error."""
         import pandas as pd
 
-        targets, count = self.values.shape[1:]
+        targets, count = self.by_mask.shape[1], len(self.train_ids)
         return pd.DataFrame(
             {
                 "target": torch.arange(targets).repeat_interleave(count).numpy(),
@@ -213,7 +252,8 @@ def influence(
         dtype: number type of the large products, such as `torch.bfloat16`: faster where the
             hardware supports it, less exact. Default: the model's own.
         memory: bytes that tiles may use beside the model and the result; default by device.
-        progress: called with the number of (member, target, instance) values just finished.
+        progress: called with the number of (member, target, instance) values just finished; where
+            M masks are shared, of M / 2 pairs of masks in place of instances.
 
     Returns:
         Values `(members, targets, N)`.
@@ -257,16 +297,20 @@ def influences(
     ids = as_instance_ids(train_ids)
     for target_labels in labels:
         _check(model, inputs, target_labels, ids)
+    cohorts = member_cohorts(model, ids)
+    owners = ids if cohorts is None else pair_ids(turnover_layers(model)[0].masks or 0)
     with evaluating(model):
         backend = backend_for(model, inputs, plain=plain, dtype=dtype, memory=memory)
         values = [
-            torch.empty(backend.members, row_count(inputs), len(ids), dtype=_dtype(model))
+            torch.empty(backend.members, row_count(inputs), len(owners), dtype=_dtype(model))
             for _ in labels
         ]
-        for targets, instances, tile in tiles(backend, labels, ids, loss, progress):
+        for targets, instances, tile in tiles(backend, labels, owners, loss, progress):
             for whole, part in zip(values, tile, strict=True):
                 whole[:, targets, instances] = part
-    return [Influence(tensor, ids, backend.name) for tensor in values]
+    if cohorts is not None:  # what one mask of a pair loses, the other gains
+        values = [torch.stack((first, -first), -1).flatten(2) for first in values]
+    return [Influence(tensor, ids, backend.name, cohorts) for tensor in values]
 
 
 def self_influence(
@@ -321,6 +365,11 @@ def mean_influence(
     inputs, labels = batch_of(inputs, labels)
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
+    if (cohorts := member_cohorts(model, ids)) is not None:
+        (whole,) = influences(
+            model, inputs, (labels,), ids, loss, dtype=dtype, memory=memory, progress=progress
+        )
+        return whole.by_mask.mean(1, dtype=torch.float64).gather(1, cohorts).to(_dtype(model))
     with evaluating(model):
         backend = backend_for(model, inputs, dtype=dtype, memory=memory)
         total = torch.zeros(backend.members, len(ids), dtype=torch.float64)
@@ -349,6 +398,10 @@ def top_influences(
     inputs, labels = batch_of(inputs, labels)
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
+    if member_cohorts(model, ids[:1]) is not None:
+        return influences(
+            model, inputs, (labels,), ids, loss, dtype=dtype, memory=memory, progress=progress
+        )[0].top(top)
     ends = [
         _End(len(labels), min(top, len(ids)), _dtype(model), largest) for largest in (True, False)
     ]

@@ -14,7 +14,13 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def insert_masks(
-    model: Network, layers: Sequence[str], p: float = 0.5, groups: int | None = None, seed: int = 0
+    model: Network,
+    layers: Sequence[str],
+    p: float = 0.5,
+    groups: int | None = None,
+    seed: int = 0,
+    *,
+    masks: int | None = None,
 ) -> Network:
     """Put a mask before each of these layers, on the units or channels that it reads; the model is
     changed in place and returned.
@@ -31,45 +37,47 @@ def insert_masks(
         groups: mask this many equal groups of units in every layer whose width they divide; single
             units elsewhere.
         seed: mask seed; members need different ones.
+        masks: how many masks the instances share; None: every instance has its own.
 
     Raises:
         TurnoverError: for a layer that does not exist, is neither linear nor an ordinary
-        convolution,
-            lies inside attention (which reads its weights without calling it) or has a mask
-            already, and as `TurnoverDropout`.
+            convolution, lies inside attention (which reads its weights without calling it) or has
+            a mask already, and as `TurnoverDropout`.
     """
-    if isinstance(layers, str):
-        layers = [layers]
-    modules = dict(model.named_modules())
-    for number, name in enumerate(layers):
-        layer, parent = modules.get(name), modules.get(name.rpartition(".")[0])
-        if not name or layer is None:
-            raise TurnoverError(
-                f"a {type(model).__name__} has no layer {name!r}; its parts are "
-                f"{', '.join(part for part, _ in model.named_children())}"
-            )
-        if isinstance(parent, nn.MultiheadAttention):
-            raise TurnoverError(
-                f"{name!r} lies inside attention, which reads its weights without calling it, so a "
-                "mask there would not run; choose another"
-            )
-        if (
-            isinstance(parent, nn.Sequential)
-            and any(isinstance(part, TurnoverDropout) for part in parent.children())
-            and len(parent) == 2
-        ):
-            raise TurnoverError(f"{name!r} has a mask already; insert masks once")
-        if not isinstance(layer, nn.Linear | nn.Conv2d) or getattr(layer, "groups", 1) != 1:
-            raise TurnoverError(
-                f"{name!r} is a {type(layer).__name__}; a mask can be put before linear layers and "
-                "ordinary convolutions"
-            )
+    for number, name in enumerate([layers] if isinstance(layers, str) else layers):
+        layer = _maskable(model, name)
         width, dim = (
             (layer.in_features, -1) if isinstance(layer, nn.Linear) else (layer.in_channels, 1)
         )
         fitting = groups if groups and width % groups == 0 else None
-        model.set_submodule(
-            name,
-            nn.Sequential(TurnoverDropout(width, p, fitting, seed, layer=number, dim=dim), layer),
-        )
+        mask = TurnoverDropout(width, p, fitting, seed, masks=masks, layer=number, dim=dim)
+        model.set_submodule(name, nn.Sequential(mask, layer))
     return model
+
+
+def _maskable(model: nn.Module, name: str) -> nn.Linear | nn.Conv2d:
+    """A layer that a mask can be put before. Errors as `insert_masks`."""
+    modules = dict(model.named_modules())
+    layer, parent = modules.get(name), modules.get(name.rpartition(".")[0])
+    if not name or layer is None:
+        raise TurnoverError(
+            f"a {type(model).__name__} has no layer {name!r}; its parts are "
+            f"{', '.join(part for part, _ in model.named_children())}"
+        )
+    if isinstance(parent, nn.MultiheadAttention):
+        raise TurnoverError(
+            f"{name!r} lies inside attention, which reads its weights without calling it, so a "
+            "mask there would not run; choose another"
+        )
+    if (
+        isinstance(parent, nn.Sequential)
+        and len(parent) == 2
+        and any(isinstance(part, TurnoverDropout) for part in parent)
+    ):
+        raise TurnoverError(f"{name!r} has a mask already; insert masks once")
+    if not isinstance(layer, nn.Linear | nn.Conv2d) or getattr(layer, "groups", 1) != 1:
+        raise TurnoverError(
+            f"{name!r} is a {type(layer).__name__}; a mask can be put before linear layers and "
+            "ordinary convolutions"
+        )
+    return layer

@@ -9,6 +9,11 @@ each time, from nothing but (seed, layer, instance):
 2. The k units with the smallest numbers are on. Exactly k of them: the masks are *balanced*, which
    makes the estimate less noisy than independent coin flips do.
 
+With *shared* masks the instances are put into M cohorts by a hash of (seed, instance), and a cohort
+shares one mask. Cohorts 2j and 2j + 1 are a pair: their masks are each other's complements, so M
+forward passes give both losses of every instance, however many there are. A cohort's number does
+not depend on the layer: who shares a mask in one layer of a network shares it in all of them.
+
 All arithmetic is on 64-bit integers modulo 2⁶⁴, so CPU, CUDA, one batch or another, this process or
 the next give the same bits (law 1). It is written twice: for accelerators in torch, and for the CPU
 in NumPy, whose 64-bit products and partial sorts are vectorised there (four times as fast); a test
@@ -40,6 +45,9 @@ random key).
 """
 
 _UNITS_IN_CACHE = 2**16
+_COHORTS = 3 * _GOLDEN
+MAX_MASKS = 2**20
+"""The most masks that instances can share in a network."""
 
 
 def _signed(word: int) -> int:
@@ -127,6 +135,32 @@ def instance_masks(ids: Tensor, units: int, on: int, *, seed: int, layer: int) -
         except RuntimeError:  # inside torch.func, tensors have no accessible memory
             pass
     return _masks_torch(ids, units, on, stream)
+
+
+def instance_cohorts(ids: Tensor, masks: int, *, seed: int) -> Tensor:
+    """The cohort of each instance, from 0 to `masks` − 1, for int64 ids in [0, 2⁶³ − 1]."""
+    stream = _signed(mix(mix(seed + _GOLDEN) ^ mix(_COHORTS)))
+    return _shift(_mix(_mix(ids + _signed(_GOLDEN)) ^ stream), 1) % masks
+
+
+def pair_ids(masks: int) -> Tensor:
+    """Stand-ins for the ids of instances in the cohorts 0, 2, 4 …, which only the engine uses: a
+    negative number −1 − j names the pair of cohorts 2j and 2j + 1.
+    """
+    return -1 - torch.arange(masks // 2)
+
+
+def cohort_masks(ids: Tensor, units: int, masks: int, *, seed: int, layer: int) -> Tensor:
+    """The masks of some instances in one layer, where instances share `masks` masks.
+
+    Args and result as for `instance_masks`, with half of the units on; `ids` may be `pair_ids`.
+    """
+    cohorts = torch.where(ids < 0, 2 * ~ids, instance_cohorts(ids, masks, seed=seed))
+    pairs, second = cohorts >> 1, (cohorts & 1).bool().unsqueeze(-1)
+    if masks // 2 < ids.numel():
+        known = torch.arange(masks // 2, device=ids.device)
+        return instance_masks(known, units, units // 2, seed=seed, layer=layer)[pairs] ^ second
+    return instance_masks(pairs, units, units // 2, seed=seed, layer=layer) ^ second
 
 
 def _masks_torch(ids: Tensor, units: int, on: int, stream: int) -> Tensor:

@@ -66,6 +66,10 @@ class MaskScope:
             own scopes.
         training: whether one of these is in training mode.
         expected: the layers that must run, and no others; None if the model is unknown.
+        times: how often the rows of a batch go through the ids: row b is under the masks of
+            `ids[b % len(ids)]`.
+        known: the bits of these ids by layer, filled in as layers run; the engine gives scopes of
+            the same ids the same one.
     """
 
     ids: Tensor
@@ -75,6 +79,8 @@ class MaskScope:
     layers: dict[tuple[int, ...], TurnoverDropout] = field(default_factory=dict)
     beside: set[TurnoverDropout] = field(default_factory=set)
     training: bool = False
+    times: int = 1
+    known: dict[TurnoverDropout, Tensor] | None = None
     on_device: dict[torch.device, Tensor] = field(default_factory=dict)
 
     def ids_on(self, device: torch.device) -> Tensor:
@@ -82,6 +88,15 @@ class MaskScope:
         if device not in self.on_device:
             self.on_device[device] = self.ids.to(device)
         return self.on_device[device]
+
+    def bits_of(self, layer: TurnoverDropout, device: torch.device) -> Tensor:
+        """Which units of a layer are on in each row, `(…, rows, units)`."""
+        bits = (self.known or {}).get(layer)
+        if bits is None:
+            bits = layer.bits(self.ids_on(device))
+            if self.known is not None:
+                self.known[layer] = bits
+        return torch.cat([bits] * self.times, -2) if self.times > 1 else bits
 
     def enter(self, layer: TurnoverDropout, key: tuple[int, ...]) -> None:
         """Record that a layer runs, whose masks `key` determines.
@@ -95,6 +110,22 @@ class MaskScope:
                 f"two turn-over layers share seed {layer.seed} and layer {layer.layer}, so they "
                 "would share masks; give them different layer="
             )
+
+    def join(self, layer: TurnoverDropout) -> None:
+        """Record that a layer runs beside the others.
+
+        Raises:
+            TurnoverError: if some of them share masks, and not all in the same cohorts.
+        """
+        for other in self.beside:
+            shared = layer.masks or other.masks
+            if shared and (layer.masks, layer.seeds) != (other.masks, other.seeds):
+                raise TurnoverError(
+                    f"turn-over layers {other} and {layer} would put instances into different "
+                    "cohorts; give all layers of a network one seed= and one masks="
+                )
+            break  # the others agree with this one
+        self.beside.add(layer)
 
     def close(self) -> None:
         """Record from a scope in training which layers run together; check any other scope against

@@ -209,7 +209,7 @@ def test_the_work_before_the_first_mask_does_not_grow_with_the_instances() -> No
     """An instance costs exactly two passes through the tail for each target."""
     width, depth = 32, 7
     prefix = [layer for _ in range(depth) for layer in (nn.Linear(width, width), nn.ReLU())]
-    tail = [TurnoverDropout(width), nn.Linear(width, 3)]
+    tail = [TurnoverDropout(width, layer=0), nn.Linear(width, 3)]
     model, x = nn.Sequential(*prefix, *tail).double(), randn(4, width)
     one_row = 2 * width * 3
     assert per_instance(model, x) == 4 * 2 * one_row
@@ -219,7 +219,7 @@ def test_the_work_before_the_first_mask_does_not_grow_with_the_instances() -> No
 def test_convolutions_before_the_first_mask_are_run_once_a_target() -> None:
     prefix, tail = (
         (nn.Conv2d(1, 8, 3, padding=1), nn.ReLU()),
-        (TurnoverDropout(8, dim=1), nn.Conv2d(8, 3, 8), nn.Flatten()),
+        (TurnoverDropout(8, layer=0, dim=1), nn.Conv2d(8, 3, 8), nn.Flatten()),
     )
     model, x = nn.Sequential(*prefix, *tail).double(), randn(4, 1, 8, 8)
     assert per_instance(model, x) == 4 * 2 * (2 * 8 * 8 * 8 * 3)

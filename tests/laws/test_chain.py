@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,16 +22,18 @@ from tests.helpers.builders import (
     check_law_4,
     naive_influence,
     randn,
+    sequential_net,
     small_chain,
     some_labels,
 )
 from turnover import TurnoverDropout, TurnoverError, influence
 from turnover.attribution.engine.subnetworks import find_chain
+from turnover.attribution.engine.tails import favours_subnetworks
 from turnover.attribution.masks import MAX_ID
 from turnover.research.bench.timing import threads as threads_inside
 
 MANY = 16
-"""From so many targets on chains are looked for."""
+"""From so many targets on the small networks of these tests take sub-networks (`conftest.py`)."""
 ON_UNITS = [
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU),
     *(nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Hardswish, nn.Softplus),
@@ -142,7 +145,7 @@ def test_law_4_for_chains_of_every_shape(
     trained(model).to(dtype)
     x, labels = randn(3, *shape).to(dtype), some_labels(3, 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("turnover.attribution.engine.FEW_TARGETS", 1)
+        patch.setattr("turnover.attribution.engine.favours_subnetworks", lambda *_: True)
         for name, value in sizes.items():
             patch.setattr(f"turnover.attribution.engine.subnetworks.{name}", value)
         made = influence(model, x, labels, ids)
@@ -158,6 +161,21 @@ def test_chains_are_for_many_targets_and_any_loss() -> None:
     for rows, path in ((MANY - 1, SHARED), (MANY, HALVES)):
         for loss in (None, margin):
             check_law_4(small_chain(), randn(rows, 6), some_labels(rows, 3), path, loss=loss)
+
+
+@pytest.mark.parametrize("groups", [None, 4])
+def test_large_layers_and_many_targets_favour_sub_networks(groups: int | None) -> None:
+    """Never fewer targets, nor smaller layers, where more and larger ones do not."""
+    taken = []
+    for width in (8, 64, 512):
+        chain = find_chain(sequential_net(width, width, groups=groups))
+        assert chain is not None
+        taken.append(
+            [favours_subnetworks(chain, randn(1, width), targets) for targets in (1, 50, 2500)]
+        )
+    assert not taken[0][0] and taken[2][2]
+    for fewer, more in [*pairwise(taken), *pairwise(zip(*taken, strict=True))]:
+        assert all(not before or after for before, after in zip(fewer, more, strict=True))
 
 
 def unnumbered() -> nn.Module:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from turnover.attribution.device import HALF
-from turnover.attribution.engine.checked import CheckedBackend
+from turnover.attribution.engine.checked import CheckedBackend, Fast
 from turnover.attribution.engine.heads import GroupHeads, SubmatrixHeads
-from turnover.attribution.engine.naive import Inputs, NaiveBackend, device_of
+from turnover.attribution.engine.naive import Inputs, NaiveBackend, device_of, row_count
 from turnover.attribution.engine.prefix import PrefixBackend
-from turnover.attribution.engine.subnetworks import FEW_TARGETS, SubnetworkBackend, find_chain
+from turnover.attribution.engine.subnetworks import SubnetworkBackend, find_chain
+from turnover.attribution.engine.tails import TailBackend, favours_subnetworks
 from turnover.attribution.engine.tiling import Backend, Tiling, default_budget
 from turnover.attribution.ensemble import Ensemble, MemberModel
 
@@ -70,18 +71,20 @@ def backend_for(
         for heads in (GroupHeads, SubmatrixHeads):
             if heads.fits(model):
                 return heads(model, inputs, memory, dtype)
-    reference = NaiveBackend(model, inputs, memory, dtype)
-    attempts: list[Callable[[], SubnetworkBackend | PrefixBackend]] = [
-        lambda: PrefixBackend(reference)
-    ]
-    if (
-        isinstance(inputs, Tensor)
-        and len(inputs) >= FEW_TARGETS
-        and not coarse
-        and (chain := find_chain(model))
-    ):
-        attempts.insert(0, lambda: SubnetworkBackend(model, chain, inputs, memory, dtype))
-    return CheckedBackend(attempts, reference)
+    attempts: list[Callable[[NaiveBackend], Fast]] = [PrefixBackend]
+    if row_count(inputs) > 1:  # for code that depends on a target's values
+        attempts.append(lambda plain: PrefixBackend(plain, targets=1))
+    if isinstance(inputs, Tensor) and len(inputs) and (chain := find_chain(model)):
+        with torch.no_grad():
+            sample = chain.prefix(inputs[:1].to(device_of(model), copy=True))
+        whole = model, chain, inputs, memory, dtype
+        if not coarse and favours_subnetworks(chain, sample, len(inputs)):
+            attempts.insert(0, lambda _: SubnetworkBackend(*whole))
+        elif chain.known:
+            return TailBackend(*whole, sample)
+        else:
+            attempts.insert(0, lambda _: TailBackend(*whole, sample))
+    return CheckedBackend(attempts, NaiveBackend(model, inputs, memory, dtype))
 
 
 def gains_from_targets(model: nn.Module) -> bool:

@@ -17,13 +17,14 @@ from torch import Tensor
 from turnover.attribution.engine.naive import NaiveBackend
 from turnover.attribution.engine.prefix import NotSplittable, PrefixBackend
 from turnover.attribution.engine.subnetworks import SubnetworkBackend
+from turnover.attribution.engine.tails import TailBackend
 from turnover.attribution.engine.tiling import Tiling, is_out_of_memory
 
 _INSTANCES, _TARGETS = 2, 8
 _BOUND = {torch.float64: 1e-9, torch.float32: 1e-4}
 _LOW_PRECISION_BOUND = 0.1
 
-Fast = SubnetworkBackend | PrefixBackend
+Fast = SubnetworkBackend | TailBackend | PrefixBackend
 
 
 class CheckedBackend:
@@ -31,7 +32,11 @@ class CheckedBackend:
     itself.
     """
 
-    def __init__(self, attempts: Sequence[Callable[[], Fast]], plain: NaiveBackend) -> None:
+    def __init__(
+        self,
+        attempts: Sequence[Callable[[NaiveBackend], Fast]],
+        plain: NaiveBackend,
+    ) -> None:
         self.attempts, self.plain, self.members = list(attempts), plain, plain.members
         self.backend: Fast | NaiveBackend = plain
         self.reason = ""
@@ -75,7 +80,7 @@ class CheckedBackend:
         self.backend = self.plain
         while self.backend is self.plain and self.attempts:
             try:
-                self.backend = self.attempts.pop(0)()
+                self.backend = self.attempts.pop(0)(self.plain)
             except Exception as refusal:
                 error = refusal
         if error:
@@ -90,7 +95,7 @@ class CheckedBackend:
         count = targets.stop - targets.start
         # a known chain runs the same for all targets
         spread = (
-            isinstance(self.backend, SubnetworkBackend)
+            isinstance(self.backend, SubnetworkBackend | TailBackend)
             and self.backend.chain.known
             and count > _TARGETS
         )

@@ -31,7 +31,7 @@ from turnover.errors import TurnoverError
 Inputs = Tensor | Mapping[str, Tensor]
 """A batch: one tensor, or the named tensors of a Hugging Face model; rows first."""
 
-_ROWS, _ROWS_ON_GPU = 256, 4096
+_ROWS, _ROWS_ON_GPU, _TAIL = 256, 4096, 8
 _LARGEST_RESULTS = 6
 _LOOKS = 8
 """How often a model is run to observe all its layers, some of which may be skipped at random."""
@@ -208,7 +208,9 @@ def _masks_of_copy(model: nn.Module, inputs: Inputs) -> dict[str, TurnoverDropou
 
 
 class _Largest(TorchDispatchMode):
-    """Records the size of the largest tensor that any operation returns."""
+    """Records the size of the largest tensor that any operation makes; a view, of weights perhaps,
+    has no memory of its own.
+    """
 
     bytes = 0
 
@@ -220,8 +222,9 @@ class _Largest(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         result = operation(*args, **(kwargs or {}))
+        leaves = () if operation.is_view else tree_leaves(result)
         self.bytes = max(
-            [self.bytes, *(leaf.nbytes for leaf in tree_leaves(result) if isinstance(leaf, Tensor))]
+            [self.bytes, *(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))]
         )
         return result
 
@@ -259,7 +262,11 @@ def both_halves(
 
 
 class NaiveBackend:
-    """Two forward passes per pair, for any model with `TurnoverDropout` layers."""
+    """Two forward passes per pair, for any model with `TurnoverDropout` layers.
+
+    Attributes:
+        rows: how many rows a pass of the layers from the first mask on may have.
+    """
 
     name = "plain: two forward passes per pair"
 
@@ -269,12 +276,9 @@ class NaiveBackend:
         turnover_layers(model)
         self.model, self.inputs, self.device, self.dtype = model, inputs, device_of(model), dtype
         self.members, self.expected = members_of(model), masks_of_training(model, inputs)
-        self.tiling = Tiling(
-            1,
-            rows_within(
-                model, inputs, memory, _ROWS if self.device.type == "cpu" else _ROWS_ON_GPU
-            ),
-        )
+        most = _ROWS if self.device.type == "cpu" else _ROWS_ON_GPU
+        self.rows = rows_within(model, inputs, memory, _TAIL * most)
+        self.tiling = Tiling(1, min(self.rows, most))
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`; no pass has more rows than

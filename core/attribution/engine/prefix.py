@@ -4,12 +4,12 @@ Until the first `TurnoverDropout` layer runs, nothing depends on the training in
 is need not be declared: a `TorchDispatchMode` sees every tensor operation below the model's Python
 code.
 
-1. *Record.* The model runs on two rows and on three rows of the same target. The operations before
-   the first mask are the prefix. Those whose results are read after it (the masked layer's input,
-   and what skip connections carry past it) keep their results; comparing two rows with three shows
-   along which dimensions a result grows with the batch.
-2. *Replay.* For a batch of instances the model's own Python code runs again, on the target
-   repeated, but each operation of the prefix that depends on the target is answered instead of
+1. *Record.* The model runs on two rows and on three rows of each of some targets. The operations
+   before the first mask are the prefix. Those whose results are read after it (the masked layer's
+   input, and what skip connections carry past it) keep their results; comparing two rows with three
+   shows along which dimensions a result grows with the batch.
+2. *Replay.* For a batch of instances the model's own Python code runs again, on each target
+   repeated, but each operation of the prefix that depends on the targets is answered instead of
    computed: from the kept result, repeated for the batch; with unset memory of the right shape if
    nothing will read it; with the same number where the code asked for one. From the first mask on
    everything is computed, and so is what does not depend on the target, such as positions and
@@ -33,11 +33,19 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from turnover.attribution.engine.naive import Inputs, NaiveBackend, autocast, run_model, take_rows
-from turnover.attribution.engine.tiling import Tiling
+from turnover.attribution.dropout import TurnoverDropout
+from turnover.attribution.engine.naive import (
+    Inputs,
+    NaiveBackend,
+    autocast,
+    row_count,
+    run_model,
+    take_rows,
+)
+from turnover.attribution.engine.tiling import Tiling, pieces
 from turnover.attribution.scope import MaskScope, entered
 
-_ROWS = 128
+_TARGETS = 32
 _RECORDED = (2, 3)
 _ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4}
 
@@ -56,9 +64,10 @@ class _Result:
     shape: tuple[int, ...] = ()
     grows: tuple[bool, ...] = ()
     order: tuple[int, ...] = ()
+    targets: int = 1
 
     def rows(self, count: int) -> Any:
-        """The result for a batch of `count` rows."""
+        """The result for a batch of `count` rows of each target."""
         if not self.shape:
             return self.value
         shape = [
@@ -70,22 +79,14 @@ class _Result:
             strides[dimension], step = step, step * shape[dimension]
         values, dtype, device = self.value
         batch = torch.empty_strided(shape, strides, dtype=dtype, device=device)
+        for dimension, grows in enumerate(self.grows) if values is not None else ():
+            if grows:
+                parts = values.unflatten(dimension, (self.targets, _RECORDED[0], -1))
+                first = parts.narrow(dimension + 1, 0, 1)
+                sizes = [count if at == dimension + 1 else -1 for at in range(first.dim())]
+                values = first.expand(sizes).flatten(dimension, dimension + 2)
         if values is not None:
-            row = values[
-                tuple(
-                    slice(size // _RECORDED[0]) if grows else slice(None)
-                    for size, grows in zip(self.shape, self.grows, strict=True)
-                )
-            ]
-            repeats = [
-                (
-                    batch.shape[dimension] // row.shape[dimension]
-                    if grows and row.shape[dimension] > 1
-                    else 1
-                )
-                for dimension, grows in enumerate(self.grows)
-            ]
-            batch.copy_(row.repeat(repeats))
+            batch.copy_(values)
         return batch
 
 
@@ -193,20 +194,21 @@ Mode = TypeVar("Mode", _Recorder, _Player)
 
 
 class PrefixBackend:
-    """Two forward passes per pair from the first mask on, with no more rows than the plain
-    backend's; what lies before it is computed once per target.
+    """Two forward passes per pair from the first mask on, of at most `targets` targets at a time;
+    what lies before it is computed once per target.
     """
 
     name = "shared prefix: what lies before the first mask once a target, then two passes per pair"
 
-    def __init__(self, plain: NaiveBackend) -> None:
+    def __init__(self, plain: NaiveBackend, targets: int = _TARGETS) -> None:
         self.plain, self.members = plain, plain.members
         self.model = copy.deepcopy(
             plain.model, {id(parameter): parameter for parameter in plain.model.parameters()}
         )
         self.expected = plain.expected.of(self.model)
-        self._recorded: tuple[int, tuple[_Call, ...]] | None = None
-        self.tiling = Tiling(1, min(plain.tiling.instances, _ROWS))
+        self._recorded: tuple[slice, tuple[_Call, ...]] | None = None
+        self.targets = max(1, min(targets, row_count(plain.inputs), plain.rows))
+        self.tiling = Tiling(self.targets, plain.rows // self.targets)
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`.
@@ -214,49 +216,59 @@ class PrefixBackend:
         Raises:
             NotSplittable: if the model does not repeat its operations.
         """
-        pairs = [self._target(target, ids) for target in range(targets.start, targets.stop)]
-        masked, flipped = (torch.stack(half, 1) for half in zip(*pairs, strict=True))
+        known: dict[TurnoverDropout, Tensor] = {}
+        halves = [self._part(part, ids, known) for part in pieces(targets, self.targets)]
+        masked, flipped = (torch.cat(half, 1) for half in zip(*halves, strict=True))
         return masked, flipped
 
-    def _target(self, target: int, ids: Tensor) -> list[Tensor]:
-        if self._recorded is None or self._recorded[0] != target:
+    def _part(
+        self, targets: slice, ids: Tensor, known: dict[TurnoverDropout, Tensor]
+    ) -> list[Tensor]:
+        if self._recorded is None or self._recorded[0] != targets:
             self._recorded = None
-            self._recorded = target, self._record(target, ids)
+            self._recorded = targets, self._record(targets, ids[:1])
         calls = self._recorded[1]
         return [
-            self._run(lambda _: _Player(calls, len(ids)), target, ids, flipped)[0]
-            for flipped in (False, True)
+            self._run(lambda _: _Player(calls, len(ids)), targets, ids, flip, known)[0].unflatten(
+                1, (-1, len(ids))
+            )
+            for flip in (False, True)
         ]
 
     def _run(
-        self, make_mode: Callable[[Inputs], Mode], target: int, ids: Tensor, flipped: bool = False
+        self,
+        make_mode: Callable[[Inputs], Mode],
+        targets: slice,
+        ids: Tensor,
+        flipped: bool = False,
+        known: dict[TurnoverDropout, Tensor] | None = None,
     ) -> tuple[Tensor, Mode]:
-        """Logits under the mode that `make_mode` builds for the batch, and that mode."""
-        plain = self.plain
-        batch = take_rows(plain.inputs, torch.full((len(ids),), target), plain.device)
+        """Logits `(K, targets · ids, …)` under the mode that `make_mode` builds for the batch, and
+        that mode.
+        """
+        plain, count = self.plain, targets.stop - targets.start
+        rows = torch.arange(targets.start, targets.stop).repeat_interleave(len(ids))
+        batch = take_rows(plain.inputs, rows, plain.device)
         mode = make_mode(batch)
-        with (
-            autocast(plain.device, plain.dtype),
-            entered(MaskScope(ids, flipped, mode.stop, self.expected)),
-            mode,
-        ):
+        scope = MaskScope(ids, flipped, mode.stop, self.expected, times=count, known=known)
+        with autocast(plain.device, plain.dtype), entered(scope), mode:
             return run_model(self.model, batch), mode
 
-    def _record(self, target: int, ids: Tensor) -> tuple[_Call, ...]:
-        two, three = (self._run(_Recorder, target, ids[:1].expand(rows))[1] for rows in _RECORDED)
+    def _record(self, targets: slice, ids: Tensor) -> tuple[_Call, ...]:
+        two, three = (self._run(_Recorder, targets, ids.expand(rows))[1] for rows in _RECORDED)
         if [operation for operation, _ in two.calls] != [operation for operation, _ in three.calls]:
             raise NotSplittable(
                 "its operations before the first mask depend on the size of the batch"
             )
         return tuple(
-            _call(*first, second, two)
+            _call(*first, second, two, targets.stop - targets.start)
             for first, (_, second) in zip(two.calls, three.calls, strict=True)
         )
 
 
-def _call(operation: Any, two: Any, three: Any, recorder: _Recorder) -> _Call:
-    """A recorded operation from its results on two and on three rows; one whose results do not
-    depend on the target is computed on replay.
+def _call(operation: Any, two: Any, three: Any, recorder: _Recorder, targets: int) -> _Call:
+    """A recorded operation from its results on two and on three rows of each target; one whose
+    results do not depend on the targets is computed on replay.
     """
     leaves, tree = tree_flatten(two)
     answered = bool(_storages(leaves) & recorder.dependent) or not any(
@@ -264,7 +276,7 @@ def _call(operation: Any, two: Any, three: Any, recorder: _Recorder) -> _Call:
     )
     results = (
         tuple(
-            _result(*pair, recorder.read)
+            _result(*pair, recorder.read, targets)
             for pair in zip(leaves, tree_flatten(three)[0], strict=True)
         )
         if answered
@@ -273,12 +285,12 @@ def _call(operation: Any, two: Any, three: Any, recorder: _Recorder) -> _Call:
     return _Call(operation, answered, results, tree)
 
 
-def _result(two: Any, three: Any, read: set[int]) -> _Result:
+def _result(two: Any, three: Any, read: set[int], targets: int) -> _Result:
     if not isinstance(two, Tensor):
         return _Result(two)
     grows = tuple(first != second for first, second in zip(two.shape, three.shape, strict=True))
     for first, second, growing in zip(two.shape, three.shape, grows, strict=True):
-        if growing and first * _RECORDED[1] != second * _RECORDED[0]:
+        if growing and (first * _RECORDED[1] != second * _RECORDED[0] or first % targets):
             raise NotSplittable(
                 f"a result before the first mask has size {first} for {_RECORDED[0]} rows and "
                 f"{second} for {_RECORDED[1]}"
@@ -289,7 +301,7 @@ def _result(two: Any, three: Any, read: set[int]) -> _Result:
     if not two.dim():
         return _Result(two)
     values = two if two.untyped_storage().data_ptr() in read else None
-    result = _Result((values, two.dtype, two.device), tuple(two.shape), grows, order)
+    result = _Result((values, two.dtype, two.device), tuple(two.shape), grows, order, targets)
     if values is not None and not all(
         _alike(result.rows(rows), seen) for rows, seen in zip(_RECORDED, (two, three), strict=True)
     ):

@@ -84,6 +84,18 @@ class Chain:
     steps: tuple[nn.Module, ...]
     readers: tuple[TurnoverDropout | None, ...]
 
+    @property
+    def by_groups(self) -> bool:
+        """Whether the first mask has so few groups that the first layer's results are sums of
+        partial products, computed once a target.
+        """
+        first, affine = self.steps[0], self.steps[1:2]
+        return (
+            isinstance(first, TurnoverDropout)
+            and first.units <= _MOST_GROUPS
+            and all(isinstance(step, Affine) for step in affine)
+        )
+
 
 def find_chain(model: nn.Module) -> Chain | None:
     """The model as a chain, or None if it is not one."""
@@ -170,7 +182,6 @@ def _reader(steps: tuple[nn.Module, ...], position: int) -> TurnoverDropout | No
 
 # The backend
 
-FEW_TARGETS = 16
 _TARGETS, _INSTANCES = 256, 256
 _MOST_GROUPS = 64
 _TOGETHER_BYTES = 2**25
@@ -208,11 +219,10 @@ class SubnetworkBackend:
             self._check(sample)
             self.shared = (
                 affine
-                if isinstance(affine, Affine)
-                and (chain.readers[1] is None or first.units <= _MOST_GROUPS)
+                if isinstance(affine, Affine) and (chain.readers[1] is None or chain.by_groups)
                 else None
             )
-            self.by_groups = self.shared is not None and first.units <= _MOST_GROUPS
+            self.by_groups = self.shared is not None and chain.by_groups
             self.result = self.shared(sample) if self.shared is not None else sample
         self.name = "sub-networks cut out for each instance" + (
             f", the first layer from {first.units} partial products a target"

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from turnover.attribution.dropout import TurnoverDropout
 from turnover.attribution.engine.naive import Inputs, row_count, take_rows
-from turnover.attribution.engine.subnetworks import FEW_TARGETS
 from turnover.attribution.engine.tiling import pair_losses
 from turnover.attribution.ensemble import MemberModel
 from turnover.attribution.influence import influence
@@ -251,8 +250,8 @@ def _general(
         ).values
 
     def sample(dtype: torch.dtype | None) -> Tensor:
-        # enough targets to select the measured backend
-        return engine(dtype, min(targets, FEW_TARGETS), ids[:sample_size])[:, :sample_targets]
+        # all targets, which select the measured backend
+        return engine(dtype, targets, ids[:sample_size])[:, :sample_targets]
 
     for name, dtype in PRECISIONS.items():
         # cut-out sub-networks gain nothing from bfloat16 on a CPU
