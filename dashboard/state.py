@@ -37,7 +37,8 @@ from turnover.explain.explanation import ErrorItem, error_items
 from turnover.explain.facts import Certainty, run_certainty
 from turnover.explain.groups import MeanMistake
 from turnover.flags.export import errors_of
-from turnover.runs.run import MANIFEST, Run
+from turnover.runs.run import Run
+from turnover.storage.artifacts import MANIFEST
 from turnover.workflows.cleansing_results import Scores, run_scores
 
 RUN_KEY, _PAGE = "run", "page"

@@ -113,9 +113,10 @@ def run_explain(arguments: Namespace) -> dict[str, Any]:
     """Return predicted, probabilities, trust, proponents, opponents (influence in nats) and
     seconds.
     """
-    from turnover.workflows.explain import Explainer, read_user_file
+    from turnover.data.tables.checks import read_bytes
+    from turnover.workflows.explain import Explainer
 
-    content = read_user_file(Path(arguments.image)) if arguments.image else b""
+    content = read_bytes(Path(arguments.image)) if arguments.image else b""
     explainer = Explainer(run_of(arguments), arguments.device)
     if arguments.image:
         return explainer.explain_image(content, arguments.image, arguments.label, arguments.top)
@@ -202,7 +203,7 @@ def run_groups(arguments: Namespace) -> dict[str, Any]:
     one.
     """
     from turnover.explain import groups as explain_groups
-    from turnover.explain.groups import group_influences
+    from turnover.explain.flips import group_influences
 
     run = run_of(arguments)
     groups = [explain_groups.containing(run, words) for words in arguments.containing]

@@ -1,19 +1,8 @@
-"""Influence of groups of training items on a mistake, and the smallest group that flips it.
+"""Influence of groups of training items on a mistake.
 
 One influence is mostly noise, and where forty training items teach the same thing, each of them
 alone matters little: the others would have taught it too. Their sum says more, and its standard
 error grows far more slowly (`turnover.attribution.estimators.shrinkage`).
-
-Flipping. The whole network gives the predicted label the loss L_p and the true label L_t, and
-L_t − L_p > 0 is the margin of the mistake. An influence on a label's loss is the predicted increase
-when the item is removed, so removing the group S leaves
-
-    L_t + I_t(S) − (L_p + I_p(S)) = margin − Σ_{i in S} (I_p(i) − I_t(i))
-
-and below zero the true label is predicted to win. Taking the items with the largest differences
-first, until the margin is used up, gives the smallest group: no fewer items have a larger sum. Of
-three classes or more, a third might win instead. With two classes one loss determines the other,
-but their influences are estimated separately, so the predicted losses need not agree exactly.
 
 Sums rank groups; as predictions they are optimistic. Influences are those of sub-networks, where a
 mask doubles what is left on, and of items removed one by one: when a group goes, the remaining
@@ -27,14 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from turnover.attribution.estimators.significance import freedom_of, trust_words
+from turnover.data.tables.checks import read_lines
 from turnover.errors import TurnoverError
-from turnover.flags import Flags
-from turnover.runs.ranking import clearest_first, content_of, finite, stored_estimator
+from turnover.flags.flag_file import flags_on
+from turnover.runs.ranking import finite, stored_estimator
 from turnover.runs.run import Run
 
 # Groups
@@ -114,17 +103,10 @@ def flagged(run: Run) -> Group:
     Raises:
         TurnoverError: if none is, or the flags cannot be read.
     """
-    chosen = np.zeros(len(run.train), bool)
-    chosen[
-        [
-            instance
-            for instance, flag in Flags(run.folder).current().items()
-            if flag.action == "drop" and instance < len(chosen)
-        ]
-    ] = True
+    dropped = [instance for instance, flag in flags_on(run).items() if flag.action == "drop"]
     return _group(
         "flagged to be dropped",
-        chosen,
+        np.isin(np.arange(len(run.train)), dropped),
         f"{run.folder}: no training item is flagged to be dropped; flag some on the Errors page",
     )
 
@@ -135,22 +117,15 @@ def listed(run: Run, path: Path) -> Group:
     Raises:
         TurnoverError: if the file cannot be read, names no id, or one that no training item has.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise TurnoverError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except UnicodeDecodeError:
-        raise TurnoverError(f"{path}: not UTF-8 text; write one id a line") from None
-    positions = dict(zip(run.train["id"].astype(str), run.train["position"], strict=True))
-    chosen = np.zeros(len(run.train), bool)
-    for number, line in enumerate(lines, start=1):
-        if name := line.strip():
-            if name not in positions:
-                raise TurnoverError(
-                    f"{path}, line {number}: no training item has the id {name!r}; ids look like "
-                    f"{next(iter(positions))!r}"
-                )
-            chosen[positions[name]] = True
+    names, ids = read_lines(path), run.train["id"].astype(str)
+    known = {"", *ids}
+    for number, name in enumerate(names, start=1):
+        if name not in known:
+            raise TurnoverError(
+                f"{path}, line {number}: no training item has the id {name!r}; ids look like "
+                f"{ids.iloc[0]!r}"
+            )
+    chosen = ids.isin(filter(None, names)).to_numpy()
     return _group(f"listed in {path.name}", chosen, f"{path}: names no id; write one a line")
 
 
@@ -222,17 +197,14 @@ class Summable:
         """
         if not groups:
             return []
+        inside = self._inside([group.instances for group in groups])
         values, std_errors = (
-            array[0]
-            for array in self.estimator.group(
-                *self.evidence[meaning], self._inside([group.instances for group in groups])
-            )
+            array[0] for array in self.estimator.group(*self.evidence[meaning], inside)
         )
         # a sum of medians has the spread of K sums
         freedom = freedom_of(self.estimator.name, len(self.evidence[meaning][0]))
-        words = np.where(
-            np.isfinite(std_errors), trust_words(values, std_errors, freedom=freedom), ""
-        )
+        words = trust_words(values, std_errors, freedom=freedom)
+        words = np.where(np.isfinite(std_errors), words, "")
         return [
             Sum(float(value), finite(error), str(word) or None, self._random(group, meaning))
             for group, value, error, word in zip(groups, values, std_errors, words, strict=True)
@@ -245,15 +217,10 @@ class Summable:
         The two have the same masks, so their errors are correlated. Their difference is estimated
         as a target of its own: the influence on the true label's loss minus the predicted label's.
         """
-        members, coefficients = (
-            prediction - truth
-            for prediction, truth in zip(
-                self.evidence["prediction"], self.evidence["truth"], strict=True
-            )
-        )
-        return finite(
-            self.estimator.group(members, coefficients, self._inside([instances]))[1][0, 0]
-        )
+        both = zip(self.evidence["prediction"], self.evidence["truth"], strict=True)
+        members, coefficients = (prediction - truth for prediction, truth in both)
+        errors = self.estimator.group(members, coefficients, self._inside([instances]))[1]
+        return finite(errors[0, 0])
 
     def _inside(self, chosen: Sequence[np.ndarray]) -> np.ndarray:
         """Membership `(G, N)`."""
@@ -277,11 +244,8 @@ class Summable:
         for label in np.flatnonzero(counts):
             of_label, count = values[labels == label], counts[label]
             mean += count * of_label.mean()
-            variance += (
-                count * (1 - count / len(of_label)) * of_label.var(ddof=1)
-                if len(of_label) > count
-                else 0
-            )
+            if len(of_label) > count:
+                variance += count * (1 - count / len(of_label)) * of_label.var(ddof=1)
         return float(mean), float(variance**0.5)
 
 
@@ -294,16 +258,10 @@ class Mistake(Summable):
     """
 
     def __init__(self, run: Run, position: int) -> None:
-        self.position = position
-        evidence = {meaning: run.influence.evidence(position, meaning) for meaning in MEANINGS}
-        super().__init__(
-            run,
-            evidence,
-            {
-                meaning: run.influence.ranked(position, meaning).values.astype(np.float64)
-                for meaning in MEANINGS
-            },
-        )
+        self.position, part = position, run.influence
+        evidence = {meaning: part.evidence(position, meaning) for meaning in MEANINGS}
+        items = {meaning: part.ranked(position, meaning).values for meaning in MEANINGS}
+        super().__init__(run, evidence, {name: row.astype(float) for name, row in items.items()})
 
 
 class MeanMistake(Summable):
@@ -325,162 +283,14 @@ class MeanMistake(Summable):
             )
         evidence = {meaning: _mean_evidence(run, meaning) for meaning in MEANINGS}
         estimator = stored_estimator(run)
-        super().__init__(
-            run,
-            evidence,
-            {meaning: estimator.apply(*parts)[0][0] for meaning, parts in evidence.items()},
-        )
+        items = {meaning: estimator.apply(*parts)[0][0] for meaning, parts in evidence.items()}
+        super().__init__(run, evidence, items)
 
 
 def _mean_evidence(run: Run, meaning: str) -> tuple[np.ndarray, np.ndarray]:
     """Evidence averaged over all mistakes that have it, one at a time to save memory."""
-    errors = run.influence.misclassified
-    members, coefficients = (
-        part.astype(np.float64) for part in run.influence.evidence(errors[0], meaning)
-    )
-    for error in errors[1:]:
-        for total, part in zip(
-            (members, coefficients), run.influence.evidence(error, meaning), strict=True
-        ):
-            total += part
+    errors, members, coefficients = run.influence.misclassified, np.zeros(()), np.zeros(())
+    for error in errors:
+        raw, described = run.influence.evidence(error, meaning)
+        members, coefficients = members + raw, coefficients + described
     return members / len(errors), coefficients / len(errors)
-
-
-# Flips
-
-_LEAST = float(np.finfo(np.float32).tiny)
-"""Lower bound of probabilities, which are float32."""
-
-
-@dataclass(frozen=True)
-class Flip:
-    """What flips a mistake; losses in nats of the predicted and the true label.
-
-    Attributes:
-        instances: positions of the smallest group, largest effect first; empty if half the training
-            items are not enough.
-        before: the losses of the whole network, predicted label first.
-        after: predicted losses without the group; as before if there is none.
-        std_error: of the margin after, from the noise of the masks; None for one member, or if
-            there is no group.
-    """
-
-    instances: np.ndarray
-    before: tuple[float, float]
-    after: tuple[float, float]
-    std_error: float | None
-
-
-def smallest_flip(mistake: Mistake) -> Flip:
-    """The smallest group of at most half of the training items whose removal is predicted to flip a
-    mistake.
-    """
-    item = mistake.run.item("validation", mistake.position)
-    chances = [
-        max(float(item[f"probability_{int(item[name])}"]), _LEAST)
-        for name in ("predicted", "label")
-    ]
-    predicted, true = (float(loss) for loss in -np.log(chances))
-    prediction, truth = mistake.items["prediction"], mistake.items["truth"]
-    chosen = smallest_group(prediction - truth, true - predicted, len(prediction) // 2)
-    after = predicted + float(prediction[chosen].sum()), true + float(truth[chosen].sum())
-    return Flip(
-        chosen, (predicted, true), after, mistake.margin_error(chosen) if len(chosen) else None
-    )
-
-
-def smallest_group(gains: np.ndarray, margin: float, most: int) -> np.ndarray:
-    """Positions of the fewest items whose gains `(N,)` sum to more than the margin, largest first;
-    none if `most` items do not.
-    """
-    order = np.argsort(-gains, kind="stable")[:most]
-    enough = np.flatnonzero(np.cumsum(gains[order]) > margin)
-    return order[: enough[0] + 1] if len(enough) else order[:0]
-
-
-# `turnover groups`
-
-
-def group_influences(
-    run: Run, groups: Sequence[Group], ids: Sequence[str] = (), top: int = 10
-) -> dict[str, Any]:
-    """Influence of groups on a run's mistakes, and the smallest group that flips each.
-
-    Args:
-        run: with influence.
-        groups: for all mistakes; each mistake's own top proponents and opponents are added.
-        ids: of the mistakes; by default all that have influences, clearest first.
-        top: how many proponents and opponents make up these two.
-
-    Raises:
-        TurnoverError: for an id that is no mistake, or a run that cannot sum influences.
-    """
-    positions = [_position(run, name) for name in ids] or clearest_first(run)
-    entries = [_entry(run, position, groups, top) for position in positions]
-    sizes = [entry["flip"]["removed"] for entry in entries if entry["flip"]["removed"]]
-    flips = {
-        "errors": len(entries),
-        "predicted": len(sizes),
-        "median_removed": float(np.median(sizes)) if sizes else None,
-    }
-    return {
-        "run": str(run.folder),
-        "estimator": run.influence.estimator,
-        "train_size": len(run.train),
-        "errors": entries,
-        "flips": flips,
-    }
-
-
-def _position(run: Run, name: str) -> int:
-    """The position of a mistake."""
-    matches = run.validation.index[run.validation["id"].astype(str) == name]
-    if not len(matches):
-        raise TurnoverError(
-            f"no validation item has the id {name!r}; `turnover errors --run {run.folder}` lists "
-            "the misclassified ones"
-        )
-    position = int(matches[0])
-    if position not in run.misclassified_positions:
-        raise TurnoverError(
-            f"validation item {name!r} is not misclassified; `turnover errors --run {run.folder}` "
-            "lists those that are"
-        )
-    return position
-
-
-def _entry(run: Run, position: int, groups: Sequence[Group], top: int) -> dict[str, Any]:
-    """One mistake, each group's influence on it, and what flips it."""
-    item, classes = run.item("validation", position), run.classes
-    mistake, all_groups = Mistake(run, position), [*ends(run, position, top), *groups]
-    sums = {meaning: mistake.sums(all_groups, meaning) for meaning in MEANINGS}
-    group_entries = [
-        {
-            "name": group.name,
-            "size": len(group.instances),
-            **{meaning: vars(sums[meaning][number]) for meaning in MEANINGS},
-        }
-        for number, group in enumerate(all_groups)
-    ]
-    return {
-        "id": str(item["id"]),
-        "label": classes[int(item["label"])],
-        "predicted": classes[int(item["predicted"])],
-        "injected": str(item["planted"]),
-        **content_of(run, position, "validation"),
-        "groups": group_entries,
-        "flip": _flip(run, smallest_flip(mistake)),
-    }
-
-
-def _flip(run: Run, flip: Flip) -> dict[str, Any]:
-    losses = {
-        name: {"predicted": pair[0], "true": pair[1]}
-        for name, pair in (("losses", flip.before), ("losses_after", flip.after))
-    }
-    return {
-        "removed": len(flip.instances),
-        "ids": run.train["id"].astype(str).iloc[flip.instances].tolist(),
-        **losses,
-        "margin_error": flip.std_error,
-    }

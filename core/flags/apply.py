@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from turnover.data.base import Items
@@ -31,7 +32,7 @@ from turnover.errors import TurnoverError
 from turnover.flags.flag_file import FlagFile, flag_file_of, load_flag_file
 from turnover.flags.plan import make_plan
 from turnover.runs.run import Run
-from turnover.storage.atomic import user_path
+from turnover.storage.atomic import check_free, user_path
 
 # Packaged data sets as tables
 
@@ -51,25 +52,17 @@ def packaged_table(name: str) -> Table:
         written = io.BytesIO()
         _image_frame(data.train).to_parquet(written, index=False)
         return table_in(written.getvalue(), Path(f"{name}{PARQUET}"))
-    labels = (
-        data.train.labels
-        if name in _NUMBERED
-        else [data.classes[number] for number in data.train.labels]
-    )
-    frame = pd.DataFrame({"id": data.train.ids, "text": data.train.texts, "label": labels})
+    labels = data.train.labels
+    named = labels if name in _NUMBERED else np.array(data.classes)[labels]
+    frame = pd.DataFrame({"id": data.train.ids, "text": data.train.texts, "label": named})
     content = frame.to_csv(index=False, lineterminator="\n").encode()
     return table_in(content, Path(f"{name}{CSV}"))
 
 
 def _image_frame(items: Items) -> pd.DataFrame:
     assert items.images is not None
-    frame = pd.DataFrame(
-        {
-            "id": items.ids,
-            "image": [png_bytes(pixels) for pixels in items.images],
-            "label": items.labels,
-        }
-    )
+    images = [png_bytes(pixels) for pixels in items.images]
+    frame = pd.DataFrame({"id": items.ids, "image": images, "label": items.labels})
     numbers = frame["id"].str.extract(r"^train-(\d+)$")[0]  # as in CIFAR-10's files
     return frame if numbers.isna().any() else frame.assign(index=numbers.astype(int))
 
@@ -101,7 +94,7 @@ def apply_run(
         TurnoverError: if nothing is flagged, the run does not know what it was trained on, or as
             `apply_flag_file`.
     """
-    _check_free(out)
+    check_free(out, "another --out")
     flag_file, origin = flag_file_of(run), run.manifest["data"].get("origin") or {}
     if not flag_file.lines:
         raise TurnoverError(f"{run.folder}: no training item is flagged; flag what is wrong first")
@@ -135,7 +128,7 @@ def apply_flag_file(
         TurnoverError: if `out` exists, something cannot be read or written, or no line of the flag
             file fits the data.
     """
-    _check_free(out)
+    check_free(out, "another --out")
     return _apply(load_flag_file(flag_path), _table(data), out, content, label)
 
 
@@ -197,14 +190,6 @@ def _changed(table: Table, origin: Mapping[str, Any]) -> str:
     here = table.origin
     if not origin.get("sha256") or here.sha256 == origin["sha256"]:
         return ""
-    size = (
-        f"{here.size:,} bytes instead of {origin['size']:,}"
-        if here.size != origin["size"]
-        else "another checksum"
-    )
-    return f"{table.name} is not as it was when the run was trained ({size})"
-
-
-def _check_free(out: Path) -> None:
-    if out.exists():
-        raise TurnoverError(f"{out} exists; choose another --out, or delete it first")
+    sizes = f"{here.size:,} bytes instead of {origin['size']:,}"
+    why = "another checksum" if here.size == origin["size"] else sizes
+    return f"{table.name} is not as it was when the run was trained ({why})"

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from turnover.flags import Flags
+from turnover.flags.flag_file import flags_on
 from turnover.runs.ranking import TOP, content_of
 from turnover.runs.run import Run
 
@@ -44,12 +44,7 @@ def export_csv(run: Run) -> str:
     Columns: `COLUMNS`; the second is named `text` or `image` (path of a thumbnail), `errors` lists
     error ids.
     """
-    flags = {
-        instance: flag
-        for instance, flag in Flags(run.folder).current().items()
-        if instance < len(run.train)
-    }
-    has_influence = run.has_influence
+    flags, has_influence = flags_on(run), run.has_influence
     parts = errors_of(run) if has_influence and flags else {}
     buffer = io.StringIO()
     # so that a lone carriage return is quoted too, which could start a new cell
@@ -57,17 +52,15 @@ def export_csv(run: Run) -> str:
     writer.writerow([run.kind if name == "content" else name for name in COLUMNS])
     for instance, flag in flags.items():
         item = run.item("train", instance)
-        (content,) = content_of(run, instance).values()
-        decision = (flag.action, flag.new_label, flag.note, flag.by, flag.at)
         numbers: tuple[Any, ...] = ("", "", "")
         if has_influence:
             mean, error = run.influence.mean_influence
             numbers = (run.influence.self_influence[instance], mean[instance], error[instance])
         row = (
             str(item["id"]),
-            content,
+            *content_of(run, instance).values(),
             run.classes[int(item["label"])],
-            *decision,
+            *(flag.action, flag.new_label, flag.note, flag.by, flag.at),
             *numbers,
             " ".join(parts.get(instance, [])),
         )

@@ -58,21 +58,16 @@ def file_hash(name: str, content: bytes, shape: tuple[int, ...]) -> str:
         image = open_image(content, name, colour=len(shape) == 3)
     except TurnoverError:
         return ""
-    return pixel_hash(
-        np.asarray(image)
-        if (image.height, image.width) == shape[:2]
-        else fit_image(image, shape[0], shape[1])
-    )
+    fits = (image.height, image.width) == shape[:2]
+    return pixel_hash(np.asarray(image) if fits else fit_image(image, *shape[:2]))
 
 
 def item_hash(run: Run, position: int) -> str:
     """The hash of a training item of a run."""
     item = run.item("train", position)
-    return (
-        text_hash(str(item["text"]))
-        if run.kind == "text"
-        else pixel_hash(png_pixels(item["image"]))
-    )
+    if run.kind == "text":
+        return text_hash(str(item["text"]))
+    return pixel_hash(png_pixels(item["image"]))
 
 
 def data_fingerprint(run: Run) -> str:
@@ -81,9 +76,8 @@ def data_fingerprint(run: Run) -> str:
 
     Runs without one are identified by the checksum of their items.
     """
-    return str(
-        run.manifest["data"].get("fingerprint") or run.manifest["files"]["items.parquet"]["sha256"]
-    )
+    files, data = run.manifest["files"], run.manifest["data"]
+    return str(data.get("fingerprint") or files["items.parquet"]["sha256"])
 
 
 # The file
@@ -109,6 +103,12 @@ class Line:
     """Its `instance` is -1 in a file, which knows no positions."""
 
 
+def flags_on(run: Run) -> dict[int, Flag]:
+    """The flags in force on training items that the run has, by position."""
+    flags = Flags(run.folder).current()
+    return {instance: flag for instance, flag in flags.items() if instance < len(run.train)}
+
+
 @dataclass(frozen=True)
 class Refused:
     """A rejected line, and why."""
@@ -130,11 +130,10 @@ class FlagFile:
 
 
 def flag_file_of(run: Run) -> FlagFile:
-    """The flags of a run as a flag file; those on items that the run does not have are skipped."""
-    flags = [
-        flag for instance, flag in Flags(run.folder).current().items() if instance < len(run.train)
+    """The flags of a run as a flag file."""
+    lines = [
+        _line(run, number, flag) for number, flag in enumerate(flags_on(run).values(), start=2)
     ]
-    lines = [_line(run, number, flag) for number, flag in enumerate(flags, start=2)]
     return FlagFile(
         data_fingerprint(run), run.name, tuple(run.classes), run.image_shape, tuple(lines), ()
     )
@@ -178,12 +177,28 @@ def read_flag_file(content: bytes, name: str) -> FlagFile:
             f"{name}: {len(content) / 2**20:.0f} MB, a flag file has at most {MAX_BYTES // 2**20} "
             "MB; split it"
         )
-    numbered = [
-        (number, line)
-        for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1)
-        if line.strip()
-    ]
-    header = _object(numbered[0][1]) if numbered else None
+    texts = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    numbered = [(number, text) for number, text in enumerate(texts, start=1) if text.strip()]
+    header = _header(numbered[0][1] if numbered else b"", len(numbered) - 1, name)
+    lines, refused = [], []
+    for number, text in numbered[1:]:
+        try:
+            lines.append(_checked(number, _object(text), header["classes"]))
+        except TurnoverError as error:
+            refused.append(Refused(number, str(error)))
+    return FlagFile(
+        str(header.get("fingerprint", "")),
+        str(header.get("run", ""))[:200],
+        tuple(header["classes"]),
+        tuple(header["shape"]),
+        tuple(lines),
+        tuple(refused),
+    )
+
+
+def _header(text: bytes, decisions: int, name: str) -> dict[str, Any]:
+    """The first line of a flag file with so many decisions. Errors as `read_flag_file`."""
+    header = _object(text)
     if header is None or _KEY not in header:
         raise TurnoverError(
             f"{name}: not a flag file; make one with `turnover export --format jsonl`"
@@ -193,40 +208,19 @@ def read_flag_file(content: bytes, name: str) -> FlagFile:
             f"{name}: a flag file of format {header[_KEY]!r:.20}, this version reads format "
             f"{FORMAT}; export it again"
         )
-    classes, shape, count = (
-        header.get("classes"),
-        header.get("shape"),
-        header.get("count", len(numbered) - 1),
-    )
-    if not (
-        _are(classes, str)
-        and _are(shape, int)
-        and len(shape) in (0, 2, 3)
-        and all(0 < side < 2**15 for side in shape)
-    ):
+    shape, count = header.get("shape"), header.get("count", decisions)
+    sized = _are(shape, int) and len(shape) in (0, 2, 3) and all(0 < n < 2**15 for n in shape)
+    if not (sized and _are(header.get("classes"), str)):
         raise TurnoverError(
             f"{name}: the first line does not say which classes there are and what images look "
             "like; export it again"
         )
-    if count != len(numbered) - 1:
+    if count != decisions:
         raise TurnoverError(
-            f"{name}: {len(numbered) - 1:,} decisions where the first line promises {count!r:.20}; "
+            f"{name}: {decisions:,} decisions where the first line promises {count!r:.20}; "
             "the file was cut off or edited, get it again"
         )
-    lines, refused = [], []
-    for number, line in numbered[1:]:
-        try:
-            lines.append(_checked(number, _object(line), classes))
-        except TurnoverError as error:
-            refused.append(Refused(number, str(error)))
-    return FlagFile(
-        str(header.get("fingerprint", "")),
-        str(header.get("run", ""))[:200],
-        tuple(classes),
-        tuple(shape),
-        tuple(lines),
-        tuple(refused),
-    )
+    return header
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
@@ -261,14 +255,8 @@ def _checked(number: int, decision: Mapping[str, Any] | None, classes: list[str]
     by = clean_name(decision["by"])
     if not by:
         raise TurnoverError("nobody is named as the one who decided")
-    flag = Flag(
-        -1,
-        decision["action"],
-        decision["new_label"],
-        clean_note(decision["note"]),
-        by,
-        _time(decision["at"]),
-    )
+    note, at = clean_note(decision["note"]), _time(decision["at"])
+    flag = Flag(-1, decision["action"], decision["new_label"], note, by, at)
     return Line(number, decision["id"], decision["sha256"], decision["label"], flag)
 
 
@@ -323,14 +311,9 @@ def merge_flag_file(run: Run, flags: Flags, flag_file: FlagFile) -> dict[str, An
             fitting.append(_placed(run, positions, line))
         except TurnoverError as error:
             refused.append(Refused(line.number, str(error)))
-    merged = flags.merge(fitting)
-    return {
-        **asdict(merged),
-        "refused": [
-            {"line": line.number, "why": line.why}
-            for line in sorted(refused, key=lambda line: line.number)
-        ],
-    }
+    refused.sort(key=lambda line: line.number)
+    rejected = [{"line": line.number, "why": line.why} for line in refused]
+    return {**asdict(flags.merge(fitting)), "refused": rejected}
 
 
 def _placed(run: Run, positions: dict[str, int], line: Line) -> Flag:

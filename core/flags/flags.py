@@ -20,6 +20,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 
 from turnover.errors import TurnoverError
@@ -100,9 +101,7 @@ def conflicts(history: Iterable[Decision]) -> list[Conflict]:
     """The items on which people differ, by instance."""
     return [
         Conflict(
-            instance,
-            item.flag,
-            tuple(sorted(item.opinions.values(), key=lambda decision: decision.number)),
+            instance, item.flag, tuple(sorted(item.opinions.values(), key=attrgetter("number")))
         )
         for instance, item in sorted(_add_up(history).items())
         if len({decision.flag.verdict for decision in item.opinions.values()}) > 1
@@ -230,12 +229,8 @@ class Flags:
         """The flag in force for each flagged training item, by instance."""
         return in_force(self._store.decisions())
 
-    def conflicts(self) -> list[Conflict]:
-        """The training items on which people's newest decisions differ, by instance."""
-        return conflicts(self._store.decisions())
-
     def overview(self) -> Overview:
-        """`current`, `conflicts` and `last` in one read."""
+        """Flags in force, conflicts and what `undo` takes back, in one read."""
 
         def look(database: sqlite3.Connection) -> Overview:
             history = decisions_in(database)
@@ -246,10 +241,6 @@ class Flags:
     def history(self, instance: int) -> list[Decision]:
         """All decisions on a training item, oldest first, undone ones included."""
         return self._store.decisions(instance)
-
-    def last(self) -> Step | None:
-        """The newest call of this person that was not undone: what `undo` takes back."""
-        return self._store.read(self._last, None)
 
     def undo(self, expected: int | None = None) -> Step:
         """Undo the last call of this person, as if it had not been made.
@@ -292,9 +283,8 @@ class Flags:
             if new:
                 append_step(database, IMPORTED, self.by, _now(), new)
             differing = {conflict.instance for conflict in conflicts(decisions_in(database))}
-            return Merged(
-                len(new), sum(flag.instance in differing for flag in new), len(wanted) - len(new)
-            )
+            conflicting = sum(flag.instance in differing for flag in new)
+            return Merged(len(new), conflicting, len(wanted) - len(new))
 
         return self._store.write(change)
 
@@ -311,38 +301,25 @@ class Flags:
         return flags
 
     def _last(self, database: sqlite3.Connection) -> Step | None:
+        """The newest call of this person that was not undone."""
         # a file without steps: each decision was one
         if not database.execute("PRAGMA user_version").fetchone()[0]:
-            decisions = [
-                decision for decision in decisions_in(database) if decision.flag.by == self.by
-            ]
-            return (
-                Step(
-                    decisions[-1].step,
-                    decisions[-1].kind,
-                    decisions[-1].flag.at,
-                    (decisions[-1].flag,),
-                )
-                if decisions
-                else None
-            )
+            for decision in reversed(decisions_in(database)):
+                if decision.flag.by == self.by:
+                    return Step(decision.step, decision.kind, decision.flag.at, (decision.flag,))
+            return None
         row = database.execute(_LAST, (self.by, UNDONE)).fetchone()
         if row is None:
             return None
         number, kind, at = row
-        return Step(
-            number,
-            kind,
-            at,
-            tuple(decision.flag for decision in decisions_in(database, step=number)),
-        )
+        flags = tuple(decision.flag for decision in decisions_in(database, step=number))
+        return Step(number, kind, at, flags)
 
 
 def _checked(instance: int) -> int:
-    number = int(instance)
-    if not 0 <= number < 2**63:
-        raise TurnoverError(f"{number} is no training item")
-    return number
+    if not 0 <= instance < 2**63:
+        raise TurnoverError(f"{instance} is no training item")
+    return int(instance)
 
 
 def _now() -> str:

@@ -261,12 +261,9 @@ def append_step(
     step = database.execute(
         "INSERT INTO steps (kind, by, at, undoes) VALUES (?, ?, ?, ?)", (kind, by, at, undoes)
     ).lastrowid
-    rows = [
-        (flag.instance, flag.action, flag.new_label, flag.note, flag.by, flag.at, step)
-        for flag in flags
-    ]
+    columns = ", ".join(f":{name}" for name in _COLUMNS.split(", "))
     database.executemany(
-        f"INSERT INTO decisions ({_COLUMNS}, step) VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+        f"INSERT INTO decisions ({_COLUMNS}, step) VALUES ({columns}, {step})", map(vars, flags)
     )
 
 

@@ -84,12 +84,8 @@ def _places(rows: np.ndarray) -> np.ndarray:
     try:
         from umap import UMAP
 
-        return np.asarray(
-            UMAP(
-                n_neighbors=min(NEIGHBOURS, len(rows) - 1), random_state=0, n_jobs=1
-            ).fit_transform(rows),
-            np.float32,
-        )
+        umap = UMAP(n_neighbors=min(NEIGHBOURS, len(rows) - 1), random_state=0, n_jobs=1)
+        return np.asarray(umap.fit_transform(rows), np.float32)
     except (ImportError, AttributeError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise TurnoverError(
             f"UMAP failed ({' '.join(str(error).split())[:200]}); choose principal components"
@@ -115,9 +111,8 @@ def _influence(run: Run) -> RunInfluence:
 
 def _path(run: Run, by: str) -> Path:
     """Where places are kept; the name holds a checksum of their source."""
-    files, name = (
-        (run.manifest["files"], "features.npy")
-        if by == FEATURES
-        else (_influence(run).manifest["files"], "truth_estimate.npy")
-    )
-    return run.folder / "maps" / f"{by}-{files[name]['sha256'][:_DIGITS]}.npz"
+    if by == FEATURES:
+        source = run.manifest["files"]["features.npy"]
+    else:
+        source = _influence(run).manifest["files"]["truth_estimate.npy"]
+    return run.folder / "maps" / f"{by}-{source['sha256'][:_DIGITS]}.npz"

@@ -63,27 +63,13 @@ def read_partial(folder: Path, name: str) -> Partial:
         raise TurnoverError(f"{partial}: not there any more; the run is finished, or was deleted")
     masked, plain = partial / "masked.checkpoint", partial / "plain.checkpoint"
     if not masked.exists():
-        return Partial(
-            name,
-            curves_table({column: [] for column in CURVES}, []),
-            0,
-            0,
-            0.0,
-            np.empty((0, 0), np.float32),
-            0,
-        )
+        empty = curves_table({column: [] for column in CURVES}, [])
+        return Partial(name, empty, 0, 0, 0.0, np.empty((0, 0), np.float32), 0)
     facts, flipped, validation_size = _checkpoint(masked)
     twin = len(_checkpoint(plain)[0].accuracy) if plain.exists() else 0
     changed = max(path.stat().st_mtime for path in (masked, plain) if path.exists())
-    return Partial(
-        name,
-        curves_table(dict(facts.curves), facts.accuracy),
-        facts.made_with.recipe.epochs,
-        twin,
-        changed,
-        flipped,
-        validation_size,
-    )
+    curves, most = curves_table(dict(facts.curves), facts.accuracy), facts.made_with.recipe.epochs
+    return Partial(name, curves, most, twin, changed, flipped, validation_size)
 
 
 class _Recipe(Facts):

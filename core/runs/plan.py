@@ -23,7 +23,7 @@ from turnover.data.tables import OwnData, is_own, load_own
 from turnover.errors import TurnoverError
 from turnover.models.encoders import encoder_limit, encoder_pieces
 from turnover.models.registry import TrainSettings
-from turnover.storage.atomic import disk_error, looked_at, sweep, write_atomic
+from turnover.storage.atomic import check_free, disk_error, sweep, write_atomic
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def plan_run(settings: TrainSettings, folder: Path) -> TrainingPlan:
         TurnoverError: for bad settings or data, a folder that exists, or a partial run that was
             begun with other settings.
     """
-    _check_free(folder)
+    check_free(folder, "another --run")
     data = _limited(_loaded(settings), settings)
     settings = settings.resolved(data.kind)
     assert settings.label_noise is not None
@@ -92,11 +92,6 @@ def plan_run(settings: TrainSettings, folder: Path) -> TrainingPlan:
     plan = TrainingPlan(settings, data, folder)
     _check_resumable(plan)
     return plan
-
-
-def _check_free(folder: Path) -> None:
-    if looked_at(folder).exists():
-        raise TurnoverError(f"{folder} exists; choose another --run, or delete it first")
 
 
 def _check_resumable(plan: TrainingPlan) -> None:
@@ -115,7 +110,7 @@ def open_partial(plan: TrainingPlan) -> Path:
         TurnoverError: if it cannot be written, or since planning the run was made or another one
             begun there.
     """
-    _check_free(plan.folder)
+    check_free(plan.folder, "another --run")
     _check_resumable(plan)
     if plan.resumes:
         sweep(plan.partial)
@@ -125,10 +120,8 @@ def open_partial(plan: TrainingPlan) -> Path:
         plan.partial.mkdir(parents=True)
     except OSError as error:
         raise disk_error(plan.partial, error) from None
-    write_atomic(
-        plan.partial / "settings.json",
-        lambda beside: beside.write_text(plan.wanted, encoding="utf-8"),
-    )
+    settings = plan.partial / "settings.json"
+    write_atomic(settings, lambda beside: beside.write_text(plan.wanted, encoding="utf-8"))
     return plan.partial
 
 

@@ -21,7 +21,7 @@ from turnover.attribution.estimators.basis import Basis
 from turnover.attribution.estimators.estimator import Estimator
 from turnover.attribution.estimators.shrinkage import Shrinkage
 from turnover.attribution.estimators.significance import STRONG, WEAK, freedom_of, trust_words
-from turnover.runs.run import PREDICTION, TRUTH, Ranked, Run
+from turnover.runs.run import PREDICTION, TRUTH, Ranked, Run, both_ends
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.schema import readable
 
@@ -159,11 +159,7 @@ class Column:
         """Indices (in these arrays) of the `top` most positive influences, largest first, and of
         the most negative; only of that sign.
         """
-        order = np.argsort(-self.values, kind="stable")
-        return (
-            order[:top][self.values[order[:top]] > 0],
-            order[::-1][:top][self.values[order[::-1][:top]] < 0],
-        )
+        return both_ends(self.values, top)
 
 
 def influence_column(run: Run, instance: int, meaning: str) -> Column:

@@ -34,14 +34,7 @@ import pandas as pd
 from turnover.attribution.estimators import SHOWN
 from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
-from turnover.storage.artifacts import (
-    FORMAT,
-    MANIFEST,
-    fingerprint,
-    read_manifest,
-    sha256,
-    write_manifest,
-)
+from turnover.storage.artifacts import MANIFEST, fingerprint, read_manifest
 from turnover.storage.atomic import looked_at
 from turnover.storage.schema import (
     InfluenceManifest,
@@ -53,20 +46,6 @@ from turnover.storage.schema import (
     first_link,
     readable,
 )
-
-__all__ = [
-    "FORMAT",
-    "INFLUENCE_FILES",
-    "MANIFEST",
-    "RUN_FILES",
-    "Ranked",
-    "Run",
-    "RunInfluence",
-    "find_runs",
-    "read_manifest",
-    "sha256",
-    "write_manifest",
-]
 
 PREDICTION, TRUTH = "prediction", "truth"
 RUN_FILES = (
@@ -95,10 +74,7 @@ class Ranked:
         """Indices (in these arrays) of the `top` proponents, strongest first, and opponents; only
         of that sign.
         """
-        order = np.argsort(-self.values, kind="stable")
-        proponents = [index for index in order[:top] if self.values[index] > 0]
-        opponents = [index for index in order[::-1][:top] if self.values[index] < 0]
-        return np.array(proponents, np.int64), np.array(opponents, np.int64)
+        return both_ends(self.values, top)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a training item: instance, influence and std_error, strongest proponent
@@ -108,6 +84,20 @@ class Ranked:
             {"instance": self.instances, "influence": self.values, "std_error": self.std_errors}
         )
         return rows.sort_values("influence", ascending=False, kind="stable", ignore_index=True)
+
+
+def both_ends(values: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the `top` largest positive values, largest first, and of the most negative."""
+    order = np.argsort(-values, kind="stable")
+    first, last = order[:top], order[::-1][:top]
+    return first[values[first] > 0], last[values[last] < 0]
+
+
+def spread(members: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over members `(K, …)`; NaN for one member."""
+    if len(members) < 2:
+        return np.full(members.shape[1:], np.nan)
+    return np.asarray(members.std(0, ddof=1) / len(members) ** 0.5)
 
 
 class RunInfluence:
@@ -153,15 +143,11 @@ class RunInfluence:
         """
         meaning, row = self._locate(target, meaning)
         values, std_errors = (
-            self.array(f"{meaning}_estimate")[row],
-            self.array(f"{meaning}_error")[row],
+            np.asarray(self.array(f"{meaning}_{part}")[row]) for part in ("estimate", "error")
         )
-        instances = (
-            self.array(f"{meaning}_instances")[row]
-            if self.manifest["layout"] == "top"
-            else np.arange(len(values))
-        )
-        return Ranked(np.asarray(instances), np.asarray(values), np.asarray(std_errors))
+        if self.manifest["layout"] == "full":
+            return Ranked(np.arange(len(values)), values, std_errors)
+        return Ranked(np.asarray(self.array(f"{meaning}_instances")[row]), values, std_errors)
 
     def evidence(self, target: int, meaning: str) -> tuple[np.ndarray, np.ndarray]:
         """Input of a target's estimates: the members' raw influences `(K, 1, N)` and its
@@ -216,12 +202,7 @@ class RunInfluence:
         each `(N,)` in nats.
         """
         members = self.array("mean_members")
-        error = (
-            members.std(0, ddof=1) / np.sqrt(len(members))
-            if len(members) > 1
-            else np.full(members.shape[1], np.nan)
-        )
-        return np.asarray(members.mean(0)), np.asarray(error)
+        return np.asarray(members.mean(0)), spread(members)
 
 
 class Run:
@@ -317,22 +298,16 @@ class Run:
 
     def features(self, split: str) -> np.ndarray:
         """What the heads see of a split's items, `(n, D)`, memory-mapped and read-only."""
-        first = len(self.train)
-        return (
-            self.array("features")[:first] if split == "train" else self.array("features")[first:]
-        )
+        loaded, first = self.array("features"), len(self.train)
+        return loaded[:first] if split == "train" else loaded[first:]
 
     def array(self, name: str) -> np.ndarray:
         """`features` or `item_losses`, memory-mapped and read-only."""
         path, results = self.folder / f"{name}.npy", self.manifest["results"]
         loaded = _mapped(path, self.again)
-        shape = (
-            (len(self.items), None)
-            if name == "features"
-            else (2, results["epochs"], len(self.train))
-        )
+        losses = (2, results["epochs"], len(self.train))
         with readable(path, self.again):
-            check_array(loaded, *shape)
+            check_array(loaded, *((len(self.items), None) if name == "features" else losses))
         return loaded
 
     @property

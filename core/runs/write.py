@@ -22,7 +22,8 @@ from turnover.data.images import png_bytes
 from turnover.models.registry import TrainSettings
 from turnover.runs.model import item_features
 from turnover.runs.partial import curves_table
-from turnover.runs.run import RUN_FILES, write_manifest
+from turnover.runs.run import RUN_FILES
+from turnover.storage.artifacts import write_manifest
 from turnover.storage.atomic import replace_folder
 from turnover.storage.schema import CURVES
 from turnover.training.fit import probabilities

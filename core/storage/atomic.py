@@ -99,6 +99,16 @@ def user_path(text: str) -> Path:
     return looked_at(whole)
 
 
+def check_free(path: Path, again: str) -> None:
+    """Check that nothing is at a path that will be written.
+
+    Raises:
+        TurnoverError: if something is; the text says to choose `again`.
+    """
+    if looked_at(path).exists():
+        raise TurnoverError(f"{path} exists; choose {again}, or delete it first")
+
+
 def looked_at(path: Path) -> Path:
     """The path itself, so that `exists`, `is_dir` and `is_file` do not fail; it need not exist.
 

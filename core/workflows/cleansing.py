@@ -67,12 +67,8 @@ class Decisions:
                 "no training item is flagged to drop or to relabel; flag some on the Errors page, "
                 "or leave --flags out"
             )
-        return cls(
-            *(
-                np.array(part, np.int64)
-                for part in (dropped, list(relabelled), list(relabelled.values()))
-            )
-        )
+        parts = (dropped, [*relabelled], [*relabelled.values()])
+        return cls(*(np.array(part, np.int64) for part in parts))
 
 
 def count_removed(total: int, fraction: float) -> int:
@@ -184,12 +180,8 @@ class Summary:
 
 def summarise(results: Sequence[Retrained]) -> list[Summary]:
     """One summary for each condition that was trained, in the order of `WITH_FLAGS`."""
-    by_condition = {
-        name: sorted(
-            (model for model in results if model.condition == name), key=lambda model: model.seed
-        )
-        for name in WITH_FLAGS
-    }
+    ordered = sorted(results, key=lambda model: model.seed)
+    by_condition = {name: [m for m in ordered if m.condition == name] for name in WITH_FLAGS}
     trained = [(name, models) for name, models in by_condition.items() if models]
     return [
         _summary(name, models, trained[:number]) for number, (name, models) in enumerate(trained)
@@ -202,18 +194,14 @@ def _summary(
     accuracies, losses, stopping = (
         _values(models, field) for field in ("accuracy", "loss", "validation_loss")
     )
-    spread = 1 if len(models) > 1 else 0
-    accuracy_sd, loss_sd = (float(values.std(ddof=spread)) for values in (accuracies, losses))
     against = tuple(_comparison(models, reference, results) for reference, results in before)
     return Summary(
-        name,
-        float(accuracies.mean()),
-        accuracy_sd,
-        float(losses.mean()),
-        loss_sd,
-        float(stopping.mean()),
-        against,
+        name, *_mean_and_sd(accuracies), *_mean_and_sd(losses), float(stopping.mean()), against
     )
+
+
+def _mean_and_sd(values: np.ndarray) -> tuple[float, float]:
+    return float(values.mean()), float(values.std(ddof=1 if len(values) > 1 else 0))
 
 
 def _comparison(
@@ -223,12 +211,8 @@ def _comparison(
     them has are skipped.
     """
     seeds = {model.seed for model in models} & {model.seed for model in references}
-    mine, theirs = (
-        [model for model in group if model.seed in seeds] for group in (models, references)
-    )
-    accuracy, loss = (
-        _values(mine, field) - _values(theirs, field) for field in ("accuracy", "loss")
-    )
+    mine, theirs = ([m for m in group if m.seed in seeds] for group in (models, references))
+    accuracy, loss = (_values(mine, name) - _values(theirs, name) for name in ("accuracy", "loss"))
     return Comparison(
         reference, float(accuracy.mean()), *_tested(accuracy), float(loss.mean()), *_tested(loss)
     )
@@ -238,10 +222,7 @@ def _tested(differences: np.ndarray) -> tuple[float | None, tuple[float, float] 
     """p-value and 95 % interval of a paired t-test; None if the differences are equal up to
     rounding.
     """
-    # slow to import; pages only read summaries
-    from scipy.stats import (
-        ttest_1samp,
-    )
+    from scipy.stats import ttest_1samp  # slow to import; pages only read summaries
 
     if len(differences) < 2 or np.ptp(differences) <= _ROUNDING:
         return None, None

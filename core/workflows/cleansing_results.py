@@ -27,14 +27,8 @@ from pydantic import model_validator
 from turnover.attribution.estimators.estimator import Estimator
 from turnover.errors import TurnoverError
 from turnover.runs.ranking import finite, stored_estimator
-from turnover.runs.run import Run, made_with, stale_since
-from turnover.storage.artifacts import (
-    read_arrays,
-    read_each,
-    read_facts,
-    write_arrays,
-    write_facts,
-)
+from turnover.runs.run import Run, made_with, spread, stale_since
+from turnover.storage.artifacts import read_arrays, read_each, read_facts, write_arrays, write_facts
 from turnover.storage.schema import Facts, check_array, readable, require
 from turnover.workflows.cleansing import WITH_FLAGS, Summary
 
@@ -69,7 +63,7 @@ class Scores:
     def estimates(self) -> tuple[np.ndarray, np.ndarray]:
         """Scores and their standard errors, each `(N,)`; errors are NaN for one member."""
         if self.coefficients is None:
-            return self.members.mean(0), _spread(self.members)
+            return self.members.mean(0), spread(self.members)
         values, std_errors = self.estimator.apply(self.members[:, None], self.coefficients)
         return values[0], std_errors[0]
 
@@ -80,7 +74,7 @@ class Scores:
         """
         if self.coefficients is None:
             sums = self.members[:, positions].sum(1, keepdims=True)
-            return float(sums.mean()), finite(_spread(sums)[0])
+            return float(sums.mean()), finite(spread(sums)[0])
         inside = np.zeros((1, self.members.shape[1]), bool)
         inside[0, positions] = True
         value, error = self.estimator.group(self.members[:, None], self.coefficients, inside)
@@ -96,15 +90,11 @@ def run_scores(run: Run, validation: str = OWN) -> Scores:
     """
     if validation != OWN:
         return _kept(run, validation)
-    part, estimator = run.influence, stored_estimator(run)
-    coefficients = (
-        np.asarray(part.array("truth_shape")).mean(0, keepdims=True)
-        if "truth_shape.npy" in part.manifest["files"]
-        else None
-    )
-    return Scores(
-        np.asarray(part.array("mean_members")), coefficients, estimator, len(part.targets)
-    )
+    part, coefficients = run.influence, None
+    if "truth_shape.npy" in part.manifest["files"]:
+        coefficients = part.array("truth_shape").mean(0, keepdims=True)
+    members = np.asarray(part.array("mean_members"))
+    return Scores(members, coefficients, stored_estimator(run), len(part.targets))
 
 
 class _ScoresFacts(Facts):
@@ -147,15 +137,6 @@ def _kept(run: Run, validation: str) -> Scores:
         members, coefficients = arrays["members"], arrays["shape"]
         check_array(members, None, len(run.train))
     return Scores(members, coefficients, stored_estimator(run), facts.targets, facts.path)
-
-
-def _spread(members: np.ndarray) -> np.ndarray:
-    """Standard error of the mean over members `(K, …)`; NaN for one member."""
-    return (
-        members.std(0, ddof=1) / len(members) ** 0.5
-        if len(members) > 1
-        else np.full(members.shape[1:], np.nan)
-    )
 
 
 # Results
@@ -222,10 +203,8 @@ def keep_cleansing(run: Run, result: dict[str, Any], finished: bool = True) -> P
     Raises:
         TurnoverError: if the disk is full or the folder cannot be written to.
     """
-    name = (
-        f"{result['validation']}-{result['fraction']:g}-{result['repeats']}-seeds"
-        f"{'-flags' if result['flags'] else ''}"
-    )
+    flags = "-flags" if result["flags"] else ""
+    name = f"{result['validation']}-{result['fraction']:g}-{result['repeats']}-seeds{flags}"
     done, partial = (run.folder / FOLDER / f"{name}{suffix}" for suffix in (_DONE, _PARTIAL))
     path = done if finished else partial
     write_facts(path, {"made_with": made_with(run), "result": result})

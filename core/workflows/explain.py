@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,10 @@ from turnover.attribution.ensemble import MemberModel
 from turnover.attribution.estimators import MEDIAN
 from turnover.attribution.estimators.estimator import Estimator
 from turnover.attribution.influence import influence
-from turnover.data.images import fit_image, open_image, png_pixels
+from turnover.data.images import fit_image, open_image
 from turnover.data.tables.checks import check_text
 from turnover.errors import TurnoverError
-from turnover.runs.model import (
-    describe_targets,
-    item_features,
-    load_model,
-    run_settings,
-)
+from turnover.runs.model import describe_targets, item_features, load_model, run_settings
 from turnover.runs.ranking import ranking_entries, ranking_trust, stored_estimator, training_entries
 from turnover.runs.run import Ranked, Run
 from turnover.training.fit import Split, probabilities
@@ -46,15 +40,10 @@ class Explainer:
 
     def warm_up(self) -> None:
         """Answer a dummy question, so that all libraries are loaded before the first real one."""
-        self._explain(
-            (
-                self._texts(["warm"])
-                if self.run.kind == "text"
-                else self._made(png_pixels(self.run.item("train", 0)["image"]))
-            ),
-            None,
-            1,
-        )
+        if self.run.kind == "text":
+            self.explain_text("warm", top=1)
+        else:
+            self.explain_image(self.run.item("train", 0)["image"], "image", top=1, fitted=True)
 
     def explain_text(
         self, text: str, label: str | None = None, top: int = 5, also: Sequence[int] = ()
@@ -115,18 +104,15 @@ class Explainer:
             TurnoverError: as `explain_image`.
         """
         self._check(instances, label)
-        inputs = torch.cat([self._image(content, "image", fitted=True) for content in contents]).to(
-            self.device
-        )
-        targets = Split(
-            inputs, torch.full((len(inputs),), self.run.classes.index(label), device=self.device)
-        )
+        images = [self._image(content, "image", fitted=True) for content in contents]
+        inputs = torch.cat(images).to(self.device)
+        labels = torch.full((len(inputs),), self.run.classes.index(label), device=self.device)
+        targets = Split(inputs, labels)
         if self.estimator.directions and isinstance(self.model, MemberModel):
             return self._estimated(targets)[0][:, list(instances)], self.estimator.name
         alone = Estimator(MEDIAN, {}) if self.estimator.directions else self.estimator
-        members = influence(
-            self.model, targets.inputs, targets.labels, np.array(instances, np.int64)
-        ).values.numpy()
+        chosen = np.array(instances, np.int64)
+        members = influence(self.model, inputs, labels, chosen).values.numpy()
         return alone.apply(members, np.zeros((len(inputs), 0)))[0], alone.name
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
@@ -144,10 +130,7 @@ class Explainer:
                 f"{name}: {image.width} x {image.height} pixels instead of {width} x {height}; give"
                 " it as it was fitted"
             )
-        return self._made(np.asarray(image) if fitted else fit_image(image, height, width))
-
-    def _made(self, pixels: np.ndarray) -> Tensor:
-        """Model input `(1, …)` of an image in the form of the training images."""
+        pixels = np.asarray(image) if fitted else fit_image(image, height, width)
         return torch.from_numpy(self.read(pixels[None].copy()))
 
     def _predict(self, inputs: Tensor) -> list[dict[str, float]]:
@@ -158,11 +141,10 @@ class Explainer:
 
     def _check(self, positions: Sequence[int], label: str | None) -> None:
         """Raise a TurnoverError for an unknown training item or label."""
-        if unknown := [
-            position for position in positions if not 0 <= position < len(self.run.train)
-        ]:
+        total = len(self.run.train)
+        if unknown := [position for position in positions if not 0 <= position < total]:
             raise TurnoverError(
-                f"no training item {unknown[0]}; there are {len(self.run.train):,}, counted from 0"
+                f"no training item {unknown[0]}; there are {total:,}, counted from 0"
             )
         if label is not None and label not in self.run.classes:
             raise TurnoverError(
@@ -170,7 +152,7 @@ class Explainer:
             )
 
     def _explain(
-        self, inputs: Tensor, label: str | None, top: int, also: Sequence[int] = ()
+        self, inputs: Tensor, label: str | None, top: int, also: Sequence[int]
     ) -> dict[str, Any]:
         begun = time.perf_counter()
         self._check(also, label)
@@ -181,24 +163,18 @@ class Explainer:
         target = Split(inputs, torch.tensor([meant], device=self.device))
         estimate, error = self._estimated(target)
         ranked = Ranked(np.arange(estimate.shape[-1]), estimate[0], error[0])
-        return {
+        answer = {
             "predicted": classes[predicted],
             "probabilities": dict(zip(classes, chances, strict=True)),
             "meaning": "prediction" if label is None else "label",
             "label": classes[meant],
             "estimator": self.estimator.name,
             **ranking_entries(self.run, ranked, top),
-            **(
-                {
-                    "also": training_entries(
-                        self.run, ranked, np.array(also), ranking_trust(self.run, ranked)
-                    )
-                }
-                if also
-                else {}
-            ),
-            "seconds": round(time.perf_counter() - begun, 3),
         }
+        if also:
+            words = ranking_trust(self.run, ranked)
+            answer["also"] = training_entries(self.run, ranked, np.array(also), words)
+        return answer | {"seconds": round(time.perf_counter() - begun, 3)}
 
     def _estimated(self, targets: Split) -> tuple[np.ndarray, np.ndarray]:
         """The run's estimates of all training items' influences on some targets, and their errors,
@@ -209,15 +185,3 @@ class Explainer:
         ).values.numpy()
         described = describe_targets(self.model, targets, item_features(self.model, targets.inputs))
         return self.estimator.apply(members, self.estimator.coefficients_of(described))
-
-
-def read_user_file(path: Path) -> bytes:
-    """The bytes of a file that a user named.
-
-    Raises:
-        TurnoverError: if it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise TurnoverError(f"{path}: cannot be read ({error.strerror}); check the path") from None

@@ -34,8 +34,8 @@ from turnover.attribution.influence import Influence, influence, influences, sel
 from turnover.errors import TurnoverError
 from turnover.jobs.tasks import Task, open_workers
 from turnover.runs.model import load_model, run_estimator, run_split
-from turnover.runs.run import Run, write_manifest
-from turnover.storage.artifacts import Parts
+from turnover.runs.run import Run
+from turnover.storage.artifacts import Parts, write_manifest
 from turnover.storage.atomic import disk_error, replace_folder
 from turnover.storage.lock import alone
 from turnover.storage.progress import Advance, bar

@@ -12,8 +12,8 @@ from turnover.attribution.ensemble import Members
 from turnover.attribution.estimators.estimator import Described
 from turnover.errors import TurnoverError
 from turnover.runs.model import describe_targets, run_split
-from turnover.runs.run import FORMAT, Run
-from turnover.storage.artifacts import Parts
+from turnover.runs.run import Run
+from turnover.storage.artifacts import FORMAT, Parts
 from turnover.training.fit import Split
 from turnover.workflows import influence_chunks
 

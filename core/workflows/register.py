@@ -35,7 +35,7 @@ from turnover.models.registry import TrainSettings, find_family
 from turnover.runs.plan import TrainingPlan, has_checkpoint, open_partial, plan_run
 from turnover.runs.run import Run
 from turnover.runs.write import results_of, write_run
-from turnover.storage.atomic import disk_error
+from turnover.storage.atomic import check_free, disk_error
 from turnover.storage.lock import alone
 from turnover.training.fit import measured
 from turnover.training.history import History
@@ -101,8 +101,7 @@ def save_run(
         options={"encoder": encoder, "max_tokens": max_tokens} if data.kind == "text" else {},
     )
     plan = TrainingPlan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
-    if plan.folder.exists():
-        raise TurnoverError(f"{folder} exists; choose another folder, or delete it first")
+    check_free(plan.folder, "another folder")
     result = _register(
         plan, module.state_dict(), "the module", choose_device(device), trained=module
     )
@@ -144,55 +143,46 @@ def _register(
     trained: nn.Module | None = None,
 ) -> dict[str, Any]:
     with alone(plan.lock, f"making {plan.folder}"):
-        return _made(plan, state, where, device, trained)
-
-
-def _made(
-    plan: TrainingPlan,
-    state: Mapping[str, Tensor],
-    where: str,
-    device: torch.device,
-    trained: nn.Module | None,
-) -> dict[str, Any]:
-    if has_checkpoint(plan.partial):
-        raise TurnoverError(
-            f"{plan.partial} is a training that was stopped; finish it, delete it, or choose "
-            "another folder for this run"
-        )
-    begun, partial = time.perf_counter(), open_partial(plan)
-    try:
-        inputs = model_inputs(plan.data, plan.settings, partial, device)
-        train, validation = splits_of(plan.data, inputs, device)
-        model = plan.settings.build(len(plan.data.classes), tuple(train.inputs.shape[1:]))
-        assert isinstance(model, OwnMembers)
-        _fill(model.models[0], state, where)
-        if trained is not None:
-            masks_of_training(trained, train.inputs)
-        if trained is not None and not _same_masks(trained, model.models[0]):
+        if has_checkpoint(plan.partial):
             raise TurnoverError(
-                f"{plan.settings.model} makes other masks than the module has; give the seed that "
-                "it was built with, and fixed layer= numbers"
+                f"{plan.partial} is a training that was stopped; finish it, delete it, or choose "
+                "another folder for this run"
             )
-        placed(model, device)
-        history = measured(model, train, validation)
-        model.find_leaks(train.inputs, train.labels)
-        results = results_of(plan.data, model, history, None, time.perf_counter() - begun, device)
-        facts = {"recipe": {}, "results": results, "adopted": where}
-        write_run(partial, plan.folder, plan.data, plan.settings, model, history, inputs, facts)
-    except OSError as error:
-        raise disk_error(partial, error) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return {
-        "run": str(plan.folder),
-        "model": plan.settings.model,
-        **results,
-        "learned": _learned(history),
-    }
+        begun, partial = time.perf_counter(), open_partial(plan)
+        try:
+            inputs = model_inputs(plan.data, plan.settings, partial, device)
+            train, validation = splits_of(plan.data, inputs, device)
+            model = plan.settings.build(len(plan.data.classes), tuple(train.inputs.shape[1:]))
+            assert isinstance(model, OwnMembers)
+            _fill(model.models[0], state, where)
+            if trained is not None:
+                masks_of_training(trained, train.inputs)
+                _check_masks(trained, model.models[0], str(plan.settings.model))
+            placed(model, device)
+            history = measured(model, train, validation)
+            model.find_leaks(train.inputs, train.labels)
+            seconds = time.perf_counter() - begun
+            results = results_of(plan.data, model, history, None, seconds, device)
+            facts = {"recipe": {}, "results": results, "adopted": where}
+            write_run(partial, plan.folder, plan.data, plan.settings, model, history, inputs, facts)
+        except OSError as error:
+            raise disk_error(partial, error) from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return {
+            "run": str(plan.folder),
+            "model": plan.settings.model,
+            **results,
+            "learned": _learned(history),
+        }
 
 
-def _same_masks(trained: nn.Module, built: nn.Module) -> bool:
-    """Whether two modules have the same mask layers; a layer that never ran has no number yet."""
+def _check_masks(trained: nn.Module, built: nn.Module, model: str) -> None:
+    """Check that two modules have the same mask layers; a layer that never ran has no number yet.
+
+    Raises:
+        TurnoverError: if they do not.
+    """
     trained_layers, built_layers = turnover_layers(trained), turnover_layers(built)
     alike = (
         (mine.width, mine.units, mine.on, mine.seed, mine.dim)
@@ -200,7 +190,11 @@ def _same_masks(trained: nn.Module, built: nn.Module) -> bool:
         and mine.layer in (None, theirs.layer)
         for mine, theirs in zip(trained_layers, built_layers, strict=False)
     )
-    return len(trained_layers) == len(built_layers) and all(alike)
+    if len(trained_layers) != len(built_layers) or not all(alike):
+        raise TurnoverError(
+            f"{model} makes other masks than the module has; give the seed that it was built with, "
+            "and fixed layer= numbers"
+        )
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

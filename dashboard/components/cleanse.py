@@ -14,7 +14,15 @@ import streamlit as st
 
 from turnover.dashboard.components.address import whole_number
 from turnover.dashboard.components.jobs import begin_job, show_jobs
-from turnover.dashboard.components.notice import heading, notice, problem, quiet, said, wrong_field
+from turnover.dashboard.components.notice import (
+    chart,
+    heading,
+    notice,
+    problem,
+    quiet,
+    said,
+    wrong_field,
+)
 from turnover.dashboard.state import runs_folder, scores_of
 from turnover.dashboard.views.cleanse import (
     LISTED,
@@ -167,12 +175,7 @@ def show_plan(
     except TurnoverError as error:
         problem("Nothing can be removed so", str(error))
         return False
-    st.plotly_chart(
-        scores_figure(plan),
-        width="stretch",
-        alt=plan.alt,
-        config={"displaylogo": False, "displayModeBar": False},
-    )
+    chart(scores_figure(plan), plan.alt)
     said(plan.summary)
     said(plan.effect)
     quiet(plan.caution)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import heading, notice, problem, quiet, said
+from turnover.dashboard.components.notice import chart, heading, notice, problem, quiet, said
 from turnover.dashboard.state import RUN_KEY, runs_folder
 from turnover.dashboard.views.curves import (
     HOW_TO_READ,
@@ -135,19 +135,8 @@ def explore_gaps(run: Run, curves: Curves) -> None:
 
 def draw_curves(curves: Curves, epoch: int | None = None) -> None:
     """The figure; with a chosen `epoch`, a click on a point chooses another."""
-    figure, config = curves_figure(curves, epoch), {"displaylogo": False, "displayModeBar": False}
-    if epoch is None:
-        st.plotly_chart(figure, width="stretch", alt=curves.alt, config=config)
-    else:
-        st.plotly_chart(
-            figure,
-            width="stretch",
-            key=_CHART,
-            on_select=_picked,
-            selection_mode="points",
-            alt=curves.alt,
-            config=config,
-        )
+    choosing = {"key": _CHART, "on_select": _picked, "selection_mode": "points"}
+    chart(curves_figure(curves, epoch), curves.alt, **({} if epoch is None else choosing))
 
 
 def _choose_epoch(curves: Curves) -> int:

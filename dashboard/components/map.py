@@ -16,7 +16,7 @@ import streamlit as st
 from turnover.dashboard.components.address import errors_link, training_link
 from turnover.dashboard.components.groups import show_sums
 from turnover.dashboard.components.jobs import begin_job, show_jobs
-from turnover.dashboard.components.notice import heading, notice, problem, quiet, said
+from turnover.dashboard.components.notice import chart, heading, notice, problem, quiet, said
 from turnover.dashboard.components.tables import thumbnail
 from turnover.dashboard.state import Opened, runs_folder
 from turnover.dashboard.views.errors import ANY
@@ -88,15 +88,9 @@ def map_figure(points: Points, colours: Colours, highlighted: np.ndarray | None)
     if colours.values is not None:
         known = np.isfinite(colours.values)
         scale = {"colorscale": "Viridis", "colorbar": {"title": {"text": "nats"}, "thickness": 12}}
+        marker = {"color": colours.values[known], **scale}
         _add(figure, points, ~known, highlighted, "validation items", {"color": _GREY})
-        _add(
-            figure,
-            points,
-            known,
-            highlighted,
-            "training items",
-            {"color": colours.values[known], **scale},
-        )
+        _add(figure, points, known, highlighted, "training items", marker)
     elif colours.groups is not None:
         for group, name in enumerate(colours.names):
             colour = _COLOURS[group] if group < len(_COLOURS) else _GREY
@@ -104,14 +98,8 @@ def map_figure(points: Points, colours: Colours, highlighted: np.ndarray | None)
     figure.update_layout(
         height=560,
         margin={"l": 0, "r": 0, "t": 56, "b": 0},
-        legend={
-            "orientation": "h",
-            "y": 1.02,
-            "yanchor": "bottom",
-            "x": 0,
-            "title": None,
-            "itemsizing": "constant",
-        },
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None},
+        legend_itemsizing="constant",
         hovermode="closest",
         dragmode="lasso",
         xaxis={"title": "First direction", "zeroline": False},
@@ -214,18 +202,7 @@ def show_map(opened: Opened) -> tuple[set[int], str, str, bool]:
         key="of-class",
         bind="query-params",
     )
-    words = ""
-    if opened.run.kind == "text":
-        words = (
-            st.text_input(
-                "Choose training texts that contain",
-                key="containing",
-                bind="query-params",
-                max_chars=200,
-                placeholder="A word or a name",
-            )
-            or ""
-        )
+    words = _choose_words() if opened.run.kind == "text" else ""
     if opened.influence_problem and (what == INFLUENCES or by == SELF):
         notice(
             "No influence",
@@ -233,26 +210,29 @@ def show_map(opened: Opened) -> tuple[set[int], str, str, bool]:
         )
         what, by = FEATURES, (COLOURS[0] if by == SELF else by)
     what, way, points = _points(opened, what, way)
-    places = f"{what.lower()}, placed by UMAP" if way == UMAP else what.lower()
-    event: Any = st.plotly_chart(
+    placed = ", placed by UMAP" if way == UMAP else ""
+    event = chart(
         _figure(opened, points, (what, way, by), words, label),
-        width="stretch",
+        f"Map of {len(points.numbers):,} items by their {what.lower()}{placed}, coloured by "
+        f"{by.lower()}; the table and the fields here choose items without it",
         key=f"map-{what}-{way}-{opened.run.name}",
         on_select="rerun",
         selection_mode=("points", "box", "lasso"),
-        alt=(
-            f"Map of {len(points.numbers):,} items by their {places}, coloured by {by.lower()}; the"
-            " table and the fields here choose items without it"
-        ),
-        config={"displaylogo": False, "displayModeBar": False},
     )
     _explain(what, points)
-    return (
-        {int(np.ravel(point["customdata"])[0]) for point in event["selection"]["points"]},
-        words,
-        label,
-        what == INFLUENCES,
+    drawn = {int(np.ravel(point["customdata"])[0]) for point in event["selection"]["points"]}
+    return drawn, words, label, what == INFLUENCES
+
+
+def _choose_words() -> str:
+    words = st.text_input(
+        "Choose training texts that contain",
+        key="containing",
+        bind="query-params",
+        max_chars=200,
+        placeholder="A word or a name",
     )
+    return words or ""
 
 
 def show_group(opened: Opened, drawn: set[int], words: str, label: str, by_influence: bool) -> None:
@@ -261,13 +241,12 @@ def show_group(opened: Opened, drawn: set[int], words: str, label: str, by_influ
     heading("The chosen training items")
     error = None if opened.influence_problem else _choose_error(opened)
     if chosen is None:
-        if drawn or words.strip() or label != ANY:
-            said(
-                "No training item is chosen: draw around some, or choose other words or another "
-                "class."
-            )
-        else:
-            said("Draw around points on the map, or choose words or a class above it.")
+        asked = drawn or words.strip() or label != ANY
+        said(
+            "No training item is chosen: draw around some, or choose other words or another class."
+            if asked
+            else "Draw around points on the map, or choose words or a class above it."
+        )
         return
     count = len(chosen.group.instances)
     others = (
@@ -363,13 +342,12 @@ def _losses(opened: Opened, error: ErrorItem | None) -> Summable | None:
 
 def _show_sums(opened: Opened, losses: Summable, chosen: Chosen, error: ErrorItem | None) -> None:
     errors = len(opened.run.influence.misclassified)
-    if error is None:
-        heads = (
-            f"On the predictions, mean over {errors:,} errors",
-            f"On the truth, mean over {errors:,} errors",
-        )
-    else:
-        heads = (f"On the prediction, “{error.predicted}”", f"On the truth, “{error.label}”")
+    over = f"mean over {errors:,} errors"
+    heads = (
+        (f"On the predictions, {over}", f"On the truth, {over}")
+        if error is None
+        else (f"On the prediction, “{error.predicted}”", f"On the truth, “{error.label}”")
+    )
     show_sums([sums_of(losses, chosen)], heads)
     if chosen.group.ranked:
         quiet(

@@ -1,4 +1,4 @@
-"""Text beside the data: headings, notes, empty states and problems.
+"""Text beside the data: headings, notes, empty states and problems; and charts in one form.
 
 All text is escaped, since messages quote users' files.
 """
@@ -9,11 +9,13 @@ import re
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from turnover.runs.run import Run
 
 _CODE = re.compile(r"`([^`]+)`")
@@ -45,6 +47,12 @@ def quiet(*lines: str) -> None:
 def said(text: str) -> None:
     """A sentence in normal print."""
     st.html(f'<p class="to-said">{escape(text)}</p>')
+
+
+def chart(figure: go.Figure, alt: str, **choosing: Any) -> Any:
+    """A figure across the page, without plotly's own buttons."""
+    config = {"displaylogo": False, "displayModeBar": False}
+    return st.plotly_chart(figure, width="stretch", alt=alt, config=config, **choosing)
 
 
 def problem(title: str, message: str) -> None:

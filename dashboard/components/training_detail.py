@@ -10,7 +10,7 @@ from turnover.dashboard.components.address import errors_link
 from turnover.dashboard.components.cards import flag_html
 from turnover.dashboard.components.curves import losses_figure
 from turnover.dashboard.components.flag_form import flag_control
-from turnover.dashboard.components.notice import heading, notice, quiet, said
+from turnover.dashboard.components.notice import chart, heading, notice, quiet, said
 from turnover.dashboard.components.tables import go_to
 from turnover.dashboard.state import Opened
 from turnover.dashboard.views.training import (
@@ -119,12 +119,7 @@ def show_losses(run: Run, item: TrainingItem) -> None:
         "never sees it; mean over members.",
     )
     figure = losses_figure(losses.epochs, losses.series, losses.kept, height=300)
-    st.plotly_chart(
-        figure,
-        width="stretch",
-        alt=losses.alt,
-        config={"displaylogo": False, "displayModeBar": False},
-    )
+    chart(figure, losses.alt)
 
 
 def show_neighbours(opened: Opened, item: TrainingItem) -> None:

@@ -5,11 +5,13 @@ A measure is plotted as quality against seconds, a numbered point for each metho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import streamlit as st
 
-from turnover.dashboard.components.notice import heading, notice, problem, quiet
+from turnover.dashboard.components.notice import chart, heading, notice, problem, quiet
 from turnover.dashboard.views.measured import OURS, Measured, Point, build_measured, in_order
 from turnover.dashboard.views.trust import Trust
 from turnover.explain.html import safe
@@ -47,8 +49,10 @@ def show_words(trust: Trust) -> None:
 
 # The plot of a measure
 
-_SYMBOLS = {True: "circle", False: "square"}
-_COLOURS = {True: "#2f74ad", False: "#b0591c"}
+_LOOKS = (
+    (True, "turn-over dropout", "circle", "#2f74ad"),
+    (False, "other methods", "square", "#b0591c"),
+)
 """Turn-over methods and others: mid-tones with contrast 3:1 on the light and the dark page."""
 
 _NEAR = 0.06
@@ -61,75 +65,58 @@ def measured_figure(measured: Measured) -> go.Figure:
     """
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    sides = _sides(measured.points)
-    for ours, name in ((True, "turn-over dropout"), (False, "other methods")):
+    figure, sides = go.Figure(), _sides(measured.points)
+    for ours, name, symbol, colour in _LOOKS:
         points = [point for point in measured.points if (point.kind == OURS) is ours]
-        figure.add_scatter(
-            x=[point.x for point in points],
-            y=[point.value for point in points],
-            name=name,
-            mode="markers+text",
-            text=[
-                f"<b>{point.number}</b>" if point.shown else str(point.number) for point in points
-            ],
-            textposition=[sides[point.number] for point in points],
-            textfont={"size": 13},
-            cliponaxis=False,
-            marker={
-                "symbol": _SYMBOLS[ours],
-                "size": [15 if point.shown else 10 for point in points],
-                "color": _COLOURS[ours],
-                "line": {
-                    "width": [3 if point.shown else 0 for point in points],
-                    "color": "#8cc4f5",
-                },
-            },
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [
-                    0 if point.high is None else point.high - point.value for point in points
-                ],
-                "arrayminus": [
-                    0 if point.low is None else point.value - point.low for point in points
-                ],
-                "thickness": 1.3,
-                "width": 3,
-            },
-            hovertext=[_hover(point) for point in points],
-            hoverinfo="text",
-        )
-    if measured.ceiling is not None:
-        line = {"dash": "dash", "width": 1.5, "color": "gray"}
-        figure.add_hline(
-            y=measured.ceiling,
-            line=line,
-            annotation_text="the most that can be reached",
-            annotation_position="bottom left",
-        )
-    if measured.chance is not None:
-        line = {"dash": "dot", "width": 1.5, "color": "gray"}
-        figure.add_hline(
-            y=measured.chance,
-            line=line,
-            annotation_text="chance",
-            annotation_position="bottom left",
-        )
+        figure.add_scatter(name=name, **_markers(points, sides, symbol, colour))
+    levels = (
+        (measured.ceiling, "dash", "the most that can be reached"),
+        (measured.chance, "dot", "chance"),
+    )
+    for level, dash, words in levels:
+        if level is not None:
+            line = {"dash": dash, "width": 1.5, "color": "gray"}
+            figure.add_hline(
+                level, line=line, annotation_text=words, annotation_position="bottom left"
+            )
+    seconds = {"title": "Seconds for training and estimating", "type": "log", "dtick": 1}
     figure.update_layout(
         height=460,
         margin={"l": 0, "r": 0, "t": 48, "b": 0},
         legend={"orientation": "h", "y": 1.12, "x": 0, "title": None},
         hovermode="closest",
-        xaxis={
-            "title": "Seconds for training and estimating",
-            "type": "log",
-            "dtick": 1,
-            "zeroline": False,
-        },
+        xaxis=seconds | {"zeroline": False},
         yaxis={"title": safe(measured.axis), "zeroline": False},
     )
     return figure
+
+
+def _markers(
+    points: Sequence[Point], sides: Mapping[int, str], symbol: str, colour: str
+) -> dict[str, Any]:
+    """A trace of numbered markers with their intervals; that of the method that pages show is
+    larger and has a ring.
+    """
+    bounds = [(point.value, point.low, point.high) for point in points]
+    values, low, high = np.array(bounds, float).reshape(-1, 3).T
+    interval = {"array": np.nan_to_num(high - values), "arrayminus": np.nan_to_num(values - low)}
+    ring = {"width": [3 if point.shown else 0 for point in points], "color": "#8cc4f5"}
+    size = [15 if point.shown else 10 for point in points]
+    return {
+        "mode": "markers+text",
+        "x": [point.x for point in points],
+        "y": values,
+        "text": [
+            f"<b>{point.number}</b>" if point.shown else str(point.number) for point in points
+        ],
+        "textposition": [sides[point.number] for point in points],
+        "textfont": {"size": 13},
+        "cliponaxis": False,
+        "marker": {"symbol": symbol, "size": size, "color": colour, "line": ring},
+        "error_y": {"type": "data", "symmetric": False, "thickness": 1.3, "width": 3, **interval},
+        "hovertext": [_hover(point) for point in points],
+        "hoverinfo": "text",
+    }
 
 
 def key_list(measured: Measured) -> None:
@@ -138,11 +125,9 @@ def key_list(measured: Measured) -> None:
     for point in measured.points:
         shape = "circle" if point.kind == OURS else "square"
         shown = " <strong>shown on the pages</strong>" if point.shown else ""
-        name = (
-            f'<i class="to-{shape}" aria-hidden="true"></i><span>{safe(point.method)}{shown}</span>'
-        )
         lines.append(
-            f'<li value="{point.number}"><span class="to-method">{name}</span><span '
+            f'<li value="{point.number}"><span class="to-method"><i class="to-{shape}" '
+            f'aria-hidden="true"></i><span>{safe(point.method)}{shown}</span></span><span '
             f'class="to-percent">{point.value:.3f} · {_seconds(point)}</span></li>'
         )
     st.html(f'<ol class="to-key">{"".join(lines)}</ol>')
@@ -197,12 +182,8 @@ def show_measured(run: Run, results: Results) -> None:
         chosen = st.segmented_control(
             "Measure", names, default=names[0], required=True, key=KEY, bind="query-params"
         )
-        _show(
-            build_measured(
-                next(result for result in ordered if result.name == (chosen or names[0])),
-                str(run.folder),
-            )
-        )
+        result = ordered[names.index(chosen or names[0])]
+        _show(build_measured(result, str(run.folder)))
     elif not results.problems:
         words = (
             "How far these influences predict retraining, and how other methods do, takes some "
@@ -211,16 +192,13 @@ def show_measured(run: Run, results: Results) -> None:
         notice(
             "Nothing is measured yet", words, f"turnover evaluate --run {run.folder} --measure lds"
         )
-    missing = {
-        name: what
+    measured = {result.measure for result in results.found}
+    lines = "".join(
+        f"<li><code>--measure {name}</code> {safe(what)}?</li>"
         for name, what in MEASURES.items()
-        if name not in {result.measure for result in results.found}
-    }
-    if missing:
-        lines = "".join(
-            f"<li><code>--measure {name}</code> {safe(what)}?</li>"
-            for name, what in missing.items()
-        )
+        if name not in measured
+    )
+    if lines:
         st.html(
             '<details class="to-more"><summary>What else can be measured</summary><ul '
             f'class="to-words">{lines}</ul></details>'
@@ -238,33 +216,22 @@ def _show(measured: Measured) -> None:
     if not measured.points:
         notice("No method gave a number", "The notes in the table below say why.")
     else:
-        st.plotly_chart(
-            measured_figure(measured),
-            width="stretch",
-            alt=measured.alt,
-            config={"displaylogo": False, "displayModeBar": False},
-        )
+        chart(measured_figure(measured), measured.alt)
         key_list(measured)
         quiet(
             "Bars are 95 % intervals. Seconds are on a scale of tens: training (all members, or the"
             " model that another method explains, where it needs one) and estimating, together; the"
             " table has them one by one."
         )
+    columns: dict[str, Any] = {
+        name: st.column_config.NumberColumn(format="%.1f" if name.endswith(", s") else "%.3f")
+        for name in measured.table.select_dtypes("number").columns
+    }
+    columns["No."] = st.column_config.NumberColumn(width=48, format="%d")
+    columns["Method"] = st.column_config.TextColumn(width=280)
     st.dataframe(
         measured.table,
-        column_config={
-            name: st.column_config.NumberColumn(format="%.3f")
-            for name in measured.table.select_dtypes("float").columns
-        }
-        | {
-            name: st.column_config.NumberColumn(format="%.1f")
-            for name in measured.table.columns
-            if name.endswith(", s")
-        }
-        | {
-            "No.": st.column_config.NumberColumn(width=48, format="%d"),
-            "Method": st.column_config.TextColumn(width=280),
-        },
+        column_config=columns,
         hide_index=True,
         width="stretch",
         height="content",

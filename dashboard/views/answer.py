@@ -20,6 +20,7 @@ from turnover.data.tables.checks import (
     MAX_CHARACTERS,
     check_column,
     check_text,
+    utf8,
 )
 from turnover.data.tables.formats import table_in
 from turnover.data.tables.known import text_column
@@ -200,13 +201,7 @@ def text_of_upload(content: bytes, name: str) -> str:
             f"{name}: {len(content):,} bytes is more than a text of {MAX_CHARACTERS:,} characters "
             "needs; shorten it"
         )
-    try:
-        return check_text(content.decode("utf-8-sig"), name)
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise TurnoverError(
-            f"{name}, line {line}: not UTF-8 text; save the file as UTF-8"
-        ) from None
+    return check_text(utf8(content, name).removeprefix("\ufeff"), name)
 
 
 def image_of(run: Run, question: Question) -> bytes:

@@ -11,16 +11,15 @@ from dataclasses import dataclass
 
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import ErrorItem, rounded
+from turnover.explain.flips import Flip, smallest_flip
 from turnover.explain.groups import (
     MEANINGS,
-    Flip,
     Mistake,
     Sum,
     containing,
     ends,
     injected,
     injected_marks,
-    smallest_flip,
 )
 from turnover.explain.words import snippet
 from turnover.runs.ranking import TOP

@@ -9,7 +9,7 @@ from typing import Any
 
 from turnover.errors import counted
 from turnover.jobs import Job, State, log_tail
-from turnover.runs.run import MANIFEST
+from turnover.storage.artifacts import MANIFEST
 from turnover.storage.progress import Progress
 
 _GOES_ON = "Resume it, and it goes on where it was."

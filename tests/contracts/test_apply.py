@@ -33,7 +33,8 @@ from turnover.flags import Flags
 from turnover.flags.apply import apply_flag_file, apply_run
 from turnover.flags.flag_file import export_flag_file, pixel_hash
 from turnover.models.registry import TrainSettings
-from turnover.runs.run import RUN_FILES, write_manifest
+from turnover.runs.run import RUN_FILES
+from turnover.storage.artifacts import write_manifest
 
 CLASSES = ("cat", "dog")
 OTHER = {"cat": "dog", "dog": "cat"}

@@ -115,7 +115,9 @@ def test_a_colleague_s_flags_come_with_name_and_time_and_twice_is_once(
     assert (mine.current(), mine.history(2)) == (state, history)
     mine.settle(2, "keep")
     back = read_flag_file(export_flag_file(run).encode(), "patch")
-    assert merge_flag_file(colleague, theirs, back)["known"] == 2 and theirs.conflicts() == []
+    assert (
+        merge_flag_file(colleague, theirs, back)["known"] == 2 and theirs.overview().conflicts == []
+    )
 
 
 def test_a_patch_of_other_data_is_refused_whole_but_other_settings_take_it(tmp_path: Path) -> None:
@@ -219,7 +221,7 @@ def test_export_and_import_by_command(
     assert first == f"1 flags are new to {run.folder}, {told}"
     assert second.startswith("line 3 refused: not a decision")
     assert Flags(run.folder).current()[4].by == "bob"
-    last = Flags(run.folder).last()
+    last = Flags(run.folder).overview().last
     assert last and last.kind == "import"
     (tmp_path / "patch").write_text("nothing")
     bad = [(run.folder, "none"), (run.folder, "patch"), (tmp_path / "nowhere", "patch.jsonl")]

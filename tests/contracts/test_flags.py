@@ -32,7 +32,7 @@ def two(folder: Path) -> tuple[Flags, Flags]:
 def test_the_newest_decision_counts_and_history_stays(tmp_path: Path) -> None:
     """A folder without flags has none, and stays untouched until there is one."""
     flags = Flags(tmp_path)
-    seen = flags.current(), flags.conflicts(), flags.history(1), flags.last()
+    seen = flags.current(), flags.overview().conflicts, flags.history(1), flags.overview().last
     assert (seen, names(tmp_path)) == (({}, [], [], None), [])
     flags.put(3, "drop", note="looks wrong")
     flags.put(3, "relabel", "positive")
@@ -183,7 +183,7 @@ def test_what_undo_leaves_is_what_the_other_calls_alone_would_have_made(
     disputed = [
         [
             (one.instance, [(made.flag.by, made.flag.verdict) for made in one.decisions])
-            for one in Flags(place).conflicts()
+            for one in Flags(place).overview().conflicts
         ]
         for place in (folder, alone)
     ]
@@ -206,7 +206,7 @@ def test_undo_walks_back_through_one_s_own_calls_and_leaves_those_of_others(tmp_
     ann.put(1, "keep", note="first")
     ann.put_many([1, 2, 3], "drop")
     bob.put(2, "relabel", "positive")
-    last = ann.last()
+    last = ann.overview().last
     assert last and [flag.instance for flag in last.flags] == [1, 2, 3] and last.kind == DECIDED
     assert ann.undo(last.number) == last
     assert verdicts(ann) == {1: ("keep", ""), 2: ("relabel", "positive")}
@@ -218,7 +218,7 @@ def test_undo_walks_back_through_one_s_own_calls_and_leaves_those_of_others(tmp_
     with pytest.raises(TurnoverError, match="nothing to undo: ann"):
         ann.undo()
     bob.undo()
-    assert ann.current() == {} and ann.last() is None
+    assert ann.current() == {} and ann.overview().last is None
     undone = [(decision.flag.by, bool(decision.undone)) for decision in ann.history(2)]
     assert undone == [("ann", True), ("bob", True)]
 
@@ -231,9 +231,9 @@ def test_clearing_and_settling_can_be_undone_too(tmp_path: Path) -> None:
     assert verdicts(ann) == {1: ("drop", "")}
     bob.put(1, "keep")
     bob.settle(1, CLEARED)
-    assert ann.current() == {} and ann.conflicts() == []
+    assert ann.current() == {} and ann.overview().conflicts == []
     bob.undo()
-    assert verdicts(ann) == {1: ("keep", "")} and len(ann.conflicts()) == 1
+    assert verdicts(ann) == {1: ("keep", "")} and len(ann.overview().conflicts) == 1
 
 
 def test_a_clock_that_was_put_back_changes_neither_order_nor_undo(
@@ -258,19 +258,23 @@ def test_people_who_differ_are_listed_until_somebody_settles(tmp_path: Path) -> 
     ann.put(1, "keep")
     ann.put(1, "drop", note="mine")
     bob.put(1, "drop", note="the same, other words")
-    assert ann.conflicts() == []
+    assert ann.overview().conflicts == []
     bob.put(1, "relabel", "positive")
     ann.put(2, "drop")
-    (conflict,) = ann.conflicts()
+    (conflict,) = ann.overview().conflicts
     assert conflict.instance == 1 and conflict.flag and conflict.flag.by == "bob"
     differ = [(decision.flag.by, decision.flag.verdict) for decision in conflict.decisions]
     assert differ == [("ann", ("drop", "")), ("bob", ("relabel", "positive"))]
     seen = ann.overview()
-    assert (seen.flags, seen.conflicts, seen.last) == (ann.current(), [conflict], ann.last())
+    assert (seen.flags, seen.conflicts) == (ann.current(), [conflict])
+    assert seen.last and seen.last.flags == (seen.flags[2],)
     Flags(tmp_path, by="eve").settle(1, "drop", note="settled")
-    assert ann.conflicts() == [] and ann.current()[1].by == "eve"
+    assert ann.overview().conflicts == [] and ann.current()[1].by == "eve"
     bob.put(1, "keep")
-    assert [decision.flag.by for decision in ann.conflicts()[0].decisions] == ["eve", "bob"]
+    assert [decision.flag.by for decision in ann.overview().conflicts[0].decisions] == [
+        "eve",
+        "bob",
+    ]
     with pytest.raises(TurnoverError):
         ann.settle(1, CLEARED, "positive")
 
@@ -281,7 +285,7 @@ def test_a_flag_that_somebody_else_clears_is_a_conflict_one_s_own_is_not(tmp_pat
     bob.clear(1)
     ann.clear(2)
     assert ann.current() == {}
-    assert [(one.instance, one.flag) for one in ann.conflicts()] == [(1, None)]
+    assert [(one.instance, one.flag) for one in ann.overview().conflicts] == [(1, None)]
 
 
 def flag(instance: int, action: str = "drop", by: str = "bob", at: str = "2026-11-01") -> Flag:
@@ -304,7 +308,7 @@ def test_a_merge_adds_with_name_and_time_and_a_second_one_changes_nothing(tmp_pa
     assert ann.merge(given_flags).new == 0 and verdicts(ann) == {1: ("keep", "")}
     for _ in range(2):  # the clearing, then the import
         ann.undo()
-    assert verdicts(ann) == {1: ("keep", "")} and ann.conflicts() == []
+    assert verdicts(ann) == {1: ("keep", "")} and ann.overview().conflicts == []
     assert ann.merge(given_flags).new == 2
 
 
@@ -318,9 +322,9 @@ def test_a_newer_import_of_the_same_person_replaces_an_older_one_and_none_of_one
         ("keep", "03", "keep"),
     ):
         ann.merge([flag(1, action, at=f"2026-11-{at}")])
-        assert verdicts(ann) == {1: (counts, "")} and ann.conflicts() == []
+        assert verdicts(ann) == {1: (counts, "")} and ann.overview().conflicts == []
     ann.merge([flag(1, "drop", by="eve", at="2026-11-04")])
-    assert verdicts(ann) == {1: ("keep", "")} and len(ann.conflicts()) == 1
+    assert verdicts(ann) == {1: ("keep", "")} and len(ann.overview().conflicts) == 1
     ann.put(2, "keep")
     ann.merge([flag(2, "drop", by="ann", at="2999-01-01")])
-    assert verdicts(ann)[2] == ("keep", "") and len(ann.conflicts()) == 2
+    assert verdicts(ann)[2] == ("keep", "") and len(ann.overview().conflicts) == 2

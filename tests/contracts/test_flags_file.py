@@ -47,8 +47,8 @@ def test_an_older_file_is_read_as_it_is_and_upgraded_by_the_first_decision(tmp_p
     path, flags = tmp_path / "flags.sqlite", Flags(tmp_path, by="ann")
     before = path.read_bytes()
     assert verdicts(flags) == {1: ("keep", ""), 2: ("keep", "")}
-    assert len(flags.conflicts()) == 1 and len(flags.history(1)) == 2
-    last = flags.last()
+    assert len(flags.overview().conflicts) == 1 and len(flags.history(1)) == 2
+    last = flags.overview().last
     assert last and [flag.instance for flag in last.flags] == [2]
     assert path.read_bytes() == before
     assert flags.undo(last.number) == last and verdicts(flags) == {1: ("keep", "")}
@@ -74,10 +74,11 @@ BAD_ROWS.append((1, "drop", "", b"\xff", "ann", "now"))
 def test_a_file_that_is_no_file_of_flags_is_named_and_left_alone(tmp_path: Path) -> None:
     path, flags = tmp_path / "flags.sqlite", Flags(tmp_path)
     path.touch()
-    assert flags.current() == {} and flags.last() is None  # an empty one has none, and takes some
+    # an empty one has none, and takes some
+    assert flags.current() == {} and flags.overview().last is None
     flags.put(1, "keep")
     assert list(flags.current()) == [1]
-    uses: list[Callable[[], object]] = [flags.current, flags.last, lambda: flags.put(1, "drop")]
+    uses: list[Callable[[], object]] = [flags.current, flags.overview, lambda: flags.put(1, "drop")]
     changed(tmp_path, ("PRAGMA user_version = 2",))
     for use in (*uses, flags.undo):
         with pytest.raises(TurnoverError, match="newer version"):

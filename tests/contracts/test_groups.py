@@ -17,10 +17,11 @@ from tests.helpers.fake_runs import FakeRun, keep_ends
 from turnover import Run, TurnoverError
 from turnover.attribution.estimators.significance import NOISE, STRONG, WEAK, trust_words
 from turnover.explain import groups as choose
-from turnover.explain.groups import Group, Mistake, smallest_flip, smallest_group
+from turnover.explain.flips import smallest_flip, smallest_group
+from turnover.explain.groups import Group, Mistake
 from turnover.flags import Flags
 from turnover.runs.ranking import stored_estimator
-from turnover.runs.run import MANIFEST, write_manifest
+from turnover.storage.artifacts import MANIFEST, write_manifest
 
 Capture = pytest.CaptureFixture[str]
 
@@ -74,7 +75,7 @@ LISTS = {
     "odd.txt, line 2: no training item has the id 'nobody'; ids look like 't000'": b"t001\nnobody",
     "names no id": b"\n \n",
     "not UTF-8": b"t\xe4",
-    "cannot be read": None,
+    "no such file": None,
 }
 
 

@@ -22,7 +22,8 @@ from turnover.models.heads import TextEncoder
 from turnover.models.inputs import pixels
 from turnover.runs.model import describe_targets, load_model, split_inputs
 from turnover.runs.ranking import stored_estimator
-from turnover.runs.run import RUN_FILES, write_manifest
+from turnover.runs.run import RUN_FILES
+from turnover.storage.artifacts import write_manifest
 from turnover.storage.lock import alone
 from turnover.training.fit import Split
 from turnover.workflows.explain import Explainer

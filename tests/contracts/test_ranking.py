@@ -16,7 +16,8 @@ from turnover import Run
 from turnover.attribution.estimators.significance import NOISE, STRONG, WEAK, trust_words
 from turnover.explain.facts import explained_pattern, run_certainty
 from turnover.runs.ranking import TOP, ranking_entries, ranking_trust, trust_counts
-from turnover.runs.run import MANIFEST, PREDICTION, Ranked, write_manifest
+from turnover.runs.run import PREDICTION, Ranked
+from turnover.storage.artifacts import MANIFEST, write_manifest
 
 RANKED = Ranked(np.arange(30), np.linspace(1, -0.5, 30), np.full(30, 0.2))
 
@@ -57,7 +58,7 @@ def test_what_is_shown_of_a_run_is_made_without_torch(tmp_path: Path) -> None:
 import json, sys
 from pathlib import Path
 import turnover.runs.ranking
-from turnover.explain.groups import group_influences
+from turnover.explain.flips import group_influences
 from turnover.explain.report import write_report
 from turnover.explain.words import encoder_pieces
 from turnover.runs.run import Run

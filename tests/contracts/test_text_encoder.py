@@ -47,7 +47,7 @@ from turnover.models.names import allow
 from turnover.models.registry import TrainSettings, families
 from turnover.models.torchvision import hub_images, pixels_of
 from turnover.runs.model import load_model, split_inputs
-from turnover.runs.run import sha256
+from turnover.storage.artifacts import sha256
 
 __all__ = ["own_code"]
 CPU = torch.device("cpu")

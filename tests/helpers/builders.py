@@ -20,7 +20,7 @@ from turnover import Influence, TurnoverDropout, influence, turnover
 from turnover.attribution.ensemble import MemberHead, MemberModel
 from turnover.attribution.masks import MAX_ID
 from turnover.models.registry import TrainSettings
-from turnover.runs.run import sha256
+from turnover.storage.artifacts import sha256
 from turnover.workflows.train import train_run
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,8 @@ from PIL import Image
 
 from turnover.models.registry import TrainSettings
 from turnover.runs.plan import plan_run
-from turnover.runs.run import MANIFEST, RUN_FILES, Run, sha256, write_manifest
+from turnover.runs.run import RUN_FILES, Run
+from turnover.storage.artifacts import MANIFEST, sha256, write_manifest
 
 MEMBERS = 4
 EPOCHS = 3

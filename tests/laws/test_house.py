@@ -84,7 +84,7 @@ LIGHT = tuple(
             ".runs.plan",
             ".flags",
             ".jobs",
-            ".explain.groups",
+            ".explain.flips",
             ".explain.report",
             ".attribution.estimators.estimator",
         ),

@@ -26,7 +26,7 @@ from turnover.data.sources import SOURCES
 from turnover.models.heads import turnover_heads
 from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.task import EvaluationTask
-from turnover.runs.run import write_manifest
+from turnover.storage.artifacts import write_manifest
 from turnover.training.fit import fit, item_losses
 from turnover.training.history import History
 from turnover.workflows.influence import compute_influence

@@ -111,7 +111,7 @@ def test_twenty_processes_at_once_lose_no_flag(tmp_path: Path) -> None:
     flags = Flags(tmp_path, by="person 300")
     expected = [100 * number + own for number in range(20) for own in range(10)]
     assert sorted(flags.current()) == expected
-    last = flags.last()
+    last = flags.overview().last
     assert last and [flag.instance for flag in last.flags] == [309]
     assert all(len(flags.history(instance)) == 1 for instance in flags.current())
 

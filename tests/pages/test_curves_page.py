@@ -26,7 +26,8 @@ from turnover.dashboard.views.curves import (
     training_sentence,
 )
 from turnover.runs.partial import Partial, read_partial
-from turnover.runs.run import MANIFEST, Run, write_manifest
+from turnover.runs.run import Run
+from turnover.storage.artifacts import MANIFEST, write_manifest
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

@@ -29,7 +29,8 @@ from turnover.dashboard.views.regions import Regions, build_regions, patches_of,
 from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Explanation, error_items, explain_error
-from turnover.runs.run import MANIFEST, PREDICTION, TRUTH, Run, write_manifest
+from turnover.runs.run import PREDICTION, TRUTH, Run
+from turnover.storage.artifacts import MANIFEST, write_manifest
 
 pytestmark = pytest.mark.usefixtures("fresh")
 CELLS = GRID * GRID

@@ -174,7 +174,7 @@ def test_people_who_differ_come_first_and_one_click_settles(
     press(app, "settle-3-A")
     flag = Flags(folder).current()[3]
     assert (flag.verdict, flag.note, flag.by) == (("relabel", "negative"), "bob's reason", "ann")
-    assert "People differ" not in html_of(app) and Flags(folder).conflicts() == []
+    assert "People differ" not in html_of(app) and Flags(folder).overview().conflicts == []
     press(app, "undo")
     assert "People differ on 1 item" in html_of(app)
 

@@ -116,7 +116,7 @@ def test_items_of_flags_are_those_of_the_run(tmp_path: Path) -> None:
 def test_undo_says_what_it_takes_back(tmp_path: Path) -> None:
     run = Run(FakeRun().write(tmp_path))
     ann = Flags(run.folder, by="ann")
-    assert undo_sentence(run, ann.last()) == "There is nothing of yours to undo."
+    assert undo_sentence(run, ann.overview().last) == "There is nothing of yours to undo."
     steps = [
         (lambda: ann.put(3, "relabel", "negative"), "“relabel to negative” on t003"),
         (lambda: ann.put_many([1, 2, 5, 7], "drop"), "“drop” on 4 items (t001, t002, t005 …)"),
@@ -126,7 +126,7 @@ def test_undo_says_what_it_takes_back(tmp_path: Path) -> None:
     ]
     for decide, words in steps:
         decide()
-        assert undo_sentence(run, ann.last()).startswith(f"Undo takes back {words}, of 20")
+        assert undo_sentence(run, ann.overview().last).startswith(f"Undo takes back {words}, of 20")
 
 
 def test_disputes_show_each_decision_once_with_all_who_hold_it(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_disputes_show_each_decision_once_with_all_who_hold_it(tmp_path: Path) -
     for by, action, note in (("ann", "drop", "bad"), ("bob", "keep", ""), ("eve", "drop", "worse")):
         Flags(run.folder, by=by).put(3, action, note=note)
     Flags(run.folder, by="ann").merge([item(3, "relabel", "zoe", new_label="negative").flag])
-    (dispute,) = disputes(run, Flags(run.folder).conflicts())
+    (dispute,) = disputes(run, Flags(run.folder).overview().conflicts)
     assert dispute.item.id == "t003" and dispute.now == "drop (eve)"
     assert [(side.letter, side.words, side.notes) for side in dispute.sides] == [
         ("A", "drop", ("bad", "worse")),
@@ -150,7 +150,7 @@ def test_a_cleared_flag_is_one_side_of_a_dispute(tmp_path: Path) -> None:
     run = Run(FakeRun().write(tmp_path))
     Flags(run.folder, by="ann").put(3, "drop")
     Flags(run.folder, by="bob").clear(3)
-    (dispute,) = disputes(run, Flags(run.folder).conflicts())
+    (dispute,) = disputes(run, Flags(run.folder).overview().conflicts)
     assert dispute.now == "no flag" and [side.words for side in dispute.sides] == [
         "drop",
         "no flag",

@@ -12,8 +12,9 @@ from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard.views.groups import build_groups, caution_sentence, flip_sentence, number
 from turnover.explain.explanation import ErrorItem, error_items, rounded
-from turnover.explain.groups import Flip
-from turnover.runs.run import MANIFEST, Run, write_manifest
+from turnover.explain.flips import Flip
+from turnover.runs.run import Run
+from turnover.storage.artifacts import MANIFEST, write_manifest
 
 pytestmark = pytest.mark.usefixtures("fresh")
 ITEM = ErrorItem(3, "v003", "negative", "positive", 0.7, "", 0, "a text", b"")

@@ -13,7 +13,8 @@ import pytest
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
 from tests.pages.app_testing import OpenPage, html_of
 from turnover.research.evaluate.results import FOLDER, Figure, ResultRow, keep_result
-from turnover.runs.run import MANIFEST, Run, write_manifest
+from turnover.runs.run import Run
+from turnover.storage.artifacts import MANIFEST, write_manifest
 
 pytestmark = pytest.mark.usefixtures("fresh")
 NOTE = "too noisy to read one by one"

@@ -40,11 +40,8 @@ class _Rows:
                 cells[row] = label
             field = table.schema.field(column)
             values = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-            table = table.set_column(
-                table.schema.get_field_index(column),
-                field,
-                pa.array(cells, values).cast(field.type),
-            )
+            index = table.schema.get_field_index(column)
+            table = table.set_column(index, field, pa.array(cells, values).cast(field.type))
         if dropped:
             table = table.take(pa.array(np.setdiff1d(np.arange(len(table)), sorted(dropped))))
         write_atomic(out, lambda beside: pq.write_table(table, beside))
@@ -67,7 +64,7 @@ def parquet_table(content: bytes, name: str) -> pa.Table:
         ) from None
 
 
-def cells_of(table: pa.Table, column: str, name: str) -> list[Any]:
+def _cells_of(table: pa.Table, column: str, name: str) -> list[Any]:
     """The cells of a column as Python objects.
 
     Raises:
@@ -82,21 +79,14 @@ def cells_of(table: pa.Table, column: str, name: str) -> list[Any]:
         ) from None
 
 
-def is_binary(kind: pa.DataType) -> bool:
+def _is_binary(kind: pa.DataType) -> bool:
     """Whether a column holds images."""
-    if pa.types.is_struct(kind):
-        index = kind.get_field_index("bytes")
-        return index >= 0 and is_binary(kind.field(index).type)
+    if pa.types.is_struct(kind) and (index := kind.get_field_index("bytes")) >= 0:
+        kind = kind.field(index).type
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def image_bytes(cell: Any) -> bytes | None:
-    """The image file in a cell; None if there is none."""
-    content = cell.get("bytes") if isinstance(cell, dict) else cell
-    return content if isinstance(content, bytes) else None
-
-
-def class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
+def _class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
     """Class names of columns with class numbers, from the metadata that `datasets` writes; {} if
     there are none.
     """
@@ -114,29 +104,20 @@ def class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
 
 def arrow_table(table: pa.Table, name: str, stem: str, origin: Origin) -> Table:
     """A `Table` from an Arrow table; images are read on demand."""
-    binary = frozenset(column.name for column in table.schema if is_binary(column.type))
+    binary = frozenset(column.name for column in table.schema if _is_binary(column.type))
     nested = {
         column.name: str(column.type)
         for column in table.schema
         if column.name not in binary and pa.types.is_nested(column.type)
     }
     columns: dict[str, Sequence[Any]] = {
-        column: cells_of(table, column, name)
+        column: _cells_of(table, column, name)
         for column in table.column_names
         if column not in binary and column not in nested
     }
     columns |= {column: _Images(table.column(column)) for column in sorted(binary)}
-    return Table(
-        name,
-        stem,
-        columns,
-        _Rows(table),
-        PARQUET,
-        origin,
-        binary,
-        class_names(table.schema),
-        nested=nested,
-    )
+    classes = _class_names(table.schema)
+    return Table(name, stem, columns, _Rows(table), PARQUET, origin, binary, classes, nested=nested)
 
 
 class _Images(Sequence[Any]):
@@ -149,4 +130,5 @@ class _Images(Sequence[Any]):
         return len(self._column)
 
     def __getitem__(self, row: Any) -> Any:
-        return image_bytes(self._column[row].as_py())
+        cell = self._column[row].as_py()
+        return cell.get("bytes") if isinstance(cell, dict) else cell

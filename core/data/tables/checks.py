@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -24,9 +23,42 @@ def unreadable(path: Path, error: OSError) -> TurnoverError:
     )
 
 
-def not_utf8(path: Path, content: bytes | None = None) -> TurnoverError:
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        TurnoverError: if it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def utf8(content: bytes, name: object) -> str:
+    """A file's text.
+
+    Raises:
+        TurnoverError: if it is not UTF-8; the text names the first line that is not.
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise TurnoverError(
+            f"{name}, line {line}: not UTF-8 text; save the file as UTF-8"
+        ) from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, without blanks around them. Errors as `read_bytes`, `utf8`."""
+    text = utf8(read_bytes(path), path).removeprefix("\ufeff")
+    return [line.strip() for line in text.splitlines()]
+
+
+def not_utf8(path: Path) -> TurnoverError:
     """The error for a file whose text is not UTF-8, with the first such line."""
-    with io.BytesIO(content) if content is not None else path.open("rb") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode()
@@ -72,13 +104,7 @@ def read_class_names(path: Path, count: int | None = None) -> tuple[str, ...]:
         TurnoverError: for a file that cannot be read, another number of names, or a name that
             occurs twice.
     """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise not_utf8(path) from None
-    except OSError as error:
-        raise unreadable(path, error) from None
-    names = [(number, line) for number, line in enumerate(lines, start=1) if line]
+    names = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line]
     if len(names) != (count or max(2, len(names))):
         raise TurnoverError(
             f"{path}: {len(names)} class names instead of {count or '2 or more'}; write one a line"

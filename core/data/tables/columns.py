@@ -110,18 +110,8 @@ def find_columns(table: Table, spec: OwnData) -> Columns:
     named = spec.text_column or spec.image_column
     notes = [_note(kind, content, named), _note("label", label, spec.label_column), *notes]
     guessed = any("(inferred)" in note for note in notes)
-    return Columns(
-        kind,
-        content,
-        label,
-        name,
-        (
-            (
-                f"{table.name}: "
-                f"{', '.join(notes)}{'; where that is wrong, name the column' if guessed else ''}"
-            ),
-        ),
-    )
+    remedy = "; where that is wrong, name the column" if guessed else ""
+    return Columns(kind, content, label, name, (f"{table.name}: {', '.join(notes)}{remedy}",))
 
 
 def _check_named(table: Table, spec: OwnData) -> None:
@@ -130,9 +120,8 @@ def _check_named(table: Table, spec: OwnData) -> None:
     Raises:
         TurnoverError: if one does not.
     """
-    for column in filter(
-        None, (spec.text_column, spec.image_column, spec.label_column, spec.id_column)
-    ):
+    named = (spec.text_column, spec.image_column, spec.label_column, spec.id_column)
+    for column in filter(None, named):
         if column in table.nested:
             raise _nested(table, [column])
         check_column(column, table.columns, table.name, "name one of these", table.nested)
@@ -166,11 +155,8 @@ def _check_header(table: Table, columns: Sequence[str]) -> None:
 
 
 def _note(what: str, column: str, named: str | None) -> str:
-    return (
-        f"{what} from "
-        f"{f'column {column}' if column.strip() else 'the column without a name'}"
-        f"{'' if named else ' (inferred)'}"
-    )
+    where = f"column {column}" if column.strip() else "the column without a name"
+    return f"{what} from {where}{'' if named else ' (inferred)'}"
 
 
 def _content(table: Table, spec: OwnData, label: str | None) -> tuple[str, str]:
@@ -283,24 +269,18 @@ def _lead_to_images(table: Table, column: str) -> bool:
 
 def _only_candidate(table: Table, content: str, id: str | None) -> str | None:
     """The column of the labels where only one column can be."""
+    taken = table.binary | {content, id}
     others = [
-        name
-        for name in table.columns
-        if name not in (content, id)
-        and name.strip().lower() not in IDS
-        and name not in table.binary
+        name for name in table.columns if name not in taken and name.strip().lower() not in IDS
     ]
     return others[0] if len(others) == 1 else None
 
 
 def has_ids(table: Table, column: str) -> bool:
     """Whether a column exists and has a different id for each row."""
-    cells = [
-        str(cell)
-        for cell in table.columns.get(column, ())
-        if isinstance(cell, str | int) and str(cell).strip()
-    ]
-    return len(cells) == len({*cells}) == len(table)
+    cells = table.columns.get(column, ())
+    ids = {str(cell) for cell in cells if isinstance(cell, str | int) and str(cell).strip()}
+    return len(ids) == len(table)
 
 
 def _infer_id(table: Table, taken: set[str]) -> str | None:

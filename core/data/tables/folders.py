@@ -16,8 +16,6 @@ from turnover.data.tables.table import Table
 from turnover.errors import TurnoverError
 from turnover.storage.atomic import disk_error, replace_folder
 
-IMAGE, LABEL, ID = "image", "label", "id"
-"""Columns of a folder's table."""
 _SYSTEM = re.compile(
     r"__macosx|(eh)?thumbs\.db|desktop\.ini|icon\r|lost\+found|@eadir|#recycle|\$recycle\.bin|"
     r"system volume information|\..*|~\$.*",
@@ -38,7 +36,7 @@ def files_in(folder: Path, hidden: bool = True) -> list[PurePosixPath]:
         paths = [
             path
             for path in sorted(folder.rglob("*"))
-            if hidden or not is_hidden(path.relative_to(folder))
+            if hidden or not _is_hidden(path.relative_to(folder))
         ]
     except OSError as error:
         raise unreadable(folder, error) from None
@@ -63,50 +61,20 @@ def inside(folder: Path, path: str) -> Path:
 def folder_table(folder: Path) -> Table:
     """Images in folders; an id is a file's path, which `turnover apply` uses."""
     paths = files_in(folder, hidden=False)
-    images = [
-        path for path in paths if len(path.parts) > 1 and path.suffix.lower() in IMAGE_ENDINGS
-    ]
-    classes = {path.parts[0] for path in images}
-    if not images:
-        other = next((path for path in paths if len(path.parts) > 1), None)
-        raise TurnoverError(
-            f"{folder}/{other}: {_UNREAD}; convert the images"
-            if other
-            else f"{folder}: no folders with images in it; name the folder that holds one folder "
-            "of images a class"
-        )
-    if len(classes) > 1 and {name.lower() for name in classes} <= _SPLITS:
-        names = " and ".join(sorted(classes)[:3])
-        raise TurnoverError(
-            f"{folder}: its folders {names} are splits, not classes; name them with --train and "
-            "--validation"
-        )
-    known = {*images}
-    columns = {
-        IMAGE: [str(path) for path in images],
-        LABEL: [path.parts[0] for path in images],
-        ID: [str(path) for path in images],
-    }
-    for place in sorted(folder.iterdir()):
-        if (
-            place.is_dir()
-            and place.name not in classes
-            and not is_hidden(place.relative_to(folder))
-        ):
-            raise TurnoverError(
-                f"{place}: a class's folder with {_UNREAD}; convert its images, or move the folder "
-                "elsewhere"
-            )
-    stray = [path for path in paths if path not in known]
+    inner = [path for path in paths if len(path.parts) > 1]
+    images = [path for path in inner if path.suffix.lower() in IMAGE_ENDINGS]
+    classes, known = [path.parts[0] for path in images], {*images}
+    _check_classes(folder, inner, {*classes})
+    names, stray = [*map(str, images)], [path for path in paths if path not in known]
     return Table(
         str(folder),
         folder.name,
-        columns,
+        {"image": names, "label": classes, "id": names},
         _Files(folder, images),
         "",
         Origin(str(folder.absolute())),
         folder=folder,
-        places=columns[ID],
+        places=names,
         stray=[*map(str, stray)],
         unread=[
             str(path)
@@ -116,7 +84,34 @@ def folder_table(folder: Path) -> Table:
     )
 
 
-def is_hidden(path: PurePath) -> bool:
+def _check_classes(folder: Path, inner: Sequence[PurePosixPath], classes: set[str]) -> None:
+    """Check that there are folders of classes, and that others are hidden.
+
+    Raises:
+        TurnoverError: if there are none or others.
+    """
+    if not classes:
+        raise TurnoverError(
+            f"{folder}/{inner[0]}: {_UNREAD}; convert the images"
+            if inner
+            else f"{folder}: no folders with images in it; name the folder that holds one folder "
+            "of images a class"
+        )
+    if len(classes) > 1 and {name.lower() for name in classes} <= _SPLITS:
+        names = " and ".join(sorted(classes)[:3])
+        raise TurnoverError(
+            f"{folder}: its folders {names} are splits, not classes; name them with --train and "
+            "--validation"
+        )
+    for path in sorted(filter(Path.is_dir, folder.iterdir())):
+        if path.name not in classes and not _is_hidden(PurePath(path.name)):
+            raise TurnoverError(
+                f"{path}: a class's folder with {_UNREAD}; convert its images, or move the "
+                "folder elsewhere"
+            )
+
+
+def _is_hidden(path: PurePath) -> bool:
     """Whether a file or a folder above it is hidden, or made by an operating system."""
     return any(map(_SYSTEM.fullmatch, path.parts))
 

@@ -9,17 +9,9 @@ from typing import Any
 
 from turnover.data.base import Origin
 from turnover.data.tables.arrow import PARQUET, arrow_table, parquet_table
-from turnover.data.tables.checks import unreadable
+from turnover.data.tables.checks import read_bytes, utf8
 from turnover.data.tables.folders import folder_table
-from turnover.data.tables.records import (
-    CSV,
-    JSONL,
-    MEANINGS,
-    TSV,
-    dialect_of,
-    read_records,
-    utf8,
-)
+from turnover.data.tables.records import CSV, JSONL, MEANINGS, TSV, dialect_of, read_records
 from turnover.data.tables.table import Table
 from turnover.errors import TurnoverError
 
@@ -39,11 +31,7 @@ def read_own(path: Path) -> Table:
             f"{path}: neither a folder nor a file that ends with {', '.join(ENDINGS)}; convert or "
             "rename it"
         )
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise unreadable(path, error) from None
-    return table_in(content, path)
+    return table_in(read_bytes(path), path)
 
 
 def table_in(content: bytes, path: Path) -> Table:
@@ -53,18 +41,17 @@ def table_in(content: bytes, path: Path) -> Table:
     if not content.strip():
         raise TurnoverError(f"{path}: the file is empty; add rows")
     origin = Origin(str(path.absolute()), hashlib.sha256(content).hexdigest(), len(content))
-    table = (
-        arrow_table(parquet_table(content, str(path)), str(path), path.stem, origin)
-        if path.suffix.lower() == PARQUET
-        else _text_table(content, path, origin)
-    )
+    if path.suffix.lower() == PARQUET:
+        table = arrow_table(parquet_table(content, str(path)), str(path), path.stem, origin)
+    else:
+        table = _text_table(content, path, origin)
     if not len(table) and not table.nested:
         raise TurnoverError(f"{path}: no rows; add some")
     return table
 
 
 def _text_table(content: bytes, path: Path, origin: Origin) -> Table:
-    text = utf8(content, str(path))
+    text = utf8(content, path)
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise TurnoverError(f"{path}, line {line}: a null byte; save the file as UTF-8 text")

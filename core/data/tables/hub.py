@@ -6,7 +6,6 @@ They are read only when the user names one: the only part here that needs a netw
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from turnover.data.base import Origin
@@ -59,7 +58,6 @@ def hub_splits(
 
 # A data set that the user names
 
-_NAME_SPLIT = "name one with --{}-split"
 _TRAINING, _VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev", "test")
 
 
@@ -71,19 +69,17 @@ def read_hub(data: str, spec: OwnData) -> tuple[Table, Table | None]:
     """
     name, _, configuration = data.removeprefix(HUB).partition(":")
     loaded = hub_data(name, name, "download it and give files with --train", configuration or None)
-    training = spec.train_split or next((split for split in _TRAINING if split in loaded), None)
+    training = spec.train_split or next((split for split in _TRAINING if split in loaded), "train")
     others = (split for split in _VALIDATION if split in loaded and split != training)
     validation = spec.validation_split or next(others, None)
     for split, option in ((training, "train"), (validation, "validation")):
-        if (split or option == "train") and split not in loaded:
+        if split and split not in loaded:
             there = ", ".join(map(str, loaded))
             raise TurnoverError(
-                f"{name}: no split {split or 'train'!r} (there are: {there}); "
-                f"{_NAME_SPLIT.format(option)}"
+                f"{name}: no split {split!r} (there are: {there}); name one with --{option}-split"
             )
-    return _table(data, name, str(training), loaded), (
-        _table(data, name, validation, loaded) if validation else None
-    )
+    tables = [_table(data, name, split, loaded) for split in (training, validation) if split]
+    return tables[0], tables[1] if validation else None
 
 
 def _table(data: str, name: str, split: str, loaded: Mapping[str, Any]) -> Table:
@@ -95,10 +91,4 @@ def _table(data: str, name: str, split: str, loaded: Mapping[str, Any]) -> Table
     if any(isinstance(feature, datasets.Image) for feature in rows.features.values()):
         # images that are in files beside the table
         arrow = embed_table_storage(arrow.cast(rows.features.arrow_schema))
-    table = arrow_table(arrow, f"{name}, split {split}", split, Origin(data))
-    classes = {
-        column: tuple(feature.names)
-        for column, feature in rows.features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
-    return replace(table, classes=classes)
+    return arrow_table(arrow, f"{name}, split {split}", split, Origin(data))

@@ -31,7 +31,6 @@ def load_own(data: str, spec: OwnData, seed: int) -> Dataset:
     """The data set that a user names, with notes on how it was read; `data` is that of the
     settings.
 
-
     Raises:
         TurnoverError: if it cannot be used; the text names file, row and column, if any.
     """
@@ -80,11 +79,8 @@ class _Reader:
 
     def __init__(self, table: Table, spec: OwnData) -> None:
         self.columns, self._named_id = find_columns(table, spec), spec.id_column is not None
-        self.names = (
-            _names_in(user_path(spec.classes))
-            if spec.classes
-            else table.classes.get(self.columns.label)
-        )
+        named = table.classes.get(self.columns.label)
+        self.names = _names_in(user_path(spec.classes)) if spec.classes else named
         self.notes = [*self.columns.notes]
         self.shape: tuple[int, int] | None = None
         rows = usable_rows(table, self.columns, self.names)
@@ -122,9 +118,8 @@ class _Reader:
         numbers = {name: number for number, name in enumerate(self.classes)}
         for row in rows.kept:
             if rows.labels[row] not in numbers:
-                known = ", ".join(f"{name:.40}" for name in self.classes[:_LISTED]) + (
-                    " …" if len(self.classes) > _LISTED else ""
-                )
+                more = " …" if len(self.classes) > _LISTED else ""
+                known = ", ".join(f"{name:.40}" for name in self.classes[:_LISTED]) + more
                 where = rows.table.where(row, rows.columns.label)
                 raise TurnoverError(
                     f"{where}: the label {rows.labels[row]!r:.80} is not one that the training "
@@ -132,18 +127,11 @@ class _Reader:
                 )
         self.notes += _notes_of(rows)
         labels = np.array([numbers[rows.labels[row]] for row in rows.kept], np.int64)
-        columns = rows.columns
-        origin = replace(
-            rows.table.origin,
-            content=columns.content,
-            label=columns.label,
-            rows=np.array(rows.kept, np.int64),
-        )
-        return (
-            Items(rows.ids(), labels, texts=contents, origin=origin)
-            if isinstance(contents, list)
-            else Items(rows.ids(), labels, images=contents, origin=origin)
-        )
+        columns, kept = rows.columns, np.array(rows.kept, np.int64)
+        origin = replace(rows.table.origin, content=columns.content, label=columns.label, rows=kept)
+        if isinstance(contents, list):
+            return Items(rows.ids(), labels, texts=contents, origin=origin)
+        return Items(rows.ids(), labels, images=contents, origin=origin)
 
 
 def _names_in(path: Path) -> tuple[str, ...]:
@@ -158,11 +146,7 @@ def _names_in(path: Path) -> tuple[str, ...]:
 def _classes(rows: Rows) -> tuple[str, ...]:
     """The labels that occur: numbers in numerical order, names alphabetically."""
     labels = sorted({rows.labels[row] for row in rows.kept})
-    return (
-        tuple(sorted(labels, key=int))
-        if all(_NUMBER.fullmatch(name) for name in labels)
-        else tuple(labels)
-    )
+    return tuple(sorted(labels, key=int if all(map(_NUMBER.fullmatch, labels)) else str))
 
 
 def _notes_of(rows: Rows) -> list[str]:

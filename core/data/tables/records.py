@@ -103,21 +103,6 @@ class Records:
         return written.getvalue().removesuffix("\r\n") + end
 
 
-def utf8(content: bytes, name: str) -> str:
-    """A file's text.
-
-    Raises:
-        TurnoverError: if it is not UTF-8; the text names the first line that is not.
-    """
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise TurnoverError(
-            f"{name}, line {line}: not UTF-8 text; save the file as UTF-8"
-        ) from None
-
-
 def read_records(text: str, name: str, form: str) -> Records:
     """The records of a file of a form: a key of `DIALECTS`, or JSONL.
 

@@ -21,7 +21,7 @@ from turnover.data.tables.folders import inside
 from turnover.data.tables.labels import label_name
 from turnover.data.tables.spec import SMALLEST
 from turnover.data.tables.table import Table
-from turnover.errors import TurnoverError
+from turnover.errors import TurnoverError, counted
 from turnover.storage.progress import bar
 
 MOST_LOST = 0.1
@@ -55,13 +55,10 @@ class Rows:
         self.lost[row] = why
         unread = len(self.table.unread)
         if len(self.lost) + unread > MOST_LOST * (len(self.table) + unread):
-            first = min(self.lost)
-            where = self.table.where(
-                first,
-                self.columns.label if self.lost[first] == "no label" else self.columns.content,
-            )
+            first, columns = min(self.lost), self.columns
+            column = columns.label if self.lost[first] == "no label" else columns.content
             raise TurnoverError(
-                f"{where}: {self.lost[first]}; more than a tenth of the "
+                f"{self.table.where(first, column)}: {self.lost[first]}; more than a tenth of the "
                 f"{len(self.table) + unread:,} rows cannot be used, so correct or remove them"
             )
 
@@ -72,25 +69,14 @@ class Rows:
         for row, why in sorted(self.lost.items()):
             reasons.setdefault(why.partition(":")[0], []).append(row)
         unit = "file" if self.table.places else "row"
-        counted = {
-            why: f"1 {unit}" if len(rows) == 1 else f"{len(rows):,} {unit}s"
-            for why, rows in reasons.items()
-        }
         lines = [
-            f"{self.table.where(rows[0])}: {why}; {counted[why]} skipped for that"
+            f"{self.table.where(rows[0])}: {why}; {counted(len(rows), unit)} skipped for that"
             for why, rows in reasons.items()
         ]
-        return (
-            lines
-            if len(lines) <= _MOST_REASONS
-            else [
-                *lines[:_MOST_REASONS],
-                (
-                    f"{self.table.name}: more {unit}s are skipped, for "
-                    f"{len(lines) - _MOST_REASONS:,} other reasons"
-                ),
-            ]
-        )
+        if others := lines[_MOST_REASONS:]:
+            more = f"more {unit}s are skipped, for {len(others):,} other reasons"
+            lines[_MOST_REASONS:] = [f"{self.table.name}: {more}"]
+        return lines
 
     def ids(self) -> list[str]:
         """The ids of the rows in use: their cells, or numbers from 0, by which `turnover apply`
@@ -128,11 +114,8 @@ def usable_rows(table: Table, columns: Columns, names: Sequence[str] | None) -> 
         remedy = "it needs those of the training items"
         check_column(column, table.columns, table.name, remedy, table.nested)
     _check_unread(table)
-    rows, contents, labels = (
-        Rows(table, columns),
-        table.columns[columns.content],
-        table.columns[columns.label],
-    )
+    rows, contents = Rows(table, columns), table.columns[columns.content]
+    labels = table.columns[columns.label]
     for row in range(len(table)):
         try:
             if columns.kind == "text":
@@ -213,21 +196,23 @@ def _is_filled(cell: Any) -> bool:
 
 
 def _check_text(cell: Any, where: str) -> None:
-    if cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell)):
+    if _is_missing(cell) or (isinstance(cell, str) and not cell.strip()):
         raise Lost("no text")
     if not isinstance(cell, str):
         raise TurnoverError(
             f"{where}: {cell!r:.40} is not a text; write it in quotes, or name the column of the "
             "texts with --text-column"
         )
-    if not cell.strip():
-        raise Lost("no text")
     if "\0" in cell:
         raise TurnoverError(f"{where}: a null byte; remove it")
     if len(cell) > MAX_CHARACTERS:
         raise Lost(f"a text of more than {MAX_CHARACTERS:,} characters")
     if not _is_unicode(cell):
         raise Lost("half a character (a lone surrogate)")
+
+
+def _is_missing(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def _is_unicode(text: str) -> bool:
@@ -240,11 +225,7 @@ def _is_unicode(text: str) -> bool:
 
 def _label(cell: Any, where: str, names: Sequence[str] | None, whole: bool) -> str:
     """A label as a class name; `whole` floats are integers."""
-    if (
-        cell is None
-        or (isinstance(cell, str) and not label_name(cell))
-        or (isinstance(cell, float) and math.isnan(cell))
-    ):
+    if _is_missing(cell) or (isinstance(cell, str) and not label_name(cell)):
         raise Lost("no label")
     if not isinstance(cell, str | int | float):
         raise TurnoverError(f"{where}: {cell!r:.40} is not a label; write a name or a number")
@@ -290,15 +271,8 @@ def usual_size(rows: Rows, side: int | None) -> tuple[tuple[int, int], list[str]
     if not sizes:
         return (_USUAL, _USUAL), []
     (height, width), most = sizes.most_common(1)[0]
-    shape = (
-        (side, side)
-        if side
-        else (
-            (height, width)
-            if min(height, width) >= SMALLEST and max(height, width) <= _KEPT
-            else (_USUAL, _USUAL)
-        )
-    )
+    fits = min(height, width) >= SMALLEST and max(height, width) <= _KEPT
+    shape = (side, side) if side else (height, width) if fits else (_USUAL, _USUAL)
     others = sizes.total() - sizes[shape]
     if not others:
         return shape, []
@@ -316,7 +290,7 @@ def usual_size(rows: Rows, side: int | None) -> tuple[tuple[int, int], list[str]
 def _sizes(rows: Rows) -> list[tuple[int, int]]:
     """Height and width of every image that can be read."""
     sizes = []
-    for row in list(rows.kept):
+    for row in rows.kept:
         try:
             size = image_size(image_file(rows.table, rows.columns.content, row))
         except Lost:
@@ -351,4 +325,4 @@ def _fitted(rows: Rows, row: int, shape: tuple[int, int]) -> np.ndarray:
         image = open_image(content, "", colour=True)
     except TurnoverError as error:
         raise Lost(str(error).removeprefix(": ").partition(";")[0]) from None
-    return np.asarray(image) if image.size == shape[::-1] else fit_image(image, *shape)
+    return fit_image(image, *shape)

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from turnover.research.evaluate.results import markdown_table
-from turnover.runs.run import INFLUENCE_FILES, RUN_FILES, sha256, write_manifest
+from turnover.runs.run import INFLUENCE_FILES, RUN_FILES
+from turnover.storage.artifacts import sha256, write_manifest
 from turnover.workflows.influence_chunks import FULL_BYTES, InfluenceFiles, kept
 
 MEMBERS = 16

@@ -95,7 +95,10 @@ def test_people_who_differ_are_settled_by_one_click(
     page.get_by_role("button", name="Settle for B").click()
     expect(page.get_by_role("heading", name="People differ")).to_have_count(0)
     settle(page)
-    assert Flags(flagged).current()[2].verdict == ("drop", "") and Flags(flagged).conflicts() == []
+    assert (
+        Flags(flagged).current()[2].verdict == ("drop", "")
+        and Flags(flagged).overview().conflicts == []
+    )
 
 
 def test_a_table_and_a_page_are_downloaded(page: Page, served: Served, flagged: Path) -> None:

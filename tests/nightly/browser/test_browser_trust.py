@@ -16,7 +16,8 @@ from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.browser.browser_testing import Served, open_page, settle
 from tests.pages.browser.looks import wrong_looks
 from turnover.research.evaluate.results import keep_result
-from turnover.runs.run import MANIFEST, Run, write_manifest
+from turnover.runs.run import Run
+from turnover.storage.artifacts import MANIFEST, write_manifest
 
 
 def drown(part: Path) -> None:

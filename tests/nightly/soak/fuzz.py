@@ -31,7 +31,7 @@ from turnover.data.images import FORMATS, fit_image, open_image
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import list_errors
 from turnover.explain.facts import run_certainty
-from turnover.explain.groups import group_influences
+from turnover.explain.flips import group_influences
 from turnover.explain.report import report_page
 from turnover.flags import Flags
 from turnover.flags.apply import apply_flag_file
@@ -380,9 +380,7 @@ def fuzz_flags(folder: Path) -> Example:
         flags = Flags(run.folder)
         for look in (
             flags.current,
-            flags.conflicts,
             flags.overview,
-            flags.last,
             lambda: flags.put(3, "drop"),
             lambda: export_csv(run),
             flags.undo,
