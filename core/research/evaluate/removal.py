@@ -164,16 +164,12 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
             f"--remove {max(options.removed)}: the run has {total} training items; remove half of "
             "them at most"
         )
-    errors = EvaluationTask.of(
-        task.run, str(task.device), options.errors, "prediction", task.cluster
-    )
-    counts = sorted(set(options.removed))
+    device, counts = str(task.device), sorted(set(options.removed))
+    errors = EvaluationTask.of(task.run, device, options.errors, "prediction", task.cluster)
     estimated = list(turnover_scores(*evidence_of(errors)))
     # the control row matches labels instead
-    scored = [
-        *estimated,
-        *baseline_scores(errors, [name for name in options.baselines if name != RANDOM]),
-    ]
+    baselines = [name for name in options.baselines if name != RANDOM]
+    scored = [*estimated, *baseline_scores(errors, baselines)]
     removals = {
         row.method: [proponents(row.values, count) for count in counts]
         for row in scored

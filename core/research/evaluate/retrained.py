@@ -13,7 +13,7 @@ model affects another, so model (set, seed) is the one that would be trained alo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,29 +88,36 @@ def retrained(
         ]
         for name, positions in sets.items()
     }
-    every = [block for blocks in tasks.values() for block in blocks]
-    label = f"{task.run.name}: retraining{' with turn-over dropout' if masked else ''}"
-    deep = isinstance(starts, Ensemble)
     with store.filling():
-        missing = [block for block in every if block.result.stem not in store]
-        if missing:
-            for name in {block.arguments["sets"] for block in missing}:
-                store.save(f"{name}-sets", {"positions": sets[name]})
-            units = sum(block.size for block in missing)
-            try:
-                _here[_key(arguments)] = task, starts
-                with (
-                    open_workers(len(every), task.device, task.cluster, deep) as workers,
-                    bar(round(units), label, "model epochs") as advance,
-                ):
-                    for _ in workers.run(missing, advance):
-                        pass
-            finally:
-                _here.clear()
+        blocks = [block for part in tasks.values() for block in part]
+        missing = [block for block in blocks if block.result.stem not in store]
+        for name in {block.arguments["sets"] for block in missing}:
+            store.save(f"{name}-sets", {"positions": sets[name]})
+        _train_blocks(task, starts, missing, len(blocks), masked)
     return {
         name: np.concatenate([store.load(block.result.stem)[0]["seen"] for block in blocks], 1)
         for name, blocks in tasks.items()
     }
+
+
+def _train_blocks(
+    task: EvaluationTask, starts: Members, missing: Sequence[Task], of: int, masked: bool
+) -> None:
+    """Train the missing blocks of so many, with the task and the starts that this process has."""
+    if not missing:
+        return
+    label = f"{task.run.name}: retraining{' with turn-over dropout' if masked else ''}"
+    units, deep = round(sum(block.size for block in missing)), isinstance(starts, Ensemble)
+    _here[_key(missing[0].arguments)] = task, starts
+    try:
+        with (
+            open_workers(of, task.device, task.cluster, deep) as workers,
+            bar(units, label, "model epochs") as advance,
+        ):
+            for _ in workers.run(missing, advance):
+                pass
+    finally:
+        _here.clear()
 
 
 _here: dict[str, tuple[EvaluationTask, Members]] = {}
