@@ -365,11 +365,12 @@ def mean_influence(
     inputs, labels = batch_of(inputs, labels)
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
-    if (cohorts := member_cohorts(model, ids)) is not None:
+    if shared_masks(model):
         (whole,) = influences(
             model, inputs, (labels,), ids, loss, dtype=dtype, memory=memory, progress=progress
         )
-        return whole.by_mask.mean(1, dtype=torch.float64).gather(1, cohorts).to(_dtype(model))
+        assert whole.cohorts is not None
+        return whole.by_mask.mean(1, dtype=torch.float64).gather(1, whole.cohorts).to(_dtype(model))
     with evaluating(model):
         backend = backend_for(model, inputs, dtype=dtype, memory=memory)
         total = torch.zeros(backend.members, len(ids), dtype=torch.float64)

@@ -237,7 +237,13 @@ def member_masks(member: int) -> Iterator[None]:
         yield
         return
     ids = whole.ids[member] if whole.ids.dim() > 1 else whole.ids
-    part = MaskScope(ids, whole.flipped, None if whole.layers else whole.at_first_mask)
+    part = MaskScope(
+        ids,
+        whole.flipped,
+        None if whole.layers else whole.at_first_mask,
+        times=whole.times,
+        known=whole.known,
+    )
     with _opened(part):
         yield
     if part.layers:

@@ -152,7 +152,7 @@ def masks_of_training(model: nn.Module, inputs: Inputs) -> ModelMasks:
         TurnoverError: if in training some layers run in the scope and others only outside it, or
             masks do not fit the model.
     """
-    layers = _named_masks(model)
+    layers = named_masks(model)
     seen = (
         layers
         if any(layer.trained_with for layer in layers.values())
@@ -178,7 +178,8 @@ def masks_of_training(model: nn.Module, inputs: Inputs) -> ModelMasks:
     )
 
 
-def _named_masks(model: nn.Module) -> dict[str, TurnoverDropout]:
+def named_masks(model: nn.Module) -> dict[str, TurnoverDropout]:
+    """The mask layers of a model by name."""
     return {
         name: module
         for name, module in model.named_modules()
@@ -193,7 +194,7 @@ def _masks_of_copy(model: nn.Module, inputs: Inputs) -> dict[str, TurnoverDropou
     rows = torch.zeros(2, dtype=torch.int64)
     try:
         twin = copy.deepcopy(model).train()
-        masks = _named_masks(twin)
+        masks = named_masks(twin)
         with torch.enable_grad(), torch.random.fork_rng():
             for _ in range(_LOOKS):
                 with turnover(rows):
@@ -240,6 +241,11 @@ def rows_within(model: nn.Module, inputs: Inputs, memory: int, most: int) -> int
     return max(1, min(most, memory // max(1, _LARGEST_RESULTS * watch.bytes)))
 
 
+def most_tail_rows(device: torch.device) -> int:
+    """Most rows of a pass of the layers from the first mask on, if memory does not matter."""
+    return _TAIL * (_ROWS if device.type == "cpu" else _ROWS_ON_GPU)
+
+
 def both_halves(
     model: nn.Module, inputs: Inputs, ids: Tensor, expected: ModelMasks | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -276,9 +282,9 @@ class NaiveBackend:
         turnover_layers(model)
         self.model, self.inputs, self.device, self.dtype = model, inputs, device_of(model), dtype
         self.members, self.expected = members_of(model), masks_of_training(model, inputs)
-        most = _ROWS if self.device.type == "cpu" else _ROWS_ON_GPU
-        self.rows = rows_within(model, inputs, memory, _TAIL * most)
-        self.tiling = Tiling(1, min(self.rows, most))
+        most = most_tail_rows(self.device)
+        self.rows = rows_within(model, inputs, memory, most)
+        self.tiling = Tiling(1, min(self.rows, most // _TAIL))
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`; no pass has more rows than

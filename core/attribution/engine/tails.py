@@ -11,18 +11,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from turnover.attribution.dropout import TurnoverDropout, turnover_layers
+from turnover.attribution.dropout import TurnoverDropout
 from turnover.attribution.engine.naive import (
     autocast,
     device_of,
     masks_of_training,
+    most_tail_rows,
+    named_masks,
     rows_within,
 )
 from turnover.attribution.engine.subnetworks import Affine, Chain
 from turnover.attribution.engine.tiling import Tiling
 from turnover.attribution.scope import MaskScope, ModelMasks, entered
 
-_ROWS, _ROWS_ON_GPU = 2048, 2**15
 _TARGETS = 64
 _UNIT, _LAYER, _CUT = 64, 2**21, 24
 """Multiplications that take as long as an operation on a unit, as the operators of a layer in a
@@ -49,9 +50,7 @@ class TailBackend:
     ) -> None:
         self.chain, self.inputs, self.device, self.dtype = chain, inputs, device_of(model), dtype
         self.steps, self.expected = nn.Sequential(*chain.steps), _masks(model, inputs)
-        rows = rows_within(
-            self.steps, sample, memory, _ROWS if self.device.type == "cpu" else _ROWS_ON_GPU
-        )
+        rows = rows_within(self.steps, sample, memory, most_tail_rows(self.device))
         targets = max(1, min(_TARGETS, len(inputs), rows))
         self.tiling = Tiling(targets, rows // targets)
         self._prepared: tuple[slice, Tensor] | None = None
@@ -99,8 +98,7 @@ def _masks(model: nn.Module, inputs: Tensor) -> ModelMasks:
     """The masks of a chain, all of which run in training; those that were seen in training, if it
     was in this process.
     """
-    layers = turnover_layers(model)
-    if any(layer.trained_with or layer.trained_outside or layer.layer is None for layer in layers):
+    names = {layer: name for name, layer in named_masks(model).items()}
+    if any(layer.trained_with or layer.trained_outside or layer.layer is None for layer in names):
         return masks_of_training(model, inputs)
-    names = {layer: name for name, layer in model.named_modules() if layer in layers}
-    return ModelMasks(frozenset(layers), names)
+    return ModelMasks(frozenset(names), names)
