@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,15 @@ def review_features(encoder: TextEncoder) -> tuple[np.ndarray, np.ndarray]:
         encoder.features(items.texts or []) for items in (data.train, data.validation)
     )
     return train, validation
+
+
+@pytest.fixture(scope="module")
+def of_one_process(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, str]]:
+    """Checksums of what one process makes of a work of tasks in one go."""
+    from tests.helpers.task_works import WORKS  # loads commands that few tests need
+
+    @cache
+    def made(name: str) -> dict[str, str]:
+        return WORKS[name](tmp_path_factory.mktemp(name), None)
+
+    return made

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,6 @@ CPU = torch.device("cpu")
 
 class Interruption(BaseException):
     """What a test throws into the middle of the work."""
-
-
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Checksums of what one process makes in one go."""
-
-    @cache
-    def made(name: str) -> dict[str, str]:
-        return WORKS[name](tmp_path_factory.mktemp(name), None)
-
-    return made
 
 
 @pytest.fixture
@@ -61,10 +49,10 @@ def test_every_function_has_a_work_here() -> None:
 @pytest.mark.parametrize("name", WORKS)
 @pytest.mark.parametrize("calls", [2, 4])
 def test_what_was_stopped_goes_on_to_the_same_bits(
-    name: str, calls: int, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, calls: int, of_one_process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After it was stopped as it began its `calls`-th task; what was done is not done again."""
-    real, whole = tasks_module._do, expected(name)
+    real, whole = tasks_module._do, of_one_process(name)
     with monkeypatch.context() as patch, pytest.raises(Interruption):
         patch.setattr(tasks_module, "_do", failing_after(calls, real, Interruption()))
         WORKS[name](tmp_path, None)

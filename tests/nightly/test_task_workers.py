@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,12 @@ from turnover.jobs import cluster as cluster_module
 from turnover.jobs.tasks import open_workers
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Checksums of what one process makes in one go."""
-
-    @cache
-    def made(name: str) -> dict[str, str]:
-        return WORKS[name](tmp_path_factory.mktemp(name), None)
-
-    return made
-
-
 @pytest.mark.parametrize("name", WORKS)
 def test_two_processes_give_the_bits_of_one(
-    name: str, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, of_one_process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one thread each, as this one has; also where one process would keep all cores busy."""
-    whole = expected(name)
+    whole = of_one_process(name)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     by_core = lambda count, device, cluster=None, cores=True: open_workers(count, device)  # noqa: E731
     monkeypatch.setattr("turnover.workflows.influence.open_workers", by_core)
@@ -64,10 +52,10 @@ def nodes() -> Iterator[Cluster]:
 
 @pytest.mark.parametrize("name", WORKS)
 def test_what_a_lost_node_had_taken_along_is_done_by_the_other(
-    name: str, expected: Any, nodes: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, of_one_process: Any, nodes: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node is lost after the first task, when both are at one."""
-    whole = expected(name)
+    whole = of_one_process(name)
     kept, lost = (nodes.add_node(num_cpus=1) for _ in range(2))
     real, left = cluster_module.Cluster.run, [kept, lost]
 
@@ -86,7 +74,9 @@ def test_what_a_lost_node_had_taken_along_is_done_by_the_other(
         nodes.remove_node(kept, allow_graceful=False)
 
 
-def test_a_cluster_is_started_here_for_the_time_of_a_command(tmp_path: Path, expected: Any) -> None:
+def test_a_cluster_is_started_here_for_the_time_of_a_command(
+    tmp_path: Path, of_one_process: Any
+) -> None:
     run = copied(tmp_path)
     command = [sys.executable, "-m", "turnover", *cleanse_command(run.folder)]
     done = subprocess.run(
