@@ -235,8 +235,8 @@ def estimator_of(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> 
     name, agreement = str(facts["estimator"]), facts["agreement"]
     if "shrinkage" not in facts:
         return Estimator(name, agreement)
-    parts = (arrays[name] for name in ("vectors", "eigenvalues", "projector"))
-    basis = Basis(*parts, random=arrays.get("random"))
+    vectors, eigenvalues, projector = (arrays[name] for name in _ARRAYS[1:4])
+    basis = Basis(vectors, eigenvalues, projector, arrays.get("random"))
     shrinkage = Shrinkage(deviation=arrays["deviation"], **facts["shrinkage"])
     return Estimator(name, agreement, arrays["noise"], basis, shrinkage)
 
