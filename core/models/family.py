@@ -154,7 +154,7 @@ class Family:
         return ""
 
     @property
-    def masks(self) -> str:
+    def masking(self) -> str:
         """What its masks are, for a person."""
         return "its own masks"
 
@@ -170,14 +170,29 @@ class Masked(Family):
         label="Groups of units a mask switches",
         least=0,
     )
+    masks: int | None = option(
+        None,
+        "let the training items share M masks, an even number: influences take M passes a target "
+        "(default: every item has its own mask)",
+        "M",
+        label="Masks that training items share",
+        empty="every item its own",
+        least=2,
+        even=True,
+    )
 
     @property
-    def masks(self) -> str:
+    def masking(self) -> str:
         return f"masks of {f'{self.groups} groups of units' if self.groups else 'single units'}"
+
+    @property
+    def layers_of_masks(self) -> dict[str, Any]:
+        """How its mask layers are made, but for their seed."""
+        return {"groups": self.groups or None, "masks": self.masks}
 
     def in_one(self, settings: TrainSettings) -> dict[str, Any]:
         """The arguments of models that hold all members in one."""
-        return {"members": settings.members, "groups": self.groups or None, "seed": settings.seed}
+        return {"members": settings.members, "seed": settings.seed, **self.layers_of_masks}
 
 
 WINDOW: dict[str, Any] = {

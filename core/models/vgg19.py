@@ -57,6 +57,7 @@ def vgg19(
     *,
     groups: int | None,
     seed: int,
+    masks: int | None = None,
     dropout: float = 0.0,
     norm_after_mask: bool = True,
 ) -> Vgg19:
@@ -66,13 +67,14 @@ def vgg19(
         classes: number of classes.
         groups: mask this many groups of channels or units in each layer; None means single ones.
         seed: determines the masks and the weights.
+        masks: how many masks the training instances share; None: every instance has its own.
         dropout: rate of ordinary dropout beside the masks of the classifier's hidden layers.
         norm_after_mask: keep batch norm after the first mask.
 
     Raises:
         TurnoverError: if `groups` does not divide a layer's width.
     """
-    mask = partial(TurnoverDropout, groups=groups, seed=derive_seed(seed, _MASKS))
+    mask = partial(TurnoverDropout, groups=groups, seed=derive_seed(seed, _MASKS), masks=masks)
     with torch.device("meta"):  # no memory or random draws, since torchvision initialises weights
         parts: OrderedDict[str, nn.Module] = OrderedDict(
             features=_features(norm_after_mask, mask),

@@ -17,6 +17,7 @@ from tests.helpers.own_modules import code_in, command, own_code, refused
 from tests.helpers.token_builders import encoder_in, sst2_in
 from turnover import Run, TurnoverDropout, TurnoverError, influence, turnover
 from turnover.cli import main
+from turnover.explain.facts import run_facts
 from turnover.models import names as source
 from turnover.models.families.own import Own
 from turnover.models.names import ALLOW, allow, load_function, source_checksum
@@ -283,6 +284,25 @@ def test_modules_of_every_sort_train_are_kept_and_measured(
         close = 0.05 if model == "half" else 1e-4
         np.testing.assert_allclose(kept[number][:, 7], halves[1] - halves[0], atol=close)
     assert float(np.abs(kept).max()) > 1e-2
+
+
+def test_a_module_that_comes_back_with_other_shared_masks_is_refused(
+    own_code: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that a run remembers is as it was; what it reads elsewhere may not be."""
+    source_of, own = own_code / "mine.py", ("--run", own_code / "run", "--model", "mine:build")
+    shared = "import os\nfrom own_images import shared\n\ndef build(*facts):\n    made = shared"
+    shared += (
+        "(*facts)\n    for layer in (made[3], made[6]):\n        layer.masks = int(os.environ['M'])"
+    )
+    source_of.write_text(f"{shared}\n    return made\n", encoding="utf-8")
+    monkeypatch.setenv("M", "4")
+    assert command(capsys, "train", *IMAGES, *own)["masks"] == 4
+    assert Run(own_code / "run").manifest["masks"] == 4
+    assert ", its own masks, 4 that items share" in run_facts(Run(own_code / "run"), False)["Model"]
+    monkeypatch.setenv("M", "6")
+    for asked in (("influence", *own), ("cleanse", *own)):
+        assert "trained with masks=4, but mine:build now builds" in refused(capsys, *asked)
 
 
 def test_a_module_that_fails_is_named_wherever_it_is_asked(own_code: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import turnover
 from tests.helpers.builders import names
 from tests.helpers.own_modules import code_in, command, own_code, refused
+from turnover.attribution.dropout import turnover_layers
 from turnover.cli import build_parser, main
 from turnover.data.base import Dataset
 from turnover.data.images import png_bytes
@@ -145,6 +146,10 @@ def test_what_does_not_learn_its_own_masks_is_warned_of_or_refused(own_code: Pat
     said = "makes other masks than the module has; give the seed"
     with pytest.raises(turnover.TurnoverError, match=said):
         save("run", SEED + 1)
+    for layer in turnover_layers(module):
+        layer.masks = 4
+    with pytest.raises(turnover.TurnoverError, match=said):
+        save("run")
     (own_code / "there").mkdir()
     with pytest.raises(turnover.TurnoverError, match="exists; choose another folder"):
         save("there")

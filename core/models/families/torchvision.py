@@ -131,8 +131,8 @@ class Torchvision(Masked):
         from turnover.models.torchvision import FineTuned
 
         assert self.from_layer is not None
-        network, groups = self._network(settings, seed), self.groups or None
-        return FineTuned(network, self.from_layer, classes, groups=groups, seed=seed)
+        network = self._network(settings, seed)
+        return FineTuned(network, self.from_layer, classes, seed=seed, **self.layers_of_masks)
 
     def _network(self, settings: TrainSettings, seed: int) -> nn.Module:
         from turnover.models.torchvision import torchvision_network

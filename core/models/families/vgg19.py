@@ -61,8 +61,8 @@ class Vgg19(Masked):
         self.check_images(self.name, settings.data, (*shape[1:], *shape[:1]))
         return vgg19(
             classes,
-            groups=self.groups or None,
             seed=seed,
             dropout=self.dropout,
             norm_after_mask=self.late_norm,
+            **self.layers_of_masks,
         )
