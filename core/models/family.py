@@ -186,13 +186,13 @@ class Masked(Family):
         return f"masks of {f'{self.groups} groups of units' if self.groups else 'single units'}"
 
     @property
-    def layers_of_masks(self) -> dict[str, Any]:
+    def mask_options(self) -> dict[str, Any]:
         """How its mask layers are made, but for their seed."""
         return {"groups": self.groups or None, "masks": self.masks}
 
     def in_one(self, settings: TrainSettings) -> dict[str, Any]:
         """The arguments of models that hold all members in one."""
-        return {"members": settings.members, "seed": settings.seed, **self.layers_of_masks}
+        return {"members": settings.members, "seed": settings.seed, **self.mask_options}
 
 
 WINDOW: dict[str, Any] = {

@@ -40,7 +40,7 @@ class Adapters(OnEncoder, Masked):
     ) -> nn.Module:
         from turnover.models.adapters import AdapterClassifier, TokenRows, new_encoder
 
-        encoder, masks = new_encoder(self.encoder), self.layers_of_masks
+        encoder, masks = new_encoder(self.encoder), self.mask_options
         return TokenRows(
             AdapterClassifier(encoder, classes, layers=self.layers, seed=seed, **masks)
         )
@@ -63,4 +63,4 @@ class MaskedEncoder(OnEncoder, Masked):
         from turnover.models.adapters import MaskedClassifier, TokenRows, new_encoder
 
         encoder = new_encoder(self.encoder)
-        return TokenRows(MaskedClassifier(encoder, classes, seed=seed, **self.layers_of_masks))
+        return TokenRows(MaskedClassifier(encoder, classes, seed=seed, **self.mask_options))

@@ -132,7 +132,7 @@ class Torchvision(Masked):
 
         assert self.from_layer is not None
         network = self._network(settings, seed)
-        return FineTuned(network, self.from_layer, classes, seed=seed, **self.layers_of_masks)
+        return FineTuned(network, self.from_layer, classes, seed=seed, **self.mask_options)
 
     def _network(self, settings: TrainSettings, seed: int) -> nn.Module:
         from turnover.models.torchvision import torchvision_network

@@ -64,5 +64,5 @@ class Vgg19(Masked):
             seed=seed,
             dropout=self.dropout,
             norm_after_mask=self.late_norm,
-            **self.layers_of_masks,
+            **self.mask_options,
         )
