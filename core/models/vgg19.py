@@ -30,6 +30,7 @@ from torchvision.models import vgg19_bn  # type: ignore[import-untyped]
 
 from turnover.attribution.dropout import TurnoverDropout
 from turnover.attribution.masks import derive_seed
+from turnover.attribution.norms import split_norms
 
 CONVOLUTIONS = 16
 WIDTH = 512
@@ -85,9 +86,11 @@ def vgg19(
         model = Vgg19(parts)
     model.to_empty(device="cpu")
     _initialise(model, seed)
+    split_norms(model)
     model.leaks = (
         f"convolutions 1 to {FIRST - 2} and their batch norms",
-        f"the statistics of batch norms 1 to {CONVOLUTIONS if norm_after_mask else FIRST - 1}",
+        f"the statistics of batch norms 1 to {CONVOLUTIONS if norm_after_mask else FIRST - 1} "
+        "under masks and without",
         "the output bias",
     )
     return model

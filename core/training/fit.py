@@ -6,7 +6,7 @@ measured after every epoch (Figure 2 of the paper):
 
 - *masked*: training items under their own masks, what the optimiser minimises;
 - *flipped*: training items under their flipped masks, the sub-network that never saw them;
-- *validation*: the full network;
+- *validation*: the full network, with batch norms' statistics measured without masks;
 - *unowned*: validation items under masks that no training item owns. To the item its flipped mask
   is such a mask too, so without leaks flipped and unowned agree in expectation.
 
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from turnover.attribution.device import at_least_float32
 from turnover.attribution.ensemble import Members
 from turnover.attribution.masks import MAX_ID, UNOWNED, derive_seed
+from turnover.attribution.norms import settle_norms
 from turnover.attribution.scope import turnover
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
@@ -176,7 +177,8 @@ def train_epoch(
     orders: Tensor,
     first: int = 0,
 ) -> None:
-    """Run all steps of one epoch and leave the model in evaluation mode.
+    """Run all steps of one epoch, measure the batch norms' statistics without masks, and leave the
+    model in evaluation mode.
 
     `orders` `(K, n)` are each member's training items in order; `first` is the number of the
     first member.
@@ -204,6 +206,8 @@ def train_epoch(
                     "(--limit)"
                 ) from None
             model.eval()
+            parts = (train.inputs[ids] for ids in batches(orders, _EVALUATION_ROWS))
+            settle_norms(model, parts if recipe.masked else None, model.member_rows)
 
 
 def _train_epoch(

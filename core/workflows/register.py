@@ -26,6 +26,7 @@ from turnover.attribution.device import choose_device, placed
 from turnover.attribution.dropout import turnover_layers
 from turnover.attribution.engine.naive import masks_of_training
 from turnover.attribution.ensemble import shared_masks
+from turnover.attribution.norms import with_both_sets
 from turnover.attribution.state import tied_names
 from turnover.data.base import Dataset, check_dataset
 from turnover.errors import TurnoverError
@@ -214,6 +215,7 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
         for name, first in tied.items()
         if name not in tensors and first in by_first
     }
+    tensors = with_both_sets(module, tensors)
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in sorted(wanted.keys() | given.keys()):

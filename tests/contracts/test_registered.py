@@ -114,7 +114,14 @@ def test_what_nobody_measured_is_not_made_up_and_the_run_says_so(
     masked = run.array("item_losses")[0, 0].mean()
     assert curves["masked"].iloc[0] == pytest.approx(masked, abs=1e-6)
     assert curves["validation"].iloc[0] == pytest.approx(results["validation_loss"])
-    leaks = ["0.weight", "0.bias", "1.weight", "1.bias", "9.bias", "the statistics of 1"]
+    leaks = [
+        "0.weight",
+        "0.bias",
+        "1.weight",
+        "1.bias",
+        "9.bias",
+        "the statistics of 1 under masks and without",
+    ]
     assert (manifest["leaks"], manifest["adopted"]) == (leaks, "the module")
     assert names(run.folder) == sorted((*turnover.runs.run.RUN_FILES, "manifest.json", "influence"))
     facts = run_facts(run, with_influence=False)
@@ -195,7 +202,8 @@ def test_tied_weights_may_be_given_under_any_of_their_names(
 ) -> None:
     name, file = "own_images:tied", own_code / "tied.safetensors"
     whole = {own: value.clone() for own, value in built(name).state_dict().items()}
-    kept = sorted(f"models.0.{own}" for own in whole if own != "again.weight")
+    both = {*whole, *(f"body.1.unmasked_{part}" for part in ("mean", "var"))}
+    kept = sorted(f"models.0.{own}" for own in both if own != "again.weight")
     for left_out in ("out.weight", "again.weight"):
         save_file({own: value for own, value in whole.items() if own != left_out}, file)
         run = own_code / left_out

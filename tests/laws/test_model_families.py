@@ -32,6 +32,7 @@ from tests.helpers.tiny_encoders import tiny_encoder, unmasked
 from turnover import TurnoverDropout, TurnoverError, influence, turnover
 from turnover.attribution.dropout import turnover_layers
 from turnover.attribution.ensemble import Ensemble, Members, member_cohorts, shared_masks
+from turnover.attribution.norms import moving_norms, two_sets
 from turnover.attribution.state import load_trained, trained_state
 from turnover.models.names import allow
 from turnover.models.own import OwnMembers
@@ -121,6 +122,7 @@ def test_leaks_are_what_every_instance_changes_and_no_more(family: Family) -> No
     with torch.random.fork_rng():
         model.train()(torch.cat((family.x, family.x)))
     leaked |= {name for name, own in model.named_buffers() if not torch.equal(own, before[name])}
+    assert all(map(two_sets, moving_norms(model).values()))
     assert not {name for name in leaked if not family.leak(name)}
     for words, place in family.case.leaks.items():
         assert any(re.search(place, name) for name in leaked), words
