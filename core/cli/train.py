@@ -200,8 +200,8 @@ def _describe_train(result: dict[str, Any]) -> str:
 def _losses(result: dict[str, Any]) -> str:
     return (
         f"losses in nats: masked {result['masked_loss']:.3f}, flipped "
-        f"{result['flipped_loss']:.3f}, validation {result['validation_loss']:.3f}, under masks "
-        f"nobody owns {result['unowned_loss']:.3f}"
+        f"{result['flipped_loss']:.3f}, validation {result['validation_loss']:.3f}, validation "
+        f"under masks {result['unowned_loss']:.3f}"
     )
 
 

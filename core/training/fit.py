@@ -7,8 +7,10 @@ measured after every epoch (Figure 2 of the paper):
 - *masked*: training items under their own masks, what the optimiser minimises;
 - *flipped*: training items under their flipped masks, the sub-network that never saw them;
 - *validation*: the full network, with batch norms' statistics measured without masks;
-- *unowned*: validation items under masks that no training item owns. To the item its flipped mask
-  is such a mask too, so without leaks flipped and unowned agree in expectation.
+- *unowned*: validation items, each under the mask that an id of its own gives: one that no training
+  item has, or, with shared masks, that of the cohort that the id falls into. It is a half of the
+  network that never saw the item, as a flipped mask is to a training item, so without leaks flipped
+  and unowned agree in expectation.
 
 Training stops when the validation loss has not fallen for `patience` epochs. The last epoch whose
 validation loss is within one standard error of the best one's (of the paired difference, over
