@@ -43,6 +43,8 @@ from turnover.training.history import CHANCES, HISTORY, History, share_right
 _ORDER, _DROPOUT, _AUGMENT = 4, 5, 6
 _MOVED = 4
 _EVALUATION_ROWS = 512
+_MEASURED = 256
+"""Rows of a batch, of each member's own, on which batch norms are measured, or more."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ def train_epoch(
                     "(--limit)"
                 ) from None
             model.eval()
-            parts = (train.inputs[ids] for ids in batches(orders, _EVALUATION_ROWS))
+            parts = (train.inputs[ids] for ids in batches(orders, max(recipe.batch, _MEASURED)))
             settle_norms(model, parts if recipe.masked else None, model.member_rows)
 
 

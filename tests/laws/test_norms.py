@@ -176,7 +176,7 @@ def test_after_an_epoch_it_is_torch_s_own_measurement_without_masks(
 
 def test_batches_count_by_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first norm, whose inputs no other norm changes, gets the exact mean of all rows."""
-    monkeypatch.setattr("turnover.training.fit._EVALUATION_ROWS", 10)
+    monkeypatch.setattr("turnover.training.fit._MEASURED", 10)
     model, x = apart(normed_chain()), randn(ROWS, 6)
     trained(model, Split(x, some_labels(ROWS, 3)))
     expected = model.get_submodule("0")(x).mean(0)
