@@ -64,6 +64,10 @@ class Family:
     def recipe(self) -> Recipe | None:
         return None
 
+    def trained_by(self, recipe: Recipe) -> Recipe:
+        """The recipe of the family or the data, as the options change it."""
+        return recipe
+
     @property
     def needs_trial(self) -> bool:
         return False
@@ -195,6 +199,29 @@ class Masked(Family):
         return {"members": settings.members, "seed": settings.seed, **self.mask_options}
 
 
+@dataclass(frozen=True)
+class Convolutional(Masked):
+    """A family of convolutional networks, for which the usual recipe is another than AdamW."""
+
+    sgd: bool = option(
+        False,
+        "train by SGD with momentum .9 and weight decay 5e-4; the learning rate rises to .05 in a "
+        "fifth of the epochs, then falls to zero (default: AdamW)",
+        label="Train by SGD",
+    )
+
+    def trained_by(self, recipe: Recipe) -> Recipe:
+        return replace(recipe, **_SGD) if self.sgd else recipe
+
+
+_SGD: dict[str, Any] = {
+    "learning_rate": 0.05,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "warm_up": 0.2,
+    "decay": True,
+    "keep": "last",
+}
 WINDOW: dict[str, Any] = {
     "default": None,
     "help": f"cut texts after N tokens (default {DEFAULT_WINDOW}, or the encoder's limit where "

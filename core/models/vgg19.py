@@ -60,6 +60,7 @@ def vgg19(
     seed: int,
     masks: int | None = None,
     dropout: float = 0.0,
+    conv_dropout: float = 0.0,
     norm_after_mask: bool = True,
 ) -> Vgg19:
     """A new VGG19.
@@ -70,6 +71,7 @@ def vgg19(
         seed: determines the masks and the weights.
         masks: how many masks the training instances share; None: every instance has its own.
         dropout: rate of ordinary dropout beside the masks of the classifier's hidden layers.
+        conv_dropout: the same between the masked convolutions.
         norm_after_mask: keep batch norm after the first mask.
 
     Raises:
@@ -78,7 +80,7 @@ def vgg19(
     mask = partial(TurnoverDropout, groups=groups, seed=derive_seed(seed, _MASKS), masks=masks)
     with torch.device("meta"):  # no memory or random draws, since torchvision initialises weights
         parts: OrderedDict[str, nn.Module] = OrderedDict(
-            features=_features(norm_after_mask, mask),
+            features=_features(norm_after_mask, conv_dropout, mask),
             pool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
             classifier=_classifier(classes, dropout, mask),
@@ -96,7 +98,9 @@ def vgg19(
     return model
 
 
-def _features(norm_after_mask: bool, mask: partial[TurnoverDropout]) -> nn.Sequential:
+def _features(
+    norm_after_mask: bool, dropout: float, mask: partial[TurnoverDropout]
+) -> nn.Sequential:
     """torchvision's convolutions with masks between; relu is not in place, so that hooks may keep
     its input.
     """
@@ -110,6 +114,8 @@ def _features(norm_after_mask: bool, mask: partial[TurnoverDropout]) -> nn.Seque
             layers[f"conv{number}"] = layer
         elif isinstance(layer, nn.ReLU):
             layers[f"relu{number}"] = nn.ReLU()
+            if dropout and number >= FIRST:
+                layers[f"dropout{number}"] = nn.Dropout(dropout)
         elif isinstance(layer, nn.MaxPool2d):
             layers[f"pool{number}"] = layer
         elif norm_after_mask or number < FIRST:

@@ -92,6 +92,7 @@ INTERRUPTED = [
     ("heads", RECIPE, (2, 2)),
     ("heads", FRESH, (2,)),
     ("heads", replace(FRESH, decay=True), (2,)),
+    ("heads", replace(RECIPE, momentum=0.9, decay=True, warm_up=0.4), (1, 2)),
     ("small-vgg", replace(RECIPE, augment=True), (2,)),
     ("adapters", RECIPE, (1,)),
     ("masked-encoder", RECIPE, (1, 2)),  # whose ordinary dropout draws at random

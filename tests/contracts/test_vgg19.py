@@ -87,6 +87,10 @@ def test_norms_dropout_and_relu_lie_where_they_were_asked_for() -> None:
     rates = [(name, own.p) for name, own in other.named_modules() if isinstance(own, nn.Dropout)]
     assert rates == [("classifier.dropout17", 0.3), ("classifier.dropout18", 0.3)]
     assert named(plain, "dropout") == []
+    between = new(conv_dropout=0.2)
+    assert named(between, "dropout") == [f"dropout{number}" for number in range(12, 17)]
+    assert {own.p for own in between.modules() if isinstance(own, nn.Dropout)} == {0.2}
+    assert {*between.state_dict()} == {*plain.state_dict()}
     relus = [module for module in other.modules() if isinstance(module, nn.ReLU)]
     assert len(relus) == 18 and not any(module.inplace for module in relus)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from turnover.data.recipe import Recipe
-from turnover.models.family import FEATURES, PIXELS, Masked, Reader
+from turnover.models.family import FEATURES, PIXELS, Convolutional, Reader
 from turnover.models.names import file_checksum
 from turnover.models.options import option
 
@@ -45,7 +45,7 @@ def torchvision_networks() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Torchvision(Masked):
+class Torchvision(Convolutional):
     """See `turnover.models.torchvision`."""
 
     name = f"{PREFIX}NAME"

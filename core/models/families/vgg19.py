@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.family import Masked
+from turnover.models.family import Convolutional
 from turnover.models.options import option
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _SIZE = 32
 
 
 @dataclass(frozen=True)
-class Vgg19(Masked):
+class Vgg19(Convolutional):
     """See `turnover.models.vgg19`."""
 
     name = "vgg19"
@@ -39,6 +39,14 @@ class Vgg19(Masked):
         "ordinary dropout beside the masks (default 0)",
         "P",
         label="Ordinary dropout",
+        least=0,
+        below=1,
+    )
+    conv_dropout: float = option(
+        0.0,
+        "ordinary dropout between the masked convolutions (default 0)",
+        "P",
+        label="Ordinary dropout between convolutions",
         least=0,
         below=1,
     )
@@ -63,6 +71,7 @@ class Vgg19(Masked):
             classes,
             seed=seed,
             dropout=self.dropout,
+            conv_dropout=self.conv_dropout,
             norm_after_mask=self.late_norm,
             **self.mask_options,
         )
