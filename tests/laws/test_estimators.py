@@ -248,6 +248,17 @@ def test_a_target_alone_is_estimated_as_in_company() -> None:
         np.testing.assert_allclose(alone[0], one[7], rtol=1e-6)
 
 
+@given(seed=seeds)
+def test_what_the_prior_foresees_is_the_estimate_without_what_items_do_otherwise(seed: int) -> None:
+    case = small(seed)
+    estimator, *_ = case.chosen()
+    coefficients = estimator.coefficients_of(case.targets)
+    np.testing.assert_allclose(
+        estimator.foreseen(case.members, coefficients), case.filtered(), rtol=1e-5, atol=1e-6
+    )
+    assert not replace(estimator, basis=None).foreseen(case.members, coefficients).any()
+
+
 # Sums over groups of items
 
 

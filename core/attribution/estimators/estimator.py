@@ -92,6 +92,16 @@ class Estimator:
             return np.median(members, 0), _spread(members)
         return self.shrinkage.posterior(members, self.noise, self.basis, coefficients).items()
 
+    def foreseen(self, members: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+        """The part of `apply`'s estimates `(T, N)`, in nats, that items have in common with those
+        like them: the prior's. The rest is what the members show of the item itself.
+        """
+        if self.noise is None or self.basis is None or self.shrinkage is None:
+            return np.zeros(members.shape[1:])
+        posterior = self.shrinkage.posterior(members, self.noise, self.basis, coefficients)
+        common: np.ndarray = posterior.prior @ posterior.vectors.T
+        return common
+
     def group(
         self, members: np.ndarray, coefficients: np.ndarray, inside: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:

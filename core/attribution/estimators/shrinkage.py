@@ -70,6 +70,7 @@ class Posterior:
 
     Attributes:
         vectors: U, `(N, r)`.
+        prior: the part of `projections` that all targets' prior foresees, `(T, r)`.
         projections: estimates of c, `(T, r)`.
         outside: estimates of o, `(T, N)`.
         independent: variances of d, `(T, r)`.
@@ -79,6 +80,7 @@ class Posterior:
     """
 
     vectors: np.ndarray
+    prior: np.ndarray
     projections: np.ndarray
     outside: np.ndarray
     independent: np.ndarray
@@ -164,6 +166,7 @@ class Shrinkage:
         largest = self.own + self.own_error
         return Posterior(
             vectors=vectors,
+            prior=strengths * shown,
             projections=strengths * shown + deviations,
             outside=outside,
             independent=rho * size**2,
