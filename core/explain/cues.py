@@ -9,7 +9,7 @@ the number of parts of the error, since all are tested at once (Bonferroni), and
 way from these to the blank.
 
 Being shared is half of a cue: without the part, the probability of the prediction has to fall by a
-tenth or more (`MATTERS`); of several such parts the one that matters most is the cue.
+tenth or more (`MATTERS`), and further than without any other part.
 """
 
 from __future__ import annotations

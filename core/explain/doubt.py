@@ -16,7 +16,6 @@ whole network, which has learned the wrong labels, too, and so finds fewer of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,8 +116,3 @@ def _unit(features: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     return np.asarray(features / np.maximum(lengths, 1e-12))
-
-
-def doubtful_among(doubts: Mapping[int, Doubt], positions: np.ndarray) -> list[int]:
-    """Those of some training items whose label is in doubt, in order."""
-    return [int(position) for position in positions if int(position) in doubts]

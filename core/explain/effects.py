@@ -4,7 +4,7 @@
 RUN/causes/effects.npz, with what the sub-networks that never saw a training item say of it:
 
     errors, counts        (E,)  positions of the errors, and how many parts of each were left out
-    names, patches        (U,)  of the parts, error by error: words joined by spaces, or the number
+    words, patches        (U,)  of the parts, error by error: words joined by spaces, or the number
                                 of a patch (-1 for words)
     probabilities         (U,)  of the predicted label without the part
     labels, chances, own  (N,)  of each training item: `turnover.explain.doubt.Unseen`
@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from turnover.explain.doubt import Unseen
-from turnover.explain.parts import GRID
+from turnover.explain.parts import GRID, patch_name
 from turnover.runs.run import Run, made_with
 from turnover.storage.artifacts import read_arrays, write_arrays
 from turnover.storage.schema import Facts, check_array, readable, require
 
 FOLDER = "causes"
-_OF_PARTS = {"names": "U", "patches": "i", "probabilities": "f"}
+_OF_PARTS = {"words": "U", "patches": "i", "probabilities": "f"}
 _OF_ITEMS = {"labels": "i", "chances": "f", "own": "f"}
 
 
@@ -75,7 +75,7 @@ def keep_effects(run: Run, effects: Effects) -> Path:
     arrays = {
         "errors": np.array([*effects.by_error], np.int64),
         "counts": np.array([len(found) for found in effects.by_error.values()], np.int64),
-        "names": np.array([" ".join(effect.names) for effect in parts], np.str_),
+        "words": np.array([" ".join(effect.names) for effect in parts], np.str_),
         "patches": np.array([_number(effect) for effect in parts], np.int64),
         "probabilities": np.array([effect.probability for effect in parts], np.float32),
         **{name: getattr(effects.unseen, name) for name in _OF_ITEMS},
@@ -97,11 +97,12 @@ def kept_effects(run: Run) -> Effects | None:
         return None
     with readable(path, again):
         _check(arrays, run)
-        found = map(
-            Effect,
-            [tuple(names.split()) for names in arrays["names"].tolist()],
-            [None if number < 0 else number for number in arrays["patches"].tolist()],
-            arrays["probabilities"].tolist(),
+        parts = zip(*(arrays[name].tolist() for name in _OF_PARTS), strict=True)
+        found = (
+            Effect((patch_name(patch),), patch, chance)
+            if patch >= 0
+            else Effect(tuple(words.split()), None, chance)
+            for words, patch, chance in parts
         )
         each = zip(arrays["errors"].tolist(), arrays["counts"].tolist(), strict=True)
         by_error = {error: tuple(next(found) for _ in range(count)) for error, count in each}
