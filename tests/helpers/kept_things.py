@@ -17,6 +17,7 @@ from turnover.attribution.estimators.basis import Basis
 from turnover.attribution.estimators.estimator import Estimator
 from turnover.attribution.estimators.shrinkage import Shrinkage
 from turnover.explain.causes import Causes, keep_causes, kept_causes
+from turnover.explain.cues import SharedPart
 from turnover.explain.doubt import Doubt, Unseen
 from turnover.explain.effects import Effect, Effects, keep_effects, kept_effects
 from turnover.explain.reasons import Cause
@@ -191,7 +192,8 @@ def some_effects(run: Run, version: int) -> Effects:
     """Of the first two errors: a pair of words, and nothing."""
     chance = float(np.float32(1 / (1 + version)))
     first, second = run.misclassified_positions[:2]
-    effects = {first: (Effect(("silly", "boat"), None, chance),), second: ()}
+    part = SharedPart(("silly", "boat"), None, 7, 3, 20, version, 0.25)
+    effects = {first: (Effect(part, chance),), second: ()}
     labels = np.arange(len(run.train)) % 2
     chances = np.full(len(run.train), 0.5, np.float32)
     return Effects(effects, Unseen(labels, chances, chances))
