@@ -27,11 +27,13 @@ from tests.helpers.fake_runs import FakeRun, keep_ends, keep_targets, truncate
 from tests.helpers.page_reader import page_of
 from tests.helpers.storage_testing import READ_ONLY, failing_writes
 from turnover import Run, TurnoverError
+from turnover.attribution.estimators.significance import NOISE
 from turnover.data.images import png_bytes, png_pixels
 from turnover.explain.causes import OTHERS, causes, compute_causes, kept_causes
 from turnover.explain.cues import MATTERS, Sharing, predicted_item, tail
 from turnover.explain.doubt import NEIGHBOURS, Unseen, label_doubts
 from turnover.explain.effects import Effect, Effects, keep_effects, kept_effects
+from turnover.explain.explanation import error_items, explain_error, strength_words
 from turnover.explain.parts import (
     GRID,
     blank_of,
@@ -44,7 +46,7 @@ from turnover.explain.reasons import CLASS, CUE, LABEL, NAMES, NONE, TEACHERS
 from turnover.explain.words import WORD, key_of
 from turnover.runs.model import load_model, run_settings
 from turnover.runs.ranking import strengths
-from turnover.runs.run import Ranked
+from turnover.runs.run import PREDICTION, Ranked
 from turnover.storage.artifacts import MANIFEST, write_manifest
 from turnover.workflows.explain import Explainer
 
@@ -347,6 +349,18 @@ def test_a_usual_item_of_each_label_has_strength_one_whatever_the_scale(values: 
     larger = strengths(replace(ranked, values=-3 * values[0]), labels)
     assert larger == pytest.approx(times)
     assert np.isnan(strengths(Ranked(np.arange(3), values[0, :3], values[0, :3]), labels)).all()
+
+
+def test_a_card_says_its_strength_and_whether_its_sign_is_uncertain(tmp_path: Path) -> None:
+    run = Made().write(tmp_path)
+    (item,) = (one for one in error_items(run, with_influence=True) if one.position == ERROR)
+    shown = explain_error(run, item, PREDICTION, 40, doubts=causes(run).doubts)
+    times = strengths(run.influence.ranked(ERROR, PREDICTION), run.train["label"].to_numpy())
+    for card in shown.proponents:
+        assert card.uncertain == (card.trust == NOISE)
+        assert card.strength == strength_words(float(times[card.position]), card.label)
+    assert strength_words(1.26, "a") == "1.3 × a usual “a” item"
+    assert strength_words(12.4, "a") == "12 × a usual “a” item"
 
 
 # What the model says without a part
