@@ -26,6 +26,7 @@ from turnover.cli.options import (
     run_of,
 )
 from turnover.errors import counted
+from turnover.explain.doubt import Doubt
 
 
 def _add_influence(parser: ArgumentParser) -> None:
@@ -110,7 +111,7 @@ def _add_explain(parser: ArgumentParser) -> None:
 
 
 def run_explain(arguments: Namespace) -> dict[str, Any]:
-    """Return predicted, probabilities, trust, proponents, opponents (influence in nats) and
+    """Return why, predicted, probabilities, trust, proponents, opponents (influence in nats) and
     seconds.
     """
     from turnover.data.tables.checks import read_bytes
@@ -119,14 +120,16 @@ def run_explain(arguments: Namespace) -> dict[str, Any]:
     content = read_bytes(Path(arguments.image)) if arguments.image else b""
     explainer = Explainer(run_of(arguments), arguments.device)
     if arguments.image:
-        return explainer.explain_image(content, arguments.image, arguments.label, arguments.top)
-    return explainer.explain_text(arguments.text, arguments.label, arguments.top)
+        asked = content, arguments.image, arguments.label, arguments.top
+        return explainer.explain_image(*asked, why=True)
+    return explainer.explain_text(arguments.text, arguments.label, arguments.top, why=True)
 
 
 def _describe_explain(result: dict[str, Any]) -> str:
     lines = [
         f"predicted: {result['predicted']} ({result['probabilities'][result['predicted']]:.1%})"
     ]
+    lines += [f"why: {result['why']}"] if result["why"] else []
     return "\n".join(lines + entry_lines(result, result["label"], result["estimator"]))
 
 
@@ -141,8 +144,10 @@ def entry_lines(result: dict[str, Any], label: str, estimator: str) -> list[str]
         )
         for entry in result[name]:
             noise = _noise(entry["std_error"], 4, entry["trust"])
+            doubt = entry.get("doubt")
+            remark = f" label? {Doubt(**doubt)}" if doubt else ""
             lines.append(
-                f"  {entry['influence']:+.4f} {noise}  {entry['id']} [{entry['label']}] "
+                f"  {entry['influence']:+.4f} {noise}  {entry['id']} [{entry['label']}]{remark} "
                 f" {entry.get('text', entry.get('thumbnail'))}"
             )
     return lines
@@ -159,16 +164,21 @@ def _add_errors(parser: ArgumentParser) -> None:
 
 
 def run_errors(arguments: Namespace) -> dict[str, Any]:
-    """Return the errors, clearest first, each with proponents and opponents of the prediction."""
-    from turnover.explain.explanation import list_errors
+    """Return the errors, clearest first, each with its cause and proponents and opponents of the
+    prediction; and the groups of errors by cause.
+    """
+    from turnover.explain.listing import list_errors
 
     return list_errors(run_of(arguments), arguments.top)
 
 
 def _describe_errors(result: dict[str, Any]) -> str:
     lines = [f"{len(result['errors'])} misclassified validation items"]
+    lines += [f"  {len(group['errors'])} {group['name']}" for group in result["groups"]]
+    lines += [result["note"]] if result["note"] else []
     for error in result["errors"]:
         lines += ["", _heading(error, f" ({error['probability']:.1%})")]
+        lines.append(f"why: {error['cause']['sentence']}")
         lines += entry_lines(error, error["predicted"], result["estimator"])
     return "\n".join(lines)
 

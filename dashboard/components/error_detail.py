@@ -27,6 +27,7 @@ from turnover.dashboard.views.errors import (
     visit,
 )
 from turnover.errors import TurnoverError
+from turnover.explain.causes import causes
 from turnover.explain.explanation import Card, ErrorItem, Explanation, explain_error, marked_target
 from turnover.explain.html import chip_html, image_html, mark_html, marked_html, safe
 from turnover.explain.words import mark, run_pieces
@@ -90,8 +91,9 @@ def issue_text(run: Run, item: ErrorItem, explanation: Explanation) -> None:
             meaning = st.session_state.get("meaning") or PREDICTION
             quiet("For an issue tracker or a chat; the button in the corner copies it.")
             link = error_link(st.context.url or "", run.name, item, meaning)
+            why = causes(run).by_error[item.position].sentence
             st.code(
-                issue_markdown(run.name, item, explanation, meaning, link),
+                issue_markdown(run.name, item, why, explanation, meaning, link),
                 language=None,
                 wrap_lines=True,
                 height=320,

@@ -125,9 +125,11 @@ def lost_sentence(items: tuple[ErrorItem, ...], lost: str) -> str:
 
 
 def issue_markdown(
-    run: str, item: ErrorItem, explanation: Explanation, meaning: str, link: str
+    run: str, item: ErrorItem, why: str, explanation: Explanation, meaning: str, link: str
 ) -> str:
-    """The error with its top proponents and opponents (influences in nats), and its address."""
+    """The error with its cause in a sentence, its top proponents and opponents (influences in
+    nats), and its address.
+    """
     which = "the wrong label" if meaning == PREDICTION else "the true label"
     parts = [
         (
@@ -135,6 +137,7 @@ def issue_markdown(
             f"{code(item.predicted, _NAME)} ({item.probability:.0%})"
         ),
         f"> {code(item.text, _TEXT)}" if item.text else "",
+        f"**Why:** {code(why, _TEXT)}",
         (
             f"Run {code(run, _NAME)}{f', [see it there](<{link}>)' if link else ''}. "
             f"{explanation.certainty}"
@@ -177,9 +180,10 @@ def _line(card: Card, decimals: int) -> str:
     error = "" if card.std_error is None else f" ± {card.std_error:.{decimals}f}"
     text = f": {code(card.text.plain, _CARD)}" if card.text else ""
     trust = f", {card.trust}" if card.trust else ""
+    doubt = f" (label in doubt: {code(str(card.doubt), _NAME)})" if card.doubt else ""
     return (
         f"{signed(card.influence, decimals)}{error}{trust}, {code(card.id, _NAME)} labelled "
-        f"{code(card.label, _NAME)}{text}"
+        f"{code(card.label, _NAME)}{doubt}{text}"
     )
 
 

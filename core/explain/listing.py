@@ -1,0 +1,62 @@
+"""All errors of a run as `turnover errors` prints them: causes first, then training items."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from turnover.explain.causes import Causes, causes
+from turnover.explain.explanation import ErrorItem, error_items
+from turnover.explain.reasons import Cause
+from turnover.runs.ranking import content_of, ranking_entries
+from turnover.runs.run import PREDICTION, Run
+
+
+def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
+    """All errors of a run with their causes, proponents and opponents, by influence on the
+    prediction; clearest first. And the groups of errors with the same cause.
+
+    Raises:
+        TurnoverError: if the run has no influence yet.
+    """
+    part = run.influence
+    items = error_items(run, with_influence=True)[: len(part.misclassified)]
+    entries = [_entry(run, item, top) for item in items]
+    found = causes(run)  # kept only where nothing was refused
+    for item, entry in zip(items, entries, strict=True):
+        _add_cause(entry, found, found.by_error[item.position])
+    return {
+        "run": str(run.folder),
+        "estimator": part.estimator,
+        "meaning": PREDICTION,
+        "note": found.note,
+        "groups": [
+            {
+                "name": group.name,
+                "kind": group.kind,
+                "errors": run.validation["id"].loc[list(group.errors)].tolist(),
+            }
+            for group in found.groups
+        ],
+        "errors": entries,
+    }
+
+
+def _entry(run: Run, item: ErrorItem, top: int) -> dict[str, Any]:
+    """An error, with its proponents and opponents."""
+    shown = ("id", "label", "predicted", "probability", "injected")
+    return {
+        **{name: getattr(item, name) for name in shown},
+        "cause": None,
+        **content_of(run, item.position, "validation"),
+        **ranking_entries(run, run.influence.ranked(item.position, PREDICTION), top),
+    }
+
+
+def _add_cause(entry: dict[str, Any], found: Causes, cause: Cause) -> None:
+    """Add an error's cause, and the doubts of its training items' labels."""
+    facts = asdict(cause).items()
+    entry["cause"] = {name: value for name, value in facts if name != "error"}
+    for shown in (*entry["proponents"], *entry["opponents"]):
+        doubt = found.doubts.get(shown["position"])
+        shown["doubt"] = doubt and asdict(doubt)
