@@ -150,7 +150,8 @@ def describe_evaluate(result: dict[str, Any]) -> str:
 
 NAMES = {
     "masks": "hashing against storing",
-    "influence": "the engine against the published way (20 minutes)",
+    "influence": "the engine against the published way (an hour)",
+    "bert": "the same for BERT-base with shared masks (15 minutes)",
     "demo": "the demo runs",
     "sst2": "5,000 real sentences",
 }
@@ -162,7 +163,11 @@ def _add_bench(parser: ArgumentParser) -> None:
         choices=tuple(NAMES),
         help="; ".join(f"{name}: {what}" for name, what in NAMES.items()),
     )
-    add_values(parser, path="DIR: folder with the SST-2 files (for sst2)")
+    add_values(
+        parser,
+        path="DIR: folder with the SST-2 files (for sst2)",
+        only="TEXT: only cases that contain this text (for influence)",
+    )
 
 
 def run_bench(arguments: Namespace) -> dict[str, Any]:
@@ -174,10 +179,13 @@ def run_bench(arguments: Namespace) -> dict[str, Any]:
         f"Python {platform.python_version()}"
     )
     facts: dict[str, Any] = {"name": arguments.name, "machine": machine}
-    if arguments.name == "influence":
-        from turnover.research.bench.influence import measure_influence
+    if arguments.name in ("influence", "bert"):
+        from turnover.research.bench.influence import measure_bert, measure_influence
 
-        return facts | measure_influence()
+        measured = (
+            measure_bert() if arguments.name == "bert" else measure_influence(arguments.only or "")
+        )
+        return facts | measured
     return facts | {"rows": [asdict(row) for row in _measure(arguments)]}
 
 
@@ -200,7 +208,7 @@ def describe_bench(result: dict[str, Any]) -> str:
 
     rows = (
         describe_influence(result)
-        if result["name"] == "influence"
+        if result["name"] in ("influence", "bert")
         else table([BenchRow(**row) for row in result["rows"]])
     )
     return f"Measured on {result['machine']}\n\n{rows}"

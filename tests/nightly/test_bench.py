@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import time
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from turnover.research.bench.contests import (
     heads,
 )
 from turnover.research.bench.influence import BackendRow, GrowthRow, describe_influence, measure
+from turnover.research.bench.networks import convolutions, trunk
 from turnover.research.bench.random_run import RandomRun
 from turnover.research.paper.table1 import exponents
 from turnover.runs.run import Run, find_runs
@@ -38,6 +40,7 @@ from turnover.runs.run import Run, find_runs
 CPU = torch.device("cpu")
 IDS = list(range(30))
 Patch, Capture = pytest.MonkeyPatch, pytest.CaptureFixture[str]
+Maker = Callable[..., Contest]
 
 
 # Through the command
@@ -65,12 +68,17 @@ def test_the_whole_benchmark_through_the_command(monkeypatch: Patch, capsys: Cap
     monkeypatch.setattr(bench_influence, "contests", lambda device: iter([a_contest]))
     monkeypatch.setattr(bench_influence, "_GROWTH", (20, 40))
     monkeypatch.setattr(bench_influence, "_TARGET_GROWTH", (1, 2))
+    monkeypatch.setattr(bench_influence, "_SHARED_GROWTH", (30, 60))
+    monkeypatch.setattr(bench_influence, "_REPEATS", 1)
     monkeypatch.setattr(bench_influence, "choose_device", lambda: CPU)
     monkeypatch.setattr(timing, "COPY_BYTES", 2**13)
     result = answer(capsys, "bench", "influence")
     assert len(result["rows"]) == 3 and result["copy_bytes_per_second"] > 0
-    assert [row["sizes"] for row in result["growth"]] == [[20, 40], [1, 2]]
+    assert [row["sizes"] for row in result["growth"]] == [[20, 40], [1, 2], *[[30, 60]] * 3]
     assert "| a small network | 1 | (c) engine |" in call(capsys, "bench", "influence")[1]
+    for only, count in (("small", 3), ("large", 0)):
+        chosen = answer(capsys, "bench", "influence", "--only", only)
+        assert (len(chosen["rows"]), chosen["growth"]) == (count, [])
 
 
 def test_little_memory_and_low_precision_say_how_far_off(run_copy: Path, capsys: Capture) -> None:
@@ -164,6 +172,19 @@ def test_the_ways_of_the_authors_example_agree(groups: int | None) -> None:
     assert samples[PUBLISHED].abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("masks", [None, 8])
+@pytest.mark.parametrize("make", [trunk, convolutions])
+def test_the_ways_of_one_s_own_networks_agree(make: Maker, masks: int | None) -> None:
+    """Both halves' losses are the same whether the engine knows the order of the layers or not."""
+    for opaque in (False, True):
+        contest = make(2, True, opaque, masks, CPU)
+        assert list(contest.ways) == [PUBLISHED, ENGINE]
+        assert ("8 shared" in contest.case) == bool(masks)
+        samples = {name: way.sample() for name, way in contest.ways.items()}
+        torch.testing.assert_close(samples[ENGINE], samples[PUBLISHED], rtol=0, atol=1e-4)
+        assert samples[PUBLISHED].abs().max() > 1e-2
+
+
 # Growth, clocks and tables
 
 
@@ -205,9 +226,10 @@ def test_a_result_becomes_two_tables() -> None:
     result = {"rows": [asdict(slow), asdict(fast)], "growth": [growth]}
     result["copy_bytes_per_second"] = 1.25e10  # type: ignore[assignment]
     lines = describe_influence(json.loads(json.dumps(result))).split("\n")
-    assert "| a case | 1 | (a) published | 1,000 | 1.0 | 0 | 12 | 50% |  |" in lines
-    assert "| a case | 1 | (c) engine | 250,000 | 250.0 | 2e-06 | 34 | 90% | 20% |" in lines
-    assert "| things | 10, 2,000 | 0.1, 0.25 | 1, 2 | 1.50 |" in lines
+    assert "| a case | 1 | (a) published | 100 | 0.1 | 1,000 | 1.0 | 0 | 12 | 50% |  |" in lines
+    fast_line = "(c) engine | 10,000 | 0.1 | 250,000 | 250.0 | 2e-06 | 34 | 90% | 20% |"
+    assert f"| a case | 1 | {fast_line}" in lines
+    assert "| things | 10, 2,000 | 0.1, 0.25 | 1, 2 | 1.50 | 1.25e+05 |" in lines
     assert lines[-1] == "A large copy moves 12.5 GB/s."
 
 

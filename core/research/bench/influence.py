@@ -4,6 +4,9 @@ Ways of one contest take turns on the same weights and masks; seconds are median
 the floating-point operations that a way needs for its pairs, counted by torch, and the peak of the
 machine's matrix product, measured in the same turns: their ratio shows how near a way is to the
 machine's limit.
+
+Where instances share masks, growth rows show that the passes of a target take as long for a million
+training items as for ten thousand, and what it costs to spread their values.
 """
 
 from __future__ import annotations
@@ -11,14 +14,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from turnover.attribution.device import choose_device
-from turnover.attribution.influence import top_influences
+from turnover.attribution.device import choose_device, synchronize
+from turnover.attribution.ensemble import member_cohorts
+from turnover.attribution.influence import Influence, influence, top_influences
+from turnover.models.adapters import AdapterClassifier, new_encoder
+from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.models.heads import turnover_heads
 from turnover.research.bench.contests import (
     ENGINE_LOW,
@@ -29,7 +38,9 @@ from turnover.research.bench.contests import (
     example_network,
     heads,
     images,
+    sharing,
 )
+from turnover.research.bench.networks import convolutions, trunk
 from turnover.research.bench.timing import (
     COPY_BYTES,
     MATMUL_FLOPS,
@@ -46,6 +57,9 @@ _REPEATS = 5
 _PEAK, _PEAK_LOW = "matrix product, float32", "matrix product, bfloat16"
 _GROWTH = (2500, 5000, 10_000, 20_000, 40_000)
 _TARGET_GROWTH = (16, 32, 64, 128, 256)
+_SHARED_GROWTH = (10_000, 100_000, 1_000_000)
+_MASKS, _FEWER_MASKS, _MEMBERS = 64, 16, 16
+_TOKENS, _BERT_REPEATS = 32, 1
 
 
 @dataclass(frozen=True)
@@ -84,37 +98,71 @@ class GrowthRow:
 
 def contests(device: torch.device) -> Iterator[Callable[[], Contest]]:
     """All contests, each made when its turn comes."""
-    for groups in (32, None):
-        yield from (partial(heads, targets, groups, device) for targets in (1, 10, 100))
-    yield from (partial(adapters, layers, device) for layers in (2, None))
-    yield from (partial(images, groups, device) for groups in (32, None))
+    for masks in (None, _MASKS):
+        for groups in (32, None):
+            yield from (partial(heads, targets, groups, device, masks) for targets in (1, 10, 100))
+        yield from (partial(adapters, layers, device, masks) for layers in (2, None))
+        yield from (partial(images, groups, device, masks) for groups in (32, None))
     yield from (partial(example_network, groups, device) for groups in (32, None))
+    for make, opaque, shared, groups, targets in product(
+        (trunk, convolutions), (False, True), (None, _MASKS), (True, False), (1, 10, 100)
+    ):
+        yield partial(make, targets, groups, opaque, shared, device)
     if device.type == "cuda":
         yield partial(bert_base, device)
 
 
-def measure_influence() -> dict[str, Any]:
-    """All contests, on one thread and on all cores (on a GPU once); the growth of the engine's
-    cost; the rate of a large copy.
+def bert_contests(device: torch.device) -> Iterator[Callable[[], Contest]]:
+    """BERT-base on texts of two lengths, with two numbers of shared masks; on the shorter texts
+    also with masks of each instance's own.
+    """
+    yield partial(bert_base, device)
+    for tokens, masks in product((32, 128), (_MASKS, _FEWER_MASKS)):
+        yield partial(bert_base, device, tokens, masks)
+
+
+def measure_influence(only: str = "") -> dict[str, Any]:
+    """All contests whose case contains `only`, on one thread and on all cores (on a GPU once).
+    Without `only` also the growth of the engine's cost, and the rate of a large copy.
     """
     device = choose_device()
     counts = sorted({1, torch.get_num_threads()}) if device.type == "cpu" else [1]
-    rows: list[BackendRow] = []
-    makers = list(contests(device))
-    with bar(len(makers) * len(counts), "influence", "contests") as advance:
-        for make in makers:
-            contest = make()
-            for count in counts:
-                with threads(count):
-                    rows += measure(contest, count, device)
-                advance(1)
+    rows = _measured(contests(device), counts, device, _REPEATS, only)
+    if only:
+        return {"rows": rows, "growth": []}
     copied = interleaved_medians({"copy": large_copy(device)}, _REPEATS, device)["copy"]
-    growth = [asdict(row) for row in measure_growth()]
+    growth = [asdict(row) for row in (*measure_growth(), *measure_sharing())]
+    return {"rows": rows, "growth": growth, "copy_bytes_per_second": COPY_BYTES / copied}
+
+
+def measure_bert() -> dict[str, Any]:
+    """BERT-base on all cores."""
+    device = choose_device()
+    count = torch.get_num_threads()
     return {
-        "rows": [asdict(row) for row in rows],
-        "growth": growth,
-        "copy_bytes_per_second": COPY_BYTES / copied,
+        "rows": _measured(bert_contests(device), [count], device, _BERT_REPEATS, ""),
+        "growth": [],
     }
+
+
+def _measured(
+    makers: Iterator[Callable[[], Contest]],
+    counts: Sequence[int],
+    device: torch.device,
+    repeats: int,
+    only: str,
+) -> list[dict[str, Any]]:
+    """The rows of contests, each on these numbers of threads."""
+    rows: list[BackendRow] = []
+    waiting = list(makers)
+    with bar(len(waiting), "influence", "contests") as advance:
+        for make in waiting:
+            contest = make()
+            for count in counts if only in contest.case else ():
+                with threads(count):
+                    rows += measure(contest, count, device, repeats)
+            advance(1)
+    return [asdict(row) for row in rows]
 
 
 def measure(
@@ -185,6 +233,70 @@ def measure_growth() -> Iterator[GrowthRow]:
     )
 
 
+def measure_sharing() -> Iterator[GrowthRow]:
+    """One target and more and more training items that share 64 masks: the passes of MiniLM with
+    adapters, and how long 16 members take to find the items' cohorts and to spread a target's
+    values to the items.
+    """
+    device = choose_device()
+    yield _passes(device)
+    model = sharing(turnover_heads((384,), 2, members=_MEMBERS, groups=32, seed=0), _MASKS)
+    by_mask = torch.randn(_MEMBERS, 1, _MASKS)
+    results = {
+        size: Influence(by_mask, ids, "", member_cohorts(model, ids))
+        for size, ids in ((size, torch.arange(size)) for size in _SHARED_GROWTH)
+    }
+    yield _growth(
+        f"the same: cohorts of {_MEMBERS} members",
+        _SHARED_GROWTH,
+        lambda size: member_cohorts(model, results[size].train_ids),
+        device,
+    )
+    yield _growth(
+        f"the same: mean of {_MEMBERS} members for a target",
+        _SHARED_GROWTH,
+        lambda size: results[size].mean,
+        device,
+    )
+
+
+def _passes(device: torch.device) -> GrowthRow:
+    """Seconds that MiniLM with adapters in all layers spends in its forward passes for one target
+    of 32 tokens.
+    """
+    encoder = new_encoder(DEFAULT_ENCODER)
+    model = sharing(AdapterClassifier(encoder, 2, layers=None, groups=None, seed=0), _MASKS)
+    model.to(device).eval()
+    begun: list[float] = []
+    spent: list[float] = []
+
+    def ended(*_: object) -> None:
+        synchronize(device)
+        spent.append(perf_counter() - begun.pop())
+
+    model.register_forward_pre_hook(lambda *_: begun.append(perf_counter()))
+    model.register_forward_hook(ended)
+    target = {"input_ids": torch.full((1, _TOKENS), 7)}
+
+    def run(size: int) -> float:
+        spent.clear()
+        influence(model, target, torch.zeros(1, dtype=torch.int64), torch.arange(size))
+        return sum(spent)
+
+    seconds: dict[int, list[float]] = {size: [] for size in _SHARED_GROWTH}
+    for _ in range(_REPEATS + 1):
+        for size in _SHARED_GROWTH:
+            seconds[size].append(run(size))
+    times = tuple(median(seconds[size][1:]) for size in _SHARED_GROWTH)
+    return GrowthRow(
+        f"training items, {_MASKS} shared masks: passes of MiniLM for a target",
+        _SHARED_GROWTH,
+        times,
+        _peaks(_SHARED_GROWTH, run, device),
+        _slope(_SHARED_GROWTH, times),
+    )
+
+
 def _growth(
     growing: str, sizes: tuple[int, ...], run: Callable[[int], object], device: torch.device
 ) -> GrowthRow:
@@ -192,13 +304,20 @@ def _growth(
     seconds = interleaved_medians(
         {str(size): partial(run, size) for size in sizes}, _REPEATS, device
     )
+    times = tuple(seconds[str(size)] for size in sizes)
+    return GrowthRow(growing, sizes, times, _peaks(sizes, run, device), _slope(sizes, times))
+
+
+def _peaks(
+    sizes: Sequence[int], run: Callable[[int], object], device: torch.device
+) -> tuple[float, ...]:
+    """Peak memory of runs of each size."""
     peaks = []
     for size in sizes:
         with peak_memory(device) as peak:
             run(size)
         peaks.append(peak[0])
-    times = tuple(seconds[str(size)] for size in sizes)
-    return GrowthRow(growing, sizes, times, tuple(peaks), _slope(sizes, times))
+    return tuple(peaks)
 
 
 def _slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:
@@ -222,6 +341,8 @@ def describe_influence(result: dict[str, Any]) -> str:
             row.case,
             row.threads,
             row.backend,
+            f"{row.pairs:,}",
+            f"{row.seconds:.3g}",
             f"{row.pairs_per_second:,.0f}",
             f"{row.pairs_per_second / base:,.1f}",
             f"{row.max_abs_difference:.1g}",
@@ -232,14 +353,16 @@ def describe_influence(result: dict[str, Any]) -> str:
 
     speeds = markdown_table(
         (
-            *("case", "threads", "way", "pairs/s", "× (a)", "max difference, nats"),
-            *("peak memory, MB", "share of matmul peak", "masks alone"),
+            *("case", "threads", "way", "pairs", "seconds", "pairs/s", "× (a)"),
+            *("max difference, nats", "peak memory, MB", "share of matmul peak", "masks alone"),
         ),
         (speed(BackendRow(**row)) for row in result["rows"]),
-        right=(1, *range(3, 9)),
+        right=(1, *range(3, 11)),
     )
+    if not result["growth"]:
+        return speeds
     growth = markdown_table(
-        ("growing", "sizes", "seconds", "peak memory, MB", "exponent"),
+        ("growing", "sizes", "seconds", "peak memory, MB", "exponent", "ns each, of the most"),
         (
             (
                 row.growing,
@@ -247,10 +370,11 @@ def describe_influence(result: dict[str, Any]) -> str:
                 _listed(row.seconds),
                 _listed(row.peak_memory_mb),
                 f"{row.exponent:.2f}",
+                f"{1e9 * row.seconds[-1] / row.sizes[-1]:,.3g}",
             )
             for row in (GrowthRow(**row) for row in result["growth"])
         ),
-        right=[4],
+        right=[4, 5],
     )
     copied = f"A large copy moves {result['copy_bytes_per_second'] / 1e9:.1f} GB/s."
     return f"{speeds}\n\n{growth}\n\n{copied}"
