@@ -152,6 +152,7 @@ NAMES = {
     "masks": "hashing against storing",
     "influence": "the engine against the published way (an hour)",
     "bert": "the same for BERT-base with shared masks (15 minutes)",
+    "million": "a run of a million training items and ten thousand targets (half an hour)",
     "demo": "the demo runs",
     "sst2": "5,000 real sentences",
 }
@@ -166,6 +167,7 @@ def _add_bench(parser: ArgumentParser) -> None:
     add_values(
         parser,
         path="DIR: folder with the SST-2 files (for sst2)",
+        run="DIR: folder of the new run (for million)",
         only="TEXT: only cases that contain this text (for influence)",
     )
 
@@ -190,12 +192,19 @@ def run_bench(arguments: Namespace) -> dict[str, Any]:
 
 
 def _measure(arguments: Namespace) -> Iterator[BenchRow]:
+    from turnover.research.bench.million import measure_million
     from turnover.research.bench.runs import measure_demo, measure_masks, measure_sst2
+    from turnover.storage.atomic import check_free
 
     if arguments.name == "masks":
         return measure_masks()
     if arguments.name == "demo":
         return measure_demo()
+    if arguments.name == "million":
+        if not arguments.run:
+            raise TurnoverError("bench million builds a run; name its folder with --run")
+        check_free(Path(arguments.run), "another folder")
+        return measure_million(Path(arguments.run))
     if not arguments.path:
         raise TurnoverError("bench sst2 needs the SST-2 files; name their folder with --path")
     return measure_sst2(Path(arguments.path))
