@@ -32,6 +32,7 @@ from turnover.research.bench.contests import (
     heads,
 )
 from turnover.research.bench.influence import BackendRow, GrowthRow, describe_influence, measure
+from turnover.research.bench.million import measure_million
 from turnover.research.bench.networks import convolutions, trunk
 from turnover.research.bench.random_run import RandomRun
 from turnover.research.paper.table1 import exponents
@@ -234,6 +235,23 @@ def test_a_result_becomes_two_tables() -> None:
 
 
 # Runs of random numbers are runs like others
+
+
+def test_a_run_like_the_million_s_keeps_each_mask_s_values_and_opens(tmp_path: Path) -> None:
+    rows = list(measure_million(tmp_path / "run", 300, 40))
+    assert len({row.measure for row in rows}) == len(rows) and all(row.value >= 0 for row in rows)
+    run = Run(tmp_path / "run")
+    part, errors = run.influence, run.misclassified_positions
+    assert part.array("truth_members").shape == (16, 40, 64)
+    assert len(error_items(run, with_influence=True)) == len(errors) > 0
+    for position in errors[:3]:
+        ranked = part.ranked(position, "prediction")
+        values = part.members("prediction", [part.misclassified.index(position)])[:, 0]
+        mean, error = values.mean(0), values.std(0, ddof=1) / 4
+        np.testing.assert_allclose(ranked.values, mean[ranked.instances], atol=1e-6)
+        np.testing.assert_allclose(ranked.std_errors, error[ranked.instances], atol=1e-6)
+        np.testing.assert_allclose(ranked.values[:100], -np.sort(-mean)[:100], atol=1e-6)
+        np.testing.assert_allclose(ranked.values[100:], -np.sort(-mean)[-100:], atol=1e-6)
 
 
 LAYOUTS = [(2**31, "full", 300), (0, "top", 200)]

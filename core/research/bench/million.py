@@ -199,7 +199,7 @@ def _opened(folder: Path, clock: _Clock) -> Iterator[BenchRow]:
     yield clock.lap("run opened and checked")
     error_items(run, with_influence=True)
     yield clock.lap("errors listed")
-    seconds, cohorts = [], torch.from_numpy(np.asarray(run.influence.array("cohorts"))).long()
+    seconds, cohorts = [], torch.from_numpy(np.array(run.influence.array("cohorts"))).long()
     ids = torch.arange(len(run.train))
     for position in run.influence.misclassified[:_CLICKS]:
         begun = time.perf_counter()
