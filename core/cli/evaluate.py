@@ -168,7 +168,7 @@ def _add_bench(parser: ArgumentParser) -> None:
         parser,
         path="DIR: folder with the SST-2 files (for sst2)",
         run="DIR: folder of the new run (for million)",
-        only="TEXT: only cases that contain this text (for influence)",
+        only="TEXT: only cases that contain this text, or `growth` (for influence)",
     )
 
 

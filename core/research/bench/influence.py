@@ -4,9 +4,6 @@ Ways of one contest take turns on the same weights and masks; seconds are median
 the floating-point operations that a way needs for its pairs, counted by torch, and the peak of the
 machine's matrix product, measured in the same turns: their ratio shows how near a way is to the
 machine's limit.
-
-Where instances share masks, growth rows show that the passes of a target take as long for a million
-training items as for ten thousand, and what it costs to spread their values.
 """
 
 from __future__ import annotations
@@ -15,20 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
-from statistics import median
-from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from turnover.attribution.device import choose_device, synchronize
-from turnover.attribution.ensemble import member_cohorts
-from turnover.attribution.influence import Influence, influence, top_influences
-from turnover.models.adapters import AdapterClassifier, new_encoder
-from turnover.models.encoders import DEFAULT_ENCODER
-from turnover.models.heads import turnover_heads
+from turnover.attribution.device import choose_device
 from turnover.research.bench.contests import (
     ENGINE_LOW,
     Contest,
@@ -38,14 +27,12 @@ from turnover.research.bench.contests import (
     example_network,
     heads,
     images,
-    sharing,
 )
+from turnover.research.bench.growth import describe_growth, measure_growth
 from turnover.research.bench.networks import convolutions, trunk
 from turnover.research.bench.timing import (
-    COPY_BYTES,
     MATMUL_FLOPS,
     interleaved_medians,
-    large_copy,
     matmul_peak,
     peak_memory,
     threads,
@@ -55,11 +42,9 @@ from turnover.storage.progress import bar
 
 _REPEATS = 5
 _PEAK, _PEAK_LOW = "matrix product, float32", "matrix product, bfloat16"
-_GROWTH = (2500, 5000, 10_000, 20_000, 40_000)
-_TARGET_GROWTH = (16, 32, 64, 128, 256)
-_SHARED_GROWTH = (10_000, 100_000, 1_000_000)
-_MASKS, _FEWER_MASKS, _MEMBERS = 64, 16, 16
-_TOKENS, _BERT_REPEATS = 32, 1
+_MASKS, _FEWER_MASKS = 64, 16
+_BERT_REPEATS = 1
+GROWTH = "growth"
 
 
 @dataclass(frozen=True)
@@ -81,19 +66,6 @@ class BackendRow:
     flops_per_second: float
     matmul_peak_flops_per_second: float
     mask_seconds: float | None
-
-
-@dataclass(frozen=True)
-class GrowthRow:
-    """How the engine's seconds and peak memory grow: seconds are proportional to size to the power
-    of the exponent.
-    """
-
-    growing: str
-    sizes: tuple[int, ...]
-    seconds: tuple[float, ...]
-    peak_memory_mb: tuple[float, ...]
-    exponent: float
 
 
 def contests(device: torch.device) -> Iterator[Callable[[], Contest]]:
@@ -122,27 +94,19 @@ def bert_contests(device: torch.device) -> Iterator[Callable[[], Contest]]:
 
 
 def measure_influence(only: str = "") -> dict[str, Any]:
-    """All contests whose case contains `only`, on one thread and on all cores (on a GPU once).
-    Without `only` also the growth of the engine's cost, and the rate of a large copy.
+    """All contests whose case contains `only`, on one thread and on all cores (on a GPU once);
+    without `only`, or where it says so, also the growth of the engine's cost.
     """
     device = choose_device()
     counts = sorted({1, torch.get_num_threads()}) if device.type == "cpu" else [1]
-    rows = _measured(contests(device), counts, device, _REPEATS, only)
-    if only:
-        return {"rows": rows, "growth": []}
-    copied = interleaved_medians({"copy": large_copy(device)}, _REPEATS, device)["copy"]
-    growth = [asdict(row) for row in (*measure_growth(), *measure_sharing())]
-    return {"rows": rows, "growth": growth, "copy_bytes_per_second": COPY_BYTES / copied}
+    rows = _measured(contests(device), counts, device, _REPEATS, only) if only != GROWTH else []
+    return {"rows": rows, **(measure_growth() if only in ("", GROWTH) else {})}
 
 
 def measure_bert() -> dict[str, Any]:
     """BERT-base on all cores."""
-    device = choose_device()
-    count = torch.get_num_threads()
-    return {
-        "rows": _measured(bert_contests(device), [count], device, _BERT_REPEATS, ""),
-        "growth": [],
-    }
+    device, count = choose_device(), torch.get_num_threads()
+    return {"rows": _measured(bert_contests(device), [count], device, _BERT_REPEATS, "")}
 
 
 def _measured(
@@ -169,10 +133,9 @@ def measure(
     contest: Contest, count: int, device: torch.device, repeats: int = _REPEATS
 ) -> Iterator[BackendRow]:
     """The rows of one contest."""
-    peaks = {
-        _PEAK: matmul_peak(torch.float32, device),
-        _PEAK_LOW: matmul_peak(torch.bfloat16, device),
-    }
+    peaks = {_PEAK: matmul_peak(torch.float32, device)}
+    if ENGINE_LOW in contest.ways:
+        peaks[_PEAK_LOW] = matmul_peak(torch.bfloat16, device)
     masks = {_masks_of(name): way.masks for name, way in contest.ways.items() if way.masks}
     seconds = interleaved_medians(
         {**{name: way.run for name, way in contest.ways.items()}, **masks, **peaks}, repeats, device
@@ -212,119 +175,6 @@ def _flops(way: Way) -> int:
     return int(counter.get_total_flops())
 
 
-def measure_growth() -> Iterator[GrowthRow]:
-    """Text heads with streamed top-k, growing in training instances and in targets."""
-    device = choose_device()
-    model = turnover_heads((384,), 2, members=4, groups=32, seed=0).to(device).eval()
-
-    def run(instances: int, targets: int) -> None:
-        features = torch.randn(targets, 384, generator=torch.Generator().manual_seed(0))
-        top_influences(
-            model,
-            features,
-            torch.zeros(targets, dtype=torch.int64),
-            torch.arange(instances),
-            memory=2**28,
-        )
-
-    yield _growth("training instances, 100 targets", _GROWTH, lambda size: run(size, 100), device)
-    yield _growth(
-        "targets, 5,000 training instances", _TARGET_GROWTH, lambda size: run(5000, size), device
-    )
-
-
-def measure_sharing() -> Iterator[GrowthRow]:
-    """One target and more and more training items that share 64 masks: the passes of MiniLM with
-    adapters, and how long 16 members take to find the items' cohorts and to spread a target's
-    values to the items.
-    """
-    device = choose_device()
-    yield _passes(device)
-    model = sharing(turnover_heads((384,), 2, members=_MEMBERS, groups=32, seed=0), _MASKS)
-    by_mask = torch.randn(_MEMBERS, 1, _MASKS)
-    results = {
-        size: Influence(by_mask, ids, "", member_cohorts(model, ids))
-        for size, ids in ((size, torch.arange(size)) for size in _SHARED_GROWTH)
-    }
-    yield _growth(
-        f"the same: cohorts of {_MEMBERS} members",
-        _SHARED_GROWTH,
-        lambda size: member_cohorts(model, results[size].train_ids),
-        device,
-    )
-    yield _growth(
-        f"the same: mean of {_MEMBERS} members for a target",
-        _SHARED_GROWTH,
-        lambda size: results[size].mean,
-        device,
-    )
-
-
-def _passes(device: torch.device) -> GrowthRow:
-    """Seconds that MiniLM with adapters in all layers spends in its forward passes for one target
-    of 32 tokens.
-    """
-    encoder = new_encoder(DEFAULT_ENCODER)
-    model = sharing(AdapterClassifier(encoder, 2, layers=None, groups=None, seed=0), _MASKS)
-    model.to(device).eval()
-    begun: list[float] = []
-    spent: list[float] = []
-
-    def ended(*_: object) -> None:
-        synchronize(device)
-        spent.append(perf_counter() - begun.pop())
-
-    model.register_forward_pre_hook(lambda *_: begun.append(perf_counter()))
-    model.register_forward_hook(ended)
-    target = {"input_ids": torch.full((1, _TOKENS), 7)}
-
-    def run(size: int) -> float:
-        spent.clear()
-        influence(model, target, torch.zeros(1, dtype=torch.int64), torch.arange(size))
-        return sum(spent)
-
-    seconds: dict[int, list[float]] = {size: [] for size in _SHARED_GROWTH}
-    for _ in range(_REPEATS + 1):
-        for size in _SHARED_GROWTH:
-            seconds[size].append(run(size))
-    times = tuple(median(seconds[size][1:]) for size in _SHARED_GROWTH)
-    return GrowthRow(
-        f"training items, {_MASKS} shared masks: passes of MiniLM for a target",
-        _SHARED_GROWTH,
-        times,
-        _peaks(_SHARED_GROWTH, run, device),
-        _slope(_SHARED_GROWTH, times),
-    )
-
-
-def _growth(
-    growing: str, sizes: tuple[int, ...], run: Callable[[int], object], device: torch.device
-) -> GrowthRow:
-    """Seconds and peak memory of runs of growing size."""
-    seconds = interleaved_medians(
-        {str(size): partial(run, size) for size in sizes}, _REPEATS, device
-    )
-    times = tuple(seconds[str(size)] for size in sizes)
-    return GrowthRow(growing, sizes, times, _peaks(sizes, run, device), _slope(sizes, times))
-
-
-def _peaks(
-    sizes: Sequence[int], run: Callable[[int], object], device: torch.device
-) -> tuple[float, ...]:
-    """Peak memory of runs of each size."""
-    peaks = []
-    for size in sizes:
-        with peak_memory(device) as peak:
-            run(size)
-        peaks.append(peak[0])
-    return tuple(peaks)
-
-
-def _slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:
-    """Least-squares slope of log seconds on log size."""
-    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
-
-
 def describe_influence(result: dict[str, Any]) -> str:
     """The rows as Markdown tables; "× (a)" is how many times more pairs a second a way does than
     the published one.
@@ -359,26 +209,4 @@ def describe_influence(result: dict[str, Any]) -> str:
         (speed(BackendRow(**row)) for row in result["rows"]),
         right=(1, *range(3, 11)),
     )
-    if not result["growth"]:
-        return speeds
-    growth = markdown_table(
-        ("growing", "sizes", "seconds", "peak memory, MB", "exponent", "ns each, of the most"),
-        (
-            (
-                row.growing,
-                ", ".join(f"{value:,}" for value in row.sizes),
-                _listed(row.seconds),
-                _listed(row.peak_memory_mb),
-                f"{row.exponent:.2f}",
-                f"{1e9 * row.seconds[-1] / row.sizes[-1]:,.3g}",
-            )
-            for row in (GrowthRow(**row) for row in result["growth"])
-        ),
-        right=[4, 5],
-    )
-    copied = f"A large copy moves {result['copy_bytes_per_second'] / 1e9:.1f} GB/s."
-    return f"{speeds}\n\n{growth}\n\n{copied}"
-
-
-def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.3g}" for value in values)
+    return "\n\n".join([speeds] + ([describe_growth(result)] if "growth" in result else []))
