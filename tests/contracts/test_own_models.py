@@ -24,6 +24,7 @@ from turnover.models.own import OwnMembers, found_leaks, own_members
 from turnover.models.registry import find_family
 from turnover.runs.model import load_model, split_inputs
 from turnover.training.fit import probabilities
+from turnover.workflows.influence import compute_influence
 
 __all__ = ["own_code"]
 CPU, BUILD = torch.device("cpu"), "own_images:build"
@@ -283,6 +284,11 @@ def test_modules_of_every_sort_train_are_kept_and_measured(
         close = 0.05 if model == "half" else 1e-4
         np.testing.assert_allclose(kept[number][:, 7], halves[1] - halves[0], atol=close)
     assert float(np.abs(kept).max()) > 1e-2
+    if shared:  # the ends of the rankings are kept beside the values by mask, not in their place
+        compute_influence(run, device_choice="cpu", full_bytes=0)
+        ends = Run(run.folder).influence
+        assert ends.manifest["layout"] == "top"
+        np.testing.assert_allclose(ends.members("truth", list(range(20))), kept, atol=1e-5)
 
 
 def test_a_module_that_fails_is_named_wherever_it_is_asked(own_code: Path) -> None:
