@@ -166,8 +166,7 @@ def _add_bench(parser: ArgumentParser) -> None:
     )
     add_values(
         parser,
-        path="DIR: folder with the SST-2 files (for sst2)",
-        run="DIR: folder of the new run (for million)",
+        path="DIR: folder with the SST-2 files (for sst2), or of the new run (for million)",
         only="TEXT: only cases that contain this text, or `growth` (for influence)",
     )
 
@@ -201,10 +200,10 @@ def _measure(arguments: Namespace) -> Iterator[BenchRow]:
     if arguments.name == "demo":
         return measure_demo()
     if arguments.name == "million":
-        if not arguments.run:
-            raise TurnoverError("bench million builds a run; name its folder with --run")
-        check_free(Path(arguments.run), "another folder")
-        return measure_million(Path(arguments.run))
+        if not arguments.path:
+            raise TurnoverError("bench million builds a run; name its folder with --path")
+        check_free(Path(arguments.path), "another folder")
+        return measure_million(Path(arguments.path))
     if not arguments.path:
         raise TurnoverError("bench sst2 needs the SST-2 files; name their folder with --path")
     return measure_sst2(Path(arguments.path))
