@@ -36,6 +36,8 @@ from turnover.attribution.dropout import TurnoverDropout
 from turnover.attribution.engine.naive import autocast, device_of, number_masks
 from turnover.attribution.engine.prefix import NotSplittable
 from turnover.attribution.engine.tiling import Cost, pieces, spread, tile_size
+from turnover.attribution.norms import TurnoverNorm1d, TurnoverNorm2d
+from turnover.attribution.scope import before_masks
 
 Affine = nn.Linear | nn.Conv2d
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
@@ -61,6 +63,8 @@ _KNOWN = (
     nn.Conv2d,
     nn.BatchNorm1d,
     nn.BatchNorm2d,
+    TurnoverNorm1d,
+    TurnoverNorm2d,
     *_ON_UNITS,
     *_POOLS,
     *_NOTHING,
@@ -84,6 +88,12 @@ class Chain:
     steps: tuple[nn.Module, ...]
     readers: tuple[TurnoverDropout | None, ...]
 
+    def features(self, inputs: Tensor) -> Tensor:
+        """The prefix's results, as they are under masks."""
+        with before_masks():
+            features: Tensor = self.prefix(inputs)
+        return features
+
     @property
     def by_groups(self) -> bool:
         """Whether the first mask has so few groups that the first layer's results are sums of
@@ -98,7 +108,7 @@ class Chain:
 
     def results(self, x: Tensor) -> list[Tensor]:
         """What the prefix makes of a batch, and each step of the one before it, without masks."""
-        results = [self.prefix(x)]
+        results = [self.features(x)]
         x = results[0].clone()  # which a step may change in place
         for step in self.steps:
             x = step(x)
@@ -220,7 +230,7 @@ class SubnetworkBackend:
         self.first = first
         with torch.no_grad():
             number_masks(model, inputs)
-            sample = chain.prefix(inputs[:1].to(self.device, copy=True))
+            sample = chain.features(inputs[:1].to(self.device, copy=True))
             self._check(sample)
             self.shared = (
                 affine
@@ -299,7 +309,7 @@ class SubnetworkBackend:
         """The prefix's features; (1/p) Wx of the first layer and its partial products `(G, …)`,
         where they are used.
         """
-        features = self.chain.prefix(self.inputs[targets].to(self.device, copy=True))
+        features = self.chain.features(self.inputs[targets].to(self.device, copy=True))
         if self.shared is None:
             return features, None, None
         full = _affine(self.shared, features, self.shared.weight) / self.first.keep
@@ -420,7 +430,7 @@ def _biased(step: Affine, x: Tensor, units: Tensor | None) -> Tensor:
 
 
 def _norm(step: Norm, x: Tensor, units: Tensor | None) -> Tensor:
-    """Batch norm in evaluation mode for some of its units."""
+    """Batch norm in evaluation mode, under masks, for some of its units."""
     parts = (step.running_mean, step.running_var, step.weight, step.bias)
     mean, variance, weight, bias = (
         part if part is None or units is None else part[units] for part in parts

@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from turnover.attribution.dropout import TurnoverDropout, turnover_layers
+from turnover.attribution.dropout import TurnoverDropout
 from turnover.attribution.engine.naive import Inputs, row_count, take_rows
 from turnover.attribution.engine.tiling import pair_losses
 from turnover.attribution.ensemble import MemberModel
@@ -47,8 +47,6 @@ PUBLISHED, PART, ENGINE, ENGINE_LOW = (
     "(c) engine, bfloat16",
 )
 PRECISIONS = {ENGINE: None, ENGINE_LOW: torch.bfloat16}
-
-Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -94,9 +92,7 @@ def heads(
     encoder = TextEncoder(device=device)
     tokens = _tokens(encoder, targets)
     model, single = (
-        sharing(
-            turnover_heads((encoder.width,), 2, members=members, groups=groups, seed=_SEED), masks
-        )
+        turnover_heads((encoder.width,), 2, members=members, groups=groups, seed=_SEED, masks=masks)
         .to(device)
         .eval()
         for members in (_MEMBERS, 1)
@@ -147,13 +143,6 @@ def masks_in_words(groups: int | None, masks: int | None) -> str:
     return words if masks is None else f"{words}, {masks} shared"
 
 
-def sharing(model: Module, masks: int | None) -> Module:
-    """The model, its instances sharing `masks` masks."""
-    for layer in turnover_layers(model):
-        layer.masks = masks
-    return model
-
-
 def _make_masks(model: MemberModel, ids: Tensor) -> None:
     for mask in (model.head.mask_in, model.head.mask_hidden):
         for seed in mask.seeds:
@@ -163,12 +152,12 @@ def _make_masks(model: MemberModel, ids: Tensor) -> None:
 def adapters(layers: int | None, device: torch.device, masks: int | None = None) -> Contest:
     """MiniLM with adapters in its last layers (None for all), with enlarged weights."""
     model = AdapterClassifier(
-        new_encoder(DEFAULT_ENCODER), 2, layers=layers, groups=None, seed=_SEED
+        new_encoder(DEFAULT_ENCODER), 2, layers=layers, groups=None, seed=_SEED, masks=masks
     )
     where = "all" if layers is None else f"the last {layers}"
     return contest(
         f"MiniLM, adapters in {where} layers" + (f", {masks} shared masks" if masks else ""),
-        sharing(_enlarged(model), masks).to(device).eval(),
+        _enlarged(model).to(device).eval(),
         _tokens(TextEncoder(device=device), 1 if masks else 2),
         _INSTANCES if masks else _ADAPTER_INSTANCES,
         device,
@@ -184,7 +173,12 @@ def bert_base(device: torch.device, tokens: int = 32, masks: int | None = None) 
     from transformers import BertConfig, BertModel
 
     model = AdapterClassifier(
-        BertModel(BertConfig(), add_pooling_layer=False), 2, layers=None, groups=None, seed=_SEED
+        BertModel(BertConfig(), add_pooling_layer=False),
+        2,
+        layers=None,
+        groups=None,
+        seed=_SEED,
+        masks=masks,
     )
     target = {
         "input_ids": torch.full((1, tokens), 7, device=device),
@@ -193,7 +187,7 @@ def bert_base(device: torch.device, tokens: int = 32, masks: int | None = None) 
     return contest(
         f"BERT-base, adapters in all layers, {tokens} tokens"
         + (f", {masks} shared masks" if masks else ""),
-        sharing(_enlarged(model), masks).to(device).eval(),
+        _enlarged(model).to(device).eval(),
         target,
         _BERT_INSTANCES if masks or device.type == "cuda" else PUBLISHED_BATCH,
         device,
@@ -204,7 +198,7 @@ def bert_base(device: torch.device, tokens: int = 32, masks: int | None = None) 
 
 def images(groups: int | None, device: torch.device, masks: int | None = None) -> Contest:
     """VGG19 on 32 × 32 images, masked from the input of the 12th convolution on."""
-    model = sharing(vgg19(10, groups=groups, seed=_SEED), masks).to(device).eval()
+    model = vgg19(10, groups=groups, seed=_SEED, masks=masks).to(device).eval()
     inputs = torch.randn(100, 3, 32, 32, generator=torch.Generator().manual_seed(_SEED)).to(device)
     return contest(
         f"VGG19, {masks_in_words(groups, masks)}, 100 targets",

@@ -22,7 +22,6 @@ from turnover.attribution.influence import Influence, influence, top_influences
 from turnover.models.adapters import AdapterClassifier, new_encoder
 from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.models.heads import turnover_heads
-from turnover.research.bench.contests import sharing
 from turnover.research.bench.timing import (
     COPY_BYTES,
     interleaved_medians,
@@ -87,7 +86,7 @@ def _shared_growth() -> Iterator[GrowthRow]:
     """
     device = choose_device()
     yield _passes(device)
-    model = sharing(turnover_heads((384,), 2, members=_MEMBERS, groups=32, seed=0), _MASKS)
+    model = turnover_heads((384,), 2, members=_MEMBERS, groups=32, seed=0, masks=_MASKS)
     by_mask = torch.randn(_MEMBERS, 1, _MASKS)
     results = {
         size: Influence(by_mask, ids, "", member_cohorts(model, ids))
@@ -112,7 +111,7 @@ def _passes(device: torch.device) -> GrowthRow:
     of 32 tokens.
     """
     encoder = new_encoder(DEFAULT_ENCODER)
-    model = sharing(AdapterClassifier(encoder, 2, layers=None, groups=None, seed=0), _MASKS)
+    model = AdapterClassifier(encoder, 2, layers=None, groups=None, seed=0, masks=_MASKS)
     model.to(device).eval()
     begun: list[float] = []
     spent: list[float] = []

@@ -33,7 +33,6 @@ from turnover.data.recipe import Recipe
 from turnover.explain.explanation import error_items
 from turnover.models.heads import turnover_heads
 from turnover.models.registry import TrainSettings
-from turnover.research.bench.contests import sharing
 from turnover.research.bench.random_run import MEMBERS, BenchRow, random_texts
 from turnover.runs.ranking import ranking_entries
 from turnover.runs.run import Run
@@ -90,8 +89,8 @@ def measure_million(
         ),
     )
     yield clock.lap("features, labels and texts drawn")
-    heads = turnover_heads((_WIDTH,), 2, members=MEMBERS, groups=_GROUPS, seed=0)
-    model = sharing(heads, _MASKS).to(device)
+    shape = {"members": MEMBERS, "groups": _GROUPS, "masks": _MASKS}
+    model = turnover_heads((_WIDTH,), 2, seed=0, **shape).to(device)
     history = fit(model, splits[0], splits[1], _RECIPE)
     yield clock.lap(f"{MEMBERS} members trained for {_RECIPE.epochs} epoch, with the curves")
     partial = folder.parent / f"{folder.name}.partial"
