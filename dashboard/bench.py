@@ -53,10 +53,12 @@ SIZES = {
 }
 
 
-def measure_dashboard(runs: Path) -> Iterator[BenchRow]:
-    """Measure first words, clicks and memory on the runs in a folder, then on random runs."""
+def measure_dashboard(runs: Path, alone: bool = False) -> Iterator[BenchRow]:
+    """Measure first words, clicks and memory on the runs in a folder, then, unless `alone`, on
+    random runs.
+    """
     yield from _measured(runs, "", Budget(0.3, 0.8, 800))
-    for size, budget in SIZES.items():
+    for size, budget in SIZES.items() if not alone else ():
         with tempfile.TemporaryDirectory() as folder:
             size.write(Path(folder))
             which = f"{size.train:,} × {size.targets:,}, random: "
@@ -156,7 +158,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="folder that holds the runs (default runs)",
     )
-    runs = Path(parser.parse_args(argv).runs).resolve()
+    parser.add_argument("--alone", action="store_true", help="leave the random runs out")
+    arguments = parser.parse_args(argv)
+    runs = Path(arguments.runs).resolve()
     if shutil.which("chromium") is None:
         print(
             "python -m turnover.dashboard.bench: no Chromium found; install it with `apt-get "
@@ -164,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    print(table(list(measure_dashboard(runs))))
+    print(table(list(measure_dashboard(runs, arguments.alone))))
     return 0
 
 
