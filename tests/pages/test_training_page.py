@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
-from tests.pages.app_testing import OpenPage, html_of, links
+from tests.pages.app_testing import OpenPage, html_of, links, open_more
 from turnover.dashboard.views.training import (
     EFFECTS,
     FLAGGED,
@@ -259,9 +259,9 @@ def test_the_url_holds_item_order_search_and_meaning(open_page: OpenPage, runs: 
 
 def test_cards_lead_to_the_page(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
-    app = open_page("errors")
+    app = open_more(open_page("errors"), "Why not the true label?")
     opened = [query["train"][0] for label, query in links(app) if label == "Open"]
-    assert len(opened) == 10 and set(opened) <= set(Run(folder).train["id"])
+    assert len(opened) == 20 and set(opened) <= set(Run(folder).train["id"])
     app.query_params["train"] = opened[3]
     app.switch_page("app_pages/training_item.py").run()
     assert not app.exception and app.selectbox(key="train").value == opened[3]
