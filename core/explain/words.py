@@ -30,7 +30,8 @@ LIMIT = 20_000
 _CONTROLS = {*range(32), *range(0x7F, 0xA0)} - {ord(character) for character in "\t\n\r"}
 _TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 _VISIBLE = dict.fromkeys(_CONTROLS | _TURNING | {*range(0xD800, 0xE000)}, 0xFFFD)
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
+WORD = re.compile(r"\w+(?:['’]\w+)*")
+"""A word of a text."""
 _FREQUENT = """
 a about after again all also am an and any are as at be because been before being but by can could
 did do does doing don't down each few for from further had has have having he her here hers him his
@@ -75,9 +76,9 @@ def content_words(text: str, pieces: Pieces | None = None) -> frozenset[str]:
     """The words of a text, lower-cased, without stop words; with `pieces` also the runs of pieces
     in them, such as "un ##christ".
     """
-    words = {word for word in _WORD.findall(text[:LIMIT]) if _key(word) not in STOP_WORDS}
+    words = {word for word in WORD.findall(text[:LIMIT]) if key_of(word) not in STOP_WORDS}
     inside = {run for word in words for run, _, _ in _runs(word, pieces)} if pieces else set()
-    return frozenset(map(_key, words)) | inside
+    return frozenset(map(key_of, words)) | inside
 
 
 def recurring_words(
@@ -142,9 +143,9 @@ def _shared(text: str, words: Collection[str], pieces: Pieces | None) -> Iterato
     """Where a shared word, or the longest shared run of pieces inside a word, begins and ends; in
     order.
     """
-    for match in _WORD.finditer(text):
+    for match in WORD.finditer(text):
         word, first = match.group(), match.start()
-        if _key(word) in words:
+        if key_of(word) in words:
             yield first, match.end()
         elif pieces and (
             spans := [
@@ -167,7 +168,8 @@ def _runs(word: str, pieces: Pieces) -> Iterator[tuple[str, int, int]]:
                 yield " ".join(name for name, _, _ in parts[first : last + 1]), begin, end
 
 
-def _key(word: str) -> str:
+def key_of(word: str) -> str:
+    """A word as it is compared with others."""
     return word.lower().replace("’", "'")
 
 

@@ -3,7 +3,8 @@
     RUN/manifest.json         settings, data fingerprint, versions, seeds, timings, device, results,
                               a checksum per file
         items.parquet         every item of both splits: split, id, label, text or image, planted
-                              (the injected mark), predicted probabilities
+                              (the injected mark), predicted probabilities, and what the twin
+                              without masks predicts (-1 where there is none)
         features.npy          what the heads see of every item, training items first, (items, D)
         curves.parquet        one row per epoch (Figure 2)
         item_losses.npy       (masked | flipped, epochs, training items), nats, mean over members
@@ -248,8 +249,8 @@ class Run:
 
     @cached_property
     def items(self) -> pd.DataFrame:
-        """All items: split, position, id, label, predicted, probability_0 …, text or image (PNG
-        bytes), planted.
+        """All items: split, position, id, label, predicted, plain_predicted (not in runs of earlier
+        versions), probability_0 …, text or image (PNG bytes), planted.
         """
         with readable(self.folder / "items.parquet", self.again):
             read = pd.read_parquet(self.folder / "items.parquet")

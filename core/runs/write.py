@@ -71,11 +71,12 @@ def write_run(
     history: History,
     inputs: Arrays,
     facts: dict[str, Any],
+    twin: Members | None = None,
 ) -> None:
     """Write all files of a run into `partial`, its manifest last, and rename that to `folder`;
-    `facts` are recipe, results etc.
+    `facts` are recipe, results etc., `twin` is the model that was trained without masks.
     """
-    _write_files(partial, data, model, history, inputs)
+    _write_files(partial, data, (model, twin), history, inputs)
     write_manifest(partial, _origin(settings, data, model) | facts, RUN_FILES)
     replace_folder(partial, folder)
     for pattern in _SCRATCH:  # only now: until the rename, a stop must find them
@@ -84,12 +85,19 @@ def write_run(
 
 
 def _write_files(
-    partial: Path, data: Dataset, model: Members, history: History, inputs: Arrays
+    partial: Path,
+    data: Dataset,
+    models: tuple[Members, Members | None],
+    history: History,
+    inputs: Arrays,
 ) -> None:
     """All files of a run but the manifest."""
+    model, twin = models
     tensors = [torch.as_tensor(rows).to(device_of(model)) for rows in inputs]
     frames = [
-        _item_rows(split, items, probabilities(model, rows).cpu().numpy())
+        _item_rows(
+            split, items, _chances(model, rows), None if twin is None else _chances(twin, rows)
+        )
         for split, items, rows in zip(
             ("train", "validation"), (data.train, data.validation), tensors, strict=True
         )
@@ -109,7 +117,14 @@ def _write_files(
     (partial / "weights.safetensors").write_bytes(save(weights))
 
 
-def _item_rows(split: str, items: Items, chances: np.ndarray) -> pd.DataFrame:
+def _chances(model: Members, rows: torch.Tensor) -> np.ndarray:
+    """Class probabilities `(N, C)` of some rows."""
+    return probabilities(model, rows).cpu().numpy()
+
+
+def _item_rows(
+    split: str, items: Items, chances: np.ndarray, plain: np.ndarray | None
+) -> pd.DataFrame:
     blank = [""] * len(items)
     frame = pd.DataFrame(
         {
@@ -118,6 +133,7 @@ def _item_rows(split: str, items: Items, chances: np.ndarray) -> pd.DataFrame:
             "id": items.ids,
             "label": items.labels,
             "predicted": chances.argmax(1),
+            "plain_predicted": -1 if plain is None else plain.argmax(1),
             "planted": items.injected or blank,
             "true_label": items.labels if items.true_labels is None else items.true_labels,
             "row": -1 if items.origin is None else items.origin.rows,

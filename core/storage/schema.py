@@ -187,12 +187,15 @@ def check_items(items: pd.DataFrame, facts: Mapping[str, Any]) -> None:
     sizes = {split: facts["results"][f"{split}_size"] for split in ("train", "validation")}
     require(len(items) == sum(sizes.values()), "split")
     require((items["split"] == np.repeat([*sizes], [*sizes.values()])).all(), "split")
-    for name in ("position", "label", "predicted", *({"row"} & {*items.columns})):
+    known = {"row", "plain_predicted"} & {*items.columns}  # of earlier versions not all
+    for name in ("position", "label", "predicted", *sorted(known)):
         require(items[name].dtype.kind in "iu", name)
     positions = np.concatenate([np.arange(size) for size in sizes.values()])
     require((items["position"] == positions).all(), "position")
     for name in ("label", "predicted"):
         require(items[name].between(0, classes - 1).all(), name)
+    if "plain_predicted" in known:
+        require(items["plain_predicted"].between(-1, classes - 1).all(), "plain_predicted")
     for name in map(str, items.columns):
         if name in ("id", "planted", kind) or not pd.api.types.is_numeric_dtype(items[name]):
             require(set(map(type, items[name])) <= {bytes if name == "image" else str}, name)

@@ -32,6 +32,7 @@ from turnover.attribution.ensemble import Members, member_cohorts, shared_masks
 from turnover.attribution.estimators.estimator import Estimator
 from turnover.attribution.influence import Influence, influence, influences, self_influence
 from turnover.errors import TurnoverError
+from turnover.explain.causes import causes
 from turnover.jobs.tasks import Task, open_workers
 from turnover.runs.model import load_model, run_estimator, run_split
 from turnover.runs.run import Run
@@ -40,6 +41,7 @@ from turnover.storage.atomic import disk_error, replace_folder
 from turnover.storage.lock import alone
 from turnover.storage.progress import Advance, bar
 from turnover.training.fit import Split
+from turnover.workflows.effects import compute_effects
 from turnover.workflows.influence_chunks import (
     ESTIMATOR,
     FULL_BYTES,
@@ -108,6 +110,8 @@ def _replace_influence(run: Run, request: Request, cluster: str | None) -> dict[
             work = _Work.of(run, request)
             computed = work.compute(cluster)
             facts = work.join(begun)
+            compute_effects(Run(run.folder), work.model, work.device)
+            causes(Run(run.folder))
     except OSError as error:
         raise disk_error(files.folder, error) from None
     pairs, seconds = facts["pairs"], facts["seconds"]

@@ -97,7 +97,7 @@ def _train(
     if isinstance(model, OwnMembers) and not model.leaks:
         model.find_leaks(splits[0].inputs, splits[0].labels)
     trained = time.perf_counter()
-    _, twin = _fit(data, settings, splits, replace(recipe, masked=False), partial, workers)
+    plain, twin = _fit(data, settings, splits, replace(recipe, masked=False), partial, workers)
     timings = {
         "features": featured - begun,
         "training": trained - featured,
@@ -116,7 +116,7 @@ def _train(
         "timings": seconds,
         "data_report": plan.data_report,
     }
-    write_run(partial, folder, data, settings, model, history, inputs, facts)
+    write_run(partial, folder, data, settings, model, history, inputs, facts, plain)
     return {"run": str(folder), "model": settings.model, **results}
 
 

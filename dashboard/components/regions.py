@@ -19,7 +19,7 @@ from turnover.dashboard.components.worker import when_ready
 from turnover.dashboard.engine import Worker
 from turnover.dashboard.state import worker_of
 from turnover.dashboard.views.answer import Question
-from turnover.dashboard.views.edits import GRID, InputPart
+from turnover.dashboard.views.edits import InputPart
 from turnover.dashboard.views.regions import (
     Region,
     Regions,
@@ -31,6 +31,7 @@ from turnover.dashboard.views.regions import (
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card, ErrorItem, Explanation
 from turnover.explain.html import image_html, safe, signed
+from turnover.explain.parts import GRID
 from turnover.runs.run import Run, made_with
 
 

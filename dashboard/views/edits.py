@@ -1,9 +1,9 @@
 """The view model of edits on the Try page: an input with a part removed or changed, and the effect.
 
 The parts of an input are the words of a text, or its sentences where it has more than `MOST_WORDS`
-words, or the `GRID` × `GRID` patches of an image. The weight of a part is the rise in the loss of
-the explained label, in nats, when the part is removed. The loss of a label is −log of its
-probability.
+words, or the patches of an image (`turnover.explain.parts`). The weight of a part is the rise in
+the loss of the explained label, in nats, when the part is removed. The loss of a label is −log of
+its probability.
 """
 
 from __future__ import annotations
@@ -15,18 +15,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from turnover.dashboard.views.answer import Answer, Question, image_of
 from turnover.data.images import png_bytes, png_pixels
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card
 from turnover.explain.html import signed
-from turnover.explain.words import snippet
+from turnover.explain.parts import patch_name, without_patches
+from turnover.explain.words import WORD, snippet
 from turnover.runs.run import Run
-
-GRID = 4
-"""Rows and columns of patches that an image is cut into."""
 
 MOST_WORDS, MOST_SENTENCES = 60, 30
 """A text of more words is cut into sentences, of which the first so many can be removed: more would
@@ -34,7 +30,6 @@ take too long on a page.
 """
 
 _NAME = 40
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
 _SENTENCE = re.compile(r"[^.!?\n]*\w[^.!?\n]*[.!?]*")
 _LEAST = 1e-12
 
@@ -80,7 +75,7 @@ def unit_of(question: Question) -> str:
     """The kind of an input's parts: `word`, `sentence` or `patch`."""
     if question.image:
         return "patch"
-    return "word" if len(_WORD.findall(question.text)) <= MOST_WORDS else "sentence"
+    return "word" if len(WORD.findall(question.text)) <= MOST_WORDS else "sentence"
 
 
 def parts_of(run: Run, question: Question, label: str) -> tuple[InputPart, ...]:
@@ -188,7 +183,7 @@ def _loss(chance: float) -> float:
     return -math.log(max(chance, _LEAST))
 
 
-_UNITS = {"word": (_WORD, MOST_WORDS), "sentence": (_SENTENCE, MOST_SENTENCES)}
+_UNITS = {"word": (WORD, MOST_WORDS), "sentence": (_SENTENCE, MOST_SENTENCES)}
 
 
 def _pieces(question: Question, piece: re.Pattern[str], most: int) -> Iterator[InputPart]:
@@ -203,16 +198,8 @@ def _pieces(question: Question, piece: re.Pattern[str], most: int) -> Iterator[I
 
 
 def _patches(run: Run, question: Question) -> Iterator[InputPart]:
-    pixels = png_pixels(image_of(run, question))
-    blank = pixels.mean((0, 1)).round().astype(np.uint8) if pixels.ndim == 3 else np.uint8(0)
-    down, right = (
-        [length * step // GRID for step in range(GRID + 1)] for length in pixels.shape[:2]
-    )
-    for row in range(GRID):
-        for column in range(GRID):
-            without = pixels.copy()
-            without[down[row] : down[row + 1], right[column] : right[column + 1]] = blank
-            yield InputPart(
-                f"row {row + 1}, column {column + 1}",
-                replace(question, image=png_bytes(without), name="edited", fitted=True),
-            )
+    for number, without in enumerate(without_patches(png_pixels(image_of(run, question)))):
+        yield InputPart(
+            patch_name(number),
+            replace(question, image=png_bytes(without), name="edited", fitted=True),
+        )

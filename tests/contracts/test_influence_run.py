@@ -31,7 +31,7 @@ from turnover.workflows.influence import compute_influence
 from turnover.workflows.influence_chunks import InfluenceFiles
 
 CPU = torch.device("cpu")
-WHOLE = sorted([*RUN_FILES, "manifest.json", "influence"])
+WHOLE = sorted([*RUN_FILES, "manifest.json", "influence", "causes"])
 
 
 def computed(folder: Path, targets: str = "validation", **options: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ FACTS = {"created", "data", "versions", "timings", "leaks", "device", "classes",
 
 
 def test_a_run_holds_its_files_and_what_its_command_prints(small_run: Path) -> None:
-    assert names(small_run) == sorted([*RUN_FILES, "manifest.json", "influence"])
+    assert names(small_run) == sorted([*RUN_FILES, "manifest.json", "influence", "causes"])
     assert find_runs(small_run.parent) == [small_run]
     manifest = Run(small_run).manifest
     results = manifest["results"]

@@ -24,11 +24,12 @@ from turnover.dashboard import engine, state
 from turnover.dashboard.components.regions import ask_each, patches_html
 from turnover.dashboard.engine import Phase
 from turnover.dashboard.views.answer import Question
-from turnover.dashboard.views.edits import GRID, InputPart
+from turnover.dashboard.views.edits import InputPart
 from turnover.dashboard.views.regions import Regions, build_regions, patches_of, regions_request
 from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Explanation, error_items, explain_error
+from turnover.explain.parts import GRID
 from turnover.runs.run import PREDICTION, TRUTH, Run
 from turnover.storage.artifacts import MANIFEST, write_manifest
 

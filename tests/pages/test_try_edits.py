@@ -25,7 +25,6 @@ from turnover.dashboard.views.answer import (
     item_question,
 )
 from turnover.dashboard.views.edits import (
-    GRID,
     MOST_SENTENCES,
     MOST_WORDS,
     compare,
@@ -38,6 +37,7 @@ from turnover.dashboard.views.edits import (
 )
 from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
+from turnover.explain.parts import GRID
 from turnover.explain.words import visible
 from turnover.runs.run import Run
 

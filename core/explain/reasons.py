@@ -1,0 +1,237 @@
+"""Why: the one cause that an error's numbers show, the first of these that holds.
+
+1. `cue`: without a word or a patch the prediction falls, further than without any other part, and
+   the teachers share it more than their class does (`turnover.explain.cues`).
+2. `label`: the label of the item itself is in doubt (`turnover.explain.doubt`).
+3. `teachers`: of the `TOP` strongest proponents more have a label in doubt than a draw among the
+   training items that carry the predicted label would give (hypergeometric, at most `RATE`).
+4. `class`: no item stands out; the strongest proponent has less than twice the influence of a usual
+   item of its label, the median of these items' |influence|.
+5. `none`: no clear cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from turnover.explain.cues import MATTERS, RATE, SharedPart, Sharing
+from turnover.explain.doubt import Doubt
+from turnover.explain.effects import Effect
+from turnover.runs.ranking import TOP
+from turnover.runs.run import PREDICTION, Ranked, Run
+
+CUE, LABEL, TEACHERS, CLASS, NONE = "cue", "label", "teachers", "class", "none"
+NAMES = {
+    LABEL: "label in doubt",
+    TEACHERS: "teachers’ labels in doubt",
+    CLASS: "whole class",
+    NONE: "no clear cause",
+}
+"""Names of the groups of errors by kind; those with a cue go by their cue."""
+
+_TWICE = 2.0
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a validation item is misclassified.
+
+    Attributes:
+        error: its position among the validation items.
+        kind: `cue`, `label`, `teachers`, `class` or `none`.
+        sentence: the reason, for a person.
+        group: the name of the errors with the same cause.
+        words: of the cue, in lower case.
+        regions: patches of the cue, by number, row by row from 0 (`turnover.explain.parts`).
+        without: the probability of the predicted label without the cue.
+        doubt: of the item's own label; None if it is not in doubt.
+        teachers: the training items among its `TOP` strongest proponents whose label is in doubt.
+        twin: whether ordinary training, without masks, makes the same mistake; None if unknown.
+    """
+
+    error: int
+    kind: str
+    sentence: str
+    group: str
+    words: tuple[str, ...] = ()
+    regions: tuple[int, ...] = ()
+    without: float | None = None
+    doubt: Doubt | None = None
+    teachers: tuple[int, ...] = ()
+    twin: bool | None = None
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """What the causes of a run's errors are found in.
+
+    Attributes:
+        run: with influence.
+        effects: of the parts of each error, by its position; empty where none were left out.
+        doubts: of the labels of training items, by position.
+        own: of the labels of validation items, by position.
+        sharing: of the parts of the errors that have effects.
+    """
+
+    run: Run
+    effects: Mapping[int, Sequence[Effect]]
+    doubts: Mapping[int, Doubt]
+    own: Mapping[int, Doubt]
+    sharing: Sharing
+
+    def cause(self, error: int) -> Cause:
+        """The cause of a misclassified validation item that has influences."""
+        evidence = _Evidence.of(self, error)
+        found = (self._cue(evidence), self._label(evidence), self._teachers(evidence))
+        return next(filter(None, (*found, _whole_class(evidence))), evidence.blank)
+
+    def _cue(self, evidence: _Evidence) -> Cause | None:
+        error, before = evidence.blank.error, evidence.probability
+        effects = {effect.names: effect for effect in self.effects.get(error, ())}
+        largest = min(effects.values(), key=lambda effect: effect.probability, default=None)
+        if largest is None or largest.probability > MATTERS * before:
+            return None
+        parts = {part.names: part for part in self.sharing.parts(error) if part.chance <= RATE}
+        part = parts.get(largest.names)
+        return _of_cue(evidence, part, largest) if part else None
+
+    def _label(self, evidence: _Evidence) -> Cause | None:
+        doubt = evidence.blank.doubt
+        if doubt is None or doubt.label != evidence.predicted:
+            return None
+        return evidence.because(
+            LABEL,
+            f"The label of this item is in doubt: the model, which never saw it, is as sure of "
+            f"“{doubt.label}” ({doubt.probability:.0%}) as it is of items with that label, and "
+            "most of the training items that are like it have that label.",
+        )
+
+    def _teachers(self, evidence: _Evidence) -> Cause | None:
+        from scipy.stats import hypergeom
+
+        labels = self.run.train["label"].to_numpy()
+        pool = np.flatnonzero(labels == evidence.label)
+        among = int((labels[list(evidence.blank.teachers)] == evidence.label).sum())
+        doubted = sum(int(position) in self.doubts for position in pool)
+        drawn = int((labels[evidence.top] == evidence.label).sum())
+        if not among or hypergeom.sf(among - 1, len(pool), doubted, drawn) > RATE:
+            return None
+        count = _counted(len(evidence.blank.teachers), "has a label", "have labels")
+        return evidence.because(
+            TEACHERS, f"Of the {len(evidence.top)} items that taught this most, {count} in doubt."
+        )
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """An error's numbers, and what is said of it without a cause.
+
+    Attributes:
+        blank: the error without a clear cause.
+        predicted: the predicted label, and `label` its number.
+        probability: of the prediction.
+        ranked: the influences on the prediction.
+    """
+
+    run: Run
+    blank: Cause
+    predicted: str
+    label: int
+    probability: float
+    ranked: Ranked
+
+    @classmethod
+    def of(cls, reasons: Reasons, error: int) -> _Evidence:
+        run, item = reasons.run, reasons.run.item("validation", error)
+        label, twin = int(item["predicted"]), int(item.get("plain_predicted", -1))
+        ranked = run.influence.ranked(error, PREDICTION)
+        evidence = cls(
+            run,
+            unknown(
+                error,
+                "No clear cause: no word or region that its teachers share, no label "
+                "in doubt, and single items stand out of their class.",
+            ),
+            run.classes[label],
+            label,
+            float(item[f"probability_{label}"]),
+            ranked,
+        )
+        doubted = tuple(int(at) for at in evidence.top if int(at) in reasons.doubts)
+        same = None if twin < 0 else twin == label
+        blank = replace(evidence.blank, doubt=reasons.own.get(error), teachers=doubted, twin=same)
+        return replace(evidence, blank=blank)
+
+    @property
+    def top(self) -> np.ndarray:
+        """The `TOP` strongest proponents, by position."""
+        return np.asarray(self.ranked.instances[self.ranked.ends(TOP)[0]])
+
+    def because(self, kind: str, sentence: str) -> Cause:
+        """The error with a cause that is not a cue."""
+        return replace(self.blank, kind=kind, sentence=sentence, group=NAMES[kind])
+
+
+def unknown(error: int, sentence: str) -> Cause:
+    """An error without a clear cause."""
+    return Cause(error, NONE, sentence, NAMES[NONE])
+
+
+def strengths(ranked: Ranked, labels: np.ndarray) -> np.ndarray:
+    """How many times a usual item of its label each training item of a ranking is: its |influence|
+    over the median |influence| of all training items with that label, `(n,)`.
+
+    NaN where a run keeps only the ends of each ranking, or the usual one is 0.
+
+    Args:
+        labels: of all training items, `(N,)`.
+    """
+    ratios = np.full(len(ranked.values), np.nan)
+    if len(ranked.values) == len(labels):
+        sizes, carried = np.abs(ranked.values), labels[ranked.instances]
+        for label in np.unique(carried):
+            usual = np.median(sizes[carried == label])
+            if usual > 0:
+                ratios[carried == label] = sizes[carried == label] / usual
+    return ratios
+
+
+def _whole_class(evidence: _Evidence) -> Cause | None:
+    labels, strongest = evidence.run.train["label"].to_numpy(), evidence.ranked.ends(1)[0]
+    times = strengths(evidence.ranked, labels)[strongest]
+    if not len(times) or not times[0] < _TWICE:
+        return None
+    label = evidence.run.classes[int(labels[evidence.ranked.instances[strongest[0]]])]
+    return evidence.because(
+        CLASS,
+        f"The whole class did this, no single item: the strongest has {times[0]:.1f} × the "
+        f"influence of a usual “{label}” item.",
+    )
+
+
+def _of_cue(evidence: _Evidence, part: SharedPart, effect: Effect) -> Cause:
+    word = part.patch is None
+    name = f"“{' '.join(part.names)}”" if word else f"region at {part.names[0]}"
+    teachers = evidence.blank.teachers
+    doubted = _counted(len(teachers), "has a label", "have labels")
+    return replace(
+        evidence.blank,
+        kind=CUE,
+        group=name,
+        words=part.names if word else (),
+        regions=() if part.patch is None else (part.patch,),
+        without=effect.probability,
+        sentence=f"{name[0].upper()}{name[1:]} taught this: {part.having} of the {part.teachers} "
+        f"“{evidence.predicted}” items that taught most {'have it' if word else 'are alike there'},"
+        f" where {part.usual:.0f} would be usual. Without it the model would say "
+        f"“{evidence.predicted}” at {effect.probability:.0%} instead of "
+        f"{evidence.probability:.0%}."
+        + (f" Of the {TOP} strongest, {doubted} in doubt." if teachers else ""),
+    )
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
