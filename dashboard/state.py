@@ -36,6 +36,7 @@ from turnover.dashboard.views.map import (
 )
 from turnover.dashboard.views.training import SELF, TrainingItem, training_items
 from turnover.errors import TurnoverError
+from turnover.explain.causes import Causes, causes
 from turnover.explain.explanation import ErrorItem, error_items
 from turnover.explain.facts import Certainty, run_certainty
 from turnover.explain.groups import MeanMistake
@@ -70,6 +71,19 @@ class Opened:
     misclassified: tuple[ErrorItem, ...]
     influence_problem: str
     number: int
+
+    @cached_property
+    def causes(self) -> Causes | None:
+        """Why each error is one, found once for all tabs; None without influence."""
+        return None if self.influence_problem else causes(self.run)
+
+    @cached_property
+    def groups(self) -> dict[int, str]:
+        """The name of each error's cause by its position, the largest group first; {} without
+        influence.
+        """
+        groups = self.causes.groups if self.causes else ()
+        return {error: group.name for group in groups for error in group.errors}
 
     @cached_property
     def panes(self) -> dict[str, dict[str, Any]]:

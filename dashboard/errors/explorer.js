@@ -1,7 +1,8 @@
 // Which error is shown, which card is in focus, the keys, the address, and what is sent to Python.
 // Everything shows at once; decisions say "saving" until Python confirms that they are on the disk.
 
-const FILTERS = ["true", "predicted", "search", "sort"];
+const FILTERS = ["true", "predicted", "cause", "search", "sort"];
+const ORDER = "cause"; // that goes without saying
 const WAIT = 120; // milliseconds between two messages on steps
 const mounted = new WeakMap();
 
@@ -113,7 +114,7 @@ function makeState(root) {
     for (const name of [...FILTERS, "item", "run"]) query.delete(name);
     const said = { run: S.data.run, ...S.place, item: S.item };
     for (const name of ["run", ...FILTERS, "item"])
-      if (said[name] && !(name === "sort" && said[name] === "clearest")) query.set(name, said[name]);
+      if (said[name] && !(name === "sort" && said[name] === ORDER)) query.set(name, said[name]);
     if (`?${query}` === location.search) return;
     S.keepScroll();
     const state = push ? {} : history.state;
@@ -134,7 +135,7 @@ function makeState(root) {
     const query = new URLSearchParams(location.search);
     if (location.pathname !== S.path || query.get("run") !== S.data.run) return;
     const place = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
-    place.sort ||= "clearest";
+    place.sort ||= ORDER;
     const item = query.get("item") ?? "";
     const found = same(place, S.place) && [...S.rows].find(([, row]) => row.id === item);
     S.item = item;
@@ -163,7 +164,7 @@ function makeState(root) {
     const shown = [S.stamp, S.place, S.index, S.total, S.listOpen];
     const cards = [...(S.panes.get(S.item)?.teachers ?? []), ...(S.panes.get(S.item)?.opponents ?? [])];
     S.piece("top", [...shown, data.headline], () => drawBar(S));
-    S.piece("filters", [S.stamp, S.place.true, S.place.predicted, S.place.sort, S.turn], () => drawFilters(S));
+    S.piece("filters", [S.stamp, S.place.true, S.place.predicted, S.place.cause, S.place.sort, S.turn], () => drawFilters(S));
     S.piece("rows", [S.stamp, S.rowsName], () => drawRows(S));
     S.piece("pane", [S.stamp, S.item, S.panes.has(S.item), S.total, S.form?.position,
       cards.map((card) => decisionOf(S, card.position) ?? 0)],

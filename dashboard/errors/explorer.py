@@ -9,6 +9,7 @@ on the disk. Texts from the data go there as data only.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -95,7 +96,7 @@ def explorer_of(run: Run) -> Explorer:
 
 def show_explorer(opened: Opened, explorer: Explorer) -> ErrorItem | None:
     """Draw list and pane; returns the shown error, None if none matches."""
-    matching = select(opened.misclassified, explorer.place)
+    matching = select(opened.misclassified, explorer.place, opened.groups)
     if explorer.heard and matching:
         explorer.place = heard_place(explorer.place, explorer.heard.index, matching)
     index = index_of(matching, explorer.place)
@@ -189,7 +190,12 @@ def _data(
         "rowsName": rows_name,
         "first": rows.start,
         "rows": (
-            None if heard and heard.rows == rows_name else [row(matching[place]) for place in rows]
+            None
+            if heard and heard.rows == rows_name
+            else [
+                row(item, opened.groups.get(item.position, ""))
+                for item in matching[rows.start : rows.stop]
+            ]
         ),
         "panes": [one for id, one in panes.items() if not (heard and id in heard.panes)],
         "near": list(panes),
@@ -214,6 +220,10 @@ def _facts(opened: Opened) -> dict[str, Any]:
         "headline": headline(opened),
         "classes": [visible(name) for name in opened.run.classes],
         "confusions": opened.confusions,
+        "causes": [
+            {"name": name, "words": f"{visible(name)} ({count:,})"}
+            for name, count in Counter(opened.groups.values()).items()
+        ],
         "sorts": SORTS,
     }
 
@@ -247,5 +257,5 @@ def pane_of(opened: Opened, item: ErrorItem) -> dict[str, Any]:
     if item.id not in panes:
         while len(panes) >= _KEPT:
             panes.pop(next(iter(panes)), None)
-        panes[item.id] = pane(opened.run, item, with_influence=not opened.influence_problem)
+        panes[item.id] = pane(opened.run, item, opened.causes)
     return panes[item.id]

@@ -27,7 +27,15 @@ function drawFilters(S) {
     ...Object.entries(S.data.sorts).map(([key, words]) =>
       el("option", { value: key, selected: key === S.place.sort }, words)));
   sort.addEventListener("change", () => S.filter({ sort: sort.value }, true));
-  return el("div", { class: "filters", role: "search" }, search, classes, sort);
+  return el("div", { class: "filters", role: "search" }, search, sort, drawCauses(S), classes);
+}
+
+function drawCauses(S) {
+  const option = (name, words) => el("option", { value: name, selected: name === S.place.cause }, words);
+  const causes = el("select", { "aria-label": "Cause", "data-focus": "cause" },
+    option("", "All causes"), ...S.data.causes.map((one) => option(one.name, one.words)));
+  causes.addEventListener("change", () => S.filter({ cause: causes.value }, true));
+  return causes;
 }
 
 function drawRow(S, index) {
@@ -44,7 +52,15 @@ function drawRow(S, index) {
 function drawRows(S) {
   const known = [...S.rows.keys()].sort((one, other) => one - other);
   return el("div", { class: "rows", role: "group", "aria-label": "Errors" },
-    known.map((index) => drawRow(S, index)));
+    known.map((index) => [drawGroup(S, index), drawRow(S, index)]).flat());
+}
+
+// The name of a cause above the first of its errors, where these stand together
+function drawGroup(S, index) {
+  const { cause } = S.rows.get(index);
+  if (S.place.sort !== "cause" || !cause || S.rows.get(index - 1)?.cause === cause) return "";
+  return el("p", { class: "group", "data-turnover": "cause" },
+    S.data.causes.find((one) => one.name === cause)?.words ?? cause);
 }
 
 function markRow(S, list) {

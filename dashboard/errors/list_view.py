@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -16,8 +16,13 @@ from typing import Any
 from turnover.explain.explanation import ErrorItem
 from turnover.explain.words import snippet, visible
 
-CLEAREST, CONFIDENT, POSITION = "clearest", "confident", "position"
-SORTS = {CLEAREST: "Clearest first", CONFIDENT: "Most confident first", POSITION: "As in the data"}
+CAUSE, CLEAREST, CONFIDENT, POSITION = "cause", "clearest", "confident", "position"
+SORTS = {
+    CAUSE: "By cause",
+    CLEAREST: "Clearest first",
+    CONFIDENT: "Most confident first",
+    POSITION: "As in the data",
+}
 
 STEP = 50
 """Rows are sent around the shown one: from one multiple of `STEP` to another, at least `STEP` each
@@ -37,8 +42,9 @@ class Place:
 
     true: str = ""
     predicted: str = ""
+    cause: str = ""
     search: str = ""
-    sort: str = CLEAREST
+    sort: str = CAUSE
     item: str = ""
 
     @property
@@ -49,7 +55,7 @@ class Place:
     @property
     def params(self) -> dict[str, str]:
         """What the address says, without what goes without saying."""
-        return {name: value for name, value in vars(self).items() if value not in ("", CLEAREST)}
+        return {name: value for name, value in vars(self).items() if value not in ("", CAUSE)}
 
 
 def place_of(params: Mapping[str, Any], classes: Collection[str]) -> Place:
@@ -58,22 +64,41 @@ def place_of(params: Mapping[str, Any], classes: Collection[str]) -> Place:
     true, predicted = (
         said[name] if said.get(name) in classes else "" for name in ("true", "predicted")
     )
-    sort = said["sort"] if said.get("sort") in SORTS else CLEAREST
-    return Place(true, predicted, said.get("search", "")[:_SEARCH], sort, said.get("item", ""))
+    search, sort = said.get("search", "")[:_SEARCH], said.get("sort", "")
+    return Place(
+        true,
+        predicted,
+        said.get("cause", ""),
+        search,
+        sort if sort in SORTS else CAUSE,
+        said.get("item", ""),
+    )
 
 
-def select(items: Sequence[ErrorItem], place: Place) -> list[ErrorItem]:
-    """The errors that match a place's filters, in its order."""
+def select(
+    items: Sequence[ErrorItem], place: Place, groups: Mapping[int, str] | None = None
+) -> list[ErrorItem]:
+    """The errors that match a place's filters, in its order; `groups` names the cause of each by
+    its position, the first group first.
+    """
+    groups = groups or {}
+    order = {name: number for number, name in enumerate(dict.fromkeys(groups.values()))}
     wanted = place.search.strip().lower()
     chosen = [
         item
         for item in items
         if place.true in ("", item.label)
         and place.predicted in ("", item.predicted)
+        and place.cause in ("", groups.get(item.position, ""))
         and (not wanted or any(wanted in text.lower() for text in _searched(item)))
     ]
-    keys = {CONFIDENT: lambda item: -item.probability, POSITION: lambda item: item.position}
-    return sorted(chosen, key=keys.get(place.sort, lambda item: item.rank))
+    keys: dict[str, Callable[[ErrorItem], Any]] = {
+        CAUSE: lambda item: (order.get(groups.get(item.position, ""), 0), item.rank),
+        CLEAREST: lambda item: item.rank,
+        CONFIDENT: lambda item: -item.probability,
+        POSITION: lambda item: item.position,
+    }
+    return sorted(chosen, key=keys[place.sort])
 
 
 def _searched(item: ErrorItem) -> tuple[str, ...]:
@@ -106,8 +131,8 @@ def window(index: int, total: int) -> range:
     return range(first, min(total, first + 3 * STEP))
 
 
-def row(item: ErrorItem) -> dict[str, Any]:
-    """An error in the list."""
+def row(item: ErrorItem, cause: str = "") -> dict[str, Any]:
+    """An error in the list, with the name of its cause."""
     return {
         "id": item.id,
         "text": snippet(item.text, _ROW),
@@ -115,6 +140,7 @@ def row(item: ErrorItem) -> dict[str, Any]:
         "label": visible(item.label),
         "predicted": visible(item.predicted),
         "probability": f"{item.probability:.0%}",
+        "cause": cause,
     }
 
 

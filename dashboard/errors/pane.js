@@ -12,6 +12,8 @@ function el(tag, attributes, ...children) {
   return node;
 }
 
+const doubtChip = (doubt) => doubt ? chip(`label? ${doubt.label} · ${doubt.chance}`, "doubt") : "";
+
 const chip = (text, kind) => el("span", { class: `chip ${kind || ""}`, dir: "auto" }, text);
 
 function button(text, focus, onclick, attributes) {
@@ -35,17 +37,18 @@ function content(item, alt) {
 }
 
 function errorBlock(S, pane, row) {
-  const item = pane || { ...row, injected: "", content: rowContent(S, row) };
+  const item = pane || { ...row, injected: "", doubt: null, content: rowContent(S, row) };
   const alt = `validation image of class ${item.label}, predicted ${item.predicted}`;
   const facts = el(
     "div", { class: "facts" },
-    el("span", {}, "labelled ", chip(item.label)),
+    el("span", {}, "labelled ", chip(item.label), item.doubt ? " " : "", doubtChip(item.doubt)),
     el("span", {}, "model says ", chip(item.predicted, "wrong"), " ", el("b", {}, item.probability)),
     item.injected ? chip(`injected: ${item.injected}`, "injected") : "",
     el("span", { class: "id" }, item.id),
   );
   const why = pane && pane.why
-    ? el("p", { class: "why", "data-turnover": "why" }, el("b", {}, "Why"), " ", pane.why) : "";
+    ? el("p", { class: "why", "data-turnover": "why", title: pane.reason || null,
+      "data-cause": pane.cause }, el("b", {}, "Why"), " ", pane.why) : "";
   const body = el("div", { class: "error-body" }, content(item, alt), facts);
   return el("div", { class: "error", "data-turnover": "error", "data-id": item.id }, body, why);
 }
@@ -86,14 +89,12 @@ function decisionChip(decision) {
 function cardBlock(S, card, side) {
   const decision = decisionOf(S, card.position);
   const focused = S.card === card.position;
-  const doubt = card.doubt
-    ? chip(`label? ${card.doubt.label} ${card.doubt.chance}`, "doubt") : "";
   return el(
     "li",
     { class: `card ${focused ? "focused" : ""}`, "data-turnover": side === "for" ? "teacher" : "opponent",
       "data-position": card.position, "data-id": card.id, "aria-current": focused ? "true" : null,
       onclick: () => S.focusCard(card.position), onfocusin: () => S.focusCard(card.position) },
-    el("div", { class: "line" }, chip(card.label), doubt, strength(card, side)),
+    el("div", { class: "line" }, chip(card.label), doubtChip(card.doubt), strength(card, side)),
     content(card, `training image labelled ${card.label}`),
     el("div", { class: "foot" },
       decisionChip(decision),
@@ -158,7 +159,7 @@ function drawPane(S) {
   if (!pane && !row) return el("p", { class: "quiet" }, "…");
   const top = errorBlock(S, pane, row);
   if (!pane) return el("div", {}, top, el("p", { class: "quiet" }, "…"));
-  if (!pane.known) return el("div", {}, top);
+  if (!pane.teachers.length && !pane.opponents.length) return el("div", {}, top);
   return el("div", {}, top, el("div", { class: "sides" },
     side(S, pane.teachers, "Taught it", `Training items that pushed the model towards “${pane.predicted}”`, "for"),
     side(S, pane.opponents, "Argued against", `Training items that pushed it away from “${pane.predicted}”`, "against")));

@@ -7,7 +7,6 @@ of the same class does to this error. Nats, standard errors and trust words are 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,11 @@ import numpy as np
 from turnover.attribution.estimators.significance import STRONG
 from turnover.dashboard.errors.list_view import data_url
 from turnover.errors import TurnoverError, counted
-from turnover.explain.explanation import (
-    Card,
-    ErrorItem,
-    Explanation,
-    explain_error,
-    marked_target,
-)
+from turnover.explain.causes import Causes
+from turnover.explain.doubt import Doubt
+from turnover.explain.explanation import Card, ErrorItem, explain_error
 from turnover.explain.html import signed
+from turnover.explain.reasons import CLASS, CUE, LABEL, TEACHERS, Cause, strengths
 from turnover.explain.words import MarkedText, mark, run_pieces, visible
 from turnover.flags import Flag
 from turnover.runs.run import PREDICTION, Run
@@ -33,93 +29,87 @@ TOP = 5
 _LIMIT = 3000
 """Characters of a text that are shown here; *More* has the rest."""
 
-Usual = dict[str, float]
-"""For each class, the influence of a usual training item on an error, in nats."""
 
-
-def pane(run: Run, item: ErrorItem, with_influence: bool) -> dict[str, Any]:
+def pane(run: Run, item: ErrorItem, causes: Causes | None) -> dict[str, Any]:
     """An error for the browser; without teachers, and with the reason, where the run has no
-    influence on it.
+    influence on it (`causes` is None where it has none at all).
     """
-    explanation, why = None, ""
-    try:
-        if with_influence:
-            explanation = explain_error(run, item, PREDICTION, TOP, _LIMIT)
-    except TurnoverError as error:
-        why = str(error)
-    proponents = explanation.proponents if explanation else ()
-    pieces = run_pieces(run)
-    text = (
-        marked_target(item.text, proponents, _LIMIT, pieces)
-        if proponents
-        else mark(item.text, (), limit=_LIMIT, pieces=pieces)
-    )
+    cause = causes.by_error[item.position] if causes else None
+    words, pieces = cause.words if cause else (), run_pieces(run)
+    text = mark(item.text, words, limit=_LIMIT, pieces=pieces) if item.text else None
     facts = {
         "id": item.id,
         "label": visible(item.label),
         "predicted": visible(item.predicted),
         "probability": f"{item.probability:.0%}",
         "injected": visible(item.injected),
-        "content": _content(text if item.text else None, item.image),
+        "content": _content(text, item.image),
+        "doubt": _doubt(run, cause.doubt if cause else None),
     }
-    if explanation is None:
-        return facts | {"why": why, "teachers": [], "opponents": [], "known": False}
-    usual = usual_influences(run, item)
-    scale = explanation.scale
-    return facts | {
-        "why": why_sentence(item, explanation, usual),
-        "teachers": [_card(card, usual, scale) for card in explanation.proponents],
-        "opponents": [_card(card, usual, scale) for card in explanation.opponents],
-        "known": True,
-    }
-
-
-def usual_influences(run: Run, item: ErrorItem) -> Usual:
-    """The mean size of the influence of a training item on an error's prediction, by class; {}
-    where a run keeps only the ends of each ranking, which are not usual.
-    """
-    ranked, labels = run.influence.ranked(item.position, PREDICTION), run.train["label"].to_numpy()
-    if len(ranked.values) < len(labels):
-        return {}
-    sizes = np.abs(ranked.values)
-    own = labels[ranked.instances]
-    return {
-        name: float(sizes[own == label].mean())
-        for label, name in enumerate(run.classes)
-        if (own == label).any()
-    }
-
-
-def why_sentence(item: ErrorItem, explanation: Explanation, usual: Usual) -> str:
-    """Why the model got an error wrong, in one sentence."""
-    if explanation.advice:
-        return "No single training item can be told from noise here; look at groups under More."
-    same = sum(card.label == item.predicted for card in explanation.proponents)
-    strength = strength_words(explanation.proponents[0], usual) if explanation.proponents else ""
-    first = f"; the first counts {strength} a usual one" if strength else ""
-    these = counted(same, f"training {'image' if item.image else 'text'}")
-    return f"{these} labelled “{visible(item.predicted)}” taught this{first}."
-
-
-def strength_words(card: Card, usual: Usual) -> str:
-    """How many times a usual item of its class a card counts, as in "5 ×"; "" if unknown."""
-    return (
-        f"{rounded_times(abs(card.influence) / usual[card.label])} ×"
-        if usual.get(card.label)
-        else ""
+    unknown = {"why": "", "cause": "", "reason": "", "teachers": [], "opponents": []}
+    if causes is None or cause is None:
+        return facts | unknown
+    try:
+        explanation = explain_error(run, item, PREDICTION, TOP, _LIMIT, words)
+    except TurnoverError as error:
+        return facts | unknown | {"why": str(error)}
+    times = _times(run, item)
+    sides = (
+        [_card(run, card, float(times[card.position]), causes) for card in cards]
+        for cards in (explanation.proponents, explanation.opponents)
     )
+    why, reason = why_words(run, item, cause), cause.sentence
+    if explanation.advice and cause.kind not in (CUE, LABEL):
+        why = "Too noisy to tell: no training item stands out. Groups may, under More."
+        reason = f"{explanation.certainty} {explanation.advice}"
+    return facts | {
+        "why": why,
+        "cause": cause.group,
+        "reason": reason,
+        **dict(zip(("teachers", "opponents"), sides, strict=True)),
+    }
 
 
-def rounded_times(times: float) -> str:
-    """A multiple, with a decimal where it is small."""
-    return f"{times:.1f}" if times < 1.95 else f"{times:,.0f}"
+def why_words(run: Run, item: ErrorItem, cause: Cause) -> str:
+    """Why the model got an error wrong, in few words; `Cause.sentence` has the evidence."""
+    predicted, what = visible(item.predicted), "image" if run.kind == "image" else "text"
+    if cause.kind == CUE:
+        return (
+            f"{cause.group[0].upper()}{cause.group[1:]} taught this: without it, “{predicted}” "
+            f"falls from {item.probability:.0%} to {cause.without or 0:.0%}."
+        )
+    if cause.kind == LABEL and cause.doubt:
+        return (
+            f"Its own label is in doubt: the model is {cause.doubt.probability:.0%} sure of "
+            f"“{visible(cause.doubt.label)}”."
+        )
+    if cause.kind == TEACHERS:
+        doubted = counted(len(cause.teachers), f"training {what}")
+        return f"{doubted} with a label in doubt taught this."
+    if cause.kind == CLASS:
+        return f"No single {what} did this: most “{predicted}” ones count alike."
+    return "No clear cause: nothing that its teachers share, and no label in doubt."
 
 
-def _card(card: Card, usual: Usual, scale: float) -> dict[str, Any]:
+def _times(run: Run, item: ErrorItem) -> np.ndarray:
+    """How many times a usual item of its label each training item counts, by position, `(N,)`."""
+    ranked, labels = run.influence.ranked(item.position, PREDICTION), run.train["label"].to_numpy()
+    times = np.full(len(labels), np.nan)
+    times[ranked.instances] = strengths(ranked, labels)
+    return times
+
+
+def times_words(times: float) -> str:
+    """A multiple of a usual item, with a decimal where it is small; "" if unknown."""
+    if not np.isfinite(times):
+        return ""
+    return f"{times:.1f} × usual" if times < 1.95 else f"{times:,.0f} × usual"
+
+
+def _card(run: Run, card: Card, times: float, causes: Causes) -> dict[str, Any]:
     """A training item; `share` and `tick`, its influence and a usual one, are of the largest shown
     in per cent.
     """
-    times = strength_words(card, usual)
     error = "" if card.std_error is None else f" ± {card.std_error:.3f}"
     return {
         "position": card.position,
@@ -127,12 +117,23 @@ def _card(card: Card, usual: Usual, scale: float) -> dict[str, Any]:
         "label": visible(card.label),
         "injected": visible(card.injected),
         "content": _content(card.text, card.image),
-        "strength": f"{times} usual" if times else "",
-        "share": round(100 * abs(card.influence) / scale, 1),
-        "tick": round(min(100, 100 * usual.get(card.label, 0) / scale), 1),
+        "strength": times_words(times),
+        "share": round(100 * card.share, 1),
+        "tick": round(min(100, 100 * card.share / times), 1) if times > 0 else 0,
         "uncertain": card.trust not in ("", STRONG),
-        "doubt": None,
+        "doubt": _doubt(run, causes.doubts.get(card.position)),
         "hover": f"{signed(card.influence, 3)}{error} nats{', ' * bool(card.trust)}{card.trust}",
+    }
+
+
+def _doubt(run: Run, doubt: Doubt | None) -> dict[str, Any] | None:
+    """The label that is proposed, by name and number, and how sure that is."""
+    if doubt is None:
+        return None
+    return {
+        "label": visible(doubt.label),
+        "index": run.classes.index(doubt.label) if doubt.label in run.classes else -1,
+        "chance": f"{doubt.probability:.0%}",
     }
 
 
@@ -152,24 +153,16 @@ def _pieces(segments: Iterable[Any]) -> list[list[Any]]:
     ]
 
 
-# Decisions
-
-
-@dataclass(frozen=True)
-class Decided:
-    """A flag in force, in words for a card."""
-
-    action: str
-    label: str
-    note: str
-    by: str
-
-
 def decisions(flags: dict[int, Flag], panes: Iterable[dict[str, Any]]) -> dict[str, dict[str, str]]:
     """The flags in force on the training items of some panes, by position."""
     shown = {card["position"] for one in panes for card in (*one["teachers"], *one["opponents"])}
     return {
-        str(position): vars(Decided(flag.action, visible(flag.new_label), flag.note, flag.by))
+        str(position): {
+            "action": flag.action,
+            "label": visible(flag.new_label),
+            "note": flag.note,
+            "by": visible(flag.by),
+        }
         for position, flag in flags.items()
         if position in shown
     }

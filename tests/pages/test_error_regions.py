@@ -197,7 +197,7 @@ def test_regions_are_marked_on_demand_and_belong_to_one_error(
         "column 2 (−1.000 nats);" in shown
     )
     assert "the median over 4 members" in shown and "no standard error is known" in shown
-    app = go_to_error(app, error_items(Run(folder), with_influence=True)[1].id)
+    app = go_to_error(app, explorer(app)["rows"][1]["id"])
     assert (
         "Together" not in html_of(app)
         and app.button(key="mark-regions").label == "Mark the regions"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.helpers.fake_runs import FakeRun, keep_ends, keep_targets
 from turnover.dashboard.errors.list_view import (
+    CAUSE,
     CLEAREST,
     CONFIDENT,
     POSITION,
@@ -19,8 +22,11 @@ from turnover.dashboard.errors.list_view import (
     select,
     window,
 )
-from turnover.dashboard.errors.pane_view import decisions, pane, usual_influences
-from turnover.explain.explanation import error_items, explain_error
+from turnover.dashboard.errors.pane_view import decisions, pane, why_words
+from turnover.explain.causes import Causes, causes
+from turnover.explain.doubt import Doubt
+from turnover.explain.explanation import ErrorItem, error_items, explain_error
+from turnover.explain.reasons import CLASS, CUE, LABEL, NONE, TEACHERS, Cause
 from turnover.flags import Flags
 from turnover.runs.run import PREDICTION, Run
 
@@ -49,13 +55,24 @@ def test_filters_search_and_sorting(run: Run) -> None:
     assert [
         item.position for item in select(items, Place(sort=POSITION))
     ] == run.misclassified_positions
-    assert select(items, Place(sort="unknown")) == select(items, Place(sort=CLEAREST))
+    assert select(items, Place()) == select(items, Place(sort=CLEAREST))
+
+
+def test_errors_stand_together_by_cause_the_first_group_first(run: Run) -> None:
+    items = error_items(run, with_influence=True)
+    names = ("b", "a", "b", "c", "a", "b", "c", "c")
+    groups = {item.position: name for item, name in zip(items, names, strict=True)}
+    order = [items[number] for number in (0, 2, 5, 1, 4, 3, 6, 7)]
+    assert select(items, Place(sort=CAUSE), groups) == order
+    assert select(items, Place(cause="a"), groups) == [items[1], items[4]]
+    assert select(items, Place(cause="nothing"), groups) == []
+    assert select(items, Place(sort=CLEAREST), groups) == list(items)
 
 
 def test_a_place_is_what_its_address_says(run: Run) -> None:
     for place in (
         Place(),
-        Place("negative", "positive", "a b&c", CONFIDENT, "v003"),
+        Place("negative", "positive", "“boat”", "a b&c", CONFIDENT, "v003"),
         Place(sort=POSITION, item="<b>"),
     ):
         assert place_of(place.params, run.classes) == place
@@ -85,18 +102,20 @@ def test_confusions_count_the_errors_that_the_same_filters_show(tmp_path: Path) 
 # One error
 
 
+def shown_of(run: Run, number: int = 0) -> tuple[ErrorItem, dict[str, Any]]:
+    """An error of a run, and as data for the browser."""
+    item = error_items(run, with_influence=True)[number]
+    return item, pane(run, item, causes(run))
+
+
 def test_strength_is_told_in_usual_items_of_the_same_class(run: Run) -> None:
-    item = error_items(run, with_influence=True)[0]
-    values = run.influence.ranked(item.position, PREDICTION).values
+    item, shown = shown_of(run)
+    sizes = np.abs(run.influence.ranked(item.position, PREDICTION).values)
     labels = run.train["label"].to_numpy()
-    usual = usual_influences(run, item)
-    assert usual == {
-        name: pytest.approx(np.abs(values[labels == label]).mean())
-        for label, name in enumerate(run.classes)
-    }
-    shown, explanation = pane(run, item, True), explain_error(run, item, PREDICTION, 5)
+    explanation = explain_error(run, item, PREDICTION, 5)
     for card, sent in zip(explanation.proponents, shown["teachers"], strict=True):
-        times = card.influence / usual[card.label]
+        same = labels == run.classes.index(card.label)
+        times = card.influence / np.median(sizes[same])
         words = f"{times:.1f}" if times < 1.95 else f"{times:,.0f}"
         assert sent["strength"] == f"{words} × usual"
         assert sent["tick"] / sent["share"] == pytest.approx(1 / times, rel=0.05)
@@ -106,31 +125,82 @@ def test_strength_is_told_in_usual_items_of_the_same_class(run: Run) -> None:
 
 def test_where_only_ends_are_kept_nothing_says_what_is_usual(run: Run) -> None:
     keep_ends(run.folder, 6)
-    item = error_items(run := Run(run.folder), with_influence=True)[0]
-    shown = pane(run, item, True)
-    assert usual_influences(run, item) == {}
+    _, shown = shown_of(Run(run.folder))
     assert {card["strength"] for card in shown["teachers"]} == {""} and shown["why"]
 
 
 def test_an_error_without_influence_is_shown_without_teachers(run: Run) -> None:
-    item = error_items(run, with_influence=True)[0]
-    bare = pane(run, item, with_influence=False)
-    assert (bare["teachers"], bare["why"], bare["known"]) == ([], "", False)
+    item, _ = shown_of(run)
+    bare = pane(run, item, None)
+    assert (bare["teachers"], bare["why"], bare["content"] != {}) == ([], "", True)
     keep_targets(run.folder, [item.position])
-    run = Run(run.folder)
-    others = [one for one in error_items(run, with_influence=True) if one.id != item.id]
-    assert pane(run, item, True)["known"] and "--targets" in pane(run, others[0], True)["why"]
+    _, other = shown_of(Run(run.folder), 1)
+    assert "--targets" in other["why"] and other["teachers"] == []
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (
+            Cause(0, CUE, "long", "“boat”", words=("boat",), without=0.18),
+            "“boat” taught this: without it, “positive” falls from 70% to 18%.",
+        ),
+        (
+            Cause(0, LABEL, "long", "label in doubt", doubt=Doubt("positive", 0.87)),
+            "Its own label is in doubt: the model is 87% sure of “positive”.",
+        ),
+        (
+            Cause(0, TEACHERS, "long", "teachers", teachers=(1, 2, 3)),
+            "3 training texts with a label in doubt taught this.",
+        ),
+        (
+            Cause(0, CLASS, "long", "whole class"),
+            "No single text did this: most “positive” ones count alike.",
+        ),
+        (
+            Cause(0, NONE, "long", "no clear cause"),
+            "No clear cause: nothing that its teachers share, and no label in doubt.",
+        ),
+    ],
+)
+def test_why_is_told_in_few_words(run: Run, cause: Cause, words: str) -> None:
+    item = replace(shown_of(run)[0], predicted="positive", probability=0.7)
+    assert why_words(run, item, cause) == words and len(words.split()) <= 15
+
+
+def test_labels_in_doubt_are_proposed_by_name_and_number(run: Run) -> None:
+    item, shown = shown_of(run)
+    known = causes(run)
+    position = shown["teachers"][1]["position"]
+    own = replace(known.by_error[item.position], doubt=Doubt("negative", 0.6))
+    doubted = Causes((own,), {position: Doubt("positive", 0.951)})
+    sent = pane(run, item, doubted)
+    assert sent["doubt"] == {"label": "negative", "index": 0, "chance": "60%"}
+    assert [card["doubt"] for card in sent["teachers"]] == [
+        {"label": "positive", "index": 1, "chance": "95%"} if number == 1 else None
+        for number in range(5)
+    ]
+
+
+def test_only_the_words_of_a_cue_are_marked(tmp_path: Path) -> None:
+    run = Run(FakeRun(texts=["a slow submarine", "the submarine again"]).write(tmp_path))
+    item, shown = shown_of(run)
+    cue = replace(causes(run).by_error[item.position], kind=CUE, words=("submarine",))
+    marked = pane(run, item, Causes((cue,), {}))
+    assert not any(kind for text, kind in shown["content"]["head"])
+    for one in (marked, *marked["teachers"]):
+        assert [text for text, kind in one["content"]["head"] if kind] == ["submarine"]
 
 
 def test_a_long_text_is_cut_and_says_how_much_is_left(tmp_path: Path) -> None:
     run = Run(FakeRun(texts=["word " * 20_000]).write(tmp_path))
-    content = pane(run, error_items(run, with_influence=True)[0], True)["content"]
+    content = shown_of(run)[1]["content"]
     sent = sum(len(text) for text, _ in (*content["head"], *content["tail"]))
     assert sent + content["left"] == 100_000 and sent <= 3000
 
 
 def test_only_decisions_on_shown_items_are_sent(run: Run) -> None:
-    shown = pane(run, error_items(run, with_influence=True)[0], True)
+    _, shown = shown_of(run)
     first, *_ = shown["teachers"]
     others = {card["position"] for card in (*shown["teachers"], *shown["opponents"])}
     hidden = next(place for place in range(30) if place not in others)

@@ -189,7 +189,7 @@ def test_a_link_with_nonsense_in_it_opens_the_page_and_names_what_is_missing(
     nonsense = {"true": "zebra", "predicted": "[]", "sort": "-1", "search": ""}
     data = explorer(open_page(item="<b>nothing</b>", **nonsense))
     assert "“<b>nothing</b>” is not among the errors of this run" in data["lost"]
-    assert (data["index"], data["total"], data["place"]["sort"]) == (0, 8, "clearest")
+    assert (data["index"], data["total"], data["place"]["sort"]) == (0, 8, "cause")
 
 
 # As Markdown

@@ -10,7 +10,8 @@ import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence, truncate
 from tests.pages.app_testing import OpenPage, explorer, go_to_error, html_of, shown_pane
-from turnover.dashboard.errors.list_view import STEP
+from turnover.dashboard.errors.list_view import STEP, Place, select
+from turnover.explain.causes import causes
 from turnover.explain.explanation import error_items, explain_error
 from turnover.runs.run import PREDICTION, Run
 
@@ -19,7 +20,9 @@ pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def ids_of(run: Path) -> list[str]:
-    return [item.id for item in error_items(Run(run), with_influence=True)]
+    """The errors in the order of the list."""
+    groups = {error: group.name for group in causes(Run(run)).groups for error in group.errors}
+    return [one.id for one in select(error_items(Run(run), with_influence=True), Place(), groups)]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -131,7 +134,9 @@ def test_the_first_error_is_shown_with_both_sides(open_page: OpenPage, runs: Pat
     run = Run(FakeRun().write(runs))
     app = open_page()
     data, pane = explorer(app), shown_pane(app)
-    first = error_items(run, with_influence=True)[0]
+    first = next(
+        one for one in error_items(run, with_influence=True) if one.id == ids_of(run.folder)[0]
+    )
     assert data["item"] == pane["id"] == first.id == ids_of(run.folder)[0]
     assert data["headline"].startswith("66.7% right · 8 errors, ")
     assert len(pane["teachers"]) == len(pane["opponents"]) == 5 and pane["why"]
