@@ -119,7 +119,7 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
 
 
 def _measures() -> dict[str, Callable[[EvaluationTask, Options], dict[str, Any]]]:
-    from turnover.research.evaluate import agreement, labels, lds, loo, removal
+    from turnover.research.evaluate import agreement, causes, labels, lds, loo, removal
 
     return {
         "lds": lds.measure,
@@ -129,6 +129,7 @@ def _measures() -> dict[str, Callable[[EvaluationTask, Options], dict[str, Any]]
         "duplicates": labels.measure_duplicates,
         "removal": removal.measure,
         "agreement": agreement.measure,
+        "causes": causes.measure,
     }
 
 

@@ -26,6 +26,7 @@ from turnover.cli.options import (
     run_of,
 )
 from turnover.errors import counted
+from turnover.explain.doubt import Doubt
 
 
 def _add_influence(parser: ArgumentParser) -> None:
@@ -141,8 +142,10 @@ def entry_lines(result: dict[str, Any], label: str, estimator: str) -> list[str]
         )
         for entry in result[name]:
             noise = _noise(entry["std_error"], 4, entry["trust"])
+            doubt = entry.get("doubt")
+            remark = f" label? {Doubt(**doubt)}" if doubt else ""
             lines.append(
-                f"  {entry['influence']:+.4f} {noise}  {entry['id']} [{entry['label']}] "
+                f"  {entry['influence']:+.4f} {noise}  {entry['id']} [{entry['label']}]{remark} "
                 f" {entry.get('text', entry.get('thumbnail'))}"
             )
     return lines
@@ -159,16 +162,21 @@ def _add_errors(parser: ArgumentParser) -> None:
 
 
 def run_errors(arguments: Namespace) -> dict[str, Any]:
-    """Return the errors, clearest first, each with proponents and opponents of the prediction."""
-    from turnover.explain.explanation import list_errors
+    """Return the errors, clearest first, each with its cause and proponents and opponents of the
+    prediction; and the groups of errors by cause.
+    """
+    from turnover.explain.listing import list_errors
 
     return list_errors(run_of(arguments), arguments.top)
 
 
 def _describe_errors(result: dict[str, Any]) -> str:
     lines = [f"{len(result['errors'])} misclassified validation items"]
+    lines += [f"  {len(group['errors'])} {group['name']}" for group in result["groups"]]
+    lines += [result["note"]] if result["note"] else []
     for error in result["errors"]:
         lines += ["", _heading(error, f" ({error['probability']:.1%})")]
+        lines.append(f"why: {error['cause']['sentence']}")
         lines += entry_lines(error, error["predicted"], result["estimator"])
     return "\n".join(lines)
 

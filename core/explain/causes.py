@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +19,13 @@ from turnover.errors import TurnoverError
 from turnover.explain.cues import Sharing
 from turnover.explain.doubt import Doubt, Unseen, label_doubts
 from turnover.explain.effects import FOLDER, Effects, effects_path, kept_effects
-from turnover.explain.reasons import NONE, Cause, Reasons, unknown
+from turnover.explain.reasons import CUE, NONE, Cause, Reasons, unknown
 from turnover.runs.run import Run, made_with
 from turnover.storage.artifacts import read_facts, sha256, write_facts
 from turnover.storage.schema import Facts, Position, Share
+
+OTHERS = "other cues"
+"""The name of the group of errors whose cue no other error has."""
 
 _METHOD = "1"
 """Kept causes of another version of the method are computed anew."""
@@ -99,7 +102,16 @@ def compute_causes(run: Run) -> Causes:
         else unknown(error, "No influences were computed for this error.")
         for error in run.misclassified_positions
     )
-    return Causes(tuple(found), dict(reasons.doubts), note)
+    return Causes(_in_groups([*found]), dict(reasons.doubts), note)
+
+
+def _in_groups(found: list[Cause]) -> tuple[Cause, ...]:
+    """Cues that one error alone has share a group, so that there are few to go through."""
+    sizes = Counter(cause.group for cause in found)
+    return tuple(
+        replace(cause, group=OTHERS) if cause.kind == CUE and sizes[cause.group] == 1 else cause
+        for cause in found
+    )
 
 
 def find_reasons(run: Run, kept: Effects | None) -> Reasons:

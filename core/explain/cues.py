@@ -65,6 +65,23 @@ class SharedPart:
         return self.teachers * self.sharing / self.items if self.items else 0.0
 
 
+def tail(found: int, items: int, marked: int, drawn: int) -> float:
+    """The chance of at least `found` marked ones among `drawn` of `items`, of which `marked` are
+    (hypergeometric). Pages need it, so it does without scipy.
+    """
+    counts = range(max(found, marked + drawn - items, 0), min(marked, drawn) + 1)
+    logs = [
+        _choose(marked, count) + _choose(items - marked, drawn - count) - _choose(items, drawn)
+        for count in counts
+    ]
+    return min(1.0, sum(map(math.exp, logs)))
+
+
+def _choose(total: int, count: int) -> float:
+    """Logarithm of a binomial coefficient."""
+    return math.lgamma(total + 1) - math.lgamma(count + 1) - math.lgamma(total - count + 1)
+
+
 def teachers_of(run: Run, position: int) -> np.ndarray:
     """The training items behind an error, strongest first: the `SHARE` of all with the largest
     influence on the prediction, as far as it is positive.
@@ -85,8 +102,6 @@ class Sharing:
 
     def parts(self, position: int) -> list[SharedPart]:
         """The parts of an error that training items have, too; most over-represented first."""
-        from scipy.stats import hypergeom
-
         label = int(self.run.item("validation", position)["predicted"])
         pool = np.flatnonzero(self._labels == label)
         teachers = np.intersect1d(teachers_of(self.run, position), pool)
@@ -98,18 +113,10 @@ class Sharing:
         tested = sum(sharing > 1 for *_, sharing in counts)
         shared = [
             SharedPart(
-                names,
-                patch,
-                len(teachers),
-                having,
-                len(pool),
-                sharing,
-                min(
-                    1.0,
-                    tested * float(hypergeom.sf(having - 1, len(pool), sharing, len(teachers)))
-                    if sharing > 1
-                    else 1.0,
-                ),
+                *(names, patch, len(teachers), having, len(pool), sharing),
+                chance=min(1.0, tested * tail(having, len(pool), sharing, len(teachers)))
+                if sharing > 1
+                else 1.0,
             )
             for names, patch, having, sharing in counts
         ]

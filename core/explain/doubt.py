@@ -3,8 +3,8 @@
 Another label is proposed for an item where two witnesses agree:
 
 - models that never learned from the item give that label a probability as high as they usually give
-  the items that carry it (at least the median): the threshold of a class is set by its own items,
-  as in confident learning (Northcutt, Jiang and Chuang 2021);
+  the items that carry it, at least the median, or `SURE`: the threshold of a class is set by its
+  own items, as in confident learning (Northcutt, Jiang and Chuang 2021);
 - more than half of the `NEIGHBOURS` training items that are nearest by the cosine of their features
   carry it.
 
@@ -23,6 +23,8 @@ import numpy as np
 from turnover.runs.run import Run
 
 NEIGHBOURS = 5
+SURE = 0.95
+"""A probability that is high enough, even where models are usually surer."""
 _ROWS = 256
 
 
@@ -69,7 +71,8 @@ def label_doubts(run: Run, split: str, unseen: Unseen, labels: np.ndarray) -> di
         labels: of the items, `(n,)`.
     """
     usual = {
-        int(label): float(np.median(unseen.own[labels == label])) for label in np.unique(labels)
+        int(label): min(SURE, float(np.median(unseen.own[labels == label])))
+        for label in np.unique(labels)
     }
     sure = unseen.chances >= [usual.get(int(label), 1.0) for label in unseen.labels]
     suspects = np.flatnonzero((unseen.labels != labels) & sure)

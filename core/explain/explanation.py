@@ -8,13 +8,13 @@ how large a random item's influence is.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from turnover.attribution.estimators.significance import RATE, STRONG, WEAK
+from turnover.attribution.estimators.significance import NOISE, RATE, STRONG, WEAK
+from turnover.explain.doubt import Doubt
 from turnover.explain.words import (
     LIMIT,
     MarkedText,
@@ -26,36 +26,14 @@ from turnover.explain.words import (
 from turnover.models.encoders import Pieces
 from turnover.runs.ranking import (
     clearest_first,
-    content_of,
     finite,
-    ranking_entries,
     ranking_trust,
+    strengths,
     trust_counts,
 )
 from turnover.runs.run import PREDICTION, Ranked, Run
 
 # Misclassified items
-
-
-def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
-    """All errors of a run with their proponents and opponents, by influence on the prediction;
-    clearest first.
-
-    Raises:
-        TurnoverError: if the run has no influence yet.
-    """
-    part, shown = run.influence, ("id", "label", "predicted", "probability", "injected")
-    return {
-        "run": str(run.folder),
-        "estimator": part.estimator,
-        "meaning": PREDICTION,
-        "errors": [
-            {name: getattr(item, name) for name in shown}
-            | content_of(run, item.position, "validation")
-            | ranking_entries(run, part.ranked(item.position, PREDICTION), top)
-            for item in error_items(run, with_influence=True)[: len(part.misclassified)]
-        ],
-    }
 
 
 @dataclass(frozen=True)
@@ -119,6 +97,9 @@ _SAMPLE = 50
 class Card:
     """One training item beside a target; `share` is its influence relative to the largest shown,
     `trust` its trust word or "".
+
+    `times` is how many times a usual item of its label it is (`turnover.runs.ranking.strengths`),
+    None if that is unknown; `doubt` the label proposed for it where its own is in doubt.
     """
 
     position: int
@@ -131,6 +112,23 @@ class Card:
     injected: str
     text: MarkedText | None
     image: bytes
+    times: float | None = None
+    doubt: Doubt | None = None
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the sign of the influence cannot be told from noise."""
+        return self.trust == NOISE
+
+    @property
+    def strength(self) -> str:
+        """How large the influence is, for a person; "" if that is unknown."""
+        return "" if self.times is None else strength_words(self.times, self.label)
+
+
+def strength_words(times: float, label: str) -> str:
+    """How many times a usual item of its label a training item is."""
+    return f"{times:.{0 if times >= 2 else 1}f} × a usual “{label}” item"
 
 
 @dataclass(frozen=True)
@@ -164,6 +162,7 @@ def explain_error(
     top: int,
     limit: int = LIMIT,
     words: Collection[str] | None = None,
+    doubts: Mapping[int, Doubt] | None = None,
 ) -> Explanation:
     """The training items behind a misclassified validation item.
 
@@ -174,6 +173,7 @@ def explain_error(
         top: how many of each side.
         limit: characters of a text that are shown.
         words: to be marked, in lower case; those of the error if None.
+        doubts: training items whose label is in doubt (`turnover.explain.causes.causes`).
 
     Raises:
         TurnoverError: if the run has no usable influence for this item.
@@ -182,12 +182,19 @@ def explain_error(
     trust = ranking_trust(run, ranked)
     marked = content_words(item.text, pieces) if words is None else frozenset(words)
     members = int(run.manifest["results"]["members"])
-    proponents, opponents = with_shares(
-        *(
-            [_ranked_card(run, ranked, index, str(trust[index]), marked, limit) for index in end]
-            for end in ranked.ends(top)
-        )
-    )
+    times = strengths(ranked, run.train["label"].to_numpy())
+    sides = [
+        [
+            replace(
+                _ranked_card(run, ranked, index, str(trust[index]), marked, limit),
+                times=finite(times[index]),
+                doubt=(doubts or {}).get(int(ranked.instances[index])),
+            )
+            for index in end
+        ]
+        for end in ranked.ends(top)
+    ]
+    proponents, opponents = with_shares(*sides)
     certainty, advice = certainty_sentences(
         trust_counts(trust), len(ranked.values), len(run.train), members
     )

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from turnover.explain.cues import MATTERS, RATE, SharedPart, Sharing
+from turnover.explain.cues import MATTERS, RATE, SharedPart, Sharing, tail
 from turnover.explain.doubt import Doubt
 from turnover.explain.effects import Effect
-from turnover.runs.ranking import TOP
+from turnover.runs.ranking import TOP, strengths
 from turnover.runs.run import PREDICTION, Ranked, Run
 
 CUE, LABEL, TEACHERS, CLASS, NONE = "cue", "label", "teachers", "class", "none"
@@ -110,14 +110,12 @@ class Reasons:
         )
 
     def _teachers(self, evidence: _Evidence) -> Cause | None:
-        from scipy.stats import hypergeom
-
         labels = self.run.train["label"].to_numpy()
         pool = np.flatnonzero(labels == evidence.label)
         among = int((labels[list(evidence.blank.teachers)] == evidence.label).sum())
         doubted = sum(int(position) in self.doubts for position in pool)
         drawn = int((labels[evidence.top] == evidence.label).sum())
-        if not among or hypergeom.sf(among - 1, len(pool), doubted, drawn) > RATE:
+        if not among or tail(among, len(pool), doubted, drawn) > RATE:
             return None
         count = _counted(len(evidence.blank.teachers), "has a label", "have labels")
         return evidence.because(
@@ -178,25 +176,6 @@ class _Evidence:
 def unknown(error: int, sentence: str) -> Cause:
     """An error without a clear cause."""
     return Cause(error, NONE, sentence, NAMES[NONE])
-
-
-def strengths(ranked: Ranked, labels: np.ndarray) -> np.ndarray:
-    """How many times a usual item of its label each training item of a ranking is: its |influence|
-    over the median |influence| of all training items with that label, `(n,)`.
-
-    NaN where a run keeps only the ends of each ranking, or the usual one is 0.
-
-    Args:
-        labels: of all training items, `(N,)`.
-    """
-    ratios = np.full(len(ranked.values), np.nan)
-    if len(ranked.values) == len(labels):
-        sizes, carried = np.abs(ranked.values), labels[ranked.instances]
-        for label in np.unique(carried):
-            usual = np.median(sizes[carried == label])
-            if usual > 0:
-                ratios[carried == label] = sizes[carried == label] / usual
-    return ratios
 
 
 def _whole_class(evidence: _Evidence) -> Cause | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from turnover.explain.causes import Causes, causes
 from turnover.explain.explanation import (
     TRUST_WORDS,
     ErrorItem,
@@ -87,6 +88,7 @@ def page_data(run: Run, errors: int, top: int) -> dict[str, Any]:
         TurnoverError: if the run has no usable influence, or its flags cannot be read.
     """
     explained, members = len(run.influence.misclassified), int(run.manifest["results"]["members"])
+    found = causes(run)
     items = error_items(run, with_influence=True)[:explained]
     flagged = flagged_items(run, Flags(run.folder).current())
     newest = sorted(flagged, key=lambda item: item.flag.at, reverse=True)
@@ -104,7 +106,9 @@ def page_data(run: Run, errors: int, top: int) -> dict[str, Any]:
         "trust_words": TRUST_WORDS,
         "pattern": explained_pattern(run),
         "top": TOP,
-        "mistakes": [_mistake(run, item, top) for item in items[:errors]],
+        "groups": found.groups,
+        "note": found.note,
+        "mistakes": [_mistake(run, item, found, top) for item in items[:errors]],
         "flagged": len(flags),
         "counts": count_words(flags),
         "people": people_words(flags),
@@ -112,13 +116,15 @@ def page_data(run: Run, errors: int, top: int) -> dict[str, Any]:
     }
 
 
-def _mistake(run: Run, item: ErrorItem, top: int) -> dict[str, Any]:
-    """A mistake, with the training items behind it."""
+def _mistake(run: Run, item: ErrorItem, found: Causes, top: int) -> dict[str, Any]:
+    """A mistake, with its cause and the training items behind it."""
     prediction, truth = (
-        explain_error(run, item, meaning, top, CHARACTERS) for meaning in (PREDICTION, TRUTH)
+        explain_error(run, item, meaning, top, CHARACTERS, doubts=found.doubts)
+        for meaning in (PREDICTION, TRUTH)
     )
     text = marked_target(item.text, prediction.proponents, CHARACTERS, run_pieces(run))
-    return {"item": item, "text": text, "prediction": prediction, "truth": truth}
+    why = found.by_error[item.position].sentence
+    return {"item": item, "why": why, "text": text, "prediction": prediction, "truth": truth}
 
 
 def _flag(run: Run, item: Flagged) -> dict[str, Any]:

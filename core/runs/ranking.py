@@ -49,6 +49,25 @@ def ranking_trust(run: Run, ranked: Ranked) -> np.ndarray:
     return np.where(np.isfinite(ranked.std_errors), words, "")
 
 
+def strengths(ranked: Ranked, labels: np.ndarray) -> np.ndarray:
+    """How many times a usual item of its label each training item of a ranking is: its |influence|
+    over the median |influence| of all training items with that label, `(n,)`.
+
+    NaN where a run keeps only the ends of each ranking, or the usual one is 0.
+
+    Args:
+        labels: of all training items, `(N,)`.
+    """
+    ratios = np.full(len(ranked.values), np.nan)
+    if len(ranked.values) == len(labels):
+        sizes, carried = np.abs(ranked.values), labels[ranked.instances]
+        for label in np.unique(carried):
+            usual = np.median(sizes[carried == label])
+            if usual > 0:
+                ratios[carried == label] = sizes[carried == label] / usual
+    return ratios
+
+
 def trust_counts(words: np.ndarray) -> dict[str, int] | None:
     """How many items of a ranking are strong and weak; None where no standard error is known."""
     return {word: int((words == word).sum()) for word in (STRONG, WEAK)} if words.any() else None
@@ -64,10 +83,11 @@ def training_entries(
         words: `ranking_trust` of the whole ranking.
 
     Returns:
-        For each: position, id, label, influence and std_error in nats, trust word, text or
-        thumbnail path; std_error and trust are None for one member.
+        For each: position, id, label, influence and std_error in nats, trust word, strength as
+        `strengths` gives it, text or thumbnail path; std_error and trust are None for one member,
+        strength where it is unknown.
     """
-    entries = []
+    entries, times = [], strengths(ranked, run.train["label"].to_numpy())
     for index in indices:
         position = int(ranked.instances[index])
         item = run.item("train", position)
@@ -78,6 +98,7 @@ def training_entries(
             "influence": float(ranked.values[index]),
             "std_error": finite(ranked.std_errors[index]),
             "trust": str(words[index]) or None,
+            "strength": finite(times[index]),
         }
         entries.append(entry | content_of(run, position))
     return entries

@@ -18,9 +18,9 @@ _NAME, _TEXT, _CARD = 80, 1000, 200
 """Characters of names, texts and texts of cards that are shown."""
 
 
-def issue_markdown(run: str, item: ErrorItem, explanation: Explanation, link: str) -> str:
-    """The error with its top proponents and opponents (influences on the prediction, in nats), and
-    its address.
+def issue_markdown(run: str, item: ErrorItem, why: str, explanation: Explanation, link: str) -> str:
+    """The error with its cause in a sentence, its top proponents and opponents (influences on the
+    prediction, in nats), and its address.
     """
     parts = [
         (
@@ -28,6 +28,7 @@ def issue_markdown(run: str, item: ErrorItem, explanation: Explanation, link: st
             f"{code(item.predicted, _NAME)} ({item.probability:.0%})"
         ),
         f"> {code(item.text, _TEXT)}" if item.text else "",
+        f"**Why:** {code(why, _TEXT)}",
         (
             f"Run {code(run, _NAME)}{f', [see it there](<{link}>)' if link else ''}. "
             f"{explanation.certainty}"
@@ -70,7 +71,8 @@ def _line(card: Card, decimals: int) -> str:
     error = "" if card.std_error is None else f" ± {card.std_error:.{decimals}f}"
     text = f": {code(card.text.plain, _CARD)}" if card.text else ""
     trust = f", {card.trust}" if card.trust else ""
+    doubt = f" (label in doubt: {code(str(card.doubt), _NAME)})" if card.doubt else ""
     return (
         f"{signed(card.influence, decimals)}{error}{trust}, {code(card.id, _NAME)} labelled "
-        f"{code(card.label, _NAME)}{text}"
+        f"{code(card.label, _NAME)}{doubt}{text}"
     )

@@ -115,10 +115,13 @@ def _edit(opened: Opened, worker: Worker, item: ErrorItem) -> None:
 
 def _markdown(opened: Opened, item: ErrorItem) -> None:
     quiet("For an issue tracker or a chat; the button in the corner copies it.")
-    explanation = explain_error(opened.run, item, PREDICTION, 5)
-    link = error_link(st.context.url or "", opened.run.name, item)
+    run, known = opened.run, opened.causes
+    if known is None:
+        raise TurnoverError(opened.influence_problem)
+    explanation = explain_error(run, item, PREDICTION, 5, doubts=known.doubts)
+    why, link = known.by_error[item.position].sentence, st.context.url or ""
     st.code(
-        issue_markdown(opened.run.name, item, explanation, link),
+        issue_markdown(run.name, item, why, explanation, error_link(link, run.name, item)),
         language=None,
         wrap_lines=True,
         height=320,

@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
-from turnover.attribution.estimators.significance import STRONG
 from turnover.dashboard.errors.list_view import data_url
 from turnover.errors import TurnoverError, counted
 from turnover.explain.causes import Causes
 from turnover.explain.doubt import Doubt
 from turnover.explain.explanation import Card, ErrorItem, explain_error
 from turnover.explain.html import signed
-from turnover.explain.reasons import CLASS, CUE, LABEL, TEACHERS, Cause, strengths
+from turnover.explain.reasons import CLASS, CUE, LABEL, TEACHERS, Cause
 from turnover.explain.words import MarkedText, mark, run_pieces, visible
 from turnover.flags import Flag
 from turnover.runs.run import PREDICTION, Run
@@ -50,12 +47,11 @@ def pane(run: Run, item: ErrorItem, causes: Causes | None) -> dict[str, Any]:
     if causes is None or cause is None:
         return facts | unknown
     try:
-        explanation = explain_error(run, item, PREDICTION, TOP, _LIMIT, words)
+        explanation = explain_error(run, item, PREDICTION, TOP, _LIMIT, words, causes.doubts)
     except TurnoverError as error:
         return facts | unknown | {"why": str(error)}
-    times = _times(run, item)
     sides = (
-        [_card(run, card, float(times[card.position]), causes) for card in cards]
+        [_card(run, card) for card in cards]
         for cards in (explanation.proponents, explanation.opponents)
     )
     why, reason = why_words(run, item, cause), cause.sentence
@@ -91,22 +87,12 @@ def why_words(run: Run, item: ErrorItem, cause: Cause) -> str:
     return "No clear cause: nothing that its teachers share, and no label in doubt."
 
 
-def _times(run: Run, item: ErrorItem) -> np.ndarray:
-    """How many times a usual item of its label each training item counts, by position, `(N,)`."""
-    ranked, labels = run.influence.ranked(item.position, PREDICTION), run.train["label"].to_numpy()
-    times = np.full(len(labels), np.nan)
-    times[ranked.instances] = strengths(ranked, labels)
-    return times
-
-
-def times_words(times: float) -> str:
+def times_words(times: float | None) -> str:
     """A multiple of a usual item, with a decimal where it is small; "" if unknown."""
-    if not np.isfinite(times):
-        return ""
-    return f"{times:.1f} × usual" if times < 1.95 else f"{times:,.0f} × usual"
+    return "" if times is None else f"{times:,.{0 if times >= 2 else 1}f} × usual"
 
 
-def _card(run: Run, card: Card, times: float, causes: Causes) -> dict[str, Any]:
+def _card(run: Run, card: Card) -> dict[str, Any]:
     """A training item; `share` and `tick`, its influence and a usual one, are of the largest shown
     in per cent.
     """
@@ -117,11 +103,11 @@ def _card(run: Run, card: Card, times: float, causes: Causes) -> dict[str, Any]:
         "label": visible(card.label),
         "injected": visible(card.injected),
         "content": _content(card.text, card.image),
-        "strength": times_words(times),
+        "strength": times_words(card.times),
         "share": round(100 * card.share, 1),
-        "tick": round(min(100, 100 * card.share / times), 1) if times > 0 else 0,
-        "uncertain": card.trust not in ("", STRONG),
-        "doubt": _doubt(run, causes.doubts.get(card.position)),
+        "tick": round(min(100, 100 * card.share / card.times), 1) if card.times else 0,
+        "uncertain": card.uncertain,
+        "doubt": _doubt(run, card.doubt),
         "hover": f"{signed(card.influence, 3)}{error} nats{', ' * bool(card.trust)}{card.trust}",
     }
 

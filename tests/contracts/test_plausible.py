@@ -18,7 +18,7 @@ from tests.helpers.fake_jobs import fake_job
 from tests.helpers.fake_runs import FakeRun, keep_ends, png
 from turnover import Run, TurnoverError
 from turnover.data.images import png_pixels
-from turnover.explain.explanation import list_errors
+from turnover.explain.listing import list_errors
 from turnover.jobs import find_jobs, read_job
 from turnover.runs.ranking import content_of, stored_estimator
 from turnover.storage.artifacts import MANIFEST, write_manifest

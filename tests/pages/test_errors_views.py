@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.fake_runs import FakeRun, keep_ends, keep_targets
+from turnover.attribution.estimators.significance import NOISE
 from turnover.dashboard.errors.list_view import (
     CAUSE,
     CLEAREST,
@@ -116,10 +117,10 @@ def test_strength_is_told_in_usual_items_of_the_same_class(run: Run) -> None:
     for card, sent in zip(explanation.proponents, shown["teachers"], strict=True):
         same = labels == run.classes.index(card.label)
         times = card.influence / np.median(sizes[same])
-        words = f"{times:.1f}" if times < 1.95 else f"{times:,.0f}"
+        words = f"{times:.1f}" if times < 2 else f"{times:,.0f}"
         assert sent["strength"] == f"{words} × usual"
         assert sent["tick"] / sent["share"] == pytest.approx(1 / times, rel=0.05)
-        assert sent["uncertain"] is (card.trust != "strong")
+        assert sent["uncertain"] is (card.trust == NOISE)
         assert "nats" in sent["hover"] and "±" in sent["hover"]
 
 

@@ -222,7 +222,7 @@ def test_an_error_as_markdown_says_all_and_quotes_what_is_data(tmp_path: Path) -
         )
         item = first(run)
         shown = explain_error(run, item, PREDICTION, 5)
-        made = issue_markdown(run.name, item, shown, "http://127.0.0.1:8501/?item=v000")
+        made = issue_markdown(run.name, item, "<b>", shown, "http://127.0.0.1:8501/?item=v000")
         outside = _without_spans(made)
         assert not set("<@#`") & set(
             outside.replace("### ", "").replace("(<http://127.0.0.1:8501/?item=v000>)", "")

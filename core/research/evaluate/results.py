@@ -26,6 +26,7 @@ MEASURES = {
     "duplicates": "do known near duplicates rank high",
     "removal": "is an error gone when its proponents are removed and the model is trained again",
     "agreement": "do two halves of the members agree",
+    "causes": "are injected cues and wrong labels named as the causes of errors",
 }
 """The question that each measure answers."""
 

@@ -29,9 +29,9 @@ from tests.helpers.fake_runs import FakeRun
 from tests.nightly.soak.mutations import mutated_array, mutated_bytes, mutated_json, mutated_table
 from turnover.data.images import FORMATS, fit_image, open_image
 from turnover.errors import TurnoverError
-from turnover.explain.explanation import list_errors
 from turnover.explain.facts import run_certainty
 from turnover.explain.flips import group_influences
+from turnover.explain.listing import list_errors
 from turnover.explain.report import report_page
 from turnover.flags import Flags
 from turnover.flags.apply import apply_flag_file
