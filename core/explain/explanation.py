@@ -8,8 +8,9 @@ how large a random item's influence is.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -182,11 +183,12 @@ def explain_error(
     trust = ranking_trust(run, ranked)
     marked = content_words(item.text, pieces) if words is None else frozenset(words)
     members = int(run.manifest["results"]["members"])
+    as_marked = partial(mark, words=marked, limit=limit, pieces=pieces)
     times = strengths(ranked, run.train["label"].to_numpy())
     sides = [
         [
             replace(
-                _ranked_card(run, ranked, index, str(trust[index]), marked, limit),
+                _ranked_card(run, ranked, index, str(trust[index]), as_marked),
                 times=finite(times[index]),
                 doubt=(doubts or {}).get(int(ranked.instances[index])),
             )
@@ -356,7 +358,7 @@ def with_shares(*sides: Collection[Card]) -> list[tuple[Card, ...]]:
 
 
 def _ranked_card(
-    run: Run, ranked: Ranked, index: int, trust: str, words: frozenset[str], limit: int
+    run: Run, ranked: Ranked, index: int, trust: str, as_marked: Callable[[str], MarkedText]
 ) -> Card:
     position = int(ranked.instances[index])
     item = run.item("train", position)
@@ -369,10 +371,6 @@ def _ranked_card(
         trust=trust,
         share=0.0,
         injected=str(item["planted"]),
-        text=(
-            mark(str(item["text"]), words, limit=limit, pieces=run_pieces(run))
-            if run.kind == "text"
-            else None
-        ),
+        text=as_marked(str(item["text"])) if run.kind == "text" else None,
         image=bytes(item["image"]) if run.kind == "image" else b"",
     )
