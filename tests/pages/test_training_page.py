@@ -296,6 +296,19 @@ def test_a_flag_is_put_here(open_page: OpenPage, runs: Path) -> None:
     assert list(app.dataframe[0].value["id"]) == ["t005"]
 
 
+def test_a_relabel_begins_without_a_label_that_nobody_chose(
+    open_page: OpenPage, runs: Path
+) -> None:
+    folder = FakeRun(classes=("cat", "dog", "owl")).write(runs)
+    app = open_page("training", train="t005")
+    app.session_state["flag-5"] = True
+    app.run()
+    app.segmented_control(key="flag-5-action").set_value("relabel").run()
+    assert app.selectbox(key="flag-5-label").value is None
+    app.button(key="flag-5-save").click().run()
+    assert "a relabel needs the new label" in html_of(app) and Flags(folder).current() == {}
+
+
 def test_nothing_matches_or_nothing_is_flagged(open_page: OpenPage, runs: Path) -> None:
     FakeRun().write(runs)
     assert "No training item matches" in html_of(open_page("training", find="no such word"))
