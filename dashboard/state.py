@@ -13,7 +13,8 @@ import itertools
 import os
 import threading
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,11 @@ from turnover.dashboard.views.map import (
 )
 from turnover.dashboard.views.training import SELF, TrainingItem, training_items
 from turnover.errors import TurnoverError
-from turnover.explain.causes import Causes, causes
+from turnover.explain.causes import Causes, causes, kept_causes
 from turnover.explain.explanation import ErrorItem, error_items
 from turnover.explain.facts import Certainty, run_certainty
 from turnover.explain.groups import MeanMistake
+from turnover.explain.reasons import unknown
 from turnover.explain.words import snippet
 from turnover.flags.export import errors_of
 from turnover.runs.run import Run
@@ -57,6 +59,9 @@ _CHOICES = {
     **{"decision": ANY_DECISION, "class": ANY, "person": ANYBODY, "words": "", "flag": ""},
 }
 """Widgets whose values belong to one run, with the defaults they get when the run changes."""
+_MOST = 10_000
+"""Training items among which a page looks for causes itself: some seconds."""
+
 _locks: dict[tuple[str, Path], threading.Lock] = {}
 _numbers = itertools.count(time.time_ns())
 
@@ -74,8 +79,21 @@ class Opened:
 
     @cached_property
     def causes(self) -> Causes | None:
-        """Why each error is one, found once for all tabs; None without influence."""
-        return None if self.influence_problem else causes(self.run)
+        """Why each error is one, found once for all tabs; None without influence. Of many training
+        items, whose neighbours nobody waits for, only what the run keeps.
+        """
+        if self.influence_problem:
+            return None
+        with suppress(TurnoverError):  # damaged ones are computed anew
+            if known := kept_causes(self.run):
+                return known
+        if len(self.run.train) <= _MOST:
+            return causes(self.run)
+        again = f"Not looked for yet: `turnover influence --run {self.run.folder}` finds causes."
+        found = (
+            replace(unknown(error, again), group="") for error in self.run.misclassified_positions
+        )
+        return Causes(tuple(found), {}, again)
 
     @cached_property
     def groups(self) -> dict[int, str]:

@@ -84,6 +84,8 @@ def why_words(run: Run, item: ErrorItem, cause: Cause) -> str:
         return f"{doubted} with a label in doubt taught this."
     if cause.kind == CLASS:
         return f"No single {what} did this: most “{predicted}” ones count alike."
+    if not cause.group:
+        return cause.sentence
     return "No clear cause: nothing that its teachers share, and no label in doubt."
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence, truncate
 from tests.pages.app_testing import OpenPage, explorer, go_to_error, html_of, shown_pane
+from turnover.dashboard import state
 from turnover.dashboard.errors.list_view import STEP, Place, select
 from turnover.explain.causes import causes
 from turnover.explain.explanation import error_items, explain_error
@@ -176,6 +177,16 @@ def test_no_error_matches(open_page: OpenPage, runs: Path) -> None:
     data = explorer(app)
     assert (data["total"], data["item"], data["rows"], data["panes"]) == (0, "", [], [])
     assert not [one for one in app.get("expander") if one.label == "More"]
+
+
+def test_a_large_run_without_causes_is_shown_at_once(
+    open_page: OpenPage, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = FakeRun().write(runs)
+    monkeypatch.setattr(state, "_MOST", 10)
+    pane = shown_pane(open_page())
+    assert f"`turnover influence --run {folder}`" in pane["why"] and len(pane["teachers"]) == 5
+    assert not (folder / "causes").exists()
 
 
 def test_no_errors_at_all(open_page: OpenPage, runs: Path) -> None:
