@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from turnover.errors import TurnoverError
-from turnover.explain.cues import Sharing
 from turnover.explain.doubt import Doubt, Unseen, label_doubts
 from turnover.explain.effects import FOLDER, Effects, effects_path, kept_effects
 from turnover.explain.reasons import CUE, NONE, Cause, Reasons, unknown
@@ -124,7 +123,6 @@ def find_reasons(run: Run, kept: Effects | None) -> Reasons:
         effects,
         label_doubts(run, "train", unseen, labels["train"]),
         label_doubts(run, "validation", Unseen.whole(run, "validation"), labels["validation"]),
-        Sharing(run, [*effects]),
     )
 
 

@@ -69,12 +69,19 @@ def tail(found: int, items: int, marked: int, drawn: int) -> float:
     """The chance of at least `found` marked ones among `drawn` of `items`, of which `marked` are
     (hypergeometric). Pages need it, so it does without scipy.
     """
-    counts = range(max(found, marked + drawn - items, 0), min(marked, drawn) + 1)
-    logs = [
-        _choose(marked, count) + _choose(items - marked, drawn - count) - _choose(items, drawn)
-        for count in counts
-    ]
-    return min(1.0, sum(map(math.exp, logs)))
+    if found * items <= marked * drawn:  # the other tail is the small one, which is exact
+        rest = drawn - found + 1
+        return 1 - tail(rest, items, items - marked, drawn) if rest <= drawn else 1.0
+    least, most = max(found, marked + drawn - items), min(marked, drawn)
+    if least > most:
+        return 0.0
+    log = _choose(marked, least) + _choose(items - marked, drawn - least) - _choose(items, drawn)
+    term = total = math.exp(log)
+    for count in range(least, most):
+        term *= (marked - count) * (drawn - count)
+        term /= (count + 1) * (items - marked - drawn + count + 1)
+        total += term
+    return min(1.0, total)
 
 
 def _choose(total: int, count: int) -> float:
@@ -92,7 +99,10 @@ def teachers_of(run: Run, position: int) -> np.ndarray:
 
 
 class Sharing:
-    """What training items share with some errors of a run that have influences."""
+    """What training items share with some errors of a run that have influences.
+
+    The images of one class are held at a time: ask for errors class by class.
+    """
 
     def __init__(self, run: Run, errors: Sequence[int]) -> None:
         self.run = run
@@ -104,17 +114,20 @@ class Sharing:
         """The parts of an error that training items have, too; most over-represented first."""
         label = int(self.run.item("validation", position)["predicted"])
         pool = np.flatnonzero(self._labels == label)
-        teachers = np.intersect1d(teachers_of(self.run, position), pool)
+        taught = np.zeros(len(self._labels), bool)
+        taught[teachers_of(self.run, position)] = True
+        taught &= self._labels == label
+        teachers = int(taught.sum())
         parts = self._words(position) if self.run.kind == "text" else self._patches(position, pool)
         counts = [
-            (names, patch, len(np.intersect1d(having, teachers)), len(np.intersect1d(having, pool)))
+            (names, patch, int(taught[having].sum()), int((self._labels[having] == label).sum()))
             for names, patch, having in parts
         ]
         tested = sum(sharing > 1 for *_, sharing in counts)
         shared = [
             SharedPart(
-                *(names, patch, len(teachers), having, len(pool), sharing),
-                chance=min(1.0, tested * tail(having, len(pool), sharing, len(teachers)))
+                *(names, patch, teachers, having, len(pool), sharing),
+                chance=min(1.0, tested * tail(having, len(pool), sharing, teachers))
                 if sharing > 1
                 else 1.0,
             )
@@ -133,7 +146,7 @@ class Sharing:
     ) -> list[tuple[tuple[str, ...], int, np.ndarray]]:
         item = self.run.item("validation", position)
         label = int(item["predicted"])
-        if self._images[0] != label:  # one class at a time, since all may fill the memory
+        if self._images[0] != label:
             self._images = (
                 label,
                 np.stack([_small(png) for png in self.run.train["image"].loc[pool]]),

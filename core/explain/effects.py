@@ -3,23 +3,26 @@
 `turnover influence` asks the model (`turnover.workflows.effects`) and keeps the answers in
 RUN/causes/effects.npz, with what the sub-networks that never saw a training item say of it:
 
-    errors, counts        (E,)  positions of the errors, and how many parts of each were left out
-    words, patches        (U,)  of the parts, error by error: words joined by spaces, or the number
-                                of a patch (-1 for words)
-    probabilities         (U,)  of the predicted label without the part
-    labels, chances, own  (N,)  of each training item: `turnover.explain.doubt.Unseen`
+    errors, counts        (E,)    positions of the errors, how many parts of each were left out
+    words, patches        (U,)    of the parts, error by error: words joined by spaces, or the
+                                  number of a patch (-1 for words)
+    shares, chances       (U, 4), (U,)  how training items share it (`cues.SharedPart`)
+    probabilities         (U,)    of the predicted label without the part
+    unseen_labels, unseen_chances, unseen_own  (N,)  of each training item (`doubt.Unseen`)
 
 They belong to weights and influences, and are stale once either has changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from turnover.explain.cues import SharedPart
 from turnover.explain.doubt import Unseen
 from turnover.explain.parts import GRID, patch_name
 from turnover.runs.run import Run, made_with
@@ -27,22 +30,17 @@ from turnover.storage.artifacts import read_arrays, write_arrays
 from turnover.storage.schema import Facts, check_array, readable, require
 
 FOLDER = "causes"
-_OF_PARTS = {"words": "U", "patches": "i", "probabilities": "f"}
-_OF_ITEMS = {"labels": "i", "chances": "f", "own": "f"}
+_SHARES = ("teachers", "having", "items", "sharing")
+_UNSEEN = {"labels": "i", "chances": "f", "own": "f"}
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What leaving out one part of an error does.
-
-    Attributes:
-        names: the words that are left out together, or the name of the patch.
-        patch: its number, row by row from 0; None for words.
-        probability: of the predicted label without the part.
+    """A part of an error, with how training items share it, and the probability of the predicted
+    label without it.
     """
 
-    names: tuple[str, ...]
-    patch: int | None
+    part: SharedPart
     probability: float
 
 
@@ -71,14 +69,19 @@ def keep_effects(run: Run, effects: Effects) -> Path:
     Raises:
         TurnoverError: if the run has no usable influence, or the file cannot be written.
     """
-    parts = [effect for found in effects.by_error.values() for effect in found]
+    found = [effect for each in effects.by_error.values() for effect in each]
+    parts = [effect.part for effect in found]
     arrays = {
         "errors": np.array([*effects.by_error], np.int64),
-        "counts": np.array([len(found) for found in effects.by_error.values()], np.int64),
-        "words": np.array([" ".join(effect.names) for effect in parts], np.str_),
-        "patches": np.array([_number(effect) for effect in parts], np.int64),
-        "probabilities": np.array([effect.probability for effect in parts], np.float32),
-        **{name: getattr(effects.unseen, name) for name in _OF_ITEMS},
+        "counts": np.array([len(each) for each in effects.by_error.values()], np.int64),
+        "words": np.array([" ".join(part.names) for part in parts], np.str_),
+        "patches": np.array([-1 if part.patch is None else part.patch for part in parts], np.int64),
+        "shares": np.array(
+            [[getattr(part, name) for name in _SHARES] for part in parts], np.int64
+        ).reshape(len(parts), len(_SHARES)),
+        "chances": np.array([part.chance for part in parts], np.float64),
+        "probabilities": np.array([effect.probability for effect in found], np.float32),
+        **{f"unseen_{name}": getattr(effects.unseen, name) for name in _UNSEEN},
     }
     return write_arrays(effects_path(run), arrays, {"made_with": made_with(run)})
 
@@ -97,20 +100,25 @@ def kept_effects(run: Run) -> Effects | None:
         return None
     with readable(path, again):
         _check(arrays, run)
-        parts = zip(*(arrays[name].tolist() for name in _OF_PARTS), strict=True)
-        found = (
-            Effect((patch_name(patch),), patch, chance)
-            if patch >= 0
-            else Effect(tuple(words.split()), None, chance)
-            for words, patch, chance in parts
-        )
+        found = _found(arrays)
         each = zip(arrays["errors"].tolist(), arrays["counts"].tolist(), strict=True)
-        by_error = {error: tuple(next(found) for _ in range(count)) for error, count in each}
-    return Effects(by_error, Unseen(*(arrays[name] for name in _OF_ITEMS)))
+        by_error = {error: tuple(islice(found, count)) for error, count in each}
+    return Effects(by_error, Unseen(*(arrays[f"unseen_{name}"] for name in _UNSEEN)))
 
 
-def _number(effect: Effect) -> int:
-    return -1 if effect.patch is None else effect.patch
+def _found(arrays: Mapping[str, np.ndarray]) -> Iterator[Effect]:
+    """The effects in arrays, error by error."""
+    names = ("words", "patches", "shares", "chances", "probabilities")
+    for words, patch, shares, chance, probability in zip(
+        *(arrays[name].tolist() for name in names), strict=True
+    ):
+        shared = {**dict(zip(_SHARES, shares, strict=True)), "chance": chance}
+        part = (
+            SharedPart((patch_name(patch),), patch, **shared)
+            if patch >= 0
+            else SharedPart(tuple(words.split()), None, **shared)
+        )
+        yield Effect(part, probability)
 
 
 def _check(arrays: Mapping[str, np.ndarray], run: Run) -> None:
@@ -120,12 +128,17 @@ def _check(arrays: Mapping[str, np.ndarray], run: Run) -> None:
         check_array(array, None, kind="i")
     require(set(errors.tolist()) <= set(run.influence.misclassified), "errors")
     require(len(errors) == len(counts) and (counts >= 0).all(), "counts")
-    for name, kind in _OF_PARTS.items():
-        check_array(arrays[name], int(counts.sum()), kind=kind)
+    parts, train = int(counts.sum()), len(run.train)
+    check_array(arrays["words"], parts, kind="U")
+    check_array(arrays["patches"], parts, kind="i")
+    check_array(arrays["shares"], parts, len(_SHARES), kind="i")
     require((arrays["patches"] < GRID * GRID).all(), "patches")
-    for name, kind in _OF_ITEMS.items():
-        check_array(arrays[name], len(run.train), kind=kind)
-    for name in ("probabilities", "chances", "own"):
+    require(((arrays["shares"] >= 0) & (arrays["shares"] <= train)).all(), "shares")
+    for name in ("chances", "probabilities"):
+        check_array(arrays[name], parts)
+    for name, kind in _UNSEEN.items():
+        check_array(arrays[f"unseen_{name}"], train, kind=kind)
+    for name in ("chances", "probabilities", "unseen_chances", "unseen_own"):
         require(((arrays[name] >= 0) & (arrays[name] <= 1.001)).all(), name)
-    labels = arrays["labels"]
-    require(((labels >= 0) & (labels < len(run.classes))).all(), "labels")
+    labels = arrays["unseen_labels"]
+    require(((labels >= 0) & (labels < len(run.classes))).all(), "unseen_labels")

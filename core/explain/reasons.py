@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from turnover.explain.cues import MATTERS, RATE, SharedPart, Sharing, tail
+from turnover.explain.cues import MATTERS, RATE, tail
 from turnover.explain.doubt import Doubt
 from turnover.explain.effects import Effect
 from turnover.runs.ranking import TOP, strengths
@@ -73,14 +73,12 @@ class Reasons:
         effects: of the parts of each error, by its position; empty where none were left out.
         doubts: of the labels of training items, by position.
         own: of the labels of validation items, by position.
-        sharing: of the parts of the errors that have effects.
     """
 
     run: Run
     effects: Mapping[int, Sequence[Effect]]
     doubts: Mapping[int, Doubt]
     own: Mapping[int, Doubt]
-    sharing: Sharing
 
     def cause(self, error: int) -> Cause:
         """The cause of a misclassified validation item that has influences."""
@@ -89,14 +87,11 @@ class Reasons:
         return next(filter(None, (*found, _whole_class(evidence))), evidence.blank)
 
     def _cue(self, evidence: _Evidence) -> Cause | None:
-        error, before = evidence.blank.error, evidence.probability
-        effects = {effect.names: effect for effect in self.effects.get(error, ())}
-        largest = min(effects.values(), key=lambda effect: effect.probability, default=None)
-        if largest is None or largest.probability > MATTERS * before:
+        effects = self.effects.get(evidence.blank.error, ())
+        largest = min(effects, key=lambda effect: effect.probability, default=None)
+        if largest is None or largest.probability > MATTERS * evidence.probability:
             return None
-        parts = {part.names: part for part in self.sharing.parts(error) if part.chance <= RATE}
-        part = parts.get(largest.names)
-        return _of_cue(evidence, part, largest) if part else None
+        return _of_cue(evidence, largest) if largest.part.chance <= RATE else None
 
     def _label(self, evidence: _Evidence) -> Cause | None:
         doubt = evidence.blank.doubt
@@ -191,7 +186,8 @@ def _whole_class(evidence: _Evidence) -> Cause | None:
     )
 
 
-def _of_cue(evidence: _Evidence, part: SharedPart, effect: Effect) -> Cause:
+def _of_cue(evidence: _Evidence, effect: Effect) -> Cause:
+    part = effect.part
     word = part.patch is None
     name = f"“{' '.join(part.names)}”" if word else f"region at {part.names[0]}"
     teachers = evidence.blank.teachers

@@ -66,18 +66,17 @@ def part_effects(
     """What leaving out each part of some validation items does to the probability of their
     predicted labels, by position; `read` makes the model's inputs.
     """
-    sharing = Sharing(run, errors)
+    sharing, predicted = Sharing(run, errors), run.validation["predicted"]
     share = min(MOST_OF_ONE, max(1, MOST // max(1, len(errors))))
-    left = [_Left(error, part) for error in errors for part in sharing.parts(error)[:share]]
+    by_class = sorted(errors, key=lambda error: int(predicted.loc[error]))
+    left = [_Left(error, part) for error in by_class for part in sharing.parts(error)[:share]]
     effects: dict[int, list[Effect]] = {error: [] for error in errors}
-    predicted = run.validation["predicted"]
     with bar(len(left), f"{run.name}: parts of the errors", f"{run.kind}s") as advance:
         for first in range(0, len(left), _ROWS):
             rows = left[first : first + _ROWS]
             inputs = torch.from_numpy(read(_contents(run, rows))).to(device)
             for (error, part), chances in zip(rows, probabilities(model, inputs), strict=True):
-                chance = float(chances[int(predicted.loc[error])])
-                effects[error].append(Effect(part.names, part.patch, chance))
+                effects[error].append(Effect(part, float(chances[int(predicted.loc[error])])))
             advance(len(rows))
     return effects
 

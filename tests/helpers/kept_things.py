@@ -16,6 +16,11 @@ from turnover import Run, TurnoverError
 from turnover.attribution.estimators.basis import Basis
 from turnover.attribution.estimators.estimator import Estimator
 from turnover.attribution.estimators.shrinkage import Shrinkage
+from turnover.explain.causes import Causes, keep_causes, kept_causes
+from turnover.explain.cues import SharedPart
+from turnover.explain.doubt import Doubt, Unseen
+from turnover.explain.effects import Effect, Effects, keep_effects, kept_effects
+from turnover.explain.reasons import Cause
 from turnover.research.evaluate.results import Figure, ResultRow, keep_result, read_results
 from turnover.runs import maps
 from turnover.runs.maps import FEATURES, INFLUENCES, kept_places, make_places
@@ -183,6 +188,44 @@ def read_estimator(run: Run) -> int | None:
     return version
 
 
+def some_effects(run: Run, version: int) -> Effects:
+    """Of the first two errors: a pair of words, and nothing."""
+    chance = float(np.float32(1 / (1 + version)))
+    first, second = run.misclassified_positions[:2]
+    part = SharedPart(("silly", "boat"), None, 7, 3, 20, version, 0.25)
+    effects = {first: (Effect(part, chance),), second: ()}
+    labels = np.arange(len(run.train)) % 2
+    chances = np.full(len(run.train), 0.5, np.float32)
+    return Effects(effects, Unseen(labels, chances, chances))
+
+
+def read_effects(run: Run) -> int | None:
+    kept = kept_effects(run)
+    if kept is None:
+        return None
+    (only,) = kept.by_error[run.misclassified_positions[0]]
+    version = round(1 / only.probability) - 1
+    expected = some_effects(run, version)
+    assert kept.by_error == expected.by_error
+    for name, values in vars(expected.unseen).items():
+        assert (getattr(kept.unseen, name) == values).all()
+    return version
+
+
+def some_causes(version: int) -> Causes:
+    doubt = Doubt("<b>", 0.5)
+    first = Cause(0, "cue", "<b>", "“x”", ("x",), (), 0.25, doubt, (1, 2), True)
+    second = Cause(3, "cue", "<b>", "region", (), (version,))
+    return Causes((first, second), {7: doubt}, "without")
+
+
+def read_causes(run: Run) -> int | None:
+    kept = kept_causes(run)
+    version = kept and kept.causes[1].regions[0]
+    assert kept is None or kept == some_causes(kept.causes[1].regions[0])
+    return version
+
+
 AGAIN, ANEW = "The run was trained again since this was", "The influences were computed again since"
 GONE, SAME, ABSENT = "cannot be read any more", "same", "absent"
 
@@ -237,6 +280,20 @@ KEPT = {
         read_map(INFLUENCES),
         "maps",
         "; make it again with `turnover map --run .* --by influences`$",
+        *("made for another run's weights", ABSENT, "no influence yet"),
+    ),
+    "effects": Kept(
+        lambda run, version: keep_effects(run, some_effects(run, version)),
+        read_effects,
+        "causes",
+        "; compute it again with `turnover influence --run .*`$",
+        *("made for another run's weights", ABSENT, "no influence yet"),
+    ),
+    "causes": Kept(
+        lambda run, version: keep_causes(run, some_causes(version)),
+        read_causes,
+        "causes",
+        "; delete it, or compute it again with `turnover influence --run .*`$",
         *("made for another run's weights", ABSENT, "no influence yet"),
     ),
     "part of a measure": Kept(

@@ -27,7 +27,7 @@ import numpy as np
 from turnover.data.base import WRONG_LABEL
 from turnover.errors import TurnoverError
 from turnover.explain.causes import causes, find_reasons
-from turnover.explain.cues import RATE, Sharing, tail
+from turnover.explain.cues import RATE, tail
 from turnover.explain.doubt import Unseen, label_doubts
 from turnover.explain.effects import kept_effects
 from turnover.explain.reasons import CUE, LABEL, TEACHERS, Cause, Reasons
@@ -138,10 +138,10 @@ def _flipped(task: EvaluationTask, reasons: Reasons) -> dict[str, dict[str, Figu
     new = [int(at) for at in np.flatnonzero((labels == predicted) & moved)]
     read = task.settings.reader(task.device)
     effects = {**reasons.effects, **part_effects(run, task.model, task.device, read, new)}
-    sharing, called, known, sure = Sharing(run, [*effects]), [], [], []
+    called, known, sure = [], [], []
     for spoiled in rounds:
         own = label_doubts(run, "validation", Unseen.of(chances, spoiled), spoiled)
-        again = replace(reasons, effects=effects, own=own, sharing=sharing)
+        again = replace(reasons, effects=effects, own=own)
         for error in np.flatnonzero(spoiled != predicted):
             called.append(again.cause(int(error)).kind == LABEL)
             known.append(bool(spoiled[error] != labels[error]))
