@@ -80,8 +80,18 @@ function makeState(root) {
     S.pending.push({ number: ++S.number, ...decision });
     S.form = null;
     S.send();
-    if (decision.kind !== "undo" && decision.position === S.card) S.settle();
+    if (!["undo", "judge"].includes(decision.kind) && decision.position === S.card) S.settle();
     S.draw();
+  };
+  S.verdictOf = (id) => {
+    const waiting = S.pending.filter((act) => act.kind === "judge" && act.id === id).at(-1);
+    return waiting ? waiting.label ?? undefined : S.data.judged[id];
+  };
+  S.judge = (number) => {
+    const pane = S.panes.get(S.item);
+    if (!pane || number >= S.data.verdicts.length) return;
+    const label = S.verdictOf(pane.id) === number ? null : number;
+    S.act({ kind: "judge", position: pane.position, id: pane.id, label });
   };
   S.dropFocused = () => {
     const card = S.root.querySelector(`.card[data-position="${S.card}"]`);
@@ -165,9 +175,10 @@ function makeState(root) {
     const cards = [...(S.panes.get(S.item)?.teachers ?? []), ...(S.panes.get(S.item)?.opponents ?? [])];
     S.piece("top", [...shown, data.headline], () => drawBar(S));
     S.piece("filters", [S.stamp, S.place.true, S.place.predicted, S.place.cause, S.place.sort, S.turn], () => drawFilters(S));
-    S.piece("rows", [S.stamp, S.rowsName], () => drawRows(S));
+    const verdicts = [...S.rows.values()].map((row) => S.verdictOf(row.id) ?? "");
+    S.piece("rows", [S.stamp, S.rowsName, verdicts], () => drawRows(S));
     S.piece("pane", [S.stamp, S.item, S.panes.has(S.item), S.total, S.form?.position,
-      cards.map((card) => decisionOf(S, card.position) ?? 0)],
+      S.verdictOf(S.item) ?? "", cards.map((card) => decisionOf(S, card.position) ?? 0)],
     () => (S.total ? drawPane(S) : nothing(S)));
     S.piece("foot", [data.flagged, data.undo, data.problem, data.lost, data.progress, S.moved,
       S.pending.length, data.run], () => drawFoot(S));
@@ -183,7 +194,9 @@ function makeState(root) {
     const focus = S.root.getRootNode().activeElement;
     const kept = focus?.closest(`.at-${name}`) ? focus.dataset.focus : null;
     const place = S.root.querySelector(`.at-${name}`);
+    const scroll = place.firstChild?.scrollTop ?? 0;
     place.replaceChildren(make());
+    place.firstChild.scrollTop = scroll;
     if (kept) place.querySelector(`[data-focus="${kept}"]`)?.focus({ preventScroll: true });
   };
   return S;
@@ -242,6 +255,7 @@ function onKey(S, event) {
   else if (key === "k" || (inRows && key === "arrowup")) S.step(-1);
   else if (key === "f") S.dropFocused();
   else if (key === "u") S.act({ kind: "undo" });
+  else if (/^[1-9]$/.test(key)) S.judge(Number(key) - 1);
   else return;
   event.preventDefault();
   if (inRows) S.root.querySelector(".row[aria-current]")?.focus();

@@ -39,6 +39,7 @@ from turnover.errors import TurnoverError, counted
 from turnover.explain.explanation import ErrorItem
 from turnover.explain.words import visible
 from turnover.flags import CLEARED, Flags
+from turnover.flags.judgements import VERDICTS, judge, judgements
 from turnover.runs.run import Run
 
 HERE = Path(__file__).parent
@@ -123,7 +124,8 @@ def receive(opened: Opened) -> None:
     """Take in the browser's message: store the decisions that are new, and go where it is."""
     run = opened.run
     explorer = explorer_of(run)
-    message = read_message(st.session_state[KEY].get("message"), run.classes, len(run.train))
+    sizes = len(run.train), len(run.validation)
+    message = read_message(st.session_state[KEY].get("message"), run.classes, sizes)
     if message and message.stamp == stamp_of(opened):
         hear(explorer, message, flags_of(run), run.classes)
 
@@ -149,6 +151,9 @@ def decide(flags: Flags, act: Act, classes: Sequence[str], steps: list[int]) -> 
             if not steps:
                 return "There is nothing to undo in this tab; Flags & export has the rest."
             flags.undo(steps.pop())
+            return ""
+        if act.kind == "judge":
+            judge(flags, act.position, "" if act.label is None else VERDICTS[act.label])
             return ""
         if act.kind == CLEARED:
             flags.clear(act.position)
@@ -202,6 +207,7 @@ def _data(
         "more": len(panes) < len(near),
         "flags": decisions(flags, panes.values()),
         "flagged": len(flags),
+        "judged": _judged(run, [matching[place] for place in rows]),
         "client": explorer.client,
         "done": explorer.done,
         "undo": len(explorer.steps),
@@ -225,6 +231,20 @@ def _facts(opened: Opened) -> dict[str, Any]:
             for name, count in Counter(opened.groups.values()).items()
         ],
         "sorts": SORTS,
+        "verdicts": VERDICTS,
+    }
+
+
+def _judged(run: Run, items: Sequence[ErrorItem]) -> dict[str, int]:
+    """The verdicts on some errors, by number and by the error's id."""
+    try:
+        known = judgements(flags_of(run))
+    except TurnoverError:  # the page says so of the flags, in the same file
+        return {}
+    return {
+        item.id: VERDICTS.index(known[item.position].verdict)
+        for item in items
+        if item.position in known
     }
 
 

@@ -44,7 +44,8 @@ function drawRow(S, index) {
     ? el("img", { src: row.image, alt: "", class: "thumb" })
     : el("span", { class: "row-text", dir: "auto" }, row.text);
   const words = el("span", { class: "row-facts" },
-    `${row.label} → ${row.predicted} · ${row.probability}`);
+    `${row.label} → ${row.predicted} · ${row.probability}`,
+    S.verdictOf(row.id) === undefined ? "" : chip(S.data.verdicts[S.verdictOf(row.id)], "flag"));
   return el("button", { type: "button", class: "row", "data-index": index, "data-focus": `row-${index}`,
     title: row.id, onclick: () => S.go(index, true) }, shown, words);
 }

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from turnover.flags import MAX_NOTE
+from turnover.flags.judgements import VERDICTS
 
 Name = Annotated[str, Field(max_length=1000)]
 Count = Annotated[int, Field(ge=0)]
@@ -23,11 +24,11 @@ class _Sent(BaseModel):
 
 class Act(_Sent):
     """One decision: its number in this tab, what, on which training item, with which class (its
-    number) and why.
+    number) and why; or a judgement on a validation item, with the number of a verdict.
     """
 
     number: Count
-    kind: Literal["drop", "relabel", "keep", "clear", "undo"]
+    kind: Literal["drop", "relabel", "keep", "clear", "undo", "judge"]
     position: Count = 0
     label: Count | None = None
     note: Annotated[str, Field(max_length=2 * MAX_NOTE)] = ""
@@ -51,15 +52,17 @@ class Message(_Sent):
     rows: Name
 
 
-def read_message(raw: Any, classes: Sequence[str], train_size: int) -> Message | None:
+def read_message(raw: Any, classes: Sequence[str], sizes: tuple[int, int]) -> Message | None:
     """A message of the browser; None for what is none, or names items or classes that there are
-    not.
+    not. `sizes`: how many training and validation items there are.
     """
     try:
         message = Message.model_validate(raw)
     except ValidationError:
         return None
     fitting = all(
-        act.position < train_size and (act.label or 0) < len(classes) for act in message.acts
+        act.position < sizes[act.kind == "judge"]
+        and (act.label or 0) < len(VERDICTS if act.kind == "judge" else classes)
+        for act in message.acts
     )
     return message if fitting else None

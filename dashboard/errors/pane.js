@@ -45,12 +45,20 @@ function errorBlock(S, pane, row) {
     el("span", {}, "model says ", chip(item.predicted, "wrong"), " ", el("b", {}, item.probability)),
     item.injected ? chip(`injected: ${item.injected}`, "injected") : "",
     el("span", { class: "id" }, item.id),
+    pane ? judgeBar(S, pane) : "",
   );
   const why = pane && pane.why
     ? el("p", { class: "why", "data-turnover": "why", title: pane.reason || null,
       "data-cause": pane.cause }, el("b", {}, "Why"), " ", pane.why) : "";
   const body = el("div", { class: "error-body" }, content(item, alt), facts);
   return el("div", { class: "error", "data-turnover": "error", "data-id": item.id }, body, why);
+}
+
+// Whose mistake it is, as people see it; the same key or button again takes it back.
+function judgeBar(S, pane) {
+  return el("span", { class: "judge", role: "group", "aria-label": "This error" },
+    S.data.verdicts.map((verdict, number) => button(verdict, `judge-${number}`, () => S.judge(number),
+      { "aria-pressed": String(S.verdictOf(pane.id) === number), title: `Key ${number + 1}` })));
 }
 
 function rowContent(S, row) {
@@ -71,7 +79,7 @@ function strength(card, side) {
 }
 
 function decisionOf(S, position) {
-  const waiting = S.pending.filter((act) => act.position === position).at(-1);
+  const waiting = S.pending.filter((act) => act.position === position && act.kind !== "judge").at(-1);
   if (waiting) return { ...waiting, action: waiting.kind, saving: true,
     label: S.data.classes[waiting.label] };
   return S.flags.get(position);

@@ -36,6 +36,7 @@ def pane(run: Run, item: ErrorItem, causes: Causes | None) -> dict[str, Any]:
     text = mark(item.text, words, limit=_LIMIT, pieces=pieces) if item.text else None
     facts = {
         "id": item.id,
+        "position": item.position,
         "label": visible(item.label),
         "predicted": visible(item.predicted),
         "probability": f"{item.probability:.0%}",

@@ -24,6 +24,7 @@ from turnover.dashboard.errors.markdown_view import code, error_link, issue_mark
 from turnover.dashboard.errors.message_view import Message, read_message
 from turnover.explain.explanation import ErrorItem, error_items, explain_error
 from turnover.flags import Flags
+from turnover.flags.judgements import judgements
 from turnover.runs.run import PREDICTION, Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -76,7 +77,9 @@ def test_the_page_counts_what_was_seen(open_page: OpenPage, runs: Path) -> None:
 
 def message(explorer: Explorer, acts: list[dict[str, Any]], **said: Any) -> Message:
     raw = {"client": "tab", "stamp": "s", "place": vars(explorer.place), "index": 0, "rows": ""}
-    read = read_message({**raw, "acts": acts, "panes": [], **said}, ["negative", "positive"], 30)
+    read = read_message(
+        {**raw, "acts": acts, "panes": [], **said}, ["negative", "positive"], (30, 24)
+    )
     assert read
     return read
 
@@ -137,6 +140,8 @@ def test_a_decision_that_cannot_be_stored_says_so(run: Run) -> None:
         {"acts": [{"number": 1, "kind": "drop", "position": -1}]},
         {"acts": [{"number": 1, "kind": "relabel", "position": 1, "label": 2}]},
         {"acts": [{"number": 1, "kind": "erase", "position": 1}]},
+        {"acts": [{"number": 1, "kind": "judge", "position": 24, "label": 0}]},
+        {"acts": [{"number": 1, "kind": "judge", "position": 1, "label": 3}]},
         {"acts": [{"number": True, "kind": "undo"}]},
         {"acts": [{"number": 1, "kind": "undo"}] * 2000},
         {"acts": [{"number": 1, "kind": "keep", "position": 1, "note": "x" * 9000}]},
@@ -148,9 +153,18 @@ def test_a_decision_that_cannot_be_stored_says_so(run: Run) -> None:
 def test_a_message_that_no_tab_of_ours_sends_is_none(wrong: dict[str, Any]) -> None:
     raw = {"client": "a", "stamp": "s", "place": {}, "index": 0, "rows": "", "acts": []}
     raw |= {"panes": []}
-    assert read_message(raw, ["negative", "positive"], 30)
-    assert read_message({**raw, **wrong}, ["negative", "positive"], 30) is None
-    assert read_message(None, [], 0) is None and read_message("text", [], 0) is None
+    assert read_message(raw, ["negative", "positive"], (30, 24))
+    assert read_message({**raw, **wrong}, ["negative", "positive"], (30, 24)) is None
+    assert read_message(None, [], (0, 0)) is None
+
+
+def test_a_judgement_says_whose_mistake_an_error_is(run: Run) -> None:
+    explorer, flags = Explorer(run.name, Place(), "1"), Flags(run.folder, by="ann")
+    wrong = {"kind": "judge", "position": 3, "label": 0}
+    hear_all(run, explorer, wrong)
+    assert judgements(flags)[3].verdict == "label wrong" and flags.current() == {}
+    hear_all(run, explorer, wrong, {"kind": "judge", "position": 3, "label": None})
+    assert judgements(flags) == {} and not explorer.problem and explorer.steps == []
 
 
 def test_a_relabel_without_a_class_is_refused_in_a_line(run: Run) -> None:

@@ -132,6 +132,29 @@ def test_keys_flag_the_framed_card_and_take_it_back(
     assert len(Flags(texts).current()) == 1, "typing decides nothing"
 
 
+def test_an_error_is_judged_by_key_and_exported(page: Page, served: Served, texts: Path) -> None:
+    open_page(page, served, run="texts")
+    expect_error(page, "1 / 8")
+    error = chosen(page)
+    page.keyboard.press("1")
+    expect(page.get_by_role("button", name="label wrong", exact=True)).to_have_attribute(
+        "aria-pressed", "true"
+    )
+    expect(page.locator(".row[aria-current] .chip")).to_have_text("label wrong")
+    page.keyboard.press("3")
+    page.keyboard.press("j")
+    page.keyboard.press("2")
+    expect(page.locator(".row .chip")).to_have_text(["unclear", "model wrong"])
+    page.keyboard.press("2")
+    expect(page.locator(".row .chip")).to_have_text(["unclear"])
+    settle(page)
+    page.get_by_test_id("stMain").get_by_role("link", name="Flags & export").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export judged errors (CSV)").click()
+    (row,) = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
+    assert (row["id"], row["judgement"]) == (error, "unclear") and row["by"] and row["at"]
+
+
 def test_a_relabel_with_a_note_is_exported(page: Page, served: Served, texts: Path) -> None:
     open_page(page, served, run="texts")
     card = first_card(page)
