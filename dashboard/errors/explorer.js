@@ -4,7 +4,9 @@
 const FILTERS = ["true", "predicted", "cause", "search", "sort"];
 const ORDER = "cause"; // that goes without saying
 const WAIT = 120; // milliseconds between two messages on steps
+const GAP = 1000; // in which a component that was taken away may come back
 const mounted = new WeakMap();
+let kept = null;
 
 const same = (one, other) => FILTERS.every((name) => one[name] === other[name]);
 const main = () => document.querySelector("[data-testid=stMain]");
@@ -244,7 +246,7 @@ function adopt(S, data) {
 
 function onKey(S, event) {
   const target = event.composedPath()[0];
-  if (event.metaKey || event.ctrlKey || event.altKey || !S.root.isConnected) return;
+  if (event.metaKey || event.ctrlKey || event.altKey || location.pathname !== S.path) return;
   if (target.closest?.("input, textarea, select, [contenteditable=true], [role=dialog]")) {
     if (event.key === "Escape" && S.form) S.closeForm();
     return;
@@ -261,41 +263,57 @@ function onKey(S, event) {
   if (inRows) S.root.querySelector(".row[aria-current]")?.focus();
 }
 
+function frame() {
+  const at = (name) => el("div", { class: `at-${name}` });
+  const list = el("div", { class: "list" }, ["filters", "rows", "foot"].map(at));
+  return el("div", { class: "root" }, at("top"), list, at("pane"));
+}
+
+function listen(S) {
+  const { signal } = S.ends;
+  document.addEventListener("keydown", (event) => onKey(S, event), { signal });
+  window.addEventListener("popstate", () => S.back(), { signal });
+  document.addEventListener("scroll", () => {
+    clearTimeout(S.scrolling);
+    S.scrolling = setTimeout(S.keepScroll, 200);
+  }, { signal, capture: true, passive: true });
+}
+
+// Streamlit may take the component away and mount it anew, as when it connects again: what was not
+// sent yet goes on where it was, and no key is lost meanwhile.
+function mount(parentElement, data) {
+  const root = frame();
+  parentElement.append(root);
+  const again = kept && kept.turn === data.turn && kept.stamp === data.stamp;
+  if (kept && !again) kept.ends.abort();
+  const S = again ? Object.assign(kept, { root, drawn: {} }) : makeState(root);
+  if (!again || S.ends.signal.aborted) {
+    S.ends = new AbortController();
+    listen(S);
+  }
+  mounted.set(parentElement, S);
+  kept = S;
+  requestAnimationFrame(S.bringScroll);
+  return S;
+}
+
+function leave(S, parentElement) {
+  mounted.delete(parentElement);
+  const root = parentElement.querySelector(".root");
+  root?.remove();
+  setTimeout(() => { if (S.root === root) S.ends.abort(); }, GAP);
+}
+
 export default function (component) {
   const { data, parentElement, setStateValue } = component;
-  let S = mounted.get(parentElement);
-  if (!S) {
-    const root = el("div", { class: "root" },
-      el("div", { class: "at-top" }),
-      el("div", { class: "list" }, el("div", { class: "at-filters" }), el("div", { class: "at-rows" }),
-        el("div", { class: "at-foot" })),
-      el("div", { class: "at-pane" }));
-    parentElement.append(root);
-    S = makeState(root);
-    mounted.set(parentElement, S);
-    S.ends = new AbortController();
-    const { signal } = S.ends;
-    document.addEventListener("keydown", (event) => onKey(S, event), { signal });
-    window.addEventListener("popstate", () => S.back(), { signal });
-    document.addEventListener("scroll", () => {
-      clearTimeout(S.scrolling);
-      S.scrolling = setTimeout(S.keepScroll, 200);
-    }, { signal, capture: true, passive: true });
-    S.first = true;
-  }
+  const first = !mounted.has(parentElement);
+  const S = mounted.get(parentElement) ?? mount(parentElement, data);
   S.set = setStateValue;
   adopt(S, data);
+  if (first && S.item) S.address(false);
   S.draw();
   // a component that was mounted anew has forgotten what Python thinks it has
   const lacking = S.total && (data.more || S.rowsName !== data.rowsName || !S.panes.has(data.item));
-  if (lacking && same(S.place, data.place)) S.sendSoon();
-  if (S.first) requestAnimationFrame(S.bringScroll);
-  S.first = false;
-  return () => {
-    S.ends.abort();
-    clearTimeout(S.timer);
-    clearTimeout(S.scrolling);
-    mounted.delete(parentElement);
-    S.root.remove();
-  };
+  if ((first && S.pending.length) || (lacking && same(S.place, data.place))) S.sendSoon();
+  return () => leave(S, parentElement);
 }
