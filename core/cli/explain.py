@@ -111,7 +111,7 @@ def _add_explain(parser: ArgumentParser) -> None:
 
 
 def run_explain(arguments: Namespace) -> dict[str, Any]:
-    """Return predicted, probabilities, trust, proponents, opponents (influence in nats) and
+    """Return why, predicted, probabilities, trust, proponents, opponents (influence in nats) and
     seconds.
     """
     from turnover.data.tables.checks import read_bytes
@@ -120,14 +120,16 @@ def run_explain(arguments: Namespace) -> dict[str, Any]:
     content = read_bytes(Path(arguments.image)) if arguments.image else b""
     explainer = Explainer(run_of(arguments), arguments.device)
     if arguments.image:
-        return explainer.explain_image(content, arguments.image, arguments.label, arguments.top)
-    return explainer.explain_text(arguments.text, arguments.label, arguments.top)
+        asked = content, arguments.image, arguments.label, arguments.top
+        return explainer.explain_image(*asked, why=True)
+    return explainer.explain_text(arguments.text, arguments.label, arguments.top, why=True)
 
 
 def _describe_explain(result: dict[str, Any]) -> str:
     lines = [
         f"predicted: {result['predicted']} ({result['probabilities'][result['predicted']]:.1%})"
     ]
+    lines += [f"why: {result['why']}"] if result["why"] else []
     return "\n".join(lines + entry_lines(result, result["label"], result["estimator"]))
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ import numpy as np
 from turnover.data.images import png_pixels
 from turnover.explain.parts import blank_of, joined_words, patch_name, patches
 from turnover.explain.words import LIMIT, WORD, content_words, key_of
-from turnover.runs.run import PREDICTION, Run
+from turnover.runs.run import PREDICTION, Ranked, Run
 
 RATE = 0.05
 """Chance that an error without a cue is said to have one."""
@@ -89,45 +89,61 @@ def _choose(total: int, count: int) -> float:
     return math.lgamma(total + 1) - math.lgamma(count + 1) - math.lgamma(total - count + 1)
 
 
-def teachers_of(run: Run, position: int) -> np.ndarray:
-    """The training items behind an error, strongest first: the `SHARE` of all with the largest
-    influence on the prediction, as far as it is positive.
+def teachers_of(run: Run, ranked: Ranked) -> np.ndarray:
+    """The training items behind a prediction, strongest first: the `SHARE` of all with the largest
+    influence on it, as far as it is positive.
     """
-    ranked = run.influence.ranked(position, PREDICTION)
     most = max(1, math.ceil(SHARE * len(run.train)))
     return np.asarray(ranked.instances[ranked.ends(most)[0]])
 
 
-class Sharing:
-    """What training items share with some errors of a run that have influences.
-
-    The images of one class are held at a time: ask for errors class by class.
+@dataclass(frozen=True)
+class Predicted:
+    """An item as the model saw it: its text or PNG image, the predicted label by number, and the
+    positions of its teachers.
     """
 
-    def __init__(self, run: Run, errors: Sequence[int]) -> None:
+    content: str | bytes
+    label: int
+    teachers: np.ndarray
+
+
+def predicted_item(run: Run, position: int) -> Predicted:
+    """A validation item that has influences."""
+    item = run.item("validation", position)
+    ranked = run.influence.ranked(position, PREDICTION)
+    return Predicted(item[run.kind], int(item["predicted"]), teachers_of(run, ranked))
+
+
+class Sharing:
+    """What training items share with some items.
+
+    The images of one class are held at a time: ask for items class by class.
+    """
+
+    def __init__(self, run: Run, items: Sequence[Predicted]) -> None:
         self.run = run
         self._labels = run.train["label"].to_numpy()
-        self._documents = _documents(run, errors) if run.kind == "text" else {}
+        texts = [item.content for item in items if isinstance(item.content, str)]
+        self._documents = _documents(run, texts) if texts else {}
         self._images: tuple[int, np.ndarray] = (-1, np.empty(0))
 
-    def parts(self, position: int) -> list[SharedPart]:
-        """The parts of an error that training items have, too; most over-represented first."""
-        label = int(self.run.item("validation", position)["predicted"])
-        pool = np.flatnonzero(self._labels == label)
-        taught = np.zeros(len(self._labels), bool)
-        taught[teachers_of(self.run, position)] = True
-        taught &= self._labels == label
-        teachers = int(taught.sum())
-        parts = self._words(position) if self.run.kind == "text" else self._patches(position, pool)
+    def parts(self, item: Predicted) -> list[SharedPart]:
+        """The parts of an item that training items have, too; most over-represented first."""
+        same = self._labels == item.label
+        taught = np.zeros(len(same), bool)
+        taught[item.teachers] = True
+        taught &= same
+        teachers, items = int(taught.sum()), int(same.sum())
         counts = [
-            (names, patch, int(taught[having].sum()), int((self._labels[having] == label).sum()))
-            for names, patch, having in parts
+            (names, patch, int(taught[having].sum()), int(same[having].sum()))
+            for names, patch, having in self._having(item)
         ]
         tested = sum(sharing > 1 for *_, sharing in counts)
         shared = [
             SharedPart(
-                *(names, patch, teachers, having, len(pool), sharing),
-                chance=min(1.0, tested * tail(having, len(pool), sharing, teachers))
+                *(names, patch, teachers, having, items, sharing),
+                chance=min(1.0, tested * tail(having, items, sharing, teachers))
                 if sharing > 1
                 else 1.0,
             )
@@ -135,37 +151,34 @@ class Sharing:
         ]
         return sorted(shared, key=lambda part: part.chance)
 
-    def _words(self, position: int) -> list[tuple[tuple[str, ...], None, np.ndarray]]:
-        text = str(self.run.item("validation", position)["text"])
-        each = dict.fromkeys(map(key_of, WORD.findall(text[:LIMIT])))
+    def _having(self, item: Predicted) -> Iterator[tuple[tuple[str, ...], int | None, np.ndarray]]:
+        """Names of the parts, and the positions of the training items that have them."""
+        if isinstance(item.content, bytes):
+            yield from self._patches(item.content, item.label)
+            return
+        each = dict.fromkeys(map(key_of, WORD.findall(item.content[:LIMIT])))
         words = [word for word in each if word in self._documents]
-        return [(names, None, having) for names, having in joined_words(words, self._documents)]
+        for names, having in joined_words(words, self._documents):
+            yield names, None, having
 
     def _patches(
-        self, position: int, pool: np.ndarray
-    ) -> list[tuple[tuple[str, ...], int, np.ndarray]]:
-        item = self.run.item("validation", position)
-        label = int(item["predicted"])
+        self, image: bytes, label: int
+    ) -> Iterator[tuple[tuple[str, ...], int, np.ndarray]]:
+        pool = np.flatnonzero(self._labels == label)
         if self._images[0] != label:
-            self._images = (
-                label,
-                np.stack([_small(png) for png in self.run.train["image"].loc[pool]]),
-            )
-        pixels = png_pixels(item["image"])
-        whole, blank = _small(item["image"]), np.asarray(blank_of(pixels), np.float32)
-        parts: list[tuple[tuple[str, ...], int, np.ndarray]] = []
+            images = [_small(png) for png in self.run.train["image"][self._labels == label]]
+            self._images = label, np.stack(images)
+        whole, blank = _small(image), np.asarray(blank_of(png_pixels(image)), np.float32)
         for number, place in enumerate(patches(whole)):
             far = np.square(whole[place] - blank).sum()
             apart = self._images[1][:, *place] - whole[place]
             distances = np.square(apart).reshape(len(pool), -1).sum(1)
-            parts.append(((patch_name(number),), number, pool[distances < far / 4]))
-        return parts
+            yield (patch_name(number),), number, pool[distances < far / 4]
 
 
-def _documents(run: Run, errors: Sequence[int]) -> dict[str, np.ndarray]:
-    """The training texts that have each word of some errors, by position."""
-    texts = run.validation["text"].loc[list(errors)]
-    wanted = frozenset().union(*(content_words(text) for text in texts))
+def _documents(run: Run, texts: Iterable[str]) -> dict[str, np.ndarray]:
+    """The training texts that have each word of some texts, by position."""
+    wanted = frozenset().union(*map(content_words, texts))
     having: dict[str, list[int]] = defaultdict(list)
     for position, text in enumerate(run.train["text"]):
         for word in content_words(text) & wanted:

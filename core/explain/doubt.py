@@ -20,12 +20,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from turnover.explain.words import snippet
 from turnover.runs.run import Run
 
 NEIGHBOURS = 5
 SURE = 0.95
 """A probability that is high enough, even where models are usually surer."""
-_ROWS = 256
+_ROWS, _NAME = 256, 60
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Doubt:
     probability: float
 
     def __str__(self) -> str:
-        return f"{self.label} {self.probability:.0%}"
+        return f"{snippet(self.label, _NAME)} {self.probability:.0%}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from turnover.explain.causes import Causes, causes
 from turnover.explain.explanation import ErrorItem, error_items
+from turnover.explain.reasons import Cause
 from turnover.runs.ranking import content_of, ranking_entries
 from turnover.runs.run import PREDICTION, Run
 
@@ -18,8 +19,12 @@ def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
     Raises:
         TurnoverError: if the run has no influence yet.
     """
-    part, found = run.influence, causes(run)
+    part = run.influence
     items = error_items(run, with_influence=True)[: len(part.misclassified)]
+    entries = [_entry(run, item, top) for item in items]
+    found = causes(run)  # kept only where nothing was refused
+    for item, entry in zip(items, entries, strict=True):
+        _add_cause(entry, found, found.by_error[item.position])
     return {
         "run": str(run.folder),
         "estimator": part.estimator,
@@ -33,21 +38,25 @@ def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
             }
             for group in found.groups
         ],
-        "errors": [_error_entry(run, item, found, top) for item in items],
+        "errors": entries,
     }
 
 
-def _error_entry(run: Run, item: ErrorItem, found: Causes, top: int) -> dict[str, Any]:
-    """An error with its cause, and its proponents and opponents with the doubts of their labels."""
+def _entry(run: Run, item: ErrorItem, top: int) -> dict[str, Any]:
+    """An error, with its proponents and opponents."""
     shown = ("id", "label", "predicted", "probability", "injected")
-    ranking = ranking_entries(run, run.influence.ranked(item.position, PREDICTION), top)
-    for entry in (*ranking["proponents"], *ranking["opponents"]):
-        doubt = found.doubts.get(entry["position"])
-        entry["doubt"] = doubt and asdict(doubt)
-    cause = asdict(found.by_error[item.position])
     return {
         **{name: getattr(item, name) for name in shown},
-        "cause": {name: value for name, value in cause.items() if name != "error"},
+        "cause": None,
         **content_of(run, item.position, "validation"),
-        **ranking,
+        **ranking_entries(run, run.influence.ranked(item.position, PREDICTION), top),
     }
+
+
+def _add_cause(entry: dict[str, Any], found: Causes, cause: Cause) -> None:
+    """Add an error's cause, and the doubts of its training items' labels."""
+    facts = asdict(cause).items()
+    entry["cause"] = {name: value for name, value in facts if name != "error"}
+    for shown in (*entry["proponents"], *entry["opponents"]):
+        doubt = found.doubts.get(shown["position"])
+        shown["doubt"] = doubt and asdict(doubt)

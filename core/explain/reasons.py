@@ -40,7 +40,7 @@ class Cause:
     """Why a validation item is misclassified.
 
     Attributes:
-        error: its position among the validation items.
+        error: its position among the validation items; -1 for an item of one's own.
         kind: `cue`, `label`, `teachers`, `class` or `none`.
         sentence: the reason, for a person.
         group: the name of the errors with the same cause.
@@ -82,90 +82,78 @@ class Reasons:
 
     def cause(self, error: int) -> Cause:
         """The cause of a misclassified validation item that has influences."""
-        evidence = _Evidence.of(self, error)
-        found = (self._cue(evidence), self._label(evidence), self._teachers(evidence))
-        return next(filter(None, (*found, _whole_class(evidence))), evidence.blank)
-
-    def _cue(self, evidence: _Evidence) -> Cause | None:
-        effects = self.effects.get(evidence.blank.error, ())
-        largest = min(effects, key=lambda effect: effect.probability, default=None)
-        if largest is None or largest.probability > MATTERS * evidence.probability:
-            return None
-        return _of_cue(evidence, largest) if largest.part.chance <= RATE else None
-
-    def _label(self, evidence: _Evidence) -> Cause | None:
-        doubt = evidence.blank.doubt
-        if doubt is None or doubt.label != evidence.predicted:
-            return None
-        return evidence.because(
-            LABEL,
-            f"The label of this item is in doubt: the model, which never saw it, is as sure of "
-            f"“{doubt.label}” ({doubt.probability:.0%}) as it is of items with that label, and "
-            "most of the training items that are like it have that label.",
+        item, ranked = (
+            self.run.item("validation", error),
+            self.run.influence.ranked(error, PREDICTION),
         )
+        label, twin = int(item["predicted"]), int(item.get("plain_predicted", -1))
+        evidence = Evidence(self.run, label, float(item[f"probability_{label}"]), ranked)
+        found = self.reason(evidence, self.effects.get(error, ()), self.own.get(error))
+        return replace(found, error=error, twin=None if twin < 0 else twin == label)
 
-    def _teachers(self, evidence: _Evidence) -> Cause | None:
-        labels = self.run.train["label"].to_numpy()
+    def reason(
+        self, evidence: Evidence, effects: Sequence[Effect], doubt: Doubt | None = None
+    ) -> Cause:
+        """The cause of a prediction, from the effects of its parts and the doubt of its label."""
+        doubted = tuple(int(at) for at in evidence.top if int(at) in self.doubts)
+        blank = replace(
+            unknown(
+                -1,
+                "No clear cause: no word or region that its teachers share, no label in "
+                "doubt, and single items stand out of their class.",
+            ),
+            doubt=doubt,
+            teachers=doubted,
+        )
+        found = (
+            _cue(evidence, blank, effects),
+            _own_label(evidence, blank),
+            self._teachers(evidence, blank),
+            _whole_class(evidence, blank),
+        )
+        return next(filter(None, found), blank)
+
+    def _teachers(self, evidence: Evidence, blank: Cause) -> Cause | None:
+        labels = evidence.labels
         pool = np.flatnonzero(labels == evidence.label)
-        among = int((labels[list(evidence.blank.teachers)] == evidence.label).sum())
+        among = int((labels[list(blank.teachers)] == evidence.label).sum())
         doubted = sum(int(position) in self.doubts for position in pool)
         drawn = int((labels[evidence.top] == evidence.label).sum())
         if not among or tail(among, len(pool), doubted, drawn) > RATE:
             return None
-        count = _counted(len(evidence.blank.teachers), "has a label", "have labels")
-        return evidence.because(
-            TEACHERS, f"Of the {len(evidence.top)} items that taught this most, {count} in doubt."
+        count = _counted(len(blank.teachers), "has a label", "have labels")
+        return _because(
+            blank,
+            TEACHERS,
+            f"Of the {len(evidence.top)} items that taught this most, {count} in doubt.",
         )
 
 
 @dataclass(frozen=True)
-class _Evidence:
-    """An error's numbers, and what is said of it without a cause.
-
-    Attributes:
-        blank: the error without a clear cause.
-        predicted: the predicted label, and `label` its number.
-        probability: of the prediction.
-        ranked: the influences on the prediction.
+class Evidence:
+    """A prediction's numbers: the run, the predicted label by number, its probability, and the
+    influences on it.
     """
 
     run: Run
-    blank: Cause
-    predicted: str
     label: int
     probability: float
     ranked: Ranked
 
-    @classmethod
-    def of(cls, reasons: Reasons, error: int) -> _Evidence:
-        run, item = reasons.run, reasons.run.item("validation", error)
-        label, twin = int(item["predicted"]), int(item.get("plain_predicted", -1))
-        ranked = run.influence.ranked(error, PREDICTION)
-        evidence = cls(
-            run,
-            unknown(
-                error,
-                "No clear cause: no word or region that its teachers share, no label "
-                "in doubt, and single items stand out of their class.",
-            ),
-            run.classes[label],
-            label,
-            float(item[f"probability_{label}"]),
-            ranked,
-        )
-        doubted = tuple(int(at) for at in evidence.top if int(at) in reasons.doubts)
-        same = None if twin < 0 else twin == label
-        blank = replace(evidence.blank, doubt=reasons.own.get(error), teachers=doubted, twin=same)
-        return replace(evidence, blank=blank)
+    @property
+    def predicted(self) -> str:
+        """The predicted label."""
+        return self.run.classes[self.label]
 
     @property
     def top(self) -> np.ndarray:
         """The `TOP` strongest proponents, by position."""
         return np.asarray(self.ranked.instances[self.ranked.ends(TOP)[0]])
 
-    def because(self, kind: str, sentence: str) -> Cause:
-        """The error with a cause that is not a cue."""
-        return replace(self.blank, kind=kind, sentence=sentence, group=NAMES[kind])
+    @property
+    def labels(self) -> np.ndarray:
+        """Of all training items, `(N,)`."""
+        return self.run.train["label"].to_numpy()
 
 
 def unknown(error: int, sentence: str) -> Cause:
@@ -173,27 +161,25 @@ def unknown(error: int, sentence: str) -> Cause:
     return Cause(error, NONE, sentence, NAMES[NONE])
 
 
-def _whole_class(evidence: _Evidence) -> Cause | None:
-    labels, strongest = evidence.run.train["label"].to_numpy(), evidence.ranked.ends(1)[0]
-    times = strengths(evidence.ranked, labels)[strongest]
-    if not len(times) or not times[0] < _TWICE:
+def _because(blank: Cause, kind: str, sentence: str) -> Cause:
+    """An error with a cause that is not a cue."""
+    return replace(blank, kind=kind, sentence=sentence, group=NAMES[kind])
+
+
+def _cue(evidence: Evidence, blank: Cause, effects: Sequence[Effect]) -> Cause | None:
+    largest = min(effects, key=lambda effect: effect.probability, default=None)
+    if largest is None or largest.probability > MATTERS * evidence.probability:
         return None
-    label = evidence.run.classes[int(labels[evidence.ranked.instances[strongest[0]]])]
-    return evidence.because(
-        CLASS,
-        f"The whole class did this, no single item: the strongest has {times[0]:.1f} × the "
-        f"influence of a usual “{label}” item.",
-    )
+    return _of_cue(evidence, blank, largest) if largest.part.chance <= RATE else None
 
 
-def _of_cue(evidence: _Evidence, effect: Effect) -> Cause:
+def _of_cue(evidence: Evidence, blank: Cause, effect: Effect) -> Cause:
     part = effect.part
     word = part.patch is None
     name = f"“{' '.join(part.names)}”" if word else f"region at {part.names[0]}"
-    teachers = evidence.blank.teachers
-    doubted = _counted(len(teachers), "has a label", "have labels")
+    doubted = _counted(len(blank.teachers), "has a label", "have labels")
     return replace(
-        evidence.blank,
+        blank,
         kind=CUE,
         group=name,
         words=part.names if word else (),
@@ -204,7 +190,34 @@ def _of_cue(evidence: _Evidence, effect: Effect) -> Cause:
         f" where {part.usual:.0f} would be usual. Without it the model would say "
         f"“{evidence.predicted}” at {effect.probability:.0%} instead of "
         f"{evidence.probability:.0%}."
-        + (f" Of the {TOP} strongest, {doubted} in doubt." if teachers else ""),
+        + (f" Of the {TOP} strongest, {doubted} in doubt." if blank.teachers else ""),
+    )
+
+
+def _own_label(evidence: Evidence, blank: Cause) -> Cause | None:
+    doubt = blank.doubt
+    if doubt is None or doubt.label != evidence.predicted:
+        return None
+    return _because(
+        blank,
+        LABEL,
+        f"The label of this item is in doubt: the model, which never saw it, is as sure of "
+        f"“{doubt.label}” ({doubt.probability:.0%}) as it is of items with that label, and most of "
+        "the training items that are like it have that label.",
+    )
+
+
+def _whole_class(evidence: Evidence, blank: Cause) -> Cause | None:
+    strongest = evidence.ranked.ends(1)[0]
+    times = strengths(evidence.ranked, evidence.labels)[strongest]
+    if not len(times) or not times[0] < _TWICE:
+        return None
+    label = int(evidence.labels[evidence.ranked.instances[strongest[0]]])
+    return _because(
+        blank,
+        CLASS,
+        f"The whole class did this, no single item: the strongest has {times[0]:.1f} × the "
+        f"influence of a usual “{evidence.run.classes[label]}” item.",
     )
 
 

@@ -15,17 +15,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from turnover.attribution.engine.naive import device_of
 from turnover.attribution.ensemble import Members
 from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
-from turnover.explain.cues import SharedPart, Sharing
+from turnover.explain.cues import Predicted, SharedPart, Sharing, predicted_item
 from turnover.explain.doubt import Unseen
 from turnover.explain.effects import Effect, Effects, keep_effects
 from turnover.explain.parts import without_patches, without_words
 from turnover.models.family import Reader
 from turnover.runs.model import run_settings, run_split
 from turnover.runs.run import Run
-from turnover.storage.progress import bar
+from turnover.storage.progress import Advance, bar, silent
 from turnover.training.fit import probabilities
 
 MOST, MOST_OF_ONE = 20_000, 60
@@ -34,10 +35,10 @@ MOST, MOST_OF_ONE = 20_000, 60
 _ROWS = 256
 
 
-class _Left(NamedTuple):
-    """A part that is left out of an error, by the error's position."""
+class Left(NamedTuple):
+    """A part that is left out of an item, by the item's number."""
 
-    error: int
+    number: int
     part: SharedPart
 
 
@@ -52,45 +53,63 @@ def compute_effects(run: Run, model: Members, device: torch.device) -> Path:
     Raises:
         TurnoverError: if the file cannot be written.
     """
-    by_error: dict[int, list[Effect]] = {}
+    effects = {}
     with suppress(TurnoverError):  # heads have done without their encoder until now
-        read = run_settings(run).reader(device)
-        by_error = part_effects(run, model, device, read, run.influence.misclassified)
-    effects = {error: tuple(found) for error, found in by_error.items()}
+        errors = run.influence.misclassified
+        effects = error_effects(run, model, run_settings(run).reader(device), errors)
     return keep_effects(run, Effects(effects, _unseen(run, model, device)))
 
 
-def part_effects(
-    run: Run, model: Members, device: torch.device, read: Reader, errors: Sequence[int]
-) -> dict[int, list[Effect]]:
-    """What leaving out each part of some validation items does to the probability of their
-    predicted labels, by position; `read` makes the model's inputs.
-    """
-    sharing, predicted = Sharing(run, errors), run.validation["predicted"]
-    share = min(MOST_OF_ONE, max(1, MOST // max(1, len(errors))))
-    by_class = sorted(errors, key=lambda error: int(predicted.loc[error]))
-    left = [_Left(error, part) for error in by_class for part in sharing.parts(error)[:share]]
-    effects: dict[int, list[Effect]] = {error: [] for error in errors}
+def error_effects(
+    run: Run, model: Members, read: Reader, positions: Sequence[int]
+) -> dict[int, tuple[Effect, ...]]:
+    """The effects of the parts of some validation items on their predictions, by position."""
+    items = [predicted_item(run, position) for position in positions]
+    left = parts_to_leave(run, items)
     with bar(len(left), f"{run.name}: parts of the errors", f"{run.kind}s") as advance:
-        for first in range(0, len(left), _ROWS):
-            rows = left[first : first + _ROWS]
-            inputs = torch.from_numpy(read(_contents(run, rows))).to(device)
-            for (error, part), chances in zip(rows, probabilities(model, inputs), strict=True):
-                effects[error].append(Effect(part, float(chances[int(predicted.loc[error])])))
-            advance(len(rows))
-    return effects
+        return dict(zip(positions, part_effects(model, read, items, left, advance), strict=True))
 
 
-def _contents(run: Run, rows: Sequence[_Left]) -> Any:
-    """Errors without a part: texts, or images uint8 `(n, H, W)` or `(n, H, W, 3)`."""
-    items = run.validation[run.kind]
-    if run.kind == "text":
-        return [without_words(items.loc[error], part.names) for error, part in rows]
+def parts_to_leave(run: Run, items: Sequence[Predicted]) -> list[Left]:
+    """The parts of some items that are left out, class by class."""
+    sharing, share = Sharing(run, items), min(MOST_OF_ONE, max(1, MOST // max(1, len(items))))
+    by_class = sorted(range(len(items)), key=lambda number: items[number].label)
+    return [
+        Left(number, part) for number in by_class for part in sharing.parts(items[number])[:share]
+    ]
+
+
+def part_effects(
+    model: Members,
+    read: Reader,
+    items: Sequence[Predicted],
+    left: Sequence[Left],
+    advance: Advance = silent,
+) -> list[tuple[Effect, ...]]:
+    """What leaving out each part does to the probability of its item's predicted label, item by
+    item; `read` makes the model's inputs.
+    """
+    effects: list[list[Effect]] = [[] for _ in items]
+    for first in range(0, len(left), _ROWS):
+        rows = left[first : first + _ROWS]
+        inputs = torch.from_numpy(read(_contents(items, rows))).to(device_of(model))
+        for (number, part), chances in zip(rows, probabilities(model, inputs), strict=True):
+            effects[number].append(Effect(part, float(chances[items[number].label])))
+        advance(len(rows))
+    return [tuple(found) for found in effects]
+
+
+def _contents(items: Sequence[Predicted], rows: Sequence[Left]) -> Any:
+    """Items without a part: texts, or images uint8 `(n, H, W)` or `(n, H, W, 3)`."""
+    contents = {number: items[number].content for number, _ in rows}
     without = {
-        error: [*without_patches(png_pixels(items.loc[error]))]
-        for error in dict.fromkeys(error for error, _ in rows)
+        number: [*without_patches(png_pixels(content))]
+        for number, content in contents.items()
+        if isinstance(content, bytes)
     }
-    return np.stack([without[error][part.patch or 0] for error, part in rows])
+    if without:
+        return np.stack([without[number][part.patch or 0] for number, part in rows])
+    return [without_words(str(contents[number]), part.names) for number, part in rows]
 
 
 def _unseen(run: Run, model: Members, device: torch.device) -> Unseen:

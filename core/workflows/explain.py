@@ -15,13 +15,17 @@ from turnover.attribution.ensemble import MemberModel
 from turnover.attribution.estimators import MEDIAN
 from turnover.attribution.estimators.estimator import Estimator
 from turnover.attribution.influence import influence
-from turnover.data.images import fit_image, open_image
+from turnover.data.images import fit_image, open_image, png_bytes
 from turnover.data.tables.checks import check_text
 from turnover.errors import TurnoverError
+from turnover.explain.causes import causes
+from turnover.explain.cues import Predicted, teachers_of
+from turnover.explain.reasons import Evidence, Reasons
 from turnover.runs.model import describe_targets, item_features, load_model, run_settings
 from turnover.runs.ranking import ranking_entries, ranking_trust, stored_estimator, training_entries
 from turnover.runs.run import Ranked, Run
 from turnover.training.fit import Split, probabilities
+from turnover.workflows.effects import part_effects, parts_to_leave
 
 
 class Explainer:
@@ -46,16 +50,22 @@ class Explainer:
             self.explain_image(self.run.item("train", 0)["image"], "image", top=1, fitted=True)
 
     def explain_text(
-        self, text: str, label: str | None = None, top: int = 5, also: Sequence[int] = ()
+        self,
+        text: str,
+        label: str | None = None,
+        top: int = 5,
+        also: Sequence[int] = (),
+        why: bool = False,
     ) -> dict[str, Any]:
         """Prediction and most influential training texts of a text; keys as `explain` describes,
-        and `also` for these training items, wherever they rank.
+        `also` for these training items, wherever they rank, and `why` for the cause of the
+        prediction, which takes as many predictions as the text has words.
 
         Raises:
             TurnoverError: for an image run, an empty or too long text, an unknown label or training
                 item.
         """
-        return self._explain(self._texts([text]), label, top, also)
+        return self._explain(self._texts([text]), label, top, also, text if why else None)
 
     def explain_image(
         self,
@@ -65,6 +75,7 @@ class Explainer:
         top: int = 5,
         also: Sequence[int] = (),
         fitted: bool = False,
+        why: bool = False,
     ) -> dict[str, Any]:
         """Prediction and most influential training images of an image file; keys as for a text. A
         `fitted` one is in the form of the training images already.
@@ -73,7 +84,9 @@ class Explainer:
             TurnoverError: for a text run, a file that is no whole image of sensible size, an
                 unknown label or training item.
         """
-        return self._explain(self._image(content, name, fitted), label, top, also)
+        pixels = self._pixels(content, name, fitted)
+        inputs = torch.from_numpy(self.read(pixels[None]))
+        return self._explain(inputs, label, top, also, png_bytes(pixels) if why else None)
 
     def predict_texts(self, texts: Sequence[str]) -> list[dict[str, float]]:
         """Each text's class probabilities. Errors as `explain_text`."""
@@ -83,9 +96,7 @@ class Explainer:
         """Class probabilities of images that are in the form of the training images. Errors as
         `explain_image`.
         """
-        return self._predict(
-            torch.cat([self._image(content, "image", fitted=True) for content in contents])
-        )
+        return self._predict(torch.cat([self._image(content) for content in contents]))
 
     def influence_on(
         self, contents: Sequence[bytes], label: str, instances: Sequence[int]
@@ -104,7 +115,7 @@ class Explainer:
             TurnoverError: as `explain_image`.
         """
         self._check(instances, label)
-        images = [self._image(content, "image", fitted=True) for content in contents]
+        images = [self._image(content) for content in contents]
         inputs = torch.cat(images).to(self.device)
         labels = torch.full((len(inputs),), self.run.classes.index(label), device=self.device)
         targets = Split(inputs, labels)
@@ -120,7 +131,11 @@ class Explainer:
             raise TurnoverError(f"{self.run.name} is an image run; give an image")
         return torch.from_numpy(self.read([check_text(text, "your text") for text in texts]))
 
-    def _image(self, content: bytes, name: str, fitted: bool) -> Tensor:
+    def _image(self, content: bytes) -> Tensor:
+        """Model inputs of an image in the form of the training images."""
+        return torch.from_numpy(self.read(self._pixels(content, "image", fitted=True)[None]))
+
+    def _pixels(self, content: bytes, name: str, fitted: bool) -> np.ndarray:
         if self.run.kind != "image":
             raise TurnoverError(f"{self.run.name} is a text run; give a text")
         height, width, *channels = self.run.image_shape
@@ -130,8 +145,7 @@ class Explainer:
                 f"{name}: {image.width} x {image.height} pixels instead of {width} x {height}; give"
                 " it as it was fitted"
             )
-        pixels = np.asarray(image) if fitted else fit_image(image, height, width)
-        return torch.from_numpy(self.read(pixels[None].copy()))
+        return np.array(image) if fitted else fit_image(image, height, width)
 
     def _predict(self, inputs: Tensor) -> list[dict[str, float]]:
         return [
@@ -152,7 +166,12 @@ class Explainer:
             )
 
     def _explain(
-        self, inputs: Tensor, label: str | None, top: int, also: Sequence[int]
+        self,
+        inputs: Tensor,
+        label: str | None,
+        top: int,
+        also: Sequence[int],
+        content: str | bytes | None,
     ) -> dict[str, Any]:
         begun = time.perf_counter()
         self._check(also, label)
@@ -163,7 +182,9 @@ class Explainer:
         target = Split(inputs, torch.tensor([meant], device=self.device))
         estimate, error = self._estimated(target)
         ranked = Ranked(np.arange(estimate.shape[-1]), estimate[0], error[0])
+        evidence = Evidence(self.run, predicted, chances[predicted], ranked)
         answer = {
+            "why": None if content is None or meant != predicted else self._why(content, evidence),
             "predicted": classes[predicted],
             "probabilities": dict(zip(classes, chances, strict=True)),
             "meaning": "prediction" if label is None else "label",
@@ -175,6 +196,14 @@ class Explainer:
             words = ranking_trust(self.run, ranked)
             answer["also"] = training_entries(self.run, ranked, np.array(also), words)
         return answer | {"seconds": round(time.perf_counter() - begun, 3)}
+
+    def _why(self, content: str | bytes, evidence: Evidence) -> str:
+        """The cause of a prediction, in a sentence."""
+        item = Predicted(content, evidence.label, teachers_of(self.run, evidence.ranked))
+        left = parts_to_leave(self.run, [item])
+        (effects,) = part_effects(self.model, self.read, [item], left)
+        reasons = Reasons(self.run, {}, causes(self.run).doubts, {})
+        return reasons.reason(evidence, effects).sentence
 
     def _estimated(self, targets: Split) -> tuple[np.ndarray, np.ndarray]:
         """The run's estimates of all training items' influences on some targets, and their errors,

@@ -29,7 +29,7 @@ from tests.helpers.storage_testing import READ_ONLY, failing_writes
 from turnover import Run, TurnoverError
 from turnover.data.images import png_bytes, png_pixels
 from turnover.explain.causes import OTHERS, causes, compute_causes, kept_causes
-from turnover.explain.cues import MATTERS, Sharing, tail
+from turnover.explain.cues import MATTERS, Sharing, predicted_item, tail
 from turnover.explain.doubt import NEIGHBOURS, Unseen, label_doubts
 from turnover.explain.effects import Effect, Effects, keep_effects, kept_effects
 from turnover.explain.parts import (
@@ -162,7 +162,8 @@ class Made:
 
     def effects(self, run: Run, error: int) -> tuple[Effect, ...]:
         """Of the words that were left out, shared as the run's texts share them."""
-        parts = {part.names: part for part in Sharing(run, self.errors).parts(error)}
+        item = predicted_item(run, error)
+        parts = {part.names: part for part in Sharing(run, [item]).parts(item)}
         return tuple(
             Effect(parts[(word,)], without) for word, without in (self.without or {}).items()
         )
@@ -386,11 +387,12 @@ def test_so_many_inputs_are_asked_about_at_most_those_most_shared_by_teachers(
         asked.append(len(texts))
         return real(texts)
 
-    model, sharing = load_model(run, cpu), Sharing(run, errors)
-    found = effects_module.part_effects(run, model, cpu, read, errors)
+    found = effects_module.error_effects(run, load_model(run, cpu), read, errors)
     assert max(asked) == 7 and sum(asked) == sum(map(len, found.values())) <= 2 * len(errors)
-    for error, effects in found.items():
-        assert [one.part for one in effects] == sharing.parts(error)[:2]
+    items = [predicted_item(run, error) for error in errors]
+    sharing = Sharing(run, items)
+    for item, effects in zip(items, found.values(), strict=True):
+        assert [one.part for one in effects] == sharing.parts(item)[:2]
 
 
 def test_influences_without_the_encoder_have_causes_without_words(
@@ -430,6 +432,30 @@ def test_the_command_and_the_report_say_why_first(
     assert (
         sentence in page and "label? positive 80%" in page and "× a usual “negative” item" in page
     )
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_an_item_of_ones_own_is_told_why_as_the_run_s_errors_are(
+    kind: str,
+    reviews_run: Path,
+    small_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Run(reviews_run if kind == "text" else small_run)
+    found = [cause for cause in causes(run).causes if cause.doubt is None][:3]
+    for cause in found:
+        item = run.item("validation", cause.error)
+        (tmp_path / "item.png").write_bytes(item["image"])
+        given = item["text"] if kind == "text" else tmp_path / "item.png"
+        result = answer(
+            capsys, "explain", "--run", run.folder, f"--{kind}", given, "--device", "cpu"
+        )
+        assert result["why"] == cause.sentence and next(iter(result)) == "why"
+    code, out, _ = call(
+        capsys, "explain", "--run", run.folder, f"--{kind}", given, "--device", "cpu"
+    )
+    assert code == 0 and f"why: {found[-1].sentence}" in out
 
 
 def test_measuring_causes_needs_all_influences_and_says_what_was_not_injected(

@@ -38,7 +38,7 @@ from turnover.research.evaluate.statistics import mean_over_rows
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.ranking import TOP
 from turnover.runs.run import PREDICTION, Run
-from turnover.workflows.effects import part_effects
+from turnover.workflows.effects import error_effects
 
 ROUNDS, WRONG = 5, 0.05
 """How often validation labels are made wrong, and the share of them."""
@@ -137,7 +137,7 @@ def _flipped(task: EvaluationTask, reasons: Reasons) -> dict[str, dict[str, Figu
     moved = (np.stack(rounds) != labels).any(axis=0)
     new = [int(at) for at in np.flatnonzero((labels == predicted) & moved)]
     read = task.settings.reader(task.device)
-    effects = {**reasons.effects, **part_effects(run, task.model, task.device, read, new)}
+    effects = {**reasons.effects, **error_effects(run, task.model, read, new)}
     called, known, sure = [], [], []
     for spoiled in rounds:
         own = label_doubts(run, "validation", Unseen.of(chances, spoiled), spoiled)
