@@ -181,7 +181,7 @@ function makeState(root) {
     S.piece("rows", [S.stamp, S.rowsName, verdicts], () => drawRows(S));
     S.piece("pane", [S.stamp, S.item, S.panes.has(S.item), S.total, S.form?.position,
       S.verdictOf(S.item) ?? "", cards.map((card) => decisionOf(S, card.position) ?? 0)],
-    () => (S.total ? drawPane(S) : nothing(S)));
+    () => (S.total ? drawPane(S) : nothing()));
     S.piece("foot", [data.flagged, data.undo, data.problem, data.lost, data.progress, S.moved,
       S.pending.length, data.run], () => drawFoot(S));
     S.root.classList.toggle("list-open", S.listOpen);
@@ -204,19 +204,16 @@ function makeState(root) {
   return S;
 }
 
-function nothing(S) {
-  const none = S.data.confusions.length === 0;
-  return el("div", { class: "box", role: "status" },
-    el("b", {}, none ? "No errors" : "No error matches"),
-    el("p", {}, none ? "The model is right on all validation items."
-      : "Clear the search, or choose another class."));
+function nothing() {
+  return el("div", { class: "box", role: "status" }, el("b", {}, "No error matches"),
+    el("p", {}, "Clear the search, or choose another cause or class."));
 }
 
-// What Python says
-
+// What Python says; returns whether it says where to go.
 function adopt(S, data) {
   S.data = data;
   if (data.stamp !== S.stamp) {
+    if (S.pending.length) data.problem = "the run has changed meanwhile; look at it again.";
     for (const known of [S.rows, S.panes, S.flags]) known.clear();
     Object.assign(S, { stamp: data.stamp, rowsName: "", pending: [], drawn: {} });
   }
@@ -229,7 +226,7 @@ function adopt(S, data) {
       else S.flags.delete(position);
   const turned = data.turn !== S.turn;
   if (turned) Object.assign(S, { turn: data.turn, place: data.place, awaiting: true, moved: false });
-  if (!same(S.place, data.place)) return;
+  if (!same(S.place, data.place)) return turned;
   S.total = data.total;
   if (data.rows) {
     S.rows = new Map(data.rows.map((row, place) => [data.first + place, row]));
@@ -242,6 +239,7 @@ function adopt(S, data) {
   if (S.index >= S.total) S.index = Math.max(0, S.total - 1);
   if (S.card === null || !S.panes.get(S.item)?.teachers.some((card) => card.position === S.card)
       && !S.panes.get(S.item)?.opponents.some((card) => card.position === S.card)) S.settle();
+  return turned;
 }
 
 function onKey(S, event) {
@@ -309,11 +307,11 @@ export default function (component) {
   const first = !mounted.has(parentElement);
   const S = mounted.get(parentElement) ?? mount(parentElement, data);
   S.set = setStateValue;
-  adopt(S, data);
+  const turned = adopt(S, data);
   if (first && S.item) S.address(false);
   S.draw();
   // a component that was mounted anew has forgotten what Python thinks it has
   const lacking = S.total && (data.more || S.rowsName !== data.rowsName || !S.panes.has(data.item));
-  if ((first && S.pending.length) || (lacking && same(S.place, data.place))) S.sendSoon();
+  if (((first || turned) && S.pending.length) || (lacking && same(S.place, data.place))) S.sendSoon();
   return () => leave(S, parentElement);
 }
