@@ -272,6 +272,20 @@ def scope_for(layer: TurnoverDropout) -> MaskScope | None:
     return None
 
 
+def under_masks() -> bool:
+    """Whether the running code is in a mask context."""
+    return _is_decided() and _scope.get() is not None
+
+
+@contextmanager
+def before_masks() -> Iterator[None]:
+    """Inside, layers before the first mask run as in a mask context, whose ids do not matter to
+    them.
+    """
+    with _opened(MaskScope(torch.zeros(1, dtype=torch.int64), False)):
+        yield
+
+
 def _backward() -> int:
     """Torch's number of the backward pass that this thread is in; -1 outside of any."""
     return torch._C._current_graph_task_id()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from turnover.attribution.norms import with_both_sets
 from turnover.errors import TurnoverError
 
 NUMBERED = re.compile(r"\bmodels\.(\d+)\.")
@@ -74,11 +75,12 @@ def check_savable(model: nn.Module, where: str) -> None:
 
 
 def load_trained(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load the tensors of a `trained_state`.
+    """Load the tensors of a `trained_state`, of an earlier version as well.
 
     Raises:
         TurnoverError: if these are the tensors of another model.
     """
+    state = with_both_sets(model, state)
     expected, given = (
         {(name, tuple(value.shape)) for name, value in weights.items()}
         for weights in (trained_state(model), state)
@@ -88,4 +90,4 @@ def load_trained(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             f"the weights are of another {type(model).__name__}: they differ at "
             f"{min(expected ^ given)[0]!r}; build it with the same settings"
         )
-    model.load_state_dict(dict(state), strict=False)
+    model.load_state_dict(state, strict=False)

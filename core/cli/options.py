@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turnover.errors import counted
 from turnover.models.options import Option, flag_of
 
 if TYPE_CHECKING:
@@ -84,6 +85,12 @@ def run_of(arguments: Namespace) -> Run:
     from turnover.runs.run import Run
 
     return Run(Path(arguments.run))
+
+
+def members_of(result: Mapping[str, Any]) -> str:
+    """How many members a run has, and how many masks its training items share."""
+    shared = f", {result['masks']:,} shared masks" if result["masks"] else ""
+    return f"{counted(result['members'], 'member')}{shared}"
 
 
 def add_runs(parser: ArgumentParser, flag: str, text: str) -> None:

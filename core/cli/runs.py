@@ -18,6 +18,7 @@ from turnover.cli.options import (
     add_run,
     add_top,
     add_values,
+    members_of,
     run_of,
 )
 from turnover.errors import counted
@@ -90,6 +91,7 @@ def run_runs(arguments: Namespace) -> dict[str, Any]:
                 "run": str(folder),
                 "data": run.manifest["data"]["name"],
                 **facts,
+                "masks": run.manifest.get("masks"),
                 "errors": len(run.misclassified_positions),
                 "influence": run.has_influence,
             }
@@ -103,7 +105,7 @@ def _describe_runs(result: dict[str, Any]) -> str:
     return "\n".join(
         f"{row['run']}: cannot be opened: {row['error']}"
         if "error" in row
-        else f"{row['run']}: {row['data']}, {counted(row['members'], 'member')}, "
+        else f"{row['run']}: {row['data']}, {members_of(row)}, "
         f"{counted(row['train_size'], 'training item')}, accuracy "
         f"{row['validation_accuracy']:.1%}, {counted(row['errors'], 'error')}, "
         f"{'with' if row['influence'] else 'without'} influence"

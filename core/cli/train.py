@@ -24,6 +24,7 @@ from turnover.cli.options import (
     add_switches,
     add_values,
     chosen_of,
+    members_of,
 )
 from turnover.data.sources import NAMES
 from turnover.data.tables.spec import FILES, HUB, OwnData
@@ -186,7 +187,7 @@ def _describe_train(result: dict[str, Any]) -> str:
         else ""
     )
     return (
-        f"{result['run']}: {counted(result['members'], 'member')}, {result['train_size']} training "
+        f"{result['run']}: {members_of(result)}, {result['train_size']} training "
         f"and {result['validation_size']} validation items, {counted(result['epochs'], 'epoch')} "
         f"in {result['seconds']:.0f} s on {result['device']}\nvalidation accuracy "
         f"{result['validation_accuracy']:.1%} with turn-over dropout, "
@@ -199,8 +200,8 @@ def _describe_train(result: dict[str, Any]) -> str:
 def _losses(result: dict[str, Any]) -> str:
     return (
         f"losses in nats: masked {result['masked_loss']:.3f}, flipped "
-        f"{result['flipped_loss']:.3f}, validation {result['validation_loss']:.3f}, under masks "
-        f"nobody owns {result['unowned_loss']:.3f}"
+        f"{result['flipped_loss']:.3f}, validation {result['validation_loss']:.3f}, validation "
+        f"under masks {result['unowned_loss']:.3f}"
     )
 
 
@@ -215,7 +216,7 @@ def _describe_check(result: dict[str, Any]) -> str:
         f"validation {result['kind']}s\n"
         f"classes: {classes}\n{report}{result['injected_labels']} training labels made wrong on "
         "purpose\n"
-        f"{result['model']} with {counted(result['members'], 'member')}, at most "
+        f"{result['model']} with {members_of(result)}, at most "
         f"{counted(result['epochs'], 'epoch')}, into {result['run']}"
         f"{'; goes on with a training that was stopped' if result['resumes'] else ''}"
     )

@@ -10,17 +10,20 @@ from typing import Literal
 
 from turnover.data.base import Dataset
 
+_FIRST_RATE = 1 / 25
+
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train: AdamW on cross-entropy, with early stopping on the validation loss.
 
     With `decay` the learning rate falls to zero in a straight line over the `epochs`, step by step,
-    and all of them are run. `masked` trains each row under its instance's mask; with `fresh` under
-    a new random one at each step, which is ordinary dropout of the same rate. `augment` shifts and
-    mirrors images. `keep` names the epoch that is kept: `learned`, the last one within one standard
-    error of the best; `best` itself, for a model that is only meant to be accurate; or `last`, the
-    end that a falling rate is planned for.
+    and all of them are run; in the first of them, a share of `warm_up`, it rises instead. With a
+    `momentum` SGD takes the place of AdamW. `masked` trains each row under its instance's mask;
+    with `fresh` under a new random one at each step, which is ordinary dropout of the same rate.
+    `augment` shifts and mirrors images. `keep` names the epoch that is kept: `learned`, the last
+    one within one standard error of the best; `best` itself, for a model that is only meant to be
+    accurate; or `last`, the end that a falling rate is planned for.
     """
 
     epochs: int = 30
@@ -34,10 +37,17 @@ class Recipe:
     augment: bool = False
     keep: Literal["learned", "best", "last"] = "learned"
     decay: bool = False
+    warm_up: float = 0.0
+    momentum: float | None = None
 
     def rate(self, epoch: float) -> float:
         """The learning rate after this many epochs, which may include a fraction."""
-        return self.learning_rate * (1 - epoch / self.epochs) if self.decay else self.learning_rate
+        if not self.decay:
+            return self.learning_rate
+        done = epoch / self.epochs
+        if done < self.warm_up:
+            return self.learning_rate * (_FIRST_RATE + (1 - _FIRST_RATE) * done / self.warm_up)
+        return self.learning_rate * (1 - done) / (1 - self.warm_up)
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,8 @@ def _model(run: Run) -> str:
         family = TrainSettings.read(saved, run.kind).family
     except TurnoverError:  # of another version
         return str(saved["model"])
-    return f"{saved['model']}{family.where(run.kind)}, {family.masks}"
+    shared = f", {masks:,} that items share" if (masks := run.manifest.get("masks")) else ""
+    return f"{saved['model']}{family.where(run.kind)}, {family.masking}{shared}"
 
 
 def _estimator(run: Run) -> str:

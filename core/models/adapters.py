@@ -30,6 +30,7 @@ Masks over all layers without adapters is what Kobayashi et al. (2020, section 4
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,13 +63,17 @@ class Adapter(nn.Module):
     """A bottleneck beside the identity, masked by instance: `(B, T, width)` → `(B, T, width)`."""
 
     def __init__(
-        self, width: int, bottleneck: int, *, groups: int | None, seed: int, layer: int
+        self,
+        width: int,
+        bottleneck: int,
+        mask: Callable[..., TurnoverDropout],
+        *,
+        seed: int,
+        layer: int,
     ) -> None:
         super().__init__()
         self.down = _linear(width, bottleneck, width**-0.5, derive_seed(seed, _INIT, layer, 0))
-        self.mask = TurnoverDropout(
-            bottleneck, groups=groups, seed=derive_seed(seed, _MASKS), layer=layer
-        )
+        self.mask = mask(bottleneck, layer=layer)
         self.up = _linear(bottleneck, width, _UP_STD, derive_seed(seed, _INIT, layer, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,14 +130,23 @@ class EncoderClassifier(nn.Module):
 
     leaks: tuple[str, ...]
 
-    def __init__(self, encoder: nn.Module, classes: int, *, groups: int | None, seed: int) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classes: int,
+        *,
+        groups: int | None,
+        seed: int,
+        masks: int | None = None,
+    ) -> None:
         super().__init__()
         ends = _sublayer_ends(encoder)
+        self.new_mask = partial(
+            TurnoverDropout, groups=groups, seed=derive_seed(seed, _MASKS), masks=masks
+        )
         self.encoder: Any = encoder
         width = int(ends[-1].dense.out_features)
-        self.mask = TurnoverDropout(
-            width, groups=groups, seed=derive_seed(seed, _MASKS), layer=len(ends)
-        )
+        self.mask = self.new_mask(width, layer=len(ends))
         self.out = _linear(width, classes, _OUTPUT_STD, derive_seed(seed, _INIT, len(ends))).to(
             ends[-1].dense.weight
         )
@@ -161,6 +175,7 @@ class AdapterClassifier(EncoderClassifier):
         groups: mask this many groups of units, in the bottlenecks and before the output; None means
             single units.
         seed: determines the masks and the new weights.
+        masks: how many masks the instances share; None: every instance has its own.
         bottleneck: width of the adapters' bottlenecks.
 
     Raises:
@@ -178,9 +193,10 @@ class AdapterClassifier(EncoderClassifier):
         layers: int | None,
         groups: int | None,
         seed: int,
+        masks: int | None = None,
         bottleneck: int = BOTTLENECK,
     ) -> None:
-        super().__init__(encoder, classes, groups=groups, seed=seed)
+        super().__init__(encoder, classes, groups=groups, seed=seed, masks=masks)
         ends = _sublayer_ends(encoder)
         if layers is not None and not 1 <= layers <= len(ends) // 2:
             raise TurnoverError(
@@ -193,7 +209,7 @@ class AdapterClassifier(EncoderClassifier):
             ends,
             first,
             lambda number: Adapter(
-                ends[number].dense.out_features, bottleneck, groups=groups, seed=seed, layer=number
+                ends[number].dense.out_features, bottleneck, self.new_mask, seed=seed, layer=number
             ),
         )
         for module in encoder.modules():
@@ -216,17 +232,21 @@ class MaskedClassifier(EncoderClassifier):
         "the output bias",
     )
 
-    def __init__(self, encoder: nn.Module, classes: int, *, groups: int | None, seed: int) -> None:
-        super().__init__(encoder, classes, groups=groups, seed=seed)
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classes: int,
+        *,
+        groups: int | None,
+        seed: int,
+        masks: int | None = None,
+    ) -> None:
+        super().__init__(encoder, classes, groups=groups, seed=seed, masks=masks)
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_(not name.startswith("pooler."))  # the pooler is not used
-        mask_seed, ends = derive_seed(seed, _MASKS), _sublayer_ends(encoder)
+        ends = _sublayer_ends(encoder)
         _insert(
-            ends,
-            0,
-            lambda number: TurnoverDropout(
-                ends[number].dense.out_features, groups=groups, seed=mask_seed, layer=number
-            ),
+            ends, 0, lambda number: self.new_mask(ends[number].dense.out_features, layer=number)
         )
 
 

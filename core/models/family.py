@@ -64,6 +64,10 @@ class Family:
     def recipe(self) -> Recipe | None:
         return None
 
+    def trained_by(self, recipe: Recipe) -> Recipe:
+        """The recipe of the family or the data, as the options change it."""
+        return recipe
+
     @property
     def needs_trial(self) -> bool:
         return False
@@ -154,7 +158,7 @@ class Family:
         return ""
 
     @property
-    def masks(self) -> str:
+    def masking(self) -> str:
         """What its masks are, for a person."""
         return "its own masks"
 
@@ -170,16 +174,54 @@ class Masked(Family):
         label="Groups of units a mask switches",
         least=0,
     )
+    masks: int | None = option(
+        None,
+        "let the training items share M masks, an even number: influences take M passes a target "
+        "(default: every item has its own mask)",
+        "M",
+        label="Masks that training items share",
+        empty="every item its own",
+        least=2,
+        even=True,
+    )
 
     @property
-    def masks(self) -> str:
+    def masking(self) -> str:
         return f"masks of {f'{self.groups} groups of units' if self.groups else 'single units'}"
+
+    @property
+    def mask_options(self) -> dict[str, Any]:
+        """How its mask layers are made, but for their seed."""
+        return {"groups": self.groups or None, "masks": self.masks}
 
     def in_one(self, settings: TrainSettings) -> dict[str, Any]:
         """The arguments of models that hold all members in one."""
-        return {"members": settings.members, "groups": self.groups or None, "seed": settings.seed}
+        return {"members": settings.members, "seed": settings.seed, **self.mask_options}
 
 
+@dataclass(frozen=True)
+class Convolutional(Masked):
+    """A family of convolutional networks, for which the usual recipe is another than AdamW."""
+
+    sgd: bool = option(
+        False,
+        "train by SGD with momentum .9 and weight decay 5e-4; the learning rate rises to .05 in a "
+        "fifth of the epochs, then falls to zero (default: AdamW)",
+        label="Train by SGD",
+    )
+
+    def trained_by(self, recipe: Recipe) -> Recipe:
+        return replace(recipe, **_SGD) if self.sgd else recipe
+
+
+_SGD: dict[str, Any] = {
+    "learning_rate": 0.05,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "warm_up": 0.2,
+    "decay": True,
+    "keep": "last",
+}
 WINDOW: dict[str, Any] = {
     "default": None,
     "help": f"cut texts after N tokens (default {DEFAULT_WINDOW}, or the encoder's limit where "

@@ -159,7 +159,13 @@ class PixelPrefix(nn.Module):
 
 
 def turnover_heads(
-    shape: tuple[int, ...], classes: int, *, members: int, groups: int | None, seed: int
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    members: int,
+    groups: int | None,
+    seed: int,
+    masks: int | None = None,
 ) -> MemberModel:
     """K turn-over heads on frozen features `(D,)`, or K perceptrons for images `(C, H, W)`."""
     prefix: nn.Module = nn.Identity()
@@ -167,7 +173,9 @@ def turnover_heads(
     if len(shape) > 1:
         prefix = PixelPrefix(math.prod(shape), seed, members)
         width = hidden = PIXELS_HIDDEN
-    head = MemberHead(width, hidden, classes, groups=groups, seed=seed, members=members)
+    head = MemberHead(
+        width, hidden, classes, groups=groups, seed=seed, members=members, masks=masks
+    )
     return MemberModel(prefix, head, leaks=("the output bias",))
 
 
@@ -207,12 +215,26 @@ class VggPrefix(nn.Module):
 
 
 def small_vgg(
-    shape: tuple[int, ...], classes: int, *, members: int, groups: int | None, seed: int
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    members: int,
+    groups: int | None,
+    seed: int,
+    masks: int | None = None,
 ) -> MemberModel:
     """K small VGGs for images `(C, H, W)` with H and W at least 8."""
     channels, height, width = shape
     features = BLOCKS[-1] * (height // 8) * (width // 8)
-    head = MemberHead(features, FEATURES_HIDDEN, classes, groups=groups, seed=seed, members=members)
+    head = MemberHead(
+        features,
+        FEATURES_HIDDEN,
+        classes,
+        groups=groups,
+        seed=seed,
+        members=members,
+        masks=masks,
+    )
     return MemberModel(
         VggPrefix(channels, seed, members),
         head,

@@ -35,6 +35,7 @@ class Option:
         least: the smallest value.
         below: a value that must not be reached.
         most: the largest value that the page offers.
+        even: whether it must be even.
         needs: options of which one must be given with it.
         excludes: an option that must not be given with it.
         form: a regular expression that it matches.
@@ -53,6 +54,7 @@ class Option:
     least: float | None = None
     below: float | None = None
     most: float | None = None
+    even: bool = False
     needs: tuple[str, ...] = ()
     excludes: str = ""
     form: str = ""
@@ -88,6 +90,8 @@ class Option:
                 else f"a number from {self.least:g} up to, but not including, {self.below:g}"
             )
             raise TurnoverError(f"{self.flag} {value}: choose {upwards}")
+        if self.even and value % 2:
+            raise TurnoverError(f"{self.flag} {value}: choose an even number")
         if self.needs and not any(chosen.get(name) for name in self.needs):
             raise TurnoverError(
                 f"{self.flag} goes with {' or '.join(map(flag_of, self.needs))}; give one of them, "

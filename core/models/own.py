@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from turnover.attribution.dropout import TurnoverDropout, turnover_layers
 from turnover.attribution.engine.naive import masks_of_training
 from turnover.attribution.ensemble import Ensemble
+from turnover.attribution.norms import moving_norms, split_norms, two_sets
 from turnover.attribution.scope import MaskScope, entered, turnover
 from turnover.attribution.state import check_savable
 from turnover.errors import TurnoverError
@@ -155,6 +156,7 @@ def _check(module: object, model: str, classes: int, rows: Tensor) -> None:
             plain = module(rows)
         with entered(MaskScope(torch.arange(2), False, expected=masks_of_training(module, rows))):
             masked = module(rows)
+    split_norms(module)
     check_savable(module, f"--model {model}")
     for logits in (plain, masked):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -201,13 +203,10 @@ def found_leaks(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[str, 
     rows, and the statistics of batch norms.
     """
     rows, right = inputs[:_ROWS], labels[:_ROWS]
-    model.train()
     counted = [
-        name
-        for name, module in model.named_modules()
-        if getattr(module, "track_running_stats", False) and module.training
+        f"the statistics of {name}{' under masks and without' if two_sets(norm) else ''}"
+        for name, norm in moving_norms(model).items()
     ]
-    model.eval()
     trained = {
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }
@@ -226,7 +225,7 @@ def found_leaks(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[str, 
     leaking = [_share(name, part) for name, part in shared.items() if part.any()]
     return (
         *_first_names(leaking, "parameters"),
-        *_first_names([f"the statistics of {name}" for name in counted], "statistics"),
+        *_first_names(counted, "statistics"),
     )
 
 

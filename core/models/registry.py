@@ -253,7 +253,9 @@ class TrainSettings:
     def recipe(self) -> Recipe:
         """The recipe of resolved settings."""
         known = self.family.recipe or source_of(self.data, self.kind).recipe
-        return replace(known, seed=self.seed, epochs=self.epochs or known.epochs)
+        return replace(
+            self.family.trained_by(known), seed=self.seed, epochs=self.epochs or known.epochs
+        )
 
     @property
     def reads(self) -> str:

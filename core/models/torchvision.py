@@ -194,7 +194,14 @@ class FineTuned(nn.Module):
     leaks = ("the output bias",)
 
     def __init__(
-        self, network: nn.Module, first: str, classes: int, *, groups: int | None, seed: int
+        self,
+        network: nn.Module,
+        first: str,
+        classes: int,
+        *,
+        groups: int | None,
+        seed: int,
+        masks: int | None = None,
     ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
@@ -208,7 +215,8 @@ class FineTuned(nn.Module):
         network.set_submodule(out, _output(network.get_submodule(out).in_features, classes, seed))  # type: ignore[arg-type]
         for name in layers:
             network.get_submodule(name).weight.requires_grad_(True)
-        insert_masks(network, layers, groups=groups, seed=derive_seed(seed, _MASKS))
+        mask_seed = derive_seed(seed, _MASKS)
+        insert_masks(network, layers, groups=groups, seed=mask_seed, masks=masks)
         network.get_submodule(out)[1].bias.requires_grad_(True)  # type: ignore[index]
         try:
             with torch.no_grad():

@@ -30,6 +30,7 @@ from torchvision.models import vgg19_bn  # type: ignore[import-untyped]
 
 from turnover.attribution.dropout import TurnoverDropout
 from turnover.attribution.masks import derive_seed
+from turnover.attribution.norms import split_norms
 
 CONVOLUTIONS = 16
 WIDTH = 512
@@ -57,7 +58,9 @@ def vgg19(
     *,
     groups: int | None,
     seed: int,
+    masks: int | None = None,
     dropout: float = 0.0,
+    conv_dropout: float = 0.0,
     norm_after_mask: bool = True,
 ) -> Vgg19:
     """A new VGG19.
@@ -66,16 +69,18 @@ def vgg19(
         classes: number of classes.
         groups: mask this many groups of channels or units in each layer; None means single ones.
         seed: determines the masks and the weights.
+        masks: how many masks the training instances share; None: every instance has its own.
         dropout: rate of ordinary dropout beside the masks of the classifier's hidden layers.
+        conv_dropout: the same between the masked convolutions.
         norm_after_mask: keep batch norm after the first mask.
 
     Raises:
         TurnoverError: if `groups` does not divide a layer's width.
     """
-    mask = partial(TurnoverDropout, groups=groups, seed=derive_seed(seed, _MASKS))
+    mask = partial(TurnoverDropout, groups=groups, seed=derive_seed(seed, _MASKS), masks=masks)
     with torch.device("meta"):  # no memory or random draws, since torchvision initialises weights
         parts: OrderedDict[str, nn.Module] = OrderedDict(
-            features=_features(norm_after_mask, mask),
+            features=_features(norm_after_mask, conv_dropout, mask),
             pool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
             classifier=_classifier(classes, dropout, mask),
@@ -83,15 +88,19 @@ def vgg19(
         model = Vgg19(parts)
     model.to_empty(device="cpu")
     _initialise(model, seed)
+    split_norms(model)
     model.leaks = (
         f"convolutions 1 to {FIRST - 2} and their batch norms",
-        f"the statistics of batch norms 1 to {CONVOLUTIONS if norm_after_mask else FIRST - 1}",
+        f"the statistics of batch norms 1 to {CONVOLUTIONS if norm_after_mask else FIRST - 1} "
+        "under masks and without",
         "the output bias",
     )
     return model
 
 
-def _features(norm_after_mask: bool, mask: partial[TurnoverDropout]) -> nn.Sequential:
+def _features(
+    norm_after_mask: bool, dropout: float, mask: partial[TurnoverDropout]
+) -> nn.Sequential:
     """torchvision's convolutions with masks between; relu is not in place, so that hooks may keep
     its input.
     """
@@ -105,6 +114,8 @@ def _features(norm_after_mask: bool, mask: partial[TurnoverDropout]) -> nn.Seque
             layers[f"conv{number}"] = layer
         elif isinstance(layer, nn.ReLU):
             layers[f"relu{number}"] = nn.ReLU()
+            if dropout and number >= FIRST:
+                layers[f"dropout{number}"] = nn.Dropout(dropout)
         elif isinstance(layer, nn.MaxPool2d):
             layers[f"pool{number}"] = layer
         elif norm_after_mask or number < FIRST:

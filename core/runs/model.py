@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from turnover.attribution.device import at_least_float32, placed
-from turnover.attribution.ensemble import Members
+from turnover.attribution.ensemble import Members, shared_masks
 from turnover.attribution.estimators.estimator import Described, Estimator, choose_estimator
 from turnover.attribution.masks import UNOWNED
 from turnover.attribution.state import load_trained
 from turnover.data.images import png_pixels
+from turnover.errors import TurnoverError
 from turnover.models.family import FEATURES, PIXELS
 from turnover.models.registry import TrainSettings
 from turnover.runs.run import Run
@@ -44,10 +45,20 @@ def input_shape(run: Run) -> tuple[int, ...]:
 
 
 def load_model(run: Run, device: torch.device) -> Members:
-    """The trained members, in evaluation mode."""
+    """The trained members, in evaluation mode.
+
+    Raises:
+        TurnoverError: if the code that builds them now makes other shared masks than the run has.
+    """
     settings = run_settings(run)
     settings = settings.with_family(settings.family.blank())
     model = settings.build(len(run.classes), input_shape(run))
+    masks, trained_with = shared_masks(model), run.manifest.get("masks")
+    if "masks" in run.manifest and masks != trained_with:
+        raise TurnoverError(
+            f"{run.folder}: trained with masks={trained_with}, but {settings.model} now builds its "
+            f"layers with masks={masks}; give the layers the number of the run, or train again"
+        )
     load_trained(model, load_file(run.folder / "weights.safetensors"))
     return placed(model, device).eval()
 

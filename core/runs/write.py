@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from turnover.attribution.device import device_name
 from turnover.attribution.engine.naive import device_of
-from turnover.attribution.ensemble import Members
+from turnover.attribution.ensemble import Members, shared_masks
 from turnover.attribution.state import trained_state
 from turnover.data.base import Dataset, Items
 from turnover.data.images import png_bytes
@@ -160,6 +160,7 @@ def _origin(settings: TrainSettings, data: Dataset, model: Members) -> dict[str,
         "classes": list(data.classes),
         "settings": settings.saved,
         "leaks": list(model.leaks),
+        "masks": shared_masks(model),
         "device": device,
         "versions": {
             "python": platform.python_version(),

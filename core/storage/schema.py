@@ -77,6 +77,7 @@ def first_link(folder: Path) -> Path | None:
 
 Count = Annotated[int, Field(ge=1, lt=2**53)]
 Position = Annotated[int, Field(ge=0, lt=2**53)]
+Masks = Annotated[int, Field(ge=2, le=2**20)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -125,7 +126,7 @@ class _Results(Facts, extra="allow"):
 
 
 class RunManifest(Manifest):
-    """The manifest of a run."""
+    """The manifest of a run; `masks` is how many masks its training items share."""
 
     kind: Literal["text", "image"]
     classes: Annotated[list[str], Field(min_length=1)]
@@ -134,6 +135,7 @@ class RunManifest(Manifest):
     recipe: dict[str, Any]
     results: _Results
     leaks: list[str] = []
+    masks: Masks | None = None
     versions: dict[str, str] = {}
     timings: dict[str, Any] = {}
     created: str = ""
@@ -161,7 +163,7 @@ class InfluenceManifest(Manifest):
     estimator: str
     agreement: dict[str, float]
     precision: str = ""
-    masks: Annotated[int, Field(ge=2)] | None = None
+    masks: Masks | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

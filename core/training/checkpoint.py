@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from turnover.attribution.dropout import turnover_layers
 from turnover.attribution.ensemble import Members
@@ -19,6 +19,15 @@ from turnover.attribution.state import load_trained, trained_state
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
 from turnover.storage.atomic import write_atomic
+
+
+def new_optimizer(model: nn.Module, recipe: Recipe, **options: Any) -> torch.optim.Optimizer:
+    """A new optimizer of a recipe for all that is trained; `options` are of torch's class."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    options |= {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    if recipe.momentum is None:
+        return torch.optim.AdamW(parameters, **options)
+    return torch.optim.SGD(parameters, momentum=recipe.momentum, **options)
 
 
 class Trainee:
@@ -31,11 +40,7 @@ class Trainee:
     def __init__(self, model: Members, recipe: Recipe, first: int = 0) -> None:
         self.model, self.recipe, self.first = model, recipe, first
         with model.failing():
-            self.optimizer = torch.optim.AdamW(
-                [parameter for parameter in model.parameters() if parameter.requires_grad],
-                lr=recipe.learning_rate,
-                weight_decay=recipe.weight_decay,
-            )
+            self.optimizer = new_optimizer(model, recipe)
         self.keep()
 
     def keep(self) -> None:
@@ -65,7 +70,8 @@ class Trainee:
         moments = self.optimizer.state_dict()["state"]
         for number, name in enumerate(self._trained()):
             tensors |= {
-                f"adamw.{name}.{moment}": value for moment, value in moments.get(number, {}).items()
+                f"optimizer.{name}.{moment}": value
+                for moment, value in moments.get(number, {}).items()
             }
         return tensors
 
@@ -77,10 +83,10 @@ class Trainee:
                 for name, value in tensors.items()
                 if name.startswith(kind)
             }
-            for kind in ("model.", "best.", "adamw.")
+            for kind in ("model.", "best.", "optimizer.")
         }
         moments: dict[str, dict[str, Tensor]] = {}
-        for name, value in named["adamw."].items():
+        for name, value in named["optimizer."].items():
             parameter, _, moment = name.rpartition(".")
             moments.setdefault(parameter, {})[moment] = value
         load_trained(self.model, named["model."])

@@ -6,9 +6,11 @@ measured after every epoch (Figure 2 of the paper):
 
 - *masked*: training items under their own masks, what the optimiser minimises;
 - *flipped*: training items under their flipped masks, the sub-network that never saw them;
-- *validation*: the full network;
-- *unowned*: validation items under masks that no training item owns. To the item its flipped mask
-  is such a mask too, so without leaks flipped and unowned agree in expectation.
+- *validation*: the full network, with batch norms' statistics measured without masks;
+- *unowned*: validation items, each under the mask that an id of its own gives: one that no training
+  item has, or, with shared masks, that of the cohort that the id falls into. It is a half of the
+  network that never saw the item, as a flipped mask is to a training item, so without leaks flipped
+  and unowned agree in expectation.
 
 Training stops when the validation loss has not fallen for `patience` epochs. The last epoch whose
 validation loss is within one standard error of the best one's (of the paired difference, over
@@ -31,6 +33,7 @@ from torch import Tensor, nn
 from turnover.attribution.device import at_least_float32
 from turnover.attribution.ensemble import Members
 from turnover.attribution.masks import MAX_ID, UNOWNED, derive_seed
+from turnover.attribution.norms import settle_norms
 from turnover.attribution.scope import turnover
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
@@ -40,6 +43,8 @@ from turnover.training.history import CHANCES, HISTORY, History, share_right
 _ORDER, _DROPOUT, _AUGMENT = 4, 5, 6
 _MOVED = 4
 _EVALUATION_ROWS = 512
+_MEASURED = 256
+"""Rows of a batch, of each member's own, on which batch norms are measured, or more."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +181,8 @@ def train_epoch(
     orders: Tensor,
     first: int = 0,
 ) -> None:
-    """Run all steps of one epoch and leave the model in evaluation mode.
+    """Run all steps of one epoch, measure the batch norms' statistics without masks, and leave the
+    model in evaluation mode.
 
     `orders` `(K, n)` are each member's training items in order; `first` is the number of the
     first member.
@@ -204,6 +210,8 @@ def train_epoch(
                     "(--limit)"
                 ) from None
             model.eval()
+            parts = (train.inputs[ids] for ids in batches(orders, max(recipe.batch, _MEASURED)))
+            settle_norms(model, parts if recipe.masked else None, model.member_rows)
 
 
 def _train_epoch(

@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from turnover.attribution.device import choose_device, placed
 from turnover.attribution.dropout import turnover_layers
 from turnover.attribution.engine.naive import masks_of_training
+from turnover.attribution.ensemble import shared_masks
+from turnover.attribution.norms import with_both_sets
 from turnover.attribution.state import tied_names
 from turnover.data.base import Dataset, check_dataset
 from turnover.errors import TurnoverError
@@ -172,6 +174,7 @@ def _register(
         return {
             "run": str(plan.folder),
             "model": plan.settings.model,
+            "masks": shared_masks(model),
             **results,
             "learned": _learned(history),
         }
@@ -185,15 +188,15 @@ def _check_masks(trained: nn.Module, built: nn.Module, model: str) -> None:
     """
     trained_layers, built_layers = turnover_layers(trained), turnover_layers(built)
     alike = (
-        (mine.width, mine.units, mine.on, mine.seed, mine.dim)
-        == (theirs.width, theirs.units, theirs.on, theirs.seed, theirs.dim)
+        (mine.width, mine.units, mine.on, mine.seed, mine.masks, mine.dim)
+        == (theirs.width, theirs.units, theirs.on, theirs.seed, theirs.masks, theirs.dim)
         and mine.layer in (None, theirs.layer)
         for mine, theirs in zip(trained_layers, built_layers, strict=False)
     )
     if len(trained_layers) != len(built_layers) or not all(alike):
         raise TurnoverError(
-            f"{model} makes other masks than the module has; give the seed that it was built with, "
-            "and fixed layer= numbers"
+            f"{model} makes other masks than the module has; give the seed and the masks= that it "
+            "was built with, and fixed layer= numbers"
         )
 
 
@@ -212,6 +215,7 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
         for name, first in tied.items()
         if name not in tensors and first in by_first
     }
+    tensors = with_both_sets(module, tensors)
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in sorted(wanted.keys() | given.keys()):

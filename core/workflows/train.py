@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from turnover.attribution.device import choose_device, placed
-from turnover.attribution.ensemble import Ensemble, Members
+from turnover.attribution.ensemble import Ensemble, Members, shared_masks
 from turnover.data.base import Dataset, Items
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
@@ -117,7 +117,7 @@ def _train(
         "data_report": plan.data_report,
     }
     write_run(partial, folder, data, settings, model, history, inputs, facts, plain)
-    return {"run": str(folder), "model": settings.model, **results}
+    return {"run": str(folder), "model": settings.model, "masks": shared_masks(model), **results}
 
 
 def _test_accuracy(

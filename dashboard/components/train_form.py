@@ -173,7 +173,8 @@ def _option(option: Option, usual: str = "") -> Any:
         return st.checkbox(option.label, option.default, **more)
     if option.type is int:
         least, most = option.least and int(option.least), option.most and int(option.most)
-        return whole_number(option.label, least, most, None, placeholder=empty, **more)
+        step = 2 if option.even else 1
+        return whole_number(option.label, least, most, None, step, placeholder=empty, **more)
     if option.type is float:
         least, most = float(option.least or 0), option.below and option.below - _STEP
         return st.number_input(

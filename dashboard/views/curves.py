@@ -1,10 +1,11 @@
 """The training curves of a run (Figure 2 of the paper), also of a run in training, and their leaks.
 
 Four losses per epoch: masked (training items under their own masks), flipped (under their flipped
-masks), unowned (validation items under masks that no item owns) and validation (full network). A
-flipped loss below the unowned loss shows that items leak through shared weights; `leaks` finds the
-epochs where it is lower by more than two standard errors. An item's gap at an epoch is its flipped
-minus its masked loss, in nats.
+masks), unowned (validation items, each under the mask that its own id gives: a new one, or one that
+training items share) and validation (full network). Flipped and unowned are losses of half networks
+on items that they never saw: a flipped loss below the unowned loss shows that items leak through
+shared weights; `leaks` finds the epochs where it is lower by more than two standard errors. An
+item's gap at an epoch is its flipped minus its masked loss, in nats.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from turnover.runs.partial import Partial
 from turnover.runs.run import Run
 
 HOW_TO_READ = (
-    "Every training item owns a fixed dropout mask. Under its own mask works the half of the "
-    "network that learned the item: the masked loss falls. Under the flipped mask works the other "
-    "half, which never saw it: the flipped loss is that of an item not learned. The shaded gap "
-    "between the two is the mean influence of the training items on themselves. The fair "
-    "comparison is unowned: validation items under masks that nobody owns, which are also half "
-    "networks on unseen items. Flipped well below unowned means that items leak through shared "
-    "weights. Flipped well above means that the training items are harder than the validation "
-    "items, as with wrong labels among them. Validation is the full network without masks, the one "
-    "that predicts."
+    "Every training item has a fixed dropout mask, of its own or shared with others. Under its "
+    "own mask works the half of the network that learned the item: the masked loss falls. Under "
+    "the flipped mask works the other half, which never saw it: the flipped loss is that of an "
+    "item not learned. The shaded gap between the two is the mean influence of the training items "
+    "on themselves. The fair comparison is unowned: validation items, each under the mask that "
+    "its own id gives, which are also half networks on unseen items. Flipped well below unowned "
+    "means that items leak through shared weights. Flipped well above means that the training "
+    "items are harder than the validation items, as with wrong labels among them. Validation is "
+    "the full network without masks, the one that predicts."
 )
 _ERRORS = 2.0
 """Standard errors by which the flipped loss must lie below the unowned loss to count as a leak."""
@@ -66,7 +67,7 @@ class Curves:
 _LINES = (
     ("masked", "Masked", "training items under their own mask"),
     ("flipped", "Flipped", "training items under the flipped mask"),
-    ("unowned", "Unowned", "validation items under masks nobody owns"),
+    ("unowned", "Unowned", "validation items under the masks of their ids"),
     ("validation", "Validation", "validation items, full network"),
 )
 

@@ -136,6 +136,7 @@ def build_about(run: Run) -> About:
         ("Created", manifest.get("created")),
         ("Device", manifest.get("device")),
         ("Leaks", ", ".join(manifest.get("leaks", ()))),
+        ("Masks that items share", manifest.get("masks")),
     ]
     groups = (
         ("Data", _known(data)),

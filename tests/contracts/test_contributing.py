@@ -85,7 +85,7 @@ class Linear(Masked):
         from turnover import TurnoverDropout
 
         pixels = math.prod(shape)
-        mask = TurnoverDropout(pixels, groups=self.groups or None, seed=seed)
+        mask = TurnoverDropout(pixels, seed=seed, **self.mask_options)
         return nn.Sequential(nn.Flatten(), mask, nn.Linear(pixels, classes, bias=BIAS))
 '''
 BIAS = 'bias: bool = option(True, "leave the bias out", label="Bias")'
@@ -106,13 +106,16 @@ def test_a_model_family_needs_one_file_and_an_option_one_line(
     words = ["train", "--data", "toy", "--model", "linear", "--run", str(run), "--device", "cpu"]
     checked = answer(capsys, *words, "--check")
     assert {**checked, "bias": bias and checked["bias"]}["bias"] is bias
-    assert [own.name for own in fields_of("linear", "image")] == ["groups", *["bias"] * bias]
-    told = answer(capsys, *words, "--groups", "8", "--epochs", "2", "--members", "2")
+    fields = [own.name for own in fields_of("linear", "image")]
+    assert fields == ["groups", "masks", *["bias"] * bias]
+    told = answer(
+        capsys, *words, "--groups", "8", "--epochs", "2", "--members", "2", "--masks", "4"
+    )
     assert (told["model"], told["members"], told["epochs"]) == ("linear", 2, 2)
     answer(capsys, "influence", "--run", str(run), "--device", "cpu")
     made = Run(run)
     assert made.manifest["leaks"] == ["2.bias"] * bias
-    assert run_facts(made)["Model"] == "linear, masks of 8 groups of units"
+    assert run_facts(made)["Model"] == "linear, masks of 8 groups of units, 4 that items share"
     if bias:
         other = [*words[:-3], str(tmp_path / "other"), *words[-2:], "--epochs", "1"]
         answer(capsys, *other, "--no-bias")

@@ -16,15 +16,22 @@ import torch
 import turnover.workflows.influence as influence_pipeline
 import turnover.workflows.influence_chunks as influence_files
 from tests.helpers.builders import checksums, failing_after, names, train_digits
+from tests.helpers.own_modules import command
 from tests.helpers.storage_testing import FULL, failing_writes, together
 from turnover import Run, TurnoverError, influence, mean_influence, self_influence
+from turnover.attribution.ensemble import Members, member_cohorts, shared_masks
+from turnover.cli import main
+from turnover.dashboard.views.runs import build_about
+from turnover.explain.facts import run_facts
 from turnover.models.heads import TextEncoder
 from turnover.models.inputs import pixels
+from turnover.research.evaluate import retrained
 from turnover.runs.model import describe_targets, load_model, split_inputs
 from turnover.runs.ranking import stored_estimator
 from turnover.runs.run import RUN_FILES
 from turnover.storage.artifacts import write_manifest
 from turnover.storage.lock import alone
+from turnover.training import fit
 from turnover.training.fit import Split
 from turnover.workflows.explain import Explainer
 from turnover.workflows.influence import compute_influence
@@ -58,6 +65,61 @@ def test_influences_of_a_run_are_the_engine_s(small_run: Path) -> None:
         np.testing.assert_allclose(part.array(name), expected, atol=1e-5)
     assert (part.targets, part.misclassified) == (list(range(597)), run.misclassified_positions)
     assert part.manifest["layout"] == "full"
+
+
+@pytest.fixture(scope="module")
+def sharing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose 60 training items share forty masks, with its influences."""
+    folder = train_digits(tmp_path_factory.mktemp("sharing") / "run", masks=40, epochs=3)
+    computed(folder)
+    return folder
+
+
+def test_a_run_with_shared_masks_keeps_a_number_for_each_mask(sharing: Path) -> None:
+    """Law 4 through the whole pipeline; the plain loop runs each item by itself."""
+    run, ids = Run(sharing), torch.arange(60)
+    model, rows = load_model(run, CPU), list(range(0, 597, 60))
+    labels = torch.tensor(run.validation["label"].loc[rows].tolist())
+    expected = influence(model, split_inputs(run, "validation", rows, CPU), labels, ids, plain=True)
+    part = run.influence
+    np.testing.assert_allclose(part.members("truth", rows), expected.values, atol=1e-5)
+    assert part.array("truth_members").shape == (2, 597, 40)
+    np.testing.assert_array_equal(part.array("cohorts"), member_cohorts(model, ids))
+    kept = (run.manifest["masks"], run.manifest["settings"]["masks"], part.manifest["masks"])
+    assert kept == (40, 40, 40)
+
+
+def test_a_run_says_how_many_masks_its_items_share(
+    sharing: Path, small_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, masks in ((sharing, 40), (small_run, None)):
+        run = Run(folder)
+        (row,) = command(capsys, "runs", "--folder", folder.parent)["runs"]
+        assert row["masks"] == run.manifest["masks"] == masks
+        assert main(["runs", "--folder", str(folder.parent)]) == 0
+        assert (", 40 shared masks" in capsys.readouterr().out) == bool(masks)
+        assert ("40 that items share" in run_facts(run)["Model"]) == bool(masks)
+        settings = dict(dict(build_about(run).groups)["Settings"])
+        assert settings.get("masks") == (masks and "40")
+
+
+def test_what_trains_the_model_again_keeps_the_masks(
+    sharing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models of a cleansing and of an evaluation, also on fewer items than there are masks."""
+    seen: set[int | None] = set()
+    real = fit.train_epoch
+
+    def noted(model: Members, *others: Any) -> None:
+        seen.add(shared_masks(model))
+        real(model, *others)
+
+    monkeypatch.setattr(fit, "train_epoch", noted)
+    monkeypatch.setattr(retrained, "train_epoch", noted)
+    run = Run(Path(shutil.copytree(sharing, tmp_path / "run")))
+    run.cleanse(fraction=0.05, repeats=1)
+    run.evaluate("lds", halves=4, seeds=1, masked=True, baselines=[])
+    assert seen == {40}
 
 
 def test_estimates_are_made_of_the_members_values_as_the_manifest_says(small_run: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.helpers.builders import names, randn, run_python, small_cnn, some_labels
@@ -17,12 +18,15 @@ from tests.helpers.own_modules import code_in, command, own_code, refused
 from tests.helpers.token_builders import encoder_in, sst2_in
 from turnover import Run, TurnoverDropout, TurnoverError, influence, turnover
 from turnover.cli import main
+from turnover.explain.facts import run_facts
 from turnover.models import names as source
 from turnover.models.families.own import Own
 from turnover.models.names import ALLOW, allow, load_function, source_checksum
 from turnover.models.own import OwnMembers, found_leaks, own_members
 from turnover.models.registry import find_family
 from turnover.runs.model import load_model, split_inputs
+from turnover.runs.run import RUN_FILES
+from turnover.storage.artifacts import write_manifest
 from turnover.training.fit import probabilities
 
 __all__ = ["own_code"]
@@ -63,8 +67,35 @@ def test_a_run_of_an_own_module_has_the_engine_s_influences(trained: Path) -> No
         bodies = [nn.Sequential(*list(own.children())[:8]) for own in model.models]
         seen = [body(rows) for body in bodies]
     np.testing.assert_allclose(run.features("validation"), torch.cat(seen, 1), atol=1e-5)
-    leaks = ["0.weight", "0.bias", "1.weight", "1.bias", "9.bias", "the statistics of 1"]
+    leaks = [
+        "0.weight",
+        "0.bias",
+        "1.weight",
+        "1.bias",
+        "9.bias",
+        "the statistics of 1 under masks and without",
+    ]
     assert run.manifest["leaks"] == leaks
+
+
+def test_a_run_from_when_batch_norms_had_one_set_is_as_it_was(trained: Path) -> None:
+    """Its statistics are those under masks and those without."""
+    allow(BUILD)
+    file, run = trained / "weights.safetensors", Run(trained)
+    weights = load_file(file)
+    save_file({name: own for name, own in weights.items() if "unmasked" not in name}, file)
+    write_manifest(
+        trained, {name: own for name, own in run.manifest.items() if name != "files"}, RUN_FILES
+    )
+    model, rows = load_model(Run(trained), CPU), split_inputs(run, "validation", [0, 1, 2], CPU)
+    labels = torch.tensor(run.validation["label"].tolist()[:3])
+    made = influence(model, rows, labels, range(40)).values
+    np.testing.assert_allclose(run.influence.members("truth", [0, 1, 2]), made, atol=1e-6)
+    for number, norm in enumerate(own[1] for own in model.models):
+        for part in ("mean", "var"):
+            kept = weights[f"models.{number}.1.running_{part}"]
+            assert torch.equal(getattr(norm, f"unmasked_{part}"), kept)
+            assert not torch.equal(weights[f"models.{number}.1.unmasked_{part}"], kept)
 
 
 def test_member_k_is_what_the_function_builds_with_seed_s_plus_k(own_code: Path) -> None:
@@ -283,6 +314,25 @@ def test_modules_of_every_sort_train_are_kept_and_measured(
         close = 0.05 if model == "half" else 1e-4
         np.testing.assert_allclose(kept[number][:, 7], halves[1] - halves[0], atol=close)
     assert float(np.abs(kept).max()) > 1e-2
+
+
+def test_a_module_that_comes_back_with_other_shared_masks_is_refused(
+    own_code: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that a run remembers is as it was; what it reads elsewhere may not be."""
+    source_of, own = own_code / "mine.py", ("--run", own_code / "run", "--model", "mine:build")
+    shared = "import os\nfrom own_images import shared\n\ndef build(*facts):\n    made = shared"
+    shared += (
+        "(*facts)\n    for layer in (made[3], made[6]):\n        layer.masks = int(os.environ['M'])"
+    )
+    source_of.write_text(f"{shared}\n    return made\n", encoding="utf-8")
+    monkeypatch.setenv("M", "4")
+    assert command(capsys, "train", *IMAGES, *own)["masks"] == 4
+    assert Run(own_code / "run").manifest["masks"] == 4
+    assert ", its own masks, 4 that items share" in run_facts(Run(own_code / "run"), False)["Model"]
+    monkeypatch.setenv("M", "6")
+    for asked in (("influence", *own), ("cleanse", *own)):
+        assert "trained with masks=4, but mine:build now builds" in refused(capsys, *asked)
 
 
 def test_a_module_that_fails_is_named_wherever_it_is_asked(own_code: Path) -> None:

@@ -56,9 +56,10 @@ def test_a_check_says_whether_a_stopped_training_goes_on(
         train_digits(tmp_path / "run", limit=20, members=1, groups=None, seed=0)
     before = names(tmp_path / "run.partial")
     assert check(capsys, tmp_path / "run", *SAME)["resumes"] is True
-    words = ["train", "--check", "--run", str(tmp_path / "run"), *SAME, "--seed", "1"]
-    assert main(words) == 2
-    assert "was begun with other settings or data" in capsys.readouterr().err
+    for other in (("--seed", "1"), ("--masks", "4")):
+        words = ["train", "--check", "--run", str(tmp_path / "run"), *SAME, *other]
+        assert main(words) == 2
+        assert "was begun with other settings or data" in capsys.readouterr().err
     assert names(tmp_path / "run.partial") == before
 
 

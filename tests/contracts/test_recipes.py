@@ -21,7 +21,7 @@ from turnover.attribution.masks import UNOWNED
 from turnover.data.recipe import Recipe
 from turnover.data.sources import SOURCES
 from turnover.models.heads import small_vgg
-from turnover.models.registry import families
+from turnover.models.registry import TrainSettings, families
 from turnover.training.fit import Split, augmented, fit, item_losses
 from turnover.training.history import History
 
@@ -92,6 +92,37 @@ def test_the_rate_falls_in_a_straight_line_to_zero_and_stays_where_nobody_asked(
     for decay in (True, False):
         fit(new_model(), TRAIN, VALIDATION, replace(FRESH, decay=decay))
     np.testing.assert_allclose(rates, [*np.linspace(1e-2, 0, 16, endpoint=False), *[1e-2] * 16])
+
+
+def test_by_sgd_steps_are_torch_s_and_the_rate_rises_before_it_falls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In torch's own one-cycle of straight lines, but for the end, which is zero."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.05, 21, pct_start=5 / 21, anneal_strategy="linear", final_div_factor=1e9
+    )
+    expected, seen = [], []
+    for _ in range(20):
+        expected.append(cycle.get_last_lr()[0])
+        optimizer.step()
+        cycle.step()
+
+    class Recording(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            seen.append(dict(self.param_groups[0]))
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "SGD", Recording)
+    settings = TrainSettings.of("cifar10", model="vgg19", sgd=True, epochs=5).resolved("image")
+    recipe = replace(settings.recipe, batch=8, augment=False)
+    fit(new_model(), TRAIN, VALIDATION, recipe)
+    np.testing.assert_allclose([group["lr"] for group in seen], expected, rtol=1e-6)
+    assert {(group["momentum"], group["weight_decay"]) for group in seen} == {(0.9, 5e-4)}
+    for model in ("small-vgg", "torchvision:resnet18"):
+        told = TrainSettings.of("cifar10", model=model, sgd=True, seed=3).resolved("image").recipe
+        assert (told.momentum, told.decay, told.keep, told.seed) == (0.9, True, "last", 3)
+        assert TrainSettings.of("cifar10", model=model).resolved("image").recipe.momentum is None
 
 
 def test_only_vgg19_augments_deep_models_decay_and_no_recipe_is_fresh() -> None:

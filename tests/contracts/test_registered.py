@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import turnover
 from tests.helpers.builders import names
 from tests.helpers.own_modules import code_in, command, own_code, refused
+from turnover.attribution.dropout import turnover_layers
 from turnover.cli import build_parser, main
 from turnover.data.base import Dataset
 from turnover.data.images import png_bytes
@@ -113,7 +114,14 @@ def test_what_nobody_measured_is_not_made_up_and_the_run_says_so(
     masked = run.array("item_losses")[0, 0].mean()
     assert curves["masked"].iloc[0] == pytest.approx(masked, abs=1e-6)
     assert curves["validation"].iloc[0] == pytest.approx(results["validation_loss"])
-    leaks = ["0.weight", "0.bias", "1.weight", "1.bias", "9.bias", "the statistics of 1"]
+    leaks = [
+        "0.weight",
+        "0.bias",
+        "1.weight",
+        "1.bias",
+        "9.bias",
+        "the statistics of 1 under masks and without",
+    ]
     assert (manifest["leaks"], manifest["adopted"]) == (leaks, "the module")
     assert names(run.folder) == sorted((*turnover.runs.run.RUN_FILES, "manifest.json", "influence"))
     facts = run_facts(run, with_influence=False)
@@ -145,6 +153,10 @@ def test_what_does_not_learn_its_own_masks_is_warned_of_or_refused(own_code: Pat
     said = "makes other masks than the module has; give the seed"
     with pytest.raises(turnover.TurnoverError, match=said):
         save("run", SEED + 1)
+    for layer in turnover_layers(module):
+        layer.masks = 4
+    with pytest.raises(turnover.TurnoverError, match=said):
+        save("run")
     (own_code / "there").mkdir()
     with pytest.raises(turnover.TurnoverError, match="exists; choose another folder"):
         save("there")
@@ -190,7 +202,8 @@ def test_tied_weights_may_be_given_under_any_of_their_names(
 ) -> None:
     name, file = "own_images:tied", own_code / "tied.safetensors"
     whole = {own: value.clone() for own, value in built(name).state_dict().items()}
-    kept = sorted(f"models.0.{own}" for own in whole if own != "again.weight")
+    both = {*whole, *(f"body.1.unmasked_{part}" for part in ("mean", "var"))}
+    kept = sorted(f"models.0.{own}" for own in both if own != "again.weight")
     for left_out in ("out.weight", "again.weight"):
         save_file({own: value for own, value in whole.items() if own != left_out}, file)
         run = own_code / left_out

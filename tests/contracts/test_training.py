@@ -92,6 +92,7 @@ INTERRUPTED = [
     ("heads", RECIPE, (2, 2)),
     ("heads", FRESH, (2,)),
     ("heads", replace(FRESH, decay=True), (2,)),
+    ("heads", replace(RECIPE, momentum=0.9, decay=True, warm_up=0.4), (1, 2)),
     ("small-vgg", replace(RECIPE, augment=True), (2,)),
     ("adapters", RECIPE, (1,)),
     ("masked-encoder", RECIPE, (1, 2)),  # whose ordinary dropout draws at random
@@ -242,8 +243,10 @@ def test_a_batch_norm_meets_a_batch_of_one_item_only_where_there_are_no_more() -
 # What is measured
 
 
-def test_curves_and_item_losses_are_what_they_say() -> None:
-    model = new_model()
+@pytest.mark.parametrize("masks", [None, 6])
+def test_curves_and_item_losses_are_what_they_say(masks: int | None) -> None:
+    """Each validation item is measured under the mask that its own id gives."""
+    model = new_model(masks=masks)
 
     def loss(split: Split, row: int) -> float:
         logits = model(split.inputs[row : row + 1])
@@ -350,14 +353,15 @@ def test_inputs_that_are_not_finite_are_refused(fresh: bool) -> None:
                 fit(new_model(), *splits, replace(RECIPE, fresh=fresh))
 
 
-# Law 3 as a curve: without leaks a flipped mask is a mask that nobody owns
+# Law 3 as a curve: without leaks a flipped mask is one of an item that was never seen
 
 
-def test_flipped_and_unowned_losses_agree_and_the_masked_loss_lies_below() -> None:
+@pytest.mark.parametrize("masks", [None, 8])
+def test_flipped_and_unowned_losses_agree_and_the_masked_loss_lies_below(masks: int | None) -> None:
     """Heads leak by their output bias alone, and both splits are drawn alike."""
     rows, width = 1500, 16
     train, validation = a_split(rows, 100, width), a_split(rows, 200, width)
-    model = member_heads(width, 64, 3, members=4, groups=8, seed=0).float()
+    model = member_heads(width, 64, 3, members=4, groups=8, masks=masks, seed=0).float()
     recipe = Recipe(epochs=8, patience=100, batch=32, learning_rate=5e-3, seed=0)
     history = fit(model, train, validation, recipe)
     masked, flipped, full, unowned = (history.curves[name][-1] for name in CURVES)

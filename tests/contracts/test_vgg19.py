@@ -16,6 +16,7 @@ from torchvision.models import vgg19_bn
 from tests.helpers.builders import randn, some_labels
 from turnover import TurnoverDropout, TurnoverError, turnover
 from turnover.attribution.dropout import turnover_layers
+from turnover.attribution.state import load_trained, trained_state
 from turnover.models.registry import TrainSettings
 from turnover.models.vgg19 import Vgg19, vgg19
 
@@ -39,8 +40,12 @@ def test_the_features_are_torchvision_s() -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1, generator=generator)  # type: ignore[union-attr]
             module.running_var.uniform_(0.5, 1.5, generator=generator)  # type: ignore[union-attr]
-    ours = model.features.state_dict().values()  # type: ignore[union-attr]
+    state = model.features.state_dict()  # type: ignore[union-attr]
+    ours = [value for name, value in state.items() if "unmasked" not in name]
     theirs.load_state_dict(dict(zip(theirs.state_dict(), ours, strict=True)))
+    load_trained(
+        model, {name: own for name, own in trained_state(model).items() if "unm" not in name}
+    )
     torch.testing.assert_close(model.features(IMAGES), theirs(IMAGES))  # type: ignore[operator]
 
 
@@ -71,7 +76,8 @@ def test_law_3_from_the_convolution_before_the_first_mask_on() -> None:
         reads = parts.get(f"features.conv{number}", parts.get(f"classifier.linear{number}"))
         assert not reads.weight.grad[:, off].count_nonzero()  # type: ignore[union-attr, index]
     before = "convolutions 1 to 10 and their batch norms"
-    assert model.leaks == (before, "the statistics of batch norms 1 to 16", "the output bias")
+    statistics = "the statistics of batch norms 1 to 16 under masks and without"
+    assert model.leaks == (before, statistics, "the output bias")
 
 
 def test_norms_dropout_and_relu_lie_where_they_were_asked_for() -> None:
@@ -81,6 +87,10 @@ def test_norms_dropout_and_relu_lie_where_they_were_asked_for() -> None:
     rates = [(name, own.p) for name, own in other.named_modules() if isinstance(own, nn.Dropout)]
     assert rates == [("classifier.dropout17", 0.3), ("classifier.dropout18", 0.3)]
     assert named(plain, "dropout") == []
+    between = new(conv_dropout=0.2)
+    assert named(between, "dropout") == [f"dropout{number}" for number in range(12, 17)]
+    assert {own.p for own in between.modules() if isinstance(own, nn.Dropout)} == {0.2}
+    assert {*between.state_dict()} == {*plain.state_dict()}
     relus = [module for module in other.modules() if isinstance(module, nn.ReLU)]
     assert len(relus) == 18 and not any(module.inplace for module in relus)
 
@@ -92,7 +102,7 @@ def test_settings_say_whether_batch_norm_lies_behind_the_first_mask(
     settings = TrainSettings.of("cifar10", model="vgg19", late_norm=late_norm).resolved("image")
     model = settings.build(10, (3, 32, 32))
     assert sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) == norms
-    assert f"the statistics of batch norms 1 to {norms}" in model.leaks
+    assert f"the statistics of batch norms 1 to {norms} under masks and without" in model.leaks
 
 
 def test_masking_before_or_after_the_pooling_is_the_same() -> None:

@@ -178,10 +178,13 @@ def member_heads(
     *,
     members: int = 3,
     groups: int | None = None,
+    masks: int | None = None,
     seed: int = 0,
 ) -> MemberModel:
     """K small turn-over heads on frozen features, float64, with biases that are not zero."""
-    head = MemberHead(width, hidden, classes, groups=groups, seed=seed, members=members)
+    head = MemberHead(
+        width, hidden, classes, groups=groups, masks=masks, seed=seed, members=members
+    )
     return shaken(MemberModel(nn.Identity(), head, ("the output bias",)).double(), seed)
 
 

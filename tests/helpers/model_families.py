@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tests.helpers.builders import ALGEBRA, SHARED, some_labels
 from turnover import TurnoverDropout, turnover
 from turnover.attribution.ensemble import Ensemble, MemberLinear, Members
+from turnover.attribution.norms import two_sets
 from turnover.models.registry import TrainSettings
 
 Chain = tuple[tuple[str, ...], str, str]
@@ -27,8 +28,9 @@ ENCODER = {
 CONVOLUTIONS = {"the convolutions before the first mask": r"prefix\."} | BIAS
 LATE, EARLY = r"(conv|norm)([1-9]|10)\.(weight|bias)", r"norm(\d|1[01])\.(running|num)"
 VGG = {"convolutions 1 to 10 and their batch norms": LATE}
+BOTH, EVERY = "under masks and without", r"norm\d+\.(running|num)"
 OWN = {f"{name}": rf"\.{name}$" for name in ("0.weight", "0.bias", "1.weight", "1.bias", "9.bias")}
-OWN |= {"the statistics of 1": r"\.1\.(running|num)"}
+OWN |= {f"the statistics of 1 {BOTH}": r"\.1\.(running|num)"}
 HEAD: list[Chain] = [
     ((), "head.mask_in", "head.linear_in"),
     (("head.linear_in",), "head.mask_hidden", "head.linear_out"),
@@ -94,13 +96,13 @@ CASES = {
     "vgg19": Case(
         {"data": "cifar10", "model": "vgg19", "groups": 16},
         (3, 32, 32),
-        VGG | {"the statistics of batch norms 1 to 16": r"norm\d+\.(running|num)"} | BIAS,
+        VGG | {f"the statistics of batch norms 1 to 16 {BOTH}": EVERY} | BIAS,
         members=1,
     ),
     "vgg19 without late norms": Case(
         {"data": "cifar10", "model": "vgg19", "late_norm": False, "groups": 16},
         (3, 32, 32),
-        VGG | {"the statistics of batch norms 1 to 11": EARLY} | BIAS,
+        VGG | {f"the statistics of batch norms 1 to 11 {BOTH}": EARLY} | BIAS,
         members=1,
     ),
 }
@@ -113,8 +115,9 @@ def grown(model: Members, dtype: torch.dtype) -> Members:
     generator = torch.Generator().manual_seed(1)
     for module in model.to(dtype).modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(std=0.1, generator=generator)  # type: ignore[union-attr]
-            module.running_var.uniform_(0.5, 1.5, generator=generator)  # type: ignore[union-attr]
+            for kind in ("running", "unmasked") if two_sets(module) else ("running",):
+                getattr(module, f"{kind}_mean").normal_(std=0.1, generator=generator)
+                getattr(module, f"{kind}_var").uniform_(0.5, 1.5, generator=generator)
     for name, own in model.named_parameters():
         if own.requires_grad and (name.endswith("bias") or ".up." in name or ".out." in name):
             own.data.normal_(std=0.1 if name.endswith("bias") else 0.5, generator=generator)
@@ -133,7 +136,7 @@ class Family:
     @property
     def stray(self) -> bool:
         """Whether batch norm lies behind a mask, and so takes a loss to other rows of its batch."""
-        return "the statistics of batch norms 1 to 16" in self.case.leaks
+        return f"the statistics of batch norms 1 to 16 {BOTH}" in self.case.leaks
 
     def leak(self, name: str) -> bool:
         return any(re.search(place, name) for place in self.case.leaks.values())

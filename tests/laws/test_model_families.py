@@ -31,7 +31,8 @@ from tests.helpers.own_modules import IMAGES
 from tests.helpers.tiny_encoders import tiny_encoder, unmasked
 from turnover import TurnoverDropout, TurnoverError, influence, turnover
 from turnover.attribution.dropout import turnover_layers
-from turnover.attribution.ensemble import Ensemble, Members
+from turnover.attribution.ensemble import Ensemble, Members, member_cohorts, shared_masks
+from turnover.attribution.norms import moving_norms, two_sets
 from turnover.attribution.state import load_trained, trained_state
 from turnover.models.names import allow
 from turnover.models.own import OwnMembers
@@ -121,6 +122,7 @@ def test_leaks_are_what_every_instance_changes_and_no_more(family: Family) -> No
     with torch.random.fork_rng():
         model.train()(torch.cat((family.x, family.x)))
     leaked |= {name for name, own in model.named_buffers() if not torch.equal(own, before[name])}
+    assert all(map(two_sets, moving_norms(model).values()))
     assert not {name for name in leaked if not family.leak(name)}
     for words, place in family.case.leaks.items():
         assert any(re.search(place, name) for name in leaked), words
@@ -140,6 +142,46 @@ def test_a_step_reaches_the_flipped_half_by_leaks_alone(frozen: bool, family: Fa
         torch.optim.SGD([own for own in model.parameters() if own.grad is not None], lr=0.1).step()
     assert not torch.allclose(logits[0], logits[2])
     assert torch.equal(logits[1], logits[3]) == frozen
+
+
+# Shared masks
+
+
+@pytest.fixture(scope="module")
+def sharing(family: Family) -> Members:
+    """The family with four masks, in the number type of exact laws."""
+    found = find_family(family.settings["model"])
+    assert found is not None
+    if "masks" not in {option.name for option in found.options()}:
+        pytest.skip("the code of one's own makes the masks")
+    settings = {**family.settings, "masks": 4}
+    return grown(build(settings, family.case, family.case.members), torch.float64)
+
+
+def test_law_4_with_shared_masks(sharing: Members, family: Family) -> None:
+    """Four passes a target give what the plain loop over all instances gives, in every family."""
+    x = family.x if family.case.encoder else family.x.double()
+    expected = torch.cat(
+        [naive_influence(own, x, LABELS, IDS) for own in getattr(sharing, "models", [sharing])]
+    )
+    made = influence(sharing, x, LABELS, IDS)
+    assert made.by_mask.shape == (sharing.members, ROWS, 4) and shared_masks(sharing) == 4
+    torch.testing.assert_close(made.values, expected, rtol=0, atol=LAW_4[torch.float64])
+    assert expected.abs().max() > 1e-4
+
+
+def test_law_3_with_shared_masks(sharing: Members, family: Family) -> None:
+    """A cohort's loss reaches no unit that its mask switches off, and so nothing of the cohort
+    with the complementary mask but the leaks.
+    """
+    model, ids = copy.deepcopy(sharing), torch.arange(60)
+    x, cohorts = family.x if family.case.encoder else family.x.double(), member_cohorts(model, ids)
+    assert cohorts is not None
+    for cohort in range(4):
+        instance = cohorts[0].tolist().index(cohort)
+        backward(model, x, [instance] * ROWS)
+        off, on = touched(model, instance)
+        assert not off and on
 
 
 # Influences, and no masks

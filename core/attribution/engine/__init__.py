@@ -76,7 +76,7 @@ def backend_for(
         attempts.append(lambda plain: PrefixBackend(plain, targets=1))
     if isinstance(inputs, Tensor) and len(inputs) and (chain := find_chain(model)):
         with torch.no_grad():
-            sample = chain.prefix(inputs[:1].to(device_of(model), copy=True))
+            sample = chain.features(inputs[:1].to(device_of(model), copy=True))
         whole = model, chain, inputs, memory, dtype
         if not coarse and favours_subnetworks(chain, sample, len(inputs)):
             attempts.insert(0, lambda _: SubnetworkBackend(*whole))

@@ -36,6 +36,8 @@ from turnover.attribution.dropout import TurnoverDropout, turnover_layers
 from turnover.attribution.engine.naive import autocast, both_halves, device_of
 from turnover.attribution.engine.prefix import NotSplittable
 from turnover.attribution.engine.tiling import Cost, pieces, spread, tile_size
+from turnover.attribution.norms import TurnoverNorm1d, TurnoverNorm2d
+from turnover.attribution.scope import before_masks
 
 Affine = nn.Linear | nn.Conv2d
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
@@ -61,6 +63,8 @@ _KNOWN = (
     nn.Conv2d,
     nn.BatchNorm1d,
     nn.BatchNorm2d,
+    TurnoverNorm1d,
+    TurnoverNorm2d,
     *_ON_UNITS,
     *_POOLS,
     *_NOTHING,
@@ -83,6 +87,12 @@ class Chain:
     known: bool
     steps: tuple[nn.Module, ...]
     readers: tuple[TurnoverDropout | None, ...]
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """The prefix's results, as they are under masks."""
+        with before_masks():
+            features: Tensor = self.prefix(inputs)
+        return features
 
     @property
     def by_groups(self) -> bool:
@@ -215,7 +225,7 @@ class SubnetworkBackend:
                 both_halves(
                     model, inputs[:1].to(self.device, copy=True), torch.zeros(1, dtype=torch.int64)
                 )
-            sample = chain.prefix(inputs[:1].to(self.device, copy=True))
+            sample = chain.features(inputs[:1].to(self.device, copy=True))
             self._check(sample)
             self.shared = (
                 affine
@@ -294,7 +304,7 @@ class SubnetworkBackend:
         """The prefix's features; (1/p) Wx of the first layer and its partial products `(G, …)`,
         where they are used.
         """
-        features = self.chain.prefix(self.inputs[targets].to(self.device, copy=True))
+        features = self.chain.features(self.inputs[targets].to(self.device, copy=True))
         if self.shared is None:
             return features, None, None
         full = _affine(self.shared, features, self.shared.weight) / self.first.keep
@@ -415,7 +425,7 @@ def _biased(step: Affine, x: Tensor, units: Tensor | None) -> Tensor:
 
 
 def _norm(step: Norm, x: Tensor, units: Tensor | None) -> Tensor:
-    """Batch norm in evaluation mode for some of its units."""
+    """Batch norm in evaluation mode, under masks, for some of its units."""
     parts = (step.running_mean, step.running_var, step.weight, step.bias)
     mean, variance, weight, bias = (
         part if part is None or units is None else part[units] for part in parts

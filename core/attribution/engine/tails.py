@@ -61,7 +61,7 @@ class TailBackend:
         with autocast(self.device, self.dtype):
             if self._prepared is None or self._prepared[0] != targets:
                 self._prepared = None
-                features = self.chain.prefix(self.inputs[targets].to(self.device, copy=True))
+                features = self.chain.features(self.inputs[targets].to(self.device, copy=True))
                 self._prepared = targets, features
             features = self._prepared[1]
             rows = features.repeat_interleave(len(ids), 0)

@@ -40,9 +40,9 @@ class Adapters(OnEncoder, Masked):
     ) -> nn.Module:
         from turnover.models.adapters import AdapterClassifier, TokenRows, new_encoder
 
-        encoder, groups = new_encoder(self.encoder), self.groups or None
+        encoder, masks = new_encoder(self.encoder), self.mask_options
         return TokenRows(
-            AdapterClassifier(encoder, classes, layers=self.layers, groups=groups, seed=seed)
+            AdapterClassifier(encoder, classes, layers=self.layers, seed=seed, **masks)
         )
 
     def where(self, kind: str) -> str:
@@ -62,5 +62,5 @@ class MaskedEncoder(OnEncoder, Masked):
     ) -> nn.Module:
         from turnover.models.adapters import MaskedClassifier, TokenRows, new_encoder
 
-        encoder, groups = new_encoder(self.encoder), self.groups or None
-        return TokenRows(MaskedClassifier(encoder, classes, groups=groups, seed=seed))
+        encoder = new_encoder(self.encoder)
+        return TokenRows(MaskedClassifier(encoder, classes, seed=seed, **self.mask_options))

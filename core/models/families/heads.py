@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from turnover.models.encoders import DEFAULT_ENCODER
-from turnover.models.family import FEATURES, PIXELS, WINDOW, Masked, OnEncoder, Reader
+from turnover.models.family import (
+    FEATURES,
+    PIXELS,
+    WINDOW,
+    Convolutional,
+    Masked,
+    OnEncoder,
+    Reader,
+)
 from turnover.models.options import KINDS, option
 
 if TYPE_CHECKING:
@@ -59,7 +67,7 @@ class Heads(OnEncoder, Masked):
 
 
 @dataclass(frozen=True)
-class SmallVgg(Masked):
+class SmallVgg(Convolutional):
     """Three blocks of convolutions for small images, masked from the last block on."""
 
     name = "small-vgg"

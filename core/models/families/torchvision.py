@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from turnover.data.recipe import Recipe
-from turnover.models.family import FEATURES, PIXELS, Masked, Reader
+from turnover.models.family import FEATURES, PIXELS, Convolutional, Reader
 from turnover.models.names import file_checksum
 from turnover.models.options import option
 
@@ -45,7 +45,7 @@ def torchvision_networks() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Torchvision(Masked):
+class Torchvision(Convolutional):
     """See `turnover.models.torchvision`."""
 
     name = f"{PREFIX}NAME"
@@ -131,8 +131,8 @@ class Torchvision(Masked):
         from turnover.models.torchvision import FineTuned
 
         assert self.from_layer is not None
-        network, groups = self._network(settings, seed), self.groups or None
-        return FineTuned(network, self.from_layer, classes, groups=groups, seed=seed)
+        network = self._network(settings, seed)
+        return FineTuned(network, self.from_layer, classes, seed=seed, **self.mask_options)
 
     def _network(self, settings: TrainSettings, seed: int) -> nn.Module:
         from turnover.models.torchvision import torchvision_network

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.family import Masked
+from turnover.models.family import Convolutional
 from turnover.models.options import option
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _SIZE = 32
 
 
 @dataclass(frozen=True)
-class Vgg19(Masked):
+class Vgg19(Convolutional):
     """See `turnover.models.vgg19`."""
 
     name = "vgg19"
@@ -42,6 +42,14 @@ class Vgg19(Masked):
         least=0,
         below=1,
     )
+    conv_dropout: float = option(
+        0.0,
+        "ordinary dropout between the masked convolutions (default 0)",
+        "P",
+        label="Ordinary dropout between convolutions",
+        least=0,
+        below=1,
+    )
     late_norm: bool = option(
         True, "leave out the batch norms after the first mask, whose statistics leak"
     )
@@ -61,8 +69,9 @@ class Vgg19(Masked):
         self.check_images(self.name, settings.data, (*shape[1:], *shape[:1]))
         return vgg19(
             classes,
-            groups=self.groups or None,
             seed=seed,
             dropout=self.dropout,
+            conv_dropout=self.conv_dropout,
             norm_after_mask=self.late_norm,
+            **self.mask_options,
         )

@@ -29,6 +29,7 @@ from turnover.research.baselines.losses import row_bytes
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.run import Run
 from turnover.storage.progress import Advance, bar
+from turnover.training.checkpoint import new_optimizer
 from turnover.training.fit import Split, epoch_order, item_losses, train_epoch
 
 _TOGETHER = 60
@@ -180,12 +181,7 @@ def _train_block(
     seeds, (sets, size) = starts.members, rows.shape
     model = some_members(starts, [*range(seeds)] * sets)
     recipe = replace(task.recipe, masked=masked)
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
+    optimizer = new_optimizer(model, recipe, fused=True)
     member_rows = rows.repeat_interleave(seeds, 0)
     for epoch in range(epochs):
         orders = torch.stack(
