@@ -94,26 +94,28 @@ def neighbour_votes(run: Run, split: str, positions: np.ndarray, labels: np.ndar
     return np.array(
         [
             int((carried[near] == label).sum())
-            for near, label in zip(nearest_items(run, split, positions), labels, strict=True)
+            for near, label in zip(nearest_items(run, split, positions)[0], labels, strict=True)
         ],
         int,
     )
 
 
-def nearest_items(run: Run, split: str, positions: np.ndarray) -> np.ndarray:
-    """The training items nearest to some items of a split, by cosine of features: `(n,
-    NEIGHBOURS)`, nearest first, fewer in smaller runs.
+def nearest_items(run: Run, split: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The training items nearest to some items of a split, and the cosines of their features:
+    `(n, NEIGHBOURS)` each, nearest first, fewer in smaller runs.
     """
     train, most = _unit(run.features("train")), min(NEIGHBOURS, len(run.train) - 1)
     features = _unit(run.features(split)[positions])
-    near = []
+    near = np.empty((len(positions), most), int)
+    closest = np.empty((len(positions), most))
     for first in range(0, len(positions), _ROWS):
-        cosines = features[first : first + _ROWS] @ train.T
+        rows = slice(first, first + _ROWS)
+        cosines = features[rows] @ train.T
         if split == "train":
-            rows = positions[first : first + _ROWS]
-            cosines[np.arange(len(rows)), rows] = -np.inf
-        near.append(np.argsort(-cosines, axis=1, kind="stable")[:, :most])
-    return np.concatenate(near) if near else np.empty((0, most), int)
+            cosines[np.arange(len(cosines)), positions[rows]] = -np.inf
+        near[rows] = np.argsort(-cosines, axis=1, kind="stable")[:, :most]
+        closest[rows] = np.take_along_axis(cosines, near[rows], 1)
+    return near, closest
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from turnover.dashboard.views.curves import Series
+from turnover.explain.doubt import nearest_items
 from turnover.explain.explanation import rounded, units_sentence
 from turnover.explain.words import snippet
 from turnover.runs.ranking import Column, finite, influence_column, word_on
@@ -131,7 +132,7 @@ def rank_of(values: np.ndarray, position: int) -> int:
 
 # One training item
 
-EFFECTS, NEIGHBOURS = 6, 5
+EFFECTS = 6
 
 
 @dataclass(frozen=True)
@@ -298,13 +299,10 @@ def own_losses(run: Run, instance: int) -> OwnLosses:
 
 def nearest(run: Run, items: Sequence[TrainingItem], instance: int) -> tuple[Neighbour, ...]:
     """The training items whose stored features have the largest cosine with the item's."""
-    features = run.features("train")
-    sizes = np.linalg.norm(features, axis=1) * np.linalg.norm(features[instance])
-    cosines = features @ features[instance] / np.maximum(sizes, 1e-12)
-    cosines[instance] = -np.inf
+    (near,), (cosines,) = nearest_items(run, "train", np.array([instance]))
     return tuple(
-        Neighbour(items[int(position)], float(cosines[position]))
-        for position in np.argsort(-cosines, kind="stable")[: min(NEIGHBOURS, len(items) - 1)]
+        Neighbour(items[int(position)], float(cosine))
+        for position, cosine in zip(near, cosines, strict=True)
     )
 
 
