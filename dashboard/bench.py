@@ -35,7 +35,7 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-_SHOWN = ".to-target .to-id"
+_SHOWN = "[data-turnover=error]"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _browsed(runs: Path) -> Iterator[tuple[Page, int, float]]:
             [sys.executable, "-m", "turnover", "dashboard", *options], stdout=subprocess.DEVNULL
         )
         try:
-            _open(page, f"http://127.0.0.1:{port}/errors")
+            _open(page, f"http://127.0.0.1:{port}/")
             page.wait_for_selector("h1")
             yield page, server.pid, begun
         finally:
@@ -128,14 +128,10 @@ def _clicks(page: Page) -> Iterator[float]:
     """Seconds from each click on a button until another error is shown."""
     for button in _CLICKS:
         page.wait_for_timeout(300)
-        before = page.locator(_SHOWN).inner_text()
+        before = page.locator(_SHOWN).get_attribute("data-id")
         begun = time.perf_counter()
         page.get_by_role("button", name=button).click()
-        page.wait_for_function(
-            "([place, id]) => { const found = document.querySelector(place); return found && "
-            "found.innerText !== id }",
-            arg=[_SHOWN, before],
-        )
+        page.wait_for_selector(f'{_SHOWN}:not([data-id="{before}"]) + .sides')
         yield time.perf_counter() - begun
 
 
