@@ -178,6 +178,14 @@ class RunInfluence:
         cohorts = self.array("cohorts")
         return np.stack([values[:, own] for values, own in zip(by_mask, cohorts, strict=True)])
 
+    @cached_property
+    def mates(self) -> np.ndarray:
+        """How many other training items share a training item's mask, mean over members, `(N,)`."""
+        if self.manifest.get("masks") is None:
+            return np.zeros(len(self.self_influence))
+        sizes = [np.bincount(row)[row] for row in self.array("cohorts")]
+        return np.mean(sizes, axis=0) - 1
+
     def _locate(self, target: int, meaning: str) -> tuple[str, int]:
         """Which arrays hold a target, and in which row: a target predicted correctly has its
         prediction under `truth`.

@@ -23,6 +23,7 @@ from turnover.attribution.ensemble import Members, member_cohorts, shared_masks
 from turnover.cli import main
 from turnover.dashboard.views.runs import build_about
 from turnover.explain.facts import run_facts
+from turnover.explain.listing import list_errors
 from turnover.models.heads import TextEncoder
 from turnover.models.inputs import pixels
 from turnover.research.evaluate import retrained
@@ -87,6 +88,22 @@ def test_a_run_with_shared_masks_keeps_a_number_for_each_mask(sharing: Path) -> 
     np.testing.assert_array_equal(part.array("cohorts"), member_cohorts(model, ids))
     kept = (run.manifest["masks"], run.manifest["settings"]["masks"], part.manifest["masks"])
     assert kept == (40, 40, 40)
+
+
+def test_errors_say_what_like_items_share_and_how_many_share_a_mask(sharing: Path) -> None:
+    """The two parts of an influence, and a count of cohort mates by hand."""
+    run = Run(sharing)
+    part, estimator = run.influence, stored_estimator(run)
+    model, listed = load_model(run, CPU), list_errors(run, top=3)["errors"]
+    cohorts = member_cohorts(model, torch.arange(60))
+    assert estimator.name == "best" and cohorts is not None and listed
+    for entry in listed:
+        at = int(run.validation.index[run.validation["id"] == entry["id"]][0])
+        common = estimator.foreseen(*part.evidence(at, "prediction"))[0]
+        for shown in entry["proponents"] + entry["opponents"]:
+            mates = (cohorts == cohorts[:, [shown["position"]]]).sum(1) - 1
+            assert shown["common"] == pytest.approx(common[shown["position"]])
+            assert shown["mates"] == pytest.approx(float(mates.float().mean()))
 
 
 def test_a_run_says_how_many_masks_its_items_share(
