@@ -38,6 +38,7 @@ lint: $(VENV)/.developer
 bench: $(VENV)/.developer
 	$(BIN)/turnover bench masks
 	$(BIN)/turnover bench influence
+	$(BIN)/turnover bench bert
 	$(BIN)/turnover bench demo
 	$(if $(SST2),$(BIN)/turnover bench sst2 --path $(SST2),@echo "make bench SST2=folder measures SST-2 as well")
 	$(BIN)/python -m turnover.dashboard.bench

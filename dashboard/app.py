@@ -39,6 +39,11 @@ def sidebar(page: str) -> None:
         choose_run()
 
 
+def moved() -> None:
+    """Where Errors was: links of earlier versions lead here."""
+    st.switch_page("app_pages/errors.py", query_params=st.query_params.to_dict())
+
+
 st.set_page_config(
     "Turnover", page_icon=str(HERE / "icon.svg"), layout="wide", initial_sidebar_state=260
 )
@@ -47,8 +52,8 @@ st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
 # one list: with headings in between, screen readers do not read it as a list
 page = st.navigation(
     [
-        st.Page("app_pages/overview.py", title="Overview", default=True),
-        st.Page("app_pages/errors.py", title="Errors", url_path="errors"),
+        st.Page("app_pages/errors.py", title="Errors", url_path="home", default=True),
+        st.Page(moved, title="Errors", url_path="errors", visibility="hidden"),
         st.Page("app_pages/training_item.py", title="Training item", url_path="training"),
         st.Page("app_pages/map.py", title="Map", url_path="map"),
         st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),
@@ -62,5 +67,7 @@ page = st.navigation(
 )
 st.title(page.title)
 require_sign_in()
+if page.url_path == "errors":
+    page.run()
 sidebar(page.url_path)
 page.run()

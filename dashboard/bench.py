@@ -35,7 +35,7 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-_SHOWN = ".to-target .to-id"
+_SHOWN = "[data-turnover=error]"
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,12 @@ SIZES = {
 }
 
 
-def measure_dashboard(runs: Path) -> Iterator[BenchRow]:
-    """Measure first words, clicks and memory on the runs in a folder, then on random runs."""
+def measure_dashboard(runs: Path, alone: bool = False) -> Iterator[BenchRow]:
+    """Measure first words, clicks and memory on the runs in a folder, then, unless `alone`, on
+    random runs.
+    """
     yield from _measured(runs, "", Budget(0.3, 0.8, 800))
-    for size, budget in SIZES.items():
+    for size, budget in SIZES.items() if not alone else ():
         with tempfile.TemporaryDirectory() as folder:
             size.write(Path(folder))
             which = f"{size.train:,} × {size.targets:,}, random: "
@@ -100,7 +102,7 @@ def _browsed(runs: Path) -> Iterator[tuple[Page, int, float]]:
             [sys.executable, "-m", "turnover", "dashboard", *options], stdout=subprocess.DEVNULL
         )
         try:
-            _open(page, f"http://127.0.0.1:{port}/errors")
+            _open(page, f"http://127.0.0.1:{port}/")
             page.wait_for_selector("h1")
             yield page, server.pid, begun
         finally:
@@ -126,14 +128,10 @@ def _clicks(page: Page) -> Iterator[float]:
     """Seconds from each click on a button until another error is shown."""
     for button in _CLICKS:
         page.wait_for_timeout(300)
-        before = page.locator(_SHOWN).inner_text()
+        before = page.locator(_SHOWN).get_attribute("data-id")
         begun = time.perf_counter()
         page.get_by_role("button", name=button).click()
-        page.wait_for_function(
-            "([place, id]) => { const found = document.querySelector(place); return found && "
-            "found.innerText !== id }",
-            arg=[_SHOWN, before],
-        )
+        page.wait_for_selector(f'{_SHOWN}:not([data-id="{before}"]) + .sides')
         yield time.perf_counter() - begun
 
 
@@ -156,7 +154,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="folder that holds the runs (default runs)",
     )
-    runs = Path(parser.parse_args(argv).runs).resolve()
+    parser.add_argument("--alone", action="store_true", help="leave the random runs out")
+    arguments = parser.parse_args(argv)
+    runs = Path(arguments.runs).resolve()
     if shutil.which("chromium") is None:
         print(
             "python -m turnover.dashboard.bench: no Chromium found; install it with `apt-get "
@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    print(table(list(measure_dashboard(runs))))
+    print(table(list(measure_dashboard(runs, arguments.alone))))
     return 0
 
 

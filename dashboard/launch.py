@@ -28,12 +28,8 @@ _FIRST_PAGE = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "PIL.Image"),
     *(
         "turnover.dashboard.components.address",
-        "turnover.dashboard.components.overview",
-    ),
-    *(
-        "turnover.dashboard.components.tables",
-        "turnover.dashboard.components.error_detail",
-        "turnover.dashboard.components.flags",
+        "turnover.dashboard.errors.explorer",
+        "turnover.dashboard.errors.more",
     ),
 )
 

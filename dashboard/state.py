@@ -9,9 +9,12 @@ opens at the next click.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from dataclasses import dataclass
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,9 @@ from typing import Any
 import streamlit as st
 
 from turnover.dashboard import engine
-from turnover.dashboard.components.notice import no_runs, problem
-from turnover.dashboard.views.errors import ANY
+from turnover.dashboard.components.notice import no_runs, notice, problem
+from turnover.dashboard.errors.list_view import confusions
+from turnover.dashboard.views.choice import ANY
 from turnover.dashboard.views.flags import ANY_DECISION, ANYBODY
 from turnover.dashboard.views.map import (
     ALL,
@@ -33,33 +37,81 @@ from turnover.dashboard.views.map import (
 )
 from turnover.dashboard.views.training import SELF, TrainingItem, training_items
 from turnover.errors import TurnoverError
+from turnover.explain.causes import Causes, causes, kept_causes
 from turnover.explain.explanation import ErrorItem, error_items
 from turnover.explain.facts import Certainty, run_certainty
 from turnover.explain.groups import MeanMistake
+from turnover.explain.reasons import unknown
+from turnover.explain.words import snippet
 from turnover.flags.export import errors_of
 from turnover.runs.run import Run
 from turnover.storage.artifacts import MANIFEST
 from turnover.workflows.cleansing_results import Scores, run_scores
 
-RUN_KEY, _PAGE = "run", "page"
+RUN_KEY, UNKNOWN_RUN, _PAGE = "run", "unknown-run", "page"
+PLACE = "place"
+"""Where the tab is on the Errors page."""
+
 _CHOICES = {
-    **{"true": ANY, "predicted": ANY, "search": "", "item": "", "containing": "", "epoch": ""},
-    **{"confused": ANY, "taken-for": ANY},
+    **{PLACE: None, "containing": "", "epoch": ""},
     **{"train": "", "find": "", "order": SELF},
     **{"target": ALL, "of-class": ANY},
     **{"decision": ANY_DECISION, "class": ANY, "person": ANYBODY, "words": "", "flag": ""},
 }
 """Widgets whose values belong to one run, with the defaults they get when the run changes."""
+_MOST = 10_000
+"""Training items among which a page looks for causes itself: some seconds."""
+
 _locks: dict[tuple[str, Path], threading.Lock] = {}
+_numbers = itertools.count(time.time_ns())
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A run, its misclassified items, and why its influence cannot be used ("" if it can)."""
+    """A run, its misclassified items, why its influence cannot be used ("" if it can), and a number
+    that no other opening of a run has.
+    """
 
     run: Run
     misclassified: tuple[ErrorItem, ...]
     influence_problem: str
+    number: int
+
+    @cached_property
+    def causes(self) -> Causes | None:
+        """Why each error is one, found once for all tabs; None without influence. Of many training
+        items, whose neighbours nobody waits for, only what the run keeps.
+        """
+        if self.influence_problem:
+            return None
+        with suppress(TurnoverError):  # damaged ones are computed anew
+            if known := kept_causes(self.run):
+                return known
+        if len(self.run.train) <= _MOST:
+            return causes(self.run)
+        again = f"Not looked for yet: `turnover influence --run {self.run.folder}` finds causes."
+        found = (
+            replace(unknown(error, again), group="") for error in self.run.misclassified_positions
+        )
+        return Causes(tuple(found), {}, again)
+
+    @cached_property
+    def groups(self) -> dict[int, str]:
+        """The name of each error's cause by its position, the largest group first; {} without
+        influence.
+        """
+        groups = self.causes.groups if self.causes else ()
+        return {error: group.name for group in groups for error in group.errors}
+
+    @cached_property
+    def panes(self) -> dict[str, dict[str, Any]]:
+        """Errors with their teachers as data for the browser, by id, shared by all tabs."""
+        return {}
+
+    @cached_property
+    def confusions(self) -> list[dict[str, Any]]:
+        """Which class is taken for which, the most frequent first."""
+        return confusions(self.misclassified)
 
     @cached_property
     def certainty(self) -> Certainty | None:
@@ -130,17 +182,19 @@ def runs_folder() -> Path:
 def forget_choices() -> None:
     """Reset filters and the chosen item, since another run has other classes and items."""
     st.session_state.update(_CHOICES)
+    st.session_state.pop(UNKNOWN_RUN, None)
 
 
 def follow_link(page: str) -> None:
     """When the page changes by a link that sets something, drop the tab's remembered choices, so
-    that what the link does not name has its default.
+    that what the link does not name has its default; the place on the Errors page (the first, "")
+    only by a link to there.
     """
     if st.session_state.get(_PAGE) == page:
         return
     st.session_state[_PAGE] = page
     if named := [name for name in st.query_params if name != RUN_KEY]:
-        for name in (*_CHOICES, *named):
+        for name in {*_CHOICES, *named} - ({PLACE} if page else set()):
             st.session_state.pop(name, None)
 
 
@@ -150,6 +204,11 @@ def current_run() -> Opened:
     if name is None:
         no_runs(runs_folder())
         st.stop()
+    if unknown := st.session_state.get(UNKNOWN_RUN):
+        notice(
+            f"There is no run “{snippet(unknown, 80)}” here",
+            f"The address names it. Shown is {name}; the sidebar has the others.",
+        )
     try:
         return open_run(runs_folder() / name)
     except TurnoverError as error:
@@ -220,8 +279,9 @@ def _open(folder: str, changed: tuple[int, ...], influence_changed: tuple[int, .
     try:
         _ = run.influence
     except TurnoverError as error:
-        return Opened(run, error_items(run, with_influence=False), str(error))
-    return Opened(run, error_items(run, with_influence=True), "")
+        items, why = error_items(run, with_influence=False), str(error)
+        return Opened(run, items, why, next(_numbers))
+    return Opened(run, error_items(run, with_influence=True), "", next(_numbers))
 
 
 @st.cache_resource(max_entries=2, show_spinner=False, on_release=engine.Worker.close)

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 _SELF_ROWS = 256
 _RANKED_TARGETS, _RANKED_INSTANCES = 64, 2**16
 """How many values are ranked at a time."""
+_LARGEST_TABLE = 2**14
+"""Sums of two members' values that stay in a CPU's cache."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,7 @@ class Influence:
         """Mean over members, `(targets, N)`."""
         if self.cohorts is None:
             return self.by_mask.mean(0)
-        members = len(self.by_mask)
-        return sum(map(self._member, range(1, members)), self._member(0)) / members
+        return _cohort_sums(self.by_mask, self.cohorts) / len(self.by_mask)
 
     @property
     def median(self) -> Tensor:
@@ -98,10 +99,15 @@ class Influence:
     @property
     def std_error(self) -> Tensor:
         """Standard error of the mean, `(targets, N)`; NaN for one member."""
-        members = len(self.by_mask)
-        if members == 1:
-            return torch.full_like(self._member(0), torch.nan)
-        return self.values.std(0) / members**0.5
+        return _std_error(self.values)
+
+    def of(self, instances: Tensor) -> Tensor:
+        """`(members, targets, n)` of some instances of each target, by their numbers `(targets,
+        n)`.
+        """
+        if self.cohorts is None:
+            return self.by_mask.gather(2, instances.expand(len(self.by_mask), -1, -1))
+        return self.by_mask.gather(2, self.cohorts[:, instances])
 
     def part(self, targets: slice, instances: slice) -> Influence:
         """The influences of some instances on some targets."""
@@ -131,8 +137,9 @@ class Influence:
         for rows in pieces(targets, _RANKED_TARGETS):
             for columns in pieces(instances, _RANKED_INSTANCES):
                 part = self.part(rows, columns)
+                mean = part.mean
                 for end in ends:
-                    end.add(rows, part)
+                    end.add(rows, part, mean)
         return TopInfluences(
             *(column for end in ends for column in (end.ids, end.means, end.std_errors))
         )
@@ -410,11 +417,38 @@ def top_influences(
         backend = backend_for(model, inputs, dtype=dtype, memory=memory)
         for targets, instances, (tile,) in tiles(backend, (labels,), ids, loss, progress):
             part = Influence(tile, ids[instances], backend.name)
+            mean = part.mean
             for end in ends:
-                end.add(targets, part)
+                end.add(targets, part, mean)
     return TopInfluences(
         *(column for end in ends for column in (end.ids, end.means, end.std_errors))
     )
+
+
+def _std_error(values: Tensor) -> Tensor:
+    """Standard error of the mean of members' values `(K, …)`; NaN for one member."""
+    members = len(values)
+    return values.std(0) / members**0.5 if members > 1 else torch.full_like(values[0], torch.nan)
+
+
+def _cohort_sums(by_mask: Tensor, cohorts: Tensor) -> Tensor:
+    """Sums over members `(t, N)` of values by mask `(K, t, M)`, where member k has instance n in
+    cohort `cohorts[k, n]`.
+
+    Two members at a time, from a table of all pairs of their masks, while that fits into a cache.
+    """
+    members, targets, masks = by_mask.shape
+    total = by_mask.new_zeros(targets, cohorts.shape[1])
+    step = 2 if masks**2 <= _LARGEST_TABLE else 1
+    for first in range(0, members, step):
+        table, index = by_mask[first], cohorts[first]
+        for member in range(first + 1, min(first + step, members)):
+            table = (table.unsqueeze(2) + by_mask[member].unsqueeze(1)).flatten(1)
+            index = index * masks + cohorts[member]
+        index = index.to(torch.int32)
+        for row in range(targets):
+            total[row] += table[row].index_select(0, index)
+    return total
 
 
 class _End:
@@ -428,12 +462,13 @@ class _End:
         )
         self.filled = [0] * targets
 
-    def add(self, targets: slice, part: Influence) -> None:
-        """Merge one tile into the current ends of its targets, which have all seen the same
-        instances.
+    def add(self, targets: slice, part: Influence, mean: Tensor) -> None:
+        """Merge one tile, whose `mean` is given, into the current ends of its targets, which have
+        all seen the same instances.
         """
         before = self.filled[targets.start]
-        new = part.train_ids.expand_as(part.mean), part.mean, part.std_error
+        best = mean.topk(min(self.top, mean.shape[1]), largest=self.largest).indices
+        new = part.train_ids[best], mean.gather(1, best), _std_error(part.of(best))
         columns = (self.ids, self.means, self.std_errors)
         ids, means, std_errors = (
             torch.cat((column[targets, :before], values), 1)

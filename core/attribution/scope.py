@@ -68,8 +68,8 @@ class MaskScope:
         expected: the layers that must run, and no others; None if the model is unknown.
         times: how often the rows of a batch go through the ids: row b is under the masks of
             `ids[b % len(ids)]`.
-        known: the bits of these ids by layer, filled in as layers run; the engine gives scopes of
-            the same ids the same one.
+        known: the bits of these ids by layer, where the engine has made them; they may be those of
+            flipped masks.
     """
 
     ids: Tensor
@@ -80,7 +80,7 @@ class MaskScope:
     beside: set[TurnoverDropout] = field(default_factory=set)
     training: bool = False
     times: int = 1
-    known: dict[TurnoverDropout, Tensor] | None = None
+    known: Mapping[TurnoverDropout, Tensor] | None = None
     on_device: dict[torch.device, Tensor] = field(default_factory=dict)
 
     def ids_on(self, device: torch.device) -> Tensor:
@@ -94,8 +94,7 @@ class MaskScope:
         bits = (self.known or {}).get(layer)
         if bits is None:
             bits = layer.bits(self.ids_on(device))
-            if self.known is not None:
-                self.known[layer] = bits
+        bits = bits.to(device)
         return torch.cat([bits] * self.times, -2) if self.times > 1 else bits
 
     def enter(self, layer: TurnoverDropout, key: tuple[int, ...]) -> None:

@@ -151,7 +151,9 @@ def describe_evaluate(result: dict[str, Any]) -> str:
 
 NAMES = {
     "masks": "hashing against storing",
-    "influence": "the engine against the published way (20 minutes)",
+    "influence": "the engine against the published way (an hour)",
+    "bert": "the same for BERT-base with shared masks (15 minutes)",
+    "million": "a run of a million training items and ten thousand targets (half an hour)",
     "demo": "the demo runs",
     "sst2": "5,000 real sentences",
 }
@@ -163,7 +165,11 @@ def _add_bench(parser: ArgumentParser) -> None:
         choices=tuple(NAMES),
         help="; ".join(f"{name}: {what}" for name, what in NAMES.items()),
     )
-    add_values(parser, path="DIR: folder with the SST-2 files (for sst2)")
+    add_values(
+        parser,
+        path="DIR: folder with the SST-2 files (for sst2), or of the new run (for million)",
+        only="TEXT: only cases that contain this text, or `growth` (for influence)",
+    )
 
 
 def run_bench(arguments: Namespace) -> dict[str, Any]:
@@ -175,20 +181,30 @@ def run_bench(arguments: Namespace) -> dict[str, Any]:
         f"Python {platform.python_version()}"
     )
     facts: dict[str, Any] = {"name": arguments.name, "machine": machine}
-    if arguments.name == "influence":
-        from turnover.research.bench.influence import measure_influence
+    if arguments.name in ("influence", "bert"):
+        from turnover.research.bench.influence import measure_bert, measure_influence
 
-        return facts | measure_influence()
+        measured = (
+            measure_bert() if arguments.name == "bert" else measure_influence(arguments.only or "")
+        )
+        return facts | measured
     return facts | {"rows": [asdict(row) for row in _measure(arguments)]}
 
 
 def _measure(arguments: Namespace) -> Iterator[BenchRow]:
+    from turnover.research.bench.million import measure_million
     from turnover.research.bench.runs import measure_demo, measure_masks, measure_sst2
+    from turnover.storage.atomic import check_free
 
     if arguments.name == "masks":
         return measure_masks()
     if arguments.name == "demo":
         return measure_demo()
+    if arguments.name == "million":
+        if not arguments.path:
+            raise TurnoverError("bench million builds a run; name its folder with --path")
+        check_free(Path(arguments.path), "another folder")
+        return measure_million(Path(arguments.path))
     if not arguments.path:
         raise TurnoverError("bench sst2 needs the SST-2 files; name their folder with --path")
     return measure_sst2(Path(arguments.path))
@@ -201,7 +217,7 @@ def describe_bench(result: dict[str, Any]) -> str:
 
     rows = (
         describe_influence(result)
-        if result["name"] == "influence"
+        if result["name"] in ("influence", "bert")
         else table([BenchRow(**row) for row in result["rows"]])
     )
     return f"Measured on {result['machine']}\n\n{rows}"

@@ -8,9 +8,9 @@ how large a random item's influence is.
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -137,7 +137,6 @@ class Explanation:
     """What is shown of a target's ranking; `target` is the class whose loss is meant, `advice` a
     remedy where `certainty` is low.
 
-    `random` is one random training item, for scale; None where its influence is not known.
     """
 
     target: str
@@ -149,7 +148,6 @@ class Explanation:
     decimals: int
     proponents: tuple[Card, ...]
     opponents: tuple[Card, ...]
-    random: Card | None = None
 
     @property
     def scale(self) -> float:
@@ -164,7 +162,7 @@ def explain_error(
     meaning: str,
     top: int,
     limit: int = LIMIT,
-    draw: int = 0,
+    words: Collection[str] | None = None,
     doubts: Mapping[int, Doubt] | None = None,
 ) -> Explanation:
     """The training items behind a misclassified validation item.
@@ -175,29 +173,30 @@ def explain_error(
         meaning: `prediction` (loss of the predicted label) or `truth` (loss of the true label).
         top: how many of each side.
         limit: characters of a text that are shown.
-        draw: seed, with the error's id, of the random training item shown for scale.
+        words: to be marked, in lower case; those of the error if None.
         doubts: training items whose label is in doubt (`turnover.explain.causes.causes`).
 
     Raises:
         TurnoverError: if the run has no usable influence for this item.
     """
     ranked, pieces = run.influence.ranked(item.position, meaning), run_pieces(run)
-    trust, marked = ranking_trust(run, ranked), content_words(item.text, pieces)
+    trust = ranking_trust(run, ranked)
+    marked = content_words(item.text, pieces) if words is None else frozenset(words)
     members = int(run.manifest["results"]["members"])
-    ends, usual = ranked.ends(top), _random_index(ranked, len(run.train), f"{item.id} {draw}")
+    as_marked = partial(mark, words=marked, limit=limit, pieces=pieces)
     times = strengths(ranked, run.train["label"].to_numpy())
     sides = [
         [
             replace(
-                _ranked_card(run, ranked, index, str(trust[index]), marked, limit),
+                _ranked_card(run, ranked, index, str(trust[index]), as_marked),
                 times=finite(times[index]),
                 doubt=(doubts or {}).get(int(ranked.instances[index])),
             )
-            for index in indices
+            for index in end
         ]
-        for indices in (*ends, usual)
+        for end in ranked.ends(top)
     ]
-    proponents, opponents, random_cards = with_shares(*sides)
+    proponents, opponents = with_shares(*sides)
     certainty, advice = certainty_sentences(
         trust_counts(trust), len(ranked.values), len(run.train), members
     )
@@ -211,15 +210,7 @@ def explain_error(
         decimals=decimals_of([card.influence for card in proponents + opponents]),
         proponents=proponents,
         opponents=opponents,
-        random=next(iter(random_cards), None),
     )
-
-
-def _random_index(ranked: Ranked, train_size: int, seed: str) -> list[int]:
-    """The index of a random training item; none where a run keeps only the ends of each ranking,
-    which are not random.
-    """
-    return [] if len(ranked.values) < train_size else [random.Random(seed).randrange(train_size)]
 
 
 def marked_target(
@@ -358,19 +349,16 @@ def decimals_of(influences: Collection[float]) -> int:
 
 
 def with_shares(*sides: Collection[Card]) -> list[tuple[Card, ...]]:
-    """The cards of some sides with `share` filled in, relative to the largest influence of the
-    first two, proponents and opponents.
-    """
-    influences = (abs(card.influence) for side in sides[:2] for card in side)
+    """The cards of some sides with `share` filled in, relative to the largest influence of all."""
+    influences = (abs(card.influence) for side in sides for card in side)
     largest = max(influences, default=0.0) or 1.0
     return [
-        tuple(replace(card, share=min(1.0, abs(card.influence) / largest)) for card in side)
-        for side in sides
+        tuple(replace(card, share=abs(card.influence) / largest) for card in side) for side in sides
     ]
 
 
 def _ranked_card(
-    run: Run, ranked: Ranked, index: int, trust: str, words: frozenset[str], limit: int
+    run: Run, ranked: Ranked, index: int, trust: str, as_marked: Callable[[str], MarkedText]
 ) -> Card:
     position = int(ranked.instances[index])
     item = run.item("train", position)
@@ -383,10 +371,6 @@ def _ranked_card(
         trust=trust,
         share=0.0,
         injected=str(item["planted"]),
-        text=(
-            mark(str(item["text"]), words, limit=limit, pieces=run_pieces(run))
-            if run.kind == "text"
-            else None
-        ),
+        text=as_marked(str(item["text"])) if run.kind == "text" else None,
         image=bytes(item["image"]) if run.kind == "image" else b"",
     )

@@ -196,7 +196,7 @@ def run_certainty(run: Run) -> Certainty:
     chunks: list[tuple[np.ndarray, np.ndarray]] = []
     if members > 1 and part.misclassified:
         estimates, errors = (part.array(f"{PREDICTION}_{name}") for name in ("estimate", "error"))
-        freedom = freedom_of(part.estimator, members)
+        freedom = freedom_of(part.estimator, members, part.manifest.get("masks"))
         step = max(1, _VALUES // estimates.shape[1])
         for first in range(0, len(estimates), step):
             rows = slice(first, first + step)

@@ -202,7 +202,8 @@ class Summable:
             array[0] for array in self.estimator.group(*self.evidence[meaning], inside)
         )
         # a sum of medians has the spread of K sums
-        freedom = freedom_of(self.estimator.name, len(self.evidence[meaning][0]))
+        masks = self.run.influence.manifest.get("masks")
+        freedom = freedom_of(self.estimator.name, len(self.evidence[meaning][0]), masks)
         words = trust_words(values, std_errors, freedom=freedom)
         words = np.where(np.isfinite(std_errors), words, "")
         return [

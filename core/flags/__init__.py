@@ -6,6 +6,7 @@ state is the sum of the steps that were not undone.
 
 flags.py       `Flags`: put, look up, undo, merge; which flag is in force, and conflicts
 store.py       a flag, and the SQLite file: durable, shared by many processes
+judgements.py  what people say of errors, in the same file
 flag_file.py   a run's flags as a JSONL file, to change a data set or to send to a colleague
 export.py      flagged items as CSV
 plan.py        which rows of a data set a flag file drops and relabels

@@ -1,4 +1,4 @@
-"""Flagged training items as a CSV that is safe to open in a spreadsheet."""
+"""Flagged training items and judged errors as a CSV that is safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import csv
 import io
 from typing import Any
 
+from turnover.flags import Flags
 from turnover.flags.flag_file import flags_on
+from turnover.flags.judgements import judgements
 from turnover.runs.ranking import TOP, content_of
 from turnover.runs.run import Run
 
@@ -36,6 +38,20 @@ def errors_of(run: Run) -> dict[int, list[str]]:
                 str(run.item("validation", error)["id"])
             )
     return parts
+
+
+def export_judged_csv(run: Run) -> str:
+    """All judged errors of a run: id, text or image, label, predicted, judgement, by and at."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow(["id", run.kind, "label", "predicted", "judgement", "by", "at"])
+    for position, judgement in judgements(Flags(run.folder)).items():
+        item = run.item("validation", position)
+        labels = (run.classes[int(item[name])] for name in ("label", "predicted"))
+        content = content_of(run, position, "validation").values()
+        row = (str(item["id"]), *content, *labels, judgement.verdict, judgement.by, judgement.at)
+        writer.writerow([safe_cell(value) for value in row])
+    return buffer.getvalue()
 
 
 def export_csv(run: Run) -> str:

@@ -187,7 +187,7 @@ class Flags:
     def __init__(self, run_folder: Path, by: str | None = None) -> None:
         self.path = run_folder / "flags.sqlite"
         self.by = clean_name(by or "") or user_name()
-        self._store = FlagStore(self.path)
+        self.store = FlagStore(self.path)
 
     def put(self, instance: int, action: str, new_label: str = "", note: str = "") -> Flag:
         """Decide on a training item; the decision is durable when this returns.
@@ -227,7 +227,7 @@ class Flags:
 
     def current(self) -> dict[int, Flag]:
         """The flag in force for each flagged training item, by instance."""
-        return in_force(self._store.decisions())
+        return in_force(self.store.decisions())
 
     def overview(self) -> Overview:
         """Flags in force, conflicts and what `undo` takes back, in one read."""
@@ -236,11 +236,11 @@ class Flags:
             history = decisions_in(database)
             return Overview(in_force(history), conflicts(history), self._last(database))
 
-        return self._store.read(look, Overview({}, [], None))
+        return self.store.read(look, Overview({}, [], None))
 
     def history(self, instance: int) -> list[Decision]:
         """All decisions on a training item, oldest first, undone ones included."""
-        return self._store.decisions(instance)
+        return self.store.decisions(instance)
 
     def undo(self, expected: int | None = None) -> Step:
         """Undo the last call of this person, as if it had not been made.
@@ -266,7 +266,7 @@ class Flags:
             append_step(database, UNDONE, self.by, _now(), [], undoes=step.number)
             return step
 
-        return self._store.write(change)
+        return self.store.write(change)
 
     def merge(self, flags: Iterable[Flag]) -> Merged:
         """Add decisions that were made in another copy of the run, with their names and times, as
@@ -286,7 +286,7 @@ class Flags:
             conflicting = sum(flag.instance in differing for flag in new)
             return Merged(len(new), conflicting, len(wanted) - len(new))
 
-        return self._store.write(change)
+        return self.store.write(change)
 
     def _append(
         self, kind: str, instances: Iterable[int], action: str, new_label: str, note: str
@@ -297,7 +297,7 @@ class Flags:
             for instance in instances
         ]
         if flags:
-            self._store.write(lambda database: append_step(database, kind, self.by, at, flags))
+            self.store.write(lambda database: append_step(database, kind, self.by, at, flags))
         return flags
 
     def _last(self, database: sqlite3.Connection) -> Step | None:

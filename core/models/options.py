@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from turnover.errors import TurnoverError
@@ -114,7 +115,7 @@ def flag_of(name: str) -> str:
 
 def options_of(settings: type) -> tuple[Option, ...]:
     """The options among the fields of a dataclass."""
-    hints = get_type_hints(settings)
+    hints = _hints(settings)
     return tuple(
         Option(
             field.name,
@@ -125,3 +126,9 @@ def options_of(settings: type) -> tuple[Option, ...]:
         for field in fields(settings)
         if "help" in field.metadata
     )
+
+
+@cache
+def _hints(settings: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, which take a millisecond to look up."""
+    return get_type_hints(settings)

@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from turnover.attribution.device import at_least_float32, placed
+from turnover.attribution.dropout import turnover_layers
 from turnover.attribution.ensemble import Members, shared_masks
+from turnover.attribution.estimators.damping import Overlap
 from turnover.attribution.estimators.estimator import Described, Estimator, choose_estimator
 from turnover.attribution.masks import UNOWNED
 from turnover.attribution.state import load_trained
@@ -127,8 +129,12 @@ def run_estimator(
         torch.arange(len(train.labels), device=train.labels.device),
         flipped=True,
     )
+    units = min(layer.units for layer in turnover_layers(model))
     return choose_estimator(
-        pilot, Described(run.features("train"), _residuals(unseen, train.labels)), targets
+        pilot,
+        Described(run.features("train"), _residuals(unseen, train.labels)),
+        targets,
+        Overlap(units, shared_masks(model)),
     )
 
 

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from turnover.attribution.estimators.basis import Basis
 from turnover.attribution.estimators.estimator import Estimator
 from turnover.attribution.estimators.shrinkage import Shrinkage
 from turnover.attribution.estimators.significance import STRONG, WEAK, freedom_of, trust_words
+from turnover.errors import TurnoverError
 from turnover.runs.run import PREDICTION, TRUTH, Ranked, Run, both_ends
 from turnover.storage.atomic import disk_error, write_atomic
 from turnover.storage.schema import readable
@@ -44,7 +45,9 @@ def ranking_trust(run: Run, ranked: Ranked) -> np.ndarray:
     """A trust word for each item of a ranking (`turnover.attribution.estimators.significance`),
     `(n,)`; "" where no standard error is known.
     """
-    freedom = freedom_of(run.influence.estimator, int(run.manifest["results"]["members"]))
+    part = run.influence
+    members, masks = int(run.manifest["results"]["members"]), part.manifest.get("masks")
+    freedom = freedom_of(part.estimator, members, masks)
     words = trust_words(ranked.values, ranked.std_errors, len(run.train), freedom)
     return np.where(np.isfinite(ranked.std_errors), words, "")
 
@@ -227,9 +230,8 @@ def _column(run: Run, instance: int, meaning: str) -> tuple[np.ndarray, np.ndarr
 
 # The estimator as arrays and facts
 
-_SCALARS = ("strength", "strength_variance", "own", "own_error")
-_BY_DIRECTION = ("weight", "weight_variance", "deviation")
-_ARRAYS = ("noise", "vectors", "projector", "random", "shrinkage")
+_ARRAYS = ("noise", "vectors", "eigenvalues", "projector", "random", "deviation")
+_SCALARS = tuple(part.name for part in fields(Shrinkage) if part.name != "deviation")
 
 
 def estimator_parts(estimator: Estimator) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -241,9 +243,10 @@ def estimator_parts(estimator: Estimator) -> tuple[dict[str, np.ndarray], dict[s
     arrays = {
         "noise": estimator.noise,
         "vectors": basis.vectors,
+        "eigenvalues": basis.eigenvalues,
         "projector": basis.projector,
         **({} if basis.random is None else {"random": basis.random}),
-        "shrinkage": np.stack([getattr(shrinkage, name) for name in _BY_DIRECTION]),
+        "deviation": shrinkage.deviation,
     }
     return arrays, facts | {"shrinkage": {name: getattr(shrinkage, name) for name in _SCALARS}}
 
@@ -253,9 +256,9 @@ def estimator_of(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> 
     name, agreement = str(facts["estimator"]), facts["agreement"]
     if "shrinkage" not in facts:
         return Estimator(name, agreement)
-    basis = Basis(arrays["vectors"], arrays["projector"], arrays.get("random"))
-    by_direction = dict(zip(_BY_DIRECTION, arrays["shrinkage"], strict=True))
-    shrinkage = Shrinkage(**by_direction, **facts["shrinkage"])
+    vectors, eigenvalues, projector = (arrays[name] for name in _ARRAYS[1:4])
+    basis = Basis(vectors, eigenvalues, projector, arrays.get("random"))
+    shrinkage = Shrinkage(deviation=arrays["deviation"], **facts["shrinkage"])
     return Estimator(name, agreement, arrays["noise"], basis, shrinkage)
 
 
@@ -263,9 +266,15 @@ def stored_estimator(run: Run) -> Estimator:
     """The estimator that the run's influences were estimated by.
 
     Raises:
-        TurnoverError: if the run has no influence, or it lacks a part of its estimator.
+        TurnoverError: if the run has no influence, or it lacks a part of its estimator, as those of
+            earlier versions do.
     """
     part = run.influence
+    if "shrinkage.npy" in part.manifest["files"]:
+        raise TurnoverError(
+            f"{part.folder}: estimated by an earlier version, whose estimator this one does not "
+            f"have; {part.again}"
+        )
     listed = [name for name in _ARRAYS if f"{name}.npy" in part.manifest["files"]]
     with readable(part.folder, part.again):
         return estimator_of({name: part.array(name) for name in listed}, part.manifest)

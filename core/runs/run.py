@@ -270,18 +270,19 @@ class Run:
         """One item's columns by name."""
         return {str(name): value for name, value in self.split(split).loc[position].items()}
 
-    def _split(self, name: str) -> pd.DataFrame:
-        return self.items[self.items["split"] == name].set_index("position", drop=False)
+    def _split(self, rows: slice) -> pd.DataFrame:
+        """Neighbouring rows, not copied, since there may be a million."""
+        return self.items.iloc[rows].set_index("position", drop=False)
 
     @cached_property
     def train(self) -> pd.DataFrame:
         """The training items, by position: their instance ids."""
-        return self._split("train")
+        return self._split(slice(int(self.manifest["results"]["train_size"])))
 
     @cached_property
     def validation(self) -> pd.DataFrame:
         """The validation items, by position."""
-        return self._split("validation")
+        return self._split(slice(int(self.manifest["results"]["train_size"]), None))
 
     @property
     def misclassified_positions(self) -> list[int]:

@@ -268,8 +268,9 @@ def check_influence(
         require(not ((spread < 0) | (spread > _NATS)).any(), f"{meaning}_error")
         if f"{meaning}_shape.npy" in facts["files"]:
             check_array(array(f"{meaning}_shape"), count, None)
-        if full:
+        if full or f"{meaning}_members.npy" in facts["files"]:
             check_array(array(f"{meaning}_members"), members, count, masks or train)
+        if full:
             continue
         instances = array(f"{meaning}_instances")
         check_array(instances, count, width, kind="i")

@@ -339,7 +339,7 @@ class _Work:
                 )
                 estimated = self.estimator.apply(values, coefficients)
                 for name, array in kept(
-                    self.layout, raw.by_mask.numpy(), coefficients, *estimated
+                    self.layout, raw.by_mask.numpy(), coefficients, *estimated, self.masks
                 ).items():
                     parts.setdefault(f"{meaning}_{name}", []).append(array)
                 if meaning == "truth":

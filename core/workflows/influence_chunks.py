@@ -110,7 +110,8 @@ class InfluenceFiles:
 
     In the layout `full` these are all training items' estimates and standard errors, with the
     members' values and each target's coefficients; in `top` those of both ends of each target's
-    ranking, with the items' positions.
+    ranking, with the items' positions. Members' values by mask are small, so either layout keeps
+    them.
 
     Args:
         folder: where they are made.
@@ -146,10 +147,10 @@ class InfluenceFiles:
         self.estimates, self.std_errors = (
             create(name, (targets, width), np.float32) for name in ("estimate", "error")
         )
-        self.members = (
-            create("members", (members, targets, masks or count), np.float32) if full else None
-        )
-        self.shapes = create("shape", (targets, directions), np.float32) if full else None
+        self.members = self.shapes = None
+        if full or masks:
+            self.members = create("members", (members, targets, masks or count), np.float32)
+            self.shapes = create("shape", (targets, directions), np.float32)
         self.instances = None if full else create("instances", (targets, width), np.int64)
 
     def put(self, rows: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
@@ -167,17 +168,20 @@ def kept(
     coefficients: np.ndarray,
     estimate: np.ndarray,
     error: np.ndarray,
+    masks: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """What a layout keeps of some targets: member values `(K, t, masks)`, coefficients `(t, r)`,
-    estimates and errors `(t, N)`.
+    """What a layout keeps of some targets: member values `(K, t, N)`, or `(K, t, masks)` where the
+    training items share masks, coefficients `(t, r)`, estimates and errors `(t, N)`.
     """
+    values = {"members": members, "shape": coefficients}
     if layout == "full":
-        return {"members": members, "shape": coefficients, "estimate": estimate, "error": error}
+        return {**values, "estimate": estimate, "error": error}
     order = np.argsort(-estimate, axis=1, kind="stable")
     ends = (
         order if order.shape[1] <= 2 * TOP else np.concatenate((order[:, :TOP], order[:, -TOP:]), 1)
     )
     return {
+        **(values if masks else {}),
         "instances": ends,
         **{
             name: np.take_along_axis(array, ends, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from turnover.attribution.ensemble import Members
 from turnover.attribution.estimators.estimator import Described
+from turnover.attribution.estimators.shrinkage import Shrinkage
 from turnover.errors import TurnoverError
 from turnover.runs.model import describe_targets, run_split
 from turnover.runs.run import Run
@@ -55,6 +56,7 @@ class Request:
             "top": influence_chunks.TOP,
             "device": torch.device(self.device).type,
             "torch": torch.__version__,
+            "estimator": [part.name for part in fields(Shrinkage)],
             "format": FORMAT,
         }
         return Parts(run.folder / ".influence.partial", made_with)

@@ -7,6 +7,7 @@ import streamlit as st
 from turnover.dashboard.components.notice import bullets, heading, quiet, said
 from turnover.dashboard.state import current_run
 from turnover.dashboard.views.runs import HOW_TO_READ, LIMITS, build_about
+from turnover.explain.facts import run_facts
 from turnover.explain.html import safe
 
 said(
@@ -26,6 +27,9 @@ heading("What it cannot tell")
 bullets(LIMITS)
 opened = current_run()
 heading("Where this run comes from", f"What the manifest of {opened.run.name} says.")
+summary = run_facts(opened.run, with_influence=not opened.influence_problem)
+rows = "".join(f"<div><dt>{safe(k)}</dt><dd>{safe(v)}</dd></div>" for k, v in summary.items())
+st.html(f'<dl class="to-about">{rows}</dl>')
 about = build_about(opened.run)
 for name, facts in about.groups:
     rows = "".join(f"<dt>{safe(fact)}</dt><dd>{safe(value)}</dd>" for fact, value in facts)

@@ -8,6 +8,7 @@ from turnover.dashboard.components.flag_form import flags_of
 from turnover.dashboard.components.flags import (
     downloads,
     import_form,
+    judged_download,
     show_disputes,
     show_flag,
     undo_bar,
@@ -33,6 +34,7 @@ def manage(opened: Opened) -> None:
     if items:
         quiet(summary(items))
     undo_bar(run, overview.last)
+    judged_download(run)
     show_disputes(run, disputes(run, overview.conflicts))
     if not items:
         notice(

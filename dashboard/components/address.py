@@ -11,7 +11,13 @@ from typing import Any
 import streamlit as st
 
 from turnover.dashboard.components.notice import problem, quiet
-from turnover.dashboard.state import RUN_KEY, forget_choices, open_run, runs_folder
+from turnover.dashboard.state import (
+    RUN_KEY,
+    UNKNOWN_RUN,
+    forget_choices,
+    open_run,
+    runs_folder,
+)
 from turnover.dashboard.views.runs import run_names, summarise
 from turnover.errors import TurnoverError
 from turnover.runs.run import Run
@@ -61,9 +67,13 @@ def choose_run() -> None:
     if not names:
         return
     _name_once(names)
-    name = st.selectbox("Run", names, key=RUN_KEY, bind="query-params", on_change=forget_choices)
+    _look_for_run(names)
+    # without a default, so that the address always names the run
+    name = st.selectbox(
+        "Run", names, index=None, key=RUN_KEY, bind="query-params", on_change=forget_choices
+    )
     try:
-        summary = summarise(open_run(runs_folder() / name).run)
+        summary = summarise(open_run(runs_folder() / str(name)).run)
     except TurnoverError:
         quiet("This run cannot be opened.")
         return
@@ -76,3 +86,13 @@ def _name_once(names: list[str]) -> None:
     """
     if len(named := st.query_params.get_all(RUN_KEY)) > 1 and named[-1] in names:
         st.session_state[RUN_KEY] = named[-1]
+
+
+def _look_for_run(names: list[str]) -> None:
+    """Choose the first run where none is chosen that is there, and remember one that is not."""
+    chosen = st.session_state.get(RUN_KEY) or st.query_params.get(RUN_KEY)
+    if chosen in names:
+        return
+    st.session_state[RUN_KEY] = names[0]
+    if chosen:
+        st.session_state[UNKNOWN_RUN] = chosen

@@ -1,4 +1,4 @@
-"""The cards of proponents and opponents, their flag and link, and a random item for scale."""
+"""The cards of proponents and opponents, with their flag and link."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import streamlit as st
 from turnover.dashboard.components.address import training_link
 from turnover.dashboard.components.flag_form import flag_control
 from turnover.dashboard.components.notice import notice, said
-from turnover.explain.explanation import Card, ErrorItem, Explanation
+from turnover.explain.explanation import Card, Explanation
 from turnover.explain.html import (
     chip_html,
     image_html,
@@ -19,7 +19,6 @@ from turnover.explain.html import (
     signed,
     trust_html,
 )
-from turnover.explain.words import snippet
 from turnover.flags import Flag
 from turnover.runs.run import Run
 
@@ -134,52 +133,3 @@ def card_controls(run: Run, card: Card, flag: Flag | None) -> None:
     """The flag and the link of one card."""
     flag_control(run, card, flag)
     training_link(run, "Open", card.id)
-
-
-# A random training item, which shows the scale of the influences
-
-_DRAW = "draw"
-_TEXT = 90
-_ALT = "training image taken at random"
-
-
-def current_draw(item: ErrorItem) -> int:
-    """The number of the shown random item; 0 for a newly chosen error, so that a link shows the
-    same.
-    """
-    drawn, number = st.session_state.get(_DRAW, (item.id, 0))
-    return int(number) if drawn == item.id else 0
-
-
-def show_random(item: ErrorItem, explanation: Explanation) -> None:
-    """The random item, with a button for another one."""
-    card = explanation.random
-    if card is None:
-        return
-    with st.container(gap=None):
-        st.html(_random_html(card, explanation.decimals))
-        st.button(
-            "Another random item",
-            key="another-random",
-            type="tertiary",
-            on_click=_another,
-            args=(item,),
-        )
-
-
-def _random_html(card: Card, decimals: int) -> str:
-    """A random item in compact form: its influence with a bar, and its content."""
-    body = (
-        f'<span class="to-id" dir="auto">{safe(snippet(card.text.plain, _TEXT))}</span>'
-        if card.text
-        else image_html(card.image, 32, _ALT)
-    )
-    return (
-        '<div class="to-random">For scale, one taken at random: '
-        f"{influence_html(card, decimals)}{influence_bar(card)}<div "
-        f'class="to-foot">{chip_html(card.label)}{body}</div></div>'
-    )
-
-
-def _another(item: ErrorItem) -> None:
-    st.session_state[_DRAW] = (item.id, current_draw(item) + 1)

@@ -99,8 +99,11 @@ def decision_fields(
         key=f"{key}-action",
     )
     if action == "relabel":
-        known = others.index(flag.new_label) if flag and flag.new_label in others else 0
-        st.selectbox("New label", others, index=known, key=f"{key}-label")
+        # a label that nobody chose would spoil the data, where there is a choice
+        known = 0 if len(others) == 1 else None
+        if flag and flag.new_label in others:
+            known = others.index(flag.new_label)
+        st.selectbox("New label", others, index=known, key=f"{key}-label", placeholder="Choose one")
     note, hint = flag.note if flag else "", "Why? (optional)"
     if lines > 1:
         st.text_area(
@@ -122,7 +125,7 @@ def decided(key: str) -> tuple[str, str, str]:
     action = state.get(f"{key}-action") or "drop"
     return (
         action,
-        state.get(f"{key}-label", "") if action == "relabel" else "",
+        (state.get(f"{key}-label") or "") if action == "relabel" else "",
         state.get(f"{key}-note") or "",
     )
 

@@ -28,8 +28,9 @@ from turnover.explain.html import chip_html, image_html, mark_html, marked_html,
 from turnover.explain.report import Flagged, minute, report_page, verdict_words
 from turnover.explain.words import mark, run_pieces
 from turnover.flags import Flag, Step
-from turnover.flags.export import export_csv
+from turnover.flags.export import export_csv, export_judged_csv
 from turnover.flags.flag_file import export_flag_file, merge_flag_file, read_flag_file
+from turnover.flags.judgements import judgements
 from turnover.runs.run import Run
 
 
@@ -150,6 +151,22 @@ def downloads(opened: Opened) -> None:
     command, missing = apply_command(run)
     st.code(command, language=None, wrap_lines=True)
     quiet(missing, "The data are not changed: a cleansed copy is written.")
+
+
+def judged_download(run: Run) -> None:
+    """The judged errors as a table; nothing if there are none."""
+    count = len(judgements(flags_of(run)))
+    if count:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            quiet(f"{counted(count, 'error')} judged.")
+            st.download_button(
+                "Export judged errors (CSV)",
+                lambda: export_judged_csv(run),
+                f"{run.name}-errors.csv",
+                "text/csv",
+                key="export-judged",
+                on_click="ignore",
+            )
 
 
 def _csv_button(run: Run, disabled: bool = False) -> None:

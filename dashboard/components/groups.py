@@ -28,7 +28,6 @@ def show_groups(run: Run, item: ErrorItem) -> None:
             st.text_input(
                 "Sum all training texts that contain",
                 key="containing",
-                bind="query-params",
                 max_chars=200,
                 placeholder="A word or a name",
             )

@@ -19,7 +19,7 @@ from turnover.dashboard.components.jobs import begin_job, show_jobs
 from turnover.dashboard.components.notice import chart, heading, notice, problem, quiet, said
 from turnover.dashboard.components.tables import thumbnail
 from turnover.dashboard.state import Opened, runs_folder
-from turnover.dashboard.views.errors import ANY
+from turnover.dashboard.views.choice import ANY
 from turnover.dashboard.views.jobs import jobs_with
 from turnover.dashboard.views.map import (
     ALL,

@@ -1,4 +1,4 @@
-"""Tables of items, one of which is chosen: the lists of errors, training items and flags.
+"""Tables of items, one of which is chosen: the lists of training items and flags.
 
 A table's selection cannot be bound to the URL, so the choice lives in a select box, which can: the
 table's selection is set before it is drawn, and a click or an arrow key sets the select box.
@@ -17,10 +17,9 @@ from typing import Any, Protocol
 import pandas as pd
 import streamlit as st
 
-from turnover.dashboard.views.errors import ANY, SORTS, Choice, NamedT, Query, choice
+from turnover.dashboard.views.choice import ANY, Choice, NamedT, choice
 from turnover.dashboard.views.flags import ANYBODY, DECISIONS, FlagQuery, people
 from turnover.dashboard.views.training import FLAGGED, ORDERS, SELF, TrainingItem
-from turnover.explain.explanation import ErrorItem
 from turnover.explain.report import Flagged, verdict_words
 from turnover.explain.words import snippet
 
@@ -99,34 +98,7 @@ def _picked(table: str, ids: str, key: str) -> None:
         st.session_state[key] = known[rows[0]]
 
 
-# Errors
-
-ERROR_ITEM = "item"
-
-
-def filters(classes: list[str]) -> Query:
-    """The row of filters."""
-    true, predicted, search, sort = st.columns([3, 3, 5, 4])
-    options = [ANY, *classes]
-    return Query(
-        true=true.selectbox("True class", options, key="true", bind="query-params"),
-        predicted=predicted.selectbox(
-            "Predicted class", options, key="predicted", bind="query-params"
-        ),
-        search=search.text_input(
-            "Search",
-            key="search",
-            bind="query-params",
-            type="search",
-            live="300ms",
-            placeholder="Words, an id or a mark",
-        )
-        or "",
-        sort=sort.selectbox("Sort by", SORTS, key="sort", bind="query-params"),
-    )
-
-
-def choose_item(items: list[NamedT], key: str = ERROR_ITEM, label: str = "Error") -> Choice[NamedT]:
+def choose_item(items: list[NamedT], key: str, label: str) -> Choice[NamedT]:
     """The chosen item of a list, with buttons to the previous and the next; `lost` is the id from
     the URL or an earlier choice that is not in the list. The first item is always an option: it is
     the default, and only a default may be missing from the URL.
@@ -146,37 +118,6 @@ def choose_item(items: list[NamedT], key: str = ERROR_ITEM, label: str = "Error"
         label, list(options), key=key, bind="query-params", label_visibility="collapsed"
     )
     return replace(choice(items, shown), lost=chosen.lost)
-
-
-def table(chosen: Choice[ErrorItem], kind: str) -> None:
-    """A page of errors, the chosen one selected; a click or an arrow key chooses another."""
-    columns: dict[str, Any] = {
-        **content_columns(170),
-        "label": st.column_config.TextColumn("True", width=72),
-        "predicted": st.column_config.TextColumn("Predicted", width=76),
-        "probability": st.column_config.NumberColumn(
-            "Prob.", format="%.0f%%", width=62, help="Probability of the predicted class"
-        ),
-        "injected": st.column_config.TextColumn("Injected"),
-        "id": st.column_config.TextColumn("Id"),
-    }
-    alt = "Misclassified validation items; choosing one shows the training items behind it"
-    item_table("errors", ERROR_ITEM, _error_frame(chosen.page, kind), chosen, columns, alt)
-
-
-def _error_frame(items: Sequence[ErrorItem], kind: str) -> pd.DataFrame:
-    """The rows of the table; the column of injected marks only if an item has one."""
-    frame = pd.DataFrame(
-        {
-            **contents(items, kind),
-            "label": [item.label for item in items],
-            "predicted": [item.predicted for item in items],
-            "probability": [100 * item.probability for item in items],
-            "injected": [item.injected for item in items],
-            "id": [item.id for item in items],
-        }
-    )
-    return frame if frame["injected"].any() else frame.drop(columns="injected")
 
 
 def _go(key: str, item: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from turnover.dashboard.views.errors import ANY
+from turnover.dashboard.views.choice import ANY
 from turnover.dashboard.views.groups import GroupRow
 from turnover.explain.explanation import ErrorItem
 from turnover.explain.groups import MEANINGS, Group, Mistake, Summable

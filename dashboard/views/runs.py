@@ -1,22 +1,12 @@
-"""View models on a run as a whole: the list of runs, the Overview page and the About page.
-
-The confusion matrix counts validation items by true class (rows) and predicted class (columns).
-Starting points are a few errors worth reading first, of different pairs of classes where possible.
-"""
+"""View models on a run as a whole: the list of runs and the About page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from turnover.dashboard.views.errors import ANY
 from turnover.errors import counted
-from turnover.explain.explanation import ErrorItem
-from turnover.runs.ranking import TOP, clearness, known_answers
 from turnover.runs.run import Run, find_runs
 
 FIRST = "demo-reviews"
@@ -179,138 +169,3 @@ def build_about(run: Run) -> About:
 def _known(pairs: Any) -> tuple[tuple[str, str], ...]:
     """Names and values as text, without unknown values."""
     return tuple((str(name), str(value)) for name, value in pairs if value not in (None, ""))
-
-
-# Overview page
-
-STARTS = 3
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """Counts `(C, C)` of validation items by true class (rows) and predicted class (columns)."""
-
-    classes: tuple[str, ...]
-    counts: np.ndarray
-
-    @property
-    def misclassified(self) -> np.ndarray:
-        """The counts without the diagonal."""
-        wrong: np.ndarray = self.counts - np.diag(np.diag(self.counts))
-        return wrong
-
-    @property
-    def table(self) -> np.ndarray:
-        """The counts with the misclassified items of each row in a last column, and of each column
-        in a last row, `(C + 1, C + 1)`.
-        """
-        wrong = self.misclassified
-        right = np.append(wrong.sum(1), wrong.sum())[:, None]
-        return np.hstack([np.vstack([self.counts, wrong.sum(0)]), right])
-
-    @property
-    def options(self) -> list[str]:
-        """The choices of a true or predicted class, in the order of the table; the last is any."""
-        return [*self.classes, ANY]
-
-    @property
-    def alt(self) -> str:
-        """The table in words: the most frequent confusions."""
-        wrong = self.misclassified
-        most = [
-            divmod(int(cell), len(self.classes))
-            for cell in np.argsort(-wrong, axis=None, kind="stable")[:STARTS]
-        ]
-        confusions = [
-            f"{self.classes[true]} taken for {self.classes[predicted]}, {wrong[true, predicted]:,}"
-            for true, predicted in most
-            if wrong[true, predicted]
-        ]
-        return (
-            f"Confusion matrix of {self.counts.sum():,} validation items, {wrong.sum():,} of them "
-            f"wrong. {'Most often: ' if confusions else ''}{'; '.join(confusions)}"
-        )
-
-    def chosen(self, true: str, predicted: str) -> str:
-        """What a cell, a row or a column counts, in a sentence."""
-        of_class = f" of class “{true}”" if true != ANY else ""
-        taken = f" taken for “{predicted}”" if predicted != ANY else ""
-        if true == predicted != ANY:
-            right = self.classes.index(true)
-            return (
-                f"Right answers: {self.counts[right, right]:,} of class “{true}”. Choose another "
-                "cell to see errors."
-            )
-        count = self.behind(true, predicted)
-        return (
-            f"{counted(count, 'error')}{of_class}{taken}."
-            if count
-            else f"No error{of_class}{taken}."
-        )
-
-    def behind(self, true: str, predicted: str) -> int:
-        """How many misclassified items a cell, a row or a column has."""
-        rows, columns = (
-            slice(None) if name == ANY else slice(index := self.classes.index(name), index + 1)
-            for name in (true, predicted)
-        )
-        return int(self.misclassified[rows, columns].sum())
-
-
-def build_confusion(run: Run) -> Confusion:
-    """The confusion matrix of a run's validation items."""
-    counts = np.zeros((len(run.classes), len(run.classes)), np.int64)
-    np.add.at(
-        counts, (run.validation["label"].to_numpy(), run.validation["predicted"].to_numpy()), 1
-    )
-    return Confusion(tuple(run.classes), counts)
-
-
-@dataclass(frozen=True)
-class Start:
-    """An error to begin with, and the reason for it."""
-
-    item: ErrorItem
-    why: str
-
-
-def starting_points(
-    run: Run, errors: Sequence[ErrorItem], with_influence: bool
-) -> tuple[Start, ...]:
-    """`STARTS` errors, of different pairs of classes where possible: the clearest explanation
-    first, or without influence the most confident prediction first.
-    """
-    order = list(errors) if with_influence else sorted(errors, key=lambda item: -item.probability)
-    firsts = {(item.label, item.predicted): item for item in reversed(order)}
-    different = [item for item in order if firsts[item.label, item.predicted] is item]
-    others = [item for item in order if firsts[item.label, item.predicted] is not item]
-    known = frozenset(run.influence.misclassified) if with_influence else frozenset()
-    return tuple(
-        Start(item, _why(run, item, errors, item.position in known))
-        for item in (different + others)[:STARTS]
-    )
-
-
-def _why(run: Run, item: ErrorItem, errors: Sequence[ErrorItem], explained: bool) -> str:
-    like = sum((error.label, error.predicted) == (item.label, item.predicted) for error in errors)
-    which = (
-        f"{f'One of {like:,} errors that take' if like > 1 else 'The only error that takes'} "
-        f"“{item.label}” for “{item.predicted}”"
-    )
-    if not explained:
-        return f"{which}. The model is sure of it: {item.probability:.0%}."
-    if injected := known_answers(run, item.position):
-        return (
-            f"{which}. Its cause is known: {injected} of its {TOP} strongest proponents carry the "
-            "mark that was injected in it."
-        )
-    many = int(run.manifest["results"]["members"]) > 1
-    measure = (
-        "standard errors away from zero"
-        if many
-        else "standard deviations of a random training item’s influence"
-    )
-    return (
-        f"{which}. Its explanation is clear: the {TOP} clearest proponents are "
-        f"{clearness(run, item.position):.1f} {measure} on average."
-    )

@@ -101,6 +101,7 @@ BAD = [
     ("apply --run {unflagged} --out {new}", "no training item is flagged"),
     ("apply --run {text} --out {new}", "does not say which file"),
     ("bench sst2", "name their folder with --path"),
+    ("bench million", "name its folder with --path"),
     ("evaluate --run {real} --measure luck", "luck"),
     ("job --folder nowhere", "nowhere"),
 ]

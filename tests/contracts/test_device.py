@@ -20,6 +20,7 @@ from tests.helpers.builders import (
     reference_mask,
     some_labels,
 )
+from tests.laws.conftest import many_targets_take_sub_networks
 from turnover import TurnoverError, influence
 from turnover.attribution.device import choose_device, device_name, exact_products
 from turnover.attribution.masks import instance_masks
@@ -31,6 +32,7 @@ from turnover.workflows.influence import compute_influence
 from turnover.workflows.train import train_run
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+__all__ = ["many_targets_take_sub_networks"]  # a fixture, for the laws below
 on_each_device = pytest.mark.parametrize("device", DEVICES)
 KINDS_OF_PRODUCTS = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
 

@@ -5,6 +5,10 @@ Many processes at once and kill -9 are in `tests/nightly`.
 
 from __future__ import annotations
 
+import csv
+import io
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,10 +18,14 @@ from hypothesis import strategies as some
 
 import turnover.flags.flags as book
 from tests.helpers.builders import names
+from tests.helpers.fake_runs import FakeRun
 from turnover import TurnoverError
 from turnover.flags import CLEARED, MAX_NOTE, Flag, Flags, Overview, user_name
+from turnover.flags.export import export_judged_csv
 from turnover.flags.flags import VARIABLE, conflicts, in_force
+from turnover.flags.judgements import judge, judgements
 from turnover.flags.store import DECIDED, IMPORTED, SETTLED, Decision
+from turnover.runs.run import Run
 
 
 def verdicts(flags: Flags) -> dict[int, tuple[str, str]]:
@@ -328,3 +336,43 @@ def test_a_newer_import_of_the_same_person_replaces_an_older_one_and_none_of_one
     ann.put(2, "keep")
     ann.merge([flag(2, "drop", by="ann", at="2999-01-01")])
     assert verdicts(ann)[2] == ("keep", "") and len(ann.overview().conflicts) == 2
+
+
+# Judgements on errors
+
+
+def test_the_newest_judgement_counts_and_says_who_and_when(tmp_path: Path) -> None:
+    ann, bob = two(tmp_path)
+    assert (judgements(ann), names(tmp_path)) == ({}, [])
+    judge(ann, 4, "label wrong")
+    judge(bob, 4, "model wrong")
+    judge(bob, 2, "unclear")
+    assert {place: (one.verdict, one.by) for place, one in judgements(ann).items()} == {
+        2: ("unclear", "bob"),
+        4: ("model wrong", "bob"),
+    }
+    assert datetime.fromisoformat(judgements(ann)[2].at) <= datetime.now(UTC)
+    judge(ann, 4, "")
+    assert [*judgements(ann)] == [2], "what was said is taken back"
+    assert ann.current() == {} and ann.overview().last is None
+    ann.put(4, "drop")
+    assert ann.undo().flags[0].instance == 4 and [*judgements(ann)] == [2]
+
+
+def test_a_judgement_that_is_none_is_refused(tmp_path: Path) -> None:
+    flags = Flags(tmp_path)
+    with pytest.raises(TurnoverError, match="unknown verdict 'maybe'"):
+        judge(flags, 1, "maybe")
+    judge(flags, 1, "unclear")
+    with closing(sqlite3.connect(tmp_path / "flags.sqlite")) as database, database:
+        database.execute("UPDATE judgements SET verdict = 7")
+    with pytest.raises(TurnoverError, match="a judgement is none"):
+        judgements(flags)
+
+
+def test_judged_errors_are_a_table_that_is_safe_for_spreadsheets(tmp_path: Path) -> None:
+    run = Run(FakeRun(texts=["=1+1"]).write(tmp_path))
+    judge(Flags(run.folder, by="@ann"), 3, "label wrong")
+    head, row = csv.reader(io.StringIO(export_judged_csv(run)))
+    assert head == ["id", "text", "label", "predicted", "judgement", "by", "at"]
+    assert row[:6] == ["v003", "'=1+1", "positive", "negative", "label wrong", "'@ann"]

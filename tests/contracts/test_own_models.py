@@ -28,6 +28,7 @@ from turnover.runs.model import load_model, split_inputs
 from turnover.runs.run import RUN_FILES
 from turnover.storage.artifacts import write_manifest
 from turnover.training.fit import probabilities
+from turnover.workflows.influence import compute_influence
 
 __all__ = ["own_code"]
 CPU, BUILD = torch.device("cpu"), "own_images:build"
@@ -314,6 +315,11 @@ def test_modules_of_every_sort_train_are_kept_and_measured(
         close = 0.05 if model == "half" else 1e-4
         np.testing.assert_allclose(kept[number][:, 7], halves[1] - halves[0], atol=close)
     assert float(np.abs(kept).max()) > 1e-2
+    if shared:  # the ends of the rankings are kept beside the values by mask, not in their place
+        compute_influence(run, device_choice="cpu", full_bytes=0)
+        ends = Run(run.folder).influence
+        assert ends.manifest["layout"] == "top"
+        np.testing.assert_allclose(ends.members("truth", list(range(20))), kept, atol=1e-5)
 
 
 def test_a_module_that_comes_back_with_other_shared_masks_is_refused(

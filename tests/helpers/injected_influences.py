@@ -36,9 +36,7 @@ class Injected:
         return estimator, *estimator.apply(self.members, estimator.coefficients_of(self.targets))
 
     def filtered(self) -> np.ndarray:
-        """Estimates of `best` without what a target or an item does otherwise: a filter of the
-        shape.
-        """
+        """Estimates of `best` without what a target or an item does otherwise: the prior."""
         estimator, _, _ = self.chosen()
         assert estimator.shrinkage is not None
         shared = replace(
@@ -79,7 +77,7 @@ def injected(
     train, seen = some_items(rng, count), some_items(rng, targets)
     shares = np.exp(0.7 * rng.normal(size=count)) if uneven else np.ones(count)
     shares /= np.sqrt(np.square(shares).mean())
-    basis = make_basis(train.features, train.residuals / shares[:, None])
+    basis = make_basis(train.features, train.residuals)
     coefficients = basis.coefficients_of(seen.features, seen.residuals) @ basis.vectors.T
     others = deviation * rng.normal(size=(targets, basis.vectors.shape[1])) @ basis.vectors.T
     strengths = 1 + 0.3 * rng.normal(size=(targets, 1))
@@ -88,7 +86,7 @@ def injected(
         + others
         + local * rng.normal(size=(targets, count))
     )
-    truth = shares * (inside - inside.mean(1, keepdims=True))
+    truth = inside - inside.mean(1, keepdims=True)
     return Injected(
         truth + noise * shares * rng.normal(size=(members, targets, count)),
         truth,

@@ -11,7 +11,7 @@ from turnover.attribution.engine.subnetworks import Chain
 MANY = 16
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def many_targets_take_sub_networks() -> Iterator[None]:
     """As they do in networks with large layers."""
     with pytest.MonkeyPatch.context() as patch:

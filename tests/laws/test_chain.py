@@ -163,6 +163,14 @@ def test_chains_are_for_many_targets_and_any_loss() -> None:
             check_law_4(small_chain(), randn(rows, 6), some_labels(rows, 3), path, loss=loss)
 
 
+def test_a_step_that_works_in_place_leaves_a_lone_target_as_it_was() -> None:
+    model = sequential_net()
+    lone = nn.Sequential(
+        nn.Linear(6, 6), model[0], nn.LeakyReLU(0.5, inplace=True), *model[1:]
+    ).double()
+    check_law_4(lone, randn(1, 6), some_labels(1, 3), SHARED)
+
+
 @pytest.mark.parametrize("groups", [None, 4])
 def test_large_layers_and_many_targets_favour_sub_networks(groups: int | None) -> None:
     """Never fewer targets, nor smaller layers, where more and larger ones do not."""
@@ -171,7 +179,10 @@ def test_large_layers_and_many_targets_favour_sub_networks(groups: int | None) -
         chain = find_chain(sequential_net(width, width, groups=groups))
         assert chain is not None
         taken.append(
-            [favours_subnetworks(chain, randn(1, width), targets) for targets in (1, 50, 2500)]
+            [
+                favours_subnetworks(chain, chain.results(randn(1, width)), targets)
+                for targets in (1, 50, 2500)
+            ]
         )
     assert not taken[0][0] and taken[2][2]
     for fewer, more in [*pairwise(taken), *pairwise(zip(*taken, strict=True))]:

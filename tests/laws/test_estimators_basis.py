@@ -95,7 +95,7 @@ def test_of_many_classes_the_smaller_form_is_kept_and_both_give_the_same_coeffic
     basis = make_basis(items.features, items.residuals)
     assert orthonormal(basis) and basis.projector.shape == (60, 30 + 300)
     psi = products(items)
-    earlier = Basis(basis.vectors, (psi.T @ basis.vectors).astype(np.float32))
+    earlier = Basis(basis.vectors, basis.eigenvalues, (psi.T @ basis.vectors).astype(np.float32))
     shapes = [own.coefficients_of(items.features, items.residuals) for own in (basis, earlier)]
     np.testing.assert_allclose(*shapes, atol=1e-4 * np.abs(shapes[1]).max())
     few = make_basis(items.features[:, :2], items.residuals[:, :2])

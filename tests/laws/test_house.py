@@ -22,6 +22,7 @@ ABOVE = {
     "core": {"streamlit", "plotly", "dashboard", "tests"},
     "dashboard": {*HEAVY, "sklearn", "scipy", "datasets"},
     "dashboard/components": {"turnover.dashboard.app", "turnover.dashboard.app_pages"},
+    "dashboard/errors": {"turnover.dashboard.app", "turnover.dashboard.app_pages"},
     "dashboard/views": {
         "streamlit",
         "plotly",
@@ -66,6 +67,7 @@ RUNS_CODE |= {"torch.load", "torch.save", "pd.read_pickle"}
 NAMED_BY_THE_USER = {"core/models/names.py": ["exec", "compile"]}
 ASSERTS = ("assert", "check", "pytest.raises", "pytest.warns", "expect(")
 UNSAFE_HTML = ("unsafe_allow_html", "unsafe_allow_javascript", "use_container_width", "st.write(")
+UNSAFE_SCRIPT = ("innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "Function(")
 FAMILIES = sorted((CORE / "models" / "families").glob("[a-z]*.py"))
 LIGHT = tuple(
     f"turnover{part}"
@@ -161,6 +163,21 @@ def test_arrows_run_one_way(folder: str) -> None:
         assert not wrong, place
 
 
+def test_every_view_of_a_page_is_pure() -> None:
+    views = {place: tree for place, tree in modules(DASHBOARD).items() if "_view.py" in place}
+    assert views
+    for place, tree in views.items():
+        wrong = {
+            name
+            for name in imported(tree)
+            if any(
+                name == above or name.startswith(f"{above}.")
+                for above in ABOVE["dashboard/views"] | ABOVE["dashboard"]
+            )
+        }
+        assert not wrong, place
+
+
 def test_each_room_of_the_engine_imports_only_those_before_it() -> None:
     for number, room in enumerate(ROOMS):
         below = ROOMS[number + 1 :]
@@ -215,6 +232,14 @@ def test_no_page_writes_html_unsafely() -> None:
     for place in modules(DASHBOARD):
         text = (ROOT / place).read_text(encoding="utf-8")
         assert not [word for word in UNSAFE_HTML if word in text], place
+
+
+def test_scripts_set_texts_and_never_markup() -> None:
+    scripts = sorted(DASHBOARD.rglob("*.js"))
+    assert scripts
+    for script in scripts:
+        text = script.read_text(encoding="utf-8")
+        assert not [word for word in UNSAFE_SCRIPT if word in text], script
 
 
 def test_every_test_says_what_must_hold_and_none_is_set_aside() -> None:

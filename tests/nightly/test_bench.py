@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import time
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.helpers.builders import naive_influence, sequential_net, some_labels
 from tests.helpers.calling import answer, call
 from turnover.attribution.influence import influence
 from turnover.explain.explanation import error_items
+from turnover.research.bench import growth as bench_growth
 from turnover.research.bench import influence as bench_influence
 from turnover.research.bench import random_run
 from turnover.research.bench.contests import (
@@ -30,7 +32,10 @@ from turnover.research.bench.contests import (
     example_network,
     heads,
 )
-from turnover.research.bench.influence import BackendRow, GrowthRow, describe_influence, measure
+from turnover.research.bench.growth import GrowthRow
+from turnover.research.bench.influence import BackendRow, describe_influence, measure
+from turnover.research.bench.million import measure_million
+from turnover.research.bench.networks import convolutions, trunk
 from turnover.research.bench.random_run import RandomRun
 from turnover.research.paper.table1 import exponents
 from turnover.runs.run import Run, find_runs
@@ -38,6 +43,7 @@ from turnover.runs.run import Run, find_runs
 CPU = torch.device("cpu")
 IDS = list(range(30))
 Patch, Capture = pytest.MonkeyPatch, pytest.CaptureFixture[str]
+Maker = Callable[..., Contest]
 
 
 # Through the command
@@ -63,14 +69,20 @@ def test_mask_benchmark_measures_both_ways_and_prints_them(capsys: Capture) -> N
 @pytest.mark.usefixtures("small_peaks")
 def test_the_whole_benchmark_through_the_command(monkeypatch: Patch, capsys: Capture) -> None:
     monkeypatch.setattr(bench_influence, "contests", lambda device: iter([a_contest]))
-    monkeypatch.setattr(bench_influence, "_GROWTH", (20, 40))
-    monkeypatch.setattr(bench_influence, "_TARGET_GROWTH", (1, 2))
-    monkeypatch.setattr(bench_influence, "choose_device", lambda: CPU)
+    monkeypatch.setattr(bench_growth, "_GROWTH", (20, 40))
+    monkeypatch.setattr(bench_growth, "_TARGET_GROWTH", (1, 2))
+    monkeypatch.setattr(bench_growth, "_SHARED_GROWTH", (30, 60))
+    for module in (bench_influence, bench_growth):
+        monkeypatch.setattr(module, "_REPEATS", 1)
+        monkeypatch.setattr(module, "choose_device", lambda: CPU)
     monkeypatch.setattr(timing, "COPY_BYTES", 2**13)
     result = answer(capsys, "bench", "influence")
     assert len(result["rows"]) == 3 and result["copy_bytes_per_second"] > 0
-    assert [row["sizes"] for row in result["growth"]] == [[20, 40], [1, 2]]
+    assert [row["sizes"] for row in result["growth"]] == [[20, 40], [1, 2], *[[30, 60]] * 3]
     assert "| a small network | 1 | (c) engine |" in call(capsys, "bench", "influence")[1]
+    for only, count in (("small", 3), ("large", 0)):
+        chosen = answer(capsys, "bench", "influence", "--only", only)
+        assert len(chosen["rows"]) == count and "growth" not in chosen
 
 
 def test_little_memory_and_low_precision_say_how_far_off(run_copy: Path, capsys: Capture) -> None:
@@ -164,6 +176,19 @@ def test_the_ways_of_the_authors_example_agree(groups: int | None) -> None:
     assert samples[PUBLISHED].abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("masks", [None, 8])
+@pytest.mark.parametrize("make", [trunk, convolutions])
+def test_the_ways_of_one_s_own_networks_agree(make: Maker, masks: int | None) -> None:
+    """Both halves' losses are the same whether the engine knows the order of the layers or not."""
+    for opaque in (False, True):
+        contest = make(2, True, opaque, masks, CPU)
+        assert list(contest.ways) == [PUBLISHED, ENGINE]
+        assert ("8 shared" in contest.case) == bool(masks)
+        samples = {name: way.sample() for name, way in contest.ways.items()}
+        torch.testing.assert_close(samples[ENGINE], samples[PUBLISHED], rtol=0, atol=1e-4)
+        assert samples[PUBLISHED].abs().max() > 1e-2
+
+
 # Growth, clocks and tables
 
 
@@ -171,13 +196,13 @@ def test_the_ways_of_the_authors_example_agree(groups: int | None) -> None:
 def test_the_exponent_of_a_power_is_the_power(power: float) -> None:
     sizes = (10, 20, 40, 120)
     values = tuple(0.3 * size**power for size in sizes)
-    assert bench_influence._slope(sizes, values) == pytest.approx(power, abs=1e-9)
+    assert bench_growth._slope(sizes, values) == pytest.approx(power, abs=1e-9)
     assert exponents(sizes, values) == pytest.approx([power] * 3)
 
 
 def test_growth_runs_every_size() -> None:
     seen: list[int] = []
-    row = bench_influence._growth("things", (1, 2, 4), seen.append, CPU)
+    row = bench_growth._growth("things", (1, 2, 4), seen.append, CPU)
     assert set(seen) == {1, 2, 4} and min(row.seconds) > 0
     found = (row.growing, row.sizes, len(row.seconds), len(row.peak_memory_mb))
     assert found == ("things", (1, 2, 4), 3, 3)
@@ -205,13 +230,31 @@ def test_a_result_becomes_two_tables() -> None:
     result = {"rows": [asdict(slow), asdict(fast)], "growth": [growth]}
     result["copy_bytes_per_second"] = 1.25e10  # type: ignore[assignment]
     lines = describe_influence(json.loads(json.dumps(result))).split("\n")
-    assert "| a case | 1 | (a) published | 1,000 | 1.0 | 0 | 12 | 50% |  |" in lines
-    assert "| a case | 1 | (c) engine | 250,000 | 250.0 | 2e-06 | 34 | 90% | 20% |" in lines
-    assert "| things | 10, 2,000 | 0.1, 0.25 | 1, 2 | 1.50 |" in lines
+    assert "| a case | 1 | (a) published | 100 | 0.1 | 1,000 | 1.0 | 0 | 12 | 50% |  |" in lines
+    fast_line = "(c) engine | 10,000 | 0.1 | 250,000 | 250.0 | 2e-06 | 34 | 90% | 20% |"
+    assert f"| a case | 1 | {fast_line}" in lines
+    assert "| things | 10, 2,000 | 0.1, 0.25 | 1, 2 | 1.50 | 1.25e+05 |" in lines
     assert lines[-1] == "A large copy moves 12.5 GB/s."
 
 
 # Runs of random numbers are runs like others
+
+
+def test_a_run_like_the_million_s_keeps_each_mask_s_values_and_opens(tmp_path: Path) -> None:
+    rows = list(measure_million(tmp_path / "run", 300, 40))
+    assert len({row.measure for row in rows}) == len(rows) and all(row.value >= 0 for row in rows)
+    run = Run(tmp_path / "run")
+    part, errors = run.influence, run.misclassified_positions
+    assert part.array("truth_members").shape == (16, 40, 64)
+    assert len(error_items(run, with_influence=True)) == len(errors) > 0
+    for position in errors[:3]:
+        ranked = part.ranked(position, "prediction")
+        values = part.members("prediction", [part.misclassified.index(position)])[:, 0]
+        mean, error = values.mean(0), values.std(0, ddof=1) / 4
+        np.testing.assert_allclose(ranked.values, mean[ranked.instances], atol=1e-6)
+        np.testing.assert_allclose(ranked.std_errors, error[ranked.instances], atol=1e-6)
+        np.testing.assert_allclose(ranked.values[:100], -np.sort(-mean)[:100], atol=1e-6)
+        np.testing.assert_allclose(ranked.values[100:], -np.sort(-mean)[-100:], atol=1e-6)
 
 
 LAYOUTS = [(2**31, "full", 300), (0, "top", 200)]

@@ -148,7 +148,7 @@ def test_quick_calls_are_repeated(monkeypatch: Patch) -> None:
         assert repeated(lambda: "x") == ["x"] * times
 
 
-ONE_MODEL = ("turnover", "turnover-plain", "influence-cg", "influence-lissa")
+ONE_MODEL = ("turnover", "turnover-plain", "turnover-shared", "influence-cg", "influence-lissa")
 STORED = {
     **dict.fromkeys(ONE_MODEL, (0, WEIGHTS)),
     **dict.fromkeys(("tracin-last", "tracin-all"), (0, 2 * WEIGHTS)),
@@ -198,11 +198,11 @@ def test_growth_in_words() -> None:
 
 def test_the_contest_is_at_the_greatest_size_that_all_reached() -> None:
     case: Any = SimpleNamespace(setting="texts")
-    reached = {"influence-cg": 2, "turnover-plain": 3, "turnover": 3}
+    reached = {"influence-cg": 2, "turnover-plain": 3, "turnover": 3, "turnover-shared": 3}
     made = tuple(Cost(size, size, 0, 0, 0, 1.5 * size) for size in (10, 20, 40))
     costs = {name: Costs(made[:count], "") for name, count in reached.items()}
     row = contest_row(case, costs)
-    ways = ("conjugate gradients", "two passes a pair", "engine")
+    ways = ("conjugate gradients", "two passes a pair", "engine", "shared masks")
     assert row.measured == " → ".join(f"30 s ({way})" for way in ways)
     assert (row.setting, row.paper[:14]) == ("texts, N = 20", "10 min → 35 s ")
     row = contest_row(case, {**costs, "influence-cg": Costs((), "N = 10 refused: so")})

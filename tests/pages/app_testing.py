@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 from streamlit.testing.v1 import AppTest
 
+from turnover.dashboard.errors.list_view import Place
+
 APP = Path(__file__).parents[2] / "dashboard" / "app.py"
 PAGES = {
-    "overview": "app_pages/overview.py",
     "errors": "app_pages/errors.py",
     "training": "app_pages/training_item.py",
     "curves": "app_pages/curves.py",
@@ -32,6 +35,31 @@ def links(app: AppTest) -> list[tuple[str, dict[str, list[str]]]]:
         for link in app.get("page_link")
         if link.proto.query_string
     ]
+
+
+def explorer(app: AppTest) -> dict[str, Any]:
+    """What the Errors page hands to the browser's list and pane."""
+    (component,) = app.get("bidi_component")
+    return json.loads(component.proto.json)  # type: ignore[no-any-return]
+
+
+def shown_pane(app: AppTest) -> dict[str, Any]:
+    """The error that the browser shows, with its teachers and opponents."""
+    data = explorer(app)
+    return next(pane for pane in data["panes"] if pane["id"] == data["item"])
+
+
+def go_to_error(app: AppTest, item: str) -> AppTest:
+    """Show another error, as after a step."""
+    app.session_state["place"].place = Place(item=item)
+    return app.run()
+
+
+def open_more(app: AppTest, part: str) -> AppTest:
+    """Open a part of what is below the error."""
+    app.session_state["more"] = True
+    app.session_state["more-choice"] = part
+    return app.run()
 
 
 def html_of(app: AppTest) -> str:

@@ -104,7 +104,7 @@ def open_page(runs: Path) -> OpenPage:
         for name, value in query.items():
             app.query_params[name] = value
         app.run()
-        if page != "overview":
+        if page != "errors":
             app.switch_page(PAGES[page]).run()
         assert not app.exception
         return app

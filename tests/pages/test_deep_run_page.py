@@ -13,7 +13,7 @@ import pytest
 import streamlit as st
 
 from tests.helpers.token_builders import encoder_in, sst2_in
-from tests.pages.app_testing import OpenPage, html_of
+from tests.pages.app_testing import OpenPage, explorer, go_to_error, html_of, shown_pane
 from turnover.dashboard import engine
 from turnover.models.families.adapters import Adapters
 from turnover.models.registry import TrainSettings
@@ -55,18 +55,16 @@ def test_explained_errors_come_first_and_the_others_say_what_is_missing(
     ids = [
         deep_run.item("validation", position)["id"] for position in deep_run.influence.misclassified
     ]
-    assert app.selectbox(key="item").value in ids
-    shown = html_of(app)
-    assert "pushed towards" in shown and "one member has no standard error" in shown
-    assert len(app.dataframe[0].value) == len(deep_run.misclassified_positions) > 2
+    assert explorer(app)["item"] in ids and shown_pane(app)["teachers"]
+    assert explorer(app)["total"] == len(deep_run.misclassified_positions) > 2
     other = next(
         position
         for position in deep_run.misclassified_positions
         if position not in deep_run.influence.misclassified
     )
-    app.selectbox(key="item").select(deep_run.item("validation", other)["id"]).run()
+    app = go_to_error(app, deep_run.item("validation", other)["id"])
     assert not app.exception
-    assert "This error has no influence" in html_of(app) and "--targets validation" in html_of(app)
+    assert "--targets validation" in shown_pane(app)["why"] and not shown_pane(app)["teachers"]
 
 
 @pytest.mark.parametrize("page", ["curves", "try"])

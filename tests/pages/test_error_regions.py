@@ -19,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 from test_try_page import settle
 
 from tests.helpers.fake_runs import FakeRun
-from tests.pages.app_testing import OpenPage, html_of
+from tests.pages.app_testing import OpenPage, explorer, go_to_error, html_of, open_more
 from turnover.dashboard import engine, state
 from turnover.dashboard.components.regions import ask_each, patches_html
 from turnover.dashboard.engine import Phase
@@ -180,7 +180,7 @@ def test_regions_are_marked_on_demand_and_belong_to_one_error(
     open_page: OpenPage, runs: Path
 ) -> None:
     folder = IMAGES.write(runs)
-    app = open_page("errors")
+    app = open_more(open_page("errors"), "Regions")
     assert (
         "to-map" not in html_of(app).split("<style")[0]
         and state.worker_of(Run(folder)).phase is Phase.STOPPED
@@ -197,11 +197,7 @@ def test_regions_are_marked_on_demand_and_belong_to_one_error(
         "column 2 (−1.000 nats);" in shown
     )
     assert "the median over 4 members" in shown and "no standard error is known" in shown
-    app.button(key="another-random").click().run()
-    assert "Together +5.000 nats" in html_of(app), (
-        "what does not change the proponents keeps the regions"
-    )
-    next(button for button in app.button if button.label == "Next").click().run()
+    app = go_to_error(app, explorer(app)["rows"][1]["id"])
     assert (
         "Together" not in html_of(app)
         and app.button(key="mark-regions").label == "Mark the regions"
@@ -212,7 +208,7 @@ def test_regions_of_influences_that_were_computed_again_are_marked_anew(
     open_page: OpenPage, runs: Path
 ) -> None:
     folder = IMAGES.write(runs)
-    app = open_page("errors")
+    app = open_more(open_page("errors"), "Regions")
     assert "Together +5.000 nats" in html_of(mark(app))
     compute_again(folder)
     app.run()
@@ -235,7 +231,8 @@ def compute_again(run: Path) -> None:
 
 def test_a_text_run_has_no_regions(open_page: OpenPage, runs: Path) -> None:
     FakeRun().write(runs)
-    assert not [button for button in open_page("errors").button if button.key == "mark-regions"]
+    app = open_more(open_page("errors"), "Groups")
+    assert "Regions" not in app.segmented_control(key="more-choice").options
 
 
 def test_the_page_is_usable_while_the_model_loads(
@@ -246,12 +243,12 @@ def test_the_page_is_usable_while_the_model_loads(
 ) -> None:
     IMAGES.write(runs)
     monkeypatch.setattr(engine, "worker_command", lambda _: worker_command("slow start"))
-    app = open_page("errors")
+    app = open_more(open_page("errors"), "Regions")
     app.button(key="mark-regions").click().run()
     assert "The model is warming up" in html_of(
         app
     ) and "The regions are marked as soon as it is ready." in html_of(app)
-    app.selectbox(key="top").select(10).run()
+    app = go_to_error(app, explorer(app)["rows"][1]["id"])
     assert app.button(
         key="mark-regions"
     ).label == "Mark the regions" and "warming up" not in html_of(app)
@@ -284,7 +281,7 @@ def test_what_goes_wrong_is_said_with_a_button_to_try_again(
         if mode == "refuses"
         else open_page("errors")
     )
-    shown = html_of(mark(app))
+    shown = html_of(mark(open_more(app, "Regions")))
     again = "Start it again" if mode == "fails" else "Try again"
     assert (
         message in shown

@@ -1,10 +1,9 @@
-"""Working through many errors: for scale, by key, with the time left, and out into an issue
-tracker.
-"""
+"""Working through many errors: what the browser says, the time left, and out into a tracker."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -12,20 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun
-from tests.pages.app_testing import OpenPage, html_of
-from turnover.dashboard.views.errors import (
+from tests.pages.app_testing import OpenPage, explorer, go_to_error, open_more
+from turnover.dashboard.errors.explorer import Explorer, hear, heard_place
+from turnover.dashboard.errors.list_view import (
+    Place,
     Visits,
-    choice,
-    code,
-    error_link,
-    issue_markdown,
     lost_sentence,
     progress_sentence,
     visit,
 )
+from turnover.dashboard.errors.markdown_view import code, error_link, issue_markdown
+from turnover.dashboard.errors.message_view import Message, read_message
 from turnover.explain.explanation import ErrorItem, error_items, explain_error
 from turnover.flags import Flags
-from turnover.runs.run import PREDICTION, TRUTH, Run
+from turnover.flags.judgements import judgements
+from turnover.runs.run import PREDICTION, Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -39,55 +39,6 @@ def first(run: Run) -> ErrorItem:
     return error_items(run, with_influence=True)[0]
 
 
-# For scale
-
-
-@pytest.mark.parametrize("meaning", [PREDICTION, TRUTH])
-def test_the_random_item_is_the_same_for_the_same_error_and_draw(
-    tmp_path: Path, meaning: str
-) -> None:
-    run = Run(FakeRun(train=8).write(tmp_path))
-    ranked = run.influence.ranked(first(run).position, meaning)
-    one, again = (explain_error(run, first(run), meaning, 3).random for _ in range(2))
-    assert one == again and one is not None
-    assert one.influence == pytest.approx(float(ranked.values[one.position]))
-    shown = explain_error(run, first(run), meaning, 3)
-    assert one.share == pytest.approx(
-        min(
-            1,
-            abs(one.influence)
-            / max(abs(card.influence) for card in shown.proponents + shown.opponents),
-        )
-    )
-    drawn = {
-        explain_error(run, first(run), meaning, 3, draw=number).random.position
-        for number in range(60)
-    }  # type: ignore[union-attr]
-    assert len(drawn) == len(run.train), "every training item can be drawn"
-
-
-def test_another_random_item_is_drawn_and_another_error_begins_anew(
-    open_page: OpenPage, runs: Path
-) -> None:
-    run = Run(FakeRun(train=200).write(runs))
-    cards = [
-        explain_error(run, first(run), PREDICTION, 5, draw=number).random for number in range(2)
-    ]
-    app = open_page()
-    for card in cards:
-        assert (
-            card
-            and card.text
-            and f'dir="auto">{card.text.plain}'
-            in html_of(app).split('class="to-random"')[1].split("</div></div>")[0]
-        )
-        app.button(key="another-random").click().run()
-    other = error_items(run, with_influence=True)[1]
-    app.selectbox(key="item").select(other.id).run()
-    card = explain_error(run, other, PREDICTION, 5).random
-    assert card and card.text and card.text.plain in html_of(app).split('class="to-random"')[1]
-
-
 # How far the work has come
 
 
@@ -97,11 +48,11 @@ def test_the_time_left_is_the_median_stay_for_each_error_not_seen() -> None:
     for item, time in (("v0", 100.0), ("v0", 130.0), ("v1", 160.0), ("v2", 170.0)):
         visits = visit(visits, item, time)
     assert visits.stays == (60.0, 10.0)
-    assert progress_sentence(visits, ids) == "3 of 10 seen in this session."
+    assert progress_sentence(visits, ids) == "3 of 10 seen."
     visits = visit(visits, "v3", 290.0)
-    assert progress_sentence(visits, ids) == "4 of 10 seen in this session, about 6 min left."
-    assert progress_sentence(visits, ids[:6]) == "4 of 6 seen in this session, about 2 min left."
-    assert progress_sentence(visits, ids[:4]) == "All 4 seen in this session."
+    assert progress_sentence(visits, ids) == "4 of 10 seen, about 6 min left."
+    assert progress_sentence(visits, ids[:6]) == "4 of 6 seen, about 2 min left."
+    assert progress_sentence(visits, ids[:4]) == "All 4 seen."
     assert progress_sentence(visit(visits, "v0", 9000.0), ids).startswith("4 of 10 seen")
     assert progress_sentence(visits, [f"v{number}" for number in range(304)]).endswith(
         "about 5.0 h left."
@@ -112,59 +63,123 @@ def test_the_time_left_is_the_median_stay_for_each_error_not_seen() -> None:
 
 
 def test_the_page_counts_what_was_seen(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun().write(runs)
+    ids = [item.id for item in error_items(Run(FakeRun().write(runs)), with_influence=True)]
     app = open_page()
-    assert "seen in this session" not in html_of(app)
+    assert explorer(app)["progress"] == ""
     for number in range(2, 5):
-        next(button for button in app.button if button.label == "Next").click().run()
-        assert f"{number} of 8 seen in this session" in html_of(app)
-    assert "min" in html_of(app).split("4 of 8 seen in this session")[1][:40]
-    assert {item.label for item in error_items(Run(folder), with_influence=True)[:4]} == {
-        "negative"
-    }
-    app.selectbox(key="true").select("negative").run()
-    assert "All 4 seen in this session" in html_of(app)
+        app = go_to_error(app, ids[number - 1])
+        assert explorer(app)["progress"].startswith(f"{number} of 8 seen")
+    assert "min" in explorer(app)["progress"] and explorer(open_page())["progress"] == ""
 
 
-# By key
+# What the browser says
 
 
-def test_a_key_drops_the_strongest_and_another_takes_it_back(
-    open_page: OpenPage, runs: Path
-) -> None:
-    run = Run(FakeRun().write(runs))
-    strongest = [card.position for card in explain_error(run, first(run), PREDICTION, 5).proponents]
-    Flags(run.folder).put(strongest[1], "keep")
-    app = open_page()
-    drop, back = app.button(key="key-drop"), app.button(key="key-back")
-    assert (drop.proto.shortcut, back.proto.shortcut) == ("f", "u") and back.disabled
-    app.button(key="key-drop").click().run()
-    app.button(key="key-drop").click().run()
-    assert {place: flag.action for place, flag in Flags(run.folder).current().items()} == {
-        strongest[0]: "drop",
-        strongest[1]: "keep",
-        strongest[2]: "drop",
-    }
-    app.button(key="key-back").click().run()
-    assert set(Flags(run.folder).current()) == set(strongest[:2])
-    Flags(run.folder).put(strongest[0], "keep", note="changed by hand")
-    app.run()
-    assert app.button(key="key-back").disabled, (
-        "a decision that was changed since is not taken back"
+def message(explorer: Explorer, acts: list[dict[str, Any]], **said: Any) -> Message:
+    raw = {"client": "tab", "stamp": "s", "place": vars(explorer.place), "index": 0, "rows": ""}
+    read = read_message(
+        {**raw, "acts": acts, "panes": [], **said}, ["negative", "positive"], (30, 24)
     )
-    for _ in strongest[2:]:
-        app.button(key="key-drop").click().run()
-    assert app.button(key="key-drop").disabled and set(Flags(run.folder).current()) == set(
-        strongest
+    assert read
+    return read
+
+
+def hear_all(run: Run, explorer: Explorer, *acts: dict[str, Any]) -> None:
+    numbered = [{"number": number, **act} for number, act in enumerate(acts, start=1)]
+    hear(explorer, message(explorer, numbered), Flags(run.folder), run.classes)
+
+
+def test_each_decision_counts_once_however_often_it_is_repeated(run: Run) -> None:
+    explorer = Explorer(run.name, Place(), "1")
+    acts = (
+        {"kind": "drop", "position": 3},
+        {"kind": "relabel", "position": 4, "label": 1, "note": "why <not>"},
+        {"kind": "keep", "position": 5},
     )
+    for known in range(1, 4):
+        hear_all(run, explorer, *acts[:known])
+        hear_all(run, explorer, *acts[:known])
+    flags = Flags(run.folder).current()
+    assert {place: flag.verdict for place, flag in flags.items()} == {
+        3: ("drop", ""),
+        4: ("relabel", "positive"),
+        5: ("keep", ""),
+    }
+    assert flags[4].note == "why <not>" and explorer.done == 3 and not explorer.problem
+    assert [len(Flags(run.folder).history(place)) for place in (3, 4, 5)] == [1, 1, 1]
+    again = message(explorer, [{"number": 1, "kind": "clear", "position": 3}], client="other")
+    hear(explorer, again, Flags(run.folder), run.classes)
+    assert set(Flags(run.folder).current()) == {4, 5}, "another tab counts from one"
 
 
-def test_a_key_that_cannot_store_says_so(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun().write(runs)
-    app = open_page()
-    (folder / "flags.sqlite").write_bytes(b"not a database, " * 100)
-    app.button(key="key-drop").click().run()
-    assert not app.exception and "The flag was not stored" in html_of(app)
+def test_undo_takes_back_what_this_tab_did_and_nothing_else(run: Run) -> None:
+    flags, explorer = Flags(run.folder), Explorer(run.name, Place(), "1")
+    flags.put(1, "keep")
+    drop = {"kind": "drop", "position": 3}
+    hear_all(run, explorer, drop, {"kind": "undo"})
+    assert set(flags.current()) == {1} and not explorer.problem
+    hear_all(run, explorer, drop, {"kind": "undo"}, {"kind": "undo"})
+    assert "nothing to undo in this tab" in explorer.problem and set(flags.current()) == {1}
+    hear_all(run, explorer, *([drop] * 4))
+    flags.put(3, "keep", note="changed since")
+    hear_all(run, explorer, *([drop] * 4), {"kind": "undo"})
+    assert flags.current()[3].note == "changed since" and "look again" in explorer.problem
+
+
+def test_a_decision_that_cannot_be_stored_says_so(run: Run) -> None:
+    explorer = Explorer(run.name, Place(), "1")
+    (run.folder / "flags.sqlite").write_bytes(b"not a database, " * 100)
+    hear_all(run, explorer, {"kind": "drop", "position": 3})
+    assert "flags.sqlite: flags cannot be read or written" in explorer.problem
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"acts": [{"number": 1, "kind": "drop", "position": 30}]},
+        {"acts": [{"number": 1, "kind": "drop", "position": -1}]},
+        {"acts": [{"number": 1, "kind": "relabel", "position": 1, "label": 2}]},
+        {"acts": [{"number": 1, "kind": "erase", "position": 1}]},
+        {"acts": [{"number": 1, "kind": "judge", "position": 24, "label": 0}]},
+        {"acts": [{"number": 1, "kind": "judge", "position": 1, "label": 3}]},
+        {"acts": [{"number": True, "kind": "undo"}]},
+        {"acts": [{"number": 1, "kind": "undo"}] * 2000},
+        {"acts": [{"number": 1, "kind": "keep", "position": 1, "note": "x" * 9000}]},
+        {"place": ["item"]},
+        {"index": "0"},
+        {"client": "x" * 5000},
+    ],
+)
+def test_a_message_that_no_tab_of_ours_sends_is_none(wrong: dict[str, Any]) -> None:
+    raw = {"client": "a", "stamp": "s", "place": {}, "index": 0, "rows": "", "acts": []}
+    raw |= {"panes": []}
+    assert read_message(raw, ["negative", "positive"], (30, 24))
+    assert read_message({**raw, **wrong}, ["negative", "positive"], (30, 24)) is None
+    assert read_message(None, [], (0, 0)) is None
+
+
+def test_a_judgement_says_whose_mistake_an_error_is(run: Run) -> None:
+    explorer, flags = Explorer(run.name, Place(), "1"), Flags(run.folder, by="ann")
+    wrong = {"kind": "judge", "position": 3, "label": 0}
+    hear_all(run, explorer, wrong)
+    assert judgements(flags)[3].verdict == "label wrong" and flags.current() == {}
+    hear_all(run, explorer, wrong, {"kind": "judge", "position": 3, "label": None})
+    assert judgements(flags) == {} and not explorer.problem and explorer.steps == []
+
+
+def test_a_relabel_without_a_class_is_refused_in_a_line(run: Run) -> None:
+    explorer = Explorer(run.name, Place(), "1")
+    hear_all(run, explorer, {"kind": "relabel", "position": 3})
+    assert "a relabel needs the new label" in explorer.problem
+
+
+def test_a_step_to_a_row_whose_error_the_browser_does_not_know(run: Run) -> None:
+    items = error_items(run, with_influence=True)
+    ids = [item.id for item in items]
+    assert heard_place(Place(), 5, items).item == ids[5]
+    assert heard_place(Place(), 5000, items).item == ids[-1]
+    assert heard_place(Place(item=ids[2]), 5, items).item == ids[2]
+    assert heard_place(Place(item="gone"), 5, items).item == ids[0]
 
 
 # What a link names that is not there
@@ -172,39 +187,23 @@ def test_a_key_that_cannot_store_says_so(open_page: OpenPage, runs: Path) -> Non
 
 def test_an_unknown_error_is_said_in_a_line(run: Run) -> None:
     items = error_items(run, with_influence=True)
-    assert lost_sentence(items, choice(list(items), items[2].id).lost) == ""
+    assert lost_sentence(items, items, items[2].id) == lost_sentence(items, items, "") == ""
     assert (
-        lost_sentence(items, choice(list(items), None).lost)
-        == lost_sentence(items, choice(list(items), "").lost)
-        == ""
-    )
-    assert (
-        lost_sentence(items, choice(list(items), "v001").lost)
+        lost_sentence(items, items, "v001")
         == "“v001” is not among the errors of this run, so the first that matches is shown."
     )
-    assert "does not match the filters" in lost_sentence(
-        items, choice([items[0]], items[1].id).lost
-    )
-    assert len(lost_sentence(items, choice(list(items), "x" * 5000).lost)) < 200
+    assert "does not match the filters" in lost_sentence(items, items[:1], items[1].id)
+    assert len(lost_sentence(items, items, "x" * 5000)) < 200
 
 
 def test_a_link_with_nonsense_in_it_opens_the_page_and_names_what_is_missing(
     open_page: OpenPage, runs: Path
 ) -> None:
     FakeRun().write(runs)
-    app = open_page(
-        item="<b>nothing</b>",
-        true="zebra",
-        predicted="[]",
-        sort="-1",
-        meaning="x",
-        top="1e9",
-        search="",
-    )
-    assert "“&lt;b&gt;nothing&lt;/b&gt;” is not among the errors of this run" in html_of(app)
-    assert "Error 1 of 8" in html_of(app) and html_of(app).count('class="to-line"') == 10
-    app.run()
-    assert "is not among the errors" not in html_of(app)
+    nonsense = {"true": "zebra", "predicted": "[]", "sort": "-1", "search": ""}
+    data = explorer(open_page(item="<b>nothing</b>", **nonsense))
+    assert "“<b>nothing</b>” is not among the errors of this run" in data["lost"]
+    assert (data["index"], data["total"], data["place"]["sort"]) == (0, 8, "cause")
 
 
 # As Markdown
@@ -237,9 +236,7 @@ def test_an_error_as_markdown_says_all_and_quotes_what_is_data(tmp_path: Path) -
         )
         item = first(run)
         shown = explain_error(run, item, PREDICTION, 5)
-        made = issue_markdown(
-            run.name, item, "<b>", shown, PREDICTION, "http://127.0.0.1:8501/?item=v000"
-        )
+        made = issue_markdown(run.name, item, "<b>", shown, "http://127.0.0.1:8501/?item=v000")
         outside = _without_spans(made)
         assert not set("<@#`") & set(
             outside.replace("### ", "").replace("(<http://127.0.0.1:8501/?item=v000>)", "")
@@ -274,22 +271,15 @@ def _without_spans(text: str) -> str:
     return out
 
 
-def test_the_link_names_run_error_and_meaning(run: Run) -> None:
-    link = error_link("http://127.0.0.1:8501/", "a & b", first(run), TRUTH)
-    assert parse_qs(urlsplit(link).query) == {
-        "run": ["a & b"],
-        "item": [first(run).id],
-        "meaning": ["truth"],
-    }
-    assert error_link("", "a", first(run), TRUTH) == ""
+def test_the_link_names_run_and_error(run: Run) -> None:
+    link = error_link("http://127.0.0.1:8501/", "a & b", first(run))
+    assert parse_qs(urlsplit(link).query) == {"run": ["a & b"], "item": [first(run).id]}
+    assert error_link("", "a", first(run)) == ""
 
 
 def test_the_markdown_is_made_when_it_is_asked_for(open_page: OpenPage, runs: Path) -> None:
     FakeRun().write(runs)
-    app = open_page()
-    assert not app.code
-    app.session_state["issue"] = True
-    app.run()
+    app = open_more(open_page(), "Copy as Markdown")
     assert (
         app.code[0].value.startswith("### `v0")
         and "**Opponents** pushed away from" in app.code[0].value

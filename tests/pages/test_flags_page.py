@@ -12,9 +12,9 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
-from tests.pages.app_testing import OpenPage, html_of
+from tests.pages.app_testing import OpenPage, explorer, html_of
 from turnover.dashboard.components import flag_form as people
-from turnover.dashboard.views.errors import PAGE
+from turnover.dashboard.views.choice import PAGE
 from turnover.flags import Flag, Flags
 from turnover.flags.flag_file import export_flag_file
 from turnover.runs.run import Run
@@ -407,8 +407,9 @@ def test_errors_and_flags_lead_to_each_other(open_page: OpenPage, runs: Path) ->
     folder = FakeRun().write(runs)
     Flags(folder).put(3, "drop")
     app = open_page()
-    assert "Flags & export" in [link.proto.label for link in app.get("page_link")]
-    assert "1 training item flagged; flags are kept with the run" in html_of(app)
+    assert explorer(app)["flagged"] == 1
+    assert not app.switch_page("app_pages/flags.py").run().exception
+    assert "1 training item flagged" in html_of(open_page("training"))
 
 
 def test_an_old_flag_of_the_same_second_is_not_lost_on_the_way(runs: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from turnover.cli import build_parser
-from turnover.dashboard.views.errors import ANY
+from turnover.dashboard.views.choice import ANY
 from turnover.dashboard.views.flags import (
     ANY_DECISION,
     ANYBODY,

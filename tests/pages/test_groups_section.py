@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun
-from tests.pages.app_testing import OpenPage, html_of
+from tests.pages.app_testing import OpenPage, explorer, html_of, open_more, shown_pane
 from turnover.dashboard.views.groups import build_groups, caution_sentence, flip_sentence, number
 from turnover.explain.explanation import ErrorItem, error_items, rounded
 from turnover.explain.flips import Flip
@@ -76,7 +76,7 @@ def test_the_sentence_says_how_many_items_flip_an_error_and_what_they_do() -> No
 
 def test_the_section_sums_and_flips(open_page: OpenPage, runs: Path) -> None:
     run = Run(FakeRun(train=70).write(runs))
-    app = open_page()
+    app = open_more(open_page(), "Groups")
     shown = html_of(app)
     assert (
         "top 10 proponents" in shown
@@ -84,28 +84,23 @@ def test_the_section_sums_and_flips(open_page: OpenPage, runs: Path) -> None:
         and "texts with" not in shown
     )
     item = next(
-        one
-        for one in error_items(run, with_influence=True)
-        if one.id == app.selectbox(key="item").value
+        one for one in error_items(run, with_influence=True) if one.id == explorer(app)["item"]
     )
     made = build_groups(run, item)
     assert made.flip in shown and f"± {rounded(made.rows[0].prediction.std_error or 0)}" in shown
     assert made.rows[0].prediction.trust and made.rows[0].prediction.trust in shown
     app.text_input(key="containing").set_value("captain").run()
     assert not app.exception and "texts with “captain”" in html_of(app)
-    assert "texts with “submarine”" in html_of(open_page(containing="submarine"))
     app.text_input(key="containing").set_value("zeppelin").run()
-    assert "no training text contains" in html_of(app) and "Proponents" in html_of(app)
+    assert "no training text contains" in html_of(app) and "top 10 proponents" in html_of(app)
 
 
 def test_the_items_that_flip_an_error_are_listed(open_page: OpenPage, runs: Path) -> None:
     for name, kind in (("texts", "text"), ("images", "image")):
         run = Run(FakeRun(name, kind=kind, train=400).write(runs))
-        app = open_page(run=name)
+        app = open_more(open_page(run=name), "Groups")
         item = next(
-            one
-            for one in error_items(run, with_influence=True)
-            if one.id == app.selectbox(key="item").value
+            one for one in error_items(run, with_influence=True) if one.id == explorer(app)["item"]
         )
         made, section = (
             build_groups(run, item),
@@ -122,14 +117,16 @@ def test_hostile_words_and_class_names_stay_text(open_page: OpenPage, runs: Path
         texts=HOSTILE, train=400, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")
     ).write(runs)
     for word in ("<img src=x onerror", "<script>", ":red[red]", "<b>nobody</b>"):
-        shown = html_of(open_page(containing=word)).split("Groups</h2>")[1].split("<style>")[0]
+        app = open_more(open_page(), "Groups")
+        app.text_input(key="containing").set_value(word).run()
+        shown = html_of(app).split("Groups</h2>")[1].split("<style>")[0]
         assert "<script" not in shown and "<img src=x" not in shown and "<b>" not in shown
         assert word.replace("<", "&lt;").replace(">", "&gt;") in shown
 
 
 def test_one_member_says_that_no_error_is_known(open_page: OpenPage, runs: Path) -> None:
     FakeRun(members=1).write(runs)
-    section = html_of(open_page()).split("Groups</h2>")[1]
+    section = html_of(open_more(open_page(), "Groups")).split("Groups</h2>")[1]
     assert "error not known" in section and "nan" not in section and "None" not in section
 
 
@@ -144,9 +141,10 @@ def test_a_run_from_before_groups_says_what_to_do_and_shows_the_rest(
         {name: value for name, value in facts.items() if name != "format"},
         kept,
     )
-    shown = html_of(open_page())
+    app = open_more(open_page(), "Groups")
+    shown = html_of(app)
     assert (
         "Groups cannot be summed" in shown
         and f"<code>turnover influence --run {folder}</code>" in shown
     )
-    assert shown.count('class="to-line"') == 10
+    assert len(shown_pane(app)["teachers"]) == 5

@@ -11,7 +11,7 @@ from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
 from tests.pages.app_testing import OpenPage, html_of, links
 from turnover.dashboard.components.map import SYMBOLS, map_figure
 from turnover.dashboard.views import map as view
-from turnover.dashboard.views.errors import ANY
+from turnover.dashboard.views.choice import ANY
 from turnover.dashboard.views.map import (
     ALL,
     ERROR,

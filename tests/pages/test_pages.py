@@ -7,21 +7,23 @@ import shutil
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence, truncate
-from tests.pages.app_testing import OpenPage, html_of
-from turnover.dashboard.views.errors import PAGE
-from turnover.explain.explanation import error_items
-from turnover.flags import Flags
-from turnover.runs.run import Run
+from tests.pages.app_testing import OpenPage, explorer, go_to_error, html_of, shown_pane
+from turnover.dashboard import state
+from turnover.dashboard.errors.list_view import STEP, Place, select
+from turnover.explain.causes import causes
+from turnover.explain.explanation import error_items, explain_error
+from turnover.runs.run import PREDICTION, Run
 
-PAGES = ("overview", "errors", "training", "map", "curves", "trust", "flags", "cleanse", "try")
+PAGES = ("errors", "training", "map", "curves", "trust", "flags", "cleanse", "try")
 pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def ids_of(run: Path) -> list[str]:
-    return [item.id for item in error_items(Run(run), with_influence=True)]
+    """The errors in the order of the list."""
+    groups = {error: group.name for group in causes(Run(run)).groups for error in group.errors}
+    return [one.id for one in select(error_items(Run(run), with_influence=True), Place(), groups)]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -65,7 +67,7 @@ def test_a_mended_run_opens_without_a_restart(open_page: OpenPage, runs: Path) -
     app = open_page()
     (folder / "items.parquet").write_bytes(whole)
     app.run()
-    assert "cannot be opened" not in html_of(app) and "Proponents" in html_of(app)
+    assert "cannot be opened" not in html_of(app) and shown_pane(app)["teachers"]
 
 
 def test_a_run_that_took_the_place_of_another_at_the_same_time_is_opened_anew(
@@ -75,12 +77,12 @@ def test_a_run_that_took_the_place_of_another_at_the_same_time_is_opened_anew(
     folder = FakeRun(validation=24).write(runs)
     manifests = [folder / "manifest.json", folder / "influence" / "manifest.json"]
     times = [path.stat().st_mtime_ns for path in manifests]
-    assert "8 of 24 validation items" in html_of(open_page())
+    assert "8 errors" in explorer(open_page())["headline"]
     shutil.rmtree(folder)
     FakeRun(validation=27).write(runs)
     for path, time in zip(manifests, times, strict=True):
         os.utime(path, ns=(time, time))
-    assert "9 of 27 validation items" in html_of(open_page())
+    assert "9 errors" in explorer(open_page())["headline"]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -99,7 +101,7 @@ def test_a_run_without_influence_names_the_command(
     assert "No influence yet" in html_of(app)
     assert app.code[0].value == f"turnover influence --run {folder}"
     if page == "errors":
-        assert len(app.dataframe[0].value) == 8
+        assert explorer(app)["total"] == 8 and shown_pane(app)["teachers"] == []
 
 
 def test_a_run_without_influence_still_has_its_curves(open_page: OpenPage, runs: Path) -> None:
@@ -123,65 +125,68 @@ def test_influence_that_is_computed_later_is_found(open_page: OpenPage, runs: Pa
     assert "No influence yet" in html_of(app)
     away.rename(kept)
     app.run()
-    assert "Proponents" in html_of(app)
+    assert shown_pane(app)["teachers"]
     remove_influence(folder)
     app.run()
     assert "No influence yet" in html_of(app)
 
 
 def test_the_first_error_is_shown_with_both_sides(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun().write(runs)
+    run = Run(FakeRun().write(runs))
     app = open_page()
-    shown = html_of(app)
-    assert app.selectbox(key="item").value == ids_of(folder)[0]
-    assert "8 of 24 validation items are misclassified" in shown
-    assert shown.count('class="to-line"') == 10
-    assert "made-up items: 30 training and 24 validation texts" in shown
-    assert "Influence on the prediction: the loss of the wrong label" in shown
-    assert "what similar training items share" in shown and "A random training item" in shown
+    data, pane = explorer(app), shown_pane(app)
+    first = next(
+        one for one in error_items(run, with_influence=True) if one.id == ids_of(run.folder)[0]
+    )
+    assert data["item"] == pane["id"] == first.id == ids_of(run.folder)[0]
+    assert data["headline"].startswith("66.7% right · 8 errors, ")
+    assert len(pane["teachers"]) == len(pane["opponents"]) == 5 and pane["why"]
+    shown = explain_error(run, first, PREDICTION, 5)
+    for cards, sent in ((shown.proponents, "teachers"), (shown.opponents, "opponents")):
+        assert [card.position for card in cards] == [card["position"] for card in pane[sent]]
+    assert "made-up items: 30 training and 24 validation texts" in html_of(app)
 
 
-def test_the_url_says_what_is_shown(open_page: OpenPage, runs: Path) -> None:
+def test_the_address_says_what_is_shown(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun("one").write(runs)
     FakeRun("two", kind="image", classes=("cat", "dog")).write(runs)
     last = ids_of(folder)[-1]
-    app = open_page(run="one", item=last, meaning="truth", top="10")
-    assert app.selectbox(key="item").value == last
-    assert "Influence on the truth: the loss of the true label" in html_of(app)
-    assert html_of(app).count('class="to-line"') == 20
-    app = open_page(run="two", true="dog", predicted="cat")
-    assert set(app.dataframe[0].value["label"]) == {"dog"}
+    assert explorer(open_page(run="one", item=last))["item"] == last
+    data = explorer(open_page(run="two", true="dog", predicted="cat"))
+    assert {row["label"] for row in data["rows"]} == {"dog"} and data["run"] == "two"
     app = open_page(run="nowhere", item="nothing", true="zebra")
-    assert (
-        app.selectbox(key="run").value == "one"
-        and app.selectbox(key="item").value == ids_of(folder)[0]
-    )
+    assert "There is no run “nowhere” here" in html_of(app)
+    assert app.selectbox(key="run").value == "one" and explorer(app)["item"] == ids_of(folder)[0]
 
 
-def test_filters_narrow_the_table_and_move_the_choice(open_page: OpenPage, runs: Path) -> None:
+def test_filters_narrow_the_list_and_move_the_choice(open_page: OpenPage, runs: Path) -> None:
     FakeRun().write(runs)
-    app = open_page()
-    app.selectbox(key="true").select("positive").run()
-    assert set(app.dataframe[0].value["label"]) == {"positive"}
-    assert "of 4 that match, out of 8" in html_of(app)
-    first = app.dataframe[0].value["id"].iloc[0]
-    assert app.selectbox(key="item").value in set(app.dataframe[0].value["id"])
-    app.selectbox(key="sort").select("Most confident").run()
-    assert list(app.dataframe[0].value["probability"]) == sorted(
-        app.dataframe[0].value["probability"], reverse=True
-    )
-    app.text_input(key="search").set_value(first).run()
-    assert (
-        list(app.dataframe[0].value["id"]) == [first] and app.selectbox(key="item").value == first
-    )
+    data = explorer(open_page(true="positive"))
+    assert {row["label"] for row in data["rows"]} == {"positive"} and data["total"] == 4
+    assert data["item"] == data["rows"][0]["id"]
+    data = explorer(open_page(sort="confident"))
+    chances = [float(row["probability"].rstrip("%")) for row in data["rows"]]
+    assert chances == sorted(chances, reverse=True)
+    data = explorer(open_page(search=data["rows"][2]["id"]))
+    assert [row["id"] for row in data["rows"]] == [data["item"]]
 
 
 def test_no_error_matches(open_page: OpenPage, runs: Path) -> None:
     FakeRun().write(runs)
     app = open_page(search="no such word")
-    assert "No error matches" in html_of(app)
-    app.text_input(key="search").set_value("").run()
-    assert "Proponents" in html_of(app)
+    data = explorer(app)
+    assert (data["total"], data["item"], data["rows"], data["panes"]) == (0, "", [], [])
+    assert not [one for one in app.get("expander") if one.label == "More"]
+
+
+def test_a_large_run_without_causes_is_shown_at_once(
+    open_page: OpenPage, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = FakeRun().write(runs)
+    monkeypatch.setattr(state, "_MOST", 10)
+    pane = shown_pane(open_page())
+    assert f"`turnover influence --run {folder}`" in pane["why"] and len(pane["teachers"]) == 5
+    assert not (folder / "causes").exists()
 
 
 def test_no_errors_at_all(open_page: OpenPage, runs: Path) -> None:
@@ -189,137 +194,84 @@ def test_no_errors_at_all(open_page: OpenPage, runs: Path) -> None:
     assert "The model is right on all 24 validation items" in html_of(open_page())
 
 
-def test_next_and_previous_stop_at_the_ends(open_page: OpenPage, runs: Path) -> None:
-    ids = ids_of(FakeRun().write(runs))
-    app = open_page()
-    previous, following = (
-        next(button for button in app.button if button.label == label)
-        for label in ("Previous", "Next")
-    )
-    previous.click().run()
-    assert app.selectbox(key="item").value == ids[0]
-    following.click().run()
-    assert app.selectbox(key="item").value == ids[1]
-    app.selectbox(key="item").select(ids[-1]).run()
-    next(button for button in app.button if button.label == "Next").click().run()
-    assert app.selectbox(key="item").value == ids[-1]
-
-
-def test_thousands_of_errors_come_in_pages(open_page: OpenPage, runs: Path) -> None:
+def test_thousands_of_errors_come_in_pieces(open_page: OpenPage, runs: Path) -> None:
     ids = ids_of(FakeRun(validation=2100, train=12, members=2).write(runs))
     assert len(ids) == 700
-    app = open_page(item=ids[PAGE - 1])
-    assert list(app.dataframe[0].value["id"]) == ids[:PAGE]
-    next(button for button in app.button if button.label == "Next").click().run()
-    assert app.selectbox(key="item").value == ids[PAGE] and f"Error {PAGE + 1} of 700" in html_of(
-        app
-    )
-    assert list(app.dataframe[0].value["id"]) == ids[PAGE:]
-    assert list(app.selectbox(key="item").options) == [ids[0], *ids[PAGE:]]
-    app.selectbox(key="item").select(ids[0]).run()
-    assert list(app.dataframe[0].value["id"]) == ids[:PAGE]
-    assert list(open_page(item=ids[PAGE]).dataframe[0].value["id"]) == ids[PAGE:]
+    for place in (0, 1, STEP, 333, 699):
+        app = open_page(item=ids[place])
+        data = explorer(app)
+        rows = {data["first"] + number: row["id"] for number, row in enumerate(data["rows"])}
+        assert len(rows) <= 3 * STEP and all(ids[number] == id for number, id in rows.items())
+        near = range(max(0, place - STEP), min(700, place + STEP))
+        assert (data["index"], data["total"]) == (place, 700) and set(near) <= set(rows)
+    app = go_to_error(app, ids[STEP])
+    assert explorer(app)["item"] == ids[STEP]
 
 
 def test_another_run_forgets_the_filters(open_page: OpenPage, runs: Path) -> None:
     FakeRun("one").write(runs)
     FakeRun("two", classes=("cat", "dog")).write(runs)
-    app = open_page(run="one", true="negative")
+    app = open_page(run="one", true="negative", item="v003")
     app.selectbox(key="run").select("two").run()
     assert not app.exception
-    assert app.selectbox(key="true").value == "Any class" and len(app.dataframe[0].value) == 8
+    data = explorer(app)
+    assert (data["total"], data["place"]["true"], data["lost"]) == (8, "", "")
 
 
 def test_an_image_run_shows_pictures(open_page: OpenPage, runs: Path) -> None:
     FakeRun(kind="image", classes=tuple("0123456789")).write(runs)
     app = open_page()
-    assert html_of(app).count('src="data:image/png;base64,') == 12
-    assert app.dataframe[0].value["image"].iloc[0].startswith("data:image/png;base64,")
+    pane = shown_pane(app)
+    pictures = [one["content"]["image"] for one in (pane, *pane["teachers"], *pane["opponents"])]
+    pictures += [row["image"] for row in explorer(app)["rows"]]
+    assert all(picture.startswith("data:image/png;base64,") for picture in pictures)
 
 
 def test_one_member(open_page: OpenPage, runs: Path) -> None:
     FakeRun(members=1).write(runs)
-    shown = html_of(open_page())
-    assert "one member has no standard error" in shown and "nan" not in shown
+    pane = shown_pane(open_page())
+    assert not any(card["uncertain"] for card in pane["teachers"]) and "nan" not in str(pane)
 
 
-def test_hostile_texts_and_class_names_stay_text(open_page: OpenPage, runs: Path) -> None:
-    FakeRun(texts=HOSTILE, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")).write(runs)
-    app = open_page()
-    for _ in range(8):
+def test_hostile_texts_and_class_names_are_data_and_nothing_else(
+    open_page: OpenPage, runs: Path
+) -> None:
+    folder = FakeRun(
+        texts=HOSTILE, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")
+    ).write(runs)
+    for item in ids_of(folder):
+        app = open_page(item=item, more="1")
+        app.session_state["more"] = True
+        app.run()
+        assert not app.exception and explorer(app)["item"] == item
+        (component,) = app.get("bidi_component")
+        code = (component.proto.html_content, component.proto.css_content)
+        assert not any("<b>" in part or "evil" in part for part in code)
+        assert len(component.proto.json) < 400_000
         shown = html_of(app)
         assert "<script" not in shown and "<img src=x" not in shown and "<b>" not in shown
-        assert len(shown) < 400_000
         said = [
             element.value
             for kind in ("markdown", "caption", "title", "header", "error", "info", "warning")
             for element in app.get(kind)
         ]
         assert said == ["Errors"]
-        next(button for button in app.button if button.label == "Next").click().run()
-        assert not app.exception
-    assert "&lt;script&gt;" in shown or "&lt;img src=x" in shown
-    assert ":red[pos] [x](http://evil.example)" in shown
 
 
-def open_flag(app: AppTest, position: int) -> AppTest:
-    app.session_state[f"flag-{position}"] = True
-    return app.run()
-
-
-def first_card(run: Path, item: str) -> int:
-    opened = Run(run)
-    position = next(
-        entry.position for entry in error_items(opened, with_influence=True) if entry.id == item
-    )
-    ranked = opened.influence.ranked(position, "prediction")
-    return int(ranked.instances[ranked.ends(1)[0][0]])
-
-
-def test_a_flag_is_put_changed_and_cleared(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun().write(runs)
-    app = open_page()
-    card = first_card(folder, app.selectbox(key="item").value)
-    assert f"flag-{card}-save" not in {button.key for button in app.button}
-    app = open_flag(app, card)
-    app.text_input(key=f"flag-{card}-note").set_value("why <not>")
-    app.button(key=f"flag-{card}-save").click().run()
-    flag = Flags(folder).current()[card]
-    assert (flag.action, flag.new_label, flag.note) == ("drop", "", "why <not>")
-    assert "flagged: drop" in html_of(app) and "1 training item flagged" in html_of(app)
-    app = open_flag(app, card)
-    app.segmented_control(key=f"flag-{card}-action").set_value("relabel").run()
-    wanted = app.selectbox(key=f"flag-{card}-label").value
-    assert wanted != Run(folder).classes[int(Run(folder).item("train", card)["label"])]
-    app.button(key=f"flag-{card}-save").click().run()
-    flag = Flags(folder).current()[card]
-    assert (flag.action, flag.new_label, flag.note) == ("relabel", wanted, "why <not>")
-    assert f"flagged: relabel to {wanted}" in html_of(open_page())
-    app = open_flag(app, card)
-    app.button(key=f"flag-{card}-clear").click().run()
-    assert Flags(folder).current() == {} and "flagged:" not in html_of(app)
-
-
-def test_a_flag_that_cannot_be_stored_says_so(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun().write(runs)
-    app = open_page()
-    card = first_card(folder, app.selectbox(key="item").value)
-    app = open_flag(app, card)
-    (folder / "flags.sqlite").write_bytes(b"not a database, " * 100)
-    app.button(key=f"flag-{card}-save").click().run()
-    assert not app.exception
-    assert "flags.sqlite: flags cannot be read or written" in html_of(app)
-
-
-def test_flags_are_exported(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun().write(runs)
-    app = open_page()
-    assert app.get("download_button")[
-        0
-    ].proto.disabled and "No training item is flagged yet" in html_of(app)
-    Flags(folder).put(3, "keep", note="fine")
-    (button,) = open_page().get("download_button")
-    assert button.proto.label == "Export flags (CSV)" and not button.proto.disabled
+def test_a_visit_without_a_link_finds_the_list_as_it_was(open_page: OpenPage, runs: Path) -> None:
+    ids = ids_of(FakeRun().write(runs))
+    app = open_page(true="positive")
+    app = go_to_error(app, ids[3])
+    app.query_params.clear()
+    app.query_params["train"] = "t003"
+    app.switch_page("app_pages/training_item.py").run()
+    app.query_params.clear()
+    app.switch_page("app_pages/errors.py").run()
+    assert explorer(app)["item"] == ids[3]
+    app.switch_page("app_pages/map.py").run()
+    app.query_params["item"] = ids[5]
+    app.switch_page("app_pages/errors.py").run()
+    assert explorer(app)["item"] == ids[5], "a link shows what it says"
 
 
 def test_curves_show_the_figure_and_its_numbers(open_page: OpenPage, runs: Path) -> None:

@@ -60,17 +60,16 @@ def test_every_page_opens(page: str, runs: Path, open_page: OpenPage) -> None:
     assert "nan%" not in html_of(app) and "None" not in html_of(app)
 
 
-@pytest.mark.parametrize("page", ["overview", "curves"])
-def test_the_plain_twin_is_unknown(page: str, runs: Path, open_page: OpenPage) -> None:
+def test_the_plain_twin_is_unknown(runs: Path, open_page: OpenPage) -> None:
     registered(runs)
-    shown = {metric.label: metric.value for metric in open_page(page).metric}
+    shown = {metric.label: metric.value for metric in open_page("curves").metric}
     assert shown["Plain twin accuracy"] == "unknown"
     assert shown["Validation accuracy"] == "66.7%"
 
 
-def test_the_overview_says_where_the_model_was_trained(runs: Path, open_page: OpenPage) -> None:
+def test_about_says_where_the_model_was_trained(runs: Path, open_page: OpenPage) -> None:
     registered(runs)
-    text = html_of(open_page("overview"))
+    text = html_of(open_page("about"))
     assert "66.7% with turn-over dropout, unknown without" in text
     assert "elsewhere, made a run on" in text and "mine:build" in text
 

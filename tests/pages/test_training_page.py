@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
-from tests.pages.app_testing import OpenPage, html_of, links
+from tests.pages.app_testing import OpenPage, html_of, links, open_more
 from turnover.dashboard.views.training import (
     EFFECTS,
     FLAGGED,
@@ -259,9 +259,9 @@ def test_the_url_holds_item_order_search_and_meaning(open_page: OpenPage, runs: 
 
 def test_cards_lead_to_the_page(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
-    app = open_page("errors")
+    app = open_more(open_page("errors"), "Why not the true label?")
     opened = [query["train"][0] for label, query in links(app) if label == "Open"]
-    assert len(opened) == 10 and set(opened) <= set(Run(folder).train["id"])
+    assert len(opened) == 20 and set(opened) <= set(Run(folder).train["id"])
     app.query_params["train"] = opened[3]
     app.switch_page("app_pages/training_item.py").run()
     assert not app.exception and app.selectbox(key="train").value == opened[3]
@@ -294,6 +294,19 @@ def test_a_flag_is_put_here(open_page: OpenPage, runs: Path) -> None:
     assert Flags(folder).current()[5].action == "drop" and "flagged: drop" in html_of(app)
     app.selectbox(key="order").select(FLAGGED).run()
     assert list(app.dataframe[0].value["id"]) == ["t005"]
+
+
+def test_a_relabel_begins_without_a_label_that_nobody_chose(
+    open_page: OpenPage, runs: Path
+) -> None:
+    folder = FakeRun(classes=("cat", "dog", "owl")).write(runs)
+    app = open_page("training", train="t005")
+    app.session_state["flag-5"] = True
+    app.run()
+    app.segmented_control(key="flag-5-action").set_value("relabel").run()
+    assert app.selectbox(key="flag-5-label").value is None
+    app.button(key="flag-5-save").click().run()
+    assert "a relabel needs the new label" in html_of(app) and Flags(folder).current() == {}
 
 
 def test_nothing_matches_or_nothing_is_flagged(open_page: OpenPage, runs: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
-from tests.pages.app_testing import OpenPage, html_of
+from tests.pages.app_testing import OpenPage, html_of, open_more, shown_pane
 from turnover.research.evaluate.results import FOLDER, Figure, ResultRow, keep_result
 from turnover.runs.run import Run
 from turnover.storage.artifacts import MANIFEST, write_manifest
@@ -197,9 +197,8 @@ def test_one_member_knows_nothing_of_noise(open_page: OpenPage, runs: Path) -> N
     app = open_page("trust")
     assert "with one member nothing tells them from noise" in html_of(app)
     assert [metric.value for metric in app.metric] == ["unknown", "unknown", "unknown", "1"]
-    assert "Nothing tells single influences of one member from noise" in html_of(
-        open_page("errors")
-    )
+    numbers = html_of(open_more(open_page("errors"), "All numbers"))
+    assert "Nothing says which of these items stand out" in numbers
 
 
 def test_no_errors_at_all(open_page: OpenPage, runs: Path) -> None:
@@ -232,7 +231,9 @@ def test_the_sentence_and_the_note_follow_the_noise(
     change_influence(folder, scale)
     app = open_page("trust")
     assert words in html_of(app)
-    errors = open_page("errors")
+    errors = open_more(open_page("errors"), "All numbers")
     noisy = scale > 1
     links = [link.proto.label for link in errors.get("page_link")]
-    assert (NOTE in html_of(errors)) is noisy and links.count("How far to trust this run") == noisy
+    assert ("can be told from noise" in html_of(errors)) is noisy
+    assert links.count("How far to trust this run") == noisy
+    assert all(card["uncertain"] for card in shown_pane(errors)["teachers"]) is noisy

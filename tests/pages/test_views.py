@@ -17,7 +17,6 @@ from turnover.dashboard.views.answer import (
     text_question,
 )
 from turnover.dashboard.views.curves import build_curves
-from turnover.dashboard.views.errors import ANY, CLEAREST, CONFIDENT, POSITION, Query, select
 from turnover.dashboard.views.runs import run_names, summarise
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import (
@@ -70,25 +69,6 @@ def test_errors_without_influence_come_by_position(run: Run) -> None:
     assert [
         item.position for item in error_items(run, with_influence=False)
     ] == run.misclassified_positions
-
-
-def test_filters_search_and_sorting(run: Run) -> None:
-    items = error_items(run, with_influence=True)
-    assert select(items, Query()) == list(items)
-    assert {item.label for item in select(items, Query(true="negative"))} == {"negative"}
-    assert {item.predicted for item in select(items, Query(predicted="negative"))} == {"negative"}
-    assert select(items, Query(true="negative", predicted="negative")) == []
-    word = items[3].text.split()[0]
-    found = select(items, Query(search=f"  {word.upper()} "))
-    assert found == [item for item in items if word in item.text]
-    assert [item.id for item in select(items, Query(search=items[2].id))] == [items[2].id]
-    assert all(item.injected for item in select(items, Query(search="cue-sub")))
-    chances = [item.probability for item in select(items, Query(sort=CONFIDENT))]
-    assert chances == sorted(chances, reverse=True)
-    assert [
-        item.position for item in select(items, Query(sort=POSITION))
-    ] == run.misclassified_positions
-    assert select(items, Query(ANY, ANY, "", "unknown")) == select(items, Query(sort=CLEAREST))
 
 
 @pytest.mark.parametrize("meaning", [PREDICTION, TRUTH])

@@ -76,14 +76,14 @@ def backend_for(
         attempts.append(lambda plain: PrefixBackend(plain, targets=1))
     if isinstance(inputs, Tensor) and len(inputs) and (chain := find_chain(model)):
         with torch.no_grad():
-            sample = chain.features(inputs[:1].to(device_of(model), copy=True))
+            results = chain.results(inputs[:1].to(device_of(model), copy=True))
         whole = model, chain, inputs, memory, dtype
-        if not coarse and favours_subnetworks(chain, sample, len(inputs)):
+        if not coarse and favours_subnetworks(chain, results, len(inputs)):
             attempts.insert(0, lambda _: SubnetworkBackend(*whole))
         elif chain.known:
-            return TailBackend(*whole, sample)
+            return TailBackend(*whole, results)
         else:
-            attempts.insert(0, lambda _: TailBackend(*whole, sample))
+            attempts.insert(0, lambda _: TailBackend(*whole, results))
     return CheckedBackend(attempts, NaiveBackend(model, inputs, memory, dtype))
 
 

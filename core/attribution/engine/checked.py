@@ -99,26 +99,14 @@ class CheckedBackend:
             and self.backend.chain.known
             and count > _TARGETS
         )
-        for rows in (
-            [slice(row, row + 1) for row in range(0, count, -(-count // _TARGETS))]
-            if spread
-            else [slice(0, count)]
-        ):
-            for fast, slow in zip(
-                halves,
-                self.plain.tile(slice(targets.start + rows.start, targets.start + rows.stop), ids),
-                strict=True,
-            ):
-                bound = (
-                    _BOUND.get(slow.dtype, _LOW_PRECISION_BOUND)
-                    if self.plain.dtype is None
-                    else _LOW_PRECISION_BOUND
-                )
-                if not torch.allclose(
-                    fast[:, rows, : len(ids)].to(slow.dtype),
-                    slow,
-                    rtol=bound,
-                    atol=bound,
-                    equal_nan=True,
-                ):
-                    raise NotSplittable("the check against the plain backend failed")
+        rows = range(0, count, -(-count // _TARGETS) if spread else 1)
+        samples = self.plain.samples((targets.start + row for row in rows), ids)
+        for row, slow in zip(rows, samples, strict=True):
+            fast = torch.cat([half[:, row, : len(ids)] for half in halves], 1).to(slow.dtype)
+            bound = (
+                _BOUND.get(slow.dtype, _LOW_PRECISION_BOUND)
+                if self.plain.dtype is None
+                else _LOW_PRECISION_BOUND
+            )
+            if not torch.allclose(fast, slow, rtol=bound, atol=bound, equal_nan=True):
+                raise NotSplittable("the check against the plain backend failed")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,8 @@ Inputs = Tensor | Mapping[str, Tensor]
 
 _ROWS, _ROWS_ON_GPU, _TAIL = 256, 4096, 8
 _LARGEST_RESULTS = 6
+_CACHED_BYTES, _ROWS_IN_CACHE = 2**23, 32
+"""Bytes of a result that stays in a CPU's cache, and how many rows a pass may have in any case."""
 _LOOKS = 8
 """How often a model is run to observe all its layers, some of which may be skipped at random."""
 
@@ -238,7 +240,16 @@ def rows_within(model: nn.Module, inputs: Inputs, memory: int, most: int) -> int
         return most
     with torch.no_grad(), _Largest() as watch:
         run_model(model, take_rows(inputs, torch.zeros(1, dtype=torch.int64), device_of(model)))
-    return max(1, min(most, memory // max(1, _LARGEST_RESULTS * watch.bytes)))
+    return rows_of(watch.bytes, memory, most, device_of(model))
+
+
+def rows_of(largest: int, memory: int, most: int, device: torch.device) -> int:
+    """The same for a model whose largest result of a row has so many bytes; on a CPU that result
+    should also stay in the cache until it is read.
+    """
+    if device.type == "cpu":
+        most = min(most, max(_ROWS_IN_CACHE, _CACHED_BYTES // max(1, largest)))
+    return max(1, min(most, memory // max(1, _LARGEST_RESULTS * largest)))
 
 
 def most_tail_rows(device: torch.device) -> int:
@@ -267,6 +278,25 @@ def both_halves(
     return masked, flipped
 
 
+def number_masks(model: nn.Module, inputs: Inputs) -> None:
+    """Let layers without a number get one, which they do when they first run."""
+    if any(layer.layer is None for layer in turnover_layers(model)):
+        row = torch.zeros(1, dtype=torch.int64)
+        both_halves(model, take_rows(inputs, row, device_of(model)), row)
+
+
+def bits_of_halves(layers: Iterable[TurnoverDropout], ids: Tensor) -> dict[TurnoverDropout, Tensor]:
+    """Each layer's bits for some instances, and below them their complements, the flipped masks: a
+    scope that knows these for the ids twice gives both halves in one pass.
+
+    Layers without a number have none yet.
+    """
+    return {
+        layer: torch.cat((bits, ~bits), -2)
+        for layer, bits in ((layer, layer.bits(ids)) for layer in layers if layer.layer is not None)
+    }
+
+
 class NaiveBackend:
     """Two forward passes per pair, for any model with `TurnoverDropout` layers.
 
@@ -293,6 +323,21 @@ class NaiveBackend:
         pairs = [self._target(target, ids) for target in range(targets.start, targets.stop)]
         masked, flipped = (torch.stack(half, 1) for half in zip(*pairs, strict=True))
         return masked, flipped
+
+    def samples(self, targets: Iterable[int], ids: Tensor) -> Iterator[Tensor]:
+        """Logits `(K, 2 ids, classes)` of targets under few instances, one target after the other,
+        those of the flipped masks last; in one pass where all mask layers have their numbers.
+        """
+        known, twice = bits_of_halves(self.expected.names, ids.to(self.device)), ids.repeat(2)
+        for target in targets:
+            if len(known) < len(self.expected.names):
+                yield torch.cat(self._target(target, ids), 1)
+                continue
+            batch = take_rows(self.inputs, torch.full((len(twice),), target), self.device)
+            scope = MaskScope(twice, False, expected=self.expected, known=known)
+            with autocast(self.device, self.dtype), entered(scope):
+                logits = run_model(self.model, batch)
+            yield logits
 
     def _target(self, target: int, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Logits `(K, ids, classes)` of one target."""

@@ -25,12 +25,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from turnover.attribution.dropout import TurnoverDropout
@@ -38,6 +39,7 @@ from turnover.attribution.engine.naive import (
     Inputs,
     NaiveBackend,
     autocast,
+    bits_of_halves,
     row_count,
     run_model,
     take_rows,
@@ -102,7 +104,15 @@ class _Call:
     tree: Any
 
 
-class _Recorder(TorchDispatchMode):
+class _Mode(TorchDispatchMode):
+    """Sees every operation from when it enters `opened` until that is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = ExitStack()
+
+
+class _Recorder(_Mode):
     """Runs every operation; records those before the first mask, and what is read after it."""
 
     def __init__(self, inputs: Inputs) -> None:
@@ -136,8 +146,8 @@ class _Recorder(TorchDispatchMode):
         return result
 
 
-class _Player(TorchDispatchMode):
-    """Answers the operations of the prefix that depend on the target, then runs every operation."""
+class _Player(_Mode):
+    """Answers the operations of the prefix that depend on the target, then gets out of the way."""
 
     def __init__(self, calls: Sequence[_Call], rows: int) -> None:
         super().__init__()
@@ -150,6 +160,8 @@ class _Player(TorchDispatchMode):
                 "it runs fewer operations before the first mask than when it was recorded"
             )
         self.playing = False
+        if _get_current_dispatch_mode() is self:  # not the model's own, within its own code
+            self.opened.close()
 
     def __torch_dispatch__(
         self,
@@ -194,8 +206,8 @@ Mode = TypeVar("Mode", _Recorder, _Player)
 
 
 class PrefixBackend:
-    """Two forward passes per pair from the first mask on, of at most `targets` targets at a time;
-    what lies before it is computed once per target.
+    """The model from the first mask on for both halves of each pair, of at most `targets` targets
+    at a time; what lies before it is computed once per target.
     """
 
     name = "shared prefix: what lies before the first mask once a target, then two passes per pair"
@@ -207,8 +219,8 @@ class PrefixBackend:
         )
         self.expected = plain.expected.of(self.model)
         self._recorded: tuple[slice, tuple[_Call, ...]] | None = None
-        self.targets = max(1, min(targets, row_count(plain.inputs), plain.rows))
-        self.tiling = Tiling(self.targets, plain.rows // self.targets)
+        self.targets = max(1, min(targets, row_count(plain.inputs), plain.rows // 2))
+        self.tiling = Tiling(self.targets, max(1, plain.rows // (2 * self.targets)))
 
     def tile(self, targets: slice, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Masked and flipped logits, each `(K, targets, ids, classes)`.
@@ -216,46 +228,56 @@ class PrefixBackend:
         Raises:
             NotSplittable: if the model does not repeat its operations.
         """
-        known: dict[TurnoverDropout, Tensor] = {}
-        halves = [self._part(part, ids, known) for part in pieces(targets, self.targets)]
-        masked, flipped = (torch.cat(half, 1) for half in zip(*halves, strict=True))
+        parts = [self._part(part, ids) for part in pieces(targets, self.targets)]
+        masked, flipped = torch.cat(parts, 1).chunk(2, 2)
         return masked, flipped
 
-    def _part(
-        self, targets: slice, ids: Tensor, known: dict[TurnoverDropout, Tensor]
-    ) -> list[Tensor]:
+    def _part(self, targets: slice, ids: Tensor) -> Tensor:
+        """Logits `(K, targets, 2 ids, classes)`, those of the flipped masks last."""
         if self._recorded is None or self._recorded[0] != targets:
             self._recorded = None
             self._recorded = targets, self._record(targets, ids[:1])
-        calls = self._recorded[1]
-        return [
-            self._run(lambda _: _Player(calls, len(ids)), targets, ids, flip, known)[0].unflatten(
-                1, (-1, len(ids))
-            )
-            for flip in (False, True)
-        ]
+        calls, twice = self._recorded[1], ids.repeat(2)
+        known = bits_of_halves(self.expected.names, ids.to(self.plain.device))
+        logits = self._run(lambda _: _Player(calls, len(twice)), targets, twice, known)[0]
+        return logits.unflatten(1, (-1, len(twice)))
 
     def _run(
         self,
         make_mode: Callable[[Inputs], Mode],
         targets: slice,
         ids: Tensor,
-        flipped: bool = False,
-        known: dict[TurnoverDropout, Tensor] | None = None,
+        known: dict[TurnoverDropout, Tensor],
     ) -> tuple[Tensor, Mode]:
         """Logits `(K, targets · ids, …)` under the mode that `make_mode` builds for the batch, and
-        that mode.
+        that mode; the masks are the `known` ones.
         """
         plain, count = self.plain, targets.stop - targets.start
         rows = torch.arange(targets.start, targets.stop).repeat_interleave(len(ids))
         batch = take_rows(plain.inputs, rows, plain.device)
         mode = make_mode(batch)
-        scope = MaskScope(ids, flipped, mode.stop, self.expected, times=count, known=known)
-        with autocast(plain.device, plain.dtype), entered(scope), mode:
-            return run_model(self.model, batch), mode
+        scope = MaskScope(ids, False, mode.stop, self.expected, times=count, known=known)
+        with autocast(plain.device, plain.dtype), entered(scope), mode.opened:
+            mode.opened.enter_context(mode)
+            logits = run_model(self.model, batch)
+        if isinstance(mode, _Player) and not known.keys() >= set(scope.layers.values()):
+            raise NotSplittable("a mask runs that did not when the model was recorded")
+        return logits, mode
 
-    def _record(self, targets: slice, ids: Tensor) -> tuple[_Call, ...]:
-        two, three = (self._run(_Recorder, targets, ids.expand(rows))[1] for rows in _RECORDED)
+    def _record(self, targets: slice, first: Tensor) -> tuple[_Call, ...]:
+        """The operations before the first mask, under the masks of one instance, `first` `(1,)`."""
+        layers = [layer for layer in self.expected.names if layer.layer is not None]
+        # made here, since in the recorder each operation of a hash would take ten times as long
+        bits = {layer: layer.bits(first.to(self.plain.device)) for layer in layers}
+        two, three = (
+            self._run(
+                _Recorder,
+                targets,
+                first.expand(rows),
+                {layer: bit.expand(*bit.shape[:-2], rows, -1) for layer, bit in bits.items()},
+            )[1]
+            for rows in _RECORDED
+        )
         if [operation for operation, _ in two.calls] != [operation for operation, _ in three.calls]:
             raise NotSplittable(
                 "its operations before the first mask depend on the size of the batch"

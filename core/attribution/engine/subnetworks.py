@@ -32,8 +32,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from turnover.attribution.dropout import TurnoverDropout, turnover_layers
-from turnover.attribution.engine.naive import autocast, both_halves, device_of
+from turnover.attribution.dropout import TurnoverDropout
+from turnover.attribution.engine.naive import autocast, device_of, number_masks
 from turnover.attribution.engine.prefix import NotSplittable
 from turnover.attribution.engine.tiling import Cost, pieces, spread, tile_size
 from turnover.attribution.norms import TurnoverNorm1d, TurnoverNorm2d
@@ -105,6 +105,15 @@ class Chain:
             and first.units <= _MOST_GROUPS
             and all(isinstance(step, Affine) for step in affine)
         )
+
+    def results(self, x: Tensor) -> list[Tensor]:
+        """What the prefix makes of a batch, and each step of the one before it, without masks."""
+        results = [self.features(x)]
+        x = results[0].clone()  # which a step may change in place
+        for step in self.steps:
+            x = step(x)
+            results.append(x)
+        return results
 
 
 def find_chain(model: nn.Module) -> Chain | None:
@@ -220,11 +229,7 @@ class SubnetworkBackend:
         assert isinstance(first, TurnoverDropout)
         self.first = first
         with torch.no_grad():
-            # layers get their number when they first run
-            if any(layer.layer is None for layer in turnover_layers(model)):
-                both_halves(
-                    model, inputs[:1].to(self.device, copy=True), torch.zeros(1, dtype=torch.int64)
-                )
+            number_masks(model, inputs)
             sample = chain.features(inputs[:1].to(self.device, copy=True))
             self._check(sample)
             self.shared = (

@@ -29,6 +29,8 @@ import numpy as np
 _MOST_FEATURES = 512
 _MOST_COLUMNS = 4096
 _MOST_VECTORS = 768
+_MOST_VALUES = 2**28
+"""U has at most so many values, 1 GiB: 268 directions of a million training items."""
 _MOST_HELD = 8192
 """Ψᵀ U with so many rows is held in any case."""
 _NEGLIGIBLE = 1e-6
@@ -39,14 +41,19 @@ about 2e-7.
 
 @dataclass(frozen=True)
 class Basis:
-    """`vectors` U `(N, r)`, orthonormal columns; `projector` `(D · C, r)` maps a target's ψ into
-    it, or is the training items' features and residuals, `(N, D + C)`; `random` `(D₀, D)`, or None,
-    projects the features first.
+    """`vectors` U `(N, r)`, orthonormal columns; `eigenvalues` `(r,)` of ΨΨᵀ, as shares of the
+    largest; `projector` `(D · C, r)` maps a target's ψ into it, or is the training items' features
+    and residuals, `(N, D + C)`; `random` `(D₀, D)`, or None, projects the features first.
     """
 
     vectors: np.ndarray
+    eigenvalues: np.ndarray
     projector: np.ndarray
     random: np.ndarray | None = None
+
+    def projected(self, features: np.ndarray) -> np.ndarray:
+        """Features `(n, D)` of features `(n, D₀)`."""
+        return _projected(features, self.random)
 
     def coefficients_of(self, features: np.ndarray, residuals: np.ndarray) -> np.ndarray:
         """Coefficients `(T, r)` of targets with features `(T, D₀)` and residuals `(T, C)`."""
@@ -74,11 +81,11 @@ def make_basis(features: np.ndarray, residuals: np.ndarray) -> Basis:
             / _MOST_FEATURES**0.5
         )
     parts = _projected(features, random), residuals.astype(np.float32)
-    vectors = _eigenvectors(*parts).astype(np.float32)
+    vectors, eigenvalues = _eigenvectors(*parts)
     items, width = np.concatenate(parts, axis=1), parts[0].shape[1] * residuals.shape[1]
     if width <= _MOST_HELD or width * vectors.shape[1] <= items.size:
-        return Basis(vectors, _products(*parts).T @ vectors, random)
-    return Basis(vectors, items, random)
+        return Basis(vectors, eigenvalues, _products(*parts).T @ vectors, random)
+    return Basis(vectors, eigenvalues, items, random)
 
 
 def _projected(features: np.ndarray, random: np.ndarray | None) -> np.ndarray:
@@ -97,9 +104,9 @@ def _kernel(these: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.nda
     return product
 
 
-def _eigenvectors(features: np.ndarray, residuals: np.ndarray) -> np.ndarray:
+def _eigenvectors(features: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Leading eigenvectors `(N, r)` of ΨΨᵀ, or Nyström's approximation from a sample of rows and
-    columns.
+    columns, and their eigenvalues `(r,)` as shares of the largest.
     """
     count = len(features)
     if features.shape[1] * residuals.shape[1] <= _MOST_COLUMNS:
@@ -110,7 +117,8 @@ def _eigenvectors(features: np.ndarray, residuals: np.ndarray) -> np.ndarray:
         sample = features[drawn], residuals[drawn]
         small, directions = np.linalg.eigh(_kernel(sample, sample).astype(np.float64))
         rows = _kernel((features, residuals), sample)
-    keep = np.flatnonzero(small > _NEGLIGIBLE * small[-1])[::-1][:_MOST_VECTORS]
+    keep = np.flatnonzero(small > _NEGLIGIBLE * small[-1])[::-1]
+    keep = keep[: max(1, min(_MOST_VECTORS, _MOST_VALUES // count))]
     # exactly orthonormal, in the same order
-    vectors: np.ndarray = np.linalg.qr(rows @ directions[:, keep])[0]
-    return vectors
+    vectors = np.linalg.qr(rows @ directions[:, keep])[0].astype(np.float32)
+    return vectors, (small[keep] / small[-1]).astype(np.float32)

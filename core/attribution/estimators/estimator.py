@@ -23,17 +23,17 @@ instead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from turnover.attribution.estimators import BEST, MEDIAN, RAW
 from turnover.attribution.estimators.basis import Basis, make_basis
+from turnover.attribution.estimators.damping import Overlap, without_overlap
 from turnover.attribution.estimators.shrinkage import (
     Shrinkage,
     fit_shrinkage,
     noise_shares,
-    other_shares,
 )
 from turnover.errors import TurnoverError
 
@@ -56,9 +56,9 @@ class Estimator:
     """How the members' influences become one number.
 
     `agreement` holds, for each candidate, the mean row correlation between it on one half of the
-    members and the raw median of the other half, all divided by κ, since otherwise a few noisy
-    items would dominate; empty for fewer than four members. It judges the order only; the choice
-    uses the mean square. `noise` is κ `(N,)` of the training items. Only `best` has the last three.
+    members and the raw median of the other half; empty for fewer than four members. It judges the
+    order only; the choice uses the mean square. `noise` is κ `(N,)` of the training items. Only
+    `best` has the last three.
     """
 
     name: str
@@ -90,10 +90,17 @@ class Estimator:
         """
         if self.noise is None or self.basis is None or self.shrinkage is None:
             return np.median(members, 0), _spread(members)
-        estimate, error = self.shrinkage.posterior(
-            members / self.noise, self.basis.vectors, coefficients
-        ).items()
-        return estimate * self.noise, error * self.noise
+        return self.shrinkage.posterior(members, self.noise, self.basis, coefficients).items()
+
+    def foreseen(self, members: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+        """The part of `apply`'s estimates `(T, N)`, in nats, that items have in common with those
+        like them: the prior's. The rest is what the members show of the item itself.
+        """
+        if self.noise is None or self.basis is None or self.shrinkage is None:
+            return np.zeros(members.shape[1:])
+        posterior = self.shrinkage.posterior(members, self.noise, self.basis, coefficients)
+        common: np.ndarray = posterior.prior @ posterior.vectors.T
+        return common
 
     def group(
         self, members: np.ndarray, coefficients: np.ndarray, inside: np.ndarray
@@ -116,9 +123,8 @@ class Estimator:
         if self.noise is None or self.basis is None or self.shrinkage is None:
             loads = inside.astype(members.dtype)
             return np.median(members, 0) @ loads.T, _spread(members @ loads.T)
-        return self.shrinkage.posterior(
-            members / self.noise, self.basis.vectors, coefficients
-        ).sums(inside * self.noise.astype(np.float64))
+        posterior = self.shrinkage.posterior(members, self.noise, self.basis, coefficients)
+        return posterior.sums(inside)
 
 
 def _spread(members: np.ndarray) -> np.ndarray:
@@ -131,13 +137,16 @@ def _spread(members: np.ndarray) -> np.ndarray:
     )
 
 
-def choose_estimator(pilot: np.ndarray, train: Described, targets: Described) -> Estimator:
+def choose_estimator(
+    pilot: np.ndarray, train: Described, targets: Described, overlap: Overlap | None = None
+) -> Estimator:
     """The estimator that predicts held-out members best.
 
     Args:
         pilot: raw influences `(K, T, N)` of some targets.
         train: the N training items, their probabilities from the flipped sub-networks.
         targets: these T targets.
+        overlap: how the masks overlap; None where what they hide of the damping shall stay hidden.
 
     Raises:
         TurnoverError: if the pilot does not have one column per training item.
@@ -150,22 +159,23 @@ def choose_estimator(pilot: np.ndarray, train: Described, targets: Described) ->
         )
     if members < 2:
         return Estimator(RAW, {})
-    noise = noise_shares(pilot)
-    basis = make_basis(train.features, train.residuals / noise[:, None])
+    noise, basis = noise_shares(pilot), make_basis(train.features, train.residuals)
     coefficients = basis.coefficients_of(targets.features, targets.residuals)
-    scaled = pilot / other_shares(pilot)
     agreement, misses = (
-        _compared(scaled, basis.vectors, coefficients) if members >= _LEAST_TO_COMPARE else ({}, {})
+        _compared(pilot, noise, basis, coefficients) if members >= _LEAST_TO_COMPARE else ({}, {})
     )
     if misses and misses[BEST] > misses[MEDIAN]:
         return Estimator(MEDIAN, agreement)
-    return Estimator(
-        BEST, agreement, noise, basis, fit_shrinkage(scaled, basis.vectors, coefficients)
-    )
+    shrinkage = fit_shrinkage(pilot, basis, coefficients)
+    if overlap is not None:
+        items = [(basis.projected(some.features), some.residuals) for some in (train, targets)]
+        retrained = without_overlap(shrinkage.damping, overlap, *items)
+        shrinkage = replace(shrinkage, retrained=retrained)
+    return Estimator(BEST, agreement, noise, basis, shrinkage)
 
 
 def _compared(
-    pilot: np.ndarray, vectors: np.ndarray, coefficients: np.ndarray
+    pilot: np.ndarray, noise: np.ndarray, basis: Basis, coefficients: np.ndarray
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Each candidate on one half of the members against the raw influences of the other half, both
     ways: mean row correlation, mean square difference.
@@ -175,8 +185,8 @@ def _compared(
         raw = np.median(other_half, 0)
         candidates = {
             MEDIAN: np.median(half, 0),
-            BEST: fit_shrinkage(half, vectors, coefficients)
-            .posterior(half, vectors, coefficients)
+            BEST: fit_shrinkage(half, basis, coefficients)
+            .posterior(half, noise, basis, coefficients)
             .items()[0],
         }
         for name, estimate in candidates.items():

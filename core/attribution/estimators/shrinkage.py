@@ -1,29 +1,31 @@
 """`best`: empirical-Bayes shrinkage of raw influences, for single training items and for groups.
 
-Some training items are noisier than others, a mislabelled one by ten times, so the influences of
-item i are divided by κ_i, its share of the noise. A target's influences r ∈ ℝᴺ (the median over
-members, divided by κ, minus their mean over items, which is hardly larger than its own noise) are
-written in the basis U of `turnover.attribution.estimators.basis`: c = Uᵀ r, and the rest o.
+A target's influences r ∈ ℝᴺ (the median over members, minus their mean over items, which is hardly
+larger than its own noise) are written in the basis U of `turnover.attribution.estimators.basis`:
+c = Uᵀ r, and the rest o. All variances are in units of the target's own noise ν_t, since what a
+target's members agree on and what they do not grow together with its loss:
 
-    c_tj = a_t w_b s_tj + d_tj + noise      a_t ~ N(ā, α²),  d_tj ~ N(0, δ_b²),  noise ~ N(0, ν_t)
-    r_ti = (U c_t)_i + o_ti + noise         o_ti ~ N(0, τ²)
+    c_tj = √ν_t (z_t f_tj + d_tj + noise)     z_t ~ N(z̄, ζ²),  d_tj ~ N(0, δ_b²),  noise ~ N(0, 1)
+    r_ti = (U c_t)_i + √ν'_t (o_ti + noise)   o_ti ~ N(0, τ²),  noise ~ N(0, κ_i²)
 
-s_t are the target's coefficients in the basis, b the bin of direction j (bins grow geometrically,
-so the leading directions have their own). w_b, how strongly the network follows a direction, is
-shared by *all* targets: thousands of pairs estimate it. a_t is how strongly the target reacts, d
-what it adds, o what an item adds. By empirical Bayes (Efron and Morris 1973) each part is
-multiplied by the signal's share of its variance:
+f_t is the *prior* of the target, of length 1: its coefficients in the basis, damped
+(`turnover.attribution.estimators.damping`); one number, the damping c, is fitted for all targets,
+and works from one member on. z_t is how strongly the target reacts, d what it adds, b the bin of
+direction j (bins grow geometrically), o what an item adds. Some training items are noisier than
+others, a mislabelled one by ten times: κ_i is item i's share of the noise. By empirical Bayes
+(Efron and Morris 1973) each part is multiplied by the signal's share of its variance:
 
-    d̂_tj = ρ (c_tj − a_t w_b s_tj),  ρ = δ_b² / (δ_b² + ν_t)
-    ô_ti = ρ' o_ti,                  ρ' = τ² / (τ² + ν'_t)
+    d̂_tj = ρ (c_tj − z_t f_tj),  ρ = δ_b² / (δ_b² + 1)        ô_ti = ρ' o_ti,  ρ' = τ² / (τ² + κ_i²)
 
 The variances come from two halves of the members, whose noise is independent: the mean product of
-their deviations is an unbiased estimate of δ² or τ², half of their difference is the noise. w_b is
+their deviations is an unbiased estimate of signal, half of their difference is the noise. z̄ is
 shrunk as by James and Stein, to zero where it is no larger than its error; so without a signal in
-the turn-over influences all is about zero, whatever the features suggest. With δ and τ large the
-estimate is the plain median, with δ = τ = 0 a filter of the target's coefficients. Its error is the
-posterior standard deviation, with the uncertainty of w, a and τ² (see `Posterior`): mask noise, not
-what a retrained network would do.
+the turn-over influences all is about zero, whatever the features suggest.
+
+Shown is not z_t f_t but the same prior under the damping c' of training again, which overlapping
+masks hide: direction j of it times (λ_j + c) / (λ_j + c'), the leading one left as it is. The error
+is the posterior standard deviation, with the uncertainty of c and z (see `Posterior`): mask noise,
+not what a retrained network would do.
 """
 
 from __future__ import annotations
@@ -32,8 +34,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from turnover.attribution.estimators.basis import Basis
+from turnover.attribution.estimators.damping import damping_of, prior
+
 _BINS = 24
-_ROUNDS = 3
 _SWEEPS = 5
 _SHARED = 0.1
 _TINY = np.finfo(np.float64).tiny
@@ -44,267 +48,211 @@ _TINY = np.finfo(np.float64).tiny
 
 @dataclass(frozen=True)
 class Posterior:
-    """Estimated influences of N training items on T targets, divided by κ, and their errors.
+    """Estimated influences of N training items on T targets, and their errors.
 
     An influence is r = U c + o, with c in the directions U of the basis and o outside them. A group
-    of training items is a row g of loads, κ_i for its items and 0 for all others; its influence is
-    g·r = u·c + g·o with u = Uᵀg, and a single item is a group of one. The errors ε of a group's
-    items are not independent, so their variances do not simply add:
+    of training items is a row g of 0 and 1; its influence is g·r = u·c + g·o with u = Uᵀg, and a
+    single item is a group of one. The errors of a group's items are not independent, so their
+    variances do not simply add. With all directions share the errors of z and of the damping, while
+    what the noise leaves open of d and o is independent over directions and items:
 
-        ε(c_j) = η_j + (1 − ρ_j) (w_j s_j ε(a) + a s_j ε(w_b))
+        var(g·r) = Σ_j ρ_j ν u_j² + var(z) ν (Σ_j (1 − ρ_j) f_j u_j)² + (Σ_j ε_j u_j)²
+                 + Σ_i v_i g_i² (1 − |u|²/|g|²),             v_i = ν' τ² κ_i² / (τ² + κ_i²)
 
-    where η_j, what the noise leaves open of d_j, is independent over directions with variance
-    ρ_j ν; but ε(a) is one number for all directions, and ε(w_b) one for all directions of bin b.
-    Outside of U the error variance of o is the same in all directions, v = τ² ν' / (τ² + ν'). Hence
-
-        var(g·r) = Σ_j ρ_j ν u_j² + var(a) (Σ_j (1 − ρ_j) w_j s_j u_j)²
-                 + Σ_b var(w_b) (Σ_{j in b} (1 − ρ_j) a s_j u_j)² + v (|g|² − |u|²)
-
-    What items share counts once for a sum of similar items, however many they are; what is their
-    own shrinks with their number. Estimates are deviations from the mean of a target's influences,
-    which is omitted because it is hardly larger than its noise. To one item that matters little,
-    but a group of k items misses k times the error of that mean. Two halves of the members, whose
-    noise is independent, measure it: with m₁ and m₂ the means of their influences and m̂ that of the
+    where ε_j is the change of z f_j by one standard error of the damping. What items share counts
+    once for a sum of similar items, however many they are; what is their own shrinks with their
+    number. Estimates are deviations from the mean of a target's influences, which is omitted
+    because it is hardly larger than its noise. To one item that matters little, but a group of k
+    items misses k times the error of that mean. Two halves of the members, whose noise is
+    independent, measure it: with m₁ and m₂ the means of their influences and m̂ that of the
     estimates, (m₁ − m̂)(m₂ − m̂), where positive, is the variance of a shift common to all items; it
     counts for each pair of items of a group.
 
     Attributes:
         vectors: U, `(N, r)`.
+        prior: the part of `projections` that all targets' prior foresees, `(T, r)`.
         projections: estimates of c, `(T, r)`.
         outside: estimates of o, `(T, N)`.
-        independent: variances of η, `(T, r)`.
-        reaction: errors of c from one standard error of a, `(T, r)`.
-        weight: errors of c from one standard error of each bin's w, `(T, r)`.
-        bins: the directions with the same w.
-        outside_variance: v, `(T, 1)`.
+        independent: variances of d, `(T, r)`.
+        shared: errors of c from one standard error of z, and from one of the damping, `(T, r)`.
+        outside_variance: v, `(T, N)`.
         shift: variance of the common shift, `(T, 1)`.
     """
 
     vectors: np.ndarray
+    prior: np.ndarray
     projections: np.ndarray
     outside: np.ndarray
     independent: np.ndarray
-    reaction: np.ndarray
-    weight: np.ndarray
-    bins: list[slice]
+    shared: tuple[np.ndarray, np.ndarray]
     outside_variance: np.ndarray
     shift: np.ndarray
 
     def items(self) -> tuple[np.ndarray, np.ndarray]:
         """Estimates and errors of single items, each `(T, N)`."""
         estimates = self.projections @ self.vectors.T + self.outside
-        return estimates, np.sqrt(self._variances(self.vectors, np.ones(len(self.vectors))))
+        free = np.maximum(1 - np.square(self.vectors).sum(1), 0)
+        return estimates, np.sqrt(self._inside(self.vectors) + self.outside_variance * free)
 
-    def sums(self, loads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Estimates and errors `(T, G)` of sums weighted by non-negative `loads` `(G, N)`."""
+    def sums(self, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Estimates and errors `(T, G)` of sums over groups `inside` `(G, N)`."""
         # groups are small, and converting all of U to float64 would take longer than the rest
-        used = loads.any(0)
-        inside, lengths = loads[:, used] @ self.vectors[used], np.square(loads).sum(1)
-        pairs = np.square(loads.sum(1)) - lengths
-        variances = self._variances(inside, lengths) + self.shift * pairs
-        return self.projections @ inside.T + self.outside @ loads.T, np.sqrt(variances)
+        used = inside.any(0)
+        loads = inside[:, used].astype(np.float64)
+        along, sizes = loads @ self.vectors[used], loads.sum(1)
+        free = np.maximum(1 - np.square(along).sum(1) / np.maximum(sizes, 1), 0)
+        variances = self._inside(along) + (self.outside_variance[:, used] @ loads.T) * free
+        variances += self.shift * (np.square(sizes) - sizes)
+        estimates = self.projections @ along.T + self.outside[:, used] @ loads.T
+        return estimates, np.sqrt(variances)
 
-    def _variances(self, inside: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Variances `(T, G)` of rows with coordinates `inside` `(G, r)` in the basis and squared
-        lengths `(G,)`, without the shift.
-        """
-        squares = np.square(inside)
+    def _inside(self, along: np.ndarray) -> np.ndarray:
+        """Variances `(T, G)` in the basis of rows with coordinates `along` `(G, r)`."""
         # float32 is enough for items
-        independent, reaction, weight = (
-            part.astype(inside.dtype) for part in (self.independent, self.reaction, self.weight)
-        )
-        variances: np.ndarray = independent @ squares.T + self.outside_variance * np.maximum(
-            lengths - squares.sum(1), 0
-        )
-        variances += np.square(reaction @ inside.T)
-        for directions in self.bins:
-            variances += np.square(weight[:, directions] @ inside[:, directions].T)
+        variances: np.ndarray = self.independent.astype(along.dtype) @ np.square(along).T
+        for error in self.shared:
+            variances += np.square(error.astype(along.dtype) @ along.T)
         return variances
 
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """What all targets share; variances are of influences divided by κ.
+    """What all targets share; variances are in units of a target's noise.
 
-    `weight` and `weight_variance` are w_b and its squared error for each of r directions,
-    `deviation` δ_b², `strength` and `strength_variance` ā and α², `own` and `own_error` τ² and its
-    standard error.
+    `damping` and `damping_error` are the decimal logarithm of c as influences show it, and its
+    standard error; `retrained` is that of training again. `strength`, `strength_error` and
+    `strength_variance` are z̄, its standard error and ζ², `deviation` δ_b² of each of r directions,
+    `own` and `own_error` τ² and its standard error.
     """
 
-    weight: np.ndarray
-    weight_variance: np.ndarray
-    deviation: np.ndarray
+    damping: float
+    damping_error: float
+    retrained: float
     strength: float
+    strength_error: float
     strength_variance: float
+    deviation: np.ndarray
     own: float
     own_error: float
 
     def posterior(
-        self, members: np.ndarray, vectors: np.ndarray, coefficients: np.ndarray
+        self, members: np.ndarray, noise: np.ndarray, basis: Basis, coefficients: np.ndarray
     ) -> Posterior:
-        """The posterior of influences that were divided by κ.
-
-        Args:
-            members: `(K, T, N)`, K ≥ 2.
-            vectors: U, `(N, r)`.
-            coefficients: of the targets, `(T, r)`.
+        """The posterior of raw influences `(K, T, N)`, K ≥ 2, of items with these shares κ `(N,)`
+        of the noise, for targets with these coefficients `(T, r)` in the basis.
         """
+        vectors, squares = basis.vectors, np.square(noise, dtype=np.float64)
         whole, halves, means = _centred(members)
-        noise, rest_noise = _noise(halves, vectors)
+        size, rest_size = _noise(halves, vectors)
         projections = whole @ vectors
-        expected = self.weight * coefficients
-        strength, strength_variance = _strengths(
-            projections, expected, noise, self.strength, self.strength_variance
+
+        masked = size * prior(coefficients, basis.eigenvalues, self.damping)
+
+        def retrained(damping: float) -> np.ndarray:
+            hidden = (basis.eigenvalues + 10.0**self.damping) / (basis.eigenvalues + 10.0**damping)
+            return masked * (hidden / hidden[:1])
+
+        shown = retrained(self.retrained)
+        strengths, variance = self.strengths(projections, masked, size)
+        rho = self.deviation / (self.deviation + 1)
+        deviations = rho * (projections - strengths * masked)
+        outside = self.own / (self.own + squares) * (whole - projections @ vectors.T)
+        # of the members' own mean, which is under overlapping masks
+        centre = (strengths * masked + deviations) @ vectors.mean(0) + outside.mean(1)
+        shift = np.prod([mean - centre[:, None] for mean in means], axis=0)
+        step = retrained(self.retrained + self.damping_error) - retrained(
+            self.retrained - self.damping_error
         )
-        rho = self.deviation / (self.deviation + noise)
-        prior = strength * expected
-        rho_outside, largest = self.own / (self.own + rest_noise), self.own + self.own_error
-        estimated = prior + rho * (projections - prior)
-        outside = rho_outside * (whole - projections @ vectors.T)
-        off = [mean - (estimated @ vectors.mean(0) + outside.mean(1))[:, None] for mean in means]
+        largest = self.own + self.own_error
         return Posterior(
             vectors=vectors,
-            projections=estimated,
+            prior=strengths * shown,
+            projections=strengths * shown + deviations,
             outside=outside,
-            independent=rho * noise,
-            reaction=(1 - rho) * expected * np.sqrt(strength_variance),
-            weight=(1 - rho) * strength * coefficients * np.sqrt(self.weight_variance),
-            bins=_bins(len(self.weight)),
-            outside_variance=largest * rest_noise / (largest + rest_noise),
-            shift=np.maximum(off[0] * off[1], 0),
+            independent=rho * size**2,
+            shared=((1 - rho) * shown * variance**0.5, strengths * step / 2),
+            outside_variance=rest_size**2 * largest * squares / (largest + squares + _TINY),
+            shift=np.maximum(shift, 0),
         )
+
+    def strengths(
+        self, projections: np.ndarray, expected: np.ndarray, size: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """z of each target, `(T, 1)`, shrunk to the mean, and its posterior variance."""
+        seen = _strengths(projections, expected, size)
+        rho = self.strength_variance / (self.strength_variance + 1)
+        variance = rho + ((1 - rho) * self.strength_error) ** 2
+        return self.strength + rho * (seen - self.strength), variance
 
 
 # The fit
 
 
-def fit_shrinkage(members: np.ndarray, vectors: np.ndarray, coefficients: np.ndarray) -> Shrinkage:
-    """The parameters estimated from some targets' influences, divided by κ; arguments as for
+def fit_shrinkage(members: np.ndarray, basis: Basis, coefficients: np.ndarray) -> Shrinkage:
+    """The parameters estimated from some targets' influences; arguments as for
     `Shrinkage.posterior`.
     """
+    vectors = basis.vectors
     whole, halves, _ = _centred(members)
-    noise, rest_noise = _noise(halves, vectors)
+    size, rest_size = _noise(halves, vectors)
     projections, split = whole @ vectors, [half @ vectors for half in halves]
-    strengths, strength, strength_variance = np.ones((len(coefficients), 1)), 1.0, 0.0
-    for _ in range(_ROUNDS):  # weights and strengths determine each other
-        weight, weight_variance = _weights(projections, strengths * coefficients, noise)
-        expected = weight * coefficients
-        strength, strength_variance = _strength_moments(projections, split, expected)
-        strengths, _ = _strengths(projections, expected, noise, strength, strength_variance)
-    deviation = np.zeros(len(weight))
-    for directions in _bins(len(weight)):
-        first, second = (
-            half[:, directions] - strengths * expected[:, directions] for half in split
-        )
-        deviation[directions] = max(0, _weighted_mean(first * second, 1 / noise)[0])
-    first, second = (half - part @ vectors.T for half, part in zip(halves, split, strict=True))
-    item_variance, item_error = _weighted_mean(
-        first * second * (len(vectors) / _free(vectors)), 1 / rest_noise
+    damping, damping_error = damping_of(
+        projections, np.linalg.norm(whole, axis=1), coefficients, basis.eigenvalues
     )
-    return Shrinkage(
-        weight,
-        weight_variance,
-        deviation,
-        strength,
-        strength_variance,
-        max(0, item_variance),
-        item_error,
+    expected = size * prior(coefficients, basis.eigenvalues, damping)
+    moments = _strength_moments([_strengths(part, expected, size) for part in split])
+    rest = [(half - part @ vectors.T) / rest_size for half, part in zip(halves, split, strict=True)]
+    own = (rest[0] * rest[1]).sum(1) / _free(vectors)
+    fitted = Shrinkage(
+        damping,
+        damping_error,
+        damping,
+        *moments,
+        deviation=np.zeros(vectors.shape[1]),
+        own=max(0.0, float(own.mean())),
+        own_error=float(own.std() / len(own) ** 0.5),
     )
+    strengths, _ = fitted.strengths(projections, expected, size)
+    products = np.prod([(part - strengths * expected) / size for part in split], axis=0)
+    for directions in _bins(len(fitted.deviation)):
+        fitted.deviation[directions] = max(0.0, float(products[:, directions].mean()))
+    return fitted
+
+
+def _strengths(projections: np.ndarray, expected: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """How far influences go along the prior, in units of their noise, `(T, 1)`."""
+    along: np.ndarray = (projections / size * (expected / size)).sum(1, keepdims=True)
+    return along
+
+
+def _strength_moments(split: list[np.ndarray]) -> tuple[float, float, float]:
+    """z̄, its standard error and ζ², from two halves' strengths `(T, 1)`."""
+    whole = (split[0] + split[1]) / 2
+    mean, halves = float(whole.mean()), float((split[0] - split[1]).mean()) / 2
+    error = (float(whole.var()) / len(whole) + halves**2) ** 0.5
+    strength = max(0.0, mean - error**2 / mean) if mean > 0 else 0.0
+    variance = float(((split[0] - mean) * (split[1] - mean)).mean())
+    return strength, error, max(0.0, variance)
 
 
 def noise_shares(members: np.ndarray) -> np.ndarray:
     """κ `(N,)`: how noisy each training item's influences `(K, T, N)` are, 1 in the root mean
     square; K ≥ 2.
     """
-    squares = _relative_squares(members)
-    return _shares(squares.mean(0), len(squares)).astype(np.float32)
-
-
-def other_shares(members: np.ndarray) -> np.ndarray:
-    """κ `(T, N)` of each target from all *other* targets; 1 if there are none.
-
-    With its own κ an item would count more where the two halves happen to agree, and noise would
-    look like signal.
-    """
-    squares = _relative_squares(members)
-    others = len(squares) - 1
-    return (
-        np.stack(
-            [
-                _shares((squares.sum(0) - target_squares) / others, others)
-                for target_squares in squares
-            ]
-        )
-        if others
-        else np.ones_like(squares)
-    )
-
-
-def _relative_squares(members: np.ndarray) -> np.ndarray:
-    """Squared differences of the halves `(T, N)`, divided by the target's noise."""
     halves = _centred(members)[1]
     squares = np.square(halves[0] - halves[1])
     items = np.ones((1, squares.shape[1]))
     for _ in range(_SWEEPS):  # noise of a pair = its target's times its item's
         targets = (squares / items).mean(1, keepdims=True) + _TINY
         items = (squares / targets).mean(0, keepdims=True) + _TINY
-    relative: np.ndarray = squares / targets
-    return relative
-
-
-def _shares(items: np.ndarray, targets: int) -> np.ndarray:
-    """κ `(N,)` from mean squares over `targets` targets, shrunk to equal shares by the part of
-    their spread that is chance, at least `_SHARED`.
-    """
+    items = (squares / targets).mean(0)
     items = items / (items.mean() + _TINY) + _TINY
     # a normal number's square varies by twice its squared mean
-    spread, chance = (
-        items.var() + _TINY,
-        2 / targets,
-    )
+    spread, chance = items.var() + _TINY, 2 / len(squares)
     signal = max(0, spread - chance) / (1 + chance)
     shared = max(_SHARED, 1 - signal / spread)
     shares: np.ndarray = np.sqrt((1 - shared) * items + shared)
-    return shares
-
-
-def _weights(
-    projections: np.ndarray, coefficients: np.ndarray, noise: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """w of each direction, shrunk, and its variance."""
-    weight, variance = np.zeros((2, coefficients.shape[1]))
-    for directions in _bins(coefficients.shape[1]):
-        in_bin = coefficients[:, directions]
-        precision = float((np.square(in_bin) / noise).sum())
-        if precision > 0:
-            slope = float((in_bin * projections[:, directions] / noise).sum()) / precision
-            significance = max(slope * slope * precision, _TINY)  # a squared z-value
-            weight[directions] = max(slope, 0) * max(0, 1 - 1 / significance)
-            variance[directions] = 1 / precision
-    return weight, variance
-
-
-def _strength_moments(
-    projections: np.ndarray, split: list[np.ndarray], expected: np.ndarray
-) -> tuple[float, float]:
-    """Mean and variance over targets of a."""
-    sizes = np.square(expected).sum(1) + _TINY
-    strength = float(((projections * expected).sum(1) / sizes).mean())
-    first, second = ((half * expected).sum(1) / sizes - strength for half in split)
-    return strength, max(0, float((first * second).mean()))
-
-
-def _strengths(
-    projections: np.ndarray, expected: np.ndarray, noise: np.ndarray, mean: float, variance: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """a of each target, shrunk to the mean, and its posterior variance, each `(T, 1)`."""
-    sizes = np.square(expected).sum(1, keepdims=True) + _TINY
-    error = noise / sizes
-    rho = variance / (variance + error)
-    return (
-        mean + rho * ((projections * expected).sum(1, keepdims=True) / sizes - mean),
-        rho * error,
-    )
+    return shares.astype(np.float32)
 
 
 def _centred(members: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
@@ -322,13 +270,15 @@ def _centred(members: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], list[np
 
 
 def _noise(halves: list[np.ndarray], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Noise variances `(T, 1)` of a coefficient and of the rest of a single influence."""
+    """√ν and √ν', standard deviations `(T, 1)` of the noise of a coefficient and of the rest of a
+    single influence.
+    """
     difference = (halves[0] - halves[1]) / 2
     inside = difference @ vectors
     rest = difference - inside @ vectors.T
     return (
-        np.square(inside).mean(1, keepdims=True) + _TINY,
-        np.square(rest).sum(1, keepdims=True) / _free(vectors) + _TINY,
+        np.sqrt(np.square(inside).mean(1, keepdims=True)) + _TINY,
+        np.sqrt(np.square(rest).sum(1, keepdims=True) / _free(vectors)) + _TINY,
     )
 
 
@@ -344,12 +294,3 @@ def _bins(count: int) -> list[slice]:
         slice(first, last)
         for first, last in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
     ]
-
-
-def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Mean of `(T, n)` values, rows weighted by `(T, 1)`, and its standard error from the spread of
-    the rows' means.
-    """
-    means, shares = values.mean(1, keepdims=True), weights / weights.sum()
-    centre = float((means * shares).sum())
-    return centre, float(np.sqrt(np.square(shares * (means - centre)).sum()))

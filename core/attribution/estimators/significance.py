@@ -27,9 +27,15 @@ RATE = 0.05
 _ERFC = np.vectorize(erfc, otypes=[np.float64])
 
 
-def freedom_of(estimator: str, members: int) -> int | None:
-    """Degrees of freedom of the errors of a run's estimator; None where they count as known."""
-    return members - 1 if estimator == MEDIAN else None
+def freedom_of(estimator: str, members: int, masks: int | None = None) -> int | None:
+    """Degrees of freedom of the errors of a run's estimator; None where they count as known.
+
+    Where instances share `masks` masks, a target's noise is known from as many numbers as the
+    members have pairs of masks.
+    """
+    if estimator == MEDIAN:
+        return members - 1
+    return None if masks is None else members * masks // 2
 
 
 def wrong_sign(

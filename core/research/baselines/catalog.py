@@ -30,7 +30,7 @@ from turnover.research.baselines.simple import RandomScores, Similarity, Trainin
 from turnover.research.baselines.tracin import SgdInfluence, TracIn
 from turnover.storage.progress import Advance
 
-_MASKS = 2
+_MASKS, _SHARED = 2, 64
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,17 @@ class TurnoverInfluence(Baseline):
     Attributes:
         plain: by two forward passes for each pair, as published; otherwise by the engine.
         groups: mask this many groups of units; None means single units.
+        masks: how many masks the training items share; None as in the paper, one each.
     """
 
     plain: bool = False
     groups: int | None = None
+    masks: int | None = None
 
     @property
     def name(self) -> str:
+        if self.masks:
+            return f"turn-over dropout, {self.masks} shared masks"
         way = "two passes a pair" if self.plain else "engine"
         return f"turn-over dropout, {way} (Kobayashi et al. 2020)"
 
@@ -54,7 +58,7 @@ class TurnoverInfluence(Baseline):
         self, problem: Problem, chosen: Tensor, clock: Clock, progress: Advance
     ) -> tuple[Tensor, int]:
         with clock.spent("train"):
-            model = train_masked(masked_model(problem, self.groups), problem)
+            model = train_masked(masked_model(problem, self.groups, self.masks), problem)
         progress(0.5)
         targets = problem.targets
         with clock.spent("estimate"):
@@ -64,7 +68,7 @@ class TurnoverInfluence(Baseline):
         return values.to(targets.labels.device), stored
 
 
-def masked_model(problem: Problem, groups: int | None) -> Members:
+def masked_model(problem: Problem, groups: int | None, masks: int | None = None) -> Members:
     """The problem's model before training, with masks, as one member; linear, relu, linear becomes
     a `MemberHead`.
 
@@ -76,17 +80,17 @@ def masked_model(problem: Problem, groups: int | None) -> Members:
     start.load_state_dict(dict(problem.initial), strict=False)
     match layers := list(start) if isinstance(start, nn.Sequential) else [start]:
         case [nn.Linear() as first, nn.ReLU(), nn.Linear() as last]:
-            return _heads(first, last, groups)
-    model = _masked(start, layers, groups)
+            return _heads(first, last, groups, masks)
+    model = _masked(start, layers, groups, masks)
     with torch.no_grad():
         classes = model(problem.train.inputs[:1]).shape[-1]
     return Ensemble([model], classes, [])
 
 
-def _heads(first: nn.Linear, last: nn.Linear, groups: int | None) -> MemberModel:
+def _heads(first: nn.Linear, last: nn.Linear, groups: int | None, masks: int | None) -> MemberModel:
     """Linear, relu, linear as a one-member model with the layers' weights."""
     sizes = first.in_features, first.out_features, last.out_features
-    head = MemberHead(*sizes, groups=groups, seed=0, members=1).to(first.weight)
+    head = MemberHead(*sizes, groups=groups, seed=0, members=1, masks=masks).to(first.weight)
     for member_layer, layer in ((head.linear_in, first), (head.linear_out, last)):
         member_layer.weight.data = layer.weight.detach().T.repeat(1, 1, 1)
         if layer.bias is None:
@@ -96,18 +100,24 @@ def _heads(first: nn.Linear, last: nn.Linear, groups: int | None) -> MemberModel
     return MemberModel(nn.Identity(), head, ("the output bias",))
 
 
-def _masked(start: nn.Module, layers: list[nn.Module], groups: int | None) -> nn.Module:
+def _masked(
+    start: nn.Module, layers: list[nn.Module], groups: int | None, masks: int | None
+) -> nn.Module:
     """The model with its own masks under another seed, or with masks before its linear layers."""
     seed = derive_seed(0, 0, _MASKS)
-    masks = [module for module in start.modules() if isinstance(module, TurnoverDropout)]
-    for mask in masks:
-        mask.seed = derive_seed(mask.seed, seed)
-    if masks:
+    present = [module for module in start.modules() if isinstance(module, TurnoverDropout)]
+    for mask in present:
+        mask.seed, mask.masks = derive_seed(mask.seed, seed), masks or mask.masks
+    if present:
         return start
     chain: list[nn.Module] = []
     for number, layer in enumerate(layers):
         if isinstance(layer, nn.Linear):
-            chain.append(TurnoverDropout(layer.in_features, groups=groups, seed=seed, layer=number))
+            chain.append(
+                TurnoverDropout(
+                    layer.in_features, groups=groups, seed=seed, masks=masks, layer=number
+                )
+            )
         chain.append(layer)
     if len(chain) == len(layers):
         raise TurnoverError(
@@ -153,6 +163,7 @@ def methods(groups: int | None = None, sgd: Schedule | None = None) -> dict[str,
     return {
         "turnover": TurnoverInfluence(groups=groups),
         "turnover-plain": TurnoverInfluence(plain=True, groups=groups),
+        "turnover-shared": TurnoverInfluence(groups=groups, masks=_SHARED),
         "retraining": Retraining(),
         "sgd-influence": SgdInfluence(sgd),
         "influence-cg": InfluenceFunction(),

@@ -5,7 +5,8 @@ time, as the authors do; (b) *masked part*: the prefix computed once, then two p
 batches of instances and targets; (c) *engine*: `turnover.influence`, with everything it does.
 
 Each way is timed on as many pairs as it finishes in a few seconds; a row states how many. Weights
-are random: they do not change the work.
+are random: they do not change the work. Where training instances share masks, a target costs as
+many passes as there are masks, however many instances these are spread to.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from turnover.attribution.ensemble import MemberModel
 from turnover.attribution.influence import influence
 from turnover.attribution.scope import turnover
 from turnover.data.sources.text import load_reviews
+from turnover.errors import counted
 from turnover.models.adapters import AdapterClassifier, EncoderClassifier, new_encoder
 from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.models.heads import TextEncoder, turnover_heads
@@ -36,6 +38,7 @@ _FEWER_INSTANCES, _FEW_TARGETS = 1000, 20
 _SAMPLE_TARGETS, _SAMPLE_INSTANCES = 2, 50
 _HEAD_INSTANCES, _HEAD_TARGETS = 500, 10
 _IMAGE_INSTANCES, _ADAPTER_INSTANCES = 128, 500
+_BERT_INSTANCES, _BERT_BATCH = 10_000, 20
 
 PUBLISHED, PART, ENGINE, ENGINE_LOW = (
     "(a) published",
@@ -80,19 +83,22 @@ class _Whole(nn.Module):
         return logits
 
 
-def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
+def heads(
+    targets: int, groups: int | None, device: torch.device, masks: int | None = None
+) -> Contest:
     """16 heads on MiniLM features of review sentences, 5,000 training instances; 1,000 where unit
     masks meet many targets.
     """
     encoder = TextEncoder(device=device)
     tokens = _tokens(encoder, targets)
     model, single = (
-        turnover_heads((encoder.width,), 2, members=members, groups=groups, seed=_SEED)
+        turnover_heads((encoder.width,), 2, members=members, groups=groups, seed=_SEED, masks=masks)
         .to(device)
         .eval()
         for members in (_MEMBERS, 1)
     )
-    ids = torch.arange(_INSTANCES if groups or targets < _FEW_TARGETS else _FEWER_INSTANCES)
+    few = groups is None and masks is None and targets >= _FEW_TARGETS
+    ids = torch.arange(_FEWER_INSTANCES if few else _INSTANCES)
     labels = torch.zeros(targets, dtype=torch.int64)
 
     def features(count: int) -> Tensor:
@@ -119,17 +125,22 @@ def heads(targets: int, groups: int | None, device: torch.device) -> Contest:
         ),
     }
     for name, dtype in PRECISIONS.items():
-        ways[name] = Way(
-            _MEMBERS * targets * len(ids),
-            partial(engine, dtype, targets, ids),
-            partial(sample, dtype),
-            partial(_make_masks, model, ids.to(device)),
-        )
-    return Contest(f"text heads, {_masks(groups)}, {targets} target{'s' * (targets > 1)}", ways)
+        if dtype is None or masks is None:
+            ways[name] = Way(
+                _MEMBERS * targets * len(ids),
+                partial(engine, dtype, targets, ids),
+                partial(sample, dtype),
+                None if masks else partial(_make_masks, model, ids.to(device)),
+            )
+    return Contest(
+        f"text heads, {masks_in_words(groups, masks)}, {counted(targets, 'target')}", ways
+    )
 
 
-def _masks(groups: int | None) -> str:
-    return "unit masks" if groups is None else f"{groups} groups"
+def masks_in_words(groups: int | None, masks: int | None) -> str:
+    """Of what the masks are, and how many of them the instances share."""
+    words = "unit masks" if groups is None else f"{groups} groups"
+    return words if masks is None else f"{words}, {masks} shared"
 
 
 def _make_masks(model: MemberModel, ids: Tensor) -> None:
@@ -138,60 +149,65 @@ def _make_masks(model: MemberModel, ids: Tensor) -> None:
             mask.seeded_bits(ids, seed)
 
 
-def adapters(layers: int | None, device: torch.device) -> Contest:
+def adapters(layers: int | None, device: torch.device, masks: int | None = None) -> Contest:
     """MiniLM with adapters in its last layers (None for all), with enlarged weights."""
-    model = (
-        AdapterClassifier(new_encoder(DEFAULT_ENCODER), 2, layers=layers, groups=None, seed=_SEED)
-        .to(device)
-        .eval()
+    model = AdapterClassifier(
+        new_encoder(DEFAULT_ENCODER), 2, layers=layers, groups=None, seed=_SEED, masks=masks
     )
-    tokens = _tokens(TextEncoder(device=device), 2)
-    return _general(
-        f"MiniLM, adapters in {'all' if layers is None else f'the last {layers}'} layers",
-        _enlarged(model),
-        tokens,
-        _ADAPTER_INSTANCES,
+    where = "all" if layers is None else f"the last {layers}"
+    return contest(
+        f"MiniLM, adapters in {where} layers" + (f", {masks} shared masks" if masks else ""),
+        _enlarged(model).to(device).eval(),
+        _tokens(TextEncoder(device=device), 1 if masks else 2),
+        _INSTANCES if masks else _ADAPTER_INSTANCES,
         device,
+        halved=masks is None,
     )
 
 
-def bert_base(device: torch.device) -> Contest:
-    """A network of BERT-base's size with adapters in all layers, random weights, one target of 32
-    tokens, 10,000 instances.
+def bert_base(device: torch.device, tokens: int = 32, masks: int | None = None) -> Contest:
+    """A network of BERT-base's size with adapters in all layers, random weights, one target of
+    `tokens` tokens, 10,000 instances; on a CPU 100, where each has its own masks, and (a) has 20
+    masks a batch, since 100 take minutes.
     """
     from transformers import BertConfig, BertModel
 
-    from turnover.models.adapters import AdapterClassifier
-
-    model = (
-        AdapterClassifier(
-            BertModel(BertConfig(), add_pooling_layer=False),
-            2,
-            layers=None,
-            groups=None,
-            seed=_SEED,
-        )
-        .to(device)
-        .eval()
+    model = AdapterClassifier(
+        BertModel(BertConfig(), add_pooling_layer=False),
+        2,
+        layers=None,
+        groups=None,
+        seed=_SEED,
+        masks=masks,
     )
-    tokens = {
-        "input_ids": torch.full((1, 32), 7, device=device),
-        "attention_mask": torch.ones(1, 32, dtype=torch.int64, device=device),
+    target = {
+        "input_ids": torch.full((1, tokens), 7, device=device),
+        "attention_mask": torch.ones(1, tokens, dtype=torch.int64, device=device),
     }
-    return _general("BERT-base, adapters in all layers", _enlarged(model), tokens, 10_000, device)
+    return contest(
+        f"BERT-base, adapters in all layers, {tokens} tokens"
+        + (f", {masks} shared masks" if masks else ""),
+        _enlarged(model).to(device).eval(),
+        target,
+        _BERT_INSTANCES if masks or device.type == "cuda" else PUBLISHED_BATCH,
+        device,
+        halved=device.type == "cuda",
+        batch=PUBLISHED_BATCH if device.type == "cuda" else _BERT_BATCH,
+    )
 
 
-def images(groups: int | None, device: torch.device) -> Contest:
+def images(groups: int | None, device: torch.device, masks: int | None = None) -> Contest:
     """VGG19 on 32 × 32 images, masked from the input of the 12th convolution on."""
-    model = vgg19(10, groups=groups, seed=_SEED).to(device).eval()
+    model = vgg19(10, groups=groups, seed=_SEED, masks=masks).to(device).eval()
     inputs = torch.randn(100, 3, 32, 32, generator=torch.Generator().manual_seed(_SEED)).to(device)
-    return _general(
-        f"VGG19, {_masks(groups)}, 100 targets",
+    return contest(
+        f"VGG19, {masks_in_words(groups, masks)}, 100 targets",
         model,
         inputs,
-        _IMAGE_INSTANCES,
+        _INSTANCES if masks else _IMAGE_INSTANCES,
         device,
-        _tail(model),
+        None if masks else _tail(model),
+        halved=device.type == "cuda",
     )
 
 
@@ -208,30 +224,37 @@ def example_network(groups: int | None, device: torch.device) -> Contest:
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.05, generator=torch_seeded)
     inputs = torch.randn(200, 784, generator=torch_seeded).to(device)
-    return _general(
-        f"784-768-768-768-10, {_masks(groups)}, 200 targets",
+    return contest(
+        f"784-768-768-768-10, {masks_in_words(groups, None)}, 200 targets",
         model.to(device).eval(),
         inputs,
         1000,
         device,
         (model[:2], model[2:]),
+        halved=device.type == "cuda",
     )
 
 
-def _general(
+def contest(
     case: str,
     model: nn.Module,
     inputs: Inputs,
     count: int,
     device: torch.device,
     parts: tuple[nn.Module, nn.Module] | None = None,
+    *,
+    halved: bool,
+    batch: int = PUBLISHED_BATCH,
 ) -> Contest:
-    """A contest for a one-member model; with its two parts, if known, for (b)."""
+    """A contest for a one-member model; with its two parts, if known, for (b), and in bfloat16 if
+    `halved` (cut-out sub-networks gain nothing from that on a CPU). (a) has `batch` masks a batch.
+    """
     targets = row_count(inputs)
     labels, ids = torch.zeros(targets, dtype=torch.int64), torch.arange(count)
     sample_targets = min(targets, _SAMPLE_TARGETS)
-    sample_size = min(count, _SAMPLE_INSTANCES)
-    ways = {PUBLISHED: _published(model, inputs, sample_targets, labels, device, sample_size)}
+    sample_size = min(count, batch, _SAMPLE_INSTANCES)
+    published = _published(model, inputs, sample_targets, labels, device, sample_size, batch)
+    ways = {PUBLISHED: published}
     if parts and isinstance(inputs, Tensor):
         part_size = min(count, 16)
         ways[PART] = Way(
@@ -256,8 +279,7 @@ def _general(
         return engine(dtype, targets, ids[:sample_size])[:, :sample_targets]
 
     for name, dtype in PRECISIONS.items():
-        # cut-out sub-networks gain nothing from bfloat16 on a CPU
-        if dtype is None or parts is None or device.type == "cuda":
+        if dtype is None or halved:
             ways[name] = Way(
                 targets * count, partial(engine, dtype, targets, ids), partial(sample, dtype)
             )
@@ -271,16 +293,19 @@ def _published(
     labels: Tensor,
     device: torch.device,
     count: int = _SAMPLE_INSTANCES,
+    batch: int = PUBLISHED_BATCH,
 ) -> Way:
-    """Two passes of the whole model for each instance, 100 masks a batch, one target at a time."""
+    """Two passes of the whole model for each instance, `batch` masks at a time, one target at a
+    time.
+    """
 
     @torch.no_grad()
     def compute(ids: Tensor, target: int) -> Tensor:
-        batch = take_rows(inputs, torch.full((len(ids),), target), device)
+        rows = take_rows(inputs, torch.full((len(ids),), target), device)
         losses = []
         for flipped in (False, True):
             with turnover(ids, flipped=flipped):
-                logits = model(batch) if isinstance(batch, Tensor) else model(**batch)
+                logits = model(rows) if isinstance(rows, Tensor) else model(**rows)
             losses.append(pair_losses(None, logits[None, None], labels[target : target + 1])[0, 0])
         return losses[1] - losses[0]
 
@@ -289,7 +314,7 @@ def _published(
             None
         ].cpu()
 
-    return Way(PUBLISHED_BATCH, lambda: compute(torch.arange(PUBLISHED_BATCH), 0), sample)
+    return Way(batch, lambda: compute(torch.arange(batch), 0), sample)
 
 
 @torch.no_grad()

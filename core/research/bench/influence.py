@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from turnover.attribution.device import choose_device
-from turnover.attribution.influence import top_influences
-from turnover.models.heads import turnover_heads
 from turnover.research.bench.contests import (
     ENGINE_LOW,
     Contest,
@@ -30,11 +28,11 @@ from turnover.research.bench.contests import (
     heads,
     images,
 )
+from turnover.research.bench.growth import describe_growth, measure_growth
+from turnover.research.bench.networks import convolutions, trunk
 from turnover.research.bench.timing import (
-    COPY_BYTES,
     MATMUL_FLOPS,
     interleaved_medians,
-    large_copy,
     matmul_peak,
     peak_memory,
     threads,
@@ -44,8 +42,9 @@ from turnover.storage.progress import bar
 
 _REPEATS = 5
 _PEAK, _PEAK_LOW = "matrix product, float32", "matrix product, bfloat16"
-_GROWTH = (2500, 5000, 10_000, 20_000, 40_000)
-_TARGET_GROWTH = (16, 32, 64, 128, 256)
+_MASKS, _FEWER_MASKS = 64, 16
+_BERT_REPEATS = 1
+GROWTH = "growth"
 
 
 @dataclass(frozen=True)
@@ -69,62 +68,74 @@ class BackendRow:
     mask_seconds: float | None
 
 
-@dataclass(frozen=True)
-class GrowthRow:
-    """How the engine's seconds and peak memory grow: seconds are proportional to size to the power
-    of the exponent.
-    """
-
-    growing: str
-    sizes: tuple[int, ...]
-    seconds: tuple[float, ...]
-    peak_memory_mb: tuple[float, ...]
-    exponent: float
-
-
 def contests(device: torch.device) -> Iterator[Callable[[], Contest]]:
     """All contests, each made when its turn comes."""
-    for groups in (32, None):
-        yield from (partial(heads, targets, groups, device) for targets in (1, 10, 100))
-    yield from (partial(adapters, layers, device) for layers in (2, None))
-    yield from (partial(images, groups, device) for groups in (32, None))
+    for masks in (None, _MASKS):
+        for groups in (32, None):
+            yield from (partial(heads, targets, groups, device, masks) for targets in (1, 10, 100))
+        yield from (partial(adapters, layers, device, masks) for layers in (2, None))
+        yield from (partial(images, groups, device, masks) for groups in (32, None))
     yield from (partial(example_network, groups, device) for groups in (32, None))
+    for make, opaque, shared, groups, targets in product(
+        (trunk, convolutions), (False, True), (None, _MASKS), (True, False), (1, 10, 100)
+    ):
+        yield partial(make, targets, groups, opaque, shared, device)
     if device.type == "cuda":
         yield partial(bert_base, device)
 
 
-def measure_influence() -> dict[str, Any]:
-    """All contests, on one thread and on all cores (on a GPU once); the growth of the engine's
-    cost; the rate of a large copy.
+def bert_contests(device: torch.device) -> Iterator[Callable[[], Contest]]:
+    """BERT-base on texts of two lengths, with two numbers of shared masks; on the shorter texts
+    also with masks of each instance's own.
+    """
+    yield partial(bert_base, device)
+    for tokens, masks in product((32, 128), (_MASKS, _FEWER_MASKS)):
+        yield partial(bert_base, device, tokens, masks)
+
+
+def measure_influence(only: str = "") -> dict[str, Any]:
+    """All contests whose case contains `only`, on one thread and on all cores (on a GPU once);
+    without `only`, or where it says so, also the growth of the engine's cost.
     """
     device = choose_device()
     counts = sorted({1, torch.get_num_threads()}) if device.type == "cpu" else [1]
+    rows = _measured(contests(device), counts, device, _REPEATS, only) if only != GROWTH else []
+    return {"rows": rows, **(measure_growth() if only in ("", GROWTH) else {})}
+
+
+def measure_bert() -> dict[str, Any]:
+    """BERT-base on all cores."""
+    device, count = choose_device(), torch.get_num_threads()
+    return {"rows": _measured(bert_contests(device), [count], device, _BERT_REPEATS, "")}
+
+
+def _measured(
+    makers: Iterator[Callable[[], Contest]],
+    counts: Sequence[int],
+    device: torch.device,
+    repeats: int,
+    only: str,
+) -> list[dict[str, Any]]:
+    """The rows of contests, each on these numbers of threads."""
     rows: list[BackendRow] = []
-    makers = list(contests(device))
-    with bar(len(makers) * len(counts), "influence", "contests") as advance:
-        for make in makers:
+    waiting = list(makers)
+    with bar(len(waiting), "influence", "contests") as advance:
+        for make in waiting:
             contest = make()
-            for count in counts:
+            for count in counts if only in contest.case else ():
                 with threads(count):
-                    rows += measure(contest, count, device)
-                advance(1)
-    copied = interleaved_medians({"copy": large_copy(device)}, _REPEATS, device)["copy"]
-    growth = [asdict(row) for row in measure_growth()]
-    return {
-        "rows": [asdict(row) for row in rows],
-        "growth": growth,
-        "copy_bytes_per_second": COPY_BYTES / copied,
-    }
+                    rows += measure(contest, count, device, repeats)
+            advance(1)
+    return [asdict(row) for row in rows]
 
 
 def measure(
     contest: Contest, count: int, device: torch.device, repeats: int = _REPEATS
 ) -> Iterator[BackendRow]:
     """The rows of one contest."""
-    peaks = {
-        _PEAK: matmul_peak(torch.float32, device),
-        _PEAK_LOW: matmul_peak(torch.bfloat16, device),
-    }
+    peaks = {_PEAK: matmul_peak(torch.float32, device)}
+    if ENGINE_LOW in contest.ways:
+        peaks[_PEAK_LOW] = matmul_peak(torch.bfloat16, device)
     masks = {_masks_of(name): way.masks for name, way in contest.ways.items() if way.masks}
     seconds = interleaved_medians(
         {**{name: way.run for name, way in contest.ways.items()}, **masks, **peaks}, repeats, device
@@ -164,48 +175,6 @@ def _flops(way: Way) -> int:
     return int(counter.get_total_flops())
 
 
-def measure_growth() -> Iterator[GrowthRow]:
-    """Text heads with streamed top-k, growing in training instances and in targets."""
-    device = choose_device()
-    model = turnover_heads((384,), 2, members=4, groups=32, seed=0).to(device).eval()
-
-    def run(instances: int, targets: int) -> None:
-        features = torch.randn(targets, 384, generator=torch.Generator().manual_seed(0))
-        top_influences(
-            model,
-            features,
-            torch.zeros(targets, dtype=torch.int64),
-            torch.arange(instances),
-            memory=2**28,
-        )
-
-    yield _growth("training instances, 100 targets", _GROWTH, lambda size: run(size, 100), device)
-    yield _growth(
-        "targets, 5,000 training instances", _TARGET_GROWTH, lambda size: run(5000, size), device
-    )
-
-
-def _growth(
-    growing: str, sizes: tuple[int, ...], run: Callable[[int], object], device: torch.device
-) -> GrowthRow:
-    """Seconds and peak memory of runs of growing size."""
-    seconds = interleaved_medians(
-        {str(size): partial(run, size) for size in sizes}, _REPEATS, device
-    )
-    peaks = []
-    for size in sizes:
-        with peak_memory(device) as peak:
-            run(size)
-        peaks.append(peak[0])
-    times = tuple(seconds[str(size)] for size in sizes)
-    return GrowthRow(growing, sizes, times, tuple(peaks), _slope(sizes, times))
-
-
-def _slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:
-    """Least-squares slope of log seconds on log size."""
-    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
-
-
 def describe_influence(result: dict[str, Any]) -> str:
     """The rows as Markdown tables; "× (a)" is how many times more pairs a second a way does than
     the published one.
@@ -222,6 +191,8 @@ def describe_influence(result: dict[str, Any]) -> str:
             row.case,
             row.threads,
             row.backend,
+            f"{row.pairs:,}",
+            f"{row.seconds:.3g}",
             f"{row.pairs_per_second:,.0f}",
             f"{row.pairs_per_second / base:,.1f}",
             f"{row.max_abs_difference:.1g}",
@@ -232,29 +203,10 @@ def describe_influence(result: dict[str, Any]) -> str:
 
     speeds = markdown_table(
         (
-            *("case", "threads", "way", "pairs/s", "× (a)", "max difference, nats"),
-            *("peak memory, MB", "share of matmul peak", "masks alone"),
+            *("case", "threads", "way", "pairs", "seconds", "pairs/s", "× (a)"),
+            *("max difference, nats", "peak memory, MB", "share of matmul peak", "masks alone"),
         ),
         (speed(BackendRow(**row)) for row in result["rows"]),
-        right=(1, *range(3, 9)),
+        right=(1, *range(3, 11)),
     )
-    growth = markdown_table(
-        ("growing", "sizes", "seconds", "peak memory, MB", "exponent"),
-        (
-            (
-                row.growing,
-                ", ".join(f"{value:,}" for value in row.sizes),
-                _listed(row.seconds),
-                _listed(row.peak_memory_mb),
-                f"{row.exponent:.2f}",
-            )
-            for row in (GrowthRow(**row) for row in result["growth"])
-        ),
-        right=[4],
-    )
-    copied = f"A large copy moves {result['copy_bytes_per_second'] / 1e9:.1f} GB/s."
-    return f"{speeds}\n\n{growth}\n\n{copied}"
-
-
-def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.3g}" for value in values)
+    return "\n\n".join([speeds] + ([describe_growth(result)] if "growth" in result else []))

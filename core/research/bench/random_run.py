@@ -86,7 +86,6 @@ class RandomRun:
         }
 
     def _items(self, split: str, count: int, rng: np.random.Generator) -> pd.DataFrame:
-        words = np.array([f"word{number}" for number in range(5000)])
         labels = np.arange(count) % len(_CLASSES)
         predicted = np.where(
             (np.arange(count) % 3 == 0) & (split == "validation"), 1 - labels, labels
@@ -105,7 +104,7 @@ class RandomRun:
                     f"probability_{number}": np.where(predicted == number, chance, 1 - chance)
                     for number in range(len(_CLASSES))
                 },
-                "text": [" ".join(row) for row in rng.choice(words, (count, _WORDS))],
+                "text": random_texts(count, rng),
                 "image": [b""] * count,
             }
         )
@@ -143,6 +142,12 @@ class RandomRun:
             {**facts, "run": sha256(run / "weights.safetensors")},
             sorted(path.name for path in folder.glob("*.npy")),
         )
+
+
+def random_texts(count: int, rng: np.random.Generator) -> list[str]:
+    """So many texts of twenty random words."""
+    words = np.array([f"word{number}" for number in range(5000)])
+    return [" ".join(row) for row in rng.choice(words, (count, _WORDS))]
 
 
 # Measured figures

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from turnover.attribution.ensemble import Members
+from turnover.attribution.ensemble import Members, shared_masks
 from turnover.attribution.estimators.estimator import smoothing
 from turnover.attribution.estimators.significance import freedom_of
 from turnover.attribution.influence import influence
@@ -116,7 +116,7 @@ def _shown(evidence: Evidence) -> Estimated:
     return Estimated(
         *estimator.apply(evidence.values, estimator.coefficients_of(targets)),
         estimator.name,
-        freedom_of(estimator.name, len(evidence.values)),
+        freedom_of(estimator.name, len(evidence.values), shared_masks(evidence.model)),
     )
 
 

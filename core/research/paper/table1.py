@@ -18,7 +18,9 @@ one that cannot treat the model gives its reason.
 
 The paper's column states in words what turn-over dropout, retraining, Hara et al. and Koh and Liang
 have to do, which no machine changes; and for the contest that the paper timed, its figures: 10
-minutes by Koh and Liang's method, 35 seconds by turn-over dropout.
+minutes by Koh and Liang's method, 35 seconds by turn-over dropout. Shared masks, which it does not
+have, train in O(|D|), keep O(|θ|), and estimate by M passes of the network, whatever |D| is, and
+O(|D|) reads a member.
 """
 
 from __future__ import annotations
@@ -334,6 +336,11 @@ _KOH_LIANG = ("one training", "one model", "products with the Hessian, then N gr
 _PAPER = {
     "turnover": _TURNOVER,
     "turnover-plain": _TURNOVER,
+    "turnover-shared": (
+        "(not in the paper) one training",
+        "(not in the paper) one model",
+        "(not in the paper) M forward passes, then N values read by cohort",
+    ),
     "retraining": ("N trainings", "N models", "N forward passes"),
     "sgd-influence": (
         "one training",
@@ -348,6 +355,7 @@ _CONTEST = {
     "influence-cg": "conjugate gradients",
     "turnover-plain": "two passes a pair",
     "turnover": "engine",
+    "turnover-shared": "shared masks",
 }
 _LEAST_SECONDS = 1e-3
 
@@ -410,7 +418,7 @@ def _number(value: float) -> str:
 
 def contest_row(case: CostCase, costs: Mapping[str, Costs]) -> PaperRow:
     """Estimation by Koh and Liang's method and by turn-over dropout, at the greatest size at which
-    its two ways and conjugate gradients ran.
+    its three ways and conjugate gradients ran.
     """
     estimations = {
         name: {cost.size: cost.estimation for cost in costs[name].measured} for name in _CONTEST

@@ -12,7 +12,6 @@ from tests.pages.browser.looks import wrong_looks
 
 PATHS = (
     "",
-    "errors",
     "training",
     "map",
     "try",
@@ -25,14 +24,14 @@ PATHS = (
 )
 VIEWS = (
     *((path, "texts") for path in PATHS),
-    *((path, "images") for path in ("", "errors", "training", "try", "curves")),
-    *((path, "waiting") for path in ("", "errors", "try", "cleanse")),
-    *((path, "hostile") for path in ("errors", "flags", "cleanse")),
+    *((path, "images") for path in ("", "training", "try", "curves")),
+    *((path, "waiting") for path in ("", "try", "cleanse")),
+    *((path, "hostile") for path in ("", "flags", "cleanse")),
 )
 
 
 @pytest.mark.parametrize(("path", "run"), VIEWS)
 def test_a_page_is_readable(page: Page, served: Served, path: str, run: str) -> None:
     open_page(page, served, path, run=run)
-    assert wrong_looks(page, f"{path or 'overview'}-{run}") == {}
+    assert wrong_looks(page, f"{path or 'errors'}-{run}") == {}
     assert page.title() != "owned"

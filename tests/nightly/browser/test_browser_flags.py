@@ -45,11 +45,12 @@ def test_from_a_flag_to_a_patch_that_a_colleague_imports(
     page: Page, served: Served, flagged: Path, tmp_path: Path
 ) -> None:
     open_page(page, served, run="flagged")
-    label = first_card(page).locator(".to-chip").inner_text()
-    page.get_by_role("button", name="Flag", exact=True).first.click()
+    label = first_card(page).locator(".chip").first.inner_text()
+    first_card(page).get_by_role("button", name="Relabel").click()
+    page.get_by_label("Decision").select_option("drop")
     page.get_by_label("Note").fill("why not")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("3 training items flagged")).to_be_visible()
+    expect(page.locator("[data-turnover=tray]")).to_contain_text("3 flagged")
     settle(page)
     page.get_by_test_id("stMain").get_by_role("link", name="Flags & export").click()
     expect(page.get_by_text("Flag 1 of 3")).to_be_visible()
@@ -126,7 +127,7 @@ def test_a_table_and_a_page_are_downloaded(page: Page, served: Served, flagged: 
 def test_the_only_table_to_take_away_is_safe_for_spreadsheets(
     page: Page, served: Served, flagged: Path
 ) -> None:
-    for path in ("flags", "errors", "training", ""):
+    for path in ("flags", "training"):
         open_page(page, served, path, run="flagged")
         page.get_by_test_id("stDataFrame").first.hover()
         expect(page.get_by_role("button", name="Fullscreen")).to_be_visible()

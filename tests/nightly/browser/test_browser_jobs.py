@@ -60,7 +60,7 @@ def test_a_training_outlives_its_tab_and_ends_as_a_run(
     ).first  # while the list is drawn anew, the old one may still be there
     expect(other.get_by_text("Done: 2 members")).to_be_visible(timeout=LONG)
     link.click()
-    expect(other.get_by_role("heading", name="Overview", exact=True)).to_be_visible(timeout=30_000)
+    expect(other.get_by_role("heading", name="Errors", exact=True)).to_be_visible(timeout=30_000)
     settle(other)
     assert "run=made-here" in other.url
     expect(other.get_by_text("60 training and 60 validation images; 2 members")).to_be_visible()

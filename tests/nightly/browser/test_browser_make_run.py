@@ -43,11 +43,10 @@ def test_make_run_serves_the_demo_runs_and_a_mistake_ends_as_a_csv(
             url = lines[-1].split()[-1]
             wait_until_healthy(url)
             page.goto(url)
-            expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-            page.get_by_role("link", name=re.compile("Open error")).first.click()
             expect(page.get_by_role("heading", name="Errors")).to_be_visible()
-            page.get_by_role("button", name="Drop the strongest").click()
-            expect(page.get_by_text("1 training item flagged")).to_be_visible()
+            expect(page.locator("[data-turnover=teacher]").first).to_be_visible()
+            page.keyboard.press("f")
+            expect(page.locator("[data-turnover=tray]")).to_contain_text("1 flagged")
             page.get_by_role("link", name="Flags & export").first.click()
             expect(page.get_by_role("heading", name="Flags & export")).to_be_visible()
             with page.expect_download() as download:

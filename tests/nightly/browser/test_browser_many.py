@@ -23,12 +23,13 @@ def test_twenty_sessions_flag_at_once(browser: Browser, served: Served) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     tabs = [context.new_page() for _ in range(PEOPLE)]
     for number, tab in enumerate(tabs):
-        tab.goto(f"{served.url}/errors?run=many&item=v{3 * number:03d}", wait_until="commit")
+        tab.goto(f"{served.url}/?run=many&item=v{3 * number:03d}", wait_until="commit")
     for number, tab in enumerate(tabs):
-        tab.wait_for_selector(".to-target .to-id", timeout=120_000)
+        tab.wait_for_selector("[data-turnover=teacher]", timeout=120_000)
         settle(tab)
         assert chosen(tab) == f"v{3 * number:03d}"
-        tab.get_by_role("button", name="Flag", exact=True).first.dispatch_event("click")
+        tab.get_by_role("button", name="Relabel", exact=True).first.dispatch_event("click")
+        tab.get_by_label("Decision").select_option("drop")
         tab.get_by_label("Note").fill(f"from {number}")
         tab.get_by_label("Note").blur()
     for tab in tabs:

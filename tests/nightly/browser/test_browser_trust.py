@@ -106,7 +106,9 @@ def test_a_measure_is_chosen_by_keyboard_and_linked(
 
 def test_noisy_errors_lead_to_the_page(page: Page, served: Served, measured: Path) -> None:
     open_page(page, served, run="measured")
-    expect(page.get_by_text("too noisy to read one by one")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("uncertain", exact=True)).to_have_count(10, timeout=30_000)
+    page.get_by_text("More", exact=True).click()
+    page.get_by_text("All numbers", exact=True).click()
     page.get_by_role("link", name="How far to trust this run").click()
     expect(page.get_by_role("heading", name="Trust", exact=True)).to_be_visible(timeout=30_000)
     settle(page)

@@ -21,49 +21,29 @@ from tests.pages.browser.browser_testing import (
     Served,
     choose,
     chosen,
-    forget_flags,
+    expect_error,
     open_page,
     settle,
     shoot,
 )
 from tests.pages.browser.looks import wrong_looks
-from turnover.flags import Flags
 
 
-def test_errors_are_worked_through_by_key(page: Page, served: Served) -> None:
+def test_progress_is_counted_and_an_error_is_copied(page: Page, served: Served) -> None:
     open_page(page, served, run="texts", item="nothing")
     expect(page.get_by_text("“nothing” is not among the errors of this run")).to_be_visible()
-    first = chosen(page)
-    for key, number in (("j", 2), ("j", 3), ("j", 4)):
-        page.keyboard.press(key)
-        expect(page.get_by_text(f"{number} of 8 seen in this session")).to_be_visible()
+    for number in (2, 3, 4):
+        page.keyboard.press("j")
+        expect_error(page, f"{number} / 8")
         settle(page)
     expect(page.get_by_text("is not among the errors")).to_have_count(0)
-    expect(page.get_by_text(re.compile("4 of 8 seen in this session, .* left"))).to_be_visible()
-    before = page.locator(".to-random").inner_text()
-    page.get_by_role("button", name="Another random item").click()
-    settle(page)
-    assert page.locator(".to-random").inner_text() != before
-    page.locator("h1").click()
-    try:
-        page.keyboard.press("f")
-        expect(page.get_by_text("flagged: drop")).to_have_count(1)
-        settle(page)
-        assert [flag.action for flag in Flags(served.runs / "texts").current().values()] == ["drop"]
-        page.keyboard.press("u")
-        expect(page.get_by_text("flagged: drop")).to_have_count(0)
-        settle(page)
-        assert Flags(served.runs / "texts").current() == {}
-    finally:
-        forget_flags(served.runs / "texts")
-    page.get_by_role("button", name="Copy as Markdown").click()
-    expect(page.locator("[data-testid=stCode]")).to_contain_text("### `v")
-    assert (
-        f"run=texts&item={chosen(page)}&meaning=prediction"
-        in page.locator("[data-testid=stCode]").inner_text()
-    )
+    expect(page.get_by_text(re.compile("4 of 8 seen, .* left"))).to_be_visible()
+    page.get_by_text("More", exact=True).click()
+    page.get_by_text("Copy as Markdown", exact=True).click()
+    code = page.locator("[data-testid=stCode]")
+    expect(code).to_contain_text("### `v")
+    assert f"run=texts&item={chosen(page)}" in code.inner_text()
     shoot(page, "errors-markdown")
-    assert chosen(page) != first
 
 
 def test_a_text_is_changed_and_what_moved_is_shown(page: Page, served: Served) -> None:
@@ -101,7 +81,8 @@ def test_the_regions_of_an_error_are_marked_and_it_leads_to_its_changes(
     page: Page, served: Served
 ) -> None:
     open_page(page, served, run="images")
-    error = chosen(page)
+    page.get_by_text("More", exact=True).click()
+    page.get_by_text("Regions", exact=True).click()
     page.get_by_role("button", name="Mark the regions").click()
     expect(page.locator(".to-region .to-map i")).to_have_count(16, timeout=180_000)
     settle(page)
@@ -111,13 +92,9 @@ def test_the_regions_of_an_error_are_marked_and_it_leads_to_its_changes(
     )
     assert page.evaluate(LOW_CONTRAST) == []
     shoot(page, "errors-regions")
-    page.get_by_role("link", name="Change it and see what moves").click()
-    expect(page.get_by_role("heading", name=f"Validation item {error}")).to_be_visible(
-        timeout=180_000
-    )
-    settle(page)
-    assert f"error={error}" in page.url
-    assert page.locator(".to-target img").count() == 1
+    page.get_by_text("Change it", exact=True).click()
+    page.get_by_role("button", name="Leave out each patch in turn").click(timeout=180_000)
+    expect(page.locator(".to-chances")).to_have_count(1, timeout=60_000)
 
 
 def test_patches_of_an_image_are_left_out(page: Page, served: Served) -> None:

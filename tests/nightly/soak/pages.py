@@ -27,7 +27,7 @@ _KEYS = sorted(
         for path in APP.parent.rglob("*.py")
         for key in re.findall(r'key="([a-z-]+)"', path.read_text(encoding="utf-8"))
     }
-    | {"run", "item", "epoch"}
+    | {"run", "item", "true", "predicted", "search", "sort", "epoch"}
 )
 _WORKER = """
 import json, sys
@@ -111,7 +111,7 @@ def show(page: str, query: dict[str, Any]) -> None:
     for name, value in query.items():
         app.query_params[name] = value
     app.run()
-    if page != "overview":
+    if page != "errors":
         app.switch_page(PAGES[page]).run()
     broken = [element.proto.message for element in app.exception]
     assert not broken and app.title, f"{page} {query!r}: {broken}"

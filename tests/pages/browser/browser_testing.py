@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
 ROOT = Path(__file__).parents[3]
 SHOTS = Path(__file__).parent / "shots"
@@ -71,7 +73,7 @@ def settle(page: Page) -> None:
     page.wait_for_timeout(300)
 
 
-def open_page(page: Page, served: Served, path: str = "errors", **query: str) -> None:
+def open_page(page: Page, served: Served, path: str = "", **query: str) -> None:
     page.goto(
         f"{served.url}/{path}?" + "&".join(f"{name}={value}" for name, value in query.items())
     )
@@ -98,7 +100,7 @@ def shoot(page: Page, name: str) -> None:
 
 def chosen(page: Page) -> str:
     """The id of the error that is shown."""
-    return page.locator(".to-target .to-id").inner_text()
+    return page.locator("[data-turnover=error]").get_attribute("data-id") or ""
 
 
 def click_row(page: Page, row: int) -> None:
@@ -117,7 +119,76 @@ def choose(page: Page, label: str, option: str) -> None:
 
 
 def first_card(page: Page) -> Locator:
-    return page.locator(".to-line").first
+    return page.locator("[data-turnover=teacher]").first
+
+
+def expect_error(page: Page, place: str) -> None:
+    """Wait until the error at a place of its list, as in "2 / 8", is shown, and named."""
+    expect(page.locator(".at")).to_have_text(place)
+    expect(page.locator("[data-turnover=error]")).to_have_count(1)
+    expect(page).to_have_url(re.compile(f"item={chosen(page)}"))
+
+
+# The first screen of Errors, seen through the component's shadow root. Words of ours are those with
+# letters that are neither in the list nor data: texts, names of classes and causes, ids.
+FIRST_SCREEN = """() => {
+  const pieces = [], seen = {words: [], boxes: {}, pictures: []};
+  const walk = node => {
+    if (node.nodeType === Node.TEXT_NODE) pieces.push(node);
+    if (node.nodeType === Node.ELEMENT_NODE) {
+      const {display, visibility} = getComputedStyle(node);
+      if (display === 'none' || visibility === 'hidden') return;
+      pieces.push(node);
+    }
+    for (const child of (node.shadowRoot || node).childNodes) walk(child);
+  };
+  walk(document.querySelector('[data-testid=stMain]'));
+  const box = node => {
+    const {top, bottom, left, right} = node.getBoundingClientRect();
+    return [top >= 0 && left >= 0 && right <= innerWidth, bottom]; };
+  for (const node of pieces.filter(piece => piece.dataset?.turnover)) {
+    const [inside, bottom] = box(node);
+    (seen.boxes[node.dataset.turnover] ||= []).push(inside ? Math.round(bottom) : 1e6);
+  }
+  for (const node of pieces.filter(piece => piece.classList?.contains('picture')))
+    seen.pictures.push([
+      node.clientWidth, node.clientHeight, getComputedStyle(node).imageRendering]);
+  for (const node of pieces) {
+    if (node.dataset?.turnover === 'teacher') break;
+    const parent = node.nodeType === Node.TEXT_NODE && node.parentElement;
+    if (!parent || parent.closest('.rows, .text, .chip, .id, style, script')) continue;
+    if (parent.tagName === 'OPTION' && !parent.selected) continue;
+    seen.words.push(...node.textContent.split(/\\s+/).filter(word => /\\p{L}/u.test(word)));
+  }
+  return seen;
+}"""
+
+
+def first_screen(page: Page) -> dict[str, Any]:
+    """What of an error is on the first screen: the lower ends of its pieces by kind, the sizes of
+    its pictures, and words of ours before the first teacher.
+    """
+    expect(page.locator("[data-turnover=teacher]").first).to_be_visible()
+    settle(page)
+    return page.evaluate(FIRST_SCREEN)  # type: ignore[no-any-return]
+
+
+def wrong_first_screen(page: Page, teachers: int) -> list[str]:
+    """What is wrong with the first screen: the error, why, and so many teachers must be whole."""
+    seen, height = first_screen(page), page.evaluate("innerHeight")
+    wanted = {"error": 1, "why": 1, "teacher": teachers}
+    wrong = [
+        f"{kind}: {seen['boxes'].get(kind)}"
+        for kind, count in wanted.items()
+        if sum(bottom <= height for bottom in seen["boxes"].get(kind, ())) < count
+    ]
+    if len(seen["words"]) > 40:
+        wrong.append(f"{len(seen['words'])} words: {' '.join(seen['words'])}")
+    if any(min(size[:2]) < 140 or size[2] != "pixelated" for size in seen["pictures"]):
+        wrong.append(f"pictures: {seen['pictures']}")
+    if len({tuple(size[:2]) for size in seen["pictures"]}) > 1:
+        wrong.append(f"scales: {seen['pictures']}")
+    return wrong
 
 
 def forget_flags(run: Path) -> None:

@@ -2,106 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from pathlib import Path
 
 import numpy as np
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.helpers.fake_runs import png
 from tests.pages.browser.browser_testing import (
     Served,
-    choose,
-    chosen,
-    click_row,
-    first_card,
+    expect_error,
     open_page,
     settle,
     shoot,
 )
 from turnover.runs.run import Run
-
-
-def test_errors_are_filtered_chosen_and_linked(
-    page: Page, browser: Browser, served: Served
-) -> None:
-    open_page(page, served, run="texts")
-    expect(page.get_by_text("8 of 24 validation items are misclassified")).to_be_visible()
-    assert page.locator(".to-line").count() == 10
-    first = chosen(page)
-    choose(page, "True class", "positive")
-    expect(page.get_by_text("Error 1 of 4 that match, out of 8")).to_be_visible()
-    click_row(page, 2)
-    expect(page.get_by_text("Error 3 of 4 that match")).to_be_visible()
-    settle(page)
-    second = chosen(page)
-    assert second != first and f"item={second}" in page.url and "true=positive" in page.url
-    page.keyboard.press("ArrowUp")
-    expect(page.get_by_text("Error 2 of 4 that match")).to_be_visible()
-    page.locator("h1").click()
-    for key, number in (("j", 3), ("k", 2)):
-        settle(page)
-        page.keyboard.press(key)
-        expect(page.get_by_text(f"Error {number} of 4 that match")).to_be_visible()
-    settle(page)
-    page.get_by_role("button", name="Next").click()
-    expect(page.get_by_text("Error 3 of 4 that match")).to_be_visible()
-    settle(page)
-    elsewhere = browser.new_context().new_page()
-    elsewhere.goto(page.url)
-    expect(elsewhere.get_by_text("Error 3 of 4 that match")).to_be_visible()
-    settle(elsewhere)
-    assert chosen(elsewhere) == chosen(page) == second
-    elsewhere.context.close()
-    page.get_by_role("searchbox", name="Search").fill("no such word")
-    expect(page.get_by_text("No error matches")).to_be_visible()
-    choose(page, "Run", "images")
-    expect(page.get_by_text("Error 1 of 8")).to_be_visible()
-    assert "true=" not in page.url and "search=" not in page.url and "item=" not in page.url
-
-
-def test_prediction_and_truth(page: Page, served: Served) -> None:
-    open_page(page, served, run="texts")
-    expect(
-        page.get_by_text("Influence on the prediction: the loss of the wrong label")
-    ).to_be_visible()
-    before = first_card(page).inner_text()
-    page.get_by_test_id("stMain").get_by_text("truth", exact=True).click()
-    expect(page.get_by_text("Influence on the truth: the loss of the true label")).to_be_visible()
-    settle(page)
-    assert first_card(page).inner_text() != before and "meaning=truth" in page.url
-
-
-def test_a_flag_survives_a_reload_and_is_exported(page: Page, served: Served) -> None:
-    open_page(page, served, run="texts")
-    label = first_card(page).locator(".to-chip").inner_text()
-    other = {"negative": "positive", "positive": "negative"}[label]
-    page.get_by_role("button", name="Flag", exact=True).first.click()
-    page.get_by_text("Relabel", exact=True).click()
-    expect(page.get_by_label("New label")).to_be_visible()
-    page.get_by_label("Note").fill("=2+2, <b>says me</b>")
-    shoot(page, "errors-flag")
-    page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text(f"flagged: relabel to {other}")).to_be_visible()
-    expect(page.get_by_role("button", name="Save")).to_have_count(0)
-    page.reload()
-    expect(page.get_by_text(f"flagged: relabel to {other}")).to_be_visible()
-    expect(page.get_by_text("1 training item flagged")).to_be_visible()
-    settle(page)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Export flags (CSV)").click()
-    assert download.value.suggested_filename == "texts-flags.csv"
-    (row,) = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
-    assert (row["action"], row["new_label"], row["note"]) == (
-        "relabel",
-        other,
-        "'=2+2, <b>says me</b>",
-    )
-    page.get_by_role("button", name="Change flag").click()
-    page.get_by_role("button", name="Clear flag").click()
-    expect(page.get_by_text("No training item is flagged yet")).to_be_visible()
 
 
 def test_curves(page: Page, served: Served) -> None:
@@ -161,13 +75,13 @@ def test_an_uploaded_image_is_explained(page: Page, served: Served) -> None:
 def test_hostile_texts_do_nothing(page: Page, served: Served) -> None:
     open_page(page, served, run="hostile")
     for step in range(8):
-        expect(page.get_by_text(f"Error {step + 1} of 8")).to_be_visible()
-        settle(page)
+        expect_error(page, f"{step + 1} / 8")
         assert "owned" not in page.title()
-        assert page.locator(".to-text b, .to-text img, .to-text a, .to-text script").count() == 0
+        inside = "b, img, a, script, style"
+        assert page.locator(f".text :is({inside}), .row-text :is({inside})").count() == 0
         if step == 0:
             shoot(page, "errors-hostile")
-        page.get_by_role("button", name="Next").click()
+        page.keyboard.press("j")
 
 
 def test_a_damaged_run_says_what_to_do(page: Page, served: Served) -> None:

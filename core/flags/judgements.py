@@ -1,0 +1,75 @@
+"""What people say of a validation item that the model got wrong: is its label wrong, or the model?
+
+Kept in `RUN/flags.sqlite` beside the decisions on training items, one row a judgement, never
+overwritten; the newest on an item counts. They change no data: they say what was looked at.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from turnover.errors import TurnoverError
+from turnover.flags.flags import Flags
+
+VERDICTS = ("label wrong", "model wrong", "unclear")
+_CREATE = (
+    "CREATE TABLE IF NOT EXISTS judgements "
+    "(number INTEGER PRIMARY KEY, position INTEGER, verdict, by, at)"
+)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one person says of validation item `position`; `at` is UTC, ISO 8601."""
+
+    position: int
+    verdict: str
+    by: str
+    at: str
+
+
+def judge(flags: Flags, position: int, verdict: str) -> None:
+    """Keep what `flags.by` says of a validation item; "" takes back what was said. It is on the
+    disk when this returns.
+
+    Raises:
+        TurnoverError: for an unknown verdict, or a file that cannot be written.
+    """
+    if verdict not in ("", *VERDICTS):
+        raise TurnoverError(f"unknown verdict {verdict!r}; choose one of {', '.join(VERDICTS)}")
+    row = position, verdict, flags.by, datetime.now(UTC).isoformat()
+
+    def change(database: sqlite3.Connection) -> None:
+        database.execute(_CREATE)
+        columns = "(position, verdict, by, at) VALUES (?, ?, ?, ?)"
+        database.execute(f"INSERT INTO judgements {columns}", row)
+
+    flags.store.write(change)
+
+
+def judgements(flags: Flags) -> dict[int, Judgement]:
+    """The newest judgement on each validation item that has one, by position.
+
+    Raises:
+        TurnoverError: if the file cannot be read.
+    """
+
+    def look(database: sqlite3.Connection) -> dict[int, Judgement]:
+        known = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'judgements'").fetchone()
+        select = "SELECT position, verdict, by, at FROM judgements ORDER BY number"
+        newest = {row[0]: Judgement(*row) for row in (database.execute(select) if known else ())}
+        if not all(map(_is_one, newest.values())):
+            raise sqlite3.DatabaseError("a judgement is none")
+        return {position: one for position, one in sorted(newest.items()) if one.verdict}
+
+    return flags.store.read(look, {})
+
+
+def _is_one(judgement: Judgement) -> bool:
+    return (
+        isinstance(judgement.position, int)
+        and judgement.verdict in ("", *VERDICTS)
+        and all(isinstance(word, str) for word in (judgement.by, judgement.at))
+    )

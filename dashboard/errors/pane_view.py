@@ -1,0 +1,157 @@
+"""One error with its teachers and opponents, as data that the browser draws.
+
+Numbers are in units that a newcomer knows: a strength of 5 is five times what a usual training item
+of the same class does to this error. Nats, standard errors and trust words are in `hover`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from turnover.dashboard.errors.list_view import data_url
+from turnover.errors import TurnoverError, counted
+from turnover.explain.causes import Causes
+from turnover.explain.doubt import Doubt
+from turnover.explain.explanation import Card, ErrorItem, explain_error
+from turnover.explain.html import signed
+from turnover.explain.reasons import CLASS, CUE, LABEL, TEACHERS, Cause
+from turnover.explain.words import MarkedText, mark, run_pieces, visible
+from turnover.flags import Flag
+from turnover.runs.run import PREDICTION, Run
+
+TOP = 5
+"""Teachers and opponents that are shown, each."""
+
+_LIMIT = 3000
+"""Characters of a text that are shown here; *More* has the rest."""
+
+
+def pane(run: Run, item: ErrorItem, causes: Causes | None) -> dict[str, Any]:
+    """An error for the browser; without teachers, and with the reason, where the run has no
+    influence on it (`causes` is None where it has none at all).
+    """
+    cause = causes.by_error[item.position] if causes else None
+    words, pieces = cause.words if cause else (), run_pieces(run)
+    text = mark(item.text, words, limit=_LIMIT, pieces=pieces) if item.text else None
+    facts = {
+        "id": item.id,
+        "position": item.position,
+        "label": visible(item.label),
+        "predicted": visible(item.predicted),
+        "probability": f"{item.probability:.0%}",
+        "injected": visible(item.injected),
+        "content": _content(text, item.image),
+        "doubt": _doubt(run, cause.doubt if cause else None),
+    }
+    unknown = {"why": "", "cause": "", "reason": "", "teachers": [], "opponents": []}
+    if causes is None or cause is None:
+        return facts | unknown
+    try:
+        explanation = explain_error(run, item, PREDICTION, TOP, _LIMIT, words, causes.doubts)
+    except TurnoverError as error:
+        return facts | unknown | {"why": str(error)}
+    sides = (
+        [_card(run, card) for card in cards]
+        for cards in (explanation.proponents, explanation.opponents)
+    )
+    why, reason = why_words(run, item, cause), cause.sentence
+    if explanation.advice and cause.kind not in (CUE, LABEL):
+        why = "Too noisy to tell: no training item stands out. Groups may, under More."
+        reason = f"{explanation.certainty} {explanation.advice}"
+    return facts | {
+        "why": why,
+        "cause": cause.group,
+        "reason": reason,
+        **dict(zip(("teachers", "opponents"), sides, strict=True)),
+    }
+
+
+def why_words(run: Run, item: ErrorItem, cause: Cause) -> str:
+    """Why the model got an error wrong, in few words; `Cause.sentence` has the evidence."""
+    predicted, what = visible(item.predicted), "image" if run.kind == "image" else "text"
+    if cause.kind == CUE:
+        return (
+            f"{cause.group[0].upper()}{cause.group[1:]} taught this: without it, “{predicted}” "
+            f"falls from {item.probability:.0%} to {cause.without or 0:.0%}."
+        )
+    if cause.kind == LABEL and cause.doubt:
+        return (
+            f"Its own label is in doubt: the model is {cause.doubt.probability:.0%} sure of "
+            f"“{visible(cause.doubt.label)}”."
+        )
+    if cause.kind == TEACHERS:
+        doubted = counted(len(cause.teachers), f"training {what}")
+        return f"{doubted} with a label in doubt taught this."
+    if cause.kind == CLASS:
+        return f"No single {what} did this: most “{predicted}” ones count alike."
+    if not cause.group:
+        return cause.sentence
+    return "No clear cause: nothing that its teachers share, and no label in doubt."
+
+
+def times_words(times: float | None) -> str:
+    """A multiple of a usual item, with a decimal where it is small; "" if unknown."""
+    return "" if times is None else f"{times:,.{0 if times >= 2 else 1}f} × usual"
+
+
+def _card(run: Run, card: Card) -> dict[str, Any]:
+    """A training item; `share` and `tick`, its influence and a usual one, are of the largest shown
+    in per cent.
+    """
+    error = "" if card.std_error is None else f" ± {card.std_error:.3f}"
+    return {
+        "position": card.position,
+        "id": card.id,
+        "label": visible(card.label),
+        "injected": visible(card.injected),
+        "content": _content(card.text, card.image),
+        "strength": times_words(card.times),
+        "share": round(100 * card.share, 1),
+        "tick": round(min(100, 100 * card.share / card.times), 1) if card.times else 0,
+        "uncertain": card.uncertain,
+        "doubt": _doubt(run, card.doubt),
+        "hover": f"{signed(card.influence, 3)}{error} nats{', ' * bool(card.trust)}{card.trust}",
+    }
+
+
+def _doubt(run: Run, doubt: Doubt | None) -> dict[str, Any] | None:
+    """The label that is proposed, by name and number, and how sure that is."""
+    if doubt is None:
+        return None
+    return {
+        "label": visible(doubt.label),
+        "index": run.classes.index(doubt.label) if doubt.label in run.classes else -1,
+        "chance": f"{doubt.probability:.0%}",
+    }
+
+
+def _content(text: MarkedText | None, png: bytes) -> dict[str, Any]:
+    """A text in pieces, each `[text, marked]`, what unfolds and what is not sent; or an image."""
+    if text is None:
+        return {"image": data_url(png)}
+    return {"head": _pieces(text.head), "tail": _pieces(text.tail), "left": text.left_out}
+
+
+def _pieces(segments: Iterable[Any]) -> list[list[Any]]:
+    return [
+        [f" [cut here: the model reads {part.window} tokens] ", 2]
+        if part.window
+        else [visible(part.text), int(part.marked)]
+        for part in segments
+    ]
+
+
+def decisions(flags: dict[int, Flag], panes: Iterable[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """The flags in force on the training items of some panes, by position."""
+    shown = {card["position"] for one in panes for card in (*one["teachers"], *one["opponents"])}
+    return {
+        str(position): {
+            "action": flag.action,
+            "label": visible(flag.new_label),
+            "note": flag.note,
+            "by": visible(flag.by),
+        }
+        for position, flag in flags.items()
+        if position in shown
+    }
