@@ -123,7 +123,9 @@ def test_what_nobody_measured_is_not_made_up_and_the_run_says_so(
         "the statistics of 1 under masks and without",
     ]
     assert (manifest["leaks"], manifest["adopted"]) == (leaks, "the module")
-    assert names(run.folder) == sorted((*turnover.runs.run.RUN_FILES, "manifest.json", "influence"))
+    assert names(run.folder) == sorted(
+        (*turnover.runs.run.RUN_FILES, "manifest.json", "influence", "causes")
+    )
     facts = run_facts(run, with_influence=False)
     assert facts["Accuracy"].endswith("unknown without")
     assert facts["Trained"].startswith("elsewhere, made a run on 20")
