@@ -42,7 +42,8 @@ def pane(run: Run, item: ErrorItem, causes: Causes | None) -> dict[str, Any]:
         "probability": f"{item.probability:.0%}",
         "injected": visible(item.injected),
         "content": _content(text, item.image),
-        "doubt": _doubt(run, cause.doubt if cause else None),
+        # a cue explains why the model is sure, so it is no evidence against the label
+        "doubt": _doubt(run, cause.doubt if cause and cause.kind != CUE else None),
     }
     unknown = {"why": "", "cause": "", "reason": "", "teachers": [], "opponents": []}
     if causes is None or cause is None:
@@ -77,7 +78,7 @@ def why_words(run: Run, item: ErrorItem, cause: Cause) -> str:
         )
     if cause.kind == LABEL and cause.doubt:
         return (
-            f"Its own label is in doubt: the model is {cause.doubt.probability:.0%} sure of "
+            "Its own label is in doubt: the model and most training items like it say "
             f"“{visible(cause.doubt.label)}”."
         )
     if cause.kind == TEACHERS:
