@@ -78,7 +78,7 @@ def why_words(run: Run, item: ErrorItem, cause: Cause) -> str:
         )
     if cause.kind == LABEL and cause.doubt:
         return (
-            "Its own label is in doubt: the model and most training items like it say "
+            "Its own label is in doubt: the model and like training items say "
             f"“{visible(cause.doubt.label)}”."
         )
     if cause.kind == TEACHERS:
