@@ -109,7 +109,7 @@ def shown_by(items: Ridge, units: int, masks: int | None) -> tuple[float, list[n
     return found[0], [influences, unseen, left]
 
 
-@pytest.mark.parametrize(("units", "masks"), [(8, None), (16, 32), (48, None)])
+@pytest.mark.parametrize(("units", "masks"), [(8, None), (16, 32), (48, 64)])
 def test_overlapping_masks_hide_a_damping_that_is_found_without_training_again(
     units: int, masks: int | None
 ) -> None:
@@ -160,3 +160,6 @@ def test_many_classes_and_few_items_are_no_obstacle() -> None:
     ]
     corrected = without_overlap(-1.0, Overlap(4, None), *items)
     assert GRID[0] <= corrected <= -1.0
+    for factors in ((0, 1), (1, 0)):  # nothing to tell items by, or nothing left to learn
+        blank = [tuple(part * by for part, by in zip(one, factors, strict=True)) for one in items]
+        assert without_overlap(-1.0, Overlap(4, None), *blank) == -1.0

@@ -108,6 +108,8 @@ def without_overlap(
     rng = np.random.default_rng(0)
     items = _drawn(train, targets, rng)
     largest = float(np.linalg.eigvalsh(items.features.T @ items.features)[-1])
+    if not (largest > 0 and len(items.outputs) and len(items.target_outputs)):
+        return damping
     two = Overlap(overlap.units, 2)
     shown = np.array(
         [
@@ -133,8 +135,9 @@ def _drawn(
     mix = np.eye(classes) if classes <= _OUTPUTS else rng.normal(size=(classes, _OUTPUTS))
     parts = []
     for (features, residuals), most in ((train, _ITEMS), (targets, _TARGETS)):
-        rows = rng.permutation(len(features))[:most]
-        # of a residual, one-hot label minus probabilities, only the label's entry is positive
+        # of a residual, one-hot label minus probabilities, only the label's entry is positive, and
+        # of an item that is learned to the last bit none is
+        rows = rng.permutation(np.flatnonzero(residuals.max(1) > 0))[:most]
         labels = np.eye(classes)[residuals[rows].argmax(1)]
         parts += [features[rows].astype(np.float64), labels @ mix]
     return _Ridge(*parts)
