@@ -47,15 +47,11 @@ def _add_demo(parser: ArgumentParser) -> None:
 
 def run_demo(arguments: Namespace) -> dict[str, Any]:
     """Build what is missing; return the runs, those built now, and the seconds it took."""
-    from turnover.workflows.demo import DATA, build_demo, demo_folder
+    from turnover.workflows.demo import DATA, build_demo, demo_folder, is_built
 
     begun = time.perf_counter()
     folder = Path(arguments.folder)
-    built = [
-        name
-        for name in DATA
-        if not (demo_folder(folder, name) / "influence" / "manifest.json").is_file()
-    ]
+    built = [name for name in DATA if not is_built(folder, name)]
     for name in built:
         build_demo(folder, name, arguments.device)
     return {

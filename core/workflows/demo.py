@@ -15,6 +15,12 @@ def demo_folder(folder: Path, data: str) -> Path:
     return folder / f"demo-{data}"
 
 
+def is_built(folder: Path, data: str) -> bool:
+    """Whether a demo run is there with all that pages show; an earlier version kept no causes."""
+    run_folder = demo_folder(folder, data)
+    return all((run_folder / part).exists() for part in ("influence/manifest.json", "causes"))
+
+
 def build_demo(folder: Path, data: str, device_choice: str | None = None) -> None:
     """Train one demo run, if it is not there, and compute its influences."""
     from turnover.models.registry import TrainSettings

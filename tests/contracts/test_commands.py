@@ -114,7 +114,7 @@ def places(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     text, unflagged = (FakeRun(name, train=70).write(folder) for name in ("text", "unflagged"))
     real = Path(shutil.copytree(small_run, folder / "real"))
     for name in ("digits", "reviews"):
-        FakeRun(f"demo-{name}").write(folder / "demos")
+        (FakeRun(f"demo-{name}").write(folder / "demos") / "causes").mkdir()
     Flags(text).put(3, "drop")
     table, patch, picture = (folder / name for name in ("table.csv", "patch.jsonl", "one.png"))
     frame = Run(text).train
@@ -352,3 +352,14 @@ def test_a_patch_goes_to_a_colleague_and_to_the_data(
 def test_one_is_singular_and_thousands_are_parted() -> None:
     said = {0: "0 members", 1: "1 member", 2: "2 members", 12_345: "12,345 members"}
     assert {count: counted(count, "member") for count in said} == said
+
+
+def test_a_demo_run_of_an_earlier_version_is_completed(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without being trained again: it has no causes yet."""
+    monkeypatch.setattr("turnover.workflows.demo.build_demo", lambda *_: None)
+    for name in ("digits", "reviews"):
+        FakeRun(f"demo-{name}").write(tmp_path)
+    (tmp_path / "demo-digits" / "causes").mkdir()
+    assert answer(capsys, "demo", "--folder", tmp_path)["built"] == ["reviews"]
