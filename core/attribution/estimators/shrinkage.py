@@ -56,10 +56,11 @@ class Posterior:
     variances do not simply add. With all directions share the errors of z and of the damping, while
     what the noise leaves open of d and o is independent over directions and items:
 
-        var(g·r) = Σ_j ρ_j ν u_j² + var(z) ν (Σ_j (1 − ρ_j) f_j u_j)² + (Σ_j ε_j u_j)²
+        var(g·r) = Σ_j ρ_j ν u_j² + var(z) ν (Σ_j (f'_j − ρ_j f_j) u_j)² + (Σ_j ε_j u_j)²
                  + Σ_i v_i g_i² (1 − |u|²/|g|²),             v_i = ν' τ² κ_i² / (τ² + κ_i²)
 
-    where ε_j is the change of z f_j by one standard error of the damping. What items share counts
+    where f' is the corrected prior, and ε_j the change of z f'_j by one standard error of its
+    damping. What items share counts
     once for a sum of similar items, however many they are; what is their own shrinks with their
     number. Estimates are deviations from the mean of a target's influences, which is omitted
     because it is hardly larger than its noise. To one item that matters little, but a group of k
@@ -170,7 +171,7 @@ class Shrinkage:
             projections=strengths * shown + deviations,
             outside=outside,
             independent=rho * size**2,
-            shared=((1 - rho) * shown * variance**0.5, strengths * step / 2),
+            shared=((shown - rho * masked) * variance**0.5, strengths * step / 2),
             outside_variance=rest_size**2 * largest * squares / (largest + squares + _TINY),
             shift=np.maximum(shift, 0),
         )
