@@ -204,5 +204,5 @@ def progress_sentence(visits: Visits, matching: Collection[str]) -> str:
 def _about(seconds: float) -> str:
     minutes = seconds / 60
     if minutes < 1:
-        return "less than a minute"
+        return "1 min"
     return f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h"

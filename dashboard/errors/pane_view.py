@@ -77,10 +77,7 @@ def why_words(run: Run, item: ErrorItem, cause: Cause) -> str:
             f"falls from {item.probability:.0%} to {cause.without or 0:.0%}."
         )
     if cause.kind == LABEL and cause.doubt:
-        return (
-            "Its own label is in doubt: the model and like training items say "
-            f"“{visible(cause.doubt.label)}”."
-        )
+        return f"Label in doubt: model and like items say “{visible(cause.doubt.label)}”."
     if cause.kind == TEACHERS:
         doubted = counted(len(cause.teachers), f"training {what}")
         return f"{doubted} with a label in doubt taught this."
@@ -88,7 +85,7 @@ def why_words(run: Run, item: ErrorItem, cause: Cause) -> str:
         return f"No single {what} did this: most “{predicted}” ones count alike."
     if not cause.group:
         return cause.sentence
-    return "No clear cause: nothing that its teachers share, and no label in doubt."
+    return "No clear cause in its teachers or labels."
 
 
 def times_words(times: float | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import turnover.runs.run as run_module
 import turnover.workflows.influence as influence_pipeline
 from tests.helpers.builders import checksums, failing_after
 from turnover import Run, TurnoverError
@@ -137,9 +138,12 @@ def test_parts_of_another_computation_are_never_used(
     if change == "weights":
         manifest = json.loads((bare / "manifest.json").read_text(encoding="utf-8"))
         stale = {**manifest["files"]["weights.safetensors"], "sha256": "0" * 64}
+        others = {**manifest, "files": {**manifest["files"], "weights.safetensors": stale}}
+        real = run_module.read_manifest
         monkeypatch.setattr(
-            "turnover.runs.run.read_manifest",
-            lambda *_: {**manifest, "files": {**manifest["files"], "weights.safetensors": stale}},
+            run_module,
+            "read_manifest",
+            lambda folder, *rest: others if folder == bare else real(folder, *rest),
         )
     options |= {
         "targets": {"most": 500},

@@ -148,7 +148,7 @@ def test_an_error_without_influence_is_shown_without_teachers(run: Run) -> None:
         ),
         (
             Cause(0, LABEL, "long", "label in doubt", doubt=Doubt("positive", 0.87)),
-            "Its own label is in doubt: the model and like training items say “positive”.",
+            "Label in doubt: model and like items say “positive”.",
         ),
         (
             Cause(0, TEACHERS, "long", "teachers", teachers=(1, 2, 3)),
@@ -160,7 +160,7 @@ def test_an_error_without_influence_is_shown_without_teachers(run: Run) -> None:
         ),
         (
             Cause(0, NONE, "long", "no clear cause"),
-            "No clear cause: nothing that its teachers share, and no label in doubt.",
+            "No clear cause in its teachers or labels.",
         ),
     ],
 )

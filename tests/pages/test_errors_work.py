@@ -58,7 +58,7 @@ def test_the_time_left_is_the_median_stay_for_each_error_not_seen() -> None:
         "about 5.0 h left."
     )
     assert progress_sentence(Visits(frozenset({"v0", "v1"}), "v1", 0, (3.0,) * 3), ids).endswith(
-        "less than a minute left."
+        "1 min left."
     )
 
 

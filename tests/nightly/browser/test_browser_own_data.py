@@ -63,5 +63,5 @@ def test_own_images_are_looked_at_and_trained_on(
     if width > 1000:
         page.get_by_role("button", name="Start training").click()
         page.get_by_role("link", name="Open the run").click(timeout=120_000)
-        expect(page.get_by_text("Validation accuracy")).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("heading", name="Errors")).to_be_visible(timeout=30_000)
         assert "run=pictures-1" in page.url
