@@ -33,7 +33,7 @@ _MOST_VALUES = 2**28
 """U has at most so many values, 1 GiB: 268 directions of a million training items."""
 _MOST_HELD = 8192
 """Ψᵀ U with so many rows is held in any case."""
-_NEGLIGIBLE = 1e-6
+NEGLIGIBLE = 1e-6
 """Smallest eigenvalue kept, as a share of the largest; in float32 a zero eigenvalue may come out as
 about 2e-7.
 """
@@ -64,9 +64,7 @@ class Basis:
             return coefficients
         # in float64, since the sums over items cancel in the weak directions
         held = np.split(self.projector.astype(np.float64), [width], axis=1)
-        exact: np.ndarray = (
-            _kernel([part.astype(np.float64) for part in parts], held) @ self.vectors
-        )
+        exact: np.ndarray = kernel([part.astype(np.float64) for part in parts], held) @ self.vectors
         return exact.astype(np.float32)
 
 
@@ -98,7 +96,7 @@ def _products(features: np.ndarray, residuals: np.ndarray) -> np.ndarray:
     return (features[:, :, None] * residuals[:, None, :]).reshape(len(features), -1)
 
 
-def _kernel(these: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
+def kernel(these: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
     """⟨ψ_i, ψ_j⟩ `(n, m)` from the features and residuals of both."""
     product: np.ndarray = (these[0] @ others[0].T) * (these[1] @ others[1].T)
     return product
@@ -115,9 +113,9 @@ def _eigenvectors(features: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarr
     else:
         drawn = np.sort(np.random.default_rng(0).permutation(count)[:_MOST_COLUMNS])
         sample = features[drawn], residuals[drawn]
-        small, directions = np.linalg.eigh(_kernel(sample, sample).astype(np.float64))
-        rows = _kernel((features, residuals), sample)
-    keep = np.flatnonzero(small > _NEGLIGIBLE * small[-1])[::-1]
+        small, directions = np.linalg.eigh(kernel(sample, sample).astype(np.float64))
+        rows = kernel((features, residuals), sample)
+    keep = np.flatnonzero(small > NEGLIGIBLE * small[-1])[::-1]
     keep = keep[: max(1, min(_MOST_VECTORS, _MOST_VALUES // count))]
     # exactly orthonormal, in the same order
     vectors = np.linalg.qr(rows @ directions[:, keep])[0].astype(np.float32)

@@ -21,13 +21,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from turnover.attribution.estimators.basis import NEGLIGIBLE, kernel
+
 GRID = np.arange(-5, 1.26, 0.25)
 """Decimal logarithms of the dampings tried, as shares of the largest eigenvalue."""
 _PENALTIES = np.arange(-4.5, -0.4, 1.0)
 _ITEMS, _TARGETS, _OUTPUTS = 500, 100, 16
 _OVERLAPPING, _HALVES = 6, 18
 _RESAMPLES = 20
-_NEGLIGIBLE = 1e-6
 _TINY = np.finfo(np.float64).tiny
 
 
@@ -160,12 +161,11 @@ def _shown(
         total += (slopes @ (2 * masks - 1).T)[:, cohorts]
         seen += items.outputs - 2 * items.features @ weights + rows @ weights
         ahead += left
-    kernel, across = (
-        (features @ items.features.T) * (residuals @ np.transpose(seen))
-        for features, residuals in ((items.features, seen), (items.target_features, ahead))
-    )
-    eigenvalues, vectors = np.linalg.eigh(kernel)
-    keep = eigenvalues > _NEGLIGIBLE * eigenvalues[-1]
+    known = items.features, np.asarray(seen)
+    within = kernel(known, known)
+    across = kernel((items.target_features, np.asarray(ahead)), known)
+    eigenvalues, vectors = np.linalg.eigh(within)
+    keep = eigenvalues > NEGLIGIBLE * eigenvalues[-1]
     eigenvalues, vectors = eigenvalues[keep] / eigenvalues[-1], vectors[:, keep]
     total -= total.mean(1, keepdims=True)
     return damping_of(

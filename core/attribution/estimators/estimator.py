@@ -31,6 +31,7 @@ from turnover.attribution.estimators import BEST, MEDIAN, RAW
 from turnover.attribution.estimators.basis import Basis, make_basis
 from turnover.attribution.estimators.damping import Overlap, without_overlap
 from turnover.attribution.estimators.shrinkage import (
+    Posterior,
     Shrinkage,
     fit_shrinkage,
     noise_shares,
@@ -88,17 +89,16 @@ class Estimator:
 
         For mean influences over some targets, pass the mean of the targets' coefficients.
         """
-        if self.noise is None or self.basis is None or self.shrinkage is None:
-            return np.median(members, 0), _spread(members)
-        return self.shrinkage.posterior(members, self.noise, self.basis, coefficients).items()
+        posterior = self._posterior(members, coefficients)
+        return (np.median(members, 0), _spread(members)) if posterior is None else posterior.items()
 
     def foreseen(self, members: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
         """The part of `apply`'s estimates `(T, N)`, in nats, that items have in common with those
         like them: the prior's. The rest is what the members show of the item itself.
         """
-        if self.noise is None or self.basis is None or self.shrinkage is None:
+        posterior = self._posterior(members, coefficients)
+        if posterior is None:
             return np.zeros(members.shape[1:])
-        posterior = self.shrinkage.posterior(members, self.noise, self.basis, coefficients)
         common: np.ndarray = posterior.prior @ posterior.vectors.T
         return common
 
@@ -120,11 +120,17 @@ class Estimator:
             coefficients: of the targets, as for `apply`.
             inside: which items are in which group, `(G, N)`.
         """
-        if self.noise is None or self.basis is None or self.shrinkage is None:
+        posterior = self._posterior(members, coefficients)
+        if posterior is None:
             loads = inside.astype(members.dtype)
             return np.median(members, 0) @ loads.T, _spread(members @ loads.T)
-        posterior = self.shrinkage.posterior(members, self.noise, self.basis, coefficients)
         return posterior.sums(inside)
+
+    def _posterior(self, members: np.ndarray, coefficients: np.ndarray) -> Posterior | None:
+        """That of `best`; None for the other estimators."""
+        if self.noise is None or self.basis is None or self.shrinkage is None:
+            return None
+        return self.shrinkage.posterior(members, self.noise, self.basis, coefficients)
 
 
 def _spread(members: np.ndarray) -> np.ndarray:
