@@ -4,8 +4,6 @@ lost and no flag goes elsewhere.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -14,16 +12,14 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.pages.browser.browser_testing import (
-    ROOT,
     Served,
     chosen,
     expect_error,
     forget_flags,
-    free_port,
     open_page,
+    serving,
     settle,
     shoot,
-    wait_until_healthy,
     wrong_first_screen,
 )
 from tests.pages.browser.test_errors_page import DECISION, SCREENS
@@ -52,14 +48,8 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     runs = tmp_path_factory.mktemp("demos")
     for data in ("reviews", "digits"):
         build_demo(runs, data, "cpu")
-    command = [sys.executable, "-m", "turnover", "dashboard", "--runs", str(runs)]
-    command += ["--port", str(free_port())]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout
-        url = server.stdout.readline().split()[-1]
-        wait_until_healthy(url)
-        yield Served(url, runs)
-        server.kill()
+    with serving(runs) as dashboard:
+        yield dashboard
 
 
 @pytest.fixture

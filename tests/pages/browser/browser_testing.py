@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,3 +219,16 @@ def wait_until_healthy(url: str, seconds: float = 60) -> None:
         except OSError:
             time.sleep(0.1)
     raise AssertionError(f"no dashboard at {url} after {seconds:.0f} s")
+
+
+@contextmanager
+def serving(runs: Path) -> Iterator[Served]:
+    """The dashboard on a folder of runs, started as `make run` starts it."""
+    command = [sys.executable, "-m", "turnover", "dashboard", "--runs", str(runs)]
+    command += ["--port", str(free_port())]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        url = server.stdout.readline().split()[-1]
+        wait_until_healthy(url)
+        yield Served(url, runs)
+        server.kill()

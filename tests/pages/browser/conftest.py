@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun
-from tests.pages.browser.browser_testing import ROOT, SHOTS, Served, free_port, wait_until_healthy
+from tests.pages.browser.browser_testing import SHOTS, Served, serving
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -71,7 +69,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The dashboard, started as `make run` starts it, on a text run and an image run with real
+    """The dashboard on a text run and an image run with real
     models, and a hostile run.
     """
     runs = tmp_path_factory.mktemp("runs")
@@ -81,22 +79,8 @@ def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "hostile", texts=HOSTILE, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")
     ).write(runs)
     FakeRun("waiting", influence=False).write(runs)
-    command = [
-        sys.executable,
-        "-m",
-        "turnover",
-        "dashboard",
-        "--runs",
-        str(runs),
-        "--port",
-        str(free_port()),
-    ]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout
-        url = server.stdout.readline().split()[-1]
-        wait_until_healthy(url)
-        yield Served(url, runs)
-        server.kill()
+    with serving(runs) as dashboard:
+        yield dashboard
 
 
 @pytest.fixture
