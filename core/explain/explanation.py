@@ -180,18 +180,14 @@ def explain_error(
         TurnoverError: if the run has no usable influence for this item.
     """
     ranked, pieces = run.influence.ranked(item.position, meaning), run_pieces(run)
-    trust = ranking_trust(run, ranked)
+    trust, known = ranking_trust(run, ranked), doubts or {}
     marked = content_words(item.text, pieces) if words is None else frozenset(words)
     members = int(run.manifest["results"]["members"])
     as_marked = partial(mark, words=marked, limit=limit, pieces=pieces)
     times = strengths(ranked, run.train["label"].to_numpy())
     sides = [
         [
-            replace(
-                _ranked_card(run, ranked, index, str(trust[index]), as_marked),
-                times=finite(times[index]),
-                doubt=(doubts or {}).get(int(ranked.instances[index])),
-            )
+            _ranked_card(run, ranked, index, as_marked, str(trust[index]), times[index], known)
             for index in end
         ]
         for end in ranked.ends(top)
@@ -358,7 +354,13 @@ def with_shares(*sides: Collection[Card]) -> list[tuple[Card, ...]]:
 
 
 def _ranked_card(
-    run: Run, ranked: Ranked, index: int, trust: str, as_marked: Callable[[str], MarkedText]
+    run: Run,
+    ranked: Ranked,
+    index: int,
+    as_marked: Callable[[str], MarkedText],
+    trust: str,
+    times: float,
+    doubts: Mapping[int, Doubt],
 ) -> Card:
     position = int(ranked.instances[index])
     item = run.item("train", position)
@@ -373,4 +375,6 @@ def _ranked_card(
         injected=str(item["planted"]),
         text=as_marked(str(item["text"])) if run.kind == "text" else None,
         image=bytes(item["image"]) if run.kind == "image" else b"",
+        times=finite(times),
+        doubt=doubts.get(position),
     )
