@@ -14,6 +14,8 @@ from playwright.sync_api import Page, expect
 
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.browser.browser_testing import ROOT, free_port, wait_until_healthy
+from turnover.explain.causes import causes
+from turnover.runs.run import Run
 
 
 def test_make_run_serves_the_demo_runs_and_a_mistake_ends_as_a_csv(
@@ -23,7 +25,7 @@ def test_make_run_serves_the_demo_runs_and_a_mistake_ends_as_a_csv(
     its own.
     """
     for name in ("demo-digits", "demo-reviews"):
-        FakeRun(name).write(tmp_path)
+        causes(Run(FakeRun(name).write(tmp_path)))  # computed and kept
     environment = {**os.environ, "TURNOVER_RUNS": str(tmp_path), "PORT": str(free_port())}
     with subprocess.Popen(
         ["make", "run"],
