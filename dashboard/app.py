@@ -11,7 +11,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import notice, style
+from turnover.dashboard.shared.notice import notice, style
 
 HERE = Path(__file__).parent
 
@@ -31,7 +31,7 @@ def require_sign_in() -> None:
 
 def sidebar(page: str) -> None:
     """The choice of the run, after the choices of a link to the page are applied."""
-    from turnover.dashboard.components.address import choose_run
+    from turnover.dashboard.shared.address import choose_run
     from turnover.dashboard.state import follow_link
 
     follow_link(page)

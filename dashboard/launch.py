@@ -27,7 +27,7 @@ _QUIET_SECONDS = 2.0
 _FIRST_PAGE = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "PIL.Image"),
     *(
-        "turnover.dashboard.components.address",
+        "turnover.dashboard.shared.address",
         "turnover.dashboard.errors.explorer",
         "turnover.dashboard.errors.more",
     ),

@@ -22,11 +22,11 @@ from typing import Any
 import streamlit as st
 
 from turnover.dashboard import engine
-from turnover.dashboard.components.notice import no_runs, notice, problem
 from turnover.dashboard.errors.list_view import confusions
-from turnover.dashboard.views.choice import ANY
-from turnover.dashboard.views.flags import ANY_DECISION, ANYBODY
-from turnover.dashboard.views.map import (
+from turnover.dashboard.shared.choice_view import ANY
+from turnover.dashboard.shared.flags_view import ANY_DECISION, ANYBODY
+from turnover.dashboard.shared.notice import no_runs, notice, problem
+from turnover.dashboard.training_data.map_view import (
     ALL,
     COMPONENTS,
     UMAP,
@@ -35,7 +35,7 @@ from turnover.dashboard.views.map import (
     project,
     project_umap,
 )
-from turnover.dashboard.views.training import SELF, TrainingItem, training_items
+from turnover.dashboard.training_data.training_view import SELF, TrainingItem, training_items
 from turnover.errors import TurnoverError
 from turnover.explain.causes import Causes, causes, kept_causes
 from turnover.explain.explanation import ErrorItem, error_items

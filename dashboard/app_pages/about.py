@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import bullets, heading, quiet, said
+from turnover.dashboard.shared.notice import bullets, heading, quiet, said
+from turnover.dashboard.shared.runs_view import HOW_TO_READ, LIMITS, build_about
 from turnover.dashboard.state import current_run
-from turnover.dashboard.views.runs import HOW_TO_READ, LIMITS, build_about
 from turnover.explain.facts import run_facts
 from turnover.explain.html import safe
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.cleanse import (
+from turnover.dashboard.cleanse.cleanse import (
     ask_for_retraining,
     choose_scores,
     choose_share,
     show_plan,
     show_retraining,
 )
-from turnover.dashboard.components.flag_form import current_flags
-from turnover.dashboard.components.notice import no_influence, quiet
+from turnover.dashboard.shared.flag_form import current_flags
+from turnover.dashboard.shared.notice import no_influence, quiet
 from turnover.dashboard.state import current_run
 
 opened = current_run()

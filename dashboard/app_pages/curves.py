@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.curves import (
+from turnover.dashboard.runs.curves import (
     choose_training,
     explore_gaps,
     run_leaks,
@@ -13,9 +13,9 @@ from turnover.dashboard.components.curves import (
     show_table,
     show_training,
 )
-from turnover.dashboard.components.notice import quiet
+from turnover.dashboard.runs.curves_view import build_curves
+from turnover.dashboard.shared.notice import quiet
 from turnover.dashboard.state import current_run
-from turnover.dashboard.views.curves import build_curves
 
 quiet("How the losses went in training, and whether the flipped masks really see unlearned items.")
 training = choose_training()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import no_influence, notice
 from turnover.dashboard.errors.explorer import explorer_of, show_explorer
 from turnover.dashboard.errors.more import show_more
+from turnover.dashboard.shared.notice import no_influence, notice
 from turnover.dashboard.state import Opened, current_run
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.flag_form import flags_of
-from turnover.dashboard.components.flags import (
+from turnover.dashboard.shared.flag_form import flags_of
+from turnover.dashboard.shared.flags import (
     downloads,
     import_form,
     judged_download,
@@ -13,10 +13,10 @@ from turnover.dashboard.components.flags import (
     show_flag,
     undo_bar,
 )
-from turnover.dashboard.components.notice import notice, problem, quiet
-from turnover.dashboard.components.tables import FLAG, choose_item, flag_filters, flag_table
+from turnover.dashboard.shared.flags_view import disputes, select, summary
+from turnover.dashboard.shared.notice import notice, problem, quiet
+from turnover.dashboard.shared.tables import FLAG, choose_item, flag_filters, flag_table
 from turnover.dashboard.state import Opened, current_run
-from turnover.dashboard.views.flags import disputes, select, summary
 from turnover.errors import TurnoverError
 from turnover.explain.report import flagged_items
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.map import show_group, show_map
-from turnover.dashboard.components.notice import no_influence, quiet
+from turnover.dashboard.shared.notice import no_influence, quiet
 from turnover.dashboard.state import Opened, current_run
+from turnover.dashboard.training_data.map import show_group, show_map
 
 
 @st.fragment

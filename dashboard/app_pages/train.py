@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from turnover.dashboard.components.jobs import show_jobs
-from turnover.dashboard.components.notice import heading, quiet
-from turnover.dashboard.components.train_form import ask_for_training, start_or_check
+from turnover.dashboard.runs.train_form import ask_for_training, start_or_check
+from turnover.dashboard.shared.jobs import show_jobs
+from turnover.dashboard.shared.jobs_view import jobs_with
+from turnover.dashboard.shared.notice import heading, quiet
 from turnover.dashboard.state import runs_folder
-from turnover.dashboard.views.jobs import jobs_with
 from turnover.jobs import find_jobs
 
 runs = runs_folder()

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.flag_form import current_flags, flag_problem
-from turnover.dashboard.components.flags import flags_bar
-from turnover.dashboard.components.notice import no_influence, notice, quiet
-from turnover.dashboard.components.tables import TRAINING_ITEM as ITEM
-from turnover.dashboard.components.tables import choose_item, training_filters, training_table
-from turnover.dashboard.components.training_detail import (
+from turnover.dashboard.shared.flag_form import current_flags, flag_problem
+from turnover.dashboard.shared.flags import flags_bar
+from turnover.dashboard.shared.notice import no_influence, notice, quiet
+from turnover.dashboard.shared.tables import TRAINING_ITEM as ITEM
+from turnover.dashboard.shared.tables import choose_item, training_filters, training_table
+from turnover.dashboard.state import Opened, current_run
+from turnover.dashboard.training_data.training_item import (
     show_effects,
     show_losses,
     show_neighbours,
     show_part_in_errors,
     show_training_item,
 )
-from turnover.dashboard.state import Opened, current_run
-from turnover.dashboard.views.training import FLAGGED, select_training
+from turnover.dashboard.training_data.training_view import FLAGGED, select_training
 
 
 @st.fragment

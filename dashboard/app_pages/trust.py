@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import no_influence, quiet
-from turnover.dashboard.components.trust import show_measured, show_trust, show_words
+from turnover.dashboard.runs.trust import show_measured, show_trust, show_words
+from turnover.dashboard.runs.trust_view import build_trust
+from turnover.dashboard.shared.notice import no_influence, quiet
 from turnover.dashboard.state import current_run
-from turnover.dashboard.views.trust import build_trust
 from turnover.research.evaluate.results import read_results
 
 opened = current_run()

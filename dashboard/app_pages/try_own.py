@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import no_influence, quiet
-from turnover.dashboard.components.try_own import (
+from turnover.dashboard.errors.try_own import (
     ask_for_questions,
     ask_later,
     asked_by_link,
     show_reply,
 )
+from turnover.dashboard.shared.notice import no_influence, quiet
 from turnover.dashboard.state import current_run, worker_of
 
 opened = current_run()

@@ -18,7 +18,6 @@ from typing import Any
 
 import streamlit as st
 
-from turnover.dashboard.components.flag_form import current_flags, flags_of
 from turnover.dashboard.errors.list_view import (
     SORTS,
     Place,
@@ -34,6 +33,7 @@ from turnover.dashboard.errors.list_view import (
 )
 from turnover.dashboard.errors.message_view import Act, Message, read_message
 from turnover.dashboard.errors.pane_view import decisions, pane
+from turnover.dashboard.shared.flag_form import current_flags, flags_of
 from turnover.dashboard.state import PLACE, Opened
 from turnover.errors import TurnoverError, counted
 from turnover.explain.explanation import ErrorItem

@@ -7,18 +7,18 @@ from functools import partial
 
 import streamlit as st
 
-from turnover.dashboard.components.address import TRUST_PAGE
-from turnover.dashboard.components.cards import card_controls, sides
-from turnover.dashboard.components.edit import show_edit
-from turnover.dashboard.components.flag_form import current_flags, flag_problem
-from turnover.dashboard.components.groups import show_groups
-from turnover.dashboard.components.notice import problem, quiet, said
-from turnover.dashboard.components.regions import show_regions
-from turnover.dashboard.components.worker import ask, when_ready
 from turnover.dashboard.engine import Worker
+from turnover.dashboard.errors.answer_view import Reply, item_question
+from turnover.dashboard.errors.edit import show_edit
 from turnover.dashboard.errors.markdown_view import error_link, issue_markdown
+from turnover.dashboard.errors.regions import show_regions
+from turnover.dashboard.errors.worker import ask, when_ready
+from turnover.dashboard.shared.address import TRUST_PAGE
+from turnover.dashboard.shared.cards import card_controls, sides
+from turnover.dashboard.shared.flag_form import current_flags, flag_problem
+from turnover.dashboard.shared.groups import show_groups
+from turnover.dashboard.shared.notice import problem, quiet, said
 from turnover.dashboard.state import Opened, worker_of
-from turnover.dashboard.views.answer import Reply, item_question
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import ErrorItem, explain_error
 from turnover.explain.html import marked_html

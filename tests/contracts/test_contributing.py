@@ -16,7 +16,7 @@ import turnover.cli
 from tests.helpers.builders import ROOT
 from tests.helpers.calling import answer
 from turnover.cli.options import Command
-from turnover.dashboard.views.train_model import fields_of
+from turnover.dashboard.runs.train_model_view import fields_of
 from turnover.data.base import Dataset, Items, check_dataset
 from turnover.data.recipe import Recipe, image_source
 from turnover.data.sources import SOURCES

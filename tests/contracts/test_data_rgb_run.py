@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from turnover.cli import main
-from turnover.dashboard.views.answer import build_answer, image_as_seen, image_question
+from turnover.dashboard.errors.answer_view import build_answer, image_as_seen, image_question
 from turnover.data.images import png_bytes, png_pixels
 from turnover.models.inputs import pixels
 from turnover.runs.model import input_shape, split_inputs

@@ -21,7 +21,7 @@ from tests.helpers.storage_testing import FULL, failing_writes, together
 from turnover import Run, TurnoverError, influence, mean_influence, self_influence
 from turnover.attribution.ensemble import Members, member_cohorts, shared_masks
 from turnover.cli import main
-from turnover.dashboard.views.runs import build_about
+from turnover.dashboard.shared.runs_view import build_about
 from turnover.explain.facts import run_facts
 from turnover.explain.listing import list_errors
 from turnover.models.heads import TextEncoder

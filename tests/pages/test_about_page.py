@@ -11,7 +11,7 @@ import streamlit as st
 
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.app_testing import OpenPage, html_of, shown_pane
-from turnover.dashboard.views.runs import build_about
+from turnover.dashboard.shared.runs_view import build_about
 from turnover.runs.run import Run
 
 

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from tests.helpers.fake_jobs import at_work, fake_job
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.dashboard.components import jobs
+from turnover.dashboard.shared import jobs
 from turnover.flags import Flags
 from turnover.runs.run import Run
 from turnover.workflows.cleansing import CONDITIONS, Retrained, summarise

@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.fake_runs import FakeRun
 from turnover.attribution.estimators.estimator import Estimator
-from turnover.dashboard.views.cleanse import (
+from turnover.dashboard.cleanse.cleanse_view import (
     LISTED,
     adoption_note,
     build_adoption,

@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 
 from tests.helpers.fake_runs import EPOCHS, HOSTILE, FakeRun
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.dashboard.components.curves import _CHART, curves_figure
-from turnover.dashboard.views.curves import (
+from turnover.dashboard.runs.curves import _CHART, curves_figure
+from turnover.dashboard.runs.curves_view import (
     MOST,
     build_curves,
     build_partial,
@@ -200,7 +200,7 @@ def test_an_epoch_is_chosen_by_link_by_box_and_by_click(open_page: OpenPage, run
 def test_a_click_on_a_point_chooses_its_epoch(
     points: list[dict[str, float]], chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from turnover.dashboard.components import curves as gaps
+    from turnover.dashboard.runs import curves as gaps
 
     state = {"epoch": "1", _CHART: {"selection": {"points": points}}}
     monkeypatch.setattr(gaps.st, "session_state", state)

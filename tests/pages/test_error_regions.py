@@ -21,11 +21,16 @@ from test_try_page import settle
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.app_testing import OpenPage, explorer, go_to_error, html_of, open_more
 from turnover.dashboard import engine, state
-from turnover.dashboard.components.regions import ask_each, patches_html
 from turnover.dashboard.engine import Phase
-from turnover.dashboard.views.answer import Question
-from turnover.dashboard.views.edits import InputPart
-from turnover.dashboard.views.regions import Regions, build_regions, patches_of, regions_request
+from turnover.dashboard.errors.answer_view import Question
+from turnover.dashboard.errors.edits_view import InputPart
+from turnover.dashboard.errors.regions import ask_each, patches_html
+from turnover.dashboard.errors.regions_view import (
+    Regions,
+    build_regions,
+    patches_of,
+    regions_request,
+)
 from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Explanation, error_items, explain_error
@@ -102,7 +107,7 @@ def test_proponents_are_asked_about_one_by_one_where_one_takes_long(
     )
     order = [card.position for card in explanation.proponents]
     clock = [0.0]
-    monkeypatch.setattr("turnover.dashboard.components.regions.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("turnover.dashboard.errors.regions.time.monotonic", lambda: clock[0])
     about: list[list[int]] = []
 
     def ask(request: dict[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from streamlit.testing.v1 import AppTest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
 from tests.pages.app_testing import OpenPage, explorer, html_of
-from turnover.dashboard.components import flag_form as people
-from turnover.dashboard.views.choice import PAGE
+from turnover.dashboard.shared import flag_form as people
+from turnover.dashboard.shared.choice_view import PAGE
 from turnover.flags import Flag, Flags
 from turnover.flags.flag_file import export_flag_file
 from turnover.runs.run import Run

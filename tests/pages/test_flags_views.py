@@ -9,8 +9,8 @@ import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from turnover.cli import build_parser
-from turnover.dashboard.views.choice import ANY
-from turnover.dashboard.views.flags import (
+from turnover.dashboard.shared.choice_view import ANY
+from turnover.dashboard.shared.flags_view import (
     ANY_DECISION,
     ANYBODY,
     DECISIONS,

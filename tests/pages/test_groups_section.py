@@ -10,7 +10,12 @@ import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.app_testing import OpenPage, explorer, html_of, open_more, shown_pane
-from turnover.dashboard.views.groups import build_groups, caution_sentence, flip_sentence, number
+from turnover.dashboard.shared.groups_view import (
+    build_groups,
+    caution_sentence,
+    flip_sentence,
+    number,
+)
 from turnover.explain.explanation import ErrorItem, error_items, rounded
 from turnover.explain.flips import Flip
 from turnover.runs.run import Run

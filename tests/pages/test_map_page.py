@@ -9,10 +9,10 @@ import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
 from tests.pages.app_testing import OpenPage, html_of, links
-from turnover.dashboard.components.map import SYMBOLS, map_figure
-from turnover.dashboard.views import map as view
-from turnover.dashboard.views.choice import ANY
-from turnover.dashboard.views.map import (
+from turnover.dashboard.shared.choice_view import ANY
+from turnover.dashboard.training_data import map_view as view
+from turnover.dashboard.training_data.map import SYMBOLS, map_figure
+from turnover.dashboard.training_data.map_view import (
     ALL,
     ERROR,
     FEATURES,

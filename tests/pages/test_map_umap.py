@@ -14,7 +14,7 @@ import pytest
 from tests.helpers.fake_runs import FakeRun, keep_ends, truncate
 from tests.pages.app_testing import OpenPage, html_of
 from turnover.cli import main
-from turnover.dashboard.views.map import COMPONENTS, UMAP
+from turnover.dashboard.training_data.map_view import COMPONENTS, UMAP
 from turnover.errors import TurnoverError
 from turnover.runs import maps
 from turnover.runs.maps import (

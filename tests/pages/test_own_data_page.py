@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.dashboard.components import train_form
+from turnover.dashboard.runs import train_form
 
 pytestmark = pytest.mark.usefixtures("fresh")
 FILES, HUB = "your own files", "any data set of the hub"

@@ -13,10 +13,8 @@ import pytest
 from tests.helpers.fake_runs import FakeRun
 from turnover.cli import build_parser
 from turnover.cli.train import own_data
-from turnover.dashboard.views.flags import apply_command
-from turnover.dashboard.views.own_data import clean, own_name, own_problem
-from turnover.dashboard.views.runs import build_about
-from turnover.dashboard.views.train import (
+from turnover.dashboard.runs.train_model_view import SUITS, titles_of
+from turnover.dashboard.runs.train_view import (
     TrainingRequest,
     arguments,
     build_report,
@@ -25,7 +23,9 @@ from turnover.dashboard.views.train import (
     steps,
     usual_values,
 )
-from turnover.dashboard.views.train_model import SUITS, titles_of
+from turnover.dashboard.shared.flags_view import apply_command
+from turnover.dashboard.shared.own_data_view import clean, own_name, own_problem
+from turnover.dashboard.shared.runs_view import build_about
 from turnover.data.tables import FILES, OwnData
 from turnover.runs.run import Run
 

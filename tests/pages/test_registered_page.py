@@ -13,8 +13,8 @@ import pytest
 
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.app_testing import PAGES, OpenPage, html_of
-from turnover.dashboard.views.curves import build_curves
-from turnover.dashboard.views.runs import build_about, share_words, summarise
+from turnover.dashboard.runs.curves_view import build_curves
+from turnover.dashboard.shared.runs_view import build_about, share_words, summarise
 from turnover.runs.run import RUN_FILES, Run
 from turnover.storage.artifacts import read_manifest, write_manifest
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.helpers.fake_runs import FakeRun
 from turnover.dashboard import state
-from turnover.dashboard.components import worker as when_ready
 from turnover.dashboard.engine import Phase, Worker
+from turnover.dashboard.errors import worker as when_ready
 from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")

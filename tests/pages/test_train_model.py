@@ -12,17 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 from tests.pages.app_testing import OpenPage, html_of
 from turnover.cli import build_parser
-from turnover.dashboard.components import train_form
-from turnover.dashboard.views.train import (
-    DEEP_TARGETS,
-    TrainingRequest,
-    arguments,
-    problem_of,
-    steps,
-    usual_values,
-    what_follows,
-)
-from turnover.dashboard.views.train_model import (
+from turnover.dashboard.runs import train_form
+from turnover.dashboard.runs.train_model_view import (
     NOT_OFFERED,
     SHARED,
     cleaned,
@@ -30,6 +21,15 @@ from turnover.dashboard.views.train_model import (
     notes,
     problems,
     titles_of,
+)
+from turnover.dashboard.runs.train_view import (
+    DEEP_TARGETS,
+    TrainingRequest,
+    arguments,
+    problem_of,
+    steps,
+    usual_values,
+    what_follows,
 )
 from turnover.data.sources import SOURCES
 from turnover.models.families.own import Own

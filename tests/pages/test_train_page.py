@@ -13,8 +13,8 @@ from tests.helpers.fake_jobs import at_work, fake_job
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.app_testing import OpenPage, html_of
 from turnover.dashboard import engine
-from turnover.dashboard.components import jobs as jobs_component
-from turnover.dashboard.components import train_form
+from turnover.dashboard.runs import train_form
+from turnover.dashboard.shared import jobs as jobs_component
 from turnover.jobs import Job, find_jobs
 
 pytestmark = pytest.mark.usefixtures("fresh")

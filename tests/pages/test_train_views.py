@@ -11,8 +11,8 @@ import pytest
 from tests.helpers.fake_jobs import at_work, fake_job
 from tests.helpers.fake_runs import FakeRun
 from turnover.cli import build_parser
-from turnover.dashboard.views.jobs import job_cards, jobs_with, run_of, time_left
-from turnover.dashboard.views.train import (
+from turnover.dashboard.runs.train_model_view import titles_of
+from turnover.dashboard.runs.train_view import (
     DEEP_TARGETS,
     TrainingRequest,
     arguments,
@@ -21,7 +21,7 @@ from turnover.dashboard.views.train import (
     steps,
     what_follows,
 )
-from turnover.dashboard.views.train_model import titles_of
+from turnover.dashboard.shared.jobs_view import job_cards, jobs_with, run_of, time_left
 from turnover.data.sources import NAMES, SOURCES
 from turnover.jobs import State, find_jobs, read_job
 

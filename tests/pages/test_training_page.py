@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
 from tests.pages.app_testing import OpenPage, html_of, links, open_more
-from turnover.dashboard.views.training import (
+from turnover.dashboard.training_data.training_view import (
     EFFECTS,
     FLAGGED,
     HARMFUL,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from turnover.dashboard.views.measured import build_measured
-from turnover.dashboard.views.trust import GOAL, build_trust, sentence_of
+from turnover.dashboard.runs.measured_view import build_measured
+from turnover.dashboard.runs.trust_view import GOAL, build_trust, sentence_of
 from turnover.explain.facts import Certainty
 from turnover.research.evaluate.results import (
     AS_SHOWN,

@@ -15,7 +15,7 @@ from test_try_page import explain, settle
 
 from tests.helpers.fake_runs import FakeRun, png
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.dashboard.views.answer import (
+from turnover.dashboard.errors.answer_view import (
     MAX_ROWS,
     Question,
     Reply,
@@ -24,7 +24,7 @@ from turnover.dashboard.views.answer import (
     build_answer,
     item_question,
 )
-from turnover.dashboard.views.edits import (
+from turnover.dashboard.errors.edits_view import (
     MOST_SENTENCES,
     MOST_WORDS,
     compare,

@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.fake_runs import EPOCHS, FakeRun, png
 from turnover.attribution.estimators.significance import trust_words
-from turnover.dashboard.views.answer import (
+from turnover.dashboard.errors.answer_view import (
     Question,
     build_answer,
     image_as_seen,
@@ -16,8 +16,8 @@ from turnover.dashboard.views.answer import (
     text_of_upload,
     text_question,
 )
-from turnover.dashboard.views.curves import build_curves
-from turnover.dashboard.views.runs import run_names, summarise
+from turnover.dashboard.runs.curves_view import build_curves
+from turnover.dashboard.shared.runs_view import run_names, summarise
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import (
     certainty_sentences,

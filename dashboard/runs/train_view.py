@@ -15,20 +15,20 @@ from typing import Any
 
 import pandas as pd
 
-from turnover.dashboard.views.own_data import (
-    data_options,
-    own_name,
-    own_problem,
-    path_problem,
-    title_of,
-)
-from turnover.dashboard.views.train_model import (
+from turnover.dashboard.runs.train_model_view import (
     SHARED,
     SUITS,
     fields_of,
     module_problem,
     problems,
     sent,
+)
+from turnover.dashboard.shared.own_data_view import (
+    data_options,
+    own_name,
+    own_problem,
+    path_problem,
+    title_of,
 )
 from turnover.data.sources import SOURCES
 from turnover.data.tables import OwnData, is_own
@@ -52,7 +52,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 class TrainingRequest:
     """The values of the form; None and "" mean the defaults of the data set or the model. `model`
     is a value of `--model`, `noise` is in percent; `own` applies if `data` is files or a hub data
-    set; `options` are cleaned ones (`turnover.dashboard.views.train_model`).
+    set; `options` are cleaned ones (`turnover.dashboard.runs.train_model_view`).
     """
 
     data: str

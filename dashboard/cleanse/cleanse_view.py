@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from turnover.dashboard.views.groups import number
+from turnover.dashboard.shared.groups_view import number
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import rounded
 from turnover.explain.html import signed

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from turnover.dashboard.views.choice import ANY
-from turnover.dashboard.views.groups import GroupRow
+from turnover.dashboard.shared.choice_view import ANY
+from turnover.dashboard.shared.groups_view import GroupRow
 from turnover.explain.explanation import ErrorItem
 from turnover.explain.groups import MEANINGS, Group, Mistake, Summable
 from turnover.explain.words import snippet

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import problem
+from turnover.dashboard.shared.jobs_view import JobCard, job_cards
+from turnover.dashboard.shared.notice import problem
 from turnover.dashboard.state import RUN_KEY, runs_folder
-from turnover.dashboard.views.jobs import JobCard, job_cards
 from turnover.errors import TurnoverError
 from turnover.explain.html import safe
 from turnover.jobs import Job, cancel_job, forget_job, resume_job, start_job

@@ -14,13 +14,10 @@ from typing import Any
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import heading, problem, quiet
-from turnover.dashboard.components.worker import when_ready
 from turnover.dashboard.engine import Worker
-from turnover.dashboard.state import worker_of
-from turnover.dashboard.views.answer import Question
-from turnover.dashboard.views.edits import InputPart
-from turnover.dashboard.views.regions import (
+from turnover.dashboard.errors.answer_view import Question
+from turnover.dashboard.errors.edits_view import InputPart
+from turnover.dashboard.errors.regions_view import (
     Region,
     Regions,
     build_regions,
@@ -28,6 +25,9 @@ from turnover.dashboard.views.regions import (
     patches_of,
     regions_request,
 )
+from turnover.dashboard.errors.worker import when_ready
+from turnover.dashboard.shared.notice import heading, problem, quiet
+from turnover.dashboard.state import worker_of
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card, ErrorItem, Explanation
 from turnover.explain.html import image_html, safe, signed

@@ -10,7 +10,8 @@ from typing import Any
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import problem, quiet
+from turnover.dashboard.shared.notice import problem, quiet
+from turnover.dashboard.shared.runs_view import run_names, summarise
 from turnover.dashboard.state import (
     RUN_KEY,
     UNKNOWN_RUN,
@@ -18,7 +19,6 @@ from turnover.dashboard.state import (
     open_run,
     runs_folder,
 )
-from turnover.dashboard.views.runs import run_names, summarise
 from turnover.errors import TurnoverError
 from turnover.runs.run import Run
 

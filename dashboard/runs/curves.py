@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import chart, heading, notice, problem, quiet, said
-from turnover.dashboard.state import RUN_KEY, runs_folder
-from turnover.dashboard.views.curves import (
+from turnover.dashboard.runs.curves_view import (
     HOW_TO_READ,
     Curves,
     Gap,
@@ -26,7 +24,9 @@ from turnover.dashboard.views.curves import (
     leaks,
     training_sentence,
 )
-from turnover.dashboard.views.runs import share_words
+from turnover.dashboard.shared.notice import chart, heading, notice, problem, quiet, said
+from turnover.dashboard.shared.runs_view import share_words
+from turnover.dashboard.state import RUN_KEY, runs_folder
 from turnover.errors import TurnoverError
 from turnover.explain.html import chip_html, image_html, mark_html, safe
 from turnover.runs.partial import find_partials, read_partial

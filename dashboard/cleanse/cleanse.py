@@ -12,19 +12,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from turnover.dashboard.components.address import whole_number
-from turnover.dashboard.components.jobs import begin_job, show_jobs
-from turnover.dashboard.components.notice import (
-    chart,
-    heading,
-    notice,
-    problem,
-    quiet,
-    said,
-    wrong_field,
-)
-from turnover.dashboard.state import runs_folder, scores_of
-from turnover.dashboard.views.cleanse import (
+from turnover.dashboard.cleanse.cleanse_view import (
     LISTED,
     Removal,
     adoption_note,
@@ -33,8 +21,20 @@ from turnover.dashboard.views.cleanse import (
     build_retrained,
     is_of,
 )
-from turnover.dashboard.views.jobs import jobs_with
-from turnover.dashboard.views.own_data import path_problem, whole
+from turnover.dashboard.shared.address import whole_number
+from turnover.dashboard.shared.jobs import begin_job, show_jobs
+from turnover.dashboard.shared.jobs_view import jobs_with
+from turnover.dashboard.shared.notice import (
+    chart,
+    heading,
+    notice,
+    problem,
+    quiet,
+    said,
+    wrong_field,
+)
+from turnover.dashboard.shared.own_data_view import path_problem, whole
+from turnover.dashboard.state import runs_folder, scores_of
 from turnover.data.sources.text import CLASSES
 from turnover.errors import TurnoverError
 from turnover.flags import Flag, Flags

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import heading, problem, quiet, said
-from turnover.dashboard.views.groups import GroupRow, Groups, Removed, build_groups, number
+from turnover.dashboard.shared.groups_view import GroupRow, Groups, Removed, build_groups, number
+from turnover.dashboard.shared.notice import heading, problem, quiet, said
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import ErrorItem, rounded
 from turnover.explain.groups import Sum

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from turnover.dashboard.views.answer import Answer, Question, image_of
+from turnover.dashboard.errors.answer_view import Answer, Question, image_of
 from turnover.data.images import png_bytes, png_pixels
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card

@@ -6,16 +6,14 @@ from typing import Any
 
 import streamlit as st
 
-from turnover.dashboard.components.flag_form import (
+from turnover.dashboard.shared.flag_form import (
     decided,
     decision_fields,
     flag_problem,
     flags_of,
     stored,
 )
-from turnover.dashboard.components.notice import heading, problem, quiet, said
-from turnover.dashboard.state import Opened
-from turnover.dashboard.views.flags import (
+from turnover.dashboard.shared.flags_view import (
     Dispute,
     Side,
     apply_command,
@@ -23,6 +21,8 @@ from turnover.dashboard.views.flags import (
     import_sentence,
     undo_sentence,
 )
+from turnover.dashboard.shared.notice import heading, problem, quiet, said
+from turnover.dashboard.state import Opened
 from turnover.errors import TurnoverError, counted
 from turnover.explain.html import chip_html, image_html, mark_html, marked_html, safe
 from turnover.explain.report import Flagged, minute, report_page, verdict_words

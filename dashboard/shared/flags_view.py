@@ -13,7 +13,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from turnover.dashboard.views.choice import ANY
+from turnover.dashboard.shared.choice_view import ANY
 from turnover.data.sources import SOURCES
 from turnover.data.tables import HUB
 from turnover.data.tables.formats import ENDINGS

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import notice, problem
 from turnover.dashboard.engine import Phase, Worker
-from turnover.dashboard.views.answer import Question, Reply, build_answer
+from turnover.dashboard.errors.answer_view import Question, Reply, build_answer
+from turnover.dashboard.shared.notice import notice, problem
 from turnover.errors import TurnoverError
 from turnover.runs.run import Run
 

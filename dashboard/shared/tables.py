@@ -17,9 +17,9 @@ from typing import Any, Protocol
 import pandas as pd
 import streamlit as st
 
-from turnover.dashboard.views.choice import ANY, Choice, NamedT, choice
-from turnover.dashboard.views.flags import ANYBODY, DECISIONS, FlagQuery, people
-from turnover.dashboard.views.training import FLAGGED, ORDERS, SELF, TrainingItem
+from turnover.dashboard.shared.choice_view import ANY, Choice, NamedT, choice
+from turnover.dashboard.shared.flags_view import ANYBODY, DECISIONS, FlagQuery, people
+from turnover.dashboard.training_data.training_view import FLAGGED, ORDERS, SELF, TrainingItem
 from turnover.explain.report import Flagged, verdict_words
 from turnover.explain.words import snippet
 

@@ -14,11 +14,18 @@ from typing import Any
 
 import streamlit as st
 
-from turnover.dashboard.components.address import whole_number
-from turnover.dashboard.components.notice import bullets, problem, quiet, said, wrong_field
 from turnover.dashboard.engine import TookTooLong, answer_of
-from turnover.dashboard.views.own_data import OWN, clean
-from turnover.dashboard.views.train import (
+from turnover.dashboard.runs.train_model_view import (
+    NOT_OFFERED,
+    SHARED,
+    cleaned,
+    fields_of,
+    module_problem,
+    notes,
+    problems,
+    titles_of,
+)
+from turnover.dashboard.runs.train_view import (
     TrainingRequest,
     arguments,
     build_report,
@@ -29,16 +36,9 @@ from turnover.dashboard.views.train import (
     usual_values,
     what_follows,
 )
-from turnover.dashboard.views.train_model import (
-    NOT_OFFERED,
-    SHARED,
-    cleaned,
-    fields_of,
-    module_problem,
-    notes,
-    problems,
-    titles_of,
-)
+from turnover.dashboard.shared.address import whole_number
+from turnover.dashboard.shared.notice import bullets, problem, quiet, said, wrong_field
+from turnover.dashboard.shared.own_data_view import OWN, clean
 from turnover.data.sources import NAMES, SOURCES
 from turnover.data.tables import FILES, HUB, OwnData
 from turnover.data.tables.formats import ENDINGS

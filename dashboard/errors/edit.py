@@ -10,13 +10,9 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from turnover.dashboard.components.cards import influence_html
-from turnover.dashboard.components.notice import heading, problem, quiet, said
-from turnover.dashboard.components.regions import patches_html
-from turnover.dashboard.components.worker import ask
 from turnover.dashboard.engine import Worker
-from turnover.dashboard.views.answer import Answer, Question, Reply, image_of
-from turnover.dashboard.views.edits import (
+from turnover.dashboard.errors.answer_view import Answer, Question, Reply, image_of
+from turnover.dashboard.errors.edits_view import (
     Change,
     InputPart,
     Moved,
@@ -29,6 +25,10 @@ from turnover.dashboard.views.edits import (
     unit_of,
     weigh,
 )
+from turnover.dashboard.errors.regions import patches_html
+from turnover.dashboard.errors.worker import ask
+from turnover.dashboard.shared.cards import influence_html
+from turnover.dashboard.shared.notice import heading, problem, quiet, said
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card
 from turnover.explain.html import chip_html, image_html, marked_html, safe, signed

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from turnover.dashboard.views.curves import Series
+from turnover.dashboard.runs.curves_view import Series
 from turnover.explain.doubt import nearest_items
 from turnover.explain.explanation import rounded, units_sentence
 from turnover.explain.words import snippet

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from turnover.dashboard.components.notice import chart, heading, notice, problem, quiet
-from turnover.dashboard.views.measured import OURS, Measured, Point, build_measured, in_order
-from turnover.dashboard.views.trust import Trust
+from turnover.dashboard.runs.measured_view import OURS, Measured, Point, build_measured, in_order
+from turnover.dashboard.runs.trust_view import Trust
+from turnover.dashboard.shared.notice import chart, heading, notice, problem, quiet
 from turnover.explain.html import safe
 from turnover.research.evaluate.results import MEASURES, Results
 from turnover.runs.run import Run

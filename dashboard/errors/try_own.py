@@ -14,14 +14,8 @@ from functools import partial
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from turnover.dashboard.components.cards import card_controls, sides
-from turnover.dashboard.components.edit import show_edit
-from turnover.dashboard.components.flag_form import current_flags, flag_problem
-from turnover.dashboard.components.flags import flags_bar
-from turnover.dashboard.components.notice import heading, problem, quiet, said
-from turnover.dashboard.components.worker import ask, when_ready
 from turnover.dashboard.engine import Worker
-from turnover.dashboard.views.answer import (
+from turnover.dashboard.errors.answer_view import (
     MAX_ROWS,
     Answer,
     Probability,
@@ -34,6 +28,12 @@ from turnover.dashboard.views.answer import (
     item_question,
     text_question,
 )
+from turnover.dashboard.errors.edit import show_edit
+from turnover.dashboard.errors.worker import ask, when_ready
+from turnover.dashboard.shared.cards import card_controls, sides
+from turnover.dashboard.shared.flag_form import current_flags, flag_problem
+from turnover.dashboard.shared.flags import flags_bar
+from turnover.dashboard.shared.notice import heading, problem, quiet, said
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import marked_target
 from turnover.explain.html import chip_html, image_html, marked_html, safe

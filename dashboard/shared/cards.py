@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from turnover.dashboard.components.address import training_link
-from turnover.dashboard.components.flag_form import flag_control
-from turnover.dashboard.components.notice import notice, said
+from turnover.dashboard.shared.address import training_link
+from turnover.dashboard.shared.flag_form import flag_control
+from turnover.dashboard.shared.notice import notice, said
 from turnover.explain.explanation import Card, Explanation
 from turnover.explain.html import (
     chip_html,

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from turnover.dashboard.components.address import errors_link
-from turnover.dashboard.components.cards import flag_html
-from turnover.dashboard.components.curves import losses_figure
-from turnover.dashboard.components.flag_form import flag_control
-from turnover.dashboard.components.notice import chart, heading, notice, quiet, said
-from turnover.dashboard.components.tables import go_to
+from turnover.dashboard.runs.curves import losses_figure
+from turnover.dashboard.shared.address import errors_link
+from turnover.dashboard.shared.cards import flag_html
+from turnover.dashboard.shared.flag_form import flag_control
+from turnover.dashboard.shared.notice import chart, heading, notice, quiet, said
+from turnover.dashboard.shared.tables import go_to
 from turnover.dashboard.state import Opened
-from turnover.dashboard.views.training import (
+from turnover.dashboard.training_data.training_view import (
     Neighbour,
     Proposal,
     Target,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from turnover.dashboard.views.own_data import path_problem, whole
+from turnover.dashboard.shared.own_data_view import path_problem, whole
 from turnover.errors import TurnoverError
 from turnover.models.family import Family
 from turnover.models.names import ALLOW

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from turnover.dashboard.views.answer import Question, item_question
-from turnover.dashboard.views.edits import InputPart, parts_of, parts_request
+from turnover.dashboard.errors.answer_view import Question, item_question
+from turnover.dashboard.errors.edits_view import InputPart, parts_of, parts_request
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Explanation, decimals_of, estimate_words
 from turnover.explain.html import signed

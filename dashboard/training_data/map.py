@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from turnover.dashboard.components.address import errors_link, training_link
-from turnover.dashboard.components.groups import show_sums
-from turnover.dashboard.components.jobs import begin_job, show_jobs
-from turnover.dashboard.components.notice import chart, heading, notice, problem, quiet, said
-from turnover.dashboard.components.tables import thumbnail
+from turnover.dashboard.shared.address import errors_link, training_link
+from turnover.dashboard.shared.choice_view import ANY
+from turnover.dashboard.shared.groups import show_sums
+from turnover.dashboard.shared.jobs import begin_job, show_jobs
+from turnover.dashboard.shared.jobs_view import jobs_with
+from turnover.dashboard.shared.notice import chart, heading, notice, problem, quiet, said
+from turnover.dashboard.shared.tables import thumbnail
 from turnover.dashboard.state import Opened, runs_folder
-from turnover.dashboard.views.choice import ANY
-from turnover.dashboard.views.jobs import jobs_with
-from turnover.dashboard.views.map import (
+from turnover.dashboard.training_data.map_view import (
     ALL,
     COLOURS,
     COMPONENTS,

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import streamlit as st
 
-from turnover.dashboard.components.notice import problem
+from turnover.dashboard.shared.notice import problem
 from turnover.errors import TurnoverError
 from turnover.flags import MAX_NOTE, Flag, Flags
 from turnover.runs.run import Run

@@ -1,0 +1,1 @@
+"""Cleanse: retraining without what looks harmful, and what it did."""

@@ -1,1 +1,0 @@
-"""Drawing functions. Text from data is escaped (`html.escape`) before it reaches `st.html`."""

@@ -1,0 +1,1 @@
+"""Runs: training one, its curves, how far to trust it, what it is made of."""
