@@ -7,6 +7,7 @@ Security).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
@@ -14,6 +15,8 @@ import streamlit as st
 from turnover.dashboard.shared.notice import notice, style
 
 HERE = Path(__file__).parent
+# addresses of earlier versions, and the script of the page that they lead to
+MOVED = {"errors": "errors"}
 
 
 def require_sign_in() -> None:
@@ -39,9 +42,9 @@ def sidebar(page: str) -> None:
         choose_run()
 
 
-def moved() -> None:
-    """Where Errors was: links of earlier versions lead here."""
-    st.switch_page("app_pages/errors.py", query_params=st.query_params.to_dict())
+def leads_to(script: str) -> Callable[[], None]:
+    """A page that leads to another one, with all that the address names."""
+    return lambda: st.switch_page(f"app_pages/{script}.py", query_params=st.query_params.to_dict())
 
 
 st.set_page_config(
@@ -53,7 +56,6 @@ st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
 page = st.navigation(
     [
         st.Page("app_pages/errors.py", title="Errors", url_path="home", default=True),
-        st.Page(moved, title="Errors", url_path="errors", visibility="hidden"),
         st.Page("app_pages/training_item.py", title="Training item", url_path="training"),
         st.Page("app_pages/map.py", title="Map", url_path="map"),
         st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),
@@ -63,11 +65,15 @@ page = st.navigation(
         st.Page("app_pages/curves.py", title="Curves", url_path="curves"),
         st.Page("app_pages/trust.py", title="Trust", url_path="trust"),
         st.Page("app_pages/about.py", title="About", url_path="about"),
+        *(
+            st.Page(leads_to(script), title="Moved", url_path=path, visibility="hidden")
+            for path, script in MOVED.items()
+        ),
     ]
 )
+if page.url_path in MOVED:
+    page.run()
 st.title(page.title)
 require_sign_in()
-if page.url_path == "errors":
-    page.run()
 sidebar(page.url_path)
 page.run()
