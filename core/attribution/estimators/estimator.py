@@ -98,7 +98,7 @@ class Estimator:
         estimator without a prior.
         """
         posterior = self._posterior(members, coefficients)
-        return None if posterior is None else posterior.prior @ posterior.vectors.T
+        return None if posterior is None else posterior.foreseen()
 
     def group(
         self, members: np.ndarray, coefficients: np.ndarray, inside: np.ndarray
