@@ -59,8 +59,10 @@ def foreseen(run: Run, target: int, meaning: str) -> np.ndarray | None:
     `(N,)` in nats; None where the run did not keep it, or its estimates have no such part.
     """
     with suppress(TurnoverError):
-        common = stored_estimator(run).foreseen(*run.influence.evidence(target, meaning))
-        return None if common is None else common[0]
+        estimator = stored_estimator(run)
+        if estimator.directions:
+            common = estimator.foreseen(*run.influence.evidence(target, meaning))
+            return None if common is None else common[0]
     return None
 
 

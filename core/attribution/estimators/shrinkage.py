@@ -203,9 +203,7 @@ def fit_shrinkage(members: np.ndarray, basis: Basis, coefficients: np.ndarray) -
     """
     vectors, parts = basis.vectors, _Parts.of(members, basis.vectors)
     (projections, *split), size, rest_size = parts.projections, *parts.noise
-    damping, damping_error = damping_of(
-        projections, parts.lengths, coefficients, basis.eigenvalues
-    )
+    damping, damping_error = damping_of(projections, parts.lengths, coefficients, basis.eigenvalues)
     expected = size * prior(coefficients, basis.eigenvalues, damping)
     moments = _strength_moments([_strengths(part, expected, size) for part in split])
     own = (parts.outside[1] / rest_size * (parts.outside[2] / rest_size)).sum(1) / _free(vectors)
@@ -293,7 +291,9 @@ def _median(first: list[np.ndarray], second: list[np.ndarray]) -> np.ndarray:
         return reduce(
             np.minimum,
             (
-                reduce(np.maximum, first[taken - 1 : taken] + second[rank - taken - 1 : rank - taken])
+                reduce(
+                    np.maximum, first[taken - 1 : taken] + second[rank - taken - 1 : rank - taken]
+                )
                 for taken in fit
             ),
         )
