@@ -163,7 +163,7 @@ def read_part(parts: Callable[[Run], Parts]) -> Callable[[Run], int | None]:
 
 def some_estimator(version: int) -> Estimator:
     numbers = np.full(2, version, np.float32)
-    shrinkage = Shrinkage(-1.0, 0.5, -2.0, 0.5, 0.25, 0.125, numbers, 0.75, version)
+    shrinkage = Shrinkage(-1.0, 0.5, -2.0, 0.5, 0.25, 0.125, numbers, numbers, 0.75, version)
     basis = Basis(np.full((30, 2), version), numbers, np.ones((10, 2)))
     return Estimator("best", {"best": version}, np.full(30, version), basis, shrinkage)
 
