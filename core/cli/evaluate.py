@@ -119,7 +119,7 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
 
 
 def _measures() -> dict[str, Callable[[EvaluationTask, Options], dict[str, Any]]]:
-    from turnover.research.evaluate import agreement, causes, labels, lds, loo, removal
+    from turnover.research.evaluate import agreement, causes, labels, lds, loo, proofs, removal
 
     return {
         "lds": lds.measure,
@@ -130,6 +130,7 @@ def _measures() -> dict[str, Callable[[EvaluationTask, Options], dict[str, Any]]
         "removal": removal.measure,
         "agreement": agreement.measure,
         "causes": causes.measure,
+        "proofs": proofs.measure,
     }
 
 

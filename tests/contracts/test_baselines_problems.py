@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch.func import hessian, jacrev
 
 from tests.helpers.builders import randn, shaken, some_labels
+from turnover.attribution.device import row_bytes
 from turnover.attribution.dropout import TurnoverDropout
 from turnover.attribution.ensemble import Ensemble
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
 from turnover.models.heads import small_vgg, turnover_heads
 from turnover.research.baselines.base import Problem, Schedule, cross_entropy
-from turnover.research.baselines.losses import RowLosses, parameter_names, row_bytes
+from turnover.research.baselines.losses import RowLosses, parameter_names
 from turnover.research.baselines.retraining import (
     NOTHING,
     plain_classifier,
