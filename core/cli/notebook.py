@@ -112,6 +112,12 @@ class Run(runs.Run):
         """
         return cli.call("cleanse", run=self.folder, **options)
 
+    def prove(self, item: str, **options: Any) -> dict[str, Any]:
+        """Train again without the training items that taught a misclassified item: `turnover
+        prove`. `items=` names others.
+        """
+        return cli.call("prove", run=self.folder, error=item, **options)
+
     def evaluate(self, measure: str, **options: Any) -> dict[str, Any]:
         """How far the influences can be trusted: `turnover evaluate --measure`."""
         return cli.call("evaluate", run=self.folder, measure=measure, **options)

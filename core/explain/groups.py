@@ -4,11 +4,11 @@ One influence is mostly noise, and where forty training items teach the same thi
 alone matters little: the others would have taught it too. Their sum says more, and its standard
 error grows far more slowly (`turnover.attribution.estimators.shrinkage`).
 
-Sums rank groups; as predictions they are optimistic. Influences are those of sub-networks, where a
-mask doubles what is left on, and of items removed one by one: when a group goes, the remaining
-items stand in for it. A whole network retrained without the group moves several times less, so the
-group that really flips it is larger. Choosing the largest *estimates* adds to that: `best` is
-shrunk to allow for it; with `median` or one member the largest are too large by chance.
+Sums rank groups; as predictions they are far too large. Influences are those of sub-networks, where
+a mask doubles what is left on, and of items removed one by one: when a group goes, the remaining
+items stand in for it. A whole network retrained without the group moves many times less; how many
+times is measured (`turnover.explain.flips`). Choosing the largest *estimates* adds to that: `best`
+is shrunk to allow for it; with `median` or one member the largest are too large by chance.
 """
 
 from __future__ import annotations
@@ -212,18 +212,6 @@ class Summable:
             Sum(float(value), finite(error), str(word) or None, self._random(group, meaning))
             for group, value, error, word in zip(groups, values, std_errors, words, strict=True)
         ]
-
-    def margin_error(self, instances: np.ndarray) -> float | None:
-        """Standard error of the difference of a group's influences on the prediction and on the
-        truth; None for one member.
-
-        The two have the same masks, so their errors are correlated. Their difference is estimated
-        as a target of its own: the influence on the true label's loss minus the predicted label's.
-        """
-        both = zip(self.evidence["prediction"], self.evidence["truth"], strict=True)
-        members, coefficients = (prediction - truth for prediction, truth in both)
-        errors = self.estimator.group(members, coefficients, self._inside([instances]))[1]
-        return finite(errors[0, 0])
 
     def _inside(self, chosen: Sequence[np.ndarray]) -> np.ndarray:
         """Membership `(G, N)`."""

@@ -8,13 +8,15 @@ from typing import Any
 from turnover.explain.causes import Causes, causes
 from turnover.explain.explanation import ErrorItem, error_items
 from turnover.explain.reasons import Cause
+from turnover.runs.proofs import proofs_of, read_proofs
 from turnover.runs.ranking import content_of, target_entries
 from turnover.runs.run import PREDICTION, Run
 
 
 def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
-    """All errors of a run with their causes, proponents and opponents, by influence on the
-    prediction; clearest first. And the groups of errors with the same cause.
+    """All errors of a run with their causes, what retraining showed of these, and proponents and
+    opponents by influence on the prediction; clearest first. And the groups of errors with the same
+    cause.
 
     Raises:
         TurnoverError: if the run has no influence yet.
@@ -23,8 +25,13 @@ def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
     items = error_items(run, with_influence=True)[: len(part.misclassified)]
     entries = [_entry(run, item, top) for item in items]
     found = causes(run)  # kept only where nothing was refused
+    proofs = read_proofs(run)[0]
     for item, entry in zip(items, entries, strict=True):
         _add_cause(entry, found, found.by_error[item.position])
+        entry["proofs"] = [
+            proof.facts | {"sentence": proof.words(item.predicted), "numbers": proof.numbers}
+            for proof in proofs_of(proofs, item.position)
+        ]
     return {
         "run": str(run.folder),
         "estimator": part.estimator,

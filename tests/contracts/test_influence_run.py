@@ -22,7 +22,7 @@ from turnover import Run, TurnoverError, influence, mean_influence, self_influen
 from turnover.attribution.ensemble import Members, member_cohorts, shared_masks
 from turnover.cli import main
 from turnover.dashboard.errors.pane_view import pane
-from turnover.dashboard.shared.runs_view import build_about
+from turnover.dashboard.runs.details import build_details
 from turnover.explain.causes import causes
 from turnover.explain.explanation import error_items
 from turnover.explain.facts import run_facts
@@ -126,7 +126,7 @@ def test_a_run_says_how_many_masks_its_items_share(
         assert main(["runs", "--folder", str(folder.parent)]) == 0
         assert (", 40 shared masks" in capsys.readouterr().out) == bool(masks)
         assert ("40 that items share" in run_facts(run)["Model"]) == bool(masks)
-        settings = dict(dict(build_about(run).groups)["Settings"])
+        settings = dict(dict(build_details(run).groups)["Settings"])
         assert settings.get("masks") == (masks and "40")
 
 
