@@ -210,7 +210,7 @@ def _best(model: MemberModel, splits: list[Split], run: Run, clock: _Clock) -> I
     folder.mkdir()
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-        mapped[name] = np.load(folder / f"{name}.npy", mmap_mode="r")
+        mapped[name] = np.load(folder / f"{name}.npy", "r", allow_pickle=False)
     del estimator, arrays
     stored, seconds = estimator_of(mapped, facts), []
     for row in chosen[_PILOT:]:
