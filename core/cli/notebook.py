@@ -80,7 +80,7 @@ class Run(runs.Run):
         """
         if item is None:
             return cli.call("explain", run=self.folder, top=top, **options)
-        from turnover.runs.ranking import content_of, ranking_entries
+        from turnover.runs.ranking import content_of, target_entries
 
         ids = self.validation["id"].astype(str)
         positions = (
@@ -93,11 +93,10 @@ class Run(runs.Run):
                 f"{self.folder}: {item!r} is no misclassified validation item with influences; "
                 "run.misclassified lists them"
             )
-        ranked = self.influence.ranked(positions[0], "prediction")
         return {
             "id": str(ids[positions[0]]),
             **content_of(self, positions[0], "validation"),
-            **ranking_entries(self, ranked, top),
+            **target_entries(self, positions[0], "prediction", top),
         }
 
     @property

@@ -176,17 +176,19 @@ class Summable:
     """The influences of all N training items on two losses, ready to be summed.
 
     `evidence` is the input of each estimate, as `RunInfluence.evidence` gives it, and `items` the
-    estimates, `(N,)` each.
+    estimates, `(N,)` each, made of it where they are not given.
     """
 
     def __init__(
         self,
         run: Run,
         evidence: dict[str, tuple[np.ndarray, np.ndarray]],
-        items: dict[str, np.ndarray],
+        items: dict[str, np.ndarray] | None = None,
     ) -> None:
-        self.run, self.evidence, self.items = run, evidence, items
-        self.estimator = stored_estimator(run)
+        self.run, self.evidence, self.estimator = run, evidence, stored_estimator(run)
+        self.items = items or {
+            meaning: self.estimator.apply(*parts)[0][0] for meaning, parts in evidence.items()
+        }
 
     def sums(self, groups: Sequence[Group], meaning: str) -> list[Sum]:
         """The groups' influences on the loss of the predicted label (`prediction`) or of the true
@@ -249,8 +251,11 @@ class Mistake(Summable):
     def __init__(self, run: Run, position: int) -> None:
         self.position, part = position, run.influence
         evidence = {meaning: part.evidence(position, meaning) for meaning in MEANINGS}
-        items = {meaning: part.ranked(position, meaning).values for meaning in MEANINGS}
-        super().__init__(run, evidence, {name: row.astype(float) for name, row in items.items()})
+        items = None
+        if part.manifest["layout"] == "full":
+            rows = {meaning: part.ranked(position, meaning).values for meaning in MEANINGS}
+            items = {name: row.astype(float) for name, row in rows.items()}
+        super().__init__(run, evidence, items)
 
 
 class MeanMistake(Summable):
@@ -270,16 +275,7 @@ class MeanMistake(Summable):
             raise TurnoverError(
                 f"{run.folder}: no error has influences, so there is nothing to sum"
             )
-        evidence = {meaning: _mean_evidence(run, meaning) for meaning in MEANINGS}
-        estimator = stored_estimator(run)
-        items = {meaning: estimator.apply(*parts)[0][0] for meaning, parts in evidence.items()}
-        super().__init__(run, evidence, items)
-
-
-def _mean_evidence(run: Run, meaning: str) -> tuple[np.ndarray, np.ndarray]:
-    """Evidence averaged over all mistakes that have it, one at a time to save memory."""
-    errors, members, coefficients = run.influence.misclassified, np.zeros(()), np.zeros(())
-    for error in errors:
-        raw, described = run.influence.evidence(error, meaning)
-        members, coefficients = members + raw, coefficients + described
-    return members / len(errors), coefficients / len(errors)
+        part = run.influence
+        super().__init__(
+            run, {meaning: part.evidence(part.misclassified, meaning) for meaning in MEANINGS}
+        )

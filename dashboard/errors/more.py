@@ -13,7 +13,7 @@ from turnover.dashboard.errors.edit import show_edit
 from turnover.dashboard.errors.markdown_view import error_link, issue_markdown
 from turnover.dashboard.errors.regions import show_regions
 from turnover.dashboard.errors.worker import ask, when_ready
-from turnover.dashboard.shared.address import TRUST_PAGE
+from turnover.dashboard.shared.address import trust_link
 from turnover.dashboard.shared.cards import card_controls, sides
 from turnover.dashboard.shared.flag_form import current_flags, flag_problem
 from turnover.dashboard.shared.groups import show_groups
@@ -78,7 +78,7 @@ def _sides(opened: Opened, item: ErrorItem, meaning: str) -> None:
     said(explanation.sentence)
     quiet(explanation.units, explanation.yardstick)
     if explanation.advice:
-        st.page_link(TRUST_PAGE, label="How far to trust this run")
+        trust_link(run)
     flag_problem()
     sides(explanation, flags, lambda card: card_controls(run, card, flags.get(card.position)))
 

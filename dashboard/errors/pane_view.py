@@ -14,7 +14,7 @@ from turnover.errors import TurnoverError, counted
 from turnover.explain.causes import Causes
 from turnover.explain.doubt import Doubt
 from turnover.explain.explanation import Card, ErrorItem, explain_error
-from turnover.explain.html import signed
+from turnover.explain.html import parts_words, signed
 from turnover.explain.reasons import CLASS, CUE, LABEL, TEACHERS, Cause
 from turnover.explain.words import MarkedText, mark, run_pieces, visible
 from turnover.flags import Flag
@@ -99,6 +99,7 @@ def _card(run: Run, card: Card) -> dict[str, Any]:
     in per cent.
     """
     error = "" if card.std_error is None else f" ± {card.std_error:.3f}"
+    nats = f"{signed(card.influence, 3)}{error} nats{', ' * bool(card.trust)}{card.trust}"
     return {
         "position": card.position,
         "id": card.id,
@@ -110,7 +111,7 @@ def _card(run: Run, card: Card) -> dict[str, Any]:
         "tick": round(min(100, 100 * card.share / card.times), 1) if card.times else 0,
         "uncertain": card.uncertain,
         "doubt": _doubt(run, card.doubt),
-        "hover": f"{signed(card.influence, 3)}{error} nats{', ' * bool(card.trust)}{card.trust}",
+        "hover": "\n".join(filter(None, (nats, parts_words(card)))),
     }
 
 
