@@ -100,8 +100,8 @@ class RowLosses:
         return cross_entropy(logits, batch.labels)
 
     def many(self, vectors: Tensor, batch: Split) -> Tensor:
-        """Losses `(K, B)` of the same rows for each of K vectors."""
-        return vmap(lambda vector: self(vector, batch))(vectors)
+        """Losses `(K, B)` of the same rows for each of K vectors, with the same units dropped."""
+        return vmap(lambda vector: self(vector, batch), randomness="same")(vectors)
 
     def of(self, vectors: Tensor, split: Split) -> Tensor:
         """Losses `(K, N)` of a whole split for K vectors, without gradients."""
