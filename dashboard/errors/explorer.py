@@ -195,7 +195,7 @@ def _data(
     run, heard = opened.run, explorer.heard
     near = matching[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]
     panes = _panes(opened, near, matching[index]) if matching else {}
-    flags = current_flags(run)
+    flags, proofs = current_flags(run), read_proofs(run)[0]
     rows = window(index, len(matching))
     rows_name = f"{stamp_of(opened)} {explorer.place.filters} {rows}"
     if matching:
@@ -221,9 +221,9 @@ def _data(
         "near": list(panes),
         "more": len(panes) < len(near),
         "flags": decisions(flags, panes.values()),
-        "proofs": proof_facts(read_proofs(run)[0], near, opened.causes),
-        "proving": [id for id in panes if id in errors_of(proving(run))],
-        "proveTime": seconds_words(run),
+        "proofs": proof_facts(proofs, near, opened.causes),
+        "proving": sorted(errors_of(proving(run)) & {*panes}),
+        "proveTime": seconds_words(run, proofs),
         "flagged": len(flags),
         "judged": _judged(run, [matching[place] for place in rows]),
         "client": explorer.client,
