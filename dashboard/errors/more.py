@@ -23,6 +23,7 @@ from turnover.errors import TurnoverError
 from turnover.explain.explanation import ErrorItem, explain_error
 from turnover.explain.html import marked_html
 from turnover.explain.words import mark, run_pieces
+from turnover.runs.proofs import proofs_of, read_proofs
 from turnover.runs.run import PREDICTION, TRUTH
 
 _OPEN, _CHOICE, _ANSWER = "more", "more-choice", "more-answer"
@@ -120,8 +121,9 @@ def _markdown(opened: Opened, item: ErrorItem) -> None:
         raise TurnoverError(opened.influence_problem)
     explanation = explain_error(run, item, PREDICTION, 5, doubts=known.doubts)
     why, link = known.by_error[item.position].sentence, st.context.url or ""
+    proofs, link = proofs_of(read_proofs(run)[0], item.position), error_link(link, run.name, item)
     st.code(
-        issue_markdown(run.name, item, why, explanation, error_link(link, run.name, item)),
+        issue_markdown(run.name, item, why, explanation, link, proofs),
         language=None,
         wrap_lines=True,
         height=320,
