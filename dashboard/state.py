@@ -1,4 +1,4 @@
-"""State shared by all tabs: opened runs, their errors and their workers; and a tab's current run.
+"""State shared by all tabs: opened runs, their errors and the engine; and a tab's current run.
 
 A run is opened once for each state of its files: the cache key includes the identity (times, inode,
 size) of its manifest and of its influence's manifest. `st.cache_resource` does not keep two tabs
@@ -46,6 +46,7 @@ from turnover.explain.words import snippet
 from turnover.flags.export import errors_of
 from turnover.runs.run import Run
 from turnover.storage.artifacts import MANIFEST
+from turnover.storage.atomic import identity
 from turnover.workflows.cleansing_results import Scores, run_scores
 
 RUN_KEY, UNKNOWN_RUN, NEXT_RUN, _PAGE = "run", "unknown-run", "next-run", "page"
@@ -224,17 +225,17 @@ def open_run(folder: Path) -> Opened:
     """
     with _loading("run", folder):
         return _open(
-            str(folder), _changed(folder / MANIFEST), _changed(folder / "influence" / MANIFEST)
+            str(folder), identity(folder / MANIFEST), identity(folder / "influence" / MANIFEST)
         )
 
 
 def worker_of(run: Run) -> engine.Worker:
-    """The worker of a run, shared by all tabs; not started here."""
+    """What asks the engine of a run, shared by all tabs; not started here."""
     with _loading("worker", run.folder):
         return _worker(
             str(run.folder),
-            _changed(run.folder / MANIFEST),
-            _changed(run.folder / "influence" / MANIFEST),
+            identity(run.folder / MANIFEST),
+            identity(run.folder / "influence" / MANIFEST),
         )
 
 
@@ -250,8 +251,8 @@ def scores_of(run: Run, validation: str) -> Scores:
             run,
             validation,
             str(run.folder),
-            _changed(run.folder / "influence" / MANIFEST),
-            _changed(scores_file),
+            identity(run.folder / "influence" / MANIFEST),
+            identity(scores_file),
         )
 
 
@@ -284,19 +285,14 @@ def _open(folder: str, changed: tuple[int, ...], influence_changed: tuple[int, .
     return Opened(run, error_items(run, with_influence=True), "", next(_numbers))
 
 
-@st.cache_resource(max_entries=2, show_spinner=False, on_release=engine.Worker.close)
+@st.cache_resource(show_spinner=False, on_release=engine.Engine.close)
+def _engine() -> engine.Engine:
+    return engine.Engine(engine.worker_command())
+
+
+@st.cache_resource(max_entries=50, show_spinner=False)
 def _worker(
     folder: str, changed: tuple[int, ...], influence_changed: tuple[int, ...]
 ) -> engine.Worker:
-    return engine.Worker(engine.worker_command(Path(folder)))
-
-
-def _changed(path: Path) -> tuple[int, ...]:
-    """The identity of a file, which differs for a replacement even where a clock was set back or a
-    copy preserved its time; () if there is no file.
-    """
-    try:
-        facts = path.stat()
-    except OSError:
-        return ()
-    return facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_size
+    with _loading("engine", Path()):
+        return engine.Worker(_engine(), Path(folder))
