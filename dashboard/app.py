@@ -16,7 +16,7 @@ from turnover.dashboard.shared.notice import notice, style
 
 HERE = Path(__file__).parent
 # addresses of earlier versions, and the script of the page that they lead to
-MOVED = {"errors": "errors"}
+MOVED = {"errors": "errors", "flags": "errors"}
 
 
 def require_sign_in() -> None:
@@ -42,6 +42,13 @@ def sidebar(page: str) -> None:
         choose_run()
 
 
+def draw_tray() -> None:
+    """The decisions on the chosen run."""
+    from turnover.dashboard.shared.tray import show_tray
+
+    show_tray()
+
+
 def leads_to(script: str) -> Callable[[], None]:
     """A page that leads to another one, with all that the address names."""
     return lambda: st.switch_page(f"app_pages/{script}.py", query_params=st.query_params.to_dict())
@@ -59,7 +66,6 @@ page = st.navigation(
         st.Page("app_pages/training_item.py", title="Training item", url_path="training"),
         st.Page("app_pages/map.py", title="Map", url_path="map"),
         st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),
-        st.Page("app_pages/flags.py", title="Flags & export", url_path="flags"),
         st.Page("app_pages/cleanse.py", title="Cleanse", url_path="cleanse"),
         st.Page("app_pages/train.py", title="Train", url_path="train"),
         st.Page("app_pages/curves.py", title="Curves", url_path="curves"),
@@ -73,7 +79,11 @@ page = st.navigation(
 )
 if page.url_path in MOVED:
     page.run()
-st.title(page.title)
+with st.container(key="top", horizontal=True, vertical_alignment="center", gap="small"):
+    st.title(page.title, width="stretch")
+    tray = st.container(width="content")
 require_sign_in()
 sidebar(page.url_path)
+with tray:
+    draw_tray()
 page.run()

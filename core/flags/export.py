@@ -19,6 +19,10 @@ COLUMNS = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+_BOM = "\ufeff"
+"""At the start of a table: without it spreadsheets take UTF-8 for something else."""
+
+
 def safe_cell(value: Any) -> Any:
     """A value for a CSV cell: a text that a spreadsheet would run as a formula gets an apostrophe
     before it.
@@ -51,7 +55,7 @@ def export_judged_csv(run: Run) -> str:
         content = content_of(run, position, "validation").values()
         row = (str(item["id"]), *content, *labels, judgement.verdict, judgement.by, judgement.at)
         writer.writerow([safe_cell(value) for value in row])
-    return buffer.getvalue()
+    return _BOM + buffer.getvalue()
 
 
 def export_csv(run: Run) -> str:
@@ -81,4 +85,4 @@ def export_csv(run: Run) -> str:
             " ".join(parts.get(instance, [])),
         )
         writer.writerow([safe_cell(value) for value in row])
-    return buffer.getvalue()
+    return _BOM + buffer.getvalue()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from turnover.errors import TurnoverError, counted
 from turnover.explain.explanation import ErrorItem
 from turnover.explain.words import visible
 from turnover.flags import CLEARED, Flags
-from turnover.flags.judgements import VERDICTS, judge, judgements
+from turnover.flags.judgements import VERDICTS, Judgement, judge, judgements
 from turnover.runs.run import Run
 
 HERE = Path(__file__).parent
@@ -149,7 +149,7 @@ def decide(flags: Flags, act: Act, classes: Sequence[str], steps: list[int]) -> 
     try:
         if act.kind == "undo":
             if not steps:
-                return "There is nothing to undo in this tab; Flags & export has the rest."
+                return "There is nothing to undo in this tab; Review, at the top, has the rest."
             flags.undo(steps.pop())
             return ""
         if act.kind == "judge":
@@ -180,7 +180,7 @@ def _data(
     run, heard = opened.run, explorer.heard
     near = matching[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]
     panes = _panes(opened, near, matching[index]) if matching else {}
-    flags = current_flags(run)
+    flags, judged = current_flags(run), _judgements(run)
     rows = window(index, len(matching))
     rows_name = f"{stamp_of(opened)} {explorer.place.filters} {rows}"
     if matching:
@@ -207,7 +207,8 @@ def _data(
         "more": len(panes) < len(near),
         "flags": decisions(flags, panes.values()),
         "flagged": len(flags),
-        "judged": _judged(run, [matching[place] for place in rows]),
+        "decided": len(flags) + len(judged),
+        "judged": _judged(judged, [matching[place] for place in rows]),
         "client": explorer.client,
         "done": explorer.done,
         "undo": len(explorer.steps),
@@ -235,12 +236,15 @@ def _facts(opened: Opened) -> dict[str, Any]:
     }
 
 
-def _judged(run: Run, items: Sequence[ErrorItem]) -> dict[str, int]:
-    """The verdicts on some errors, by number and by the error's id."""
+def _judgements(run: Run) -> dict[int, Judgement]:
     try:
-        known = judgements(flags_of(run))
+        return judgements(flags_of(run))
     except TurnoverError:  # the page says so of the flags, in the same file
         return {}
+
+
+def _judged(known: Mapping[int, Judgement], items: Sequence[ErrorItem]) -> dict[str, int]:
+    """The verdicts on some errors, by number and by the error's id."""
     return {
         item.id: VERDICTS.index(known[item.position].verdict)
         for item in items

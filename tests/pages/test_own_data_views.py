@@ -23,9 +23,9 @@ from turnover.dashboard.runs.train_view import (
     steps,
     usual_values,
 )
-from turnover.dashboard.shared.flags_view import apply_command
 from turnover.dashboard.shared.own_data_view import clean, own_name, own_problem
 from turnover.dashboard.shared.runs_view import build_about
+from turnover.dashboard.shared.tray_view import apply_command
 from turnover.data.tables import FILES, OwnData
 from turnover.runs.run import Run
 
