@@ -200,7 +200,12 @@ def _drawn(figure: Figure) -> go.Figure:
             "font": {"size": 14},
         },
         showlegend=False,
-        xaxis={"title": "Training items removed", "type": "category"},
+        xaxis={
+            "title": "Training items removed",
+            "type": "category",
+            "categoryarray": figure.names,
+            "range": [-0.5, len(figure.names) - 0.5],
+        },
     )
     return drawn
 
@@ -289,7 +294,7 @@ def show_preview(
     )
     st.html(f'<p class="to-said">{safe(preview.sentence)}</p><div class="to-facts">{classes}</div>')
     if measured is None or measured.stale:
-        quiet("Before anything is measured this is by all validation items; half of them will do.")
+        quiet("Not measured yet: measuring sorts by half of the validation items, this by all.")
     _take_over(run, preview, taken_over_note(share, validation))
     items = "".join(map(_going_html, preview.items))
     named = f'class="to-going to-{run.kind}s" tabindex="0" aria-label="What would go"'

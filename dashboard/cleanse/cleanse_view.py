@@ -155,13 +155,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Figure:
-    """One measure against the share removed: `whole` is its value with nothing removed, `lines` are
-    the points of a condition.
+    """One measure against the share removed: `whole` is its value with nothing removed, `names` are
+    those of all points there will be, `lines` are the points of a condition.
     """
 
     title: str
     whole: float
     percent: bool
+    names: tuple[str, ...]
     lines: tuple[tuple[str, tuple[Point, ...]], ...]
 
     @property
@@ -195,7 +196,7 @@ def build_curve(cleansed: Cleansed) -> Curve:
     facts, rows = cleansed.facts, cleansed.conditions
     whole = next((row for row in rows if row.condition == NONE), None)
     figures = (
-        tuple(_figure(what, whole, rows) for what in ("accuracy", "loss"))
+        tuple(_figure(what, whole, cleansed) for what in ("accuracy", "loss"))
         if whole and len(rows) > 1
         else ()
     )
@@ -204,7 +205,9 @@ def build_curve(cleansed: Cleansed) -> Curve:
     return Curve(finding, _setting(facts), figures)
 
 
-def _figure(what: str, whole: Summary, rows: Sequence[Summary]) -> Figure:
+def _figure(what: str, whole: Summary, cleansed: Cleansed) -> Figure:
+    rows, decided = cleansed.conditions, cleansed.facts["flags"] is not None
+    names = (*map(_share_name, cleansed.facts["shares"]), *(["decisions"] if decided else []))
     level = float(getattr(whole, what))
     lines = (
         (words, tuple(_point(what, level, row) for row in rows if row.condition == condition))
@@ -214,17 +217,22 @@ def _figure(what: str, whole: Summary, rows: Sequence[Summary]) -> Figure:
         "Accuracy" if what == "accuracy" else "Loss (lower is better)",
         level,
         what == "accuracy",
+        names,
         tuple((words, points) for words, points in lines if points),
     )
 
 
 def _point(what: str, whole: float, row: Summary) -> Point:
-    name = f"{100 * row.share:g} %" if row.share else "decisions"
+    name = _share_name(row.share) if row.share else "decisions"
     interval = next(
         (getattr(one, f"{what}_interval") for one in row.against if one.other == NONE), None
     )
     low, high = (whole + bound for bound in interval) if interval else (None, None)
     return Point(name, float(getattr(row, what)), low, high)
+
+
+def _share_name(share: float) -> str:
+    return f"{100 * share:g} %"
 
 
 def _setting(facts: Mapping[str, object]) -> str:

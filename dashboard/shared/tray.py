@@ -228,11 +228,9 @@ def _downloads(opened: Opened, judged: bool) -> None:
 
 def _import_form(run: Run) -> None:
     """The upload of a colleague's flag file, and the result of the last import."""
-    with (
-        st.expander("Import a colleague’s flags"),
-        st.form("import-form", border=False, clear_on_submit=True),
-    ):
-        st.file_uploader("Flag file (JSONL)", type=["jsonl"], key="import-file")
+    with st.form("import-form", border=False, clear_on_submit=True):
+        label = "Import a colleague’s flag file (JSONL)"
+        st.file_uploader(label, type=["jsonl"], key="import-file")
         st.form_submit_button("Import", on_click=_import, args=(run,))
     result = st.session_state.get(_IMPORTED)
     if result and result["run"] == str(run.folder):

@@ -76,7 +76,7 @@ def test_nothing_is_decided_yet(open_page: OpenPage, runs: Path) -> None:
     FakeRun().write(runs)
     app = opened(open_page("cleanse"))
     assert "Nothing is decided yet" in html_of(app) and not downloads(app)
-    assert [one.label for one in app.expander if "Import" in one.label]
+    assert "Import" in app.file_uploader(key="import-file").label
 
 
 def test_decisions_are_listed_newest_first(open_page: OpenPage, runs: Path) -> None:
