@@ -245,7 +245,7 @@ def _offers(
         decisions = None
     if not is_whole(measured) or is_new(decisions, measured):
         offer = build_offer(run, validation, path, measured, decisions)
-        if st.button(offer.label, key="cleanse-retrain", type="primary"):
+        if st.button(offer.label, key="cleanse-retrain"):
             begin_job(list(offer.step), f"Cleanse {run.name}")
         return
     with st.expander("More trainings"):

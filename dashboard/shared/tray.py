@@ -217,7 +217,6 @@ def _downloads(opened: Opened, judged: bool) -> None:
                 mime,
                 key=key,
                 on_click="ignore",
-                type="primary" if key == "export" else "secondary",
             )
     command, missing = apply_command(run)
     quiet("Write a cleansed copy of the data; the data themselves stay as they are:")

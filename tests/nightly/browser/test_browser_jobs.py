@@ -112,7 +112,8 @@ def test_one_click_says_whether_it_helps_and_another_takes_it_over(
     expect(page.locator("[data-turnover=tray]")).to_have_text(f"{len(flags)} decisions")
     page.get_by_role("button", name="Retrain with your decisions").click()
     expect(page.get_by_text("with your decisions").first).to_be_visible(timeout=LONG)
-    expect(page.get_by_text("Your decisions then")).to_be_visible(timeout=LONG)
+    expect(page.get_by_text("Being measured.")).to_have_count(0, timeout=LONG)
+    expect(page.get_by_text("Your decisions then")).to_be_visible()
     forget_flags(folder)
     shutil.rmtree(folder / "cleansing")
     for job in find_jobs(served.runs):
