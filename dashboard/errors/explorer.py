@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -32,14 +32,16 @@ from turnover.dashboard.errors.list_view import (
     window,
 )
 from turnover.dashboard.errors.message_view import Act, Message, read_message
-from turnover.dashboard.errors.pane_view import decisions, pane
+from turnover.dashboard.errors.pane_view import decisions, pane, proof_facts
 from turnover.dashboard.shared.flag_form import current_flags, flags_of
+from turnover.dashboard.shared.prove import begin_proof, errors_of, proving, seconds_words
 from turnover.dashboard.state import PLACE, Opened
 from turnover.errors import TurnoverError, counted
 from turnover.explain.explanation import ErrorItem
 from turnover.explain.words import visible
 from turnover.flags import CLEARED, Flags
 from turnover.flags.judgements import VERDICTS, Judgement, judge, judgements
+from turnover.runs.proofs import read_proofs
 from turnover.runs.run import Run
 
 HERE = Path(__file__).parent
@@ -127,17 +129,30 @@ def receive(opened: Opened) -> None:
     sizes = len(run.train), len(run.validation)
     message = read_message(st.session_state[KEY].get("message"), run.classes, sizes)
     if message and message.stamp == stamp_of(opened):
-        hear(explorer, message, flags_of(run), run.classes)
+        hear(explorer, message, flags_of(run), run.classes, partial(begin_proof, run))
 
 
-def hear(explorer: Explorer, message: Message, flags: Flags, classes: Sequence[str]) -> None:
-    """Go where a message is, and store its decisions that are new, each once."""
+def hear(
+    explorer: Explorer,
+    message: Message,
+    flags: Flags,
+    classes: Sequence[str],
+    prove: Callable[[int], str],
+) -> None:
+    """Go where a message is, and store its decisions that are new, each once; `prove` begins to
+    prove the cause of an error, and returns why it cannot.
+    """
     if message.client != explorer.client:
         explorer.client, explorer.done, explorer.steps = message.client, 0, []
     explorer.place, explorer.heard = place_of(message.place, classes), message
     new = [act for act in message.acts if act.number > explorer.done]
     if new:
-        said = [decide(flags, act, classes, explorer.steps) for act in new]
+        said = [
+            prove(act.position)
+            if act.kind == "prove"
+            else decide(flags, act, classes, explorer.steps)
+            for act in new
+        ]
         explorer.problem = next(filter(None, said), "")
         explorer.done = new[-1].number
 
@@ -206,6 +221,9 @@ def _data(
         "near": list(panes),
         "more": len(panes) < len(near),
         "flags": decisions(flags, panes.values()),
+        "proofs": proof_facts(read_proofs(run)[0], near, opened.causes),
+        "proving": [id for id in panes if id in errors_of(proving(run))],
+        "proveTime": seconds_words(run),
         "flagged": len(flags),
         "decided": len(flags) + len(judged),
         "judged": _judged(judged, [matching[place] for place in rows]),
