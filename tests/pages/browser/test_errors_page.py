@@ -21,6 +21,7 @@ from tests.pages.browser.browser_testing import (
     first_card,
     forget_flags,
     open_page,
+    open_tray,
     settle,
     shoot,
     wrong_first_screen,
@@ -40,6 +41,10 @@ def texts(served: Served) -> Iterator[Path]:
     """The text run, whose flags are forgotten afterwards."""
     yield served.runs / "texts"
     forget_flags(served.runs / "texts")
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    return [*csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig")))]
 
 
 @pytest.mark.parametrize("run", ["texts", "images"])
@@ -155,10 +160,10 @@ def test_an_error_is_judged_by_key_and_exported(page: Page, served: Served, text
     page.keyboard.press("2")
     expect(page.locator(".row .chip")).to_have_text(["unclear"])
     settle(page)
-    page.get_by_test_id("stMain").get_by_role("link", name="Flags & export").click()
+    open_tray(page)
     with page.expect_download() as download:
-        page.get_by_role("button", name="Export judged errors (CSV)").click()
-    (row,) = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
+        page.get_by_role("button", name="Judged errors (CSV)").click()
+    (row,) = rows_of(Path(download.value.path()))
     assert (row["id"], row["judgement"]) == (error, "unclear") and row["by"] and row["at"]
 
 
@@ -180,10 +185,10 @@ def test_a_relabel_with_a_note_is_exported(page: Page, served: Served, texts: Pa
     expect(card.locator(DECISION)).to_have_text(f"flagged: relabel to {other}")
     page.reload()
     expect(first_card(page).locator(DECISION)).to_have_text(f"flagged: relabel to {other}")
-    page.get_by_test_id("stMain").get_by_role("link", name="Flags & export").click()
+    open_tray(page)
     with page.expect_download() as download:
-        page.get_by_role("button", name="Export flags (CSV)").first.click()
-    (row,) = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
+        page.get_by_role("button", name="Export flagged items (CSV)").click()
+    (row,) = rows_of(Path(download.value.path()))
     assert (row["action"], row["new_label"]) == ("relabel", other)
     assert row["note"] == "'=2+2, <b>says me</b>"
 
