@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from turnover.dashboard.runs.curves_view import Series
-from turnover.explain.doubt import nearest_items
+from turnover.explain.doubt import LIKE, nearest_items
 from turnover.explain.explanation import rounded, units_sentence
 from turnover.explain.words import snippet
 from turnover.runs.ranking import Column, finite, influence_column, word_on
@@ -299,7 +299,7 @@ def own_losses(run: Run, instance: int) -> OwnLosses:
 
 def nearest(run: Run, items: Sequence[TrainingItem], instance: int) -> tuple[Neighbour, ...]:
     """The training items whose stored features have the largest cosine with the item's."""
-    (near,), (cosines,) = nearest_items(run, "train", np.array([instance]))
+    (near,), (cosines,) = nearest_items(run, "train", np.array([instance]), LIKE)
     return tuple(
         Neighbour(items[int(position)], float(cosine))
         for position, cosine in zip(near, cosines, strict=True)
