@@ -16,7 +16,7 @@ from turnover.dashboard.shared.notice import notice, style
 
 HERE = Path(__file__).parent
 # addresses of earlier versions, and the script of the page that they lead to
-MOVED = {"errors": "errors"}
+MOVED = {"errors": "errors", "training": "training_data", "map": "training_data"}
 
 
 def require_sign_in() -> None:
@@ -56,8 +56,7 @@ st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
 page = st.navigation(
     [
         st.Page("app_pages/errors.py", title="Errors", url_path="home", default=True),
-        st.Page("app_pages/training_item.py", title="Training item", url_path="training"),
-        st.Page("app_pages/map.py", title="Map", url_path="map"),
+        st.Page("app_pages/training_data.py", title="Training data", url_path="training_data"),
         st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),
         st.Page("app_pages/flags.py", title="Flags & export", url_path="flags"),
         st.Page("app_pages/cleanse.py", title="Cleanse", url_path="cleanse"),

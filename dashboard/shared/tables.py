@@ -1,4 +1,4 @@
-"""Tables of items, one of which is chosen: the lists of training items and flags.
+"""Tables of items, one of which is chosen: the list of flags.
 
 A table's selection cannot be bound to the URL, so the choice lives in a select box, which can: the
 table's selection is set before it is drawn, and a click or an arrow key sets the select box.
@@ -19,7 +19,6 @@ import streamlit as st
 
 from turnover.dashboard.shared.choice_view import ANY, Choice, NamedT, choice
 from turnover.dashboard.shared.flags_view import ANYBODY, DECISIONS, FlagQuery, people
-from turnover.dashboard.training_data.training_view import FLAGGED, ORDERS, SELF, TrainingItem
 from turnover.explain.report import Flagged, verdict_words
 from turnover.explain.words import snippet
 
@@ -190,75 +189,3 @@ def _flag_frame(items: Sequence[Flagged], kind: str) -> pd.DataFrame:
             "id": [item.id for item in items],
         }
     )
-
-
-# Training items
-
-TRAINING_ITEM = "train"
-
-
-def training_filters() -> tuple[str, str]:
-    """The search text and the order."""
-    find, order = st.columns([5, 4])
-    text = (
-        find.text_input(
-            "Search",
-            key="find",
-            bind="query-params",
-            type="search",
-            live="300ms",
-            placeholder="Words, an id, a label or a mark",
-        )
-        or ""
-    )
-    return text, order.selectbox("Sort by", ORDERS, key="order", bind="query-params")
-
-
-def training_table(chosen: Choice[TrainingItem], kind: str) -> None:
-    """A page of training items, the chosen one selected; a click or an arrow key chooses
-    another.
-    """
-    numbers = {"self": "Self-infl.", "mean": "Mean infl.", "loss": "Flipped loss"}
-    columns: dict[str, Any] = {
-        **content_columns(170),
-        "label": st.column_config.TextColumn("Label", width=72),
-        **{
-            name: st.column_config.NumberColumn(title, format="%.3f", width=84)
-            for name, title in numbers.items()
-        },
-        "injected": st.column_config.TextColumn("Injected"),
-        "id": st.column_config.TextColumn("Id"),
-    }
-    alt = "Training items; choosing one shows what it did to the model"
-    item_table(
-        "training",
-        TRAINING_ITEM,
-        _training_frame(chosen.page, kind),
-        chosen,
-        columns,
-        alt,
-        rows=False,
-    )
-
-
-def go_to(item: str) -> None:
-    """Choose a training item, resetting a search or order that could hide it."""
-    st.session_state.update({TRAINING_ITEM: item, "find": ""})
-    if st.session_state.get("order") == FLAGGED:
-        st.session_state["order"] = SELF
-
-
-def _training_frame(items: tuple[TrainingItem, ...], kind: str) -> pd.DataFrame:
-    """The rows of the table, without empty columns."""
-    frame = pd.DataFrame(
-        {
-            **contents(items, kind),
-            "label": [item.label for item in items],
-            "self": [item.self_influence for item in items],
-            "mean": [item.mean_influence for item in items],
-            "loss": [item.flipped_loss for item in items],
-            "injected": [item.injected or None for item in items],
-            "id": [item.id for item in items],
-        }
-    )
-    return frame.dropna(axis=1, how="all")

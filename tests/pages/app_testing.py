@@ -15,9 +15,8 @@ from turnover.dashboard.errors.list_view import Place
 APP = Path(__file__).parents[2] / "dashboard" / "app.py"
 PAGES = {
     "errors": "app_pages/errors.py",
-    "training": "app_pages/training_item.py",
+    "training": "app_pages/training_data.py",
     "curves": "app_pages/curves.py",
-    "map": "app_pages/map.py",
     "trust": "app_pages/trust.py",
     "cleanse": "app_pages/cleanse.py",
     "try": "app_pages/try_own.py",
