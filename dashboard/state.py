@@ -40,12 +40,12 @@ from turnover.runs.run import Run
 from turnover.storage.artifacts import MANIFEST
 from turnover.workflows.cleansing_results import Scores, run_scores
 
-RUN_KEY, UNKNOWN_RUN, _PAGE = "run", "unknown-run", "page"
+RUN_KEY, UNKNOWN_RUN, NEXT_RUN, _PAGE = "run", "unknown-run", "next-run", "page"
 PLACE, BROWSED = "place", "browsed"
 """Where the tab is on the Errors page, and among the training data."""
 
 _CHOICES = {
-    **{PLACE: None, BROWSED: None, "containing": "", "epoch": ""},
+    **{PLACE: None, BROWSED: None, "containing": ""},
     **{"decision": ANY_DECISION, "class": ANY, "person": ANYBODY, "words": "", "flag": ""},
 }
 """Widgets whose values belong to one run, with the defaults they get when the run changes."""

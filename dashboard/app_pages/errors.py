@@ -7,6 +7,7 @@ import streamlit as st
 from turnover.dashboard.errors.explorer import explorer_of, show_explorer
 from turnover.dashboard.errors.more import show_more
 from turnover.dashboard.shared.notice import no_influence, notice
+from turnover.dashboard.shared.prove import show_proving
 from turnover.dashboard.state import Opened, current_run
 
 
@@ -14,6 +15,7 @@ from turnover.dashboard.state import Opened, current_run
 def explore(opened: Opened) -> None:
     """List, pane and what is below; a step or a decision runs only this."""
     item = show_explorer(opened, explorer_of(opened.run))
+    show_proving(opened.run)
     if item:
         show_more(opened, item)
 

@@ -3,9 +3,10 @@
 
 const FILTERS = ["true", "predicted", "cause", "search", "sort"];
 const USUAL = { sort: "cause" };
+const ON_ERRORS = ["judge", "prove"]; // decisions on an error, not on a training item
 
 function makeState(root) {
-  const S = pageState({ root, panes: new Map(), card: null, form: null, listOpen: false });
+  const S = pageState({ root, panes: new Map(), proofs: new Map(), card: null, form: null, listOpen: false });
   S.news = () => ({ panes: [...S.panes.keys()] });
 
   // Steps and filters
@@ -68,7 +69,7 @@ function makeState(root) {
     S.pending.push({ number: ++S.number, ...decision });
     S.form = null;
     S.send();
-    if (!["undo", "judge"].includes(decision.kind) && decision.position === S.card) S.settle();
+    if (!["undo", ...ON_ERRORS].includes(decision.kind) && decision.position === S.card) S.settle();
     S.draw();
   };
   S.verdictOf = (id) => {
@@ -81,6 +82,9 @@ function makeState(root) {
     const label = S.verdictOf(pane.id) === number ? null : number;
     S.act({ kind: "judge", position: pane.position, id: pane.id, label });
   };
+  S.prove = (pane) => S.act({ kind: "prove", position: pane.position, id: pane.id });
+  S.isProving = (id) => S.data.proving.includes(id)
+    || S.pending.some((act) => act.kind === "prove" && act.id === id);
   S.dropFocused = () => {
     const card = S.root.querySelector(`.card[data-position="${S.card}"]`);
     if (!card || !S.panes.has(S.item)) return;
@@ -101,7 +105,7 @@ function makeState(root) {
     const verdicts = [...S.rows.values()].map((row) => S.verdictOf(row.id) ?? "");
     S.piece("rows", [S.stamp, S.rowsName, verdicts], () => drawRows(S));
     S.piece("pane", [S.stamp, S.item, S.panes.has(S.item), S.total, S.form?.position,
-      S.verdictOf(S.item) ?? "", cards.map((card) => decisionOf(S, card.position) ?? 0)],
+      S.verdictOf(S.item) ?? "", S.proofs.get(S.item), S.isProving(S.item), data.proveTime, cards.map((card) => decisionOf(S, card.position) ?? 0)],
     () => (S.total ? drawPane(S) : nothing()));
     S.piece("foot", [data.flagged, data.undo, data.problem, data.lost, data.progress, S.moved,
       S.pending.length, data.run], () => drawFoot(S));
@@ -120,9 +124,10 @@ function nothing() {
 
 // What Python says; returns whether it says where to go.
 function adopt(S, data) {
-  const turned = hearOf(S, data, S.panes);
+  const turned = hearOf(S, data, S.panes, S.proofs);
   for (const pane of data.panes) S.panes.set(pane.id, pane);
   while (S.panes.size > 200) S.panes.delete(S.panes.keys().next().value);
+  for (const id of data.near) S.proofs.set(id, data.proofs[id]);
   for (const id of data.near)
     for (const { position } of [...(S.panes.get(id)?.teachers ?? []), ...(S.panes.get(id)?.opponents ?? [])])
       if (data.flags[position]) S.flags.set(position, data.flags[position]);

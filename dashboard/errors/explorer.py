@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -32,15 +32,17 @@ from turnover.dashboard.errors.list_view import (
     window,
 )
 from turnover.dashboard.errors.message_view import Act, Message, read_message
-from turnover.dashboard.errors.pane_view import decisions, pane
+from turnover.dashboard.errors.pane_view import decisions, pane, proof_facts
 from turnover.dashboard.shared.component import Tab, component, stamp_of, store, tried, undo
 from turnover.dashboard.shared.flag_form import current_flags, flags_of
+from turnover.dashboard.shared.prove import begin_proof, errors_of, proving, seconds_words
 from turnover.dashboard.state import PLACE, Opened
 from turnover.errors import TurnoverError, counted
 from turnover.explain.explanation import ErrorItem
 from turnover.explain.words import visible
 from turnover.flags import Flags
 from turnover.flags.judgements import VERDICTS, judge, judgements
+from turnover.runs.proofs import read_proofs
 from turnover.runs.run import Run
 
 HERE = Path(__file__).parent
@@ -111,15 +113,27 @@ def receive(opened: Opened) -> None:
     sizes = len(run.train), len(run.validation)
     message = read_message(st.session_state[KEY].get("message"), run.classes, sizes)
     if message and message.stamp == stamp_of(opened):
-        hear(explorer, message, flags_of(run), run.classes)
+        hear(explorer, message, flags_of(run), run.classes, partial(begin_proof, run))
 
 
-def hear(explorer: Explorer, message: Message, flags: Flags, classes: Sequence[str]) -> None:
-    """Go where a message is, and store its decisions that are new, each once."""
+def hear(
+    explorer: Explorer,
+    message: Message,
+    flags: Flags,
+    classes: Sequence[str],
+    prove: Callable[[int], str],
+) -> None:
+    """Go where a message is, and store its decisions that are new, each once; `prove` begins to
+    prove the cause of an error, and returns why it cannot.
+    """
     explorer.place, explorer.heard = place_of(message.place, classes), message
-    explorer.take(
-        message.client, message.acts, lambda act: decide(flags, act, classes, explorer.steps)
-    )
+
+    def deal_with(act: Act) -> str:
+        if act.kind == "prove":
+            return prove(act.position)
+        return decide(flags, act, classes, explorer.steps)
+
+    explorer.take(message.client, message.acts, deal_with)
 
 
 def decide(flags: Flags, act: Act, classes: Sequence[str], steps: list[int]) -> str:
@@ -170,6 +184,9 @@ def _data(
         "near": list(panes),
         "more": len(panes) < len(near),
         "flags": decisions(flags, panes.values()),
+        "proofs": proof_facts(read_proofs(run)[0], near, opened.causes),
+        "proving": [id for id in panes if id in errors_of(proving(run))],
+        "proveTime": seconds_words(run),
         "flagged": len(flags),
         "judged": _judged(run, [matching[place] for place in rows]),
         **explorer.confirmed,

@@ -13,7 +13,7 @@ from turnover.dashboard.errors.edit import show_edit
 from turnover.dashboard.errors.markdown_view import error_link, issue_markdown
 from turnover.dashboard.errors.regions import show_regions
 from turnover.dashboard.errors.worker import ask, when_ready
-from turnover.dashboard.shared.address import TRUST_PAGE
+from turnover.dashboard.shared.address import trust_link
 from turnover.dashboard.shared.cards import card_controls, sides
 from turnover.dashboard.shared.flag_form import current_flags, flag_problem
 from turnover.dashboard.shared.groups import show_groups
@@ -23,6 +23,7 @@ from turnover.errors import TurnoverError
 from turnover.explain.explanation import ErrorItem, explain_error
 from turnover.explain.html import marked_html
 from turnover.explain.words import mark, run_pieces
+from turnover.runs.proofs import proofs_of, read_proofs
 from turnover.runs.run import PREDICTION, TRUTH
 
 _OPEN, _CHOICE, _ANSWER = "more", "more-choice", "more-answer"
@@ -77,7 +78,7 @@ def _sides(opened: Opened, item: ErrorItem, meaning: str) -> None:
     said(explanation.sentence)
     quiet(explanation.units, explanation.yardstick)
     if explanation.advice:
-        st.page_link(TRUST_PAGE, label="How far to trust this run")
+        trust_link(run)
     flag_problem()
     sides(explanation, flags, lambda card: card_controls(run, card, flags.get(card.position)))
 
@@ -120,8 +121,9 @@ def _markdown(opened: Opened, item: ErrorItem) -> None:
         raise TurnoverError(opened.influence_problem)
     explanation = explain_error(run, item, PREDICTION, 5, doubts=known.doubts)
     why, link = known.by_error[item.position].sentence, st.context.url or ""
+    proofs, link = proofs_of(read_proofs(run)[0], item.position), error_link(link, run.name, item)
     st.code(
-        issue_markdown(run.name, item, why, explanation, error_link(link, run.name, item)),
+        issue_markdown(run.name, item, why, explanation, link, proofs),
         language=None,
         wrap_lines=True,
         height=320,

@@ -6,17 +6,18 @@ of the same class does to this error. Nats, standard errors and trust words are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from turnover.dashboard.shared.content_view import content_data, doubt_data
 from turnover.errors import TurnoverError, counted
 from turnover.explain.causes import Causes
 from turnover.explain.explanation import Card, ErrorItem, explain_error
-from turnover.explain.html import signed
+from turnover.explain.html import parts_words, signed
 from turnover.explain.reasons import CLASS, CUE, LABEL, TEACHERS, Cause
 from turnover.explain.words import mark, run_pieces, visible
 from turnover.flags import Flag
+from turnover.runs.proofs import Proof, proofs_of, verdicts
 from turnover.runs.run import PREDICTION, Run
 
 TOP = 5
@@ -97,6 +98,7 @@ def _card(run: Run, card: Card) -> dict[str, Any]:
     in per cent.
     """
     error = "" if card.std_error is None else f" ± {card.std_error:.3f}"
+    nats = f"{signed(card.influence, 3)}{error} nats{', ' * bool(card.trust)}{card.trust}"
     return {
         "position": card.position,
         "id": card.id,
@@ -108,7 +110,7 @@ def _card(run: Run, card: Card) -> dict[str, Any]:
         "tick": round(min(100, 100 * card.share / card.times), 1) if card.times else 0,
         "uncertain": card.uncertain,
         "doubt": doubt_data(run, card.doubt),
-        "hover": f"{signed(card.influence, 3)}{error} nats{', ' * bool(card.trust)}{card.trust}",
+        "hover": "\n".join(filter(None, (nats, parts_words(card)))),
     }
 
 
@@ -125,3 +127,24 @@ def decisions(flags: dict[int, Flag], panes: Iterable[dict[str, Any]]) -> dict[s
         for position, flag in flags.items()
         if position in shown
     }
+
+
+def proof_facts(
+    proofs: Sequence[Proof], items: Iterable[ErrorItem], causes: Causes | None
+) -> dict[str, dict[str, Any]]:
+    """What retraining showed of some errors, by id: of why, and of training items by position."""
+    shown = {}
+    for item in items:
+        own = proofs_of(proofs, item.position)
+        sentence = causes.by_error[item.position].sentence if causes and own else ""
+        why = next((proof for proof in own if sentence and proof.why == sentence), None)
+        shown[item.id] = {
+            "why": why
+            and {
+                "verdict": why.verdict,
+                "words": visible(why.words(item.predicted)),
+                "hover": why.numbers,
+            },
+            "items": {str(position): verdict for position, verdict in verdicts(own).items()},
+        }
+    return {id: facts for id, facts in shown.items() if facts["items"]}

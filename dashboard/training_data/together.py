@@ -33,8 +33,8 @@ def show_together(opened: Opened, selected: list[int]) -> None:
         try:
             losses = opened.all_mistakes
             group = Group("Selected", np.array(sorted(set(selected))), ranked=False)
-            sums = (losses.sums([group], meaning)[0] for meaning in MEANINGS)
-            shown = GroupRow(group.name, len(selected), *sums)
+            prediction, truth = (losses.sums([group], meaning)[0] for meaning in MEANINGS)
+            shown = GroupRow(group.name, len(selected), prediction, truth)
         except TurnoverError as error:
             problem("Influences cannot be summed", str(error))
             return

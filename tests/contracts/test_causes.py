@@ -449,10 +449,10 @@ def test_the_command_and_the_report_say_why_first(
     assert first["strength"] > 1
     assert {one["name"]: one["errors"] for one in result["groups"]}[OTHERS] == ["v021"]
     code, out, _ = call(capsys, "errors", "--run", run.folder)
-    assert code == 0 and f"why: {sentence}" in out and "label? positive 80%" in out
+    assert code == 0 and f"why: {sentence}" in out and "label? positive 84%" in out
     page = page_of(run.folder).text
     assert (
-        sentence in page and "label? positive 80%" in page and "× a usual “negative” item" in page
+        sentence in page and "label? positive 84%" in page and "× a usual “negative” item" in page
     )
 
 
