@@ -12,8 +12,9 @@ from tests.pages.browser.looks import wrong_looks
 
 PATHS = (
     "",
-    "training",
-    "map",
+    "training_data",
+    "training_data?view=list",
+    "training_data?view=map",
     "try",
     "flags",
     "cleanse",
@@ -24,7 +25,7 @@ PATHS = (
 )
 VIEWS = (
     *((path, "texts") for path in PATHS),
-    *((path, "images") for path in ("", "training", "try", "curves")),
+    *((path, "images") for path in ("", "training_data", "try", "curves")),
     *((path, "waiting") for path in ("", "try", "cleanse")),
     *((path, "hostile") for path in ("", "flags", "cleanse")),
 )
@@ -32,6 +33,7 @@ VIEWS = (
 
 @pytest.mark.parametrize(("path", "run"), VIEWS)
 def test_a_page_is_readable(page: Page, served: Served, path: str, run: str) -> None:
-    open_page(page, served, path, run=run)
-    assert wrong_looks(page, f"{path or 'errors'}-{run}") == {}
+    path, _, view = path.partition("?view=")
+    open_page(page, served, path, run=run, **({"view": view} if view else {}))
+    assert wrong_looks(page, f"{path or 'errors'}{view}-{run}") == {}
     assert page.title() != "owned"
