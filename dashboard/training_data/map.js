@@ -97,12 +97,15 @@ function openAt(S, canvas, event) {
   }
 }
 
+// From blue to orange, which most colour-blind people tell apart.
+const scale = (share) => `color-mix(in oklab, #e0661a ${2 * Math.max(0, share - 50)}%, #3b82bd)`;
+
 function colourOf(S, at) {
   const by = S.usual("colour");
   const position = S.map.items[at];
   if (by === "doubt" || by === "unusual") {
     const share = position < 0 ? 0 : by === "doubt" ? S.byPosition.get(position) ?? 0 : S.map.unusual[at];
-    return share < 1 ? GREY : `hsl(${210 - 1.9 * share} 65% 50%)`;
+    return share < (by === "doubt" ? 1 : 50) ? GREY : scale(share);
   }
   return PALETTE[S.map[by === "predicted" ? "predicted" : "labels"][at]] ?? GREY;
 }
@@ -111,12 +114,12 @@ function paint(S) {
   const canvas = S.root.querySelector(".map");
   if (!canvas) return;
   if (!canvas.hint.hidden) fillHint(S, canvas.hint);
-  const scale = devicePixelRatio || 1;
+  const dots = devicePixelRatio || 1;
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-  canvas.width = width * scale;
-  canvas.height = height * scale;
+  canvas.width = width * dots;
+  canvas.height = height * dots;
   const pen = canvas.getContext("2d");
-  pen.scale(scale, scale);
+  pen.scale(dots, dots);
   if (!S.map) return;
   const matching = new Set(S.order);
   S.byPosition = new Map(S.order.map((position, at) => [position, S.chances[at]]));
@@ -158,7 +161,7 @@ function legend(S) {
   const by = S.usual("colour");
   const key = (colour, words) => el("span", {}, el("i", { style: `background:${colour}` }), ` ${words}`);
   const keys = by === "doubt" || by === "unusual"
-    ? [key(GREY, "lowest"), key("hsl(115 65% 50%)", "middle"), key("hsl(20 65% 50%)", "highest")]
+    ? [key(GREY, by === "doubt" ? "none" : "lowest"), key(scale(50), "middle"), key(scale(100), "highest")]
     : S.data.classes.slice(0, 10).map((name, at) => key(PALETTE[at], name));
   S.root.querySelector(".legend").replaceChildren(...keys, el("span", {}, "× error"), el("span", { class: "quiet" }, S.map.words));
 }
