@@ -20,6 +20,8 @@ HERE = Path(__file__).parent
 MOVED = {
     "errors": "errors",
     "flags": "errors",
+    "training": "training_data",
+    "map": "training_data",
     "train": "runs?view=New+run",
     "curves": "runs?view=Curves",
     "trust": "runs?view=Trust",
@@ -79,8 +81,7 @@ st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
 page = st.navigation(
     [
         st.Page("app_pages/errors.py", title="Errors", url_path="home", default=True),
-        st.Page("app_pages/training_item.py", title="Training item", url_path="training"),
-        st.Page("app_pages/map.py", title="Map", url_path="map"),
+        st.Page("app_pages/training_data.py", title="Training data", url_path="training_data"),
         st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),
         st.Page("app_pages/cleanse.py", title="Cleanse", url_path="cleanse"),
         st.Page("app_pages/runs.py", title="Runs", url_path="runs"),

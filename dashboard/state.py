@@ -23,18 +23,9 @@ import streamlit as st
 
 from turnover.dashboard import engine
 from turnover.dashboard.errors.list_view import confusions
-from turnover.dashboard.shared.choice_view import ANY
 from turnover.dashboard.shared.notice import no_runs, notice, problem
-from turnover.dashboard.training_data.map_view import (
-    ALL,
-    COMPONENTS,
-    UMAP,
-    Points,
-    build_points,
-    project,
-    project_umap,
-)
-from turnover.dashboard.training_data.training_view import SELF, TrainingItem, training_items
+from turnover.dashboard.training_data.browse_view import Training
+from turnover.dashboard.training_data.map_view import build_points, project, project_umap
 from turnover.errors import TurnoverError
 from turnover.explain.causes import Causes, causes, kept_causes
 from turnover.explain.explanation import ErrorItem, error_items
@@ -49,13 +40,11 @@ from turnover.storage.atomic import identity
 from turnover.workflows.cleansing_results import Scores, run_scores
 
 RUN_KEY, UNKNOWN_RUN, NEXT_RUN, _PAGE = "run", "unknown-run", "next-run", "page"
-PLACE = "place"
-"""Where the tab is on the Errors page."""
+PLACE, BROWSED = "place", "browsed"
+"""Where the tab is on the Errors page, and among the training data."""
 
 _CHOICES = {
-    **{PLACE: None, "containing": ""},
-    **{"train": "", "find": "", "order": SELF},
-    **{"target": ALL, "of-class": ANY},
+    **{PLACE: None, BROWSED: None, "containing": ""},
     "tray-search": "",
 }
 """Widgets whose values belong to one run, with the defaults they get when the run changes."""
@@ -121,9 +110,13 @@ class Opened:
         return None if self.influence_problem else run_certainty(self.run)
 
     @cached_property
-    def training(self) -> tuple[TrainingItem, ...]:
-        """All training items with the values that rank them, by position."""
-        return training_items(self.run, with_influence=not self.influence_problem)
+    def training(self) -> Training:
+        """All training items with the values that order them, and the labels that are suspected."""
+        return Training.of(
+            self.run,
+            self.causes.suspects if self.causes else {},
+            with_influence=not self.influence_problem,
+        )
 
     @cached_property
     def all_mistakes(self) -> MeanMistake:
@@ -135,36 +128,28 @@ class Opened:
         return MeanMistake(self.run)
 
     @cached_property
-    def _maps(self) -> dict[tuple[str, str], Points]:
+    def training_panels(self) -> dict[int, dict[str, Any]]:
+        """Training items in detail as data for the browser, by position, shared by all tabs."""
         return {}
 
     @cached_property
-    def drawn(self) -> dict[tuple[str, str, str], Any]:
-        """Map figures shared by all tabs, by projection, way and colours."""
+    def _maps(self) -> dict[str, dict[str, Any]]:
         return {}
 
-    def map_by(self, what: str) -> Points:
-        """The points of a map by principal components, computed once for all tabs.
+    def map_by(self, by: str, way: str) -> dict[str, Any] | None:
+        """A map's points by `features` or `influences`, computed or read once for all tabs; None
+        for UMAP that is not computed yet.
 
         Raises:
-            TurnoverError: if the run cannot be projected by `what`.
+            TurnoverError: if the run cannot be projected so, or what is kept is damaged.
         """
-        if (what, COMPONENTS) not in self._maps:
-            self._maps[what, COMPONENTS] = build_points(self.run, project(self.run, what))
-        return self._maps[what, COMPONENTS]
-
-    def umap_by(self, what: str) -> Points | None:
-        """The points of a map by UMAP, read once for all tabs; None if not computed yet.
-
-        Raises:
-            TurnoverError: if the stored positions are damaged.
-        """
-        if (what, UMAP) not in self._maps:
-            projection = project_umap(self.run, what)
+        name = f"{self.number} {by} {way}"
+        if name not in self._maps:
+            projection = (project_umap if way else project)(self.run, by)
             if projection is None:
                 return None
-            self._maps[what, UMAP] = build_points(self.run, projection)
-        return self._maps[what, UMAP]
+            self._maps[name] = build_points(self.training, projection, name)
+        return self._maps[name]
 
     @cached_property
     def taught(self) -> dict[int, list[str]]:
@@ -187,14 +172,15 @@ def forget_choices() -> None:
 
 def follow_link(page: str) -> None:
     """When the page changes by a link that sets something, drop the tab's remembered choices, so
-    that what the link does not name has its default; the place on the Errors page (the first, "")
-    only by a link to there.
+    that what the link does not name has its default; the place on Errors (the first, "") and among
+    the training data only by a link to there.
     """
     if st.session_state.get(_PAGE) == page:
         return
     st.session_state[_PAGE] = page
     if named := [name for name in st.query_params if name != RUN_KEY]:
-        for name in {*_CHOICES, *named} - ({PLACE} if page else set()):
+        here = {"": PLACE, "training_data": BROWSED}.get(page)
+        for name in {*_CHOICES, *named} - ({PLACE, BROWSED} - {here}):
             st.session_state.pop(name, None)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from turnover.errors import TurnoverError
-from turnover.explain.doubt import Doubt, Unseen, label_doubts
+from turnover.explain.doubt import Doubt, Unseen, in_doubt, suspected
 from turnover.explain.effects import FOLDER, Effects, effects_path, kept_effects
 from turnover.explain.reasons import CUE, NONE, Cause, Reasons, unknown
 from turnover.runs.run import Run, made_with
@@ -26,7 +26,7 @@ from turnover.storage.schema import Facts, Position, Share
 OTHERS = "other cues"
 """The name of the group of errors whose cue no other error has."""
 
-_METHOD = "1"
+_METHOD = "2"
 """Kept causes of another version of the method are computed anew."""
 
 
@@ -45,13 +45,18 @@ class Causes:
 
     Attributes:
         causes: one an error.
-        doubts: training items whose label is in doubt, by position.
+        suspects: training items for which another label is more probable, by position.
         note: what they were computed without, in a sentence; "" if nothing is missing.
     """
 
     causes: tuple[Cause, ...]
-    doubts: dict[int, Doubt]
+    suspects: dict[int, Doubt]
     note: str = ""
+
+    @cached_property
+    def doubts(self) -> dict[int, Doubt]:
+        """The training items whose label is in doubt, by position."""
+        return in_doubt(self.suspects)
 
     @cached_property
     def by_error(self) -> dict[int, Cause]:
@@ -93,7 +98,8 @@ def compute_causes(run: Run) -> Causes:
         TurnoverError: if the run has no usable influence.
     """
     kept, note = _effects(run)
-    reasons = find_reasons(run, kept)
+    suspects = suspected_training_items(run, kept)
+    reasons = find_reasons(run, kept, in_doubt(suspects))
     explained = set(run.influence.misclassified)
     found = (
         reasons.cause(error)
@@ -101,7 +107,7 @@ def compute_causes(run: Run) -> Causes:
         else unknown(error, "No influences were computed for this error.")
         for error in run.misclassified_positions
     )
-    return Causes(_in_groups([*found]), dict(reasons.doubts), note)
+    return Causes(_in_groups([*found]), suspects, note)
 
 
 def _in_groups(found: list[Cause]) -> tuple[Cause, ...]:
@@ -113,17 +119,17 @@ def _in_groups(found: list[Cause]) -> tuple[Cause, ...]:
     )
 
 
-def find_reasons(run: Run, kept: Effects | None) -> Reasons:
-    """What causes are found in: a run, and its effects, if there are any."""
-    unseen = kept.unseen if kept else Unseen.whole(run, "train")
-    labels = {split: run.split(split)["label"].to_numpy() for split in ("train", "validation")}
-    effects = kept.by_error if kept else {}
-    return Reasons(
-        run,
-        effects,
-        label_doubts(run, "train", unseen, labels["train"]),
-        label_doubts(run, "validation", Unseen.whole(run, "validation"), labels["validation"]),
-    )
+def suspected_training_items(run: Run, kept: Effects | None) -> dict[int, Doubt]:
+    """The training items for which another label is more probable, by position."""
+    whole, labels = Unseen.whole(run, "train"), run.train["label"].to_numpy()
+    return suspected(run, "train", labels, whole, *([kept.unseen] if kept else []))
+
+
+def find_reasons(run: Run, kept: Effects | None, doubts: dict[int, Doubt]) -> Reasons:
+    """What causes are found in: a run, its effects, if there are any, and its label doubts."""
+    whole, labels = Unseen.whole(run, "validation"), run.validation["label"].to_numpy()
+    own = in_doubt(suspected(run, "validation", labels, whole))
+    return Reasons(run, kept.by_error if kept else {}, doubts, own)
 
 
 def _effects(run: Run) -> tuple[Effects | None, str]:
@@ -210,10 +216,10 @@ class _Cause(Facts):
 class _Stored(Facts):
     made_with: dict[str, str]
     causes: list[_Cause]
-    doubts: dict[str, _Doubt]
+    suspects: dict[str, _Doubt]
     note: str
 
     @property
     def value(self) -> Causes:
-        doubts = {int(position): doubt.value for position, doubt in self.doubts.items()}
-        return Causes(tuple(cause.value for cause in self.causes), doubts, self.note)
+        suspects = {int(position): doubt.value for position, doubt in self.suspects.items()}
+        return Causes(tuple(cause.value for cause in self.causes), suspects, self.note)

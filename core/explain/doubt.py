@@ -1,21 +1,21 @@
 """Label doubt: items whose label is probably wrong, with the label that is proposed instead.
 
-Another label is proposed for an item where two witnesses agree:
+Three witnesses give each label of an item a probability, and these are pooled by their geometric
+mean:
 
-- models that never learned from the item give that label a probability as high as they usually give
-  the items that carry it, at least the median, or `SURE`: the threshold of a class is set by its
-  own items, as in confident learning (Northcutt, Jiang and Chuang 2021);
-- more than half of the `NEIGHBOURS` training items that are nearest by the cosine of their features
-  carry it.
+- the models that never learned from the item: of a training item the sub-networks of the flipped
+  masks (`turnover.explain.effects` keeps what they say), of a validation item the whole network;
+- of a training item the whole network, too, which has learned its label: surer, but not to be
+  trusted alone where it memorises;
+- its `NEIGHBOURS` nearest training items by the cosine of their features.
 
-A model that is sure and alone is no evidence. For training items the models that never learned
-from it are the sub-networks of the flipped masks (`turnover.explain.effects` keeps what they say);
-for validation items it is the whole network. Runs that do not keep the former are judged by the
-whole network, which has learned the wrong labels, too, and so finds fewer of them.
+An item is *suspected* where another label comes out as the most probable one, and its label is *in
+doubt* from `SURE` on. Neighbours are asked only about items that a model suspects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,15 +23,19 @@ import numpy as np
 from turnover.explain.words import snippet
 from turnover.runs.run import Run
 
-NEIGHBOURS = 5
-SURE = 0.95
-"""A probability that is high enough, even where models are usually surer."""
-_ROWS, _NAME = 256, 60
+NEIGHBOURS = 20
+LIKE = 5
+"""Neighbours that are shown of an item."""
+
+SURE = 0.8
+"""The probability of another label from which one's own is in doubt."""
+
+_ROWS, _NAME, _LEAST = 256, 60, 1e-4
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """Another label for an item, and its probability under models that never learned from it."""
+    """Another label for an item, and its probability."""
 
     label: str
     probability: float
@@ -42,8 +46,8 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Unseen:
-    """What models that never learned from some items say of them, `(n,)` each: the most probable
-    label by number, its probability, and the probability of the item's own label.
+    """What models say of some items, `(n,)` each: the most probable label by number, its
+    probability, and the probability of the item's own label.
     """
 
     labels: np.ndarray
@@ -63,48 +67,64 @@ class Unseen:
         names = [f"probability_{number}" for number in range(len(run.classes))]
         return cls.of(items[names].to_numpy(), items["label"].to_numpy())
 
+    def spread(self, rows: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+        """Probabilities `(rows, C)` of some of the items: what is left after the most probable and
+        the own label is shared by the others.
+        """
+        top, own = self.labels[rows], labels[rows]
+        others = classes - 1 - (top != own)
+        left = 1 - self.chances[rows] - np.where(top != own, self.own[rows], 0)
+        spread = np.repeat((left / np.maximum(others, 1))[:, None], classes, 1)
+        spread[np.arange(len(rows)), own] = self.own[rows]
+        spread[np.arange(len(rows)), top] = self.chances[rows]
+        return spread
 
-def label_doubts(run: Run, split: str, unseen: Unseen, labels: np.ndarray) -> dict[int, Doubt]:
-    """The items of `train` or `validation` whose label is in doubt, by position.
+
+def in_doubt(suspects: Mapping[int, Doubt]) -> dict[int, Doubt]:
+    """Those of the suspected items whose label is in doubt."""
+    return {position: doubt for position, doubt in suspects.items() if doubt.probability >= SURE}
+
+
+def suspected(run: Run, split: str, labels: np.ndarray, *witnesses: Unseen) -> dict[int, Doubt]:
+    """The items of `train` or `validation` for which another label is the most probable one, by
+    position.
 
     Args:
-        unseen: what is said of these items by models that never learned from them.
         labels: of the items, `(n,)`.
+        witnesses: what models say of them; at least one.
     """
-    usual = {
-        int(label): min(SURE, float(np.median(unseen.own[labels == label])))
-        for label in np.unique(labels)
-    }
-    sure = unseen.chances >= [usual.get(int(label), 1.0) for label in unseen.labels]
-    suspects = np.flatnonzero((unseen.labels != labels) & sure)
-    votes = neighbour_votes(run, split, suspects, unseen.labels[suspects])
-    return {
-        int(position): Doubt(
-            run.classes[int(unseen.labels[position])], float(unseen.chances[position])
-        )
-        for position in suspects[2 * votes > NEIGHBOURS]
-    }
+    suspects = np.flatnonzero(np.any([models.labels != labels for models in witnesses], 0))
+    near, _ = nearest_items(run, split, suspects, NEIGHBOURS)
+    carried, classes = run.train["label"].to_numpy(), len(run.classes)
+    found = {}
+    for first in range(0, len(suspects), _ROWS):
+        rows = suspects[first : first + _ROWS]
+        said = [models.spread(rows, labels, classes) for models in witnesses]
+        said.append(_shares(carried[near[first : first + _ROWS]], classes))
+        pooled = np.exp(np.mean(np.log(np.clip(said, _LEAST, 1)), 0))
+        pooled /= pooled.sum(1, keepdims=True)
+        for position, chances in zip(rows.tolist(), pooled, strict=True):
+            if (label := int(chances.argmax())) != labels[position]:
+                found[position] = Doubt(run.classes[label], float(chances[label]))
+    return found
 
 
-def neighbour_votes(run: Run, split: str, positions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many of the `NEIGHBOURS` nearest training items of some items `(n,)` carry these labels
-    `(n,)`; an item is no neighbour of its own.
+def _shares(carried: np.ndarray, classes: int) -> np.ndarray:
+    """The share of each label among what neighbours carry, `(n, k)` to `(n, C)`, as if one more
+    neighbour carried all labels alike.
     """
-    carried = run.train["label"].to_numpy()
-    return np.array(
-        [
-            int((carried[near] == label).sum())
-            for near, label in zip(nearest_items(run, split, positions)[0], labels, strict=True)
-        ],
-        int,
-    )
+    counts = np.stack([(carried == label).sum(1) for label in range(classes)], 1)
+    return (counts + 1 / classes) / (carried.shape[1] + 1)
 
 
-def nearest_items(run: Run, split: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The training items nearest to some items of a split, and the cosines of their features:
-    `(n, NEIGHBOURS)` each, nearest first, fewer in smaller runs.
+def nearest_items(
+    run: Run, split: str, positions: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` training items nearest to some items of a split, and the cosines of their
+    features: `(n, count)` each, nearest first, fewer in smaller runs; an item is no neighbour of
+    its own.
     """
-    train, most = _unit(run.features("train")), min(NEIGHBOURS, len(run.train) - 1)
+    train, most = _unit(run.features("train")), min(count, len(run.train) - 1)
     features = _unit(run.features(split)[positions])
     near = np.empty((len(positions), most), int)
     closest = np.empty((len(positions), most))

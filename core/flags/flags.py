@@ -17,7 +17,7 @@ from __future__ import annotations
 import getpass
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -201,18 +201,28 @@ class Flags:
     def put_many(
         self, instances: Iterable[int], action: str, new_label: str = "", note: str = ""
     ) -> list[Flag]:
-        """The same decision on several training items: either all are durable when this returns, or
-        none is stored.
+        """The same decision on several training items, in one step.
 
         Raises:
             TurnoverError: as `put`.
         """
         check_verdict(action, new_label)
-        return self._append(DECIDED, instances, action, new_label, note)
+        return self.put_each(dict.fromkeys(instances, (action, new_label)), note)
+
+    def put_each(self, verdicts: Mapping[int, tuple[str, str]], note: str = "") -> list[Flag]:
+        """Decide on several training items in one step: an action and a new label for each, or
+        `clear` and none. Either all are durable when this returns, or none is stored.
+
+        Raises:
+            TurnoverError: as `put`.
+        """
+        for action, new_label in set(verdicts.values()) - {(CLEARED, "")}:
+            check_verdict(action, new_label)
+        return self._append(DECIDED, verdicts, note)
 
     def clear(self, instance: int) -> None:
         """Take the flag of a training item away; its history stays."""
-        self._append(DECIDED, [instance], CLEARED, "", "")
+        self._append(DECIDED, {instance: (CLEARED, "")}, "")
 
     def settle(self, instance: int, action: str, new_label: str = "", note: str = "") -> Flag:
         """Settle a conflict on a training item, `clear` for no flag; earlier decisions no longer
@@ -223,7 +233,7 @@ class Flags:
         """
         if action != CLEARED or new_label:
             check_verdict(action, new_label)
-        return self._append(SETTLED, [instance], action, new_label, note)[0]
+        return self._append(SETTLED, {instance: (action, new_label)}, note)[0]
 
     def current(self) -> dict[int, Flag]:
         """The flag in force for each flagged training item, by instance."""
@@ -288,13 +298,11 @@ class Flags:
 
         return self.store.write(change)
 
-    def _append(
-        self, kind: str, instances: Iterable[int], action: str, new_label: str, note: str
-    ) -> list[Flag]:
+    def _append(self, kind: str, verdicts: Mapping[int, tuple[str, str]], note: str) -> list[Flag]:
         at, stored_note = _now(), clean_note(note)
         flags = [
             Flag(_checked(instance), action, new_label, stored_note, self.by, at)
-            for instance in instances
+            for instance, (action, new_label) in verdicts.items()
         ]
         if flags:
             self.store.write(lambda database: append_step(database, kind, self.by, at, flags))

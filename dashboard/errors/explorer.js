@@ -2,23 +2,12 @@
 // Everything shows at once; decisions say "saving" until Python confirms that they are on the disk.
 
 const FILTERS = ["true", "predicted", "cause", "search", "sort"];
-const ORDER = "cause"; // that goes without saying
+const USUAL = { sort: "cause" };
 const ON_ERRORS = ["judge", "prove"]; // decisions on an error, not on a training item
-const WAIT = 120; // milliseconds between two messages on steps
-const GAP = 1000; // in which a component that was taken away may come back
-const mounted = new WeakMap();
-let kept = null;
-
-const same = (one, other) => FILTERS.every((name) => one[name] === other[name]);
-const main = () => document.querySelector("[data-testid=stMain]");
 
 function makeState(root) {
-  const S = {
-    root, client: `${Date.now()}-${Math.random()}`, path: location.pathname, stamp: "", turn: "",
-    place: {}, item: "", index: 0, total: 0, rows: new Map(), rowsName: "", panes: new Map(),
-    flags: new Map(), proofs: new Map(), pending: [], number: 0, card: null, form: null, awaiting: false, moved: false,
-    listOpen: false, sent: 0, timer: 0, typing: 0, searched: false, drawn: {},
-  };
+  const S = pageState({ root, panes: new Map(), proofs: new Map(), card: null, form: null, listOpen: false });
+  S.news = () => ({ panes: [...S.panes.keys()] });
 
   // Steps and filters
 
@@ -35,20 +24,17 @@ function makeState(root) {
     if (S.root.getBoundingClientRect().top < 0) S.root.scrollIntoView({ block: "start" });
     S.sendSoon();
   };
-  S.filter = (change, push) => {
-    S.place = { ...S.place, ...change };
-    Object.assign(S, { awaiting: true, moved: true });
-    S.address(push);
-    S.send();
-  };
-  S.searchSoon = (text) => {
-    clearTimeout(S.typing);
-    S.typing = setTimeout(() => {
-      S.filter({ search: text }, !S.searched);
-      S.searched = true;
-    }, 250);
-  };
   S.toggleList = () => { S.listOpen = !S.listOpen; S.draw(); };
+
+  S.arrive = (place, item, listed) => {
+    const found = listed && [...S.rows].find(([, row]) => row.id === item);
+    Object.assign(S, { item, place });
+    if (found) {
+      S.index = found[0];
+      S.settle();
+      S.draw();
+    } else S.awaiting = true;
+  };
 
   // The card in focus: at first the strongest teacher, never an opponent of itself
 
@@ -108,71 +94,6 @@ function makeState(root) {
     else if (!decisionOf(S, S.card)) S.act({ kind: "drop", position: S.card });
   };
 
-  // Messages
-
-  S.sendSoon = () => {
-    clearTimeout(S.timer);
-    const wait = S.sent + WAIT - Date.now();
-    if (wait <= 0) S.send();
-    else S.timer = setTimeout(S.send, wait);
-  };
-  S.send = () => {
-    clearTimeout(S.timer);
-    S.sent = Date.now();
-    S.set("message", { client: S.client, stamp: S.stamp, place: { ...S.place, item: S.item },
-      index: S.index, acts: S.pending, rows: S.rowsName, panes: [...S.panes.keys()], at: S.sent });
-  };
-
-  // The address: a step replaces it, a click or a filter adds an entry, and each remembers its scroll
-
-  S.address = (push) => {
-    const query = new URLSearchParams(location.search);
-    for (const name of [...FILTERS, "item", "run"]) query.delete(name);
-    const said = { run: S.data.run, ...S.place, item: S.item };
-    for (const name of ["run", ...FILTERS, "item"])
-      if (said[name] && !(name === "sort" && said[name] === ORDER)) query.set(name, said[name]);
-    if (`?${query}` === location.search) return;
-    S.keepScroll();
-    const state = push ? {} : history.state;
-    history[push ? "pushState" : "replaceState"](state, "", `${location.pathname}?${query}`);
-  };
-  S.keepScroll = () => {
-    if (location.pathname !== S.path || !main()) return;
-    const scroll = [main().scrollTop, S.root.querySelector(".rows")?.scrollTop ?? 0];
-    history.replaceState({ ...history.state, scroll }, "");
-  };
-  S.bringScroll = () => {
-    const scroll = history.state?.scroll;
-    if (!scroll) return;
-    main()?.scrollTo(0, scroll[0]);
-    S.root.querySelector(".rows")?.scrollTo(0, scroll[1]);
-  };
-  S.back = () => {
-    const query = new URLSearchParams(location.search);
-    if (location.pathname !== S.path || query.get("run") !== S.data.run) return;
-    const place = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
-    place.sort ||= ORDER;
-    const item = query.get("item") ?? "";
-    const found = same(place, S.place) && [...S.rows].find(([, row]) => row.id === item);
-    S.item = item;
-    S.moved = true;
-    S.place = place;
-    if (found) {
-      S.index = found[0];
-      S.settle();
-      S.draw();
-    } else S.awaiting = true;
-    S.send();
-    requestAnimationFrame(S.bringScroll);
-  };
-  S.follow = (event, href) => {
-    if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
-    event.preventDefault();
-    S.keepScroll();
-    history.pushState({}, "", new URL(href, location.href));
-    dispatchEvent(new PopStateEvent("popstate", { state: {} }));
-  };
-
   // Drawing: a piece is drawn anew only if what it shows has changed, and keeps the focus
 
   S.draw = () => {
@@ -193,18 +114,6 @@ function makeState(root) {
     markRow(S, S.root);
     S.mark();
   };
-  S.piece = (name, facts, make) => {
-    const key = JSON.stringify(facts);
-    if (S.drawn[name] === key) return;
-    S.drawn[name] = key;
-    const focus = S.root.getRootNode().activeElement;
-    const kept = focus?.closest(`.at-${name}`) ? focus.dataset.focus : null;
-    const place = S.root.querySelector(`.at-${name}`);
-    const scroll = place.firstChild?.scrollTop ?? 0;
-    place.replaceChildren(make());
-    place.firstChild.scrollTop = scroll;
-    if (kept) place.querySelector(`[data-focus="${kept}"]`)?.focus({ preventScroll: true });
-  };
   return S;
 }
 
@@ -215,22 +124,14 @@ function nothing() {
 
 // What Python says; returns whether it says where to go.
 function adopt(S, data) {
-  S.data = data;
-  if (data.stamp !== S.stamp) {
-    if (S.pending.length) data.problem = "the run has changed meanwhile; look at it again.";
-    for (const known of [S.rows, S.panes, S.flags, S.proofs]) known.clear();
-    Object.assign(S, { stamp: data.stamp, rowsName: "", pending: [], drawn: {} });
-  }
+  const turned = hearOf(S, data, S.panes, S.proofs);
   for (const pane of data.panes) S.panes.set(pane.id, pane);
   while (S.panes.size > 200) S.panes.delete(S.panes.keys().next().value);
-  if (data.client === S.client) S.pending = S.pending.filter((act) => act.number > data.done);
   for (const id of data.near) S.proofs.set(id, data.proofs[id]);
   for (const id of data.near)
     for (const { position } of [...(S.panes.get(id)?.teachers ?? []), ...(S.panes.get(id)?.opponents ?? [])])
       if (data.flags[position]) S.flags.set(position, data.flags[position]);
       else S.flags.delete(position);
-  const turned = data.turn !== S.turn;
-  if (turned) Object.assign(S, { turn: data.turn, place: data.place, awaiting: true, moved: false });
   if (!same(S.place, data.place)) return turned;
   S.total = data.total;
   if (data.rows) {
@@ -248,14 +149,12 @@ function adopt(S, data) {
 }
 
 function onKey(S, event) {
-  const target = event.composedPath()[0];
-  if (event.metaKey || event.ctrlKey || event.altKey || location.pathname !== S.path) return;
-  if (target.closest?.("input, textarea, select, [contenteditable=true], [role=dialog]")) {
+  if (typedInto(S, event)) {
     if (event.key === "Escape" && S.form) S.closeForm();
     return;
   }
   const key = event.key.toLowerCase();
-  const inRows = target.closest?.(".rows");
+  const inRows = event.composedPath()[0].closest?.(".rows");
   if (key === "j" || (inRows && key === "arrowdown")) S.step(1);
   else if (key === "k" || (inRows && key === "arrowup")) S.step(-1);
   else if (key === "f") S.dropFocused();
@@ -270,41 +169,6 @@ function frame() {
   const at = (name) => el("div", { class: `at-${name}` });
   const list = el("div", { class: "list" }, ["filters", "rows", "foot"].map(at));
   return el("div", { class: "root" }, at("top"), list, at("pane"));
-}
-
-function listen(S) {
-  const { signal } = S.ends;
-  document.addEventListener("keydown", (event) => onKey(S, event), { signal });
-  window.addEventListener("popstate", () => S.back(), { signal });
-  document.addEventListener("scroll", () => {
-    clearTimeout(S.scrolling);
-    S.scrolling = setTimeout(S.keepScroll, 200);
-  }, { signal, capture: true, passive: true });
-}
-
-// Streamlit may take the component away and mount it anew, as when it connects again: what was not
-// sent yet goes on where it was, and no key is lost meanwhile.
-function mount(parentElement, data) {
-  const root = frame();
-  parentElement.append(root);
-  const again = kept && kept.turn === data.turn && kept.stamp === data.stamp;
-  if (kept && !again) kept.ends.abort();
-  const S = again ? Object.assign(kept, { root, drawn: {} }) : makeState(root);
-  if (!again || S.ends.signal.aborted) {
-    S.ends = new AbortController();
-    listen(S);
-  }
-  mounted.set(parentElement, S);
-  kept = S;
-  requestAnimationFrame(S.bringScroll);
-  return S;
-}
-
-function leave(S, parentElement) {
-  mounted.delete(parentElement);
-  const root = parentElement.querySelector(".root");
-  root?.remove();
-  setTimeout(() => { if (S.root === root) S.ends.abort(); }, GAP);
 }
 
 export default function (component) {

@@ -33,14 +33,15 @@ from turnover.dashboard.errors.list_view import (
 )
 from turnover.dashboard.errors.message_view import Act, Message, read_message
 from turnover.dashboard.errors.pane_view import decisions, pane, proof_facts
-from turnover.dashboard.shared.flag_form import current_flags, flags_of
+from turnover.dashboard.shared.component import Tab, component, stamp_of, store, tried, undo
+from turnover.dashboard.shared.flag_form import current_flags, current_judgements, flags_of
 from turnover.dashboard.shared.prove import begin_proof, errors_of, proving, seconds_words
 from turnover.dashboard.state import PLACE, Opened
-from turnover.errors import TurnoverError, counted
+from turnover.errors import counted
 from turnover.explain.explanation import ErrorItem
 from turnover.explain.words import visible
-from turnover.flags import CLEARED, Flags
-from turnover.flags.judgements import VERDICTS, Judgement, judge, judgements
+from turnover.flags import Flags
+from turnover.flags.judgements import VERDICTS, Judgement, judge
 from turnover.runs.proofs import read_proofs
 from turnover.runs.run import Run
 
@@ -55,33 +56,16 @@ _KEPT = 400
 _SOON = 0.05
 """Seconds for neighbours before the shown error is sent."""
 
-_EXPLORER = st.components.v2.component(
-    "turnover_errors",
-    css=(HERE / "explorer.css").read_text(encoding="utf-8"),
-    js="\n".join(
-        (HERE / name).read_text(encoding="utf-8") for name in ("pane.js", "list.js", "explorer.js")
-    ),
-)
+_EXPLORER = component("turnover_errors", HERE, "explorer.css", "pane.js", "list.js", "explorer.js")
 
 
 @dataclass
-class Explorer:
-    """Where a tab is in a run. A new `turn` tells the browser to go to `place`.
-
-    Attributes:
-        client, done: the browser's tab, and the number of its last decision that was dealt with.
-        steps: the steps of the flags that this tab made, which it can undo.
-        problem: why the last decision was not stored, or "".
-        heard: the message that this run of the page answers; None if it answers none.
+class Explorer(Tab):
+    """Where a tab is in a run; `heard` is the message that this run of the page answers, None if it
+    answers none.
     """
 
-    run: str
-    place: Place
-    turn: str
-    client: str = ""
-    done: int = 0
-    steps: list[int] = field(default_factory=list)
-    problem: str = ""
+    place: Place = field(default_factory=Place)
     visits: Visits = field(default_factory=Visits)
     heard: Message | None = None
 
@@ -93,7 +77,7 @@ def explorer_of(run: Run) -> Explorer:
         return known
     chosen_by_hand = PLACE in st.session_state and known is None
     place = Place() if chosen_by_hand else place_of(st.query_params.to_dict(), run.classes)
-    explorer = st.session_state[PLACE] = Explorer(run.name, place, f"{time.time_ns()}")
+    explorer = st.session_state[PLACE] = Explorer(run.name, place=place)
     return explorer
 
 
@@ -142,48 +126,28 @@ def hear(
     """Go where a message is, and store its decisions that are new, each once; `prove` begins to
     prove the cause of an error, and returns why it cannot.
     """
-    if message.client != explorer.client:
-        explorer.client, explorer.done, explorer.steps = message.client, 0, []
     explorer.place, explorer.heard = place_of(message.place, classes), message
-    new = [act for act in message.acts if act.number > explorer.done]
-    if new:
-        said = [
-            prove(act.position)
-            if act.kind == "prove"
-            else decide(flags, act, classes, explorer.steps)
-            for act in new
-        ]
-        explorer.problem = next(filter(None, said), "")
-        explorer.done = new[-1].number
+
+    def deal_with(act: Act) -> str:
+        if act.kind == "prove":
+            return prove(act.position)
+        return decide(flags, act, classes, explorer.steps)
+
+    explorer.take(message.client, message.acts, deal_with)
 
 
 def decide(flags: Flags, act: Act, classes: Sequence[str], steps: list[int]) -> str:
     """Store a decision, and add its step to `steps`; or undo the last of these. Returns why it was
     not stored, or "".
     """
-    try:
-        if act.kind == "undo":
-            if not steps:
-                return "There is nothing to undo in this tab; Review, at the top, has the rest."
-            flags.undo(steps.pop())
-            return ""
-        if act.kind == "judge":
-            judge(flags, act.position, "" if act.label is None else VERDICTS[act.label])
-            return ""
-        if act.kind == CLEARED:
-            flags.clear(act.position)
-        else:
-            flags.put(act.position, act.kind, act.new_label(classes), act.note)
-        last = flags.overview().last
-        steps += [last.number] if last else []
-    except TurnoverError as error:
-        return str(error)
-    return ""
-
-
-def stamp_of(opened: Opened) -> str:
-    """What the browser's copies belong to: it forgets them when this changes."""
-    return f"{opened.run.name} {opened.number}"
+    if act.kind == "undo":
+        return undo(flags, steps)
+    if act.kind == "judge":
+        return tried(
+            lambda: judge(flags, act.position, "" if act.label is None else VERDICTS[act.label])
+        )
+    verdict = act.kind, act.new_label(classes)
+    return store(flags, {act.position: verdict}, act.note, steps)
 
 
 # The data
@@ -195,14 +159,13 @@ def _data(
     run, heard = opened.run, explorer.heard
     near = matching[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]
     panes = _panes(opened, near, matching[index]) if matching else {}
-    flags, judged, proofs = current_flags(run), _judgements(run), read_proofs(run)[0]
+    flags, judged, proofs = current_flags(run), current_judgements(run), read_proofs(run)[0]
     rows = window(index, len(matching))
     rows_name = f"{stamp_of(opened)} {explorer.place.filters} {rows}"
     if matching:
         explorer.visits = visit(explorer.visits, matching[index].id, time.monotonic())
     return {
         **_facts(opened),
-        "turn": explorer.turn,
         "place": vars(explorer.place),
         "item": matching[index].id if matching else "",
         "index": index,
@@ -227,10 +190,7 @@ def _data(
         "flagged": len(flags),
         "decided": len(flags) + len(judged),
         "judged": _judged(judged, [matching[place] for place in rows]),
-        "client": explorer.client,
-        "done": explorer.done,
-        "undo": len(explorer.steps),
-        "problem": explorer.problem,
+        **explorer.confirmed,
         "lost": lost_sentence(opened.misclassified, matching, explorer.place.item),
         "progress": progress_sentence(explorer.visits, [item.id for item in matching]),
     }
@@ -252,13 +212,6 @@ def _facts(opened: Opened) -> dict[str, Any]:
         "sorts": SORTS,
         "verdicts": VERDICTS,
     }
-
-
-def _judgements(run: Run) -> dict[int, Judgement]:
-    try:
-        return judgements(flags_of(run))
-    except TurnoverError:  # the page says so of the flags, in the same file
-        return {}
 
 
 def _judged(known: Mapping[int, Judgement], items: Sequence[ErrorItem]) -> dict[str, int]:

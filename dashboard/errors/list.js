@@ -18,24 +18,12 @@ function drawFilters(S) {
     const [one, other] = JSON.parse(classes.value);
     S.filter({ true: one, predicted: other }, true);
   });
-  const search = el("input", { type: "search", placeholder: "Search", "aria-label": "Search",
-    "data-focus": "search", maxlength: 200 });
-  search.value = S.place.search;
-  search.addEventListener("focus", () => { S.searched = false; });
-  search.addEventListener("input", () => S.searchSoon(search.value));
-  const sort = el("select", { "aria-label": "Order", "data-focus": "order" },
-    ...Object.entries(S.data.sorts).map(([key, words]) =>
-      el("option", { value: key, selected: key === S.place.sort }, words)));
-  sort.addEventListener("change", () => S.filter({ sort: sort.value }, true));
-  return el("div", { class: "filters", role: "search" }, search, sort, drawCauses(S), classes);
-}
-
-function drawCauses(S) {
-  const option = (name, words) => el("option", { value: name, selected: name === S.place.cause }, words);
-  const causes = el("select", { "aria-label": "Cause", "data-focus": "cause" },
-    option("", "All causes"), ...S.data.causes.map((one) => option(one.name, one.words)));
-  causes.addEventListener("change", () => S.filter({ cause: causes.value }, true));
-  return causes;
+  const sort = choice("Order", "order", Object.entries(S.data.sorts), S.place.sort,
+    (value) => S.filter({ sort: value }, true));
+  const causes = choice("Cause", "cause",
+    [["", "All causes"], ...S.data.causes.map((one) => [one.name, one.words])], S.place.cause,
+    (value) => S.filter({ cause: value }, true));
+  return el("div", { class: "filters", role: "search" }, searchField(S, "Search"), sort, causes, classes);
 }
 
 function drawRow(S, index) {
@@ -75,11 +63,8 @@ function markRow(S, list) {
 }
 
 function drawFoot(S) {
-  const { flagged, decided, undo, problem, lost, progress } = S.data;
-  const tray = document.querySelector("[data-turnover=tray]"); // of the page, which Python draws
-  const many = decided === 1 ? "1 decision" : `${decided.toLocaleString("en")} decisions`;
-  if (tray && decided !== null)
-    tray.textContent = S.pending.length ? "saving …" : decided ? many : "No decisions yet";
+  const { flagged, undo, problem, lost, progress } = S.data;
+  tellTray(S);
   const done = el("div", { class: "done" },
     el("span", {}, S.pending.length ? "saving …" : `${flagged.toLocaleString("en")} flagged`),
     button("Undo", "undo", () => S.act({ kind: "undo" }),

@@ -6,13 +6,13 @@ shown in a session; the time left is the number of unseen errors times the media
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+from turnover.dashboard.shared.content_view import data_url
 from turnover.explain.explanation import ErrorItem
 from turnover.explain.words import snippet, visible
 
@@ -142,11 +142,6 @@ def row(item: ErrorItem, cause: str = "") -> dict[str, Any]:
         "probability": f"{item.probability:.0%}",
         "cause": cause,
     }
-
-
-def data_url(png: bytes) -> str:
-    """A PNG as a source of an image; "" for none."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}" if png else ""
 
 
 def confusions(items: Sequence[ErrorItem]) -> list[dict[str, Any]]:

@@ -9,20 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from turnover.dashboard.shared.content_view import Count, Name, Sent
 from turnover.flags import MAX_NOTE
 from turnover.flags.judgements import VERDICTS
 
-Name = Annotated[str, Field(max_length=1000)]
-Count = Annotated[int, Field(ge=0)]
 
-
-class _Sent(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
-
-
-class Act(_Sent):
+class Act(Sent):
     """One decision: its number in this tab, what, on which training item, with which class (its
     number) and why; or a judgement on a validation item, with the number of a verdict, or the wish
     to prove its cause.
@@ -39,7 +33,7 @@ class Act(_Sent):
         return classes[self.label] if self.kind == "relabel" and self.label is not None else ""
 
 
-class Message(_Sent):
+class Message(Sent):
     """A message of one tab (`client`) about one state of a run (`stamp`): the place and its row,
     the decisions that are not confirmed yet, and the panes and rows that the tab has.
     """

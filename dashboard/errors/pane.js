@@ -1,24 +1,4 @@
-// The pane: the error, why, its teachers, and what argued against it. Texts from the data are only
-// ever set as textContent.
-
-function el(tag, attributes, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes || {})) {
-    if (value === false || value === null || value === undefined) continue;
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children.flat().filter((child) => child !== null && child !== ""));
-  return node;
-}
-
-const doubtChip = (doubt) => doubt ? chip(`label? ${doubt.label} · ${doubt.chance}`, "doubt") : "";
-
-const chip = (text, kind) => el("span", { class: `chip ${kind || ""}`, dir: "auto" }, text);
-
-function button(text, focus, onclick, attributes) {
-  return el("button", { type: "button", "data-focus": focus, onclick, ...attributes }, text);
-}
+// The pane: the error, why, its teachers, and what argued against it.
 
 function pieces(parts) {
   return parts.map(([text, kind]) => (kind ? el(kind === 1 ? "mark" : "em", {}, text) : text));
@@ -98,15 +78,6 @@ function decisionOf(S, position) {
   return S.flags.get(position);
 }
 
-function decisionChip(decision) {
-  if (!decision) return "";
-  const words = decision.saving && decision.action === "clear" ? "no flag"
-    : decision.action === "relabel" ? `relabel to ${decision.label}` : decision.action;
-  const state = decision.saving ? "saving …" : "flagged";
-  return el("span", { class: `chip flag ${decision.saving ? "saving" : ""}`,
-    "data-turnover": "decision", title: decision.note || null }, `${state}: ${words}`);
-}
-
 function cardBlock(S, card, side) {
   const decision = decisionOf(S, card.position);
   const focused = S.card === card.position;
@@ -140,7 +111,7 @@ function actions(S, card, decision) {
     ? [button("Change", at("change"), open), button("Clear", at("clear"), act("clear"))]
     : [button("Drop", at("drop"), act("drop"), { title: "Key F, for the framed one" }), relabel,
       button("Keep", at("keep"), act("keep"))];
-  const href = `training?${new URLSearchParams({ run: S.data.run, train: card.id })}`;
+  const href = `training_data?${new URLSearchParams({ run: S.data.run, item: card.id })}`;
   return [...set, el("a", { href, "data-focus": at("open"), onclick: (e) => S.follow(e, href) }, "Open")];
 }
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from turnover.dashboard.errors.list_view import data_url
+from turnover.dashboard.shared.content_view import content_data, doubt_data
 from turnover.errors import TurnoverError, counted
 from turnover.explain.causes import Causes
-from turnover.explain.doubt import Doubt
 from turnover.explain.explanation import Card, ErrorItem, explain_error
 from turnover.explain.html import parts_words, signed
 from turnover.explain.reasons import CLASS, CUE, LABEL, TEACHERS, Cause
-from turnover.explain.words import MarkedText, mark, run_pieces, visible
+from turnover.explain.words import mark, run_pieces, visible
 from turnover.flags import Flag
 from turnover.runs.proofs import Proof, proofs_of, verdicts
 from turnover.runs.run import PREDICTION, Run
@@ -42,9 +41,9 @@ def pane(run: Run, item: ErrorItem, causes: Causes | None) -> dict[str, Any]:
         "predicted": visible(item.predicted),
         "probability": f"{item.probability:.0%}",
         "injected": visible(item.injected),
-        "content": _content(text, item.image),
+        "content": content_data(text, item.image),
         # a cue explains why the model is sure, so it is no evidence against the label
-        "doubt": _doubt(run, cause.doubt if cause and cause.kind != CUE else None),
+        "doubt": doubt_data(run, cause.doubt if cause and cause.kind != CUE else None),
     }
     unknown = {"why": "", "cause": "", "reason": "", "teachers": [], "opponents": []}
     if causes is None or cause is None:
@@ -105,41 +104,14 @@ def _card(run: Run, card: Card) -> dict[str, Any]:
         "id": card.id,
         "label": visible(card.label),
         "injected": visible(card.injected),
-        "content": _content(card.text, card.image),
+        "content": content_data(card.text, card.image),
         "strength": times_words(card.times),
         "share": round(100 * card.share, 1),
         "tick": round(min(100, 100 * card.share / card.times), 1) if card.times else 0,
         "uncertain": card.uncertain,
-        "doubt": _doubt(run, card.doubt),
+        "doubt": doubt_data(run, card.doubt),
         "hover": "\n".join(filter(None, (nats, parts_words(card)))),
     }
-
-
-def _doubt(run: Run, doubt: Doubt | None) -> dict[str, Any] | None:
-    """The label that is proposed, by name and number, and how sure that is."""
-    if doubt is None:
-        return None
-    return {
-        "label": visible(doubt.label),
-        "index": run.classes.index(doubt.label) if doubt.label in run.classes else -1,
-        "chance": f"{doubt.probability:.0%}",
-    }
-
-
-def _content(text: MarkedText | None, png: bytes) -> dict[str, Any]:
-    """A text in pieces, each `[text, marked]`, what unfolds and what is not sent; or an image."""
-    if text is None:
-        return {"image": data_url(png)}
-    return {"head": _pieces(text.head), "tail": _pieces(text.tail), "left": text.left_out}
-
-
-def _pieces(segments: Iterable[Any]) -> list[list[Any]]:
-    return [
-        [f" [cut here: the model reads {part.window} tokens] ", 2]
-        if part.window
-        else [visible(part.text), int(part.marked)]
-        for part in segments
-    ]
 
 
 def decisions(flags: dict[int, Flag], panes: Iterable[dict[str, Any]]) -> dict[str, dict[str, str]]:

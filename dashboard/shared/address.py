@@ -27,7 +27,7 @@ from turnover.runs.run import Run
 
 ERRORS_PAGE, TRAINING_PAGE, RUNS_PAGE = (
     "app_pages/errors.py",
-    "app_pages/training_item.py",
+    "app_pages/training_data.py",
     "app_pages/runs.py",
 )
 
@@ -38,8 +38,8 @@ def errors_link(run: Run, label: str, **chosen: str) -> None:
 
 
 def training_link(run: Run, label: str, item: str) -> None:
-    """A link to the page of a training item, by its id."""
-    _link(TRAINING_PAGE, run, label, {"train": item})
+    """A link to a training item, opened among all of them, by its id."""
+    _link(TRAINING_PAGE, run, label, {"item": item})
 
 
 def trust_link(run: Run) -> None:

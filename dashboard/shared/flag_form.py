@@ -16,6 +16,7 @@ import streamlit as st
 from turnover.dashboard.shared.notice import problem
 from turnover.errors import TurnoverError
 from turnover.flags import MAX_NOTE, Flag, Flags
+from turnover.flags.judgements import Judgement, judgements
 from turnover.runs.run import Run
 
 _CLAIMS = ("email", "preferred_username", "name", "sub")
@@ -53,6 +54,14 @@ def current_flags(run: Run) -> dict[int, Flag]:
         return flags_of(run).current()
     except TurnoverError as error:
         problem("The flags cannot be read", str(error))
+        return {}
+
+
+def current_judgements(run: Run) -> dict[int, Judgement]:
+    """The judgements of errors; {} where the flags, in the same file, cannot be read."""
+    try:
+        return judgements(flags_of(run))
+    except TurnoverError:
         return {}
 
 

@@ -87,7 +87,10 @@ def task(runs: Runs) -> EvaluationTask:
     return EvaluationTask.of(Run(runs["digits"]), "cpu", 10)
 
 
-SUSPICIONS = {"self-influence: ", "flipped loss: ", "mean influence: ", "cross-validated doubt"}
+SUSPICIONS = {
+    *("self-influence: ", "flipped loss: ", "mean influence: "),
+    *("label doubt: ", "cross-validated doubt"),
+}
 MORE = {
     **dict.fromkeys(("injected", "real-errors"), SUSPICIONS),
     "duplicates": {TIES},

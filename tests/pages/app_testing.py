@@ -25,8 +25,7 @@ from turnover.workflows.cleansing import (
 APP = Path(__file__).parents[2] / "dashboard" / "app.py"
 PAGES = {
     "errors": "app_pages/errors.py",
-    "training": "app_pages/training_item.py",
-    "map": "app_pages/map.py",
+    "training": "app_pages/training_data.py",
     "cleanse": "app_pages/cleanse.py",
     "try": "app_pages/try_own.py",
     "runs": "app_pages/runs.py",

@@ -96,7 +96,7 @@ def hear_all(run: Run, explorer: Explorer, *acts: dict[str, Any]) -> None:
 
 
 def test_each_decision_counts_once_however_often_it_is_repeated(run: Run) -> None:
-    explorer = Explorer(run.name, Place(), "1")
+    explorer = Explorer(run.name)
     acts = (
         {"kind": "drop", "position": 3},
         {"kind": "relabel", "position": 4, "label": 1, "note": "why <not>"},
@@ -119,7 +119,7 @@ def test_each_decision_counts_once_however_often_it_is_repeated(run: Run) -> Non
 
 
 def test_undo_takes_back_what_this_tab_did_and_nothing_else(run: Run) -> None:
-    flags, explorer = Flags(run.folder), Explorer(run.name, Place(), "1")
+    flags, explorer = Flags(run.folder), Explorer(run.name)
     flags.put(1, "keep")
     drop = {"kind": "drop", "position": 3}
     hear_all(run, explorer, drop, {"kind": "undo"})
@@ -133,7 +133,7 @@ def test_undo_takes_back_what_this_tab_did_and_nothing_else(run: Run) -> None:
 
 
 def test_a_decision_that_cannot_be_stored_says_so(run: Run) -> None:
-    explorer = Explorer(run.name, Place(), "1")
+    explorer = Explorer(run.name)
     (run.folder / "flags.sqlite").write_bytes(b"not a database, " * 100)
     hear_all(run, explorer, {"kind": "drop", "position": 3})
     assert "flags.sqlite: flags cannot be read or written" in explorer.problem
@@ -166,7 +166,7 @@ def test_a_message_that_no_tab_of_ours_sends_is_none(wrong: dict[str, Any]) -> N
 
 
 def test_a_judgement_says_whose_mistake_an_error_is(run: Run) -> None:
-    explorer, flags = Explorer(run.name, Place(), "1"), Flags(run.folder, by="ann")
+    explorer, flags = Explorer(run.name), Flags(run.folder, by="ann")
     wrong = {"kind": "judge", "position": 3, "label": 0}
     hear_all(run, explorer, wrong)
     assert judgements(flags)[3].verdict == "label wrong" and flags.current() == {}
@@ -175,7 +175,7 @@ def test_a_judgement_says_whose_mistake_an_error_is(run: Run) -> None:
 
 
 def test_a_proof_is_begun_once_and_says_why_it_cannot(run: Run) -> None:
-    explorer, begun = Explorer(run.name, Place(), "1"), list[int]()
+    explorer, begun = Explorer(run.name), list[int]()
 
     def prove(position: int) -> str:
         begun.append(position)
@@ -222,7 +222,7 @@ def test_prove_it_is_a_job_of_the_run_that_is_not_begun_twice(
 
 
 def test_a_relabel_without_a_class_is_refused_in_a_line(run: Run) -> None:
-    explorer = Explorer(run.name, Place(), "1")
+    explorer = Explorer(run.name)
     hear_all(run, explorer, {"kind": "relabel", "position": 3})
     assert "a relabel needs the new label" in explorer.problem
 

@@ -7,14 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from tests.helpers.fake_runs import FakeRun, keep_ends, truncate
-from tests.pages.app_testing import OpenPage, html_of
+from tests.pages.app_testing import OpenPage, explorer, html_of
 from turnover.cli import main
-from turnover.dashboard.training_data.map_view import COMPONENTS, UMAP
+from turnover.dashboard.training_data.map_view import UMAP
 from turnover.errors import TurnoverError
 from turnover.runs import maps
 from turnover.runs.maps import (
@@ -45,10 +47,6 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """No UMAP, also on a machine that has it."""
     monkeypatch.setattr(maps, "find_spec", lambda name: None)
-
-
-def chart(app) -> str:  # type: ignore[no-untyped-def]
-    return str(app.get("plotly_chart")[0].proto)
 
 
 # Made and kept
@@ -169,47 +167,40 @@ def test_looking_for_umap_imports_nothing_of_it() -> None:
 # The page
 
 
+def points(app: AppTest) -> dict[str, Any]:
+    """The map that is drawn."""
+    return explorer(app)["map"]  # type: ignore[no-any-return]
+
+
 @pytest.mark.usefixtures("missing")
 def test_without_umap_the_page_offers_none_and_says_how_to_get_it(
     open_page: OpenPage, runs: Path
 ) -> None:
     FakeRun().write(runs)
-    app = open_page("map", way=UMAP)
-    assert not [
-        box for box in app.selectbox if box.key == "way"
-    ] and "pip install umap-learn" in html_of(app)
-    assert "Principal components of" in html_of(app) and "placed by UMAP" not in chart(app)
+    app = open_page("training", view="map")
+    assert len(explorer(app)["ways"]) == 1 and "pip install umap-learn" in points(app)["words"]
 
 
 @pytest.mark.usefixtures("installed")
 def test_places_are_made_by_a_job_and_shown(open_page: OpenPage, runs: Path) -> None:
     run = Run(FakeRun().write(runs))
-    app = open_page("map")
-    assert (
-        app.selectbox(key="way").value == COMPONENTS
-        and "pip install" not in html_of(app)
-        and "No places by UMAP yet" not in html_of(app)
-    )
-    app.selectbox(key="way").select(UMAP).run()
-    assert "No places by UMAP yet" in html_of(app) and "Principal components of" in html_of(app)
+    app = open_page("training", view="map")
+    assert [way for way, _ in explorer(app)["ways"]] == ["", UMAP]
+    assert "pip install" not in points(app)["words"]
+    app = open_page("training", view="map", way=UMAP)
+    assert "UMAP takes a minute" in html_of(app) and "keeps" in points(app)["words"]
     app.button(key="map-umap").click().run()
-    assert (
-        not app.exception
-        and "Map fake: features by UMAP" in html_of(app)
-        and not [one for one in app.button if one.key == "map-umap"]
-    )
+    assert not app.exception and "Map fake: features by UMAP" in html_of(app)
+    assert not [one for one in app.button if one.key == "map-umap"]
     end = time.monotonic() + 60
-    while "UMAP of what" not in html_of(app) and time.monotonic() < end:
+    while "says little" not in points(app)["words"] and time.monotonic() < end:
         time.sleep(0.3)
         app.run()
-    assert "Map of 54 items by their features, placed by UMAP, coloured by label" in chart(
-        app
-    ) and "Map fake: features by UMAP" not in html_of(app)
-    assert kept_places(run, FEATURES) is not None and "near items are alike" in html_of(app)
-    app.selectbox(key="places").select("Influences").run()
-    assert "No places by UMAP yet" in html_of(
-        app
-    ) and "Principal components of its influences" in html_of(app)
+    assert "says little" in points(app)["words"]
+    assert not app.exception and "UMAP takes a minute" not in html_of(app)
+    assert kept_places(run, FEATURES) is not None
+    app = open_page("training", view="map", way=UMAP, places=INFLUENCES)
+    assert "UMAP takes a minute" in html_of(app) and "keeps" in points(app)["words"]
 
 
 @pytest.mark.usefixtures("installed")
@@ -218,13 +209,10 @@ def test_damaged_places_and_kept_ends_are_said_and_components_shown(
 ) -> None:
     folder = FakeRun().write(runs)
     truncate(make_places(Run(folder), FEATURES))
-    app = open_page("map", way=UMAP)
-    assert (
-        "These places cannot be used" in html_of(app)
-        and app.button(key="map-umap").label == "Make them"
-        and "Principal components of" in html_of(app)
-    )
+    app = open_page("training", view="map", way=UMAP)
+    assert "This map cannot be drawn" in html_of(app) and "keeps" in points(app)["words"]
+    assert app.button(key="map-umap").label == "Compute UMAP"
     make_places(Run(folder), FEATURES)
     keep_ends(folder, 4)
-    app = open_page("map", way=UMAP, places="Influences")
-    assert html_of(app).count("Influences make no map here") == 1 and "placed by UMAP" in chart(app)
+    app = open_page("training", view="map", places=INFLUENCES)
+    assert html_of(app).count("This map cannot be drawn") == 1 and "keeps" in points(app)["words"]

@@ -16,7 +16,7 @@ from turnover.explain.causes import causes
 from turnover.explain.explanation import error_items, explain_error
 from turnover.runs.run import PREDICTION, Run
 
-PAGES = ("errors", "training", "map", "runs", "cleanse", "try")
+PAGES = ("errors", "training", "runs", "cleanse", "try")
 pytestmark = pytest.mark.usefixtures("fresh")
 
 
@@ -256,12 +256,12 @@ def test_a_visit_without_a_link_finds_the_list_as_it_was(open_page: OpenPage, ru
     app = open_page(true="positive")
     app = go_to_error(app, ids[3])
     app.query_params.clear()
-    app.query_params["train"] = "t003"
-    app.switch_page("app_pages/training_item.py").run()
+    app.query_params["item"] = "t003"
+    app.switch_page("app_pages/training_data.py").run()
     app.query_params.clear()
     app.switch_page("app_pages/errors.py").run()
     assert explorer(app)["item"] == ids[3]
-    app.switch_page("app_pages/map.py").run()
+    app.switch_page("app_pages/training_data.py").run()
     app.query_params["item"] = ids[5]
     app.switch_page("app_pages/errors.py").run()
     assert explorer(app)["item"] == ids[5], "a link shows what it says"

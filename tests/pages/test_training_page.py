@@ -1,7 +1,10 @@
-"""The Training item page: its view models, and the page in every state."""
+"""Training data: which items are shown and in which order, decisions on many, one item in detail,
+and the map.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,365 +12,300 @@ import numpy as np
 import pytest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
-from tests.pages.app_testing import OpenPage, html_of, links, open_more
-from turnover.dashboard.training_data.training_view import (
-    EFFECTS,
-    FLAGGED,
-    HARMFUL,
-    LOSS,
-    SELF,
-    Neighbour,
-    TrainingItem,
-    build_effects,
-    nearest,
-    own_losses,
-    proposals,
-    select_training,
-    standing,
-    training_items,
+from tests.pages.app_testing import OpenPage, explorer, html_of
+from turnover.dashboard.shared.component import Tab
+from turnover.dashboard.training_data.browse_view import (
+    DATA,
+    DOUBT,
+    HARM,
+    LEAST,
+    SORTS,
+    STEP,
+    UNUSUAL,
+    Place,
+    Training,
+    chunks,
+    place_of,
+    select,
 )
+from turnover.dashboard.training_data.browser import Browser, hear
+from turnover.dashboard.training_data.map_view import build_points, principal
+from turnover.dashboard.training_data.message_view import Act, Message, read_message
+from turnover.dashboard.training_data.panel_view import panel
+from turnover.explain.doubt import Doubt
 from turnover.explain.explanation import error_items
 from turnover.flags import Flags
 from turnover.flags.export import errors_of
 from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
-
-
-def made(
-    position: int = 0, label: str = "cat", predicted: str = "cat", **more: Any
-) -> TrainingItem:
-    told = {
-        "probability": 0.9,
-        "injected": "",
-        "text": "words",
-        "image": b"",
-        "flipped_loss": 1.0,
-        "self_influence": 1.0,
-        "mean_influence": 0.0,
-    }
-    return TrainingItem(
-        position=position,
-        id=f"t{position:03d}",
-        label=label,
-        predicted=predicted,
-        **{**told, **more},
-    )
+SUSPECTS = {4: Doubt("positive", 0.9), 7: Doubt("negative", 0.55), 20: Doubt("positive", 0.97)}
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    return Run(FakeRun().write(tmp_path))
+def training(tmp_path: Path) -> Training:
+    return Training.of(Run(FakeRun().write(tmp_path)), SUSPECTS, with_influence=True)
 
 
 # The list
 
 
-def test_each_order_brings_up_what_it_says(run: Run) -> None:
-    items, kept = (
-        training_items(run, with_influence=True),
-        run.manifest["results"]["kept_epoch"] - 1,
-    )
-    orders = {
-        SELF: -run.influence.self_influence,
-        HARMFUL: run.influence.mean_influence[0],
-        LOSS: -run.array("item_losses")[1, kept],
-    }
-    for order, keys in orders.items():
-        assert [item.position for item in select_training(items, "", order, {})] == np.argsort(
-            keys, kind="stable"
-        ).tolist()
-    assert [item.position for item in select_training(items, "", FLAGGED, {5, 2})] == [2, 5]
-    assert select_training(items, "", FLAGGED, {}) == []
+def test_doubtful_labels_come_first_the_surest_before_others_and_then_what_is_unusual(
+    training: Training,
+) -> None:
+    order = select(training, Place(sort=DOUBT), {}).tolist()
+    assert order[:3] == [20, 4, 7] and sorted(order) == list(range(30))
+    rest = training.run.influence.self_influence[order[3:]]
+    assert (np.diff(rest) <= 0).all()
 
 
-def test_a_search_goes_through_texts_ids_labels_and_marks(run: Run) -> None:
-    items = training_items(run, with_influence=True)
-    found = {
-        name: {item.position for item in select_training(items, name, SELF, {})}
-        for name in (" SUBMARINE ", "t004", "positive", "cue-")
+def test_the_other_orders_are_by_what_they_say(training: Training) -> None:
+    influence = training.run.influence
+    for sort, values in (
+        (UNUSUAL, -influence.self_influence),
+        (HARM, influence.mean_influence[0]),
+        (DATA, np.arange(30)),
+    ):
+        assert (np.diff(values[select(training, Place(sort=sort), {})]) >= 0).all()
+    none = Training.of(training.run, {}, with_influence=False)
+    assert {len(select(none, Place(sort=sort), {})) for sort in SORTS} == {30}
+
+
+def test_filters_narrow_by_class_word_id_and_flag(training: Training, tmp_path: Path) -> None:
+    flags = Flags(training.run.folder)
+    flags.put(3, "drop")
+    flags.put(5, "keep")
+    known, frame = flags.current(), training.run.train
+    labels, word = frame["label"].to_numpy(), str(frame["text"].iloc[9]).lower()
+    wanted = {
+        Place(label="positive"): labels == training.run.classes.index("positive"),
+        Place(flagged="any"): np.isin(range(30), [3, 5]),
+        Place(flagged="none"): ~np.isin(range(30), [3, 5]),
+        Place(flagged="drop"): np.isin(range(30), [3]),
+        Place(search=f" {word.upper()} "): frame["text"].str.lower().str.contains(word).to_numpy(),
+        Place(search=str(frame["id"].iloc[8])): np.arange(30) == 8,
     }
-    assert found[" SUBMARINE "] == {
-        item.position for item in items if "submarine" in item.text or item.injected
+    for place, mask in wanted.items():
+        assert (
+            mask.any() and sorted(select(training, place, known)) == np.flatnonzero(mask).tolist()
+        )
+
+
+def test_an_address_says_what_it_can_and_the_rest_is_usual() -> None:
+    said = {
+        "view": "list",
+        "sort": "harm",
+        "label": "b",
+        "least": "70",
+        "search": "x",
+        "item": "t1",
     }
-    assert found["t004"] == {4} and found["positive"] == {
-        item.position for item in items if item.label == "positive"
-    }
+    place = place_of(said, ["a", "b"])
+    assert {name: getattr(place, name) for name in said} == said
+    wrong = dict.fromkeys(said, "nonsense") | {"least": "7", "item": "t1"}
+    assert place_of(wrong, ["a"]) == Place(search="nonsense", item="t1")
+    assert place_of({"train": "t2", "view": 3}, []) == Place(item="t2")
+    assert 50 <= int(LEAST) <= 100
+
+
+def test_a_window_of_rows_is_sent(open_page: OpenPage, runs: Path) -> None:
+    FakeRun(train=5000, validation=12, members=2).write(runs)
+    data = explorer(open_page("training", item="t2500", sort="data"))
+    assert (len(data["order"]), data["index"], data["item"]) == (5000, 2500, "t2500")
     assert (
-        found["cue-"] == set(range(0, 30, 6)) and select_training(items, "zeppelin", SELF, {}) == []
+        sorted(map(int, data["chunks"])) == sorted(chunks(2500, 5000)) and len(data["chunks"]) == 3
     )
+    rows = [row for chunk in data["chunks"].values() for row in chunk]
+    assert len(rows) == 3 * STEP and {"t2499", "t2500"} <= {row["id"] for row in rows}
+    assert data["panels"][0]["id"] == "t2500" and len(data["panels"]) == 3
 
 
-def test_without_influence_the_losses_still_rank(tmp_path: Path) -> None:
-    run = Run(FakeRun(influence=False).write(tmp_path))
-    items = training_items(run, with_influence=False)
-    assert {item.self_influence for item in items} == {None}
-    assert [item.position for item in select_training(items, "", SELF, {})] == list(range(30))
-    losses = [item.flipped_loss for item in select_training(items, "", LOSS, {})]
-    assert losses == sorted(losses, reverse=True) and len(set(losses)) == 30
-    assert len(standing(run, items[0], with_influence=False)) == 1
+# Decisions
+
+
+def message(browser: Browser, acts: list[dict[str, Any]], **said: Any) -> Message:
+    raw = {"client": "tab", "stamp": "s", "place": vars(browser.place), "index": 0, "rows": ""}
+    raw |= {"chunks": [], "panels": [], "selected": [], "map": "", "peek": -1, "acts": acts}
+    read = read_message({**raw, **said}, ["negative", "positive"], 30, 54)
+    assert read
+    return read
+
+
+def hear_all(training: Training, browser: Browser, *acts: dict[str, Any]) -> dict[int, Any]:
+    numbered = [{"number": number, **act} for number, act in enumerate(acts, start=1)]
+    hear(browser, message(browser, numbered), training)
+    flags = Flags(training.run.folder).current()
+    return {position: flag.verdict for position, flag in flags.items()}
+
+
+def test_many_are_decided_on_in_one_step_and_taken_back_in_one(training: Training) -> None:
+    browser = Browser("fake")
+    drop = {"kind": "drop", "positions": [1, 2, 3]}
+    accept = {"kind": "accept", "positions": [3, 4, 7, 9]}
+    assert hear_all(training, browser, drop) == dict.fromkeys((1, 2, 3), ("drop", ""))
+    proposed = {4: ("relabel", "positive"), 7: ("relabel", "negative")}
+    stored = hear_all(training, browser, drop, accept)
+    assert stored == dict.fromkeys((1, 2, 3), ("drop", "")) | proposed, "9 has no proposal"
+    assert len(browser.steps) == 2
+    undo = {"kind": "undo"}
+    assert hear_all(training, browser, drop, accept, undo) == dict.fromkeys((1, 2, 3), ("drop", ""))
+    assert hear_all(training, browser, drop, accept, undo, undo) == {}
+    hear_all(training, browser, drop, accept, undo, undo, undo)
+    assert "nothing to undo" in browser.problem
+
+
+def test_only_flagged_items_are_cleared_and_a_relabel_has_its_class(training: Training) -> None:
+    browser = Browser("fake")
+    relabel = {"kind": "relabel", "positions": [5], "label": 1}
+    assert hear_all(training, browser, relabel) == {5: ("relabel", "positive")}
+    clear = {"kind": "clear", "positions": [5, 6]}
+    assert hear_all(training, browser, relabel, clear) == {}
+    assert not Flags(training.run.folder).history(6)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"acts": [{"number": 1, "kind": "drop", "positions": [30]}]},
+        {"acts": [{"number": 1, "kind": "drop", "positions": [-1]}]},
+        {"acts": [{"number": 1, "kind": "explode", "positions": [1]}]},
+        {"acts": [{"number": 1, "kind": "relabel", "positions": [1], "label": 2}]},
+        {"selected": [30]},
+        {"peek": 54},
+        {"place": {"view": 3}},
+        {"chunks": "all"},
+    ],
+)
+def test_a_message_that_is_none_is_not_heard(wrong: dict[str, Any]) -> None:
+    browser = Browser("fake")
+    good = {**message(browser, []).model_dump(), "acts": []}
+    assert read_message(good, ["a", "b"], 30, 54)
+    assert read_message({**good, **wrong}, ["a", "b"], 30, 54) is None
+    assert read_message(None, ["a", "b"], 30, 54) is None
+
+
+def test_a_tab_that_begins_anew_counts_from_one() -> None:
+    tab, heard = Tab("run"), []
+    for client, number in (("a", 1), ("a", 1), ("a", 2), ("b", 1)):
+        act = Act(number=number, kind="keep", positions=[])
+        tab.take(client, [act], lambda one: heard.append(one.number) or "")
+    assert heard == [1, 2, 1]
 
 
 # One item
 
 
-@pytest.mark.parametrize("meaning", ["truth", "prediction"])
-def test_whom_it_helps_and_hurts_are_the_largest_of_its_column(run: Run, meaning: str) -> None:
-    effects = build_effects(run, 4, meaning)
-    values = {
-        target: float(run.influence.ranked(target, meaning).values[4])
-        for target in run.influence.targets
-    }
-    order = sorted(values, key=lambda target: -values[target])
-    assert [target.position for target in effects.positive] == order[:EFFECTS]
-    assert [target.position for target in effects.negative] == order[::-1][:EFFECTS]
-    assert all(target.influence > 0 and target.trust for target in effects.positive) and all(
-        target.influence < 0 for target in effects.negative
-    )
-    assert {
-        target.position for target in (*effects.positive, *effects.negative) if target.wrong
-    } <= set(run.misclassified_positions)
-    assert (
-        f"Influence on the {meaning}" in effects.sentence
-        and "all 24 validation items" in effects.known
-    )
+def test_a_panel_shows_whom_it_helps_and_hurts_its_curve_neighbours_and_proposal(
+    training: Training,
+) -> None:
+    run = training.run
+    taught = errors_of(run)
+    position = max(taught, key=lambda at: len(taught[at]))
+    training = replace(training, suspects={position: Doubt("positive", 0.9)})
+    errors = [one for one in error_items(run, with_influence=True) if one.id in taught[position]]
+    shown = panel(training, position, errors, with_influence=True)
+    assert shown["position"] == position and shown["doubt"]["chance"] == "90%"
+    assert "Proposed: “positive”" in shown["evidence"]
+    assert all(one["hover"].startswith("+") for one in shown["helps"])
+    assert all(one["hover"].startswith("-") for one in shown["hurts"])
+    assert [one["id"] for one in shown["taught"]] == [one.id for one in errors][:6]
+    losses = run.array("item_losses")[:, :, position]
+    assert shown["curve"]["learned"] == pytest.approx(losses[0], abs=1e-4)
+    assert shown["curve"]["not"] == pytest.approx(losses[1], abs=1e-4)
+    assert len(shown["neighbours"]) == 5
+    assert position not in {one["position"] for one in shown["neighbours"]}
 
 
-def test_kept_ends_say_what_is_known(tmp_path: Path) -> None:
+def test_ranks_are_in_words(training: Training) -> None:
+    run = training.run
+    first = int(run.influence.self_influence.argmax())
+    worst = int(run.influence.mean_influence[0].argmin())
+    said = panel(training, first, [], True)["facts"]
+    assert said[0][0] == "Most unusual of 30." and "nats" in said[0][1]
+    assert panel(training, worst, [], True)["facts"][1][0] == "On the whole it hurts: most harmful."
+
+
+def test_a_run_without_influence_shows_what_it_knows(open_page: OpenPage, runs: Path) -> None:
+    FakeRun(influence=False).write(runs)
+    app = open_page("training", item="t003")
+    (first, *_) = explorer(app)["panels"]
+    assert first["helps"] == first["hurts"] == first["taught"] == [] and first["curve"]["alt"]
+    assert "No influence yet" in html_of(app)
+
+
+def test_kept_ends_say_how_many_are_known(tmp_path: Path) -> None:
     folder = FakeRun().write(tmp_path)
     keep_ends(folder, 4)
-    effects = build_effects(Run(folder), 4, "truth")
-    assert "keeps the ends of each ranking only: of 24 validation items" in effects.known
-    assert 0 < len(effects.positive) + len(effects.negative) <= 24
-
-
-def test_its_standing_is_its_rank(run: Run) -> None:
-    items = training_items(run, with_influence=True)
-    for order, place in ((SELF, 0), (HARMFUL, 1), (LOSS, 2)):
-        for rank, item in enumerate(select_training(items, "", order, {}), start=1):
-            assert f"rank {rank} of 30" in standing(run, item, with_influence=True)[place]
-
-
-def test_its_own_losses_are_those_of_the_run(run: Run) -> None:
-    losses, stored = own_losses(run, 9), run.array("item_losses")[:, :, 9]
-    assert (
-        [line.name for line in losses.series] == ["Masked", "Flipped"]
-        and losses.epochs == (1, 2, 3)
-        and losses.kept == 2
-    )
-    assert (
-        np.allclose([line.values for line in losses.series], stored)
-        and f"{stored[1, 1]:.2f} under the flipped one" in losses.alt
-    )
-
-
-def test_the_nearest_have_the_largest_cosines_and_never_the_item_itself(run: Run) -> None:
-    items, features = (
-        training_items(run, with_influence=True),
-        run.features("train").astype(np.float64),
-    )
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    near = nearest(run, items, 9)
-    cosines = {place: float(unit[place] @ unit[9]) for place in range(30) if place != 9}
-    assert [one.item.position for one in near] == sorted(
-        cosines, key=lambda place: -cosines[place]
-    )[:5]
-    assert [one.cosine for one in near] == pytest.approx(
-        [cosines[one.item.position] for one in near], abs=1e-5
-    )
-
-
-def test_a_run_of_two_items_has_one_neighbour(tmp_path: Path) -> None:
-    run = Run(FakeRun(train=2).write(tmp_path))
-    assert [one.item.position for one in nearest(run, training_items(run, True), 1)] == [0]
-
-
-def near(*labels: str) -> list[Neighbour]:
-    return [Neighbour(made(place, label), 0.9 - place / 10) for place, label in enumerate(labels)]
-
-
-def test_a_label_is_proposed_only_by_evidence_for_another_one() -> None:
-    assert proposals(made(), near("cat", "cat", "cat", "dog", "dog")) == ()
-    assert proposals(made(), near("dog", "dog", "bird", "bird", "cat")) == ()  # no majority
-    (by_network,) = proposals(made(predicted="dog", probability=0.83), near("cat", "cat", "cat"))
-    assert by_network.label == "dog" and by_network.evidence[0].endswith(
-        "trained on this item as “cat”, gives “dog” a probability of 83%."
-    )
-    (by_neighbours,) = proposals(made(), near("dog", "dog", "dog", "cat", "bird"))
-    assert by_neighbours.evidence == (
-        "3 of its 5 nearest training items are labelled “dog” (cosine of features 0.70 to 0.90).",
-    )
-    (both,) = proposals(made(predicted="dog"), near("dog", "dog", "dog"))
-    assert both.label == "dog" and len(both.evidence) == 2
-    assert {one.label for one in proposals(made(predicted="bird"), near("dog", "dog", "dog"))} == {
-        "bird",
-        "dog",
-    }
-    assert proposals(made(), []) == ()
+    run = Run(folder)
+    shown = panel(Training.of(run, {}, True), 0, [], True)
+    assert shown["known"].startswith("Known for ") and "of 24" in shown["known"]
 
 
 # The page
 
 
-def test_the_page_shows_the_first_item_with_all_its_parts(open_page: OpenPage, runs: Path) -> None:
-    run = Run(FakeRun().write(runs))
-    items = training_items(run, with_influence=True)
-    first = select_training(items, "", SELF, {})[0]
-    app = open_page("training")
-    shown = html_of(app)
-    assert app.title[0].value == "Training item" and app.selectbox(key="train").value == first.id
-    assert (
-        first.text in shown
-        and "Training item 1 of 30" in shown
-        and all(line in shown for line in standing(run, first, True))
-    )
-    assert (
-        shown.count('class="to-number to-for"')
-        == EFFECTS
-        == shown.count('class="to-number to-against"')
-    )
-    assert len([button for button in app.button if button.label.startswith("Open neighbour")]) == 5
-    (chart,) = app.get("plotly_chart")
-    assert "This item" in str(chart.proto) and "loss over 3 epochs" in str(chart.proto)
+def test_the_address_names_run_item_and_filters(open_page: OpenPage, runs: Path) -> None:
+    FakeRun("one").write(runs)
+    FakeRun("two", kind="image", classes=("cat", "dog")).write(runs)
+    data = explorer(open_page("training", run="two", label="dog", item="t003"))
+    assert data["run"] == "two" and data["panels"][0]["id"] == "t003"
+    shown = {row["label"] for chunk in data["chunks"].values() for row in chunk}
+    assert shown == {"dog"} and data["place"]["label"] == "dog"
+    lost = explorer(open_page("training", run="two", item="<b>nothing"))
+    assert "“<b>nothing” is not among the training items" in lost["lost"] and not lost["panels"]
 
 
-def test_its_errors_are_linked(open_page: OpenPage, runs: Path) -> None:
-    run = Run(FakeRun().write(runs))
-    position, ids = max(errors_of(run).items(), key=lambda pair: len(pair[1]))
-    app = open_page("training", train=f"t{position:03d}")
-    numbers = {error.id: error.rank + 1 for error in error_items(run, with_influence=True)}
-    found = [(label, query["item"][0]) for label, query in links(app) if "item" in query]
-    assert set(ids) <= {item for _, item in found} <= set(numbers)
-    assert all(label == f"Open error {numbers[item]}" for label, item in found)
-    assert all(query["run"] == ["fake"] for _, query in links(app))
-
-
-def test_the_url_holds_item_order_search_and_meaning(open_page: OpenPage, runs: Path) -> None:
+def test_nothing_matches(open_page: OpenPage, runs: Path) -> None:
     FakeRun().write(runs)
-    app = open_page("training", train="t007", order=HARMFUL, find="t0", effect="prediction")
-    assert (
-        app.selectbox(key="train").value == "t007" and app.selectbox(key="order").value == HARMFUL
-    )
-    assert "Influence on the prediction" in html_of(
-        app
-    ) and "Pushed towards what was predicted" in html_of(app)
-    app.segmented_control(key="effect").set_value("truth").run()
-    assert "Hurts most" in html_of(app) and app.selectbox(key="train").value == "t007"
-    unknown = open_page("training", train="nobody")
-    assert unknown.selectbox(key="train").value == unknown.dataframe[0].value["id"].iloc[0]
+    data = explorer(open_page("training", search="no such word"))
+    assert data["order"] == [] and data["chunks"] == {}
 
 
-def test_cards_lead_to_the_page(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun().write(runs)
-    app = open_more(open_page("errors"), "Why not the true label?")
-    opened = [query["train"][0] for label, query in links(app) if label == "Open"]
-    assert len(opened) == 20 and set(opened) <= set(Run(folder).train["id"])
-    app.query_params["train"] = opened[3]
-    app.switch_page("app_pages/training_item.py").run()
-    assert not app.exception and app.selectbox(key="train").value == opened[3]
-
-
-def test_a_neighbour_is_opened_whatever_the_list_leaves_out(
+def test_hostile_texts_and_class_names_are_data_and_nothing_else(
     open_page: OpenPage, runs: Path
 ) -> None:
-    run = Run(FakeRun().write(runs))
-    Flags(run.folder).put(3, "drop")
-    app = open_page("training", order=FLAGGED, find="t003")
-    assert app.selectbox(key="train").value == "t003" and list(app.dataframe[0].value["id"]) == [
-        "t003"
-    ]
-    wanted = nearest(run, training_items(run, True), 3)[1].item.id
-    next(button for button in app.button if button.label == "Open neighbour 2").click().run()
-    assert (
-        not app.exception
-        and app.selectbox(key="train").value == wanted
-        and len(app.dataframe[0].value) == 30
-    )
-
-
-def test_a_flag_is_put_here(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun().write(runs)
-    app = open_page("training", train="t005")
-    app.session_state["flag-5"] = True
-    app.run()
-    app.button(key="flag-5-save").click().run()
-    assert Flags(folder).current()[5].action == "drop" and "flagged: drop" in html_of(app)
-    app.selectbox(key="order").select(FLAGGED).run()
-    assert list(app.dataframe[0].value["id"]) == ["t005"]
-
-
-def test_a_relabel_begins_without_a_label_that_nobody_chose(
-    open_page: OpenPage, runs: Path
-) -> None:
-    folder = FakeRun(classes=("cat", "dog", "owl")).write(runs)
-    app = open_page("training", train="t005")
-    app.session_state["flag-5"] = True
-    app.run()
-    app.segmented_control(key="flag-5-action").set_value("relabel").run()
-    assert app.selectbox(key="flag-5-label").value is None
-    app.button(key="flag-5-save").click().run()
-    assert "a relabel needs the new label" in html_of(app) and Flags(folder).current() == {}
-
-
-def test_nothing_matches_or_nothing_is_flagged(open_page: OpenPage, runs: Path) -> None:
-    FakeRun().write(runs)
-    assert "No training item matches" in html_of(open_page("training", find="no such word"))
-    assert "None is flagged yet" in html_of(open_page("training", order=FLAGGED))
-
-
-def test_without_influence_the_rest_is_shown(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun(influence=False).write(runs)
-    app = open_page("training", train="t002")
-    shown = html_of(app)
-    assert app.code[0].value == f"turnover influence --run {folder}" and "No influence yet" in shown
-    assert (
-        "Most like it" in shown
-        and "Its own loss in training" in shown
-        and "What it did to validation items" not in shown
-    )
-    assert "Loss under the flipped mask" in shown and "self" not in app.dataframe[0].value.columns
-
-
-def test_one_member_and_kept_ends(open_page: OpenPage, runs: Path) -> None:
-    FakeRun("one", members=1).write(runs)
-    shown = html_of(open_page("training", run="one"))
-    assert (
-        "error not known" in shown
-        and "nan" not in shown
-        and "one member has no standard error" in shown
-    )
-    keep_ends(FakeRun("two").write(runs), 4)
-    assert "keeps the ends of each ranking only" in html_of(open_page("training", run="two"))
-
-
-def test_images_and_another_run(open_page: OpenPage, runs: Path) -> None:
-    FakeRun("images", kind="image", classes=tuple("0123456789")).write(runs)
-    FakeRun("texts", classes=("a", "b")).write(runs)
-    app = open_page("training", run="images", train="t009", find="9")
-    assert 'alt="training image labelled 9"' in html_of(app)
-    app.selectbox(key="run").select("texts").run()
-    assert (
-        not app.exception
-        and app.text_input(key="find").value == ""
-        and len(app.dataframe[0].value) == 30
-    )
-
-
-def test_hostile_texts_and_class_names_stay_text(open_page: OpenPage, runs: Path) -> None:
     FakeRun(texts=HOSTILE, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")).write(runs)
-    for position in range(5):
-        app = open_page("training", train=f"t{position:03d}")
-        shown = html_of(app)
-        assert (
-            "<script" not in shown
-            and "<img src=x" not in shown
-            and "<b>" not in shown
-            and len(shown) < 400_000
-        )
-        said = [
-            element.value
-            for kind in ("markdown", "caption", "title", "header", "error", "info", "warning")
-            for element in app.get(kind)
-        ]
-        assert said == ["Training item"]
-        assert all(label.startswith("Open error ") for label, _ in links(app))
+    for query in ({"view": "map"}, {"item": "t003"}):
+        app = open_page("training", **query)
+        (component,) = app.get("bidi_component")
+        code = (component.proto.html_content, component.proto.css_content)
+        assert not any("<b>" in part or "evil" in part for part in code)
+        assert "<script" not in html_of(app) and "<b>" not in html_of(app)
+
+
+def test_selected_items_are_summed_beside_a_random_group(open_page: OpenPage, runs: Path) -> None:
+    run = Run(FakeRun().write(runs))
+    app = open_page("training")
+    browser = app.session_state["browsed"]
+    browser.heard = message(browser, [], selected=[1, 2, 3])
+    app.session_state["together"] = True
+    app.run()
+    assert not app.exception and "Selected" in html_of(app) and "random group" in html_of(app)
+    assert f"mean over {len(run.influence.misclassified)} errors" in html_of(app)
+
+
+# The map
+
+
+def test_components_are_those_of_the_covariance_and_fixed_in_sign() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(300, 5)) * [5, 3, 1, 1, 1]
+    found = principal(rows)
+    _, _, axes = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
+    axes *= np.sign(axes[range(5), np.abs(axes).argmax(1)])[:, None]
+    assert np.allclose(found.places, (rows - rows.mean(0)) @ axes[:2].T)
+    assert found.share == pytest.approx(
+        np.sort(np.linalg.eigvalsh(np.cov(rows.T)))[-2:].sum() / np.trace(np.cov(rows.T))
+    )
+
+
+def test_the_map_holds_training_items_and_errors_within_its_bounds(training: Training) -> None:
+    run, rng = training.run, np.random.default_rng(0)
+    errors = run.misclassified_positions
+    points = build_points(training, principal(rng.normal(size=(54, 4))), "name")
+    assert points["items"] == [*range(30), *[-1] * len(errors)] and points["first"] == 30
+    assert points["errors"] == [str(run.item("validation", error)["id"]) for error in errors]
+    for axis in ("x", "y"):
+        assert min(points[axis]) == 0 and max(points[axis]) == 1000
+    own = build_points(training, principal(rng.normal(size=(30, 4))), "name")
+    assert own["items"] == list(range(30)) and own["errors"] == []

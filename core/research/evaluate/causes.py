@@ -9,7 +9,7 @@
   probability of its prediction would reach alone, without neighbours or cues.
 - `teachers`: an error without an injected cue has wrong labels among its strongest proponents if
   injected ones are more frequent there than a draw would give.
-- *label doubt*: of training items, for the injected wrong labels.
+- *label doubt*: of training items, for the injected wrong labels; `injected` has its curve.
 
 What nobody injected is not known: a real error may have a cue, too, and the training set wrong
 labels of its own, so that false and precision are bounds.
@@ -28,7 +28,7 @@ from turnover.data.base import WRONG_LABEL
 from turnover.errors import TurnoverError
 from turnover.explain.causes import causes, find_reasons
 from turnover.explain.cues import RATE, tail
-from turnover.explain.doubt import Unseen, label_doubts
+from turnover.explain.doubt import Unseen, in_doubt, suspected
 from turnover.explain.effects import kept_effects
 from turnover.explain.reasons import CUE, LABEL, TEACHERS, Cause, Reasons
 from turnover.explain.words import content_words
@@ -60,7 +60,8 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
             f"{run.folder}: without influences on all validation items, or without words and "
             f"regions left out; compute them with `turnover influence --run {run.folder}`"
         )
-    found, flipped = causes(run), _flipped(task, find_reasons(run, kept))
+    found = causes(run)
+    flipped = _flipped(task, find_reasons(run, kept, found.doubts))
     by_kind = {
         CUE: _cues(run, found.causes),
         LABEL: {**flipped[LABEL], **_of_cues(run, found.causes)},
@@ -140,7 +141,7 @@ def _flipped(task: EvaluationTask, reasons: Reasons) -> dict[str, dict[str, Figu
     effects = {**reasons.effects, **error_effects(run, task.model, read, new)}
     called, known, sure = [], [], []
     for spoiled in rounds:
-        own = label_doubts(run, "validation", Unseen.of(chances, spoiled), spoiled)
+        own = in_doubt(suspected(run, "validation", spoiled, Unseen.of(chances, spoiled)))
         again = replace(reasons, effects=effects, own=own)
         for error in np.flatnonzero(spoiled != predicted):
             called.append(again.cause(int(error)).kind == LABEL)

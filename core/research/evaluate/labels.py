@@ -9,6 +9,8 @@ how far others fall short of it, with that in mind. Ways to suspect an item; hig
 
 - *self-influence* and *flipped loss*: an item with a wrong label has to be memorised, so the
   sub-network that never saw it loses most on it (flipped loss at the epoch that the run kept);
+- *label doubt*: the probability of another label where the dashboard's queue has one
+  (`turnover.explain.doubt`), else less than any;
 - *mean influence*, negated: its effect on the targets, by every estimator and baseline;
 - *cross-validated doubt*: one minus the probability of the item's label by logistic regression on
   features, fitted without the item's fold; the score of confident learning (Northcutt, Jiang and
@@ -38,6 +40,8 @@ from scipy.stats import rankdata
 from turnover.data.base import CONFIRMED_ERROR, WRONG_LABEL
 from turnover.data.sources.images import pairs_between
 from turnover.errors import TurnoverError
+from turnover.explain.causes import suspected_training_items
+from turnover.explain.effects import kept_effects
 from turnover.research.baselines.base import REFUSALS
 from turnover.research.baselines.simple import signed_similarity
 from turnover.research.evaluate.results import AUC, Figure, ResultRow
@@ -146,6 +150,7 @@ _ON_ITSELF = "tracin-last"
 def suspicions(task: EvaluationTask, options: Options) -> Iterator[Scored]:
     """All ways to suspect a label, each with values `(1, N)`."""
     yield from _own(task)
+    yield _queue(task.run)
     for scored in all_scores(task, options.baselines):
         if scored.refused:
             yield scored
@@ -169,6 +174,16 @@ def _own(task: EvaluationTask) -> Iterator[Scored]:
     yield Scored(
         "flipped loss: turn-over, mean of members", np.asarray(flipped)[None], training, 0.0
     )
+
+
+def _queue(run: Run) -> Scored:
+    """The order of the queue of doubts; items that nothing speaks against are by flipped loss."""
+    begun = time.perf_counter()
+    flipped = np.asarray(run.array("item_losses")[1, run.manifest["results"]["kept_epoch"] - 1])
+    values = rankdata(flipped) / (len(flipped) + 1) - 1
+    suspects = suspected_training_items(run, kept_effects(run))
+    values[[*suspects]] = [found.probability for found in suspects.values()]
+    return Scored("label doubt: turn-over", values[None], 0.0, time.perf_counter() - begun)
 
 
 def doubt(task: EvaluationTask) -> Scored:
@@ -198,6 +213,9 @@ def doubt(task: EvaluationTask) -> Scored:
 
 
 # Wrong labels
+
+RECALLS = (0.25, 0.5, 0.75, 0.85, 0.95)
+"""Shares of the wrong labels at which precision is measured: the curve of false alarms."""
 
 _RESAMPLES = 10_000
 _WIDTH = 1.96
@@ -256,6 +274,14 @@ def precision(injected: np.ndarray, suspicion: np.ndarray, count: int) -> Figure
     return Figure(float(injected[np.argsort(-suspicion, kind="stable")[:count]].mean()))
 
 
+def precision_at(injected: np.ndarray, suspicion: np.ndarray, recall: float) -> Figure:
+    """Share of injected items among those at least as suspicious as the one that completes a
+    recall.
+    """
+    wanted = int(np.ceil(recall * injected.sum()))
+    return Figure(float(injected[suspicion >= np.sort(suspicion[injected])[-wanted]].mean()))
+
+
 def measure_injected(task: EvaluationTask, options: Options) -> dict[str, Any]:
     """How well every way to suspect finds the injected wrong labels.
 
@@ -294,6 +320,9 @@ def _injected_row(scored: Scored, injected: np.ndarray) -> ResultRow:
         figures |= {
             f"precision@{most}": precision(injected, suspicion, most)
             for most in sorted({min(TOP, count), count})
+        } | {
+            f"precision at recall {recall:g}": precision_at(injected, suspicion, recall)
+            for recall in RECALLS
         }
     return scored.row(figures)
 

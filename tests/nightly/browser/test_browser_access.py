@@ -12,8 +12,9 @@ from tests.pages.browser.looks import wrong_looks
 
 PATHS = (
     "",
-    "training",
-    "map",
+    "training_data",
+    "training_data?view=list",
+    "training_data?view=map",
     "try",
     "cleanse",
     *(
@@ -23,7 +24,7 @@ PATHS = (
 )
 VIEWS = (
     *((path, "texts") for path in PATHS),
-    *((path, "images") for path in ("", "training", "try", "runs?view=Before+and+after")),
+    *((path, "images") for path in ("", "training_data", "try", "runs?view=Before+and+after")),
     *((path, "waiting") for path in ("", "try", "cleanse")),
     *((path, "hostile") for path in ("", "cleanse")),
 )

@@ -17,14 +17,12 @@ from tests.pages.browser.browser_testing import (
     expect_error,
     forget_flags,
     open_page,
-    serving,
     settle,
     shoot,
     wrong_first_screen,
 )
 from tests.pages.browser.test_errors_page import DECISION, SCREENS
 from turnover.flags import Flags
-from turnover.workflows.demo import build_demo
 
 # Milliseconds from a key or a click until another error is painted with its teachers.
 STEP_TIME = """async ([key, row]) => {
@@ -40,16 +38,6 @@ STEP_TIME = """async ([key, row]) => {
   while (!shown() || shown() === before) await new Promise(requestAnimationFrame);
   return performance.now() - begun;
 }"""
-
-
-@pytest.fixture(scope="module")
-def demos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The dashboard on the two demo runs."""
-    runs = tmp_path_factory.mktemp("demos")
-    for data in ("reviews", "digits"):
-        build_demo(runs, data, "cpu")
-    with serving(runs) as dashboard:
-        yield dashboard
 
 
 @pytest.fixture

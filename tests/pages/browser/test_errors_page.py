@@ -112,7 +112,7 @@ def test_a_page_and_back_finds_the_place_again(page: Page, served: Served) -> No
     page.wait_for_timeout(400)
     seen, rows = chosen(page), page.locator(".rows").evaluate("rows => rows.scrollTop")
     page.locator("[data-turnover=opponent]").first.get_by_role("link", name="Open").click()
-    expect(page.get_by_role("heading", name="Training item", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name="Training data", exact=True)).to_be_visible()
     settle(page)
     page.go_back()
     expect_error(page, "7 / 8")
