@@ -1,12 +1,12 @@
-"""The worker process that holds a run's model, and short commands; the dashboard stays small.
+"""The worker process that holds the models of runs, and short commands; the dashboard stays small.
 
-Protocol: `turnover worker --run DIR` prints `{"ready": true}` on its standard output when the model
-is loaded, then answers each JSON line on its standard input with one JSON line.
+Protocol: `turnover worker` prints `{"ready": true}` on its standard output, then answers each JSON
+line on its standard input, which names a run, with one JSON line.
 
-A `Worker` starts the process in the background, serialises requests with a lock, and restarts the
-process if it died. When an answer does not arrive in time, the process is killed and restarted,
-since the late answer would be taken for the answer to the next request. A closed worker stays
-closed, so that no page that still holds it starts a process that nobody would end.
+The `Engine` starts the process in the background, serialises requests with a lock, and restarts the
+process if it died, or ended because nobody asked. When an answer does not arrive in time, the
+process is killed and restarted, since the late answer would be taken for the answer to the next
+request. A `Worker` asks it of one run, whose model is loaded first.
 
 `answer_of` runs a short command and waits for its JSON output; long commands are jobs
 (`turnover.jobs`).
@@ -45,72 +45,36 @@ class Phase(Enum):
     FAILED = "failed"
 
 
-def worker_command(run_folder: Path) -> list[str]:
-    """The command that starts the worker of a run."""
-    return [sys.executable, "-m", "turnover", "worker", "--run", str(run_folder.resolve())]
+def worker_command() -> list[str]:
+    """The command that starts the worker."""
+    return [sys.executable, "-m", "turnover", "worker"]
 
 
-class Worker:
-    """One run's worker process; safe to use from many threads."""
+class Engine:
+    """The one worker process, for all runs; safe to use from many threads."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = list(command)
         self._asking = threading.Lock()
         self._changing = threading.Lock()
-        self._process: _Process | None = None
         self._closed = False
+        self.process: _Process | None = None
         atexit.register(self.close)
 
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed for good; a page that holds it gets the run's new worker."""
-        return self._closed
-
-    @property
-    def phase(self) -> Phase:
-        """The worker's current state."""
-        process = self._process
-        return process.phase if process else Phase.STOPPED
-
-    @property
-    def problem(self) -> str:
-        """Why the worker failed, in one line."""
-        process = self._process
-        return process.problem if process else ""
-
-    def start(self, again: bool = False) -> None:
-        """Start the process in the background, unless it runs or the worker is closed; a failed one
-        is restarted only with `again`.
-        """
-        with self._changing:
-            if (
-                self._process is None
-                or self._process.ended
-                or (again and self._process.phase is Phase.FAILED)
-            ):
-                self._begin()
-
-    def ask(self, request: dict[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
-        """The worker's answer to a request; waits until the model is loaded.
+    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """The worker's answer to a request; starts the process unless it lives.
 
         Raises:
-            TurnoverError: if the worker answers with an error, is closed, cannot be started, ends,
-                or does not answer in time.
+            TurnoverError: if the worker answers with an error, cannot be started, ends, or does not
+                answer in time.
         """
         with self._asking:
-            self.start()
-            process = self._process
-            if process is None:
-                raise TurnoverError(
-                    "the engine was put away, since the run was changed or two others were asked; "
-                    "ask again"
-                )
+            process = self._started()
             try:
                 process.wait_ready(READY_SECONDS)
                 answer = process.ask(request, seconds)
             except TimeoutError:
-                with self._changing:
-                    self._begin()
+                process.end()
                 raise TurnoverError(
                     f"no answer within {seconds:.0f} s; the engine was started again, so ask once "
                     "more, or for less"
@@ -123,26 +87,71 @@ class Worker:
         """End the process for good."""
         with self._changing:
             self._closed = True
-            self._end()
+            if self.process:
+                self.process.end()
         atexit.unregister(self.close)
 
-    def _begin(self) -> None:
-        """Replace the process by a new one."""
-        self._end()
-        if not self._closed:
-            self._process = _Process(self._command)
+    def _started(self) -> _Process:
+        with self._changing:
+            if self._closed:
+                raise TurnoverError("the dashboard is being stopped")
+            if self.process is None or not self.process.alive:
+                self.process = _Process(self._command)
+            return self.process
 
-    def _end(self) -> None:
-        if self._process:
-            self._process.end()
-            self._process = None
+
+class Worker:
+    """One run's way to the engine; safe to use from many threads."""
+
+    def __init__(self, engine: Engine, run_folder: Path) -> None:
+        self._engine, self._run = engine, str(run_folder.resolve())
+        self._changing = threading.Lock()
+        self._loading: threading.Thread | None = None
+        self._holds: _Process | None = None
+        self.problem = ""
+
+    @property
+    def phase(self) -> Phase:
+        """Whether the run's model is loaded."""
+        if self._loading and self._loading.is_alive():
+            return Phase.WARMING
+        if self.problem:
+            return Phase.FAILED
+        return Phase.READY if self._holds and self._holds.alive else Phase.STOPPED
+
+    def start(self, again: bool = False) -> None:
+        """Load the model in the background, unless it is; one that failed only with `again`."""
+        with self._changing:
+            if self.phase is Phase.STOPPED or (again and self.phase is Phase.FAILED):
+                self.problem = ""
+                self._loading = threading.Thread(target=self._load, daemon=True)
+                self._loading.start()
+
+    def ask(self, request: dict[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+        """The answer to a request on the run; waits until its model is loaded.
+
+        Raises:
+            TurnoverError: as `Engine.ask`, or if the model cannot be loaded.
+        """
+        self.start()
+        if self._loading:
+            self._loading.join()
+        if self.problem:
+            raise TurnoverError(self.problem)
+        return self._engine.ask({"run": self._run, **request}, seconds)
+
+    def _load(self) -> None:
+        try:
+            self._engine.ask({"run": self._run}, READY_SECONDS)
+            self._holds = self._engine.process
+        except TurnoverError as error:
+            self.problem = str(error)
 
 
 class _Process:
     """One process of a worker; two threads read its output pipes until they close."""
 
     def __init__(self, command: list[str]) -> None:
-        self._begun = time.monotonic()
         self._ready, self._stderr_closed = threading.Event(), threading.Event()
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._stderr_lines: deque[str] = deque(maxlen=5)
@@ -161,24 +170,12 @@ class _Process:
             threading.Thread(target=target, daemon=True).start()
 
     @property
-    def phase(self) -> Phase:
-        if self._popen.poll() is not None:
-            return Phase.STOPPED if self._ready.is_set() else Phase.FAILED
-        if self._ready.is_set():
-            return Phase.READY
-        return Phase.WARMING if time.monotonic() - self._begun < READY_SECONDS else Phase.FAILED
-
-    @property
-    def ended(self) -> bool:
-        """Whether it died after it was ready; one that never was ready would only fail again."""
-        return self.phase is Phase.STOPPED
+    def alive(self) -> bool:
+        return self._popen.poll() is None
 
     @property
     def problem(self) -> str:
-        if self.phase is not Phase.FAILED:
-            return ""
-        if self._popen.poll() is None:
-            return f"the model was not loaded within {READY_SECONDS:.0f} s"
+        """Why it ended, in a line."""
         self._stderr_closed.wait(1)
         line = (
             self._stderr_lines[-1]
@@ -188,17 +185,18 @@ class _Process:
         return line.removeprefix("turnover worker: ")
 
     def wait_ready(self, seconds: float) -> None:
-        """Wait until the model is loaded.
+        """Wait until it takes requests.
 
         Raises:
             TurnoverError: if the process fails, or takes longer than `seconds`.
         """
         end = time.monotonic() + seconds
         while not self._ready.wait(0.05):
-            if self.phase is Phase.FAILED or time.monotonic() > end:
-                raise TurnoverError(
-                    self.problem or f"the model was not loaded within {seconds:.0f} s"
-                )
+            if not self.alive:
+                raise TurnoverError(self.problem)
+            if time.monotonic() > end:
+                self.end()
+                raise TurnoverError(f"the engine was not ready within {seconds:.0f} s")
 
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Send a request and wait for its answer; TimeoutError if none arrives in time."""

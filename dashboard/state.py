@@ -1,4 +1,4 @@
-"""State shared by all tabs: opened runs, their errors and their workers; and a tab's current run.
+"""State shared by all tabs: opened runs, their errors and the engine; and a tab's current run.
 
 A run is opened once for each state of its files: the cache key includes the identity (times, inode,
 size) of its manifest and of its influence's manifest. `st.cache_resource` does not keep two tabs
@@ -24,7 +24,6 @@ import streamlit as st
 from turnover.dashboard import engine
 from turnover.dashboard.errors.list_view import confusions
 from turnover.dashboard.shared.choice_view import ANY
-from turnover.dashboard.shared.flags_view import ANY_DECISION, ANYBODY
 from turnover.dashboard.shared.notice import no_runs, notice, problem
 from turnover.dashboard.training_data.map_view import (
     ALL,
@@ -46,6 +45,7 @@ from turnover.explain.words import snippet
 from turnover.flags.export import errors_of
 from turnover.runs.run import Run
 from turnover.storage.artifacts import MANIFEST
+from turnover.storage.atomic import identity
 from turnover.workflows.cleansing_results import Scores, run_scores
 
 RUN_KEY, UNKNOWN_RUN, NEXT_RUN, _PAGE = "run", "unknown-run", "next-run", "page"
@@ -56,7 +56,7 @@ _CHOICES = {
     **{PLACE: None, "containing": ""},
     **{"train": "", "find": "", "order": SELF},
     **{"target": ALL, "of-class": ANY},
-    **{"decision": ANY_DECISION, "class": ANY, "person": ANYBODY, "words": "", "flag": ""},
+    "tray-search": "",
 }
 """Widgets whose values belong to one run, with the defaults they get when the run changes."""
 _MOST = 10_000
@@ -216,6 +216,14 @@ def current_run() -> Opened:
         st.stop()
 
 
+def chosen_run() -> Opened | None:
+    """The run chosen in the sidebar; None if there is none, or it is damaged."""
+    with suppress(TurnoverError):
+        if name := st.session_state.get(RUN_KEY):
+            return open_run(runs_folder() / name)
+    return None
+
+
 def open_run(folder: Path) -> Opened:
     """Open and check a run, once for each state of its files.
 
@@ -224,17 +232,17 @@ def open_run(folder: Path) -> Opened:
     """
     with _loading("run", folder):
         return _open(
-            str(folder), _changed(folder / MANIFEST), _changed(folder / "influence" / MANIFEST)
+            str(folder), identity(folder / MANIFEST), identity(folder / "influence" / MANIFEST)
         )
 
 
 def worker_of(run: Run) -> engine.Worker:
-    """The worker of a run, shared by all tabs; not started here."""
+    """What asks the engine of a run, shared by all tabs; not started here."""
     with _loading("worker", run.folder):
         return _worker(
             str(run.folder),
-            _changed(run.folder / MANIFEST),
-            _changed(run.folder / "influence" / MANIFEST),
+            identity(run.folder / MANIFEST),
+            identity(run.folder / "influence" / MANIFEST),
         )
 
 
@@ -250,8 +258,8 @@ def scores_of(run: Run, validation: str) -> Scores:
             run,
             validation,
             str(run.folder),
-            _changed(run.folder / "influence" / MANIFEST),
-            _changed(scores_file),
+            identity(run.folder / "influence" / MANIFEST),
+            identity(scores_file),
         )
 
 
@@ -284,19 +292,14 @@ def _open(folder: str, changed: tuple[int, ...], influence_changed: tuple[int, .
     return Opened(run, error_items(run, with_influence=True), "", next(_numbers))
 
 
-@st.cache_resource(max_entries=2, show_spinner=False, on_release=engine.Worker.close)
+@st.cache_resource(show_spinner=False, on_release=engine.Engine.close)
+def _engine() -> engine.Engine:
+    return engine.Engine(engine.worker_command())
+
+
+@st.cache_resource(max_entries=50, show_spinner=False)
 def _worker(
     folder: str, changed: tuple[int, ...], influence_changed: tuple[int, ...]
 ) -> engine.Worker:
-    return engine.Worker(engine.worker_command(Path(folder)))
-
-
-def _changed(path: Path) -> tuple[int, ...]:
-    """The identity of a file, which differs for a replacement even where a clock was set back or a
-    copy preserved its time; () if there is no file.
-    """
-    try:
-        facts = path.stat()
-    except OSError:
-        return ()
-    return facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_size
+    with _loading("engine", Path()):
+        return engine.Worker(_engine(), Path(folder))

@@ -61,6 +61,17 @@ def replace_folder(beside: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def identity(path: Path) -> tuple[int, ...]:
+    """What differs for a replacement of a file even where a clock was set back or a copy preserved
+    its time; () if there is no file.
+    """
+    try:
+        facts = path.stat()
+    except OSError:
+        return ()
+    return facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_size
+
+
 def disk_error(path: Path, error: OSError) -> TurnoverError:
     """The error for a failed write or lock."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

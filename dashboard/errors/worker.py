@@ -25,9 +25,6 @@ def when_ready(worker: Worker, meanwhile: str, draw: Callable[[], None]) -> None
 
 
 def _look(worker: Worker, waited: bool, meanwhile: str, draw: Callable[[], None]) -> None:
-    if worker.closed:
-        _take_another(waited)
-        return
     if worker.phase is Phase.FAILED:
         problem("The engine did not start", worker.problem)
         st.button("Start it again", on_click=worker.start, kwargs={"again": True})
@@ -38,18 +35,6 @@ def _look(worker: Worker, waited: bool, meanwhile: str, draw: Callable[[], None]
     if waited:
         st.rerun()
     draw()
-
-
-def _take_another(waited: bool) -> None:
-    """The worker was closed. A click gets the run's new one; a page that only waits asks first, or
-    tabs on many runs would take the workers from each other.
-    """
-    if waited:
-        notice(
-            "The engine was put away", "The run was changed, or two others were asked meanwhile."
-        )
-    if not waited or st.button("Start it again"):
-        st.rerun()
 
 
 def ask(run: Run, worker: Worker, question: Question) -> Reply:

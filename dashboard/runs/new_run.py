@@ -302,7 +302,7 @@ def _ask_and_start(request: TrainingRequest, kind: str, runs: Path) -> None:
         quiet(what_follows(request))
     elif not wrong_name:
         wrong_field(wrong)
-    if st.button("Start training", type="primary", disabled=bool(wrong), key="train-start"):
+    if st.button("Start training", disabled=bool(wrong), key="train-start"):
         _start(request, runs)
 
 

@@ -61,7 +61,7 @@ def _ask_to_measure(run: Run, measures: tuple[str, ...]) -> None:
     questions = {f"{MEASURES[name][:1].upper()}{MEASURES[name][1:]}?": name for name in measures}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         asked = st.selectbox("Measure it", list(questions), key=_ASKED, width=480)
-        pressed = st.button("Measure", key="measure-start", type="primary")
+        pressed = st.button("Measure", key="measure-start")
     measure = questions[asked]
     quiet(f"It takes {time_to_measure(run, measure)}, and goes on when this page is closed.")
     if pressed:

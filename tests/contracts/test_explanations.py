@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +17,12 @@ from PIL import Image
 
 import turnover.workflows.explain as explain_module
 from tests.helpers.calling import answer
+from tests.helpers.fake_runs import FakeRun
 from turnover import TurnoverError, influence
 from turnover.attribution.ensemble import Ensemble
 from turnover.attribution.estimators.estimator import Estimator
 from turnover.attribution.estimators.significance import NOISE, STRONG, WEAK
-from turnover.cli import main
+from turnover.cli import main, serve
 from turnover.cli.explain import entry_lines
 from turnover.cli.serve import _answer
 from turnover.data.images import png_bytes, png_pixels
@@ -281,3 +283,41 @@ def test_whatever_a_request_meets_the_next_one_is_answered(
     said = "this request cannot be answered (OutOfMemoryError: CUDA out of memory. Try less)"
     assert told[0] == {"error": said}
     assert all(set(reply) == {"error"} for reply in told[:-1]) and "probabilities" in told[-1]
+
+
+def test_the_worker_holds_two_runs_loads_changed_ones_again_and_lets_go_of_idle_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    class Loaded:
+        def __init__(self, run: Run, device: str | None) -> None:
+            loaded.append(run.name)
+
+        def warm_up(self) -> None:
+            pass
+
+    monkeypatch.setattr("turnover.workflows.explain.Explainer", Loaded)
+    a, b, c = (str(FakeRun(name).write(tmp_path)) for name in "abc")
+    held = serve._Held(None)
+    for folder in (a, a, b, a, c):
+        held.explainer(folder)
+    assert loaded == ["a", "b", "c"] and [*held.runs] == [a, c]
+    os.utime(Path(a, "influence", "manifest.json"), ns=(1, 1))
+    held.explainer(a)
+    assert loaded == ["a", "b", "c", "a"] and [*held.runs] == [c, a]
+    held.let_go()
+    assert len(held.runs) == 2
+    monkeypatch.setattr(serve, "_IDLE_SECONDS", 0)
+    held.let_go()
+    assert not held.runs
+
+
+def test_a_worker_that_nobody_asks_ends(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    monkeypatch.setattr(serve, "_IDLE_SECONDS", 0.04)
+    with os.fdopen(read) as silent:
+        monkeypatch.setattr("sys.stdin", silent)
+        assert main(["worker"]) == 0
+        os.close(write)
+    assert json.loads(capsys.readouterr().out.splitlines()[0]) == {"ready": True}

@@ -302,7 +302,7 @@ from turnover.flags.export import export_csv
 from turnover.runs.run import Run
 from turnover.dashboard import engine
 os.environ["TURNOVER_RUNS"] = {str(tmp_path)!r}
-engine.worker_command = lambda folder: [sys.executable, "-c", "input()"]
+engine.worker_command = lambda: [sys.executable, "-c", "input()"]
 app = AppTest.from_file({str(DASHBOARD / "app.py")!r}, default_timeout=60).run()
 for page in {[page.stem for page in sorted((DASHBOARD / "app_pages").glob("*.py"))]!r}:
     app.switch_page(f"app_pages/{{page}}.py").run()

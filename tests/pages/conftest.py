@@ -25,6 +25,12 @@ WORKER = """
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
+        if asked["run"].endswith("refused"):
+            print(json.dumps({"error": "its encoder is not there"}), flush=True)
+            continue
+        if set(asked) == {"run"}:
+            print(json.dumps({"loaded": True}), flush=True)
+            continue
         if mode == "dies":
             sys.exit(1)
         if mode == "silent":
@@ -117,7 +123,7 @@ def fresh(
     worker_command: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """Nothing cached from another test, and a made-up worker."""
-    monkeypatch.setattr(engine, "worker_command", lambda folder: worker_command("answers"))
+    monkeypatch.setattr(engine, "worker_command", lambda: worker_command("answers"))
     st.cache_resource.clear()
     yield
     st.cache_resource.clear()

@@ -36,7 +36,7 @@ def deep_run(
     development = pd.read_csv(data / "dev.csv")
     development.assign(label=1 - development["label"]).to_csv(data / "dev.csv", index=False)
     monkeypatch.setattr(Adapters, "recipe", replace(Adapters.recipe, epochs=1, batch=12))
-    monkeypatch.setattr(engine, "worker_command", lambda folder: worker_command("answers"))
+    monkeypatch.setattr(engine, "worker_command", lambda: worker_command("answers"))
     train_run(
         TrainSettings.of("sst2", path=str(data), model="adapters", encoder=encoder, limit=20),
         runs / "deep",

@@ -247,7 +247,7 @@ def test_the_page_is_usable_while_the_model_loads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     IMAGES.write(runs)
-    monkeypatch.setattr(engine, "worker_command", lambda _: worker_command("slow start"))
+    monkeypatch.setattr(engine, "worker_command", lambda: worker_command("slow start"))
     app = open_more(open_page("errors"), "Regions")
     app.button(key="mark-regions").click().run()
     assert "The model is warming up" in html_of(
@@ -279,7 +279,7 @@ def test_what_goes_wrong_is_said_with_a_button_to_try_again(
         kind="image", classes=("bad", "bad two") if mode == "refuses" else ("one", "two")
     ).write(runs)
     monkeypatch.setattr(
-        engine, "worker_command", lambda _: worker_command("answers" if mode == "refuses" else mode)
+        engine, "worker_command", lambda: worker_command("answers" if mode == "refuses" else mode)
     )
     app = (
         open_page("errors", true="bad two", predicted="bad")

@@ -269,20 +269,7 @@ def test_a_damaged_job_hides_no_other(open_page: OpenPage, runs: Path) -> None:
     assert "Train x" in shown and "Cancelled. Resume it" in shown
 
 
-# Addresses and sign-in
-
-
-@pytest.mark.parametrize(
-    ("page", "view"),
-    [("train", "New run"), ("curves", "Curves"), ("trust", "Trust"), ("about", "Details")],
-)
-def test_addresses_of_earlier_versions_lead_to_their_tab(
-    open_page: OpenPage, runs: Path, page: str, view: str
-) -> None:
-    app = open_page("runs", view=view)
-    assert app.segmented_control(key="view").value == view
-    source = Path(jobs_component.__file__).parents[1] / "app.py"
-    assert f'"{page}": "runs?view={view.replace(" ", "+")}"' in source.read_text(encoding="utf-8")
+# Sign-in
 
 
 @pytest.mark.parametrize(

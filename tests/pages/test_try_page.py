@@ -58,7 +58,7 @@ def test_a_question_waits_for_the_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     FakeRun().write(runs)
-    monkeypatch.setattr(engine, "worker_command", lambda folder: worker_command("slow start"))
+    monkeypatch.setattr(engine, "worker_command", lambda: worker_command("slow start"))
     app = open_page("try")
     assert "The model is warming up" in html_of(app) and "You can already write" in html_of(app)
     app.text_area(key="try-text").set_value("hello")
@@ -122,22 +122,22 @@ def test_an_engine_that_does_not_start_says_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = FakeRun().write(runs)
-    monkeypatch.setattr(engine, "worker_command", lambda _: worker_command("fails"))
+    monkeypatch.setattr(engine, "worker_command", lambda: worker_command("fails"))
     app = settle(open_page("try"))
     assert "The engine did not start" in html_of(
         app
     ) and "the encoder is not there; install it" in html_of(app)
     worker = state.worker_of(Run(folder))
-    before = worker._process
+    before = worker._loading
     next(button for button in app.button if button.label == "Start it again").click().run()
-    assert worker._process is not before
+    assert worker._loading is not before
     assert worker.phase in (Phase.WARMING, Phase.FAILED)
 
 
 def test_only_the_try_page_starts_the_engine(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     open_page("errors")
-    open_page("curves")
+    open_page("runs")
     assert state.worker_of(Run(folder)).phase is Phase.STOPPED
     open_page("try")
     assert state.worker_of(Run(folder)).phase is not Phase.STOPPED

@@ -1,31 +1,34 @@
+"""The one worker process behind all runs, as the dashboard sees it."""
+
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from turnover.dashboard import engine
-from turnover.dashboard.engine import Phase, Worker, worker_command
+from turnover.dashboard.engine import Engine, Phase, Worker, worker_command
 from turnover.errors import TurnoverError
 
 Commands = Callable[[str], list[str]]
+Make = Callable[..., Worker]
 ASKED = {"text": "a submarine", "label": None, "top": 2}
 
 
 @pytest.fixture
-def make_worker(worker_command: Commands):  # type: ignore[no-untyped-def]
-    made: list[Worker] = []
+def make_worker(worker_command: Commands) -> Iterator[Make]:
+    made: list[Engine] = []
 
-    def make(mode: str) -> Worker:
-        made.append(Worker(worker_command(mode)))
-        return made[-1]
+    def make(mode: str, run: str = "a") -> Worker:
+        made.append(Engine(worker_command(mode)))
+        return Worker(made[-1], Path(run))
 
     yield make
-    for worker in made:
-        worker.close()
+    for one in made:
+        one.close()
 
 
 def wait_for(worker: Worker, phase: Phase) -> None:
@@ -35,12 +38,11 @@ def wait_for(worker: Worker, phase: Phase) -> None:
     assert worker.phase is phase
 
 
-def test_the_command_names_the_run() -> None:
-    command = worker_command(Path("runs/one"))
-    assert command[1:] == ["-m", "turnover", "worker", "--run", str(Path("runs/one").resolve())]
+def test_the_command_names_no_run() -> None:
+    assert worker_command()[1:] == ["-m", "turnover", "worker"]
 
 
-def test_it_warms_up_in_the_background_and_answers(make_worker) -> None:  # type: ignore[no-untyped-def]
+def test_it_warms_up_in_the_background_and_answers(make_worker: Make) -> None:
     worker = make_worker("answers")
     assert worker.phase is Phase.STOPPED
     worker.start()
@@ -52,34 +54,50 @@ def test_it_warms_up_in_the_background_and_answers(make_worker) -> None:  # type
     assert worker.ask(ASKED)["process"] == answer["process"]
 
 
-def test_many_tabs_share_it(make_worker) -> None:  # type: ignore[no-untyped-def]
+def test_many_tabs_and_runs_share_one_process(make_worker: Make) -> None:
     worker = make_worker("answers")
+    workers = (worker, Worker(worker._engine, Path("b")))
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda top: worker.ask({**ASKED, "top": top}), range(1, 9)))
+        asked = [(workers[top % 2], {**ASKED, "top": top}) for top in range(1, 9)]
+        answers = list(pool.map(lambda one: one[0].ask(one[1]), asked))
     assert [len(answer["proponents"]) for answer in answers] == list(range(1, 9))
     assert len({answer["process"] for answer in answers}) == 1
 
 
-def test_what_it_complains_about_is_raised(make_worker) -> None:  # type: ignore[no-untyped-def]
+def test_what_it_complains_about_is_raised(make_worker: Make) -> None:
     with pytest.raises(TurnoverError, match="too bad"):
         make_worker("answers").ask({**ASKED, "text": "bad"})
 
 
-def test_one_that_cannot_start_says_why_and_starts_again_only_on_demand(make_worker) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_that_cannot_be_loaded_says_why_and_harms_no_other(make_worker: Make) -> None:
+    worker = make_worker("answers", "refused")
+    other = Worker(worker._engine, Path("b"))
+    worker.start()
+    wait_for(worker, Phase.FAILED)
+    assert worker.problem == "its encoder is not there"
+    assert other.ask(ASKED)["predicted"] == "positive"
+    process = worker._engine.process
+    with pytest.raises(TurnoverError, match="encoder is not there"):
+        worker.ask(ASKED)
+    assert worker._engine.process is process and other.phase is Phase.READY
+
+
+def test_one_that_cannot_start_says_why_and_starts_again_only_on_demand(make_worker: Make) -> None:
     worker = make_worker("fails")
     worker.start()
     wait_for(worker, Phase.FAILED)
     assert worker.problem == "the encoder is not there; install it"
-    process = worker._process
+    process = worker._engine.process
     worker.start()
-    assert worker._process is process
+    assert worker._engine.process is process
     worker.start(again=True)
-    assert worker._process is not process
+    wait_for(worker, Phase.FAILED)
+    assert worker._engine.process is not process
     with pytest.raises(TurnoverError, match="encoder is not there"):
         worker.ask(ASKED)
 
 
-def test_one_that_died_is_started_again(make_worker) -> None:  # type: ignore[no-untyped-def]
+def test_one_that_died_or_ended_is_started_again(make_worker: Make) -> None:
     worker = make_worker("dies")
     with pytest.raises(TurnoverError, match="stopped while it was answering"):
         worker.ask(ASKED)
@@ -88,47 +106,35 @@ def test_one_that_died_is_started_again(make_worker) -> None:  # type: ignore[no
     wait_for(worker, Phase.READY)
 
 
-def test_a_late_answer_is_given_up(make_worker) -> None:  # type: ignore[no-untyped-def]
+def test_a_late_answer_is_given_up(make_worker: Make) -> None:
     worker = make_worker("silent")
     with pytest.raises(TurnoverError, match=r"no answer within 0 s"):
         worker.ask(ASKED, seconds=0.3)
+    assert worker.phase is Phase.STOPPED
+    worker.start()
     wait_for(worker, Phase.READY)
 
 
-def test_one_that_was_closed_stays_closed(make_worker, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_one_that_was_closed_stays_closed(
+    make_worker: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     forgotten: list[object] = []
     monkeypatch.setattr(engine.atexit, "unregister", forgotten.append)
     worker = make_worker("answers")
     worker.ask(ASKED)
-    worker.close()
-    worker.start(again=True)
-    assert (
-        worker.closed
-        and worker.phase is Phase.STOPPED
-        and worker._process is None
-        and forgotten == [worker.close]
-    )
-    with pytest.raises(TurnoverError, match="the engine was put away"):
+    worker._engine.close()
+    assert worker.phase is Phase.STOPPED and forgotten == [worker._engine.close]
+    with pytest.raises(TurnoverError, match="being stopped"):
         worker.ask(ASKED)
-    assert worker._process is None, "no process that nobody would end"
+    process = worker._engine.process
+    assert process and not process.alive, "no process that nobody would end"
 
 
-def test_one_that_is_closed_while_it_is_asked_starts_no_other(make_worker) -> None:  # type: ignore[no-untyped-def]
-    worker = make_worker("silent")
-    worker.start()
-    wait_for(worker, Phase.READY)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(worker.ask, ASKED, 0.5)
-        time.sleep(0.1)
-        worker.close()
-        with pytest.raises(TurnoverError, match="stopped while it was answering"):
-            asked.result()
-    assert worker._process is None and worker.closed
-
-
-def test_one_that_does_not_get_ready_fails(make_worker, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_one_that_does_not_get_ready_fails(
+    make_worker: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(engine, "READY_SECONDS", 0.3)
     worker = make_worker("slow start")
-    with pytest.raises(TurnoverError, match="not loaded within"):
+    with pytest.raises(TurnoverError, match="not ready within"):
         worker.ask(ASKED)
     assert worker.phase is Phase.FAILED

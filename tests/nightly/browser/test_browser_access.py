@@ -15,23 +15,23 @@ PATHS = (
     "training",
     "map",
     "try",
-    "flags",
     "cleanse",
-    "train",
-    "curves",
-    "trust",
-    "about",
+    *(
+        f"runs?view={view}"
+        for view in ("Curves", "Trust", "Details", "Before+and+after", "New+run")
+    ),
 )
 VIEWS = (
     *((path, "texts") for path in PATHS),
-    *((path, "images") for path in ("", "training", "try", "curves")),
+    *((path, "images") for path in ("", "training", "try", "runs?view=Before+and+after")),
     *((path, "waiting") for path in ("", "try", "cleanse")),
-    *((path, "hostile") for path in ("", "flags", "cleanse")),
+    *((path, "hostile") for path in ("", "cleanse")),
 )
 
 
 @pytest.mark.parametrize(("path", "run"), VIEWS)
 def test_a_page_is_readable(page: Page, served: Served, path: str, run: str) -> None:
-    open_page(page, served, path, run=run)
-    assert wrong_looks(page, f"{path or 'errors'}-{run}") == {}
+    path, _, view = path.partition("?view=")
+    open_page(page, served, path, run=run, **({"view": view} if view else {}))
+    assert wrong_looks(page, f"{path or 'errors'}{view}-{run}") == {}
     assert page.title() != "owned"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
 from safetensors.numpy import save_file
@@ -27,6 +28,8 @@ from tests.pages.browser.browser_testing import (
     shoot,
 )
 from tests.pages.browser.looks import wrong_looks
+from turnover.runs.run import RUN_FILES
+from turnover.storage.artifacts import MANIFEST, write_manifest
 
 
 def test_progress_is_counted_and_an_error_is_copied(page: Page, served: Served) -> None:
@@ -126,20 +129,6 @@ def test_patches_of_an_image_are_left_out(page: Page, served: Served) -> None:
     shoot(page, "try-patches")
 
 
-def test_a_click_on_a_curve_shows_the_items_of_its_epoch(page: Page, served: Served) -> None:
-    open_page(page, served, "curves", run="texts")
-    points = page.locator(".js-plotly-plot .scatterlayer .trace").nth(1).locator(".point")
-    expect(points).to_have_count(3)
-    page.wait_for_timeout(500)
-    box = points.nth(2).bounding_box()
-    assert box
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    expect(page).to_have_url(re.compile("epoch=3"), timeout=20_000)
-    settle(page)
-    expect(page.get_by_text("chosen", exact=True)).to_be_visible()
-    shoot(page, "curves-epoch")
-
-
 @pytest.fixture
 def training(served: Served) -> Iterator[Path]:
     folder = served.runs / "young.partial"
@@ -167,8 +156,8 @@ def write_checkpoint(folder: Path, epochs: int) -> None:
 def test_a_training_is_watched_until_it_is_a_run(
     page: Page, served: Served, training: Path
 ) -> None:
-    open_page(page, served, "curves", training="young")
-    expect(page.get_by_text("the curves appear here after the first epoch")).to_be_visible()
+    open_page(page, served, "runs", training="young")
+    expect(page.get_by_text("The curves appear here after the first epoch")).to_be_visible()
     for epochs in (2, 4):
         write_checkpoint(training, epochs)
         expect(page.get_by_text(f"Epoch {epochs} of at most 30")).to_be_visible()
@@ -178,12 +167,50 @@ def test_a_training_is_watched_until_it_is_a_run(
     shoot(page, "curves-training")
     FakeRun("young").write(served.runs)
     shutil.rmtree(training)
-    expect(page.get_by_role("heading", name="Items with the largest gap")).to_be_visible()
+    expect(page).to_have_url(re.compile("run=young"), timeout=20_000)
+    expect(page.get_by_text("ordinary training: 70.0%")).to_be_visible()
 
 
 def test_what_is_new_is_readable(page: Page, served: Served, training: Path) -> None:
     write_checkpoint(training, 3)
-    open_page(page, served, "curves", training="young")
+    open_page(page, served, "runs", training="young")
     assert wrong_looks(page, "curves-young") == {}
     open_page(page, served, run="texts", item="nothing")
     assert wrong_looks(page, "errors-unknown") == {}
+
+
+def test_errors_that_are_gone_lead_to_the_run_that_made_them(page: Page, served: Served) -> None:
+    for name in ("before", "after"):
+        if not (served.runs / name).exists():
+            FakeRun(name).write(served.runs)
+    items = pd.read_parquet(served.runs / "after" / "items.parquet")
+    items.loc[items["split"] == "validation", "predicted"] = items["label"]
+    items.to_parquet(served.runs / "after" / "items.parquet", index=False)
+    facts = json.loads((served.runs / "after" / MANIFEST).read_text(encoding="utf-8"))
+    facts["results"]["validation_accuracy"] = 1.0
+    kept = {name: fact for name, fact in facts.items() if name not in ("format", "files")}
+    write_manifest(served.runs / "after", kept, RUN_FILES)
+    try:
+        open_page(page, served, "runs", run="after", view="Before+and+after")
+        choose(page, "Before", "before")
+        expect(page).to_have_url(re.compile("before=before"))
+        expect(page.get_by_text("8 errors gone, 0 new: it got better")).to_be_visible()
+        assert wrong_looks(page, "runs-compared") == {}
+        page.locator(".to-changed a").first.click()
+        expect_error(page, "1 / 8")
+        assert "run=before" in page.url
+    finally:
+        for name in ("before", "after"):
+            shutil.rmtree(served.runs / name)
+
+
+@pytest.mark.parametrize(
+    ("old", "view"),
+    [("train", "New run"), ("curves", "Curves"), ("trust", "Trust"), ("about", "Details")],
+)
+def test_addresses_of_earlier_versions_lead_to_their_tab(
+    page: Page, served: Served, old: str, view: str
+) -> None:
+    open_page(page, served, old, run="images")
+    expect(page.get_by_role("radio", name=view)).to_be_checked(timeout=30_000)
+    expect(page).to_have_url(re.compile("/runs.*run=images"))

@@ -60,7 +60,7 @@ _WORDS = (
 def fuzz_pages(folder: Path) -> Example:
     """Every page with query parameters at random, now and then with a file of the run spoiled."""
     os.environ["TURNOVER_RUNS"] = str(folder)
-    engine.worker_command = lambda run_folder: [sys.executable, "-c", _WORKER]
+    engine.worker_command = lambda: [sys.executable, "-c", _WORKER]
     made = [
         FakeRun(name, name, train=12, validation=9, members=2).write(folder)
         for name in ("text", "image")

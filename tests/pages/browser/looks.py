@@ -46,6 +46,8 @@ def is_streamlits(html: str) -> bool:
 def wrong_looks(page: Page, name: str) -> dict[str, list[str]]:
     """What is wrong with the open page in each look; empty if nothing is."""
     wrong = {}
+    # a colour on its way from one scheme to the other is no look
+    page.add_style_tag(content="* { transition: none !important; }")
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         for scheme in SCHEMES:

@@ -20,11 +20,10 @@ from turnover.runs.run import Run
 
 def test_curves(page: Page, served: Served) -> None:
     open_page(page, served, run="texts")
-    page.get_by_role("link", name="Curves").click()
+    page.get_by_role("link", name="Runs").click()
     expect(page.locator(".js-plotly-plot .scatterlayer .trace")).to_have_count(4, timeout=30_000)
-    expect(page.get_by_text("How to read this")).to_be_visible()
     expect(page.get_by_label(re.compile("Losses per epoch over 3 epochs"))).to_have_count(1)
-    expect(page).to_have_url(re.compile("curves.*run=texts"), timeout=20_000)
+    expect(page).to_have_url(re.compile("runs.*run=texts"), timeout=20_000)
     shoot(page, "curves")
 
 
@@ -90,7 +89,7 @@ def test_a_damaged_run_says_what_to_do(page: Page, served: Served) -> None:
     curves.write_bytes(whole[:-10])
     (served.runs / "waiting" / "manifest.json").touch()
     try:
-        open_page(page, served, "curves", run="waiting")
+        open_page(page, served, "runs", run="waiting")
         expect(page.get_by_text("curves.parquet: truncated or edited")).to_be_visible()
         shoot(page, "curves-damaged")
     finally:
