@@ -15,7 +15,7 @@ export PORT
 
 run: $(VENV)/.user
 	@$(BIN)/turnover demo
-	@$(BIN)/turnover dashboard
+	@$(BIN)/turnover dashboard --measure-demos
 
 setup: $(VENV)/.user
 

@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 # addresses of earlier versions, and the script of the page that they lead to, with what it shows
 MOVED = {
     "errors": "errors",
+    "flags": "errors",
     "train": "runs?view=New+run",
     "curves": "runs?view=Curves",
     "trust": "runs?view=Trust",
@@ -54,6 +55,13 @@ def sidebar(page: str) -> None:
             show_line()
 
 
+def draw_tray() -> None:
+    """The decisions on the chosen run."""
+    from turnover.dashboard.shared.tray import show_tray
+
+    show_tray()
+
+
 def leads_to(target: str) -> Callable[[], None]:
     """A page that leads to another one, with all that the address names."""
     script, _, shown = target.partition("?")
@@ -74,7 +82,6 @@ page = st.navigation(
         st.Page("app_pages/training_item.py", title="Training item", url_path="training"),
         st.Page("app_pages/map.py", title="Map", url_path="map"),
         st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),
-        st.Page("app_pages/flags.py", title="Flags & export", url_path="flags"),
         st.Page("app_pages/cleanse.py", title="Cleanse", url_path="cleanse"),
         st.Page("app_pages/runs.py", title="Runs", url_path="runs"),
         *(
@@ -85,7 +92,11 @@ page = st.navigation(
 )
 if page.url_path in MOVED:
     page.run()
-st.title(page.title)
+with st.container(key="top", horizontal=True, vertical_alignment="center", gap="small"):
+    st.title(page.title, width="stretch")
+    tray = st.container(width="content")
 require_sign_in()
 sidebar(page.url_path)
+with tray:
+    draw_tray()
 page.run()

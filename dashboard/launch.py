@@ -23,7 +23,7 @@ LOCAL = "127.0.0.1"
 LOOPBACK = (LOCAL, "localhost", "::1")
 _EVERY_ADDRESS = ("0.0.0.0", "::")
 _TRIES = 100
-_QUIET_SECONDS = 2.0
+_QUIET_SECONDS, _FIRST_LOAD = 2.0, 8.0
 _FIRST_PAGE = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "PIL.Image"),
     *(
@@ -112,9 +112,9 @@ def find_port(wanted: str, host: str = LOCAL) -> int:
     return port
 
 
-def launch(port: str, runs: str) -> None:
-    """Find a port and serve the dashboard. HOST is read from the environment only, so that nobody
-    exposes the dashboard by a mistyped option.
+def launch(port: str, runs: str, demos: bool = False) -> None:
+    """Find a port and serve the dashboard; once it is up, measure the `demos`. HOST is read from
+    the environment only, so that nobody exposes the dashboard by a mistyped option.
 
     Raises:
         ModuleNotFoundError: if Streamlit is missing, before anything is printed.
@@ -123,7 +123,27 @@ def launch(port: str, runs: str) -> None:
     if importlib.util.find_spec("streamlit") is None:
         raise ModuleNotFoundError(name="streamlit")
     host = os.environ.get("HOST") or LOCAL
-    serve(find_port(port, host), Path(runs), host)
+    free = find_port(port, host)
+    if demos:
+        threading.Thread(
+            target=measure, args=(free, Path(runs).resolve(), host), daemon=True
+        ).start()
+    serve(free, Path(runs), host)
+
+
+def measure(port: int, runs: Path, host: str = LOCAL) -> None:
+    """Wait until the dashboard is up and a first page had time to load, then begin to measure the
+    demo runs.
+    """
+    from turnover.workflows.demo import measure_demos
+
+    while is_free(port, host):
+        time.sleep(_QUIET_SECONDS)
+    time.sleep(_FIRST_LOAD)
+    try:
+        measure_demos(runs)
+    except TurnoverError as error:  # the pages are served all the same
+        print(f"turnover dashboard: {error}", file=sys.stderr, flush=True)
 
 
 def serve(port: int, runs: Path, host: str = LOCAL) -> None:

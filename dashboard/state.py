@@ -24,7 +24,6 @@ import streamlit as st
 from turnover.dashboard import engine
 from turnover.dashboard.errors.list_view import confusions
 from turnover.dashboard.shared.choice_view import ANY
-from turnover.dashboard.shared.flags_view import ANY_DECISION, ANYBODY
 from turnover.dashboard.shared.notice import no_runs, notice, problem
 from turnover.dashboard.training_data.map_view import (
     ALL,
@@ -57,7 +56,7 @@ _CHOICES = {
     **{PLACE: None, "containing": ""},
     **{"train": "", "find": "", "order": SELF},
     **{"target": ALL, "of-class": ANY},
-    **{"decision": ANY_DECISION, "class": ANY, "person": ANYBODY, "words": "", "flag": ""},
+    "tray-search": "",
 }
 """Widgets whose values belong to one run, with the defaults they get when the run changes."""
 _MOST = 10_000
@@ -215,6 +214,14 @@ def current_run() -> Opened:
     except TurnoverError as error:
         problem("This run cannot be opened", str(error))
         st.stop()
+
+
+def chosen_run() -> Opened | None:
+    """The run chosen in the sidebar; None if there is none, or it is damaged."""
+    with suppress(TurnoverError):
+        if name := st.session_state.get(RUN_KEY):
+            return open_run(runs_folder() / name)
+    return None
 
 
 def open_run(folder: Path) -> Opened:

@@ -25,12 +25,12 @@ from turnover.cli.options import (
 
 def _add_cleanse(parser: ArgumentParser) -> None:
     add_run(parser)
-    share = "share of the training items to remove (default .01)"
-    parser.add_argument("--fraction", type=float, default=0.01, metavar="F", help=share)
+    share = "shares of the training items to remove (default: .01 .02 .05 .1 .2)"
+    parser.add_argument("--fraction", type=float, nargs="+", metavar="F", help=share)
     parser.set_defaults(validation="validation")
     add_values(
         parser,
-        validation="NAME: items to cleanse for: validation, half of the run's own, measured on the "
+        validation="NAME: items to cleanse for: validation, half of the run's own, reported on the "
         "other half (default); or elec, reviews of electronics in --path",
     )
     add_values(parser, path="DIR: folder with the files of elec")
@@ -47,13 +47,13 @@ def _add_cleanse(parser: ArgumentParser) -> None:
 
 
 def run_cleanse(arguments: Namespace) -> dict[str, Any]:
-    """Score, remove, retrain and return the conditions with mean and standard deviation; the result
-    is kept in the run's folder.
+    """Score, remove, retrain and return the conditions with mean and standard deviation, by share;
+    the result is kept in the run's folder.
     """
     from turnover.flags import Flags
     from turnover.storage.lock import alone
     from turnover.workflows.cleanse import cleanse, prepare
-    from turnover.workflows.cleansing import CONDITIONS, WITH_FLAGS, Decisions
+    from turnover.workflows.cleansing import Decisions
     from turnover.workflows.cleansing_results import OWN, keep_cleansing, keep_scores
 
     run = run_of(arguments)
@@ -73,12 +73,10 @@ def run_cleanse(arguments: Namespace) -> dict[str, Any]:
                 "targets": prepared.scored.targets,
                 "scored": len(prepared.scores),
             }
-        conditions = WITH_FLAGS if decisions else CONDITIONS
         result = cleanse(
             prepared,
             arguments.fraction,
             arguments.repeats,
-            conditions,
             decisions,
             lambda partial_result: keep_cleansing(run, partial_result, finished=False),
             arguments.cluster,
@@ -88,49 +86,37 @@ def run_cleanse(arguments: Namespace) -> dict[str, Any]:
 
 
 def describe_cleanse(result: dict[str, Any]) -> str:
-    """The conditions as a table."""
+    """Whether it helps, and the conditions as a table."""
     from turnover.research.evaluate.results import markdown_table
+    from turnover.workflows.cleansing import Retrained, summarise
+    from turnover.workflows.cleansing_words import points, verdict
 
     if "scored" in result:
         return (
             f"{result['run']}: mean influence of {result['scored']} training items on "
             f"{result['targets']} items of {result['validation']}"
         )
-    classes = ", ".join(f"{count} {name}" for name, count in result["removed_by_class"].items())
+    conditions = summarise([Retrained(**model) for model in result["models"]])
+    counts = dict(zip(result["shares"], result["removed"], strict=True))
     rows = (
         (
-            condition["condition"],
-            f"{condition['accuracy']:.1%} ± {condition['accuracy_sd']:.1%}",
-            f"{condition['loss']:.3f} ± {condition['loss_sd']:.3f}",
-            "; ".join(map(_against, condition["against"])),
+            row.condition,
+            f"{counts[row.share]:,} ({row.share:.0%})" if row.share else "",
+            f"{row.accuracy:.1%} ± {row.accuracy_sd:.1%}",
+            f"{row.loss:.3f} ± {row.loss_sd:.3f}",
+            "; ".join(f"{one.other}: {points(one)}" for one in row.against),
         )
-        for condition in result["conditions"]
+        for row in conditions
     )
-    head = ("condition", "accuracy", "loss, nats", "accuracy and loss against those above")
+    head = ("condition", "removed", "accuracy", "loss, nats", "accuracy against")
+    found = verdict(conditions, result["shares"], result["removed"], result["total"])
     return (
-        f"{result['removed']} training items removed ({classes}) for {result['targets']} targets; "
-        f"measured on {result['measured_on']} other items\n\n"
-        f"{markdown_table(head, rows, right=[1, 2])}\n\n"
-        f"± standard deviation over {result['repeats']} seeds; p of a paired t-test, two-sided; "
-        "95 % intervals in brackets"
+        f"Does it help? {found.text if found else ''}\n\n"
+        f"{markdown_table(head, rows, right=[1, 2, 3])}\n\n"
+        f"{result['targets']} validation items chose what goes and how much, "
+        f"{result['measured_on']} others are reported; ± standard deviation over "
+        f"{result['repeats']} seeds"
     )
-
-
-def _against(comparison: dict[str, Any]) -> str:
-    """One comparison in a few words."""
-    accuracy, loss = _known(comparison, "accuracy", "+.1%"), _known(comparison, "loss", "+.3f")
-    return (
-        f"{comparison['other']}: {comparison['accuracy']:+.1%}{accuracy}, "
-        f"{comparison['loss']:+.3f}{loss}"
-    )
-
-
-def _known(comparison: dict[str, Any], what: str, form: str) -> str:
-    """p and interval of a difference, where defined."""
-    if comparison[f"{what}_p"] is None:
-        return ""
-    low, high = comparison[f"{what}_interval"]
-    return f" (p = {comparison[f'{what}_p']:.2g}, [{low:{form}}, {high:{form}}])"
 
 
 def _add_apply(parser: ArgumentParser) -> None:

@@ -39,7 +39,13 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnover.cli.options import Command, add_model, add_runs, add_values
+from turnover.cli.options import (
+    Command,
+    add_model,
+    add_runs,
+    add_switches,
+    add_values,
+)
 from turnover.errors import TurnoverError
 from turnover.storage.atomic import identity
 
@@ -173,13 +179,19 @@ def _add_dashboard(parser: ArgumentParser) -> None:
     add_runs(parser, "--runs", "folder that holds the runs")
     port = os.environ.get("PORT") or "8501"
     parser.add_argument("--port", default=port, metavar="N", help="port (default PORT, else 8501)")
+    add_switches(
+        parser,
+        measure_demos="then measure, at low priority, whether cleansing helps the demo runs",
+    )
 
 
 def run_dashboard(arguments: Namespace) -> dict[str, Any]:
     """Serve until stopped. The engine does not depend on the pages, so they are imported by
     name.
     """
-    importlib.import_module("turnover.dashboard.launch").launch(arguments.port, arguments.runs)
+    importlib.import_module("turnover.dashboard.launch").launch(
+        arguments.port, arguments.runs, arguments.measure_demos
+    )
     return {"runs": arguments.runs}
 
 

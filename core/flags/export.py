@@ -20,6 +20,10 @@ COLUMNS = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+_BOM = "\ufeff"
+"""At the start of a table: without it spreadsheets take UTF-8 for something else."""
+
+
 def safe_cell(value: Any) -> Any:
     """A value for a CSV cell: a text that a spreadsheet would run as a formula gets an apostrophe
     before it.
@@ -65,7 +69,7 @@ def export_judged_csv(run: Run) -> str:
         content = content_of(run, position, "validation").values()
         row = (str(item["id"]), *content, *labels, judgement.verdict, judgement.by, judgement.at)
         writer.writerow([safe_cell(value) for value in row])
-    return buffer.getvalue()
+    return _BOM + buffer.getvalue()
 
 
 def export_csv(run: Run) -> str:
@@ -96,4 +100,4 @@ def export_csv(run: Run) -> str:
             "; ".join(proofs.get(instance, [])),
         )
         writer.writerow([safe_cell(value) for value in row])
-    return buffer.getvalue()
+    return _BOM + buffer.getvalue()

@@ -15,7 +15,7 @@ Whether a job runs is read from the lock, not from the process number: the syste
 when the last process holding it ends, however it ends, and no later process with the same number
 can hold it. The number is only used to end the job, while the lock is held; it is not reused as
 long as the group has a process. Jobs of one runs folder run one at a time, since one training keeps
-all cores busy.
+all cores busy. Those at low priority take turns among themselves.
 """
 
 from turnover.jobs.control import cancel_job, forget_job, resume_job, start_job

@@ -26,6 +26,7 @@ from turnover.jobs.job import (
     FACTS,
     FOLDER,
     GROUP,
+    LATER,
     LOCK,
     LOG,
     OUTCOME,
@@ -42,9 +43,9 @@ from turnover.storage.lock import is_locked, locked
 from turnover.storage.progress import VARIABLE
 
 
-def start_job(runs: Path, steps: Sequence[Sequence[str]], label: str) -> Job:
+def start_job(runs: Path, steps: Sequence[Sequence[str]], label: str, low: bool = False) -> Job:
     """Start a job in a process of its own: each step is the arguments of one `turnover …`, without
-    --json.
+    --json. One at `low` priority gives way to all other processes and keeps no other job waiting.
 
     Raises:
         TurnoverError: if there is no step, or the job's folder cannot be written.
@@ -57,6 +58,7 @@ def start_job(runs: Path, steps: Sequence[Sequence[str]], label: str) -> Job:
         "label": label,
         "created": now.isoformat(timespec="seconds"),
         "steps": [list(step) for step in steps],
+        "low": low,
     }
     write_facts(folder / FACTS, facts)
     _launch(folder)
@@ -151,7 +153,7 @@ def _clear(folder: Path) -> None:
 GRACE = 5.0
 """Seconds that a step has to clean up when the job is cancelled."""
 
-_PRINTED = "printed"
+_PRINTED, _NICE = "printed", 19
 
 
 def run_job(folder: Path) -> list[dict[str, Any]]:
@@ -168,7 +170,9 @@ def run_job(folder: Path) -> list[dict[str, Any]]:
     try:
         write_atomic(folder / GROUP, lambda beside: beside.write_text(str(os.getpgrp())))
         _stop_if_cancelled(folder)
-        with locked(folder.parent / TURN, wait=True) as turn:
+        if job.low:
+            _give_way()
+        with locked(folder.parent / (LATER if job.low else TURN), wait=True) as turn:
             assert turn is not None
             (folder / BEGUN).touch()
             return _run_steps(job, turn)
@@ -176,6 +180,14 @@ def run_job(folder: Path) -> list[dict[str, Any]]:
         if os.getpgrp() == os.getpid():  # the job's own group, and nobody else's
             os.killpg(0, signal.SIGKILL)
         raise
+
+
+def _give_way() -> None:
+    """Leave this machine to others. Threads that wait for one that has no core are slow, so half of
+    the cores are used.
+    """
+    os.nice(_NICE)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 
 
 def _run_steps(job: Job, turn: int) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ FACTS, LOCK, GROUP, PROGRESS, OUTCOME, CANCELLED, LOG = (
     "cancelled",
     "log",
 )
-TURN, BEGUN = "turn", "begun"
+TURN, LATER, BEGUN = "turn", "later", "begun"
 _TAIL = 8192
 
 
@@ -68,6 +68,7 @@ class Job:
         state: at that moment.
         outcome: results of the finished steps, and the error.
         progress: of the current step; None while it reports none.
+        low: whether it runs at low priority, beside other jobs.
     """
 
     folder: Path
@@ -77,6 +78,7 @@ class Job:
     state: State
     outcome: Outcome
     progress: Progress | None
+    low: bool = False
 
     @property
     def id(self) -> str:
@@ -90,6 +92,7 @@ class _JobFacts(Facts):
     label: str
     created: str
     steps: Annotated[tuple[_Step, ...], Field(min_length=1)]
+    low: bool = False
 
 
 def read_job(folder: Path) -> Job:
@@ -114,6 +117,7 @@ def read_job(folder: Path) -> Job:
         state,
         outcome,
         read_progress(folder / PROGRESS) if state.active else None,
+        facts.low,
     )
 
 

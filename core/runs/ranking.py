@@ -264,8 +264,9 @@ def _column(run: Run, instance: int, meaning: str) -> tuple[np.ndarray, np.ndarr
 
 # The estimator as arrays and facts
 
-_ARRAYS = ("noise", "vectors", "eigenvalues", "projector", "random", "deviation")
-_SCALARS = tuple(part.name for part in fields(Shrinkage) if part.name != "deviation")
+_ARRAYS = ("noise", "vectors", "eigenvalues", "projector", "random")
+_DEVIATIONS = ("deviation", "deviation_noise")
+_SCALARS = tuple(part.name for part in fields(Shrinkage) if part.name not in _DEVIATIONS)
 
 
 def estimator_parts(estimator: Estimator) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -280,7 +281,7 @@ def estimator_parts(estimator: Estimator) -> tuple[dict[str, np.ndarray], dict[s
         "eigenvalues": basis.eigenvalues,
         "projector": basis.projector,
         **({} if basis.random is None else {"random": basis.random}),
-        "deviation": shrinkage.deviation,
+        **{name: getattr(shrinkage, name) for name in _DEVIATIONS},
     }
     return arrays, facts | {"shrinkage": {name: getattr(shrinkage, name) for name in _SCALARS}}
 
@@ -292,7 +293,9 @@ def estimator_of(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> 
         return Estimator(name, agreement)
     vectors, eigenvalues, projector = (arrays[name] for name in _ARRAYS[1:4])
     basis = Basis(vectors, eigenvalues, projector, arrays.get("random"))
-    shrinkage = Shrinkage(deviation=arrays["deviation"], **facts["shrinkage"])
+    deviation = arrays["deviation"]
+    noise = arrays.get("deviation_noise", np.ones_like(deviation))  # as earlier versions took it
+    shrinkage = Shrinkage(deviation=deviation, deviation_noise=noise, **facts["shrinkage"])
     return Estimator(name, agreement, arrays["noise"], basis, shrinkage)
 
 
@@ -309,6 +312,6 @@ def stored_estimator(run: Run) -> Estimator:
             f"{part.folder}: estimated by an earlier version, whose estimator this one does not "
             f"have; {part.again}"
         )
-    listed = [name for name in _ARRAYS if f"{name}.npy" in part.manifest["files"]]
+    listed = [name for name in (*_ARRAYS, *_DEVIATIONS) if f"{name}.npy" in part.manifest["files"]]
     with readable(part.folder, part.again):
         return estimator_of({name: part.array(name) for name in listed}, part.manifest)

@@ -1,6 +1,6 @@
 """Cleanse a run's training set for a chosen validation set: score the items, remove some, retrain.
 
-`prepare` computes the scores, `cleanse` trains each condition from each seed
+`prepare` computes the scores, `cleanse` trains each condition at each share from each seed
 (`turnover.workflows.cleansing` explains the conditions, `turnover.workflows.retraining` trains).
 """
 
@@ -26,21 +26,27 @@ from turnover.models.family import Reader
 from turnover.runs.model import describe_targets, item_features, load_model, run_settings, run_split
 from turnover.runs.ranking import stored_estimator
 from turnover.runs.run import Run
+from turnover.storage.artifacts import fingerprint
 from turnover.storage.progress import bar
 from turnover.training.fit import Split
 from turnover.workflows.cleansing import (
-    CONDITIONS,
+    CLEANSED,
     FLAGGED,
+    NONE,
+    RANDOM,
+    SHARES,
     Decisions,
     Retrained,
     check_classes,
+    chosen_share,
     count_removed,
     given_labels,
+    halves,
     kept_rows,
     lowest,
     summarise,
 )
-from turnover.workflows.cleansing_results import OWN, VALIDATION_SETS, Scores
+from turnover.workflows.cleansing_results import OWN, VALIDATION_SETS, Scores, read_cleansings
 from turnover.workflows.retraining import Retraining
 
 
@@ -48,8 +54,9 @@ from turnover.workflows.retraining import Retraining
 class Cleansing:
     """Everything a cleansing of one run for one validation set needs.
 
-    `targets` are the items that influences are computed on and that stop the training; `measured`
-    are others, for the result. `validation` is the name of the set.
+    `targets` are the items that choose: influences are computed on them, they stop the trainings,
+    and their loss says which share is best; `measured` are others, that report. `validation` is the
+    name of the set.
     """
 
     run: Run
@@ -74,8 +81,8 @@ def prepare(
 ) -> Cleansing:
     """Compute the mean influences of a run's training items on a validation set.
 
-    `validation` is `validation`, a random half of the run's own validation items, the other half of
-    which measures; or `elec`, whose files lie in the folder `path`.
+    `validation` is `validation`, half of the run's own validation items, the other half of which
+    reports; or `elec`, whose files lie in the folder `path`.
 
     Raises:
         TurnoverError: for an unknown validation set, or one that does not fit the run.
@@ -106,33 +113,34 @@ def prepare(
 
 def cleanse(
     cleansing: Cleansing,
-    fraction: float,
+    shares: Sequence[float] | None,
     repeats: int,
-    conditions: Sequence[str] = CONDITIONS,
     decisions: Decisions | None = None,
     on_result: Callable[[dict[str, Any]], object] | None = None,
     cluster: str | None = None,
 ) -> dict[str, Any]:
-    """Retrain with a fraction of the items removed; returns what `turnover cleanse --json` prints.
+    """Retrain with shares of the items removed, None for the usual ones; returns what `turnover
+    cleanse --json` prints.
 
-    With the condition `FLAGGED`, also on what people decided. `on_result` gets the partial result
-    after each model. Models are trained on this machine, or on the Ray `cluster` at an address
-    (`turnover.jobs.tasks`); a stopped cleansing goes on with those that are missing.
+    With decisions, also on what people decided. `on_result` gets the partial result after each
+    model. Models are trained on this machine, or on the Ray `cluster` at an address
+    (`turnover.jobs.tasks`). A stopped cleansing goes on with those that are missing, and those of
+    an earlier one that is kept with the run are not trained again.
 
     Raises:
-        TurnoverError: for a fraction that removes nothing or everything of a class, decisions that
-            do, or fewer than one repeat.
+        TurnoverError: for a share that removes nothing or everything of a class, decisions that do,
+            or fewer than one repeat.
     """
     run, begun = cleansing.run, time.perf_counter()
-    count = _count(len(cleansing.scores), fraction, repeats)
-    _check_left(cleansing, count, conditions, decisions, fraction)
-    facts = _facts(
-        cleansing, fraction, repeats, count, decisions if FLAGGED in conditions else None
-    )
+    shares = _usual_shares(cleansing) if shares is None else sorted({*shares})
+    _check(cleansing, shares, repeats, decisions)
     splits = cleansing.targets, cleansing.measured
-    work = Retraining(run, *splits, cleansing.scores, count, decisions)
-    tasks = [work.task(name, seed) for seed in range(repeats) for name in conditions]
-    work.begin()
+    work = Retraining(run, *splits, cleansing.scores, decisions)
+    facts = _facts(cleansing, shares, repeats, decisions) | {"data": fingerprint(work.made_with)}
+    by_seed = [(NONE, 0.0), *((name, share) for share in shares for name in (RANDOM, CLEANSED))]
+    by_seed += [(FLAGGED, 0.0)] if decisions else []
+    tasks = [work.task(*which, seed) for seed in range(repeats) for which in by_seed]
+    work.begin(_known(run, facts))
     missing = [task for task in tasks if task.result.stem not in work.parts]
     deep = isinstance(work.model(0), Ensemble)
 
@@ -150,62 +158,87 @@ def cleanse(
                     on_result(outcome())
     finally:
         work.end()
-    result = outcome()
+    result = outcome() | {"trained": len(missing)}
     work.parts.remove()
     return result
 
 
-def _count(total: int, fraction: float, repeats: int) -> int:
-    count = count_removed(total, fraction) if 0 < fraction < 1 else 0
-    if not 0 < count < total or repeats < 1:
+def _usual_shares(cleansing: Cleansing) -> list[float]:
+    """Those of `SHARES` that remove an item and leave every class one.
+
+    Raises:
+        TurnoverError: if there is none.
+    """
+    usual, labels = [], cleansing.run.train["label"].to_numpy()
+    for share in SHARES:
+        count = count_removed(len(labels), share)
+        left = np.delete(labels, lowest(cleansing.scores, count))
+        if count and len(np.unique(left)) == len(np.unique(labels)):
+            usual.append(share)
+    if not usual:
         raise TurnoverError(
-            f"--fraction {fraction} of {total} items with --repeats {repeats}: choose a share that "
-            f"removes 1 to {total - 1} items, and 1 or more repeats"
+            f"{cleansing.run.folder}: with {len(labels)} training items, no share from "
+            f"{SHARES[0]:.0%} to {SHARES[-1]:.0%} removes an item and leaves every class one; name "
+            "one with --fraction"
         )
-    return count
+    return usual
 
 
-def _check_left(
-    cleansing: Cleansing,
-    count: int,
-    conditions: Sequence[str],
-    decisions: Decisions | None,
-    fraction: float,
+def _known(run: Run, facts: dict[str, Any]) -> list[Retrained]:
+    """The models of earlier cleansings that would come out the same."""
+    return [
+        model
+        for kept in read_cleansings(run)[0]
+        if kept.facts["data"] == facts["data"]
+        for model in kept.models
+        if model.condition != FLAGGED or kept.facts["flags"] == facts["flags"]
+    ]
+
+
+def _check(
+    cleansing: Cleansing, shares: Sequence[float], repeats: int, decisions: Decisions | None
 ) -> None:
-    """Check that every class keeps an item."""
+    """Check that something is removed, and that every class keeps an item."""
+    scores, classes = cleansing.scores, cleansing.run.classes
     labels = cleansing.run.train["label"].to_numpy()
-    check_classes(
-        np.delete(labels, lowest(cleansing.scores, count)),
-        cleansing.run.classes,
-        f"--fraction {fraction} removes",
-    )
-    if FLAGGED in conditions:
-        rows = kept_rows(FLAGGED, cleansing.scores, count, 0, decisions)
-        check_classes(
-            given_labels(FLAGGED, labels, decisions)[rows],
-            cleansing.run.classes,
-            "the flags take away",
-        )
+    for share in shares:
+        count = count_removed(len(scores), share) if 0 < share < 1 else 0
+        if not 0 < count < len(scores) or repeats < 1:
+            raise TurnoverError(
+                f"--fraction {share} of {len(scores)} items with --repeats {repeats}: choose a "
+                f"share that removes 1 to {len(scores) - 1} items, and 1 or more repeats"
+            )
+        left = np.delete(labels, lowest(scores, count))
+        check_classes(left, classes, f"--fraction {share} removes")
+    if decisions:
+        rows = kept_rows(FLAGGED, scores, 0, 0, decisions)
+        left = given_labels(FLAGGED, labels, decisions)[rows]
+        check_classes(left, classes, "the flags take away")
 
 
 def _facts(
-    cleansing: Cleansing, fraction: float, repeats: int, count: int, decisions: Decisions | None
+    cleansing: Cleansing, shares: Sequence[float], repeats: int, decisions: Decisions | None
 ) -> dict[str, Any]:
-    """Facts known before anything is trained."""
-    run, removed = cleansing.run, lowest(cleansing.scores, count)
-    by_class = np.bincount(run.train["label"].to_numpy()[removed], minlength=len(run.classes))
+    """Facts known before anything is trained; `removed_ids` has those of the largest share, the
+    most harmful first.
+    """
+    run, counts = cleansing.run, [count_removed(len(cleansing.scores), one) for one in shares]
     return {
         "run": str(run.folder),
         "validation": cleansing.validation,
         "path": cleansing.scored.path,
-        "fraction": fraction,
-        "removed": count,
-        "removed_by_class": dict(zip(run.classes, by_class.tolist(), strict=True)),
-        "removed_ids": run.train["id"].iloc[removed].tolist(),
+        "shares": list(shares),
+        "removed": counts,
+        "removed_ids": run.train["id"].iloc[lowest(cleansing.scores, counts[-1])].tolist(),
+        "total": len(cleansing.scores),
         "flags": (
             None
             if decisions is None
-            else {"dropped": len(decisions.dropped), "relabelled": len(decisions.relabelled)}
+            else {
+                "dropped": len(decisions.dropped),
+                "relabelled": len(decisions.relabelled),
+                "digest": decisions.digest,
+            }
         ),
         "repeats": repeats,
         "targets": len(cleansing.targets.labels),
@@ -215,10 +248,11 @@ def _facts(
 
 def _outcome(results: Sequence[Retrained], begun: float) -> dict[str, Any]:
     """Results of the models trained so far."""
-    summaries, models = ([asdict(row) for row in rows] for rows in (summarise(results), results))
+    summaries = summarise(results)
     return {
-        "conditions": summaries,
-        "models": models,
+        "conditions": [asdict(row) for row in summaries],
+        "chosen": chosen_share(summaries),
+        "models": [asdict(row) for row in results],
         "seconds": round(time.perf_counter() - begun, 2),
     }
 
@@ -228,10 +262,8 @@ def _splits(
 ) -> tuple[Split, Split]:
     """Targets and measured items of a validation set."""
     if validation == OWN:
-        rows = np.random.default_rng(run_settings(run).seed).permutation(len(run.validation))
         first, second = (
-            run_split(run, "validation", device, sorted(half.tolist()))
-            for half in np.array_split(rows, 2)
+            run_split(run, "validation", device, half) for half in halves(run.validation["id"])
         )
         return first, second
     if validation != "elec":

@@ -3,9 +3,13 @@
 The score of a training item is its mean influence on a validation set; the most negative are the
 most harmful. What matters is the comparison, since a smaller training set changes a model whichever
 items went. So several *conditions* are trained from the same seeds, without turn-over dropout: no
-removal, the same number of items removed at random (a new draw for each seed), the lowest scores
-removed, and optionally what people decided by flags. Of each training the epoch with the lowest
-loss on the stopping items is kept.
+removal; for each share, the same number of items removed at random (a new draw for each seed) and
+the lowest scores removed; and optionally what people decided by flags. Of each training the epoch
+with the lowest loss on the stopping items is kept.
+
+The validation items fall into two halves by a hash of their ids. One half chooses: it gives the
+scores, stops the trainings, and says at which share its loss is least. The other half reports, so
+that no choice depends on what is reported.
 
 This module says what each condition trains on, and summarises the retrained models: means, and
 differences between conditions, paired by seed, with intervals. It needs no torch to read summaries.
@@ -15,7 +19,8 @@ scores and results with the run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +33,9 @@ from turnover.flags import Flag
 NONE, RANDOM, CLEANSED, FLAGGED = "no cleansing", "random removal", "cleansing", "your flags"
 CONDITIONS = (NONE, RANDOM, CLEANSED)
 WITH_FLAGS = (*CONDITIONS, FLAGGED)
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Of the training items; the curve that is measured where nobody names others."""
+
 _RANDOM = 8
 
 
@@ -69,6 +77,23 @@ class Decisions:
             )
         parts = (dropped, [*relabelled], [*relabelled.values()])
         return cls(*(np.array(part, np.int64) for part in parts))
+
+    @property
+    def digest(self) -> str:
+        """A name for these decisions and no others."""
+        parts = (self.dropped, self.relabelled, self.labels)
+        listed = repr([np.asarray(part).tolist() for part in parts])
+        return hashlib.sha256(listed.encode()).hexdigest()[:12]
+
+
+def halves(ids: Iterable[object]) -> tuple[list[int], list[int]]:
+    """Positions of the validation items that choose and of those that report, each rising. An item
+    keeps its half as others come and go, but for one at the middle.
+    """
+    hashes = [hashlib.sha256(str(name).encode("utf-8", "replace")).digest() for name in ids]
+    order = sorted(range(len(hashes)), key=lambda position: (hashes[position], position))
+    middle = (len(order) + 1) // 2
+    return sorted(order[:middle]), sorted(order[middle:])
 
 
 def count_removed(total: int, fraction: float) -> int:
@@ -136,7 +161,8 @@ class Retrained:
     """One model trained again: its condition and seed, accuracy and mean loss (nats) on the items
     that it is measured on.
 
-    `validation_loss` is its loss on the stopping items, by which a fraction may be chosen.
+    `validation_loss` is its loss on the items that choose; `share` is what was removed, 0 for
+    conditions that do not go by a share.
     """
 
     condition: str
@@ -144,6 +170,7 @@ class Retrained:
     accuracy: float
     loss: float
     validation_loss: float
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -165,8 +192,8 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and standard deviation over seeds of one condition, and how it compares with those
-    before it in `WITH_FLAGS`.
+    """Mean and standard deviation over seeds of one condition at one share, and how it compares
+    with no cleansing and, for cleansing, with random removal of the same share.
     """
 
     condition: str
@@ -176,27 +203,53 @@ class Summary:
     loss_sd: float
     validation_loss: float
     against: tuple[Comparison, ...]
+    share: float = 0.0
 
 
 def summarise(results: Sequence[Retrained]) -> list[Summary]:
-    """One summary for each condition that was trained, in the order of `WITH_FLAGS`."""
-    ordered = sorted(results, key=lambda model: model.seed)
-    by_condition = {name: [m for m in ordered if m.condition == name] for name in WITH_FLAGS}
-    trained = [(name, models) for name, models in by_condition.items() if models]
+    """A summary for each condition and share that was trained: no cleansing, the shares in rising
+    order, flags.
+    """
+    groups: dict[tuple[str, float], list[Retrained]] = {}
+    for model in sorted(results, key=_place):
+        groups.setdefault((model.condition, model.share), []).append(model)
     return [
-        _summary(name, models, trained[:number]) for number, (name, models) in enumerate(trained)
+        _summary(models, [groups.get(other, []) for other in _references(*which)])
+        for which, models in groups.items()
     ]
 
 
-def _summary(
-    name: str, models: Sequence[Retrained], before: Sequence[tuple[str, Sequence[Retrained]]]
-) -> Summary:
+def _references(condition: str, share: float) -> list[tuple[str, float]]:
+    """The conditions with their shares that a condition is compared with."""
+    whole = [] if condition == NONE else [(NONE, 0.0)]
+    return [*whole, (RANDOM, share)] if condition == CLEANSED else whole
+
+
+def _place(model: Retrained) -> tuple[object, ...]:
+    number = WITH_FLAGS.index(model.condition)
+    return model.condition == FLAGGED, model.share, number, model.seed
+
+
+def chosen_share(conditions: Iterable[Summary]) -> float | None:
+    """The share at which cleansing has the least loss on the items that choose, the smaller of two;
+    None if none was trained.
+    """
+    cleansed = [(row.validation_loss, row.share) for row in conditions if row.condition == CLEANSED]
+    return min(cleansed)[1] if cleansed else None
+
+
+def _summary(models: Sequence[Retrained], before: Sequence[Sequence[Retrained]]) -> Summary:
     accuracies, losses, stopping = (
         _values(models, field) for field in ("accuracy", "loss", "validation_loss")
     )
-    against = tuple(_comparison(models, reference, results) for reference, results in before)
+    against = tuple(filter(None, (_comparison(models, results) for results in before)))
     return Summary(
-        name, *_mean_and_sd(accuracies), *_mean_and_sd(losses), float(stopping.mean()), against
+        models[0].condition,
+        *_mean_and_sd(accuracies),
+        *_mean_and_sd(losses),
+        float(stopping.mean()),
+        against,
+        models[0].share,
     )
 
 
@@ -204,17 +257,19 @@ def _mean_and_sd(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1 if len(values) > 1 else 0))
 
 
-def _comparison(
-    models: Sequence[Retrained], reference: str, references: Sequence[Retrained]
-) -> Comparison:
+def _comparison(models: Sequence[Retrained], references: Sequence[Retrained]) -> Comparison | None:
     """How a condition's models compare with another's of the same seeds; seeds that only one of
-    them has are skipped.
+    them has are skipped, and None if no seed is left.
     """
     seeds = {model.seed for model in models} & {model.seed for model in references}
+    if not seeds:
+        return None
     mine, theirs = ([m for m in group if m.seed in seeds] for group in (models, references))
     accuracy, loss = (_values(mine, name) - _values(theirs, name) for name in ("accuracy", "loss"))
     return Comparison(
-        reference, float(accuracy.mean()), *_tested(accuracy), float(loss.mean()), *_tested(loss)
+        references[0].condition,
+        *(float(accuracy.mean()), *_tested(accuracy)),
+        *(float(loss.mean()), *_tested(loss)),
     )
 
 

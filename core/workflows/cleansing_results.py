@@ -8,12 +8,13 @@ correlated, so they do not add in quadrature.
 
 Results are kept in RUN/cleansing/NAME.json, unfinished ones in NAME.partial. A file holds what
 `cleanse --json` prints, and the checksums of the weights and influences that were used. A later
-cleansing for the same validation set, with the same fraction and number of seeds, replaces it; one
-with flags stands beside one without.
+cleansing for the same validation set, with the same shares and number of seeds, replaces it; one
+with flags stands beside one without. Earlier versions kept one share a file.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,9 +29,9 @@ from turnover.attribution.estimators.estimator import Estimator
 from turnover.errors import TurnoverError
 from turnover.runs.ranking import finite, stored_estimator
 from turnover.runs.run import Run, made_with, spread, stale_since
-from turnover.storage.artifacts import read_arrays, read_each, read_facts, write_arrays, write_facts
+from turnover.storage.artifacts import read_arrays, read_each, write_arrays, write_facts
 from turnover.storage.schema import Facts, check_array, readable, require
-from turnover.workflows.cleansing import WITH_FLAGS, Summary
+from turnover.workflows.cleansing import CLEANSED, RANDOM, WITH_FLAGS, Retrained, Summary
 
 FOLDER = "cleansing"
 OWN, ELEC = "validation", "elec"
@@ -150,9 +151,9 @@ class Cleansed:
 
     Attributes:
         name: of the file.
-        facts: what `cleanse --json` prints, without the conditions.
-        conditions: in the order of `WITH_FLAGS`.
-        seeds: by condition, how many models it has so far.
+        facts: what `cleanse --json` prints, without the conditions and models.
+        conditions: in the order of `turnover.workflows.cleansing.summarise`.
+        models: that it has so far.
         finished: whether all models are trained.
         stale: what has changed since, in a sentence; "" if nothing has.
     """
@@ -160,9 +161,14 @@ class Cleansed:
     name: str
     facts: Mapping[str, Any]
     conditions: tuple[Summary, ...]
-    seeds: Counter[str]
+    models: tuple[Retrained, ...]
     finished: bool
     stale: str
+
+    @property
+    def seeds(self) -> Counter[tuple[str, float]]:
+        """How many models each condition has at each share."""
+        return Counter((model.condition, model.share) for model in self.models)
 
 
 class _Flags(Facts, extra="allow"):
@@ -170,25 +176,27 @@ class _Flags(Facts, extra="allow"):
     relabelled: int
 
 
-class _Model(Facts, extra="allow"):
-    condition: str
-
-
 class _Result(Facts, extra="allow"):
     validation: str
-    fraction: float
+    shares: list[float]
     flags: _Flags | None
-    removed: int
+    removed: list[int]
     repeats: int
     targets: int
     measured_on: int
     removed_ids: list[Any]
-    models: list[_Model]
+    models: tuple[Retrained, ...]
     conditions: tuple[Summary, ...]
+    chosen: float | None = None
+    data: str = ""
+    seconds: float = 0.0
+    trained: int = 0
 
     @model_validator(mode="after")
     def _is_known(self) -> Self:
-        require(all(row.condition in WITH_FLAGS for row in self.conditions), "condition")
+        named = {row.condition for row in self.conditions} | {one.condition for one in self.models}
+        require(named <= {*WITH_FLAGS}, "condition")
+        require(0 < len(self.shares) == len(self.removed), "shares")
         return self
 
 
@@ -204,7 +212,8 @@ def keep_cleansing(run: Run, result: dict[str, Any], finished: bool = True) -> P
         TurnoverError: if the disk is full or the folder cannot be written to.
     """
     flags = "-flags" if result["flags"] else ""
-    name = f"{result['validation']}-{result['fraction']:g}-{result['repeats']}-seeds{flags}"
+    shares = "-".join(f"{share:g}" for share in result["shares"])
+    name = f"{result['validation']}-{shares}-{result['repeats']}-seeds{flags}"
     done, partial = (run.folder / FOLDER / f"{name}{suffix}" for suffix in (_DONE, _PARTIAL))
     path = done if finished else partial
     write_facts(path, {"made_with": made_with(run), "result": result})
@@ -225,10 +234,36 @@ def read_cleansings(run: Run) -> tuple[list[Cleansed], list[str]]:
 def _read(run: Run, path: Path) -> tuple[float, Cleansed]:
     """When one cleansing was kept, and the cleansing."""
     again = "delete it, and retrain again"
-    stored = read_facts(path, _Stored, again)
+    with readable(path, again):
+        stored = _Stored.model_validate_json(_with_shares(path.read_text(encoding="utf-8")))
     result, stale = stored.result, stale_since(run, stored.made_with)
-    seeds = Counter(model.condition for model in result.models)
-    facts, finished = result.model_dump(exclude={"conditions"}), path.suffix == _DONE
+    facts, finished = result.model_dump(exclude={"conditions", "models"}), path.suffix == _DONE
     with readable(path, again):
         changed = path.stat().st_mtime
-    return changed, Cleansed(path.stem, facts, result.conditions, seeds, finished, stale)
+    return changed, Cleansed(path.stem, facts, result.conditions, result.models, finished, stale)
+
+
+def _with_shares(text: str) -> str:
+    """A file of an earlier version, whose result has a `fraction`, as a curve of one share."""
+    kept = json.loads(text)
+    result = kept["result"]
+    if "fraction" not in result:
+        return text
+    share = result.pop("fraction")
+    result |= {"shares": [share], "removed": [result["removed"]], "chosen": share}
+    for row in (*result["models"], *result["conditions"]):
+        if row["condition"] in (RANDOM, CLEANSED):
+            row["share"] = share
+    return json.dumps(kept)
+
+
+def curve_of(run: Run, validation: str, finished: bool = True) -> Cleansed | None:
+    """Of the cleansings for a validation set, finished or not, the newest of those with most
+    shares; one that is not stale comes first. None if there is none.
+    """
+    found = [
+        cleansed
+        for cleansed in read_cleansings(run)[0]
+        if cleansed.facts["validation"] == validation and cleansed.finished is finished
+    ]
+    return max(found, key=lambda one: (not one.stale, len(one.facts["shares"])), default=None)

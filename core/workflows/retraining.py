@@ -1,14 +1,16 @@
 """The models of a cleansing, trained again as tasks: each from a seed, as a condition says.
 
 Until all are trained, RUN/.cleanse.partial holds their measures and, for other processes, the items
-that are not the run's, the scores and the decisions.
+that are not the run's, the scores and the decisions. A model's measures depend on the run, the
+items, the scores, its condition, share and seed, and those on flags on the decisions; not on which
+other models are wanted, so that a cleansing that was stopped goes on with other shares or seeds.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +27,14 @@ from turnover.runs.run import Run
 from turnover.storage.artifacts import Parts
 from turnover.storage.progress import Advance
 from turnover.training.fit import Split, fit, validate
-from turnover.workflows.cleansing import Decisions, Retrained, given_labels, kept_rows
+from turnover.workflows.cleansing import (
+    FLAGGED,
+    Decisions,
+    Retrained,
+    count_removed,
+    given_labels,
+    kept_rows,
+)
 
 _DATA = "data"
 _SPLITS = ("targets", "measured")
@@ -74,7 +83,6 @@ class Retraining:
     targets: Split
     measured: Split
     scores: np.ndarray
-    count: int
     decisions: Decisions | None
 
     @cached_property
@@ -90,47 +98,55 @@ class Retraining:
             for name in _SPLITS
             for part in ("inputs", "labels")
         }
-        return splits | {"scores": self.scores} | (asdict(self.decisions) if self.decisions else {})
+        return splits | {"scores": self.scores}
 
     @cached_property
     def made_with(self) -> dict[str, Any]:
-        """All that the models depend on."""
+        """All that the models depend on, but for condition, share, seed and decisions."""
         named = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
         hashes = {name: hashlib.sha256(array.data).hexdigest() for name, array in named.items()}
-        return {"run": self.run.weights_hash, "count": self.count, **hashes}
+        return {"run": self.run.weights_hash, **hashes}
 
     @cached_property
     def parts(self) -> Parts:
         """The finished models' measures."""
         return Parts(self.run.folder / ".cleanse.partial", self.made_with)
 
-    def begin(self) -> None:
-        """Make the parts ready for tasks in any process; this one has all of it."""
+    def begin(self, known: Iterable[Retrained] = ()) -> None:
+        """Make the parts ready for tasks in any process; this one has all of it. `known` models are
+        not trained again.
+        """
         if _DATA not in self.parts:
             self.parts.remove()
             self.parts.save(_DATA, self.arrays)
+        if self.decisions:
+            self.parts.save(self.decisions.digest, asdict(self.decisions))
+        for model in known:
+            task = self.task(model.condition, model.share, model.seed)
+            self.parts.save(task.result.stem, {}, **asdict(model))
         _here.clear()
-        _here[self._key] = self
+        _here[json.dumps(self.facts)] = self
 
     def end(self) -> None:
         """Forget what this process had for its tasks."""
         _here.clear()
 
     @property
-    def _key(self) -> str:
-        return json.dumps([str(self.run.folder.absolute()), self.made_with])
-
-    def task(self, condition: str, seed: int) -> Task:
-        """The training of a model."""
-        arguments = {
+    def facts(self) -> dict[str, Any]:
+        """What a process without this object makes it of."""
+        return {
             "run": str(self.run.folder.absolute()),
             "made_with": self.made_with,
             "device": str(self.targets.labels.device),
-            "condition": condition,
-            "seed": seed,
+            "decisions": self.decisions.digest if self.decisions else "",
         }
-        name = f"{condition.replace(' ', '-')}-{seed}"
-        return Task("cleanse", arguments, self.parts.path(name))
+
+    def task(self, condition: str, share: float, seed: int) -> Task:
+        """The training of a model."""
+        which = f"-{self.facts['decisions']}" if condition == FLAGGED else ""
+        name = f"{condition.replace(' ', '-')}{which}-{share:g}-{seed}"
+        asked = {"condition": condition, "share": share, "seed": seed}
+        return Task("cleanse", {**self.facts, **asked}, self.parts.path(name))
 
     def model(self, seed: int) -> Members:
         """A new model of one member."""
@@ -138,7 +154,7 @@ class Retraining:
         shape = tuple(self.train.inputs.shape[1:])
         return settings.build(len(self.run.classes), shape).to(self.train.labels.device)
 
-    def retrain(self, condition: str, seed: int) -> None:
+    def retrain(self, condition: str, share: float, seed: int) -> None:
         """Train a model and keep its measures."""
         recipe = run_settings(self.run).recipe
         recipe = replace(recipe, masked=False, keep="best", seed=seed)
@@ -149,11 +165,12 @@ class Retraining:
             self.targets,
             self.measured,
             self.scores,
-            self.count,
+            count_removed(len(self.scores), share),
             condition,
             self.decisions,
         )
-        self.parts.save(self.task(condition, seed).result.stem, {}, **asdict(retrained))
+        facts = asdict(replace(retrained, share=share))
+        self.parts.save(self.task(condition, share, seed).result.stem, {}, **facts)
 
 
 _here: dict[str, Retraining] = {}
@@ -162,17 +179,19 @@ _here: dict[str, Retraining] = {}
 
 def retrain_model(arguments: Mapping[str, Any], advance: Advance) -> None:
     """Train a model and keep its measures."""
-    key = json.dumps([arguments["run"], arguments["made_with"]])
+    facts = dict(arguments)
+    asked = [facts.pop(name) for name in ("condition", "share", "seed")]
+    key = json.dumps(facts)
     if key not in _here:
         _here.clear()
-        _here[key] = _loaded(arguments)
-    _here[key].retrain(arguments["condition"], arguments["seed"])
+        _here[key] = _loaded(facts)
+    _here[key].retrain(*asked)
     advance(1)
 
 
-def _loaded(arguments: Mapping[str, Any]) -> Retraining:
-    run, device = Run(Path(arguments["run"])), torch.device(arguments["device"])
-    parts = Parts(run.folder / ".cleanse.partial", arguments["made_with"])
+def _loaded(facts: Mapping[str, Any]) -> Retraining:
+    run, device = Run(Path(facts["run"])), torch.device(facts["device"])
+    parts = Parts(run.folder / ".cleanse.partial", facts["made_with"])
     arrays, _ = parts.load(_DATA)
     targets, measured = (
         Split(
@@ -181,7 +200,5 @@ def _loaded(arguments: Mapping[str, Any]) -> Retraining:
         )
         for name in _SPLITS
     )
-    decided = [arrays[name] for name in ("dropped", "relabelled", "labels") if name in arrays]
-    decisions = Decisions(*decided) if decided else None
-    count = arguments["made_with"]["count"]
-    return Retraining(run, targets, measured, arrays["scores"], count, decisions)
+    decisions = Decisions(**parts.load(facts["decisions"])[0]) if facts["decisions"] else None
+    return Retraining(run, targets, measured, arrays["scores"], decisions)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from turnover.dashboard.shared.flag_form import current_flags, flag_problem
-from turnover.dashboard.shared.flags import flags_bar
 from turnover.dashboard.shared.notice import no_influence, notice, quiet
 from turnover.dashboard.shared.tables import TRAINING_ITEM as ITEM
 from turnover.dashboard.shared.tables import choose_item, training_filters, training_table
@@ -24,7 +23,6 @@ from turnover.dashboard.training_data.training_view import FLAGGED, select_train
 def explore(opened: Opened) -> None:
     """Search, table and chosen item; a click runs only this."""
     flags = current_flags(opened.run)
-    flags_bar(opened.run, len(flags))
     search, order = training_filters()
     matching = select_training(opened.training, search, order, flags)
     if not matching:

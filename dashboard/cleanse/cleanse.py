@@ -1,12 +1,12 @@
-"""The Cleanse page: choice of the validation set and share, the planned removal, and retraining.
+"""The Cleanse page: does it help? The measured curve at the left, what would go at the right.
 
-Choices live in the URL. The figure is a histogram of the training items' mean influences, with the
-removed items marked; adopting the removal stores it as flags to drop.
+Choices live in the URL. Retraining is a job; what was tried can be taken over as flags, which one
+click in the tray takes back.
 """
 
 from __future__ import annotations
 
-from math import log10
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,30 +14,32 @@ import streamlit as st
 
 from turnover.dashboard.cleanse.cleanse_view import (
     LISTED,
-    Removal,
-    adoption_note,
-    build_adoption,
-    build_plan,
-    build_retrained,
-    is_of,
+    REPEATS,
+    Curve,
+    Figure,
+    Going,
+    Preview,
+    build_curve,
+    build_offer,
+    build_preview,
+    decided_of,
+    is_new,
+    is_whole,
+    most_harmful,
+    so_far,
+    taken_over_note,
 )
-from turnover.dashboard.shared.address import trust_link, whole_number
+from turnover.dashboard.shared.address import whole_number
+from turnover.dashboard.shared.flag_form import flag_problem, flags_of, stored
 from turnover.dashboard.shared.jobs import begin_job, show_jobs
 from turnover.dashboard.shared.jobs_view import jobs_with
-from turnover.dashboard.shared.notice import (
-    chart,
-    heading,
-    notice,
-    problem,
-    quiet,
-    said,
-    wrong_field,
-)
+from turnover.dashboard.shared.notice import chart, heading, notice, problem, quiet, wrong_field
 from turnover.dashboard.shared.own_data_view import path_problem, whole
 from turnover.dashboard.state import runs_folder, scores_of
 from turnover.data.sources.text import CLASSES
 from turnover.errors import TurnoverError
-from turnover.flags import Flag, Flags
+from turnover.explain.html import chip_html, image_html, safe
+from turnover.flags import Flag
 from turnover.jobs import Job, find_jobs
 from turnover.runs.run import Run
 from turnover.workflows.cleansing_results import (
@@ -45,311 +47,295 @@ from turnover.workflows.cleansing_results import (
     OWN,
     Cleansed,
     Scores,
+    curve_of,
     has_scores,
     read_cleansings,
 )
+from turnover.workflows.cleansing_words import NO, UNCLEAR, YES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-
 _NAMES = {OWN: "The run’s own", ELEC: "Reviews of electronics (Elec)"}
+_DONE = "cleanse-taken-over"
+_LOOKS = ("#2f74ad", "#8c95a3", "#b0591c")
+"""Of the lines, in the order of the view; with contrast 3:1 on the light and the dark page."""
 
 
-def choose_scores(run: Run) -> tuple[str, Scores | None]:
-    """The chosen validation set and the scores on it; the scores are None, with a hint how to
-    compute them, if there are none yet.
+def choose_validation(run: Run) -> tuple[str, str]:
+    """The validation set, and the folder of its files, "" for the run's own; asked for where a run
+    can be cleansed for more than its own.
     """
-    validation = OWN
-    if run.kind == "text" and tuple(run.classes) == CLASSES:
-        chosen = st.segmented_control(
-            "Cleanse for",
-            list(_NAMES.values()),
-            default=_NAMES[OWN],
-            required=True,
-            key="validation",
+    if run.kind != "text" or tuple(run.classes) != CLASSES:
+        return OWN, ""
+    chosen = st.segmented_control(
+        "Validation items",
+        list(_NAMES.values()),
+        default=_NAMES[OWN],
+        required=True,
+        key="validation",
+        bind="query-params",
+    )
+    if chosen != _NAMES[ELEC]:
+        return OWN, ""
+    folder = (
+        st.text_input(
+            "Folder with the files",
+            key="elec-path",
             bind="query-params",
+            placeholder="with valid.csv and test.csv",
         )
-        validation = next(
-            name for name, words in _NAMES.items() if words == (chosen or _NAMES[OWN])
-        )
-    if has_scores(run, validation):
-        try:
-            return validation, scores_of(run, validation)
-        except TurnoverError as error:
-            problem("These influences cannot be used", str(error))
-            if validation == OWN:
-                return validation, None
-    else:
-        notice(
-            "No influences on these reviews yet",
-            "Name the folder with valid.csv and test.csv, and they are computed in some seconds.",
-        )
-    _compute(run, validation)
-    return validation, None
+        or ""
+    ).strip()
+    if folder and (wrong := path_problem(folder, Path.is_dir, "folder")):
+        wrong_field(wrong)
+        return ELEC, ""
+    return ELEC, whole(folder) if folder else ""
 
 
-def choose_share() -> float:
-    """The share of the training items to remove, from 0 to 1."""
-    return (
-        st.slider("Share removed, %", 0.1, 30.0, 1.0, 0.1, "%.1f", key="share", bind="query-params")
-        / 100
+def scores_for(run: Run, validation: str) -> Scores | None:
+    """By what a preview sorts before anything is measured; None if there is nothing yet."""
+    if not has_scores(run, validation):
+        return None
+    try:
+        return scores_of(run, validation)
+    except TurnoverError as error:
+        problem("These influences cannot be used", str(error))
+        return None
+
+
+# What retraining came to
+
+
+def show_curve(
+    run: Run, validation: str, path: str, scores: Scores | None, flags: Mapping[int, Flag]
+) -> Cleansed | None:
+    """The verdict and the curve, or the button that measures it; returns what was measured."""
+    measured = curve_of(run, validation)
+    path = path or (scores.path if scores else "")
+    heading("Does it help?")
+    if measured:
+        _verdict(measured)
+        _figures(build_curve(measured))
+    at_work = _jobs(run, validation)
+    if not at_work and (validation == OWN or path):
+        _offers(run, validation, path, measured, flags)
+    elif not at_work:
+        notice("Not measured on these reviews yet", "Name the folder with their files above.")
+    for text in read_cleansings(run)[1]:
+        problem("A result cannot be shown", text)
+    return measured
+
+
+def _verdict(measured: Cleansed) -> None:
+    if measured.stale:
+        notice("This is out of date", f"{measured.stale} Retrain to know what is so now.")
+    finding = build_curve(measured).verdict
+    if finding is None:
+        return
+    doubt = {YES: "", NO: " to-doubt", UNCLEAR: " to-doubt"}.get(finding.word, "")
+    st.html(
+        f'<p class="to-verdict{doubt}" data-turnover="verdict"><strong>{finding.word}</strong> '
+        f"{safe(finding.sentence)}</p>"
     )
 
 
-def _compute(run: Run, validation: str) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        folder = (
-            st.text_input("Folder with the files", key="elec-path", bind="query-params") or ""
-        ).strip()
-        wrong = path_problem(folder, Path.is_dir, "folder") if folder else ""
-        if st.button("Compute influences", disabled=not folder or bool(wrong), key="cleanse-score"):
-            step = [
-                "cleanse",
-                "--run",
-                str(run.folder),
-                "--validation",
-                validation,
-                "--path",
-                whole(folder),
-                "--score-only",
-            ]
-            begin_job(step, f"Influences of {run.name} on {validation}")
-    if wrong:
-        wrong_field(wrong)
+def _figures(curve: Curve) -> None:
+    if not curve.figures:
+        return
+    names = [name for name, _ in curve.figures[0].lines]
+    marks = zip(("circle", "square", "diamond"), names, strict=False)
+    st.html(
+        '<p class="to-legend">'
+        + "".join(f'<span><i class="to-{mark}"></i>{safe(name)}</span>' for mark, name in marks)
+        + '<span><i class="to-dots"></i>nothing removed</span></p>'
+    )
+    for column, figure in zip(st.columns(2), curve.figures, strict=True):
+        with column:
+            chart(_drawn(figure), figure.alt)
+    quiet(curve.setting)
 
 
-# The planned removal
-
-_LOOKS = {True: ("removed", "#b0591c", "/"), False: ("kept", "#2f74ad", "")}
-"""Mid-tones with contrast 3:1 on the light and the dark page; removed items are hatched as well."""
-
-
-def scores_figure(plan: Removal) -> go.Figure:
-    """A histogram with a logarithmic count axis, since a few items lie far out."""
+def _drawn(figure: Figure) -> go.Figure:
+    """Points with their intervals by share, beside the level of nothing removed."""
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    for removed, (name, colour, shape) in _LOOKS.items():
-        bins = [bar for bar in plan.bins if bar.removed is removed]
-        figure.add_bar(
-            x=[(bar.low + bar.high) / 2 for bar in bins],
-            y=[bar.count for bar in bins],
-            width=[bar.high - bar.low for bar in bins],
-            name=name,
-            marker={
-                "color": colour,
-                "pattern": {"shape": shape, "fgcolor": "white", "fillmode": "overlay", "size": 6},
-                "line": {"width": 0},
+    drawn = go.Figure()
+    factor, form = (100, ".1f") if figure.percent else (1, ".3f")
+    for (name, points), colour in zip(figure.lines, _LOOKS, strict=False):
+        values = [point.value for point in points]
+        bounds = [(point.low or point.value, point.high or point.value) for point in points]
+        drawn.add_scatter(
+            x=[point.name for point in points],
+            y=[factor * value for value in values],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [
+                    factor * (high - value) for value, (_, high) in zip(values, bounds, strict=True)
+                ],
+                "arrayminus": [
+                    factor * (value - low) for value, (low, _) in zip(values, bounds, strict=True)
+                ],
+                "thickness": 1.25,
+                "width": 4,
             },
-            hovertemplate="%{y} items at %{x:.3f} nats",
+            mode="lines+markers",
+            name=name,
+            line={"color": colour, "width": 2},
+            marker={"size": 8, "symbol": {_LOOKS[1]: "square", _LOOKS[2]: "diamond"}.get(colour)},
+            hovertemplate=f"%{{x}}: %{{y:{form}}}<extra></extra>",
         )
-    figure.add_vline(x=plan.threshold, line={"dash": "dot", "width": 1.5, "color": "gray"})
-    figure.update_layout(
-        height=320,
-        margin={"l": 0, "r": 0, "t": 36, "b": 0},
-        legend={"orientation": "h", "y": 1.15, "x": 0, "title": None},
-        bargap=0.05,
-        barmode="overlay",
-        xaxis={"title": "Mean influence (nats); negative hurts", "zeroline": True},
-        yaxis={
-            "title": "Training items",
-            "type": "log",
-            "dtick": 1,
-            "range": [-0.5, log10(max(bar.count for bar in plan.bins)) + 0.15],
+    drawn.add_hline(
+        y=factor * figure.whole,
+        line={"dash": "dot", "width": 1.5, "color": "gray"},
+    )
+    drawn.update_layout(
+        height=260,
+        margin={"l": 0, "r": 0, "t": 32, "b": 0},
+        title={
+            "text": f"{figure.title}{', %' if figure.percent else ''}",
+            "x": 0,
+            "y": 0.98,
+            "font": {"size": 14},
+        },
+        showlegend=False,
+        xaxis={
+            "title": "Training items removed",
+            "type": "category",
+            "categoryarray": figure.names,
+            "range": [-0.5, len(figure.names) - 0.5],
         },
     )
-    return figure
-
-
-_DONE = "cleanse-adopted"
-
-
-def show_plan(
-    run: Run, scores: Scores, fraction: float, validation: str, flags: dict[int, Flag]
-) -> bool:
-    """Draw the planned removal; returns whether there is one."""
-    try:
-        plan = build_plan(run, scores, fraction, flags)
-    except TurnoverError as error:
-        problem("Nothing can be removed so", str(error))
-        return False
-    chart(scores_figure(plan), plan.alt)
-    said(plan.summary)
-    said(plan.effect)
-    quiet(plan.caution)
-    trust_link(run)
-    only = f"; the first {LISTED:,} are listed" if len(plan.positions) > LISTED else ""
-    heading(
-        "What goes",
-        f"The most harmful first{only}. Influence on the loss of the true labels, in nats ± "
-        "standard error.",
-    )
-    st.dataframe(
-        plan.table,
-        column_config={
-            "Influence": st.column_config.NumberColumn(format="%.3f"),
-            "±": st.column_config.NumberColumn(format="%.3f"),
-            "Image": st.column_config.ImageColumn(width="small"),
-            "Text": st.column_config.TextColumn(width="large"),
-        },
-        hide_index=True,
-        height="content" if len(plan.table) <= 8 else 320,
-        lazy=False,
-        alt="The training items that go",
-    )
-    with st.expander("By class"):
-        share = {"Share": st.column_config.NumberColumn(format="percent")}
-        st.dataframe(
-            plan.classes,
-            column_config=share,
-            hide_index=True,
-            lazy=False,
-            alt="How many items of each class there are and go",
-        )
-    _adopt(run, plan, flags, adoption_note(fraction, validation))
-    return True
-
-
-def _adopt(run: Run, plan: Removal, flags: dict[int, Flag], note: str) -> None:
-    """A button in a popover, as a confirmation before anything is stored."""
-    adoption, stored = build_adoption(plan, flags), st.session_state.pop(_DONE, "")
-    with st.popover("Adopt the removal as flags"):
-        said(adoption.sentence)
-        label, new = f"Flag {len(adoption.positions):,} to drop", adoption.positions
-        st.button(
-            label, key="cleanse-adopt", on_click=_store, args=(run, new, note), disabled=not new
-        )
-    if stored:
-        said(stored)
-
-
-def _store(run: Run, positions: tuple[int, ...], note: str) -> None:
-    try:
-        store = Flags(run.folder)
-        # somebody may have decided meanwhile
-        undecided = [position for position in positions if position not in store.current()]
-        store.put_many(undecided, "drop", note=note)
-        st.session_state[_DONE] = f"{len(undecided):,} training items were flagged to drop."
-    except TurnoverError as error:
-        st.session_state[_DONE] = f"Nothing was stored: {error}"
+    return drawn
 
 
 # Retraining
 
-KEY = "cleansing"
 
-
-def ask_for_retraining(
-    run: Run, scores: Scores, fraction: float, validation: str, flags: dict[int, Flag]
-) -> None:
-    """The fields and the button for retraining."""
-    heading(
-        "Does it help? Retrain and see",
-        "Models without turn-over dropout, from the same seeds: on all items, without as many "
-        "random ones, and cleansed.",
-    )
-    if validation == OWN:
-        quiet(
-            "Half of the validation items choose what goes, the other half measures; so what goes "
-            "may differ a little from the list above."
-        )
-    decided = sum(flag.action != "keep" for flag in flags.values())
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        repeats = whole_number("Seeds", 1, 50, 4, key="repeats", bind="query-params", width=140)
-        with_flags = (
-            st.checkbox(f"Also on your {decided:,} flags", key="with-flags", bind="query-params")
-            if decided
-            else False
-        )
-        begin = st.button("Retrain", key="cleanse-retrain")
-    if not decided:
-        quiet(
-            "Flag training items to drop or to relabel, and a condition with your flags can be "
-            "trained as well."
-        )
-    if begin:
-        step = [
-            "cleanse",
-            "--run",
-            str(run.folder),
-            "--fraction",
-            f"{fraction:.4g}",
-            "--repeats",
-            str(repeats),
-            "--validation",
-            validation,
-        ]
-        step += [] if validation == OWN else ["--path", scores.path]
-        step += ["--flags"] if with_flags else []
-        begin_job(
-            step,
-            f"Cleanse {run.name}: {fraction:.1%}, {repeats} "
-            f"seeds{', with flags' if '--flags' in step else ''}",
-        )
-
-
-def show_retraining(run: Run) -> None:
-    """The jobs on this run with their results so far, and the finished results."""
+def _jobs(run: Run, validation: str) -> bool:
+    """The jobs on this run, with the curve so far; returns whether one is at work."""
 
     def find() -> list[Job]:
         return jobs_with(find_jobs(runs_folder()), "cleanse", run.folder)
 
-    if find():
-        show_jobs(find, lambda: _so_far(run.folder))
-    cleansings, problems = read_cleansings(run)
-    for text in problems:
-        problem("A result cannot be shown", text)
-    finished = [cleansed for cleansed in cleansings if cleansed.finished]
-    if finished:
-        names = [cleansed.name for cleansed in finished]
-        if st.session_state.get(KEY) not in (None, *names):
-            st.session_state[KEY] = names[0]
-        chosen = (
-            st.selectbox("Result", names, key=KEY, bind="query-params", width=320)
-            if len(names) > 1
-            else names[0]
+    def meanwhile() -> None:
+        steps = [job.steps[0] for job in find() if job.state.active]
+        if partial := so_far(curve_of(run, validation, finished=False), steps):
+            quiet("So far:")
+            _figures(build_curve(partial))
+
+    jobs = find()
+    at_work = any(job.state.active for job in jobs)
+    if at_work:
+        quiet("Being measured. This page need not stay open.")
+    if jobs:
+        show_jobs(find, meanwhile if at_work else None)
+    return at_work
+
+
+def _offers(
+    run: Run, validation: str, path: str, measured: Cleansed | None, flags: Mapping[int, Flag]
+) -> None:
+    """The buttons that retrain: for what is not measured yet, and under *More* anything."""
+    try:
+        decisions = decided_of(flags, run)
+    except TurnoverError as error:
+        problem("The flags cannot be trained on", str(error))
+        decisions = None
+    if not is_whole(measured) or is_new(decisions, measured):
+        offer = build_offer(run, validation, path, measured, decisions)
+        if st.button(offer.label, key="cleanse-retrain"):
+            begin_job(list(offer.step), f"Cleanse {run.name}")
+        return
+    with st.expander("More trainings"):
+        repeats = whole_number(
+            "Trainings each", 2, 50, 2 * REPEATS, key="repeats", bind="query-params", width=140
         )
-        _show(next(cleansed for cleansed in finished if cleansed.name == chosen))
+        offer = build_offer(run, validation, path, measured, decisions, int(repeats))
+        if st.button(offer.label, key="cleanse-more"):
+            begin_job(list(offer.step), f"Cleanse {run.name}: {repeats} trainings each")
 
 
-def _so_far(folder: Path) -> None:
-    """The results so far of the running jobs."""
-    at_work = [
-        job.steps[0]
-        for job in jobs_with(find_jobs(runs_folder()), "cleanse", folder)
-        if job.state.active
-    ]
-    partial = [
-        cleansed
-        for cleansed in read_cleansings(Run(folder))[0]
-        if not cleansed.finished and any(is_of(cleansed, step) for step in at_work)
-    ]
-    if partial:
-        quiet("So far:")
-        _table(partial[0])
+# What would go
 
 
-def _show(cleansed: Cleansed) -> None:
-    view = build_retrained(cleansed)
-    heading("What retraining came to", view.setting)
-    if view.stale:
-        notice("These numbers are out of date", f"{view.stale} Retrain to know what is so now.")
-    for sentence in view.sentences:
-        said(sentence)
-    _table(cleansed)
-    quiet(
-        "± standard deviation over seeds. Differences are paired by seed, with a 95 % interval and "
-        "p of a paired t-test."
+def show_preview(
+    run: Run,
+    validation: str,
+    scores: Scores | None,
+    measured: Cleansed | None,
+    flags: Mapping[int, Flag],
+) -> None:
+    """The share, what it would remove, and the button that takes it over as flags."""
+    heading("What would go")
+    chosen = measured.facts["chosen"] if measured and not measured.stale else None
+    percent = st.slider(
+        "Share of the training items",
+        1,
+        20,
+        min(20, max(1, round(100 * chosen))) if chosen else 5,
+        format="%d %%",
+        key="share",
+        bind="query-params",
     )
-
-
-def _table(cleansed: Cleansed) -> None:
-    frame = build_retrained(cleansed).table
-    st.dataframe(
-        frame,
-        hide_index=True,
-        height="content",
-        lazy=False,
-        alt="Accuracy and loss of each condition",
+    if scores is None:
+        quiet("What would go is known once something is measured on these reviews.")
+        return
+    share = percent / 100
+    try:
+        preview = build_preview(run, most_harmful(run, share, measured, scores), flags)
+    except TurnoverError as error:
+        problem("Nothing can be removed so", str(error))
+        return
+    classes = "".join(
+        f"<span>{chip_html(name)} {gone:,} of {there:,}</span>"
+        for name, gone, there in preview.classes
     )
+    st.html(f'<p class="to-said">{safe(preview.sentence)}</p><div class="to-facts">{classes}</div>')
+    if measured is None or measured.stale:
+        quiet("Not measured yet: measuring sorts by half of the validation items, this by all.")
+    _take_over(run, preview, taken_over_note(share, validation))
+    items = "".join(map(_going_html, preview.items))
+    named = f'class="to-going to-{run.kind}s" tabindex="0" aria-label="What would go"'
+    st.html(f"<ul {named}>{items}</ul>")
+    more = len(preview.positions) - len(preview.items)
+    if more > 0:
+        quiet(f"The first {LISTED} are shown, the most harmful first; {more:,} more would go.")
+
+
+def _going_html(item: Going) -> str:
+    looks = "wrong" if item.otherwise else "flag"
+    decided = f'<span class="to-chip to-{looks}">{safe(item.decided)}</span>'
+    content = (
+        image_html(item.image, 56, f"training image labelled {item.label}")
+        if item.image
+        else f'<span dir="auto">{safe(item.text)}</span>'
+    )
+    chips = f"{chip_html(item.label)}{decided if item.decided else ''}"
+    return f'<li title="{safe(item.id)}">{content}<div>{chips}</div></li>'
+
+
+def _take_over(run: Run, preview: Preview, note: str) -> None:
+    new = preview.undecided
+    st.button(
+        f"Take over {len(new):,} items as flags" if new else "All of them are decided",
+        key="cleanse-take-over",
+        on_click=_store,
+        args=(run, new, note),
+        disabled=not new,
+    )
+    flag_problem()
+    if words := st.session_state.pop(_DONE, ""):
+        quiet(words)
+
+
+def _store(run: Run, positions: tuple[int, ...], note: str) -> None:
+    with stored():
+        flags = flags_of(run)
+        known = flags.current()  # somebody may have decided meanwhile
+        undecided = [position for position in positions if position not in known]
+        flags.put_many(undecided, "drop", note=note)
+        st.session_state[_DONE] = (
+            f"{len(undecided):,} training items are flagged to drop; Review, at the top, undoes it."
+        )

@@ -1,24 +1,20 @@
-"""View models of the Cleanse page: a planned removal, its adoption as flags, and retraining.
+"""View models of the Cleanse page: what would go, what retraining came to, and how long it takes.
 
-`build_plan` shows which training items a removal would drop (the lowest mean influences), with the
-predicted change of the mean loss. `build_retrained` shows the results of retraining by condition;
-its sentences claim a difference only where the 95 % interval excludes 0.
+`build_preview` shows the training items that a share would remove, `build_curve` accuracy and loss
+against the share removed. Items are taken from the measured curve where there is one, so that what
+is taken over is what was tried; before, from the run's own mean influences on all validation items.
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 
-from turnover.dashboard.shared.groups_view import number
-from turnover.errors import TurnoverError
-from turnover.explain.explanation import rounded
-from turnover.explain.html import signed
+from turnover.errors import TurnoverError, counted
+from turnover.explain.report import verdict_words
 from turnover.explain.words import snippet
 from turnover.flags import Flag
 from turnover.runs.run import Run
@@ -27,367 +23,307 @@ from turnover.workflows.cleansing import (
     FLAGGED,
     NONE,
     RANDOM,
-    Comparison,
+    SHARES,
+    Decisions,
+    Summary,
     check_classes,
     count_removed,
     lowest,
 )
 from turnover.workflows.cleansing_results import Cleansed, Scores
+from turnover.workflows.cleansing_words import Verdict, verdict
 
-LISTED = 200
-"""Rows of the table of removed items."""
+LISTED = 60
+"""Items of a preview that are shown."""
 
-_BINS = 60
-_DECIDED = {
-    "keep": "flagged to keep",
-    "relabel": "flagged to relabel",
-    "drop": "flagged to drop already",
-}
-_PAIRS = ((CLEANSED, RANDOM), (CLEANSED, NONE), (FLAGGED, NONE), (FLAGGED, RANDOM))
-"""Pairs of conditions that are compared in sentences, the most telling first."""
-_MEASURES = {"loss": (1, 3, "nats", -1), "accuracy": (100, 1, "points", 1)}
-"""How a difference is shown: factor, digits, unit, and which sign is better."""
+REPEATS = 4
+"""Trainings of each kind, where nobody asks for another number."""
+
+_CHARACTERS = 160
 
 
-# A planned removal
+# What would go
 
 
 @dataclass(frozen=True)
-class Bin:
-    """A histogram bin of scores: its bounds, count, and whether its items are removed."""
-
-    low: float
-    high: float
-    count: int
-    removed: bool
-
-
-@dataclass(frozen=True)
-class Removal:
-    """The view of a planned removal.
-
-    Attributes:
-        positions: of the removed items, the most harmful first.
-        bins: histogram of all scores; no bin holds both removed and remaining items.
-        threshold: the highest score among the removed items, nats.
-        summary: how many of which classes are removed, and how many of them are injected.
-        effect: the predicted change of the mean loss.
-        caution: the limits of that prediction.
-        classes: by class, how many items there are and how many are removed.
-        table: the first `LISTED` removed items.
-        alt: the histogram in words.
+class Going:
+    """A training item that would go; `decided` is what a person decided on it, in words, and
+    `otherwise` whether that is not to drop it.
     """
 
-    positions: np.ndarray
-    bins: tuple[Bin, ...]
-    threshold: float
-    summary: str
-    effect: str
-    caution: str
-    classes: pd.DataFrame
-    table: pd.DataFrame
-    alt: str
+    position: int
+    id: str
+    label: str
+    text: str
+    image: bytes
+    decided: str
+    otherwise: bool
 
 
 @dataclass(frozen=True)
-class Adoption:
-    """The removed items that can be flagged to drop, those without a decision, and a sentence on
-    the others.
+class Preview:
+    """What a share would remove.
+
+    Attributes:
+        positions: of all items that go, the most harmful first.
+        sentence: how many they are, of what, and on how many somebody decided otherwise.
+        classes: name, how many go and how many there are.
+        items: the first `LISTED`.
+        undecided: positions of those that nobody has decided on.
     """
 
     positions: tuple[int, ...]
     sentence: str
+    classes: tuple[tuple[str, int, int], ...]
+    items: tuple[Going, ...]
+    undecided: tuple[int, ...]
 
 
-def build_plan(run: Run, scores: Scores, fraction: float, flags: Mapping[int, Flag]) -> Removal:
-    """The removal of this fraction of the training items.
+def most_harmful(run: Run, share: float, curve: Cleansed | None, scores: Scores) -> np.ndarray:
+    """Positions of the items that a share removes, the most harmful first: those that were tried,
+    where so many were tried and the curve is of this run as it is.
+    """
+    count = count_removed(len(run.train), share)
+    if curve and not curve.stale and count <= len(curve.facts["removed_ids"]):
+        places = {str(name): place for place, name in enumerate(run.train["id"])}
+        tried = [places.get(str(name), -1) for name in curve.facts["removed_ids"][:count]]
+        if -1 not in tried:
+            return np.array(tried, np.int64)
+    return lowest(scores.estimates[0], count)
+
+
+def build_preview(run: Run, positions: np.ndarray, flags: Mapping[int, Flag]) -> Preview:
+    """What it would be to remove these.
 
     Raises:
-        TurnoverError: if it removes no item, or every item of a class.
+        TurnoverError: if they are none, or every item of a class.
     """
-    values, std_errors = scores.estimates
-    count = count_removed(len(values), fraction)
-    if not 0 < count < len(values):
+    if not len(positions):
         raise TurnoverError(
-            f"{fraction:.1%} of {len(values):,} training items is not one item; choose a larger "
-            "share"
+            f"this share of {len(run.train):,} training items is not one item; choose a larger one"
         )
-    positions, labels = lowest(values, count), run.train["label"].to_numpy()
-    check_classes(np.delete(labels, positions), run.classes, f"Removing {fraction:.1%} takes away")
-    threshold = float(values[positions[-1]])
-    bins = _bins(np.asarray(values, np.float64), threshold, count)
-    total, error = scores.total(positions)
-    return Removal(
-        positions=positions,
-        bins=bins,
-        threshold=threshold,
-        summary=_summary(run, positions),
-        effect=_effect(total, error, scores.targets),
-        caution=_caution(run, total),
-        classes=_classes(run.classes, labels, positions),
-        table=_table(run, positions[:LISTED], values, std_errors, flags),
-        alt=(
-            f"Mean influence of {len(values):,} training items, from {values.min():.2g} to "
-            f"{values.max():.2g} nats; the {count:,} lowest, up to {threshold:.2g}, are removed"
-        ),
+    labels = run.train["label"].to_numpy()
+    check_classes(np.delete(labels, positions), run.classes, "this share takes away")
+    gone, there = (
+        np.bincount(values, minlength=len(run.classes)) for values in (labels[positions], labels)
+    )
+    rows = [int(position) for position in positions]
+    otherwise = sum(position in flags and flags[position].action != "drop" for position in rows)
+    decided = f" On {otherwise:,} of them somebody decided otherwise." if otherwise else ""
+    return Preview(
+        tuple(rows),
+        f"{len(rows):,} of {counted(len(labels), f'training {run.kind}')} would go.{decided}",
+        tuple(zip(run.classes, gone.tolist(), there.tolist(), strict=True)),
+        tuple(_going(run, position, flags.get(position)) for position in rows[:LISTED]),
+        tuple(position for position in rows if position not in flags),
     )
 
 
-def build_adoption(plan: Removal, flags: Mapping[int, Flag]) -> Adoption:
-    """The flags that adopting the removal would store."""
-    decided = [flags[int(position)].action for position in plan.positions if int(position) in flags]
-    new = tuple(int(position) for position in plan.positions if int(position) not in flags)
-    others = [
-        f"{decided.count(action):,} {words}"
-        for action, words in _DECIDED.items()
-        if action in decided
-    ]
-    stays = f" {_listed(others)}: what was decided on them stays." if others else ""
-    return Adoption(
-        new,
-        f"{len(new):,} of the {len(plan.positions):,} items will be flagged to drop, with a note on"
-        f" where the flag comes from.{stays}",
+def _going(run: Run, position: int, flag: Flag | None) -> Going:
+    item, texts = run.item("train", position), run.kind == "text"
+    return Going(
+        position,
+        str(item["id"]),
+        run.classes[int(item["label"])],
+        snippet(str(item["text"]), _CHARACTERS) if texts else "",
+        b"" if texts else bytes(item["image"]),
+        f"{flag.by}: {verdict_words(flag)}" if flag else "",
+        flag is not None and flag.action != "drop",
     )
 
 
-def adoption_note(fraction: float, validation: str) -> str:
+def taken_over_note(share: float, validation: str) -> str:
     """The note on flags that come from a cleansing."""
-    return (
-        f"Cleansing: among the lowest {fraction:.1%} by mean influence on "
-        f"{'the validation items' if validation == 'validation' else validation}."
-    )
+    items = "the validation items" if validation == "validation" else validation
+    return f"Cleansing: among the {share:.0%} most harmful for {items}."
 
 
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def _bins(values: np.ndarray, threshold: float, count: int) -> tuple[Bin, ...]:
-    """A histogram with a bin edge at the threshold. Of items with exactly that score, `count`, not
-    the value, decides which are removed.
-    """
-    width = max(float(np.ptp(values)) / _BINS, np.finfo(np.float64).tiny)
-    ordered = np.sort(values)
-    bins = []
-    for part, removed in ((ordered[:count], True), (ordered[count:], False)):
-        indices = (
-            np.floor((threshold - part) / width).astype(int)
-            if removed
-            else np.floor((part - threshold) / width).astype(int)
-        )
-        for index, size in zip(*np.unique(indices, return_counts=True), strict=True):
-            low = threshold - (index + 1) * width if removed else threshold + index * width
-            bins.append(Bin(float(low), float(low + width), int(size), removed))
-    return tuple(sorted(bins, key=lambda part: (part.low, not part.removed)))
-
-
-def _summary(run: Run, positions: np.ndarray) -> str:
-    """How many go, and how many of them are known to be wrong or were injected."""
-    marks = run.train["planted"].to_numpy()
-    gone = f"{len(positions):,} of {len(marks):,} training items go"
-    injected = int((marks != "").sum())
-    if not injected:
-        return f"{gone}."
-    return (
-        f"{gone}; {int((marks[positions] != '').sum()):,} of them are among the {injected:,} that "
-        "are injected or known to be wrong."
-    )
-
-
-def _effect(total: float, error: float | None, targets: int) -> str:
-    noise = "error not known, with one member" if error is None else f"± {rounded(error)}"
-    return (
-        f"Predicted, at face value: removing them changes the mean loss on {targets:,} items by "
-        f"{number(total)} nats ({noise})."
-    )
-
-
-def _caution(run: Run, total: float) -> str:
-    loss = float(run.curves["validation"].iloc[int(run.manifest["results"]["kept_epoch"]) - 1])
-    too_much = (
-        f" It is more than the whole loss on the validation items, {rounded(loss)} nats, so it "
-        "cannot come true."
-        if -total > loss
-        else ""
-    )
-    return (
-        "Influences are those of sub-networks, and what is left stands in for what goes: whole "
-        f"networks move far less.{too_much} The measure “removal” on the Trust page shows what "
-        "such sums are worth; retrain below to know."
-    )
-
-
-def _classes(classes: list[str], labels: np.ndarray, positions: np.ndarray) -> pd.DataFrame:
-    there, gone = (
-        np.bincount(values, minlength=len(classes)) for values in (labels, labels[positions])
-    )
-    share = np.divide(gone, there, out=np.zeros(len(classes)), where=there > 0)
-    return pd.DataFrame({"Class": classes, "Training items": there, "Go": gone, "Share": share})
-
-
-def _table(
-    run: Run,
-    positions: np.ndarray,
-    values: np.ndarray,
-    std_errors: np.ndarray,
-    flags: Mapping[int, Flag],
-) -> pd.DataFrame:
-    """Removed items, most harmful first; columns `Injected` and `Flag` only where any has one."""
-    rows = run.train.loc[positions]
-    content = (
-        [snippet(str(text)) for text in rows["text"]]
-        if run.kind == "text"
-        else [_thumbnail(png) for png in rows["image"]]
-    )
-    actions = [
-        flags[int(position)].action if int(position) in flags else "" for position in positions
-    ]
-    frame = pd.DataFrame(
-        {
-            "Text" if run.kind == "text" else "Image": content,
-            "Label": [run.classes[int(label)] for label in rows["label"]],
-            "Influence": np.asarray(values[positions], np.float64),
-            "±": np.asarray(std_errors[positions], np.float64),
-            "Injected": rows["planted"].to_list(),
-            "Flag": actions,
-            "Id": rows["id"].to_list(),
-        }
-    )
-    return frame.drop(columns=[name for name in ("Injected", "Flag") if not frame[name].any()])
-
-
-def _thumbnail(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-# Retraining results
+# What retraining came to
 
 
 @dataclass(frozen=True)
-class RetrainedView:
-    """A cleansing: how it was measured, its findings in sentences, and its numbers."""
+class Point:
+    """One condition on the curve: a value with its 95 % interval, None where there is none. The
+    interval is that of the difference to nothing removed.
+    """
 
     name: str
-    setting: str
-    sentences: tuple[str, ...]
-    table: pd.DataFrame
-    stale: str
+    value: float
+    low: float | None
+    high: float | None
 
 
-def build_retrained(cleansed: Cleansed) -> RetrainedView:
-    """The view of a cleansing, finished or in progress."""
-    pairs = [
-        (measured, comparison)
-        for pair in _PAIRS
-        for measured in cleansed.conditions
-        for comparison in measured.against
-        if (measured.condition, comparison.other) == pair
-    ]
-    sentences = [
-        _sentence(measured.condition, cleansed.seeds[measured.condition], comparison, what)
-        for measured, comparison in pairs
-        for what in _MEASURES
-    ]
-    return RetrainedView(
-        cleansed.name,
-        _setting(cleansed),
-        tuple(sentences) if cleansed.finished else (),
-        _retrained_table(cleansed),
-        cleansed.stale,
-    )
-
-
-def is_of(cleansed: Cleansed, step: Sequence[str]) -> bool:
-    """Whether a cleansing is the result of a job's step `cleanse …`, not of other settings."""
-    options = dict(pairwise(step))
-    facts = cleansed.facts
-    settings = (
-        options.get("--fraction"),
-        options.get("--validation"),
-        options.get("--repeats"),
-        "--flags" in step,
-    )
-    return settings == (
-        f"{facts['fraction']:.4g}",
-        facts["validation"],
-        str(facts["repeats"]),
-        bool(facts["flags"]),
-    )
-
-
-def _setting(cleansed: Cleansed) -> str:
-    facts, flags = cleansed.facts, cleansed.facts["flags"]
-    decided = (
-        f" Your flags drop {flags['dropped']} and relabel {flags['relabelled']}." if flags else ""
-    )
-    measured = (
-        "the run’s own validation items, one half to choose by, the other to measure on"
-        if facts["validation"] == "validation"
-        else facts["validation"]
-    )
-    return (
-        f"{facts['removed']:,} items removed ({facts['fraction']:.1%}), chosen by "
-        f"{facts['targets']:,} items and measured on {facts['measured_on']:,} others ({measured}); "
-        f"{facts['repeats']} seeds, ordinary training without turn-over dropout.{decided}"
-    )
-
-
-def _sentence(condition: str, seeds: int, comparison: Comparison, what: str) -> str:
-    """The comparison of a condition with another in loss or accuracy."""
-    difference, interval = (
-        (comparison.loss, comparison.loss_interval)
-        if what == "loss"
-        else (comparison.accuracy, comparison.accuracy_interval)
-    )
-    factor, digits, unit, better = _MEASURES[what]
-    subject, against = f"{condition[:1].upper()}{condition[1:]}", f"against {comparison.other}"
-    if interval is None:
-        why = "one seed has no interval" if seeds < 2 else "all seeds differ by the same"
-        return f"{subject} {against}: nothing can be said of the {what}, since {why}."
-    low, high = interval
-    bounds = (
-        f"95 % interval of the difference {signed(low * factor, digits)} to "
-        f"{signed(high * factor, digits)}"
-    )
-    if low <= 0 <= high:
-        return f"{subject} {against}: no difference in {what} can be told from chance ({bounds})."
-    amount = f"{factor * abs(difference):.{digits}f} {unit}"
-    return (
-        f"{subject} {'improved' if difference * better > 0 else 'worsened'} the {what} by {amount} "
-        f"{against} ({bounds})."
-    )
-
-
-def _retrained_table(cleansed: Cleansed) -> pd.DataFrame:
-    """A row for each condition; ± is the standard deviation over seeds, differences have a 95 %
-    interval and a p-value.
+@dataclass(frozen=True)
+class Figure:
+    """One measure against the share removed: `whole` is its value with nothing removed, `names` are
+    those of all points there will be, `lines` are the points of a condition.
     """
-    rows = [(row, cleansed.seeds[row.condition]) for row in cleansed.conditions]
-    return pd.DataFrame(
-        {
-            "Condition": [row.condition for row, _ in rows],
-            "Models": [seeds for _, seeds in rows],
-            "Accuracy": [
-                _spread(100 * row.accuracy, 100 * row.accuracy_sd, seeds, 1, " %")
-                for row, seeds in rows
-            ],
-            "Loss, nats": [_spread(row.loss, row.loss_sd, seeds, 3, "") for row, seeds in rows],
-            "Loss against": [
-                "; ".join(_short(comparison) for comparison in row.against) for row, _ in rows
-            ],
-        }
+
+    title: str
+    whole: float
+    percent: bool
+    names: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[Point, ...]], ...]
+
+    @property
+    def alt(self) -> str:
+        form = ".1%" if self.percent else ".3f"
+        parts = (
+            f"{name}: {', '.join(f'{point.name} {point.value:{form}}' for point in points)}"
+            for name, points in self.lines
+        )
+        return f"{self.title}, with nothing removed {self.whole:{form}}; {'; '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A cleansing, finished or in progress; the figures are () until there is something to draw."""
+
+    verdict: Verdict | None
+    setting: str
+    figures: tuple[Figure, ...]
+
+
+LINES = {
+    CLEANSED: "without the most harmful",
+    RANDOM: "without as many random ones",
+    FLAGGED: "with your decisions",
+}
+
+
+def build_curve(cleansed: Cleansed) -> Curve:
+    """The curve of a cleansing."""
+    facts, rows = cleansed.facts, cleansed.conditions
+    whole = next((row for row in rows if row.condition == NONE), None)
+    figures = (
+        tuple(_figure(what, whole, cleansed) for what in ("accuracy", "loss"))
+        if whole and len(rows) > 1
+        else ()
+    )
+    total = int(facts.get("total") or 0)
+    finding = verdict(rows, facts["shares"], facts["removed"], total) if cleansed.finished else None
+    return Curve(finding, _setting(facts), figures)
+
+
+def _figure(what: str, whole: Summary, cleansed: Cleansed) -> Figure:
+    rows, decided = cleansed.conditions, cleansed.facts["flags"] is not None
+    names = (*map(_share_name, cleansed.facts["shares"]), *(["decisions"] if decided else []))
+    level = float(getattr(whole, what))
+    lines = (
+        (words, tuple(_point(what, level, row) for row in rows if row.condition == condition))
+        for condition, words in LINES.items()
+    )
+    return Figure(
+        "Accuracy" if what == "accuracy" else "Loss (lower is better)",
+        level,
+        what == "accuracy",
+        names,
+        tuple((words, points) for words, points in lines if points),
     )
 
 
-def _spread(mean: float, deviation: float, seeds: int, digits: int, unit: str) -> str:
-    return f"{mean:.{digits}f}{f' ± {deviation:.{digits}f}' if seeds > 1 else ''}{unit}"
+def _point(what: str, whole: float, row: Summary) -> Point:
+    name = _share_name(row.share) if row.share else "decisions"
+    interval = next(
+        (getattr(one, f"{what}_interval") for one in row.against if one.other == NONE), None
+    )
+    low, high = (whole + bound for bound in interval) if interval else (None, None)
+    return Point(name, float(getattr(row, what)), low, high)
 
 
-def _short(comparison: Comparison) -> str:
-    if comparison.loss_interval is None or comparison.loss_p is None:
-        return f"{comparison.other} {signed(comparison.loss, 3)}"
-    low, high = (signed(bound, 3) for bound in comparison.loss_interval)
+def _share_name(share: float) -> str:
+    return f"{100 * share:g} %"
+
+
+def _setting(facts: Mapping[str, object]) -> str:
+    flags = facts["flags"]
+    decided = (
+        f" Your decisions then: {flags['dropped']:,} to drop, {flags['relabelled']:,} to relabel."
+        if isinstance(flags, dict)
+        else ""
+    )
     return (
-        f"{comparison.other} {signed(comparison.loss, 3)} [{low}, {high}], "
-        f"p = {comparison.loss_p:.2g}"
+        f"{facts['targets']:,} validation items chose what goes and how much; the figures are on "
+        f"{facts['measured_on']:,} others. {facts['repeats']} trainings each, bars are 95 % "
+        f"intervals of the change.{decided}"
     )
+
+
+# Jobs
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A retraining that is offered: its button, and the arguments of `turnover cleanse`."""
+
+    label: str
+    step: tuple[str, ...]
+
+
+def build_offer(
+    run: Run,
+    validation: str,
+    path: str,
+    curve: Cleansed | None,
+    decisions: Decisions | None,
+    repeats: int = REPEATS,
+) -> Offer:
+    """The retraining that would measure what is not measured yet: the curve, what people decided
+    since, or both.
+    """
+    known = int(curve.facts["repeats"]) if curve and is_whole(curve) else 0
+    models = max(0, repeats - known) * (1 + 2 * len(SHARES)) + repeats * bool(decisions)
+    wait = waiting(_seconds_each(run, curve), models)
+    new = "with your decisions" if decisions and known >= repeats else "and see"
+    step = ["cleanse", "--run", str(run.folder), "--repeats", str(repeats)]
+    step += ["--validation", validation, *(["--path", path] if path else [])]
+    step += ["--flags"] if decisions else []
+    return Offer(f"Retrain {new}{wait}", tuple(step))
+
+
+def waiting(seconds_each: float | None, models: int) -> str:
+    """How long some models take, in brackets; "" if nobody knows."""
+    if seconds_each is None or not models:
+        return ""
+    seconds = seconds_each * models
+    return f" (≈ {seconds:.0f} s)" if seconds < 120 else f" (≈ {seconds / 60:.0f} min)"
+
+
+def _seconds_each(run: Run, curve: Cleansed | None) -> float | None:
+    """Of one model: as measured here, else twice its part of the ordinary training's, since models
+    trained one by one share nothing.
+    """
+    if curve and curve.facts.get("trained"):
+        return float(curve.facts["seconds"]) / int(curve.facts["trained"])
+    twin, members = run.manifest.get("timings", {}).get("twin"), run.manifest["results"]["members"]
+    return 2 * float(twin) / int(members) if twin else None
+
+
+def is_whole(curve: Cleansed | None) -> bool:
+    """Whether a curve is there that is of the run as it is, and not of one share."""
+    return curve is not None and not curve.stale and len(curve.facts["shares"]) > 1
+
+
+def is_new(decisions: Decisions | None, curve: Cleansed | None) -> bool:
+    """Whether people decided something since a curve was measured."""
+    flags = curve.facts["flags"] if curve else None
+    return decisions is not None and (not flags or flags.get("digest") != decisions.digest)
+
+
+def decided_of(flags: Mapping[int, Flag], run: Run) -> Decisions | None:
+    """What people decided, if that changes the training items."""
+    changing = {place: flag for place, flag in flags.items() if flag.action != "keep"}
+    return Decisions.of(changing, run.classes, len(run.train)) if changing else None
+
+
+def so_far(partial: Cleansed | None, steps: Iterable[Sequence[str]]) -> Cleansed | None:
+    """The unfinished curve, if it is that of a job at work."""
+    if partial is None:
+        return None
+    facts = partial.facts
+    wanted = facts["validation"], str(facts["repeats"]), bool(facts["flags"])
+    for step in steps:
+        options = dict(pairwise(step))
+        if wanted == (options.get("--validation"), options.get("--repeats"), "--flags" in step):
+            return partial
+    return None

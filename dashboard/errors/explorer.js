@@ -186,7 +186,7 @@ function makeState(root) {
     S.piece("pane", [S.stamp, S.item, S.panes.has(S.item), S.total, S.form?.position,
       S.verdictOf(S.item) ?? "", S.proofs.get(S.item), S.isProving(S.item), data.proveTime, cards.map((card) => decisionOf(S, card.position) ?? 0)],
     () => (S.total ? drawPane(S) : nothing()));
-    S.piece("foot", [data.flagged, data.undo, data.problem, data.lost, data.progress, S.moved,
+    S.piece("foot", [data.flagged, data.decided, data.undo, data.problem, data.lost, data.progress, S.moved,
       S.pending.length, data.run], () => drawFoot(S));
     S.root.classList.toggle("list-open", S.listOpen);
     S.root.dataset.kind = data.kind;

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from turnover.errors import TurnoverError, counted
 from turnover.explain.explanation import ErrorItem
 from turnover.explain.words import visible
 from turnover.flags import CLEARED, Flags
-from turnover.flags.judgements import VERDICTS, judge, judgements
+from turnover.flags.judgements import VERDICTS, Judgement, judge, judgements
 from turnover.runs.proofs import read_proofs
 from turnover.runs.run import Run
 
@@ -164,7 +164,7 @@ def decide(flags: Flags, act: Act, classes: Sequence[str], steps: list[int]) -> 
     try:
         if act.kind == "undo":
             if not steps:
-                return "There is nothing to undo in this tab; Flags & export has the rest."
+                return "There is nothing to undo in this tab; Review, at the top, has the rest."
             flags.undo(steps.pop())
             return ""
         if act.kind == "judge":
@@ -195,7 +195,7 @@ def _data(
     run, heard = opened.run, explorer.heard
     near = matching[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]
     panes = _panes(opened, near, matching[index]) if matching else {}
-    flags = current_flags(run)
+    flags, judged, proofs = current_flags(run), _judgements(run), read_proofs(run)[0]
     rows = window(index, len(matching))
     rows_name = f"{stamp_of(opened)} {explorer.place.filters} {rows}"
     if matching:
@@ -221,11 +221,12 @@ def _data(
         "near": list(panes),
         "more": len(panes) < len(near),
         "flags": decisions(flags, panes.values()),
-        "proofs": proof_facts(read_proofs(run)[0], near, opened.causes),
-        "proving": [id for id in panes if id in errors_of(proving(run))],
-        "proveTime": seconds_words(run),
+        "proofs": proof_facts(proofs, near, opened.causes),
+        "proving": sorted(errors_of(proving(run)) & {*panes}),
+        "proveTime": seconds_words(run, proofs),
         "flagged": len(flags),
-        "judged": _judged(run, [matching[place] for place in rows]),
+        "decided": len(flags) + len(judged),
+        "judged": _judged(judged, [matching[place] for place in rows]),
         "client": explorer.client,
         "done": explorer.done,
         "undo": len(explorer.steps),
@@ -253,12 +254,15 @@ def _facts(opened: Opened) -> dict[str, Any]:
     }
 
 
-def _judged(run: Run, items: Sequence[ErrorItem]) -> dict[str, int]:
-    """The verdicts on some errors, by number and by the error's id."""
+def _judgements(run: Run) -> dict[int, Judgement]:
     try:
-        known = judgements(flags_of(run))
+        return judgements(flags_of(run))
     except TurnoverError:  # the page says so of the flags, in the same file
         return {}
+
+
+def _judged(known: Mapping[int, Judgement], items: Sequence[ErrorItem]) -> dict[str, int]:
+    """The verdicts on some errors, by number and by the error's id."""
     return {
         item.id: VERDICTS.index(known[item.position].verdict)
         for item in items

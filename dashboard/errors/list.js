@@ -75,17 +75,19 @@ function markRow(S, list) {
 }
 
 function drawFoot(S) {
-  const { flagged, undo, problem, lost, progress } = S.data;
-  const href = `flags?${new URLSearchParams({ run: S.data.run })}`;
-  const tray = el("div", { class: "tray", "data-turnover": "tray" },
+  const { flagged, decided, undo, problem, lost, progress } = S.data;
+  const tray = document.querySelector("[data-turnover=tray]"); // of the page, which Python draws
+  const many = decided === 1 ? "1 decision" : `${decided.toLocaleString("en")} decisions`;
+  if (tray && decided !== null)
+    tray.textContent = S.pending.length ? "saving …" : decided ? many : "No decisions yet";
+  const done = el("div", { class: "done" },
     el("span", {}, S.pending.length ? "saving …" : `${flagged.toLocaleString("en")} flagged`),
     button("Undo", "undo", () => S.act({ kind: "undo" }),
-      { disabled: !undo && !S.pending.length, title: "Key U: takes back the last decision of this tab" }),
-    el("a", { href, "data-focus": "flags", onclick: (e) => S.follow(e, href) }, "Flags & export"));
+      { disabled: !undo && !S.pending.length, title: "Key U: takes back the last decision of this tab" }));
   return el("div", { class: "list-foot" },
     problem ? el("p", { class: "problem", role: "alert" }, "The flag was not stored: ", problem) : "",
     S.moved ? "" : el("p", { class: "quiet" }, lost),
-    el("p", { class: "quiet" }, progress), tray);
+    el("p", { class: "quiet" }, progress), done);
 }
 
 function drawBar(S) {

@@ -23,7 +23,7 @@ from turnover.errors import TurnoverError
 from turnover.explain.explanation import ErrorItem, explain_error
 from turnover.explain.html import marked_html
 from turnover.explain.words import mark, run_pieces
-from turnover.runs.proofs import proofs_of, read_proofs
+from turnover.runs.proofs import proofs_of, read_proofs, verdicts
 from turnover.runs.run import PREDICTION, TRUTH
 
 _OPEN, _CHOICE, _ANSWER = "more", "more-choice", "more-answer"
@@ -80,7 +80,19 @@ def _sides(opened: Opened, item: ErrorItem, meaning: str) -> None:
     if explanation.advice:
         trust_link(run)
     flag_problem()
-    sides(explanation, flags, lambda card: card_controls(run, card, flags.get(card.position)))
+    proofs = proofs_of(read_proofs(run)[0], item.position) if meaning == PREDICTION else []
+    known = verdicts(proofs)
+    sides(
+        explanation,
+        flags,
+        lambda card: card_controls(run, card, flags.get(card.position)),
+        lambda card: _verdict_html(known.get(card.position, "")),
+    )
+
+
+def _verdict_html(verdict: str) -> str:
+    """What retraining without a training item and others showed; "" if that was not tried."""
+    return verdict and f'<p class="to-quiet">retraining: {verdict}</p>'
 
 
 def _regions(opened: Opened, item: ErrorItem) -> None:

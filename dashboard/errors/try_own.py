@@ -32,7 +32,6 @@ from turnover.dashboard.errors.edit import show_edit
 from turnover.dashboard.errors.worker import ask, when_ready
 from turnover.dashboard.shared.cards import card_controls, sides
 from turnover.dashboard.shared.flag_form import current_flags, flag_problem
-from turnover.dashboard.shared.flags import flags_bar
 from turnover.dashboard.shared.notice import heading, problem, quiet, said
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import marked_target
@@ -138,7 +137,6 @@ def show_prediction(run: Run, question: Question, answer: Answer) -> None:
 def show_behind(run: Run, answer: Answer) -> None:
     """The explanation: its sentences and the cards."""
     flags = current_flags(run)
-    flags_bar(run, len(flags))
     explanation = answer.explanation
     said(explanation.sentence)
     quiet(explanation.units, explanation.yardstick, f"Computed in {answer.seconds:.2f} s.")

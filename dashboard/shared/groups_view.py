@@ -151,7 +151,7 @@ def caution_sentence(scale: float, classes: int) -> str:
     """What the prediction of a flip rests on."""
     third = " Another label might win instead." if classes > 2 else ""
     return (
-        f"Sums of influences times {rounded(scale)}: so much of them did retraining show in this "
+        f"By sums of influences times {rounded(scale)}, what retraining showed of them in this "
         f"run.{third}"
     )
 

@@ -11,7 +11,7 @@ from turnover.dashboard.shared.jobs_view import jobs_with, time_left
 from turnover.dashboard.state import runs_folder
 from turnover.errors import TurnoverError
 from turnover.jobs import Job, State, find_jobs, start_job
-from turnover.runs.proofs import read_proofs, seconds_to_prove
+from turnover.runs.proofs import Proof, read_proofs, seconds_to_prove
 from turnover.runs.run import Run
 
 HELP = "Trains again without these training items, and without as many random ones."
@@ -21,7 +21,8 @@ def prove_button(run: Run, error: str, name: str, options: Sequence[str], key: s
     """A button that begins to prove that the training items that `options` of `turnover prove` name
     taught an error.
     """
-    if st.button(f"{name} ({seconds_words(run) or 'by retraining'})", key=key, help=HELP):
+    time = seconds_words(run, read_proofs(run)[0]) or "by retraining"
+    if st.button(f"{name} ({time})", key=key, help=HELP):
         begin_job(_step(run, error, options), _label(error))
 
 
@@ -39,9 +40,9 @@ def begin_proof(run: Run, position: int) -> str:
     return ""
 
 
-def seconds_words(run: Run) -> str:
-    """How long a proof will take, in words; "" if unknown."""
-    seconds = seconds_to_prove(run, read_proofs(run)[0])
+def seconds_words(run: Run, proofs: Sequence[Proof]) -> str:
+    """How long a proof will take, in words, by the run's proofs; "" if unknown."""
+    seconds = seconds_to_prove(run, proofs)
     return "" if seconds is None else f"≈ {time_left(seconds)}"
 
 

@@ -33,8 +33,10 @@ from turnover.workflows.cleansing import (
     WITH_FLAGS,
     Decisions,
     Retrained,
+    chosen_share,
     count_removed,
     given_labels,
+    halves,
     kept_rows,
     lowest,
     summarise,
@@ -54,6 +56,22 @@ def test_a_fraction_is_rounded_to_the_nearest_count_and_halves_up() -> None:
     cases = [(100, 0.01, 1), (60, 0.01, 1), (40, 0.01, 0), (3, 0.5, 2), (5000, 0.05, 250)]
     for total, fraction, count in [*cases, (7, 0.0, 0), (7, 1.0, 7)]:
         assert count_removed(total, fraction) == count
+
+
+IDS = st.lists(st.text(max_size=9), max_size=40, unique=True)
+
+
+@given(ids=IDS, another=st.text(min_size=10))
+def test_who_chooses_does_not_report_and_an_id_says_which(ids: list[str], another: str) -> None:
+    """In any order; a new item moves one of the others at most."""
+    choosing, reporting = halves(ids)
+    assert sorted(choosing + reporting) == list(range(len(ids)))
+    assert len(choosing) - len(reporting) in (0, 1)
+    assert (choosing, reporting) == (sorted(choosing), sorted(reporting))
+    named = {ids[position] for position in choosing}
+    assert {ids[::-1][position] for position in halves(ids[::-1])[0]} == named
+    more = {(*ids, another)[position] for position in halves([*ids, another])[0]} - {another}
+    assert len(more ^ named) <= 1
 
 
 TIED = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=1, max_size=30)
@@ -146,25 +164,51 @@ def test_a_summary_is_numpy_s_in_whatever_order_models_come() -> None:
     assert losses == pytest.approx((mean + 1, spread, mean + 2))
 
 
-def test_every_condition_is_compared_with_those_before_it() -> None:
-    """Accuracy and loss each with its own seeds' differences."""
-    accuracies = {NONE: [0.5, 0.75, 0.625], RANDOM: [0.5, 0.5, 0.75], CLEANSED: [0.75, 0.875, 0.75]}
-    losses = {NONE: [0.3, 0.5, 0.4], RANDOM: [0.5, 0.25, 0.75], CLEANSED: [0.1, 0.125, 0.3]}
-    made = [
-        Retrained(name, seed, accuracies[name][seed], losses[name][seed], 0.0)
-        for seed in range(3)
-        for name in CONDITIONS
+def test_a_share_is_compared_with_nothing_removed_and_cleansing_with_as_many_random_ones() -> None:
+    """Accuracy and loss each with its own seeds' differences; flags come last."""
+    rng = np.random.default_rng(0)
+    which = [(NONE, 0.0), *((name, share) for share in (0.1, 0.2) for name in (RANDOM, CLEANSED))]
+    which.append((FLAGGED, 0.0))
+    models = [
+        Retrained(name, seed, *rng.random(3), share) for seed in range(3) for name, share in which
     ]
-    found = {
-        one.condition: {other.other: other for other in one.against} for one in summarise(made)
-    }
-    others = {name: list(against) for name, against in found.items()}
-    assert others == {NONE: [], RANDOM: [NONE], CLEANSED: [NONE, RANDOM]}
-    for name, against in found.items():
-        for other, one in against.items():
-            for p, values in ((one.accuracy_p, accuracies), (one.loss_p, losses)):
-                assert p == pytest.approx(ttest_rel(values[name], values[other]).pvalue)
-            assert one.loss == pytest.approx(np.mean(losses[name]) - np.mean(losses[other]))
+    rows = summarise([models[place] for place in rng.permutation(len(models))])
+    assert [(row.condition, row.share) for row in rows] == which
+
+    def values(name: str, share: float, field: str) -> list[float]:
+        return [getattr(m, field) for m in models if (m.condition, m.share) == (name, share)]
+
+    for row in rows:
+        others = {NONE: [], CLEANSED: [NONE, RANDOM]}.get(row.condition, [NONE])
+        assert [one.other for one in row.against] == others
+        for one in row.against:
+            share = 0.0 if one.other == NONE else row.share
+            for p, change, field in (
+                (one.accuracy_p, one.accuracy, "accuracy"),
+                (one.loss_p, one.loss, "loss"),
+            ):
+                pair = [
+                    values(*which, field)
+                    for which in ((row.condition, row.share), (one.other, share))
+                ]
+                assert p == pytest.approx(ttest_rel(*pair).pvalue)
+                assert change == pytest.approx(np.subtract(*pair).mean())
+
+
+def test_the_share_is_chosen_by_the_items_that_do_not_report() -> None:
+    """Whatever the reported accuracy and loss are; of equal ones the smaller."""
+    by_share = {0.01: (0.9, 0.1, 0.7), 0.1: (0.1, 0.9, 0.3), 0.2: (0.5, 0.5, 0.3)}
+    models = [Retrained(CLEANSED, 0, *values, share) for share, values in by_share.items()]
+    models += [Retrained(NONE, 0, 0.5, 0.5, 0.0), Retrained(RANDOM, 0, 0.5, 0.5, 0.1, 0.05)]
+    assert chosen_share(summarise(models)) == 0.1
+    assert chosen_share(summarise(models[3:])) is None
+
+
+def test_seeds_of_only_one_condition_are_compared_with_nothing() -> None:
+    rows = summarise(
+        [Retrained(NONE, 0, 0.5, 0.5, 0.5), Retrained(CLEANSED, 1, 0.5, 0.5, 0.5, 0.1)]
+    )
+    assert [row.against for row in rows] == [(), ()]
 
 
 EQUAL = [([0.5], [0.5]), ([0.5, 0.625, 0.75], [0.5, 0.625, 0.75])]
@@ -190,7 +234,7 @@ def test_an_interval_is_scipy_s_and_excludes_zero_where_p_is_below_a_twentieth(
     differences: list[float],
 ) -> None:
     none = [Retrained(NONE, seed, 0.5, 0.0, 0.0) for seed in range(len(differences))]
-    own = [Retrained(RANDOM, seed, 0.5, value, 0.0) for seed, value in enumerate(differences)]
+    own = [Retrained(RANDOM, seed, 0.5, value, 0.0, 0.1) for seed, value in enumerate(differences)]
     (found,) = summarise(none + own)[1].against
     assert (found.accuracy_p, found.accuracy_interval) == (None, None)
     if np.ptp(differences) <= 1e-9:

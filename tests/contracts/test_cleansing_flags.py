@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import turnover.workflows.cleanse as cleanse_workflow
 import turnover.workflows.cleansing_results as results
 from turnover import Run, TurnoverError
 from turnover.attribution.estimators.estimator import Estimator
@@ -21,9 +22,21 @@ from turnover.cli.cleanse import describe_cleanse as describe
 from turnover.data.sources.text import load_elec
 from turnover.flags import Flags
 from turnover.runs.model import describe_targets, item_features, load_model, run_settings, run_split
-from turnover.workflows.cleansing import CONDITIONS, FLAGGED, WITH_FLAGS
+from turnover.runs.run import made_with
+from turnover.storage.artifacts import write_facts
+from turnover.workflows.cleansing import (
+    CLEANSED,
+    CONDITIONS,
+    FLAGGED,
+    NONE,
+    RANDOM,
+    WITH_FLAGS,
+    Retrained,
+    summarise,
+)
 from turnover.workflows.cleansing_results import (
     Scores,
+    curve_of,
     has_scores,
     keep_cleansing,
     read_cleansings,
@@ -122,34 +135,89 @@ def test_the_command_scores_removes_retrains_and_keeps_models_as_they_finish(
 ) -> None:
     without, run = cleansed(capsys, run_copy, "--repeats", "1"), Run(run_copy)
     sizes = without["removed"], without["repeats"], without["targets"], without["measured_on"]
-    assert sizes == (6, 1, 299, 298) and without["flags"] is None
-    assert len(set(without["removed_ids"])) == 6
-    removed = run.train.set_index("id").loc[without["removed_ids"], "label"]
-    by_class = {name: int((removed == number).sum()) for number, name in enumerate(run.classes)}
-    assert without["removed_by_class"] == by_class
+    assert sizes == ([6], 1, 299, 298) and without["flags"] is None
+    assert len(set(without["removed_ids"])) == 6 and {*without["removed_ids"]} <= {*run.train["id"]}
     assert [one["condition"] for one in without["conditions"]] == list(CONDITIONS)
-    assert all(f"| {name} |" in describe(without) for name in CONDITIONS)
+    assert (without["shares"], without["chosen"], without["trained"]) == ([0.1], 0.1, 3)
+    words = describe(without)
+    assert all(f"| {name} |" in words for name in CONDITIONS) and "Does it help? No diff" in words
 
     seen: list[tuple[int, bool]] = []
 
     def looking(run: Run, result: dict[str, Any], finished: bool = True) -> Path:
         path = keep_cleansing(run, result, finished)
         newest = read_cleansings(run)[0][0]
-        seen.append((newest.seeds.total(), newest.finished))
+        seen.append((len(newest.models), newest.finished))
         return path
 
     monkeypatch.setattr(results, "keep_cleansing", looking)
     put_flags(run_copy)
     result = cleansed(capsys, run_copy, "--repeats", "2", "--flags")
-    assert seen == [*((count, False) for count in range(1, 9)), (8, True)]
-    assert result["flags"] == {"dropped": 1, "relabelled": 1}
+    assert seen == [*((count, False) for count in range(4, 9)), (8, True)]
+    assert result["flags"]["dropped"] == result["flags"]["relabelled"] == 1
     order = [(seed, name) for seed in range(2) for name in WITH_FLAGS]
     assert [(one["seed"], one["condition"]) for one in result["models"]] == order
     first = [one for one in result["models"] if one["seed"] == 0]
     same = [one for one in first if one["condition"] != FLAGGED]
-    assert same == without["models"]
-    assert [one["other"] for one in result["conditions"][-1]["against"]] == list(CONDITIONS)
+    assert same == without["models"] and result["trained"] == 5
+    assert [one["other"] for one in result["conditions"][-1]["against"]] == [NONE]
     check_kept(Run(run_copy), result)
+
+
+def test_a_curve_trains_what_no_earlier_one_did_and_flags_anew_as_they_change(
+    run_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_flags(run_copy)
+    one = cleansed(capsys, run_copy, "--repeats", "1", "--flags")
+    curve = cleansed(capsys, run_copy, "--fraction", ".2", ".1", "--repeats", "1", "--flags")
+    assert (one["trained"], curve["trained"]) == (4, 2)
+    assert (curve["shares"], curve["removed"], len(curve["removed_ids"])) == (
+        [0.1, 0.2],
+        [6, 12],
+        12,
+    )
+    assert curve["removed_ids"][:6] == one["removed_ids"] and curve["chosen"] in (0.1, 0.2)
+    assert [model for model in curve["models"] if model in one["models"]] == one["models"]
+    Flags(run_copy).put(8, "drop")
+    again = cleansed(capsys, run_copy, "--repeats", "1", "--flags")
+    assert again["trained"] == 1 and again["models"][:-1] == one["models"][:-1]
+    assert again["models"][-1] != one["models"][-1]
+
+
+def test_the_usual_shares_are_those_that_leave_every_class_an_item(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cleanse_workflow, "SHARES", (0.001, 0.05, 0.1, 0.99))
+    capsys.readouterr()
+    assert main(["cleanse", "--run", str(run_copy), "--repeats", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == [3, 6]
+    monkeypatch.setattr(cleanse_workflow, "SHARES", (0.001, 0.99))
+    assert main(["cleanse", "--run", str(run_copy), "--repeats", "1", "--json"]) == 2
+    assert "name one with --fraction" in capsys.readouterr().err
+
+
+def test_a_cleansing_of_an_earlier_version_is_a_curve_of_one_share(run_copy: Path) -> None:
+    """It has no shares, and no items by which another could tell that its models are the same."""
+    run = Run(run_copy)
+    models = [Retrained(name, seed, 0.5, 0.5, 0.5) for seed in (0, 1) for name in CONDITIONS]
+    rows = [asdict(row) for row in summarise([replace(m, share=0.0) for m in models])]
+    for row in (*rows, *(kept_models := [asdict(model) for model in models])):
+        del row["share"]
+    facts = {
+        "validation": "validation",
+        "fraction": 0.1,
+        "removed": 6,
+        "removed_ids": [],
+        "flags": None,
+    }
+    result = facts | {"repeats": 2, "targets": 9, "measured_on": 9, "seconds": 1.0}
+    result |= {"models": kept_models, "conditions": rows}
+    path = run_copy / "cleansing" / "validation-0.1-2-seeds.json"
+    write_facts(path, {"made_with": made_with(run), "result": result})
+    (kept,), problems = read_cleansings(run)
+    assert problems == [] and kept == curve_of(run, "validation")
+    assert (kept.facts["shares"], kept.facts["removed"], kept.facts["chosen"]) == ([0.1], [6], 0.1)
+    assert kept.seeds == {(NONE, 0.0): 2, (RANDOM, 0.1): 2, (CLEANSED, 0.1): 2}
 
 
 def check_kept(run: Run, result: dict[str, Any]) -> None:
@@ -158,7 +226,9 @@ def check_kept(run: Run, result: dict[str, Any]) -> None:
     names = {"validation-0.1-1-seeds", "validation-0.1-2-seeds-flags"}
     assert problems == [] and {one.name for one in found} == names
     kept = next(one for one in found if one.name.endswith("flags"))
-    assert kept.finished and not kept.stale and kept.seeds == dict.fromkeys(WITH_FLAGS, 2)
+    shares = [0.1 if name in (RANDOM, CLEANSED) else 0.0 for name in WITH_FLAGS]
+    assert kept.finished and not kept.stale
+    assert kept.seeds == dict.fromkeys(zip(WITH_FLAGS, shares, strict=True), 2)
     assert kept.facts["removed_ids"] == result["removed_ids"]
     conditions = [asdict(one) for one in kept.conditions]
     assert json.loads(json.dumps(conditions)) == result["conditions"]

@@ -303,7 +303,7 @@ def test_export_writes_the_flags_and_nothing_a_spreadsheet_would_run(
     Flags(folder).put((item + 1) % 30, "drop")
     result = answer(capsys, "export", "--run", folder, "--out", out)
     assert result == {"out": str(out), "flags": 2}
-    rows = list(csv.DictReader(io.StringIO(out.read_text(encoding="utf-8"))))
+    rows = list(csv.DictReader(io.StringIO(out.read_text(encoding="utf-8-sig"))))
     assert list(rows[0]) == ["text" if name == "content" else name for name in COLUMNS]
     row = next(row for row in rows if row["id"] == run.item("train", item)["id"])
     assert (row["action"], row["new_label"], row["note"][:2]) == ("relabel", "positive", "'=")

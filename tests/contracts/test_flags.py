@@ -373,6 +373,6 @@ def test_a_judgement_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_judged_errors_are_a_table_that_is_safe_for_spreadsheets(tmp_path: Path) -> None:
     run = Run(FakeRun(texts=["=1+1"]).write(tmp_path))
     judge(Flags(run.folder, by="@ann"), 3, "label wrong")
-    head, row = csv.reader(io.StringIO(export_judged_csv(run)))
+    head, row = csv.reader(io.StringIO(export_judged_csv(run).removeprefix("\ufeff")))
     assert head == ["id", "text", "label", "predicted", "judgement", "by", "at"]
     assert row[:6] == ["v003", "'=1+1", "positive", "negative", "label wrong", "'@ann"]

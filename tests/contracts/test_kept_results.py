@@ -118,7 +118,7 @@ def test_a_damaged_one_hides_no_other(name: str, folder: Path) -> None:
     run = Run(folder)
     KEPT[name].keep(run, 1).write_text("torn")
     keep_result(run, a_measure("loo"))
-    keep_cleansing(run, a_cleansing() | {"fraction": 0.2})
+    keep_cleansing(run, a_cleansing() | {"shares": [0.2]})
     results, (cleansings, problems) = read_results(run), read_cleansings(run)
     assert "loo" in [one.name for one in results.found]
     assert "validation-0.2-2-seeds" in [one.name for one in cleansings]
@@ -266,7 +266,7 @@ def test_a_cleansing_of_fewer_seeds_stands_beside_one_of_more(folder: Path) -> N
         keep_cleansing(run, a_cleansing(seeds))
     found, problems = read_cleansings(run)
     assert problems == [] and all(one.finished for one in found)
-    seeds_of = {one.name: one.seeds[NONE] for one in found}
+    seeds_of = {one.name: one.seeds[NONE, 0.0] for one in found}
     assert seeds_of == {"validation-0.1-8-seeds": 8, "validation-0.1-2-seeds": 2}
 
 
@@ -280,6 +280,9 @@ UNREADABLE: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
     *(("measure", no_number("0.5", bound)) for bound in ("low", "high")),
     ("cleansing", lambda kept: kept.pop("conditions")),
     ("cleansing", lambda kept: kept.update(removed="many")),
+    ("cleansing", lambda kept: kept.update(removed=[1, 2])),
+    ("cleansing", lambda kept: kept.update(shares=[])),
+    ("cleansing", lambda kept: kept["models"][0].update(condition="<b>")),
     ("cleansing", lambda kept: kept.update(flags={})),
     ("cleansing", lambda kept: kept.update(flags={"dropped": "<b>", "relabelled": 1})),
     ("cleansing", lambda kept: kept["conditions"][0].update(loss="NaN")),

@@ -95,7 +95,7 @@ def test_own_data_go_all_the_way(
     cleansed = command(
         capsys, "cleanse", "--run", str(folder), "--fraction", "0.1", "--repeats", "1"
     )
-    assert cleansed["removed"] == 2 and {*cleansed["removed_ids"]} <= {*run.train["id"]}
+    assert cleansed["removed"] == [2] and {*cleansed["removed_ids"]} <= {*run.train["id"]}
     apply_flags(run, data, tmp_path, capsys)
 
 

@@ -27,7 +27,7 @@ from turnover.runs.maps import FEATURES, INFLUENCES, kept_places, make_places
 from turnover.runs.proofs import Proof, keep_proof, read_proofs
 from turnover.runs.ranking import estimator_parts
 from turnover.storage.artifacts import Parts
-from turnover.workflows.cleansing import CONDITIONS, Retrained, summarise
+from turnover.workflows.cleansing import CONDITIONS, NONE, Retrained, summarise
 from turnover.workflows.cleansing_results import (
     Scores,
     has_scores,
@@ -54,12 +54,12 @@ def a_measure(measure: str = "lds", **facts: Any) -> dict[str, Any]:
 def a_cleansing(seeds: int = 2, removed: int = 6) -> dict[str, Any]:
     """What `cleanse --json` prints of so many seeds."""
     models = [
-        Retrained(name, seed, 0.5, 0.5 + 0.1 * seed, 0.5)
+        Retrained(name, seed, 0.5, 0.5 + 0.1 * seed, 0.5, 0.0 if name == NONE else 0.1)
         for seed in range(seeds)
         for name in CONDITIONS
     ]
-    told: dict[str, Any] = {"validation": "validation", "fraction": 0.1, "flags": None}
-    told |= {"removed": removed, "repeats": seeds, "targets": 9, "measured_on": 9}
+    told: dict[str, Any] = {"validation": "validation", "shares": [0.1], "flags": None}
+    told |= {"removed": [removed], "repeats": seeds, "targets": 9, "measured_on": 9}
     told |= {"conditions": [asdict(one) for one in summarise(models)], "removed_ids": []}
     return told | {"models": [asdict(one) for one in models]}
 
@@ -85,12 +85,12 @@ def read_measure(run: Run) -> int | None:
 
 def read_cleansing(run: Run) -> int | None:
     found, problems = read_cleansings(run)
-    one = the_only([one for one in found if one.facts["fraction"] == 0.1], problems)
+    one = the_only([one for one in found if one.facts["shares"] == [0.1]], problems)
     expected = [{**asdict(summary)} for summary in one.conditions] if one else []
     assert json.loads(json.dumps(expected)) == (
         json.loads(json.dumps(a_cleansing()["conditions"])) if one else []
     )
-    return one and one.facts["removed"]
+    return one and int(one.facts["removed"][0])
 
 
 def keep_elec(run: Run, version: int) -> Path:
@@ -164,7 +164,7 @@ def read_part(parts: Callable[[Run], Parts]) -> Callable[[Run], int | None]:
 
 def some_estimator(version: int) -> Estimator:
     numbers = np.full(2, version, np.float32)
-    shrinkage = Shrinkage(-1.0, 0.5, -2.0, 0.5, 0.25, 0.125, numbers, 0.75, version)
+    shrinkage = Shrinkage(-1.0, 0.5, -2.0, 0.5, 0.25, 0.125, numbers, numbers, 0.75, version)
     basis = Basis(np.full((30, 2), version), numbers, np.ones((10, 2)))
     return Estimator("best", {"best": version}, np.full(30, version), basis, shrinkage)
 

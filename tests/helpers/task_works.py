@@ -91,7 +91,7 @@ def cleanse_command(run: Path) -> list[str]:
 def cleansed(folder: Path, cluster: str | None = None) -> dict[str, str]:
     """Three conditions from two seeds."""
     prepared = prepare(copied(folder), device_choice="cpu")
-    result = cleanse(prepared, 0.2, 2, cluster=cluster)
+    result = cleanse(prepared, [0.2], 2, cluster=cluster)
     assert not (folder / "run" / ".cleanse.partial").exists()
     return {name: str(result[name]) for name in ("models", "conditions", "removed_ids")}
 

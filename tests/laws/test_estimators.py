@@ -203,6 +203,26 @@ def test_errors_are_those_of_the_estimates(mixture: dict[str, Any], members: int
     assert 0.7 < np.mean(ratios) < 1.4
 
 
+def test_the_strongest_items_lie_within_their_errors_where_noise_goes_along_the_prior() -> None:
+    """The masks move like items together, so a target's noise is no larger in a direction at random
+    than on average, but many times as large where its influences go.
+    """
+    case, rng = injected(0, smooth=1.0), np.random.default_rng(1)
+    along = case.truth / np.linalg.norm(case.truth, axis=1, keepdims=True)
+    members = case.members + 2 * rng.normal(size=(8, 40, 1)) * along
+    estimator = choose_estimator(members, case.train, case.targets)
+    assert estimator.shrinkage is not None
+    blind = replace(estimator.shrinkage, strength_noise=1.0)
+
+    def covered(estimator: Estimator) -> float:
+        values, errors = estimator.apply(members, estimator.coefficients_of(case.targets))
+        top = np.argsort(-np.abs(values), axis=1)[:, :10]
+        inside = np.abs(values - case.truth) < 1.96 * errors
+        return float(np.take_along_axis(inside, top, 1).mean())
+
+    assert covered(estimator) > 0.9 and covered(replace(estimator, shrinkage=blind)) < 0.85
+
+
 @pytest.mark.parametrize("masks", [8, None])
 def test_groups_in_pure_noise_are_seldom_called_sure(masks: int | None) -> None:
     """Of 1,000 random groups at most 6 % at a rate of 5 %, with four members and whoever shares."""

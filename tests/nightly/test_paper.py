@@ -78,7 +78,7 @@ def tiny(tmp_path: Path, monkeypatch: Patch) -> Setup:
         return settings("sst2", path=setup.folder("sst2"), model="adapters")
 
     for module, name, value in (
-        (experiments, "_FRACTIONS", (0.1, 0.3)),
+        (experiments, "SHARES", (0.1, 0.3)),
         (experiments, "_REPEATS", 2),
         (experiments, "TrainSettings", settings),
         (experiments, "TrainSettings", settings),
@@ -283,7 +283,7 @@ def test_cleansing_rows_are_those_of_cleanse(tiny: Setup) -> None:
     assert run.has_influence
     prepared, tried = prepare(run, "elec", tiny.folder("elec"), "cpu"), {}
     for fraction in (0.1, 0.3):
-        found = cleanse(prepared, fraction, 2)["conditions"]
+        found = cleanse(prepared, [fraction], 2)["conditions"]
         tried[fraction] = {one["condition"]: one for one in found}
     best = min(tried, key=lambda fraction: tried[fraction][CLEANSED]["validation_loss"])
     fractions = [0.1] if best == 0.1 else [0.1, best]

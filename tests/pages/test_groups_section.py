@@ -77,7 +77,7 @@ def test_the_sentence_says_how_many_items_flip_an_error_and_what_they_do() -> No
     assert flip_sentence(None, ITEM, 800).startswith("Not tested: ")
     assert "Another label" in caution_sentence(0.05, 3)
     assert caution_sentence(0.05, 2) == (
-        "Sums of influences times 0.050: so much of them did retraining show in this run."
+        "By sums of influences times 0.050, what retraining showed of them in this run."
     )
     assert [number(value) for value in (-12.34, 0.0456)] == [f"−{rounded(12.34)}", "+0.046"]
 

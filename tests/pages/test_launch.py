@@ -7,6 +7,8 @@ import pytest
 
 from turnover.cli import main
 from turnover.dashboard import launch
+from turnover.errors import TurnoverError
+from turnover.workflows import demo
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,3 +128,33 @@ def test_without_streamlit_one_line_names_the_extra(started, monkeypatch, capsys
         ),
     )
     assert not started
+
+
+def test_demo_runs_are_measured_once_the_dashboard_is_up_and_only_where_it_is_asked_for(
+    started, monkeypatch, capsys, tmp_path
+) -> None:  # type: ignore[no-untyped-def]
+    measured, waited = [], []
+    monkeypatch.setattr(demo, "measure_demos", measured.append)
+    monkeypatch.setattr(launch.time, "sleep", waited.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "is_free", lambda *_: len(waited) < 3)
+        launch.measure(9000, tmp_path)
+    assert measured == [tmp_path] and len(waited) == 4
+    monkeypatch.setattr(launch, "measure", lambda *told: measured.append(told))
+    port = launch.free_port(20000)
+    for asked in ([], ["--measure-demos"]):
+        assert main(["dashboard", "--port", str(port), "--runs", str(tmp_path), *asked]) == 0
+    assert measured[1:] == [(port, tmp_path, "127.0.0.1")]
+    assert "--measure-demos" in (ROOT / "Makefile").read_text()
+
+
+def test_what_cannot_be_measured_is_one_line_and_the_pages_are_served(
+    started, monkeypatch, capsys, taken, tmp_path
+) -> None:  # type: ignore[no-untyped-def]
+    def fails(folder: Path) -> None:
+        raise TurnoverError("no disk is left")
+
+    monkeypatch.setattr(demo, "measure_demos", fails)
+    monkeypatch.setattr(launch.time, "sleep", lambda _: None)
+    launch.measure(taken, tmp_path)
+    assert capsys.readouterr().err == "turnover dashboard: no disk is left\n"

@@ -30,8 +30,8 @@ from turnover.dashboard.runs.train_view import (
     usual_values,
 )
 from turnover.dashboard.runs.uploads import find_uploads, keep_upload
-from turnover.dashboard.shared.flags_view import apply_command
 from turnover.dashboard.shared.own_data_view import clean, own_name, own_problem
+from turnover.dashboard.shared.tray_view import apply_command
 from turnover.data.tables import FILES, OwnData
 from turnover.errors import TurnoverError
 from turnover.runs.run import Run, find_runs

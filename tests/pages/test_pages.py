@@ -16,7 +16,7 @@ from turnover.explain.causes import causes
 from turnover.explain.explanation import error_items, explain_error
 from turnover.runs.run import PREDICTION, Run
 
-PAGES = ("errors", "training", "map", "runs", "flags", "cleanse", "try")
+PAGES = ("errors", "training", "map", "runs", "cleanse", "try")
 pytestmark = pytest.mark.usefixtures("fresh")
 
 
@@ -44,7 +44,7 @@ def test_every_page_opens(
     FakeRun(kind=kind, classes=classes, influence=influence).write(runs)
     app = open_page(page)
     assert app.title[0].value.casefold().startswith(page) and "cannot be" not in html_of(app)
-    assert ("No influence yet" in html_of(app)) is (not influence and page not in ("runs", "flags"))
+    assert ("No influence yet" in html_of(app)) is (not influence and page != "runs")
 
 
 @pytest.mark.parametrize("page", PAGES)

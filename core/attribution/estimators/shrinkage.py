@@ -5,7 +5,7 @@ larger than its own noise) are written in the basis U of `turnover.attribution.e
 c = Uᵀ r, and the rest o. All variances are in units of the target's own noise ν_t, since what a
 target's members agree on and what they do not grow together with its loss:
 
-    c_tj = √ν_t (z_t f_tj + d_tj + noise)     z_t ~ N(z̄, ζ²),  d_tj ~ N(0, δ_b²),  noise ~ N(0, 1)
+    c_tj = √ν_t (z_t f_tj + d_tj + noise)     z_t ~ N(z̄, ζ²),  d_tj ~ N(0, δ_b²),  noise ~ N(0, ν_b)
     r_ti = (U c_t)_i + √ν'_t (o_ti + noise)   o_ti ~ N(0, τ²),  noise ~ N(0, κ_i²)
 
 f_t is the *prior* of the target, of length 1: its coefficients in the basis, damped
@@ -15,7 +15,10 @@ direction j (bins grow geometrically), o what an item adds. Some training items 
 others, a mislabelled one by ten times: κ_i is item i's share of the noise. By empirical Bayes
 (Efron and Morris 1973) each part is multiplied by the signal's share of its variance:
 
-    d̂_tj = ρ (c_tj − z_t f_tj),  ρ = δ_b² / (δ_b² + 1)        ô_ti = ρ' o_ti,  ρ' = τ² / (τ² + κ_i²)
+    d̂_tj = ρ (c_tj − z_t f_tj),  ρ = δ_b² / (δ_b² + ν_b)      ô_ti = ρ' o_ti,  ρ' = τ² / (τ² + κ_i²)
+
+Noise is not the same in all directions: along the prior it may be 45 times the average ν_t, since
+masks move like items together. So it is measured in each bin (ν_b) and along f (ν_z, for z).
 
 The variances come from two halves of the members, whose noise is independent: the mean product of
 their deviations is an unbiased estimate of signal, half of their difference is the noise. z̄ is
@@ -59,7 +62,7 @@ class Posterior:
     variances do not simply add. With all directions share the errors of z and of the damping, while
     what the noise leaves open of d and o is independent over directions and items:
 
-        var(g·r) = Σ_j ρ_j ν u_j² + var(z) ν (Σ_j (f'_j − ρ_j f_j) u_j)² + (Σ_j ε_j u_j)²
+        var(g·r) = Σ_j ρ_j ν_b ν u_j² + var(z) ν (Σ_j (f'_j − ρ_j f_j) u_j)² + (Σ_j ε_j u_j)²
                  + Σ_i v_i g_i² (1 − |u|²/|g|²),             v_i = ν' τ² κ_i² / (τ² + κ_i²)
 
     where f' is the corrected prior, and ε_j the change of z f'_j by one standard error of its
@@ -133,7 +136,9 @@ class Shrinkage:
     `damping` and `damping_error` are the decimal logarithm of c as influences show it, and its
     standard error; `retrained` is that of training again. `strength`, `strength_error` and
     `strength_variance` are z̄, its standard error and ζ², `deviation` δ_b² of each of r directions,
-    `own` and `own_error` τ² and its standard error.
+    `own` and `own_error` τ² and its standard error. `strength_noise` ν_z and `deviation_noise` ν_b
+    are how large the noise along the prior and in each direction is, 1 on average over directions;
+    `size_error` is the standard error of log √ν_t.
     """
 
     damping: float
@@ -143,8 +148,11 @@ class Shrinkage:
     strength_error: float
     strength_variance: float
     deviation: np.ndarray
+    deviation_noise: np.ndarray
     own: float
     own_error: float
+    strength_noise: float = 1.0
+    size_error: float = 0.0
 
     def posterior(
         self, members: np.ndarray, noise: np.ndarray, basis: Basis, coefficients: np.ndarray
@@ -163,7 +171,7 @@ class Shrinkage:
 
         shown = retrained(self.retrained)
         strengths, variance = self.strengths(projections, masked, size)
-        rho = self.deviation / (self.deviation + 1)
+        rho = self.deviation / (self.deviation + self.deviation_noise)
         deviations = rho * (projections - strengths * masked)
         outside = self.own / (self.own + squares) * parts.outside[0]
         # of the members' own mean, which is under overlapping masks
@@ -178,7 +186,7 @@ class Shrinkage:
             prior=strengths * shown,
             projections=strengths * shown + deviations,
             outside=outside,
-            independent=rho * size**2,
+            independent=rho * self.deviation_noise * size**2,
             shared=((shown - rho * masked) * variance**0.5, strengths * step / 2),
             outside_variance=rest_size**2 * largest * squares / (largest + squares + _TINY),
             shift=np.maximum(shift, 0),
@@ -189,8 +197,9 @@ class Shrinkage:
     ) -> tuple[np.ndarray, float]:
         """z of each target, `(T, 1)`, shrunk to the mean, and its posterior variance."""
         seen = _strengths(projections, expected, size)
-        rho = self.strength_variance / (self.strength_variance + 1)
-        variance = rho + ((1 - rho) * self.strength_error) ** 2
+        rho = self.strength_variance / (self.strength_variance + self.strength_noise)
+        spread = self.strength_error**2 + (self.strength * self.size_error) ** 2
+        variance = rho * self.strength_noise + (1 - rho) ** 2 * spread
         return self.strength + rho * (seen - self.strength), variance
 
 
@@ -205,22 +214,42 @@ def fit_shrinkage(members: np.ndarray, basis: Basis, coefficients: np.ndarray) -
     (projections, *split), size, rest_size = parts.projections, *parts.noise
     damping, damping_error = damping_of(projections, parts.lengths, coefficients, basis.eigenvalues)
     expected = size * prior(coefficients, basis.eigenvalues, damping)
-    moments = _strength_moments([_strengths(part, expected, size) for part in split])
+    mean, error, variance, noise = _strength_moments(
+        [_strengths(part, expected, size) for part in split]
+    )
     own = (parts.outside[1] / rest_size * (parts.outside[2] / rest_size)).sum(1) / _free(vectors)
     fitted = Shrinkage(
         damping,
         damping_error,
         damping,
-        *moments,
+        mean,
+        error,
+        variance,
         deviation=np.zeros(vectors.shape[1]),
+        deviation_noise=np.ones(vectors.shape[1]),
         own=max(0.0, float(own.mean())),
         own_error=float(own.std() / len(own) ** 0.5),
+        strength_noise=noise,
+        size_error=_size_error(members, vectors),
     )
     strengths, _ = fitted.strengths(projections, expected, size)
     products = np.prod([(part - strengths * expected) / size for part in split], axis=0)
+    squares = np.square((split[0] - split[1]) / (2 * size))
     for directions in _bins(len(fitted.deviation)):
         fitted.deviation[directions] = max(0.0, float(products[:, directions].mean()))
+        fitted.deviation_noise[directions] = float(squares[:, directions].mean()) + _TINY
     return fitted
+
+
+def _size_error(members: np.ndarray, vectors: np.ndarray) -> float:
+    """The standard error of log √ν_t, from how far two halves of the members differ in it; 0 for
+    fewer than four members, which do not show it.
+    """
+    if len(members) < 4:
+        return 0.0
+    first, second = (_Parts.of(half, vectors).noise[0] for half in (members[0::2], members[1::2]))
+    # their ratio has the errors of both, and each has twice the variance of all members'
+    return float(np.sqrt(np.square(np.log(first / second)).mean())) / 2
 
 
 def _strengths(projections: np.ndarray, expected: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -229,14 +258,15 @@ def _strengths(projections: np.ndarray, expected: np.ndarray, size: np.ndarray) 
     return along
 
 
-def _strength_moments(split: list[np.ndarray]) -> tuple[float, float, float]:
-    """z̄, its standard error and ζ², from two halves' strengths `(T, 1)`."""
+def _strength_moments(split: list[np.ndarray]) -> tuple[float, float, float, float]:
+    """z̄, its standard error, ζ² and the noise of z, from two halves' strengths `(T, 1)`."""
     whole = (split[0] + split[1]) / 2
     mean, halves = float(whole.mean()), float((split[0] - split[1]).mean()) / 2
     error = (float(whole.var()) / len(whole) + halves**2) ** 0.5
     strength = max(0.0, mean - error**2 / mean) if mean > 0 else 0.0
     variance = float(((split[0] - mean) * (split[1] - mean)).mean())
-    return strength, error, max(0.0, variance)
+    noise = float(np.square((split[0] - split[1]) / 2).mean() + _TINY)
+    return strength, error, max(0.0, variance), noise
 
 
 def noise_shares(members: np.ndarray) -> np.ndarray:

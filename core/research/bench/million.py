@@ -4,8 +4,8 @@ Features and texts are random; labels come from a teacher network, a tenth of th
 that there is something to learn and something to get wrong. Sixteen heads share 64 masks. They are
 trained for an epoch, written as a run, and their raw mean influences on ten thousand validation
 items are computed: the run keeps every member's value of every mask, `(members, targets, 64)`, and
-the two ends of each target's ranking. Then the run is opened as pages open it, and errors are
-explained.
+the two ends of each target's ranking. `best` is fitted to some targets and estimates others anew.
+Then the run is opened as pages open it, and errors are explained.
 
 Seconds are of this machine and this moment; the peak is that of the whole process so far.
 """
@@ -13,6 +13,7 @@ Seconds are of this machine and this moment; the peak is that of the whole proce
 from __future__ import annotations
 
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from turnover.attribution.device import choose_device
 from turnover.attribution.engine.tiling import pieces
 from turnover.attribution.ensemble import MemberModel, member_cohorts
 from turnover.attribution.estimators import RAW
+from turnover.attribution.estimators.estimator import Described
 from turnover.attribution.influence import Influence, TopInfluences, influences, self_influence
 from turnover.data.base import Dataset, Items
 from turnover.data.recipe import Recipe
@@ -34,8 +36,9 @@ from turnover.explain.explanation import error_items
 from turnover.models.heads import turnover_heads
 from turnover.models.registry import TrainSettings
 from turnover.research.bench.random_run import MEMBERS, BenchRow, random_texts
-from turnover.runs.ranking import ranking_entries
-from turnover.runs.run import Run
+from turnover.runs.model import describe_targets, run_estimator
+from turnover.runs.ranking import estimator_of, estimator_parts, ranking_entries
+from turnover.runs.run import TRUTH, Ranked, Run
 from turnover.runs.write import results_of, write_run
 from turnover.storage.artifacts import write_manifest
 from turnover.storage.progress import bar
@@ -44,7 +47,7 @@ from turnover.workflows.influence_chunks import TOP, InfluenceFiles
 
 _WIDTH, _HIDDEN, _NOISE, _MASKS, _GROUPS = 64, 32, 0.1, 64, 32
 _RECIPE = Recipe(epochs=1, batch=256, keep="last")
-_TARGETS, _CLICKS, _SHOWN = 250, 20, 10
+_TARGETS, _PILOT, _CLICKS, _SHOWN = 250, 8, 20, 10
 _CLASSES = ("negative", "positive")
 
 
@@ -108,6 +111,7 @@ def measure_million(
     yield from _influence(model, splits, Run(folder), clock)
     yield clock.memory("influence")
     yield from _disk(folder, clock.case)
+    yield from _best(model, splits, Run(folder), clock)
     del data, splits, inputs
     yield from _opened(folder, clock)
 
@@ -182,6 +186,44 @@ def _kept(by_mask: Tensor, top: TopInfluences) -> dict[str, np.ndarray]:
         "estimate": ends(top.proponents, top.opponents),
         "error": ends(top.proponent_std_errors, top.opponent_std_errors),
     }
+
+
+def _best(model: MemberModel, splits: list[Split], run: Run, clock: _Clock) -> Iterator[BenchRow]:
+    """Fit `best` to some targets and estimate others anew from what the run keeps, with the
+    estimator read from disk as pages read it.
+    """
+    train, validation = splits
+    part, inputs = run.influence, validation.inputs
+
+    def described(rows: list[int]) -> Described:
+        targets = Split(inputs[rows], validation.labels[rows])
+        return describe_targets(model, targets, inputs[rows].cpu().numpy())
+
+    chosen = np.random.default_rng(0).permutation(len(part.targets))[: _PILOT + _CLICKS].tolist()
+    pilot = chosen[:_PILOT]
+    clock.lap("")
+    estimator = run_estimator(run, model, train, part.members(TRUTH, pilot), described(pilot))
+    yield clock.lap(f"`{estimator.name}` fitted to {len(pilot)} targets")
+    yield BenchRow(clock.case, "directions kept", estimator.directions, "")
+    arrays, facts = estimator_parts(estimator)
+    folder, mapped = run.folder.with_suffix(".estimator"), {}
+    folder.mkdir()
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+        mapped[name] = np.load(folder / f"{name}.npy", "r", allow_pickle=False)
+    del estimator, arrays
+    stored, seconds = estimator_of(mapped, facts), []
+    for row in chosen[_PILOT:]:
+        coefficients = stored.coefficients_of(described([row]))
+        begun = time.perf_counter()
+        members, _ = part.evidence(part.targets[row], TRUTH)
+        values, errors = stored.apply(members, coefficients)
+        Ranked(np.arange(values.shape[1]), values[0], errors[0]).ends(TOP)
+        seconds.append(time.perf_counter() - begun)
+    what = f"`{stored.name}` of all items for a target, ranked anew"
+    yield BenchRow(clock.case, what, float(np.median(seconds)), "s", "<= 1")
+    yield clock.memory("`best`")
+    shutil.rmtree(folder)
 
 
 def _disk(folder: Path, case: str) -> Iterator[BenchRow]:

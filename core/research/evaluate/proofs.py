@@ -64,7 +64,7 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
     seconds = time.perf_counter() - begun
     rows = [ResultRow(name, seconds, 0.0, figures(kind)) for name, kind in kinds.items()]
     share = {"errors": Figure(len(flipping) / len(errors))}
-    rows.append(ResultRow(FLIPS, seconds, 0.0, share | figures(flipping)))
+    rows.append(ResultRow(FLIPS, seconds, 0.0, figures(flipping) | share))
     return {"errors": len(errors), "scale": scale, "rows": rows}
 
 
@@ -78,7 +78,7 @@ def figures(proofs: Sequence[Proof]) -> dict[str, Figure]:
     }
     gone = np.array([proof.gone / proof.made for proof in proofs if proof.made])
     counts = {"claims": Figure(len(proofs))}
-    return counts | shares | ({"gone": mean_over_rows(gone)} if len(gone) else {})
+    return shares | ({"gone": mean_over_rows(gone)} if len(gone) else {}) | counts
 
 
 def random_claims(run: Run, claims: Sequence[Claim], count: int = PLACEBOS) -> list[Claim]:

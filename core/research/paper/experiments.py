@@ -57,7 +57,7 @@ from turnover.storage.progress import bar
 from turnover.storage.schema import CURVES
 from turnover.training.fit import fit
 from turnover.workflows.cleanse import cleanse, prepare
-from turnover.workflows.cleansing import CLEANSED, CONDITIONS, NONE, RANDOM
+from turnover.workflows.cleansing import CLEANSED, CONDITIONS, NONE, RANDOM, SHARES
 from turnover.workflows.influence import compute_influence
 
 # Side effect on accuracy (section 4.1)
@@ -158,7 +158,6 @@ _PAPER_CLEANSING = {
     RANDOM: ("76.8 ± 1.1 %", ""),
     CLEANSED: ("78.3 ± .2 %", ".484"),
 }
-_FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2)
 _REPEATS = 8
 
 
@@ -168,19 +167,19 @@ def cleansing(setup: Setup) -> Iterator[PaperRow]:
     """
     run = _run(setup)
     prepared = prepare(run, "elec", setup.folder("elec"), setup.device)
-    tried = {fraction: cleanse(prepared, fraction, _REPEATS) for fraction in _FRACTIONS}
-    best = min(tried, key=lambda fraction: _condition(tried[fraction], CLEANSED)["validation_loss"])
+    tried = cleanse(prepared, SHARES, _REPEATS)
+    conditions = {(row["condition"], row["share"]): row for row in tried["conditions"]}
     model = (
         f"heads on {setup.encoder_name}"
         if setup.scale == "small"
         else f"{setup.encoder_name} with adapters"
     )
-    for fraction in dict.fromkeys((_FRACTIONS[0], best)):
-        chosen = ", chosen by validation loss" if fraction == best else ""
+    for fraction in dict.fromkeys((SHARES[0], tried["chosen"])):
+        chosen = ", chosen by validation loss" if fraction == tried["chosen"] else ""
         setting = f"SST-2 to Elec, {model}, {fraction:.0%} removed{chosen}, {_REPEATS} seeds"
         for name in CONDITIONS:
-            result = _condition(tried[fraction], name)
-            papers = _PAPER_CLEANSING[name] if fraction == _FRACTIONS[0] else ("", "")
+            result = conditions[name, 0.0 if name == NONE else fraction]
+            papers = _PAPER_CLEANSING[name] if fraction == SHARES[0] else ("", "")
             for what, form, paper in zip(("accuracy", "loss"), (".1%", ".3f"), papers, strict=True):
                 measured = f"{result[what]:{form}} ± {result[f'{what}_sd']:{form}}"
                 yield PaperRow(
@@ -198,10 +197,6 @@ def _against(condition: dict[str, Any], what: str, form: str) -> str:
             + ("" if p_value is None else f", paired p = {p_value:.2g}")
         )
     return f" ({'; '.join(parts)})" if parts else ""
-
-
-def _condition(result: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(row for row in result["conditions"] if row["condition"] == name)
 
 
 def _run(setup: Setup) -> Run:

@@ -42,7 +42,6 @@ from turnover.errors import TurnoverError
 from turnover.models.registry import TrainSettings
 from turnover.research.evaluate.lds import lds, membership, placebo
 from turnover.research.evaluate.results import Figure, markdown_table
-from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.scores import (
     ESTIMATORS,
     Evidence,
@@ -56,6 +55,7 @@ from turnover.research.paper.setup import Setup
 from turnover.storage.atomic import write_atomic
 from turnover.storage.progress import bar
 from turnover.training.fit import Split
+from turnover.workflows.subsets import draw_halves, retrained_losses
 
 TRAIN, TARGETS = "train_first5000.parquet", "test_first500.parquet"
 HALVES, SEEDS, MEMBERS = 50, 3, 16

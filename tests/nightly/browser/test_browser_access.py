@@ -15,7 +15,6 @@ PATHS = (
     "training",
     "map",
     "try",
-    "flags",
     "cleanse",
     *(
         f"runs?view={view}"
@@ -26,7 +25,7 @@ VIEWS = (
     *((path, "texts") for path in PATHS),
     *((path, "images") for path in ("", "training", "try", "runs?view=Before+and+after")),
     *((path, "waiting") for path in ("", "try", "cleanse")),
-    *((path, "hostile") for path in ("", "flags", "cleanse")),
+    *((path, "hostile") for path in ("", "cleanse")),
 )
 
 

@@ -93,22 +93,26 @@ def test_a_training_is_cancelled_resumed_and_forgotten(page: Page, served: Serve
     shutil.rmtree(served.runs / "stopped")
 
 
-def test_a_cleansing_is_chosen_retrained_and_adopted(page: Page, served: Served) -> None:
+def test_one_click_says_whether_it_helps_and_another_takes_it_over(
+    page: Page, served: Served
+) -> None:
     folder = served.runs / "texts"
-    open_page(page, served, "cleanse", run="texts", share="10.0", repeats="2")
-    expect(page.get_by_text("3 of 30 training items go")).to_be_visible(timeout=30_000)
-    expect(page.locator(".js-plotly-plot .barlayer .trace")).to_have_count(2, timeout=30_000)
-    page.get_by_role("button", name="Retrain").click()
-    expect(page.get_by_text("Cleanse texts: 10.0%, 2 seeds")).to_be_visible(timeout=30_000)
-    expect(page.get_by_role("heading", name="What retraining came to")).to_be_visible(timeout=LONG)
-    expect(page.get_by_text(re.compile("Cleansing.* against random removal")).first).to_be_visible()
-    page.get_by_role("button", name="Adopt the removal as flags").click()
-    expect(page.get_by_text("3 of the 3 items will be flagged to drop")).to_be_visible()
-    assert not Flags(folder).current()
-    page.get_by_role("button", name="Flag 3 to drop").click()
-    expect(page.get_by_text("3 training items were flagged to drop.")).to_be_visible(timeout=30_000)
-    assert {flag.action for flag in Flags(folder).current().values()} == {"drop"}
-    expect(page.get_by_text("Also on your 3 flags")).to_be_visible()
+    open_page(page, served, "cleanse", run="texts", share="10")
+    expect(page.get_by_text("3 of 30 training texts would go")).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Retrain and see").click()
+    expect(page.get_by_text("Being measured.")).to_be_visible(timeout=30_000)
+    expect(page.locator("[data-turnover=verdict]")).to_be_visible(timeout=LONG)
+    expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=30_000)
+    expect(page.get_by_text("without as many random ones").first).to_be_visible()
+    page.get_by_role("button", name=re.compile("Take over . items as flags")).click()
+    expect(page.get_by_text("training items are flagged to drop")).to_be_visible(timeout=30_000)
+    flags = Flags(folder).current()
+    assert {flag.action for flag in flags.values()} == {"drop"}
+    expect(page.locator("[data-turnover=tray]")).to_have_text(f"{len(flags)} decisions")
+    page.get_by_role("button", name="Retrain with your decisions").click()
+    expect(page.get_by_text("with your decisions").first).to_be_visible(timeout=LONG)
+    expect(page.get_by_text("Being measured.")).to_have_count(0, timeout=LONG)
+    expect(page.get_by_text("Your decisions then")).to_be_visible()
     forget_flags(folder)
     shutil.rmtree(folder / "cleansing")
     for job in find_jobs(served.runs):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
-import re
 import signal
 import subprocess
 from pathlib import Path
@@ -13,7 +13,12 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from tests.helpers.fake_runs import FakeRun
-from tests.pages.browser.browser_testing import ROOT, free_port, wait_until_healthy
+from tests.pages.browser.browser_testing import (
+    ROOT,
+    free_port,
+    open_tray,
+    wait_until_healthy,
+)
 from turnover.explain.causes import causes
 from turnover.runs.run import Run
 
@@ -48,14 +53,15 @@ def test_make_run_serves_the_demo_runs_and_a_mistake_ends_as_a_csv(
             expect(page.get_by_role("heading", name="Errors")).to_be_visible()
             expect(page.locator("[data-turnover=teacher]").first).to_be_visible()
             page.keyboard.press("f")
-            expect(page.locator("[data-turnover=tray]")).to_contain_text("1 flagged")
-            page.get_by_role("link", name="Flags & export").first.click()
-            expect(page.get_by_role("heading", name="Flags & export")).to_be_visible()
+            expect(page.locator("[data-turnover=tray]")).to_have_text("1 decision")
+            expect(page.get_by_text("1 flagged")).to_be_visible()
+            open_tray(page)
             with page.expect_download() as download:
-                page.get_by_role("button", name=re.compile("CSV")).first.click()
-            (row,) = csv.DictReader(
-                io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))
-            )
+                page.get_by_role("button", name="Export flagged items (CSV)").click()
+            table = Path(download.value.path()).read_bytes()
+            assert table.startswith(codecs.BOM_UTF8)
+            (row,) = csv.DictReader(io.StringIO(table.decode("utf-8-sig")))
             assert row["action"] == "drop" and float(row["self_influence"]) > 0
+            assert not (tmp_path / ".jobs").exists(), "these are no demo runs, but in name"
         finally:
             os.killpg(made.pid, signal.SIGKILL)

@@ -17,6 +17,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from turnover.research.evaluate.results import keep_result, read_results
 from turnover.runs.ranking import influence_column, stored_estimator
 from turnover.runs.run import RUN_FILES, Run
 from turnover.storage.artifacts import MANIFEST, write_manifest
-from turnover.workflows.cleansing import NONE, RANDOM
+from turnover.workflows.cleansing import NONE, RANDOM, Retrained, summarise
 from turnover.workflows.cleansing_results import FOLDER as CLEANSINGS
 from turnover.workflows.cleansing_results import (
     Scores,
@@ -274,44 +275,14 @@ def spoilt_results(folder: Path) -> list[Path]:
         "note": "",
     }
     keep_result(run, {"measure": "lds", "run": "run", "seconds": 1.0, "rows": [row]})
-    against = {
-        "other": NONE,
-        **{
-            f"{what}{end}": value
-            for what in ("accuracy", "loss")
-            for end, value in (("", 0.1), ("_p", 0.5), ("_interval", [0.0, 0.2]))
-        },
-    }
-    conditions = [
-        {
-            "condition": name,
-            "accuracy": 0.5,
-            "accuracy_sd": 0.1,
-            "loss": 0.5,
-            "loss_sd": 0.1,
-            "validation_loss": 0.5,
-            "against": others,
-        }
-        for name, others in ((NONE, []), (RANDOM, [against]))
+    models = [
+        Retrained(name, seed, 0.5, 0.5 + seed, 0.5) for seed in (0, 1) for name in (NONE, RANDOM)
     ]
-    facts = {
-        "run": "run",
-        "validation": "validation",
-        "path": "",
-        "fraction": 0.1,
-        "removed": 1,
-        "removed_by_class": {"a": 1},
-        "removed_ids": ["t000"],
-    }
-    facts |= {"flags": None, "repeats": 1, "targets": 4, "measured_on": 5, "seconds": 1.0}
-    keep_cleansing(
-        run,
-        {
-            **facts,
-            "conditions": conditions,
-            "models": [{"condition": name, "seed": 0} for name in (NONE, RANDOM)],
-        },
-    )
+    facts = {"run": "run", "validation": "validation", "path": "", "shares": [0.1], "removed": [1]}
+    facts |= {"removed_ids": ["t000"], "flags": None, "repeats": 2, "targets": 4, "measured_on": 5}
+    rows = {"conditions": summarise(models), "models": models}
+    told = {name: [asdict(row) for row in values] for name, values in rows.items()}
+    keep_cleansing(run, {**facts, **told, "seconds": 1.0})
     keep_scores(run, "elec", Scores(np.ones((2, 12), np.float32), None, stored_estimator(run), 4))
     files = [*(run.folder / RESULTS).glob("*"), *(run.folder / CLEANSINGS).glob("*")]
     assert len(files) == 3 and not read_results(run).problems and not read_cleansings(run)[1]

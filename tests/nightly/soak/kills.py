@@ -58,7 +58,9 @@ class Work:
 
 def _settled(facts: dict[str, Any]) -> dict[str, Any]:
     """Facts without times and places."""
-    return {name: value for name, value in facts.items() if name not in ("run", "seconds")}
+    return {
+        name: value for name, value in facts.items() if name not in ("run", "seconds", "trained")
+    }
 
 
 # Training

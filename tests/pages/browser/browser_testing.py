@@ -122,6 +122,12 @@ def choose(page: Page, label: str, option: str) -> None:
     settle(page)
 
 
+def open_tray(page: Page) -> None:
+    """Open what was decided, at the top of every page."""
+    page.locator(".st-key-tray button").click()
+    settle(page)
+
+
 def first_card(page: Page) -> Locator:
     return page.locator("[data-turnover=teacher]").first
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.helpers.kept_things import a_proof
 from tests.pages.browser.browser_testing import (
     Served,
     choose,
@@ -18,11 +21,16 @@ from tests.pages.browser.browser_testing import (
     first_card,
     forget_flags,
     open_page,
+    open_tray,
     settle,
     shoot,
     wrong_first_screen,
 )
+from turnover.explain.causes import causes
 from turnover.flags import Flags
+from turnover.jobs.job import FOLDER
+from turnover.runs.proofs import keep_proof
+from turnover.runs.run import Run
 
 SCREENS = ((1440, 900, 2), (1280, 800, 2), (390, 844, 1))
 DECISION = "[data-turnover=decision]"
@@ -33,6 +41,10 @@ def texts(served: Served) -> Iterator[Path]:
     """The text run, whose flags are forgotten afterwards."""
     yield served.runs / "texts"
     forget_flags(served.runs / "texts")
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    return [*csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig")))]
 
 
 @pytest.mark.parametrize("run", ["texts", "images"])
@@ -148,10 +160,10 @@ def test_an_error_is_judged_by_key_and_exported(page: Page, served: Served, text
     page.keyboard.press("2")
     expect(page.locator(".row .chip")).to_have_text(["unclear"])
     settle(page)
-    page.get_by_test_id("stMain").get_by_role("link", name="Flags & export").click()
+    open_tray(page)
     with page.expect_download() as download:
-        page.get_by_role("button", name="Export judged errors (CSV)").click()
-    (row,) = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
+        page.get_by_role("button", name="Judged errors (CSV)").click()
+    (row,) = rows_of(Path(download.value.path()))
     assert (row["id"], row["judgement"]) == (error, "unclear") and row["by"] and row["at"]
 
 
@@ -173,10 +185,10 @@ def test_a_relabel_with_a_note_is_exported(page: Page, served: Served, texts: Pa
     expect(card.locator(DECISION)).to_have_text(f"flagged: relabel to {other}")
     page.reload()
     expect(first_card(page).locator(DECISION)).to_have_text(f"flagged: relabel to {other}")
-    page.get_by_test_id("stMain").get_by_role("link", name="Flags & export").click()
+    open_tray(page)
     with page.expect_download() as download:
-        page.get_by_role("button", name="Export flags (CSV)").first.click()
-    (row,) = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
+        page.get_by_role("button", name="Export flagged items (CSV)").click()
+    (row,) = rows_of(Path(download.value.path()))
     assert (row["action"], row["new_label"]) == ("relabel", other)
     assert row["note"] == "'=2+2, <b>says me</b>"
 
@@ -188,6 +200,31 @@ def test_a_decision_that_cannot_be_stored_says_so(page: Page, served: Served, te
     page.keyboard.press("f")
     expect(page.get_by_text("The flag was not stored")).to_be_visible(timeout=60_000)
     expect(page.locator(DECISION)).to_have_count(0)
+
+
+def test_a_proof_is_a_job_and_its_verdict_stands_below_why(
+    page: Page, served: Served, texts: Path
+) -> None:
+    """This run was not trained here, which the job says."""
+    open_page(page, served, run="texts")
+    expect_error(page, "1 / 8")
+    page.get_by_role("button", name="Prove it").click()
+    problem = page.get_by_text("the manifest says nothing of 'plain_kept_epoch'").first
+    expect(problem).to_be_visible(timeout=90_000)
+    expect(page.get_by_role("button", name="Prove it")).to_be_enabled()
+    run, ids = Run(texts), Run(texts).validation["id"].tolist()
+    error = ids.index(chosen(page))
+    why = causes(run).by_error[error].sentence
+    teacher = int(first_card(page).get_attribute("data-position") or -1)
+    proof = replace(a_proof(), error=error, why=why, items=(teacher,), claim="<b>two</b> boats")
+    keep_proof(run, proof)
+    page.reload()
+    said = page.locator("[data-turnover=proof]")
+    expect(said).to_contain_text("Confirmed by retraining: without <b>two</b> boats it says")
+    expect(first_card(page).locator(".verdict")).to_have_text("confirmed")
+    shoot(page, "errors-proof")
+    shutil.rmtree(texts / "proofs")
+    shutil.rmtree(served.runs / FOLDER)
 
 
 def test_more_shows_groups_and_the_truth_where_they_are_asked_for(

@@ -1,10 +1,11 @@
-"""The Flags page in every state, run in process."""
+"""The tray, on every page and in every state, run in process."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
-from tests.pages.app_testing import OpenPage, explorer, html_of
+from tests.pages.app_testing import PAGES, OpenPage, explorer, html_of
 from turnover.dashboard.shared import flag_form as people
-from turnover.dashboard.shared.choice_view import PAGE
 from turnover.flags import Flag, Flags
+from turnover.flags.export import export_csv, export_judged_csv
 from turnover.flags.flag_file import export_flag_file
+from turnover.flags.judgements import judge, judgements
 from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -32,6 +34,14 @@ def verdicts(run: Path) -> dict[int, tuple[str, str]]:
     return {instance: flag.verdict for instance, flag in Flags(run).current().items()}
 
 
+def opened(app: AppTest) -> AppTest:
+    """With the tray open."""
+    app.session_state["tray"] = True
+    app.run()
+    assert not app.exception
+    return app
+
+
 def press(app: AppTest, key: str) -> AppTest:
     app.button(key=key).click().run()
     assert not app.exception
@@ -44,112 +54,91 @@ def step(app: AppTest, label: str) -> AppTest:
     return app
 
 
-def test_no_flags_yet(open_page: OpenPage, runs: Path) -> None:
-    FakeRun().write(runs)
-    app = open_page("flags")
-    assert "No training item is flagged yet" in html_of(
-        app
-    ) and "nothing of yours to undo" in html_of(app)
-    assert app.button(key="undo").disabled and not app.dataframe and not app.get("download_button")
-    assert "Import a colleague" in html_of(app)
+def downloads(app: AppTest) -> list[str]:
+    return [button.proto.label for button in app.get("download_button")]
 
 
-def test_flags_are_listed_newest_first_with_the_first_one_open(
-    open_page: OpenPage, runs: Path
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_says_how_many_decisions_there_are(
+    open_page: OpenPage, runs: Path, page: str
 ) -> None:
+    folder = FakeRun().write(runs)
+    assert ">No decisions yet<" in html_of(open_page(page))
+    Flags(folder).put_many([1, 2], "drop")
+    judge(Flags(folder), 3, "unclear")
+    app = open_page(page)
+    assert 'data-turnover="tray">3 decisions<' in html_of(app)
+    assert not app.get("download_button") or page == "try", "drawn only while it is open"
+    assert "2 training items flagged: 2 to drop; by ann. 1 error judged." in html_of(opened(app))
+
+
+def test_nothing_is_decided_yet(open_page: OpenPage, runs: Path) -> None:
+    FakeRun().write(runs)
+    app = opened(open_page("cleanse"))
+    assert "Nothing is decided yet" in html_of(app) and not downloads(app)
+    assert "Import" in app.file_uploader(key="import-file").label
+
+
+def test_decisions_are_listed_newest_first(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     Flags(folder, by="bob").put_many([1, 2], "drop", note="first")
     Flags(folder, by="ann").put(5, "relabel", "negative", note="why")
-    app = open_page("flags")
-    assert list(app.dataframe[0].value["id"]) == ["t005", "t001", "t002"]
-    assert list(app.dataframe[0].value["decision"]) == ["relabel to negative", "drop", "drop"]
-    shown = html_of(app)
-    assert (
-        "3 training items flagged: 2 to drop, 1 to relabel; by bob, ann." in shown
-        and "Flag 1 of 3" in shown
-    )
-    assert (
-        "flagged: relabel to negative" in shown
-        and "One decision so far" in shown
-        and Run(folder).item("train", 5)["text"] in shown
-    )
-    assert app.selectbox(key="flag").value == "t005" and "“relabel to negative” on t005" in shown
-    assert {button.proto.label for button in app.get("download_button")} == {
-        "Export flags (CSV)",
-        "Export flag file (JSONL)",
-        "Flags and errors (HTML)",
-    }
+    judge(Flags(folder, by="eve"), 3, "label wrong")
+    shown = html_of(opened(open_page()))
+    places = [shown.index(f'"to-id">{name}<') for name in ("v003", "t005", "t001")]
+    assert places == sorted(places) and Run(folder).item("train", 5)["text"][:30] in shown
+    assert "relabel to negative" in shown and ">why<" in shown and "eve, 20" in shown
+    assert "“relabel to negative” on t005" in shown
+    app = opened(open_page())
+    assert downloads(app) == [
+        "Export flagged items (CSV)",
+        "Flag file",
+        "Report (HTML)",
+        "Judged errors (CSV)",
+    ]
     assert app.code[0].value == f"turnover apply --run {folder} --data DATA --out cleansed.csv"
 
 
-def test_the_url_says_what_is_shown(open_page: OpenPage, runs: Path) -> None:
+def test_one_decision_is_taken_back_and_the_page_knows(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
-    Flags(folder, by="bob").put_many([1, 3], "drop", note="needle")
-    Flags(folder, by="ann").put(5, "keep")
-    app = open_page(
-        "flags", decision="Drop", person="bob", words="needle", flag="t003", **{"class": "positive"}
-    )
-    assert (
-        list(app.dataframe[0].value["id"]) == ["t001", "t003"]
-        and app.selectbox(key="flag").value == "t003"
-    )
-    assert "Flag 2 of 2 that match, out of 3" in html_of(app)
-    app = open_page("flags", decision="Nonsense", person="nobody", flag="t999")
-    assert len(app.dataframe[0].value) == 3 and app.selectbox(key="flag").value == "t005"
-
-
-def test_no_flag_matches(open_page: OpenPage, runs: Path) -> None:
-    Flags(FakeRun().write(runs)).put(1, "drop")
-    app = open_page("flags", words="no such word")
-    assert "No flag matches" in html_of(app) and app.get("download_button")
-    app.text_input(key="words").set_value("").run()
-    assert "Flag 1 of 1" in html_of(app)
-
-
-def edit_key(run: Path, instance: int) -> str:
-    return f"edit-{instance}-{Flags(run).current()[instance].at}"
-
-
-def test_a_note_is_edited_a_decision_changed_and_cleared(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun().write(runs)
-    Flags(folder, by="bob").put(3, "drop", note="bob's")
-    app = open_page("flags")
-    assert app.text_area(key=f"{edit_key(folder, 3)}-note").value == "bob's"
-    app.text_area(key=f"{edit_key(folder, 3)}-note").set_value("ann's\nown")
-    press(app, "edit-save")
-    flag = Flags(folder).current()[3]
-    assert (flag.action, flag.note, flag.by) == (
-        "drop",
-        "ann's\nown",
-        "ann",
-    ) and "All 2 decisions on this item" in html_of(app)
-    app.segmented_control(key=f"{edit_key(folder, 3)}-action").set_value("relabel").run()
-    assert app.selectbox(key=f"{edit_key(folder, 3)}-label").options == ["negative"]
-    press(app, "edit-save")
-    assert (
-        verdicts(folder) == {3: ("relabel", "negative")}
-        and Flags(folder).current()[3].note == "ann's\nown"
-    )
-    press(app, "edit-clear")
-    assert verdicts(folder) == {} and "No training item is flagged yet" in html_of(app)
+    Flags(folder, by="bob").put_many([1, 2], "drop")
+    judge(Flags(folder, by="eve"), 3, "label wrong")
+    app = press(opened(open_page()), "tray-train-1")
+    assert verdicts(folder) == {2: ("drop", "")}
+    assert explorer(app)["decided"] == 2 and ">2 decisions<" in html_of(app)
+    app = press(app, "tray-validation-3")
+    assert judgements(Flags(folder)) == {} and ">1 decision<" in html_of(app)
+    assert downloads(app)[-1] == "Report (HTML)"
 
 
 def test_undo_walks_back_and_ends(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     Flags(folder, by="bob").put(1, "keep")
     Flags(folder, by="ann").put_many([1, 2, 3], "drop")
-    app = open_page("flags")
+    app = opened(open_page())
     assert "Undo takes back “drop” on t001, t002, t003" in html_of(app)
     press(app, "undo")
-    assert verdicts(folder) == {1: ("keep", "")} and app.button(key="undo").disabled
-    assert len(app.dataframe[0].value) == 1
+    assert verdicts(folder) == {1: ("keep", "")}
+    assert not [button for button in app.button if button.key == "undo"]
+
+
+def test_many_decisions_are_found_by_words(open_page: OpenPage, runs: Path) -> None:
+    folder = FakeRun(train=5000, validation=30, members=2).write(runs)
+    Flags(folder, by="bob").put_many(range(5000), "drop")
+    app = opened(open_page("cleanse"))
+    assert "and 4,992 more" in html_of(app)
+    assert len([button for button in app.button if button.label == "Take back"]) == 8
+    app.text_input(key="tray-search").set_value("T4321 bob").run()
+    assert [button.key for button in app.button if button.label == "Take back"] == [
+        "tray-train-4321"
+    ]
 
 
 def test_undo_takes_back_only_what_the_sentence_said(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     flags = Flags(folder, by="ann")
     flags.put(1, "drop")
-    app = open_page("flags")
+    app = opened(open_page())
     flags.put(2, "drop")  # in another tab, after this one was drawn
     press(app, "undo")
     assert "look again what undo takes back" in html_of(app) and len(verdicts(folder)) == 2
@@ -163,7 +152,7 @@ def test_people_who_differ_come_first_and_one_click_settles(
     folder = FakeRun().write(runs)
     Flags(folder, by="bob").put(3, "relabel", "negative", note="bob's reason")
     Flags(folder, by="ann").put(3, "drop", note="ann's reason")
-    app = open_page("flags")
+    app = opened(open_page())
     shown = html_of(app)
     assert (
         "People differ on 1 item" in shown
@@ -183,7 +172,7 @@ def test_many_disputes_come_in_portions(open_page: OpenPage, runs: Path) -> None
     folder = FakeRun().write(runs)
     Flags(folder, by="bob").put_many(range(13), "keep")
     Flags(folder, by="ann").put_many(range(13), "drop")
-    app = open_page("flags")
+    app = opened(open_page())
     assert len([button for button in app.button if button.label.startswith("Settle for")]) == 20
     assert "and 3 more" in html_of(app)
 
@@ -209,7 +198,7 @@ def test_a_colleague_s_flags_are_imported_once(open_page: OpenPage, runs: Path) 
     folder = FakeRun().write(runs)
     Flags(folder, by="ann").put(3, "keep")
     content = colleague(folder, (3, "drop"), (4, "drop"))
-    app = send(open_page("flags"), content)
+    app = send(opened(open_page()), content)
     assert "2 flags are new. 1 of them differ" in html_of(
         app
     ) and "People differ on 1 item" in html_of(app)
@@ -229,7 +218,7 @@ def test_refused_lines_are_told_by_number(open_page: OpenPage, runs: Path) -> No
     content = (
         colleague(folder, (3, "drop")).replace(b'"count": 1', b'"count": 62') + b"<script>\n" * 61
     )
-    shown = html_of(send(open_page("flags"), content))
+    shown = html_of(send(opened(open_page()), content))
     assert (
         "1 flag is new" in shown
         and "61 lines refused" in shown
@@ -252,7 +241,7 @@ def test_what_is_no_patch_is_said_and_changes_nothing(
     open_page: OpenPage, runs: Path, content: bytes | None, why: str
 ) -> None:
     folder = FakeRun().write(runs)
-    shown = html_of(send(open_page("flags"), content, "<img src=x>.jsonl"))
+    shown = html_of(send(opened(open_page()), content, "<img src=x>.jsonl"))
     assert "Nothing was imported" in shown and why in shown and "<img src=x>" not in shown
     assert Flags(folder).current() == {}
 
@@ -262,7 +251,7 @@ def test_a_patch_of_other_data_is_refused(open_page: OpenPage, runs: Path) -> No
     other = FakeRun("other.partial", train=31).write(runs)
     Flags(other).put(1, "drop")
     assert "made on other data than fake" in html_of(
-        send(open_page("flags"), export_flag_file(Run(other)).encode())
+        send(opened(open_page()), export_flag_file(Run(other)).encode())
     )
     assert Flags(folder).current() == {}
 
@@ -280,32 +269,24 @@ def test_hostile_notes_names_and_texts_stay_text(open_page: OpenPage, runs: Path
             ("<b>neg</b>", ":red[pos] [x](http://evil.example)")[instance % 2 == 0],
             note,
         )
-    app = open_page("flags")
-    for _ in notes:
-        shown = html_of(app)
-        assert (
-            not [tag for tag in ("<script", "<img src=x", "<b>", "<i>") if tag in shown]
-            and "\u202e" not in shown
-            and "\0" not in shown
-        )
-        assert len(shown) < 600_000
-        said = [
-            element.value
-            for kind in ("markdown", "caption", "title", "header", "error", "info", "warning")
-            for element in app.get(kind)
-        ]
-        assert said == ["Flags & export"]
-        assert not [
-            button.label for button in app.button if "evil" in button.label or "<" in button.label
-        ]
-        step(app, "Next")
-    assert "&lt;script&gt;" in shown or "&lt;img src=x" in shown or "&lt;b&gt;" in shown
+    shown = html_of(app := opened(open_page()))
+    assert not [tag for tag in ("<script", "<img src=x", "<b>", "<i>") if tag in shown]
+    assert "\u202e" not in shown and "\0" not in shown and len(shown) < 600_000
+    said = [
+        element.value
+        for kind in ("markdown", "caption", "title", "header", "error", "info", "warning")
+        for element in app.get(kind)
+    ]
+    assert said == ["Errors"]
+    labels = [button.label for button in app.button]
+    assert not [label for label in labels if "evil" in label or "<" in label]
+    assert "&lt;" in shown
 
 
 def test_a_file_that_is_no_flags_file_is_named(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     (folder / "flags.sqlite").write_bytes(b"not a database, " * 100)
-    app = open_page("flags")
+    app = opened(open_page())
     assert "The flags cannot be read" in html_of(
         app
     ) and "flags.sqlite: flags cannot be read or written" in html_of(app)
@@ -317,63 +298,24 @@ def test_a_run_without_influence_has_no_page_of_errors_to_take(
     folder = FakeRun().write(runs)
     remove_influence(folder)
     Flags(folder).put(1, "drop")
-    disabled = {
-        button.proto.label: button.proto.disabled
-        for button in open_page("flags").get("download_button")
-    }
-    assert disabled == {
-        "Export flags (CSV)": False,
-        "Export flag file (JSONL)": False,
-        "Flags and errors (HTML)": True,
-    }
+    assert downloads(opened(open_page())) == ["Export flagged items (CSV)", "Flag file"]
 
 
 def test_an_image_run_shows_pictures(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun(kind="image", classes=("cat", "dog")).write(runs)
     Flags(folder).put_many([1, 2], "drop")
-    app = open_page("flags")
-    assert app.dataframe[0].value["image"].iloc[0].startswith("data:image/png;base64,")
-    assert 'alt="training image labelled ' in html_of(app)
+    assert html_of(opened(open_page())).count("data:image/png;base64,") == 2
 
 
-def test_another_run_forgets_the_filters(open_page: OpenPage, runs: Path) -> None:
-    for name in ("one", "two"):
-        Flags(FakeRun(name).write(runs), by=name).put(1, "drop")
-    app = open_page("flags", run="one", person="one", words="text")
-    app.selectbox(key="run").select("two").run()
-    assert (
-        not app.exception
-        and app.selectbox(key="person").value == "Anybody"
-        and len(app.dataframe[0].value) == 1
-    )
-
-
-def test_a_person_whose_last_flag_goes_does_not_stay_chosen(
-    open_page: OpenPage, runs: Path
-) -> None:
+def test_tables_are_for_spreadsheets(runs: Path) -> None:
+    """These take UTF-8 for something else without a mark at its start."""
     folder = FakeRun().write(runs)
-    Flags(folder, by="bob").put(1, "keep")
-    Flags(folder, by="ann").put(2, "drop")
-    app = open_page("flags", person="ann")
-    assert list(app.dataframe[0].value["id"]) == ["t002"]
-    press(app, "undo")
-    assert app.selectbox(key="person").value == "Anybody" and list(
-        app.dataframe[0].value["id"]
-    ) == ["t001"]
-
-
-def test_thousands_of_flags_come_in_pages_and_answer_fast(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun(train=5000, validation=30, members=2).write(runs)
-    Flags(folder, by="bob").put_many(range(5000), "drop")
-    app = open_page("flags")
-    assert len(app.dataframe[0].value) == PAGE and "Flag 1 of 5,000" in html_of(app)
-    begun = time.perf_counter()
-    app.selectbox(key="flag").select(f"t{PAGE - 1:03d}").run()
-    step(app, "Next")
-    assert app.selectbox(
-        key="flag"
-    ).value == f"t{PAGE:03d}" and f"Flag {PAGE + 1} of 5,000" in html_of(app)
-    assert time.perf_counter() - begun < 6
+    Flags(folder).put(1, "drop", note="naïve")
+    judge(Flags(folder), 3, "unclear")
+    for text in (export_csv(Run(folder)), export_judged_csv(Run(folder))):
+        assert text.encode().startswith(b"\xef\xbb\xbf")
+        (row,) = csv.DictReader(io.StringIO(text.encode().decode("utf-8-sig")))
+        assert row["id"] in ("t001", "v003") and "naïve" in (row.get("note"), "naïve")
 
 
 # Who decides
@@ -387,29 +329,20 @@ def test_a_signed_in_user_decides_in_their_own_name(
     monkeypatch.setattr(
         people.st, "user", {"is_logged_in": True, "name": "Eve E.", "email": "eve@example.org"}
     )
-    app = open_page("flags")
-    press(app, "edit-save")
-    assert Flags(folder).current()[3].by == "eve@example.org"
-    assert "Undo takes back “drop” on t003" in html_of(app)
+    app = opened(open_page())
+    assert not [button for button in app.button if button.key == "undo"], "it is bob's"
+    press(app, "tray-train-3")
+    assert Flags(folder).history(3)[-1].flag.by == "eve@example.org"
     monkeypatch.setattr(people.st, "user", {"is_logged_in": False, "email": "eve@example.org"})
     shown = app.run()
     assert (
         "Sign in to go on" in html_of(shown)
-        and [button.key for button in shown.button if button.key == "edit-save"] == []
+        and [button.key for button in shown.button if button.key == "undo"] == []
     )
 
 
 def test_without_sign_in_nobody_is_signed_in() -> None:
     assert st.user.get("is_logged_in") in (None, False) and people.signed_in() is None
-
-
-def test_errors_and_flags_lead_to_each_other(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun().write(runs)
-    Flags(folder).put(3, "drop")
-    app = open_page()
-    assert explorer(app)["flagged"] == 1
-    assert not app.switch_page("app_pages/flags.py").run().exception
-    assert "1 training item flagged" in html_of(open_page("training"))
 
 
 def test_an_old_flag_of_the_same_second_is_not_lost_on_the_way(runs: Path) -> None:

@@ -1,4 +1,4 @@
-"""The view model of the Flags page: flags filtered, disputes to settle, undo, import and export.
+"""The view model of the tray: what was decided, disputes to settle, undo, import and export.
 
 A dispute is a training item on which people decided differently; each distinct decision is a side
 with a letter.
@@ -7,43 +7,44 @@ with a letter.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from turnover.dashboard.shared.choice_view import ANY
 from turnover.data.sources import SOURCES
 from turnover.data.tables import HUB
 from turnover.data.tables.formats import ENDINGS
 from turnover.errors import counted
-from turnover.explain.report import (
-    Flagged,
-    count_words,
-    flagged_items,
-    minute,
-    people_words,
-    verdict_words,
-)
+from turnover.explain.report import count_words, minute, people_words, verdict_words
 from turnover.explain.words import snippet
-from turnover.flags import CLEARED, Conflict, Decision, Flag, Step
+from turnover.flags import Conflict, Decision, Flag, Step
+from turnover.flags.judgements import Judgement
 from turnover.runs.run import Run
-
-ANY_DECISION, ANYBODY = "Any decision", "Anybody"
-DECISIONS = {ANY_DECISION: "", "Drop": "drop", "Relabel": "relabel", "Keep": "keep"}
 
 _NAMED, _ID, _NAME = 3, 60, 60
 
 
 @dataclass(frozen=True)
-class FlagQuery:
-    """The filters of the Flags page."""
+class Entry:
+    """One decision: on a training item, or on an error of the validation items (`split`).
 
-    decision: str = ANY_DECISION
-    label: str = ANY
-    person: str = ANYBODY
-    search: str = ""
+    Attributes:
+        verdict: the decision in words.
+        who: by whom and when.
+        at: UTC, ISO 8601.
+    """
+
+    split: str
+    position: int
+    id: str
+    text: str
+    image: bytes
+    verdict: str
+    who: str
+    note: str
+    at: str
 
 
 @dataclass(frozen=True)
@@ -61,53 +62,73 @@ class Side:
 class Dispute:
     """A training item on which people differ; `now` is in force until somebody settles it."""
 
-    item: Flagged
+    item: Entry
     sides: tuple[Side, ...]
     now: str
 
 
-def newest_first(items: Iterable[Flagged]) -> list[Flagged]:
-    """Flags in the order they are shown in."""
-    return sorted(items, key=lambda item: item.flag.at, reverse=True)
+def decisions_words(count: int) -> str:
+    """How many decisions there are; list.js says the same."""
+    return counted(count, "decision") if count else "No decisions yet"
 
 
-def people(items: Iterable[Flagged]) -> list[str]:
-    """The names of those who decided, sorted."""
-    return sorted({item.flag.by for item in items})
+def entries(run: Run, flags: Mapping[int, Flag], judged: Mapping[int, Judgement]) -> list[Entry]:
+    """All decisions, newest first; those on items that the run does not have are skipped."""
+    of_errors = (
+        (one.position, one.verdict, f"{one.by}, {minute(one.at)}", "", one.at)
+        for one in judged.values()
+    )
+    known = [
+        *_entries(run, "train", map(_decided, flags.values())),
+        *_entries(run, "validation", of_errors),
+    ]
+    return sorted(known, key=lambda entry: entry.at, reverse=True)
 
 
-def select(items: Iterable[Flagged], query: FlagQuery) -> list[Flagged]:
-    """The flags that match a query, newest first."""
-    wanted, action = query.search.strip().lower(), DECISIONS.get(query.decision, "")
-    return newest_first(
-        item
-        for item in items
-        if action in ("", item.flag.action)
-        and query.label in (ANY, item.label)
-        and query.person in (ANYBODY, item.flag.by)
-        and (
-            not wanted
-            or any(
-                wanted in text.lower()
-                for text in (item.id, item.text, item.flag.note, item.flag.new_label, item.injected)
-            )
+def _decided(flag: Flag) -> tuple[int, str, str, str, str]:
+    who = f"{flag.by}, {minute(flag.at)}"
+    return flag.instance, verdict_words(flag), who, flag.note, flag.at
+
+
+def _entries(
+    run: Run, split: str, decided: Iterable[tuple[int, str, str, str, str]]
+) -> Iterator[Entry]:
+    frame, texts = run.split(split), run.kind == "text"
+    ids, contents = frame["id"].to_numpy(), frame["text" if texts else "image"].to_numpy()
+    for position, *words in decided:
+        if position < len(ids):
+            content = ("", contents[position]) if not texts else (str(contents[position]), b"")
+            yield Entry(split, position, str(ids[position]), *content, *words)
+
+
+def matching(known: Sequence[Entry], search: str) -> list[Entry]:
+    """The decisions whose item, verdict, author or note has all these words."""
+    words = search.casefold().split()
+    return [
+        entry
+        for entry in known
+        if all(
+            word in f"{entry.id} {entry.text} {entry.verdict} {entry.who} {entry.note}".casefold()
+            for word in words
         )
-    )
+    ]
 
 
-def summary(items: Sequence[Flagged]) -> str:
-    """The number of flags (at least one), by kind and by person."""
-    flags = [item.flag for item in items]
-    return (
-        f"{counted(len(items), 'training item')} flagged: {count_words(flags)}; by "
-        f"{people_words(flags)}."
-    )
+def summary(flags: Iterable[Flag], judged: int) -> str:
+    """How many decisions there are (at least one), by kind and by person."""
+    flags, parts = list(flags), []
+    if flags:
+        parts.append(
+            f"{counted(len(flags), 'training item')} flagged: {count_words(flags)}; by "
+            f"{people_words(flags)}."
+        )
+    if judged:
+        parts.append(f"{counted(judged, 'error')} judged.")
+    return " ".join(parts)
 
 
-def undo_sentence(run: Run, step: Step | None) -> str:
-    """What undo would revert, in words."""
-    if step is None:
-        return "There is nothing of yours to undo."
+def undo_sentence(run: Run, step: Step) -> str:
+    """What undo would take back, in words."""
     if step.kind == "import":
         what = f"the import of {counted(len(step.flags), 'flag')}"
     else:
@@ -122,22 +143,17 @@ def undo_sentence(run: Run, step: Step | None) -> str:
 
 def disputes(run: Run, conflicts: Sequence[Conflict]) -> list[Dispute]:
     """The items on which people differ, ready to be settled."""
-    disputed = []
-    for conflict in conflicts:
-        newest = conflict.flag or conflict.decisions[-1].flag
-        for item in flagged_items(run, {conflict.instance: newest}):
-            now = (
-                f"{verdict_words(conflict.flag)} ({conflict.flag.by})"
-                if conflict.flag
-                else "no flag"
-            )
-            disputed.append(Dispute(item, _sides(conflict.decisions), now))
-    return disputed
-
-
-def history_lines(history: Iterable[Decision]) -> list[tuple[str, str]]:
-    """All decisions on an item, oldest first: the decision with its author, and the note."""
-    return [(f"{_who(decision)}: {_done(decision)}", decision.flag.note) for decision in history]
+    newest = [_decided(one.flag or one.decisions[-1].flag) for one in conflicts]
+    shown = {entry.position: entry for entry in _entries(run, "train", newest)}
+    return [
+        Dispute(
+            shown[conflict.instance],
+            _sides(conflict.decisions),
+            f"{verdict_words(conflict.flag)} ({conflict.flag.by})" if conflict.flag else "no flag",
+        )
+        for conflict in conflicts
+        if conflict.instance in shown
+    ]
 
 
 def import_sentence(counts: dict[str, Any]) -> str:
@@ -194,12 +210,6 @@ def _who(decision: Decision) -> str:
         f"{decision.flag.by}{' (imported)' if decision.imported else ''}, "
         f"{minute(decision.flag.at)}"
     )
-
-
-def _done(decision: Decision) -> str:
-    words = "cleared the flag" if decision.flag.action == CLEARED else verdict_words(decision.flag)
-    settled = "settled: " if decision.kind == "settle" else ""
-    return f"{settled}{words}{f' (undone {minute(decision.undone)})' if decision.undone else ''}"
 
 
 def _items(run: Run, instances: Sequence[int]) -> str:

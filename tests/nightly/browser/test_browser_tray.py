@@ -1,4 +1,4 @@
-"""The Flags page in a real browser: from a flag to a flag file that a colleague imports."""
+"""The tray in a real browser: from a flag to a flag file that a colleague imports."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.pages.browser.browser_testing import (
     LOW_CONTRAST,
     Served,
-    choose,
     first_card,
     forget_flags,
     open_page,
+    open_tray,
     settle,
     shoot,
 )
@@ -45,38 +45,36 @@ def test_from_a_flag_to_a_patch_that_a_colleague_imports(
     page: Page, served: Served, flagged: Path, tmp_path: Path
 ) -> None:
     open_page(page, served, run="flagged")
-    label = first_card(page).locator(".chip").first.inner_text()
     first_card(page).get_by_role("button", name="Relabel").click()
     page.get_by_label("Decision").select_option("drop")
     page.get_by_label("Note").fill("why not")
     page.get_by_role("button", name="Save").click()
-    expect(page.locator("[data-turnover=tray]")).to_contain_text("3 flagged")
+    expect(page.locator("[data-turnover=tray]")).to_have_text("3 decisions")
+    expect(page.get_by_text("3 flagged")).to_be_visible()
     settle(page)
-    page.get_by_test_id("stMain").get_by_role("link", name="Flags & export").click()
-    expect(page.get_by_text("Flag 1 of 3")).to_be_visible()
+    open_tray(page)
     expect(page.get_by_text("Undo takes back “drop”")).to_be_visible()
+    entry = page.locator(".to-entry").filter(has_text="why not")
+    expect(entry).to_have_count(1)
+    page.get_by_role("button", name="Undo", exact=True).first.click()
+    expect(entry).to_have_count(0)
+    expect(page.locator("[data-turnover=tray]")).to_have_text("2 decisions")
+    expect(page.get_by_text("2 flagged")).to_be_visible()
+    Flags(flagged, by="ann").put(5, "drop", note="why not")
+    page.reload()
+    expect(page.locator("[data-turnover=tray]")).to_have_text("3 decisions")
     settle(page)
-    choose(page, "Decision", "Drop")
-    expect(page.get_by_text("Flag 1 of 1 that match, out of 3")).to_be_visible()
-    assert "decision=Drop" in page.url
-    expect(page.locator(".to-target .to-chip").first).to_have_text(label)
-    page.get_by_role("textbox", name="Note").fill("why not, on second thoughts")
-    page.get_by_role("button", name="Save").click()
-    expect(page.locator(".to-note").filter(has_text="on second thoughts")).to_be_visible()
-    settle(page)
-    page.get_by_role("button", name="Undo").click()
-    expect(page.locator(".to-note")).to_have_text("why not")
-    expect(page.get_by_role("textbox", name="Note")).to_have_value("why not")
-    settle(page)
+    open_tray(page)
     with page.expect_download() as download:
-        page.get_by_role("button", name="Export flag file (JSONL)").click()
+        page.get_by_role("button", name="Flag file", exact=True).click()
     assert download.value.suggested_filename == "flagged-flags.jsonl"
     patch = Path(shutil.copyfile(download.value.path(), tmp_path / "patch.jsonl"))
     header, *lines = map(json.loads, patch.read_text().splitlines())
     assert header["count"] == len(lines) == 3 and "why not" in {line["note"] for line in lines}
 
-    open_page(page, served, "flags", run="flagged-copy")
-    expect(page.get_by_text("No training item is flagged yet")).to_be_visible()
+    open_page(page, served, "cleanse", run="flagged-copy")
+    open_tray(page)
+    expect(page.get_by_text("Nothing is decided yet")).to_be_visible()
     for sentence in ("3 flags are new", "Nothing new: 3 of its flags are known"):
         page.locator("input[type=file]").set_input_files(patch)
         expect(page.get_by_text("patch.jsonl")).to_be_visible()
@@ -90,7 +88,8 @@ def test_people_who_differ_are_settled_by_one_click(
     page: Page, served: Served, flagged: Path
 ) -> None:
     Flags(flagged, by="ann").put(2, "drop", note="hurts")
-    open_page(page, served, "flags", run="flagged")
+    open_page(page, served, "flags", run="flagged")  # where it was in earlier versions
+    open_tray(page)
     expect(page.get_by_role("heading", name="People differ on 1 item")).to_be_visible()
     shoot(page, "flags-conflict")
     page.get_by_role("button", name="Settle for B").click()
@@ -103,10 +102,11 @@ def test_people_who_differ_are_settled_by_one_click(
 
 
 def test_a_table_and_a_page_are_downloaded(page: Page, served: Served, flagged: Path) -> None:
-    open_page(page, served, "flags", run="flagged")
+    open_page(page, served, run="flagged")
+    open_tray(page)
     for button, name, start in (
-        ("Export flags (CSV)", "flagged-flags.csv", "id,text,label"),
-        ("Flags and errors (HTML)", "flagged.html", "<!doctype html>"),
+        ("Export flagged items (CSV)", "flagged-flags.csv", "\ufeffid,text,label"),
+        ("Report (HTML)", "flagged.html", "<!doctype html>"),
     ):
         with page.expect_download() as download:
             page.get_by_role("button", name=button).click()
@@ -127,27 +127,21 @@ def test_a_table_and_a_page_are_downloaded(page: Page, served: Served, flagged: 
 def test_the_only_table_to_take_away_is_safe_for_spreadsheets(
     page: Page, served: Served, flagged: Path
 ) -> None:
-    for path in ("flags", "training"):
-        open_page(page, served, path, run="flagged")
-        page.get_by_test_id("stDataFrame").first.hover()
-        expect(page.get_by_role("button", name="Fullscreen")).to_be_visible()
-        expect(page.get_by_role("button", name="Download as CSV")).to_have_count(0)
+    open_page(page, served, "training", run="flagged")
+    page.get_by_test_id("stDataFrame").first.hover()
+    expect(page.get_by_role("button", name="Fullscreen")).to_be_visible()
+    expect(page.get_by_role("button", name="Download as CSV")).to_have_count(0)
 
 
-def test_hostile_notes_do_nothing(page: Page, served: Served, flagged: Path) -> None:
-    open_page(page, served, "flags", run="flagged")
-    expect(page.locator(".to-note").first).to_contain_text("<img src=x")
-    page.get_by_text("One decision so far").click()
+def test_the_tray_is_readable_and_hostile_notes_do_nothing(
+    page: Page, served: Served, flagged: Path
+) -> None:
+    run = Run(flagged)
+    other = run.classes[int(run.item("train", 2)["label"]) - 1]
+    Flags(flagged, by="ann").put(2, "relabel", other, note="n" * 2000)
+    open_page(page, served, run="flagged")
+    open_tray(page)
+    expect(page.locator(".to-note").filter(has_text="<img src=x").first).to_be_visible()
     assert "owned" not in page.title()
-    assert page.locator(".to-note *, .to-removed img, .to-removed a").count() == 0
-
-
-def test_the_page_is_readable(page: Page, served: Served, flagged: Path) -> None:
-    Flags(flagged, by="ann").put(
-        2,
-        "relabel",
-        Run(flagged).classes[int(Run(flagged).item("train", 2)["label"]) - 1],
-        note="n" * 2000,
-    )
-    open_page(page, served, "flags", run="flagged")
-    assert wrong_looks(page, "flags-flagged") == {}
+    assert page.locator(".to-note *").count() == 0
+    assert wrong_looks(page, "tray-flagged") == {}
