@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from turnover.dashboard.runs.compare_view import ErrorRow, Side, build_compared
+from turnover.dashboard.shared.address import set_in_address
 from turnover.dashboard.shared.notice import notice, quiet, said
 from turnover.dashboard.shared.runs_view import run_names
 from turnover.dashboard.state import RUN_KEY, current_run, open_run, runs_folder
@@ -29,11 +30,12 @@ def show_comparison() -> None:
             "cleansed ones; then its errors stand here beside these.",
         )
         return
-    if st.session_state.get(BEFORE) not in (None, *others):
-        st.session_state[BEFORE] = others[0]
-    name = st.selectbox("Before", others, key=BEFORE, bind="query-params", width=320)
+    if st.session_state.get(BEFORE, st.query_params.get(BEFORE)) not in others:
+        set_in_address(BEFORE, others[0])
+    # without a default, so that the address always names it
+    name = st.selectbox("Before", others, index=None, key=BEFORE, bind="query-params", width=320)
     try:
-        compared = build_compared(open_run(runs_folder() / name).run, after)
+        compared = build_compared(open_run(runs_folder() / str(name)).run, after)
     except TurnoverError as error:
         quiet(str(error))
         return
@@ -56,8 +58,8 @@ def _show(side: Side) -> None:
         f"<details class='to-more'><summary>{rest:,} more</summary><ul>{more}</ul>{cut}</details>"
     )
     st.html(
-        f'<div class="to-changed"><h3 class="to-side">{side.title} <span>{len(side.errors):,}'
-        f"</span></h3><ul>{few}</ul>{folded if more else ''}</div>"
+        f'<div class="to-changed"><h2 class="to-side">{side.title} <span>{len(side.errors):,}'
+        f"</span></h2><ul>{few}</ul>{folded if more else ''}</div>"
     )
 
 
