@@ -78,10 +78,10 @@ function drawFoot(S) {
   const { flagged, decided, undo, problem, lost, progress } = S.data;
   const tray = document.querySelector("[data-turnover=tray]"); // of the page, which Python draws
   const many = decided === 1 ? "1 decision" : `${decided.toLocaleString("en")} decisions`;
-  if (tray && decided !== null)
-    tray.textContent = S.pending.length ? "saving …" : decided ? many : "No decisions yet";
+  if (tray)
+    tray.textContent = S.pending.length ? "saving …" : many;
   const done = el("div", { class: "done" },
-    el("span", {}, S.pending.length ? "saving …" : `${flagged.toLocaleString("en")} flagged`),
+    el("span", {}, S.pending.length ? "saving …" : flagged ? `${flagged.toLocaleString("en")} flagged` : ""),
     button("Undo", "undo", () => S.act({ kind: "undo" }),
       { disabled: !undo && !S.pending.length, title: "Key U: takes back the last decision of this tab" }));
   return el("div", { class: "list-foot" },
