@@ -95,7 +95,7 @@ def _change(comparison: Comparison) -> str:
     if comparison.accuracy_interval is None:  # one seed, or all differ by the same
         return f"{change} (without an interval)"
     low, high = map(signed, comparison.accuracy_interval)
-    return f"{change} (95 % interval {low} to {high})"
+    return f"{change} (95% interval {low} to {high})"
 
 
 def signed(share: float) -> str:

@@ -66,7 +66,7 @@ function drawFoot(S) {
   const { flagged, undo, problem, lost, progress } = S.data;
   tellTray(S);
   const done = el("div", { class: "done" },
-    el("span", {}, S.pending.length ? "saving …" : `${flagged.toLocaleString("en")} flagged`),
+    el("span", {}, S.pending.length ? "saving …" : flagged ? `${flagged.toLocaleString("en")} flagged` : ""),
     button("Undo", "undo", () => S.act({ kind: "undo" }),
       { disabled: !undo && !S.pending.length, title: "Key U: takes back the last decision of this tab" }));
   return el("div", { class: "list-foot" },

@@ -61,7 +61,7 @@ function tellTray(S) {
   const tray = document.querySelector("[data-turnover=tray]");
   const { decided } = S.data;
   const many = decided === 1 ? "1 decision" : `${decided.toLocaleString("en")} decisions`;
-  if (tray) tray.textContent = S.pending.length ? "saving …" : decided ? many : "No decisions yet";
+  if (tray) tray.textContent = S.pending.length ? "saving …" : many;
 }
 
 // A state with what all have; `own` has root, places of its own, and S.news(), what its messages say.

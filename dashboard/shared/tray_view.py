@@ -69,7 +69,7 @@ class Dispute:
 
 def decisions_words(count: int) -> str:
     """How many decisions there are; list.js says the same."""
-    return counted(count, "decision") if count else "No decisions yet"
+    return counted(count, "decision")
 
 
 def entries(run: Run, flags: Mapping[int, Flag], judged: Mapping[int, Judgement]) -> list[Entry]:

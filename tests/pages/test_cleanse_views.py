@@ -157,7 +157,7 @@ def test_a_verdict_names_what_was_removed_and_both_accuracies() -> None:
     finding = verdict(summarise(models((0.2, 0.2), spread=0.001)), [0.1], [6], 60)
     assert finding and finding.text.startswith(
         "Yes. Without the 6 most harmful of 60 training items, accuracy goes from 70.0% to 90.0%: "
-        "+20.0 points (95 % interval +1"
+        "+20.0 points (95% interval +1"
     )
 
 

@@ -63,7 +63,7 @@ def test_every_page_says_how_many_decisions_there_are(
     open_page: OpenPage, runs: Path, page: str
 ) -> None:
     folder = FakeRun().write(runs)
-    assert ">No decisions yet<" in html_of(open_page(page))
+    assert ">0 decisions<" in html_of(open_page(page))
     Flags(folder).put_many([1, 2], "drop")
     judge(Flags(folder), 3, "unclear")
     app = open_page(page)

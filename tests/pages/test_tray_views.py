@@ -75,7 +75,7 @@ def test_counts_and_people_in_words() -> None:
     assert summary([], 1) == "1 error judged."
     assert people_words([decided(1, f"p{place}") for place in range(7)]).endswith(" and 2 more")
     assert [decisions_words(count) for count in (0, 1, 1200)] == [
-        "No decisions yet",
+        "0 decisions",
         "1 decision",
         "1,200 decisions",
     ]

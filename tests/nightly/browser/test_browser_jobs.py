@@ -110,9 +110,9 @@ def test_one_click_says_whether_it_helps_and_another_takes_it_over(
     assert {flag.action for flag in flags.values()} == {"drop"}
     expect(page.locator("[data-turnover=tray]")).to_have_text(f"{len(flags)} decisions")
     page.get_by_role("button", name="Retrain with your decisions").click()
-    expect(page.get_by_text("with your decisions").first).to_be_visible(timeout=LONG)
+    expect(page.get_by_text("Being measured.")).to_be_visible(timeout=30_000)
     expect(page.get_by_text("Being measured.")).to_have_count(0, timeout=LONG)
-    expect(page.get_by_text("Your decisions then")).to_be_visible()
+    expect(page.get_by_text("Your decisions then")).to_be_visible(timeout=30_000)
     forget_flags(folder)
     shutil.rmtree(folder / "cleansing")
     for job in find_jobs(served.runs):

@@ -135,7 +135,7 @@ def test_keys_flag_the_framed_card_and_take_it_back(
     assert page.locator(".card.focused").get_attribute("data-position") != str(first)
     page.keyboard.press("u")
     expect(page.locator(DECISION)).to_have_count(0)
-    expect(page.get_by_test_id("stMain").get_by_text("0 flagged")).to_be_visible()
+    expect(page.locator("[data-turnover=tray]")).to_have_text("0 decisions")
     assert Flags(texts).current() == {}
     page.locator("[data-turnover=opponent]").first.get_by_role("button", name="Keep").click()
     expect(page.locator(DECISION)).to_have_text("flagged: keep")
