@@ -38,7 +38,6 @@ from turnover.dashboard.training_data.browse_view import (
 from turnover.dashboard.training_data.map_view import COLOURS, PLACES, ways
 from turnover.dashboard.training_data.message_view import Act, Message, read_message, verdicts
 from turnover.dashboard.training_data.panel_view import panel
-from turnover.errors import counted
 from turnover.explain.words import snippet, visible
 from turnover.flags import Flag
 from turnover.runs.run import Run
@@ -224,9 +223,3 @@ def _peeked(training: Training, drawn: dict[str, Any] | None, at: int) -> dict[s
         "at": at,
         "row": row(run, error, None, "validation") | {"predicted": visible(predicted)},
     }
-
-
-def headline(training: Training, sure: int) -> str:
-    """How many items there are, and how many labels are in doubt."""
-    items = counted(len(training.run.train), "training item")
-    return f"{items}; {counted(sure, 'label')} in doubt."
