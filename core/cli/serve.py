@@ -1,6 +1,6 @@
 """Commands that serve the dashboard.
 
-- `worker`: answers questions about a run for the Try page, one JSON line each.
+- `worker`: answers questions about a run for the pages, one JSON line each.
 - `dashboard`: serves the pages on the runs in a folder.
 - `job`: the process of a job, which runs its steps; started by `turnover.jobs`, not by hand.
 
@@ -8,7 +8,8 @@ The dashboard keeps torch out of its own process. It starts a worker, waits for 
 and sends one request per line; `{"error": one line}` answers what fails. The worker ends with its
 standard input. Requests and their answers:
 
-    {"text": …, "label": …, "top": …}                     as `explain` returns, images as base64
+    {"text": …, "label": …, "top": …}                     as `explain` returns, images as base64,
+                                                           a cause only with `"why": true`
     {"image": base64, "name": …, "label": …, "top": …}    instead of a path
     {"texts": […]} or {"images": [base64, …]}             {"probabilities": [{class: p, …}, …]}
     {"images": […], "label": …, "instances": [position]}  {"influences": images × instances in nats,
@@ -81,13 +82,12 @@ def _answer(explainer: Explainer, request: dict[str, Any]) -> dict[str, Any]:
             return {"influences": values.tolist(), "estimator": estimator}
         return {"probabilities": explainer.predict_images(images)}
     label, top = request.get("label"), int(request.get("top", 5))
-    also = [int(position) for position in request.get("also", [])]
+    also, why = [int(position) for position in request.get("also", [])], bool(request.get("why"))
     if "text" in request:
-        return explainer.explain_text(str(request["text"]), label, top, also)
+        return explainer.explain_text(str(request["text"]), label, top, also, why)
     content = base64.b64decode(request["image"], validate=True)
-    answer = explainer.explain_image(
-        content, str(request.get("name", "image")), label, top, also, bool(request.get("fitted"))
-    )
+    name, fitted = str(request.get("name", "image")), bool(request.get("fitted"))
+    answer = explainer.explain_image(content, name, label, top, also, fitted, why)
     for entry in answer["proponents"] + answer["opponents"] + answer.get("also", []):
         entry["image"] = base64.b64encode(Path(entry.pop("thumbnail")).read_bytes()).decode()
     return answer
