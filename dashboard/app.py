@@ -16,7 +16,7 @@ from turnover.dashboard.shared.notice import notice, style
 
 HERE = Path(__file__).parent
 # addresses of earlier versions, and the script of the page that they lead to
-MOVED = {"errors": "errors"}
+MOVED = {"errors": "errors", "try": "errors"}
 
 
 def require_sign_in() -> None:
@@ -58,7 +58,6 @@ page = st.navigation(
         st.Page("app_pages/errors.py", title="Errors", url_path="home", default=True),
         st.Page("app_pages/training_item.py", title="Training item", url_path="training"),
         st.Page("app_pages/map.py", title="Map", url_path="map"),
-        st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),
         st.Page("app_pages/flags.py", title="Flags & export", url_path="flags"),
         st.Page("app_pages/cleanse.py", title="Cleanse", url_path="cleanse"),
         st.Page("app_pages/train.py", title="Train", url_path="train"),

@@ -41,7 +41,8 @@ from turnover.runs.run import PREDICTION, Ranked, Run
 class ErrorItem:
     """A misclassified validation item.
 
-    `probability` is that of the (wrong) prediction; `rank` orders by clearest explanation, 0 first.
+    `probability` is that of the (wrong) prediction; `rank` orders by clearest explanation, 0 first;
+    `twin` says whether ordinary training, without masks, makes the same mistake, None if unknown.
     """
 
     position: int
@@ -53,6 +54,7 @@ class ErrorItem:
     rank: int
     text: str
     image: bytes
+    twin: bool | None = None
 
 
 def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
@@ -66,7 +68,7 @@ def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
     items = []
     for rank, position in enumerate(positions):
         row = run.item("validation", position)
-        predicted = int(row["predicted"])
+        predicted, twin = int(row["predicted"]), int(row.get("plain_predicted", -1))
         items.append(
             ErrorItem(
                 position=position,
@@ -78,6 +80,7 @@ def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
                 rank=rank,
                 text=str(row["text"]) if run.kind == "text" else "",
                 image=bytes(row["image"]) if run.kind == "image" else b"",
+                twin=None if twin < 0 else twin == predicted,
             )
         )
     return tuple(items)

@@ -1,7 +1,9 @@
 // Which error is shown, which card is in focus, the keys, the address, and what is sent to Python.
 // Everything shows at once; decisions say "saving" until Python confirms that they are on the disk.
 
-const FILTERS = ["true", "predicted", "cause", "search", "sort"];
+const FILTERS = ["true", "predicted", "cause", "twin", "search", "sort"];
+const BELOW = ["more", "containing"]; // what is open below the list, by hand in Python's widgets
+const NAMED = ["run", "yours", ...FILTERS, "item", ...BELOW]; // in the address
 const ORDER = "cause"; // that goes without saying
 const WAIT = 120; // milliseconds between two messages on steps
 const GAP = 1000; // in which a component that was taken away may come back
@@ -16,7 +18,7 @@ function makeState(root) {
     root, client: `${Date.now()}-${Math.random()}`, path: location.pathname, stamp: "", turn: "",
     place: {}, item: "", index: 0, total: 0, rows: new Map(), rowsName: "", panes: new Map(),
     flags: new Map(), pending: [], number: 0, card: null, form: null, awaiting: false, moved: false,
-    listOpen: false, sent: 0, timer: 0, typing: 0, searched: false, drawn: {},
+    opened: null, listOpen: false, sent: 0, timer: 0, typing: 0, searched: false, drawn: {},
   };
 
   // Steps and filters
@@ -91,7 +93,7 @@ function makeState(root) {
   };
   S.judge = (number) => {
     const pane = S.panes.get(S.item);
-    if (!pane || number >= S.data.verdicts.length) return;
+    if (!pane || pane.own || number >= S.data.verdicts.length) return;
     const label = S.verdictOf(pane.id) === number ? null : number;
     S.act({ kind: "judge", position: pane.position, id: pane.id, label });
   };
@@ -116,16 +118,17 @@ function makeState(root) {
     clearTimeout(S.timer);
     S.sent = Date.now();
     S.set("message", { client: S.client, stamp: S.stamp, place: { ...S.place, item: S.item },
-      index: S.index, acts: S.pending, rows: S.rowsName, panes: [...S.panes.keys()], at: S.sent });
+      index: S.index, acts: S.pending, rows: S.rowsName, opened: S.opened ?? 0, at: S.sent,
+      panes: [...S.panes.values()].filter((pane) => !pane.waiting).map((pane) => pane.id) });
   };
 
   // The address: a step replaces it, a click or a filter adds an entry, and each remembers its scroll
 
   S.address = (push) => {
     const query = new URLSearchParams(location.search);
-    for (const name of [...FILTERS, "item", "run"]) query.delete(name);
-    const said = { run: S.data.run, ...S.place, item: S.item };
-    for (const name of ["run", ...FILTERS, "item"])
+    for (const name of NAMED) query.delete(name);
+    const said = { ...S.place, run: S.data.run, yours: S.data.yours, item: S.item };
+    for (const name of NAMED)
       if (said[name] && !(name === "sort" && said[name] === ORDER)) query.set(name, said[name]);
     if (`?${query}` === location.search) return;
     S.keepScroll();
@@ -146,7 +149,8 @@ function makeState(root) {
   S.back = () => {
     const query = new URLSearchParams(location.search);
     if (location.pathname !== S.path || query.get("run") !== S.data.run) return;
-    const place = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
+    const names = [...FILTERS, ...BELOW];
+    const place = Object.fromEntries(names.map((name) => [name, query.get(name) ?? ""]));
     place.sort ||= ORDER;
     const item = query.get("item") ?? "";
     const found = same(place, S.place) && [...S.rows].find(([, row]) => row.id === item);
@@ -174,12 +178,13 @@ function makeState(root) {
   S.draw = () => {
     const { data } = S;
     const shown = [S.stamp, S.place, S.index, S.total, S.listOpen];
-    const cards = [...(S.panes.get(S.item)?.teachers ?? []), ...(S.panes.get(S.item)?.opponents ?? [])];
+    const pane = S.panes.get(S.item);
+    const cards = [...(pane?.teachers ?? []), ...(pane?.opponents ?? [])];
     S.piece("top", [...shown, data.headline], () => drawBar(S));
-    S.piece("filters", [S.stamp, S.place.true, S.place.predicted, S.place.cause, S.place.sort, S.turn], () => drawFilters(S));
+    S.piece("filters", [S.stamp, S.place.true, S.place.predicted, S.place.cause, S.place.twin, S.place.sort, S.turn, data.causes], () => drawFilters(S));
     const verdicts = [...S.rows.values()].map((row) => S.verdictOf(row.id) ?? "");
     S.piece("rows", [S.stamp, S.rowsName, verdicts], () => drawRows(S));
-    S.piece("pane", [S.stamp, S.item, S.panes.has(S.item), S.total, S.form?.position,
+    S.piece("pane", [S.stamp, S.item, pane, S.total, S.form?.position,
       S.verdictOf(S.item) ?? "", cards.map((card) => decisionOf(S, card.position) ?? 0)],
     () => (S.total ? drawPane(S) : nothing()));
     S.piece("foot", [data.flagged, data.undo, data.problem, data.lost, data.progress, S.moved,
@@ -226,6 +231,10 @@ function adopt(S, data) {
       else S.flags.delete(position);
   const turned = data.turn !== S.turn;
   if (turned) Object.assign(S, { turn: data.turn, place: data.place, awaiting: true, moved: false });
+  const byHand = data.opened !== S.opened;
+  if (byHand) for (const name of BELOW) S.place = { ...S.place, [name]: data.place[name] };
+  const known = S.opened !== null;
+  S.opened = data.opened;
   if (!same(S.place, data.place)) return turned;
   S.total = data.total;
   if (data.rows) {
@@ -234,8 +243,8 @@ function adopt(S, data) {
   }
   if (S.awaiting || (!S.item && data.index === S.index)) {
     Object.assign(S, { awaiting: false, index: data.index, item: data.item });
-    S.address(false);
-  }
+    S.address(turned && data.push);
+  } else if (byHand && known) S.address(true);
   if (S.index >= S.total) S.index = Math.max(0, S.total - 1);
   if (S.card === null || !S.panes.get(S.item)?.teachers.some((card) => card.position === S.card)
       && !S.panes.get(S.item)?.opponents.some((card) => card.position === S.card)) S.settle();

@@ -8,7 +8,7 @@ function drawFilters(S) {
   const trues = [...new Set(pairs.map((one) => one.true))];
   const chosen = JSON.stringify(CLASSES.map((name) => S.place[name]));
   const option = (key, words) => el("option", { value: key, selected: key === chosen }, words);
-  const options = [option('["",""]', "All classes"), ...pairs.map((one) => option(value(one), one.words))];
+  const options = [option('["",""]', "Class"), ...pairs.map((one) => option(value(one), one.words))];
   if (trues.length > 2)
     options.push(...trues.map((name) => option(value({ true: name, predicted: "" }), `${name} → any`)));
   if (!options.some((one) => one.selected))
@@ -27,13 +27,23 @@ function drawFilters(S) {
     ...Object.entries(S.data.sorts).map(([key, words]) =>
       el("option", { value: key, selected: key === S.place.sort }, words)));
   sort.addEventListener("change", () => S.filter({ sort: sort.value }, true));
-  return el("div", { class: "filters", role: "search" }, search, sort, drawCauses(S), classes);
+  return el("div", { class: "filters", role: "search" }, search, sort, drawCauses(S), classes, drawTwins(S));
+}
+
+// Whether ordinary training makes the mistake as well: is it this model's?
+function drawTwins(S) {
+  const known = Object.entries(S.data.twins);
+  if (!known.length) return "";
+  const twins = el("select", { "aria-label": "Made by which model", "data-focus": "twin" },
+    known.map(([key, words]) => el("option", { value: key, selected: key === S.place.twin }, words)));
+  twins.addEventListener("change", () => S.filter({ twin: twins.value }, true));
+  return twins;
 }
 
 function drawCauses(S) {
   const option = (name, words) => el("option", { value: name, selected: name === S.place.cause }, words);
   const causes = el("select", { "aria-label": "Cause", "data-focus": "cause" },
-    option("", "All causes"), ...S.data.causes.map((one) => option(one.name, one.words)));
+    option("", "Cause"), ...S.data.causes.map((one) => option(one.name, one.words)));
   causes.addEventListener("change", () => S.filter({ cause: causes.value }, true));
   return causes;
 }
@@ -44,7 +54,9 @@ function drawRow(S, index) {
     ? el("img", { src: row.image, alt: "", class: "thumb" })
     : el("span", { class: "row-text", dir: "auto" }, row.text);
   const words = el("span", { class: "row-facts" },
-    `${row.label} → ${row.predicted} · ${row.probability}`,
+    row.label ? `${row.label} → ${row.predicted} · ${row.probability}`
+      : row.predicted ? `${row.predicted} · ${row.probability}` : "no answer",
+    row.twin && S.data.twins.yes ? el("span", { class: "twin", title: PLAIN }, " · plain too") : "",
     S.verdictOf(row.id) === undefined ? "" : chip(S.data.verdicts[S.verdictOf(row.id)], "flag"));
   return el("button", { type: "button", class: "row", "data-index": index, "data-focus": `row-${index}`,
     title: row.id, onclick: () => S.go(index, true) }, shown, words);
@@ -79,8 +91,8 @@ function drawFoot(S) {
   const href = `flags?${new URLSearchParams({ run: S.data.run })}`;
   const tray = el("div", { class: "tray", "data-turnover": "tray" },
     el("span", {}, S.pending.length ? "saving …" : `${flagged.toLocaleString("en")} flagged`),
-    button("Undo", "undo", () => S.act({ kind: "undo" }),
-      { disabled: !undo && !S.pending.length, title: "Key U: takes back the last decision of this tab" }),
+    undo || S.pending.length ? button("Undo", "undo", () => S.act({ kind: "undo" }),
+      { title: "Key U: takes back the last decision or judgement of this tab" }) : "",
     el("a", { href, "data-focus": "flags", onclick: (e) => S.follow(e, href) }, "Flags & export"));
   return el("div", { class: "list-foot" },
     problem ? el("p", { class: "problem", role: "alert" }, "The flag was not stored: ", problem) : "",
@@ -91,7 +103,7 @@ function drawFoot(S) {
 function drawBar(S) {
   const at = S.total ? `${(S.index + 1).toLocaleString("en")} / ${S.total.toLocaleString("en")}` : "0";
   return el("div", { class: "bar-top" },
-    el("strong", { class: "headline" }, S.data.headline),
+    el("strong", { class: "headline" }, el("span", { class: "run" }, S.data.run), ` · ${S.data.headline}`),
     el("span", { class: "steps" },
       button("‹", "previous", () => S.step(-1), { "aria-label": "Previous", title: "Key K", disabled: S.index <= 0 }),
       el("span", { class: "at", "aria-live": "polite" }, at),

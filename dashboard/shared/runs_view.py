@@ -44,7 +44,8 @@ def summarise(run: Run) -> RunSummary:
         f"{run.kind}s"
     )
     quality = (
-        f"{counted(results['members'], 'member')}, {results['validation_accuracy']:.1%} accurate"
+        f"averaged over {counted(results['members'], 'model')}, "
+        f"{results['validation_accuracy']:.1%} accurate"
     )
     return RunSummary(run.name, str(run.manifest["data"]["source"]), sizes, quality)
 

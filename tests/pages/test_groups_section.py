@@ -81,7 +81,7 @@ def test_the_sentence_says_how_many_items_flip_an_error_and_what_they_do() -> No
 
 def test_the_section_sums_and_flips(open_page: OpenPage, runs: Path) -> None:
     run = Run(FakeRun(train=70).write(runs))
-    app = open_more(open_page(), "Groups")
+    app = open_more(open_page(), "groups")
     shown = html_of(app)
     assert (
         "top 10 proponents" in shown
@@ -103,7 +103,7 @@ def test_the_section_sums_and_flips(open_page: OpenPage, runs: Path) -> None:
 def test_the_items_that_flip_an_error_are_listed(open_page: OpenPage, runs: Path) -> None:
     for name, kind in (("texts", "text"), ("images", "image")):
         run = Run(FakeRun(name, kind=kind, train=400).write(runs))
-        app = open_more(open_page(run=name), "Groups")
+        app = open_more(open_page(run=name), "groups")
         item = next(
             one for one in error_items(run, with_influence=True) if one.id == explorer(app)["item"]
         )
@@ -122,7 +122,7 @@ def test_hostile_words_and_class_names_stay_text(open_page: OpenPage, runs: Path
         texts=HOSTILE, train=400, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")
     ).write(runs)
     for word in ("<img src=x onerror", "<script>", ":red[red]", "<b>nobody</b>"):
-        app = open_more(open_page(), "Groups")
+        app = open_more(open_page(), "groups")
         app.text_input(key="containing").set_value(word).run()
         shown = html_of(app).split("Groups</h2>")[1].split("<style>")[0]
         assert "<script" not in shown and "<img src=x" not in shown and "<b>" not in shown
@@ -131,7 +131,7 @@ def test_hostile_words_and_class_names_stay_text(open_page: OpenPage, runs: Path
 
 def test_one_member_says_that_no_error_is_known(open_page: OpenPage, runs: Path) -> None:
     FakeRun(members=1).write(runs)
-    section = html_of(open_more(open_page(), "Groups")).split("Groups</h2>")[1]
+    section = html_of(open_more(open_page(), "groups")).split("Groups</h2>")[1]
     assert "error not known" in section and "nan" not in section and "None" not in section
 
 
@@ -146,7 +146,7 @@ def test_a_run_from_before_groups_says_what_to_do_and_shows_the_rest(
         {name: value for name, value in facts.items() if name != "format"},
         kept,
     )
-    app = open_more(open_page(), "Groups")
+    app = open_more(open_page(), "groups")
     shown = html_of(app)
     assert (
         "Groups cannot be summed" in shown

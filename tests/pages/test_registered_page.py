@@ -79,7 +79,7 @@ def test_the_views_know_what_is_unknown(tmp_path: Path) -> None:
     curves = build_curves(run)
     assert (curves.epochs, curves.kept, curves.plain_accuracy) == ((1,), 1, None)
     assert "Recipe" not in dict(build_about(run).groups)
-    assert summarise(run).quality == "1 member, 66.7% accurate"
+    assert summarise(run).quality == "averaged over 1 model, 66.7% accurate"
     assert (share_words(None), share_words(None, "not yet"), share_words(0.5)) == (
         "unknown",
         "not yet",

@@ -259,7 +259,7 @@ def test_the_url_holds_item_order_search_and_meaning(open_page: OpenPage, runs: 
 
 def test_cards_lead_to_the_page(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
-    app = open_more(open_page("errors"), "Why not the true label?")
+    app = open_more(open_page("errors"), "truth")
     opened = [query["train"][0] for label, query in links(app) if label == "Open"]
     assert len(opened) == 20 and set(opened) <= set(Run(folder).train["id"])
     app.query_params["train"] = opened[3]

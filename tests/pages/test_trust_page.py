@@ -197,7 +197,7 @@ def test_one_member_knows_nothing_of_noise(open_page: OpenPage, runs: Path) -> N
     app = open_page("trust")
     assert "with one member nothing tells them from noise" in html_of(app)
     assert [metric.value for metric in app.metric] == ["unknown", "unknown", "unknown", "1"]
-    numbers = html_of(open_more(open_page("errors"), "All numbers"))
+    numbers = html_of(open_more(open_page("errors"), "numbers"))
     assert "Nothing says which of these items stand out" in numbers
 
 
@@ -231,7 +231,7 @@ def test_the_sentence_and_the_note_follow_the_noise(
     change_influence(folder, scale)
     app = open_page("trust")
     assert words in html_of(app)
-    errors = open_more(open_page("errors"), "All numbers")
+    errors = open_more(open_page("errors"), "numbers")
     noisy = scale > 1
     links = [link.proto.label for link in errors.get("page_link")]
     assert ("can be told from noise" in html_of(errors)) is noisy

@@ -14,7 +14,6 @@ PATHS = (
     "",
     "training",
     "map",
-    "try",
     "flags",
     "cleanse",
     "train",
@@ -24,8 +23,8 @@ PATHS = (
 )
 VIEWS = (
     *((path, "texts") for path in PATHS),
-    *((path, "images") for path in ("", "training", "try", "curves")),
-    *((path, "waiting") for path in ("", "try", "cleanse")),
+    *((path, "images") for path in ("", "training", "curves")),
+    *((path, "waiting") for path in ("", "cleanse")),
     *((path, "hostile") for path in ("", "flags", "cleanse")),
 )
 
