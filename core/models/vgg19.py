@@ -26,7 +26,7 @@ from functools import partial
 
 import torch
 from torch import nn
-from torchvision.models import vgg19_bn  # type: ignore[import-untyped]
+from torchvision.models.vgg import cfgs, make_layers  # type: ignore[import-untyped]
 
 from turnover.attribution.dropout import TurnoverDropout
 from turnover.attribution.masks import derive_seed
@@ -59,6 +59,7 @@ def vgg19(
     groups: int | None,
     seed: int,
     masks: int | None = None,
+    width: int = WIDTH,
     dropout: float = 0.0,
     conv_dropout: float = 0.0,
     norm_after_mask: bool = True,
@@ -70,6 +71,8 @@ def vgg19(
         groups: mask this many groups of channels or units in each layer; None means single ones.
         seed: determines the masks and the weights.
         masks: how many masks the training instances share; None: every instance has its own.
+        width: channels of the last convolutions and units of the hidden layers; the other layers
+            are narrower in proportion.
         dropout: rate of ordinary dropout beside the masks of the classifier's hidden layers.
         conv_dropout: the same between the masked convolutions.
         norm_after_mask: keep batch norm after the first mask.
@@ -80,10 +83,10 @@ def vgg19(
     mask = partial(TurnoverDropout, groups=groups, seed=derive_seed(seed, _MASKS), masks=masks)
     with torch.device("meta"):  # no memory or random draws, since torchvision initialises weights
         parts: OrderedDict[str, nn.Module] = OrderedDict(
-            features=_features(norm_after_mask, conv_dropout, mask),
+            features=_features(width, norm_after_mask, conv_dropout, mask),
             pool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
-            classifier=_classifier(classes, dropout, mask),
+            classifier=_classifier(width, classes, dropout, mask),
         )
         model = Vgg19(parts)
     model.to_empty(device="cpu")
@@ -99,14 +102,15 @@ def vgg19(
 
 
 def _features(
-    norm_after_mask: bool, dropout: float, mask: partial[TurnoverDropout]
+    width: int, norm_after_mask: bool, dropout: float, mask: partial[TurnoverDropout]
 ) -> nn.Sequential:
     """torchvision's convolutions with masks between; relu is not in place, so that hooks may keep
     its input.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     number = 0
-    for layer in vgg19_bn(weights=None).features:
+    plan = [part if part == "M" else part * width // WIDTH for part in cfgs["E"]]
+    for layer in make_layers(plan, batch_norm=True):
         if isinstance(layer, nn.Conv2d):
             number += 1
             if number >= FIRST:
@@ -123,11 +127,13 @@ def _features(
     return nn.Sequential(layers)
 
 
-def _classifier(classes: int, dropout: float, mask: partial[TurnoverDropout]) -> nn.Sequential:
+def _classifier(
+    width: int, classes: int, dropout: float, mask: partial[TurnoverDropout]
+) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, width_out in enumerate((WIDTH, WIDTH, classes), start=CONVOLUTIONS + 1):
-        layers[f"mask{number}"] = mask(WIDTH, layer=number)
-        layers[f"linear{number}"] = nn.Linear(WIDTH, width_out)
+    for number, width_out in enumerate((width, width, classes), start=CONVOLUTIONS + 1):
+        layers[f"mask{number}"] = mask(width, layer=number)
+        layers[f"linear{number}"] = nn.Linear(width, width_out)
         if number < CONVOLUTIONS + 3:
             layers[f"relu{number}"] = nn.ReLU()
             if dropout:

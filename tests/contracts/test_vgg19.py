@@ -62,6 +62,14 @@ def test_masks_lie_before_every_layer_from_the_first_one_on() -> None:
         assert layer.width == 512
 
 
+def test_a_narrow_one_has_the_same_layers_and_all_of_them_narrower() -> None:
+    narrow, whole = new(width=128), new()
+    assert [*narrow.state_dict()] == [*whole.state_dict()]
+    assert {layer.width for layer in turnover_layers(narrow)} == {128}
+    assert narrow.features.conv1.weight.shape[0] == 16  # type: ignore[union-attr]
+    assert narrow(IMAGES).shape == whole(IMAGES).shape
+
+
 def test_law_3_from_the_convolution_before_the_first_mask_on() -> None:
     """From there no parameter but the output bias is trained by an item whose mask is off."""
     model = new(groups=8)

@@ -34,6 +34,14 @@ class Vgg19(Convolutional):
         decay=True,
         keep="last",
     )
+    width: int = option(
+        512,
+        "channels of the widest layers, the others in proportion (default 512)",
+        "C",
+        label="Channels of the widest layers",
+        least=64,
+        even=True,
+    )
     dropout: float = option(
         0.0,
         "ordinary dropout beside the masks (default 0)",
@@ -70,6 +78,7 @@ class Vgg19(Convolutional):
         return vgg19(
             classes,
             seed=seed,
+            width=self.width,
             dropout=self.dropout,
             conv_dropout=self.conv_dropout,
             norm_after_mask=self.late_norm,
