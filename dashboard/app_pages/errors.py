@@ -16,9 +16,9 @@ def explore(opened: Opened) -> None:
     """List, pane and what is below; a step or a decision runs only this."""
     explorer, collection = explorer_of(opened.run), collection_of(opened)
     if not opened.influence_problem:
-        try_button(opened)
         if item := shown_item(opened, explorer, collection):
             answer_shown(opened, collection, item.id)
+        try_button(opened)
     if not opened.misclassified and not collection.items:
         total = len(opened.run.validation)
         notice(

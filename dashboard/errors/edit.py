@@ -29,7 +29,7 @@ from turnover.dashboard.errors.edits_view import (
 )
 from turnover.dashboard.errors.regions import patches_html
 from turnover.dashboard.errors.worker import ask
-from turnover.dashboard.shared.notice import heading, problem, quiet, said
+from turnover.dashboard.shared.notice import problem, quiet, said
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card
 from turnover.explain.html import chip_html, image_html, safe
@@ -58,7 +58,9 @@ def show_items(moved: Moved) -> None:
         f"<td>{standing_words(after)}</td></tr>"
         for card, before, after in moved.items[:_MOST]
     )
-    st.html(f'<table class="to-groups"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>')
+    st.html(
+        f'<table class="to-groups to-numbers"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    )
     quiet("Its rank among all training items that push the same way, and its share of their push.")
 
 
@@ -137,7 +139,7 @@ class _Edit:
 def show_edit(run: Run, worker: Worker, question: Question, answer: Answer, key: str) -> None:
     """The form, and beside it the effect of the edit."""
     target = answer.explanation.target
-    heading("Change it", f"All numbers stay about “{target}”, so that they can be compared.")
+    quiet(f"All numbers stay about “{target}”, so that they can be compared.")
     parts = parts_of(question, target)
     left, right = st.columns([6, 5], gap="medium")
     with left:

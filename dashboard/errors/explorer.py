@@ -252,6 +252,7 @@ def _data(opened: Opened, explorer: Explorer, collection: Collection) -> dict[st
     near = matching[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]
     panes = _panes(opened, collection, near, matching[index]) if matching else {}
     flags, groups = current_flags(run), _groups(opened, collection)
+    waiting = {own.id for own in collection.unknown}
     rows = window(index, len(matching))
     rows_name = f"{stamp_of(opened)} {explorer.place.filters} {rows} {collection.changes}"
     if matching:
@@ -272,7 +273,7 @@ def _data(opened: Opened, explorer: Explorer, collection: Collection) -> dict[st
             None
             if heard and heard.rows == rows_name
             else [
-                row(item, groups.get(item.position, ""))
+                row(item, groups.get(item.position, ""), item.id in waiting)
                 for item in matching[rows.start : rows.stop]
             ]
         ),
@@ -287,7 +288,9 @@ def _data(opened: Opened, explorer: Explorer, collection: Collection) -> dict[st
         "undo": len(explorer.steps),
         "problem": explorer.problem,
         "lost": lost_sentence(opened.misclassified, matching, explorer.place.item),
-        "progress": progress_sentence(explorer.visits, [item.id for item in matching]),
+        "progress": progress_sentence(
+            explorer.visits, [item.id for item in matching if item.position >= 0]
+        ),
     }
 
 

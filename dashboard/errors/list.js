@@ -55,7 +55,7 @@ function drawRow(S, index) {
     : el("span", { class: "row-text", dir: "auto" }, row.text);
   const words = el("span", { class: "row-facts" },
     row.label ? `${row.label} → ${row.predicted} · ${row.probability}`
-      : row.predicted ? `${row.predicted} · ${row.probability}` : "no answer",
+      : row.predicted ? `${row.predicted} · ${row.probability}` : row.waiting ? "…" : "no answer",
     row.twin && S.data.twins.yes ? el("span", { class: "twin", title: PLAIN }, " · plain too") : "",
     S.verdictOf(row.id) === undefined ? "" : chip(S.data.verdicts[S.verdictOf(row.id)], "flag"));
   return el("button", { type: "button", class: "row", "data-index": index, "data-focus": `row-${index}`,

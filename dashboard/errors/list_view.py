@@ -146,8 +146,8 @@ def window(index: int, total: int) -> range:
     return range(first, min(total, first + 3 * STEP))
 
 
-def row(item: ErrorItem, cause: str = "") -> dict[str, Any]:
-    """An error in the list, with the name of its cause."""
+def row(item: ErrorItem, cause: str = "", waiting: bool = False) -> dict[str, Any]:
+    """An error in the list, with the name of its cause; or an item that waits for its answer."""
     return {
         "id": item.id,
         "text": snippet(item.text, _ROW),
@@ -157,6 +157,7 @@ def row(item: ErrorItem, cause: str = "") -> dict[str, Any]:
         "probability": f"{item.probability:.0%}" if item.predicted else "",
         "cause": cause,
         "twin": bool(item.twin),
+        "waiting": waiting,
     }
 
 

@@ -52,7 +52,7 @@ def try_button(opened: Opened) -> None:
     if popover.open:
         with popover, st.form("try-form", border=False):
             _fields(opened.run)
-            st.form_submit_button("Explain", on_click=_ask, args=(opened,), type="primary")
+            st.form_submit_button("Explain", on_click=_ask, args=(opened,))
 
 
 def _fields(run: Run) -> None:
