@@ -58,10 +58,9 @@ def show_items(moved: Moved) -> None:
         f"<td>{standing_words(after)}</td></tr>"
         for card, before, after in moved.items[:_MOST]
     )
-    st.html(
-        f'<table class="to-groups to-numbers"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    )
-    quiet("Its rank among all training items that push the same way, and its share of their push.")
+    body = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
+    st.html(f'<table class="to-groups to-numbers">{body}</table>')
+    quiet("Rank among all training items that push the same way, and share of their push.")
 
 
 def show_weights(image: bytes, weights: Sequence[Weight], target: str) -> None:

@@ -76,8 +76,9 @@ def _list(cards: Sequence[Card], decimals: int) -> str:
 
 def _line(card: Card, decimals: int) -> str:
     error = "" if card.std_error is None else f" ± {card.std_error:.{decimals}f}"
+    times = "" if card.times is None else f" ({card.times:,.0f} × usual)"
     text = f": {code(card.text.plain, _CARD)}" if card.text else ""
-    trust = f", {card.trust}" if card.trust else ""
+    trust = f"{times}{', uncertain' * card.uncertain}"
     doubt = f" (label in doubt: {code(str(card.doubt), _NAME)})" if card.doubt else ""
     return (
         f"{signed(card.influence, decimals)}{error}{trust}, {code(card.id, _NAME)} labelled "

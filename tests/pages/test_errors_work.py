@@ -291,10 +291,8 @@ def test_an_error_as_markdown_says_all_and_quotes_what_is_data(tmp_path: Path) -
         )
         assert f"`` {run.name} ``" not in outside and run.name in made and "see it there" in outside
         for card in shown.proponents + shown.opponents:
-            assert (
-                f"± {card.std_error:.{shown.decimals}f}, {card.trust}" in made
-                and f"`{card.id}`" in made
-            )
+            times = f"± {card.std_error:.{shown.decimals}f} ({card.times:,.0f} × usual)"
+            assert f"{times}{', uncertain' * card.uncertain}, `{card.id}`" in made
         assert outside.count("\n1. ") == 2 and outside.count("\n5. ") == 2
         assert shown.certainty in outside and shown.yardstick in outside
 

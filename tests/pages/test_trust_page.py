@@ -234,6 +234,6 @@ def test_the_sentence_and_the_note_follow_the_noise(
     errors = open_more(open_page("errors"), "numbers")
     noisy = scale > 1
     links = [link.proto.label for link in errors.get("page_link")]
-    assert ("can be told from noise" in html_of(errors)) is noisy
+    assert ("No single training item can be told from noise" in html_of(errors)) is noisy
     assert links.count("How far to trust this run") == noisy
     assert all(card["uncertain"] for card in shown_pane(errors)["teachers"]) is noisy
